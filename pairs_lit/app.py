@@ -1,0 +1,141 @@
+"""The LightningCLI of pairs_lit: stock, but for one-line errors, the rounds, and a run folder of its own."""
+
+import argparse
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from pairs_lit.checkpoints import DurableCheckpointIO, LastCheckpoint, read_checkpoint
+from pairs_lit.data.datamodule import PairDataModule, default_root
+from pairs_lit.durable import write_text_durably
+from pairs_lit.errors import PairsLitError
+from pairs_lit.module import PairModule
+from pairs_lit.predictions import PredictionWriter
+from pairs_lit.progress import Progress
+from pairs_lit.rounds import RoundRunner
+from pairs_lit.runs import check_name
+from pairs_lit.seeds import round_seeds
+from pairs_lit.tracking import Tracking
+
+
+class PairsParser(LightningArgumentParser):
+    """A parser whose errors are ours."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise PairsLitError, where jsonargparse would print its usage and leave."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise PairsLitError(f"{' '.join(message.split())} (see pairs-lit COMMAND --help)") from ex
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes the resolved configuration to the run folder of a fit."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write ``config.yaml`` durably."""
+        if stage == "fit":
+            text = self.parser.dump(self.config, skip_none=False)
+            write_text_durably(Path(str(trainer.log_dir)) / "config.yaml", text)
+
+
+class PairsCLI(LightningCLI):
+    """``fit``, ``validate``, ``test``, ``predict`` over a section ``rounds`` and the parts it is linked to."""
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
+        parser.add_argument("--seed_everything", type=Literal[False], default=False, help=argparse.SUPPRESS)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the rounds and link them and the data to the model."""
+        parser.add_lightning_class_args(RoundRunner, "rounds")
+        parser.add_argument("--name", type=str | None, default=None, help="The run's name; null: the config file's.")
+        parser.set_defaults({"data.root": default_root()})
+        for part in ("data", "model"):
+            parser.link_arguments(("rounds.count", "rounds.seed"), f"{part}.seeds", compute_fn=round_seeds)
+        parser.link_arguments("rounds.stack_size", "model.stack_size")
+        parser.link_arguments("data.image_size", "model.image_size")
+        parser.link_arguments("data.relation", "model.relation")
+        parser.link_arguments("model.stack_size", "data.stack_size", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, name the run, and look at the checkpoint before anything else does."""
+        super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        config.name = check_name(config.name or _config_name(config))
+        if config.ckpt_path is not None:
+            read_checkpoint(Path(config.ckpt_path))
+        elif self.config.subcommand != "fit":
+            raise PairsLitError(
+                f"{self.config.subcommand} needs a trained network: add --ckpt_path RUN/checkpoints/last.ckpt."
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+        """Add what every run has: tracking, progress, checkpoints."""
+        config, made = (each[self.subcommand] for each in (self.config, self.config_init))
+        runner: RoundRunner = made.rounds
+        tracking = Tracking(runner, name=config.name, hyperparameters=_flat(config.as_dict()))
+        callbacks = [tracking, LastCheckpoint(), PredictionWriter(runner)]
+        callbacks += [] if made.trainer.enable_progress_bar is False else [Progress(runner)]
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(plugins=[*(made.trainer.plugins or []), DurableCheckpointIO()], **kwargs)
+
+
+def _config_name(config: Namespace) -> str:
+    files = config.config or []
+    return Path(str(files[-1])).stem if files else "run"
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+    """Flatten a nested configuration to dotted names; lists and null become text."""
+    flat: dict[str, str | int | float | bool] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value if isinstance(value, str | int | float | bool) else str(value)
+    return flat
+
+
+def run(args: list[str] | None) -> None:
+    """Parse the command line and run the command.
+
+    Raises:
+        PairsLitError: The user can mend something.
+    """
+    _be_quiet()
+    try:
+        PairsCLI(
+            PairModule,
+            PairDataModule,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={
+                "accelerator": "cpu",
+                "devices": 1,
+                "max_epochs": 25,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+                "logger": False,
+            },
+            seed_everything_default=False,
+            parser_class=PairsParser,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+    except MisconfigurationException as error:
+        raise PairsLitError(" ".join(str(error).split())) from error
+
+
+def _be_quiet() -> None:
+    """Silence what a user cannot act on."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")

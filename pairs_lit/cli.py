@@ -1,0 +1,100 @@
+"""The command line's entry: help at once, then dispatch; imports nothing heavy."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from pairs_lit import __version__
+from pairs_lit.errors import PairsLitError, notice
+
+COMMANDS = {
+    "fit": "train all rounds side by side, evaluate them each epoch, show mean ± std",
+    "validate": "evaluate a trained run on its validation pairs",
+    "test": "evaluate a trained run on its test pairs",
+    "predict": "write P(relation) of every round for the test pairs of the first seed",
+}
+
+HELP = f"""\
+usage: pairs-lit COMMAND --config FILE [--SECTION.KEY VALUE ...]
+
+Which of two handwritten digits is larger? Trains many seeds of one network side by side.
+
+commands:
+{chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
+
+examples:
+  pairs-lit fit --config configs/cnn_aux.yaml
+  pairs-lit fit --config configs/cnn_aux.yaml --rounds.count 20 --trainer.max_epochs 50
+  pairs-lit test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
+  tensorboard --logdir lightning_logs
+
+pairs-lit COMMAND --help lists all options of a command.
+MNIST is looked for in the folder that PAIRS_LIT_DATA (or --data.root) names.
+"""
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.code = 128 + number
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into :class:`Stopped`; put the former handlers back on leaving."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # stopping is under way: a second signal must not break it
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: The arguments; None: those of the process.
+
+    Returns:
+        The exit code: 0; 2 for a user's mistake; 128 + the signal's number where one ended the run.
+    """
+    given = sys.argv[1:] if args is None else args
+    if not given or given[0] in ("-h", "--help"):
+        print(HELP)
+        return 0
+    if given[0] == "--version":
+        print(f"pairs-lit {__version__}")
+        return 0
+    try:
+        with _stoppable():
+            return _dispatch(given, args)
+    except PairsLitError as error:
+        print(f"pairs-lit: error: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stop:
+        notice(f"stopped by {stop}; what was saved is kept, and fit --ckpt_path goes on from it.")
+        return stop.code
+
+
+def _dispatch(given: list[str], args: list[str] | None) -> int:
+    if given[0] not in COMMANDS:
+        raise PairsLitError(f"unknown command {given[0]!r}: use one of {', '.join(COMMANDS)} (see pairs-lit --help).")
+    sys.path.append(str(Path.cwd()))  # a user's own classes lie beside where the command is called
+    if "lightning.pytorch" not in sys.modules:
+        notice("loading PyTorch and Lightning …")
+    from pairs_lit.app import run
+
+    run(args)
+    return 0

@@ -1,0 +1,122 @@
+"""The loss: a target part plus a weighted digit part, per round, logged apart."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.nn.comparer import Comparison
+from pairs_lit.relation import DIGITS
+
+EPSILON = 1e-6
+"""Probabilities are clamped to [EPSILON, 1 − EPSILON] before a logarithm."""
+
+
+class LossParts(NamedTuple):
+    """The losses of R rounds, (R,) each: the total that is trained on, and its parts without their weights."""
+
+    total: Tensor
+    target: Tensor
+    digits: Tensor
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """target_weight · target loss + aux_weight · digit loss.
+
+    Args:
+        target: Loss of the answer. ``bce``: on one logit or probability; ``ce``: on two logits or a probability;
+            ``mse``: on two raw outputs against one-hot targets, or a probability; ``none``: not trained on.
+        digits: Loss of the digit logits, the auxiliary loss: ``ce``; ``mse`` on raw logits against one-hot classes,
+            mean over all elements; ``none``.
+        aux_weight: Weight of the digit loss, α.
+        target_weight: Weight of the target loss.
+        digit_reduction: ``sum`` (belhadj) or ``mean`` over the two images.
+
+    Raises:
+        PairsLitError: A weight is negative.
+    """
+
+    target: Literal["bce", "ce", "mse", "none"] = "bce"
+    digits: Literal["ce", "mse", "none"] = "none"
+    aux_weight: float = 1.0
+    target_weight: float = 1.0
+    digit_reduction: Literal["sum", "mean"] = "sum"
+
+    def __post_init__(self) -> None:
+        """Check the weights."""
+        for name, value in (("aux_weight", self.aux_weight), ("target_weight", self.target_weight)):
+            if not 0 <= value < float("inf"):
+                raise PairsLitError(f"model.loss.{name} is {value}: it must be a finite number, 0 or more.")
+
+    def __call__(self, comparison: Comparison, digits: Tensor, target: Tensor) -> LossParts:
+        """Return the losses of each round, mean over its pairs.
+
+        Args:
+            comparison: What the network says.
+            digits: (R, B, 2) int64.
+            target: (R, B) int64.
+        """
+        target_loss = self._target_loss(comparison, target)
+        digit_loss = self._digit_loss(comparison, digits)
+        return LossParts(self.target_weight * target_loss + self.aux_weight * digit_loss, target_loss, digit_loss)
+
+    def check(self, comparison: Comparison) -> None:
+        """Refuse a network that this loss cannot train.
+
+        Args:
+            comparison: What the network says of any pairs, while gradients are recorded.
+
+        Raises:
+            PairsLitError: The head's output does not suit the target loss, there are no digit logits for the digit
+                loss, or nothing is trained at all.
+        """
+        allowed = {"bce": ("logit", "probability"), "ce": ("logits", "probability"), "mse": ("logits", "probability")}
+        if self.target != "none" and comparison.kind not in allowed[self.target]:
+            raise PairsLitError(
+                f"model.loss.target is {self.target}, which needs {' or '.join(allowed[self.target])} from the head, "
+                f"but the head gives {comparison.kind}: change the head's outputs (1: logit, 2: logits) or the loss."
+            )
+        if self.target != "none" and not comparison.output.requires_grad:
+            raise PairsLitError(f"model.loss.target is {self.target}, but this head has no gradient: it needs none.")
+        if self.digits != "none" and comparison.digit_logits is None:
+            raise PairsLitError(
+                f"model.loss.digits is {self.digits}, but there are no digit logits: "
+                "set model.readout to identity or linear, or model.loss.digits to none."
+            )
+        if self.target == "none" and self.digits == "none":
+            raise PairsLitError("model.loss.target and model.loss.digits are both none: nothing would be trained.")
+
+    def _target_loss(self, comparison: Comparison, target: Tensor) -> Tensor:
+        output = comparison.output
+        if self.target == "none":
+            return output.new_zeros(len(output))
+        if comparison.kind == "probability":
+            return self._probability_loss(output, target.to(output.dtype)).mean(1)
+        if self.target == "bce":
+            return F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none").mean(1)
+        if self.target == "ce":
+            return F.cross_entropy(output.flatten(0, 1), target.flatten(), reduction="none").view_as(target).mean(1)
+        return (output - F.one_hot(target, 2)).square().mean((1, 2))
+
+    def _probability_loss(self, p: Tensor, target: Tensor) -> Tensor:
+        if self.target == "mse":
+            return (p - target).square()
+        # not F.binary_cross_entropy: it raises on a NaN, and one round's NaN must not end the others
+        return -torch.where(target > 0, p, 1 - p).clamp(EPSILON, 1 - EPSILON).log()
+
+    def _digit_loss(self, comparison: Comparison, digits: Tensor) -> Tensor:
+        logits = comparison.digit_logits
+        if self.digits == "none" or logits is None:
+            return comparison.output.new_zeros(len(comparison.output))
+        images = self._image_losses(logits, digits)
+        return images.sum(-1) if self.digit_reduction == "sum" else images.mean(-1)
+
+    def _image_losses(self, logits: Tensor, digits: Tensor) -> Tensor:
+        """(R, B, 2, K) → (R, 2), mean over the pairs."""
+        if self.digits == "mse":
+            return (logits - F.one_hot(digits, DIGITS)).square().mean((1, 3))
+        return F.cross_entropy(logits.flatten(0, 2), digits.flatten(), reduction="none").view_as(digits).mean(1)

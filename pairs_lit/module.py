@@ -1,0 +1,172 @@
+"""PairModule, the one LightningModule: all rounds of one network, in stacks."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from pairs_lit.checkpoints import RECORD, check_match
+from pairs_lit.data.datamodule import SPLITS, PairDataModule, Split, StackBatch
+from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.independence import check_optimizer, check_scheduler
+from pairs_lit.losses import LossParts, PairLoss
+from pairs_lit.metrics import METRICS, RoundMeans, measure
+from pairs_lit.nn.backbones import BackboneFactory
+from pairs_lit.nn.blocks import Activation
+from pairs_lit.nn.comparer import Architecture, Comparer, Comparison, Readout, Sharing, default_stack_size
+from pairs_lit.nn.heads import HeadFactory
+from pairs_lit.relation import Relation
+
+
+class PairModule(LightningModule):
+    """All rounds of one network: stacks of seeded comparers, trained side by side by one optimizer.
+
+    Rounds share nothing: each step trains one stack on one batch of its own, the rounds' losses are summed, so each
+    round's gradient is that of its own loss, and the optimizer works on each element by itself.
+
+    Args:
+        seeds: The seeds of the rounds (on the command line: from ``rounds``).
+        backbone: Turns an image (N, C, H, W) into a code (N, F); made from (channels, H, W).
+        head: Turns the concatenated codes (N, W) into the answer; made from W.
+        stack_size: Rounds a stack (on the command line: from ``rounds``); null: a fixed function of the network.
+        image_size: H = W (on the command line: from ``data``).
+        relation: What a probability head compares by (on the command line: from ``data``).
+        sharing: ``shared``: one backbone for both images; ``separate``: one each; ``joint``: a pair is one image of
+            two channels, without digit logits.
+        readout: Where digit logits come from: ``identity``: the code itself (of width 10); ``linear``: a linear layer
+            on each image's code; ``none``: nowhere.
+        code_activation: The activation between code and head.
+        loss: The weighted sum of target and digit loss.
+        optimizer: A per-element optimizer: SGD, Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad.
+        lr_scheduler: A scheduler that steps once an epoch; null: none.
+
+    Raises:
+        PairsLitError: Parts do not fit together, or a part would mix rounds.
+    """
+
+    def __init__(
+        self,
+        *,
+        seeds: list[int],
+        backbone: BackboneFactory,
+        head: HeadFactory,
+        stack_size: int | None = None,
+        image_size: int = 14,
+        relation: Relation = "le",
+        sharing: Sharing = "shared",
+        readout: Readout = "none",
+        code_activation: Activation = "none",
+        loss: PairLoss = PairLoss(),  # noqa: B008 - frozen
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive("the number of seeds", len(seeds))
+        architecture = Architecture(backbone, head, sharing, readout, code_activation, relation, image_size)
+        wanted = stack_size or default_stack_size(architecture, seeds[0])
+        self.seeds = seeds
+        self.stack_size = min(wanted, len(seeds))
+        self._slices = [slice(start, start + self.stack_size) for start in range(0, len(seeds), self.stack_size)]
+        self.stacks = nn.ModuleList(Comparer(architecture, seeds[rounds]) for rounds in self._slices)
+        self._loss = loss
+        self._optimizer = optimizer
+        self._scheduler = lr_scheduler
+        self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
+        self.measured = self._check_parts(image_size)
+
+    def _check_parts(self, image_size: int) -> tuple[str, ...]:
+        """Refuse parts that do not fit together; return which metrics this network has."""
+        stack = cast(Comparer, self.stacks[0])
+        with torch.enable_grad(), torch.random.fork_rng([]):
+            comparison = stack.eval()(torch.zeros(len(self.seeds[self._slices[0]]), 1, 2, image_size, image_size))
+        stack.train()
+        if comparison.output.dim() not in (2, 3) or comparison.output.shape[2:] not in ((), (2,)):
+            raise PairsLitError(
+                f"a head must give 1 or 2 logits a pair; this one gave {tuple(comparison.output.shape[2:])}."
+            )
+        self._loss.check(comparison)
+        absent = {
+            "target_loss": self._loss.target == "none",
+            "digit_loss": self._loss.digits == "none",
+            "digit_accuracy": comparison.digit_logits is None,
+        }
+        return tuple(name for name in METRICS if not absent.get(name, False))
+
+    @property
+    def parameters_per_round(self) -> int:
+        """The number of trainable parameters of one round's network."""
+        return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.seeds)
+
+    def shared_step(self, batch: StackBatch) -> tuple[Comparison, LossParts]:
+        """Run one batch through its stack and add its metrics to those of its split."""
+        comparison: Comparison = self.stacks[batch.stack](batch.images)
+        losses = self._loss(comparison, batch.digits, batch.target)
+        values = measure(comparison, losses, batch.digits, batch.target)
+        means = cast(RoundMeans, self._means[_key(batch.split)])
+        means.update(values, self._slices[batch.stack], batch.target.shape[1])
+        return comparison, losses
+
+    def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
+        """Train one stack on one batch; the rounds' losses are summed, so no round changes another's gradient."""
+        clock = cast(Comparer, self.stacks[batch.stack]).clock
+        clock.epoch, clock.step = self.current_epoch, batch.step
+        _, losses = self.shared_step(batch)
+        return losses.total.sum()
+
+    def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
+        """Evaluate one batch of validation pairs or, while fitting, test pairs."""
+        self.shared_step(batch)
+
+    def test_step(self, batch: StackBatch, batch_idx: int) -> None:
+        """Evaluate one batch of test pairs."""
+        self.shared_step(batch)
+
+    def predict_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
+        """Return P(relation) of the batch's pairs for each round of its stack, (R, B)."""
+        comparison: Comparison = self.stacks[batch.stack](batch.images)
+        return comparison.probability()
+
+    def collect(self) -> dict[str, Tensor]:
+        """Return and forget what was measured: ``test/accuracy`` and the like, (R,) float64 each on the CPU."""
+        collected = {}
+        for split in SPLITS:
+            means = cast(RoundMeans, self._means[_key(split)])
+            if means.update_count == 0:
+                continue
+            values = means.compute()
+            collected |= {f"{split}/{name}": values[name].cpu() for name in self.measured}
+            means.reset()
+        return collected
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
+        """Build the one optimizer of all stacks; parameters of a stack that a step does not train are skipped."""
+        optimizer = self._optimizer(self.parameters())
+        check_optimizer(optimizer)
+        if self._scheduler is None:
+            return optimizer
+        scheduler = self._scheduler(optimizer)
+        check_scheduler(scheduler)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def record(self) -> dict[str, Any]:
+        """Return what a checkpoint must share with the config that loads it."""
+        data = cast(PairDataModule, cast(Any, self.trainer).datamodule)
+        recorded = {"seeds": list(self.seeds), "stack_size": self.stack_size, "network": repr(self.stacks[0])}
+        return recorded | asdict(data.settings)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what the weights belong to."""
+        checkpoint[RECORD] = self.record()
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint of another configuration before its weights are loaded."""
+        check_match(checkpoint[RECORD], self.record())
+
+
+def _key(split: Split) -> str:
+    return f"on_{split}"  # a ModuleDict refuses "train", the name of a module's own method

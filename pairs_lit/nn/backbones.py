@@ -1,0 +1,156 @@
+"""Backbones: plain torch modules that turn one image into a code, (N, C, H, W) → (N, F).
+
+They know nothing of pairs or rounds. A backbone of your own is any class whose first argument is the image's shape
+(channels, height, width); name it by its class path. An ``nn.Sequential`` of known layers trains as one stack,
+anything else as a copy per round.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.nn.blocks import Activation, activation_layer, linear_layers
+
+Shape = tuple[int, int, int]
+"""Channels, height, width of an image; two channels where a pair is one image (``sharing: joint``)."""
+
+Number = TypeVar("Number", int, float)
+
+BackboneFactory = Callable[[Shape], nn.Module]
+
+
+class FC(nn.Sequential):
+    """Fully connected layers; no activation after the last.
+
+    Args:
+        shape: Channels, height, width of the image.
+        widths: Output width of each layer; the last is the code's. belhadj's FC: 10, 10.
+        batch_norm: Batch norm after every layer but the last.
+        dropout: Dropout probability after every activation.
+        activation: The activation after every layer but the last.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        widths: Sequence[int] = (10, 10),
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        activation: Activation = "relu",
+    ) -> None:
+        layers = linear_layers([prod(shape), *widths], batch_norm=batch_norm, dropout=dropout, activation=activation)
+        super().__init__(nn.Flatten(), *layers)
+
+
+class CNN(nn.Sequential):
+    """Convolutions, then fully connected layers; no activation after the last fully connected one.
+
+    A convolution block is: convolution (no padding), batch norm, dropout, activation, max-pool.
+
+    Args:
+        shape: Channels, height, width of the image.
+        channels: Output channels of each convolution. belhadj's CNN: 16, 8.
+        kernels: Kernel size, one for all or one for each.
+        pools: Max-pool size, one for all or one for each; 1: no pooling.
+        widths: Output width of each fully connected layer; none: the code is the flattened maps.
+        batch_norm: Batch norm after every convolution and every fully connected layer but the last.
+        conv_dropout: Dropout probability after a convolution, one for all or one for each.
+        dropout: Dropout probability after the activation of every fully connected layer but the last.
+        activation: The activation.
+
+    Raises:
+        PairsLitError: A list has not as many entries as there are convolutions, or the image is too small.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        channels: Sequence[int] = (16, 8),
+        kernels: int | list[int] = 3,
+        pools: int | list[int] = 2,
+        widths: Sequence[int] = (10, 10),
+        batch_norm: bool = False,
+        conv_dropout: float | list[float] = 0.0,
+        dropout: float = 0.0,
+        activation: Activation = "relu",
+    ) -> None:
+        count = len(channels)
+        layers: list[nn.Module] = []
+        before, height, width = shape
+        for after, kernel, pool, drop in zip(
+            channels,
+            _each("kernels", kernels, count),
+            _each("pools", pools, count),
+            _each("conv_dropout", conv_dropout, count),
+            strict=True,
+        ):
+            height, width = ((side - kernel + 1) // pool for side in (height, width))
+            if height < 1 or width < 1:
+                raise PairsLitError(
+                    f"CNN: kernels {kernels} and pools {pools} leave nothing of an image of shape {shape}."
+                )
+            layers += _convolution(before, after, kernel, pool, drop, batch_norm=batch_norm, activation=activation)
+            before = after
+        layers.append(nn.Flatten())
+        if widths:
+            flat = before * height * width
+            layers += linear_layers([flat, *widths], batch_norm=batch_norm, dropout=dropout, activation=activation)
+        super().__init__(*layers)
+
+
+def _each(name: str, value: Number | list[Number], count: int) -> list[Number]:
+    values = value if isinstance(value, list) else [value] * count
+    if len(values) != count:
+        raise PairsLitError(
+            f"CNN: {name} has {len(values)} entries for {count} convolutions: give one, or one for each."
+        )
+    return values
+
+
+def _convolution(
+    before: int, after: int, kernel: int, pool: int, dropout: float, *, batch_norm: bool, activation: Activation
+) -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.Conv2d(before, after, kernel)]
+    layers += [nn.BatchNorm2d(after)] if batch_norm else []
+    layers += [nn.Dropout(dropout)] if dropout > 0 else []
+    layers.append(activation_layer(activation))
+    layers += [nn.MaxPool2d(pool)] if pool > 1 else []
+    return layers
+
+
+class TorchModule(nn.Module):
+    """Any torch module by its class path, a torchvision model for instance, as a backbone.
+
+    Args:
+        shape: Channels, height, width of the image.
+        module: Makes the module; it maps (N, C, H, W) to (N, ...), which is flattened to (N, F).
+        channels: Repeat a one-channel image to so many channels, for modules that expect colour.
+        size: Resize the image bilinearly to this height and width, for modules that need a larger one.
+
+    Example:
+        >>> backbone = TorchModule((1, 14, 14), module=lambda: nn.Conv2d(3, 5, 14), channels=3)
+        >>> backbone(torch.zeros(7, 1, 14, 14)).shape
+        torch.Size([7, 5])
+    """
+
+    def __init__(
+        self, shape: Shape, *, module: Callable[[], nn.Module], channels: int | None = None, size: int | None = None
+    ) -> None:
+        super().__init__()
+        self.module = module()
+        self._channels = channels or shape[0]
+        self._size = (size, size) if size else shape[1:]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the code: (N, C, H, W) → (N, F)."""
+        if images.shape[-2:] != self._size:
+            images = F.interpolate(images, self._size, mode="bilinear")
+        output: Tensor = self.module(images.expand(-1, self._channels, -1, -1))
+        return torch.flatten(output, 1)

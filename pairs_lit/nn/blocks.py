@@ -1,0 +1,41 @@
+"""What backbones and heads are built from."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import nn
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "none"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "none": nn.Identity,
+}
+
+
+def activation_layer(name: Activation) -> nn.Module:
+    """Return a new activation layer."""
+    return _ACTIVATIONS[name]()
+
+
+def linear_layers(
+    widths: Sequence[int], *, batch_norm: bool, dropout: float, activation: Activation
+) -> list[nn.Module]:
+    """Return linear layers between the given widths, the first being the input's.
+
+    After every layer but the last follow batch norm and dropout where asked for, and the activation between them:
+    linear, batch norm, activation, dropout.
+    """
+    layers: list[nn.Module] = []
+    for before, after in zip(widths[:-2], widths[1:-1], strict=True):
+        layers.append(nn.Linear(before, after))
+        layers += [nn.BatchNorm1d(after)] if batch_norm else []
+        layers.append(activation_layer(activation))
+        layers += [nn.Dropout(dropout)] if dropout > 0 else []
+    return [*layers, nn.Linear(widths[-2], widths[-1])]

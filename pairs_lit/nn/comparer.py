@@ -1,0 +1,210 @@
+"""The comparer: from the images of a pair to the answer, for R rounds at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.nn.backbones import BackboneFactory, Shape
+from pairs_lit.nn.blocks import Activation, activation_layer
+from pairs_lit.nn.heads import DigitHead, HeadFactory
+from pairs_lit.nn.layers import Clock, Streams
+from pairs_lit.nn.stack import stack_copies
+from pairs_lit.relation import DIGITS, Relation, relation_probability
+from pairs_lit.seeds import seeded
+
+Sharing = Literal["shared", "separate", "joint"]
+Readout = Literal["none", "identity", "linear"]
+Kind = Literal["logit", "logits", "probability"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparer says of B pairs in each of R rounds.
+
+    Attributes:
+        output: (R, B) one logit or one probability of the relation, or (R, B, 2) two logits.
+        kind: Which of them.
+        digit_logits: (R, B, 2, K), or None without a read-out.
+    """
+
+    output: Tensor
+    kind: Kind
+    digit_logits: Tensor | None
+
+    def probability(self) -> Tensor:
+        """Return P(relation), (R, B)."""
+        if self.kind == "probability":
+            return self.output
+        return self.output.sigmoid() if self.kind == "logit" else self.output.softmax(-1)[..., 1]
+
+    def decision(self) -> Tensor:
+        """Return whether the relation is said to hold, (R, B) bool: P above 0.5, a logit above 0."""
+        if self.kind == "probability":
+            return self.output > 0.5
+        return self.output > 0 if self.kind == "logit" else self.output[..., 1] > self.output[..., 0]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The plain network of one round, as constructor arguments.
+
+    Attributes:
+        backbone: Makes a backbone from (channels, H, W); channels are 2 for ``joint``, else 1.
+        head: Makes a head from the width of the concatenated code.
+        sharing: ``shared``: one backbone for both images; ``separate``: one each; ``joint``: the pair is one image of
+            two channels, and there are no digit logits.
+        readout: Where the digit logits come from: ``identity``: the code itself, of width 10; ``linear``: a linear
+            layer on each image's code, beside the head (pillonel); ``none``: nowhere.
+        code_activation: The activation between code and head.
+        relation: What a probability head compares by.
+        image_size: H = W.
+    """
+
+    backbone: BackboneFactory
+    head: HeadFactory
+    sharing: Sharing
+    readout: Readout
+    code_activation: Activation
+    relation: Relation
+    image_size: int
+
+    @property
+    def image_shape(self) -> Shape:
+        """What the backbone sees."""
+        return (2 if self.sharing == "joint" else 1, self.image_size, self.image_size)
+
+    def build(self, seed: int) -> "PlainParts":
+        """Build one round's plain parts after ``torch.manual_seed(seed)``: backbone(s), read-out, head."""
+        with seeded(seed):
+            backbones = [self.backbone(self.image_shape) for _ in range(2 if self.sharing == "separate" else 1)]
+            width = code_width(backbones[0], self.image_shape)
+            readout = self._readout(width)
+            head = self.head(width if self.sharing == "joint" else 2 * width)
+        return PlainParts(backbones, readout, head)
+
+    def _readout(self, width: int) -> nn.Module | None:
+        if self.readout != "none" and self.sharing == "joint":
+            raise PairsLitError(f"model.readout is {self.readout}: with sharing: joint it must be none.")
+        if self.readout == "identity" and width != DIGITS:
+            raise PairsLitError(
+                f"model.readout is identity, which needs a code of width {DIGITS}, but the backbone's is {width}: "
+                "change its last width, or use readout: linear or none."
+            )
+        return nn.Linear(width, DIGITS) if self.readout == "linear" else None
+
+
+@dataclass(frozen=True)
+class PlainParts:
+    """One round's plain torch modules, in the order in which they were built."""
+
+    backbones: list[nn.Module]
+    readout: nn.Module | None
+    head: nn.Module
+
+
+def code_width(backbone: nn.Module, shape: Shape) -> int:
+    """Read the width F of a backbone's code off one zero image, in evaluation mode.
+
+    Raises:
+        PairsLitError: The backbone cannot take the image, or its output is not (N, F).
+    """
+    training = backbone.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng([]):
+            code = backbone.eval()(torch.zeros(1, *shape))
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PairsLitError(f"the backbone {type(backbone).__name__} cannot take an image {shape}: {reason}") from error
+    finally:
+        backbone.train(training)
+    if not isinstance(code, Tensor) or code.dim() != 2:
+        got = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
+        raise PairsLitError(f"a backbone must map (N, C, H, W) to (N, F); {type(backbone).__name__} gave {got}.")
+    return code.shape[1]
+
+
+class Comparer(nn.Module):
+    """R comparers side by side.
+
+    Args:
+        architecture: The plain network of one round.
+        seeds: The seeds of the R rounds; the first weights of round r are those of plain torch after
+            ``torch.manual_seed(seeds[r])``, built in the order backbone(s), read-out, head.
+
+    Attributes:
+        clock: Set it before each training step: dropout masks derive from it.
+    """
+
+    def __init__(self, architecture: Architecture, seeds: Sequence[int]) -> None:
+        super().__init__()
+        rounds = [architecture.build(seed) for seed in seeds]
+        self.clock = Clock()
+        self._sharing = architecture.sharing
+        self._readout = architecture.readout
+        self._relation = architecture.relation
+        self._digit_head = isinstance(rounds[0].head, DigitHead)
+        branches = len(rounds[0].backbones)
+        self.branch = stack_copies(
+            [backbone for parts in rounds for backbone in parts.backbones],
+            Streams(
+                tuple(seed for seed in seeds for _ in range(branches)),
+                tuple(range(branches)) * len(seeds),
+                self.clock,
+                "branch",
+            ),
+        )
+        self.code_activation = activation_layer(architecture.code_activation)
+        readouts = [parts.readout for parts in rounds if parts.readout is not None]
+        streams = Streams(tuple(seeds), (0,) * len(seeds), self.clock)
+        self.readout = stack_copies(readouts, streams.child("readout")) if readouts else None
+        self.head = stack_copies([parts.head for parts in rounds], streams.child("head"))
+
+    def extra_repr(self) -> str:
+        """Show what the submodules do not."""
+        return f"sharing={self._sharing}, readout={self._readout}, relation={self._relation}"
+
+    def forward(self, images: Tensor) -> Comparison:
+        """Compare the pairs of R rounds: images (R, B, 2, H, W)."""
+        code = self._code(images)
+        output = self.head(self.code_activation(code).flatten(2))
+        digit_logits = self._digit_logits(code)
+        if self._digit_head:
+            return Comparison(relation_probability(self._relation, output), "probability", digit_logits)
+        if output.shape[-1] == 1:
+            return Comparison(output.squeeze(-1), "logit", digit_logits)
+        return Comparison(output, "logits", digit_logits)
+
+    def _code(self, images: Tensor) -> Tensor:
+        """(R, B, 2, H, W) → (R, B, 2, F), with ``joint`` (R, B, F)."""
+        rounds, pairs, both, *sides = images.shape
+        if self._sharing == "joint":
+            return self._branched(images)
+        if self._sharing == "shared":
+            return self._branched(images.reshape(rounds, pairs * both, 1, *sides)).unflatten(1, (pairs, both))
+        split = images.transpose(1, 2).reshape(rounds * both, pairs, 1, *sides)
+        return self._branched(split).unflatten(0, (rounds, both)).transpose(1, 2)
+
+    def _branched(self, images: Tensor) -> Tensor:
+        code: Tensor = self.branch(images)
+        return code
+
+    def _digit_logits(self, code: Tensor) -> Tensor | None:
+        if self.readout is None:
+            return code if self._readout == "identity" else None
+        logits: Tensor = self.readout(code.flatten(1, 2)).unflatten(1, code.shape[1:3])
+        return logits
+
+
+def default_stack_size(architecture: Architecture, seed: int) -> int:
+    """Return how many rounds make a stack where the user does not say: a fixed function of the network.
+
+    Maps of more than about 320 channels (rounds × the widest convolution) fall out of the processor's cache, so wider
+    networks get smaller stacks; it is never measured, since the stack size decides the last float bits.
+    """
+    layers = [layer for backbone in architecture.build(seed).backbones for layer in backbone.modules()]
+    widths = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)]
+    return max(1, 320 // max(widths)) if widths else 128

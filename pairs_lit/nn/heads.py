@@ -1,0 +1,122 @@
+"""Heads: plain torch modules that turn the codes of both images into the answer, (N, W) → output.
+
+Three kinds of output are understood: (N, 1), the logit of the relation; (N, 2), the logits of "does not hold" and
+"holds"; and, from a :class:`DigitHead`, the digit probabilities of both images, which the relation then compares.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.nn.blocks import Activation, linear_layers
+from pairs_lit.nn.layers import Rowwise
+from pairs_lit.relation import DIGITS
+
+HeadFactory = Callable[[int], nn.Module]
+
+
+class MLP(nn.Sequential):
+    """Fully connected layers; no activation after the last.
+
+    Args:
+        width: Width of the concatenated code.
+        hidden: Widths of the hidden layers; none: one linear layer (belhadj's 20→1).
+        outputs: 1 (one logit, for bce) or 2 (two logits, for ce or mse).
+        batch_norm: Batch norm after every hidden layer.
+        dropout: Dropout probability after every hidden activation.
+        activation: The activation after every hidden layer.
+
+    Raises:
+        PairsLitError: ``outputs`` is neither 1 nor 2.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        hidden: Sequence[int] = (),
+        outputs: int = 1,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        activation: Activation = "relu",
+    ) -> None:
+        if outputs not in (1, 2):
+            raise PairsLitError(f"MLP: outputs is {outputs}: 1 or 2 logits are understood.")
+        widths = [width, *hidden, outputs]
+        super().__init__(*linear_layers(widths, batch_norm=batch_norm, dropout=dropout, activation=activation))
+
+
+class DigitHead(Rowwise):
+    """A head without parameters: codes of both images (..., 2·K) → digit probabilities (..., 2, K).
+
+    Args:
+        width: Width of the concatenated code.
+
+    Raises:
+        PairsLitError: The code is not one value per digit class.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if width != 2 * DIGITS:
+            raise PairsLitError(
+                f"{type(self).__name__} reads the code as digit logits and needs a width of {2 * DIGITS} for both "
+                f"images, got {width}: give the backbone {DIGITS} outputs and do not use sharing: joint."
+            )
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Return digit probabilities: (..., 2·K) → (..., 2, K)."""
+        return self.digit_probabilities(codes.unflatten(-1, (2, DIGITS)))
+
+    @abstractmethod
+    def digit_probabilities(self, logits: Tensor) -> Tensor:
+        """Turn digit logits into digit probabilities: (..., K) → (..., K), summing to 1."""
+
+
+class SoftmaxHead(DigitHead):
+    """p = softmax(z): the probabilities that cross-entropy on the digits trains."""
+
+    def digit_probabilities(self, logits: Tensor) -> Tensor:
+        """Return softmax(z)."""
+        return logits.softmax(-1)
+
+
+class PowerHead(DigitHead):
+    """p_i = (z_i − min z)^e / Σ_k (z_k − min z)^e; uniform where all z are equal. Grall's Model B with e = 6.
+
+    Args:
+        width: Width of the concatenated code.
+        exponent: e.
+    """
+
+    def __init__(self, width: int, *, exponent: float = 6.0) -> None:
+        super().__init__(width)
+        self._exponent = exponent
+
+    def extra_repr(self) -> str:
+        """Show the exponent."""
+        return f"exponent={self._exponent}"
+
+    def digit_probabilities(self, logits: Tensor) -> Tensor:
+        """Return the normalised powers; the largest is scaled to 1 first, so that none overflows."""
+        above = logits - logits.amin(-1, keepdim=True)
+        largest = above.detach().amax(-1, keepdim=True)
+        flat = largest == 0
+        powers = (above / largest.masked_fill(flat, 1)) ** self._exponent
+        total = powers.sum(-1, keepdim=True).masked_fill(flat, 1)
+        return torch.where(flat, torch.full_like(powers, 1 / DIGITS), powers / total)
+
+
+class ArgmaxHead(DigitHead):
+    """p = 1 for the largest logit: compares the two recognised digits by logic. No gradient: needs target loss none.
+
+    Gardoni's transfer row trains the digit recogniser alone and compares so.
+    """
+
+    def digit_probabilities(self, logits: Tensor) -> Tensor:
+        """Return the one-hot vector of the largest logit."""
+        return F.one_hot(logits.argmax(-1), DIGITS).to(logits.dtype)

@@ -1,0 +1,273 @@
+"""Stacked layers: R copies of one layer as one, each with its own parameters.
+
+Two layouts of activations occur. ``rounds``: (R, N, ...), a leading dimension of rounds. ``folded``: (N, R·C, H, W),
+channels last in memory, the rounds folded into the channels, which grouped convolution and pooling handle fastest.
+Parameters and buffers always have the plain layer's names and shapes with a leading dimension R, so that
+``{name: value[r] for name, value in stacked.state_dict().items()}`` is the state of round r's plain layer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairs_lit.seeds import derive
+
+_WORD = 2**32
+
+
+class Rowwise(nn.Module):
+    """A module without parameters whose forward acts on the last dimension alone: it serves a whole stack as it is."""
+
+
+@dataclass
+class Clock:
+    """Where in its training a stack is: what dropout masks depend on, besides the round's seed."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Where the random numbers of a stacked part come from.
+
+    Attributes:
+        seeds: The round's seed of each of the R copies.
+        copies: Which copy within its round it is (0, or 0 and 1 for the two branches that share nothing).
+        clock: Where the stack is in its training.
+        name: The part's place in the network.
+    """
+
+    seeds: tuple[int, ...]
+    copies: tuple[int, ...]
+    clock: Clock
+    name: str = ""
+
+    def child(self, name: str) -> "Streams":
+        """Return the streams of a part of this part."""
+        return replace(self, name=f"{self.name}.{name}")
+
+    def derived(self, *indices: int) -> list[int]:
+        """Return a seed for each copy."""
+        pairs = zip(self.seeds, self.copies, strict=True)
+        return [derive(seed, self.name, copy, *indices) for seed, copy in pairs]
+
+
+def fold(x: Tensor) -> Tensor:
+    """(R, N, C, H, W) → (N, R·C, H, W), channels last in memory."""
+    r, n, c, h, w = x.shape
+    return x.permute(1, 3, 4, 0, 2).reshape(n, h, w, r * c).permute(0, 3, 1, 2)
+
+
+def unfold(x: Tensor, rounds: int) -> Tensor:
+    """(N, R·C, H, W) → (R, N, C, H, W)."""
+    return x.unflatten(1, (rounds, -1)).transpose(0, 1)
+
+
+class Fold(nn.Module):
+    """Layout: rounds → folded."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply :func:`fold`."""
+        return fold(x)
+
+
+class Unfold(nn.Module):
+    """Layout: folded → rounds.
+
+    Args:
+        rounds: R.
+    """
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self._rounds = rounds
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply :func:`unfold`."""
+        return unfold(x, self._rounds)
+
+
+def _stacked(values: Sequence[Tensor]) -> nn.Parameter:
+    return nn.Parameter(torch.stack([value.detach() for value in values]), requires_grad=values[0].requires_grad)
+
+
+def _stacked_or_none(values: Sequence[Tensor | None]) -> nn.Parameter | None:
+    present = [value for value in values if value is not None]
+    return _stacked(present) if present else None
+
+
+class StackedLinear(nn.Module):
+    """R linear layers: (R, N, ..., in) → (R, N, ..., out), by one batched matrix product.
+
+    Args:
+        copies: The R plain layers.
+    """
+
+    def __init__(self, copies: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.weight = _stacked([copy.weight for copy in copies])
+        self.bias = _stacked_or_none([copy.bias for copy in copies])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply each round's layer to its own rows."""
+        rows = x.flatten(1, -2)
+        if self.bias is None:
+            output = torch.bmm(rows, self.weight.transpose(1, 2))
+        else:
+            output = torch.baddbmm(self.bias[:, None], rows, self.weight.transpose(1, 2))
+        return output.unflatten(1, x.shape[1:-1])
+
+
+class StackedConv2d(nn.Module):
+    """R convolutions as one grouped convolution; layout folded.
+
+    Args:
+        copies: The R plain layers, zero-padded.
+    """
+
+    def __init__(self, copies: Sequence[nn.Conv2d]) -> None:
+        super().__init__()
+        plain = copies[0]
+        self.weight = _stacked([copy.weight for copy in copies])
+        self.bias = _stacked_or_none([copy.bias for copy in copies])
+        self._stride, self._padding, self._dilation = plain.stride, plain.padding, plain.dilation
+        self._groups = plain.groups * len(copies)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply each round's kernels to its own channels."""
+        bias = None if self.bias is None else self.bias.flatten()
+        weight = self.weight.flatten(0, 1)
+        return F.conv2d(x, weight, bias, self._stride, self._padding, self._dilation, self._groups)
+
+
+class StackedBatchNorm2d(nn.Module):
+    """R batch norms over maps; layout folded. Statistics are per channel, so no round sees another's.
+
+    Args:
+        copies: The R plain layers, with a fixed momentum.
+    """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(self, copies: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> None:
+        super().__init__()
+        self.weight = _stacked_or_none([copy.weight for copy in copies])
+        self.bias = _stacked_or_none([copy.bias for copy in copies])
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            values = [value for copy in copies if (value := copy.get_buffer(name)) is not None]
+            self.register_buffer(name, torch.stack(values) if values else None)
+        self._momentum, self._eps = copies[0].momentum, copies[0].eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each round's channels by their own statistics."""
+        tracked = self.num_batches_tracked is not None
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        mean, var, weight, bias = (
+            None if value is None else value.flatten()
+            for value in (self.running_mean, self.running_var, self.weight, self.bias)
+        )
+        momentum = 0.0 if self._momentum is None else self._momentum
+        return F.batch_norm(x, mean, var, weight, bias, self.training or not tracked, momentum, self._eps)
+
+
+class StackedBatchNorm1d(StackedBatchNorm2d):
+    """R batch norms over vectors; layout rounds: (R, N, F) → (R, N, F)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each round's features by their own statistics."""
+        rounds, n, features = x.shape
+        rows = x.transpose(0, 1).reshape(n, rounds * features)
+        return super().forward(rows).view(n, rounds, features).transpose(0, 1)
+
+
+class StackedFlatten(nn.Module):
+    """``nn.Flatten`` in a stack; layout rounds: (R, N, ...) → (R, N, F)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep rounds and images, flatten the rest."""
+        return x.flatten(2)
+
+
+def _int32(value: int) -> int:
+    return value - _WORD if value >= _WORD // 2 else value
+
+
+def _scrambled(x: Tensor, middle: Tensor | int = 0) -> Tensor:
+    """Scramble the bits of int32 numbers, mixing ``middle`` in half-way; shifts are made logical by masks.
+
+    The constants are those of C. Wellons' lowbias32, a full-avalanche 32-bit hash.
+    """
+    x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
+    x = x ^ middle
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * _int32(0x846CA68B)
+    return x ^ ((x >> 16) & 0xFFFF)
+
+
+def dropout_keep(keys: Tensor, step: int, count: int, p: float) -> Tensor:
+    """Say which of ``count`` activations each round keeps in one step: a pure function, vectorised over rounds.
+
+    Args:
+        keys: (R, 2) int32, from each round's seed, the layer and the epoch.
+        step: The batch within the epoch.
+        count: Activations of one round in this batch.
+        p: The probability of dropping one.
+
+    Returns:
+        (R, count) bool.
+    """
+    now = _scrambled(keys ^ _int32(step * 0x9E3779B9 % _WORD))
+    counter = torch.arange(count, dtype=torch.int32, device=keys.device)
+    bits = _scrambled(counter ^ now[:, :1], now[:, 1:])
+    return (bits & 0x7FFFFFFF) >= int(p * 2**31)
+
+
+class StackedDropout(nn.Module):
+    """Dropout whose masks derive from each round's own seed, the layer, the epoch and the step, in one vectorised hash.
+
+    Args:
+        p: The probability of dropping an activation.
+        streams: Whose masks, and when.
+        folded: Whether activations come in the folded layout.
+    """
+
+    def __init__(self, p: float, streams: Streams, *, folded: bool) -> None:
+        super().__init__()
+        self._p = p
+        self._streams = streams
+        self._folded = folded
+        self._keys: tuple[int, Tensor] | None = None
+
+    def extra_repr(self) -> str:
+        """Show p."""
+        return f"p={self._p}"
+
+    def keys(self, device: torch.device) -> Tensor:
+        """Return the (R, 2) int32 keys of the current epoch, derived once an epoch."""
+        epoch = self._streams.clock.epoch
+        if self._keys is None or self._keys[0] != epoch:
+            words = [[_int32(seed % _WORD), _int32(seed // _WORD)] for seed in self._streams.derived(epoch)]
+            self._keys = epoch, torch.tensor(words, dtype=torch.int32)
+        return self._keys[1].to(device)
+
+    def mask(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Return which activations of a plain layer's output shape (N, ...) each round keeps now: (R, N, ...) bool."""
+        count = torch.Size(shape).numel()
+        return dropout_keep(self.keys(device), self._streams.clock.step, count, self._p).unflatten(1, tuple(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop activations while training, scaling the kept ones by 1 / (1 − p)."""
+        if not self.training or self._p == 0:
+            return x
+        if self._folded:
+            n, channels, *sides = x.shape
+            keep = fold(self.mask((n, channels // len(self._streams.seeds), *sides), x.device))
+        else:
+            keep = self.mask(x.shape[1:], x.device)
+        return x * keep / (1 - self._p) if self._p < 1 else x * 0

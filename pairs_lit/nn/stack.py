@@ -1,0 +1,234 @@
+"""``stack()``: R seeded copies of a plain torch module become one module that trains them side by side.
+
+Known layers in an ``nn.Sequential`` (nested too) become stacked layers. Everything else is kept as R copies in a loop:
+slower, always right. Either way the plain modules are the oracle: same first weights, same outputs, same gradients.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from pairs_lit.nn.layers import (
+    Clock,
+    Fold,
+    Rowwise,
+    StackedBatchNorm1d,
+    StackedBatchNorm2d,
+    StackedConv2d,
+    StackedDropout,
+    StackedFlatten,
+    StackedLinear,
+    Streams,
+    Unfold,
+)
+from pairs_lit.seeds import seeded
+
+_ELEMENTWISE = (
+    nn.CELU,
+    nn.ELU,
+    nn.GELU,
+    nn.Hardsigmoid,
+    nn.Hardswish,
+    nn.Hardtanh,
+    nn.Identity,
+    nn.LeakyReLU,
+    nn.LogSigmoid,
+    nn.Mish,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.SELU,
+    nn.SiLU,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Softsign,
+    nn.Tanh,
+)
+_PER_CHANNEL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_ON_MAPS = (nn.Conv2d, nn.BatchNorm2d, *_PER_CHANNEL)
+_WITH_PARAMETERS = {
+    nn.Linear: {"weight", "bias"},
+    nn.Conv2d: {"weight", "bias"},
+    nn.BatchNorm1d: {"weight", "bias"},
+    nn.BatchNorm2d: {"weight", "bias"},
+}
+
+
+class Loop(nn.Module):
+    """R copies of a plain module in a loop: (R, N, ...) → (R, N, ...), for modules that no stacked layer replaces.
+
+    While training, torch's global generators are seeded per round, epoch and step, so that random layers inside
+    draw the same numbers whatever runs beside the round; they are restored afterwards.
+
+    Args:
+        copies: The R plain modules.
+        streams: Where their random numbers come from.
+    """
+
+    def __init__(self, copies: Sequence[nn.Module], streams: Streams) -> None:
+        super().__init__()
+        self.copies = nn.ModuleList(copies)
+        self._streams = streams
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply each copy to its own round's images."""
+        if not self.training:
+            return torch.stack([copy(images) for copy, images in zip(self.copies, x, strict=True)])
+        clock = self._streams.clock
+        seeds = self._streams.derived(clock.epoch, clock.step)
+        return torch.stack([_seeded_call(*each) for each in zip(self.copies, x, seeds, strict=True)])
+
+
+def _seeded_call(module: nn.Module, x: Tensor, seed: int) -> Tensor:
+    with seeded(seed, x.device):
+        return cast(Tensor, module(x))
+
+
+def stack(factory: Callable[[], nn.Module], seeds: Sequence[int]) -> nn.Module:
+    """Build one plain module per seed and put them side by side.
+
+    Args:
+        factory: Makes the plain module of one round, (N, ...) → (N, ...).
+        seeds: One seed a round; the plain module is built after ``torch.manual_seed(seed)``.
+
+    Returns:
+        A module (R, N, ...) → (R, N, ...). Its dropout masks are those of epoch 0, step 0; inside
+        :class:`~pairs_lit.nn.comparer.Comparer` they follow the training.
+
+    Example:
+        >>> network = stack(lambda: nn.Linear(3, 2), seeds=[0, 1, 2])
+        >>> network(torch.zeros(3, 5, 3)).shape
+        torch.Size([3, 5, 2])
+    """
+    copies = []
+    for seed in seeds:
+        with seeded(seed):
+            copies.append(factory())
+    return stack_copies(copies, Streams(tuple(seeds), (0,) * len(copies), Clock()))
+
+
+def stack_copies(copies: Sequence[nn.Module], streams: Streams) -> nn.Module:
+    """Put plain modules of equal structure side by side.
+
+    Args:
+        copies: The R plain modules; they are not used any more afterwards.
+        streams: Where the random numbers of the stack come from.
+    """
+    if isinstance(copies[0], Rowwise):
+        return copies[0]
+    if not _alike(copies) or not is_stackable(copies[0]):
+        return Loop(copies, streams)
+    builder = _Builder(streams)
+    sequence = copies if _is_sequence(copies[0]) else [nn.Sequential(copy) for copy in copies]
+    layers = builder.sequence(cast(Sequence[nn.Sequential], sequence), streams)
+    return builder.closed(layers)
+
+
+def is_stackable(module: nn.Module) -> bool:
+    """Say whether stacked layers can replace a module: a known layer, or an ``nn.Sequential`` of known layers."""
+    tied = len(list(module.parameters())) < len(list(module.named_parameters(remove_duplicate=False)))
+    if tied:
+        return False
+    if _is_sequence(module):
+        return all(is_stackable(child) for child in module.children())
+    return _is_known(module)
+
+
+def _is_sequence(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Exact types only: a subclass may compute something else, and a parametrised layer has other parameters."""
+    kind = type(module)
+    if kind in _WITH_PARAMETERS:
+        names = {name for name, _ in module.named_parameters()}
+        return names <= _WITH_PARAMETERS[kind] and _is_plain(module)
+    if isinstance(module, nn.Flatten):
+        return (module.start_dim, module.end_dim) == (1, -1)
+    if isinstance(module, nn.MaxPool2d | nn.AdaptiveMaxPool2d) and module.return_indices:
+        return False
+    return kind in (*_ELEMENTWISE, *_PER_CHANNEL, nn.Dropout)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return module.padding_mode == "zeros"
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        return module.momentum is not None
+    return True
+
+
+def _alike(copies: Sequence[nn.Module]) -> bool:
+    def form(module: nn.Module) -> tuple[str, list[tuple[str, torch.Size, bool]]]:
+        return repr(module), [(name, value.shape, value.requires_grad) for name, value in module.named_parameters()]
+
+    return all(form(copy) == form(copies[0]) for copy in copies[1:])
+
+
+class _Builder:
+    """Builds the stacked layers of a sequence, switching the layout where the next layer needs the other one."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._rounds = len(streams.seeds)
+        self._folded = False
+
+    def closed(self, layers: nn.Sequential) -> nn.Module:
+        """End in the rounds layout."""
+        return nn.Sequential(layers, Unfold(self._rounds)) if self._folded else layers
+
+    def sequence(self, copies: Sequence[nn.Sequential], streams: Streams) -> nn.Sequential:
+        """Stack the children of plain sequences under their own names."""
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for name, *children in _pool_before_relu(copies):
+            switch = self._switch(children[0])
+            if switch is not None:
+                layers[f"layout_{name}"] = switch
+            layers[name] = self._layer(children, streams.child(name))
+        return nn.Sequential(layers)
+
+    def _switch(self, plain: nn.Module) -> nn.Module | None:
+        if isinstance(plain, _ON_MAPS):
+            wanted = True
+        elif isinstance(plain, nn.Linear | nn.BatchNorm1d | nn.Flatten):
+            wanted = False
+        else:
+            return None
+        before, self._folded = self._folded, wanted
+        if before == wanted:
+            return None
+        return Fold() if wanted else Unfold(self._rounds)
+
+    def _layer(self, copies: Sequence[Any], streams: Streams) -> nn.Module:
+        plain = copies[0]
+        if _is_sequence(plain):
+            return self.sequence(copies, streams)
+        if isinstance(plain, nn.Dropout):
+            return StackedDropout(plain.p, streams, folded=self._folded)
+        build = _STACKED.get(type(plain))
+        return plain if build is None else build(copies)
+
+
+_STACKED: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
+    nn.Linear: StackedLinear,
+    nn.Conv2d: StackedConv2d,
+    nn.BatchNorm1d: StackedBatchNorm1d,
+    nn.BatchNorm2d: StackedBatchNorm2d,
+    nn.Flatten: lambda _: StackedFlatten(),
+}
+
+
+def _pool_before_relu(copies: Sequence[nn.Sequential]) -> list[tuple[Any, ...]]:
+    """Return (name, child of each copy) in order, a max-pool moved before the ReLU that precedes it.
+
+    The value and the gradient are the same, since ReLU is monotone, and ReLU sees fewer elements.
+    """
+    names = [name for name, _ in copies[0].named_children()]
+    children = list(zip(names, *(copy.children() for copy in copies), strict=True))
+    for place in range(len(children) - 1):
+        first, second = children[place], children[place + 1]
+        if type(first[1]) is nn.ReLU and type(second[1]) is nn.MaxPool2d:
+            children[place], children[place + 1] = second, first
+    return children

@@ -1,0 +1,67 @@
+"""One progress bar over the whole work."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+from pairs_lit.report import mean_and_std
+from pairs_lit.rounds import RoundRunner
+from pairs_lit.stats import summarise
+
+
+class Progress(ProgressBar):
+    """Shows the epochs of all rounds on the error stream, with the test accuracy so far; silent without a terminal.
+
+    Args:
+        runner: Who collects the figures.
+    """
+
+    def __init__(self, runner: RoundRunner) -> None:
+        super().__init__()
+        self._runner = runner
+        self._enabled = True
+        self._bar: tqdm[Any] | None = None
+
+    def disable(self) -> None:
+        """Show nothing (Lightning's own switch)."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show the bar (Lightning's own switch)."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start at the epoch that training starts at."""
+        hidden = None if self._enabled else True  # None: only on a terminal
+        rounds = len(self._runner.seeds)
+        self._bar = tqdm(
+            total=trainer.max_epochs,
+            initial=trainer.current_epoch,
+            desc=f"{rounds} rounds",
+            unit="epoch",
+            disable=hidden,
+            dynamic_ncols=True,
+        )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Advance by one epoch."""
+        if self._bar is None or self._bar.disable:
+            return
+        curves = self._runner.curves
+        summary = summarise(curves.values["test/accuracy"][-1][~curves.failed()].tolist())
+        self._bar.set_postfix_str(f"test accuracy {mean_and_std(summary)}", refresh=False)
+        self._bar.update()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the finished bar on the screen."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the bar where it stopped."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,35 @@
+"""The question: in which relation must the first digit stand to the second for the target to be 1?"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+DIGITS = 10
+"""K, the number of digit classes."""
+
+Relation = Literal["le", "lt", "ge", "gt"]
+"""first ≤ second, first < second, first ≥ second, first > second."""
+
+_COMPARISONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "le": torch.le,
+    "lt": torch.lt,
+    "ge": torch.ge,
+    "gt": torch.gt,
+}
+
+
+def target_of(relation: Relation, digits: Tensor) -> Tensor:
+    """Return 1 where the relation holds, else 0: digits (..., 2) int64 → (...) int64."""
+    return _COMPARISONS[relation](digits[..., 0], digits[..., 1]).long()
+
+
+def relation_probability(relation: Relation, p: Tensor) -> Tensor:
+    """Return P(relation) of two independent digits: p (..., 2, K), each row summing to 1 → (...).
+
+    For ``le`` this is Σ_{i≤j} p1(i)·p2(j), the engineered comparison of grall's Model B.
+    """
+    classes = torch.arange(p.shape[-1], device=p.device)
+    holds = _COMPARISONS[relation](classes[:, None], classes[None, :]).to(p.dtype)
+    return ((p[..., 0, :] @ holds) * p[..., 1, :]).sum(-1)

@@ -1,0 +1,169 @@
+"""RoundRunner, the callback that owns the rounds."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.independence import check_trainer
+from pairs_lit.module import PairModule
+from pairs_lit.report import evaluation_table, failures, summary_table
+from pairs_lit.results import (
+    Curves,
+    Evaluation,
+    RoundResult,
+    round_results,
+    summaries,
+    write_csv,
+    write_curves,
+    write_rounds,
+    write_summary,
+)
+from pairs_lit.runs import run_folder_of
+from pairs_lit.seeds import round_seeds
+
+
+class RoundRunner(Callback):
+    """Runs rounds side by side and says mean ± std: which rounds, in which stacks, and what came of them.
+
+    Round i is an independent training with the seed ``seed + i``, from which its pairs, first weights, shuffles and
+    dropout masks follow; there is no other seed that matters.
+
+    Args:
+        count: How many rounds.
+        seed: The seed of the first round.
+        stack_size: How many rounds train as one stack; null: a fixed function of the network. It changes speed and the
+            last float bits, nothing else.
+
+    Raises:
+        PairsLitError: A value is out of range.
+    """
+
+    def __init__(self, *, count: int = 10, seed: int = 0, stack_size: int | None = None) -> None:
+        if stack_size is not None:
+            check_positive("rounds.stack_size", stack_size)
+        self.seeds = round_seeds(count, seed)
+        self.stack_size = stack_size
+        self.results: list[RoundResult] = []
+        self._epochs: dict[str, list[Tensor]] = {}
+        self._seconds = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def curves(self) -> Curves:
+        """What was measured so far."""
+        return Curves(self.seeds, {name: torch.stack(values).numpy() for name, values in self._epochs.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the curves in the checkpoint."""
+        curves = {name: torch.stack(values) for name, values in self._epochs.items()}
+        return {"curves": curves, "seconds": self._elapsed()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the curves of the checkpoint."""
+        self._epochs = {name: list(values) for name, values in state_dict["curves"].items()}
+        self._seconds = state_dict["seconds"]
+
+    def _elapsed(self) -> float:
+        return self._seconds + time.monotonic() - self._started
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse whatever would mix rounds, before anything is written."""
+        check_trainer(trainer)
+        if _module(pl_module).seeds != self.seeds:
+            raise PairsLitError("the module's seeds are not those of RoundRunner: give both the same.")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what was measured in this epoch."""
+        for name, values in _module(pl_module).collect().items():
+            self._epochs.setdefault(name, []).append(values)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the training pairs once more and write the tables."""
+        module = _module(pl_module)
+        _evaluate_train(trainer, module)
+        train = {name: values.numpy() for name, values in module.collect().items()}
+        self.results = round_results(self.curves, train)
+        self._write(trainer, module)
+
+    def _write(self, trainer: Trainer, module: PairModule) -> None:
+        folder = Path(str(trainer.log_dir))
+        write_curves(folder / "curves.csv", self.curves)
+        write_rounds(folder / "rounds.csv", self.results)
+        write_summary(folder / "summary.json", self._summary(trainer, module))
+
+    def _summary(self, trainer: Trainer, module: PairModule) -> dict[str, Any]:
+        seconds = self._elapsed()
+        return {
+            "rounds": {"count": len(self.seeds), "failed": self.failed, "stack_size": module.stack_size},
+            "metrics": {name: asdict(summary) for name, summary in summaries(self.results).items()},
+            "data": asdict(_data(trainer).settings),
+            "parameters_per_round": module.parameters_per_round,
+            "epochs": self.curves.epochs,
+            "times": {"seconds": seconds, "seconds_per_round": seconds / len(self.seeds)},
+            "threads": torch.get_num_threads(),
+            "versions": {"torch": torch.__version__},
+        }
+
+    @property
+    def failed(self) -> list[int]:
+        """The seeds of the rounds that failed."""
+        return [result.seed for result in self.results if result.status == "failed"]
+
+    def table(self, trainer: Trainer, module: PairModule, *, style: str = "simple") -> str:
+        """Show the results of all rounds, with n and the data source."""
+        settings = _data(trainer).settings
+        title = (
+            f"{len(self.seeds)} rounds (seeds {self.seeds[0]} to {self.seeds[-1]}), {self.curves.epochs} epochs, "
+            f"{module.parameters_per_round:,} parameters a round; data: {settings.source}, "
+            f"{settings.train_pairs} training pairs, relation {settings.relation}"
+        )
+        parts = [title, summary_table(summaries(self.results), style=style), failures(self.failed, len(self.seeds))]
+        return "\n\n".join(part for part in parts if part)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the table and where the run is."""
+        print(f"\n{self.table(trainer, _module(pl_module))}\n\nrun: {trainer.log_dir}")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the figures of ``pairs-lit validate``."""
+        if trainer.state.fn == "validate":
+            self._show_evaluation(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the figures of ``pairs-lit test``."""
+        self._show_evaluation(trainer, pl_module)
+
+    def _show_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        measured = {name: values.numpy() for name, values in _module(pl_module).collect().items()}
+        evaluation = Evaluation(self.seeds, measured)
+        path = run_folder_of(Path(str(trainer.ckpt_path))) / f"{trainer.state.fn}.csv"
+        write_csv(path, evaluation.header, evaluation.rows)
+        print(f"\ndata: {_data(trainer).settings.source}\n\n{evaluation_table(evaluation)}\n\ntable: {path}")
+
+
+def _evaluate_train(trainer: Trainer, module: PairModule) -> None:
+    """Pass all training pairs through the final networks, in evaluation mode."""
+    module.eval()
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        for batch in _data(trainer).loader("train"):
+            module.shared_step(trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch)))
+    module.train()
+
+
+def _module(module: LightningModule) -> PairModule:
+    return cast(PairModule, module)
+
+
+def _data(trainer: Trainer) -> PairDataModule:
+    return cast(PairDataModule, cast(Any, trainer).datamodule)

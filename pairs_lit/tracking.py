@@ -1,0 +1,106 @@
+"""Tracking: the run folder and its TensorBoard files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from pairs_lit.module import PairModule
+from pairs_lit.results import summaries
+from pairs_lit.rounds import RoundRunner
+from pairs_lit.runs import new_run_folder, run_folder_of
+from pairs_lit.stats import summarise
+
+_TITLES = {
+    "accuracy": "accuracy (fraction of pairs)",
+    "digit_accuracy": "digit accuracy (fraction of digits)",
+    "loss": "loss",
+    "target_loss": "target loss (without the auxiliary part)",
+    "digit_loss": "digit loss (unweighted)",
+}
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard files right in the run folder.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
+
+    def save(self) -> None:
+        """Write no ``hparams.yaml``: ``config.yaml`` already says everything, and can be run."""
+
+    def log_layout(self, names: list[str]) -> None:
+        """Define the margin charts, mean ± std over rounds, of metrics such as ``test/accuracy``."""
+        charts: dict[str, dict[str, list[Any]]] = {}
+        for name in names:
+            split, metric = name.split("/")
+            tags = [f"{name}/mean", f"{name}/low", f"{name}/high"]
+            charts.setdefault(_TITLES[metric], {})[split] = ["Margin", tags]
+        self.experiment.add_custom_scalars(charts)
+
+    def log_text(self, tag: str, text: str) -> None:
+        """Write a text in Markdown."""
+        self.experiment.add_text(tag, text)
+
+
+class Tracking(Callback):
+    """Makes the run folder, or goes on in the one of the checkpoint, and logs mean, mean − std and mean + std.
+
+    Any other logger of the trainer gets the same scalars.
+
+    Args:
+        runner: Who collects the figures.
+        name: The config's name.
+        hyperparameters: What to show beside the final metrics.
+    """
+
+    def __init__(self, runner: RoundRunner, *, name: str, hyperparameters: Mapping[str, Any]) -> None:
+        self._runner = runner
+        self._name = name
+        self._hyperparameters = hyperparameters
+        self._logger: RunLogger | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the folder only now that data and settings have proved good."""
+        if stage != "fit":
+            return
+        resumed = trainer.ckpt_path
+        folder = (
+            run_folder_of(Path(str(resumed)))
+            if resumed is not None
+            else new_run_folder(Path(trainer.default_root_dir), self._name)
+        )
+        self._logger = RunLogger(folder)
+        trainer.loggers = [self._logger, *trainer.loggers]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch just collected, over the rounds that have not failed."""
+        curves = self._runner.curves
+        if curves.epochs == 1 and self._logger is not None:
+            self._logger.log_layout(list(curves.values))
+        good = ~curves.failed()
+        scalars: dict[str, float] = {}
+        for name, values in curves.values.items():
+            summary = summarise(values[-1][good].tolist())
+            scalars[f"{name}/mean"] = summary.mean
+            if summary.n > 1:
+                scalars |= {f"{name}/low": summary.mean - summary.std, f"{name}/high": summary.mean + summary.std}
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=curves.epochs)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the hyperparameters with the final metrics, and the table as text."""
+        if self._logger is None:
+            return
+        module = cast(PairModule, pl_module)
+        final = {f"final/{name}": summary.mean for name, summary in summaries(self._runner.results).items()}
+        source = cast(Any, trainer).datamodule.settings.source
+        extra = {"data.source found": source, "parameters per round": module.parameters_per_round}
+        self._logger.log_hyperparams(dict(self._hyperparameters) | extra, final)
+        self._logger.log_text("summary", self._runner.table(trainer, module, style="github"))
