@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from pairs_lit.checkpoints import DurableCheckpointIO, LastCheckpoint, read_checkpoint
 from pairs_lit.data.datamodule import PairDataModule, default_root

@@ -2,7 +2,7 @@
 
 import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from pairs_lit.durable import write_durably
 from pairs_lit.errors import PairsLitError
 
+MapLocation = str | torch.device | Callable[..., Any] | dict[str, str] | None
+
 RECORD = "pairs_lit"
 """The key under which a checkpoint says which rounds, data and network it belongs to."""
 
@@ -23,21 +25,18 @@ SAVE_SECONDS = 30.0
 class DurableCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints durably and loads tensors and plain values only."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:  # noqa: ANN401 - Lightning's signature
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         """Write a checkpoint whole or not at all."""
         write_durably(Path(path), lambda file: torch.save(checkpoint, file))
 
     def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Any = "cpu",
-        weights_only: bool | None = None,  # noqa: ANN401 - Lightning's signature
+        self, path: str | Path, map_location: MapLocation = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Load a checkpoint with :func:`read_checkpoint`, whatever ``weights_only`` says."""
         return read_checkpoint(Path(path), map_location)
 
 
-def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:  # noqa: ANN401 - torch's type
+def read_checkpoint(path: Path, map_location: MapLocation = "cpu") -> dict[str, Any]:
     """Read one of our checkpoints; nothing in it is executed.
 
     Raises:

@@ -133,7 +133,7 @@ class PairModule(LightningModule):
 
     def collect(self) -> dict[str, Tensor]:
         """Return and forget what was measured: ``test/accuracy`` and the like, (R,) float64 each on the CPU."""
-        collected = {}
+        collected: dict[str, Tensor] = {}
         for split in SPLITS:
             means = cast(RoundMeans, self._means[_key(split)])
             if means.update_count == 0:

@@ -42,9 +42,16 @@ class PredictionWriter(Callback):
         """Write the table."""
         p = torch.cat([torch.cat(parts, 1) for parts in self._stacks.values()]).double()
         pairs = cast(PairDataModule, cast(Any, trainer).datamodule).bank.pairs["test"]
-        columns = [pairs.digits[0], pairs.target[0, :, None], p.mean(0)[:, None], p.T]
-        rows = zip(*(column.tolist() for column in columns), strict=True)
+        known = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()
+        said = torch.cat([p.mean(0)[:, None], p.T], 1).tolist()
         path = run_folder_of(Path(str(trainer.ckpt_path))) / "predictions.csv"
-        header = ["pair", "first_digit", "second_digit", "target", "mean", *(f"seed_{seed}" for seed in self._runner.seeds)]
-        write_csv(path, header, ([pair, *sum(parts, [])] for pair, parts in enumerate(rows)))
+        header = [
+            "pair",
+            "first_digit",
+            "second_digit",
+            "target",
+            "mean",
+            *(f"seed_{seed}" for seed in self._runner.seeds),
+        ]
+        write_csv(path, header, ([pair, *known[pair], *said[pair]] for pair in range(len(known))))
         print(f"\n{len(p)} rounds, {p.shape[1]} pairs\n\npredictions: {path}")

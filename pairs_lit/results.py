@@ -69,7 +69,7 @@ class Curves:
     def failed(self) -> NDArray[np.bool_]:
         """Say which rounds ever had a loss that is not finite, (R,)."""
         losses = [value for name, value in self.values.items() if name.endswith("/loss")]
-        return ~np.isfinite(np.concatenate(losses)).all(axis=0)
+        return np.logical_not(np.isfinite(np.concatenate(losses)).all(axis=0))
 
     def rows(self) -> Iterable[tuple[int, int, str, float]]:
         """Yield (seed, epoch, metric, value) by seed, epoch and metric."""
@@ -100,8 +100,7 @@ class Evaluation:
     def rows(self) -> list[list[Any]]:
         """A row a round."""
         columns = np.stack(list(self.measured.values()))
-        status = ["ok" if good else "failed" for good in np.isfinite(columns).all(0)]
-        return [[seed, status[r], *columns[:, r].tolist()] for r, seed in enumerate(self.seeds)]
+        return [[seed, _status(columns[:, r]), *columns[:, r].tolist()] for r, seed in enumerate(self.seeds)]
 
     @property
     def failed(self) -> list[int]:
@@ -112,6 +111,10 @@ class Evaluation:
         """Summarise each metric over the rounds that did not fail."""
         good = [row for row in self.rows if row[1] == "ok"]
         return {name: summarise([row[place] for row in good]) for place, name in enumerate(self.header) if place > 1}
+
+
+def _status(figures: NDArray[np.float64]) -> str:
+    return "ok" if np.isfinite(figures).all() else "failed"
 
 
 def round_results(curves: Curves, train: Mapping[str, NDArray[np.float64]]) -> list[RoundResult]:
@@ -126,9 +129,7 @@ def round_results(curves: Curves, train: Mapping[str, NDArray[np.float64]]) -> l
     return [_round_result(curves, last, r, failed=bool(failed[r])) for r in range(len(curves.seeds))]
 
 
-def _round_result(
-    curves: Curves, last: Mapping[str, NDArray[np.float64]], r: int, *, failed: bool
-) -> RoundResult:
+def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: int, *, failed: bool) -> RoundResult:
     def final(name: str) -> float | None:
         return float(last[name][r]) if name in last else None
 

@@ -18,7 +18,9 @@ def check_name(name: str) -> str:
         PairsLitError: The name holds more than letters, digits, ``.``, ``_`` and ``-``, or begins with a dot.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
-        raise PairsLitError(f"--name {name!r}: use letters, digits, '.', '_' and '-' (the config file's name is the default).")
+        raise PairsLitError(
+            f"--name {name!r}: use letters, digits, '.', '_' and '-' (the config file's name is the default)."
+        )
     return name
 
 

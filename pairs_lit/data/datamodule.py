@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -81,7 +82,8 @@ class PairBank:
     def __init__(self, source: Source, seeds: Sequence[int], settings: DataSettings) -> None:
         parts = [part for part in (source.train, source.validation, source.test) if part is not None]
         self._labels = torch.cat([part.labels for part in parts])
-        self._pools = torch.arange(len(self._labels)).split([len(part.labels) for part in parts])
+        ends = list(accumulate(len(part.labels) for part in parts))[:-1]
+        self._pools = torch.arange(len(self._labels)).tensor_split(ends)
         self._settings = settings
         self.images = torch.cat([_resized(part, settings.image_size) for part in parts])
         if settings.normalise == "unit":
@@ -111,6 +113,10 @@ class PairBank:
         )
         return swapped(train, settings.swap, settings.relation), val, test
 
+    def _drawn(self, pool: Tensor, count: int, source: torch.Generator) -> Pairs:
+        index = draw(pool, count, source, reuse=self._settings.reuse)
+        return relate(index, self._labels, self._settings.relation)
+
     def _train_and_val_pools(self, seed: int) -> tuple[Tensor, Tensor]:
         """Return a source's own validation images, or hold out as many training images as this round needs."""
         train = self._pools[0]
@@ -119,8 +125,8 @@ class PairBank:
         held_out = 2 * self._settings.val_pairs
         if held_out >= len(train) - 1:
             raise PairsLitError(
-                f"data.val_pairs is {self._settings.val_pairs}, but the source has {len(train)} training images to share "
-                "between training and validation pairs: ask for fewer."
+                f"data.val_pairs is {self._settings.val_pairs}, but the source has {len(train)} training images to "
+                "share between training and validation pairs: ask for fewer."
             )
         order = train[torch.randperm(len(train), generator=generator(seed, "held-out images"))]
         return order[held_out:], order[:held_out]
@@ -347,7 +353,7 @@ class PairDataModule(LightningDataModule):
         return self.trainer.current_epoch if self.trainer is not None else 0
 
     def val_dataloader(self) -> StackLoader:
-        """Return validation pairs and, while fitting, test pairs: the reports plot both, nothing is selected on test."""
+        """Return validation pairs and, while fitting, test pairs: both are plotted, nothing is selected on test."""
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         return self.loader("val", "test") if fitting else self.loader("val")
 

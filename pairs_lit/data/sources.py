@@ -1,7 +1,6 @@
 """Sources of labelled digits: MNIST, scikit-learn's bundled digits, or whichever can be had."""
 
 import hashlib
-import os
 import socket
 import tempfile
 import threading
@@ -146,7 +145,7 @@ def _download(root: Path) -> None:
         with tempfile.TemporaryDirectory(dir=root) as folder:
             MNIST(folder, download=True)
             for name in MNIST_SHA256:
-                os.replace(_raw(Path(folder)) / name, _raw(root) / name)
+                (_raw(Path(folder)) / name).replace(_raw(root) / name)
     except (OSError, RuntimeError) as error:
         raise PairsLitError(f"MNIST could not be downloaded to {root} ({error}): set data.source to digits.") from error
     finally:

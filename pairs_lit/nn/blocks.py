@@ -1,6 +1,7 @@
 """What backbones and heads are built from."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from torch import nn
@@ -33,7 +34,7 @@ def linear_layers(
     linear, batch norm, activation, dropout.
     """
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-2], widths[1:-1], strict=True):
+    for before, after in pairwise(widths[:-1]):
         layers.append(nn.Linear(before, after))
         layers += [nn.BatchNorm1d(after)] if batch_norm else []
         layers.append(activation_layer(activation))

@@ -184,9 +184,9 @@ class Comparer(nn.Module):
         if self._sharing == "joint":
             return self._branched(images)
         if self._sharing == "shared":
-            return self._branched(images.reshape(rounds, pairs * both, 1, *sides)).unflatten(1, (pairs, both))
+            return self._branched(images.reshape(rounds, pairs * both, 1, *sides)).view(rounds, pairs, both, -1)
         split = images.transpose(1, 2).reshape(rounds * both, pairs, 1, *sides)
-        return self._branched(split).unflatten(0, (rounds, both)).transpose(1, 2)
+        return self._branched(split).view(rounds, both, pairs, -1).transpose(1, 2)
 
     def _branched(self, images: Tensor) -> Tensor:
         code: Tensor = self.branch(images)
@@ -195,7 +195,7 @@ class Comparer(nn.Module):
     def _digit_logits(self, code: Tensor) -> Tensor | None:
         if self.readout is None:
             return code if self._readout == "identity" else None
-        logits: Tensor = self.readout(code.flatten(1, 2)).unflatten(1, code.shape[1:3])
+        logits: Tensor = self.readout(code)
         return logits
 
 

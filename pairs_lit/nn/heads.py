@@ -70,7 +70,7 @@ class DigitHead(Rowwise):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return digit probabilities: (..., 2·K) → (..., 2, K)."""
-        return self.digit_probabilities(codes.unflatten(-1, (2, DIGITS)))
+        return self.digit_probabilities(codes.view(*codes.shape[:-1], 2, DIGITS))
 
     @abstractmethod
     def digit_probabilities(self, logits: Tensor) -> Tensor:

@@ -64,7 +64,8 @@ def fold(x: Tensor) -> Tensor:
 
 def unfold(x: Tensor, rounds: int) -> Tensor:
     """(N, R·C, H, W) → (R, N, C, H, W)."""
-    return x.unflatten(1, (rounds, -1)).transpose(0, 1)
+    n, _, h, w = x.shape
+    return x.view(n, rounds, -1, h, w).transpose(0, 1)
 
 
 class Fold(nn.Module):
@@ -91,6 +92,22 @@ class Unfold(nn.Module):
         return unfold(x, self._rounds)
 
 
+class _Stacked(nn.Module):
+    """Shows itself as the plain layer that it stands for.
+
+    Args:
+        copies: The R plain layers.
+    """
+
+    def __init__(self, copies: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self._plain = copies[0].extra_repr()
+
+    def extra_repr(self) -> str:
+        """Show the plain layer's settings."""
+        return self._plain
+
+
 def _stacked(values: Sequence[Tensor]) -> nn.Parameter:
     return nn.Parameter(torch.stack([value.detach() for value in values]), requires_grad=values[0].requires_grad)
 
@@ -100,7 +117,7 @@ def _stacked_or_none(values: Sequence[Tensor | None]) -> nn.Parameter | None:
     return _stacked(present) if present else None
 
 
-class StackedLinear(nn.Module):
+class StackedLinear(_Stacked):
     """R linear layers: (R, N, ..., in) → (R, N, ..., out), by one batched matrix product.
 
     Args:
@@ -108,7 +125,7 @@ class StackedLinear(nn.Module):
     """
 
     def __init__(self, copies: Sequence[nn.Linear]) -> None:
-        super().__init__()
+        super().__init__(copies)
         self.weight = _stacked([copy.weight for copy in copies])
         self.bias = _stacked_or_none([copy.bias for copy in copies])
 
@@ -119,10 +136,10 @@ class StackedLinear(nn.Module):
             output = torch.bmm(rows, self.weight.transpose(1, 2))
         else:
             output = torch.baddbmm(self.bias[:, None], rows, self.weight.transpose(1, 2))
-        return output.unflatten(1, x.shape[1:-1])
+        return output.view(*x.shape[:-1], -1)
 
 
-class StackedConv2d(nn.Module):
+class StackedConv2d(_Stacked):
     """R convolutions as one grouped convolution; layout folded.
 
     Args:
@@ -130,7 +147,7 @@ class StackedConv2d(nn.Module):
     """
 
     def __init__(self, copies: Sequence[nn.Conv2d]) -> None:
-        super().__init__()
+        super().__init__(copies)
         plain = copies[0]
         self.weight = _stacked([copy.weight for copy in copies])
         self.bias = _stacked_or_none([copy.bias for copy in copies])
@@ -144,7 +161,7 @@ class StackedConv2d(nn.Module):
         return F.conv2d(x, weight, bias, self._stride, self._padding, self._dilation, self._groups)
 
 
-class StackedBatchNorm2d(nn.Module):
+class StackedBatchNorm2d(_Stacked):
     """R batch norms over maps; layout folded. Statistics are per channel, so no round sees another's.
 
     Args:
@@ -156,7 +173,7 @@ class StackedBatchNorm2d(nn.Module):
     num_batches_tracked: Tensor | None
 
     def __init__(self, copies: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> None:
-        super().__init__()
+        super().__init__(copies)
         self.weight = _stacked_or_none([copy.weight for copy in copies])
         self.bias = _stacked_or_none([copy.bias for copy in copies])
         for name in ("running_mean", "running_var", "num_batches_tracked"):
@@ -259,7 +276,7 @@ class StackedDropout(nn.Module):
     def mask(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Return which activations of a plain layer's output shape (N, ...) each round keeps now: (R, N, ...) bool."""
         count = torch.Size(shape).numel()
-        return dropout_keep(self.keys(device), self._streams.clock.step, count, self._p).unflatten(1, tuple(shape))
+        return dropout_keep(self.keys(device), self._streams.clock.step, count, self._p).view(-1, *shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop activations while training, scaling the kept ones by 1 / (1 − p)."""

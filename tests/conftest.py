@@ -1,0 +1,88 @@
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pairs_lit.cli import main
+
+TINY_TRAIN, TINY_TEST = 400, 200
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Write an array of bytes in MNIST's own format."""
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def write_mnist(root: Path, train: int = TINY_TRAIN, test: int = TINY_TEST) -> Path:
+    """Write synthetic digits in MNIST's format under ``root``: ten blurred patterns with noise."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 2, (10, 7, 7)).repeat(4, 1).repeat(4, 2) * 180
+    for name, count in (("train", train), ("t10k", test)):
+        labels = np.arange(count) % 10
+        images = patterns[labels] + rng.integers(0, 70, (count, 28, 28))
+        write_idx(raw / f"{name}-images-idx3-ubyte", images)
+        write_idx(raw / f"{name}-labels-idx1-ubyte", labels)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 400 training and 200 test digits in MNIST's format; not MNIST's, so ``allow_unverified``."""
+    return write_mnist(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    root = Path(os.environ.get("PAIRS_LIT_DATA", "data"))
+    if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
+        pytest.skip("MNIST is not here: set PAIRS_LIT_DATA to the folder that holds MNIST/raw")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _no_randomness_from_outside() -> None:
+    torch.manual_seed(12345)
+
+
+Fit = Callable[..., Path]
+
+
+@pytest.fixture
+def tiny_options(tiny_root: Path) -> list[str]:
+    """Options that make any config run on the synthetic digits in about a second."""
+    return [
+        "--data.root", str(tiny_root),
+        "--data.source", "mnist",
+        "--data.allow_unverified", "true",
+        "--data.train_pairs", "40",
+        "--data.val_pairs", "20",
+        "--data.test_pairs", "30",
+        "--data.batch_size", "16",
+        "--rounds.count", "3",
+        "--trainer.max_epochs", "2",
+    ]  # fmt: skip
+
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@pytest.fixture
+def fit(tiny_options: list[str], tmp_path: Path) -> Fit:
+    """Run ``pairs-lit fit`` on the synthetic digits; returns the run folder."""
+
+    def run(*options: str, config: str | Path = "cnn_aux") -> Path:
+        file = config if isinstance(config, Path) else CONFIGS / f"{config}.yaml"
+        before = set(tmp_path.glob("lightning_logs/*/*"))
+        arguments = ["fit", "--config", str(file), *tiny_options, "--trainer.default_root_dir", str(tmp_path), *options]
+        assert main(arguments) == 0
+        (folder,) = set(tmp_path.glob("lightning_logs/*/*")) - before
+        return folder
+
+    return run
