@@ -5,18 +5,20 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from pairs_lit.checkpoints import DurableCheckpointIO, LastCheckpoint, read_checkpoint
 from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.durable import write_text_durably
 from pairs_lit.errors import PairsLitError
+from pairs_lit.independence import check_trainer
 from pairs_lit.module import PairModule
+from pairs_lit.parser import PairsParser
 from pairs_lit.predictions import PredictionWriter
 from pairs_lit.progress import Progress
 from pairs_lit.rounds import RoundRunner
@@ -25,28 +27,25 @@ from pairs_lit.seeds import round_seeds
 from pairs_lit.tracking import Tracking
 
 
-class PairsParser(LightningArgumentParser):
-    """A parser whose errors are ours."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise PairsLitError, where jsonargparse would print its usage and leave."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        raise PairsLitError(f"{' '.join(message.split())} (see pairs-lit COMMAND --help)") from ex
-
-
 class RunConfig(SaveConfigCallback):
-    """Writes the resolved configuration to the run folder of a fit."""
+    """Writes the resolved configuration to the run folder of a fit, once its checkpoint has proved to match."""
 
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write nothing yet."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``config.yaml`` durably."""
-        if stage == "fit":
-            text = self.parser.dump(self.config, skip_none=False)
-            write_text_durably(Path(str(trainer.log_dir)) / "config.yaml", text)
+        text = self.parser.dump(self.config, skip_unset=False)
+        write_text_durably(Path(str(trainer.log_dir)) / "config.yaml", text)
 
 
 class PairsCLI(LightningCLI):
     """``fit``, ``validate``, ``test``, ``predict`` over a section ``rounds`` and the parts it is linked to."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Leave out ``weights_only``: a checkpoint's weights are all that is ever loaded."""
+        return {name: skipped | {"weights_only"} for name, skipped in LightningCLI.subcommands().items()}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
@@ -80,11 +79,21 @@ class PairsCLI(LightningCLI):
         """Add what every run has: tracking, progress, checkpoints."""
         config, made = (each[self.subcommand] for each in (self.config, self.config_init))
         runner: RoundRunner = made.rounds
-        tracking = Tracking(runner, name=config.name, hyperparameters=_flat(config.as_dict()))
+        checkpoint = None if config.ckpt_path is None else Path(config.ckpt_path)
+        hyperparameters = _flat(config.as_dict())
+        tracking = Tracking(runner, name=config.name, hyperparameters=hyperparameters, checkpoint=checkpoint)
         callbacks = [tracking, LastCheckpoint(), PredictionWriter(runner)]
         callbacks += [] if made.trainer.enable_progress_bar is False else [Progress(runner)]
         self.trainer_defaults["callbacks"] = callbacks
-        return super().instantiate_trainer(plugins=[*(made.trainer.plugins or []), DurableCheckpointIO()], **kwargs)
+        plugins = [*(made.trainer.plugins or []), DurableCheckpointIO()]
+        try:
+            return super().instantiate_trainer(plugins=plugins, **kwargs)
+        except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
+            raise PairsLitError(f"trainer: {' '.join(str(error).split())}") from error
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse settings that would mix rounds before any work, and before Lightning would start more processes."""
+        check_trainer(self.trainer)
 
 
 def _config_name(config: Namespace) -> str:
@@ -115,7 +124,6 @@ def run(args: list[str] | None) -> None:
             PairModule,
             PairDataModule,
             save_config_callback=RunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
             trainer_defaults={
                 "accelerator": "cpu",
                 "devices": 1,

@@ -63,10 +63,18 @@ def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """
     for name, value in wanted.items():
         if name not in saved or saved[name] != value:
+            here, there = _first_difference(saved.get(name), value)
             raise PairsLitError(
-                f"the checkpoint does not match the config: {name} is {_short(saved.get(name))} in the checkpoint and "
-                f"{_short(value)} in the config. Use the config.yaml of the checkpoint's own run."
+                f"the checkpoint does not match the config: {name} is {_short(here)} in the checkpoint and "
+                f"{_short(there)} in the config. Use the config.yaml of the checkpoint's own run."
             )
+
+
+def _first_difference(saved: object, wanted: object) -> tuple[object, object]:
+    """Narrow two lists of equal length down to their first different entries."""
+    if isinstance(saved, list) and isinstance(wanted, list) and len(saved) == len(wanted):
+        return next((pair for pair in zip(saved, wanted, strict=True) if pair[0] != pair[1]), (saved, wanted))
+    return saved, wanted
 
 
 def _short(value: object) -> str:

@@ -28,6 +28,7 @@ _MIXING_CALLBACKS: tuple[type[callbacks.Callback], ...] = (
     callbacks.BatchSizeFinder,
     callbacks.LearningRateFinder,
     callbacks.ModelPruning,
+    callbacks.Timer,
 )
 
 
@@ -66,7 +67,7 @@ def check_trainer(trainer: Trainer) -> None:
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by a connector
         if isinstance(callback, _MIXING_CALLBACKS):
-            raise PairsLitError(f"the callback {type(callback).__name__} would mix rounds: remove it.")
+            raise PairsLitError(f"{_callback_name(callback)} would mix rounds or end them early: remove it.")
     _check_clipping(trainer)
     for name, (value, allowed, reason) in _fixed_settings(trainer).items():
         if value != allowed:
@@ -77,6 +78,10 @@ def check_trainer(trainer: Trainer) -> None:
         )
     if trainer.max_epochs is None or trainer.max_epochs < 1:
         raise PairsLitError(f"trainer.max_epochs is {trainer.max_epochs}: it must be 1 or more.")
+
+
+def _callback_name(callback: callbacks.Callback) -> str:
+    return "trainer.max_time" if isinstance(callback, callbacks.Timer) else f"the callback {type(callback).__name__}"
 
 
 def _check_clipping(trainer: Trainer) -> None:

@@ -139,7 +139,8 @@ class PairModule(LightningModule):
             if means.update_count == 0:
                 continue
             values = means.compute()
-            collected |= {f"{split}/{name}": values[name].cpu() for name in self.measured}
+            # torchmetrics makes a scalar of a single value: R = 1 must stay (1,)
+            collected |= {f"{split}/{name}": values[name].reshape(-1).cpu() for name in self.measured}
             means.reset()
         return collected
 
@@ -156,8 +157,8 @@ class PairModule(LightningModule):
     def record(self) -> dict[str, Any]:
         """Return what a checkpoint must share with the config that loads it."""
         data = cast(PairDataModule, cast(Any, self.trainer).datamodule)
-        recorded = {"seeds": list(self.seeds), "stack_size": self.stack_size, "network": repr(self.stacks[0])}
-        return recorded | asdict(data.settings)
+        rounds = {"seeds": list(self.seeds), "stack_size": self.stack_size}
+        return rounds | asdict(data.settings) | {"network": cast(Comparer, self.stacks[0]).description}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights belong to."""

@@ -133,7 +133,7 @@ class RoundRunner(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the table and where the run is."""
-        print(f"\n{self.table(trainer, _module(pl_module))}\n\nrun: {trainer.log_dir}")
+        print(f"\n{self.table(trainer, _module(pl_module))}\n\nrun: {Path(str(trainer.log_dir))}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the figures of ``pairs-lit validate``."""
@@ -147,7 +147,8 @@ class RoundRunner(Callback):
     def _show_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         measured = {name: values.numpy() for name, values in _module(pl_module).collect().items()}
         evaluation = Evaluation(self.seeds, measured)
-        path = run_folder_of(Path(str(trainer.ckpt_path))) / f"{trainer.state.fn}.csv"
+        name = "test.csv" if trainer.testing else "validate.csv"
+        path = run_folder_of(Path(str(trainer.ckpt_path))) / name
         write_csv(path, evaluation.header, evaluation.rows)
         print(f"\ndata: {_data(trainer).settings.source}\n\n{evaluation_table(evaluation)}\n\ntable: {path}")
 

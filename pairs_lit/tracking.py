@@ -58,24 +58,24 @@ class Tracking(Callback):
         runner: Who collects the figures.
         name: The config's name.
         hyperparameters: What to show beside the final metrics.
+        checkpoint: The checkpoint that a fit goes on from; None: it starts anew.
     """
 
-    def __init__(self, runner: RoundRunner, *, name: str, hyperparameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, runner: RoundRunner, *, name: str, hyperparameters: Mapping[str, Any], checkpoint: Path | None = None
+    ) -> None:
         self._runner = runner
         self._name = name
         self._hyperparameters = hyperparameters
+        self._checkpoint = checkpoint
         self._logger: RunLogger | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make the folder only now that data and settings have proved good."""
-        if stage != "fit":
-            return
-        resumed = trainer.ckpt_path
-        folder = (
-            run_folder_of(Path(str(resumed)))
-            if resumed is not None
-            else new_run_folder(Path(trainer.default_root_dir), self._name)
-        )
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder only now that data, settings and checkpoint have proved good."""
+        if self._checkpoint is None:
+            folder = new_run_folder(Path(trainer.default_root_dir), self._name)
+        else:
+            folder = run_folder_of(self._checkpoint)
         self._logger = RunLogger(folder)
         trainer.loggers = [self._logger, *trainer.loggers]
 

@@ -270,7 +270,7 @@ class PairDataModule(LightningDataModule):
         val_pairs: int = 1000,
         test_pairs: int = 1000,
         batch_size: int = 100,
-        eval_batch_size: int = 250,
+        eval_batch_size: int = 100,
         image_size: Literal[14, 28] = 14,
         swap: Swap = "none",
         normalise: Normalise = "raw",

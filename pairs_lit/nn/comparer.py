@@ -86,6 +86,17 @@ class Architecture:
             head = self.head(width if self.sharing == "joint" else 2 * width)
         return PlainParts(backbones, readout, head)
 
+    def description(self, parts: "PlainParts") -> list[str]:
+        """Describe the plain network: its settings, then its layers, a line each."""
+        settings = [
+            f"sharing: {self.sharing}",
+            f"readout: {self.readout}",
+            f"code_activation: {self.code_activation}",
+            f"relation: {self.relation}",
+        ]
+        modules = [*parts.backbones, parts.readout, parts.head]
+        return settings + [line.strip() for module in modules for line in repr(module).splitlines()]
+
     def _readout(self, width: int) -> nn.Module | None:
         if self.readout != "none" and self.sharing == "joint":
             raise PairsLitError(f"model.readout is {self.readout}: with sharing: joint it must be none.")
@@ -137,12 +148,14 @@ class Comparer(nn.Module):
 
     Attributes:
         clock: Set it before each training step: dropout masks derive from it.
+        description: The plain network of one round in words, a line a layer or setting.
     """
 
     def __init__(self, architecture: Architecture, seeds: Sequence[int]) -> None:
         super().__init__()
         rounds = [architecture.build(seed) for seed in seeds]
         self.clock = Clock()
+        self.description = architecture.description(rounds[0])
         self._sharing = architecture.sharing
         self._readout = architecture.readout
         self._relation = architecture.relation
@@ -162,10 +175,6 @@ class Comparer(nn.Module):
         streams = Streams(tuple(seeds), (0,) * len(seeds), self.clock)
         self.readout = stack_copies(readouts, streams.child("readout")) if readouts else None
         self.head = stack_copies([parts.head for parts in rounds], streams.child("head"))
-
-    def extra_repr(self) -> str:
-        """Show what the submodules do not."""
-        return f"sharing={self._sharing}, readout={self._readout}, relation={self._relation}"
 
     def forward(self, images: Tensor) -> Comparison:
         """Compare the pairs of R rounds: images (R, B, 2, H, W)."""

@@ -1,0 +1,42 @@
+"""The parser of the command line: stock, but its errors are one readable line."""
+
+import re
+from typing import NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from pairs_lit.errors import PairsLitError
+
+_REWORDINGS = (
+    (r".*Call to compute_fn of link .* failed: ", ""),
+    (r"Parser key \"([^\"]+)\": ", r"\1: "),
+    (r"- Expected a path but \S+ either not accessible or invalid - ", ""),
+    (r"Type \S*Callable\[\[.*?\], \S+?\] expects a function or a callable class: ", ""),
+    (r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: ", ""),
+    (r"typing\.Literal\[(.*?)\]", r"one of \1"),
+    (r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1"),
+    (r"Expected an? ", "expected "),
+    (r" - expected NoneType", " or null"),
+    (r": - expected ", ": expected "),
+    (r"Given value type: \S+ Given value: ", "Got value: "),
+    (r"\. Got value: Namespace\(.*$", "."),
+    (r"\.? Got value: ", ", got "),
+)
+
+
+def readable(message: str) -> str:
+    """Put a message of jsonargparse into one line that speaks of options and values, not of Python's types."""
+    text = " ".join(message.split())
+    for pattern, replacement in _REWORDINGS:
+        text = re.sub(pattern, replacement, text)
+    return text.rstrip(".")
+
+
+class PairsParser(LightningArgumentParser):
+    """A parser whose errors are ours."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise PairsLitError, where jsonargparse would print its usage and leave."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise PairsLitError(f"{readable(message)} (pairs-lit COMMAND --help lists the options).") from ex

@@ -1,0 +1,280 @@
+"""What the stacked code is held against: one round in plain torch, written without it."""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairs_lit.losses import PairLoss
+from pairs_lit.nn.comparer import Architecture, Comparer
+from pairs_lit.nn.heads import ArgmaxHead, DigitHead, PowerHead, SoftmaxHead
+from pairs_lit.nn.layers import StackedDropout
+from pairs_lit.nn.stack import Loop
+from pairs_lit.seeds import derive
+
+OPERATORS = {"le": operator.le, "lt": operator.lt, "ge": operator.ge, "gt": operator.gt}
+ACTIVATIONS = {
+    "none": lambda z: z,
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+Named = Callable[[nn.Module], dict[str, Tensor]]
+
+torch.set_num_threads(1)  # these networks are tiny: a second thread only waits, for long on a shared machine
+
+
+@contextmanager
+def manual_seed(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        yield
+
+
+def built(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Build a plain module as one writes it: seed, then construct."""
+    with manual_seed(seed):
+        return factory()
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
+
+
+def states(module: nn.Module) -> dict[str, Tensor]:
+    return dict(module.state_dict())
+
+
+def parameters(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in module.named_parameters()}
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
+
+
+def of_copy(stacked: nn.Module, copy: int, named: Named) -> dict[str, Tensor]:
+    """Return what belongs to one copy within a stacked part."""
+    if isinstance(stacked, Loop):
+        return named(stacked.copies[copy])
+    return {name: value[copy] for name, value in named(stacked).items()}
+
+
+class MaskedDropout(nn.Module):
+    """Dropout with the masks of one copy of a stacked dropout."""
+
+    def __init__(self, p: float, stacked: StackedDropout, copy: int) -> None:
+        super().__init__()
+        self._p = p
+        self._mask = stacked.mask  # a bound method: not a submodule
+        self._copy = copy
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        return x * self._mask(x.shape, x.device)[self._copy].to(x.dtype) / (1 - self._p)
+
+
+def use_masks(plain: nn.Module, stacked: nn.Module, copy: int) -> None:
+    """Put the masks of one copy of a stacked module into a plain module's dropout layers."""
+    sources = iter([layer for layer in stacked.modules() if isinstance(layer, StackedDropout)])
+    for parent in list(plain.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Dropout:
+                setattr(parent, name, MaskedDropout(child.p, next(sources), copy))
+    assert next(sources, None) is None
+
+
+class Answer(NamedTuple):
+    output: Tensor
+    kind: str
+    digit_logits: Tensor | None
+
+
+class PlainNetwork(nn.Module):
+    """One round's network: images (B, 2, H, W) to the answer."""
+
+    def __init__(self, design: Architecture, seed: int) -> None:
+        super().__init__()
+        self.design, self.seed = design, seed
+        channels = 2 if design.sharing == "joint" else 1
+        shape = (channels, design.image_size, design.image_size)
+        with manual_seed(seed):
+            self.backbones = nn.ModuleList(design.backbone(shape) for _ in range(1 + (design.sharing == "separate")))
+            width = _width(self.backbones[0], shape)
+            self.readout = nn.Linear(width, 10) if design.readout == "linear" else None
+            self.head = design.head(width if design.sharing == "joint" else 2 * width)
+        self._comparer: tuple[Comparer, int] | None = None
+
+    def beside(self, comparer: Comparer, place: int) -> "PlainNetwork":
+        """Use the random numbers of the round at this place of a comparer."""
+        self._comparer = comparer, place
+        for number, backbone in enumerate(self.backbones):
+            _mask_unless_loop(backbone, comparer.branch, place * len(self.backbones) + number)
+        _mask_unless_loop(self.head, comparer.head, place)
+        return self
+
+    def values_in(self, comparer: Comparer, place: int, named: Named) -> list[Tensor]:
+        """Return a comparer's values of one round, in the order of this network's own."""
+        count = len(self.backbones)
+        parts = [of_copy(comparer.branch, place * count + number, named) for number in range(count)]
+        if comparer.readout is not None:
+            parts.append(of_copy(comparer.readout, place, named))
+        parts.append(of_copy(comparer.head, place, named))
+        return [value for part in parts for value in part.values()]
+
+    def forward(self, images: Tensor) -> Answer:
+        code = self._codes(images)
+        answer = ACTIVATIONS[self.design.code_activation](code).flatten(1)
+        digit_logits = self.readout(code) if self.readout is not None else None
+        if self.design.readout == "identity":
+            digit_logits = code
+        if isinstance(self.head, DigitHead):
+            p = digit_probabilities(self.head, answer.view(-1, 2, 10))
+            return Answer(probability_by_loops(self.design.relation, p), "probability", digit_logits)
+        output = self._call(self.head, ".head", 0, answer)
+        return Answer(output, "logit" if output.shape[1] == 1 else "logits", digit_logits)
+
+    def _codes(self, images: Tensor) -> Tensor:
+        pairs, _, *sides = images.shape
+        if self.design.sharing == "joint":
+            return self._call(self.backbones[0], "branch", 0, images)
+        if self.design.sharing == "separate":
+            both = enumerate(self.backbones)
+            return torch.stack([self._call(net, "branch", i, images[:, i : i + 1]) for i, net in both], 1)
+        return self._call(self.backbones[0], "branch", 0, images.reshape(2 * pairs, 1, *sides)).view(pairs, 2, -1)
+
+    def _call(self, part: nn.Module, name: str, copy: int, x: Tensor) -> Tensor:
+        if self._comparer is None or not self.training:
+            return part(x)
+        comparer, _ = self._comparer
+        clock, stacked = comparer.clock, comparer.head if name == ".head" else comparer.branch
+        if not isinstance(stacked, Loop):
+            return part(x)
+        with manual_seed(derive(self.seed, name, copy, clock.epoch, clock.step)):
+            return part(x)
+
+
+def _width(backbone: nn.Module, shape: Sequence[int]) -> int:
+    with torch.no_grad():
+        width = backbone.eval()(torch.zeros(1, *shape)).shape[1]
+    backbone.train()
+    return width
+
+
+def _mask_unless_loop(plain: nn.Module, stacked: nn.Module, copy: int) -> None:
+    if not isinstance(stacked, Loop):
+        use_masks(plain, stacked, copy)
+
+
+def digit_probabilities(head: nn.Module, z: Tensor, exponent: float = 6.0) -> Tensor:
+    """Return the digit probabilities that a head is to give, from its formula."""
+    if isinstance(head, SoftmaxHead):
+        return z.exp() / z.exp().sum(-1, keepdim=True)
+    if isinstance(head, PowerHead):
+        powers = (z - z.min(-1, keepdim=True).values) ** exponent
+        return powers / powers.sum(-1, keepdim=True)
+    assert isinstance(head, ArgmaxHead)
+    return (z == z.max(-1, keepdim=True).values).to(z.dtype)
+
+
+def probability_by_loops(relation: str, p: Tensor) -> Tensor:
+    """Return P(relation), p (B, 2, 10): the sum over all digits i, j in relation."""
+    related = [(i, j) for i in range(10) for j in range(10) if OPERATORS[relation](i, j)]
+    return torch.stack([p[:, 0, i] * p[:, 1, j] for i, j in related]).sum(0)
+
+
+def round_loss(loss: PairLoss, answer: Answer, digits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return total, target and digit loss of one round by torch's own loss classes."""
+    zero = answer.output.new_zeros(())
+    target_loss = zero if loss.target == "none" else _target_loss(loss.target, answer, target)
+    digit_loss = zero
+    if loss.digits != "none":
+        both = [_class_loss(loss.digits, answer.digit_logits[:, i], digits[:, i]) for i in (0, 1)]
+        digit_loss = (both[0] + both[1]) / (1 if loss.digit_reduction == "sum" else 2)
+    return loss.target_weight * target_loss + loss.aux_weight * digit_loss, target_loss, digit_loss
+
+
+def _target_loss(name: str, answer: Answer, target: Tensor) -> Tensor:
+    output, real = answer.output, target.to(answer.output.dtype)
+    if answer.kind == "logit":
+        return nn.BCEWithLogitsLoss()(output[:, 0], real)
+    if answer.kind == "logits":
+        return _class_loss(name, output, target)
+    p = output.clamp(1e-6, 1 - 1e-6)
+    if name == "ce":
+        return nn.NLLLoss()(torch.stack([1 - p, p], 1).log(), target)
+    return nn.BCELoss()(p, real) if name == "bce" else nn.MSELoss()(output, real)
+
+
+def _class_loss(name: str, logits: Tensor, classes: Tensor) -> Tensor:
+    if name == "ce":
+        return nn.CrossEntropyLoss()(logits, classes)
+    return nn.MSELoss()(logits, F.one_hot(classes, logits.shape[1]).to(logits.dtype))
+
+
+class Batch(NamedTuple):
+    """Batches of R rounds: images (R, B, 2, H, W), digits (R, B, 2), target (R, B)."""
+
+    images: Tensor
+    digits: Tensor
+    target: Tensor
+
+
+def random_batch(
+    rounds: int, pairs: int, size: int = 14, dtype: torch.dtype = torch.float64, *, seed: int = 0
+) -> Batch:
+    own = torch.Generator().manual_seed(seed)
+    images = torch.rand(rounds, pairs, 2, size, size, generator=own, dtype=torch.float64).to(dtype)
+    digits = torch.randint(10, (rounds, pairs, 2), generator=own)
+    return Batch(images, digits, (digits[..., 0] <= digits[..., 1]).long())
+
+
+@dataclass(frozen=True)
+class RoundData:
+    """A round's own training pairs, and its validation and test pairs."""
+
+    images: dict[str, Tensor]
+    digits: dict[str, Tensor]
+    target: dict[str, Tensor]
+
+
+def round_data(root: Path, seed: int, train: int, val: int, test: int) -> RoundData:
+    """Draw the pairs of one round (relation le, raw pixels, 14×14) from files in MNIST's format, as documented."""
+    images, digits, target = {}, {}, {}
+    pixels, labels = _idx(root, "train")
+    order = _permutation(len(labels), seed, "held-out images")
+    pools = {"train": (pixels, labels, order[2 * val :]), "val": (pixels, labels, order[: 2 * val])}
+    pixels, labels = _idx(root, "t10k")
+    pools["test"] = pixels, labels, torch.arange(len(labels))
+    for (split, (pixels, labels, pool)), count in zip(pools.items(), (train, val, test), strict=True):
+        index = pool[_permutation(len(pool), seed, f"{split} pairs")[: 2 * count]].view(count, 2)
+        images[split], digits[split] = pixels[index], labels[index]
+        target[split] = (digits[split][:, 0] <= digits[split][:, 1]).long()
+    return RoundData(images, digits, target)
+
+
+def shuffle(size: int, seed: int, epoch: int) -> Tensor:
+    return _permutation(size, seed, "shuffle", epoch)
+
+
+def _permutation(size: int, seed: int, *name: object) -> Tensor:
+    return torch.randperm(size, generator=torch.Generator().manual_seed(derive(seed, *name)))
+
+
+def _idx(root: Path, name: str) -> tuple[Tensor, Tensor]:
+    raw = root / "MNIST" / "raw"
+    labels = np.frombuffer((raw / f"{name}-labels-idx1-ubyte").read_bytes()[8:], np.uint8).astype(np.int64)
+    pixels = np.frombuffer((raw / f"{name}-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 14, 2, 14, 2)
+    return torch.from_numpy(pixels.astype(np.float32).mean((2, 4))), torch.from_numpy(labels)

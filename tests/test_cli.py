@@ -1,0 +1,109 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pairs_lit import __version__
+from pairs_lit.cli import COMMANDS, main
+from tests.conftest import CONFIGS
+
+COMMAND = [sys.executable, "-c", "import sys; from pairs_lit.cli import main; sys.exit(main())"]
+
+
+def test_help_lists_all_commands_in_under_half_a_second() -> None:
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    assert min(seconds) < 0.5
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from pairs_lit.cli import main; main(['--help']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_help_goes_to_the_output_stream(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert "usage: pairs-lit COMMAND" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"pairs-lit {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for option in ("--rounds.count", "--data.relation", "--model.backbone", "--trainer.max_epochs", "--ckpt_path"):
+        assert option in text
+    assert "How many rounds" in text
+    assert "--seed_everything" not in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["loading", "training"])
+def test_a_signal_ends_in_one_line(
+    number: signal.Signals, moment: str, tiny_options: list[str], tmp_path: Path
+) -> None:
+    root = ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "100000"]
+    arguments = [*COMMAND, "fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, *root]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "loading PyTorch" in process.stderr.readline()
+    if moment == "training":
+        _wait_for(lambda: any(tmp_path.glob("lightning_logs/*/*/events*")))
+        time.sleep(0.5)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert out == ""
+    assert err.splitlines() == [
+        f"pairs-lit: stopped by {number.name}; what was saved is kept, and fit --ckpt_path goes on from it."
+    ]
+
+
+def _wait_for(happened: object) -> None:
+    assert callable(happened)
+    for _ in range(600):
+        if happened():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen within a minute")
+
+
+def test_a_real_process_is_quiet_and_exits_with_0(tiny_options: list[str], tmp_path: Path) -> None:
+    options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+    arguments = [*COMMAND, "fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == ["pairs-lit: loading PyTorch and Lightning …"]
+    assert "test accuracy" in done.stdout
+
+
+def test_a_users_class_beside_the_call_is_found(tiny_options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "my_nets.py").write_text(
+        "from torch import nn\n\n"
+        "class Mine(nn.Sequential):\n"
+        "    def __init__(self, shape: tuple[int, int, int], width: int = 10) -> None:\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], width))\n"
+    )
+    script = Path(sys.executable).parent / "pairs-lit"
+    arguments = [str(script), "fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options]
+    arguments += ["--model.backbone", "my_nets.Mine", "--model.backbone.width", "10"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("error")) == (0, 0)
+    assert list(tmp_path.glob("lightning_logs/fc/*/rounds.csv"))

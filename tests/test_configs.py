@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pairs_lit.results import read_curves, read_rounds
+from tests.conftest import CONFIGS, Fit
+
+RUNNABLE = sorted(CONFIGS.glob("*.yaml"))
+PARAMETERS = {"fc": 2101, "fc_aux": 2101, "cnn": 1781, "cnn_aux": 1781}
+
+
+def test_every_config_is_known_here() -> None:
+    assert {path.stem for path in RUNNABLE} == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("config", RUNNABLE, ids=lambda path: path.stem)
+def test_a_config_runs_from_parsing_to_tables(config: Path, fit: Fit) -> None:
+    run = fit(config=config)
+    assert run.parent.name == config.stem
+    assert [result.seed for result in read_rounds(run / "rounds.csv")] == [0, 1, 2]
+    assert all(result.status == "ok" for result in read_rounds(run / "rounds.csv"))
+    assert read_curves(run / "curves.csv").epochs == 2
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_config_has_the_published_number_of_parameters(name: str, fit: Fit) -> None:
+    summary = yaml.safe_load((fit(config=name) / "summary.json").read_text())
+    assert summary["parameters_per_round"] == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_config_holds_belhadjs_recipe(name: str, fit: Fit) -> None:
+    config = yaml.safe_load((fit("--trainer.max_epochs", "1", config=name) / "config.yaml").read_text())
+    shipped = yaml.safe_load((CONFIGS / "belhadj" / "trainer.yaml").read_text())
+    data = yaml.safe_load((CONFIGS / "belhadj" / "data.yaml").read_text())
+    assert (shipped["max_epochs"], data["batch_size"], data["normalise"]) == (150, 32, "raw")
+    assert config["model"]["optimizer"]["class_path"] == "torch.optim.Adam"
+    assert config["model"]["optimizer"]["init_args"]["lr"] == 0.001
+    loss = config["model"]["loss"]
+    assert (loss["target"], loss["digits"], loss["digit_reduction"]) == ("bce", "ce", "sum")
+    assert loss["aux_weight"] == (0.5 if name.endswith("aux") else 0.0)
+    assert (config["model"]["readout"], config["model"]["code_activation"]) == ("identity", "relu")
+
+
+@pytest.mark.parametrize("part", ["backbone", "head"])
+def test_a_config_is_short(part: str) -> None:
+    for path in RUNNABLE:
+        assert len(path.read_text().splitlines()) <= 30
+        assert part in yaml.safe_load(path.read_text())["model"]

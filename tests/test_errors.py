@@ -1,0 +1,252 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from pairs_lit.cli import main
+from tests.conftest import CONFIGS, Fit, write_mnist
+
+BACKBONES = "pairs_lit.nn.backbones"
+HEADS = "pairs_lit.nn.heads"
+SCHEDULERS = "torch.optim.lr_scheduler"
+CALLBACKS = "lightning.pytorch.callbacks"
+
+MISTAKES = {
+    "--nokey 3": "unrecognized arguments: --nokey 3",
+    "--data.nokey 3": "unrecognized arguments: --data.nokey 3",
+    "--model.backbone nowhere.Net": "model.backbone: No module named 'nowhere', got nowhere.Net",
+    f"--model.backbone {BACKBONES}.Nope": "model.backbone: module 'pairs_lit.nn.backbones' has no attribute 'Nope'",
+    "--model.backbone.nokey 3": "model.backbone: Option 'nokey' is not accepted",
+    "--data.relation eq": "data.relation: expected one of 'le', 'lt', 'ge', 'gt', got eq",
+    "--data.source kmnist": "data.source: expected one of 'auto', 'mnist', 'digits', got kmnist",
+    "--data.swap both": "data.swap: expected one of 'none', 'relabel', 'flip', got both",
+    "--data.image_size 20": "data.image_size: expected one of 14, 28, got 20",
+    "--rounds.count 0": "rounds.count is 0: it must be 1 or more",
+    "--rounds.count -3": "rounds.count is -3: it must be 1 or more",
+    "--rounds.count ten": "rounds.count: expected int, got ten",
+    "--rounds.seed -1": "rounds.seed is -1 for 3 rounds: seeds must lie in 0",
+    "--rounds.stack_size 0": "rounds.stack_size is 0: it must be 1 or more",
+    "--data.train_pairs 0": "data.train_pairs is 0: it must be 1 or more",
+    "--data.val_pairs -1": "data.val_pairs is -1: it must be 1 or more",
+    "--data.test_pairs 0": "data.test_pairs is 0: it must be 1 or more",
+    "--data.batch_size 0": "data.batch_size is 0: it must be 1 or more",
+    "--data.batch_size -5": "data.batch_size is -5: it must be 1 or more",
+    "--data.eval_batch_size 0": "data.eval_batch_size is 0: it must be 1 or more",
+    "--trainer.max_epochs 0": "trainer.max_epochs is 0: it must be 1 or more",
+    "--trainer.max_epochs -1": "trainer.max_epochs is -1: it must be 1 or more",
+    "--trainer.max_epochs many": "trainer.max_epochs: expected int or null, got many",
+    "--data.train_pairs 201 --data.reuse false": "201 pairs were asked for, but 360 images make 180 pairs",
+    "--data.val_pairs 200": "data.val_pairs is 200, but the source has 400 training images",
+    "--data.allow_unverified false": "is not MNIST's file .* Delete it",
+    "--model.loss.aux_weight -1": "model.loss.aux_weight is -1.0: it must be a finite number, 0 or more",
+    "--model.loss.target ce": "model.loss.target is ce, which needs logits or probability from the head",
+    "--model.loss.target none --model.loss.digits none": "nothing would be trained",
+    "--model.readout none": "model.loss.digits is ce, but there are no digit logits",
+    "--model.sharing joint": "model.readout is identity: with sharing: joint it must be none",
+    f"--model.head {HEADS}.ArgmaxHead": "this head has no gradient",
+    "--model.head.outputs 3": "MLP: outputs is 3: 1 or 2 logits",
+    "--model.backbone.widths [10,7]": "model.readout is identity, which needs a code of width 10",
+    "--model.backbone.kernels 13": "CNN: kernels 13 and pools 2 leave nothing",
+    "--model.backbone.kernels [3,3,3]": "CNN: kernels has 3 entries for 2 convolutions",
+    "--model.backbone tests.user_parts.KeepsImages": "a backbone must map .* gave \\(1, 1, 14, 14\\)",
+    f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.BatchNorm1d "
+    "--model.backbone.module.num_features 3": "the backbone TorchModule cannot take an image \\(1, 14, 14\\)",
+    "--name ../elsewhere": "--name '../elsewhere': use letters",
+    "--seed_everything 3": "seed_everything: expected",
+    "--ckpt_path nowhere.ckpt": "--ckpt_path nowhere.ckpt: no such file",
+    "--trainer.accelerator tpu": "trainer: .*torch_xla",
+    "--trainer.accelerator abacus": "trainer: .*abacus",
+    "--trainer.precision 3": "trainer.precision: ",
+    "--trainer.enable_checkpointing false": "trainer: .*enable_checkpointing=False",
+}
+
+MIXING = {
+    "--trainer.gradient_clip_val 1.0": "trainer.gradient_clip_val is 1.0: clipping by the norm",
+    "--trainer.accumulate_grad_batches 2": "trainer.accumulate_grad_batches is 2: it must be 1",
+    "--trainer.devices 2": "trainer.devices is 2: it must be 1",
+    "--trainer.fast_dev_run true": "trainer.fast_dev_run is True: it must be False",
+    "--trainer.overfit_batches 2": "trainer.overfit_batches is 2: it must be 0.0",
+    "--trainer.limit_train_batches 2": "trainer.limit_train_batches is 2: it must be 1.0",
+    "--trainer.limit_val_batches 0.5": "trainer.limit_val_batches is 0.5: it must be 1.0",
+    "--trainer.max_steps 5": "trainer.max_steps is 5: it must be -1",
+    "--trainer.max_time 00:00:10:00": "trainer.max_time would mix rounds or end them early",
+    "--trainer.num_sanity_val_steps 2": "trainer.num_sanity_val_steps is 2: it must be 0",
+    "--trainer.check_val_every_n_epoch 2": "trainer.check_val_every_n_epoch is 2: it must be 1",
+    "--trainer.val_check_interval 0.5": "trainer.val_check_interval is 0.5: it must be 1.0",
+    f"--trainer.callbacks+={CALLBACKS}.EarlyStopping --trainer.callbacks.monitor=x": "callback EarlyStopping would mix",
+    f"--trainer.callbacks+={CALLBACKS}.StochasticWeightAveraging --trainer.callbacks.swa_lrs=0.1": "WeightAveraging",
+    f"--trainer.callbacks+={CALLBACKS}.WeightAveraging": "callback WeightAveraging would mix",
+    f"--trainer.callbacks+={CALLBACKS}.BatchSizeFinder": "callback BatchSizeFinder would mix",
+    f"--trainer.callbacks+={CALLBACKS}.LearningRateFinder": "callback LearningRateFinder would mix",
+    "--model.optimizer torch.optim.LBFGS": "model.optimizer is LBFGS, which may mix rounds",
+    "--model.optimizer torch.optim.Adafactor": "model.optimizer is Adafactor, which may mix rounds",
+    "--model.lr_scheduler lightning.pytorch.cli.ReduceLROnPlateau --model.lr_scheduler.monitor x": "ReduceLROnPlateau",
+    f"--model.lr_scheduler {SCHEDULERS}.OneCycleLR --model.lr_scheduler.max_lr 1 --model.lr_scheduler.total_steps 9":
+        "model.lr_scheduler is OneCycleLR, which would mix rounds",
+    f"--model.lr_scheduler {SCHEDULERS}.CyclicLR --model.lr_scheduler.base_lr 1 --model.lr_scheduler.max_lr 2 "
+    "--model.lr_scheduler.cycle_momentum false": "model.lr_scheduler is CyclicLR, which would mix rounds",
+}  # fmt: skip
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail with a short message and exit code 2; return the message."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if "loading PyTorch" not in line]
+    assert len(lines) == 1
+    assert len(lines[0]) < 400
+    return lines[0]
+
+
+@pytest.mark.parametrize("options", [*MISTAKES, *MIXING])
+def test_a_mistake_ends_in_one_line_and_leaves_no_run(
+    options: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(CONFIGS / "cnn_aux.yaml")
+    root = ["--trainer.default_root_dir", str(tmp_path)]
+    message = refused(["fit", "--config", config, *tiny_options, *root, *options.split()], capsys)
+    assert re.search((MISTAKES | MIXING)[options], message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_config_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert re.search(
+        "config: File does not exist: .*nowhere.yaml", refused(["fit", "--config", "nowhere.yaml"], capsys)
+    )
+
+
+def test_a_config_that_is_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("model: [")
+    assert "config" in refused(["fit", "--config", str(path)], capsys)
+
+
+def test_an_unknown_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text((CONFIGS / "cnn_aux.yaml").read_text().replace("belhadj/", f"{CONFIGS}/belhadj/") + "  speed: 3\n")
+    assert "speed" in refused(["fit", "--config", str(path)], capsys)
+
+
+def test_a_missing_backbone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "model.backbone" in refused(["fit"], capsys)
+
+
+def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown command 'fitt': use one of fit, validate, test, predict" in refused(["fitt"], capsys)
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_evaluation_without_a_checkpoint(
+    command: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused([command, "--config", str(CONFIGS / "fc.yaml"), *tiny_options], capsys)
+    assert f"{command} needs a trained network: add --ckpt_path RUN/checkpoints/last.ckpt" in message
+
+
+@pytest.mark.parametrize("path", ["last", "best", "hpc", "https://localhost/a.ckpt", "."])
+def test_only_local_files_are_checkpoints(
+    path: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["test", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--ckpt_path", path]
+    assert "no such file" in refused(arguments, capsys)
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--rounds.seed 1", "seeds is 0 in the checkpoint and 1 in the config"),
+        ("--rounds.count 2", "seeds is \\[0, 1, 2\\] in the checkpoint and \\[0, 1\\] in the config"),
+        ("--rounds.stack_size 2", "stack_size is 3 in the checkpoint and 2 in the config"),
+        ("--data.source digits", "source is mnist \\(unverified\\) in the checkpoint and digits in the config"),
+        ("--data.relation gt", "relation is le in the checkpoint and gt in the config"),
+        ("--data.train_pairs 41", "train_pairs is 40 in the checkpoint and 41 in the config"),
+        ("--data.image_size 28", "network is|image_size is 14 in the checkpoint and 28 in the config"),
+        ("--data.normalise unit", "normalise is raw in the checkpoint and unit in the config"),
+        ("--model.backbone.widths [11,10]", "out_features=10.* in the checkpoint and .*out_features=11"),
+        ("--model.backbone.activation tanh", "ReLU\\(\\) in the checkpoint and .*Tanh\\(\\) in the config"),
+        ("--model.code_activation tanh", "network is .* in the checkpoint and .* in the config"),
+    ],
+)
+def test_a_checkpoint_of_another_config(
+    command: str, option: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and "events" not in path.name}
+    error = refused([command, *last, *option.split()], capsys)
+    assert "the checkpoint does not match the config" in error
+    assert re.search(message, error)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.fixture(scope="module")
+def run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("run")
+    options = f"--data.root {tiny_root} --data.source mnist --data.allow_unverified true --data.train_pairs 40 "
+    options += "--data.val_pairs 20 --data.test_pairs 30 --rounds.count 3 --trainer.max_epochs 1"
+    config = str(CONFIGS / "fc_aux.yaml")
+    assert main(["fit", "--config", config, *options.split(), "--trainer.default_root_dir", str(root)]) == 0
+    (folder,) = root.glob("lightning_logs/*/*")
+    return folder
+
+
+def test_a_checkpoint_that_is_damaged(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit(config="fc")
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    arguments = ["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(last)]
+    assert "damaged, or not a checkpoint" in refused(arguments, capsys)
+
+
+def test_a_checkpoint_that_pairs_lit_did_not_write(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {}}, path)
+    arguments = ["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(path)]
+    assert "not a checkpoint that pairs-lit wrote" in refused(arguments, capsys)
+
+
+def _fit_from(root: Path) -> list[str]:
+    return ["fit", "--config", str(CONFIGS / "fc.yaml"), "--data.source", "mnist", "--data.root", str(root)]
+
+
+def test_a_truncated_mnist_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = write_mnist(tmp_path) / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    raw.write_bytes(raw.read_bytes()[:-100])
+    message = refused([*_fit_from(tmp_path), "--data.allow_unverified", "true"], capsys)
+    assert re.search("t10k files are not in MNIST's format", message)
+
+
+def test_an_altered_mnist_file(mnist_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in (mnist_root / "MNIST" / "raw").iterdir():
+        (raw / file.name).symlink_to(file.resolve())
+    labels = raw / "train-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[100] ^= 1
+    labels.unlink()
+    labels.write_bytes(content)
+    message = refused(_fit_from(tmp_path), capsys)
+    assert re.search("train-labels-idx1-ubyte is not MNIST's file", message)
+
+
+def test_mnist_without_a_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pairs_lit.data.sources._reachable", lambda mirrors: False)
+    assert "its servers do not answer: set data.root" in refused(_fit_from(tmp_path), capsys)
+
+
+def test_a_folder_that_cannot_be_written(
+    tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    arguments = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--trainer.default_root_dir", str(blocked)]
+    message = refused(arguments, capsys)
+    assert re.search("no run folder can be made in .*: set --trainer.default_root_dir", message)

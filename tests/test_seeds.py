@@ -1,0 +1,96 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.seeds import SEED_LIMIT, derive, generator, round_seeds, seeded
+
+KNOWN = {(0, "shuffle", 0): 2832207294378337202, (7, "train pairs"): 4040763324243162595}
+purposes = st.sampled_from(["shuffle", "train pairs", "val pairs", "test pairs", "held-out images"])
+addresses = st.tuples(st.integers(0, SEED_LIMIT - 1), purposes, st.integers(0, 1000))
+
+
+@pytest.mark.parametrize(
+    ("count", "seed", "expected"),
+    [(1, 0, [0]), (3, 7, [7, 8, 9]), (2, SEED_LIMIT - 2, [SEED_LIMIT - 2, SEED_LIMIT - 1])],
+)
+def test_round_seeds_count_up_from_the_first(count: int, seed: int, expected: list[int]) -> None:
+    assert round_seeds(count, seed) == expected
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_less_than_one_round_is_refused(count: int) -> None:
+    with pytest.raises(PairsLitError, match=rf"rounds\.count is {count}: it must be 1 or more"):
+        round_seeds(count, 0)
+
+
+@pytest.mark.parametrize(("count", "seed"), [(1, -1), (1, SEED_LIMIT), (2, SEED_LIMIT - 1)])
+def test_seeds_out_of_range_are_refused(count: int, seed: int) -> None:
+    message = rf"rounds\.seed is {seed} for {count} rounds: seeds must lie in 0 … 4294967295"
+    with pytest.raises(PairsLitError, match=message):
+        round_seeds(count, seed)
+
+
+@pytest.mark.parametrize(("address", "value"), KNOWN.items())
+def test_derived_seeds_never_change(address: tuple[int, str], value: int) -> None:
+    assert derive(*address) == value
+
+
+def test_derived_seeds_are_the_same_in_another_process() -> None:
+    code = "from pairs_lit.seeds import derive; print(derive(123, 'shuffle', 4, 5))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(printed) == derive(123, "shuffle", 4, 5)
+
+
+@settings(deadline=None)
+@given(first=addresses, second=addresses)
+def test_derived_seeds_differ_by_seed_purpose_and_index(
+    first: tuple[int, str, int], second: tuple[int, str, int]
+) -> None:
+    assert (derive(*first) == derive(*second)) == (first == second)
+
+
+def test_derived_seeds_of_many_rounds_purposes_and_epochs_are_all_different() -> None:
+    values = {derive(seed, name, i) for seed in range(20) for name in ("a", "b", "shuffle") for i in range(50)}
+    assert len(values) == 20 * 3 * 50
+
+
+def test_the_order_of_the_indices_matters() -> None:
+    assert derive(1, "mask", 2, 3) != derive(1, "mask", 3, 2)
+
+
+@settings(deadline=None)
+@given(address=addresses)
+def test_derived_seeds_are_accepted_by_torch(address: tuple[int, str, int]) -> None:
+    assert 0 <= derive(*address) < 2**63
+    assert generator(*address).initial_seed() == derive(*address)
+
+
+def test_a_generator_leaves_the_global_one_alone() -> None:
+    before = torch.get_rng_state()
+    torch.rand(3, generator=generator(1, "shuffle", 2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_seeded_is_manual_seed_inside() -> None:
+    with seeded(5):
+        inside = torch.rand(4)
+    assert torch.equal(inside, torch.rand(4, generator=torch.Generator().manual_seed(5)))
+
+
+def test_seeded_restores_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    with seeded(5, torch.device("cpu")):
+        torch.rand(4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_seeded_restores_the_global_generator_after_an_exception() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(ZeroDivisionError), seeded(5):
+        torch.rand(4).new_tensor(1 / 0)
+    assert torch.equal(torch.get_rng_state(), before)

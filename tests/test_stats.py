@@ -1,0 +1,50 @@
+import math
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import describe
+
+from pairs_lit.stats import summarise
+
+samples = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40)
+
+
+@given(values=samples)
+def test_summary_is_numpys_with_the_samples_std(values: list[float]) -> None:
+    summary = summarise(values)
+    expected = (len(values), np.mean(values), np.std(values, ddof=1), np.median(values), min(values), max(values))
+    assert astuple(summary) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss")  # of the moments that we do not use
+@given(values=samples)
+def test_summary_agrees_with_scipy(values: list[float]) -> None:
+    summary, expected = summarise(values), describe(values)
+    assert (summary.n, summary.min, summary.max) == (expected.nobs, *expected.minmax)
+    assert summary.mean == pytest.approx(expected.mean, rel=1e-9, abs=1e-9)
+    assert summary.std == pytest.approx(math.sqrt(expected.variance), rel=1e-9, abs=1e-9)
+
+
+def test_a_case_worked_by_hand() -> None:
+    summary = summarise([2, 4, 4, 4, 5, 5, 7, 9])  # squares of the deviations: 9 + 1 + 1 + 1 + 0 + 0 + 4 + 16 = 32
+    assert astuple(summary) == pytest.approx((8, 5.0, math.sqrt(32 / 7), 4.5, 2.0, 9.0))
+
+
+def test_one_value_has_no_std() -> None:
+    summary = summarise([0.25])
+    assert (summary.n, summary.mean, summary.median, summary.min, summary.max) == (1, 0.25, 0.25, 0.25, 0.25)
+    assert math.isnan(summary.std)
+
+
+def test_no_value_has_only_its_count() -> None:
+    n, *figures = astuple(summarise([]))
+    assert n == 0
+    assert len(figures) == 5
+    assert all(math.isnan(figure) for figure in figures)
+
+
+def test_equal_values_have_std_zero() -> None:
+    assert summarise([0.5, 0.5, 0.5]).std == 0

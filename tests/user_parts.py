@@ -1,0 +1,37 @@
+"""What a user might write: backbones in a file of their own."""
+
+import torch
+from torch import Tensor, nn
+
+
+class TwoPaths(nn.Module):
+    """No ``nn.Sequential``: kept as one copy a round. Dropout inside draws from torch's global generator."""
+
+    def __init__(self, shape: tuple[int, int, int], *, width: int = 10) -> None:
+        super().__init__()
+        pixels = shape[0] * shape[1] * shape[2]
+        self.straight = nn.Linear(pixels, width)
+        self.around = nn.Sequential(nn.Linear(pixels, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows = images.flatten(1) / 255
+        return self.straight(rows) + self.around(rows)
+
+
+class BreaksForSeedOne(nn.Sequential):
+    """Its weights overflow where it was built from seed 1."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
+        if torch.initial_seed() == 1:
+            nn.init.constant_(self[1].weight, torch.inf)
+
+
+class KeepsImages(nn.Module):
+    """Not a backbone: its output is no code."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images
