@@ -87,8 +87,16 @@ class PairLoss:
                 f"model.loss.digits is {self.digits}, but there are no digit logits: "
                 "set model.readout to identity or linear, or model.loss.digits to none."
             )
-        if self.target == "none" and self.digits == "none":
-            raise PairsLitError("model.loss.target and model.loss.digits are both none: nothing would be trained.")
+        if not self._trains_target and not self._trains_digits:
+            raise PairsLitError("model.loss: target and digits are both none or of weight 0: nothing would be trained.")
+
+    @property
+    def _trains_target(self) -> bool:
+        return self.target != "none" and self.target_weight > 0
+
+    @property
+    def _trains_digits(self) -> bool:
+        return self.digits != "none" and self.aux_weight > 0
 
     def _target_loss(self, comparison: Comparison, target: Tensor) -> Tensor:
         output = comparison.output

@@ -31,6 +31,8 @@ class RoundMeans(Metric):
 
     def update(self, values: Tensor, rounds: slice, pairs: int) -> None:
         """Add one batch of one stack: values (M, R of the stack), its rounds, its number of pairs."""
+        # not in place: reset() may have run in inference mode, whose tensors refuse it afterwards
+        self.total, self.pairs = self.total.clone(), self.pairs.clone()
         self.total[:, rounds] += values * pairs
         self.pairs[rounds] += pairs
 

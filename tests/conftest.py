@@ -9,6 +9,8 @@ import torch
 
 from pairs_lit.cli import main
 
+torch.set_num_threads(1)  # these networks are tiny: a second thread only waits, for long on a busy machine
+
 TINY_TRAIN, TINY_TEST = 400, 200
 
 

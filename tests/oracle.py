@@ -32,8 +32,6 @@ ACTIVATIONS = {
 }
 Named = Callable[[nn.Module], dict[str, Tensor]]
 
-torch.set_num_threads(1)  # these networks are tiny: a second thread only waits, for long on a shared machine
-
 
 @contextmanager
 def manual_seed(seed: int) -> Iterator[None]:

@@ -510,7 +510,7 @@ def test_an_identity_readout_needs_a_code_of_ten() -> None:
         ({"head": partial(MLP, outputs=2)}, r"target is bce, which needs logit or probability .* gives logits"),
         ({"head": ArgmaxHead}, "this head has no gradient"),
         ({"loss": PairLoss(digits="ce")}, r"digits is ce, but there are no digit logits"),
-        ({"loss": PairLoss("none")}, "both none: nothing would be trained"),
+        ({"loss": PairLoss("none")}, "nothing would be trained"),
         ({"seeds": []}, "the number of seeds is 0"),
         ({"head": lambda _: FixedOutput(3)}, r"a head must give 1 or 2 logits a pair; this one gave \(3,\)"),
         ({"head": lambda _: FixedOutput(2, 2)}, r"a head must give 1 or 2 logits a pair; this one gave \(2, 2\)"),
@@ -527,13 +527,13 @@ def test_parts_that_do_not_fit_together_are_refused(changes: dict[str, Any], mat
     [
         (lambda shape: nn.Conv2d(1, 4, 3), r"must map \(N, C, H, W\) to \(N, F\); Conv2d gave \(1, 4, 12, 12\)"),
         (lambda shape: Tuples(), r"must map \(N, C, H, W\) to \(N, F\); Tuples gave tuple"),
-        (lambda shape: nn.Linear(3, 2), r"the backbone Linear cannot take an image \(1, 14, 14\): "),
+        (lambda shape: nn.Linear(3, 2), r"the backbone Linear cannot take an input of shape \(1, 14, 14\): "),
         (
             lambda shape: Raising(RuntimeError),
-            r"the backbone Raising cannot take an image \(1, 14, 14\): no such image",
+            r"the backbone Raising cannot take an input of shape \(1, 14, 14\): no such image",
         ),
-        (lambda shape: Raising(ValueError), "the backbone Raising cannot take an image"),
-        (lambda shape: Raising(TypeError), "the backbone Raising cannot take an image"),
+        (lambda shape: Raising(ValueError), "the backbone Raising cannot take an input of shape"),
+        (lambda shape: Raising(TypeError), "the backbone Raising cannot take an input of shape"),
         (lambda shape: TorchModule(shape, module=lambda: nn.Conv2d(3, 5, 3)), "the backbone TorchModule cannot take"),
     ],
 )

@@ -51,7 +51,7 @@ MISTAKES = {
     "--model.backbone.kernels [3,3,3]": "CNN: kernels has 3 entries for 2 convolutions",
     "--model.backbone tests.user_parts.KeepsImages": "a backbone must map .* gave \\(1, 1, 14, 14\\)",
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.BatchNorm1d "
-    "--model.backbone.module.num_features 3": "the backbone TorchModule cannot take an image \\(1, 14, 14\\)",
+    "--model.backbone.module.num_features 3": "the backbone TorchModule cannot take an input of shape \\(1, 14, 14\\)",
     "--name ../elsewhere": "--name '../elsewhere': use letters",
     "--seed_everything 3": "seed_everything: expected",
     "--ckpt_path nowhere.ckpt": "--ckpt_path nowhere.ckpt: no such file",

@@ -73,7 +73,7 @@ def test_a_plain_trainer_is_allowed() -> None:
 
 
 def test_a_trainer_without_an_end_is_refused() -> None:
-    with pytest.raises(PairsLitError, match="trainer.max_epochs is -1: it must be 1 or more"):
+    with pytest.raises(PairsLitError, match=r"trainer.max_epochs is -1: it must be 1 or more"):
         check_trainer(Trainer(max_epochs=-1, **QUIET))
 
 
@@ -86,5 +86,5 @@ def test_accumulating_gradients_on_a_schedule_is_refused() -> None:
 def test_half_precision_with_a_common_scaler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(max_epochs=1, **QUIET)
     monkeypatch.setattr(Trainer, "precision", "16-mixed")
-    with pytest.raises(PairsLitError, match="trainer.precision is 16-mixed"):
+    with pytest.raises(PairsLitError, match=r"trainer.precision is 16-mixed"):
         check_trainer(trainer)

@@ -25,7 +25,6 @@ from tests.oracle import PlainNetwork
 TRAIN, VAL, TEST = 21, 9, 10
 BATCH = 8
 CPU = torch.device("cpu")
-fits = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # lightning's own, with a recent torch
 RICH_CNN = partial(CNN, channels=(3, 2), widths=(6, 10), batch_norm=True, conv_dropout=[0.0, 0.2], dropout=0.3)
 RICH_FC = partial(FC, widths=(5, 10), batch_norm=True, dropout=0.4)
 DEEP_MLP = partial(MLP, hidden=(7,), batch_norm=True, dropout=0.25)
@@ -140,7 +139,6 @@ def bit_equal(actual: list[Tensor], expected: list[Tensor]) -> bool:
     return len(actual) == len(expected) and all(map(torch.equal, actual, expected))
 
 
-@fits
 @pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
 @pytest.mark.parametrize(("backbone", "sharing"), [(RICH_CNN, "shared"), (LoopedBackbone, "separate")])
 def test_a_trainers_fit_equals_plain_loops_fed_with_each_rounds_own_data_in_its_own_order(
@@ -167,7 +165,6 @@ def test_a_trainers_fit_equals_plain_loops_fed_with_each_rounds_own_data_in_its_
             oracle.close(value, wanted)
 
 
-@fits
 def test_evaluation_pairs_and_final_figures_are_those_of_each_rounds_own_data(tiny_root: Path, tmp_path: Path) -> None:
     module, _, runner = fitted(tiny_root, tmp_path, count=3, seed=5, stack_size=2)
     for place, seed in enumerate(runner.seeds):
@@ -318,7 +315,6 @@ def test_before_its_first_step_a_rounds_loss_is_that_of_its_plain_network(
         oracle.close(part[r], wanted)
 
 
-@fits
 def test_a_fit_is_the_same_whatever_was_fitted_before_in_this_process(tiny_root: Path, tmp_path: Path) -> None:
     first, recorder, _ = fitted(tiny_root, tmp_path / "a", count=2, seed=5, stack_size=2, epochs=1)
     fitted(tiny_root, tmp_path / "b", count=3, seed=40, stack_size=1, epochs=1)
@@ -330,7 +326,6 @@ def test_a_fit_is_the_same_whatever_was_fitted_before_in_this_process(tiny_root:
         assert torch.equal(one.images, other.images)
 
 
-@fits
 def test_the_stack_that_a_round_falls_in_changes_its_trained_weights_by_rounding_only(
     tiny_root: Path, tmp_path: Path
 ) -> None:
@@ -348,7 +343,6 @@ def test_building_and_training_leave_the_global_generator_alone(backbone: Callab
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@fits
 def test_a_whole_fit_leaves_the_global_generator_alone(tiny_root: Path, tmp_path: Path) -> None:
     before = torch.get_rng_state()
     fitted(tiny_root, tmp_path, count=2, seed=5, stack_size=1, epochs=1)

@@ -99,22 +99,13 @@ class PairBank:
     def _draw(self, seed: int) -> tuple[Pairs, Pairs, Pairs]:
         settings = self._settings
         train_pool, val_pool = self._train_and_val_pools(seed)
-        train, val, test = (
-            relate(
-                draw(pool, count, generator(seed, f"{split} pairs"), reuse=settings.reuse),
-                self._labels,
-                settings.relation,
-            )
-            for split, pool, count in (
-                ("train", train_pool, settings.train_pairs),
-                ("val", val_pool, settings.val_pairs),
-                ("test", self._pools[-1], settings.test_pairs),
-            )
-        )
+        train = self._drawn("train", train_pool, settings.train_pairs, seed)
+        val = self._drawn("val", val_pool, settings.val_pairs, seed)
+        test = self._drawn("test", self._pools[-1], settings.test_pairs, seed)
         return swapped(train, settings.swap, settings.relation), val, test
 
-    def _drawn(self, pool: Tensor, count: int, source: torch.Generator) -> Pairs:
-        index = draw(pool, count, source, reuse=self._settings.reuse)
+    def _drawn(self, split: Split, pool: Tensor, count: int, seed: int) -> Pairs:
+        index = draw(pool, count, generator(seed, f"{split} pairs"), reuse=self._settings.reuse)
         return relate(index, self._labels, self._settings.relation)
 
     def _train_and_val_pools(self, seed: int) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,9 @@ class FC(nn.Sequential):
         batch_norm: Batch norm after every layer but the last.
         dropout: Dropout probability after every activation.
         activation: The activation after every layer but the last.
+
+    Raises:
+        PairsLitError: There is no layer.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class FC(nn.Sequential):
         dropout: float = 0.0,
         activation: Activation = "relu",
     ) -> None:
+        if not widths:
+            raise PairsLitError("FC: widths is empty: give at least the code's width.")
         layers = linear_layers([prod(shape), *widths], batch_norm=batch_norm, dropout=dropout, activation=activation)
         super().__init__(nn.Flatten(), *layers)
 
@@ -73,11 +78,11 @@ class CNN(nn.Sequential):
         shape: Shape,
         *,
         channels: Sequence[int] = (16, 8),
-        kernels: int | list[int] = 3,
-        pools: int | list[int] = 2,
+        kernels: int | Sequence[int] = 3,
+        pools: int | Sequence[int] = 2,
         widths: Sequence[int] = (10, 10),
         batch_norm: bool = False,
-        conv_dropout: float | list[float] = 0.0,
+        conv_dropout: float | Sequence[float] = 0.0,
         dropout: float = 0.0,
         activation: Activation = "relu",
     ) -> None:
@@ -105,8 +110,8 @@ class CNN(nn.Sequential):
         super().__init__(*layers)
 
 
-def _each(name: str, value: Number | list[Number], count: int) -> list[Number]:
-    values = value if isinstance(value, list) else [value] * count
+def _each(name: str, value: Number | Sequence[Number], count: int) -> Sequence[Number]:
+    values = value if isinstance(value, Sequence) else [value] * count
     if len(values) != count:
         raise PairsLitError(
             f"CNN: {name} has {len(values)} entries for {count} convolutions: give one, or one for each."

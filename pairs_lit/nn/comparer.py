@@ -81,9 +81,11 @@ class Architecture:
         """Build one round's plain parts after ``torch.manual_seed(seed)``: backbone(s), read-out, head."""
         with seeded(seed):
             backbones = [self.backbone(self.image_shape) for _ in range(2 if self.sharing == "separate" else 1)]
-            width = code_width(backbones[0], self.image_shape)
+            width = max(code_width(backbone, self.image_shape) for backbone in backbones)
             readout = self._readout(width)
-            head = self.head(width if self.sharing == "joint" else 2 * width)
+            both = width if self.sharing == "joint" else 2 * width
+            head = self.head(both)
+            _probed(head, (both,), "head")
         return PlainParts(backbones, readout, head)
 
     def description(self, parts: "PlainParts") -> list[str]:
@@ -123,19 +125,25 @@ def code_width(backbone: nn.Module, shape: Shape) -> int:
     Raises:
         PairsLitError: The backbone cannot take the image, or its output is not (N, F).
     """
-    training = backbone.training
-    try:
-        with torch.no_grad(), torch.random.fork_rng([]):
-            code = backbone.eval()(torch.zeros(1, *shape))
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PairsLitError(f"the backbone {type(backbone).__name__} cannot take an image {shape}: {reason}") from error
-    finally:
-        backbone.train(training)
+    code = _probed(backbone, shape, "backbone")
     if not isinstance(code, Tensor) or code.dim() != 2:
         got = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
         raise PairsLitError(f"a backbone must map (N, C, H, W) to (N, F); {type(backbone).__name__} gave {got}.")
     return code.shape[1]
+
+
+def _probed(module: nn.Module, shape: Sequence[int], role: str) -> object:
+    """Show a plain module one zero input, in evaluation mode."""
+    training = module.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng([]):
+            return module.eval()(torch.zeros(1, *shape))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        name = type(module).__name__
+        raise PairsLitError(f"the {role} {name} cannot take an input of shape {tuple(shape)}: {reason}") from error
+    finally:
+        module.train(training)
 
 
 class Comparer(nn.Module):
@@ -179,8 +187,8 @@ class Comparer(nn.Module):
     def forward(self, images: Tensor) -> Comparison:
         """Compare the pairs of R rounds: images (R, B, 2, H, W)."""
         code = self._code(images)
-        output = self.head(self.code_activation(code).flatten(2))
         digit_logits = self._digit_logits(code)
+        output = self.head(self.code_activation(code).flatten(2))
         if self._digit_head:
             return Comparison(relation_probability(self._relation, output), "probability", digit_logits)
         if output.shape[-1] == 1:
@@ -203,7 +211,8 @@ class Comparer(nn.Module):
 
     def _digit_logits(self, code: Tensor) -> Tensor | None:
         if self.readout is None:
-            return code if self._readout == "identity" else None
+            # a copy: a head may work in place on the code
+            return code.clone() if self._readout == "identity" else None
         logits: Tensor = self.readout(code)
         return logits
 

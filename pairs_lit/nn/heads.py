@@ -90,11 +90,16 @@ class PowerHead(DigitHead):
 
     Args:
         width: Width of the concatenated code.
-        exponent: e.
+        exponent: e, 1 or more: below, the gradient at the smallest logit is infinite.
+
+    Raises:
+        PairsLitError: The exponent is below 1.
     """
 
     def __init__(self, width: int, *, exponent: float = 6.0) -> None:
         super().__init__(width)
+        if not 1 <= exponent < float("inf"):
+            raise PairsLitError(f"PowerHead: exponent is {exponent}: it must be finite, 1 or more.")
         self._exponent = exponent
 
     def extra_repr(self) -> str:

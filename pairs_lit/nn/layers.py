@@ -195,13 +195,12 @@ class StackedBatchNorm2d(_Stacked):
 
 
 class StackedBatchNorm1d(StackedBatchNorm2d):
-    """R batch norms over vectors; layout rounds: (R, N, F) → (R, N, F)."""
+    """R batch norms over vectors or sequences; layout rounds: (R, N, F) or (R, N, F, L), unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each round's features by their own statistics."""
-        rounds, n, features = x.shape
-        rows = x.transpose(0, 1).reshape(n, rounds * features)
-        return super().forward(rows).view(n, rounds, features).transpose(0, 1)
+        rows = x.transpose(0, 1)
+        return super().forward(rows.flatten(1, 2)).view(rows.shape).transpose(0, 1)
 
 
 class StackedFlatten(nn.Module):

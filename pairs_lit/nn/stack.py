@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from pairs_lit.errors import check_positive
 from pairs_lit.nn.layers import (
     Clock,
     Fold,
@@ -102,6 +103,7 @@ def stack(factory: Callable[[], nn.Module], seeds: Sequence[int]) -> nn.Module:
         >>> network(torch.zeros(3, 5, 3)).shape
         torch.Size([3, 5, 2])
     """
+    check_positive("the number of seeds", len(seeds))
     copies = []
     for seed in seeds:
         with seeded(seed):
@@ -128,12 +130,22 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams) -> nn.Module:
 
 def is_stackable(module: nn.Module) -> bool:
     """Say whether stacked layers can replace a module: a known layer, or an ``nn.Sequential`` of known layers."""
-    tied = len(list(module.parameters())) < len(list(module.named_parameters(remove_duplicate=False)))
-    if tied:
+    if _is_tied(module) or _is_hooked(module):
         return False
     if _is_sequence(module):
         return all(is_stackable(child) for child in module.children())
     return _is_known(module)
+
+
+def _is_tied(module: nn.Module) -> bool:
+    """Say whether two places share parameters or buffers, which separate stacked layers would not."""
+    state = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return len({id(value) for _, value in state}) < len(state)
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)  # torch has no public way to ask
 
 
 def _is_sequence(module: nn.Module) -> bool:
@@ -146,7 +158,7 @@ def _is_known(module: nn.Module) -> bool:
     if kind in _WITH_PARAMETERS:
         names = {name for name, _ in module.named_parameters()}
         return names <= _WITH_PARAMETERS[kind] and _is_plain(module)
-    if isinstance(module, nn.Flatten):
+    if type(module) is nn.Flatten:
         return (module.start_dim, module.end_dim) == (1, -1)
     if isinstance(module, nn.MaxPool2d | nn.AdaptiveMaxPool2d) and module.return_indices:
         return False
@@ -225,8 +237,9 @@ def _pool_before_relu(copies: Sequence[nn.Sequential]) -> list[tuple[Any, ...]]:
 
     The value and the gradient are the same, since ReLU is monotone, and ReLU sees fewer elements.
     """
-    names = [name for name, _ in copies[0].named_children()]
-    children = list(zip(names, *(copy.children() for copy in copies), strict=True))
+    places = copies[0].named_modules(remove_duplicate=False)  # a layer may stand at two places
+    names = [name for name, _ in places if name and "." not in name]
+    children = list(zip(names, *copies, strict=True))
     for place in range(len(children) - 1):
         first, second = children[place], children[place + 1]
         if type(first[1]) is nn.ReLU and type(second[1]) is nn.MaxPool2d:
