@@ -96,5 +96,5 @@ def _dispatch(given: list[str], args: list[str] | None) -> int:
         notice("loading PyTorch and Lightning …")
     from pairs_lit.app import run
 
-    run(args)
+    run(given[0], args)
     return 0

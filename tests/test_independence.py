@@ -52,7 +52,7 @@ def test_a_subclass_of_an_allowed_optimizer_is_refused() -> None:
     class Mine(torch.optim.SGD):
         pass
 
-    with pytest.raises(PairsLitError, match="model.optimizer is Mine"):
+    with pytest.raises(PairsLitError, match=r"model.optimizer is Mine"):
         check_optimizer(Mine(_parameters(), lr=0.1))
 
 
