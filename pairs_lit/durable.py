@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO
+from uuid import uuid4
 
 from pairs_lit.errors import PairsLitError
 
@@ -19,17 +19,17 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         PairsLitError: The file cannot be written; nothing is left under its name that was not there before.
     """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
+        try:
+            with temporary.open("xb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise PairsLitError(f"{path} cannot be written ({error.strerror or error}): make room or permit it.") from error
 

@@ -1,6 +1,7 @@
 """The one exception that the command line turns into one line, and the checks that raise it most."""
 
 import sys
+from typing import get_args
 
 
 class PairsLitError(Exception):
@@ -19,6 +20,22 @@ def check_positive(name: str, value: int) -> None:
     """
     if value < 1:
         raise PairsLitError(f"{name} is {value}: it must be 1 or more.")
+
+
+def check_choice(name: str, value: object, allowed: object) -> None:
+    """Refuse a value that is not one of a ``Literal``'s; the command line does so by itself, Python does not.
+
+    Args:
+        name: The option as the user writes it, for the message.
+        value: What was received.
+        allowed: The ``Literal`` type.
+
+    Raises:
+        PairsLitError: The value is another one.
+    """
+    choices = get_args(allowed)
+    if value not in choices:
+        raise PairsLitError(f"{name} is {value!r}: it must be one of {', '.join(map(repr, choices))}.")
 
 
 def notice(message: str) -> None:

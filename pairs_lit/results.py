@@ -151,9 +151,9 @@ def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: in
 
 def summaries(results: Sequence[RoundResult]) -> dict[str, Summary]:
     """Summarise each metric over the rounds that did not fail; metrics that no round has are left out."""
-    good = [asdict(result) for result in results if result.status == "ok"]
-    columns = {name: [row[name] for row in good if row[name] is not None] for name in METRIC_COLUMNS}
-    return {name: summarise(values) for name, values in columns.items() if values or not good}
+    rows = [asdict(result) for result in results]
+    measured = [name for name in METRIC_COLUMNS if any(row[name] is not None for row in rows)]
+    return {name: summarise([row[name] for row in rows if row["status"] == "ok"]) for name in measured}
 
 
 def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:

@@ -30,7 +30,7 @@ def round_seeds(count: int, seed: int) -> list[int]:
 
 def derive(seed: int, purpose: str, *indices: int) -> int:
     """Return the 63-bit seed of one purpose of a round, for instance ``derive(7, "shuffle", epoch)``."""
-    sequence = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *indices])
+    sequence = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), len(indices), *indices])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pairs_lit.errors import PairsLitError
 from pairs_lit.seeds import SEED_LIMIT, derive, generator, round_seeds, seeded
 
-KNOWN = {(0, "shuffle", 0): 2832207294378337202, (7, "train pairs"): 4040763324243162595}
+KNOWN = {(0, "shuffle", 0): 2891171048443675967, (123, "shuffle", 4, 5): 6010138115804956676}
 purposes = st.sampled_from(["shuffle", "train pairs", "val pairs", "test pairs", "held-out images"])
 addresses = st.tuples(st.integers(0, SEED_LIMIT - 1), purposes, st.integers(0, 1000))
 
@@ -36,7 +36,7 @@ def test_seeds_out_of_range_are_refused(count: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize(("address", "value"), KNOWN.items())
-def test_derived_seeds_never_change(address: tuple[int, str], value: int) -> None:
+def test_derived_seeds_never_change(address: tuple[int, str, int], value: int) -> None:
     assert derive(*address) == value
 
 

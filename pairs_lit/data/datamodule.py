@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from pairs_lit.data.pairs import Pairs, Swap, draw, relate, side_by_side, swapped
 from pairs_lit.data.sources import Digits, Source, SourceName, load_source
-from pairs_lit.errors import PairsLitError, check_positive, notice
+from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice
 from pairs_lit.relation import Relation
 from pairs_lit.seeds import generator
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Normalise = Literal["raw", "unit", "standard"]
+ImageSize = Literal[14, 28]
 
 
 def default_root() -> str:
@@ -228,8 +229,8 @@ class PairDataModule(LightningDataModule):
         stack_size: Rounds a stack (on the command line: from ``rounds`` and the network).
         source: ``mnist``; ``digits``, scikit-learn's bundled digits; ``auto``: MNIST where it is present or can be
             downloaded, else the bundled digits with a loud warning.
-        root: The folder that holds ``MNIST/raw``, or into which it is downloaded. The default is the environment
-            variable PAIRS_LIT_DATA, else ``data``.
+        root: The folder that holds ``MNIST/raw``, or into which it is downloaded; null: the one that the environment
+            variable PAIRS_LIT_DATA names, else ``data``.
         allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's; every table then says so.
         relation: The target is 1 where the first digit is le (≤), lt (<), ge (≥) or gt (>) the second.
         train_pairs: Training pairs a round, before swapping.
@@ -245,7 +246,7 @@ class PairDataModule(LightningDataModule):
         reuse: Draw images again, in further permutations, where a source has too few; false: that is an error.
 
     Raises:
-        PairsLitError: A count is below 1.
+        PairsLitError: A count is below 1, or a value is none of those allowed.
     """
 
     def __init__(
@@ -254,7 +255,7 @@ class PairDataModule(LightningDataModule):
         seeds: list[int],
         stack_size: int,
         source: SourceName = "auto",
-        root: str = "data",
+        root: str | None = None,
         allow_unverified: bool = False,
         relation: Relation = "le",
         train_pairs: int = 1000,
@@ -262,7 +263,7 @@ class PairDataModule(LightningDataModule):
         test_pairs: int = 1000,
         batch_size: int = 100,
         eval_batch_size: int = 100,
-        image_size: Literal[14, 28] = 14,
+        image_size: ImageSize = 14,
         swap: Swap = "none",
         normalise: Normalise = "raw",
         reuse: bool = True,
@@ -272,13 +273,18 @@ class PairDataModule(LightningDataModule):
         sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
         for name, value in (counts | sizes).items():
             check_positive(f"data.{name}", value)
+        check_choice("data.source", source, SourceName)
+        check_choice("data.relation", relation, Relation)
+        check_choice("data.image_size", image_size, ImageSize)
+        check_choice("data.swap", swap, Swap)
+        check_choice("data.normalise", normalise, Normalise)
         self.image_size = image_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self._seeds = seeds
         self._stack_size = stack_size
         self._source_name: SourceName = source
-        self._root = Path(root)
+        self._root = Path(default_root() if root is None else root)
         self._allow_unverified = allow_unverified
         self._wanted = DataSettings(
             source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse

@@ -6,6 +6,7 @@ import tempfile
 import threading
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 
@@ -107,14 +108,15 @@ def _sha256(path: Path) -> str:
 
 
 def _read_mnist(root: Path, *, train: bool) -> Digits:
-    from torchvision.datasets import MNIST
+    from torchvision.datasets.mnist import read_image_file, read_label_file
 
     name = "train" if train else "t10k"
+    images, labels = (str(_raw(root) / f"{name}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     try:
-        dataset = MNIST(root, train=train)
-    except (AssertionError, ValueError, RuntimeError, IndexError, KeyError) as error:
+        digits = Digits(read_image_file(images), read_label_file(labels))
+    except (AssertionError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
         raise PairsLitError(f"{_raw(root)}: the {name} files are not in MNIST's format; replace them.") from error
-    return _checked(Digits(dataset.data, dataset.targets), f"{_raw(root) / name}-*")
+    return _checked(digits, f"{_raw(root) / name}-*")
 
 
 def _checked(digits: Digits, where: str) -> Digits:
@@ -146,8 +148,11 @@ def _download(root: Path) -> None:
             MNIST(folder, download=True)
             for name in MNIST_SHA256:
                 (_raw(Path(folder)) / name).replace(_raw(root) / name)
-    except (OSError, RuntimeError) as error:
-        raise PairsLitError(f"MNIST could not be downloaded to {root} ({error}): set data.source to digits.") from error
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = " ".join(str(error).split())
+        raise PairsLitError(
+            f"MNIST could not be downloaded to {root} ({reason}): set data.source to digits."
+        ) from error
     finally:
         socket.setdefaulttimeout(before)
 
@@ -161,7 +166,7 @@ def _reachable(mirrors: list[str]) -> bool:
         try:
             with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
                 answered.set()
-        except (OSError, ValueError):
+        except (OSError, ValueError, HTTPException):
             return
 
     threads = [threading.Thread(target=ask, args=(mirror,), daemon=True) for mirror in mirrors]
