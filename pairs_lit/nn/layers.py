@@ -58,8 +58,7 @@ class Streams:
 
 def fold(x: Tensor) -> Tensor:
     """(R, N, C, H, W) → (N, R·C, H, W), channels last in memory."""
-    r, n, c, h, w = x.shape
-    return x.permute(1, 3, 4, 0, 2).reshape(n, h, w, r * c).permute(0, 3, 1, 2)
+    return x.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def unfold(x: Tensor, rounds: int) -> Tensor:
