@@ -11,7 +11,9 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pairs_lit.checkpoints import RECORD, check_match
-from pairs_lit.data.datamodule import SPLITS, PairDataModule, Split, StackBatch
+from pairs_lit.data.bank import SPLITS, Split
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.independence import check_optimizer, check_scheduler
 from pairs_lit.losses import LossParts, PairLoss

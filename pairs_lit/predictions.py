@@ -7,7 +7,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pairs_lit.data.datamodule import PairDataModule, StackBatch
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.loaders import StackBatch
 from pairs_lit.results import write_csv
 from pairs_lit.rounds import RoundRunner
 from pairs_lit.runs import run_folder_of

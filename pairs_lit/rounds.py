@@ -147,10 +147,12 @@ class RoundRunner(Callback):
     def _show_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         measured = {name: values.numpy() for name, values in _module(pl_module).collect().items()}
         evaluation = Evaluation(self.seeds, measured)
-        name = "test.csv" if trainer.testing else "validate.csv"
-        path = run_folder_of(Path(str(trainer.ckpt_path))) / name
-        write_csv(path, evaluation.header, evaluation.rows)
-        print(f"\ndata: {_data(trainer).settings.source}\n\n{evaluation_table(evaluation)}\n\ntable: {path}")
+        print(f"\ndata: {_data(trainer).settings.source}\n\n{evaluation_table(evaluation)}")
+        if trainer.ckpt_path is not None:
+            name = "test.csv" if trainer.testing else "validate.csv"
+            path = run_folder_of(Path(trainer.ckpt_path)) / name
+            write_csv(path, evaluation.header, evaluation.rows)
+            print(f"\ntable: {path}")
 
 
 def _evaluate_train(trainer: Trainer, module: PairModule) -> None:

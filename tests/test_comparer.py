@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pairs_lit.data.datamodule import StackBatch
+from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.losses import PairLoss
 from pairs_lit.module import PairModule

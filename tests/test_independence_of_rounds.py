@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from pairs_lit.data.datamodule import PairDataModule, StackBatch
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.loaders import StackBatch
 from pairs_lit.losses import PairLoss
 from pairs_lit.module import PairModule
 from pairs_lit.nn.backbones import CNN, FC

@@ -1,220 +1,25 @@
-"""The data module: the pairs of every round in memory, handed out stack after stack."""
+"""The data module: the pairs of all rounds, as Lightning asks for them."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import accumulate
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.nn import functional as F
 
-from pairs_lit.data.pairs import Pairs, Swap, draw, relate, side_by_side, swapped
-from pairs_lit.data.sources import Digits, Source, SourceName, load_source
-from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice
+from pairs_lit.data.bank import DataSettings, Normalise, PairBank, Split
+from pairs_lit.data.loaders import PredictLoader, StackLoader
+from pairs_lit.data.pairs import Swap
+from pairs_lit.data.sources import Source, SourceName, load_source
+from pairs_lit.errors import check_choice, check_positive, notice
 from pairs_lit.relation import Relation
-from pairs_lit.seeds import generator
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-Normalise = Literal["raw", "unit", "standard"]
 ImageSize = Literal[14, 28]
 
 
 def default_root() -> str:
     """Return the folder that holds MNIST: the environment variable PAIRS_LIT_DATA, else ``data``."""
     return os.environ.get("PAIRS_LIT_DATA", "data")
-
-
-class StackBatch(NamedTuple):
-    """One batch of one stack of R rounds.
-
-    Attributes:
-        stack: Which stack.
-        split: ``train``, ``val`` or ``test``.
-        step: Which batch of this stack in this epoch.
-        images: (R, B, 2, H, W) float32.
-        digits: (R, B, 2) int64.
-        target: (R, B) int64.
-    """
-
-    stack: int
-    split: Split
-    step: int
-    images: Tensor
-    digits: Tensor
-    target: Tensor
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """What decides which pairs a round sees; recorded in every checkpoint and run."""
-
-    source: str
-    relation: Relation
-    train_pairs: int
-    val_pairs: int
-    test_pairs: int
-    image_size: int
-    swap: Swap
-    normalise: Normalise
-    reuse: bool
-
-
-class PairBank:
-    """The images of a source and the pairs of R rounds, all in memory.
-
-    Args:
-        source: The labelled digits.
-        seeds: The seeds of the R rounds.
-        settings: What to draw.
-
-    Attributes:
-        images: (n, H, W) float32, train, validation and test images in this order.
-        pairs: By split, the pairs of the R rounds.
-
-    Raises:
-        PairsLitError: The source has too few images.
-    """
-
-    def __init__(self, source: Source, seeds: Sequence[int], settings: DataSettings) -> None:
-        parts = [part for part in (source.train, source.validation, source.test) if part is not None]
-        self._labels = torch.cat([part.labels for part in parts])
-        ends = list(accumulate(len(part.labels) for part in parts))[:-1]
-        self._pools = torch.arange(len(self._labels)).tensor_split(ends)
-        self._settings = settings
-        self.images = torch.cat([_resized(part, settings.image_size) for part in parts])
-        if settings.normalise == "unit":
-            self.images /= 255
-        rounds = [self._draw(seed) for seed in seeds]
-        self.pairs: dict[Split, Pairs] = {
-            "train": side_by_side([train for train, _, _ in rounds]),
-            "val": side_by_side([val for _, val, _ in rounds]),
-            "test": side_by_side([test for _, _, test in rounds]),
-        }
-        self._scale = self._standard() if settings.normalise == "standard" else None
-
-    def _draw(self, seed: int) -> tuple[Pairs, Pairs, Pairs]:
-        settings = self._settings
-        train_pool, val_pool = self._train_and_val_pools(seed)
-        train = self._drawn("train", train_pool, settings.train_pairs, seed)
-        val = self._drawn("val", val_pool, settings.val_pairs, seed)
-        test = self._drawn("test", self._pools[-1], settings.test_pairs, seed)
-        return swapped(train, settings.swap, settings.relation), val, test
-
-    def _drawn(self, split: Split, pool: Tensor, count: int, seed: int) -> Pairs:
-        index = draw(pool, count, generator(seed, f"{split} pairs"), reuse=self._settings.reuse)
-        return relate(index, self._labels, self._settings.relation)
-
-    def _train_and_val_pools(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Return a source's own validation images, or hold out as many training images as this round needs."""
-        train = self._pools[0]
-        if len(self._pools) == 3:
-            return train, self._pools[1]
-        held_out = 2 * self._settings.val_pairs
-        if held_out >= len(train) - 1:
-            raise PairsLitError(
-                f"data.val_pairs is {self._settings.val_pairs}, but the source has {len(train)} training images to "
-                "share between training and validation pairs: ask for fewer."
-            )
-        order = train[torch.randperm(len(train), generator=generator(seed, "held-out images"))]
-        return order[held_out:], order[:held_out]
-
-    def _standard(self) -> tuple[Tensor, Tensor]:
-        """Mean and std, (R, 1, 1, 1, 1) each, of the distinct images in each round's own training pairs."""
-        own = [self.images[index.unique()].double() for index in self.pairs["train"].index]
-        mean = torch.stack([images.mean() for images in own])
-        std = torch.stack([images.std() for images in own])
-        return mean.float().view(-1, 1, 1, 1, 1), std.float().view(-1, 1, 1, 1, 1)
-
-    def gather(self, split: Split, rounds: slice, order: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images, digits and targets of some rounds, each round's pairs in its own ``order`` (R, P)."""
-        pairs = self.pairs[split]
-        index, digits, target = pairs.index[rounds], pairs.digits[rounds], pairs.target[rounds]
-        if order is not None:
-            both = order[..., None].expand(-1, -1, 2)
-            index, digits, target = index.gather(1, both), digits.gather(1, both), target.gather(1, order)
-        return self._normalised(self.images[index], rounds), digits, target
-
-    def _normalised(self, images: Tensor, rounds: slice) -> Tensor:
-        if self._scale is None:
-            return images
-        mean, std = (value[rounds] for value in self._scale)
-        return (images - mean) / std
-
-
-def _resized(digits: Digits, size: int) -> Tensor:
-    """Average-pool (n, 28, 28) uint8 to (n, size, size) float32, 0 … 255."""
-    return F.avg_pool2d(digits.images.float(), 28 // size)
-
-
-class StackLoader:
-    """Batches of the given splits, stack after stack: one gather a stack, split and epoch; no per-sample Python.
-
-    Args:
-        bank: The pairs.
-        splits: The splits to hand out.
-        seeds: The seeds of all rounds.
-        stack_size: How many rounds make a stack; the last stack may be smaller.
-        batch_size: Pairs a batch; the last batch may be smaller.
-        epoch: Where to ask for the current epoch, on which each round's own shuffle depends; None: no shuffling.
-    """
-
-    def __init__(
-        self,
-        bank: PairBank,
-        splits: Sequence[Split],
-        *,
-        seeds: Sequence[int],
-        stack_size: int,
-        batch_size: int,
-        epoch: Callable[[], int] | None = None,
-    ) -> None:
-        self._bank = bank
-        self._splits = splits
-        self._seeds = seeds
-        self._stacks = [slice(start, start + stack_size) for start in range(0, len(seeds), stack_size)]
-        self._batch_size = batch_size
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        """Count the batches of one epoch over all stacks."""
-        sizes = [self._bank.pairs[split].target.shape[1] for split in self._splits]
-        return len(self._stacks) * sum(-(-size // self._batch_size) for size in sizes)
-
-    def __iter__(self) -> Iterator[StackBatch]:
-        """Yield the batches of one epoch."""
-        for stack, rounds in enumerate(self._stacks):
-            for split in self._splits:
-                yield from self._batches(stack, rounds, split)
-
-    def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
-        images, digits, target = self._bank.gather(split, rounds, self._order(rounds, split))
-        for step, start in enumerate(range(0, target.shape[1], self._batch_size)):
-            part = slice(start, start + self._batch_size)
-            yield StackBatch(stack, split, step, images[:, part], digits[:, part], target[:, part])
-
-    def _order(self, rounds: slice, split: Split) -> Tensor | None:
-        if self._epoch is None:
-            return None
-        epoch, size = self._epoch(), self._bank.pairs[split].target.shape[1]
-        shuffles = [torch.randperm(size, generator=generator(seed, "shuffle", epoch)) for seed in self._seeds[rounds]]
-        return torch.stack(shuffles)
-
-
-class PredictLoader(StackLoader):
-    """The test pairs of the first round, shown to every round of every stack."""
-
-    def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
-        size = len(self._seeds[rounds])
-        for batch in super()._batches(stack, slice(0, 1), split):
-            images, digits, target = (
-                part.expand(size, *part.shape[1:]) for part in (batch.images, batch.digits, batch.target)
-            )
-            yield batch._replace(images=images, digits=digits, target=target)
 
 
 class PairDataModule(LightningDataModule):
