@@ -43,4 +43,6 @@ def main(runs: list[Path]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 1 + len(PUBLISHED):
+        sys.exit(__doc__)
     main([Path(argument) for argument in sys.argv[1:]])

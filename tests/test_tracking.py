@@ -59,6 +59,7 @@ def test_hyperparameters_stand_beside_the_final_metrics(fit: Fit) -> None:
     assert parameters["model.loss.aux_weight"].number_value == 0.5
     assert parameters["data.source found"].string_value == "mnist (unverified)"
     assert parameters["parameters per round"].number_value == 1781
+    assert not any("path__" in name or name == "config" for name in parameters)
     final = read_curves(run / "curves.csv").values["test/accuracy"][-1]
     assert events.Scalars("final/test_accuracy")[-1].value == pytest.approx(final.mean(), rel=1e-6)
 
