@@ -97,7 +97,7 @@ def _config_name(config: Namespace) -> str:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
-    """Flatten a nested configuration to dotted names; lists and null become text; the files it came from are left out."""
+    """Flatten a nested configuration to dotted names, without its files; lists and null become text."""
     flat: dict[str, str | int | float | bool] = {}
     for name, value in config.items():
         if name in ("config", "__path__"):
