@@ -26,6 +26,11 @@ from pairs_lit.runs import check_name
 from pairs_lit.seeds import round_seeds
 from pairs_lit.tracking import Tracking
 
+_CHECKPOINT_HELP = (
+    "A checkpoint, RUN/checkpoints/last.ckpt of a run with this configuration: fit goes on from it in RUN, the other "
+    "commands need one. A local file; nothing in it is executed."
+)
+
 
 class RunConfig(SaveConfigCallback):
     """Writes the resolved configuration to the run folder of a fit, once its checkpoint has proved to match."""
@@ -50,6 +55,7 @@ class PairsCLI(LightningCLI):
         """Add the rounds and link them and the data to the model."""
         parser.add_lightning_class_args(RoundRunner, "rounds")
         parser.add_argument("--name", type=str | None, default=None, help="The run's name; null: the config file's.")
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CHECKPOINT_HELP)
         parser.set_defaults({"data.root": default_root()})
         for part in ("data", "model"):
             parser.link_arguments(("rounds.count", "rounds.seed"), f"{part}.seeds", compute_fn=round_seeds)
@@ -74,9 +80,7 @@ class PairsCLI(LightningCLI):
         """Add what every run has: tracking, progress, checkpoints."""
         config, made = (each[self.subcommand] for each in (self.config, self.config_init))
         runner: RoundRunner = made.rounds
-        checkpoint = None if config.ckpt_path is None else Path(config.ckpt_path)
-        hyperparameters = _flat(config.as_dict())
-        tracking = Tracking(runner, name=config.name, hyperparameters=hyperparameters, checkpoint=checkpoint)
+        tracking = Tracking(runner, name=config.name, hyperparameters=_flat(config.as_dict()))
         callbacks = [tracking, LastCheckpoint(), PredictionWriter(runner)]
         callbacks += [] if made.trainer.enable_progress_bar is False else [Progress(runner)]
         self.trainer_defaults["callbacks"] = callbacks
@@ -87,8 +91,9 @@ class PairsCLI(LightningCLI):
             raise PairsLitError(f"trainer: {' '.join(str(error).split())}") from error
 
     def after_instantiate_classes(self) -> None:
-        """Refuse settings that would mix rounds before any work, and before Lightning would start more processes."""
+        """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
         check_trainer(self.trainer)
+        self.trainer.ckpt_path = self.config[self.subcommand].ckpt_path
 
 
 def _config_name(config: Namespace) -> str:
@@ -126,8 +131,8 @@ def run(command: str, args: list[str] | None) -> None:
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
-            """Leave out ``weights_only``: a checkpoint's weights are all that is ever loaded."""
-            return {command: LightningCLI.subcommands()[command] | {"weights_only"}}
+            """Leave out ``weights_only``, since weights are all that is ever loaded, and Lightning's ``ckpt_path``."""
+            return {command: LightningCLI.subcommands()[command] | {"weights_only", "ckpt_path"}}
 
     try:
         OneCommand(

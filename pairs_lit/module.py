@@ -69,6 +69,8 @@ class PairModule(LightningModule):
     ) -> None:
         super().__init__()
         check_positive("the number of seeds", len(seeds))
+        if stack_size is not None:
+            check_positive("rounds.stack_size", stack_size)
         architecture = Architecture(backbone, head, sharing, readout, code_activation, relation, image_size)
         wanted = stack_size or default_stack_size(architecture, seeds[0])
         self.seeds = seeds

@@ -58,24 +58,20 @@ class Tracking(Callback):
         runner: Who collects the figures.
         name: The config's name.
         hyperparameters: What to show beside the final metrics.
-        checkpoint: The checkpoint that a fit goes on from; None: it starts anew.
     """
 
-    def __init__(
-        self, runner: RoundRunner, *, name: str, hyperparameters: Mapping[str, Any], checkpoint: Path | None = None
-    ) -> None:
+    def __init__(self, runner: RoundRunner, *, name: str, hyperparameters: Mapping[str, Any]) -> None:
         self._runner = runner
         self._name = name
         self._hyperparameters = hyperparameters
-        self._checkpoint = checkpoint
         self._logger: RunLogger | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder only now that data, settings and checkpoint have proved good."""
-        if self._checkpoint is None:
+        if trainer.ckpt_path is None:
             folder = new_run_folder(Path(trainer.default_root_dir), self._name)
         else:
-            folder = run_folder_of(self._checkpoint)
+            folder = run_folder_of(Path(trainer.ckpt_path))
         self._logger = RunLogger(folder)
         trainer.loggers = [self._logger, *trainer.loggers]
 
