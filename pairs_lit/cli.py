@@ -91,7 +91,9 @@ def main(args: list[str] | None = None) -> int:
 def _dispatch(given: list[str], args: list[str] | None) -> int:
     if given[0] not in COMMANDS:
         raise PairsLitError(f"unknown command {given[0]!r}: use one of {', '.join(COMMANDS)} (see pairs-lit --help).")
-    sys.path.append(str(Path.cwd()))  # a user's own classes lie beside where the command is called
+    here = str(Path.cwd())  # a user's own classes lie beside where the command is called
+    if here not in sys.path:
+        sys.path.append(here)
     if "lightning.pytorch" not in sys.modules:
         notice("loading PyTorch and Lightning …")
     from pairs_lit.app import run
