@@ -39,8 +39,10 @@ class RunConfig(SaveConfigCallback):
         """Write nothing yet."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write ``config.yaml`` durably."""
-        text = self.parser.dump(self.config, skip_unset=False)
+        """Write ``config.yaml`` durably, without the checkpoint that this fit may go on from."""
+        config = self.config.clone()
+        config.ckpt_path = None
+        text = self.parser.dump(config, skip_unset=False)
         write_text_durably(Path(str(trainer.log_dir)) / "config.yaml", text)
 
 
@@ -84,7 +86,8 @@ class PairsCLI(LightningCLI):
         callbacks = [tracking, LastCheckpoint(), PredictionWriter(runner)]
         callbacks += [] if made.trainer.enable_progress_bar is False else [Progress(runner)]
         self.trainer_defaults["callbacks"] = callbacks
-        plugins = [*(made.trainer.plugins or []), DurableCheckpointIO()]
+        theirs = made.trainer.plugins or []
+        plugins = [*(theirs if isinstance(theirs, list) else [theirs]), DurableCheckpointIO()]
         try:
             return super().instantiate_trainer(plugins=plugins, **kwargs)
         except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:

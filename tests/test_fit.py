@@ -157,6 +157,7 @@ def test_the_command_line_beats_the_config_on_resuming(fit: Fit) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["trainer"]["max_epochs"] == 2
     assert config["model"]["optimizer"]["init_args"]["lr"] == 0.5
+    assert config["ckpt_path"] is None
 
 
 def test_a_broken_round_is_marked_and_harms_no_other(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
