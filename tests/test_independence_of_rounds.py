@@ -423,7 +423,7 @@ def test_a_round_that_breaks_in_a_loop_changes_no_bit_of_its_neighbours(dtype: t
 
 
 def stacked_dropout(p: float, seeds: list[int], *, name: str = "layer") -> StackedDropout:
-    return StackedDropout(p, Streams(tuple(seeds), (0,) * len(seeds), Clock(), name), folded=False)
+    return StackedDropout(p, Streams(tuple(seeds), (0,) * len(seeds), Clock(), name), maps=False)
 
 
 def at(layer: StackedDropout, epoch: int, step: int, count: int = 20_000) -> Tensor:
@@ -501,10 +501,10 @@ def test_a_p_of_zero_changes_nothing(training: bool) -> None:
     assert layer.mask((5, 3), CPU).all()
 
 
-@pytest.mark.parametrize("folded", [True, False])
-def test_a_p_of_one_drops_everything_and_gives_no_nan(folded: bool) -> None:
-    layer = StackedDropout(1.0, Streams((0, 1), (0, 0), Clock(), "layer"), folded=folded)
-    x = torch.randn((2, 6, 3, 3) if folded else (2, 5, 3), requires_grad=True)
+@pytest.mark.parametrize("maps", [True, False])
+def test_a_p_of_one_drops_everything_and_gives_no_nan(maps: bool) -> None:
+    layer = StackedDropout(1.0, Streams((0, 1), (0, 0), Clock(), "layer"), maps=maps)
+    x = torch.randn((2, 4, 3, 3, 6) if maps else (2, 5, 3), requires_grad=True)
     y = layer(x)
     y.sum().backward()
     assert torch.equal(y, torch.zeros_like(x))

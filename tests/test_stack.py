@@ -9,7 +9,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
-from pairs_lit.nn.layers import StackedDropout, fold, unfold
+from pairs_lit.nn.layers import StackedDropout, ToMaps, ToRows
 from pairs_lit.nn.stack import Loop, is_stackable, stack
 from pairs_lit.seeds import derive
 from tests import oracle
@@ -416,10 +416,12 @@ def test_dropout_masks_keep_their_shape_and_name_in_both_layouts() -> None:
     assert dropout.mask((4, 2, 3, 3), torch.device("cpu")).shape == (3, 4, 2, 3, 3)
 
 
-def test_unfold_undoes_fold() -> None:
-    x = torch.randn(3, 2, 4, 5, 6)
-    assert torch.equal(unfold(fold(x), 3), x)
-    assert torch.equal(fold(x)[:, 4:8], x[1])
+def test_the_layouts_undo_each_other() -> None:
+    x = torch.randn(3, 5, 4, 6, 7)
+    maps = ToMaps()(x)
+    assert maps.is_contiguous()
+    assert torch.equal(ToRows()(maps), x)
+    assert torch.equal(maps[1, ..., 2], x[1, 2])
 
 
 @pytest.mark.parametrize("case", [STACKED["batch norm 1d"], STACKED["batch norm 2d"]], ids=["1d", "2d"])

@@ -1,7 +1,7 @@
 """Stacked layers: R copies of one layer as one, each with its own parameters.
 
-Two layouts of activations occur. ``rounds``: (R, N, ...), a leading dimension of rounds. ``folded``: (N, R·C, H, W),
-channels last in memory, the rounds folded into the channels, which grouped convolution and pooling handle fastest.
+Two layouts of activations occur. ``rows``: (R, N, ...), the images before their features. ``maps``: (R, C, H, W, N),
+the images last, so that convolutions are batched matrix products, and pooling and normalisation run over long rows.
 Parameters and buffers always have the plain layer's names and shapes with a leading dimension R, so that
 ``{name: value[r] for name, value in stacked.state_dict().items()}`` is the state of round r's plain layer.
 """
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pairs_lit.nn.convolution import Geometry, convolve
 from pairs_lit.seeds import derive
 
 _WORD = 2**32
@@ -56,39 +57,20 @@ class Streams:
         return [derive(seed, self.name, copy, *indices) for seed, copy in pairs]
 
 
-def fold(x: Tensor) -> Tensor:
-    """(R, N, C, H, W) → (N, R·C, H, W), channels last in memory."""
-    return x.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
-
-
-def unfold(x: Tensor, rounds: int) -> Tensor:
-    """(N, R·C, H, W) → (R, N, C, H, W)."""
-    n, _, h, w = x.shape
-    return x.view(n, rounds, -1, h, w).transpose(0, 1)
-
-
-class Fold(nn.Module):
-    """Layout: rounds → folded."""
+class ToMaps(nn.Module):
+    """Layout: rows (R, N, C, H, W) → maps (R, C, H, W, N), contiguous."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply :func:`fold`."""
-        return fold(x)
+        """Put the images last."""
+        return x.permute(0, 2, 3, 4, 1).contiguous()
 
 
-class Unfold(nn.Module):
-    """Layout: folded → rounds.
-
-    Args:
-        rounds: R.
-    """
-
-    def __init__(self, rounds: int) -> None:
-        super().__init__()
-        self._rounds = rounds
+class ToRows(nn.Module):
+    """Layout: maps (R, C, H, W, N) → rows (R, N, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply :func:`unfold`."""
-        return unfold(x, self._rounds)
+        """Put the images before their channels."""
+        return x.permute(0, 4, 1, 2, 3)
 
 
 class _Stacked(nn.Module):
@@ -139,7 +121,7 @@ class StackedLinear(_Stacked):
 
 
 class StackedConv2d(_Stacked):
-    """R convolutions as one grouped convolution; layout folded.
+    """R convolutions as one batched matrix product; layout maps.
 
     Args:
         copies: The R plain layers, zero-padded.
@@ -147,21 +129,42 @@ class StackedConv2d(_Stacked):
 
     def __init__(self, copies: Sequence[nn.Conv2d]) -> None:
         super().__init__(copies)
-        plain = copies[0]
         self.weight = _stacked([copy.weight for copy in copies])
         self.bias = _stacked_or_none([copy.bias for copy in copies])
-        self._stride, self._padding, self._dilation = plain.stride, plain.padding, plain.dilation
-        self._groups = plain.groups * len(copies)
+        self._geometry = Geometry.of(copies[0])
+        self._groups = copies[0].groups
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply each round's kernels to its own channels."""
-        bias = None if self.bias is None else self.bias.flatten()
-        weight = self.weight.flatten(0, 1)
-        return F.conv2d(x, weight, bias, self._stride, self._padding, self._dilation, self._groups)
+        """Apply each round's kernels to its own maps."""
+        size = (len(x) * self._groups, -1)
+        maps, weight = x.reshape(*size, *x.shape[2:]), self.weight.view(*size, *self.weight.shape[2:])
+        bias = None if self.bias is None else self.bias.view(size)
+        output = convolve(maps, weight, bias, self._geometry)
+        return output.view(len(x), -1, *output.shape[2:])
+
+
+class StackedPool(nn.Module):
+    """Any pooling that works on each map by itself; layout maps.
+
+    To the plain layer, the R·C maps are a batch, and the images are its channels, last in memory: pooling runs over
+    images in long rows.
+
+    Args:
+        plain: The plain layer.
+    """
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self._plain = plain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool every map."""
+        pooled: Tensor = self._plain(x.flatten(0, 1).permute(0, 3, 1, 2))
+        return pooled.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
 class StackedBatchNorm2d(_Stacked):
-    """R batch norms over maps; layout folded. Statistics are per channel, so no round sees another's.
+    """R batch norms; layout maps. Statistics are per round and channel, so no round sees another's.
 
     Args:
         copies: The R plain layers, with a fixed momentum.
@@ -182,6 +185,10 @@ class StackedBatchNorm2d(_Stacked):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each round's channels by their own statistics."""
+        return self._normalised(x.reshape(1, x.shape[:2].numel(), -1)).view(x.shape)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """Normalise (N, R·C, ...) over N and what follows the channels."""
         tracked = self.num_batches_tracked is not None
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -194,16 +201,16 @@ class StackedBatchNorm2d(_Stacked):
 
 
 class StackedBatchNorm1d(StackedBatchNorm2d):
-    """R batch norms over vectors or sequences; layout rounds: (R, N, F) or (R, N, F, L), unchanged."""
+    """R batch norms over vectors or sequences; layout rows: (R, N, F) or (R, N, F, L), unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each round's features by their own statistics."""
         rows = x.transpose(0, 1)
-        return super().forward(rows.flatten(1, 2)).view(rows.shape).transpose(0, 1)
+        return self._normalised(rows.flatten(1, 2)).view(rows.shape).transpose(0, 1)
 
 
 class StackedFlatten(nn.Module):
-    """``nn.Flatten`` in a stack; layout rounds: (R, N, ...) → (R, N, F)."""
+    """``nn.Flatten`` in a stack; layout rows: (R, N, ...) → (R, N, F)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep rounds and images, flatten the rest."""
@@ -249,14 +256,14 @@ class StackedDropout(nn.Module):
     Args:
         p: The probability of dropping an activation.
         streams: Whose masks, and when.
-        folded: Whether activations come in the folded layout.
+        maps: Whether activations come in the layout maps.
     """
 
-    def __init__(self, p: float, streams: Streams, *, folded: bool) -> None:
+    def __init__(self, p: float, streams: Streams, *, maps: bool) -> None:
         super().__init__()
         self._p = p
         self._streams = streams
-        self._folded = folded
+        self._maps = maps
         self._keys: tuple[int, Tensor] | None = None
 
     def extra_repr(self) -> str:
@@ -280,9 +287,8 @@ class StackedDropout(nn.Module):
         """Drop activations while training, scaling the kept ones by 1 / (1 − p)."""
         if not self.training or self._p == 0:
             return x
-        if self._folded:
-            n, channels, *sides = x.shape
-            keep = fold(self.mask((n, channels // len(self._streams.seeds), *sides), x.device))
+        if self._maps:
+            keep = self.mask((x.shape[-1], *x.shape[1:-1]), x.device).permute(0, 2, 3, 4, 1)
         else:
             keep = self.mask(x.shape[1:], x.device)
         return x * keep / (1 - self._p) if self._p < 1 else x * 0

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from pairs_lit.errors import check_positive
 from pairs_lit.nn.layers import (
     Clock,
-    Fold,
     Rowwise,
     StackedBatchNorm1d,
     StackedBatchNorm2d,
@@ -22,8 +21,10 @@ from pairs_lit.nn.layers import (
     StackedDropout,
     StackedFlatten,
     StackedLinear,
+    StackedPool,
     Streams,
-    Unfold,
+    ToMaps,
+    ToRows,
 )
 from pairs_lit.seeds import seeded
 
@@ -122,7 +123,7 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams) -> nn.Module:
         return copies[0]
     if not _alike(copies) or not is_stackable(copies[0]):
         return Loop(copies, streams)
-    builder = _Builder(streams)
+    builder = _Builder()
     sequence = copies if _is_sequence(copies[0]) else [nn.Sequential(copy) for copy in copies]
     layers = builder.sequence(cast(Sequence[nn.Sequential], sequence), streams)
     return builder.closed(layers)
@@ -183,13 +184,12 @@ def _alike(copies: Sequence[nn.Module]) -> bool:
 class _Builder:
     """Builds the stacked layers of a sequence, switching the layout where the next layer needs the other one."""
 
-    def __init__(self, streams: Streams) -> None:
-        self._rounds = len(streams.seeds)
-        self._folded = False
+    def __init__(self) -> None:
+        self._maps = False
 
     def closed(self, layers: nn.Sequential) -> nn.Module:
-        """End in the rounds layout."""
-        return nn.Sequential(layers, Unfold(self._rounds)) if self._folded else layers
+        """End in the layout rows."""
+        return nn.Sequential(layers, ToRows()) if self._maps else layers
 
     def sequence(self, copies: Sequence[nn.Sequential], streams: Streams) -> nn.Sequential:
         """Stack the children of plain sequences under their own names."""
@@ -208,17 +208,17 @@ class _Builder:
             wanted = False
         else:
             return None
-        before, self._folded = self._folded, wanted
+        before, self._maps = self._maps, wanted
         if before == wanted:
             return None
-        return Fold() if wanted else Unfold(self._rounds)
+        return ToMaps() if wanted else ToRows()
 
     def _layer(self, copies: Sequence[Any], streams: Streams) -> nn.Module:
         plain = copies[0]
         if _is_sequence(plain):
             return self.sequence(copies, streams)
         if isinstance(plain, nn.Dropout):
-            return StackedDropout(plain.p, streams, folded=self._folded)
+            return StackedDropout(plain.p, streams, maps=self._maps)
         build = _STACKED.get(type(plain))
         return plain if build is None else build(copies)
 
@@ -229,7 +229,7 @@ _STACKED: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
     nn.BatchNorm1d: StackedBatchNorm1d,
     nn.BatchNorm2d: StackedBatchNorm2d,
     nn.Flatten: lambda _: StackedFlatten(),
-}
+} | dict.fromkeys(_PER_CHANNEL, lambda copies: StackedPool(copies[0]))
 
 
 def _pool_before_relu(copies: Sequence[nn.Sequential]) -> list[tuple[Any, ...]]:

@@ -1,0 +1,136 @@
+"""Convolution of R rounds as one batched matrix product, with the images last in memory.
+
+Maps are (B, C, H, W, N): with N images innermost, each row of a kernel position's window is one contiguous run, so the
+matrix of columns is filled by long copies, and the product's long side is positions × images.
+"""
+
+from itertools import product
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Geometry(NamedTuple):
+    """How a kernel moves over maps, each as (vertical, horizontal).
+
+    Attributes:
+        kernel: Kernel size.
+        stride: Stride.
+        dilation: Dilation.
+        before: Zero padding above and left.
+        after: Zero padding below and right.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+    @classmethod
+    def of(cls, layer: nn.Conv2d) -> "Geometry":
+        """Read the geometry off a plain layer."""
+        kernel, stride, dilation = (
+            cast(tuple[int, int], values) for values in (layer.kernel_size, layer.stride, layer.dilation)
+        )
+        before, after = _padding(layer)
+        return cls(kernel, stride, dilation, before, after)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Pad maps (B, C, H, W, N) with zeros; contiguous."""
+        if (*self.before, *self.after) == (0, 0, 0, 0):
+            return x.contiguous()
+        (top, left), (bottom, right) = self.before, self.after
+        return F.pad(x, (0, 0, left, right, top, bottom)).contiguous()
+
+    def positions(self, sides: tuple[int, ...]) -> tuple[int, int]:
+        """Return how many positions the kernel has on padded maps of (H, W)."""
+        counts = [
+            (side - dilation * (kernel - 1) - 1) // stride + 1
+            for side, kernel, stride, dilation in zip(sides, self.kernel, self.stride, self.dilation, strict=True)
+        ]
+        return counts[0], counts[1]
+
+    def windows(self, x: Tensor) -> Tensor:
+        """View padded maps (B, C, H, W, N) as (B, C, kh, kw, OH, OW, N)."""
+        b, c, h, w, n = x.shape
+        step_b, step_c, step_h, step_w, step_n = x.stride()
+        (dy, dx), (sy, sx) = self.dilation, self.stride
+        size = (b, c, *self.kernel, *self.positions((h, w)), n)
+        return x.as_strided(size, (step_b, step_c, dy * step_h, dx * step_w, sy * step_h, sx * step_w, step_n))
+
+    def overlapped(self, windows: Tensor, sides: tuple[int, int]) -> Tensor:
+        """Sum windows (B, C, kh, kw, OH, OW, N) where they overlap, to maps (B, C, H, W, N) without padding."""
+        (top, left), (bottom, right), (h, w) = self.before, self.after, sides
+        size = (*windows.shape[:2], top + h + bottom, left + w + right, windows.shape[-1])
+        maps = windows.new_zeros(size)
+        places = self.windows(maps)
+        for y, x in product(*map(range, self.kernel)):
+            places[:, :, y, x] += windows[:, :, y, x]
+        return maps[:, :, top : top + h, left : left + w]
+
+
+def _padding(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+    if layer.padding == "same":
+        total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+        before = total[0] // 2, total[1] // 2
+        return before, (total[0] - before[0], total[1] - before[1])
+    sides = (0, 0) if isinstance(layer.padding, str) else cast(tuple[int, int], layer.padding)
+    return sides, sides
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """Convolve each of B stacks of maps with its own kernels.
+
+    Args:
+        x: Maps (B, C, H, W, N).
+        weight: Kernels (B, O, C, kh, kw).
+        bias: (B, O), or None.
+        geometry: How the kernels move.
+
+    Returns:
+        (B, O, OH, OW, N).
+    """
+    matrix = weight.flatten(2)
+    if bias is not None:
+        matrix = torch.cat([matrix, bias[..., None]], 2)
+    output: Tensor = _Convolution.apply(x, matrix, geometry)
+    return output
+
+
+class _Convolution(torch.autograd.Function):
+    """Columns of windows times kernels; a bias is the last kernel element, which meets a row of ones."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: Tensor, geometry: Geometry) -> Tensor:  # noqa: ANN401 - torch's context
+        windows = geometry.windows(geometry.padded(x))
+        columns = _columns(windows, matrix.shape[2])
+        ctx.save_for_backward(columns, matrix)
+        ctx.geometry, ctx.sides, ctx.windows = geometry, x.shape[2:4], windows.shape
+        return torch.bmm(matrix, columns).view(len(x), -1, *windows.shape[4:])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401 - torch's context
+        columns, matrix = ctx.saved_tensors
+        grad = grads[0].flatten(2)
+        maps = kernels = None
+        if ctx.needs_input_grad[0]:
+            rows = ctx.windows[1:4].numel()
+            windows = torch.bmm(matrix[:, :, :rows].transpose(1, 2), grad).view(ctx.windows)
+            maps = ctx.geometry.overlapped(windows, ctx.sides)
+        if ctx.needs_input_grad[1]:
+            kernels = torch.bmm(grad, columns.transpose(1, 2))
+        return maps, kernels, None
+
+
+def _columns(windows: Tensor, rows: int) -> Tensor:
+    """(B, C, kh, kw, OH, OW, N) → (B, rows, OH·OW·N), filled up with ones."""
+    size = windows.shape
+    filled = size[1:4].numel()
+    columns = windows.new_empty(size[0], rows, size[4:].numel())
+    columns[:, :filled].view(size).copy_(windows)
+    columns[:, filled:] = 1
+    return columns
