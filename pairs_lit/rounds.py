@@ -12,6 +12,7 @@ from torch import Tensor
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.independence import check_trainer
+from pairs_lit.memory import keep_freed_memory
 from pairs_lit.module import PairModule
 from pairs_lit.report import evaluation_table, failures, summary_table
 from pairs_lit.results import (
@@ -75,6 +76,7 @@ class RoundRunner(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse whatever would mix rounds, before anything is written."""
+        keep_freed_memory()
         check_trainer(trainer)
         if _module(pl_module).seeds != self.seeds:
             raise PairsLitError("the module's seeds are not those of RoundRunner: give both the same.")

@@ -216,7 +216,8 @@ def test_the_bank_draws_the_documented_pairs_whoever_stands_beside(
     bank, data = data_module(tiny_root, seeds, stack_size).bank, oracle.round_data(tiny_root, 5, TRAIN, VAL, TEST)
     place = seeds.index(5)
     for split in ("train", "val", "test"):
-        images, digits, target = bank.gather(split, slice(place, place + 1))
+        pairs = bank.ordered(split, slice(place, place + 1))
+        images, digits, target = bank.gather(pairs.index, slice(place, place + 1)), pairs.digits, pairs.target
         assert torch.equal(images[0], data.images[split])
         assert torch.equal(digits[0], data.digits[split])
         assert torch.equal(target[0], data.target[split])

@@ -101,14 +101,19 @@ class PairBank:
         std = torch.stack([images.std() for images in own])
         return mean.float().view(-1, 1, 1, 1, 1), std.float().view(-1, 1, 1, 1, 1)
 
-    def gather(self, split: Split, rounds: slice, order: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images, digits and targets of some rounds, each round's pairs in its own ``order`` (R, P)."""
+    def ordered(self, split: Split, rounds: slice, order: Tensor | None = None) -> Pairs:
+        """Return the pairs of some rounds, each round's in its own ``order`` (R, P)."""
         pairs = self.pairs[split]
         index, digits, target = pairs.index[rounds], pairs.digits[rounds], pairs.target[rounds]
-        if order is not None:
-            both = order[..., None].expand(-1, -1, 2)
-            index, digits, target = index.gather(1, both), digits.gather(1, both), target.gather(1, order)
-        return self._normalised(self.images[index], rounds), digits, target
+        if order is None:
+            return Pairs(index, digits, target)
+        both = order[..., None].expand(-1, -1, 2)
+        return Pairs(index.gather(1, both), digits.gather(1, both), target.gather(1, order))
+
+    def gather(self, index: Tensor, rounds: slice) -> Tensor:
+        """Return the images (R, B, 2, H, W) of some rounds' pairs, by their places (R, B, 2) in ``images``."""
+        images = self.images.index_select(0, index.flatten())  # copies whole rows: three times faster than images[index]
+        return self._normalised(images.view(*index.shape, *images.shape[1:]), rounds)
 
     def _normalised(self, images: Tensor, rounds: slice) -> Tensor:
         if self._scale is None:

@@ -31,7 +31,7 @@ class StackBatch(NamedTuple):
 
 
 class StackLoader:
-    """Batches of the given splits, stack after stack: one gather a stack, split and epoch; no per-sample Python.
+    """Batches of the given splits, stack after stack: one gather a batch, while its images are wanted in the cache; no per-sample Python.
 
     Args:
         bank: The pairs.
@@ -71,10 +71,11 @@ class StackLoader:
                 yield from self._batches(stack, rounds, split)
 
     def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
-        images, digits, target = self._bank.gather(split, rounds, self._order(rounds, split))
-        for step, start in enumerate(range(0, target.shape[1], self._batch_size)):
+        pairs = self._bank.ordered(split, rounds, self._order(rounds, split))
+        for step, start in enumerate(range(0, pairs.target.shape[1], self._batch_size)):
             part = slice(start, start + self._batch_size)
-            yield StackBatch(stack, split, step, images[:, part], digits[:, part], target[:, part])
+            images = self._bank.gather(pairs.index[:, part], rounds)
+            yield StackBatch(stack, split, step, images, pairs.digits[:, part], pairs.target[:, part])
 
     def _order(self, rounds: slice, split: Split) -> Tensor | None:
         if self._epoch is None:
