@@ -21,7 +21,7 @@ from tests.oracle import OPERATORS, PlainNetwork
 SEEDS = [5, 2, 9]
 PAIRS = 6
 TINY_CNN = partial(CNN, channels=(3, 2), widths=(6, 10))
-RICH_CNN = partial(CNN, channels=(3, 2), widths=(6, 10), batch_norm=True, conv_dropout=[0.0, 0.2], dropout=0.3)
+RICH_CNN = partial(CNN, channels=(3, 2), widths=(6, 10), batch_norm=("maps", "hidden"), conv_dropout=[0.0, 0.2], dropout=0.3)
 TINY_FC = partial(FC, widths=(5, 10))
 RICH_FC = partial(FC, widths=(5, 6, 10), batch_norm=True, dropout=0.4, activation="silu")
 DEEP_MLP = partial(MLP, hidden=(7, 5), batch_norm=True, dropout=0.25)
@@ -372,7 +372,7 @@ REPORTS: dict[str, tuple[int, dict[str, Any]]] = {
     "pillonel 4": (
         195019,
         {
-            "backbone": partial(PILLONEL_CNN, batch_norm=True),
+            "backbone": partial(PILLONEL_CNN, batch_norm=("maps",)),
             "head": partial(PILLONEL_HEAD, batch_norm=True),
             "readout": "linear",
             "loss": PairLoss(digits="ce"),

@@ -20,7 +20,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "FC": {"backbone": FC},
     "CNN": {"backbone": CNN},
     "CNN with batch norm and dropout": {
-        "backbone": lambda shape: CNN(shape, batch_norm=True, conv_dropout=0.1, dropout=0.2)
+        "backbone": lambda shape: CNN(shape, batch_norm=("maps", "hidden"), conv_dropout=0.1, dropout=0.2)
     },
     "separate": {"backbone": CNN, "sharing": "separate"},
     "power head": {"backbone": FC, "head": PowerHead, "loss": PairLoss(target="mse")},

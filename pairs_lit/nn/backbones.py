@@ -7,17 +7,20 @@ anything else as a copy per round.
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, check_choice
 from pairs_lit.nn.blocks import Activation, activation_layer, linear_layers
 
 Shape = tuple[int, int, int]
 """Channels, height, width of an image; two channels where a pair is one image (``sharing: joint``)."""
+
+Place = Literal["maps", "hidden", "code"]
+"""Where batch norm may stand in a convolutional network."""
 
 Number = TypeVar("Number", int, float)
 
@@ -64,13 +67,15 @@ class CNN(nn.Sequential):
         kernels: Kernel size, one for all or one for each.
         pools: Max-pool size, one for all or one for each; 1: no pooling.
         widths: Output width of each fully connected layer; none: the code is the flattened maps.
-        batch_norm: Batch norm after every convolution and every fully connected layer but the last.
+        batch_norm: Where batch norm stands: ``maps``: after every convolution; ``hidden``: after every fully connected
+            layer but the last; ``code``: at the very end (gardoni).
         conv_dropout: Dropout probability after a convolution, one for all or one for each.
         dropout: Dropout probability after the activation of every fully connected layer but the last.
         activation: The activation.
 
     Raises:
-        PairsLitError: A list has not as many entries as there are convolutions, or the image is too small.
+        PairsLitError: A list has not as many entries as there are convolutions, a place is unknown, or the image is too
+            small.
     """
 
     def __init__(
@@ -81,11 +86,13 @@ class CNN(nn.Sequential):
         kernels: int | Sequence[int] = 3,
         pools: int | Sequence[int] = 2,
         widths: Sequence[int] = (10, 10),
-        batch_norm: bool = False,
+        batch_norm: Sequence[Place] = (),
         conv_dropout: float | Sequence[float] = 0.0,
         dropout: float = 0.0,
         activation: Activation = "relu",
     ) -> None:
+        for place in batch_norm:
+            check_choice("CNN: batch_norm", place, Place)
         count = len(channels)
         layers: list[nn.Module] = []
         before, height, width = shape
@@ -101,12 +108,14 @@ class CNN(nn.Sequential):
                 raise PairsLitError(
                     f"CNN: kernels {kernels} and pools {pools} leave nothing of an image of shape {shape}."
                 )
-            layers += _convolution(before, after, kernel, pool, drop, batch_norm=batch_norm, activation=activation)
+            layers += _convolution(before, after, kernel, pool, drop, batch_norm="maps" in batch_norm, activation=activation)
             before = after
         layers.append(nn.Flatten())
+        sizes = [before * height * width, *widths]
         if widths:
-            flat = before * height * width
-            layers += linear_layers([flat, *widths], batch_norm=batch_norm, dropout=dropout, activation=activation)
+            norm = "hidden" in batch_norm
+            layers += linear_layers(sizes, batch_norm=norm, dropout=dropout, activation=activation)
+        layers += [nn.BatchNorm1d(sizes[-1])] if "code" in batch_norm else []
         super().__init__(*layers)
 
 

@@ -1,0 +1,285 @@
+"""Four ways to train the same rounds: a plain loop, textbook Lightning, torch.func, and pairs-lit.
+
+Each way trains rounds on the pairs that ``pairs-lit`` draws for their seeds, evaluates validation and test pairs after
+every epoch in batches of 100 (loss, accuracy, digit accuracy), and returns when each epoch ended.
+"""
+
+import contextlib
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.utils.data import DataLoader, TensorDataset
+
+from networks import CONFIGS, NETWORKS, Network, correct
+from pairs_lit import app
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.results import read_rounds
+
+EVALUATED = 100
+"""Pairs a batch when evaluating, pairs-lit's default, for all."""
+
+Tensors = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What came of training some rounds.
+
+    Attributes:
+        seconds: Of each epoch after the first, divided by the rounds.
+        accuracy: Test accuracy of each round after the last epoch.
+    """
+
+    seconds: list[float]
+    accuracy: list[float]
+
+
+@dataclass
+class Clock:
+    """The moments at which epochs ended."""
+
+    ends: list[float] = field(default_factory=list)
+
+    def stamp(self, device: str) -> None:
+        """Note that an epoch has ended, once the device has done its work."""
+        if device == "cuda":
+            torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())
+
+    def seconds(self, rounds: int) -> list[float]:
+        """Return the time of each epoch but the first, a round."""
+        return [(after - before) / rounds for before, after in zip(self.ends, self.ends[1:], strict=False)]
+
+
+def data_options(network: Network) -> dict[str, Any]:
+    """Return the ``data`` section of a shipped config."""
+    section = yaml.safe_load((CONFIGS / network.config).read_text(encoding="utf-8"))["data"]
+    if isinstance(section, str):
+        section = yaml.safe_load((CONFIGS / section).read_text(encoding="utf-8"))
+    return dict(section)
+
+
+@cache
+def splits(name: str, seed: int, device: str) -> dict[str, Tensors]:
+    """Return images (P, 2, 14, 14), digits (P, 2) and target (P,) of each split of one round."""
+    data = PairDataModule(seeds=[seed], stack_size=1, source="mnist", **data_options(NETWORKS[name]))
+    whole = slice(0, 1)
+    found: dict[str, Tensors] = {}
+    for split in ("train", "val", "test"):
+        pairs = data.bank.ordered(split, whole)
+        parts = (data.bank.gather(pairs.index, whole), pairs.digits, pairs.target)
+        found[split] = tuple(part[0].to(device) for part in parts)  # type: ignore[assignment] # three of them
+    return found
+
+
+def batch_size(name: str) -> int:
+    """Return a config's batch size."""
+    return int(data_options(NETWORKS[name])["batch_size"])
+
+
+def parts(tensors: Tensors, size: int, dim: int = 0) -> Iterator[Any]:
+    """Yield the batches of a split."""
+    return zip(*(tensor.split(size, dim) for tensor in tensors), strict=True)
+
+
+def plain(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
+    """Train one round after the other in a hand-written loop."""
+    runs = [_plain_round(name, seed, epochs, device) for seed in seeds]
+    return Timing([value for run in runs for value in run.seconds], [run.accuracy[0] for run in runs])
+
+
+def _plain_round(name: str, seed: int, epochs: int, device: str) -> Timing:
+    network, data, clock, accuracy = NETWORKS[name], splits(name, seed, device), Clock(), 0.0
+    torch.manual_seed(seed)
+    model = network.build().to(device)
+    optimizer = network.optimizer(model)
+    images, digits, target = data["train"]
+    for _ in range(epochs):
+        model.train()
+        for batch in torch.randperm(len(target), device=device).split(batch_size(name)):
+            loss = network.loss(*model(images[batch]), digits[batch], target[batch])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call] # torch's
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            _evaluated(network, model, data["val"])
+            accuracy = _evaluated(network, model, data["test"])
+        clock.stamp(device)
+    return Timing(clock.seconds(1), [accuracy])
+
+
+def _evaluated(network: Network, model: nn.Module, tensors: Tensors) -> float:
+    loss = right = digits_right = 0.0
+    for images, digits, target in parts(tensors, EVALUATED):
+        answer, logits = model(images)
+        loss += network.loss(answer, logits, digits, target).item() * len(target)
+        right += correct(answer, target).sum().item()
+        digits_right += (logits.argmax(-1) == digits).sum().item()
+    return right / len(tensors[2])
+
+
+class Textbook(LightningModule):
+    """One round as Lightning's guides write it.
+
+    Args:
+        name: Which network.
+        device: Where it runs.
+    """
+
+    def __init__(self, name: str, device: str) -> None:
+        super().__init__()
+        self.network = NETWORKS[name]
+        self.model = self.network.build()
+        self.where = device
+        self.clock = Clock()
+        self.accuracy = 0.0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401 - a batch of TensorDataset
+        """Return the loss."""
+        images, digits, target = batch
+        loss = self.network.loss(*self.model(images), digits, target)
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ANN401 - likewise
+        """Log loss and accuracies of validation and test pairs."""
+        images, digits, target = batch
+        answer, logits = self.model(images)
+        self.log("loss", self.network.loss(answer, logits, digits, target))
+        self.log("accuracy", correct(answer, target).float().mean())
+        self.log("digit_accuracy", (logits.argmax(-1) == digits).float().mean())
+
+    def on_train_epoch_end(self) -> None:
+        """Note the time."""
+        self.accuracy = float(self.trainer.callback_metrics["accuracy/dataloader_idx_1"])
+        self.clock.stamp(self.where)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer."""
+        return self.network.optimizer(self.model)
+
+
+def lightning(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
+    """Train one round after the other by a Trainer with DataLoaders and TensorBoard."""
+    runs = [_lightning_round(name, seed, epochs, device) for seed in seeds]
+    return Timing([value for run in runs for value in run.clock.seconds(1)], [run.accuracy for run in runs])
+
+
+def _lightning_round(name: str, seed: int, epochs: int, device: str) -> Textbook:
+    torch.manual_seed(seed)
+    module, data = Textbook(name, device), splits(name, seed, "cpu")
+    train, *evaluated = (TensorDataset(*data[split]) for split in ("train", "val", "test"))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            max_epochs=epochs,
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=1,
+            logger=TensorBoardLogger(folder),
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(
+            module,
+            DataLoader(train, batch_size(name), shuffle=True),
+            [DataLoader(each, EVALUATED) for each in evaluated],
+        )
+    return module
+
+
+def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
+    """Train all rounds at once by ``torch.func``: the plain network under ``vmap``."""
+    network, clock = NETWORKS[name], Clock()
+    models = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        models.append(network.build().to(device))
+    skeleton = models[0]
+    values, buffers = stack_module_state(models)  # type: ignore[arg-type] # a list of modules
+    holder = nn.ParameterList(values.values())
+    optimizer = network.optimizer(holder)
+
+    def loss(parameters: dict[str, Tensor], state: dict[str, Tensor], *batch: Tensor) -> Tensor:
+        images, digits, target = batch
+        return network.loss(*functional_call(skeleton, (parameters, state), (images,)), digits, target)
+
+    def measured(parameters: dict[str, Tensor], state: dict[str, Tensor], *batch: Tensor) -> Tensor:
+        images, digits, target = batch
+        answer, logits = functional_call(skeleton, (parameters, state), (images,))
+        rights = correct(answer, target).float().mean(), (logits.argmax(-1) == digits).float().mean()
+        return torch.stack([*rights, network.loss(answer, logits, digits, target)])
+
+    gradients = vmap(grad(loss), randomness="different")
+    evaluate = vmap(measured)
+    each = [splits(name, seed, device) for seed in seeds]
+    data = {split: tuple(map(torch.stack, zip(*(one[split] for one in each), strict=True))) for split in each[0]}
+    accuracy = torch.zeros(len(seeds))
+    rows = torch.arange(len(seeds), device=device)[:, None]
+    for _ in range(epochs):
+        skeleton.train()
+        size = data["train"][2].shape[1]
+        order = torch.stack([torch.randperm(size, device=device) for _ in seeds])
+        for batch in order.split(batch_size(name), 1):
+            found = gradients(values, buffers, *(part[rows, batch] for part in data["train"]))
+            for key, value in values.items():
+                value.grad = found[key]
+            optimizer.step()
+        skeleton.eval()
+        with torch.no_grad():
+            for split in ("val", "test"):
+                means = [evaluate(values, buffers, *part) for part in parts(data[split], EVALUATED, 1)]  # type: ignore[arg-type] # three tensors
+                accuracy = torch.stack(means).mean(0)[:, 0].cpu()
+        clock.stamp(device)
+    return Timing(clock.seconds(len(seeds)), accuracy.tolist())
+
+
+class Stamps(Callback):
+    """Notes when the epochs of a fit end."""
+
+    clock = Clock()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the time, after evaluation and logging."""
+        self.clock.stamp(pl_module.device.type)
+
+
+def pairs_lit(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
+    """Train all rounds as ``pairs-lit fit`` does."""
+    Stamps.clock.ends.clear()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        options = {
+            "config": CONFIGS / NETWORKS[name].config,
+            "rounds.count": len(seeds),
+            "rounds.seed": seeds[0],
+            "trainer.max_epochs": epochs,
+            "trainer.default_root_dir": folder,
+            "trainer.accelerator": "gpu" if device == "cuda" else "cpu",
+            "trainer.callbacks": "contenders.Stamps",
+            "data.source": "mnist",
+        }
+        app.run("fit", ["fit", *(f"--{option}={value}" for option, value in options.items())])
+        (table,) = Path(folder).glob("lightning_logs/*/*/rounds.csv")
+        accuracy = [result.test_accuracy for result in read_rounds(table)]
+    return Timing(Stamps.clock.seconds(len(seeds)), [value for value in accuracy if value is not None])
+
+
+CONTENDERS: dict[str, Callable[[str, Sequence[int], int, str], Timing]] = {
+    "plain": plain,
+    "lightning": lightning,
+    "functional": functional,
+    "pairs-lit": pairs_lit,
+}

@@ -1,0 +1,142 @@
+"""The networks of the benchmark as a student writes them: plain torch, one round."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+class PairNetwork(nn.Module):
+    """Both digits of a pair through one branch, their codes through a head.
+
+    Args:
+        branch: (N, 1, 14, 14) → (N, F).
+        head: (N, 2·F) → (N, 1) or (N, 2).
+        readout: (N, F) → (N, 10) digit logits; None: the code itself.
+        code_relu: Whether a ReLU stands between code and head.
+    """
+
+    def __init__(
+        self, branch: nn.Module, head: nn.Module, readout: nn.Module | None = None, *, code_relu: bool = False
+    ) -> None:
+        super().__init__()
+        self.branch = branch
+        self.readout = nn.Identity() if readout is None else readout
+        self.head = head
+        self.code_relu = code_relu
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the answer and the digit logits (N, 2, 10) of pairs (N, 2, 14, 14)."""
+        code = self.branch(images.flatten(0, 1).unsqueeze(1)).unflatten(0, (-1, 2))
+        digits = self.readout(code)
+        return self.head((code.relu() if self.code_relu else code).flatten(1)), digits
+
+
+def dense(widths: Sequence[int], *, batch_norm: bool = False) -> list[nn.Module]:
+    """Return fully connected layers with ReLU between them."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if batch_norm else []), nn.ReLU()]
+    return layers[: -2 if batch_norm else -1]
+
+
+def block(before: int, after: int, *extra: nn.Module) -> list[nn.Module]:
+    """Return a convolution, what follows it, a pool and a ReLU."""
+    return [nn.Conv2d(before, after, 3), *extra, nn.MaxPool2d(2), nn.ReLU()]
+
+
+def fc() -> nn.Module:
+    """belhadj FC."""
+    return PairNetwork(nn.Sequential(nn.Flatten(), *dense([196, 10, 10])), nn.Linear(20, 1), code_relu=True)
+
+
+def cnn() -> nn.Module:
+    """belhadj CNN."""
+    branch = nn.Sequential(*block(1, 16), *block(16, 8), nn.Flatten(), *dense([32, 10, 10]))
+    return PairNetwork(branch, nn.Linear(20, 1), code_relu=True)
+
+
+def net2() -> nn.Module:
+    """hakobyan Net2."""
+    branch = nn.Sequential(*block(1, 10), *block(10, 20, nn.Dropout(0.2)), nn.Flatten(), *dense([80, 80, 10]))
+    return PairNetwork(branch, nn.Sequential(*dense([20, 50, 2])))
+
+
+def model4() -> nn.Module:
+    """pillonel Model 4."""
+    branch = nn.Sequential(*block(1, 32, nn.BatchNorm2d(32)), *block(32, 64, nn.BatchNorm2d(64)), nn.Flatten())
+    head = nn.Sequential(*dense([512, 256, 128, 64], batch_norm=True), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 1))
+    return PairNetwork(branch, head, nn.Linear(256, 10))
+
+
+def model_a() -> nn.Module:
+    """grall Model A."""
+    last = [nn.Conv2d(128, 256, 2), nn.ReLU(), nn.Flatten(), *dense([256, 128, 10])]
+    return PairNetwork(nn.Sequential(*block(1, 64), *block(64, 128), *last), nn.Sequential(*dense([20, 20, 2])))
+
+
+def siamese() -> nn.Module:
+    """gardoni Siamese WS,AUX,BN."""
+    convolutions = [*block(1, 32, nn.BatchNorm2d(32)), *block(32, 64, nn.BatchNorm2d(64)), nn.Flatten()]
+    branch = nn.Sequential(*convolutions, *dense([256, 200, 10]), nn.BatchNorm1d(10))
+    return PairNetwork(branch, nn.Sequential(*dense([20, 20, 20, 1])))
+
+
+@dataclass(frozen=True)
+class Network:
+    """One row of the benchmark.
+
+    Attributes:
+        title: How the table calls it.
+        config: The shipped config, which decides data and batch size.
+        build: Makes the plain network.
+        aux_weight: Weight of the sum of both digit losses.
+        sgd: Learning rate and momentum of SGD; None: Adam with 0.001.
+        goals: How many times faster than the plain loop and than textbook Lightning 20 rounds should be.
+    """
+
+    title: str
+    config: str
+    build: Callable[[], nn.Module]
+    aux_weight: float
+    sgd: tuple[float, float] | None
+    goals: tuple[float, float]
+
+    def optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer of one round."""
+        if self.sgd is None:
+            return torch.optim.Adam(network.parameters(), lr=0.001)
+        return torch.optim.SGD(network.parameters(), lr=self.sgd[0], momentum=self.sgd[1])
+
+    def loss(self, answer: Tensor, digit_logits: Tensor, digits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of one batch."""
+        if answer.shape[1] == 1:
+            loss = F.binary_cross_entropy_with_logits(answer.squeeze(1), target.float())
+        else:
+            loss = F.cross_entropy(answer, target)
+        if self.aux_weight:
+            first, second = (F.cross_entropy(digit_logits[:, place], digits[:, place]) for place in (0, 1))
+            loss = loss + self.aux_weight * (first + second)
+        return loss
+
+
+def correct(answer: Tensor, target: Tensor) -> Tensor:
+    """Return which answers are right."""
+    said = answer.squeeze(1) > 0 if answer.shape[1] == 1 else answer.argmax(1)
+    return said == target
+
+
+NETWORKS = {
+    "fc": Network("belhadj FC", "fc.yaml", fc, 0.0, None, (6, 25)),
+    "cnn_aux": Network("belhadj CNN_aux", "cnn_aux.yaml", cnn, 0.5, None, (10, 25)),
+    "net2": Network("hakobyan Net2", "reports/hakobyan/net2.yaml", net2, 1.0, (0.01, 0.9), (6, 15)),
+    "model4": Network("pillonel Model 4", "reports/pillonel/model4.yaml", model4, 1.0, None, (2, 3)),
+    "model_a": Network("grall Model A", "reports/grall/a_target_classes_ce.yaml", model_a, 1.0, (0.1, 0.0), (2, 3)),
+    "siamese": Network("gardoni WS,AUX,BN", "reports/gardoni/ws_aux_bn.yaml", siamese, 0.5, None, (3, 6)),
+}
