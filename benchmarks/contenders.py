@@ -104,7 +104,7 @@ def _plain_round(name: str, seed: int, epochs: int, device: str) -> Timing:
     network, data, clock, accuracy = NETWORKS[name], splits(name, seed, device), Clock(), 0.0
     torch.manual_seed(seed)
     model = network.build().to(device)
-    optimizer = network.optimizer(model)
+    optimizer = network.optimizer(model.parameters())
     images, digits, target = data["train"]
     for _ in range(epochs):
         model.train()
@@ -169,7 +169,7 @@ class Textbook(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer."""
-        return self.network.optimizer(self.model)
+        return self.network.optimizer(self.model.parameters())
 
 
 def lightning(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
@@ -210,8 +210,7 @@ def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Tim
         models.append(network.build().to(device))
     skeleton = models[0]
     values, buffers = stack_module_state(models)  # type: ignore[arg-type] # a list of modules
-    holder = nn.ParameterList(values.values())
-    optimizer = network.optimizer(holder)
+    optimizer = network.optimizer(values.values())
 
     def loss(parameters: dict[str, Tensor], state: dict[str, Tensor], *batch: Tensor) -> Tensor:
         images, digits, target = batch

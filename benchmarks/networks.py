@@ -1,6 +1,6 @@
 """The networks of the benchmark as a student writes them: plain torch, one round."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -52,37 +52,37 @@ def block(before: int, after: int, *extra: nn.Module) -> list[nn.Module]:
 
 
 def fc() -> nn.Module:
-    """belhadj FC."""
+    """Return belhadj's FC."""
     return PairNetwork(nn.Sequential(nn.Flatten(), *dense([196, 10, 10])), nn.Linear(20, 1), code_relu=True)
 
 
 def cnn() -> nn.Module:
-    """belhadj CNN."""
+    """Return belhadj's CNN."""
     branch = nn.Sequential(*block(1, 16), *block(16, 8), nn.Flatten(), *dense([32, 10, 10]))
     return PairNetwork(branch, nn.Linear(20, 1), code_relu=True)
 
 
 def net2() -> nn.Module:
-    """hakobyan Net2."""
+    """Return hakobyan's Net2."""
     branch = nn.Sequential(*block(1, 10), *block(10, 20, nn.Dropout(0.2)), nn.Flatten(), *dense([80, 80, 10]))
     return PairNetwork(branch, nn.Sequential(*dense([20, 50, 2])))
 
 
 def model4() -> nn.Module:
-    """pillonel Model 4."""
+    """Return pillonel's Model 4."""
     branch = nn.Sequential(*block(1, 32, nn.BatchNorm2d(32)), *block(32, 64, nn.BatchNorm2d(64)), nn.Flatten())
     head = nn.Sequential(*dense([512, 256, 128, 64], batch_norm=True), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 1))
     return PairNetwork(branch, head, nn.Linear(256, 10))
 
 
 def model_a() -> nn.Module:
-    """grall Model A."""
+    """Return grall's Model A."""
     last = [nn.Conv2d(128, 256, 2), nn.ReLU(), nn.Flatten(), *dense([256, 128, 10])]
     return PairNetwork(nn.Sequential(*block(1, 64), *block(64, 128), *last), nn.Sequential(*dense([20, 20, 2])))
 
 
 def siamese() -> nn.Module:
-    """gardoni Siamese WS,AUX,BN."""
+    """Return gardoni's Siamese WS,AUX,BN."""
     convolutions = [*block(1, 32, nn.BatchNorm2d(32)), *block(32, 64, nn.BatchNorm2d(64)), nn.Flatten()]
     branch = nn.Sequential(*convolutions, *dense([256, 200, 10]), nn.BatchNorm1d(10))
     return PairNetwork(branch, nn.Sequential(*dense([20, 20, 20, 1])))
@@ -108,11 +108,11 @@ class Network:
     sgd: tuple[float, float] | None
     goals: tuple[float, float]
 
-    def optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer of one round."""
+    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """Return the recipe's optimizer."""
         if self.sgd is None:
-            return torch.optim.Adam(network.parameters(), lr=0.001)
-        return torch.optim.SGD(network.parameters(), lr=self.sgd[0], momentum=self.sgd[1])
+            return torch.optim.Adam(parameters, lr=0.001)
+        return torch.optim.SGD(parameters, lr=self.sgd[0], momentum=self.sgd[1])
 
     def loss(self, answer: Tensor, digit_logits: Tensor, digits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of one batch."""

@@ -21,7 +21,9 @@ from tests.oracle import OPERATORS, PlainNetwork
 SEEDS = [5, 2, 9]
 PAIRS = 6
 TINY_CNN = partial(CNN, channels=(3, 2), widths=(6, 10))
-RICH_CNN = partial(CNN, channels=(3, 2), widths=(6, 10), batch_norm=("maps", "hidden"), conv_dropout=[0.0, 0.2], dropout=0.3)
+RICH_CNN = partial(
+    CNN, channels=(3, 2), widths=(6, 10), batch_norm=("maps", "hidden"), conv_dropout=[0.0, 0.2], dropout=0.3
+)
 TINY_FC = partial(FC, widths=(5, 10))
 RICH_FC = partial(FC, widths=(5, 6, 10), batch_norm=True, dropout=0.4, activation="silu")
 DEEP_MLP = partial(MLP, hidden=(7, 5), batch_norm=True, dropout=0.25)

@@ -26,7 +26,9 @@ from tests.oracle import PlainNetwork
 TRAIN, VAL, TEST = 21, 9, 10
 BATCH = 8
 CPU = torch.device("cpu")
-RICH_CNN = partial(CNN, channels=(3, 2), widths=(6, 10), batch_norm=("maps", "hidden", "code"), conv_dropout=[0.0, 0.2], dropout=0.3)
+RICH_CNN = partial(
+    CNN, channels=(3, 2), widths=(6, 10), batch_norm=("maps", "hidden", "code"), conv_dropout=[0.0, 0.2], dropout=0.3
+)
 RICH_FC = partial(FC, widths=(5, 10), batch_norm=True, dropout=0.4)
 DEEP_MLP = partial(MLP, hidden=(7,), batch_norm=True, dropout=0.25)
 DESIGN = Architecture(RICH_CNN, DEEP_MLP, "shared", "identity", "relu", "le", 14)

@@ -204,7 +204,12 @@ STACKED: dict[str, Case] = {
     "fc": Case(lambda: FC((1, 4, 4), widths=(6, 5, 3), batch_norm=True, dropout=0.3, activation="tanh"), (1, 4, 4)),
     "cnn": Case(
         lambda: CNN(
-            (2, 9, 9), channels=(4, 3), kernels=[3, 2], widths=(6, 3), batch_norm=("maps", "hidden", "code"), conv_dropout=[0.2, 0.0]
+            (2, 9, 9),
+            channels=(4, 3),
+            kernels=[3, 2],
+            widths=(6, 3),
+            batch_norm=("maps", "hidden", "code"),
+            conv_dropout=[0.2, 0.0],
         ),
         (2, 9, 9),
     ),

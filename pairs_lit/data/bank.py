@@ -112,7 +112,9 @@ class PairBank:
 
     def gather(self, index: Tensor, rounds: slice) -> Tensor:
         """Return the images (R, B, 2, H, W) of some rounds' pairs, by their places (R, B, 2) in ``images``."""
-        images = self.images.index_select(0, index.flatten())  # copies whole rows: three times faster than images[index]
+        images = self.images.index_select(
+            0, index.flatten()
+        )  # copies whole rows: three times faster than images[index]
         return self._normalised(images.view(*index.shape, *images.shape[1:]), rounds)
 
     def _normalised(self, images: Tensor, rounds: slice) -> Tensor:

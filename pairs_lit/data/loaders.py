@@ -31,7 +31,7 @@ class StackBatch(NamedTuple):
 
 
 class StackLoader:
-    """Batches of the given splits, stack after stack: one gather a batch, while its images are wanted in the cache; no per-sample Python.
+    """Batches of the given splits, stack after stack: one gather a batch, no per-sample Python.
 
     Args:
         bank: The pairs.

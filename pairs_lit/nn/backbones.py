@@ -108,7 +108,9 @@ class CNN(nn.Sequential):
                 raise PairsLitError(
                     f"CNN: kernels {kernels} and pools {pools} leave nothing of an image of shape {shape}."
                 )
-            layers += _convolution(before, after, kernel, pool, drop, batch_norm="maps" in batch_norm, activation=activation)
+            layers += _convolution(
+                before, after, kernel, pool, drop, batch_norm="maps" in batch_norm, activation=activation
+            )
             before = after
         layers.append(nn.Flatten())
         sizes = [before * height * width, *widths]

@@ -6,14 +6,14 @@ Parameters and buffers always have the plain layer's names and shapes with a lea
 ``{name: value[r] for name, value in stacked.state_dict().items()}`` is the state of round r's plain layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.nn.convolution import Geometry, convolve
+from pairs_lit.nn.convolution import Geometry, convolve, convolve_pool_relu, is_small
 from pairs_lit.seeds import derive
 
 _WORD = 2**32
@@ -55,6 +55,16 @@ class Streams:
         """Return a seed for each copy."""
         pairs = zip(self.seeds, self.copies, strict=True)
         return [derive(seed, self.name, copy, *indices) for seed, copy in pairs]
+
+
+def pooled(pool: Callable[..., Tensor], x: Tensor, *options: int) -> Tensor:
+    """Pool maps (R, C, H, W, N).
+
+    To torch, the R·C maps are a batch, and the images are its channels, last in memory: pooling runs over images in
+    long rows.
+    """
+    small = pool(x.flatten(0, 1).permute(0, 3, 1, 2), *options).permute(0, 2, 3, 1)
+    return small.reshape(*x.shape[:2], *small.shape[1:])
 
 
 class ToMaps(nn.Module):
@@ -136,6 +146,9 @@ class StackedConv2d(_Stacked):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each round's kernels to its own maps."""
+        return self._convolved(x)
+
+    def _convolved(self, x: Tensor) -> Tensor:
         size = (len(x) * self._groups, -1)
         maps, weight = x.reshape(*size, *x.shape[2:]), self.weight.view(*size, *self.weight.shape[2:])
         bias = None if self.bias is None else self.bias.view(size)
@@ -143,11 +156,22 @@ class StackedConv2d(_Stacked):
         return output.view(len(x), -1, *output.shape[2:])
 
 
+class StackedConvPoolReLU(StackedConv2d):
+    """R convolutions, each followed by a max-pool 2×2 and ReLU; layout maps.
+
+    Args:
+        copies: The R plain convolutions, 3×3, with bias, stride 1 and no padding.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, pool, cut off below 0: in one pass where that is faster."""
+        if self.bias is not None and is_small(x, self.weight):
+            return convolve_pool_relu(x, self.weight, self.bias)
+        return pooled(F.max_pool2d, self._convolved(x), 2).relu()
+
+
 class StackedPool(nn.Module):
     """Any pooling that works on each map by itself; layout maps.
-
-    To the plain layer, the R·C maps are a batch, and the images are its channels, last in memory: pooling runs over
-    images in long rows.
 
     Args:
         plain: The plain layer.
@@ -159,8 +183,7 @@ class StackedPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool every map."""
-        pooled: Tensor = self._plain(x.flatten(0, 1).permute(0, 3, 1, 2))
-        return pooled.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+        return pooled(self._plain, x)
 
 
 class StackedBatchNorm2d(_Stacked):

@@ -18,6 +18,7 @@ from pairs_lit.nn.layers import (
     StackedBatchNorm1d,
     StackedBatchNorm2d,
     StackedConv2d,
+    StackedConvPoolReLU,
     StackedDropout,
     StackedFlatten,
     StackedLinear,
@@ -49,7 +50,21 @@ _ELEMENTWISE = (
     nn.Tanh,
 )
 _PER_CHANNEL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_ON_MAPS = (nn.Conv2d, nn.BatchNorm2d, *_PER_CHANNEL)
+
+
+class _Block(nn.Module):
+    """Stands for a convolution with the max-pool and the ReLU that follow it.
+
+    Args:
+        convolution: The plain convolution.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+
+_ON_MAPS = (nn.Conv2d, nn.BatchNorm2d, _Block, *_PER_CHANNEL)
 _WITH_PARAMETERS = {
     nn.Linear: {"weight", "bias"},
     nn.Conv2d: {"weight", "bias"},
@@ -194,7 +209,7 @@ class _Builder:
     def sequence(self, copies: Sequence[nn.Sequential], streams: Streams) -> nn.Sequential:
         """Stack the children of plain sequences under their own names."""
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        for name, *children in _pool_before_relu(copies):
+        for name, *children in _in_blocks(_pool_before_relu(copies)):
             switch = self._switch(children[0])
             if switch is not None:
                 layers[f"layout_{name}"] = switch
@@ -226,10 +241,12 @@ class _Builder:
 _STACKED: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
     nn.Linear: StackedLinear,
     nn.Conv2d: StackedConv2d,
+    _Block: lambda blocks: StackedConvPoolReLU([block.convolution for block in blocks]),
     nn.BatchNorm1d: StackedBatchNorm1d,
     nn.BatchNorm2d: StackedBatchNorm2d,
     nn.Flatten: lambda _: StackedFlatten(),
-} | dict.fromkeys(_PER_CHANNEL, lambda copies: StackedPool(copies[0]))
+    **dict.fromkeys(_PER_CHANNEL, lambda copies: StackedPool(copies[0])),
+}
 
 
 def _pool_before_relu(copies: Sequence[nn.Sequential]) -> list[tuple[Any, ...]]:
@@ -245,3 +262,30 @@ def _pool_before_relu(copies: Sequence[nn.Sequential]) -> list[tuple[Any, ...]]:
         if type(first[1]) is nn.ReLU and type(second[1]) is nn.MaxPool2d:
             children[place], children[place + 1] = second, first
     return children
+
+
+def _in_blocks(children: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Put together, under the convolution's name, what one pass can do: a convolution, a max-pool, a ReLU."""
+    whole: list[tuple[Any, ...]] = []
+    rest = children
+    while rest:
+        if _starts_with_block([child[1] for child in rest[:3]]):
+            name, *convolutions = rest[0]
+            whole.append((name, *map(_Block, convolutions)))
+            rest = rest[3:]
+        else:
+            whole.append(rest[0])
+            rest = rest[1:]
+    return whole
+
+
+def _starts_with_block(layers: Sequence[nn.Module]) -> bool:
+    return (
+        [type(layer) for layer in layers] == [nn.Conv2d, nn.MaxPool2d, nn.ReLU]
+        and repr(layers[0]) == repr(_small_convolution(cast(nn.Conv2d, layers[0])))
+        and repr(layers[1]) == repr(nn.MaxPool2d(2))
+    )
+
+
+def _small_convolution(like: nn.Conv2d) -> nn.Conv2d:
+    return nn.Conv2d(like.in_channels, like.out_channels, 3, device="meta")
