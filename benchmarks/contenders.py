@@ -1,7 +1,7 @@
 """Four ways to train the same rounds: a plain loop, textbook Lightning, torch.func, and pairs-lit.
 
 Each way trains rounds on the pairs that ``pairs-lit`` draws for their seeds, evaluates validation and test pairs after
-every epoch in batches of 100 (loss, accuracy, digit accuracy), and returns when each epoch ended.
+every epoch in batches of 200 (loss, accuracy, digit accuracy), and returns when each epoch ended.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from pairs_lit import app
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.results import read_rounds
 
-EVALUATED = 100
+EVALUATED = 200
 """Pairs a batch when evaluating, pairs-lit's default, for all."""
 
 Tensors = tuple[Tensor, Tensor, Tensor]
@@ -91,7 +91,7 @@ def batch_size(name: str) -> int:
 
 def parts(tensors: Tensors, size: int, dim: int = 0) -> Iterator[Any]:
     """Yield the batches of a split."""
-    return zip(*(tensor.split(size, dim) for tensor in tensors), strict=True)
+    return zip(*(torch.split(tensor, size, dim) for tensor in tensors), strict=True)
 
 
 def plain(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
@@ -108,8 +108,8 @@ def _plain_round(name: str, seed: int, epochs: int, device: str) -> Timing:
     images, digits, target = data["train"]
     for _ in range(epochs):
         model.train()
-        for batch in torch.randperm(len(target), device=device).split(batch_size(name)):
-            loss = network.loss(*model(images[batch]), digits[batch], target[batch])
+        for batch in torch.split(torch.randperm(len(target), device=device), batch_size(name)):
+            loss = network.loss(model(images[batch]), digits[batch], target[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call] # torch's
             optimizer.step()
@@ -125,7 +125,7 @@ def _evaluated(network: Network, model: nn.Module, tensors: Tensors) -> float:
     loss = right = digits_right = 0.0
     for images, digits, target in parts(tensors, EVALUATED):
         answer, logits = model(images)
-        loss += network.loss(answer, logits, digits, target).item() * len(target)
+        loss += network.loss((answer, logits), digits, target).item() * len(target)
         right += correct(answer, target).sum().item()
         digits_right += (logits.argmax(-1) == digits).sum().item()
     return right / len(tensors[2])
@@ -150,7 +150,7 @@ class Textbook(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401 - a batch of TensorDataset
         """Return the loss."""
         images, digits, target = batch
-        loss = self.network.loss(*self.model(images), digits, target)
+        loss = self.network.loss(self.model(images), digits, target)
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         return loss
 
@@ -158,7 +158,7 @@ class Textbook(LightningModule):
         """Log loss and accuracies of validation and test pairs."""
         images, digits, target = batch
         answer, logits = self.model(images)
-        self.log("loss", self.network.loss(answer, logits, digits, target))
+        self.log("loss", self.network.loss((answer, logits), digits, target))
         self.log("accuracy", correct(answer, target).float().mean())
         self.log("digit_accuracy", (logits.argmax(-1) == digits).float().mean())
 
@@ -209,18 +209,18 @@ def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Tim
         torch.manual_seed(seed)
         models.append(network.build().to(device))
     skeleton = models[0]
-    values, buffers = stack_module_state(models)  # type: ignore[arg-type] # a list of modules
+    values, buffers = stack_module_state(models)
     optimizer = network.optimizer(values.values())
 
     def loss(parameters: dict[str, Tensor], state: dict[str, Tensor], *batch: Tensor) -> Tensor:
         images, digits, target = batch
-        return network.loss(*functional_call(skeleton, (parameters, state), (images,)), digits, target)
+        return network.loss(functional_call(skeleton, (parameters, state), (images,)), digits, target)
 
     def measured(parameters: dict[str, Tensor], state: dict[str, Tensor], *batch: Tensor) -> Tensor:
         images, digits, target = batch
         answer, logits = functional_call(skeleton, (parameters, state), (images,))
         rights = correct(answer, target).float().mean(), (logits.argmax(-1) == digits).float().mean()
-        return torch.stack([*rights, network.loss(answer, logits, digits, target)])
+        return torch.stack([*rights, network.loss((answer, logits), digits, target)])
 
     gradients = vmap(grad(loss), randomness="different")
     evaluate = vmap(measured)
@@ -232,7 +232,7 @@ def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Tim
         skeleton.train()
         size = data["train"][2].shape[1]
         order = torch.stack([torch.randperm(size, device=device) for _ in seeds])
-        for batch in order.split(batch_size(name), 1):
+        for batch in torch.split(order, batch_size(name), 1):
             found = gradients(values, buffers, *(part[rows, batch] for part in data["train"]))
             for key, value in values.items():
                 value.grad = found[key]

@@ -114,8 +114,9 @@ class Network:
             return torch.optim.Adam(parameters, lr=0.001)
         return torch.optim.SGD(parameters, lr=self.sgd[0], momentum=self.sgd[1])
 
-    def loss(self, answer: Tensor, digit_logits: Tensor, digits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of one batch."""
+    def loss(self, output: tuple[Tensor, Tensor], digits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of one batch, of which the network says ``output``."""
+        answer, digit_logits = output
         if answer.shape[1] == 1:
             loss = F.binary_cross_entropy_with_logits(answer.squeeze(1), target.float())
         else:

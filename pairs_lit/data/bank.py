@@ -125,5 +125,6 @@ class PairBank:
 
 
 def _resized(digits: Digits, size: int) -> Tensor:
-    """Average-pool (n, 28, 28) uint8 to (n, size, size) float32, 0 … 255."""
-    return F.avg_pool2d(digits.images.float(), 28 // size)
+    """Average-pool (n, 28, 28) uint8 to (n, size, size) float32, 0 … 255, some thousand at a time to save memory."""
+    parts = torch.split(digits.images, 10_000)
+    return torch.cat([F.avg_pool2d(part.float(), 28 // size) for part in parts])

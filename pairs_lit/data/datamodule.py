@@ -67,7 +67,7 @@ class PairDataModule(LightningDataModule):
         val_pairs: int = 1000,
         test_pairs: int = 1000,
         batch_size: int = 100,
-        eval_batch_size: int = 100,
+        eval_batch_size: int = 200,
         image_size: ImageSize = 14,
         swap: Swap = "none",
         normalise: Normalise = "raw",

@@ -217,12 +217,17 @@ class Comparer(nn.Module):
         return logits
 
 
+_LARGEST_STACK = 128
+_LARGEST_WIDTH = 2560
+
+
 def default_stack_size(architecture: Architecture, seed: int) -> int:
     """Return how many rounds make a stack where the user does not say: a fixed function of the network.
 
-    Maps of more than about 320 channels (rounds × the widest convolution) fall out of the processor's cache, so wider
-    networks get smaller stacks; it is never measured, since the stack size decides the last float bits.
+    The more rounds a stack has, the less a round costs, up to about a hundred; what a step keeps for its gradients
+    grows with rounds × channels, so networks with wide convolutions get smaller stacks. It is never measured, since
+    the stack size decides the last float bits.
     """
     layers = [layer for backbone in architecture.build(seed).backbones for layer in backbone.modules()]
     widths = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)]
-    return max(1, 320 // max(widths)) if widths else 128
+    return max(1, min(_LARGEST_STACK, _LARGEST_WIDTH // max(widths, default=1)))

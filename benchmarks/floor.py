@@ -1,0 +1,66 @@
+"""The floor: how fast this machine could train a network if nothing but arithmetic or memory traffic took time."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from contenders import batch_size, splits
+from networks import NETWORKS
+
+_SIDE = 2048
+_COPIED = 16_000_000
+
+
+def peaks(device: str) -> tuple[float, float]:
+    """Measure float32 operations a second of a large matrix product, and bytes a second of a large copy."""
+    square = torch.randn(_SIDE, _SIDE, device=device)
+    product, source = torch.empty_like(square), torch.randn(_COPIED, device=device)
+    target = torch.empty_like(source)
+    multiply = _seconds(lambda: torch.mm(square, square, out=product), device)
+    copy = _seconds(lambda: target.copy_(source), device)
+    return 2 * _SIDE**3 / multiply, 2 * 4 * _COPIED / copy
+
+
+def _seconds(run: Callable[[], object], device: str) -> float:
+    taken = []
+    for _ in range(9):
+        start = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - start)
+    return median(taken[2:])
+
+
+def work(name: str) -> tuple[float, float]:
+    """Count the operations and the least memory traffic, in bytes, of one epoch of one round, evaluation included.
+
+    The traffic is that of every layer's output: written and read once forwards, its gradient likewise backwards.
+    """
+    network, data = NETWORKS[name], splits(name, 0, "cpu")
+    model = network.build()
+    images, digits, target = (part[: batch_size(name)] for part in data["train"])
+    sizes: list[int] = []
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output: sizes.append(output.numel()))
+        for module in model.modules()
+        if not list(module.children())
+    ]
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    with FlopCounterMode(display=False) as both:
+        network.loss(model(images), digits, target).backward()  # type: ignore[no-untyped-call] # torch's
+    trained, evaluated = len(data["train"][2]) / len(target), (len(data["val"][2]) + len(data["test"][2])) / len(target)
+    operations = trained * both.get_total_flops() + evaluated * forward.get_total_flops()
+    return operations, 4 * sum(sizes) * (4 * trained + 2 * evaluated)
+
+
+def floor(name: str, multiplied: float, copied: float) -> float:
+    """Return the seconds that an epoch of one round takes at least, at these peaks."""
+    operations, traffic = work(name)
+    return max(operations / multiplied, traffic / copied)

@@ -1,0 +1,284 @@
+"""How long a round takes: a plain loop, textbook Lightning, torch.func and pairs-lit, side by side.
+
+``python benchmarks/rounds.py`` prints one table and writes it with a figure: ``docs/speed.md``, ``.csv``, ``.png``.
+Each contender works in a process of its own, as a user would start it; their measurements alternate. A figure is the
+median over the epochs of all repeats, the first epoch of each repeat left out, in milliseconds per round and epoch.
+MNIST is read from ``PAIRS_LIT_DATA``.
+"""
+
+import argparse
+import contextlib
+import logging
+import multiprocessing
+import os
+import platform
+import resource
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median, stdev
+
+import torch
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from contenders import CONTENDERS, Timing
+from floor import floor, peaks
+from networks import NETWORKS
+from pairs_lit.durable import write_text_durably
+from pairs_lit.figures import save
+from pairs_lit.results import write_csv
+
+DOCS = Path(__file__).parent.parent / "docs"
+STACKED = ("functional", "pairs-lit")
+"""The contenders whose time a round depends on the number of rounds."""
+TITLES = {
+    "plain": "plain loop",
+    "lightning": "textbook Lightning",
+    "functional": "torch.func",
+    "pairs-lit": "pairs-lit",
+}
+COLOURS = {"plain": "#0072B2", "lightning": "#E69F00", "functional": "#009E73", "pairs-lit": "#D55E00"}
+MANY = 50
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure.
+
+    Attributes:
+        network: Its name in NETWORKS.
+        contender: Its name in CONTENDERS.
+        rounds: How many rounds are trained.
+        threads: Of torch.
+    """
+
+    network: str
+    contender: str
+    rounds: int
+    threads: int
+
+
+def measure(case: Case, epochs: int, device: str) -> Timing:
+    """Train the rounds of a case; runs in the contender's own process."""
+    torch.set_num_threads(case.threads)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    with contextlib.redirect_stderr(open(os.devnull, "w")):  # noqa: PTH123 - Lightning's notes
+        return CONTENDERS[case.contender](case.network, range(case.rounds), epochs, device)
+
+
+def memory(network: str, rounds: int, device: str) -> float:
+    """Return the most memory, in MB, that a fresh process needs to train so many rounds as pairs-lit does."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as worker:
+        worker.submit(measure, Case(network, "pairs-lit", rounds, 2), 1, device).result()
+        return worker.submit(_peak).result()
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def cases(network: str, rounds: Sequence[int]) -> list[Case]:
+    """Return what is measured of a network; the loops train one round, on one thread and on two."""
+    most = max(2, torch.get_num_threads())
+    loops = [Case(network, "plain", 1, threads) for threads in (1, most)]
+    loops.append(Case(network, "lightning", 1, most))
+    return loops + [Case(network, contender, count, most) for contender in STACKED for count in rounds]
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[dict[str, ProcessPoolExecutor]]:
+    """Give each contender a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        yield {name: stack.enter_context(ProcessPoolExecutor(1, context)) for name in CONTENDERS}
+
+
+def timings(
+    todo: Sequence[Case], workers: dict[str, ProcessPoolExecutor], options: argparse.Namespace
+) -> dict[Case, list[Timing]]:
+    """Measure all cases in turn, again and again; those of very many rounds once."""
+    found: dict[Case, list[Timing]] = {case: [] for case in todo}
+    for repeat in range(options.repeats):
+        for case in todo:
+            if repeat > 0 and case.rounds > MANY:
+                continue
+            timing = workers[case.contender].submit(measure, case, options.epochs, options.device).result()
+            found[case].append(timing)
+            print(f"{case}: {1e3 * median(timing.seconds):.1f} ms", flush=True)
+    return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table; times are (median, min, max) in milliseconds per round and epoch.
+
+    Attributes:
+        network: Its name in NETWORKS.
+        rounds: How many rounds train side by side.
+        times: By contender.
+        floor: What the machine could do, in milliseconds.
+        threads: With how many threads the plain loop was faster.
+        agree: Whether plain and stacked rounds reached the same test accuracy within noise.
+    """
+
+    network: str
+    rounds: int
+    times: dict[str, tuple[float, float, float]]
+    floor: float
+    threads: int
+    agree: bool
+
+    def ratio(self, contender: str) -> float:
+        """Say how many times faster than a contender pairs-lit is."""
+        return self.times[contender][0] / self.times["pairs-lit"][0]
+
+
+def spread(runs: Sequence[Timing]) -> tuple[float, float, float]:
+    """Return median, min and max of all epochs in milliseconds."""
+    values = [1e3 * value for run in runs for value in run.seconds]
+    return median(values), min(values), max(values)
+
+
+def agree(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Say whether two samples of test accuracies have the same mean, within three standard errors."""
+    error = (stdev(one) ** 2 / len(one) + stdev(other) ** 2 / len(other)) ** 0.5
+    return bool(abs(mean(one) - mean(other)) <= 3 * error)
+
+
+def lines(found: dict[Case, list[Timing]], reached: Sequence[Timing], least: float) -> list[Line]:
+    """Put the measurements of one network together, a line for each number of rounds."""
+    network = next(iter(found)).network
+    loops = {case: spread(runs) for case, runs in found.items() if case.contender == "plain"}
+    best = min(loops, key=lambda case: loops[case][0])
+    (textbook,) = (spread(runs) for case, runs in found.items() if case.contender == "lightning")
+    same = all(agree(reached[0].accuracy, other.accuracy) for other in reached[1:])
+    table = []
+    for count in sorted({case.rounds for case in found if case.contender in STACKED}):
+        stacked = {
+            case.contender: spread(runs)
+            for case, runs in found.items()
+            if case.contender in STACKED and case.rounds == count
+        }
+        times = stacked | {"plain": loops[best], "lightning": textbook}
+        table.append(Line(network, count, times, 1e3 * least, best.threads, same))
+    return table
+
+
+def accuracies(network: str, workers: dict[str, ProcessPoolExecutor], options: argparse.Namespace) -> list[Timing]:
+    """Train the same few rounds in all four ways."""
+    most = max(2, torch.get_num_threads())
+    todo = [Case(network, contender, options.checked, most) for contender in CONTENDERS]
+    jobs = [workers[case.contender].submit(measure, case, options.epochs, options.device) for case in todo]
+    return [job.result() for job in jobs]
+
+
+def row(line: Line) -> list[object]:
+    """Show one line: medians with their range, and the ratios."""
+    shown = [f"{line.times[name][0]:.1f} ({line.times[name][1]:.1f} to {line.times[name][2]:.1f})" for name in TITLES]
+    plain, textbook = NETWORKS[line.network].goals
+    ratios = [f"{line.ratio('plain'):.1f}", f"{line.ratio('lightning'):.1f}"]
+    if line.rounds == 20:
+        ratios = [f"{ratios[0]} (goal {plain})", f"{ratios[1]} (goal {textbook})"]
+    above = f"{line.times['pairs-lit'][0] / line.floor:.1f}"
+    agreement = "yes" if line.agree else "NO"
+    return [NETWORKS[line.network].title, line.rounds, *shown, *ratios, f"{line.floor:.1f}", above, agreement]
+
+
+HEADER = ["network", "rounds", *TITLES.values(), "× plain", "× Lightning", "floor", "× floor", "same accuracy"]
+
+
+def csv_rows(table: Sequence[Line]) -> Iterator[tuple[object, ...]]:
+    """Yield one row for each line and contender."""
+    for line in table:
+        for name, (middle, low, high) in line.times.items():
+            threads = line.threads if name == "plain" else ""
+            yield line.network, line.rounds, name, threads, middle, low, high, line.floor, line.agree
+
+
+def figure(table: Sequence[Line]) -> Figure:
+    """Draw the time of a round-epoch against the number of rounds, a panel for each network."""
+    names = list(dict.fromkeys(line.network for line in table))
+    drawing = Figure(figsize=(11, 6.5), layout="constrained")
+    for place, name in enumerate(names):
+        axes = drawing.add_subplot(2, (len(names) + 1) // 2, place + 1)
+        chosen = [line for line in table if line.network == name]
+        for contender, title in TITLES.items():
+            values = [line.times[contender] for line in chosen]
+            middles = [value[0] for value in values]
+            errors = [[value[0] - value[1] for value in values], [value[2] - value[0] for value in values]]
+            counts = [line.rounds for line in chosen]
+            axes.errorbar(counts, middles, errors, marker="o", capsize=2, color=COLOURS[contender], label=title)
+        axes.axhline(chosen[0].floor, color="0.5", linestyle=":", label="floor")
+        axes.set(title=NETWORKS[name].title, xscale="log", yscale="log", xlabel="rounds", ylabel="ms a round-epoch")
+        axes.grid(alpha=0.3, which="both")
+    drawing.axes[0].legend(fontsize="small")
+    return drawing
+
+
+def report(table: Sequence[Line], notes: Sequence[str]) -> str:
+    """Return the table and what it was measured with, in Markdown."""
+    shown = tabulate([row(line) for line in table], HEADER, tablefmt="github", disable_numparse=True)
+    return f"{shown}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+
+
+def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list[str]:
+    """Say what everything was measured with."""
+    machine = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
+    return [
+        "Milliseconds per round and epoch (training, then evaluation of 1,000 validation and 1,000 test pairs): "
+        f"median (min to max) over the epochs of {options.repeats} interleaved repeats of {options.epochs} epochs, the "
+        f"first of each left out; more than {MANY} rounds: one repeat. Data: MNIST.",
+        "The loops train one round at a time, so their time a round does not depend on the number of rounds; the plain "
+        "loop is the better of one thread and all. Each contender has a process of its own.",
+        f"Machine: {machine}, {platform.machine()}, torch {torch.__version__}; peaks measured in this run: "
+        f"{multiplied / 1e9:.0f} GFLOP/s (matrix product), {copied / 1e9:.0f} GB/s (copy). The floor is the larger of "
+        "operations / peak and least memory traffic / peak.",
+        f"Same accuracy: the test accuracies of {options.checked} rounds after {options.epochs} epochs agree with the "
+        "plain loop's within three standard errors, for every contender.",
+    ]
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="which networks")
+    parser.add_argument("--rounds", nargs="+", type=int, default=[1, 10, 20, 100], help="how many rounds side by side")
+    parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs a repeat, 2 or more")
+    parser.add_argument("--checked", type=int, default=8, help="rounds whose accuracies are compared, 2 or more")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to train")
+    parser.add_argument("--output", type=Path, default=DOCS / "speed", help="files to write, without their endings")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = arguments()
+    multiplied, copied = peaks(options.device)
+    table: list[Line] = []
+    with processes() as workers:
+        for network in options.networks:
+            found = timings(cases(network, options.rounds), workers, options)
+            reached = accuracies(network, workers, options)
+            table += lines(found, reached, floor(network, multiplied, copied))
+    notes = facts(options, multiplied, copied)
+    for network in options.networks:
+        few, many = (memory(network, count, options.device) for count in (20, 60))
+        notes.append(
+            f"{NETWORKS[network].title}: {(many - few) / 40:.1f} MB a round, {few:.0f} MB for 20 rounds in all."
+        )
+    text = report(table, notes)
+    print(f"\n{text}")
+    write_text_durably(options.output.with_suffix(".md"), text)
+    columns = ["network", "rounds", "contender", "threads", "median_ms", "min_ms", "max_ms", "floor_ms", "agree"]
+    write_csv(options.output.with_suffix(".csv"), columns, csv_rows(table))
+    save(figure(table), options.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
