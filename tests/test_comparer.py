@@ -404,10 +404,10 @@ def test_parameters_of_a_round_are_those_of_the_reports(expected: int, parts: di
 @pytest.mark.parametrize(
     ("backbone", "expected"),
     [
-        (CNN, 20),
-        (partial(CNN, channels=(16, 64)), 5),
-        (partial(CNN, channels=(400,)), 1),
-        (partial(CNN, channels=(1000, 2)), 1),
+        (CNN, 128),
+        (partial(CNN, channels=(16, 64)), 40),
+        (partial(CNN, channels=(400,)), 6),
+        (partial(CNN, channels=(3000, 2)), 1),
         (FC, 128),
     ],
 )

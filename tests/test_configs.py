@@ -6,15 +6,25 @@ import yaml
 from pairs_lit.results import read_curves, read_rounds
 from tests.conftest import CONFIGS, Fit
 
-RUNNABLE = sorted(CONFIGS.glob("*.yaml"))
-PARAMETERS = {"fc": 2101, "fc_aux": 2101, "cnn": 1781, "cnn_aux": 1781}
+RUNNABLE = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("reports/*/*.yaml")])
+BELHADJ = {"fc": 2101, "fc_aux": 2101, "cnn": 1781, "cnn_aux": 1781}
+PARAMETERS = BELHADJ | {
+    "reports/hakobyan/net2": 10362,
+    "reports/pillonel/model4": 195019,
+    "reports/grall/a_target_classes_ce": 240010 + 462,
+    "reports/gardoni/ws_aux_bn": 73299,
+}
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(CONFIGS).with_suffix("").as_posix()
 
 
 def test_every_config_is_known_here() -> None:
-    assert {path.stem for path in RUNNABLE} == set(PARAMETERS)
+    assert {_name(path) for path in RUNNABLE} == set(PARAMETERS)
 
 
-@pytest.mark.parametrize("config", RUNNABLE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", RUNNABLE, ids=_name)
 def test_a_config_runs_from_parsing_to_tables(config: Path, fit: Fit) -> None:
     run = fit(config=config)
     assert run.parent.name == config.stem
@@ -29,7 +39,7 @@ def test_a_config_has_the_published_number_of_parameters(name: str, fit: Fit) ->
     assert summary["parameters_per_round"] == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", BELHADJ)
 def test_a_config_holds_belhadjs_recipe(name: str, fit: Fit) -> None:
     config = yaml.safe_load((fit("--trainer.max_epochs", "1", config=name) / "config.yaml").read_text())
     shipped = yaml.safe_load((CONFIGS / "belhadj" / "trainer.yaml").read_text())
@@ -46,5 +56,5 @@ def test_a_config_holds_belhadjs_recipe(name: str, fit: Fit) -> None:
 @pytest.mark.parametrize("part", ["backbone", "head"])
 def test_a_config_is_short(part: str) -> None:
     for path in RUNNABLE:
-        assert len(path.read_text().splitlines()) <= 30
+        assert len(path.read_text().splitlines()) <= 40
         assert part in yaml.safe_load(path.read_text())["model"]

@@ -1,0 +1,129 @@
+"""The benchmark: that its contenders train the same networks, and that its arithmetic is right."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from contenders import CONTENDERS, Clock, Timing, batch_size, splits
+from floor import floor, work
+from networks import NETWORKS
+from rounds import Case, Line, agree, cases, csv_rows, facts, figure, lines, report, spread
+from tests.conftest import CONFIGS
+from tests.test_configs import PARAMETERS
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_student_writes_the_network_of_the_config(name: str) -> None:
+    network = NETWORKS[name]
+    built = sum(value.numel() for value in network.build().parameters())
+    assert built == PARAMETERS[network.config.removesuffix(".yaml")]
+    assert (CONFIGS / network.config).is_file()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_student_writes_the_loss_and_the_optimizer_of_the_recipe(name: str) -> None:
+    network = NETWORKS[name]
+    model = network.build()
+    digits = torch.randint(0, 10, (6, 2))
+    loss = network.loss(model(torch.rand(6, 2, 14, 14)), digits, (digits[:, 0] <= digits[:, 1]).long())
+    loss.backward()
+    network.optimizer(model.parameters()).step()
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize("contender", CONTENDERS)
+def test_every_contender_trains_on_the_rounds_own_pairs(mnist_root: Path, contender: str) -> None:
+    timing = CONTENDERS[contender]("fc", [0, 1], 3, "cpu")
+    assert len(timing.accuracy) == 2
+    assert all(value > 0.6 for value in timing.accuracy)  # always answering yes: 0.55
+    assert len(timing.seconds) == (4 if contender in ("plain", "lightning") else 2)
+    assert all(value > 0 for value in timing.seconds)
+
+
+def test_contenders_see_the_pairs_and_the_batch_size_of_the_config(mnist_root: Path) -> None:
+    siamese, fc = splits("siamese", 3, "cpu"), splits("fc", 3, "cpu")
+    assert siamese["train"][0].shape == (2000, 2, 14, 14)  # with the swapped pairs
+    assert fc["train"][0].shape == (1000, 2, 14, 14)
+    assert (batch_size("siamese"), batch_size("fc")) == (100, 32)
+    assert torch.equal(siamese["test"][2], fc["test"][2])
+
+
+def test_work_counts_what_can_be_counted_by_hand(mnist_root: Path) -> None:
+    images, pairs = 2000, 1000
+    branch, head = 2 * (196 * 10 + 10 * 10), 2 * 20
+    forward = images * branch + pairs * head
+    backward = forward + images * 2 * 10 * 10 + pairs * 2 * 20  # weights, then inputs but those of the first layer
+    operations, traffic = work("fc")
+    assert operations == pytest.approx(forward + backward + 2 * forward, rel=0.02)
+    assert traffic > 4 * images * 2 * 196
+    assert floor("fc", operations, traffic * 2) == pytest.approx(1)
+    assert floor("fc", operations * 2, traffic) == pytest.approx(1)
+
+
+def test_a_clock_leaves_out_the_first_epoch_and_shares_time_among_rounds() -> None:
+    assert Clock([10.0, 12.0, 16.0]).seconds(4) == [0.5, 1.0]
+
+
+def test_agreement_is_within_three_standard_errors() -> None:
+    rng = np.random.default_rng(0)
+    sample = rng.normal(0.8, 0.02, 20).tolist()
+    assert agree(sample, rng.normal(0.8, 0.02, 20).tolist())
+    assert not agree(sample, [value - 0.1 for value in sample])
+
+
+def made(contender: str, rounds: int, threads: int, seconds: float) -> tuple[Case, list[Timing]]:
+    return Case("fc", contender, rounds, threads), [Timing([seconds, 2 * seconds, 3 * seconds], [0.7, 0.8])]
+
+
+@pytest.fixture
+def table() -> list[Line]:
+    found = dict(
+        [
+            made("plain", 1, 1, 0.040),
+            made("plain", 1, 2, 0.020),
+            made("lightning", 1, 2, 0.100),
+            *(made(name, count, 2, 0.010 / count) for name in ("functional", "pairs-lit") for count in (1, 20)),
+        ]
+    )
+    same, other = Timing([], [0.7, 0.8, 0.75]), Timing([], [0.72, 0.78, 0.74])
+    return lines(found, [same, other, other, other], 0.0005)
+
+
+def test_lines_take_the_faster_plain_loop_and_medians_in_milliseconds(table: list[Line]) -> None:
+    one, twenty = table
+    assert (one.rounds, twenty.rounds) == (1, 20)
+    assert one.threads == 2
+    assert one.times["plain"] == pytest.approx((40, 20, 60))
+    assert twenty.times["pairs-lit"] == pytest.approx((1, 0.5, 1.5))
+    assert twenty.ratio("plain") == pytest.approx(40)
+    assert twenty.ratio("lightning") == pytest.approx(200)
+    assert one.agree
+    assert spread([Timing([0.001], []), Timing([0.003, 0.002], [])]) == pytest.approx((2, 1, 3))
+
+
+def test_report_states_goals_ranges_and_conditions(table: list[Line]) -> None:
+    options = argparse.Namespace(device="cpu", repeats=2, epochs=3, checked=8)
+    text = report(table, facts(options, 150e9, 20e9))
+    assert "1.0 (0.5 to 1.5)" in text
+    assert "40.0 (goal 6)" in text
+    assert "200.0 (goal 25)" in text
+    assert "150 GFLOP/s" in text
+    assert "2 interleaved repeats" in text
+    assert len(list(csv_rows(table))) == 8
+
+
+def test_figure_has_a_curve_for_each_contender_and_the_floor(table: list[Line]) -> None:
+    (axes,) = figure(table).axes
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert set(labels) == {"plain loop", "textbook Lightning", "torch.func", "pairs-lit", "floor"}
+    assert (axes.get_xlabel(), axes.get_xscale(), axes.get_yscale()) == ("rounds", "log", "log")
+
+
+def test_loops_are_measured_on_one_thread_and_on_two() -> None:
+    plain = [case for case in cases("fc", [1, 4]) if case.contender == "plain"]
+    assert [case.threads for case in plain] == [1, max(2, torch.get_num_threads())]
+    assert {case.rounds for case in cases("fc", [1, 100]) if case.contender == "pairs-lit"} == {1, 100}
+    assert {case.rounds for case in cases("fc", [1, 100]) if case.contender == "functional"} == {1}
