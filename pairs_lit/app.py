@@ -83,7 +83,8 @@ class PairsCLI(LightningCLI):
         config, made = (each[self.subcommand] for each in (self.config, self.config_init))
         runner: RoundRunner = made.rounds
         tracking = Tracking(runner, name=config.name, hyperparameters=_flat(config.as_dict()))
-        callbacks = [tracking, LastCheckpoint(), PredictionWriter(runner)]
+        callbacks = [tracking, LastCheckpoint()]
+        callbacks += [PredictionWriter(runner)] if self.subcommand == "predict" else []
         callbacks += [] if made.trainer.enable_progress_bar is False else [Progress(runner)]
         self.trainer_defaults["callbacks"] = callbacks
         theirs = made.trainer.plugins or []

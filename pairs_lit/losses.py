@@ -62,7 +62,15 @@ class PairLoss:
         """
         target_loss = self._target_loss(comparison, target)
         digit_loss = self._digit_loss(comparison, digits)
-        return LossParts(self.target_weight * target_loss + self.aux_weight * digit_loss, target_loss, digit_loss)
+        return LossParts(self._total(target_loss, digit_loss), target_loss, digit_loss)
+
+    def _total(self, target_loss: Tensor, digit_loss: Tensor) -> Tensor:
+        """Leave out a part that is not trained on altogether: it costs no gradient, and what it says cannot end a round."""
+        if self._trains_target and not self._trains_digits:
+            return self.target_weight * target_loss
+        if self._trains_digits and not self._trains_target:
+            return self.aux_weight * digit_loss
+        return self.target_weight * target_loss + self.aux_weight * digit_loss
 
     def check(self, comparison: Comparison) -> None:
         """Refuse a network that this loss cannot train.

@@ -12,7 +12,9 @@ METRICS = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
 
 
 class RoundMeans(Metric):
-    """Means of several values for each of R rounds, weighted by the pairs of each batch, accumulated in float64.
+    """Means of several values for each of R rounds, weighted by the pairs of each batch, added up in float64.
+
+    Batches are only kept while they come, and added up once an epoch.
 
     Args:
         names: The values' names, in their order.
@@ -20,25 +22,33 @@ class RoundMeans(Metric):
     """
 
     full_state_update = False
-    total: Tensor
-    pairs: Tensor
+    values: list[Tensor]
 
     def __init__(self, names: tuple[str, ...], rounds: int) -> None:
         super().__init__()
         self._names = names
-        self.add_state("total", torch.zeros(len(names), rounds, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("pairs", torch.zeros(rounds, dtype=torch.float64), dist_reduce_fx="sum")
+        self._rounds = rounds
+        self._parts: list[tuple[slice, int]] = []
+        self.add_state("values", [], dist_reduce_fx=None)
 
     def update(self, values: Tensor, rounds: slice, pairs: int) -> None:
-        """Add one batch of one stack: values (M, R of the stack), its rounds, its number of pairs."""
-        # not in place: reset() may have run in inference mode, whose tensors refuse it afterwards
-        self.total, self.pairs = self.total.clone(), self.pairs.clone()
-        self.total[:, rounds] += values * pairs
-        self.pairs[rounds] += pairs
+        """Keep one batch of one stack: values (M, R of the stack), its rounds, its number of pairs."""
+        self.values.append(values)
+        self._parts.append((rounds, pairs))
 
     def compute(self) -> dict[str, Tensor]:
         """Return the mean of each value, (R,) float64; NaN for a round that saw no pairs."""
-        return dict(zip(self._names, self.total / self.pairs, strict=True))
+        total = torch.zeros(len(self._names), self._rounds, dtype=torch.float64)
+        weight = torch.zeros(self._rounds, dtype=torch.float64)
+        for values, (rounds, pairs) in zip(self.values, self._parts, strict=True):
+            total[:, rounds] += values.cpu() * pairs
+            weight[rounds] += pairs
+        return dict(zip(self._names, total / weight, strict=True))
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        super().reset()
+        self._parts = []
 
 
 def measure(comparison: Comparison, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class RoundRunner(Callback):
 
     @property
     def curves(self) -> Curves:
-        """What was measured so far."""
+        """What was measured so far, all epochs."""
         return Curves(self.seeds, {name: torch.stack(values).numpy() for name, values in self._epochs.items()})
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """Convolutions with the images last: matrix products and compiled kernels against plain torch."""
 
+import copy
 from collections.abc import Callable
 
+import numba
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.nn.convolution import Geometry, convolve, convolve_pool_relu, is_small
-from pairs_lit.nn.layers import StackedConvPoolReLU
+from pairs_lit.nn import kernels
+from pairs_lit.nn.convolution import Geometry, convolve
+from pairs_lit.nn.layers import StackedConvPoolReLU, StackedDropout
+from pairs_lit.nn.pooled_convolution import convolve_pool_relu, is_small
 from pairs_lit.nn.stack import stack
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -126,6 +130,8 @@ def test_other_devices_take_the_matrix_product() -> None:
 BLOCKS: dict[str, Callable[[], list[nn.Module]]] = {
     "pool, relu": lambda: [nn.Conv2d(4, 5, 3), nn.MaxPool2d(2), nn.ReLU()],
     "relu, pool": lambda: [nn.Conv2d(4, 5, 3), nn.ReLU(), nn.MaxPool2d(2)],
+    "dropout between": lambda: [nn.Conv2d(4, 5, 3), nn.Dropout(0.4), nn.MaxPool2d(2), nn.ReLU()],
+    "no dropout between": lambda: [nn.Conv2d(4, 5, 3), nn.Dropout(0.0), nn.ReLU(), nn.MaxPool2d(2)],
 }
 OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
     "kernel": lambda: [nn.Conv2d(4, 5, 2), nn.MaxPool2d(2), nn.ReLU()],
@@ -139,19 +145,39 @@ OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
     "average": lambda: [nn.Conv2d(4, 5, 3), nn.AvgPool2d(2), nn.ReLU()],
     "tanh": lambda: [nn.Conv2d(4, 5, 3), nn.MaxPool2d(2), nn.Tanh()],
     "norm between": lambda: [nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.MaxPool2d(2), nn.ReLU()],
-    "dropout between": lambda: [nn.Conv2d(4, 5, 3), nn.Dropout(0.0), nn.MaxPool2d(2), nn.ReLU()],
+    "all dropped": lambda: [nn.Conv2d(4, 5, 3), nn.Dropout(1.0), nn.MaxPool2d(2), nn.ReLU()],
 }
 
 
 @pytest.mark.parametrize("name", [*BLOCKS, *OTHERS])
 def test_only_what_the_kernels_compute_is_put_together_and_all_is_right(name: str) -> None:
     build = (BLOCKS | OTHERS)[name]
-    stacked = stack(lambda: nn.Sequential(*build()), [3, 5]).double()
+    stacked = stack(lambda: nn.Sequential(*build()), [3, 5]).double().eval()
     assert any(isinstance(layer, StackedConvPoolReLU) for layer in stacked.modules()) is (name in BLOCKS)
     x = torch.randn(2, 6, 4, 8, 9, dtype=torch.float64)
     for place, seed in enumerate((3, 5)):
         torch.manual_seed(seed)
-        torch.testing.assert_close(stacked(x)[place], nn.Sequential(*build()).double()(x[place]), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            stacked(x)[place], nn.Sequential(*build()).double().eval()(x[place]), rtol=1e-9, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 6)])
+@pytest.mark.parametrize("outputs", [5, 3])  # with and without the kernels
+def test_dropout_in_a_block_drops_what_its_mask_says(height: int, width: int, outputs: int) -> None:
+    plain = [nn.Conv2d(4, outputs, 3), nn.Dropout(0.4), nn.ReLU(), nn.MaxPool2d(2)]
+    stacked = stack(lambda: nn.Sequential(*(copy.deepcopy(layer) for layer in plain)), [3, 5, 8]).double()
+    (dropout,) = (layer for layer in stacked.modules() if isinstance(layer, StackedDropout))
+    x = torch.randn(3, 6, 4, height, width, dtype=torch.float64, requires_grad=True)
+    keep = dropout.mask((6, outputs, height - 2, width - 2), x.device)
+    assert 0.5 < keep.double().mean() < 0.7
+    convolution = plain[0].double()
+    rounds = [F.max_pool2d(convolution(x[r]) * keep[r] / 0.6, 2).relu() for r in range(3)]
+    torch.testing.assert_close(stacked(x), torch.stack(rounds), rtol=1e-9, atol=1e-9)
+    weight = torch.randn(stacked(x).shape, dtype=torch.float64)
+    (ours,) = torch.autograd.grad(stacked(x), x, weight)
+    (theirs,) = torch.autograd.grad(torch.stack(rounds), x, weight)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 def test_a_block_keeps_the_names_of_the_plain_layers_and_works_without_the_kernels() -> None:
@@ -164,7 +190,7 @@ def test_a_block_keeps_the_names_of_the_plain_layers_and_works_without_the_kerne
 
 
 @pytest.mark.parametrize("padding", ["same", "valid", 1, (2, 0)])
-@pytest.mark.parametrize("kernel", [(2, 3), (4, 1)])
+@pytest.mark.parametrize("kernel", [(3, 5), (1, 3)])
 def test_products_equal_plain_torch_with_any_padding(
     padding: str | int | tuple[int, int], kernel: tuple[int, int]
 ) -> None:
@@ -173,3 +199,18 @@ def test_products_equal_plain_torch_with_any_padding(
     maps = x.permute(1, 2, 3, 0)[None]
     output = convolve(maps, layer.weight[None], layer.bias[None], Geometry.of(layer))
     torch.testing.assert_close(output[0].permute(3, 0, 1, 2), layer(x), rtol=1e-9, atol=1e-9)
+
+
+def test_a_kernel_that_cannot_be_kept_on_disk_is_compiled_all_the_same() -> None:
+    names: dict[str, Callable[[int], int]] = {}
+    exec("def double(x): return 2 * x", names)  # has no file beside which it could be kept
+    assert kernels._compiled(names["double"], parallel=False)(3) == 6
+
+
+def test_kernels_leave_the_number_of_threads_as_it_was() -> None:
+    before = numba.get_num_threads()
+    with kernels.threads(1):
+        assert numba.get_num_threads() == 1
+    with kernels.threads(10**6):
+        assert numba.get_num_threads() <= 10**6
+    assert numba.get_num_threads() == before

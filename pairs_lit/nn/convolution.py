@@ -1,4 +1,4 @@
-"""Convolution of R rounds, with the images last in memory: one batched matrix product, or compiled kernels.
+"""Convolution of R rounds as one batched matrix product, with the images last in memory.
 
 Maps are (B, C, H, W, N): with N images innermost, each row of a kernel position's window is one contiguous run, so the
 matrix of columns is filled by long copies, and the product's long side is positions × images.
@@ -134,67 +134,3 @@ def _columns(windows: Tensor, rows: int) -> Tensor:
     columns[:, :filled].view(size).copy_(windows)
     columns[:, filled:] = 1
     return columns
-
-
-_FEW_CHANNELS = 16
-_AT_ONCE = 4  # maps that the kernels treat at once
-
-
-def convolve_pool_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve 3×3, max-pool 2×2 and cut off below 0 in one pass, by compiled kernels.
-
-    Args:
-        x: Maps (B, C, H, W, N) on the CPU.
-        weight: Kernels (B, O, C, 3, 3).
-        bias: (B, O).
-
-    Returns:
-        (B, O, (H − 2) // 2, (W − 2) // 2, N).
-    """
-    output: Tensor = _ConvolutionPoolReLU.apply(x, weight, bias)
-    return output
-
-
-def is_small(x: Tensor, weight: Tensor) -> bool:
-    """Say whether :func:`convolve_pool_relu` can take these maps and kernels, and is the faster way.
-
-    With many channels a matrix product is faster.
-    """
-    outputs, channels = weight.shape[1:3]
-    enough = outputs >= _AT_ONCE and (channels >= _AT_ONCE or not x.requires_grad)
-    plain = x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
-    return plain and enough and channels <= _FEW_CHANNELS
-
-
-class _ConvolutionPoolReLU(torch.autograd.Function):
-    """The compiled kernels, as one operation."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
-        x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
-        b, _, h, w, n = x.shape
-        pooled = x.new_empty(b, weight.shape[1], (h - 2) // 2, (w - 2) // 2, n)
-        place = torch.empty_like(pooled, dtype=torch.int32)
-        _run("convolve_pool", x, weight, bias, pooled, place)
-        ctx.save_for_backward(x, weight, place)
-        return pooled
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # noqa: ANN401 - torch's context
-        x, weight, place = ctx.saved_tensors
-        kernels, biases = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
-        if not ctx.needs_input_grad[0]:
-            _run("weight_gradient", x, grads[0].contiguous(), place, kernels, biases)
-            return None, kernels, biases
-        maps = torch.empty_like(x)
-        _run("all_gradients", x, weight, grads[0].contiguous(), place, maps, kernels, biases)
-        return maps, kernels, biases
-
-
-def _run(name: str, *tensors: Tensor) -> None:
-    """Run a kernel on torch's number of threads."""
-    from pairs_lit.nn import kernels  # compiling takes seconds the first time: only for those who need it
-
-    with kernels.threads(torch.get_num_threads()):
-        getattr(kernels, name)(*(tensor.detach().numpy() for tensor in tensors))

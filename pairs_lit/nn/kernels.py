@@ -1,4 +1,4 @@
-"""Compiled kernels for small convolutions: 3×3, max-pool 2×2 and ReLU in one pass, and its gradients.
+"""Compiled kernels for small convolutions: 3×3, dropout, max-pool 2×2, ReLU in one pass, and its gradients.
 
 A matrix product is at its best when all three sides are long; with 1 to 16 channels two of them are not, and writing
 the columns and the maps before the pool costs more than the arithmetic. Here a pair of rows stays in the cache.
@@ -6,20 +6,34 @@ Arrays are (B, C, H, W, N), images last, C-contiguous; one stack of maps after t
 NaN and infinity stay what they are: a round that diverges must show.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Function = TypeVar("Function", bound=Callable[..., None])
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan, ninf: see above
 _MOST_THREADS = numba.get_num_threads()
-_inner = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-_outer = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy", parallel=True)
+
+
+def _compiled(function: Function, *, parallel: bool, keep: bool = True) -> Function:
+    """Compile a function at its first call, and keep it on disk for other processes where that is possible."""
+    try:
+        compiled = numba.njit(function, cache=keep, nogil=True, fastmath=_FAST, error_model="numpy", parallel=parallel)
+    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
+        if not keep:
+            raise
+        return _compiled(function, parallel=parallel, keep=False)
+    return cast(Function, compiled)
+
+
+_inner, _outer = partial(_compiled, parallel=False), partial(_compiled, parallel=True)
 
 
 @contextmanager
@@ -69,32 +83,60 @@ def _pool_rows(first: Array, second: Array, pooled: Array, place: Array) -> None
 
 
 @_inner
-def _convolved_map(x: Array, kernels: Array, bias: float, pooled: Array, place: Array) -> None:
-    """One output map of one stack."""
+def _drop_row(row: Array, word: Array, p: float, number: int, step: int, n: int) -> None:
+    """Dropout in a row (columns · N), whose activation of column x and image k has the number + x + k · step.
+
+    The hash is that of :func:`pairs_lit.nn.layers.dropout_keep`, in unsigned words.
+    """
+    first, second = np.uint32(word[0]), np.uint32(word[1])
+    limit, kept = np.uint32(p * 2**31), row.dtype.type(1 - p)
+    for x in range(row.size // n):
+        part = row[x * n : (x + 1) * n]
+        for k in range(n):
+            bits = np.uint32(np.uint32(number + x + k * step) ^ first)
+            bits = np.uint32(np.uint32(bits ^ (bits >> np.uint32(16))) * np.uint32(0x7FEB352D))
+            bits = np.uint32(bits ^ second)
+            bits = np.uint32(np.uint32(bits ^ (bits >> np.uint32(15))) * np.uint32(0x846CA68B))
+            bits = np.uint32(bits ^ (bits >> np.uint32(16))) & np.uint32(0x7FFFFFFF)
+            part[k] *= (bits >= limit) / kept
+
+
+@_inner
+def _convolved_map(
+    x: Array, kernels: Array, bias: float, words: Array, p: float, place: int, outputs: int, pooled: Array, won: Array
+) -> None:
+    """One output map of one stack, the one at ``place`` of so many."""
     height, width, n = pooled.shape
+    full_height, full_width = x.shape[1] - 2, x.shape[2] - 2
     rows = np.empty((2, 2 * width * n), x.dtype)
     for y in range(height):
         rows[:] = bias
         for channel in range(x.shape[0]):
             _add_rows(rows[0], rows[1], x[channel], kernels[channel], 2 * y)
-        _pool_rows(rows[0], rows[1], pooled[y], place[y])
+        if p > 0:
+            for row in range(2):
+                number = (place * full_height + 2 * y + row) * full_width
+                _drop_row(rows[row], words, p, number, outputs * full_height * full_width, n)
+        _pool_rows(rows[0], rows[1], pooled[y], won[y])
 
 
 @_outer
-def convolve_pool(x: Array, weight: Array, bias: Array, pooled: Array, place: Array) -> None:
-    """Convolve 3×3, pool 2×2, ReLU.
+def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, pooled: Array, place: Array) -> None:
+    """Convolve 3×3, drop, pool 2×2, ReLU.
 
     Args:
         x: (B, C, H, W, N).
         weight: (B, O, C, 3, 3).
         bias: (B, O).
+        words: (B, 2) int32, which decide what is dropped.
+        p: The probability of dropping an activation, an array without dimensions.
         pooled: (B, O, (H − 2) // 2, (W − 2) // 2, N), the result.
         place: Likewise, int32: which of the four was the largest, −1 where the result is 0.
     """
     b, o = bias.shape
     for item in numba.prange(b * o):
         r, out = item // o, item % o
-        _convolved_map(x[r], weight[r, out], bias[r, out], pooled[r, out], place[r, out])
+        _convolved_map(x[r], weight[r, out], bias[r, out], words[r], p.item(), out, o, pooled[r, out], place[r, out])
 
 
 @_inner

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.nn.convolution import Geometry, convolve, convolve_pool_relu, is_small
+from pairs_lit.nn.convolution import Geometry, convolve
+from pairs_lit.nn.pooled_convolution import Dropped, convolve_pool_relu, is_small
 from pairs_lit.seeds import derive
 
 _WORD = 2**32
@@ -92,11 +93,11 @@ class _Stacked(nn.Module):
 
     def __init__(self, copies: Sequence[nn.Module]) -> None:
         super().__init__()
-        self._plain = copies[0].extra_repr()
+        self.plain = copies[0].extra_repr()
 
     def extra_repr(self) -> str:
         """Show the plain layer's settings."""
-        return self._plain
+        return self.plain
 
 
 def _stacked(values: Sequence[Tensor]) -> nn.Parameter:
@@ -156,20 +157,6 @@ class StackedConv2d(_Stacked):
         return output.view(len(x), -1, *output.shape[2:])
 
 
-class StackedConvPoolReLU(StackedConv2d):
-    """R convolutions, each followed by a max-pool 2×2 and ReLU; layout maps.
-
-    Args:
-        copies: The R plain convolutions, 3×3, with bias, stride 1 and no padding.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve, pool, cut off below 0: in one pass where that is faster."""
-        if self.bias is not None and is_small(x, self.weight):
-            return convolve_pool_relu(x, self.weight, self.bias)
-        return pooled(F.max_pool2d, self._convolved(x), 2).relu()
-
-
 class StackedPool(nn.Module):
     """Any pooling that works on each map by itself; layout maps.
 
@@ -179,11 +166,11 @@ class StackedPool(nn.Module):
 
     def __init__(self, plain: nn.Module) -> None:
         super().__init__()
-        self._plain = plain
+        self.plain = plain
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool every map."""
-        return pooled(self._plain, x)
+        return pooled(self.plain, x)
 
 
 class StackedBatchNorm2d(_Stacked):
@@ -255,6 +242,11 @@ def _scrambled(x: Tensor, middle: Tensor | int = 0) -> Tensor:
     return x ^ ((x >> 16) & 0xFFFF)
 
 
+def step_words(keys: Tensor, step: int) -> Tensor:
+    """Return the (R, 2) int32 words that decide, with an activation's number, whether a step keeps it."""
+    return _scrambled(keys ^ _int32(step * 0x9E3779B9 % _WORD))
+
+
 def dropout_keep(keys: Tensor, step: int, count: int, p: float) -> Tensor:
     """Say which of ``count`` activations each round keeps in one step: a pure function, vectorised over rounds.
 
@@ -267,7 +259,7 @@ def dropout_keep(keys: Tensor, step: int, count: int, p: float) -> Tensor:
     Returns:
         (R, count) bool.
     """
-    now = _scrambled(keys ^ _int32(step * 0x9E3779B9 % _WORD))
+    now = step_words(keys, step)
     counter = torch.arange(count, dtype=torch.int32, device=keys.device)
     bits = _scrambled(counter ^ now[:, :1], now[:, 1:])
     return (bits & 0x7FFFFFFF) >= int(p * 2**31)
@@ -284,14 +276,14 @@ class StackedDropout(nn.Module):
 
     def __init__(self, p: float, streams: Streams, *, maps: bool) -> None:
         super().__init__()
-        self._p = p
+        self.p = p
         self._streams = streams
         self._maps = maps
         self._keys: tuple[int, Tensor] | None = None
 
     def extra_repr(self) -> str:
         """Show p."""
-        return f"p={self._p}"
+        return f"p={self.p}"
 
     def keys(self, device: torch.device) -> Tensor:
         """Return the (R, 2) int32 keys of the current epoch, derived once an epoch."""
@@ -301,17 +293,51 @@ class StackedDropout(nn.Module):
             self._keys = epoch, torch.tensor(words, dtype=torch.int32)
         return self._keys[1].to(device)
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is dropped now."""
+        return self.training and self.p > 0
+
+    def words(self, device: torch.device) -> Tensor:
+        """Return the :func:`step_words` of the current step."""
+        return step_words(self.keys(device), self._streams.clock.step)
+
     def mask(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Return which activations of a plain layer's output shape (N, ...) each round keeps now: (R, N, ...) bool."""
         count = torch.Size(shape).numel()
-        return dropout_keep(self.keys(device), self._streams.clock.step, count, self._p).view(-1, *shape)
+        return dropout_keep(self.keys(device), self._streams.clock.step, count, self.p).view(-1, *shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop activations while training, scaling the kept ones by 1 / (1 − p)."""
-        if not self.training or self._p == 0:
+        if not self.active:
             return x
         if self._maps:
             keep = self.mask((x.shape[-1], *x.shape[1:-1]), x.device).permute(0, 2, 3, 4, 1)
         else:
             keep = self.mask(x.shape[1:], x.device)
-        return x * keep / (1 - self._p) if self._p < 1 else x * 0
+        return x * keep / (1 - self.p) if self.p < 1 else x * 0
+
+
+class StackedConvPoolReLU(StackedConv2d):
+    """R convolutions, each followed by dropout or none, a max-pool 2×2 and ReLU; layout maps.
+
+    Args:
+        copies: The R plain convolutions, 3×3, with bias, stride 1 and no padding.
+        dropout: What is dropped between convolution and pool.
+    """
+
+    def __init__(self, copies: Sequence[nn.Conv2d], dropout: StackedDropout | None) -> None:
+        super().__init__(copies)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, drop, pool, cut off below 0: in one pass where that is faster."""
+        dropout = self.dropout if self.dropout is not None and self.dropout.active else None
+        if self.bias is not None and is_small(x, self.weight):
+            return convolve_pool_relu(x, self.weight, self.bias, _dropped(dropout, x.device))
+        maps = self._convolved(x)
+        return pooled(F.max_pool2d, maps if dropout is None else dropout(maps), 2).relu()
+
+
+def _dropped(dropout: StackedDropout | None, device: torch.device) -> Dropped | None:
+    return None if dropout is None else Dropped(dropout.p, dropout.words(device))

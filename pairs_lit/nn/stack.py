@@ -53,15 +53,17 @@ _PER_CHANNEL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMax
 
 
 class _Block(nn.Module):
-    """Stands for a convolution with the max-pool and the ReLU that follow it.
+    """Stands for a convolution with the dropout, if any, the max-pool and the ReLU that follow it.
 
     Args:
         convolution: The plain convolution.
+        dropout: The name of the dropout and its probability.
     """
 
-    def __init__(self, convolution: nn.Conv2d) -> None:
+    def __init__(self, convolution: nn.Conv2d, dropout: tuple[str, float] | None) -> None:
         super().__init__()
         self.convolution = convolution
+        self.dropout = dropout
 
 
 _ON_MAPS = (nn.Conv2d, nn.BatchNorm2d, _Block, *_PER_CHANNEL)
@@ -213,7 +215,7 @@ class _Builder:
             switch = self._switch(children[0])
             if switch is not None:
                 layers[f"layout_{name}"] = switch
-            layers[name] = self._layer(children, streams.child(name))
+            layers[name] = self._layer(name, children, streams)
         return nn.Sequential(layers)
 
     def _switch(self, plain: nn.Module) -> nn.Module | None:
@@ -228,20 +230,25 @@ class _Builder:
             return None
         return ToMaps() if wanted else ToRows()
 
-    def _layer(self, copies: Sequence[Any], streams: Streams) -> nn.Module:
+    def _layer(self, name: str, copies: Sequence[Any], streams: Streams) -> nn.Module:
         plain = copies[0]
         if _is_sequence(plain):
-            return self.sequence(copies, streams)
+            return self.sequence(copies, streams.child(name))
+        if isinstance(plain, _Block):
+            dropout = None if plain.dropout is None else self._dropout(*plain.dropout, streams)
+            return StackedConvPoolReLU([copy.convolution for copy in copies], dropout)
         if isinstance(plain, nn.Dropout):
-            return StackedDropout(plain.p, streams, maps=self._maps)
+            return self._dropout(name, plain.p, streams)
         build = _STACKED.get(type(plain))
         return plain if build is None else build(copies)
+
+    def _dropout(self, name: str, p: float, streams: Streams) -> StackedDropout:
+        return StackedDropout(p, streams.child(name), maps=self._maps)
 
 
 _STACKED: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
     nn.Linear: StackedLinear,
     nn.Conv2d: StackedConv2d,
-    _Block: lambda blocks: StackedConvPoolReLU([block.convolution for block in blocks]),
     nn.BatchNorm1d: StackedBatchNorm1d,
     nn.BatchNorm2d: StackedBatchNorm2d,
     nn.Flatten: lambda _: StackedFlatten(),
@@ -265,27 +272,33 @@ def _pool_before_relu(copies: Sequence[nn.Sequential]) -> list[tuple[Any, ...]]:
 
 
 def _in_blocks(children: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Put together, under the convolution's name, what one pass can do: a convolution, a max-pool, a ReLU."""
+    """Put together, under the convolution's name, what one pass can do: convolution, dropout, max-pool, ReLU."""
     whole: list[tuple[Any, ...]] = []
     rest = children
     while rest:
-        if _starts_with_block([child[1] for child in rest[:3]]):
+        length = _block_length([child[1] for child in rest[:4]])
+        if length > 1:
             name, *convolutions = rest[0]
-            whole.append((name, *map(_Block, convolutions)))
-            rest = rest[3:]
+            dropout = (rest[1][0], rest[1][1].p) if length == 4 else None
+            whole.append((name, *(_Block(convolution, dropout) for convolution in convolutions)))
         else:
             whole.append(rest[0])
-            rest = rest[1:]
+        rest = rest[length:]
     return whole
 
 
-def _starts_with_block(layers: Sequence[nn.Module]) -> bool:
-    return (
-        [type(layer) for layer in layers] == [nn.Conv2d, nn.MaxPool2d, nn.ReLU]
-        and repr(layers[0]) == repr(_small_convolution(cast(nn.Conv2d, layers[0])))
-        and repr(layers[1]) == repr(nn.MaxPool2d(2))
-    )
+def _block_length(layers: Sequence[Any]) -> int:
+    """Return how many of the next layers one pass can do; 1: only the first."""
+    for kinds in ([nn.Conv2d, nn.MaxPool2d, nn.ReLU], [nn.Conv2d, nn.Dropout, nn.MaxPool2d, nn.ReLU]):
+        block = layers[: len(kinds)]
+        if [type(layer) for layer in block] == kinds and all(map(_is_small, block)):
+            return len(kinds)
+    return 1
 
 
-def _small_convolution(like: nn.Conv2d) -> nn.Conv2d:
-    return nn.Conv2d(like.in_channels, like.out_channels, 3, device="meta")
+def _is_small(layer: Any) -> bool:  # noqa: ANN401 - any layer
+    if isinstance(layer, nn.Conv2d):
+        return repr(layer) == repr(nn.Conv2d(layer.in_channels, layer.out_channels, 3, device="meta"))
+    if isinstance(layer, nn.MaxPool2d):
+        return repr(layer) == repr(nn.MaxPool2d(2))
+    return not isinstance(layer, nn.Dropout) or layer.p < 1
