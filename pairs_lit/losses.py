@@ -65,7 +65,7 @@ class PairLoss:
         return LossParts(self._total(target_loss, digit_loss), target_loss, digit_loss)
 
     def _total(self, target_loss: Tensor, digit_loss: Tensor) -> Tensor:
-        """Leave out a part that is not trained on altogether: it costs no gradient, and what it says cannot end a round."""
+        """Leave out a part that is not trained on: it costs no gradient, and what it says cannot end a round."""
         if self._trains_target and not self._trains_digits:
             return self.target_weight * target_loss
         if self._trains_digits and not self._trains_target:

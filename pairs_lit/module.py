@@ -115,13 +115,6 @@ class PairModule(LightningModule):
         means.update(values, self._slices[batch.stack], batch.target.shape[1])
         return comparison, losses
 
-    def transfer_batch_to_device(self, batch: StackBatch, device: torch.device, dataloader_idx: int) -> StackBatch:
-        """Move a batch's tensors; Lightning's own way searches every batch for them."""
-        if device == batch.images.device:
-            return batch
-        images, digits, target = (part.to(device) for part in (batch.images, batch.digits, batch.target))
-        return batch._replace(images=images, digits=digits, target=target)
-
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Train one stack on one batch; the rounds' losses are summed, so no round changes another's gradient."""
         clock = cast(Comparer, self.stacks[batch.stack]).clock

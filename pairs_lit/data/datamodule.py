@@ -5,10 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+import torch
 from lightning.pytorch import LightningDataModule
 
 from pairs_lit.data.bank import DataSettings, Normalise, PairBank, Split
-from pairs_lit.data.loaders import PredictLoader, StackLoader
+from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import Source, SourceName, load_source
 from pairs_lit.errors import check_choice, check_positive, notice
@@ -139,6 +140,13 @@ class PairDataModule(LightningDataModule):
         return StackLoader(
             self.bank, splits, seeds=self._seeds, stack_size=self._stack_size, batch_size=self.eval_batch_size
         )
+
+    def transfer_batch_to_device(self, batch: StackBatch, device: torch.device, dataloader_idx: int) -> StackBatch:
+        """Move a batch's tensors; Lightning's own way searches every batch for them."""
+        if device == batch.images.device:
+            return batch
+        images, digits, target = (part.to(device) for part in (batch.images, batch.digits, batch.target))
+        return batch._replace(images=images, digits=digits, target=target)
 
     def train_dataloader(self) -> StackLoader:
         """Return the training batches, shuffled anew in each epoch by each round's own seed."""
