@@ -192,7 +192,7 @@ def _lightning_round(name: str, seed: int, epochs: int, device: str) -> Textbook
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            log_every_n_steps=1_000,
+            log_every_n_steps=10,
         )
         trainer.fit(
             module,
