@@ -102,7 +102,7 @@ def test_validate_reproduces_the_final_figures_exactly(fit: Fit) -> None:
 
 
 def test_evaluation_changes_no_file_of_the_run(fit: Fit) -> None:
-    run = fit("--model.backbone.batch_norm", "true")
+    run = fit("--model.backbone.batch_norm", "[maps, hidden]")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     for command in ("test", "validate", "predict"):
         assert main([command, *_last(run)]) == 0
