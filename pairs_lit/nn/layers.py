@@ -8,6 +8,7 @@ Parameters and buffers always have the plain layer's names and shapes with a lea
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from pairs_lit.nn.convolution import Geometry, convolve
 from pairs_lit.nn.pooled_convolution import Dropped, convolve_pool_relu, is_small
+from pairs_lit.nn.pooled_norm import can_fuse, normalise_pool_relu, normalised_pool_relu
 from pairs_lit.seeds import derive
 
 _WORD = 2**32
@@ -208,6 +210,35 @@ class StackedBatchNorm2d(_Stacked):
         )
         momentum = 0.0 if self._momentum is None else self._momentum
         return F.batch_norm(x, mean, var, weight, bias, self.training or not tracked, momentum, self._eps)
+
+
+class StackedNormPoolReLU(StackedBatchNorm2d):
+    """R batch norms, each followed by a max-pool 2×2 and ReLU; layout maps.
+
+    Args:
+        copies: The R plain layers, with weight, bias, running statistics and a fixed momentum.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise, pool, cut off below 0: in one pass where that can be."""
+        weight, bias = cast(Tensor, self.weight).flatten(), cast(Tensor, self.bias).flatten()
+        mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+        maps = x.flatten(0, 1)
+        if not can_fuse(x, weight) or (torch.is_grad_enabled() and not self.training):
+            return pooled(F.max_pool2d, super().forward(x), 2).relu()
+        if self.training:
+            small, seen_mean, seen_variance = normalise_pool_relu(maps, weight, bias, self._eps)
+            self._track(mean, variance, seen_mean, seen_variance, maps[0].numel())
+        else:
+            small = normalised_pool_relu(maps, mean.flatten(), variance.flatten(), weight, bias, self._eps)
+        return small.view(*x.shape[:2], *small.shape[1:])
+
+    def _track(self, mean: Tensor, variance: Tensor, seen_mean: Tensor, seen_variance: Tensor, count: int) -> None:
+        """Move the running statistics towards what was seen; the variance as divided by count − 1."""
+        cast(Tensor, self.num_batches_tracked).add_(1)
+        momentum = cast(float, self._momentum)
+        mean.mul_(1 - momentum).add_(seen_mean.view_as(mean), alpha=momentum)
+        variance.mul_(1 - momentum).add_(seen_variance.view_as(mean), alpha=momentum * count / (count - 1))
 
 
 class StackedBatchNorm1d(StackedBatchNorm2d):

@@ -3,7 +3,6 @@
 The kernels are imported only where they run: loading them takes a second, compiling them, once, some more.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -70,7 +69,7 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
         pooled = x.new_empty(b, weight.shape[1], (h - 2) // 2, (w - 2) // 2, n)
         place = torch.empty_like(pooled, dtype=torch.int32)
         p, words = (0.0, torch.zeros(len(x), 2, dtype=torch.int32)) if dropped is None else dropped
-        _run(kernels.convolve_pool, x, weight, bias, words, torch.tensor(p, dtype=torch.float64), pooled, place)
+        kernels.run(kernels.convolve_pool, x, weight, bias, words, torch.tensor(p, dtype=torch.float64), pooled, place)
         ctx.save_for_backward(x, weight, place)
         ctx.kept = 1 - p
         return pooled
@@ -86,16 +85,8 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
             grad = grad / ctx.kept  # who won the pool above 0 was kept, so the mask is not needed
         weights, biases = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
         if not ctx.needs_input_grad[0]:
-            _run(kernels.weight_gradient, x, grad, place, weights, biases)
+            kernels.run(kernels.weight_gradient, x, grad, place, weights, biases)
             return None, weights, biases, None
         maps = torch.empty_like(x)
-        _run(kernels.all_gradients, x, weight, grad, place, maps, weights, biases)
+        kernels.run(kernels.all_gradients, x, weight, grad, place, maps, weights, biases)
         return maps, weights, biases, None
-
-
-def _run(kernel: Callable[..., None], *tensors: Tensor) -> None:
-    """Run a kernel on torch's number of threads."""
-    from pairs_lit.nn import kernels
-
-    with kernels.threads(torch.get_num_threads()):
-        kernel(*(tensor.detach().numpy() for tensor in tensors))

@@ -22,6 +22,7 @@ from pairs_lit.nn.layers import (
     StackedDropout,
     StackedFlatten,
     StackedLinear,
+    StackedNormPoolReLU,
     StackedPool,
     Streams,
     ToMaps,
@@ -66,7 +67,19 @@ class _Block(nn.Module):
         self.dropout = dropout
 
 
-_ON_MAPS = (nn.Conv2d, nn.BatchNorm2d, _Block, *_PER_CHANNEL)
+class _NormBlock(nn.Module):
+    """Stands for a batch norm with the max-pool and the ReLU that follow it.
+
+    Args:
+        norm: The plain batch norm.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.norm = norm
+
+
+_ON_MAPS = (nn.Conv2d, nn.BatchNorm2d, _Block, _NormBlock, *_PER_CHANNEL)
 _WITH_PARAMETERS = {
     nn.Linear: {"weight", "bias"},
     nn.Conv2d: {"weight", "bias"},
@@ -237,6 +250,8 @@ class _Builder:
         if isinstance(plain, _Block):
             dropout = None if plain.dropout is None else self._dropout(*plain.dropout, streams)
             return StackedConvPoolReLU([copy.convolution for copy in copies], dropout)
+        if isinstance(plain, _NormBlock):
+            return StackedNormPoolReLU([copy.norm for copy in copies])
         if isinstance(plain, nn.Dropout):
             return self._dropout(name, plain.p, streams)
         build = _STACKED.get(type(plain))
@@ -272,33 +287,44 @@ def _pool_before_relu(copies: Sequence[nn.Sequential]) -> list[tuple[Any, ...]]:
 
 
 def _in_blocks(children: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Put together, under the convolution's name, what one pass can do: convolution, dropout, max-pool, ReLU."""
+    """Put together, under the first layer's name, what one pass can do: see :data:`_BLOCKS`."""
     whole: list[tuple[Any, ...]] = []
     rest = children
     while rest:
         length = _block_length([child[1] for child in rest[:4]])
-        if length > 1:
-            name, *convolutions = rest[0]
+        name, *first = rest[0]
+        if length > 1 and isinstance(first[0], nn.BatchNorm2d):
+            first = [_NormBlock(norm) for norm in first]
+        elif length > 1:
             dropout = (rest[1][0], rest[1][1].p) if length == 4 else None
-            whole.append((name, *(_Block(convolution, dropout) for convolution in convolutions)))
-        else:
-            whole.append(rest[0])
+            first = [_Block(convolution, dropout) for convolution in first]
+        whole.append((name, *first))
         rest = rest[length:]
     return whole
 
 
+_BLOCKS = (
+    [nn.Conv2d, nn.MaxPool2d, nn.ReLU],
+    [nn.Conv2d, nn.Dropout, nn.MaxPool2d, nn.ReLU],
+    [nn.BatchNorm2d, nn.MaxPool2d, nn.ReLU],
+)
+
+
 def _block_length(layers: Sequence[Any]) -> int:
     """Return how many of the next layers one pass can do; 1: only the first."""
-    for kinds in ([nn.Conv2d, nn.MaxPool2d, nn.ReLU], [nn.Conv2d, nn.Dropout, nn.MaxPool2d, nn.ReLU]):
+    for kinds in _BLOCKS:
         block = layers[: len(kinds)]
-        if [type(layer) for layer in block] == kinds and all(map(_is_small, block)):
+        if [type(layer) for layer in block] == kinds and all(map(_is_usual, block)):
             return len(kinds)
     return 1
 
 
-def _is_small(layer: Any) -> bool:  # noqa: ANN401 - any layer
+def _is_usual(layer: Any) -> bool:  # noqa: ANN401 - any layer
+    """Say whether the kernels know a layer's settings."""
     if isinstance(layer, nn.Conv2d):
         return repr(layer) == repr(nn.Conv2d(layer.in_channels, layer.out_channels, 3, device="meta"))
     if isinstance(layer, nn.MaxPool2d):
         return repr(layer) == repr(nn.MaxPool2d(2))
+    if isinstance(layer, nn.BatchNorm2d):
+        return layer.affine and layer.track_running_stats
     return not isinstance(layer, nn.Dropout) or layer.p < 1
