@@ -261,28 +261,33 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def write(table: Sequence[Line], notes: Sequence[str], output: Path) -> None:
+    """Write what is known so far; the Markdown last, so that it never describes more than the figures show."""
+    columns = ["network", "rounds", "contender", "threads", "median_ms", "min_ms", "max_ms", "floor_ms", "agree"]
+    write_csv(output.with_suffix(".csv"), columns, csv_rows(table))
+    save(figure(table), output.with_suffix(".png"))
+    write_text_durably(output.with_suffix(".md"), report(table, notes))
+
+
+def memory_note(network: str, device: str) -> str:
+    """Measure how memory grows with the rounds, and say it."""
+    few, many = (memory(network, count, device) for count in (20, 60))
+    return f"{NETWORKS[network].title}: {(many - few) / 40:.1f} MB a round more, {few:.0f} MB for 20 rounds in all."
+
+
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print, write after each network."""
     options = arguments()
     multiplied, copied = peaks(options.device)
-    table: list[Line] = []
-    with processes() as workers:
-        for network in options.networks:
+    table, notes = [], facts(options, multiplied, copied)
+    for network in options.networks:
+        with processes() as workers:
             found = timings(cases(network, options.rounds), workers, options)
             reached = accuracies(network, workers, options)
-            table += lines(found, reached, floor(network, multiplied, copied))
-    notes = facts(options, multiplied, copied)
-    for network in options.networks:
-        few, many = (memory(network, count, options.device) for count in (20, 60))
-        notes.append(
-            f"{NETWORKS[network].title}: {(many - few) / 40:.1f} MB a round, {few:.0f} MB for 20 rounds in all."
-        )
-    text = report(table, notes)
-    print(f"\n{text}")
-    write_text_durably(options.output.with_suffix(".md"), text)
-    columns = ["network", "rounds", "contender", "threads", "median_ms", "min_ms", "max_ms", "floor_ms", "agree"]
-    write_csv(options.output.with_suffix(".csv"), columns, csv_rows(table))
-    save(figure(table), options.output.with_suffix(".png"))
+        table += lines(found, reached, floor(network, multiplied, copied))
+        notes.append(memory_note(network, options.device))
+        write(table, notes, options.output)
+    print(f"\n{report(table, notes)}")
 
 
 if __name__ == "__main__":

@@ -49,8 +49,7 @@ class Progress(ProgressBar):
         """Advance by one epoch."""
         if self._bar is None or self._bar.disable:
             return
-        curves = self._runner.curves
-        summary = summarise(curves.values["test/accuracy"][-1][~curves.failed()].tolist())
+        summary = summarise(self._runner.latest["test/accuracy"])
         self._bar.set_postfix_str(f"test accuracy {mean_and_std(summary)}", refresh=False)
         self._bar.update()
 

@@ -1,6 +1,7 @@
 """RoundRunner, the callback that owns the rounds."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -53,6 +54,7 @@ class RoundRunner(Callback):
         self.stack_size = stack_size
         self.results: list[RoundResult] = []
         self._epochs: dict[str, list[Tensor]] = {}
+        self._good = torch.ones(count, dtype=torch.bool)
         self._seconds = 0.0
         self._started = time.monotonic()
 
@@ -61,6 +63,23 @@ class RoundRunner(Callback):
         """What was measured so far, all epochs."""
         return Curves(self.seeds, {name: torch.stack(values).numpy() for name, values in self._epochs.items()})
 
+    @property
+    def epochs(self) -> int:
+        """How many epochs have been measured."""
+        return len(next(iter(self._epochs.values()), ()))
+
+    @property
+    def latest(self) -> dict[str, list[float]]:
+        """The last epoch's figures of the rounds that have not failed, by metric."""
+        return {name: values[-1][self._good].tolist() for name, values in self._epochs.items()}
+
+    def _keep(self, measured: Mapping[str, Tensor]) -> None:
+        """Add an epoch; a loss that is not finite marks its round as failed for good."""
+        for name, values in measured.items():
+            self._epochs.setdefault(name, []).append(values)
+            if name.endswith("/loss"):
+                self._good &= values.isfinite()
+
     def state_dict(self) -> dict[str, Any]:
         """Keep the curves in the checkpoint."""
         curves = {name: torch.stack(values) for name, values in self._epochs.items()}
@@ -68,7 +87,9 @@ class RoundRunner(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the curves of the checkpoint."""
-        self._epochs = {name: list(values) for name, values in state_dict["curves"].items()}
+        curves, self._epochs = state_dict["curves"], {}
+        for epoch in range(len(next(iter(curves.values()), ()))):
+            self._keep({name: values[epoch] for name, values in curves.items()})
         self._seconds = state_dict["seconds"]
 
     def _elapsed(self) -> float:
@@ -87,8 +108,7 @@ class RoundRunner(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what was measured in this epoch."""
-        for name, values in _module(pl_module).collect().items():
-            self._epochs.setdefault(name, []).append(values)
+        self._keep(_module(pl_module).collect())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the training pairs once more and write the tables."""

@@ -77,18 +77,17 @@ class Tracking(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch just collected, over the rounds that have not failed."""
-        curves = self._runner.curves
-        if curves.epochs == 1 and self._logger is not None:
-            self._logger.log_layout(list(curves.values))
-        good = ~curves.failed()
+        latest, epochs = self._runner.latest, self._runner.epochs
+        if epochs == 1 and self._logger is not None:
+            self._logger.log_layout(list(latest))
         scalars: dict[str, float] = {}
-        for name, values in curves.values.items():
-            summary = summarise(values[-1][good].tolist())
+        for name, values in latest.items():
+            summary = summarise(values)
             scalars[f"{name}/mean"] = summary.mean
             if summary.n > 1:
                 scalars |= {f"{name}/low": summary.mean - summary.std, f"{name}/high": summary.mean + summary.std}
         for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=curves.epochs)
+            logger.log_metrics(scalars, step=epochs)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the hyperparameters with the final metrics, and the table as text."""

@@ -2,11 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
 
 from pairs_lit.results import read_curves
+from pairs_lit.rounds import RoundRunner
 from tests.conftest import Fit
 
 
@@ -76,3 +78,15 @@ def test_another_logger_gets_the_same_scalars(fit: Fit, tmp_path: Path) -> None:
     (table,) = (tmp_path / "other").rglob("metrics.csv")
     header = table.read_text().splitlines()[0].split(",")
     assert {f"{name}/mean" for name in read_curves(run / "curves.csv").values} <= set(header)
+
+
+def test_a_round_that_failed_once_stays_out_of_what_is_shown_also_after_resuming() -> None:
+    runner = RoundRunner(count=3)
+    losses = [[1.0, torch.nan, 2.0], [3.0, 4.0, 5.0]]
+    values = torch.tensor(losses, dtype=torch.float64)
+    runner.load_state_dict({"curves": {"train/loss": values, "test/accuracy": values + 10}, "seconds": 0.0})
+    assert runner.epochs == 2
+    assert runner.latest == {"train/loss": [3.0, 5.0], "test/accuracy": [13.0, 15.0]}
+    again = RoundRunner(count=3)
+    again.load_state_dict(runner.state_dict())
+    assert again.latest == runner.latest
