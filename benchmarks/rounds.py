@@ -183,7 +183,7 @@ def accuracies(network: str, workers: dict[str, ProcessPoolExecutor], options: a
 
 def row(line: Line) -> list[object]:
     """Show one line: medians with their range, and the ratios."""
-    shown = [f"{line.times[name][0]:.1f} ({line.times[name][1]:.1f} to {line.times[name][2]:.1f})" for name in TITLES]
+    shown = [_time(line.times[name]) if name in line.times else "–" for name in TITLES]
     plain, textbook = NETWORKS[line.network].goals
     ratios = [f"{line.ratio('plain'):.1f}", f"{line.ratio('lightning'):.1f}"]
     if line.rounds == 20:
@@ -191,6 +191,10 @@ def row(line: Line) -> list[object]:
     above = f"{line.times['pairs-lit'][0] / line.floor:.1f}"
     agreement = "yes" if line.agree else "NO"
     return [NETWORKS[line.network].title, line.rounds, *shown, *ratios, f"{line.floor:.1f}", above, agreement]
+
+
+def _time(time: tuple[float, float, float]) -> str:
+    return f"{time[0]:.1f} ({time[1]:.1f} to {time[2]:.1f})"
 
 
 HEADER = ["network", "rounds", *TITLES.values(), "× plain", "× Lightning", "floor", "× floor", "same accuracy"]

@@ -87,6 +87,7 @@ def table() -> list[Line]:
             made("plain", 1, 2, 0.020),
             made("lightning", 1, 2, 0.100),
             *(made(name, count, 2, 0.010 / count) for name in ("functional", "pairs-lit") for count in (1, 20)),
+            made("pairs-lit", 4, 2, 0.010),
         ]
     )
     same, other = Timing([], [0.7, 0.8, 0.75]), Timing([], [0.72, 0.78, 0.74])
@@ -94,8 +95,9 @@ def table() -> list[Line]:
 
 
 def test_lines_take_the_faster_plain_loop_and_medians_in_milliseconds(table: list[Line]) -> None:
-    one, twenty = table
-    assert (one.rounds, twenty.rounds) == (1, 20)
+    one, four, twenty = table
+    assert (one.rounds, four.rounds, twenty.rounds) == (1, 4, 20)
+    assert "functional" not in four.times
     assert one.threads == 2
     assert one.times["plain"] == pytest.approx((40, 20, 60))
     assert twenty.times["pairs-lit"] == pytest.approx((1, 0.5, 1.5))
@@ -113,7 +115,7 @@ def test_report_states_goals_ranges_and_conditions(table: list[Line]) -> None:
     assert "200.0 (goal 25)" in text
     assert "150 GFLOP/s" in text
     assert "2 interleaved repeats" in text
-    assert len(list(csv_rows(table))) == 8
+    assert len(list(csv_rows(table))) == 11
 
 
 def test_figure_has_a_curve_for_each_contender_and_the_floor(table: list[Line]) -> None:
