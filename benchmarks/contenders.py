@@ -65,10 +65,7 @@ class Clock:
 
 def data_options(network: Network) -> dict[str, Any]:
     """Return the ``data`` section of a shipped config."""
-    section = yaml.safe_load((CONFIGS / network.config).read_text(encoding="utf-8"))["data"]
-    if isinstance(section, str):
-        section = yaml.safe_load((CONFIGS / section).read_text(encoding="utf-8"))
-    return dict(section)
+    return dict(yaml.safe_load((CONFIGS / network.config).read_text(encoding="utf-8"))["data"])
 
 
 @cache

@@ -3,25 +3,23 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pairs_lit.published import REPORTS
 from pairs_lit.results import read_curves, read_rounds
 from tests.conftest import CONFIGS, Fit
 
 RUNNABLE = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("reports/*/*.yaml")])
-BELHADJ = {"fc": 2101, "fc_aux": 2101, "cnn": 1781, "cnn_aux": 1781}
-PARAMETERS = BELHADJ | {
-    "reports/hakobyan/net2": 10362,
-    "reports/pillonel/model4": 195019,
-    "reports/grall/a_target_classes_ce": 240010 + 462,
-    "reports/gardoni/ws_aux_bn": 73299,
-}
+BELHADJ = ("fc", "fc_aux", "cnn", "cnn_aux")
+PARAMETERS = {f"reports/{report.name}/{row.name}": row.parameters for report in REPORTS.values() for row in report.rows}
+PARAMETERS |= {name: PARAMETERS[f"reports/belhadj/{name}"] for name in BELHADJ}
 
 
 def _name(path: Path) -> str:
     return path.relative_to(CONFIGS).with_suffix("").as_posix()
 
 
-def test_every_config_is_known_here() -> None:
+def test_there_is_a_config_for_every_row_of_every_report() -> None:
     assert {_name(path) for path in RUNNABLE} == set(PARAMETERS)
+    assert sum(len(report.rows) for report in REPORTS.values()) == 25
 
 
 @pytest.mark.parametrize("config", RUNNABLE, ids=_name)
@@ -42,9 +40,9 @@ def test_a_config_has_the_published_number_of_parameters(name: str, fit: Fit) ->
 @pytest.mark.parametrize("name", BELHADJ)
 def test_a_config_holds_belhadjs_recipe(name: str, fit: Fit) -> None:
     config = yaml.safe_load((fit("--trainer.max_epochs", "1", config=name) / "config.yaml").read_text())
-    shipped = yaml.safe_load((CONFIGS / "belhadj" / "trainer.yaml").read_text())
-    data = yaml.safe_load((CONFIGS / "belhadj" / "data.yaml").read_text())
-    assert (shipped["max_epochs"], data["batch_size"], data["normalise"]) == (150, 32, "raw")
+    shipped = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    assert shipped["trainer"] == {"max_epochs": 150}
+    assert shipped["data"] == {"batch_size": 32, "normalise": "raw"}
     assert config["model"]["optimizer"]["class_path"] == "torch.optim.Adam"
     assert config["model"]["optimizer"]["init_args"]["lr"] == 0.001
     loss = config["model"]["loss"]

@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError, check_choice
-from pairs_lit.nn.blocks import Activation, activation_layer, linear_layers
+from pairs_lit.nn.blocks import Activation, SwitchedOff, activation_layer, linear_layers
 
 Shape = tuple[int, int, int]
 """Channels, height, width of an image; two channels where a pair is one image (``sharing: joint``)."""
 
 Place = Literal["maps", "hidden", "code"]
 """Where batch norm may stand in a convolutional network."""
+
+IdlePlace = Literal["maps", "code"]
+"""Where batch norm may exist without doing anything."""
 
 Number = TypeVar("Number", int, float)
 
@@ -69,6 +72,8 @@ class CNN(nn.Sequential):
         widths: Output width of each fully connected layer; none: the code is the flattened maps.
         batch_norm: Where batch norm stands: ``maps``: after every convolution; ``hidden``: after every fully connected
             layer but the last; ``code``: at the very end (gardoni).
+        idle_batch_norm: Where batch norm exists and counts among the parameters, but is switched off (gardoni): ``maps``,
+            ``code``.
         conv_dropout: Dropout probability after a convolution, one for all or one for each.
         dropout: Dropout probability after the activation of every fully connected layer but the last.
         activation: The activation.
@@ -87,12 +92,17 @@ class CNN(nn.Sequential):
         pools: int | Sequence[int] = 2,
         widths: Sequence[int] = (10, 10),
         batch_norm: Sequence[Place] = (),
+        idle_batch_norm: Sequence[IdlePlace] = (),
         conv_dropout: float | Sequence[float] = 0.0,
         dropout: float = 0.0,
         activation: Activation = "relu",
     ) -> None:
         for place in batch_norm:
             check_choice("CNN: batch_norm", place, Place)
+        for place in idle_batch_norm:
+            check_choice("CNN: idle_batch_norm", place, IdlePlace)
+            if place in batch_norm:
+                raise PairsLitError(f"CNN: batch_norm and idle_batch_norm both name {place!r}: give one of them.")
         count = len(channels)
         layers: list[nn.Module] = []
         before, height, width = shape
@@ -108,16 +118,15 @@ class CNN(nn.Sequential):
                 raise PairsLitError(
                     f"CNN: kernels {kernels} and pools {pools} leave nothing of an image of shape {shape}."
                 )
-            layers += _convolution(
-                before, after, kernel, pool, drop, batch_norm="maps" in batch_norm, activation=activation
-            )
+            norm = _norm(nn.BatchNorm2d(after), "maps", batch_norm, idle_batch_norm)
+            layers += _convolution(before, after, kernel, pool, drop, norm, activation)
             before = after
         layers.append(nn.Flatten())
         sizes = [before * height * width, *widths]
         if widths:
-            norm = "hidden" in batch_norm
-            layers += linear_layers(sizes, batch_norm=norm, dropout=dropout, activation=activation)
-        layers += [nn.BatchNorm1d(sizes[-1])] if "code" in batch_norm else []
+            hidden = "hidden" in batch_norm
+            layers += linear_layers(sizes, batch_norm=hidden, dropout=dropout, activation=activation)
+        layers += _norm(nn.BatchNorm1d(sizes[-1]), "code", batch_norm, idle_batch_norm)
         super().__init__(*layers)
 
 
@@ -130,11 +139,25 @@ def _each(name: str, value: Number | Sequence[Number], count: int) -> Sequence[N
     return values
 
 
+def _norm(
+    layer: nn.Module, place: IdlePlace, active: Sequence[Place], idle: Sequence[IdlePlace]
+) -> Sequence[nn.Module]:
+    """Return the layer where it is wanted, switched off where only its parameters are, else nothing."""
+    if place in idle:
+        return [SwitchedOff(layer)]
+    return [layer] if place in active else []
+
+
 def _convolution(
-    before: int, after: int, kernel: int, pool: int, dropout: float, *, batch_norm: bool, activation: Activation
+    before: int,
+    after: int,
+    kernel: int,
+    pool: int,
+    dropout: float,
+    norm: Sequence[nn.Module],
+    activation: Activation,
 ) -> list[nn.Module]:
-    layers: list[nn.Module] = [nn.Conv2d(before, after, kernel)]
-    layers += [nn.BatchNorm2d(after)] if batch_norm else []
+    layers: list[nn.Module] = [nn.Conv2d(before, after, kernel), *norm]
     layers += [nn.Dropout(dropout)] if dropout > 0 else []
     layers.append(activation_layer(activation))
     layers += [nn.MaxPool2d(pool)] if pool > 1 else []

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pairs_lit.errors import check_positive
+from pairs_lit.nn.blocks import SwitchedOff
 from pairs_lit.nn.layers import (
     Clock,
     Rowwise,
@@ -180,12 +181,16 @@ def _is_hooked(module: nn.Module) -> bool:
 
 
 def _is_sequence(module: nn.Module) -> bool:
-    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    """Say whether a module is nothing but its children in a row; one with parameters of its own would lose them."""
+    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not own
 
 
 def _is_known(module: nn.Module) -> bool:
     """Exact types only: a subclass may compute something else, and a parametrised layer has other parameters."""
     kind = type(module)
+    if isinstance(module, SwitchedOff):
+        return _is_known(module.layer)
     if kind in _WITH_PARAMETERS:
         names = {name for name, _ in module.named_parameters()}
         return names <= _WITH_PARAMETERS[kind] and _is_plain(module)
@@ -250,6 +255,8 @@ class _Builder:
         if isinstance(plain, _Block):
             dropout = None if plain.dropout is None else self._dropout(*plain.dropout, streams)
             return StackedConvPoolReLU([copy.convolution for copy in copies], dropout)
+        if isinstance(plain, SwitchedOff):
+            return SwitchedOff(self._layer("layer", [copy.layer for copy in copies], streams.child(name)))
         if isinstance(plain, _NormBlock):
             return StackedNormPoolReLU([copy.norm for copy in copies])
         if isinstance(plain, nn.Dropout):

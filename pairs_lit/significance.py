@@ -1,0 +1,138 @@
+"""Is a difference between two sets of rounds more than chance? Intervals, tests, and what n could have detected."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from scipy import optimize, stats
+
+LEVEL = 0.05
+"""Intervals hold 1 − LEVEL; a test is called significant below LEVEL."""
+
+POWER = 0.8
+_RESAMPLES = 9999
+_EXACT = 13  # up to so many pairs all 2**n sign changes are tried
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a report publishes of n rounds: mean and std (ddof 1)."""
+
+    n: int
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """First minus second.
+
+    Attributes:
+        method: How it was found, in words.
+        n: Rounds of the first and of the second; equal where they are paired.
+        estimate: The difference of the means.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        p: Two-sided p value.
+        detectable: The smallest true difference that so many rounds, this scattered, find with 80 % power.
+    """
+
+    method: str
+    n: tuple[int, int]
+    estimate: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+
+    @property
+    def contains_zero(self) -> bool:
+        """Whether the interval leaves open which of the two is larger."""
+        return self.low <= 0 <= self.high
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean; NaN for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    half = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * float(np.std(values, ddof=1)) / sqrt(n)
+    mean = float(np.mean(values))
+    return mean - half, mean + half
+
+
+def welch(first: Sample, second: Sample) -> Difference:
+    """Compare two independent samples of unequal variance by their moments (Welch 1947)."""
+    parts = [sample.std**2 / sample.n for sample in (first, second)]
+    error = sqrt(sum(parts))
+    estimate = first.mean - second.mean
+    n = (first.n, second.n)
+    if error == 0:
+        return Difference("Welch", n, estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0, 0.0)
+    freedom = error**4 / sum(part**2 / (count - 1) for part, count in zip(parts, n, strict=True))
+    half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
+    test = stats.ttest_ind_from_stats(
+        first.mean, first.std, first.n, second.mean, second.std, second.n, equal_var=False
+    )
+    return Difference(
+        "Welch", n, estimate, estimate - half, estimate + half, float(test.pvalue), detectable(error, freedom)
+    )
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """Compare two samples whose i-th values share a seed, by the differences within the pairs.
+
+    The interval is the bootstrap's (BCa), the p value that of a sign-change permutation test of the mean difference,
+    exact up to 13 pairs.
+    """
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    n, estimate = len(differences), float(differences.mean())
+    error = float(differences.std(ddof=1)) / sqrt(n)
+    if error == 0:
+        p = 1.0 if estimate == 0 else 2.0 ** (1 - n)
+        return Difference("paired", (n, n), estimate, estimate, estimate, p, 0.0)
+    low, high = _bootstrap(differences)
+    test = stats.permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=2**n if n <= _EXACT else _RESAMPLES,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    )
+    return Difference("paired", (n, n), estimate, low, high, float(test.pvalue), detectable(error, n - 1))
+
+
+def _bootstrap(differences: np.ndarray) -> tuple[float, float]:
+    found = stats.bootstrap(
+        (differences,), np.mean, n_resamples=_RESAMPLES, confidence_level=1 - LEVEL, rng=np.random.default_rng(0)
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def detectable(error: float, freedom: float) -> float:
+    """Return the true difference that a two-sided t test finds with 80 % power.
+
+    Args:
+        error: Standard error of the difference.
+        freedom: Degrees of freedom.
+    """
+    critical = float(stats.t.ppf(1 - LEVEL / 2, freedom))
+
+    def lack(shift: float) -> float:
+        found = stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift)
+        return float(found) - POWER
+
+    return error * float(optimize.brentq(lack, 0.0, 4 * critical + 10))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p values for their number (Holm 1979): the chance of any false finding stays below the level."""
+    order = np.argsort(p_values)
+    count, largest = len(p_values), 0.0
+    corrected = [0.0] * count
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected
