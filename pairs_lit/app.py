@@ -3,13 +3,13 @@
 import argparse
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from pairs_lit.checkpoints import DurableCheckpointIO, LastCheckpoint, read_checkpoint
@@ -49,6 +49,8 @@ class RunConfig(SaveConfigCallback):
 class PairsCLI(LightningCLI):
     """``fit``, ``validate``, ``test``, ``predict`` over a section ``rounds`` and the parts it is linked to."""
 
+    more_callbacks: Sequence[Callback] = ()
+
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
         parser.add_argument("--seed_everything", type=Literal[False], default=False, help=argparse.SUPPRESS)
@@ -83,7 +85,7 @@ class PairsCLI(LightningCLI):
         config, made = (each[self.subcommand] for each in (self.config, self.config_init))
         runner: RoundRunner = made.rounds
         tracking = Tracking(runner, name=config.name, hyperparameters=_flat(config.as_dict()))
-        callbacks = [tracking, LastCheckpoint()]
+        callbacks: list[Callback] = [tracking, LastCheckpoint(), *self.more_callbacks]
         callbacks += [PredictionWriter(runner)] if self.subcommand == "predict" else []
         callbacks += [] if made.trainer.enable_progress_bar is False else [Progress(runner)]
         self.trainer_defaults["callbacks"] = callbacks
@@ -118,12 +120,13 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | 
     return flat
 
 
-def run(command: str, args: list[str] | None) -> None:
+def run(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()) -> None:
     """Parse the command line and run the command.
 
     Args:
         command: The first argument.
         args: All arguments; None: those of the process.
+        callbacks: More callbacks for the trainer.
 
     Raises:
         PairsLitError: The user can mend something.
@@ -132,6 +135,8 @@ def run(command: str, args: list[str] | None) -> None:
 
     class OneCommand(PairsCLI):
         """Builds no parsers of other commands, which cost a fifth of a second each."""
+
+        more_callbacks = callbacks
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:

@@ -15,10 +15,13 @@ COMMANDS = {
     "validate": "evaluate a trained run on its validation pairs",
     "test": "evaluate a trained run on its test pairs",
     "predict": "write P(relation) of every round for the test pairs of the first seed",
+    "compare": "compare finished runs: table, paired by seed where they share seeds, figure",
+    "reproduce": "train every row of the five reports and write tables and figures, published beside ours",
 }
 
 HELP = f"""\
 usage: pairs-lit COMMAND --config FILE [--SECTION.KEY VALUE ...]
+       pairs-lit compare RUN RUN ... | pairs-lit reproduce [REPORT ...]
 
 Which of two handwritten digits is larger? Trains many seeds of one network side by side.
 
@@ -29,6 +32,7 @@ examples:
   pairs-lit fit --config configs/cnn_aux.yaml
   pairs-lit fit --config configs/cnn_aux.yaml --rounds.count 20 --trainer.max_epochs 50
   pairs-lit test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
+  pairs-lit compare RUN RUN --figure rounds.png
   tensorboard --logdir lightning_logs
 
 pairs-lit COMMAND --help lists all options of a command.
@@ -94,9 +98,28 @@ def _dispatch(given: list[str], args: list[str] | None) -> int:
     here = str(Path.cwd())  # a user's own classes lie beside where the command is called
     if here not in sys.path:
         sys.path.append(here)
+    _COMMANDS_OF_OURS.get(given[0], _lightning)(given, args)
+    return 0
+
+
+def _compare(given: list[str], _args: list[str] | None) -> None:
+    from pairs_lit.compare import run
+
+    run(given[1:])
+
+
+def _reproduce(given: list[str], _args: list[str] | None) -> None:
+    from pairs_lit.reproduce import run
+
+    run(given[1:])
+
+
+def _lightning(given: list[str], args: list[str] | None) -> None:
     if "lightning.pytorch" not in sys.modules:
         notice("loading PyTorch and Lightning …")
     from pairs_lit.app import run
 
     run(given[0], args)
-    return 0
+
+
+_COMMANDS_OF_OURS = {"compare": _compare, "reproduce": _reproduce}

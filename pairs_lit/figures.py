@@ -1,13 +1,16 @@
 """Figures for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from pairs_lit.durable import write_durably
+from pairs_lit.outcomes import Outcome
 from pairs_lit.results import Curves
+from pairs_lit.significance import Sample, half_width, mean_interval
+from pairs_lit.stats import Summary
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -19,12 +22,15 @@ def curves_figure(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figu
     """Draw metrics against the epoch, one line a run: the mean over its rounds, with a band of ± one std.
 
     Args:
-        runs: By label, the curves of each run; rounds that failed are left out, and the label says so.
+        runs: By label, the curves of each run; rounds that failed are left out, and the label says so. A run without
+            a metric is left out of its panel.
         panels: By metric (``test/accuracy``), the label of its axis, with the unit.
     """
     figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
     for axes, (metric, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for place, (name, curves) in enumerate(runs.items()):
+            if metric not in curves.values:
+                continue
             good = ~curves.failed()
             values = curves.values[metric][:, good]
             epochs = np.arange(1, curves.epochs + 1)
@@ -37,6 +43,64 @@ def curves_figure(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figu
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
+    return figure
+
+
+def rounds_figure(values: Mapping[str, Sequence[float]], label: str) -> Figure:
+    """Draw every round as a point, a row a run, with the mean and its 95 % interval.
+
+    Args:
+        values: By run, a metric of its rounds.
+        label: Of the axis.
+    """
+    figure = Figure(figsize=(7, 1 + 0.55 * len(values)), layout="constrained")
+    axes = figure.subplots()
+    for row, (name, points) in enumerate(values.items()):
+        colour, mean = COLOURS[row % len(COLOURS)], float(np.mean(points))
+        heights = row + 0.12 * np.cos(2.4 * np.arange(len(points)))  # spread, and the same each time
+        axes.plot(points, heights, "o", color=colour, alpha=0.5, markersize=4, label=f"{name} (n = {len(points)})")
+        low, high = mean_interval(points)
+        axes.errorbar(mean, row + 0.32, xerr=[[mean - low], [high - mean]], fmt="D", color=colour, capsize=4)
+    axes.set_yticks(range(len(values)), [f"{name}\nn = {len(points)}" for name, points in values.items()])
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.set_xlabel(f"{label}; diamonds: mean and 95 % interval")
+    axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def sweep_figure(found: Mapping[float, Summary], x_label: str, y_label: str) -> Figure:
+    """Draw mean ± std against the values of an option, evenly spaced."""
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(found))
+    means, stds = [each.mean for each in found.values()], [each.std for each in found.values()]
+    axes.errorbar(places, means, stds, fmt="o-", color=COLOURS[0], capsize=4)
+    axes.set_xticks(places, [f"{value:g}" for value in found])
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def forest_figure(rows: Sequence[Outcome]) -> Figure:
+    """Draw every row of every report, published beside ours: mean and 95 % interval of the mean (Student's t)."""
+    figure = Figure(figsize=(9, 1.2 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    both: dict[str, tuple[str, str, float, list[Sample | None]]] = {
+        "published": (COLOURS[1], "s", -0.12, [row.report.sample(row.row) for row in rows]),
+        "ours": (COLOURS[0], "o", 0.12, [row.sample for row in rows]),
+    }
+    for name, (colour, marker, shift, samples) in both.items():
+        known = [(place + shift, sample) for place, sample in enumerate(samples) if sample is not None]
+        heights, means = [height for height, _ in known], [sample.mean for _, sample in known]
+        halves = [half_width(sample) for _, sample in known]
+        axes.errorbar(means, heights, xerr=halves, fmt=marker, color=colour, capsize=3, markersize=5, label=name)
+    labels = [f"{row.report.name} {row.row.title} (n = {row.report.rounds}; {row.ours.n})" for row in rows]
+    axes.set_yticks(range(len(rows)), labels)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel("test accuracy (fraction of pairs): mean and 95 % interval; n: published; ours")
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend(loc="lower left")
     return figure
 
 

@@ -1,8 +1,8 @@
-"""One progress bar over the whole work."""
+"""One progress bar over the whole work: of one fit, or of many."""
 
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
@@ -64,3 +64,24 @@ class Progress(ProgressBar):
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class EpochsDone(Callback):
+    """Advances a bar over many fits by the epochs of all rounds of this one.
+
+    Args:
+        bar: The bar.
+        rounds: How many rounds this fit trains.
+    """
+
+    def __init__(self, bar: "tqdm[Any]", rounds: int) -> None:
+        self._bar = bar
+        self._rounds = rounds
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the epochs that an earlier call trained."""
+        self._bar.update(self._rounds * trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count one epoch."""
+        self._bar.update(self._rounds)

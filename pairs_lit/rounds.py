@@ -10,11 +10,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from pairs_lit import __version__
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.independence import check_trainer
 from pairs_lit.memory import keep_freed_memory
 from pairs_lit.module import PairModule
+from pairs_lit.provenance import commit
 from pairs_lit.report import evaluation_table, failures, summary_table
 from pairs_lit.results import (
     Curves,
@@ -57,6 +59,7 @@ class RoundRunner(Callback):
         self._good = torch.ones(count, dtype=torch.bool)
         self._seconds = 0.0
         self._started = time.monotonic()
+        self._commits: list[str | None] = [commit()]
 
     @property
     def curves(self) -> Curves:
@@ -83,7 +86,7 @@ class RoundRunner(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Keep the curves in the checkpoint."""
         curves = {name: torch.stack(values) for name, values in self._epochs.items()}
-        return {"curves": curves, "seconds": self._elapsed()}
+        return {"curves": curves, "seconds": self._elapsed(), "commits": self._commits}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the curves of the checkpoint."""
@@ -91,6 +94,7 @@ class RoundRunner(Callback):
         for epoch in range(len(next(iter(curves.values()), ()))):
             self._keep({name: values[epoch] for name, values in curves.items()})
         self._seconds = state_dict["seconds"]
+        self._commits = list(dict.fromkeys([*state_dict["commits"], *self._commits]))
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._started
@@ -134,7 +138,7 @@ class RoundRunner(Callback):
             "epochs": self.curves.epochs,
             "times": {"seconds": seconds, "seconds_per_round": seconds / len(self.seeds)},
             "threads": torch.get_num_threads(),
-            "versions": {"torch": torch.__version__},
+            "versions": {"pairs_lit": __version__, "torch": torch.__version__, "commits": self._commits},
         }
 
     @property

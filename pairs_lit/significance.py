@@ -52,13 +52,17 @@ class Difference:
         return self.low <= 0 <= self.high
 
 
+def half_width(sample: Sample) -> float:
+    """Return half the width of Student's 95 % interval of a mean; NaN for fewer than two values."""
+    if sample.n < 2:
+        return float("nan")
+    return float(stats.t.ppf(1 - LEVEL / 2, sample.n - 1)) * sample.std / sqrt(sample.n)
+
+
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return Student's 95 % interval of the mean; NaN for fewer than two values."""
-    n = len(values)
-    if n < 2:
-        return float("nan"), float("nan")
-    half = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * float(np.std(values, ddof=1)) / sqrt(n)
-    mean = float(np.mean(values))
+    n, mean = len(values), float(np.mean(values))
+    half = half_width(Sample(n, mean, float(np.std(values, ddof=1)) if n > 1 else 0.0))
     return mean - half, mean + half
 
 
@@ -111,6 +115,11 @@ def _bootstrap(differences: np.ndarray) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
+def spread_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """Test whether two samples scatter equally: the p value of Brown and Forsythe's test (Levene's about medians)."""
+    return float(stats.levene(first, second, center="median").pvalue)
+
+
 def detectable(error: float, freedom: float) -> float:
     """Return the true difference that a two-sided t test finds with 80 % power.
 
@@ -122,7 +131,7 @@ def detectable(error: float, freedom: float) -> float:
 
     def lack(shift: float) -> float:
         found = stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift)
-        return float(found) - POWER
+        return float(np.nan_to_num(found, nan=1.0)) - POWER  # NaN: too far out for scipy
 
     return error * float(optimize.brentq(lack, 0.0, 4 * critical + 10))
 

@@ -84,7 +84,9 @@ def test_a_round_that_failed_once_stays_out_of_what_is_shown_also_after_resuming
     runner = RoundRunner(count=3)
     losses = [[1.0, torch.nan, 2.0], [3.0, 4.0, 5.0]]
     values = torch.tensor(losses, dtype=torch.float64)
-    runner.load_state_dict({"curves": {"train/loss": values, "test/accuracy": values + 10}, "seconds": 0.0})
+    runner.load_state_dict(
+        {"curves": {"train/loss": values, "test/accuracy": values + 10}, "seconds": 0.0, "commits": [None]}
+    )
     assert runner.epochs == 2
     assert runner.latest == {"train/loss": [3.0, 5.0], "test/accuracy": [13.0, 15.0]}
     again = RoundRunner(count=3)

@@ -25,6 +25,9 @@ Place = Literal["maps", "hidden", "code"]
 IdlePlace = Literal["maps", "code"]
 """Where batch norm may exist without doing anything."""
 
+GlobalPool = Literal["none", "average", "max"]
+"""What becomes of the last maps: all their pixels, or one value a map."""
+
 Number = TypeVar("Number", int, float)
 
 BackboneFactory = Callable[[Shape], nn.Module]
@@ -69,11 +72,13 @@ class CNN(nn.Sequential):
         channels: Output channels of each convolution. belhadj's CNN: 16, 8.
         kernels: Kernel size, one for all or one for each.
         pools: Max-pool size, one for all or one for each; 1: no pooling.
+        global_pool: ``average`` or ``max``: each of the last maps becomes one value. With ``average``, the layer that
+            follows is the same as a convolution 1×1 before the pooling.
         widths: Output width of each fully connected layer; none: the code is the flattened maps.
         batch_norm: Where batch norm stands: ``maps``: after every convolution; ``hidden``: after every fully connected
             layer but the last; ``code``: at the very end (gardoni).
-        idle_batch_norm: Where batch norm exists and counts among the parameters, but is switched off (gardoni): ``maps``,
-            ``code``.
+        idle_batch_norm: Where batch norm exists, and counts among the parameters, but is switched off (gardoni):
+            ``maps``, ``code``.
         conv_dropout: Dropout probability after a convolution, one for all or one for each.
         dropout: Dropout probability after the activation of every fully connected layer but the last.
         activation: The activation.
@@ -90,6 +95,7 @@ class CNN(nn.Sequential):
         channels: Sequence[int] = (16, 8),
         kernels: int | Sequence[int] = 3,
         pools: int | Sequence[int] = 2,
+        global_pool: GlobalPool = "none",
         widths: Sequence[int] = (10, 10),
         batch_norm: Sequence[Place] = (),
         idle_batch_norm: Sequence[IdlePlace] = (),
@@ -97,6 +103,7 @@ class CNN(nn.Sequential):
         dropout: float = 0.0,
         activation: Activation = "relu",
     ) -> None:
+        check_choice("CNN: global_pool", global_pool, GlobalPool)
         for place in batch_norm:
             check_choice("CNN: batch_norm", place, Place)
         for place in idle_batch_norm:
@@ -121,6 +128,9 @@ class CNN(nn.Sequential):
             norm = _norm(nn.BatchNorm2d(after), "maps", batch_norm, idle_batch_norm)
             layers += _convolution(before, after, kernel, pool, drop, norm, activation)
             before = after
+        if global_pool != "none":
+            layers.append(nn.AdaptiveAvgPool2d(1) if global_pool == "average" else nn.AdaptiveMaxPool2d(1))
+            height = width = 1
         layers.append(nn.Flatten())
         sizes = [before * height * width, *widths]
         if widths:

@@ -1,0 +1,164 @@
+"""The page that answers the reports' claims from the rounds that were trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tabulate import tabulate
+
+from pairs_lit.claims import Claim, Contrast, Side
+from pairs_lit.comparison_tables import p_value
+from pairs_lit.outcomes import Fit
+from pairs_lit.significance import LEVEL, Sample, holm, paired, spread_p, welch
+from pairs_lit.stats import summarise
+
+Fits = Mapping[tuple[str, str], Fit]
+"""Finished fits by report and row."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the rounds say to one contrast.
+
+    Attributes:
+        contrast: The question.
+        n: Rounds, and how they were compared.
+        first: The first side's mean and std.
+        second: The second side's.
+        found: The difference or ratio.
+        interval: Its 95 % interval; empty for a ratio.
+        p: Two-sided p value; NaN for a time.
+        direction: 1 where the first is larger, −1 where it is smaller.
+        detectable: The smallest difference that so many rounds find; NaN for a ratio.
+    """
+
+    contrast: Contrast
+    n: str
+    first: str
+    second: str
+    found: str
+    interval: str
+    p: float
+    direction: int
+    detectable: float = float("nan")
+
+
+def answer(contrast: Contrast, fits: Fits) -> Answer:
+    """Answer one contrast."""
+    if contrast.kind == "time":
+        return _time(contrast, fits)
+    one, two = values(contrast.first, fits), values(contrast.second, fits)
+    return _spread(contrast, one, two) if contrast.kind == "spread" else _mean(contrast, one, two, fits)
+
+
+def values(side: Side, fits: Fits) -> dict[int, float]:
+    """Return a side's figure by seed, of the rounds that did not fail; a shorter run gives its last epoch."""
+    fit = fits[side.report, side.row]
+    good = [result.seed for result in fit.results if result.status == "ok"]
+    if side.epoch is None:
+        found = {result.seed: vars(result)[side.metric] for result in fit.results}
+    else:
+        curves = fit.curves
+        epoch = min(side.epoch, curves.epochs) - 1
+        found = dict(zip(curves.seeds, curves.values[side.metric][epoch].tolist(), strict=True))
+    return {seed: float(found[seed]) for seed in good}
+
+
+def _mean(contrast: Contrast, one: Mapping[int, float], two: Mapping[int, float], fits: Fits) -> Answer:
+    first, second = (fits[side.report, side.row] for side in (contrast.first, contrast.second))
+    shared = [seed for seed in one if seed in two]
+    if len(shared) > 1 and first.facts["data"] == second.facts["data"]:
+        difference = paired([one[seed] for seed in shared], [two[seed] for seed in shared])
+        n = f"{len(shared)}, paired"
+    else:
+        difference = welch(_sample(one), _sample(two))
+        n = f"{len(one)}, {len(two)}, unpaired"
+    return Answer(
+        contrast,
+        n,
+        _shown(one),
+        _shown(two),
+        f"{difference.estimate:+.4f}",
+        f"{difference.low:+.4f} to {difference.high:+.4f}",
+        difference.p,
+        int(np.sign(difference.estimate)),
+        difference.detectable,
+    )
+
+
+def _spread(contrast: Contrast, one: Mapping[int, float], two: Mapping[int, float]) -> Answer:
+    first, second = (summarise(list(side.values())) for side in (one, two))
+    ratio = first.std / second.std
+    p = spread_p(list(one.values()), list(two.values()))
+    n = f"{first.n}, {second.n}"
+    return Answer(contrast, n, _shown(one), _shown(two), f"× {ratio:.2f}", "", p, int(np.sign(ratio - 1)))
+
+
+def _time(contrast: Contrast, fits: Fits) -> Answer:
+    first, second = (fits[side.report, side.row] for side in (contrast.first, contrast.second))
+    one, two = (fit.seconds / len(fit.results) for fit in (first, second))
+    shown = f"{one:.2f} s a round", f"{two:.2f} s a round"
+    return Answer(contrast, "1 measurement", *shown, f"× {one / two:.2f}", "", float("nan"), int(np.sign(one - two)))
+
+
+def _sample(side: Mapping[int, float]) -> Sample:
+    summary = summarise(list(side.values()))
+    return Sample(summary.n, summary.mean, summary.std)
+
+
+def _shown(side: Mapping[int, float]) -> str:
+    summary = summarise(list(side.values()))
+    return f"{summary.mean:.4f} ± {summary.std:.4f}"
+
+
+def page(claims: Sequence[Claim], fits: Fits, conditions: str) -> str:
+    """Return the page: a section a claim, p values corrected over the whole page."""
+    answers = [[answer(contrast, fits) for contrast in claim.contrasts] for claim in claims]
+    tested = [each for section in answers for each in section if each.p == each.p]
+    corrected = dict(zip(map(id, tested), holm([each.p for each in tested]), strict=True))
+    sections = [_section(claim, section, corrected) for claim, section in zip(claims, answers, strict=True)]
+    head = (
+        "# What the reports claim, and what our rounds say\n\nMade by `pairs-lit reproduce`. " + conditions + " "
+        "Accuracies are fractions of test pairs after the last epoch unless said otherwise, mean ± std (ddof 1). "
+        "Paired: by seed, bootstrap interval (BCa) and sign-change permutation test; unpaired: Welch. Spreads: "
+        f"Brown and Forsythe's test. p: Holm-corrected over all {len(tested)} tests of this page; a difference counts "
+        f"below {LEVEL:g}."
+    )
+    return "\n\n".join([head, *sections]) + "\n"
+
+
+def _section(claim: Claim, answers: Sequence[Answer], corrected: Mapping[int, float]) -> str:
+    rows = [
+        [
+            a.contrast.title,
+            a.n,
+            a.first,
+            a.second,
+            a.found,
+            a.interval,
+            p_value(corrected[id(a)]) if a.p == a.p else "–",
+        ]
+        for a in answers
+    ]
+    header = ["contrast", "n", "first", "second", "difference or ratio", "95 % interval", "p (Holm)"]
+    table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    verdicts = "; ".join(verdict(each, corrected.get(id(each))) for each in answers)
+    parts = [f"## {claim.question}", f"*The reports*: {claim.said}", f"**Ours**: {verdicts}.", table, claim.remark]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _p(p: float | None) -> str:
+    return "–" if p is None else p_value(p)
+
+
+def verdict(answer: Answer, p: float | None) -> str:
+    """Say in words what came out; without a test (a time) only the ratio."""
+    title = answer.contrast.title
+    if p is None:
+        return f"{title}: {answer.found}"
+    if p >= LEVEL:
+        limit = "" if answer.detectable != answer.detectable else f", {answer.detectable:.4f} could have been found"
+        return f"{title}: no difference shown ({answer.found}, p = {p_value(p)}{limit})"
+    word = {1: "larger", -1: "smaller"}.get(answer.direction, "equal")
+    equals = p_value(p) if p < 0.001 else f"= {p_value(p)}"
+    return f"{title}: {word} ({answer.found}, p {equals})"

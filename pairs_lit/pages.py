@@ -1,0 +1,213 @@
+"""The pages of a reproduction: for each report a Markdown page, a CSV and figures; one forest plot over all."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from pairs_lit.answers import page
+from pairs_lit.claims import CLAIMS, Claim
+from pairs_lit.durable import write_text_durably
+from pairs_lit.figures import curves_figure, forest_figure, save, sweep_figure
+from pairs_lit.jobs import Conditions
+from pairs_lit.outcomes import Fit, Outcome, alone, outcomes, sources, swept
+from pairs_lit.published import FIVE, REPORTS, Report, Spread, Sweep
+from pairs_lit.report import mean_and_std
+from pairs_lit.results import write_csv
+from pairs_lit.significance import Difference
+from pairs_lit.stats import Summary
+
+_HEADER = ["row", "parameters", "published", "ours", "ours − published", "95 % interval", "0 in it", "time"]
+_CSV = ["report", "row", "title", "parameters", "column", "published_mean", "published_std", "published_n"]
+_CSV += ["n", "failed", "mean", "std", "median", "min", "max", "final_mean", "final_std", "best_mean", "best_std"]
+_CSV += ["difference", "low", "high", "p", "contains_zero", "seconds"]
+
+
+def write_pages(reports: Sequence[Report], conditions: Conditions, folder: Path) -> list[Path]:
+    """Write the pages of some reports, and the forest plot of all rows that are finished.
+
+    Returns:
+        The Markdown pages.
+    """
+    pages = [_write_page(report, conditions, folder) for report in reports]
+    rows = [outcome for report in FIVE for outcome in outcomes(report, conditions)]
+    save(forest_figure(rows), folder / "forest.png")
+    return [*pages, *_write_answers(conditions, folder)]
+
+
+def _write_answers(conditions: Conditions, folder: Path) -> list[Path]:
+    """Write the page of the claims, with those that finished rows can answer."""
+    rows = [outcome for report in REPORTS.values() for outcome in outcomes(report, conditions)]
+    fits = {(row.report.name, row.row.name): row.fit for row in rows}
+    ready = [claim for claim in CLAIMS if _sides(claim) <= set(fits)]
+    if not ready:
+        return []
+    text = page(ready, fits, sources(fits.values()))
+    write_text_durably(folder / "README.md", text)
+    return [folder / "README.md"]
+
+
+def _sides(claim: Claim) -> set[tuple[str, str]]:
+    return {(side.report, side.row) for each in claim.contrasts for side in (each.first, each.second)}
+
+
+def _write_page(report: Report, conditions: Conditions, folder: Path) -> Path:
+    rows = outcomes(report, conditions)
+    write_csv(folder / f"{report.name}.csv", _CSV, map(_csv_row, rows))
+    parts = [f"# {report.name}", _conditions(report, rows), _table(report, rows)]
+    parts += _details(rows)
+    parts += _times(rows, alone(report, conditions))
+    parts += list(_curves(report, rows, folder))
+    for sweep in report.sweeps:
+        parts.append(_sweep(sweep, swept(report, sweep, conditions), folder, report.name))
+    file = folder / f"{report.name}.md"
+    write_text_durably(file, "\n\n".join(parts) + "\n")
+    return file
+
+
+def _conditions(report: Report, rows: Sequence[Outcome]) -> str:
+    seeds = {(row.fit.results[0].seed, row.fit.results[-1].seed) for row in rows}
+    shown = "; ".join(f"{first} to {last}" for first, last in sorted(seeds))
+    return (
+        f"Made by `pairs-lit reproduce {report.name}`. Accuracies are fractions of test pairs, mean ± std (ddof 1) "
+        f"over rounds; seeds {shown}. {sources(row.fit for row in rows)} Intervals: Welch's, from both n."
+    )
+
+
+def _table(report: Report, rows: Sequence[Outcome]) -> str:
+    best = report.column == "best_test_accuracy"
+    header = [*_HEADER[:3], *(["ours, best test epoch", "ours, final epoch"] if best else ["ours, final epoch"])]
+    table = tabulate([_row(row) for row in rows], [*header, *_HEADER[4:]], tablefmt="github", disable_numparse=True)
+    if not best:
+        return table
+    return f"{table}\n\nThe report's figure is the *best test epoch* of each round, which selects on the test set."
+
+
+def _row(outcome: Outcome) -> list[str]:
+    row, fit = outcome.row, outcome.fit
+    columns = dict.fromkeys([outcome.report.column, "test_accuracy"])
+    ours = [mean_and_std(fit.summaries[column]) for column in columns]
+    ours[0] += f", {fit.failed} failed" if fit.failed else ""
+    published = outcome.report.sample(row)
+    return [
+        row.title,
+        f"{fit.facts['parameters_per_round']:,}",
+        "–" if published is None else f"{published.mean:.4f} ± {published.std:.4f} (n = {published.n})",
+        *ours,
+        *_difference(outcome.difference),
+        f"{fit.seconds:.0f} s",
+    ]
+
+
+def _difference(difference: Difference | None) -> list[str]:
+    if difference is None:
+        return ["–"] * 3
+    interval = f"{difference.low:+.4f} to {difference.high:+.4f}"
+    return [f"{difference.estimate:+.4f}", interval, "yes" if difference.contains_zero else "no"]
+
+
+def _csv_row(outcome: Outcome) -> tuple[object, ...]:
+    row, ours, difference = outcome.row, outcome.ours, outcome.difference
+    final, best = (outcome.fit.summaries[column] for column in ("test_accuracy", "best_test_accuracy"))
+    return (
+        *(outcome.report.name, row.name, row.title, outcome.fit.facts["parameters_per_round"]),
+        *(outcome.report.column, row.mean, row.std, outcome.report.rounds),
+        *(ours.n, outcome.fit.failed, ours.mean, ours.std, ours.median, ours.min, ours.max),
+        *(final.mean, final.std, best.mean, best.std),
+        *_csv_difference(difference),
+        round(outcome.fit.seconds, 1),
+    )
+
+
+def _csv_difference(difference: Difference | None) -> tuple[object, ...]:
+    if difference is None:
+        return ("",) * 5
+    return difference.estimate, difference.low, difference.high, difference.p, difference.contains_zero
+
+
+def _details(rows: Sequence[Outcome]) -> list[str]:
+    """Mean, max, median and std on train and test, where the report gives them."""
+    shown: list[list[str]] = []
+    for outcome in rows:
+        for split, spread in (("train", outcome.row.train), ("test", outcome.row.test)):
+            if spread is None:
+                continue
+            ours = outcome.fit.summaries[f"{split}_accuracy"]
+            shown.append([outcome.row.title, split, f"published (n = {outcome.report.rounds})", *_spread(spread)])
+            shown.append([outcome.row.title, split, f"ours (n = {ours.n})", *_spread(ours)])
+    if not shown:
+        return []
+    header = ["row", "pairs", "", "mean", "max", "median", "std"]
+    return ["## Spread over rounds", tabulate(shown, header, tablefmt="github", disable_numparse=True)]
+
+
+def _spread(spread: Spread | Summary) -> list[str]:
+    return [f"{value:.4f}" for value in (spread.mean, spread.max, spread.median, spread.std)]
+
+
+def _times(rows: Sequence[Outcome], single: Mapping[str, Fit]) -> list[str]:
+    """Total, per-round and normalised time, one round at a time and in the stack, where the report gives times."""
+    timed = [row for row in rows if row.row.minutes is not None and row.row.name in single]
+    if not timed:
+        return []
+    first = timed[0]
+    shown = [_time_row(row, single[row.row.name], first, single[first.row.name]) for row in timed]
+    header = ["row", "published, all rounds", "%", "stack, all rounds", "stack, a round", "%"]
+    header += ["one at a time, a round", "%"]
+    note = (
+        "Published: 100 rounds on the authors' machine. Ours: with evaluation after each epoch and all files; "
+        f"one at a time: {len(single[first.row.name].results)} rounds, stack size 1. Per cent of the first row."
+    )
+    return ["## Times", tabulate(shown, header, tablefmt="github", disable_numparse=True), note]
+
+
+def _time_row(row: Outcome, single: Fit, first: Outcome, first_single: Fit) -> list[str]:
+    stack, one = (fit.seconds / len(fit.results) for fit in (row.fit, single))
+    base, base_one = (fit.seconds / len(fit.results) for fit in (first.fit, first_single))
+    minutes, base_minutes = row.row.minutes or 0.0, first.row.minutes or 1.0
+    return [
+        row.row.title,
+        f"{minutes:.2f} min",
+        f"{100 * minutes / base_minutes:.1f}",
+        f"{row.fit.seconds / 60:.2f} min",
+        f"{stack:.2f} s",
+        f"{100 * stack / base:.1f}",
+        f"{one:.2f} s",
+        f"{100 * one / base_one:.1f}",
+    ]
+
+
+def _curves(report: Report, rows: Sequence[Outcome], folder: Path) -> Iterator[str]:
+    finished = {row.row.name: row for row in rows}
+    for name, plot in report.plots.items():
+        chosen = [finished[row] for row in plot.rows if row in finished]
+        if not chosen:
+            continue
+        file = f"{report.name}_{name}.png"
+        save(curves_figure({row.row.title: row.fit.curves for row in chosen}, plot.panels), folder / file)
+        counts = sorted({row.ours.n for row in chosen})
+        n = " or ".join(map(str, counts))
+        title = name.replace("_", " ")
+        yield f"![{report.name}: {title}]({file})\n\n*{title.capitalize()}: mean ± std over n = {n} rounds.*"
+
+
+def _sweep(sweep: Sweep, fits: Mapping[float, Fit], folder: Path, report: str) -> str:
+    """The validation accuracy at each value; nothing here looks at test pairs."""
+    if not fits:
+        return ""
+    found = {value: fit.summaries["val_accuracy"] for value, fit in fits.items()}
+    best = max(found, key=lambda value: found[value].mean)
+    file = f"{report}_{sweep.name}.png"
+    save(sweep_figure(found, sweep.title, "validation accuracy (fraction of pairs)"), folder / file)
+    table = tabulate(
+        [[f"{value:g}", mean_and_std(summary)] for value, summary in found.items()],
+        [sweep.title, "validation accuracy"],
+        tablefmt="github",
+        disable_numparse=True,
+    )
+    options = ", ".join(f"`--{option} {text}`" for option, text in sweep.options.items())
+    return (
+        f"## {sweep.title.capitalize()}\n\nConfig `{sweep.row}`, {options}; judged on validation pairs, "
+        f"after the last epoch. Best: {best:g}.\n\n{table}\n\n![{sweep.title}]({file})\n\n"
+        f"*Mean ± std over n = {found[best].n} rounds a value.*"
+    )

@@ -1,0 +1,30 @@
+"""Which commit of this project made a number."""
+
+import subprocess
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def commit(package: Path = PACKAGE) -> str | None:
+    """Return the commit that the package's files belong to, ``+changes`` added where they differ from it.
+
+    Args:
+        package: The package's folder.
+
+    Returns:
+        None where the files are not under git's control: in an installation, for instance.
+    """
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    head = _git(package, "rev-parse", "--short=10", "HEAD")
+    changed = _git(package, "status", "--porcelain", "--untracked-files=no", ".", "../configs")
+    return None if head is None else head + ("+changes" if changed else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    except OSError:  # git is not installed
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

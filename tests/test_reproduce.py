@@ -1,0 +1,258 @@
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pairs_lit.cli import main
+from pairs_lit.figures import forest_figure, sweep_figure
+from pairs_lit.jobs import Conditions, all_jobs, row_job
+from pairs_lit.outcomes import outcomes
+from pairs_lit.published import FIVE, REPORTS
+from pairs_lit.results import read_rounds
+from pairs_lit.significance import Sample, welch
+from pairs_lit.stats import summarise
+from tests.conftest import CONFIGS
+
+TINY = {"train_pairs": 40, "val_pairs": 20, "test_pairs": 30, "batch_size": 20}
+
+
+@pytest.fixture(scope="session")
+def tiny_configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped configs with few pairs and epochs."""
+    root = tmp_path_factory.mktemp("configs")
+    for report in REPORTS.values():
+        (root / report.folder).mkdir(parents=True)
+        for row in report.rows:
+            content = yaml.safe_load((CONFIGS / report.folder / f"{row.name}.yaml").read_text())
+            content["trainer"]["max_epochs"] = 2
+            content["data"] |= TINY
+            content["rounds"]["count"] = 3
+            (root / report.folder / f"{row.name}.yaml").write_text(yaml.safe_dump(content))
+    return root
+
+
+def command(reports: list[str], configs: Path, root: Path, folder: Path) -> list[str]:
+    options = ["--configs", str(configs), "--data.root", str(root), "--data.allow_unverified"]
+    return ["reproduce", *reports, *options, "--runs", str(folder), "--output", str(folder / "results")]
+
+
+def conditions(configs: Path, root: Path, folder: Path) -> Conditions:
+    return Conditions(configs, None, None, root, True, folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_configs: Path, tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which hakobyan and pillonel have been reproduced."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    assert main(command(["hakobyan", "pillonel"], tiny_configs, tiny_root, folder)) == 0
+    return folder
+
+
+def test_a_page_has_published_and_ours_side_by_side(finished: Path) -> None:
+    page = (finished / "results" / "hakobyan.md").read_text()
+    assert "0.7175 ± 0.0519 (n = 10)" in page
+    assert len(re.findall(r"\(n = 3\)", page)) >= 2
+    assert "6,592" in page
+    assert "mnist (unverified)" in page
+    assert re.search(r"Commit: \w+", page)
+    assert "published (n = 10)" in page
+    assert "0.8052" in page
+    assert "![hakobyan: epochs](hakobyan_epochs.png)" in page
+    assert (finished / "results" / "hakobyan_epochs.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_the_csv_is_what_the_runs_say(finished: Path, tiny_configs: Path, tiny_root: Path) -> None:
+    with (finished / "results" / "hakobyan.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = outcomes(REPORTS["hakobyan"], conditions(tiny_configs, tiny_root, finished))
+    for row, outcome in zip(rows, found, strict=True):
+        accuracies = [each.test_accuracy for each in read_rounds(outcome.fit.folder / "rounds.csv")]
+        ours = summarise([value for value in accuracies if value is not None])
+        assert float(row["mean"]) == ours.mean
+        expected = welch(Sample(3, ours.mean, ours.std), Sample(10, outcome.row.mean, outcome.row.std))
+        assert (float(row["low"]), float(row["p"])) == (expected.low, expected.p)
+        assert int(row["parameters"]) == outcome.row.parameters
+
+
+def test_times_stand_for_the_stack_and_for_rounds_one_at_a_time(finished: Path) -> None:
+    page = (finished / "results" / "pillonel.md").read_text()
+    times = page[page.index("## Times") :]
+    assert "27.06 min" in times
+    assert "209.8" in times  # 56.76 of 27.06 min; the report prints 211.1
+    assert times.count("| 100.0") >= 3
+    assert "one at a time: 3 rounds, stack size 1" in times
+
+
+def test_what_is_finished_is_not_trained_again(
+    finished: Path, tiny_configs: Path, tiny_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(finished.glob("lightning_logs/*/*"))
+    assert main(command(["hakobyan"], tiny_configs, tiny_root, finished)) == 0
+    assert sorted(finished.glob("lightning_logs/*/*")) == before
+    assert "2 of 2 fits are finished already" in capsys.readouterr().err
+
+
+def test_other_rounds_seeds_or_configs_are_other_fits(tiny_configs: Path, tmp_path: Path) -> None:
+    report = REPORTS["hakobyan"]
+    options = [(None, None, False), (5, None, False), (None, 7, False), (None, None, True)]
+    jobs = [
+        row_job(report, report.rows[0], Conditions(tiny_configs, rounds, seed, None, unverified, tmp_path))
+        for rounds, seed, unverified in options
+    ]
+    jobs.append(row_job(report, report.rows[0], Conditions(CONFIGS, None, None, None, False, tmp_path)))
+    assert len({job.name for job in jobs}) == len(jobs)
+    assert all(job.name.startswith("hakobyan-net1-") for job in jobs)
+
+
+def test_rows_with_seeds_of_their_own_keep_their_distance(tmp_path: Path) -> None:
+    grall = REPORTS["grall"]
+    moved = Conditions(CONFIGS, None, 5, None, False, tmp_path)
+    seeds = {row.name: row_job(grall, row, moved).options["rounds.seed"] for row in grall.rows}
+    assert (seeds["b_target_mse"], seeds["b_target_mse_again"]) == ("5", "1005")
+
+
+def test_a_sweep_varies_one_option_and_judges_on_validation(
+    tiny_configs: Path, tiny_root: Path, tmp_path: Path
+) -> None:
+    assert main(command(["belhadj"], tiny_configs, tiny_root, tmp_path)) == 0
+    jobs = list(all_jobs(REPORTS["belhadj"], conditions(tiny_configs, tiny_root, tmp_path)))
+    swept = [job for job in jobs if "model.loss.aux_weight" in job.options]
+    alphas = []
+    for job in swept:
+        assert job.finished is not None
+        config = yaml.safe_load((job.finished / "config.yaml").read_text())
+        alphas.append(config["model"]["loss"]["aux_weight"])
+    assert alphas == list(REPORTS["belhadj"].sweeps[0].values)
+    page = (tmp_path / "results" / "belhadj.md").read_text()
+    assert "validation accuracy" in page
+    assert "selects on the test set" in page
+    assert (tmp_path / "results" / "belhadj_alpha.png").is_file()
+
+
+def test_the_code_sweep_changes_the_width_of_the_code(tmp_path: Path) -> None:
+    jobs = list(all_jobs(REPORTS["further"], Conditions(CONFIGS, None, None, None, False, tmp_path)))
+    widths = [job.options["model.backbone.init_args.widths"] for job in jobs if "code" in job.label and job.options]
+    assert "[128, 2]" in widths
+    assert "[128, 9]" in widths
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    """The files of a reproduction without their times."""
+    files = {}
+    for path in sorted((folder / "results").iterdir()):
+        content = path.read_bytes()
+        if path.suffix == ".md":
+            content = re.sub(rb"\d+(\.\d+)? (s|min)\b", b"TIME", content).replace(b" ", b"").replace(b"-", b"")
+        if path.suffix == ".csv":
+            content = re.sub(rb",[\d.]+(?=\n)", b"", content)
+        files[path.name] = content
+    return files
+
+
+def test_killed_half_way_and_called_again_it_gives_the_same_files(
+    tiny_configs: Path, tiny_root: Path, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert main(command(["hakobyan"], tiny_configs, tiny_root, whole)) == 0
+    call = [sys.executable, "-c", "import sys; from pairs_lit.cli import main; sys.exit(main())"]
+    arguments = command(["hakobyan"], tiny_configs, tiny_root, broken)
+    process = subprocess.Popen(
+        [*call, *arguments], stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 120
+    while not list(broken.glob("lightning_logs/hakobyan-net1-*/*/summary.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(broken.glob("lightning_logs/hakobyan-net2-*/*/summary.json"))
+    assert not (broken / "results").exists()
+    assert main(arguments) == 0
+    assert len(list(broken.glob("lightning_logs/hakobyan-net1-*/*/summary.json"))) == 1
+    assert kept(broken) == kept(whole)
+
+
+def test_an_interrupted_fit_goes_on_from_its_checkpoint(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
+    shared = conditions(tiny_configs, tiny_root, tmp_path)
+    report = REPORTS["hakobyan"]
+    job = row_job(report, report.rows[0], shared)
+    assert main([*job.arguments, "--trainer.max_epochs", "1"]) == 0
+    (run,) = tmp_path.glob("lightning_logs/*/*")
+    for file in ("summary.json", "rounds.csv", "curves.csv"):
+        (run / file).unlink()
+    assert job.checkpoint == run / "checkpoints" / "last.ckpt"
+    assert main(command(["hakobyan"], tiny_configs, tiny_root, tmp_path)) == 0
+    assert job.finished == run
+    undisturbed = tmp_path / "undisturbed"
+    assert main(command(["hakobyan"], tiny_configs, tiny_root, undisturbed)) == 0
+    (other,) = undisturbed.glob("lightning_logs/hakobyan-net1-*/*")
+    assert (run / "curves.csv").read_bytes() == (other / "curves.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nobody"], "unknown report 'nobody': use one or more of belhadj"),
+        (["--rounds", "0"], "--rounds is 0: it must be 1 or more"),
+        (["--rounds", "many"], "argument --rounds: invalid int value: 'many'"),
+        (["hakobyan", "--configs", "nowhere"], "there is no nowhere/reports/hakobyan/net1.yaml"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_trained(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["reproduce", *arguments, "--runs", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_is_not_mnist_is_refused_unless_it_is_asked_for(
+    tiny_configs: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        value for value in command(["hakobyan"], tiny_configs, tiny_root, tmp_path) if "unverified" not in value
+    ]
+    assert main(arguments) == 2
+    assert "MNIST" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_forest_has_every_row_twice(finished: Path, tiny_configs: Path, tiny_root: Path) -> None:
+    shared = conditions(tiny_configs, tiny_root, finished)
+    rows = [outcome for report in FIVE for outcome in outcomes(report, shared)]
+    (axes,) = forest_figure(rows).axes
+    labels = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert labels == [f"{row.report.name} {row.row.title} (n = {row.report.rounds}; 3)" for row in rows]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["published", "ours"]
+    published, ours = (container.lines[0].get_xdata() for container in axes.containers)
+    np.testing.assert_allclose(published, [row.row.mean for row in rows])
+    np.testing.assert_allclose(ours, [row.ours.mean for row in rows])
+    assert (finished / "results" / "forest.png").is_file()
+
+
+def test_a_sweeps_figure_shows_mean_and_std_at_each_value() -> None:
+    found = {0.0: summarise([0.8, 0.9]), 0.5: summarise([0.9, 0.9])}
+    (axes,) = sweep_figure(found, "α", "accuracy").axes
+    assert axes.containers[0].lines[0].get_ydata() == pytest.approx([0.85, 0.9])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.5"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("α", "accuracy")
+
+
+@pytest.mark.slow
+def test_all_reports_are_reproduced_in_one_call(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
+    assert main(command([], tiny_configs, tiny_root, tmp_path)) == 0
+    written = {path.name for path in (tmp_path / "results").iterdir()}
+    assert {f"{name}.{kind}" for name in REPORTS for kind in ("md", "csv")} <= written
+    for page in (tmp_path / "results").glob("*.md"):
+        for image in re.findall(r"\]\((\w+\.png)\)", page.read_text()):
+            assert image in written
+    shutil.rmtree(tmp_path / "lightning_logs")
