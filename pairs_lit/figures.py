@@ -100,7 +100,7 @@ def forest_figure(rows: Sequence[Outcome]) -> Figure:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("test accuracy (fraction of pairs): mean and 95 % interval; n: published; ours")
     axes.grid(alpha=0.3, axis="x")
-    axes.legend(loc="lower left")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 

@@ -17,7 +17,7 @@ from pairs_lit.results import write_csv
 from pairs_lit.significance import Difference
 from pairs_lit.stats import Summary
 
-_HEADER = ["row", "parameters", "published", "ours", "ours − published", "95 % interval", "0 in it", "time"]
+_HEADER = ["row", "parameters", "published", "ours", "ours − published", "95 % interval", "contains 0", "time"]
 _CSV = ["report", "row", "title", "parameters", "column", "published_mean", "published_std", "published_n"]
 _CSV += ["n", "failed", "mean", "std", "median", "min", "max", "final_mean", "final_std", "best_mean", "best_std"]
 _CSV += ["difference", "low", "high", "p", "contains_zero", "seconds"]

@@ -389,6 +389,13 @@ REPORTS: dict[str, tuple[int, dict[str, Any]]] = {
         2 * 240010,
         {"backbone": GRALL_CNN, "head": PowerHead, "sharing": "separate", "loss": PairLoss("mse")},
     ),
+    "gardoni with its batch norms switched off": (
+        73299,
+        {
+            "backbone": partial(CNN, channels=(32, 64), widths=(200, 10), idle_batch_norm=("maps", "code")),
+            "head": partial(MLP, hidden=(20, 20)),
+        },
+    ),
     "gardoni without its batch norms": (
         72226 + 861,
         {"backbone": partial(CNN, channels=(32, 64), widths=(200, 10)), "head": partial(MLP, hidden=(20, 20))},
@@ -470,6 +477,13 @@ def built(**changes: object) -> PairModule:
         ({"pools": [2, 2, 2]}, "CNN: pools has 3 entries for 2 convolutions"),
         ({"conv_dropout": [0.1]}, "CNN: conv_dropout has 1 entries for 2 convolutions"),
         ({"kernels": 7}, r"CNN: kernels 7 and pools 2 leave nothing of an image of shape \(1, 14, 14\)"),
+        ({"batch_norm": ["map"]}, "CNN: batch_norm is 'map': it must be one of 'maps', 'hidden', 'code'"),
+        ({"idle_batch_norm": ["hidden"]}, "CNN: idle_batch_norm is 'hidden': it must be one of 'maps', 'code'"),
+        (
+            {"batch_norm": ["code"], "idle_batch_norm": ["code"]},
+            "CNN: batch_norm and idle_batch_norm both name 'code': give one of them",
+        ),
+        ({"global_pool": "median"}, "CNN: global_pool is 'median': it must be one of 'none', 'average', 'max'"),
         ({"pools": [4, 4]}, r"CNN: kernels 3 and pools \[4, 4\] leave nothing"),
     ],
 )

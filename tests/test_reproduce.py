@@ -229,10 +229,11 @@ def test_data_that_is_not_mnist_is_refused_unless_it_is_asked_for(
 def test_the_forest_has_every_row_twice(finished: Path, tiny_configs: Path, tiny_root: Path) -> None:
     shared = conditions(tiny_configs, tiny_root, finished)
     rows = [outcome for report in FIVE for outcome in outcomes(report, shared)]
-    (axes,) = forest_figure(rows).axes
+    figure = forest_figure(rows)
+    (axes,) = figure.axes
     labels = [tick.get_text() for tick in axes.get_yticklabels()]
     assert labels == [f"{row.report.name} {row.row.title} (n = {row.report.rounds}; 3)" for row in rows]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["published", "ours"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["published", "ours"]
     published, ours = (container.lines[0].get_xdata() for container in axes.containers)
     np.testing.assert_allclose(published, [row.row.mean for row in rows])
     np.testing.assert_allclose(ours, [row.ours.mean for row in rows])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from pairs_lit.nn.backbones import CNN, FC
+from pairs_lit.nn.blocks import SwitchedOff
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
 from pairs_lit.nn.layers import StackedDropout, ToMaps, ToRows
 from pairs_lit.nn.stack import Loop, is_stackable, stack
@@ -95,6 +96,12 @@ def one_relu_and_pool_twice() -> nn.Module:
 def one_nested_activation_twice() -> nn.Module:
     shrink = nn.Sequential(nn.Tanh())
     return nn.Sequential(nn.Linear(4, 5), shrink, nn.Linear(5, 3), shrink)
+
+
+def weighty() -> nn.Module:
+    network = nn.Sequential(nn.Linear(5, 2))
+    network.register_parameter("unused", nn.Parameter(torch.zeros(3)))
+    return network
 
 
 def one_free_batch_norm_twice() -> nn.Module:
@@ -213,6 +220,17 @@ STACKED: dict[str, Case] = {
         ),
         (2, 9, 9),
     ),
+    "cnn with idle norms": Case(
+        lambda: CNN((1, 9, 9), channels=(4, 3), kernels=[3, 2], widths=(6, 3), idle_batch_norm=("maps", "code")),
+        (1, 9, 9),
+    ),
+    "cnn with a global average": Case(
+        lambda: CNN((1, 9, 9), channels=(5,), widths=(3,), global_pool="average"), (1, 9, 9)
+    ),
+    "cnn with a global maximum": Case(lambda: CNN((1, 9, 9), channels=(5,), widths=(), global_pool="max"), (1, 9, 9)),
+    "switched off": Case(
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 3), SwitchedOff(nn.BatchNorm2d(4)), nn.MaxPool2d(2), nn.ReLU()), (1, 6, 6)
+    ),
     "cnn without widths": Case(lambda: CNN((1, 8, 8), channels=(3,), widths=(), activation="gelu"), (1, 8, 8)),
     "mlp": Case(lambda: MLP(6, hidden=(5, 4), outputs=2, batch_norm=True, dropout=0.5), (6,)),
 } | {f"activation {name}": Case(factory, (7,)) for name, factory in ACTIVATIONS.items()}
@@ -234,6 +252,8 @@ LOOPED: dict[str, Case] = {
     "subclass of flatten in a sequence": Case(lambda: nn.Sequential(SpreadFlatten(), nn.Linear(6, 2)), (2, 3)),
     "linear with a forward hook": Case(hooked, (4,)),
     "sequence with its own forward": Case(lambda: ReversedSequential(nn.Linear(4, 3), nn.Linear(5, 4)), (5,)),
+    "sequence with a parameter of its own": Case(weighty, (5,)),
+    "switched off layer that is not known": Case(lambda: SwitchedOff(nn.LayerNorm(5)), (5,)),
     "batch norm without momentum": Case(lambda: nn.BatchNorm2d(3, momentum=None), (3, 4, 4)),
     "conv reflect": Case(lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), (2, 5, 5)),
     "conv circular in a sequence": Case(
