@@ -9,7 +9,7 @@ from tabulate import tabulate
 from pairs_lit.claims import Claim, Contrast, Side
 from pairs_lit.comparison_tables import p_value
 from pairs_lit.outcomes import Fit
-from pairs_lit.significance import LEVEL, Sample, holm, paired, spread_p, welch
+from pairs_lit.significance import LEVEL, between_rounds, holm, spread_p
 from pairs_lit.stats import summarise
 
 Fits = Mapping[tuple[str, str], Fit]
@@ -66,13 +66,9 @@ def values(side: Side, fits: Fits) -> dict[int, float]:
 
 def _mean(contrast: Contrast, one: Mapping[int, float], two: Mapping[int, float], fits: Fits) -> Answer:
     first, second = (fits[side.report, side.row] for side in (contrast.first, contrast.second))
-    shared = [seed for seed in one if seed in two]
-    if len(shared) > 1 and first.facts["data"] == second.facts["data"]:
-        difference = paired([one[seed] for seed in shared], [two[seed] for seed in shared])
-        n = f"{len(shared)}, paired"
-    else:
-        difference = welch(_sample(one), _sample(two))
-        n = f"{len(one)}, {len(two)}, unpaired"
+    difference = between_rounds(one, two, same_data=first.facts["data"] == second.facts["data"])
+    rounds = f"{len(one)}, {len(two)}, unpaired"
+    n = f"{difference.n[0]}, paired" if difference.method == "paired" else rounds
     return Answer(
         contrast,
         n,
@@ -101,64 +97,64 @@ def _time(contrast: Contrast, fits: Fits) -> Answer:
     return Answer(contrast, "1 measurement", *shown, f"× {one / two:.2f}", "", float("nan"), int(np.sign(one - two)))
 
 
-def _sample(side: Mapping[int, float]) -> Sample:
-    summary = summarise(list(side.values()))
-    return Sample(summary.n, summary.mean, summary.std)
-
-
 def _shown(side: Mapping[int, float]) -> str:
     summary = summarise(list(side.values()))
     return f"{summary.mean:.4f} ± {summary.std:.4f}"
 
 
 def page(claims: Sequence[Claim], fits: Fits, conditions: str) -> str:
-    """Return the page: a section a claim, p values corrected over the whole page."""
-    answers = [[answer(contrast, fits) for contrast in claim.contrasts] for claim in claims]
-    tested = [each for section in answers for each in section if each.p == each.p]
-    corrected = dict(zip(map(id, tested), holm([each.p for each in tested]), strict=True))
-    sections = [_section(claim, section, corrected) for claim, section in zip(claims, answers, strict=True)]
+    """Return the page, a section a claim."""
     head = (
         "# What the reports claim, and what our rounds say\n\nMade by `pairs-lit reproduce`. " + conditions + " "
         "Accuracies are fractions of test pairs after the last epoch unless said otherwise, mean ± std (ddof 1). "
-        "Paired: by seed, bootstrap interval (BCa) and sign-change permutation test; unpaired: Welch. Spreads: "
-        f"Brown and Forsythe's test. p: Holm-corrected over all {len(tested)} tests of this page; a difference counts "
-        f"below {LEVEL:g}."
+        "Paired: by seed, bootstrap interval (BCa) and sign-change permutation test; unpaired: Welch. Spreads: Brown "
+        "and Forsythe's test. p is Holm-corrected over the tests of its question; a difference counts below "
+        f"{LEVEL:g}. Detectable: the smallest true difference that so many rounds find with 80 % power, uncorrected."
     )
+    sections = [_section(claim, [answer(contrast, fits) for contrast in claim.contrasts]) for claim in claims]
     return "\n\n".join([head, *sections]) + "\n"
 
 
-def _section(claim: Claim, answers: Sequence[Answer], corrected: Mapping[int, float]) -> str:
-    rows = [
-        [
-            a.contrast.title,
-            a.n,
-            a.first,
-            a.second,
-            a.found,
-            a.interval,
-            p_value(corrected[id(a)]) if a.p == a.p else "–",
-        ]
-        for a in answers
-    ]
-    header = ["contrast", "n", "first", "second", "difference or ratio", "95 % interval", "p (Holm)"]
+def _section(claim: Claim, answers: Sequence[Answer]) -> str:
+    tested = [each.p for each in answers if each.p == each.p]
+    corrected = iter(holm(tested))
+    p_values = [next(corrected) if each.p == each.p else None for each in answers]
+    rows = [_row(each, p) for each, p in zip(answers, p_values, strict=True)]
+    header = ["contrast", "n", "first", "second", "difference or ratio", "95 % interval", "p (Holm)", "detectable"]
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
-    verdicts = "; ".join(verdict(each, corrected.get(id(each))) for each in answers)
-    parts = [f"## {claim.question}", f"*The reports*: {claim.said}", f"**Ours**: {verdicts}.", table, claim.remark]
+    ours = f"**Ours**: {verdict(answers, p_values)}."
+    parts = [f"## {claim.question}", f"*The reports*: {claim.said}", ours, claim.remark, table]
     return "\n\n".join(part for part in parts if part)
 
 
-def _p(p: float | None) -> str:
-    return "–" if p is None else p_value(p)
+def _row(answer: Answer, p: float | None) -> list[str]:
+    shown = "–" if p is None else p_value(p)
+    detectable = "–" if answer.detectable != answer.detectable else f"{answer.detectable:.4f}"
+    return [
+        answer.contrast.title,
+        answer.n,
+        answer.first,
+        answer.second,
+        answer.found,
+        answer.interval or "–",
+        shown,
+        detectable,
+    ]
 
 
-def verdict(answer: Answer, p: float | None) -> str:
-    """Say in words what came out; without a test (a time) only the ratio."""
-    title = answer.contrast.title
+def verdict(answers: Sequence[Answer], p_values: Sequence[float | None]) -> str:
+    """Say in words what came out: where the first is larger, where smaller, and where neither was shown."""
+    groups: dict[str, list[str]] = {}
+    for each, p in zip(answers, p_values, strict=True):
+        groups.setdefault(_finding(each, p), []).append(f"{each.contrast.title} ({each.found})")
+    return "; ".join(f"{finding}: {', '.join(titles)}" for finding, titles in groups.items())
+
+
+def _finding(answer: Answer, p: float | None) -> str:
     if p is None:
-        return f"{title}: {answer.found}"
+        return "measured once"
     if p >= LEVEL:
-        limit = "" if answer.detectable != answer.detectable else f", {answer.detectable:.4f} could have been found"
-        return f"{title}: no difference shown ({answer.found}, p = {p_value(p)}{limit})"
-    word = {1: "larger", -1: "smaller"}.get(answer.direction, "equal")
-    equals = p_value(p) if p < 0.001 else f"= {p_value(p)}"
-    return f"{title}: {word} ({answer.found}, p {equals})"
+        return "no difference shown"
+    return {"mean": {1: "above 0", -1: "below 0"}, "spread": {1: "above × 1", -1: "below × 1"}}[answer.contrast.kind][
+        answer.direction
+    ]

@@ -88,7 +88,8 @@ def main(args: list[str] | None = None) -> int:
         print(f"pairs-lit: error: {error}", file=sys.stderr)
         return 2
     except Stopped as stop:
-        notice(f"stopped by {stop}; what was saved is kept, and fit --ckpt_path goes on from it.")
+        again = "the same call" if given[0] == "reproduce" else "fit --ckpt_path"
+        notice(f"stopped by {stop}; what was saved is kept, and {again} goes on from it.")
         return stop.code
 
 

@@ -12,7 +12,7 @@ from pairs_lit.durable import write_text_durably
 from pairs_lit.errors import PairsLitError
 from pairs_lit.options import OptionParser
 from pairs_lit.results import METRIC_COLUMNS, RoundResult, read_rounds
-from pairs_lit.significance import Difference, Sample, holm, mean_interval, paired, welch
+from pairs_lit.significance import Difference, between_rounds, holm, mean_interval
 from pairs_lit.stats import Summary, summarise
 
 Format = Literal["text", "md", "csv", "latex"]
@@ -111,18 +111,10 @@ def compare(runs: Sequence[Run], metric: str) -> Comparison:
 def difference(first: Run, second: Run, metric: str) -> Difference:
     """Compare two runs: paired by seed where two or more seeds are shared and the data settings are the same."""
     one, two = first.values(metric), second.values(metric)
-    shared = [seed for seed in one if seed in two]
-    if len(shared) > 1 and first.data == second.data:
-        return paired([one[seed] for seed in shared], [two[seed] for seed in shared])
     for run, values in ((first, one), (second, two)):
         if len(values) < 2:
             raise PairsLitError(f"{run.label} has {len(values)} rounds with {metric}: a comparison needs 2 or more.")
-    return welch(_sample(list(one.values())), _sample(list(two.values())))
-
-
-def _sample(values: Sequence[float]) -> Sample:
-    summary = summarise(values)
-    return Sample(summary.n, summary.mean, summary.std)
+    return between_rounds(one, two, same_data=first.data == second.data)
 
 
 def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool) -> None:

@@ -6,6 +6,7 @@ import io
 from tabulate import tabulate
 
 from pairs_lit.compare import Comparison, Format, Pair
+from pairs_lit.report import decimal
 
 _STYLES = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
 _RUNS = ["run", "n", "mean", "std", "median", "min", "max", "95 % interval of the mean"]
@@ -31,7 +32,7 @@ def run_rows(comparison: Comparison) -> list[list[str]]:
         summary, (low, high) = comparison.summary(run)
         n = f"{summary.n} ({run.failed} failed)" if run.failed else str(summary.n)
         figures = (summary.mean, summary.std, summary.median, summary.min, summary.max)
-        rows.append([run.label, n, *map(_figure, figures), f"{_figure(low)} to {_figure(high)}"])
+        rows.append([run.label, n, *map(decimal, figures), f"{decimal(low)} to {decimal(high)}"])
     return rows
 
 
@@ -46,7 +47,7 @@ def _pair_row(pair: Pair) -> list[str]:
         f"{each.low:+.4f} to {each.high:+.4f}",
         p_value(each.p),
         p_value(pair.p_holm),
-        _figure(each.detectable),
+        decimal(each.detectable),
     ]
 
 
@@ -67,10 +68,6 @@ def notes(comparison: Comparison) -> str:
     if "best_test" in comparison.metric:
         text += " best_test_accuracy selects its epoch on the test set."
     return text
-
-
-def _figure(value: float) -> str:
-    return "–" if value != value else f"{value:.4f}"
 
 
 def p_value(p: float) -> str:

@@ -104,6 +104,13 @@ def forest_figure(rows: Sequence[Outcome]) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure durably, in the format that the file's name ends in."""
-    write_durably(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=150))
+def save(figure: Figure, path: Path, note: str = "") -> None:
+    """Write a figure durably, in the format that the file's name ends in.
+
+    Args:
+        figure: The figure.
+        path: Its file.
+        note: Where it comes from, kept within a PNG file.
+    """
+    metadata = {"Description": note} if note and path.suffix == ".png" else None
+    write_durably(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata))

@@ -43,6 +43,11 @@ class Fit:
         return float(self.facts["times"]["seconds"])
 
     @property
+    def commits(self) -> list[str]:
+        """The commits that trained it; more than one where it was interrupted."""
+        return [str(commit) for commit in self.facts["versions"]["commits"]]
+
+    @property
     def curves(self) -> Curves:
         """All epochs."""
         return read_curves(self.folder / "curves.csv")
@@ -104,6 +109,6 @@ def sources(fits: Iterable[Fit]) -> str:
     """Say where the data came from, which seeds, which commit and which torch made the figures."""
     found = list(fits)
     data = sorted({str(fit.facts["data"]["source"]) for fit in found})
-    commits = sorted({str(commit) for fit in found for commit in fit.facts["versions"]["commits"]})
+    commits = sorted({commit for fit in found for commit in fit.commits})
     torch = sorted({str(fit.facts["versions"]["torch"]) for fit in found})
     return f"Data: {', '.join(data)}. Commit: {', '.join(commits)}. torch {', '.join(torch)}."

@@ -20,7 +20,7 @@ from pairs_lit.stats import Summary
 _HEADER = ["row", "parameters", "published", "ours", "ours − published", "95 % interval", "contains 0", "time"]
 _CSV = ["report", "row", "title", "parameters", "column", "published_mean", "published_std", "published_n"]
 _CSV += ["n", "failed", "mean", "std", "median", "min", "max", "final_mean", "final_std", "best_mean", "best_std"]
-_CSV += ["difference", "low", "high", "p", "contains_zero", "seconds"]
+_CSV += ["difference", "low", "high", "p", "contains_zero", "commit", "seconds"]
 
 
 def write_pages(reports: Sequence[Report], conditions: Conditions, folder: Path) -> list[Path]:
@@ -31,7 +31,7 @@ def write_pages(reports: Sequence[Report], conditions: Conditions, folder: Path)
     """
     pages = [_write_page(report, conditions, folder) for report in reports]
     rows = [outcome for report in FIVE for outcome in outcomes(report, conditions)]
-    save(forest_figure(rows), folder / "forest.png")
+    save(forest_figure(rows), folder / "forest.png", sources(row.fit for row in rows))
     return [*pages, *_write_answers(conditions, folder)]
 
 
@@ -115,7 +115,7 @@ def _csv_row(outcome: Outcome) -> tuple[object, ...]:
         *(ours.n, outcome.fit.failed, ours.mean, ours.std, ours.median, ours.min, ours.max),
         *(final.mean, final.std, best.mean, best.std),
         *_csv_difference(difference),
-        round(outcome.fit.seconds, 1),
+        *("; ".join(outcome.fit.commits), round(outcome.fit.seconds, 1)),
     )
 
 
@@ -184,7 +184,8 @@ def _curves(report: Report, rows: Sequence[Outcome], folder: Path) -> Iterator[s
         if not chosen:
             continue
         file = f"{report.name}_{name}.png"
-        save(curves_figure({row.row.title: row.fit.curves for row in chosen}, plot.panels), folder / file)
+        figure = curves_figure({row.row.title: row.fit.curves for row in chosen}, plot.panels)
+        save(figure, folder / file, sources(row.fit for row in chosen))
         counts = sorted({row.ours.n for row in chosen})
         n = " or ".join(map(str, counts))
         title = name.replace("_", " ")
@@ -198,7 +199,8 @@ def _sweep(sweep: Sweep, fits: Mapping[float, Fit], folder: Path, report: str) -
     found = {value: fit.summaries["val_accuracy"] for value, fit in fits.items()}
     best = max(found, key=lambda value: found[value].mean)
     file = f"{report}_{sweep.name}.png"
-    save(sweep_figure(found, sweep.title, "validation accuracy (fraction of pairs)"), folder / file)
+    figure = sweep_figure(found, sweep.title, "validation accuracy (fraction of pairs)")
+    save(figure, folder / file, sources(fits.values()))
     table = tabulate(
         [[f"{value:g}", mean_and_std(summary)] for value, summary in found.items()],
         [sweep.title, "validation accuracy"],

@@ -26,7 +26,7 @@ def summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") ->
         style: A table format of ``tabulate``: ``simple`` for the terminal, ``github`` for Markdown.
     """
     rows = [
-        (LABELS.get(name, name.replace("_", " ")), s.n, *map(_figure, (s.mean, s.std, s.median, s.min, s.max)))
+        (LABELS.get(name, name.replace("_", " ")), s.n, *map(decimal, (s.mean, s.std, s.median, s.min, s.max)))
         for name, s in summaries.items()
     ]
     header = ["", "n", "mean", "std", "median", "min", "max"]
@@ -35,7 +35,7 @@ def summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") ->
 
 def evaluation_table(evaluation: Evaluation) -> str:
     """Show one row a round, then the summary."""
-    cells = [[_figure(cell) if isinstance(cell, float) else cell for cell in row] for row in evaluation.rows]
+    cells = [[decimal(cell) if isinstance(cell, float) else cell for cell in row] for row in evaluation.rows]
     rounds = tabulate(cells, evaluation.header, disable_numparse=True)
     parts = [rounds, summary_table(evaluation.summaries()), failures(evaluation.failed, len(evaluation.seeds))]
     return "\n\n".join(part for part in parts if part)
@@ -55,5 +55,6 @@ def mean_and_std(summary: Summary) -> str:
     return f"{summary.mean:.4f}{spread} (n = {summary.n})"
 
 
-def _figure(value: float) -> str:
+def decimal(value: float) -> str:
+    """Show an accuracy or a loss; a dash where there is none."""
     return "–" if value != value else f"{value:.4f}"

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from pairs_lit.errors import PairsLitError, check_positive, notice
 from pairs_lit.jobs import Conditions, Job, all_jobs
 from pairs_lit.options import OptionParser
+from pairs_lit.provenance import commit
 from pairs_lit.published import REPORTS, Report
 
 
@@ -71,6 +72,8 @@ def train(jobs: Sequence[Job]) -> None:
         notice(f"{len(jobs) - len(todo)} of {len(jobs)} fits are finished already.")
     if not todo:
         return
+    if (commit() or "").endswith("+changes"):
+        notice("the project's files differ from their last commit, and the results will say so.")
     total = sum(job.rounds * job.epochs for job in todo)
     bar: tqdm[Any]
     with tqdm(total=total, unit="epoch", unit_scale=True, dynamic_ncols=True, disable=None) as bar:

@@ -1,6 +1,6 @@
 """Is a difference between two sets of rounds more than chance? Intervals, tests, and what n could have detected."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -22,6 +22,11 @@ class Sample:
     n: int
     mean: float
     std: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Sample":
+        """Return the moments of two or more values."""
+        return cls(len(values), float(np.mean(values)), float(np.std(values, ddof=1)))
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,28 @@ def half_width(sample: Sample) -> float:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return Student's 95 % interval of the mean; NaN for fewer than two values."""
-    n, mean = len(values), float(np.mean(values))
-    half = half_width(Sample(n, mean, float(np.std(values, ddof=1)) if n > 1 else 0.0))
-    return mean - half, mean + half
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    sample = Sample.of(values)
+    half = half_width(sample)
+    return sample.mean - half, sample.mean + half
+
+
+def between_rounds(first: Mapping[int, float], second: Mapping[int, float], *, same_data: bool) -> Difference:
+    """Compare the rounds of two runs, each a figure by seed.
+
+    Args:
+        first: Two or more rounds.
+        second: Two or more rounds.
+        same_data: Whether a seed stands for the same pairs in both.
+
+    Returns:
+        :func:`paired` by the seeds they share, where that is right and there are two or more; else :func:`welch`.
+    """
+    shared = [seed for seed in first if seed in second]
+    if same_data and len(shared) > 1:
+        return paired([first[seed] for seed in shared], [second[seed] for seed in shared])
+    return welch(Sample.of(list(first.values())), Sample.of(list(second.values())))
 
 
 def welch(first: Sample, second: Sample) -> Difference:

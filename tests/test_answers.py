@@ -52,7 +52,7 @@ def test_times_are_compared_a_round() -> None:
     fits = {("a", "one"): made(GOOD, seconds=40.0), ("a", "two"): made(GOOD[:3], seconds=10.0)}
     found = answer(Contrast("x", ONE, TWO, "time"), fits)
     assert (found.first, found.second, found.found) == ("5.00 s a round", "2.50 s a round", "× 2.00")
-    assert verdict(found, None) == "x: × 2.00"
+    assert verdict([found], [None]) == "measured once: x (× 2.00)"
 
 
 def test_a_side_may_be_another_metric_or_an_epoch(tmp_path: Path) -> None:
@@ -66,24 +66,25 @@ def test_a_side_may_be_another_metric_or_an_epoch(tmp_path: Path) -> None:
 
 def test_the_verdict_follows_from_p_and_direction() -> None:
     fits = {("a", "one"): made(GOOD), ("a", "two"): made(WORSE)}
-    found, back = answer(Contrast("x", ONE, TWO), fits), answer(Contrast("x", TWO, ONE), fits)
-    assert verdict(found, 0.01).startswith("x: larger (+0.")
-    assert verdict(back, 0.0001).startswith("x: smaller (-0.")
-    assert "p < 0.001" in verdict(back, 0.0001)
-    assert verdict(found, 0.2).startswith("x: no difference shown (+0.")
-    assert "could have been found" in verdict(found, 0.2)
+    up, down = answer(Contrast("up", ONE, TWO), fits), answer(Contrast("down", TWO, ONE), fits)
+    wide = answer(Contrast("wide", ONE, TWO, "spread"), {("a", "one"): made([0.1, 0.9, 0.5]), ("a", "two"): made(GOOD)})
+    found = f"{np.mean(np.subtract(GOOD, WORSE)):+.4f}"
+    assert verdict([up, down], [0.01, 0.04]) == f"above 0: up ({found}); below 0: down ({found.replace('+', '-')})"
+    assert verdict([up, up], [0.01, 0.2]) == f"above 0: up ({found}); no difference shown: up ({found})"
+    assert verdict([wide], [0.01]).startswith("above × 1: wide (× ")
 
 
-def test_the_page_corrects_over_all_its_tests() -> None:
+def test_the_page_corrects_over_the_tests_of_a_question() -> None:
     fits = {("a", "one"): made(GOOD), ("a", "two"): made(WORSE)}
     contrast = Contrast("x", ONE, TWO)
-    text = page(
-        [Claim("Is it?", "Yes.", (contrast, contrast, Contrast("t", ONE, TWO, "time")), "Mind.")], fits, "Data: m."
-    )
-    assert "over all 2 tests" in text
-    assert f"{2 * 2 / 2**7:.3f}" in text
-    for part in ("## Is it?", "*The reports*: Yes.", "**Ours**: x: larger", "Mind.", "Data: m."):
-        assert part in text
+    two = Claim("Is it?", "Yes.", (contrast, contrast, Contrast("t", ONE, TWO, "time")), "Mind.")
+    text = page([two, Claim("And that?", "No.", (contrast,))], fits, "Data: m.")
+    first, second = text[text.index("## Is it?") :].split("## And that?")
+    assert f"{2 * 2 / 2**7:.3f}" in first
+    assert f"{2 / 2**7:.3f}" in second
+    for part in ("*The reports*: Yes.", "**Ours**: above 0: x", "measured once: t (× ", "Mind."):
+        assert part in first
+    assert "Data: m." in text
 
 
 def test_every_claim_names_rows_that_exist() -> None:

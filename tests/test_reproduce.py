@@ -67,7 +67,9 @@ def test_a_page_has_published_and_ours_side_by_side(finished: Path) -> None:
     assert "published (n = 10)" in page
     assert "0.8052" in page
     assert "![hakobyan: epochs](hakobyan_epochs.png)" in page
-    assert (finished / "results" / "hakobyan_epochs.png").read_bytes()[1:4] == b"PNG"
+    image = (finished / "results" / "hakobyan_epochs.png").read_bytes()
+    assert image[1:4] == b"PNG"
+    assert b"Commit: " in image
 
 
 def test_the_csv_is_what_the_runs_say(finished: Path, tiny_configs: Path, tiny_root: Path) -> None:
