@@ -184,7 +184,7 @@ def _curves(report: Report, rows: Sequence[Outcome], folder: Path) -> Iterator[s
         if not chosen:
             continue
         file = f"{report.name}_{name}.png"
-        figure = curves_figure({row.row.title: row.fit.curves for row in chosen}, plot.panels)
+        figure = curves_figure({row.row.title: row.fit.curves.with_errors() for row in chosen}, plot.panels)
         save(figure, folder / file, sources(row.fit for row in chosen))
         counts = sorted({row.ours.n for row in chosen})
         n = " or ".join(map(str, counts))
@@ -207,7 +207,7 @@ def _sweep(sweep: Sweep, fits: Mapping[float, Fit], folder: Path, report: str) -
         tablefmt="github",
         disable_numparse=True,
     )
-    options = ", ".join(f"`--{option} {text}`" for option, text in sweep.options.items())
+    options = ", ".join(f"`--{option} '{text.format('VALUE')}'`" for option, text in sweep.options.items())
     return (
         f"## {sweep.title.capitalize()}\n\nConfig `{sweep.row}`, {options}; judged on validation pairs, "
         f"after the last epoch. Best: {best:g}.\n\n{table}\n\n![{sweep.title}]({file})\n\n"

@@ -178,7 +178,7 @@ PILLONEL = Report(
 _LEARNING = {
     "train/target_loss": "train loss on the target",
     "train/digit_loss": "train loss on the classes",
-    "train/accuracy": _TRAIN_ACCURACY,
+    "train/error": "train error (fraction of pairs)",
 }
 GRALL = Report(
     name="grall",

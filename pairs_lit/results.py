@@ -71,6 +71,11 @@ class Curves:
         losses = [value for name, value in self.values.items() if name.endswith("/loss")]
         return np.logical_not(np.isfinite(np.concatenate(losses)).all(axis=0))
 
+    def with_errors(self) -> "Curves":
+        """Add ``train/error`` and the like: 1 − accuracy."""
+        errors = {f"{name[:-8]}error": 1 - value for name, value in self.values.items() if name.endswith("/accuracy")}
+        return Curves(self.seeds, {**self.values, **errors})
+
     def rows(self) -> Iterable[tuple[int, int, str, float]]:
         """Yield (seed, epoch, metric, value) by seed, epoch and metric."""
         for r, seed in enumerate(self.seeds):

@@ -133,6 +133,12 @@ def test_curves_with_figures_that_are_not_finite_are_read_back(tmp_path: Path) -
     np.testing.assert_array_equal(read_curves(tmp_path / "curves.csv").values["val/loss"], values)
 
 
+def test_errors_are_what_accuracies_lack() -> None:
+    both = Curves([5], {"train/accuracy": np.array([[0.75]]), "train/digit_accuracy": np.array([[0.5]])}).with_errors()
+    assert both.values["train/error"].tolist() == [[0.25]]
+    assert set(both.values) == {"train/accuracy", "train/digit_accuracy", "train/error"}
+
+
 def test_curves_count_their_epochs() -> None:
     assert two_rounds([0.1, 0.2], [0.3, 0.4], [0.5, 0.6]).epochs == 3
     assert Curves([5], {}).epochs == 0
