@@ -104,40 +104,50 @@ class CNN(nn.Sequential):
         activation: Activation = "relu",
     ) -> None:
         check_choice("CNN: global_pool", global_pool, GlobalPool)
-        for place in batch_norm:
-            check_choice("CNN: batch_norm", place, Place)
-        for place in idle_batch_norm:
-            check_choice("CNN: idle_batch_norm", place, IdlePlace)
-            if place in batch_norm:
-                raise PairsLitError(f"CNN: batch_norm and idle_batch_norm both name {place!r}: give one of them.")
+        _check_places(batch_norm, idle_batch_norm)
         count = len(channels)
+        each_kernel, each_pool = _each("kernels", kernels, count), _each("pools", pools, count)
+        drops = _each("conv_dropout", conv_dropout, count)
+        pixels = _pixels(shape, each_kernel, each_pool, global_pool)
         layers: list[nn.Module] = []
-        before, height, width = shape
-        for after, kernel, pool, drop in zip(
-            channels,
-            _each("kernels", kernels, count),
-            _each("pools", pools, count),
-            _each("conv_dropout", conv_dropout, count),
-            strict=True,
+        for before, after, kernel, pool, drop in zip(
+            [shape[0], *channels[:-1]], channels, each_kernel, each_pool, drops, strict=True
         ):
-            height, width = ((side - kernel + 1) // pool for side in (height, width))
-            if height < 1 or width < 1:
-                raise PairsLitError(
-                    f"CNN: kernels {kernels} and pools {pools} leave nothing of an image of shape {shape}."
-                )
             norm = _norm(nn.BatchNorm2d(after), "maps", batch_norm, idle_batch_norm)
             layers += _convolution(before, after, kernel, pool, drop, norm, activation)
-            before = after
-        if global_pool != "none":
-            layers.append(nn.AdaptiveAvgPool2d(1) if global_pool == "average" else nn.AdaptiveMaxPool2d(1))
-            height = width = 1
-        layers.append(nn.Flatten())
-        sizes = [before * height * width, *widths]
+        layers += [*_GLOBAL_POOLS[global_pool](), nn.Flatten()]
+        sizes = [[shape[0], *channels][-1] * pixels, *widths]
         if widths:
             hidden = "hidden" in batch_norm
             layers += linear_layers(sizes, batch_norm=hidden, dropout=dropout, activation=activation)
         layers += _norm(nn.BatchNorm1d(sizes[-1]), "code", batch_norm, idle_batch_norm)
         super().__init__(*layers)
+
+
+_GLOBAL_POOLS: dict[GlobalPool, Callable[[], list[nn.Module]]] = {
+    "none": list,
+    "average": lambda: [nn.AdaptiveAvgPool2d(1)],
+    "max": lambda: [nn.AdaptiveMaxPool2d(1)],
+}
+
+
+def _check_places(active: Sequence[Place], idle: Sequence[IdlePlace]) -> None:
+    for place in active:
+        check_choice("CNN: batch_norm", place, Place)
+    for place in idle:
+        check_choice("CNN: idle_batch_norm", place, IdlePlace)
+        if place in active:
+            raise PairsLitError(f"CNN: batch_norm and idle_batch_norm both name {place!r}: give one of them.")
+
+
+def _pixels(shape: Shape, kernels: Sequence[int], pools: Sequence[int], global_pool: GlobalPool) -> int:
+    """Return how many pixels each of the last maps has."""
+    _, height, width = shape
+    for kernel, pool in zip(kernels, pools, strict=True):
+        height, width = ((side - kernel + 1) // pool for side in (height, width))
+    if height < 1 or width < 1:
+        raise PairsLitError(f"CNN: kernels {kernels} and pools {pools} leave nothing of an image of shape {shape}.")
+    return height * width if global_pool == "none" else 1
 
 
 def _each(name: str, value: Number | Sequence[Number], count: int) -> Sequence[Number]:
