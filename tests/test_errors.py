@@ -47,7 +47,7 @@ MISTAKES = {
     f"--model.head {HEADS}.ArgmaxHead": "this head has no gradient",
     "--model.head.outputs 3": "MLP: outputs is 3: 1 or 2 logits",
     "--model.backbone.widths [10,7]": "model.readout is identity, which needs a code of width 10",
-    "--model.backbone.kernels 13": "CNN: kernels [13, 13] and pools [2, 2] leave nothing",
+    "--model.backbone.kernels 13": "CNN: kernels \\[13, 13\\] and pools \\[2, 2\\] leave nothing",
     "--model.backbone.kernels [3,3,3]": "CNN: kernels has 3 entries for 2 convolutions",
     "--model.backbone tests.user_parts.KeepsImages": "a backbone must map .* gave \\(1, 1, 14, 14\\)",
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.BatchNorm1d "

@@ -228,6 +228,7 @@ STACKED: dict[str, Case] = {
         lambda: CNN((1, 9, 9), channels=(5,), widths=(3,), global_pool="average"), (1, 9, 9)
     ),
     "cnn with a global maximum": Case(lambda: CNN((1, 9, 9), channels=(5,), widths=(), global_pool="max"), (1, 9, 9)),
+    "cnn without convolutions": Case(lambda: CNN((1, 4, 4), channels=(), widths=(5, 3)), (1, 4, 4)),
     "switched off": Case(
         lambda: nn.Sequential(nn.Conv2d(1, 4, 3), SwitchedOff(nn.BatchNorm2d(4)), nn.MaxPool2d(2), nn.ReLU()), (1, 6, 6)
     ),

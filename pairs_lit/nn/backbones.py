@@ -109,14 +109,13 @@ class CNN(nn.Sequential):
         each_kernel, each_pool = _each("kernels", kernels, count), _each("pools", pools, count)
         drops = _each("conv_dropout", conv_dropout, count)
         pixels = _pixels(shape, each_kernel, each_pool, global_pool)
+        depths = [shape[0], *channels]
         layers: list[nn.Module] = []
-        for before, after, kernel, pool, drop in zip(
-            [shape[0], *channels[:-1]], channels, each_kernel, each_pool, drops, strict=True
-        ):
+        for before, after, kernel, pool, drop in zip(depths[:-1], channels, each_kernel, each_pool, drops, strict=True):
             norm = _norm(nn.BatchNorm2d(after), "maps", batch_norm, idle_batch_norm)
             layers += _convolution(before, after, kernel, pool, drop, norm, activation)
         layers += [*_GLOBAL_POOLS[global_pool](), nn.Flatten()]
-        sizes = [[shape[0], *channels][-1] * pixels, *widths]
+        sizes = [depths[-1] * pixels, *widths]
         if widths:
             hidden = "hidden" in batch_norm
             layers += linear_layers(sizes, batch_norm=hidden, dropout=dropout, activation=activation)
