@@ -23,11 +23,12 @@ def curves_figure(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figu
 
     Args:
         runs: By label, the curves of each run; rounds that failed are left out, and the label says so. A run without
-            a metric is left out of its panel.
+            a metric is left out of its panel, a panel without runs is left out.
         panels: By metric (``test/accuracy``), the label of its axis, with the unit.
     """
-    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
-    for axes, (metric, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    known = {metric: label for metric, label in panels.items() if any(metric in run.values for run in runs.values())}
+    figure = Figure(figsize=(5 * len(known), 3.6), layout="constrained")
+    for axes, (metric, label) in zip(figure.subplots(1, len(known), squeeze=False)[0], known.items(), strict=True):
         for place, (name, curves) in enumerate(runs.items()):
             if metric not in curves.values:
                 continue

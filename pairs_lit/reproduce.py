@@ -36,6 +36,7 @@ def arguments(args: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="accept other files in MNIST's format; every table then says so",
     )
+    parser.add_argument("--no-training", action="store_true", help="only write the pages of what is finished")
     return parser.parse_args(args)
 
 
@@ -52,7 +53,11 @@ def run(args: Sequence[str]) -> None:
     conditions = Conditions(
         options.configs, options.rounds, options.seed, options.root, options.allow_unverified, options.runs
     )
-    train([job for report in reports for job in all_jobs(report, conditions)])
+    jobs = [job for report in reports for job in all_jobs(report, conditions)]
+    if not options.no_training:
+        train(jobs)
+    elif not any(job.finished for job in jobs):
+        raise PairsLitError(f"nothing of {', '.join(report.name for report in reports)} is finished: train it first.")
     from pairs_lit.pages import write_pages
 
     for path in write_pages(reports, conditions, options.output):

@@ -1,11 +1,14 @@
-"""Is a difference between two sets of rounds more than chance? Intervals, tests, and what n could have detected."""
+"""Is a difference between two sets of rounds more than chance? Intervals, tests, and what n could have detected.
+
+``scipy.stats`` takes most of a second to load, so it is loaded only where it is needed.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 LEVEL = 0.05
 """Intervals hold 1 − LEVEL; a test is called significant below LEVEL."""
@@ -57,11 +60,16 @@ class Difference:
         return self.low <= 0 <= self.high
 
 
+def _critical(freedom: float) -> float:
+    """Return where Student's t of a two-sided test at the level begins."""
+    return float(special.stdtrit(freedom, 1 - LEVEL / 2))
+
+
 def half_width(sample: Sample) -> float:
     """Return half the width of Student's 95 % interval of a mean; NaN for fewer than two values."""
     if sample.n < 2:
         return float("nan")
-    return float(stats.t.ppf(1 - LEVEL / 2, sample.n - 1)) * sample.std / sqrt(sample.n)
+    return _critical(sample.n - 1) * sample.std / sqrt(sample.n)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -92,6 +100,8 @@ def between_rounds(first: Mapping[int, float], second: Mapping[int, float], *, s
 
 def welch(first: Sample, second: Sample) -> Difference:
     """Compare two independent samples of unequal variance by their moments (Welch 1947)."""
+    from scipy import stats
+
     parts = [sample.std**2 / sample.n for sample in (first, second)]
     error = sqrt(sum(parts))
     estimate = first.mean - second.mean
@@ -99,7 +109,7 @@ def welch(first: Sample, second: Sample) -> Difference:
     if error == 0:
         return Difference("Welch", n, estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0, 0.0)
     freedom = error**4 / sum(part**2 / (count - 1) for part, count in zip(parts, n, strict=True))
-    half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
+    half = _critical(freedom) * error
     test = stats.ttest_ind_from_stats(
         first.mean, first.std, first.n, second.mean, second.std, second.n, equal_var=False
     )
@@ -114,6 +124,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     The interval is the bootstrap's (BCa), the p value that of a sign-change permutation test of the mean difference,
     exact up to 13 pairs.
     """
+    from scipy import stats
+
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     n, estimate = len(differences), float(differences.mean())
     error = float(differences.std(ddof=1)) / sqrt(n)
@@ -133,6 +145,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
 
 
 def _bootstrap(differences: np.ndarray) -> tuple[float, float]:
+    from scipy import stats
+
     found = stats.bootstrap(
         (differences,), np.mean, n_resamples=_RESAMPLES, confidence_level=1 - LEVEL, rng=np.random.default_rng(0)
     )
@@ -141,6 +155,8 @@ def _bootstrap(differences: np.ndarray) -> tuple[float, float]:
 
 def spread_p(first: Sequence[float], second: Sequence[float]) -> float:
     """Test whether two samples scatter equally: the p value of Brown and Forsythe's test (Levene's about medians)."""
+    from scipy import stats
+
     return float(stats.levene(first, second, center="median").pvalue)
 
 
@@ -151,10 +167,12 @@ def detectable(error: float, freedom: float) -> float:
         error: Standard error of the difference.
         freedom: Degrees of freedom.
     """
-    critical = float(stats.t.ppf(1 - LEVEL / 2, freedom))
+    from scipy import optimize
+
+    critical = _critical(freedom)
 
     def lack(shift: float) -> float:
-        found = stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift)
+        found = 1 - special.nctdtr(freedom, shift, critical) + special.nctdtr(freedom, shift, -critical)
         return float(np.nan_to_num(found, nan=1.0)) - POWER  # NaN: too far out for scipy
 
     return error * float(optimize.brentq(lack, 0.0, 4 * critical + 10))

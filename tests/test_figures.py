@@ -48,3 +48,10 @@ def test_a_figure_is_saved_in_the_format_of_its_name(curves: Curves, tmp_path: P
     path = tmp_path / f"figure.{suffix}"
     save(curves_figure({"a": curves}, PANELS), path)
     assert path.read_bytes().startswith(start)
+
+
+def test_a_metric_that_no_run_has_gets_no_panel_and_a_run_without_it_no_line(curves: Curves) -> None:
+    other = Curves(curves.seeds, {**curves.values, "extra/loss": curves.values["test/accuracy"]})
+    figure = curves_figure({"a": curves, "b": other}, PANELS | {"extra/loss": "extra", "no/loss": "none"})
+    assert [axes.get_ylabel() for axes in figure.axes] == [*PANELS.values(), "extra"]
+    assert [line.get_label() for line in figure.axes[-1].get_lines()] == ["b (n = 2)"]

@@ -103,6 +103,19 @@ def test_what_is_finished_is_not_trained_again(
     assert "2 of 2 fits are finished already" in capsys.readouterr().err
 
 
+def test_pages_can_be_written_without_training(
+    finished: Path, tiny_configs: Path, tiny_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(finished.glob("lightning_logs/*/*"))
+    call = command(["pillonel"], tiny_configs, tiny_root, finished)
+    (finished / "results" / "pillonel.md").unlink()
+    assert main([*call, "--no-training"]) == 0
+    assert (finished / "results" / "pillonel.md").is_file()
+    assert sorted(finished.glob("lightning_logs/*/*")) == before
+    assert main([*command(["grall"], tiny_configs, tiny_root, finished), "--no-training"]) == 2
+    assert "nothing of grall is finished: train it first" in capsys.readouterr().err
+
+
 def test_other_rounds_seeds_or_configs_are_other_fits(tiny_configs: Path, tmp_path: Path) -> None:
     report = REPORTS["hakobyan"]
     options = [(None, None, False), (5, None, False), (None, 7, False), (None, None, True)]
