@@ -155,6 +155,12 @@ def _finding(answer: Answer, p: float | None) -> str:
         return "measured once"
     if p >= LEVEL:
         return "no difference shown"
-    return {"mean": {1: "above 0", -1: "below 0"}, "spread": {1: "above × 1", -1: "below × 1"}}[answer.contrast.kind][
-        answer.direction
-    ]
+    return _WORDS[answer.contrast.kind, answer.direction]
+
+
+_WORDS = {
+    ("mean", 1): "the first is higher",
+    ("mean", -1): "the first is lower",
+    ("spread", 1): "the first scatters more",
+    ("spread", -1): "the first scatters less",
+}

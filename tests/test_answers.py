@@ -69,9 +69,12 @@ def test_the_verdict_follows_from_p_and_direction() -> None:
     up, down = answer(Contrast("up", ONE, TWO), fits), answer(Contrast("down", TWO, ONE), fits)
     wide = answer(Contrast("wide", ONE, TWO, "spread"), {("a", "one"): made([0.1, 0.9, 0.5]), ("a", "two"): made(GOOD)})
     found = f"{np.mean(np.subtract(GOOD, WORSE)):+.4f}"
-    assert verdict([up, down], [0.01, 0.04]) == f"above 0: up ({found}); below 0: down ({found.replace('+', '-')})"
-    assert verdict([up, up], [0.01, 0.2]) == f"above 0: up ({found}); no difference shown: up ({found})"
-    assert verdict([wide], [0.01]).startswith("above × 1: wide (× ")
+    assert (
+        verdict([up, down], [0.01, 0.04])
+        == f"the first is higher: up ({found}); the first is lower: down ({found.replace('+', '-')})"
+    )
+    assert verdict([up, up], [0.01, 0.2]) == f"the first is higher: up ({found}); no difference shown: up ({found})"
+    assert verdict([wide], [0.01]).startswith("the first scatters more: wide (× ")
 
 
 def test_the_page_corrects_over_the_tests_of_a_question() -> None:
@@ -82,7 +85,7 @@ def test_the_page_corrects_over_the_tests_of_a_question() -> None:
     first, second = text[text.index("## Is it?") :].split("## And that?")
     assert f"{2 * 2 / 2**7:.3f}" in first
     assert f"{2 / 2**7:.3f}" in second
-    for part in ("*The reports*: Yes.", "**Ours**: above 0: x", "measured once: t (× ", "Mind."):
+    for part in ("*The reports*: Yes.", "**Ours**: the first is higher: x", "measured once: t (× ", "Mind."):
         assert part in first
     assert "Data: m." in text
 

@@ -45,6 +45,7 @@ def test_the_table_is_the_one_that_reproduce_wrote() -> None:
     page = (ROOT / "docs" / "results" / "belhadj.md").read_text(encoding="utf-8")
     (table, *_) = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
     assert table in README
+    assert (ROOT / "docs" / "job.md").read_text(encoding="utf-8") in README
 
 
 def test_ci_runs_the_readmes_own_commands() -> None:
