@@ -88,8 +88,8 @@ def forest_figure(rows: Sequence[Outcome]) -> Figure:
     figure = Figure(figsize=(9, 1.2 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
     both: dict[str, tuple[str, str, float, list[Sample | None]]] = {
-        "published": (COLOURS[1], "s", -0.12, [row.report.sample(row.row) for row in rows]),
-        "ours": (COLOURS[0], "o", 0.12, [row.sample for row in rows]),
+        "published (first n)": (COLOURS[1], "s", -0.12, [row.report.sample(row.row) for row in rows]),
+        "ours (second n)": (COLOURS[0], "o", 0.12, [row.sample for row in rows]),
     }
     for name, (colour, marker, shift, samples) in both.items():
         known = [(place + shift, sample) for place, sample in enumerate(samples) if sample is not None]
@@ -99,7 +99,7 @@ def forest_figure(rows: Sequence[Outcome]) -> Figure:
     labels = [f"{row.report.name} {row.row.title} (n = {row.report.rounds}; {row.ours.n})" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("test accuracy (fraction of pairs): mean and 95 % interval; n: published; ours")
+    axes.set_xlabel("test accuracy (fraction of pairs), mean and 95 % interval; belhadj: best test epoch")
     axes.grid(alpha=0.3, axis="x")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure

@@ -248,7 +248,7 @@ def test_the_forest_has_every_row_twice(finished: Path, tiny_configs: Path, tiny
     (axes,) = figure.axes
     labels = [tick.get_text() for tick in axes.get_yticklabels()]
     assert labels == [f"{row.report.name} {row.row.title} (n = {row.report.rounds}; 3)" for row in rows]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["published", "ours"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["published (first n)", "ours (second n)"]
     published, ours = (container.lines[0].get_xdata() for container in axes.containers)
     np.testing.assert_allclose(published, [row.row.mean for row in rows])
     np.testing.assert_allclose(ours, [row.ours.mean for row in rows])
