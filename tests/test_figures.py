@@ -54,4 +54,4 @@ def test_a_metric_that_no_run_has_gets_no_panel_and_a_run_without_it_no_line(cur
     other = Curves(curves.seeds, {**curves.values, "extra/loss": curves.values["test/accuracy"]})
     figure = curves_figure({"a": curves, "b": other}, PANELS | {"extra/loss": "extra", "no/loss": "none"})
     assert [axes.get_ylabel() for axes in figure.axes] == [*PANELS.values(), "extra"]
-    assert [line.get_label() for line in figure.axes[-1].get_lines()] == ["b (n = 2)"]
+    assert [line.get_label() for line in figure.axes[-1].get_lines()] == ["b (n = 2, 1 failed)"]
