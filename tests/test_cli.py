@@ -41,7 +41,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"pairs-lit {__version__}\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])
@@ -51,6 +51,27 @@ def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.Capt
         assert option in text
     assert "How many rounds" in text
     assert "--seed_everything" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("compare", ["--metric", "--format", "--figure", "--allow-different", "paired by seed"]),
+        ("reproduce", ["--rounds", "--seed", "--data.root", "--data.allow_unverified", "--no-training", "hakobyan"]),
+    ],
+)
+def test_the_help_of_commands_without_sections_explains_their_options(
+    command: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(option in text for option in options)
+
+
+def test_every_command_is_tested_for_its_help() -> None:
+    assert set(COMMANDS) == {"fit", "validate", "test", "predict", "compare", "reproduce"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
