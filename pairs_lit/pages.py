@@ -194,8 +194,8 @@ def _curves(report: Report, rows: Sequence[Outcome], folder: Path) -> Iterator[s
 
 def _sweep(sweep: Sweep, fits: Mapping[float, Fit], folder: Path, report: str) -> str:
     """The validation accuracy at each value; nothing here looks at test pairs."""
-    if not fits:
-        return ""
+    if len(fits) < len(sweep.values):
+        return f"## {sweep.title.capitalize()}\n\n{len(fits)} of {len(sweep.values)} values are finished."
     found = {value: fit.summaries["val_accuracy"] for value, fit in fits.items()}
     best = max(found, key=lambda value: found[value].mean)
     file = f"{report}_{sweep.name}.png"
