@@ -87,7 +87,7 @@ def _row(outcome: Outcome) -> list[str]:
     row, fit = outcome.row, outcome.fit
     columns = dict.fromkeys([outcome.report.column, "test_accuracy"])
     ours = [mean_and_std(fit.summaries[column]) for column in columns]
-    ours[0] += f", {fit.failed} failed" if fit.failed else ""
+    ours[0] += _failed(fit)
     published = outcome.report.sample(row)
     return [
         row.title,
@@ -97,6 +97,10 @@ def _row(outcome: Outcome) -> list[str]:
         *_difference(outcome.difference),
         f"{fit.seconds:.0f} s",
     ]
+
+
+def _failed(fit: Fit) -> str:
+    return f", {fit.failed} failed" if fit.failed else ""
 
 
 def _difference(difference: Difference | None) -> list[str]:
@@ -202,7 +206,7 @@ def _sweep(sweep: Sweep, fits: Mapping[float, Fit], folder: Path, report: str) -
     figure = sweep_figure(found, sweep.title, "validation accuracy (fraction of pairs)")
     save(figure, folder / file, sources(fits.values()))
     table = tabulate(
-        [[f"{value:g}", mean_and_std(summary)] for value, summary in found.items()],
+        [[f"{value:g}", mean_and_std(found[value]) + _failed(fit)] for value, fit in fits.items()],
         [sweep.title, "validation accuracy"],
         tablefmt="github",
         disable_numparse=True,
@@ -211,5 +215,5 @@ def _sweep(sweep: Sweep, fits: Mapping[float, Fit], folder: Path, report: str) -
     return (
         f"## {sweep.title.capitalize()}\n\nConfig `{sweep.row}`, {options}; judged on validation pairs, "
         f"after the last epoch. Best: {best:g}.\n\n{table}\n\n![{sweep.title}]({file})\n\n"
-        f"*Mean ± std over n = {found[best].n} rounds a value.*"
+        f"*Mean ± std over the rounds that did not fail, n as in the table.*"
     )
