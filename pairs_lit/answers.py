@@ -84,10 +84,10 @@ def _mean(contrast: Contrast, one: Mapping[int, float], two: Mapping[int, float]
 
 def _spread(contrast: Contrast, one: Mapping[int, float], two: Mapping[int, float]) -> Answer:
     first, second = (summarise(list(side.values())) for side in (one, two))
-    ratio = first.std / second.std
+    ratio = first.std / second.std if second.std > 0 else float("nan")
     p = spread_p(list(one.values()), list(two.values()))
     n = f"{first.n}, {second.n}"
-    return Answer(contrast, n, _shown(one), _shown(two), f"× {ratio:.2f}", "", p, int(np.sign(ratio - 1)))
+    return Answer(contrast, n, _shown(one), _shown(two), f"× {ratio:.2f}", "", p, 1 if ratio > 1 else -1)
 
 
 def _time(contrast: Contrast, fits: Fits) -> Answer:

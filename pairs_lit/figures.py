@@ -35,7 +35,10 @@ def curves_figure(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figu
             good = ~curves.failed()
             values = curves.values[metric][:, good]
             epochs = np.arange(1, curves.epochs + 1)
-            mean, std = values.mean(1), values.std(1, ddof=1)
+            if not good.any():
+                continue
+            mean = values.mean(1)
+            std = values.std(1, ddof=1) if good.sum() > 1 else np.zeros_like(mean)  # one round: no band
             colour, style = COLOURS[place % len(COLOURS)], _STYLES[place % len(_STYLES)]
             failed = f", {(~good).sum()} failed" if not good.all() else ""
             axes.plot(epochs, mean, style, color=colour, label=f"{name} (n = {good.sum()}{failed})", linewidth=1.4)

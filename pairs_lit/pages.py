@@ -36,9 +36,9 @@ def write_pages(reports: Sequence[Report], conditions: Conditions, folder: Path)
 
 
 def _write_answers(conditions: Conditions, folder: Path) -> list[Path]:
-    """Write the page of the claims, with those that finished rows can answer."""
+    """Write the page of the claims, with those that finished rows of two or more rounds can answer."""
     rows = [outcome for report in REPORTS.values() for outcome in outcomes(report, conditions)]
-    fits = {(row.report.name, row.row.name): row.fit for row in rows}
+    fits = {(row.report.name, row.row.name): row.fit for row in rows if row.ours.n > 1}
     ready = [claim for claim in CLAIMS if _sides(claim) <= set(fits)]
     if not ready:
         return []

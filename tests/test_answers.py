@@ -48,6 +48,11 @@ def test_spreads_are_compared_by_their_ratio() -> None:
     assert found.p == pytest.approx(stats.levene(wide, GOOD, center="median").pvalue)
 
 
+def test_a_spread_of_nothing_has_no_ratio_and_no_test() -> None:
+    fits = {("a", "one"): made(GOOD), ("a", "two"): made([0.5] * 7)}
+    assert answer(Contrast("x", ONE, TWO, "spread"), fits).found == "× nan"
+
+
 def test_times_are_compared_a_round() -> None:
     fits = {("a", "one"): made(GOOD, seconds=40.0), ("a", "two"): made(GOOD[:3], seconds=10.0)}
     found = answer(Contrast("x", ONE, TWO, "time"), fits)

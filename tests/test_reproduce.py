@@ -160,6 +160,16 @@ def test_a_sweep_varies_one_option_and_judges_on_validation(
     assert "Best: " not in page
 
 
+def test_a_single_round_makes_pages_without_intervals_or_answers(
+    tiny_configs: Path, tiny_root: Path, tmp_path: Path
+) -> None:
+    assert main([*command(["belhadj"], tiny_configs, tiny_root, tmp_path), "--rounds", "1"]) == 0
+    page = (tmp_path / "results" / "belhadj.md").read_text()
+    assert "(n = 1)" in page
+    assert "±" in page  # the published ones
+    assert not (tmp_path / "results" / "README.md").exists()
+
+
 def test_the_code_sweep_changes_the_width_of_the_code(tmp_path: Path) -> None:
     jobs = list(all_jobs(REPORTS["further"], Conditions(CONFIGS, None, None, None, False, tmp_path)))
     widths = [width for job in jobs if (width := job.options.get("model.backbone.init_args.widths"))]
