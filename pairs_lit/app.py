@@ -14,7 +14,6 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from pairs_lit.checkpoints import DurableCheckpointIO, LastCheckpoint, read_checkpoint
 from pairs_lit.data.datamodule import PairDataModule, default_root
-from pairs_lit.durable import write_text_durably
 from pairs_lit.errors import PairsLitError
 from pairs_lit.independence import check_trainer
 from pairs_lit.module import PairModule
@@ -22,7 +21,7 @@ from pairs_lit.parser import PairsParser
 from pairs_lit.predictions import PredictionWriter
 from pairs_lit.progress import Progress
 from pairs_lit.rounds import RoundRunner
-from pairs_lit.runs import check_name
+from pairs_lit.runs import check_name, keep_config
 from pairs_lit.seeds import round_seeds
 from pairs_lit.tracking import Tracking
 
@@ -39,11 +38,11 @@ class RunConfig(SaveConfigCallback):
         """Write nothing yet."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write ``config.yaml`` durably, without the checkpoint that this fit may go on from."""
+        """Write ``config.yaml`` durably, without the checkpoint that this fit may go on from; keep a former one."""
         config = self.config.clone()
         config.ckpt_path = None
         text = self.parser.dump(config, skip_unset=False)
-        write_text_durably(Path(str(trainer.log_dir)) / "config.yaml", text)
+        keep_config(Path(str(trainer.log_dir)), text, trainer.current_epoch)
 
 
 class PairsCLI(LightningCLI):

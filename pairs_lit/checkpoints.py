@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -72,6 +72,21 @@ def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
                 f"the checkpoint does not match the config: {name} is {_short(here)} in the checkpoint and "
                 f"{_short(there)} in the config. Use the config.yaml of the checkpoint's own run."
             )
+
+
+def check_weights(saved: object, wanted: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights that are not those of the network, whatever the record says.
+
+    Raises:
+        PairsLitError: A tensor is missing, or there is one too many, or one has another shape.
+    """
+    shapes = {name: value.shape for name, value in saved.items()} if _is_tensors(saved) else None
+    if shapes != {name: value.shape for name, value in wanted.items()}:
+        raise PairsLitError("the checkpoint is damaged: its weights are not those of the network that it records.")
+
+
+def _is_tensors(value: object) -> TypeGuard[Mapping[str, torch.Tensor]]:
+    return isinstance(value, Mapping) and all(isinstance(each, torch.Tensor) for each in value.values())
 
 
 def _first_difference(saved: object, wanted: object) -> tuple[object, object]:

@@ -13,12 +13,19 @@ class Side:
         row: The row's name.
         metric: A column of ``rounds.csv``, or with an epoch a metric of ``curves.csv``.
         epoch: After which epoch; None: of the finished run.
+        variant: The variant's name, where the row has another recipe.
     """
 
     report: str
     row: str
     metric: str = "test_accuracy"
     epoch: int | None = None
+    variant: str = ""
+
+    @property
+    def fit(self) -> tuple[str, str, str]:
+        """Which fit it is of: report, row, variant."""
+        return self.report, self.row, self.variant
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The command line's entry: help at once, then dispatch; imports nothing heavy."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -87,10 +88,26 @@ def main(args: list[str] | None = None) -> int:
     except PairsLitError as error:
         print(f"pairs-lit: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        return _system_refused(error)
     except Stopped as stop:
-        again = "the same call" if given[0] == "reproduce" else "fit --ckpt_path"
-        notice(f"stopped by {stop}; what was saved is kept, and {again} goes on from it.")
+        notice(f"stopped by {stop}{_GOING_ON.get(given[0], '.')}")
         return stop.code
+
+
+_GOING_ON = {
+    "fit": "; what was saved is kept, and fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt goes on.",
+    "reproduce": "; what was saved is kept, and the same call goes on.",
+}
+
+
+def _system_refused(error: OSError) -> int:
+    """Say what the system refused; who no longer listens to the output is not told."""
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    print(f"pairs-lit: error: the system refused: {error}.", file=sys.stderr)
+    return 2
 
 
 def _dispatch(given: list[str], args: list[str] | None) -> int:

@@ -1,6 +1,7 @@
 """``pairs-lit compare``: any finished runs side by side, and every pair of them tested."""
 
 import argparse
+import csv
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from pairs_lit.durable import write_text_durably
 from pairs_lit.errors import PairsLitError
 from pairs_lit.options import OptionParser
 from pairs_lit.results import METRIC_COLUMNS, RoundResult, read_rounds
-from pairs_lit.significance import Difference, between_rounds, holm, mean_interval
+from pairs_lit.significance import Difference, between_many, holm, mean_interval
 from pairs_lit.stats import Summary, summarise
 
 Format = Literal["text", "md", "csv", "latex"]
@@ -86,14 +87,22 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 def _read(folder: Path, label: str) -> Run:
     try:
         facts = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        return Run(label, read_rounds(folder / "rounds.csv"), dict(facts["data"]))
+        return Run(label, read_rounds(folder / "rounds.csv"), _plain(facts["data"]))
     except OSError as error:
         raise PairsLitError(
             f"{folder} is no finished run ({Path(str(error.filename)).name} is missing): give run folders such as "
             "lightning_logs/cnn_aux/20260101-120000-1."
         ) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise PairsLitError(f"{folder} holds no readable run ({error}): its tables are damaged.") from error
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
+        reason = _printable(str(error))[:200]
+        raise PairsLitError(f"{folder} holds no readable run ({reason}): its tables are damaged.") from error
+
+
+def _plain(settings: Mapping[str, object]) -> dict[str, object]:
+    """Refuse settings that no run of ours writes; texts may hold nothing that a terminal obeys."""
+    if not all(isinstance(value, str | int | float | None) for value in settings.values()):
+        raise ValueError("the data settings are no plain values")
+    return {name: _printable(value) if isinstance(value, str) else value for name, value in settings.items()}
 
 
 def _printable(text: str) -> str:
@@ -102,19 +111,22 @@ def _printable(text: str) -> str:
 
 def compare(runs: Sequence[Run], metric: str) -> Comparison:
     """Compare every pair of runs by a metric of their rounds."""
-    found = [(first, second, difference(first, second, metric)) for first, second in itertools.combinations(runs, 2)]
-    corrected = holm([each.p for _, _, each in found])
-    pairs = [Pair(one.label, two.label, each, p) for (one, two, each), p in zip(found, corrected, strict=True)]
+    values = [_enough(run, metric) for run in runs] if len(runs) > 1 else []
+    both = list(itertools.combinations(range(len(runs)), 2))
+    found = between_many([(values[one], values[two], runs[one].data == runs[two].data) for one, two in both])
+    corrected = holm([each.p for each in found])
+    pairs = [
+        Pair(runs[one].label, runs[two].label, each, p)
+        for (one, two), each, p in zip(both, found, corrected, strict=True)
+    ]
     return Comparison(metric, runs, pairs)
 
 
-def difference(first: Run, second: Run, metric: str) -> Difference:
-    """Compare two runs: paired by seed where two or more seeds are shared and the data settings are the same."""
-    one, two = first.values(metric), second.values(metric)
-    for run, values in ((first, one), (second, two)):
-        if len(values) < 2:
-            raise PairsLitError(f"{run.label} has {len(values)} rounds with {metric}: a comparison needs 2 or more.")
-    return between_rounds(one, two, same_data=first.data == second.data)
+def _enough(run: Run, metric: str) -> dict[int, float]:
+    values = run.values(metric)
+    if len(values) < 2:
+        raise PairsLitError(f"{run.label} has {len(values)} rounds with {metric}: a comparison needs 2 or more.")
+    return values
 
 
 def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool) -> None:

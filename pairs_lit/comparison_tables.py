@@ -2,6 +2,9 @@
 
 import csv
 import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
 
 from tabulate import tabulate
 
@@ -17,12 +20,40 @@ def show(comparison: Comparison, style: Format) -> str:
     """Show the table of runs, the table of pairs and what both rest on."""
     if style == "csv":
         return _csv(comparison)
+    if style == "md":
+        comparison = _renamed(comparison, _in_markdown)
     runs = tabulate(run_rows(comparison), _RUNS, tablefmt=_STYLES[style], disable_numparse=True)
+    below = notes(comparison)
+    if style == "latex":
+        below = f"% {below}"
     if not comparison.pairs:
-        return f"{runs}\n\n{notes(comparison)}"
+        return f"{runs}\n\n{below}"
     pairs = [_pair_row(pair) for pair in comparison.pairs]
     table = tabulate(pairs, _PAIRS, tablefmt=_STYLES[style], disable_numparse=True)
-    return f"{runs}\n\n{table}\n\n{notes(comparison)}"
+    return f"{runs}\n\n{table}\n\n{below}"
+
+
+def _renamed(comparison: Comparison, spell: Callable[[str], str]) -> Comparison:
+    """Spell the names of runs, and what they say of their data, as a format needs: they may come from anywhere."""
+    runs = [
+        replace(
+            run,
+            label=spell(run.label),
+            data={name: spell(value) if isinstance(value, str) else value for name, value in run.data.items()},
+        )
+        for run in comparison.runs
+    ]
+    pairs = [replace(pair, first=spell(pair.first), second=spell(pair.second)) for pair in comparison.pairs]
+    return replace(comparison, runs=runs, pairs=pairs)
+
+
+def _in_markdown(text: str) -> str:
+    return re.sub(r"([\\`*\[\]<>|!#&~])", r"\\\1", text)
+
+
+def _in_spreadsheet(text: str) -> str:
+    """Keep a program that opens the table from taking a name for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def run_rows(comparison: Comparison) -> list[list[str]]:
@@ -61,9 +92,10 @@ def notes(comparison: Comparison) -> str:
     )
     if comparison.pairs:
         text += (
-            " Pairs: bootstrap interval (BCa) and sign-change permutation test where paired by seed, else Welch's; "
-            f"Holm corrects for all {len(comparison.pairs)}. Detectable: the smallest true difference that so many "
-            "rounds find with 80 % power at the 5 % level."
+            " Pairs: where paired by seed, bootstrap interval (BCa) and sign-change permutation test (from 14 rounds "
+            "on Wilcoxon's signed-rank test), else Welch's; Holm corrects for all "
+            f"{len(comparison.pairs)}. Detectable: the smallest true difference that so many rounds find with 80 % "
+            "power at the 5 % level."
         )
     if "best_test" in comparison.metric:
         text += " best_test_accuracy selects its epoch on the test set."
@@ -81,6 +113,7 @@ _COLUMNS += ["p", "p_holm", "detectable"]
 
 def _csv(comparison: Comparison) -> str:
     """One table: a row a run, then a row a pair, whose mean is the difference."""
+    comparison = _renamed(comparison, _in_spreadsheet)
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -1,12 +1,29 @@
 """Durable writes: a file is there whole, or not at all."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
 from pairs_lit.errors import PairsLitError
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Turn the errors of a file system into one that names a file.
+
+    Raises:
+        PairsLitError: A file system refused something.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise PairsLitError(f"{path} cannot be written ({error.strerror or error}): make room or permit it.") from error
 
 
 def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -20,7 +37,7 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         PairsLitError: The file cannot be written; nothing is left under its name that was not there before.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
+    with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
@@ -30,8 +47,14 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise PairsLitError(f"{path} cannot be written ({error.strerror or error}): make room or permit it.") from error
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete the temporary files that a killed process left in a folder and its folders."""
+    with named(folder):
+        for path in folder.rglob(".*"):
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def write_text_durably(path: Path, text: str) -> None:

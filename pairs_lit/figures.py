@@ -59,13 +59,14 @@ def rounds_figure(values: Mapping[str, Sequence[float]], label: str) -> Figure:
     """
     figure = Figure(figsize=(7, 1 + 0.55 * len(values)), layout="constrained")
     axes = figure.subplots()
-    for row, (name, points) in enumerate(values.items()):
+    plain = {name.replace("$", r"\$"): points for name, points in values.items()}  # no formulas in a run's name
+    for row, (name, points) in enumerate(plain.items()):
         colour, mean = COLOURS[row % len(COLOURS)], float(np.mean(points))
         heights = row + 0.12 * np.cos(2.4 * np.arange(len(points)))  # spread, and the same each time
         axes.plot(points, heights, "o", color=colour, alpha=0.5, markersize=4, label=f"{name} (n = {len(points)})")
         low, high = mean_interval(points)
         axes.errorbar(mean, row + 0.32, xerr=[[mean - low], [high - mean]], fmt="D", color=colour, capsize=4)
-    axes.set_yticks(range(len(values)), [f"{name}\nn = {len(points)}" for name, points in values.items()])
+    axes.set_yticks(range(len(values)), [f"{name}\nn = {len(points)}" for name, points in plain.items()])
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.set_xlabel(f"{label}; diamonds: mean and 95 % interval")
     axes.grid(alpha=0.3, axis="x")

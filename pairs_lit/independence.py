@@ -109,5 +109,6 @@ def _fixed_settings(trainer: Trainer) -> dict[str, tuple[object, object, str]]:
         "min_steps": (trainer.min_steps, None, part),
         "num_sanity_val_steps": (trainer.num_sanity_val_steps, 0, part),
         "val_check_interval": (trainer.val_check_interval, 1.0, epochs),
+        "detect_anomaly": (trainer._detect_anomaly, False, "one round's NaN would end all"),
         "check_val_every_n_epoch": (trainer.check_val_every_n_epoch, 1, epochs),
     }

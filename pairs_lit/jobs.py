@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.published import Report, Row, Sweep
-from pairs_lit.runs import LAST
+from pairs_lit.published import Report, Row, Sweep, Variant
+from pairs_lit.runs import CONFIG, LAST
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Job:
     @property
     def epochs(self) -> int:
         """How many epochs it takes."""
-        return int(self.content["trainer"]["max_epochs"])
+        return int(self.options.get("trainer.max_epochs", self.content["trainer"]["max_epochs"]))
 
     @property
     def arguments(self) -> list[str]:
@@ -92,7 +92,7 @@ class Job:
 
     def _latest(self, file: str) -> Path | None:
         folder = self.conditions.runs / "lightning_logs" / self.name
-        found = [run for run in folder.glob("*") if (run / file).is_file() and (run / "config.yaml").is_file()]
+        found = [run for run in folder.glob("*") if (run / file).is_file() and (run / CONFIG).is_file()]
         return max(found, key=lambda run: (run / file).stat().st_mtime, default=None)
 
 
@@ -112,6 +112,14 @@ def sweep_jobs(report: Report, sweep: Sweep, conditions: Conditions) -> dict[flo
     return {value: _job(report, sweep.row, conditions, _filled(sweep, value)) for value in sweep.values}
 
 
+def variant_jobs(report: Report, variant: Variant, conditions: Conditions) -> dict[str, Job]:
+    """Return, by row, a fit with another recipe."""
+    options = dict(variant.options)
+    if conditions.rounds is not None:
+        options.pop("rounds.count", None)
+    return {row: _job(report, row, conditions, options) for row in variant.rows}
+
+
 def _filled(sweep: Sweep, value: float) -> dict[str, str]:
     return {option: text.format(f"{value:g}") for option, text in sweep.options.items()}
 
@@ -122,6 +130,8 @@ def all_jobs(report: Report, conditions: Conditions) -> Iterator[Job]:
         yield row_job(report, row, conditions)
     for sweep in report.sweeps:
         yield from sweep_jobs(report, sweep, conditions).values()
+    for variant in report.variants:
+        yield from variant_jobs(report, variant, conditions).values()
     for row in report.rows if report.alone else ():
         yield alone_job(report, row, conditions)
 

@@ -1,5 +1,6 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
@@ -9,8 +10,9 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
-from pairs_lit.checkpoints import RECORD, check_match
+from pairs_lit.checkpoints import RECORD, check_match, check_weights
 from pairs_lit.data.bank import SPLITS, Split
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
@@ -19,7 +21,7 @@ from pairs_lit.independence import check_optimizer, check_scheduler
 from pairs_lit.losses import LossParts, PairLoss
 from pairs_lit.metrics import METRICS, RoundMeans, measure
 from pairs_lit.nn.backbones import BackboneFactory
-from pairs_lit.nn.blocks import Activation
+from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.comparer import Architecture, Comparer, Comparison, Readout, Sharing, default_stack_size
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.relation import Relation
@@ -42,7 +44,7 @@ class PairModule(LightningModule):
             two channels, without digit logits.
         readout: Where digit logits come from: ``identity``: the code itself (of width 10); ``linear``: a linear layer
             on each image's code; ``none``: nowhere.
-        code_activation: The activation between code and head.
+        code_activation: The activation between each image's code and the head; ``softmax`` is over the code.
         loss: The weighted sum of target and digit loss.
         optimizer: A per-element optimizer: SGD, Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad.
         lr_scheduler: A scheduler that steps once an epoch; null: none.
@@ -62,7 +64,7 @@ class PairModule(LightningModule):
         relation: Relation = "le",
         sharing: Sharing = "shared",
         readout: Readout = "none",
-        code_activation: Activation = "none",
+        code_activation: CodeActivation = "none",
         loss: PairLoss = PairLoss(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -153,11 +155,24 @@ class PairModule(LightningModule):
         optimizer = self._optimizer(self.parameters())
         check_optimizer(optimizer)
         _prefer_fused(optimizer)
+        self._recipe = [_hyperparameters(group) for group in optimizer.param_groups]
         if self._scheduler is None:
             return optimizer
         scheduler = self._scheduler(optimizer)
         check_scheduler(scheduler)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def on_train_start(self) -> None:
+        """Set the optimizer and the scheduler as the config says for this epoch, whatever a checkpoint says."""
+        trainer = cast(Any, self.trainer)
+        (optimizer,) = trainer.optimizers
+        for group, recipe in zip(optimizer.param_groups, self._recipe, strict=True):
+            group.pop("initial_lr", None)
+            group.update(recipe)
+        if self._scheduler is None:
+            return
+        (config,) = trainer.lr_scheduler_configs
+        config.scheduler.load_state_dict(_replayed(self._scheduler(optimizer), self.current_epoch))
 
     def record(self) -> dict[str, Any]:
         """Return what a checkpoint must share with the config that loads it."""
@@ -172,6 +187,19 @@ class PairModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse a checkpoint of another configuration before its weights are loaded."""
         check_match(checkpoint[RECORD], self.record())
+        check_weights(checkpoint.get("state_dict"), self.state_dict())
+
+
+def _hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def _replayed(scheduler: LRScheduler, epochs: int) -> dict[str, Any]:
+    """Step a new scheduler through the epochs that are over."""
+    with warnings.catch_warnings(action="ignore"):  # it looks for the optimizer's own steps, which are over too
+        for _ in range(epochs):
+            scheduler.step()
+    return scheduler.state_dict()
 
 
 def _prefer_fused(optimizer: torch.optim.Optimizer) -> None:

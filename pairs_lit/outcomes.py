@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pairs_lit.jobs import Conditions, Job, alone_job, row_job, sweep_jobs
-from pairs_lit.published import Report, Row, Sweep
+from pairs_lit.jobs import Conditions, Job, alone_job, row_job, sweep_jobs, variant_jobs
+from pairs_lit.published import Report, Row, Sweep, Variant
 from pairs_lit.results import Curves, RoundResult, read_curves, read_rounds, summaries
 from pairs_lit.significance import Difference, Sample, welch
 from pairs_lit.stats import Summary
@@ -91,6 +91,13 @@ def outcomes(report: Report, conditions: Conditions) -> list[Outcome]:
     """Return the finished rows of a report."""
     fits = [(row, read_fit(row_job(report, row, conditions))) for row in report.rows]
     return [Outcome(report, row, fit) for row, fit in fits if fit is not None]
+
+
+def varied(report: Report, variant: Variant, conditions: Conditions) -> list[Outcome]:
+    """Return the finished rows of a report with another recipe."""
+    rows = {row.name: row for row in report.rows}
+    fits = {name: read_fit(job) for name, job in variant_jobs(report, variant, conditions).items()}
+    return [Outcome(report, rows[name], fit) for name, fit in fits.items() if fit is not None]
 
 
 def alone(report: Report, conditions: Conditions) -> dict[str, Fit]:

@@ -10,7 +10,7 @@ from pairs_lit.claims import CLAIMS, Claim
 from pairs_lit.durable import write_text_durably
 from pairs_lit.figures import curves_figure, forest_figure, save, sweep_figure
 from pairs_lit.jobs import Conditions
-from pairs_lit.outcomes import Fit, Outcome, alone, outcomes, sources, swept
+from pairs_lit.outcomes import Fit, Outcome, alone, outcomes, sources, swept, varied
 from pairs_lit.published import FIVE, REPORTS, Report, Spread, Sweep
 from pairs_lit.report import mean_and_std
 from pairs_lit.results import write_csv
@@ -21,6 +21,12 @@ _HEADER = ["row", "parameters", "published", "ours", "ours − published", "95 %
 _CSV = ["report", "row", "title", "parameters", "column", "published_mean", "published_std", "published_n"]
 _CSV += ["n", "failed", "mean", "std", "median", "min", "max", "final_mean", "final_std", "best_mean", "best_std"]
 _CSV += ["difference", "low", "high", "p", "contains_zero", "commit", "seconds"]
+
+
+_KNOWINGLY = (
+    "The recipes below were compared with the published test accuracy knowingly, to find what may explain the gap; "
+    "the rows above keep theirs, which no test pair chose."
+)
 
 
 def write_pages(reports: Sequence[Report], conditions: Conditions, folder: Path) -> list[Path]:
@@ -37,8 +43,7 @@ def write_pages(reports: Sequence[Report], conditions: Conditions, folder: Path)
 
 def _write_answers(conditions: Conditions, folder: Path) -> list[Path]:
     """Write the page of the claims, with those that finished rows of two or more rounds can answer."""
-    rows = [outcome for report in REPORTS.values() for outcome in outcomes(report, conditions)]
-    fits = {(row.report.name, row.row.name): row.fit for row in rows if row.ours.n > 1}
+    fits = dict(_fits(conditions))
     ready = [claim for claim in CLAIMS if _sides(claim) <= set(fits)]
     if not ready:
         return []
@@ -47,8 +52,17 @@ def _write_answers(conditions: Conditions, folder: Path) -> list[Path]:
     return [folder / "README.md"]
 
 
-def _sides(claim: Claim) -> set[tuple[str, str]]:
-    return {(side.report, side.row) for each in claim.contrasts for side in (each.first, each.second)}
+def _fits(conditions: Conditions) -> Iterator[tuple[tuple[str, str, str], Fit]]:
+    """Yield every finished fit of two or more rounds, by report, row and variant."""
+    for report in REPORTS.values():
+        found = {"": outcomes(report, conditions)}
+        found |= {variant.name: varied(report, variant, conditions) for variant in report.variants}
+        for variant, rows in found.items():
+            yield from (((report.name, row.row.name, variant), row.fit) for row in rows if row.ours.n > 1)
+
+
+def _sides(claim: Claim) -> set[tuple[str, str, str]]:
+    return {side.fit for each in claim.contrasts for side in (each.first, each.second)}
 
 
 def _write_page(report: Report, conditions: Conditions, folder: Path) -> Path:
@@ -57,6 +71,7 @@ def _write_page(report: Report, conditions: Conditions, folder: Path) -> Path:
     parts = [f"# {report.name}", _conditions(report, rows), _table(report, rows)]
     parts += _details(rows)
     parts += _times(rows, alone(report, conditions))
+    parts += _variants(report, rows, conditions)
     parts += list(_curves(report, rows, folder))
     for sweep in report.sweeps:
         parts.append(_sweep(sweep, swept(report, sweep, conditions), folder, report.name))
@@ -179,6 +194,31 @@ def _time_row(row: Outcome, single: Fit, first: Outcome, first_single: Fit) -> l
         f"{one:.2f} s",
         f"{100 * one / base_one:.1f}",
     ]
+
+
+def _variants(report: Report, rows: Sequence[Outcome], conditions: Conditions) -> list[str]:
+    """Other recipes for rows that differ from the published ones, each below the recipe that the row has."""
+    tried = {variant.title: varied(report, variant, conditions) for variant in report.variants}
+    doubtful = {outcome.row.name for outcomes in tried.values() for outcome in outcomes}
+    if not doubtful:
+        return []
+    recipes = {"as above": rows} | tried
+    shown = [
+        _variant_row(recipe, outcome)
+        for row in report.rows
+        if row.name in doubtful
+        for recipe, outcomes in recipes.items()
+        for outcome in outcomes
+        if outcome.row == row
+    ]
+    header = ["row", "recipe", "ours", *_HEADER[4:7]]
+    table = tabulate(shown, header, tablefmt="github", disable_numparse=True)
+    return ["## Why ours differ", report.remark, _KNOWINGLY, table]
+
+
+def _variant_row(recipe: str, outcome: Outcome) -> list[str]:
+    ours = mean_and_std(outcome.ours) + _failed(outcome.fit)
+    return [outcome.row.title, recipe, ours, *_difference(outcome.difference)]
 
 
 def _curves(report: Report, rows: Sequence[Outcome], folder: Path) -> Iterator[str]:

@@ -49,6 +49,17 @@ def failures(failed: Sequence[int], count: int) -> str:
     return f"{len(failed)} of {count} rounds FAILED (loss not finite; seed {seeds}) and are not in the table."
 
 
+def at_chance(seeds: Sequence[int], count: int) -> str:
+    """Say how many rounds have learned nothing; nothing where there is none."""
+    if not seeds:
+        return ""
+    listed = ", ".join(map(str, seeds))
+    return (
+        f"{len(seeds)} of {count} rounds are AT CHANCE (on their own training pairs no better than always giving the "
+        f"commoner answer; seed {listed}); they are in the table."
+    )
+
+
 def mean_and_std(summary: Summary) -> str:
     """Show ``0.8757 ± 0.0165 (n = 10)``; without ± for a single round."""
     spread = f" ± {summary.std:.4f}" if summary.n > 1 else ""

@@ -154,6 +154,20 @@ def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: in
     )
 
 
+def at_chance_seeds(results: Sequence[RoundResult], commoner: Sequence[float]) -> list[int]:
+    """Return the seeds of the rounds that have learned nothing, though they did not fail.
+
+    Args:
+        results: All rounds.
+        commoner: For each, the share of the commoner answer among its training pairs.
+    """
+    return [
+        result.seed
+        for result, share in zip(results, commoner, strict=True)
+        if result.status == "ok" and result.train_accuracy is not None and result.train_accuracy <= share + 1e-9
+    ]
+
+
 def summaries(results: Sequence[RoundResult]) -> dict[str, Summary]:
     """Summarise each metric over the rounds that did not fail; metrics that no round has are left out."""
     rows = [asdict(result) for result in results]
@@ -195,15 +209,28 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def read_rounds(path: Path) -> list[RoundResult]:
-    """Read ``rounds.csv``."""
+    """Read ``rounds.csv``.
+
+    Raises:
+        ValueError: It is not a table of rounds as :func:`write_rounds` writes it.
+    """
     with path.open(newline="", encoding="utf-8") as file:
-        return [_parsed(row) for row in csv.DictReader(file)]
+        results = [_parsed(row) for row in csv.DictReader(file)]
+    seeds = [result.seed for result in results]
+    if len(set(seeds)) < len(seeds) or not seeds:
+        raise ValueError("the seeds are not different, or there are none")
+    return results
 
 
 def _parsed(row: Mapping[str, str]) -> RoundResult:
     numbers = {name: float(row[name]) if row[name] else None for name in METRIC_COLUMNS}
     epoch = int(row["best_test_epoch"]) if row["best_test_epoch"] else None
-    return RoundResult(seed=int(row["seed"]), status=row["status"], **numbers, best_test_epoch=epoch)
+    status = row["status"]
+    if status not in ("ok", "failed"):
+        raise ValueError(f"status {status!r} is neither ok nor failed")
+    if status == "ok" and not all(0 <= value <= 1 for value in numbers.values() if value is not None):
+        raise ValueError(f"an accuracy of seed {row['seed']} does not lie in 0 … 1")
+    return RoundResult(seed=int(row["seed"]), status=status, **numbers, best_test_epoch=epoch)
 
 
 def read_curves(path: Path) -> Curves:

@@ -17,11 +17,12 @@ from pairs_lit.independence import check_trainer
 from pairs_lit.memory import keep_freed_memory
 from pairs_lit.module import PairModule
 from pairs_lit.provenance import commit
-from pairs_lit.report import evaluation_table, failures, summary_table
+from pairs_lit.report import at_chance, evaluation_table, failures, summary_table
 from pairs_lit.results import (
     Curves,
     Evaluation,
     RoundResult,
+    at_chance_seeds,
     round_results,
     summaries,
     write_csv,
@@ -55,6 +56,7 @@ class RoundRunner(Callback):
         self.seeds = round_seeds(count, seed)
         self.stack_size = stack_size
         self.results: list[RoundResult] = []
+        self.at_chance: list[int] = []
         self._epochs: dict[str, list[Tensor]] = {}
         self._good = torch.ones(count, dtype=torch.bool)
         self._seconds = 0.0
@@ -114,13 +116,18 @@ class RoundRunner(Callback):
         """Keep what was measured in this epoch."""
         self._keep(_module(pl_module).collect())
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate the training pairs once more and write the tables."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the training pairs once more, write the tables and show them.
+
+        Not in ``on_train_end``: Lightning leaves that out where a run that was stopped after its last epoch goes on.
+        """
         module = _module(pl_module)
         _evaluate_train(trainer, module)
         train = {name: values.numpy() for name, values in module.collect().items()}
         self.results = round_results(self.curves, train)
+        self.at_chance = at_chance_seeds(self.results, _data(trainer).bank.commoner("train").tolist())
         self._write(trainer, module)
+        print(f"\n{self.table(trainer, module)}\n\nrun: {Path(str(trainer.log_dir))}")
 
     def _write(self, trainer: Trainer, module: PairModule) -> None:
         folder = Path(str(trainer.log_dir))
@@ -131,7 +138,12 @@ class RoundRunner(Callback):
     def _summary(self, trainer: Trainer, module: PairModule) -> dict[str, Any]:
         seconds = self._elapsed()
         return {
-            "rounds": {"count": len(self.seeds), "failed": self.failed, "stack_size": module.stack_size},
+            "rounds": {
+                "count": len(self.seeds),
+                "failed": self.failed,
+                "at_chance": self.at_chance,
+                "stack_size": module.stack_size,
+            },
             "metrics": {name: asdict(summary) for name, summary in summaries(self.results).items()},
             "data": asdict(_data(trainer).settings),
             "parameters_per_round": module.parameters_per_round,
@@ -154,12 +166,10 @@ class RoundRunner(Callback):
             f"{module.parameters_per_round:,} parameters a round; data: {settings.source}, "
             f"{settings.train_pairs} training pairs, relation {settings.relation}"
         )
-        parts = [title, summary_table(summaries(self.results), style=style), failures(self.failed, len(self.seeds))]
+        count = len(self.seeds)
+        parts = [title, summary_table(summaries(self.results), style=style)]
+        parts += [failures(self.failed, count), at_chance(self.at_chance, count)]
         return "\n\n".join(part for part in parts if part)
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the table and where the run is."""
-        print(f"\n{self.table(trainer, _module(pl_module))}\n\nrun: {Path(str(trainer.log_dir))}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the figures of ``pairs-lit validate``."""

@@ -5,8 +5,10 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pairs_lit.errors import PairsLitError
+from pairs_lit.durable import write_text_durably
+from pairs_lit.errors import PairsLitError, notice
 
+CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
 
@@ -51,6 +53,23 @@ def new_run_folder(root: Path, name: str) -> Path:
             "that you may write to."
         ) from error
     raise AssertionError("unreachable: the count is endless")
+
+
+def keep_config(run: Path, text: str, epoch: int) -> None:
+    """Write ``config.yaml`` of a run.
+
+    A run that goes on with another config keeps the former one as ``config-until-epoch-N.yaml``.
+
+    Args:
+        run: The run folder.
+        text: The configuration.
+        epoch: How many epochs are over.
+    """
+    file, former = run / CONFIG, run / f"config-until-epoch-{epoch}.yaml"
+    if file.is_file() and file.read_text(encoding="utf-8") != text and not former.exists():
+        write_text_durably(former, file.read_text(encoding="utf-8"))
+        notice(f"{run} goes on with another config from epoch {epoch + 1} on; the former one is {former.name}.")
+    write_text_durably(file, text)
 
 
 def run_folder_of(checkpoint: Path) -> Path:

@@ -14,15 +14,18 @@ import torch
 from pairs_lit.errors import PairsLitError, check_positive
 
 SEED_LIMIT = 2**32
+MOST_ROUNDS = 100_000
 
 
 def round_seeds(count: int, seed: int) -> list[int]:
     """Return the seeds of ``count`` rounds: seed, seed + 1 and so on.
 
     Raises:
-        PairsLitError: No round is asked for, or a seed lies outside 0 … 2**32 - 1.
+        PairsLitError: No round is asked for, too many are, or a seed lies outside 0 … 2**32 - 1.
     """
     check_positive("rounds.count", count)
+    if count > MOST_ROUNDS:
+        raise PairsLitError(f"rounds.count is {count}: at most {MOST_ROUNDS} rounds fit into one command.")
     if seed < 0 or seed + count > SEED_LIMIT:
         raise PairsLitError(f"rounds.seed is {seed} for {count} rounds: seeds must lie in 0 … {SEED_LIMIT - 1}.")
     return list(range(seed, seed + count))

@@ -5,9 +5,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 LEVEL = 0.05
@@ -16,6 +18,9 @@ LEVEL = 0.05
 POWER = 0.8
 _RESAMPLES = 9999
 _EXACT = 13  # up to so many pairs all 2**n sign changes are tried
+_TOGETHER = 20  # so many arrays are resampled at once: more would not fit the cache
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return sample.mean - half, sample.mean + half
 
 
-def between_rounds(first: Mapping[int, float], second: Mapping[int, float], *, same_data: bool) -> Difference:
-    """Compare the rounds of two runs, each a figure by seed.
+Rounds = Mapping[int, float]
+"""A figure of each round, by seed."""
+
+
+def between_rounds(first: Rounds, second: Rounds, *, same_data: bool) -> Difference:
+    """Compare the rounds of two runs.
 
     Args:
         first: Two or more rounds.
@@ -92,10 +101,21 @@ def between_rounds(first: Mapping[int, float], second: Mapping[int, float], *, s
     Returns:
         :func:`paired` by the seeds they share, where that is right and there are two or more; else :func:`welch`.
     """
-    shared = [seed for seed in first if seed in second]
-    if same_data and len(shared) > 1:
-        return paired([first[seed] for seed in shared], [second[seed] for seed in shared])
-    return welch(Sample.of(list(first.values())), Sample.of(list(second.values())))
+    return between_many([(first, second, same_data)])[0]
+
+
+def between_many(cases: Sequence[tuple[Rounds, Rounds, bool]]) -> list[Difference]:
+    """Do what :func:`between_rounds` does for many pairs of runs; a pair's result does not depend on the others."""
+    shared = [_shared(first, second) if same_data else [] for first, second, same_data in cases]
+    together = iter(_paired_many([np.array(each) for each in shared if len(each) > 1]))
+    return [
+        next(together) if len(each) > 1 else welch(Sample.of(list(first.values())), Sample.of(list(second.values())))
+        for (first, second, _), each in zip(cases, shared, strict=True)
+    ]
+
+
+def _shared(first: Rounds, second: Rounds) -> list[float]:
+    return [first[seed] - second[seed] for seed in first if seed in second]
 
 
 def welch(first: Sample, second: Sample) -> Difference:
@@ -121,36 +141,75 @@ def welch(first: Sample, second: Sample) -> Difference:
 def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Compare two samples whose i-th values share a seed, by the differences within the pairs.
 
-    The interval is the bootstrap's (BCa), the p value that of a sign-change permutation test of the mean difference,
-    exact up to 13 pairs.
+    The interval is the bootstrap's (BCa). The p value is that of the exact sign-change permutation test of the mean
+    difference up to 13 pairs, and of Wilcoxon's signed-rank test (Pratt's zeros) of more.
     """
-    from scipy import stats
-
-    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    n, estimate = len(differences), float(differences.mean())
-    error = float(differences.std(ddof=1)) / sqrt(n)
-    if error == 0:
-        p = 1.0 if estimate == 0 else 2.0 ** (1 - n)
-        return Difference("paired", (n, n), estimate, estimate, estimate, p, 0.0)
-    low, high = _bootstrap(differences)
-    test = stats.permutation_test(
-        (differences,),
-        np.mean,
-        permutation_type="samples",
-        n_resamples=2**n if n <= _EXACT else _RESAMPLES,
-        vectorized=True,
-        rng=np.random.default_rng(0),
-    )
-    return Difference("paired", (n, n), estimate, low, high, float(test.pvalue), detectable(error, n - 1))
+    return _paired_many([np.subtract(first, second, dtype=np.float64)])[0]
 
 
-def _bootstrap(differences: np.ndarray) -> tuple[float, float]:
+def _paired_many(differences: Sequence[Values]) -> list[Difference]:
+    """Compare each array of differences with 0; those of equal length are worked out together."""
+    found: list[Difference | None] = [None] * len(differences)
+    for n in {len(each) for each in differences}:
+        places = [place for place, each in enumerate(differences) if len(each) == n]
+        for start in range(0, len(places), _TOGETHER):
+            chunk = places[start : start + _TOGETHER]
+            rows = np.stack([differences[place] for place in chunk])
+            for place, each in zip(chunk, _paired_rows(rows), strict=True):
+                found[place] = each
+    return [each for each in found if each is not None]
+
+
+def _paired_rows(rows: Values) -> list[Difference]:
+    """Compare each row (k, n) of differences with 0."""
+    rows = rows.round(12)  # what is equal but for float noise must tie
+    n = rows.shape[1]
+    estimates, errors = rows.mean(1), rows.std(1, ddof=1) / sqrt(n)
+    scattered = np.ptp(rows, axis=1) > 0
+    low, high = estimates.copy(), estimates.copy()
+    p = np.where(estimates == 0, 1.0, 2.0 ** (1 - n))
+    if scattered.any():
+        low[scattered], high[scattered] = _bootstrap(rows[scattered])
+        p[scattered] = _sign_changes(rows[scattered]) if n <= _EXACT else _signed_ranks(rows[scattered])
+    shifts = np.where(scattered, errors * _detectable_errors(n - 1), 0.0)
+    columns = zip(*(column.tolist() for column in (estimates, low, high, p, shifts)), strict=True)
+    return [Difference("paired", (n, n), *column) for column in columns]
+
+
+def _mean(values: Values, axis: int) -> Values:
+    """Return means in which resamples that are equal but for float noise tie."""
+    return np.asarray(values.mean(axis)).round(12)
+
+
+def _bootstrap(rows: Values) -> tuple[Values, Values]:
     from scipy import stats
 
     found = stats.bootstrap(
-        (differences,), np.mean, n_resamples=_RESAMPLES, confidence_level=1 - LEVEL, rng=np.random.default_rng(0)
+        (rows,),
+        _mean,
+        n_resamples=_RESAMPLES,
+        batch=100,  # what fits the cache
+        axis=-1,
+        confidence_level=1 - LEVEL,
+        rng=np.random.default_rng(0),
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return found.confidence_interval.low, found.confidence_interval.high
+
+
+def _sign_changes(rows: Values) -> Values:
+    from scipy import stats
+
+    count = 2 ** rows.shape[1]
+    test = stats.permutation_test((rows,), np.mean, permutation_type="samples", n_resamples=count, axis=-1)
+    p: Values = test.pvalue
+    return p
+
+
+def _signed_ranks(rows: Values) -> Values:
+    from scipy import stats
+
+    p: Values = stats.wilcoxon(rows, zero_method="pratt", method="asymptotic", axis=1).pvalue
+    return p
 
 
 def spread_p(first: Sequence[float], second: Sequence[float]) -> float:
@@ -167,6 +226,11 @@ def detectable(error: float, freedom: float) -> float:
         error: Standard error of the difference.
         freedom: Degrees of freedom.
     """
+    return error * _detectable_errors(freedom)
+
+
+@cache
+def _detectable_errors(freedom: float) -> float:
     from scipy import optimize
 
     critical = _critical(freedom)
@@ -175,7 +239,7 @@ def detectable(error: float, freedom: float) -> float:
         found = 1 - special.nctdtr(freedom, shift, critical) + special.nctdtr(freedom, shift, -critical)
         return float(np.nan_to_num(found, nan=1.0)) - POWER  # NaN: too far out for scipy
 
-    return error * float(optimize.brentq(lack, 0.0, 4 * critical + 10))
+    return float(optimize.brentq(lack, 0.0, 4 * critical + 10))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from filelock import BaseFileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from pairs_lit.durable import clear_leftovers, named
+from pairs_lit.locks import lock_run
 from pairs_lit.module import PairModule
 from pairs_lit.results import summaries
 from pairs_lit.rounds import RoundRunner
@@ -31,6 +34,22 @@ class RunLogger(TensorBoardLogger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
+        self._files = folder / "events.out.tfevents"
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write scalars."""
+        with named(self._files):
+            super().log_metrics(metrics, step)
+
+    def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:  # noqa: ANN401 - Lightning's signature
+        """Write the hyperparameters beside the final metrics."""
+        with named(self._files):
+            super().log_hyperparams(params, metrics, step)
+
+    def finalize(self, status: str) -> None:
+        """Close the files."""
+        with named(self._files):
+            super().finalize(status)
 
     def save(self) -> None:
         """Write no ``hparams.yaml``: ``config.yaml`` already says everything, and can be run."""
@@ -42,11 +61,13 @@ class RunLogger(TensorBoardLogger):
             split, metric = name.split("/")
             tags = [f"{name}/mean", f"{name}/low", f"{name}/high"]
             charts.setdefault(_TITLES[metric], {})[split] = ["Margin", tags]
-        self.experiment.add_custom_scalars(charts)
+        with named(self._files):
+            self.experiment.add_custom_scalars(charts)
 
     def log_text(self, tag: str, text: str) -> None:
         """Write a text in Markdown."""
-        self.experiment.add_text(tag, text)
+        with named(self._files):
+            self.experiment.add_text(tag, text)
 
 
 class Tracking(Callback):
@@ -65,6 +86,7 @@ class Tracking(Callback):
         self._name = name
         self._hyperparameters = hyperparameters
         self._logger: RunLogger | None = None
+        self._lock: BaseFileLock | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder only now that data, settings and checkpoint have proved good."""
@@ -72,6 +94,8 @@ class Tracking(Callback):
             folder = new_run_folder(Path(trainer.default_root_dir), self._name)
         else:
             folder = run_folder_of(Path(trainer.ckpt_path))
+        self._lock = lock_run(folder)
+        clear_leftovers(folder)
         self._logger = RunLogger(folder)
         trainer.loggers = [self._logger, *trainer.loggers]
 
@@ -89,8 +113,16 @@ class Tracking(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=epochs)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the hyperparameters with the final metrics, and the table as text."""
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let go of the folder."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the hyperparameters with the final metrics, and the table as text; let go of the folder."""
         if self._logger is None:
             return
         module = cast(PairModule, pl_module)
@@ -99,3 +131,4 @@ class Tracking(Callback):
         extra = {"data.source found": source, "parameters per round": module.parameters_per_round}
         self._logger.log_hyperparams(dict(self._hyperparameters) | extra, final)
         self._logger.log_text("summary", self._runner.table(trainer, module, style="github"))
+        self._release()

@@ -29,6 +29,7 @@ ACTIVATIONS = {
     "silu": F.silu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
+    "softmax": lambda z: z.softmax(-1),
 }
 Named = Callable[[nn.Module], dict[str, Tensor]]
 

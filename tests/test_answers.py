@@ -25,7 +25,7 @@ def made(accuracies: list[float], seed: int = 0, seconds: float = 10.0, folder: 
 
 
 def test_a_contrast_of_shared_seeds_is_paired() -> None:
-    found = answer(Contrast("x", ONE, TWO), {("a", "one"): made(GOOD), ("a", "two"): made(WORSE)})
+    found = answer(Contrast("x", ONE, TWO), {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE)})
     difference = np.mean(np.subtract(GOOD, WORSE))
     assert found.n == "7, paired"
     assert found.found == f"{difference:+.4f}"
@@ -34,7 +34,7 @@ def test_a_contrast_of_shared_seeds_is_paired() -> None:
 
 @pytest.mark.parametrize("other", [{"seed": 50}, {"swap": "flip"}])
 def test_a_contrast_of_other_seeds_or_data_is_not(other: dict[str, object]) -> None:
-    fits = {("a", "one"): made(GOOD), ("a", "two"): made(WORSE, **other)}
+    fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE, **other)}
     found = answer(Contrast("x", ONE, TWO), fits)
     assert found.n == "7, 7, unpaired"
     assert found.p == pytest.approx(stats.ttest_ind(GOOD, WORSE, equal_var=False).pvalue)
@@ -42,19 +42,19 @@ def test_a_contrast_of_other_seeds_or_data_is_not(other: dict[str, object]) -> N
 
 def test_spreads_are_compared_by_their_ratio() -> None:
     wide = [0.5, 0.7, 0.9, 0.6, 0.8, 0.95, 0.55]
-    fits = {("a", "one"): made(wide), ("a", "two"): made(GOOD)}
+    fits = {("a", "one", ""): made(wide), ("a", "two", ""): made(GOOD)}
     found = answer(Contrast("x", ONE, TWO, "spread"), fits)
     assert found.found == f"× {np.std(wide, ddof=1) / np.std(GOOD, ddof=1):.2f}"
     assert found.p == pytest.approx(stats.levene(wide, GOOD, center="median").pvalue)
 
 
 def test_a_spread_of_nothing_has_no_ratio_and_no_test() -> None:
-    fits = {("a", "one"): made(GOOD), ("a", "two"): made([0.5] * 7)}
+    fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made([0.5] * 7)}
     assert answer(Contrast("x", ONE, TWO, "spread"), fits).found == "× nan"
 
 
 def test_times_are_compared_a_round() -> None:
-    fits = {("a", "one"): made(GOOD, seconds=40.0), ("a", "two"): made(GOOD[:3], seconds=10.0)}
+    fits = {("a", "one", ""): made(GOOD, seconds=40.0), ("a", "two", ""): made(GOOD[:3], seconds=10.0)}
     found = answer(Contrast("x", ONE, TWO, "time"), fits)
     assert (found.first, found.second, found.found) == ("5.00 s a round", "2.50 s a round", "× 2.00")
     assert verdict([found], [None]) == "measured once: x (× 2.00)"
@@ -63,16 +63,18 @@ def test_times_are_compared_a_round() -> None:
 def test_a_side_may_be_another_metric_or_an_epoch(tmp_path: Path) -> None:
     curves = Curves([0, 1, 99], {"test/accuracy": np.array([[0.1, 0.2, np.nan], [0.3, 0.4, np.nan]])})
     write_curves(tmp_path / "curves.csv", curves)
-    fits = {("a", "one"): made([0.5, 0.6], folder=tmp_path)}
+    fits = {("a", "one", ""): made([0.5, 0.6], folder=tmp_path)}
     assert values(Side("a", "one", "best_test_accuracy"), fits) == {0: 0.51, 1: 0.61}
     assert values(Side("a", "one", "test/accuracy", 1), fits) == {0: 0.1, 1: 0.2}
     assert values(Side("a", "one", "test/accuracy", 60), fits) == {0: 0.3, 1: 0.4}
 
 
 def test_the_verdict_follows_from_p_and_direction() -> None:
-    fits = {("a", "one"): made(GOOD), ("a", "two"): made(WORSE)}
+    fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE)}
     up, down = answer(Contrast("up", ONE, TWO), fits), answer(Contrast("down", TWO, ONE), fits)
-    wide = answer(Contrast("wide", ONE, TWO, "spread"), {("a", "one"): made([0.1, 0.9, 0.5]), ("a", "two"): made(GOOD)})
+    wide = answer(
+        Contrast("wide", ONE, TWO, "spread"), {("a", "one", ""): made([0.1, 0.9, 0.5]), ("a", "two", ""): made(GOOD)}
+    )
     found = f"{np.mean(np.subtract(GOOD, WORSE)):+.4f}"
     assert (
         verdict([up, down], [0.01, 0.04])
@@ -83,7 +85,7 @@ def test_the_verdict_follows_from_p_and_direction() -> None:
 
 
 def test_the_page_corrects_over_the_tests_of_a_question() -> None:
-    fits = {("a", "one"): made(GOOD), ("a", "two"): made(WORSE)}
+    fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE)}
     contrast = Contrast("x", ONE, TWO)
     two = Claim("Is it?", "Yes.", (contrast, contrast, Contrast("t", ONE, TWO, "time")), "Mind.")
     text = page([two, Claim("And that?", "No.", (contrast,))], fits, "Data: m.")
@@ -97,8 +99,14 @@ def test_the_page_corrects_over_the_tests_of_a_question() -> None:
 
 def test_every_claim_names_rows_that_exist() -> None:
     rows = {(report.name, row.name) for report in REPORTS.values() for row in report.rows}
-    sides = {
-        (side.report, side.row) for claim in CLAIMS for each in claim.contrasts for side in (each.first, each.second)
+    variants = {
+        (report.name, row, variant.name)
+        for report in REPORTS.values()
+        for variant in report.variants
+        for row in variant.rows
     }
-    assert sides <= rows
-    assert all(not any(letter.isdigit() for letter in claim.remark) for claim in CLAIMS)
+    sides = {side.fit for claim in CLAIMS for each in claim.contrasts for side in (each.first, each.second)}
+    assert sides <= {(*row, "") for row in rows} | variants
+    assert {(report, row) for report, row, _ in variants} <= rows
+    remarks = [claim.remark for claim in CLAIMS] + [report.remark for report in REPORTS.values()]
+    assert not any(letter.isdigit() for remark in remarks for letter in remark)

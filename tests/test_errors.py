@@ -49,6 +49,7 @@ MISTAKES = {
     "--model.backbone.widths [10,7]": "model.readout is identity, which needs a code of width 10",
     "--model.backbone.kernels 13": "CNN: kernels \\[13, 13\\] and pools \\[2, 2\\] leave nothing",
     "--model.backbone.kernels [3,3,3]": "CNN: kernels has 3 entries for 2 convolutions",
+    "--model.backbone tests.user_parts.Resting": "model.backbone: Resting leaves Dropout in evaluation mode",
     "--model.backbone tests.user_parts.KeepsImages": "a backbone must map .* gave \\(1, 1, 14, 14\\)",
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.BatchNorm1d "
     "--model.backbone.module.num_features 3": "the backbone TorchModule cannot take an input of shape \\(1, 14, 14\\)",
@@ -74,6 +75,7 @@ MIXING = {
     "--trainer.num_sanity_val_steps 2": "trainer.num_sanity_val_steps is 2: it must be 0",
     "--trainer.check_val_every_n_epoch 2": "trainer.check_val_every_n_epoch is 2: it must be 1",
     "--trainer.val_check_interval 0.5": "trainer.val_check_interval is 0.5: it must be 1.0",
+    "--trainer.detect_anomaly true": "trainer.detect_anomaly is True: it must be False",
     f"--trainer.callbacks+={CALLBACKS}.EarlyStopping --trainer.callbacks.monitor=x": "callback EarlyStopping would mix",
     f"--trainer.callbacks+={CALLBACKS}.StochasticWeightAveraging --trainer.callbacks.swa_lrs=0.1": "WeightAveraging",
     f"--trainer.callbacks+={CALLBACKS}.WeightAveraging": "callback WeightAveraging would mix",
@@ -218,7 +220,7 @@ def test_a_truncated_mnist_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     raw = write_mnist(tmp_path) / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
     raw.write_bytes(raw.read_bytes()[:-100])
     message = refused([*_fit_from(tmp_path), "--data.allow_unverified", "true"], capsys)
-    assert re.search("t10k files are not in MNIST's format", message)
+    assert re.search("t10k-images-idx3-ubyte is not in MNIST's format", message)
 
 
 def test_an_altered_mnist_file(mnist_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

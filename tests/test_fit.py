@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from pairs_lit.cli import main
 from pairs_lit.results import read_curves, read_rounds
@@ -26,7 +27,8 @@ def test_the_run_folder_is_as_planned(fit: Fit) -> None:
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     events = {name for name in files if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
-    assert files - events == {"config.yaml", "rounds.csv", "curves.csv", "summary.json", "checkpoints/last.ckpt"}
+    tables = {"rounds.csv", "curves.csv", "summary.json"}
+    assert files - events == tables | {".lock", "config.yaml", "checkpoints/last.ckpt"}
 
 
 def test_the_same_command_twice_gives_bit_identical_tables(fit: Fit) -> None:
@@ -158,6 +160,86 @@ def test_the_command_line_beats_the_config_on_resuming(fit: Fit) -> None:
     assert config["trainer"]["max_epochs"] == 2
     assert config["model"]["optimizer"]["init_args"]["lr"] == 0.5
     assert config["ckpt_path"] is None
+
+
+STEP = ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size", "1"]
+
+
+@pytest.mark.parametrize("resumed", [[], STEP])
+def test_the_command_lines_learning_rate_trains_the_epochs_to_come(fit: Fit, resumed: list[str]) -> None:
+    run = fit("--trainer.max_epochs", "1")
+    assert main(["fit", *_last(run), "--trainer.max_epochs", "3", "--model.optimizer.lr", "0.0", *resumed]) == 0
+    losses = read_curves(run / "curves.csv").values["test/loss"]
+    np.testing.assert_array_equal(losses[1:], np.stack([losses[0], losses[0]]))
+
+
+def test_a_new_schedule_is_as_if_it_had_always_been_there(fit: Fit) -> None:
+    options = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.01"]
+    run = fit("--trainer.max_epochs", "2", *options)
+    with_schedule = [*STEP, "--model.lr_scheduler.gamma", "0.0"]
+    assert main(["fit", *_last(run), "--trainer.max_epochs", "3", *with_schedule]) == 0
+    losses = read_curves(run / "curves.csv").values["test/loss"]
+    assert (losses[1] != losses[0]).all()
+    np.testing.assert_array_equal(losses[2], losses[1])
+
+
+def test_a_run_that_goes_on_with_another_config_keeps_the_former_one(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit("--trainer.max_epochs", "1")
+    former = (run / "config.yaml").read_text()
+    assert main(["fit", *_last(run), "--trainer.max_epochs", "2"]) == 0
+    assert (run / "config-until-epoch-1.yaml").read_text() == former
+    assert "goes on with another config from epoch 2 on" in capsys.readouterr().err
+    assert main(["fit", *_last(run)]) == 0
+    assert len(list(run.glob("config-until*"))) == 1
+
+
+def test_a_run_that_was_stopped_after_its_last_epoch_gets_its_tables(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit()
+    tables = {name: (run / name).read_bytes() for name in ("rounds.csv", "curves.csv")}
+    for name in (*tables, "summary.json"):
+        (run / name).unlink()
+    capsys.readouterr()
+    assert main(["fit", *_last(run)]) == 0
+    assert {name: (run / name).read_bytes() for name in tables} == tables
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def test_a_run_that_another_process_trains_is_left_alone(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with FileLock(run / ".lock"):
+        assert main(["fit", *_last(run), "--trainer.max_epochs", "3"]) == 2
+    assert f"{run} is being trained by another process" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert main(["fit", *_last(run), "--trainer.max_epochs", "3"]) == 0
+
+
+def test_what_a_killed_process_left_half_written_is_cleared(fit: Fit) -> None:
+    run = fit()
+    left = [run / f".rounds.csv.{'0' * 32}", run / "checkpoints" / f".last.ckpt.{'a' * 32}"]
+    mine = run / ".mine"
+    for path in (*left, mine):
+        path.write_text("half")
+    assert main(["fit", *_last(run)]) == 0
+    assert not any(path.exists() for path in left)
+    assert mine.exists()
+
+
+def test_rounds_that_learned_nothing_are_told_and_stay_in_the_table(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learning = ["--trainer.max_epochs", "8", "--data.normalise", "standard", "--model.optimizer.lr", "0.01"]
+    run = fit("--model.backbone", "tests.user_parts.DeadForSeedOne", *learning)
+    out = capsys.readouterr().out
+    assert "1 of 3 rounds are AT CHANCE" in out
+    assert "seed 1); they are in the table." in out
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["rounds"]["at_chance"] == [1]
+    assert summary["metrics"]["test_accuracy"]["n"] == 3
 
 
 def test_a_broken_round_is_marked_and_harms_no_other(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:

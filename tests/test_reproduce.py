@@ -14,7 +14,7 @@ import yaml
 
 from pairs_lit.cli import main
 from pairs_lit.figures import forest_figure, sweep_figure
-from pairs_lit.jobs import Conditions, all_jobs, row_job
+from pairs_lit.jobs import Conditions, all_jobs, row_job, variant_jobs
 from pairs_lit.outcomes import outcomes
 from pairs_lit.published import FIVE, REPORTS
 from pairs_lit.results import read_rounds
@@ -128,6 +128,13 @@ def test_other_rounds_seeds_or_configs_are_other_fits(tiny_configs: Path, tmp_pa
     assert all(job.name.startswith("hakobyan-net1-") for job in jobs)
 
 
+def test_a_variant_of_fewer_rounds_gives_way_to_the_users_number(tmp_path: Path) -> None:
+    report = REPORTS["pillonel"]
+    for asked, expected in ((None, 20), (3, 3)):
+        own = Conditions(CONFIGS, asked, None, None, False, tmp_path)
+        assert {job.rounds for job in variant_jobs(report, report.variants[0], own).values()} == {expected}
+
+
 def test_rows_with_seeds_of_their_own_keep_their_distance(tmp_path: Path) -> None:
     grall = REPORTS["grall"]
     moved = Conditions(CONFIGS, None, 5, None, False, tmp_path)
@@ -158,6 +165,26 @@ def test_a_sweep_varies_one_option_and_judges_on_validation(
     page = (tmp_path / "results" / "belhadj.md").read_text()
     assert "6 of 7 values are finished" in page
     assert "Best: " not in page
+
+
+def test_other_recipes_stand_below_the_rows_that_they_may_explain(
+    tiny_configs: Path, tiny_root: Path, tmp_path: Path
+) -> None:
+    arguments = command(["gardoni"], tiny_configs, tiny_root, tmp_path)
+    assert main(arguments) == 0
+    page = (tmp_path / "results" / "gardoni.md").read_text()
+    section = page[page.index("## Why ours differ") :].split("![")[0]
+    report = REPORTS["gardoni"]
+    assert report.remark in section
+    for variant in report.variants:
+        assert section.count(f"| {variant.title} ") == len(variant.rows)
+        for job in variant_jobs(report, variant, conditions(tiny_configs, tiny_root, tmp_path)).values():
+            assert job.finished is not None
+            config = yaml.safe_load((job.finished / "config.yaml").read_text())
+            for option, value in variant.options.items():
+                section_, _, key = option.rpartition(".")
+                assert str(config[section_][key]) == value
+    assert section.count("| as above ") == len({row for variant in report.variants for row in variant.rows})
 
 
 def test_a_single_round_makes_pages_without_intervals_or_answers(

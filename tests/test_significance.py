@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pairs_lit.significance import Sample, detectable, half_width, holm, mean_interval, paired, welch
+from pairs_lit.significance import (
+    Sample,
+    between_many,
+    between_rounds,
+    detectable,
+    half_width,
+    holm,
+    mean_interval,
+    paired,
+    welch,
+)
 
 
 def sample(values: np.ndarray) -> Sample:
@@ -50,6 +60,29 @@ def test_paired_interval_of_many_seeds_is_close_to_students_and_always_the_same(
     assert (found.low, found.high) == pytest.approx(interval, abs=3e-4)
     assert found == paired(first.tolist(), second.tolist())
     assert found.p < 0.001
+
+
+def test_paired_p_of_many_seeds_is_wilcoxons() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.integers(860, 900, (2, 40)) / 1000
+    differences = np.round(first - second, 3)
+    assert len(np.unique(np.abs(differences))) < 40  # ties
+    assert 0 in differences
+    expected = stats.wilcoxon(differences, zero_method="pratt", method="asymptotic").pvalue
+    assert paired(first.tolist(), second.tolist()).p == pytest.approx(expected)
+
+
+def test_a_pair_of_runs_gives_the_same_alone_or_among_many() -> None:
+    rng = np.random.default_rng(4)
+    cases = [
+        (dict(enumerate(rng.normal(0.9, 0.02, n))), dict(enumerate(rng.normal(0.9, 0.02, m))), same)
+        for n, m, same in [(10, 10, True), (10, 12, False), (100, 100, True), (12, 10, True), (5, 40, True)] * 9
+    ]
+    for found, (first, second, same) in zip(between_many(cases), cases, strict=True):
+        alone = between_rounds(first, second, same_data=same)
+        assert (found.method, found.n) == (alone.method, alone.n)
+        numbers = [(each.estimate, each.low, each.high, each.p, each.detectable) for each in (found, alone)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-9)
 
 
 def test_pairing_finds_what_is_hidden_by_the_spread_between_seeds() -> None:

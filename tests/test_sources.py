@@ -4,11 +4,14 @@ import http.server
 import os
 import shutil
 import socket
+import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,7 +57,7 @@ def labels_in(path: Path) -> np.ndarray:
 
 
 def files_under(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if path.is_file()]
+    return [path for path in root.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
 def refused(root: Path, message: str, name: SourceName = "mnist", *, allow_unverified: bool = True) -> None:
@@ -137,11 +140,17 @@ def other_dimensions(path: Path) -> None:
     write_idx(path, np.zeros((TRAIN, 28)))
 
 
+def not_numbers(path: Path) -> None:
+    count = TRAIN if "train" in path.name else TEST
+    header = struct.pack(">HBB3I", 0, 0x0D, 3, count, 28, 28)  # 0x0D: float32
+    path.write_bytes(header + np.full((count, 28, 28), np.nan, ">f4").tobytes())
+
+
 def eleven_classes(path: Path) -> None:
     write_idx(path, np.arange(TRAIN if "train" in path.name else TEST) % 11)
 
 
-FORMAT, APART, CLASSES = "files are not in MNIST's format", "do not belong together", r"must exist and lie in 0 … 9"
+FORMAT, APART, CLASSES = "ubyte is not in MNIST's format", "are needed for n labels", "0 … 9 are needed"
 
 
 @pytest.mark.parametrize("name", ["mnist", "auto"])
@@ -156,6 +165,7 @@ FORMAT, APART, CLASSES = "files are not in MNIST's format", "do not belong toget
         ("images-idx3", unknown_type, FORMAT),
         ("images-idx3", signed_bytes, FORMAT),
         ("images-idx3", text, FORMAT),
+        ("images-idx3", not_numbers, FORMAT),
         ("images-idx3", none, FORMAT),
         ("images-idx3", other_dimensions, FORMAT),
         ("images-idx3", fewer, APART),
@@ -189,7 +199,7 @@ def test_a_file_cut_off_anywhere_is_an_error(
     root = write_mnist(tmp_path_factory.mktemp("cut"), 4, 4)
     whole = (raw(root) / name).read_bytes()
     (raw(root) / name).write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
-    refused(root, "Replace the files|replace them")
+    refused(root, "Replace the files|replace it")
 
 
 @pytest.mark.parametrize("flipped", [1, 2, 4, 128])
@@ -199,7 +209,7 @@ def test_an_image_file_with_a_changed_header_is_an_error(tmp_path: Path, place: 
     changed = bytearray((raw(root) / "train-images-idx3-ubyte").read_bytes())
     changed[place] ^= flipped
     (raw(root) / "train-images-idx3-ubyte").write_bytes(changed)
-    refused(root, "Replace the files|replace them")
+    refused(root, "Replace the files|replace it")
 
 
 def test_torchvisions_old_cache_is_never_read_in_place_of_the_checked_files(root: Path) -> None:
@@ -227,6 +237,28 @@ def test_one_changed_byte_of_real_mnist_is_refused(mnist_root: Path, tmp_path: P
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"\x09")
     refused(tmp_path, "t10k-labels-idx1-ubyte is not MNIST's file", "auto", allow_unverified=False)
+
+
+IMAGES, LABELS = torch.zeros(3, 28, 28, dtype=torch.uint8), torch.tensor([0, 9, 5])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (IMAGES.float(), LABELS, r"images of shape \(3, 28, 28\) and torch.float32 with 3 labels"),
+        (IMAGES.float() * torch.nan, LABELS, "uint8 are needed"),
+        (IMAGES[:2], LABELS, r"images of shape \(2, 28, 28\) and torch.uint8 with 3 labels"),
+        (IMAGES[:, :14], LABELS, r"\(n, 28, 28\) and uint8 are needed"),
+        (IMAGES, LABELS.float(), "labels of shape .* torch.float32"),
+        (IMAGES, LABELS[:, None], r"labels of shape \(3, 1\)"),
+        (IMAGES[:0], LABELS[:0], r"labels of shape \(0,\)"),
+        (IMAGES, LABELS + 1, "labels from 1 to 10: 0 … 9 are needed"),
+        (IMAGES, LABELS - 1, "labels from -1 to 8"),
+    ],
+)
+def test_digits_are_bytes_with_labels_0_to_9(images: torch.Tensor, labels: torch.Tensor, message: str) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        Digits(images, labels)
 
 
 # --- the bundled digits ---
@@ -499,7 +531,7 @@ def test_a_download_lands_under_root_and_leaves_nothing_else(
     source = load_source(name, root, allow_unverified=True)
     assert source.name == "mnist (unverified)"
     assert f"downloading MNIST to {root}" in capsys.readouterr().err
-    assert [path.name for path in root.iterdir()] == ["MNIST"]
+    assert sorted(path.name for path in root.iterdir()) == [".lock", "MNIST"]
     assert sorted(path.name for path in files_under(root)) == sorted(FILES)
     for file in FILES:
         assert (raw(root) / file).read_bytes() == (raw(tmp_path / "original") / file).read_bytes()
@@ -510,6 +542,35 @@ def test_a_download_happens_once(tmp_path: Path, mirror: Path, monkeypatch: pyte
     load_source("mnist", tmp_path / "root", allow_unverified=True)
     monkeypatch.setattr("pairs_lit.data.sources._reachable", unexpected)
     load_source("mnist", tmp_path / "root", allow_unverified=True)
+
+
+def test_a_download_fetches_what_is_missing_and_replaces_nothing(tmp_path: Path, mirror: Path) -> None:
+    own = write_mnist(tmp_path / "root", TRAIN, TEST)
+    mine = raw(own) / "train-labels-idx1-ubyte"
+    write_idx(mine, np.zeros(TRAIN))
+    before = mine.read_bytes()
+    (raw(own) / "t10k-labels-idx1-ubyte").unlink()
+    load_source("mnist", own, allow_unverified=True)
+    assert mine.read_bytes() == before
+    assert (raw(own) / "t10k-labels-idx1-ubyte").is_file()
+
+
+def test_simultaneous_downloads_fetch_each_file_once(
+    tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def count(handler: Silent) -> None:
+        asked.append(handler.path)
+        SimpleHTTPRequestHandler.do_GET(handler)
+
+    monkeypatch.setattr(Silent, "do_GET", count)
+    load_source("mnist", tmp_path / "alone", allow_unverified=True)
+    alone = list(asked)
+    with ThreadPoolExecutor(4) as pool:
+        sources = list(pool.map(lambda _: load_source("mnist", tmp_path / "root", allow_unverified=True), range(4)))
+    assert all(torch.equal(source.train.images, sources[0].train.images) for source in sources)
+    assert sorted(asked) == sorted([*alone, *alone])
 
 
 def test_a_download_is_checked_like_any_other_file(tmp_path: Path, mirror: Path) -> None:
@@ -534,7 +595,7 @@ def test_a_download_that_fails_midway_leaves_no_file(
     damage(mirror / file)
     refused(tmp_path / "root", r"(?s)MNIST could not be downloaded to .*root .*set data\.source to digits")
     assert files_under(tmp_path / "root") == []
-    assert [path.name for path in (tmp_path / "root").iterdir()] == ["MNIST"]
+    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [".lock", "MNIST"]
 
 
 def test_a_failed_download_is_told_in_one_line(tmp_path: Path, mirror: Path) -> None:

@@ -27,6 +27,22 @@ class BreaksForSeedOne(nn.Sequential):
             nn.init.constant_(self[1].weight, torch.inf)
 
 
+class DeadForSeedOne(nn.Sequential):
+    """Its code is 0, and stays so, where it was built from seed 1; else it learns in a few steps."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10), nn.ReLU())
+        if torch.initial_seed() == 1:
+            nn.init.constant_(self[1].bias, -1e9)
+
+
+class Resting(nn.Sequential):
+    """Leaves a layer in evaluation mode."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10), nn.Dropout(0.5).eval())
+
+
 class KeepsImages(nn.Module):
     """Not a backbone: its output is no code."""
 

@@ -110,6 +110,11 @@ class PairBank:
         both = order[..., None].expand(-1, -1, 2)
         return Pairs(index.gather(1, both), digits.gather(1, both), target.gather(1, order))
 
+    def commoner(self, split: Split) -> Tensor:
+        """Return the share of each round's commoner answer, (R,) float64: what always giving it would reach."""
+        share = self.pairs[split].target.double().mean(1)
+        return torch.maximum(share, 1 - share)
+
     def gather(self, index: Tensor, rounds: slice) -> Tensor:
         """Return the images (R, B, 2, H, W) of some rounds' pairs, by their places (R, B, 2) in ``images``."""
         images = self.images.index_select(

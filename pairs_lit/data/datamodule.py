@@ -1,6 +1,7 @@
 """The data module: the pairs of all rounds, as Lightning asks for them."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,21 @@ from pairs_lit.data.bank import DataSettings, Normalise, PairBank, Split
 from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import Source, SourceName, load_source
-from pairs_lit.errors import check_choice, check_positive, notice
+from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice
 from pairs_lit.relation import Relation
 
 ImageSize = Literal[14, 28]
+
+
+MOST_PAIRS = 10**8
+"""So many pairs, over all rounds and splits, take about 4 GB."""
+
+
+def _check_room(rounds: int, counts: Mapping[str, int]) -> None:
+    """Refuse what no memory holds, before anything tries."""
+    if rounds * sum(counts.values()) > MOST_PAIRS:
+        shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
+        raise PairsLitError(f"{shown} for {rounds} rounds (rounds.count): at most {MOST_PAIRS} pairs in all.")
 
 
 def default_root() -> str:
@@ -79,6 +91,7 @@ class PairDataModule(LightningDataModule):
         sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
         for name, value in (counts | sizes).items():
             check_positive(f"data.{name}", value)
+        _check_room(len(seeds), counts)
         check_choice("data.source", source, SourceName)
         check_choice("data.relation", relation, Relation)
         check_choice("data.image_size", image_size, ImageSize)

@@ -5,6 +5,7 @@ import socket
 import tempfile
 import threading
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.locks import lock_downloads
 from pairs_lit.relation import DIGITS
 
 SourceName = Literal["auto", "mnist", "digits"]
@@ -33,10 +35,32 @@ STALL_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Digits:
-    """Labelled images: images (n, 28, 28) uint8, 0 … 255; labels (n,) int64, 0 … 9."""
+    """Labelled images.
+
+    Attributes:
+        images: (n, 28, 28) uint8, 0 … 255.
+        labels: (n,) int64, 0 … 9.
+
+    Raises:
+        PairsLitError: They are not that.
+    """
 
     images: Tensor
     labels: Tensor
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        if self.images.dtype != torch.uint8 or self.images.shape != (len(self.labels), 28, 28):
+            raise PairsLitError(
+                f"images of shape {tuple(self.images.shape)} and {self.images.dtype} with {len(self.labels)} labels: "
+                "(n, 28, 28) and uint8 are needed for n labels."
+            )
+        if self.labels.dtype != torch.int64 or self.labels.dim() != 1 or len(self.labels) == 0:
+            raise PairsLitError(
+                f"labels of shape {tuple(self.labels.shape)} and {self.labels.dtype}: (n,) and int64 are needed."
+            )
+        if self.labels.min() < 0 or self.labels.max() >= DIGITS:
+            raise PairsLitError(f"labels from {self.labels.min()} to {self.labels.max()}: 0 … 9 are needed.")
 
 
 @dataclass(frozen=True)
@@ -72,7 +96,7 @@ def load_source(name: SourceName, root: Path, *, allow_unverified: bool) -> Sour
     """
     if name == "digits":
         return _bundled_digits()
-    if not _present(root):
+    if _missing(root):
         try:
             _download(root)
         except PairsLitError as error:
@@ -87,8 +111,8 @@ def _raw(root: Path) -> Path:
     return root / "MNIST" / "raw"
 
 
-def _present(root: Path) -> bool:
-    return all((_raw(root) / name).is_file() for name in MNIST_SHA256)
+def _missing(root: Path) -> list[str]:
+    return [name for name in MNIST_SHA256 if not (_raw(root) / name).is_file()]
 
 
 def _mnist(root: Path, *, allow_unverified: bool) -> Source:
@@ -111,23 +135,19 @@ def _read_mnist(root: Path, *, train: bool) -> Digits:
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     name = "train" if train else "t10k"
-    images, labels = (str(_raw(root) / f"{name}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    images = _read(_raw(root) / f"{name}-images-idx3-ubyte", read_image_file)
+    labels = _read(_raw(root) / f"{name}-labels-idx1-ubyte", read_label_file)
     try:
-        digits = Digits(read_image_file(images), read_label_file(labels))
+        return Digits(images, labels)
+    except PairsLitError as error:
+        raise PairsLitError(f"{_raw(root) / name}-*: {error} Replace the files.") from error
+
+
+def _read(file: Path, read: Callable[[str], Tensor]) -> Tensor:
+    try:
+        return read(str(file))
     except (AssertionError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
-        raise PairsLitError(f"{_raw(root)}: the {name} files are not in MNIST's format; replace them.") from error
-    return _checked(digits, f"{_raw(root) / name}-*")
-
-
-def _checked(digits: Digits, where: str) -> Digits:
-    if digits.images.shape != (len(digits.labels), 28, 28):
-        raise PairsLitError(
-            f"{where}: images of shape {tuple(digits.images.shape)} and {len(digits.labels)} labels do not belong "
-            "together; (n, 28, 28) and n are needed. Replace the files."
-        )
-    if len(digits.labels) == 0 or digits.labels.min() < 0 or digits.labels.max() >= DIGITS:
-        raise PairsLitError(f"{where}: labels must exist and lie in 0 … 9. Replace the files.")
-    return digits
+        raise PairsLitError(f"{file} is not in MNIST's format; replace it.") from error
 
 
 def _download(root: Path) -> None:
@@ -144,9 +164,11 @@ def _download(root: Path) -> None:
     socket.setdefaulttimeout(STALL_SECONDS)  # torchvision's download has no timeout of its own
     try:
         _raw(root).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root) as folder:
+        with lock_downloads(root), tempfile.TemporaryDirectory(dir=root) as folder:
+            if not _missing(root):  # another process was first
+                return
             MNIST(folder, download=True)
-            for name in MNIST_SHA256:
+            for name in _missing(root):
                 (_raw(Path(folder)) / name).replace(_raw(root) / name)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split())

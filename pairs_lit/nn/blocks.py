@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "none"]
+CodeActivation = Activation | Literal["softmax"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -23,6 +24,11 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 def activation_layer(name: Activation) -> nn.Module:
     """Return a new activation layer."""
     return _ACTIVATIONS[name]()
+
+
+def code_activation_layer(name: CodeActivation) -> nn.Module:
+    """Return what stands between an image's code (..., F) and the head: softmax is over the code's F values."""
+    return nn.Softmax(-1) if name == "softmax" else activation_layer(name)
 
 
 def linear_layers(

@@ -1,15 +1,15 @@
 """The comparer: from the images of a pair to the answer, for R rounds at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.backbones import BackboneFactory, Shape
-from pairs_lit.nn.blocks import Activation, activation_layer
+from pairs_lit.nn.blocks import CodeActivation, code_activation_layer
 from pairs_lit.nn.heads import DigitHead, HeadFactory
 from pairs_lit.nn.layers import Clock, Streams
 from pairs_lit.nn.stack import stack_copies
@@ -19,6 +19,7 @@ from pairs_lit.seeds import seeded
 Sharing = Literal["shared", "separate", "joint"]
 Readout = Literal["none", "identity", "linear"]
 Kind = Literal["logit", "logits", "probability"]
+Taken = TypeVar("Taken")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Architecture:
             two channels, and there are no digit logits.
         readout: Where the digit logits come from: ``identity``: the code itself, of width 10; ``linear``: a linear
             layer on each image's code, beside the head (pillonel); ``none``: nowhere.
-        code_activation: The activation between code and head.
+        code_activation: The activation between each image's code and the head.
         relation: What a probability head compares by.
         image_size: H = W.
     """
@@ -68,7 +69,7 @@ class Architecture:
     head: HeadFactory
     sharing: Sharing
     readout: Readout
-    code_activation: Activation
+    code_activation: CodeActivation
     relation: Relation
     image_size: int
 
@@ -80,11 +81,12 @@ class Architecture:
     def build(self, seed: int) -> "PlainParts":
         """Build one round's plain parts after ``torch.manual_seed(seed)``: backbone(s), read-out, head."""
         with seeded(seed):
-            backbones = [self.backbone(self.image_shape) for _ in range(2 if self.sharing == "separate" else 1)]
+            branches = range(2 if self.sharing == "separate" else 1)
+            backbones = [_made(self.backbone, self.image_shape, "backbone") for _ in branches]
             width = max(code_width(backbone, self.image_shape) for backbone in backbones)
             readout = self._readout(width)
             both = width if self.sharing == "joint" else 2 * width
-            head = self.head(both)
+            head = _made(self.head, both, "head")
             _probed(head, (both,), "head")
         return PlainParts(backbones, readout, head)
 
@@ -130,6 +132,22 @@ def code_width(backbone: nn.Module, shape: Shape) -> int:
         got = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
         raise PairsLitError(f"a backbone must map (N, C, H, W) to (N, F); {type(backbone).__name__} gave {got}.")
     return code.shape[1]
+
+
+def _made(factory: Callable[[Taken], nn.Module], taken: Taken, role: str) -> nn.Module:
+    """Build a plain module; what its constructor objects to is the user's to mend."""
+    try:
+        module = factory(taken)
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PairsLitError(f"model.{role} cannot be built for an input of {taken}: {reason}") from error
+    resting = next((part for part in module.modules() if not part.training), None)
+    if resting is not None:
+        raise PairsLitError(
+            f"model.{role}: {type(module).__name__} leaves {type(resting).__name__} in evaluation mode, but all layers "
+            "are trained: leave out its eval()."
+        )
+    return module
 
 
 def _probed(module: nn.Module, shape: Sequence[int], role: str) -> object:
@@ -178,7 +196,7 @@ class Comparer(nn.Module):
                 "branch",
             ),
         )
-        self.code_activation = activation_layer(architecture.code_activation)
+        self.code_activation = code_activation_layer(architecture.code_activation)
         readouts = [parts.readout for parts in rounds if parts.readout is not None]
         streams = Streams(tuple(seeds), (0,) * len(seeds), self.clock)
         self.readout = stack_copies(readouts, streams.child("readout")) if readouts else None

@@ -1,0 +1,89 @@
+"""Hundreds of rounds, runs and fits: it finishes, and memory and open files do not grow."""
+
+import gc
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pairs_lit.cli import main
+from pairs_lit.results import RoundResult, read_rounds, write_rounds
+from tests.conftest import CONFIGS
+
+MIB = 2**20
+
+
+def resident() -> float:
+    """This process's memory in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / MIB
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def accuracies(rng: np.random.Generator) -> list[RoundResult]:
+    values = (rng.normal(0.87, 0.01, 100).clip(0, 1) * 1000).round() / 1000
+    return [
+        RoundResult(seed, "ok", 0.9, None, value, None, value, None, value, 2)
+        for seed, value in enumerate(values.tolist())
+    ]
+
+
+def test_fifty_runs_of_a_hundred_rounds_are_compared_in_seconds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, folders = np.random.default_rng(0), []
+    for place in range(50):
+        folder = tmp_path / f"run{place}" / "1"
+        write_rounds(folder / "rounds.csv", accuracies(rng))
+        (folder / "summary.json").write_text(json.dumps({"data": {"source": "mnist", "relation": "le"}}))
+        folders.append(str(folder))
+    main(["compare", *folders[:2]])  # what is loaded once is not timed
+    start = time.monotonic()
+    assert main(["compare", *folders]) == 0
+    assert time.monotonic() - start < 20  # a few seconds on an idle machine
+    assert capsys.readouterr().out.count("paired by seed") == 50 * 49 // 2 + 1 + 2
+
+
+SOAKED = 300
+
+
+@pytest.mark.slow
+def test_three_hundred_fits_in_one_process_leave_nothing_behind(tiny_options: list[str], tmp_path: Path) -> None:
+    arguments = ["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options]
+    arguments += ["--trainer.default_root_dir", str(tmp_path), "--trainer.enable_progress_bar", "false"]
+    memory, files = [], []
+    for _ in range(SOAKED):
+        assert main(arguments) == 0
+        gc.collect()
+        memory.append(resident())
+        files.append(open_files())
+    settled, last = np.median(memory[40:80]), np.median(memory[-40:])
+    print(f"memory {settled:.0f} MiB after 60 fits, {last:.0f} MiB after {SOAKED}; files {files[60]}, {files[-1]}")
+    assert last - settled < 40  # MiB, over 220 fits
+    assert files[-1] <= files[20]
+
+
+@pytest.mark.slow
+def test_a_thousand_rounds_finish_within_the_stated_memory(mnist_root: Path, tmp_path: Path) -> None:
+    code = "import resource, sys; from pairs_lit.cli import main; code = main(); "
+    code += "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024); sys.exit(code)"
+    arguments = ["fit", "--config", str(CONFIGS / "fc.yaml"), "--rounds.count", "1000", "--trainer.max_epochs", "3"]
+    arguments += ["--data.root", str(mnist_root), "--trainer.default_root_dir", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(CONFIGS.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env=environment
+    )
+    (run,) = tmp_path.glob("lightning_logs/*/*")
+    assert [result.seed for result in read_rounds(run / "rounds.csv")] == list(range(1000))
+    peak = int(done.stdout.rsplit("peak", 1)[1])
+    print(f"peak {peak} MiB")
+    assert peak < 3000  # MiB: docs/reliability.md
