@@ -23,12 +23,22 @@ from pairs_lit.progress import Progress
 from pairs_lit.rounds import RoundRunner
 from pairs_lit.runs import check_name, keep_config
 from pairs_lit.seeds import round_seeds
-from pairs_lit.tracking import Tracking
+from pairs_lit.tracking import Tracking, quiet_writers
 
 _CHECKPOINT_HELP = (
     "A checkpoint, RUN/checkpoints/last.ckpt of a run with this configuration: fit goes on from it in RUN, the other "
     "commands need one. A local file; nothing in it is executed."
 )
+
+
+_TRAINER_DEFAULTS = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "max_epochs": 25,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "logger": False,
+}
 
 
 class RunConfig(SaveConfigCallback):
@@ -71,7 +81,7 @@ class PairsCLI(LightningCLI):
         """Parse, name the run, and look at the checkpoint before anything else does."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
-        config.name = check_name(config.name or _config_name(config))
+        config.name = check_name(_config_name(config) if config.name is None else config.name)
         if config.ckpt_path is not None:
             read_checkpoint(Path(config.ckpt_path))
         elif self.config.subcommand != "fit":
@@ -143,24 +153,18 @@ def run(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()
             return {command: LightningCLI.subcommands()[command] | {"weights_only", "ckpt_path"}}
 
     try:
-        OneCommand(
-            PairModule,
-            PairDataModule,
-            save_config_callback=RunConfig,
-            trainer_defaults={
-                "accelerator": "cpu",
-                "devices": 1,
-                "max_epochs": 25,
-                "num_sanity_val_steps": 0,
-                "enable_model_summary": False,
-                "logger": False,
-            },
-            seed_everything_default=False,
-            parser_class=PairsParser,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=args,
-        )
+        with quiet_writers():
+            OneCommand(
+                PairModule,
+                PairDataModule,
+                save_config_callback=RunConfig,
+                trainer_defaults=dict(_TRAINER_DEFAULTS),
+                seed_everything_default=False,
+                parser_class=PairsParser,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                args=args,
+            )
     except MisconfigurationException as error:
         raise PairsLitError(" ".join(str(error).split())) from error
 

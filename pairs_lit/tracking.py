@@ -1,6 +1,8 @@
 """Tracking: the run folder and its TensorBoard files."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +25,22 @@ _TITLES = {
     "target_loss": "target loss (without the auxiliary part)",
     "digit_loss": "digit loss (unweighted)",
 }
+
+
+@contextmanager
+def quiet_writers() -> Iterator[None]:
+    """Keep TensorBoard's thread from printing the trace of a failed write: the next call raises it where it is told."""
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not issubclass(failed.exc_type, OSError):
+            before(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 class RunLogger(TensorBoardLogger):

@@ -119,7 +119,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("free", [0, 4, 12, 40, 80, 160, 320])
+@pytest.mark.parametrize("free", [0, 4, 12, 40, 80, 120, 160])
 def test_a_disk_that_fills_up_is_named_and_the_run_goes_on_once_there_is_room(
     order: Order, whole: Path, small_disk: Path, capsys: pytest.CaptureFixture[str], free: int
 ) -> None:
