@@ -98,6 +98,7 @@ class PairsCLI(LightningCLI):
         callbacks += [PredictionWriter(runner)] if self.subcommand == "predict" else []
         callbacks += [] if made.trainer.enable_progress_bar is False else [Progress(runner)]
         self.trainer_defaults["callbacks"] = callbacks
+        made.trainer.logger = _other_loggers(made.trainer.logger)
         theirs = made.trainer.plugins or []
         plugins = [*(theirs if isinstance(theirs, list) else [theirs]), DurableCheckpointIO()]
         try:
@@ -109,6 +110,16 @@ class PairsCLI(LightningCLI):
         """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
         check_trainer(self.trainer)
         self.trainer.ckpt_path = self.config[self.subcommand].ckpt_path
+
+
+def _other_loggers(wanted: object) -> object:
+    """Return the loggers beside ours: none, unless the user names some; Lightning's own default is not wanted."""
+    if wanted is True:
+        raise PairsLitError(
+            "trainer.logger is true: every run has TensorBoard files of its own; name the class of another logger, or "
+            "leave it out."
+        )
+    return False if wanted is None else wanted
 
 
 def _config_name(config: Namespace) -> str:

@@ -1,6 +1,7 @@
 """The one exception that the command line turns into one line, and the checks that raise it most."""
 
 import sys
+from collections.abc import Sequence
 from typing import get_args
 
 
@@ -20,6 +21,26 @@ def check_positive(name: str, value: int) -> None:
     """
     if value < 1:
         raise PairsLitError(f"{name} is {value}: it must be 1 or more.")
+
+
+def check_sizes(name: str, values: Sequence[int]) -> None:
+    """Refuse sizes below 1.
+
+    Raises:
+        PairsLitError: A value is below 1.
+    """
+    if any(value < 1 for value in values):
+        raise PairsLitError(f"{name} is {list(values)}: each must be 1 or more.")
+
+
+def check_dropout(name: str, values: Sequence[float]) -> None:
+    """Refuse what is no probability of dropping something.
+
+    Raises:
+        PairsLitError: A value does not lie in 0 … 1, 1 itself left out.
+    """
+    if not all(0 <= value < 1 for value in values):
+        raise PairsLitError(f"{name} is {list(values)}: each must be 0 or more and below 1.")
 
 
 def check_choice(name: str, value: object, allowed: object) -> None:

@@ -47,6 +47,19 @@ MISTAKES = {
     f"--model.head {HEADS}.ArgmaxHead": "this head has no gradient",
     "--model.head.outputs 3": "MLP: outputs is 3: 1 or 2 logits",
     "--model.backbone.widths [10,7]": "model.readout is identity, which needs a code of width 10",
+    "--model.backbone.widths [0,10]": "CNN: widths is \\[0, 10\\]: each must be 1 or more",
+    "--model.backbone.channels [4,-1]": "CNN: channels is \\[4, -1\\]: each must be 1 or more",
+    "--model.backbone.pools 0": "CNN: pools is \\[0, 0\\]: each must be 1 or more",
+    "--model.backbone.conv_dropout -0.1": "CNN: conv_dropout is \\[-0.1, -0.1\\]: each must be 0 or more and below 1",
+    "--model.backbone.dropout .nan": "CNN: dropout is \\[nan\\]: each must be 0 or more and below 1",
+    f"--model.backbone {BACKBONES}.FC --model.backbone.widths [0,10]": "FC: widths is \\[0, 10\\]",
+    f"--model.backbone {BACKBONES}.FC --model.backbone.dropout 1": "FC: dropout is \\[1.0\\]",
+    "--model.head.hidden [0]": "MLP: hidden is \\[0\\]: each must be 1 or more",
+    "--model.head.dropout -1": "MLP: dropout is \\[-1.0\\]",
+    "--rounds.count 1000000000000": "rounds.count is 1000000000000: at most 100000 rounds",
+    "--data.test_pairs 1000000000": "data.test_pairs 1000000000 for 3 rounds .rounds.count.: at most 100000000 pairs",
+    f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.Linear "
+    "--model.backbone.module.in_features -1 --model.backbone.module.out_features 2": "model.backbone cannot be built",
     "--model.backbone.kernels 13": "CNN: kernels \\[13, 13\\] and pools \\[2, 2\\] leave nothing",
     "--model.backbone.kernels [3,3,3]": "CNN: kernels has 3 entries for 2 convolutions",
     "--model.backbone tests.user_parts.Resting": "model.backbone: Resting leaves Dropout in evaluation mode",
@@ -59,6 +72,7 @@ MISTAKES = {
     "--trainer.accelerator tpu": "trainer: .*torch_xla",
     "--trainer.accelerator abacus": "trainer: .*abacus",
     "--trainer.precision 3": "trainer.precision: ",
+    "--trainer.logger true": "trainer.logger is true: every run has TensorBoard files of its own",
     "--trainer.enable_checkpointing false": "trainer: .*enable_checkpointing=False",
 }
 

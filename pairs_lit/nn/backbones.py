@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.errors import PairsLitError, check_choice
+from pairs_lit.errors import PairsLitError, check_choice, check_dropout, check_sizes
 from pairs_lit.nn.blocks import Activation, SwitchedOff, activation_layer, linear_layers
 
 Shape = tuple[int, int, int]
@@ -44,7 +44,7 @@ class FC(nn.Sequential):
         activation: The activation after every layer but the last.
 
     Raises:
-        PairsLitError: There is no layer.
+        PairsLitError: There is no layer, a width is below 1, or the dropout no probability.
     """
 
     def __init__(
@@ -58,6 +58,8 @@ class FC(nn.Sequential):
     ) -> None:
         if not widths:
             raise PairsLitError("FC: widths is empty: give at least the code's width.")
+        check_sizes("FC: widths", widths)
+        check_dropout("FC: dropout", [dropout])
         layers = linear_layers([prod(shape), *widths], batch_norm=batch_norm, dropout=dropout, activation=activation)
         super().__init__(nn.Flatten(), *layers)
 
@@ -84,8 +86,8 @@ class CNN(nn.Sequential):
         activation: The activation.
 
     Raises:
-        PairsLitError: A list has not as many entries as there are convolutions, a place is unknown, or the image is too
-            small.
+        PairsLitError: A list has not as many entries as there are convolutions, a size is below 1, a dropout no
+            probability, a place unknown, or the image too small.
     """
 
     def __init__(
@@ -108,6 +110,10 @@ class CNN(nn.Sequential):
         count = len(channels)
         each_kernel, each_pool = _each("kernels", kernels, count), _each("pools", pools, count)
         drops = _each("conv_dropout", conv_dropout, count)
+        for name, sizes in {"channels": channels, "kernels": each_kernel, "pools": each_pool, "widths": widths}.items():
+            check_sizes(f"CNN: {name}", sizes)
+        check_dropout("CNN: conv_dropout", drops)
+        check_dropout("CNN: dropout", [dropout])
         pixels = _pixels(shape, each_kernel, each_pool, global_pool)
         depths = [shape[0], *channels]
         layers: list[nn.Module] = []
@@ -115,11 +121,11 @@ class CNN(nn.Sequential):
             norm = _norm(nn.BatchNorm2d(after), "maps", batch_norm, idle_batch_norm)
             layers += _convolution(before, after, kernel, pool, drop, norm, activation)
         layers += [*_GLOBAL_POOLS[global_pool](), nn.Flatten()]
-        sizes = [depths[-1] * pixels, *widths]
+        all_widths = [depths[-1] * pixels, *widths]
         if widths:
             hidden = "hidden" in batch_norm
-            layers += linear_layers(sizes, batch_norm=hidden, dropout=dropout, activation=activation)
-        layers += _norm(nn.BatchNorm1d(sizes[-1]), "code", batch_norm, idle_batch_norm)
+            layers += linear_layers(all_widths, batch_norm=hidden, dropout=dropout, activation=activation)
+        layers += _norm(nn.BatchNorm1d(all_widths[-1]), "code", batch_norm, idle_batch_norm)
         super().__init__(*layers)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, check_dropout, check_sizes
 from pairs_lit.nn.blocks import Activation, linear_layers
 from pairs_lit.nn.layers import Rowwise
 from pairs_lit.relation import DIGITS
@@ -31,7 +31,7 @@ class MLP(nn.Sequential):
         activation: The activation after every hidden layer.
 
     Raises:
-        PairsLitError: ``outputs`` is neither 1 nor 2.
+        PairsLitError: ``outputs`` is neither 1 nor 2, a width is below 1, or the dropout no probability.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class MLP(nn.Sequential):
     ) -> None:
         if outputs not in (1, 2):
             raise PairsLitError(f"MLP: outputs is {outputs}: 1 or 2 logits are understood.")
+        check_sizes("MLP: hidden", hidden)
+        check_dropout("MLP: dropout", [dropout])
         widths = [width, *hidden, outputs]
         super().__init__(*linear_layers(widths, batch_norm=batch_norm, dropout=dropout, activation=activation))
 
