@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,7 +18,7 @@ from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.errors import PairsLitError
 from pairs_lit.independence import check_trainer
 from pairs_lit.module import PairModule
-from pairs_lit.parser import PairsParser
+from pairs_lit.parser import PairsParser, check_empty_sections
 from pairs_lit.predictions import PredictionWriter
 from pairs_lit.progress import Progress
 from pairs_lit.rounds import RoundRunner
@@ -81,6 +82,9 @@ class PairsCLI(LightningCLI):
         """Parse, name the run, and look at the checkpoint before anything else does."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
+        options = [action.dest for action in self._parser(self.config.subcommand)._actions]
+        for file in config.config or []:
+            check_empty_sections(yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}, options)
         config.name = check_name(_config_name(config) if config.name is None else config.name)
         if config.ckpt_path is not None:
             read_checkpoint(Path(config.ckpt_path))

@@ -1,6 +1,7 @@
 """The parser of the command line: stock, but its errors are one readable line."""
 
 import re
+from collections.abc import Collection, Mapping
 from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -30,6 +31,27 @@ def readable(message: str) -> str:
     for pattern, replacement in _REWORDINGS:
         text = re.sub(pattern, replacement, text)
     return text.rstrip(".")
+
+
+def check_empty_sections(content: Mapping[str, object], options: Collection[str], prefix: str = "") -> None:
+    """Refuse a section without content that no option is in; jsonargparse would not notice it.
+
+    Args:
+        content: What a config file says.
+        options: The dotted names of all options.
+        prefix: What stands before the content's keys.
+
+    Raises:
+        PairsLitError: There is such a section.
+    """
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if not isinstance(value, Mapping):
+            continue
+        if not value and not any(f"{option}.".startswith(f"{name}.") for option in options):
+            raise PairsLitError(f"{name}: there is no such option (pairs-lit COMMAND --help lists the options).")
+        if key not in ("init_args", "dict_kwargs"):
+            check_empty_sections(value, options, f"{name}.")
 
 
 class PairsParser(LightningArgumentParser):

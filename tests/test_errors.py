@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from pairs_lit.cli import main
 from tests.conftest import CONFIGS, Fit, write_mnist
@@ -144,6 +145,19 @@ def test_an_unknown_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureF
     path = tmp_path / "config.yaml"
     path.write_text((CONFIGS / "cnn_aux.yaml").read_text().replace("belhadj/", f"{CONFIGS}/belhadj/") + "  speed: 3\n")
     assert "speed" in refused(["fit", "--config", str(path)], capsys)
+
+
+@pytest.mark.parametrize("section", ["nokey", "data.nokey", "model.loss.nokey"])
+def test_an_unknown_section_without_content(section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    content = yaml.safe_load((CONFIGS / "cnn_aux.yaml").read_text())
+    *outer, last = section.split(".")
+    place = content
+    for name in outer:
+        place = place[name]
+    place[last] = {}
+    path.write_text(yaml.safe_dump(content))
+    assert f"{section}: there is no such option" in refused(["fit", "--config", str(path)], capsys)
 
 
 def test_a_missing_backbone(capsys: pytest.CaptureFixture[str]) -> None:
