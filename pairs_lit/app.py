@@ -18,7 +18,7 @@ from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.errors import PairsLitError
 from pairs_lit.independence import check_trainer
 from pairs_lit.module import PairModule
-from pairs_lit.parser import PairsParser, check_empty_sections
+from pairs_lit.parser import PairsParser, check_empty_sections, check_nulls
 from pairs_lit.predictions import PredictionWriter
 from pairs_lit.progress import Progress
 from pairs_lit.rounds import RoundRunner
@@ -72,7 +72,7 @@ class PairsCLI(LightningCLI):
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CHECKPOINT_HELP)
         parser.set_defaults({"data.root": default_root()})
         for part in ("data", "model"):
-            parser.link_arguments(("rounds.count", "rounds.seed"), f"{part}.seeds", compute_fn=round_seeds)
+            parser.link_arguments(("rounds.count", "rounds.seed"), f"{part}.seeds", compute_fn=_seeds)
         parser.link_arguments("rounds.stack_size", "model.stack_size")
         parser.link_arguments("data.image_size", "model.image_size")
         parser.link_arguments("data.relation", "model.relation")
@@ -85,6 +85,8 @@ class PairsCLI(LightningCLI):
         options = [action.dest for action in self._parser(self.config.subcommand)._actions]
         for file in config.config or []:
             check_empty_sections(yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}, options)
+        for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
+            check_nulls(config[section], part, section)
         config.name = check_name(_config_name(config) if config.name is None else config.name)
         if config.ckpt_path is not None:
             read_checkpoint(Path(config.ckpt_path))
@@ -114,6 +116,13 @@ class PairsCLI(LightningCLI):
         """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
         check_trainer(self.trainer)
         self.trainer.ckpt_path = self.config[self.subcommand].ckpt_path
+
+
+def _seeds(count: int | None, seed: int | None) -> list[int]:
+    """Return the rounds' seeds; both may be null here, since they are linked before :func:`check_nulls`."""
+    if count is None or seed is None:
+        raise PairsLitError(f"rounds.count is {count} and rounds.seed is {seed}: neither may be null.")
+    return round_seeds(count, seed)
 
 
 def _other_loggers(wanted: object) -> object:

@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Collection, Mapping
-from typing import NoReturn
+from dataclasses import is_dataclass
+from types import NoneType
+from typing import NoReturn, get_args, get_type_hints
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pairs_lit.errors import PairsLitError
@@ -52,6 +55,27 @@ def check_empty_sections(content: Mapping[str, object], options: Collection[str]
             raise PairsLitError(f"{name}: there is no such option (pairs-lit COMMAND --help lists the options).")
         if key not in ("init_args", "dict_kwargs"):
             check_empty_sections(value, options, f"{name}.")
+
+
+def check_nulls(config: Namespace, part: type, section: str) -> None:
+    """Refuse null where an option has no such value; in a file, jsonargparse takes it for "not set".
+
+    Args:
+        config: A section of the configuration.
+        part: The class that it is for.
+        section: Its name.
+
+    Raises:
+        PairsLitError: An option is null that may not be.
+    """
+    for name, hint in get_type_hints(vars(part)["__init__"]).items():
+        if name not in config:
+            continue
+        value, option = config[name], f"{section}.{name}"
+        if value is None and NoneType not in get_args(hint):
+            raise PairsLitError(f"{option} is null, which it may not be: leave it out for its default.")
+        if is_dataclass(hint) and isinstance(hint, type):
+            check_nulls(value, hint, option)
 
 
 class PairsParser(LightningArgumentParser):

@@ -268,6 +268,12 @@ GARDONI = Report(
     variants=(
         Variant("short", "5 epochs", {"trainer.max_epochs": "5"}, _SIAMESE),
         Variant("softmax", "softmax between branch and head", {"model.code_activation": "softmax"}, _SIAMESE),
+        Variant(
+            "twice",
+            "softmax, and again in the digit loss",
+            {"model.backbone": "configs.mistakes.SoftmaxTwice"},
+            ("ws_aux", "ws_aux_bn", "ws_aux_bn_drop"),
+        ),
     ),
 )
 

@@ -19,6 +19,7 @@ MISTAKES = {
     "--model.backbone nowhere.Net": "model.backbone: No module named 'nowhere', got nowhere.Net",
     f"--model.backbone {BACKBONES}.Nope": "model.backbone: module 'pairs_lit.nn.backbones' has no attribute 'Nope'",
     "--model.backbone.nokey 3": "model.backbone: Option 'nokey' is not accepted",
+    "--data.batch_size null": "data.batch_size: expected int, got None",
     "--data.relation eq": "data.relation: expected one of 'le', 'lt', 'ge', 'gt', got eq",
     "--data.source kmnist": "data.source: expected one of 'auto', 'mnist', 'digits', got kmnist",
     "--data.swap both": "data.swap: expected one of 'none', 'relabel', 'flip', got both",
@@ -147,17 +148,29 @@ def test_an_unknown_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureF
     assert "speed" in refused(["fit", "--config", str(path)], capsys)
 
 
-@pytest.mark.parametrize("section", ["nokey", "data.nokey", "model.loss.nokey"])
-def test_an_unknown_section_without_content(section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "config.yaml"
+def with_value(key: str, value: object, tmp_path: Path) -> list[str]:
+    """The arguments of a fit of a config in which one option has another value."""
     content = yaml.safe_load((CONFIGS / "cnn_aux.yaml").read_text())
-    *outer, last = section.split(".")
+    *outer, last = key.split(".")
     place = content
     for name in outer:
         place = place[name]
-    place[last] = {}
+    place[last] = value
+    path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(content))
-    assert f"{section}: there is no such option" in refused(["fit", "--config", str(path)], capsys)
+    return ["fit", "--config", str(path)]
+
+
+@pytest.mark.parametrize("section", ["nokey", "data.nokey", "model.loss.nokey"])
+def test_an_unknown_section_without_content(section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"{section}: there is no such option" in refused(with_value(section, {}, tmp_path), capsys)
+
+
+@pytest.mark.parametrize(
+    "option", ["data.batch_size", "data.relation", "model.code_activation", "model.loss.aux_weight", "rounds.seed"]
+)
+def test_null_where_there_is_no_such_value(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert option in refused(with_value(option, None, tmp_path), capsys)
 
 
 def test_a_missing_backbone(capsys: pytest.CaptureFixture[str]) -> None:
