@@ -16,7 +16,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from pairs_lit.checkpoints import DurableCheckpointIO, LastCheckpoint, read_checkpoint
 from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.errors import PairsLitError
-from pairs_lit.independence import check_trainer
+from pairs_lit.independence import check_one_process, check_trainer
 from pairs_lit.module import PairModule
 from pairs_lit.parser import PairsParser, check_empty_sections, check_nulls
 from pairs_lit.predictions import PredictionWriter
@@ -104,6 +104,7 @@ class PairsCLI(LightningCLI):
         callbacks += [PredictionWriter(runner)] if self.subcommand == "predict" else []
         callbacks += [] if made.trainer.enable_progress_bar is False else [Progress(runner)]
         self.trainer_defaults["callbacks"] = callbacks
+        check_one_process(made.trainer.strategy, made.trainer.num_nodes)
         made.trainer.logger = _other_loggers(made.trainer.logger)
         theirs = made.trainer.plugins or []
         plugins = [*(theirs if isinstance(theirs, list) else [theirs]), DurableCheckpointIO()]

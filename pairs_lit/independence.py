@@ -59,6 +59,23 @@ def check_scheduler(scheduler: object) -> None:
         )
 
 
+def check_one_process(strategy: object, num_nodes: object) -> None:
+    """Refuse what makes Lightning start, or wait for, other processes; a trainer must not even be built with it.
+
+    Args:
+        strategy: As given to the trainer.
+        num_nodes: As given to the trainer.
+
+    Raises:
+        PairsLitError: It is not the default.
+    """
+    for name, value, allowed in (("strategy", strategy, "auto"), ("num_nodes", num_nodes, 1)):
+        if value != allowed:
+            raise PairsLitError(
+                f"trainer.{name} is {value}: it must be {allowed}, since all rounds train in one process."
+            )
+
+
 def check_trainer(trainer: Trainer) -> None:
     """Refuse trainer settings under which one round would change another, or rounds would not train alike.
 

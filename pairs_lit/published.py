@@ -235,9 +235,7 @@ GRALL = Report(
     variants=(
         Variant("mean", "digit loss: mean over both images", {"model.loss.digit_reduction": "mean"}, _CLASSES),
         Variant("unit", "pixels 0 … 1", {"data.normalise": "unit"}, _CLASSES),
-        Variant(
-            "relu", "ReLU between branch and head", {"model.code_activation": "relu"}, ("a_target_classes_ce",)
-        ),
+        Variant("relu", "ReLU between branch and head", {"model.code_activation": "relu"}, ("a_target_classes_ce",)),
     ),
 )
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pairs_lit.cli import main
 from pairs_lit.results import read_rounds
 
-QUICK, THOROUGH = 40, 2000
+QUICK, THOROUGH = 40, 1500
 LONGEST_MESSAGE = 500
 FUZZ = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
@@ -227,7 +227,7 @@ def test_some_changes_of_a_config_end_well(run: Run, changes: list[Change]) -> N
 @given(changes=CHANGES)
 @settings(max_examples=int(os.environ.get("PAIRS_LIT_FUZZ", THOROUGH)), **FUZZ)
 @pytest.mark.slow
-def test_two_thousand_changes_of_a_config_end_well(run: Run, changes: list[Change]) -> None:
+def test_fifteen_hundred_changes_of_a_config_end_well(run: Run, changes: list[Change]) -> None:
     typed_case(run, changes)
 
 
