@@ -1,7 +1,8 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -152,13 +153,15 @@ class PairModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
         """Build the one optimizer of all stacks; parameters of a stack that a step does not train are skipped."""
-        optimizer = self._optimizer(self.parameters())
+        with _named("optimizer"):
+            optimizer = self._optimizer(self.parameters())
         check_optimizer(optimizer)
         _prefer_fused(optimizer)
         self._recipe = [_hyperparameters(group) for group in optimizer.param_groups]
         if self._scheduler is None:
             return optimizer
-        scheduler = self._scheduler(optimizer)
+        with _named("lr_scheduler"):
+            scheduler = self._scheduler(optimizer)
         check_scheduler(scheduler)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
@@ -188,6 +191,15 @@ class PairModule(LightningModule):
         """Refuse a checkpoint of another configuration before its weights are loaded."""
         check_match(checkpoint[RECORD], self.record())
         check_weights(checkpoint.get("state_dict"), self.state_dict())
+
+
+@contextmanager
+def _named(option: str) -> Iterator[None]:
+    """Turn what torch objects to in an optimizer's or scheduler's settings into an error with the option's name."""
+    try:
+        yield
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise PairsLitError(f"model.{option}: {' '.join(str(error).split())[:300]}.") from error
 
 
 def _hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,9 @@ MISTAKES = {
     "--model.backbone tests.user_parts.KeepsImages": "a backbone must map .* gave \\(1, 1, 14, 14\\)",
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.BatchNorm1d "
     "--model.backbone.module.num_features 3": "the backbone TorchModule cannot take an input of shape \\(1, 14, 14\\)",
+    "--model.optimizer.lr -1": "model.optimizer: Invalid learning rate: -1.0",
+    "--model.optimizer torch.optim.SGD --model.optimizer.lr 0.1 --model.optimizer.momentum -1": "model.optimizer: Inv",
+    f"--model.lr_scheduler {SCHEDULERS}.LinearLR --model.lr_scheduler.start_factor 0": "model.lr_scheduler: Starting",
     "--name ../elsewhere": "--name '../elsewhere': use letters",
     "--seed_everything 3": "seed_everything: expected",
     "--ckpt_path nowhere.ckpt": "--ckpt_path nowhere.ckpt: no such file",
