@@ -201,7 +201,7 @@ PILLONEL = Report(
     variants=(
         Variant("heavy", "loss weight 2", {"model.loss.aux_weight": "2", **_TWENTY}, _AUXILIARY),
         Variant("heavier", "loss weight 4", {"model.loss.aux_weight": "4", **_TWENTY}, _AUXILIARY),
-        Variant("raw", "raw pixels", {"data.normalise": "raw", **_TWENTY}, _AUXILIARY),
+        Variant("raw", "raw pixels", {"data.normalise": "raw", **_TWENTY}, ("model3",)),
     ),
 )
 

@@ -52,7 +52,7 @@ ODD = st.one_of(
     st.floats(),
     st.text(max_size=6),
     st.lists(st.integers(-2, 5), max_size=3),
-    st.dictionaries(st.text("abc", max_size=3), st.integers(), max_size=2),
+    st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(), max_size=2),
 )
 WIDTHS = st.lists(st.sampled_from([-1, 0, 1, 5, 10]), max_size=3)
 BACKBONES = st.sampled_from(["FC", "CNN", "TorchModule", "Nope"]).map("pairs_lit.nn.backbones.{}".format)
