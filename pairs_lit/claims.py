@@ -174,8 +174,8 @@ CLAIMS = (
                 _gardoni("ws_aux_bn", "softmax"),
             ),
         ),
-        "Rate and place of the dropout are unstated; ours is in the branch's hidden layer. With a softmax between branch "
-        "and head, its gain is gone, as in the report.",
+        "Rate and place of the dropout are unstated; ours is in the branch's hidden layer. With a softmax between "
+        "branch and head its gain is gone, as in the report.",
     ),
     Claim(
         "Cross-entropy or squared error?",

@@ -103,7 +103,7 @@ def forest_figure(rows: Sequence[Outcome]) -> Figure:
     labels = [f"{row.report.name} {row.row.title} (n = {row.report.rounds}; {row.ours.n})" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("test accuracy (fraction of pairs), mean and 95 % interval; belhadj: best test epoch")
+    axes.set_xlabel("test accuracy (fraction of pairs), mean and 95 % interval;\nbelhadj: best test epoch")
     axes.grid(alpha=0.3, axis="x")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
