@@ -11,7 +11,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from pairs_lit.errors import PairsLitError
 
+_LONGEST = 360
+
 _REWORDINGS = (
+    (
+        r"- Not a valid subclass of (\w+) Subclass types expect one of: .*?\(implicit class_path\)",
+        r"- Expected a \1's class path",
+    ),
     (r".*Call to compute_fn of link .* failed: ", ""),
     (r"Parser key \"([^\"]+)\": ", r"\1: "),
     (r"- Expected a path but \S+ either not accessible or invalid - ", ""),
@@ -33,7 +39,8 @@ def readable(message: str) -> str:
     text = " ".join(message.split())
     for pattern, replacement in _REWORDINGS:
         text = re.sub(pattern, replacement, text)
-    return text.rstrip(".")
+    text = text.rstrip(".")
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
 def check_empty_sections(content: Mapping[str, object], options: Collection[str], prefix: str = "") -> None:

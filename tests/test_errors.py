@@ -182,6 +182,12 @@ def test_a_missing_backbone(capsys: pytest.CaptureFixture[str]) -> None:
     assert "model.backbone" in refused(["fit"], capsys)
 
 
+def test_a_long_list_of_what_is_allowed_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(with_value("trainer", {"logger": [0]}, tmp_path), capsys)
+    assert "trainer.logger: expected Logger's class path" in message
+    assert "got [0]" in message
+
+
 def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown command 'fitt': use one of fit, validate, test, predict" in refused(["fitt"], capsys)
 
