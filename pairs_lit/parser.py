@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from pairs_lit.errors import PairsLitError
 
-_LONGEST = 360
+_LONGEST = 300
 
 _REWORDINGS = (
     (
