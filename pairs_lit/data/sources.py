@@ -160,21 +160,30 @@ def _download(root: Path) -> None:
             "folder that holds MNIST/raw, or set data.source to digits."
         )
     notice(f"downloading MNIST to {root} …")
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALL_SECONDS)  # torchvision's download has no timeout of its own
     try:
         _raw(root).mkdir(parents=True, exist_ok=True)
-        with lock_downloads(root), tempfile.TemporaryDirectory(dir=root) as folder:
-            if not _missing(root):  # another process was first
-                return
-            MNIST(folder, download=True)
-            for name in _missing(root):
-                (_raw(Path(folder)) / name).replace(_raw(root) / name)
+        with lock_downloads(root):
+            _fetch(root)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split())
         raise PairsLitError(
             f"MNIST could not be downloaded to {root} ({reason}): set data.source to digits."
         ) from error
+
+
+def _fetch(root: Path) -> None:
+    """Download what is still missing; under the lock, since the timeout is one for all threads."""
+    from torchvision.datasets import MNIST
+
+    if not _missing(root):  # another process was first
+        return
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)  # torchvision's download has no timeout of its own
+    try:
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            MNIST(folder, download=True)
+            for name in _missing(root):
+                (_raw(Path(folder)) / name).replace(_raw(root) / name)
     finally:
         socket.setdefaulttimeout(before)
 
