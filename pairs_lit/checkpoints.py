@@ -1,8 +1,10 @@
 """Checkpoints: written whole or not at all, read without running any code, refused where they do not match."""
 
 import io
+import re
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -14,6 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pairs_lit.durable import write_durably
 from pairs_lit.errors import PairsLitError
+from pairs_lit.saved_state import fits
 
 MapLocation = str | torch.device | Callable[..., Any] | dict[str, str] | None
 
@@ -21,6 +24,9 @@ RECORD = "pairs_lit"
 """The key under which a checkpoint says which rounds, data and network it belongs to."""
 
 SAVE_SECONDS = 30.0
+
+_RELEASE = re.compile(r"2\.([6-9]|\d\d+)\.\d+")
+"""The releases of Lightning that pyproject.toml allows; it would rewrite a checkpoint that claims to be older."""
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -48,15 +54,45 @@ def read_checkpoint(path: Path, map_location: MapLocation = "cpu") -> dict[str, 
     if not path.is_file():
         raise PairsLitError(f"--ckpt_path {path}: no such file; give a checkpoint such as RUN/checkpoints/last.ckpt.")
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings(action="ignore"):
+            altered = archive.testzip()  # torch itself reads flipped bits without a word
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # what the unpickler raises on foreign bytes has no end
         raise PairsLitError(
             f"--ckpt_path {path}: damaged, or not a checkpoint of tensors and plain values; nothing in it was executed."
         ) from error
-    if not isinstance(checkpoint, dict) or RECORD not in checkpoint or "hyper_parameters" in checkpoint:
+    if altered is not None:
+        raise PairsLitError(f"--ckpt_path {path}: damaged: the checksum of {altered!r} in it is wrong.")
+    if not _is_ours(checkpoint):
         raise PairsLitError(f"--ckpt_path {path}: not a checkpoint that pairs-lit wrote.")
     return checkpoint
+
+
+_PARTS = {
+    RECORD: dict,
+    "pytorch-lightning_version": str,
+    "epoch": int,
+    "state_dict": dict,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
+
+
+def _is_ours(checkpoint: object) -> TypeGuard[dict[str, Any]]:
+    if not isinstance(checkpoint, dict) or "hyper_parameters" in checkpoint:
+        return False
+    if not all(isinstance(checkpoint.get(name), kind) for name, kind in _PARTS.items()):
+        return False
+    current = _RELEASE.match(checkpoint["pytorch-lightning_version"]) is not None
+    return current and all(map(_is_plain, checkpoint[RECORD].values()))
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(each, str | int) for each in value)
+    return isinstance(value, str | int | None)
 
 
 def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -66,27 +102,12 @@ def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         PairsLitError: A recorded value differs; the message names the first.
     """
     for name, value in wanted.items():
-        if name not in saved or saved[name] != value:
+        if name not in saved or not fits(saved[name], value) or saved[name] != value:
             here, there = _first_difference(saved.get(name), value)
             raise PairsLitError(
                 f"the checkpoint does not match the config: {name} is {_short(here)} in the checkpoint and "
                 f"{_short(there)} in the config. Use the config.yaml of the checkpoint's own run."
             )
-
-
-def check_weights(saved: object, wanted: Mapping[str, torch.Tensor]) -> None:
-    """Refuse weights that are not those of the network, whatever the record says.
-
-    Raises:
-        PairsLitError: A tensor is missing, or there is one too many, or one has another shape.
-    """
-    shapes = {name: value.shape for name, value in saved.items()} if _is_tensors(saved) else None
-    if shapes != {name: value.shape for name, value in wanted.items()}:
-        raise PairsLitError("the checkpoint is damaged: its weights are not those of the network that it records.")
-
-
-def _is_tensors(value: object) -> TypeGuard[Mapping[str, torch.Tensor]]:
-    return isinstance(value, Mapping) and all(isinstance(each, torch.Tensor) for each in value.values())
 
 
 def _first_difference(saved: object, wanted: object) -> tuple[object, object]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from pairs_lit import __version__
-from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.errors import PairsLitError, notice, printable
 
 COMMANDS = {
     "fit": "train all rounds side by side, evaluate them each epoch, show mean ± std",
@@ -86,8 +86,7 @@ def main(args: list[str] | None = None) -> int:
         with _stoppable():
             return _dispatch(given, args)
     except PairsLitError as error:
-        print(f"pairs-lit: error: {error}", file=sys.stderr)
-        return 2
+        return _refused(str(error))
     except OSError as error:
         return _system_refused(error)
     except Stopped as stop:
@@ -106,7 +105,11 @@ def _system_refused(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    print(f"pairs-lit: error: the system refused: {error}.", file=sys.stderr)
+    return _refused(f"the system refused: {error}.")
+
+
+def _refused(message: str) -> int:
+    print("pairs-lit: error: " + "\n".join(map(printable, message.split("\n"))), file=sys.stderr)
     return 2
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pairs_lit.durable import write_text_durably
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, printable
 from pairs_lit.options import OptionParser
 from pairs_lit.results import METRIC_COLUMNS, RoundResult, read_rounds
 from pairs_lit.significance import Difference, between_many, holm, mean_interval
@@ -81,7 +81,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         name if names.count(name) == 1 else f"{name}/{folder.resolve().name}"
         for name, folder in zip(names, folders, strict=True)
     ]
-    return [_read(folder, _printable(label)) for folder, label in zip(folders, labels, strict=True)]
+    return [_read(folder, printable(label)) for folder, label in zip(folders, labels, strict=True)]
 
 
 def _read(folder: Path, label: str) -> Run:
@@ -94,7 +94,7 @@ def _read(folder: Path, label: str) -> Run:
             "lightning_logs/cnn_aux/20260101-120000-1."
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
-        reason = _printable(str(error))[:200]
+        reason = printable(str(error))[:200]
         raise PairsLitError(f"{folder} holds no readable run ({reason}): its tables are damaged.") from error
 
 
@@ -102,11 +102,7 @@ def _plain(settings: Mapping[str, object]) -> dict[str, object]:
     """Refuse settings that no run of ours writes; texts may hold nothing that a terminal obeys."""
     if not all(isinstance(value, str | int | float | None) for value in settings.values()):
         raise ValueError("the data settings are no plain values")
-    return {name: _printable(value) if isinstance(value, str) else value for name, value in settings.items()}
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return {name: printable(value) if isinstance(value, str) else value for name, value in settings.items()}
 
 
 def compare(runs: Sequence[Run], metric: str) -> Comparison:

@@ -59,6 +59,11 @@ def check_choice(name: str, value: object, allowed: object) -> None:
         raise PairsLitError(f"{name} is {value!r}: it must be one of {', '.join(map(repr, choices))}.")
 
 
+def printable(text: str) -> str:
+    """Put a question mark for whatever a terminal would obey: a file from elsewhere may have put it there."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def notice(message: str) -> None:
     """Tell the user, on the error stream, what is going on; results alone go to the output stream."""
     print(f"pairs-lit: {message}", file=sys.stderr, flush=True)

@@ -1,19 +1,19 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from pairs_lit.checkpoints import RECORD, check_match, check_weights
+from pairs_lit.checkpoints import RECORD, check_match
 from pairs_lit.data.bank import SPLITS, Split
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
@@ -26,6 +26,7 @@ from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.comparer import Architecture, Comparer, Comparison, Readout, Sharing, default_stack_size
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.relation import Relation
+from pairs_lit.saved_state import check_form, optimizer_state
 
 
 class PairModule(LightningModule):
@@ -153,10 +154,7 @@ class PairModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
         """Build the one optimizer of all stacks; parameters of a stack that a step does not train are skipped."""
-        with _named("optimizer"):
-            optimizer = self._optimizer(self.parameters())
-        check_optimizer(optimizer)
-        _prefer_fused(optimizer)
+        optimizer = self._make_optimizer(self.parameters())
         self._recipe = [_hyperparameters(group) for group in optimizer.param_groups]
         if self._scheduler is None:
             return optimizer
@@ -164,6 +162,13 @@ class PairModule(LightningModule):
             scheduler = self._scheduler(optimizer)
         check_scheduler(scheduler)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def _make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        with _named("optimizer"):
+            optimizer = self._optimizer(parameters)
+        check_optimizer(optimizer)
+        _prefer_fused(optimizer)
+        return optimizer
 
     def on_train_start(self) -> None:
         """Set the optimizer and the scheduler as the config says for this epoch, whatever a checkpoint says."""
@@ -187,10 +192,25 @@ class PairModule(LightningModule):
         """Record what the weights belong to."""
         checkpoint[RECORD] = self.record()
 
-    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint of another configuration before its weights are loaded."""
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another configuration, or a damaged one, before anything of it is used.
+
+        The schedule is replayed from the config in :meth:`on_train_start`: what the checkpoint says of it is left out.
+        """
+        trainer = cast(Any, self.trainer)
         check_match(checkpoint[RECORD], self.record())
-        check_weights(checkpoint.get("state_dict"), self.state_dict())
+        check_form("weights are", checkpoint["state_dict"], self.state_dict())
+        check_form("loops are", checkpoint["loops"], _loops(trainer))
+        if trainer.state.fn == "fit":
+            states, parameters = checkpoint["optimizer_states"], list(self.parameters())
+            checkpoint["optimizer_states"] = [optimizer_state(states, self._make_optimizer, parameters)]
+            checkpoint["lr_schedulers"] = []
+
+
+def _loops(trainer: Trainer) -> dict[str, Any]:
+    """Return what a checkpoint would hold of the trainer's loops at this moment."""
+    loops = {name: getattr(trainer, name) for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop")}
+    return {name: loop.state_dict() for name, loop in loops.items()}
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pairs_lit import __version__
+from pairs_lit.data.bank import SPLITS
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.independence import check_trainer
@@ -31,6 +32,7 @@ from pairs_lit.results import (
     write_summary,
 )
 from pairs_lit.runs import run_folder_of
+from pairs_lit.saved_state import check_form, check_progress
 from pairs_lit.seeds import round_seeds
 
 
@@ -89,6 +91,13 @@ class RoundRunner(Callback):
         """Keep the curves in the checkpoint."""
         curves = {name: torch.stack(values) for name, values in self._epochs.items()}
         return {"curves": curves, "seconds": self._elapsed(), "commits": self._commits}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Refuse curves that are not those of this network's rounds up to the checkpoint's epoch."""
+        check_form("epoch is", checkpoint["epoch"], 0)
+        curve = torch.empty(checkpoint["epoch"] + 1, len(self.seeds), dtype=torch.float64, device="meta")
+        names = [f"{split}/{metric}" for split in SPLITS for metric in _module(pl_module).measured]
+        check_progress(checkpoint["callbacks"].get(self.state_key), dict.fromkeys(names, curve))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the curves of the checkpoint."""

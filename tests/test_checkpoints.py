@@ -30,7 +30,8 @@ class Bomb:
 
 def content() -> dict[str, Any]:
     weights = OrderedDict(weight=torch.arange(6.0).view(2, 3), steps=torch.tensor(7))
-    return {"epoch": 3, "state_dict": weights, RECORD: RECORDED}
+    rest: dict[str, Any] = {"loops": {}, "callbacks": {}, "optimizer_states": [], "lr_schedulers": []}
+    return {"epoch": 3, "pytorch-lightning_version": "2.6.6", "state_dict": weights, RECORD: RECORDED} | rest
 
 
 def saved(path: Path, value: object) -> Path:
@@ -129,8 +130,32 @@ def test_code_in_a_checkpoint_is_never_executed(
 
 @pytest.mark.parametrize(
     "value",
-    [{"state_dict": {}}, {}, [RECORD], torch.zeros(3), content() | {"hyper_parameters": {"lr": 0.1}}],
-    ids=["no record", "empty", "list", "tensor", "hyper_parameters"],
+    [
+        {"state_dict": {}},
+        {},
+        [RECORD],
+        torch.zeros(3),
+        content() | {"hyper_parameters": {"lr": 0.1}},
+        content() | {"pytorch-lightning_version": "1.9.5"},
+        content() | {"pytorch-lightning_version": None},
+        content() | {"optimizer_states": {}},
+        content() | {RECORD: [1]},
+        content() | {RECORD: {"seeds": torch.zeros(2)}},
+        content() | {RECORD: {"seeds": [[0, 1]]}},
+    ],
+    ids=[
+        "no record",
+        "empty",
+        "list",
+        "tensor",
+        "hyper_parameters",
+        "older",
+        "no version",
+        "no list",
+        "record of another kind",
+        "a tensor in the record",
+        "nested lists in the record",
+    ],
 )
 def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, value: object) -> None:
     with pytest.raises(PairsLitError, match=NOT_OURS):

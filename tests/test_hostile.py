@@ -1,11 +1,14 @@
 """Nothing that comes from elsewhere is executed, obeyed by a terminal, or passes for a result."""
 
+import copy
 import csv
 import io
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ import torch
 from pairs_lit.cli import main
 from pairs_lit.compare import read_runs
 from pairs_lit.results import RoundResult, write_rounds
+from pairs_lit.saved_state import fits
 from tests.conftest import CONFIGS, Fit
 
 Damage = Callable[[Path, Path], None]
@@ -69,20 +73,48 @@ def with_weights_of_another_shape(last: Path, marker: Path) -> None:
     torch.save(checkpoint, last)
 
 
-@pytest.mark.parametrize("force", [None, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"])
+def with_a_flipped_bit(last: Path, marker: Path) -> None:
+    content = bytearray(last.read_bytes())
+    first = next(iter(torch.load(last, weights_only=True)["state_dict"].values()))
+    content[content.index(first.numpy().tobytes())] ^= 1
+    last.write_bytes(content)
+
+
+def without_progress(last: Path, marker: Path) -> None:
+    checkpoint = torch.load(last, weights_only=True)
+    torch.save(checkpoint | {"callbacks": {}}, last)
+
+
+def with_a_terminals_command(last: Path, marker: Path) -> None:
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["pairs_lit"]["source"] = "\x1b[2J"
+    torch.save(checkpoint, last)
+
+
+def of_an_ancient_release(last: Path, marker: Path) -> None:
+    checkpoint = torch.load(last, weights_only=True)
+    torch.save(checkpoint | {"pytorch-lightning_version": "0.1.0"}, last)
+
+
+WITH_CODE: list[Damage] = [with_code, with_code_in_a_tensors_place, a_plain_pickle]
+DAMAGES: list[Damage] = [
+    *WITH_CODE,
+    with_an_instantiator,
+    truncated,
+    emptied,
+    without_weights,
+    with_weights_of_another_shape,
+    with_a_flipped_bit,
+    without_progress,
+    with_a_terminals_command,
+    of_an_ancient_release,
+]
+FORCED = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
 @pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
 @pytest.mark.parametrize(
-    "damage",
-    [
-        with_code,
-        with_code_in_a_tensors_place,
-        a_plain_pickle,
-        with_an_instantiator,
-        truncated,
-        emptied,
-        without_weights,
-        with_weights_of_another_shape,
-    ],
+    ("damage", "force"), [*((each, None) for each in DAMAGES), *((each, FORCED) for each in WITH_CODE)]
 )
 def test_a_hostile_checkpoint_is_refused_by_every_command(
     trained: Path,
@@ -104,6 +136,7 @@ def test_a_hostile_checkpoint_is_refused_by_every_command(
     (line,) = captured.err.splitlines()
     assert "checkpoint" in line or "--ckpt_path" in line
     assert captured.out == ""
+    assert line.isprintable()
     assert sorted(tmp_path.iterdir()) == before
     assert not marker.exists()
 
@@ -119,6 +152,56 @@ def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options.split()]) == 0
     (run,) = root.glob("lightning_logs/*/*")
     return run
+
+
+def places(value: object, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Every place in a nested value, as the names and indices that lead there."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, each in inner:
+        yield (*above, name)
+        yield from places(each, (*above, name))
+
+
+NOT_READ = {"param_groups", "lr_schedulers", "global_step", "commits"}
+"""What is taken from the config instead, or not at all, or may be null."""
+
+ANYTHING: list[object] = [None, -1, 10**18, "x", [], {}, 1.5, float("nan"), True, [1], {"a": 1}]
+ANYTHING += [torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64), torch.zeros(1).expand(1000)]
+
+
+@pytest.mark.slow
+def test_whatever_is_changed_in_a_checkpoint_is_refused_in_one_line(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    random = Random(0)
+    every = list(places(checkpoint))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.parent.mkdir()
+    go_on = ["fit", "--config", str(trained / "config.yaml"), "--ckpt_path", str(last), "--trainer.max_epochs", "2"]
+    for _ in range(400):
+        place, value = random.choice(every), random.choice(ANYTHING)
+        torch.save(tampered(checkpoint, place, value), last)
+        code = main(go_on)
+        if not NOT_READ & set(place) and not fits(value, found(checkpoint, place)):
+            assert code == 2, (place, value)
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line.isprintable()
+        elif code != 0:  # such as an epoch beyond the last
+            assert "pairs-lit: error: " in capsys.readouterr().err
+
+
+def found(value: Any, place: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - a checkpoint holds anything
+    for name in place:
+        value = value[name]
+    return value
+
+
+def tampered(checkpoint: dict[str, Any], place: tuple[str | int, ...], value: object) -> dict[str, Any]:
+    """A copy with another value at a place."""
+    changed = copy.deepcopy(checkpoint)
+    found(changed, place[:-1])[place[-1]] = value
+    return changed
 
 
 # --- run folders and tables ---

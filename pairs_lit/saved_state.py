@@ -1,0 +1,120 @@
+"""What a checkpoint's parts must look like: nothing of it is used before it has the form of what a run writes."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeGuard
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from pairs_lit.errors import PairsLitError
+
+_LARGEST = 2**40
+"""No run has more epochs, batches or seconds."""
+
+_COMMIT = re.compile(r"[0-9a-f]{7,40}(\+changes)?")
+
+
+def check_form(part: str, saved: object, wanted: object) -> None:
+    """Refuse a part of a checkpoint that has not the form of an example.
+
+    Args:
+        part: What the part is, for the message: "weights are", say.
+        saved: What the checkpoint holds.
+        wanted: An example: the same names, lengths, types, and, of tensors, shapes; its numbers do not matter.
+
+    Raises:
+        PairsLitError: They differ in form.
+    """
+    if not fits(saved, wanted):
+        raise PairsLitError(
+            f"the checkpoint is damaged or does not fit: its {part} not what this config and these versions of the "
+            "libraries would have saved. Use the config.yaml of the checkpoint's own run, or train anew."
+        )
+
+
+def fits(saved: object, wanted: object) -> bool:
+    """Tell whether a value has the form of an example; goes no deeper than the example does."""
+    if isinstance(wanted, Tensor):
+        return isinstance(saved, Tensor) and _is_plain(saved) and _layout(saved) == _layout(wanted)
+    if isinstance(wanted, Mapping):
+        return _is_mapping(saved) and saved.keys() == wanted.keys() and _all_fit(saved.values(), wanted.values())
+    if isinstance(wanted, list):
+        return isinstance(saved, list) and len(saved) == len(wanted) and _all_fit(saved, wanted)
+    return type(saved) is type(wanted) and (not isinstance(saved, int | float) or 0 <= saved <= _LARGEST)
+
+
+def _all_fit(saved: Iterable[object], wanted: Iterable[object]) -> bool:
+    return all(fits(*pair) for pair in zip(saved, wanted, strict=True))
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
+    return isinstance(value, Mapping)
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.layout is torch.strided and not value.is_meta
+
+
+def _layout(value: Tensor) -> tuple[object, ...]:
+    """All that a compiled kernel takes for granted: strides that lie would make it read beyond the tensor's end."""
+    return tuple(value.shape), value.is_floating_point(), value.is_contiguous() or value.stride()
+
+
+def optimizer_state(saved: object, make: OptimizerCallable, parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
+    """Return the state that a checkpoint holds of the one optimizer, with the settings that ``make`` gives it.
+
+    Args:
+        saved: What the checkpoint holds: a list of one state.
+        make: Makes the optimizer of the config.
+        parameters: What it will train; those that no loss reaches have no state.
+
+    Raises:
+        PairsLitError: The state is not one that this optimizer keeps of these parameters.
+    """
+    state = _one_state(saved)
+    trained = [index for index in range(len(parameters)) if index in state]
+    kept = _kept_of(make)
+    like = [name for name, value in kept.items() if isinstance(value, Tensor) and value.dim() == 2]
+    wanted = {index: kept | dict.fromkeys(like, parameters[index]) for index in trained}
+    check_form("optimizer's state is", state, wanted)
+    return {"state": state, "param_groups": make(parameters).state_dict()["param_groups"]}
+
+
+def _one_state(saved: object) -> dict[object, object]:
+    match saved:
+        case [{"state": dict(state)}]:
+            return state
+    return {"no state": saved}  # which nothing fits
+
+
+def _kept_of(make: OptimizerCallable) -> dict[str, Any]:
+    """Return what an optimizer keeps of a parameter of shape (2, 3), seen after a step."""
+    parameter = nn.Parameter(torch.zeros(2, 3))
+    parameter.grad = torch.zeros(2, 3)
+    optimizer = make([parameter])
+    optimizer.step()
+    return dict(optimizer.state[parameter])
+
+
+def check_progress(saved: object, curves: Mapping[str, Tensor]) -> None:
+    """Refuse what a checkpoint holds of the rounds' progress where it is not that of the epoch at hand.
+
+    Args:
+        saved: What the checkpoint holds.
+        curves: Examples of the curves, (epochs, R) each.
+
+    Raises:
+        PairsLitError: It has another form, or names as commits what are none.
+    """
+    match saved:
+        case {"commits": list(names)}:
+            commits = [name for name in names if name is None or _is_commit(name)]
+        case _:
+            commits = []
+    check_form("curves are", saved, {"curves": curves, "seconds": 0.0, "commits": commits})
+
+
+def _is_commit(name: object) -> bool:
+    return isinstance(name, str) and _COMMIT.fullmatch(name) is not None

@@ -1,0 +1,201 @@
+"""Nothing of a checkpoint is used before it has the form of what a run would have saved."""
+
+import copy
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn, optim
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.saved_state import check_progress, fits, optimizer_state
+
+NESTED = {"weight": torch.zeros(2, 3), "counts": [1, 2], "done": True, "name": "a", "none": None, "seconds": 1.5}
+
+
+def changed(**values: object) -> dict[str, object]:
+    return copy.deepcopy(NESTED) | values
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        changed(),
+        changed(weight=torch.full((2, 3), torch.nan), counts=[0, 7], done=False, name="b", seconds=0.0),
+        changed(weight=torch.ones(2, 3, dtype=torch.float64)),
+    ],
+    ids=["the same", "other numbers", "another precision"],
+)
+def test_only_the_form_matters(saved: object) -> None:
+    assert fits(saved, NESTED)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        None,
+        [],
+        {},
+        changed(more=1),
+        {name: value for name, value in NESTED.items() if name != "none"},
+        changed(weight=torch.zeros(3, 2)),
+        changed(weight=torch.zeros(2, 3, dtype=torch.int64)),
+        changed(weight=torch.zeros(3, 2).T),
+        changed(weight=torch.zeros(1, 1).expand(2, 3)),
+        changed(weight=torch.zeros(2, 3).to_sparse()),
+        changed(weight=torch.zeros(2, 3, device="meta")),
+        changed(weight=[[0.0] * 3] * 2),
+        changed(counts=[1]),
+        changed(counts=(1, 2)),
+        changed(counts=[1, -1]),
+        changed(counts=[1, 2**60]),
+        changed(counts=[1, True]),
+        changed(done=1),
+        changed(name=b"a"),
+        changed(none=0),
+        changed(seconds=float("nan")),
+        changed(seconds=float("inf")),
+    ],
+)
+def test_another_form_is_seen(saved: object) -> None:
+    assert not fits(saved, NESTED)
+
+
+def test_a_bottomless_value_is_compared_no_deeper_than_the_example() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert not fits(changed(counts=deep), NESTED)
+    while deep:  # or its own end would exhaust the stack
+        (deep,) = deep  # type: ignore[assignment] # a list in a list
+
+
+# --- the optimizer's state ---
+
+Make = Callable[[Iterable[Tensor]], optim.Optimizer]
+OPTIMIZERS: list[Make] = [
+    partial(optim.SGD, lr=0.1),
+    partial(optim.SGD, lr=0.1, momentum=0.9),
+    partial(optim.Adam, lr=0.1),
+    partial(optim.Adam, lr=0.1, amsgrad=True, fused=True),
+    partial(optim.AdamW, lr=0.1),
+    partial(optim.NAdam, lr=0.1),
+    partial(optim.RAdam, lr=0.1),
+    partial(optim.RMSprop, lr=0.1, momentum=0.9, centered=True),
+    partial(optim.Adagrad, lr=0.1),
+]
+
+
+def trained(make: Make) -> tuple[list[nn.Parameter], optim.Optimizer]:
+    """Three parameters, the last of which no loss reaches, after two steps."""
+    torch.manual_seed(0)
+    parameters = [nn.Parameter(torch.randn(shape)) for shape in ((4, 2, 3), (5,), (2,))]
+    optimizer = make(parameters)
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(value.square().sum() for value in parameters[:2]).backward()  # type: ignore[union-attr] # not empty
+        optimizer.step()
+    return parameters, optimizer
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_a_state_put_back_goes_on_as_if_nothing_had_happened(make: Make) -> None:
+    parameters, optimizer = trained(make)
+    saved = [copy.deepcopy(optimizer.state_dict())]
+    others = copy.deepcopy(parameters)
+    again = make(others)
+    again.load_state_dict(optimizer_state(saved, make, others))
+    for values, each in ((parameters, optimizer), (others, again)):
+        for value in values[:2]:
+            value.grad = torch.ones_like(value)
+        each.step()
+    for one, other in zip(parameters, others, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_settings_are_those_of_the_config() -> None:
+    parameters, optimizer = trained(partial(optim.Adam, lr=0.1))
+    restored = optimizer_state([optimizer.state_dict()], partial(optim.Adam, lr=0.5), parameters)
+    assert restored["param_groups"][0]["lr"] == 0.5
+
+
+def without_exp_avg(state: dict[int, dict[str, Tensor]]) -> None:
+    del state[0]["exp_avg"]
+
+
+def of_another_shape(state: dict[int, dict[str, Tensor]]) -> None:
+    state[0]["exp_avg"] = torch.zeros(1)
+
+
+def with_strides_that_lie(state: dict[int, dict[str, Tensor]]) -> None:
+    state[0]["exp_avg"] = torch.zeros(1, 1, 1).expand(4, 2, 3)
+
+
+def with_a_long_step(state: dict[int, dict[str, Tensor]]) -> None:
+    state[0]["step"] = torch.zeros(3)
+
+
+def of_a_parameter_that_is_not_there(state: dict[int, dict[str, Tensor]]) -> None:
+    state[3] = state[1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [without_exp_avg, of_another_shape, with_strides_that_lie, with_a_long_step, of_a_parameter_that_is_not_there],
+)
+def test_a_damaged_state_never_reaches_a_kernel(damage: Callable[[dict[int, dict[str, Tensor]]], None]) -> None:
+    make = partial(optim.Adam, lr=0.1)
+    parameters, optimizer = trained(make)
+    saved = copy.deepcopy(optimizer.state_dict())
+    damage(saved["state"])
+    with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
+        optimizer_state([saved], make, parameters)
+
+
+@pytest.mark.parametrize("saved", [[], {}, None, [None], [{}], [{"state": None}], [{"state": {}}] * 2])
+def test_no_state_at_all_is_refused(saved: object) -> None:
+    make = partial(optim.Adam, lr=0.1)
+    with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
+        optimizer_state(saved, make, trained(make)[0])
+
+
+def test_another_optimizers_state_is_refused() -> None:
+    parameters, optimizer = trained(partial(optim.Adam, lr=0.1))
+    with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
+        optimizer_state([optimizer.state_dict()], partial(optim.SGD, lr=0.1, momentum=0.9), parameters)
+
+
+# --- the rounds' progress ---
+
+CURVES = {"test/loss": torch.empty(2, 3, dtype=torch.float64, device="meta")}
+
+
+def progress(**values: object) -> dict[str, object]:
+    curves = {"test/loss": torch.zeros(2, 3, dtype=torch.float64)}
+    return {"curves": curves, "seconds": 1.0, "commits": ["0123456789+changes", None]} | values
+
+
+def test_the_rounds_progress_is_let_through() -> None:
+    check_progress(progress(), CURVES)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        None,
+        {},
+        progress(curves={}),
+        progress(curves={"test/loss": torch.zeros(1, 3, dtype=torch.float64)}),
+        progress(curves={"test/\x1b[2J": torch.zeros(2, 3, dtype=torch.float64)}),
+        progress(seconds=-1.0),
+        progress(seconds="1"),
+        progress(commits="0123456789"),
+        progress(commits=["[here](http:x)"]),
+        progress(commits=["0123456789\n"]),
+        progress(commits=[1]),
+    ],
+)
+def test_progress_that_no_run_made_is_refused(saved: object) -> None:
+    with pytest.raises(PairsLitError, match="its curves are not what this config"):
+        check_progress(saved, CURVES)
