@@ -555,6 +555,14 @@ def test_a_download_fetches_what_is_missing_and_replaces_nothing(tmp_path: Path,
     assert (raw(own) / "t10k-labels-idx1-ubyte").is_file()
 
 
+def test_a_download_clears_what_a_killed_one_left(tmp_path: Path, mirror: Path) -> None:
+    left = tmp_path / "root" / ".download" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half of it")
+    load_source("mnist", tmp_path / "root", allow_unverified=True)
+    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [".lock", "MNIST"]
+
+
 def test_simultaneous_downloads_fetch_each_file_once(
     tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,12 @@
 """Sources of labelled digits: MNIST, scikit-learn's bundled digits, or whichever can be had."""
 
 import hashlib
+import shutil
 import socket
-import tempfile
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -180,12 +181,23 @@ def _fetch(root: Path) -> None:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_SECONDS)  # torchvision's download has no timeout of its own
     try:
-        with tempfile.TemporaryDirectory(dir=root) as folder:
+        with _empty_folder(root / ".download") as folder:
             MNIST(folder, download=True)
             for name in _missing(root):
-                (_raw(Path(folder)) / name).replace(_raw(root) / name)
+                (_raw(folder) / name).replace(_raw(root) / name)
     finally:
         socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def _empty_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder and delete it in the end; one that a killed process left behind makes room."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _reachable(mirrors: list[str]) -> bool:
