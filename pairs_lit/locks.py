@@ -16,12 +16,29 @@ def lock_run(folder: Path) -> FileLock:
     Raises:
         PairsLitError: Another process has it, or the folder cannot be written.
     """
+    return _take(folder, f"{folder} is being trained by another process: wait for it, or stop it.")
+
+
+def lock_runs(folder: Path) -> FileLock:
+    """Take a folder of runs for this ``reproduce``, which would train the same rows as another one.
+
+    Raises:
+        PairsLitError: Another ``reproduce`` has it, or the folder cannot be written.
+    """
+    with named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return _take(
+        folder, f"another pairs-lit reproduce trains in {folder}: wait for it, stop it, or give --runs another folder."
+    )
+
+
+def _take(folder: Path, taken: str) -> FileLock:
     lock = FileLock(folder / _NAME, timeout=0)
     with named(folder / _NAME):
         try:
             lock.acquire()
         except Timeout as error:  # an OSError too, but not of the file system's making
-            raise PairsLitError(f"{folder} is being trained by another process: wait for it, or stop it.") from error
+            raise PairsLitError(taken) from error
     return lock
 
 

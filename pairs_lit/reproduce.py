@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from pairs_lit.errors import PairsLitError, check_positive, notice
 from pairs_lit.jobs import Conditions, Job, all_jobs
+from pairs_lit.locks import lock_runs
 from pairs_lit.options import OptionParser
 from pairs_lit.provenance import commit
 from pairs_lit.published import REPORTS, Report
@@ -55,7 +56,8 @@ def run(args: Sequence[str]) -> None:
     )
     jobs = [job for report in reports for job in all_jobs(report, conditions)]
     if not options.no_training:
-        train(jobs)
+        with lock_runs(options.runs / "lightning_logs"):
+            train(jobs)
     elif not any(job.finished for job in jobs):
         raise PairsLitError(f"nothing of {', '.join(report.name for report in reports)} is finished: train it first.")
     from pairs_lit.pages import write_pages

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import yaml
 from pairs_lit.cli import main
 from pairs_lit.figures import forest_figure, sweep_figure
 from pairs_lit.jobs import Conditions, all_jobs, row_job, variant_jobs
+from pairs_lit.locks import lock_runs
 from pairs_lit.outcomes import outcomes
 from pairs_lit.published import FIVE, REPORTS
 from pairs_lit.results import read_rounds
@@ -216,16 +218,19 @@ def kept(folder: Path) -> dict[str, bytes]:
     return files
 
 
+def started(arguments: list[str]) -> "subprocess.Popen[bytes]":
+    call = [sys.executable, "-c", "import sys; from pairs_lit.cli import main; sys.exit(main())"]
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*call, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=alone)
+
+
 def test_killed_half_way_and_called_again_it_gives_the_same_files(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main(command(["hakobyan"], tiny_configs, tiny_root, whole)) == 0
-    call = [sys.executable, "-c", "import sys; from pairs_lit.cli import main; sys.exit(main())"]
     arguments = command(["hakobyan"], tiny_configs, tiny_root, broken)
-    process = subprocess.Popen(
-        [*call, *arguments], stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    process = started(arguments)
     deadline = time.monotonic() + 120
     while not list(broken.glob("lightning_logs/hakobyan-net1-*/*/summary.json")):
         assert time.monotonic() < deadline
@@ -237,6 +242,36 @@ def test_killed_half_way_and_called_again_it_gives_the_same_files(
     assert main(arguments) == 0
     assert len(list(broken.glob("lightning_logs/hakobyan-net1-*/*/summary.json"))) == 1
     assert kept(broken) == kept(whole)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_gives_the_same_files(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert main(command(["belhadj"], tiny_configs, tiny_root, whole)) == 0
+    arguments = command(["belhadj"], tiny_configs, tiny_root, broken)
+    random, kills = Random(0), 0
+    while True:
+        process = started(arguments)
+        try:
+            assert process.wait(random.uniform(2, 10)) == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        assert kills < 50
+    assert kills > 2
+    assert kept(broken) == kept(whole)
+
+
+def test_a_second_one_is_refused_while_the_first_one_trains(
+    tiny_configs: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "lightning_logs"
+    with lock_runs(runs):
+        assert main(command(["hakobyan"], tiny_configs, tiny_root, tmp_path)) == 2
+    assert f"another pairs-lit reproduce trains in {runs}: wait for it" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
 
 
 def test_an_interrupted_fit_goes_on_from_its_checkpoint(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
