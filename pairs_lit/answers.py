@@ -66,7 +66,7 @@ def values(side: Side, fits: Fits) -> dict[int, float]:
 
 def _mean(contrast: Contrast, one: Mapping[int, float], two: Mapping[int, float], fits: Fits) -> Answer:
     first, second = (fits[side.fit] for side in (contrast.first, contrast.second))
-    difference = between_rounds(one, two, same_data=first.facts["data"] == second.facts["data"])
+    difference = between_rounds(one, two, same_data=first.facts.data == second.facts.data)
     rounds = f"{len(one)}, {len(two)}, unpaired"
     n = f"{difference.n[0]}, paired" if difference.method == "paired" else rounds
     return Answer(
@@ -92,7 +92,7 @@ def _spread(contrast: Contrast, one: Mapping[int, float], two: Mapping[int, floa
 
 def _time(contrast: Contrast, fits: Fits) -> Answer:
     first, second = (fits[side.fit] for side in (contrast.first, contrast.second))
-    one, two = (fit.seconds / len(fit.results) for fit in (first, second))
+    one, two = (fit.facts.seconds / len(fit.results) for fit in (first, second))
     shown = f"{one:.2f} s a round", f"{two:.2f} s a round"
     return Answer(contrast, "1 measurement", *shown, f"× {one / two:.2f}", "", float("nan"), int(np.sign(one - two)))
 

@@ -1,9 +1,7 @@
 """``pairs-lit compare``: any finished runs side by side, and every pair of them tested."""
 
 import argparse
-import csv
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from pairs_lit.durable import write_text_durably
 from pairs_lit.errors import PairsLitError, printable
+from pairs_lit.facts import read_data, readable
 from pairs_lit.options import OptionParser
 from pairs_lit.results import METRIC_COLUMNS, RoundResult, read_rounds
 from pairs_lit.significance import Difference, between_many, holm, mean_interval
@@ -85,24 +84,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _read(folder: Path, label: str) -> Run:
-    try:
-        facts = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        return Run(label, read_rounds(folder / "rounds.csv"), _plain(facts["data"]))
-    except OSError as error:
-        raise PairsLitError(
-            f"{folder} is no finished run ({Path(str(error.filename)).name} is missing): give run folders such as "
-            "lightning_logs/cnn_aux/20260101-120000-1."
-        ) from error
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
-        reason = printable(str(error))[:200]
-        raise PairsLitError(f"{folder} holds no readable run ({reason}): its tables are damaged.") from error
-
-
-def _plain(settings: Mapping[str, object]) -> dict[str, object]:
-    """Refuse settings that no run of ours writes; texts may hold nothing that a terminal obeys."""
-    if not all(isinstance(value, str | int | float | None) for value in settings.values()):
-        raise ValueError("the data settings are no plain values")
-    return {name: printable(value) if isinstance(value, str) else value for name, value in settings.items()}
+    with readable(folder):
+        return Run(label, read_rounds(folder / "rounds.csv"), read_data(folder))
 
 
 def compare(runs: Sequence[Run], metric: str) -> Comparison:

@@ -1,11 +1,10 @@
 """What came of the fits of a reproduction, beside what the reports publish."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pairs_lit.facts import Facts, read_facts, readable
 from pairs_lit.jobs import Conditions, Job, alone_job, row_job, sweep_jobs, variant_jobs
 from pairs_lit.published import Report, Row, Sweep, Variant
 from pairs_lit.results import Curves, RoundResult, read_curves, read_rounds, summaries
@@ -20,12 +19,12 @@ class Fit:
     Attributes:
         folder: The run folder.
         results: Its rounds.
-        facts: Its ``summary.json``.
+        facts: What it says of itself.
     """
 
     folder: Path
     results: list[RoundResult]
-    facts: Mapping[str, Any]
+    facts: Facts
 
     @property
     def summaries(self) -> dict[str, Summary]:
@@ -38,19 +37,10 @@ class Fit:
         return sum(result.status != "ok" for result in self.results)
 
     @property
-    def seconds(self) -> float:
-        """How long all rounds took."""
-        return float(self.facts["times"]["seconds"])
-
-    @property
-    def commits(self) -> list[str]:
-        """The commits that trained it; more than one where it was interrupted."""
-        return [str(commit) for commit in self.facts["versions"]["commits"]]
-
-    @property
     def curves(self) -> Curves:
         """All epochs."""
-        return read_curves(self.folder / "curves.csv")
+        with readable(self.folder):
+            return read_curves(self.folder / "curves.csv")
 
 
 @dataclass(frozen=True)
@@ -83,8 +73,8 @@ def read_fit(job: Job) -> Fit | None:
     folder = job.finished
     if folder is None:
         return None
-    facts = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return Fit(folder, read_rounds(folder / "rounds.csv"), facts)
+    with readable(folder):
+        return Fit(folder, read_rounds(folder / "rounds.csv"), read_facts(folder))
 
 
 def outcomes(report: Report, conditions: Conditions) -> list[Outcome]:
@@ -115,7 +105,7 @@ def swept(report: Report, sweep: Sweep, conditions: Conditions) -> dict[float, F
 def sources(fits: Iterable[Fit]) -> str:
     """Say where the data came from, which seeds, which commit and which torch made the figures."""
     found = list(fits)
-    data = sorted({str(fit.facts["data"]["source"]) for fit in found})
-    commits = sorted({commit for fit in found for commit in fit.commits})
-    torch = sorted({str(fit.facts["versions"]["torch"]) for fit in found})
+    data = sorted({str(fit.facts.data["source"]) for fit in found})
+    commits = sorted({commit for fit in found for commit in fit.facts.commits})
+    torch = sorted({fit.facts.torch for fit in found})
     return f"Data: {', '.join(data)}. Commit: {', '.join(commits)}. torch {', '.join(torch)}."

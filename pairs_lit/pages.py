@@ -106,11 +106,11 @@ def _row(outcome: Outcome) -> list[str]:
     published = outcome.report.sample(row)
     return [
         row.title,
-        f"{fit.facts['parameters_per_round']:,}",
+        f"{fit.facts.parameters:,}",
         "–" if published is None else f"{published.mean:.4f} ± {published.std:.4f} (n = {published.n})",
         *ours,
         *_difference(outcome.difference),
-        f"{fit.seconds:.0f} s",
+        f"{fit.facts.seconds:.0f} s",
     ]
 
 
@@ -129,12 +129,12 @@ def _csv_row(outcome: Outcome) -> tuple[object, ...]:
     row, ours, difference = outcome.row, outcome.ours, outcome.difference
     final, best = (outcome.fit.summaries[column] for column in ("test_accuracy", "best_test_accuracy"))
     return (
-        *(outcome.report.name, row.name, row.title, outcome.fit.facts["parameters_per_round"]),
+        *(outcome.report.name, row.name, row.title, outcome.fit.facts.parameters),
         *(outcome.report.column, row.mean, row.std, outcome.report.rounds),
         *(ours.n, outcome.fit.failed, ours.mean, ours.std, ours.median, ours.min, ours.max),
         *(final.mean, final.std, best.mean, best.std),
         *_csv_difference(difference),
-        *("; ".join(outcome.fit.commits), round(outcome.fit.seconds, 1)),
+        *("; ".join(outcome.fit.facts.commits), round(outcome.fit.facts.seconds, 1)),
     )
 
 
@@ -181,14 +181,14 @@ def _times(rows: Sequence[Outcome], single: Mapping[str, Fit]) -> list[str]:
 
 
 def _time_row(row: Outcome, single: Fit, first: Outcome, first_single: Fit) -> list[str]:
-    stack, one = (fit.seconds / len(fit.results) for fit in (row.fit, single))
-    base, base_one = (fit.seconds / len(fit.results) for fit in (first.fit, first_single))
+    stack, one = (fit.facts.seconds / len(fit.results) for fit in (row.fit, single))
+    base, base_one = (fit.facts.seconds / len(fit.results) for fit in (first.fit, first_single))
     minutes, base_minutes = row.row.minutes or 0.0, first.row.minutes or 1.0
     return [
         row.row.title,
         f"{minutes:.2f} min",
         f"{100 * minutes / base_minutes:.1f}",
-        f"{row.fit.seconds / 60:.2f} min",
+        f"{row.fit.facts.seconds / 60:.2f} min",
         f"{stack:.2f} s",
         f"{100 * stack / base:.1f}",
         f"{one:.2f} s",

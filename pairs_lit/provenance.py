@@ -1,5 +1,6 @@
 """Which commit of this project made a number."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def commit(package: Path = PACKAGE) -> str | None:
     head = _git(package, "rev-parse", "--short=10", "HEAD")
     changed = _git(package, "status", "--porcelain", "--untracked-files=no", ".", "../configs")
     return None if head is None else head + ("+changes" if changed else "")
+
+
+def is_commit(name: object) -> bool:
+    """Tell whether a value from a file is what :func:`commit` returns for files under git's control."""
+    return isinstance(name, str) and re.fullmatch(r"[0-9a-f]{7,40}(\+changes)?", name) is not None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -1,6 +1,5 @@
 """What a checkpoint's parts must look like: nothing of it is used before it has the form of what a run writes."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -9,11 +8,10 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from pairs_lit.errors import PairsLitError
+from pairs_lit.provenance import is_commit
 
 _LARGEST = 2**40
 """No run has more epochs, batches or seconds."""
-
-_COMMIT = re.compile(r"[0-9a-f]{7,40}(\+changes)?")
 
 
 def check_form(part: str, saved: object, wanted: object) -> None:
@@ -110,11 +108,7 @@ def check_progress(saved: object, curves: Mapping[str, Tensor]) -> None:
     """
     match saved:
         case {"commits": list(names)}:
-            commits = [name for name in names if name is None or _is_commit(name)]
+            commits = [name for name in names if name is None or is_commit(name)]
         case _:
             commits = []
     check_form("curves are", saved, {"curves": curves, "seconds": 0.0, "commits": commits})
-
-
-def _is_commit(name: object) -> bool:
-    return isinstance(name, str) and _COMMIT.fullmatch(name) is not None

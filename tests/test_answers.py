@@ -6,6 +6,7 @@ from scipy import stats
 
 from pairs_lit.answers import answer, page, values, verdict
 from pairs_lit.claims import CLAIMS, Claim, Contrast, Side
+from pairs_lit.facts import Facts
 from pairs_lit.outcomes import Fit
 from pairs_lit.published import REPORTS
 from pairs_lit.results import Curves, RoundResult, write_curves
@@ -15,13 +16,15 @@ GOOD = [0.90, 0.92, 0.91, 0.93, 0.92, 0.90, 0.94]
 WORSE = [0.80, 0.83, 0.80, 0.84, 0.81, 0.82, 0.83]
 
 
-def made(accuracies: list[float], seed: int = 0, seconds: float = 10.0, folder: Path = Path(), **data: object) -> Fit:
+def made(
+    accuracies: list[float], seed: int = 0, seconds: float = 10.0, folder: Path = Path(), **data: str | int
+) -> Fit:
     rows = [
         RoundResult(seed + place, "ok", 0.99, None, value, None, value, None, value + 0.01, 2)
         for place, value in enumerate(accuracies)
     ]
     lost = RoundResult(99, "failed", *[float("nan")] * 7, None)
-    return Fit(folder, [*rows, lost], {"data": {"source": "mnist"} | data, "times": {"seconds": seconds}})
+    return Fit(folder, [*rows, lost], Facts({"source": "mnist"} | data, 2101, seconds, [], ""))
 
 
 def test_a_contrast_of_shared_seeds_is_paired() -> None:

@@ -264,6 +264,17 @@ def test_killed_again_and_again_it_gives_the_same_files(tiny_configs: Path, tiny
     assert kept(broken) == kept(whole)
 
 
+def test_a_damaged_run_is_named(
+    finished: Path, tiny_configs: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished / "lightning_logs", tmp_path / "lightning_logs")
+    (curves,) = tmp_path.glob("lightning_logs/hakobyan-net1-*/*/curves.csv")
+    curves.write_text("seed,epoch,metric,value\n0,1,test/accuracy,x\n")
+    assert main([*command(["hakobyan"], tiny_configs, tiny_root, tmp_path), "--no-training"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{curves.parent} holds no readable run" in line
+
+
 def test_a_second_one_is_refused_while_the_first_one_trains(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,104 @@
+"""What a finished run says of itself: ``summary.json``, read as numbers and short texts, or refused."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pairs_lit.errors import PairsLitError, printable
+from pairs_lit.provenance import is_commit
+
+Settings = dict[str, str | int | float | None]
+"""The data settings of a run."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the pages of a reproduction say of a run beside its figures.
+
+    Attributes:
+        data: The data settings.
+        parameters: How many parameters a round's network has.
+        seconds: How long all rounds took.
+        commits: The commits that trained it; more than one where it was interrupted.
+        torch: The version of torch.
+    """
+
+    data: Settings
+    parameters: int
+    seconds: float
+    commits: list[str]
+    torch: str
+
+
+def read_facts(folder: Path) -> Facts:
+    """Read a run folder's ``summary.json``.
+
+    Raises:
+        PairsLitError: It does not exist, or holds what no run of ours writes.
+    """
+    with readable(folder):
+        found = _json(folder)
+        parameters, seconds = int(found["parameters_per_round"]), float(found["times"]["seconds"])
+        versions = found["versions"]
+        if not math.isfinite(seconds):
+            raise ValueError(f"the time is {seconds}")
+        return Facts(
+            _settings(found), parameters, seconds, list(map(_commit, versions["commits"])), _text(versions["torch"])
+        )
+
+
+def read_data(folder: Path) -> Settings:
+    """Read the data settings alone from a run folder's ``summary.json``.
+
+    Raises:
+        PairsLitError: As :func:`read_facts`.
+    """
+    with readable(folder):
+        return _settings(_json(folder))
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turn what fails in reading a run folder into one line.
+
+    Raises:
+        PairsLitError: A file is missing or damaged.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise PairsLitError(
+            f"{folder} is no finished run ({Path(str(error.filename)).name} is missing): give run folders such as "
+            "lightning_logs/cnn_aux/20260101-120000-1."
+        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error) as error:
+        reason = printable(str(error))[:200]
+        raise PairsLitError(f"{folder} holds no readable run ({reason}): its tables are damaged.") from error
+
+
+def _json(folder: Path) -> Any:  # noqa: ANN401 - JSON
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def _settings(found: Mapping[str, Any]) -> Settings:
+    settings = found["data"]
+    if not all(isinstance(value, str | int | float | None) for value in settings.values()):
+        raise ValueError("the data settings are no plain values")
+    return {name: _text(value) if isinstance(value, str) else value for name, value in settings.items()}
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 100:
+        raise ValueError("a text is none, or is too long")
+    return printable(value)
+
+
+def _commit(value: object) -> str:
+    if value is not None and not is_commit(value):
+        raise ValueError("a commit is none")
+    return str(value)

@@ -1,0 +1,91 @@
+"""What a run folder from elsewhere says of itself is numbers and short texts, or refused."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.facts import Facts, read_data, read_facts
+
+SUMMARY: dict[str, Any] = {
+    "data": {"source": "mnist", "train_pairs": 1000, "swap": None},
+    "parameters_per_round": 2101,
+    "times": {"seconds": 1.5},
+    "versions": {"torch": "2.6.0", "commits": ["0123456789", "abcdef0123+changes", None]},
+}
+
+
+def written(folder: Path, summary: object) -> Path:
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_a_summary_is_read(tmp_path: Path) -> None:
+    commits = ["0123456789", "abcdef0123+changes", "None"]
+    assert read_facts(written(tmp_path, SUMMARY)) == Facts(SUMMARY["data"], 2101, 1.5, commits, "2.6.0")
+    assert read_data(tmp_path) == SUMMARY["data"]
+
+
+def test_what_a_terminal_obeys_is_taken_out(tmp_path: Path) -> None:
+    hostile = copy.deepcopy(SUMMARY)
+    hostile["data"]["source"] = hostile["versions"]["torch"] = "\x1b[2Ja"
+    facts = read_facts(written(tmp_path, hostile))
+    assert (facts.data["source"], facts.torch) == ("?[2Ja", "?[2Ja")
+
+
+def with_markdown_as_a_commit(summary: dict[str, Any]) -> None:
+    summary["versions"]["commits"] = ["[here](http:x)"]
+
+
+def with_a_long_text(summary: dict[str, Any]) -> None:
+    summary["versions"]["torch"] = "a" * 1000
+
+
+def with_a_list_among_the_settings(summary: dict[str, Any]) -> None:
+    summary["data"]["source"] = ["mnist"]
+
+
+def without_times(summary: dict[str, Any]) -> None:
+    del summary["times"]
+
+
+def with_an_endless_time(summary: dict[str, Any]) -> None:
+    summary["times"]["seconds"] = float("inf")
+
+
+def with_endless_parameters(summary: dict[str, Any]) -> None:
+    summary["parameters_per_round"] = float("inf")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        with_markdown_as_a_commit,
+        with_a_long_text,
+        with_a_list_among_the_settings,
+        without_times,
+        with_an_endless_time,
+        with_endless_parameters,
+    ],
+)
+def test_what_no_run_writes_is_refused(tmp_path: Path, damage: Callable[[dict[str, Any]], None]) -> None:
+    hostile = copy.deepcopy(SUMMARY)
+    damage(hostile)
+    with pytest.raises(PairsLitError, match=r"holds no readable run .*: its tables are damaged"):
+        read_facts(written(tmp_path, hostile))
+
+
+@pytest.mark.parametrize("summary", [None, [], "text", 1, {"data": []}, {"data": None}])
+def test_what_is_no_summary_is_refused(tmp_path: Path, summary: object) -> None:
+    for read in (read_facts, read_data):
+        with pytest.raises(PairsLitError, match="holds no readable run"):
+            read(written(tmp_path, summary))
+
+
+def test_a_folder_without_a_summary_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PairsLitError, match=r"is no finished run \(summary\.json is missing\)"):
+        read_facts(tmp_path)
