@@ -23,7 +23,6 @@ from pairs_lit.predictions import PredictionWriter
 from pairs_lit.progress import Progress
 from pairs_lit.rounds import RoundRunner
 from pairs_lit.runs import check_name, keep_config
-from pairs_lit.seeds import round_seeds
 from pairs_lit.tracking import Tracking, quiet_writers
 
 _CHECKPOINT_HELP = (
@@ -72,7 +71,7 @@ class PairsCLI(LightningCLI):
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CHECKPOINT_HELP)
         parser.set_defaults({"data.root": default_root()})
         for part in ("data", "model"):
-            parser.link_arguments(("rounds.count", "rounds.seed"), f"{part}.seeds", compute_fn=_seeds)
+            parser.link_arguments("rounds.seeds", f"{part}.seeds", apply_on="instantiate")
         parser.link_arguments("rounds.stack_size", "model.stack_size")
         parser.link_arguments("data.image_size", "model.image_size")
         parser.link_arguments("data.relation", "model.relation")
@@ -117,13 +116,6 @@ class PairsCLI(LightningCLI):
         """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
         check_trainer(self.trainer)
         self.trainer.ckpt_path = self.config[self.subcommand].ckpt_path
-
-
-def _seeds(count: int | None, seed: int | None) -> list[int]:
-    """Return the rounds' seeds; both may be null here, since they are linked before :func:`check_nulls`."""
-    if count is None or seed is None:
-        raise PairsLitError(f"rounds.count is {count} and rounds.seed is {seed}: neither may be null.")
-    return round_seeds(count, seed)
 
 
 def _other_loggers(wanted: object) -> object:

@@ -18,7 +18,6 @@ _REWORDINGS = (
         r"- Not a valid subclass of (\w+) Subclass types expect one of: .*?\(implicit class_path\)",
         r"- Expected a \1's class path",
     ),
-    (r".*Call to compute_fn of link .* failed: ", ""),
     (r"Parser key \"([^\"]+)\": ", r"\1: "),
     (r"- Expected a path but \S+ either not accessible or invalid - ", ""),
     (r"Type \S*Callable\[\[.*?\], \S+?\] expects a function or a callable class: ", ""),

@@ -14,7 +14,7 @@ import torch
 from pairs_lit.errors import PairsLitError, check_positive
 
 SEED_LIMIT = 2**32
-MOST_ROUNDS = 100_000
+MOST_ROUNDS = 10_000
 
 
 def round_seeds(count: int, seed: int) -> list[int]:

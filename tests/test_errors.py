@@ -58,7 +58,7 @@ MISTAKES = {
     f"--model.backbone {BACKBONES}.FC --model.backbone.dropout 1": "FC: dropout is \\[1.0\\]",
     "--model.head.hidden [0]": "MLP: hidden is \\[0\\]: each must be 1 or more",
     "--model.head.dropout -1": "MLP: dropout is \\[-1.0\\]",
-    "--rounds.count 1000000000000": "rounds.count is 1000000000000: at most 100000 rounds",
+    "--rounds.count 1000000000000": "rounds.count is 1000000000000: at most 10000 rounds",
     "--data.test_pairs 1000000000": "data.test_pairs 1000000000 for 3 rounds .rounds.count.: at most 100000000 pairs",
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.Linear "
     "--model.backbone.module.in_features -1 --model.backbone.module.out_features 2": "model.backbone cannot be built",

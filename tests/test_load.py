@@ -87,3 +87,14 @@ def test_a_thousand_rounds_finish_within_the_stated_memory(mnist_root: Path, tmp
     peak = int(done.stdout.rsplit("peak", 1)[1])
     print(f"peak {peak} MiB")
     assert peak < 2000  # MiB: docs/reliability.md
+
+
+@pytest.mark.slow
+def test_ten_thousand_rounds_begin_without_delay(tiny_options: list[str], tmp_path: Path) -> None:
+    arguments = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--rounds.count", "10000"]
+    arguments += ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1"]
+    start = time.monotonic()
+    assert main([*arguments, "--trainer.enable_progress_bar", "false"]) == 0
+    assert time.monotonic() - start < 180  # a list of seeds in the config's own checks would take minutes more
+    (rounds,) = tmp_path.rglob("rounds.csv")
+    assert len(read_rounds(rounds)) == 10_000

@@ -218,10 +218,25 @@ def kept(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def started(arguments: list[str]) -> "subprocess.Popen[bytes]":
+def started(arguments: list[str], errors: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
     call = [sys.executable, "-c", "import sys; from pairs_lit.cli import main; sys.exit(main())"]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*call, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=alone)
+    return subprocess.Popen([*call, *arguments], stdout=subprocess.DEVNULL, stderr=errors, env=alone)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_in_one_line(tiny_configs: Path, tiny_root: Path, tmp_path: Path, number: signal.Signals) -> None:
+    process = started(command(["belhadj"], tiny_configs, tiny_root, tmp_path), errors=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("lightning_logs/*/*/events*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    told = f"pairs-lit: stopped by {number.name}; what was saved is kept, and the same call goes on."
+    assert errors.decode().splitlines()[-1] == told
+    assert not (tmp_path / "results").exists()
 
 
 def test_killed_half_way_and_called_again_it_gives_the_same_files(
