@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,9 +48,9 @@ def read_facts(folder: Path) -> Facts:
         versions = found["versions"]
         if not math.isfinite(seconds):
             raise ValueError(f"the time is {seconds}")
-        return Facts(
-            _settings(found), parameters, seconds, list(map(_commit, versions["commits"])), _text(versions["torch"])
-        )
+        settings = _settings(found)
+        _word(settings["source"])
+        return Facts(settings, parameters, seconds, list(map(_commit, versions["commits"])), _word(versions["torch"]))
 
 
 def read_data(folder: Path) -> Settings:
@@ -96,6 +97,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > 100:
         raise ValueError("a text is none, or is too long")
     return printable(value)
+
+
+def _word(value: object) -> str:
+    """Let through what a page shows as it is: nothing that Markdown obeys."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\w.+ ()-]{1,100}", value):
+        raise ValueError("the source or the version of torch is none")
+    return value
 
 
 def _commit(value: object) -> str:

@@ -32,13 +32,20 @@ def test_a_summary_is_read(tmp_path: Path) -> None:
 
 def test_what_a_terminal_obeys_is_taken_out(tmp_path: Path) -> None:
     hostile = copy.deepcopy(SUMMARY)
-    hostile["data"]["source"] = hostile["versions"]["torch"] = "\x1b[2Ja"
-    facts = read_facts(written(tmp_path, hostile))
-    assert (facts.data["source"], facts.torch) == ("?[2Ja", "?[2Ja")
+    hostile["data"]["source"] = "\x1b[2Ja"
+    assert read_data(written(tmp_path, hostile))["source"] == "?[2Ja"
 
 
 def with_markdown_as_a_commit(summary: dict[str, Any]) -> None:
     summary["versions"]["commits"] = ["[here](http:x)"]
+
+
+def with_markdown_as_a_source(summary: dict[str, Any]) -> None:
+    summary["data"]["source"] = "[here](http:x)"
+
+
+def with_markdown_as_a_version(summary: dict[str, Any]) -> None:
+    summary["versions"]["torch"] = "![here](http:x)"
 
 
 def with_a_long_text(summary: dict[str, Any]) -> None:
@@ -65,6 +72,8 @@ def with_endless_parameters(summary: dict[str, Any]) -> None:
     "damage",
     [
         with_markdown_as_a_commit,
+        with_markdown_as_a_source,
+        with_markdown_as_a_version,
         with_a_long_text,
         with_a_list_among_the_settings,
         without_times,
