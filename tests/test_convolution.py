@@ -1,18 +1,23 @@
 """Convolutions with the images last: matrix products and compiled kernels against plain torch."""
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
-import numba
 import pytest
 import torch
+from numba.core.dispatcher import Dispatcher
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pairs_lit.nn import kernels
 from pairs_lit.nn.convolution import Geometry, convolve
 from pairs_lit.nn.layers import StackedConvPoolReLU, StackedDropout
-from pairs_lit.nn.pooled_convolution import convolve_pool_relu, is_small
+from pairs_lit.nn.pooled_convolution import Dropped, convolve_pool_relu, is_small
+from pairs_lit.nn.pooled_norm import normalise_pool_relu, normalised_pool_relu
 from pairs_lit.nn.stack import stack
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -204,13 +209,42 @@ def test_products_equal_plain_torch_with_any_padding(
 def test_a_kernel_that_cannot_be_kept_on_disk_is_compiled_all_the_same() -> None:
     names: dict[str, Callable[[int], int]] = {}
     exec("def double(x): return 2 * x", names)  # has no file beside which it could be kept
-    assert kernels._compiled(names["double"], parallel=False)(3) == 6
+    assert kernels._compiled(names["double"])(3) == 6
 
 
-def test_kernels_leave_the_number_of_threads_as_it_was() -> None:
-    before = numba.get_num_threads()
-    with kernels.threads(1):
-        assert numba.get_num_threads() == 1
-    with kernels.threads(10**6):
-        assert numba.get_num_threads() <= 10**6
-    assert numba.get_num_threads() == before
+def all_kernels() -> list[torch.Tensor]:
+    """Run every kernel, and return what it gives."""
+    x, weight, bias = torch.rand(2, 16, 8, 8, 32), torch.rand(2, 8, 16, 3, 3) - 0.5, torch.rand(2, 8) - 0.5
+    leaves = [part.requires_grad_() for part in (x, weight, bias)]
+    dropped = Dropped(0.2, torch.tensor([[1, 2], [3, 4]], dtype=torch.int32))
+    found = []
+    for drop in (None, dropped):
+        output = convolve_pool_relu(x, weight, bias, drop)
+        found += [output, *torch.autograd.grad((output**2).sum(), leaves)]
+    output = convolve_pool_relu(x.detach(), weight, bias)
+    found += torch.autograd.grad((output**2).sum(), [weight, bias])
+    maps, scale, shift = torch.rand(3, 6, 6, 64), torch.rand(3) - 0.5, torch.rand(3) - 0.5
+    leaves = [part.requires_grad_() for part in (maps, scale, shift)]
+    output, mean, variance = normalise_pool_relu(maps, scale, shift, 1e-5)
+    found += [output, mean, variance, *torch.autograd.grad((output**2).sum(), leaves)]
+    return [*found, normalised_pool_relu(maps, mean, variance, scale, shift, 1e-5)]
+
+
+def test_kernels_are_compiled_as_wholes() -> None:
+    inner = [each for name, each in vars(kernels).items() if name.startswith("_") and isinstance(each, Dispatcher)]
+    assert len(inner) > 10
+    assert [each.py_func.__name__ for each in inner if each.targetoptions.get("inline") != "always"] == []
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_the_kernels_gives_the_bits_of_those_that_load_them(tmp_path: Path) -> None:
+    code = (
+        "import hashlib, torch\n"
+        "from tests.test_convolution import all_kernels\n"
+        "torch.manual_seed(0)\n"
+        "print([hashlib.md5(part.detach().numpy().tobytes()).hexdigest() for part in all_kernels()])\n"
+    )
+    around = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [subprocess.check_output([sys.executable, "-c", code], env=around) for _ in range(3)]
+    assert list(tmp_path.rglob("*.nbc"))
+    assert len(set(said)) == 1

@@ -5,13 +5,13 @@ For the first, a matrix product is at its best when all three sides are long; wi
 and writing the columns and the maps before the pool costs more than the arithmetic. Here a pair of rows stays in the
 cache. In the second, a map is read from memory once, not five times. All stand in this one file, since a kernel that is
 kept on disk is compiled anew only when its own file changes.
-Arrays are (B, C, H, W, N), images last, C-contiguous; one stack of maps after the other, several at a time.
+Arrays are (B, C, H, W, N), images last, C-contiguous; one stack of maps after the other.
 NaN and infinity stay what they are: a round that diverges must show.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 import numba
@@ -24,39 +24,51 @@ Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan, ninf: see above
-_MOST_THREADS = numba.get_num_threads()
 
 
-def _compiled(function: Function, *, parallel: bool, keep: bool = True) -> Function:
+def _compiled(function: Function, *, keep: bool = True) -> Function:
     """Compile a function at its first call, and keep it on disk for other processes where that is possible."""
     try:
-        compiled = numba.njit(function, cache=keep, nogil=True, fastmath=_FAST, error_model="numpy", parallel=parallel)
+        compiled = numba.njit(function, cache=keep, nogil=True, fastmath=_FAST, error_model="numpy")
     except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
         if not keep:
             raise
-        return _compiled(function, parallel=parallel, keep=False)
+        return _compiled(function, keep=False)
     return cast(Function, compiled)
 
 
-_inner, _outer = partial(_compiled, parallel=False), partial(_compiled, parallel=True)
+def _inlined(function: Function) -> Function:
+    """Compile a function into those that call it.
+
+    Compiled on its own, it would be one machine code in the process that compiles it and another, optimised within its
+    caller, in those that load it from disk: the first fit after an installation would differ in its last bits.
+    """
+    return cast(Function, numba.njit(function, inline="always", nogil=True, fastmath=_FAST, error_model="numpy"))
 
 
 def run(kernel: Callable[..., None], *tensors: Tensor) -> None:
-    """Run a kernel on torch's number of threads."""
-    with threads(torch.get_num_threads()):
-        kernel(*(tensor.detach().numpy() for tensor in tensors))
+    """Run a kernel on torch's number of threads, each of which takes some of the B stacks of maps.
+
+    They are Python's own threads, which sleep while they wait: those of numba spin, as torch's do, and the two would
+    wait for each other. Each stack's result is the same on any number of them.
+    """
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+    count = min(torch.get_num_threads(), len(arrays[0]))
+    if count == 1:
+        return kernel(*arrays)
+    ends = [len(arrays[0]) * part // count for part in range(count + 1)]
+    with ThreadPoolExecutor(count) as pool:
+        for done in [pool.submit(kernel, *_part(arrays, slice(*both))) for both in pairwise(ends)]:
+            done.result()
+    return None
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Run kernels on so many threads, or on as many as there are."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(count, _MOST_THREADS))
-    yield
-    numba.set_num_threads(before)
+def _part(arrays: list[Array], stacks: slice) -> list[Array]:
+    """Return some stacks of each array; one without dimensions is the same for all."""
+    return [array[stacks] if array.ndim else array for array in arrays]
 
 
-@_inner
+@_inlined
 def _add_rows(first: Array, second: Array, x: Array, kernel: Array, y: int) -> None:
     """Add the convolution of one map at rows y and y + 1 to two rows (columns · N)."""
     w, n = x.shape[1] * x.shape[2], x.shape[2]
@@ -75,7 +87,7 @@ def _add_rows(first: Array, second: Array, x: Array, kernel: Array, y: int) -> N
         )
 
 
-@_inner
+@_inlined
 def _pool_rows(first: Array, second: Array, pooled: Array, place: Array) -> None:
     """Pool two rows 2×2 with ReLU; note which of the four won, −1 where ReLU cut off."""
     columns, n = pooled.shape
@@ -93,7 +105,7 @@ def _pool_rows(first: Array, second: Array, pooled: Array, place: Array) -> None
             best[k] = 0 if value <= 0 else value
 
 
-@_inner
+@_inlined
 def _drop_row(row: Array, word: Array, p: float, number: int, step: int, n: int) -> None:
     """Dropout in a row (columns · N), whose activation of column x and image k has the number + x + k · step.
 
@@ -112,7 +124,7 @@ def _drop_row(row: Array, word: Array, p: float, number: int, step: int, n: int)
             part[k] *= (bits >= limit) / kept
 
 
-@_inner
+@_inlined
 def _convolved_map(
     x: Array, kernels: Array, bias: float, words: Array, p: float, place: int, outputs: int, pooled: Array, won: Array
 ) -> None:
@@ -131,7 +143,7 @@ def _convolved_map(
         _pool_rows(rows[0], rows[1], pooled[y], won[y])
 
 
-@_outer
+@_compiled
 def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, pooled: Array, place: Array) -> None:
     """Convolve 3×3, drop, pool 2×2, ReLU.
 
@@ -145,12 +157,12 @@ def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, 
         place: Likewise, int32: which of the four was the largest, −1 where the result is 0.
     """
     b, o = bias.shape
-    for item in numba.prange(b * o):
+    for item in range(b * o):
         r, out = item // o, item % o
         _convolved_map(x[r], weight[r, out], bias[r, out], words[r], p.item(), out, o, pooled[r, out], place[r, out])
 
 
-@_inner
+@_inlined
 def _spread(grad: Array, place: Array, spread: Array, border: int) -> None:
     """Put the gradient of a pooled map where the winners stood, inside a border of zeros."""
     height, width, n = grad.shape
@@ -165,7 +177,7 @@ def _spread(grad: Array, place: Array, spread: Array, border: int) -> None:
                     target[k] = g[k] if where[k] == corner else 0
 
 
-@_inner
+@_inlined
 def _kernel_row(x: Array, spread: Array, border: int, ky: int, gradient: Array) -> None:
     """Row ky of the gradient (4, 3, 3) of four kernels, from one input map and four spread gradients."""
     h, w, n = spread.shape[1], spread.shape[2], spread.shape[3]
@@ -196,7 +208,7 @@ def _kernel_row(x: Array, spread: Array, border: int, ky: int, gradient: Array) 
     gradient[3, ky, 0], gradient[3, ky, 1], gradient[3, ky, 2] = d0, d1, d2
 
 
-@_inner
+@_inlined
 def _kernel_gradient(x: Array, spread: Array, border: int, gradient: Array) -> None:
     """Gradient (4, C, 3, 3) of four output maps' kernels."""
     for channel in range(x.shape[0]):
@@ -204,7 +216,7 @@ def _kernel_gradient(x: Array, spread: Array, border: int, gradient: Array) -> N
             _kernel_row(x[channel], spread, border, ky, gradient[:, channel])
 
 
-@_inner
+@_inlined
 def _weight_gradient(x: Array, grad: Array, place: Array, kernels: Array, biases: Array) -> None:
     """Gradients of one stack's kernels and biases, four output maps after four, the last four overlapping."""
     o, height, width, n = grad.shape
@@ -217,7 +229,7 @@ def _weight_gradient(x: Array, grad: Array, place: Array, kernels: Array, biases
         _kernel_gradient(x, spread, 0, kernels[first : first + 4])
 
 
-@_inner
+@_inlined
 def _add_taps(rows: Array, g: Array, kernels: Array, ky: int) -> None:
     """Add to rows (4, columns · N) what one row g of a spread gradient gives four input maps through row ky."""
     n = (g.size - rows.shape[1]) // 2
@@ -234,7 +246,7 @@ def _add_taps(rows: Array, g: Array, kernels: Array, ky: int) -> None:
         d[k] += d0 * p[k] + d1 * q[k] + d2 * r[k]
 
 
-@_inner
+@_inlined
 def _map_gradient(spread: Array, weight: Array, maps: Array) -> None:
     """The gradient of four input maps (4, H, W, N)."""
     _, h, w, n = maps.shape
@@ -249,7 +261,7 @@ def _map_gradient(spread: Array, weight: Array, maps: Array) -> None:
             maps[channel, y] = rows[channel].reshape(w, n)
 
 
-@_inner
+@_inlined
 def _all_gradients(
     x: Array, weight: Array, grad: Array, place: Array, maps: Array, kernels: Array, biases: Array
 ) -> None:
@@ -268,7 +280,7 @@ def _all_gradients(
         _map_gradient(spread, weight[:, first : first + 4], maps[first : first + 4])
 
 
-@_outer
+@_compiled
 def weight_gradient(x: Array, grad: Array, place: Array, kernels: Array, biases: Array) -> None:
     """Gradients of :func:`convolve_pool` without that of its maps.
 
@@ -279,11 +291,11 @@ def weight_gradient(x: Array, grad: Array, place: Array, kernels: Array, biases:
         kernels: (B, O, C, 3, 3), O at least 4: gradient of the weights, a result.
         biases: (B, O), gradient of the biases, a result.
     """
-    for r in numba.prange(len(x)):
+    for r in range(len(x)):
         _weight_gradient(x[r], grad[r], place[r], kernels[r], biases[r])
 
 
-@_outer
+@_compiled
 def all_gradients(
     x: Array, weight: Array, grad: Array, place: Array, maps: Array, kernels: Array, biases: Array
 ) -> None:
@@ -298,11 +310,11 @@ def all_gradients(
         kernels: (B, O, C, 3, 3), gradient of the weights, a result.
         biases: (B, O), gradient of the biases, a result.
     """
-    for r in numba.prange(len(x)):
+    for r in range(len(x)):
         _all_gradients(x[r], weight[r], grad[r], place[r], maps[r], kernels[r], biases[r])
 
 
-@_inner
+@_inlined
 def _moments(x: Array) -> tuple[float, float]:
     """Return mean and variance (divided by the count) of one map."""
     h, w, n = x.shape
@@ -318,7 +330,7 @@ def _moments(x: Array) -> tuple[float, float]:
     return mean, squares / x.size
 
 
-@_inner
+@_inlined
 def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, place: Array) -> None:
     """Scale, shift and pool one map."""
     height, width, n = pooled.shape
@@ -331,14 +343,14 @@ def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, place: 
         _pool_rows(rows[0], rows[1], pooled[y], place[y])
 
 
-@_inner
+@_inlined
 def _normalised(x: Array, moments: Array, affine: Array, eps: float, pooled: Array, place: Array) -> None:
     """Normalise one map by its moments and pool it."""
     scale = affine[0] / np.sqrt(moments[1] + eps)
     _normalised_map(x, x.dtype.type(scale), x.dtype.type(affine[1] - moments[0] * scale), pooled, place)
 
 
-@_outer
+@_compiled
 def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, place: Array) -> None:
     """Batch norm by the maps' own moments, max-pool 2×2, ReLU.
 
@@ -350,19 +362,19 @@ def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, 
         pooled: (B, H // 2, W // 2, N), the result.
         place: Likewise, int32: which of the four was the largest, −1 where the result is 0.
     """
-    for item in numba.prange(len(x)):
+    for item in range(len(x)):
         moments[item, 0], moments[item, 1] = _moments(x[item])
         _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], place[item])
 
 
-@_outer
+@_compiled
 def normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, place: Array) -> None:
     """Batch norm by given moments, max-pool 2×2, ReLU; arguments as of :func:`measure_normalise_pool`."""
-    for item in numba.prange(len(x)):
+    for item in range(len(x)):
         _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], place[item])
 
 
-@_inner
+@_inlined
 def _normalised_gradient(
     x: Array, moments: Array, weight: float, eps: float, grad: Array, place: Array, maps: Array, affine: Array
 ) -> None:
@@ -388,7 +400,7 @@ def _normalised_gradient(
             g[k] = scale * (g[k] - even - steep * (row[k] - mean))
 
 
-@_outer
+@_compiled
 def normalise_gradients(
     x: Array, moments: Array, weight: Array, eps: Array, grad: Array, place: Array, maps: Array, affine: Array
 ) -> None:
@@ -404,5 +416,5 @@ def normalise_gradients(
         maps: (B, H, W, N), gradient of x, a result.
         affine: (B, 2) float64, gradients of weight and bias, a result.
     """
-    for i in numba.prange(len(x)):
+    for i in range(len(x)):
         _normalised_gradient(x[i], moments[i], weight[i], eps.item(), grad[i], place[i], maps[i], affine[i])

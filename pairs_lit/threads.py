@@ -1,0 +1,40 @@
+"""Threads: a fit computes on one, unless the user asks for another number.
+
+More threads inside an operator bring little: those of torch wait for each other by spinning, and beside other busy
+processes a fit with two of them takes many times as long as with one.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+_UNASKED = torch.get_num_threads()  # what torch takes by itself: all cores
+_settled = ContextVar("settled", default=False)
+
+
+def asked_threads() -> int:
+    """Return the number of threads that the user asked for, else 1.
+
+    Asked for is what was given to ``torch.set_num_threads``, unless it is the number that torch takes by itself, which
+    nobody can tell from not asking; else what the environment variable OMP_NUM_THREADS says.
+    """
+    now = torch.get_num_threads()
+    if _settled.get() or now != _UNASKED:
+        return now
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # a list is by level of nesting
+    return int(said) if said.isdecimal() and int(said) > 0 else 1
+
+
+@contextmanager
+def computing_on(count: int) -> Iterator[None]:
+    """Compute on so many threads; on leaving, on as many as before. Whatever is set within was asked for."""
+    before, token = torch.get_num_threads(), _settled.set(True)
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _settled.reset(token)
