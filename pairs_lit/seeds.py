@@ -4,6 +4,8 @@
 carried from one epoch, round or process to the next.
 """
 
+import pickle
+import random
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,11 +45,41 @@ def generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
 
 
 @contextmanager
+def generators_kept(device: torch.device | None = None) -> Iterator[None]:
+    """Put the global generators of torch, NumPy and Python (and of ``device``, if it is a GPU) back on leaving."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if _is_gpu(device) else []):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def seed_generators(seed: int, device: torch.device | None = None) -> None:
+    """Seed the generators that :func:`generators_kept` names."""
+    torch.default_generator.manual_seed(seed)
+    np.random.seed([seed % SEED_LIMIT, seed // SEED_LIMIT])
+    random.seed(seed)
+    if _is_gpu(device):
+        torch.cuda.manual_seed(seed)
+
+
+@contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed torch's global generator (that of ``device`` too, if it is a GPU) and restore it on leaving."""
-    on_gpu = device is not None and device.type == "cuda"
-    with torch.random.fork_rng([device] if on_gpu else []):
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            torch.cuda.manual_seed(seed)
+    """Seed the generators that :func:`generators_kept` names, and put them back on leaving."""
+    with generators_kept(device):
+        seed_generators(seed, device)
         yield
+
+
+def generators_state(device: torch.device | None = None) -> list[bytes]:
+    """Return where the generators that :func:`generators_kept` names are: as before, if nothing has drawn since."""
+    states = [torch.get_rng_state()]
+    states += [torch.cuda.get_rng_state(device)] if device is not None and _is_gpu(device) else []
+    others = pickle.dumps((np.random.get_state(), random.getstate()))
+    return [others, *(state.numpy().tobytes() for state in states)]
+
+
+def _is_gpu(device: torch.device | None) -> bool:
+    return device is not None and device.type == "cuda"

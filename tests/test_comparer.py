@@ -528,8 +528,11 @@ def test_an_identity_readout_needs_a_code_of_ten() -> None:
         ({"loss": PairLoss(digits="ce")}, r"digits is ce, but there are no digit logits"),
         ({"loss": PairLoss("none")}, "nothing would be trained"),
         ({"seeds": []}, "the number of seeds is 0"),
-        ({"head": lambda _: FixedOutput(3)}, r"a head must give 1 or 2 logits a pair; this one gave \(3,\)"),
-        ({"head": lambda _: FixedOutput(2, 2)}, r"a head must give 1 or 2 logits a pair; this one gave \(2, 2\)"),
+        (
+            {"head": lambda _: FixedOutput(3)},
+            r"a head must give 1 or 2 logits a pair; this one gave \(3, 3\) for 3 pairs",
+        ),
+        ({"head": lambda _: FixedOutput(2, 2)}, r"a head must give 1 or 2 logits a pair; this one gave \(3, 2, 2\)"),
         ({"head": lambda _: FixedOutput()}, r"a head must give 1 or 2 logits a pair; this one gave"),
     ],
 )
@@ -546,7 +549,7 @@ def test_parts_that_do_not_fit_together_are_refused(changes: dict[str, Any], mat
         (lambda shape: nn.Linear(3, 2), r"the backbone Linear cannot take an input of shape \(1, 14, 14\): "),
         (
             lambda shape: Raising(RuntimeError),
-            r"the backbone Raising cannot take an input of shape \(1, 14, 14\): no such image",
+            r"the backbone Raising cannot take an input of shape \(1, 14, 14\): RuntimeError: no such image",
         ),
         (lambda shape: Raising(ValueError), "the backbone Raising cannot take an input of shape"),
         (lambda shape: Raising(TypeError), "the backbone Raising cannot take an input of shape"),

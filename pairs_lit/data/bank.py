@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pairs_lit.data.images import Digits, Source
 from pairs_lit.data.pairs import Pairs, Swap, draw, relate, side_by_side, swapped
-from pairs_lit.data.sources import Digits, Source
 from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import Relation
 from pairs_lit.seeds import generator
+from pairs_lit.threads import computing_on
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -97,8 +98,9 @@ class PairBank:
     def _standard(self) -> tuple[Tensor, Tensor]:
         """Mean and std, (R, 1, 1, 1, 1) each, of the distinct images in each round's own training pairs."""
         own = [self.images[index.unique()].double() for index in self.pairs["train"].index]
-        mean = torch.stack([images.mean() for images in own])
-        std = torch.stack([images.std() for images in own])
+        with computing_on(1):  # the last bits of a sum depend on the number of threads
+            mean = torch.stack([images.mean() for images in own])
+            std = torch.stack([images.std() for images in own])
         return mean.float().view(-1, 1, 1, 1, 1), std.float().view(-1, 1, 1, 1, 1)
 
     def ordered(self, split: Split, rounds: slice, order: Tensor | None = None) -> Pairs:

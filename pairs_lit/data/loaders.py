@@ -92,6 +92,6 @@ class PredictLoader(StackLoader):
         size = len(self._seeds[rounds])
         for batch in super()._batches(stack, slice(0, 1), split):
             images, digits, target = (
-                part.expand(size, *part.shape[1:]) for part in (batch.images, batch.digits, batch.target)
+                part.repeat(size, *[1] * (part.dim() - 1)) for part in (batch.images, batch.digits, batch.target)
             )
             yield batch._replace(images=images, digits=digits, target=target)

@@ -216,5 +216,6 @@ class TorchModule(nn.Module):
         """Return the code: (N, C, H, W) → (N, F)."""
         if images.shape[-2:] != self._size:
             images = F.interpolate(images, self._size, mode="bilinear")
-        output: Tensor = self.module(images.expand(-1, self._channels, -1, -1))
+        repeated = images.expand(-1, self._channels, -1, -1).contiguous()  # a module may write into its input
+        output: Tensor = self.module(repeated)
         return torch.flatten(output, 1)

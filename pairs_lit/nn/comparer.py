@@ -7,14 +7,16 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, place_of, reason_of
 from pairs_lit.nn.backbones import BackboneFactory, Shape
 from pairs_lit.nn.blocks import CodeActivation, code_activation_layer
+from pairs_lit.nn.built import Built
 from pairs_lit.nn.heads import DigitHead, HeadFactory
 from pairs_lit.nn.layers import Clock, Streams
-from pairs_lit.nn.stack import stack_copies
+from pairs_lit.nn.stack import Loop, check_separate, stack_copies
 from pairs_lit.relation import DIGITS, Relation, relation_probability
-from pairs_lit.seeds import seeded
+from pairs_lit.seeds import generators_kept, seeded
+from pairs_lit.threads import computing_on
 
 Sharing = Literal["shared", "separate", "joint"]
 Readout = Literal["none", "identity", "linear"]
@@ -80,15 +82,25 @@ class Architecture:
 
     def build(self, seed: int) -> "PlainParts":
         """Build one round's plain parts after ``torch.manual_seed(seed)``: backbone(s), read-out, head."""
-        with seeded(seed):
+        with seeded(seed), computing_on(1):  # some first weights depend on the number of threads
             branches = range(2 if self.sharing == "separate" else 1)
             backbones = [_made(self.backbone, self.image_shape, "backbone") for _ in branches]
             width = max(code_width(backbone, self.image_shape) for backbone in backbones)
             readout = self._readout(width)
             both = width if self.sharing == "joint" else 2 * width
             head = _made(self.head, both, "head")
-            _probed(head, (both,), "head")
+            if not isinstance(_probed(head, (both,), "head"), Tensor):
+                raise PairsLitError(f"a head must return one tensor; {type(head).__name__} returned something else.")
         return PlainParts(backbones, readout, head)
+
+    def check_separate(self, seed: int) -> None:
+        """Refuse parts that two rounds would share, whether they stand in one stack or in two.
+
+        Raises:
+            PairsLitError: Building the network twice gives the same parameter twice.
+        """
+        for both in zip(self.build(seed).modules, self.build(seed).modules, strict=True):
+            check_separate(both)
 
     def description(self, parts: "PlainParts") -> list[str]:
         """Describe the plain network: its settings, then its layers, a line each."""
@@ -98,7 +110,7 @@ class Architecture:
             f"code_activation: {self.code_activation}",
             f"relation: {self.relation}",
         ]
-        modules = [*parts.backbones, parts.readout, parts.head]
+        modules = [*parts.backbones, parts.readout, parts.head]  # a read-out that does not exist is "None"
         return settings + [line.strip() for module in modules for line in repr(module).splitlines()]
 
     def _readout(self, width: int) -> nn.Module | None:
@@ -120,6 +132,11 @@ class PlainParts:
     readout: nn.Module | None
     head: nn.Module
 
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All of them."""
+        return [*self.backbones, *([] if self.readout is None else [self.readout]), self.head]
+
 
 def code_width(backbone: nn.Module, shape: Shape) -> int:
     """Read the width F of a backbone's code off one zero image, in evaluation mode.
@@ -136,30 +153,51 @@ def code_width(backbone: nn.Module, shape: Shape) -> int:
 
 def _made(factory: Callable[[Taken], nn.Module], taken: Taken, role: str) -> nn.Module:
     """Build a plain module; what its constructor objects to is the user's to mend."""
+    if isinstance(factory, nn.Module):
+        raise PairsLitError(
+            f"model.{role}: one {type(factory).__name__} was built for all rounds: name the class or function in the "
+            "main config file or on the command line, so that each round builds its own."
+        )
     try:
-        module = factory(taken)
-    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PairsLitError(f"model.{role} cannot be built for an input of {taken}: {reason}") from error
+        built = factory(taken)
+    except PairsLitError:
+        raise
+    except Exception as error:  # whatever a constructor of the user's raises
+        unsuited = role == "backbone" and isinstance(error, TypeError) and "unexpected keyword" not in str(error)
+        hint = "; if it takes no image shape, name its arguments" if unsuited else ""
+        raise PairsLitError(
+            f"model.{role} cannot be built for an input of {taken}: {reason_of(error)} ({place_of(error)}){hint}."
+        ) from error
+    module = built.module if isinstance(built, Built) else built
     resting = next((part for part in module.modules() if not part.training), None)
     if resting is not None:
         raise PairsLitError(
             f"model.{role}: {type(module).__name__} leaves {type(resting).__name__} in evaluation mode, but all layers "
             "are trained: leave out its eval()."
         )
+    _own_buffers(module)
     return module
+
+
+def _own_buffers(module: nn.Module) -> None:
+    """Give a module buffers of its own: they may be one constant of their file, which others would see change."""
+    own: dict[int, Tensor] = {}
+    for name, buffer in list(module.named_buffers(remove_duplicate=False)):
+        place, _, last = name.rpartition(".")
+        setattr(module.get_submodule(place), last, own.setdefault(id(buffer), buffer.clone()))
 
 
 def _probed(module: nn.Module, shape: Sequence[int], role: str) -> object:
     """Show a plain module one zero input, in evaluation mode."""
     training = module.training
     try:
-        with torch.no_grad(), torch.random.fork_rng([]):
+        with torch.no_grad(), generators_kept():
             return module.eval()(torch.zeros(1, *shape))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = " ".join(str(error).split())[:200]
-        name = type(module).__name__
-        raise PairsLitError(f"the {role} {name} cannot take an input of shape {tuple(shape)}: {reason}") from error
+    except Exception as error:  # whatever a module of the user's raises
+        raise PairsLitError(
+            f"the {role} {type(module).__name__} cannot take an input of shape {tuple(shape)}: {reason_of(error)} "
+            f"({place_of(error)})."
+        ) from error
     finally:
         module.train(training)
 
@@ -173,7 +211,7 @@ class Comparer(nn.Module):
             ``torch.manual_seed(seeds[r])``, built in the order backbone(s), read-out, head.
 
     Attributes:
-        clock: Set it before each training step: dropout masks derive from it.
+        clock: Set it before each batch: random numbers derive from it.
         description: The plain network of one round in words, a line a layer or setting.
     """
 
@@ -202,6 +240,11 @@ class Comparer(nn.Module):
         self.readout = stack_copies(readouts, streams.child("readout")) if readouts else None
         self.head = stack_copies([parts.head for parts in rounds], streams.child("head"))
 
+    @property
+    def draws_in_evaluation(self) -> bool:
+        """Whether a part of the user's drew random numbers when it was evaluated."""
+        return any(isinstance(part, Loop) and part.draws_in_evaluation for part in self.modules())
+
     def forward(self, images: Tensor) -> Comparison:
         """Compare the pairs of R rounds: images (R, B, 2, H, W)."""
         code = self._code(images)
@@ -229,8 +272,7 @@ class Comparer(nn.Module):
 
     def _digit_logits(self, code: Tensor) -> Tensor | None:
         if self.readout is None:
-            # a copy: a head may work in place on the code
-            return code.clone() if self._readout == "identity" else None
+            return code if self._readout == "identity" else None
         logits: Tensor = self.readout(code)
         return logits
 

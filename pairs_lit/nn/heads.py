@@ -52,8 +52,8 @@ class MLP(nn.Sequential):
         super().__init__(*linear_layers(widths, batch_norm=batch_norm, dropout=dropout, activation=activation))
 
 
-class DigitHead(Rowwise):
-    """A head without parameters: codes of both images (..., 2·K) → digit probabilities (..., 2, K).
+class DigitHead(nn.Module):
+    """A head whose answer is digit probabilities: codes of both images (..., 2·K) → (..., 2, K).
 
     Args:
         width: Width of the concatenated code.
@@ -79,7 +79,7 @@ class DigitHead(Rowwise):
         """Turn digit logits into digit probabilities: (..., K) → (..., K), summing to 1."""
 
 
-class SoftmaxHead(DigitHead):
+class SoftmaxHead(DigitHead, Rowwise):
     """p = softmax(z): the probabilities that cross-entropy on the digits trains."""
 
     def digit_probabilities(self, logits: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class SoftmaxHead(DigitHead):
         return logits.softmax(-1)
 
 
-class PowerHead(DigitHead):
+class PowerHead(DigitHead, Rowwise):
     """p_i = (z_i − min z)^e / Σ_k (z_k − min z)^e; uniform where all z are equal. Grall's Model B with e = 6.
 
     Args:
@@ -118,7 +118,7 @@ class PowerHead(DigitHead):
         return torch.where(flat, torch.full_like(powers, 1 / DIGITS), powers / total)
 
 
-class ArgmaxHead(DigitHead):
+class ArgmaxHead(DigitHead, Rowwise):
     """p = 1 for the largest logit: compares the two recognised digits by logic. No gradient: needs target loss none.
 
     Gardoni's transfer row trains the digit recogniser alone and compares so.

@@ -23,15 +23,26 @@ _WORD = 2**32
 
 
 class Rowwise(nn.Module):
-    """A module without parameters whose forward acts on the last dimension alone: it serves a whole stack as it is."""
+    """A module without parameters or state whose forward acts on the last dimension alone, and writes into nothing.
+
+    It serves a whole stack as it is. A subclass must name it among its own bases: what is derived from a subclass may
+    compute something else, and is kept as one copy a round.
+    """
 
 
 @dataclass
 class Clock:
-    """Where in its training a stack is: what dropout masks depend on, besides the round's seed."""
+    """Where a stack is in its training or evaluation: what its random numbers depend on, besides the round's seed.
+
+    Attributes:
+        epoch: The epoch; evaluation does not depend on it.
+        step: The batch of the split.
+        split: Whose pairs it sees.
+    """
 
     epoch: int = 0
     step: int = 0
+    split: str = "train"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from pairs_lit.errors import check_positive
+from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.nn.blocks import SwitchedOff
 from pairs_lit.nn.layers import (
     Clock,
@@ -29,7 +29,7 @@ from pairs_lit.nn.layers import (
     ToMaps,
     ToRows,
 )
-from pairs_lit.seeds import seeded
+from pairs_lit.seeds import generators_kept, generators_state, seed_generators, seeded
 
 _ELEMENTWISE = (
     nn.CELU,
@@ -92,31 +92,44 @@ _WITH_PARAMETERS = {
 class Loop(nn.Module):
     """R copies of a plain module in a loop: (R, N, ...) → (R, N, ...), for modules that no stacked layer replaces.
 
-    While training, torch's global generators are seeded per round, epoch and step, so that random layers inside
-    draw the same numbers whatever runs beside the round; they are restored afterwards.
+    A copy may do whatever it likes to its input: each gets memory of its own. And it may draw from the global
+    generators of torch, NumPy and Python: they are seeded for each round and batch, so that it draws the same numbers
+    whatever runs beside it, and put back afterwards. In evaluation the numbers depend on split and batch, not on the
+    epoch.
 
     Args:
         copies: The R plain modules.
         streams: Where their random numbers come from.
+
+    Attributes:
+        draws_in_evaluation: Whether the first batch of an evaluation drew random numbers; None before there was one.
     """
 
     def __init__(self, copies: Sequence[nn.Module], streams: Streams) -> None:
         super().__init__()
         self.copies = nn.ModuleList(copies)
         self._streams = streams
+        self.draws_in_evaluation: bool | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each copy to its own round's images."""
-        if not self.training:
-            return torch.stack([copy(images) for copy, images in zip(self.copies, x, strict=True)])
+        with generators_kept(x.device):
+            return torch.stack([self._called(*each) for each in zip(self.copies, x, self._seeds(), strict=True)])
+
+    def _seeds(self) -> list[int]:
         clock = self._streams.clock
-        seeds = self._streams.derived(clock.epoch, clock.step)
-        return torch.stack([_seeded_call(*each) for each in zip(self.copies, x, seeds, strict=True)])
+        if self.training:
+            return self._streams.derived(clock.epoch, clock.step)
+        return self._streams.child(f"evaluation.{clock.split}").derived(clock.step)
 
-
-def _seeded_call(module: nn.Module, x: Tensor, seed: int) -> Tensor:
-    with seeded(seed, x.device):
-        return cast(Tensor, module(x))
+    def _called(self, copy: nn.Module, images: Tensor, seed: int) -> Tensor:
+        seed_generators(seed, images.device)
+        watched = not self.training and self.draws_in_evaluation is None
+        before = generators_state(images.device) if watched else []
+        output: Tensor = copy(images.clone())
+        if watched:
+            self.draws_in_evaluation = generators_state(images.device) != before
+        return output
 
 
 def stack(factory: Callable[[], nn.Module], seeds: Sequence[int]) -> nn.Module:
@@ -129,6 +142,9 @@ def stack(factory: Callable[[], nn.Module], seeds: Sequence[int]) -> nn.Module:
     Returns:
         A module (R, N, ...) → (R, N, ...). Its dropout masks are those of epoch 0, step 0; inside
         :class:`~pairs_lit.nn.comparer.Comparer` they follow the training.
+
+    Raises:
+        PairsLitError: Two rounds would share a parameter.
 
     Example:
         >>> network = stack(lambda: nn.Linear(3, 2), seeds=[0, 1, 2])
@@ -149,8 +165,12 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams) -> nn.Module:
     Args:
         copies: The R plain modules; they are not used any more afterwards.
         streams: Where the random numbers of the stack come from.
+
+    Raises:
+        PairsLitError: Two of them share a parameter.
     """
-    if isinstance(copies[0], Rowwise):
+    check_separate(copies)
+    if Rowwise in type(copies[0]).__bases__:  # a subclass of such a module may compute something else
         return copies[0]
     if not _alike(copies) or not is_stackable(copies[0]):
         return Loop(copies, streams)
@@ -158,6 +178,24 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams) -> nn.Module:
     sequence = copies if _is_sequence(copies[0]) else [nn.Sequential(copy) for copy in copies]
     layers = builder.sequence(cast(Sequence[nn.Sequential], sequence), streams)
     return builder.closed(layers)
+
+
+def check_separate(copies: Sequence[nn.Module]) -> None:
+    """Refuse plain modules, one a round, that share parameters.
+
+    Raises:
+        PairsLitError: Two of them do.
+    """
+    taken: set[int] = set()
+    for copy in copies:
+        own = {name: id(value) for name, value in copy.named_parameters()}
+        shared = next((name for name, value in own.items() if value in taken), None)
+        if shared is not None:
+            raise PairsLitError(
+                f"{type(copy).__name__} has the same parameter {shared!r} in two rounds, but rounds share nothing: "
+                "make all parameters anew in its constructor."
+            )
+        taken |= set(own.values())
 
 
 def is_stackable(module: nn.Module) -> bool:
@@ -262,7 +300,10 @@ class _Builder:
         if isinstance(plain, nn.Dropout):
             return self._dropout(name, plain.p, streams)
         build = _STACKED.get(type(plain))
-        return plain if build is None else build(copies)
+        if build is not None:
+            return build(copies)
+        plain.inplace = False  # an activation that has this option would write into what another module gave
+        return cast(nn.Module, plain)
 
     def _dropout(self, name: str, p: float, streams: Streams) -> StackedDropout:
         return StackedDropout(p, streams.child(name), maps=self._maps)

@@ -1,0 +1,131 @@
+"""Backbones by the name of what builds them: a function such as torchvision's ``resnet18``, or a class without a shape.
+
+On the command line and in config files such a builder is named as any backbone is: see :mod:`pairs_lit.builders`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pairs_lit.errors import PairsLitError, check_positive, place_of, reason_of
+from pairs_lit.nn.backbones import Shape, TorchModule
+from pairs_lit.seeds import generators_kept
+
+_SHAPES = ("shape", "image_shape", "input_shape", "in_shape")
+_COLOURS = 3
+
+Argument = str | bool | int | float | None | list[Any] | dict[str, Any]
+"""What a config can hand to a builder; texts first, so that none is taken for something else."""
+
+
+class Built(nn.Module):
+    """The module that a function or class builds, as a backbone: (N, C, H, W) → (N, F).
+
+    Args:
+        shape: Channels, height, width of the image; the builder gets it first where it takes a shape.
+        builder: The import path of the function or class, ``torchvision.models.resnet18`` for instance.
+        arguments: Its further arguments, by name.
+        channels: Repeat a one-channel image to so many channels; null: to 3 where the module takes no fewer.
+        size: Resize the image bilinearly to this height and width.
+
+    Raises:
+        PairsLitError: There is no such builder, or what it returns is no module; a size is below 1.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        builder: str,
+        arguments: Mapping[str, Argument] | None = None,
+        channels: int | None = None,
+        size: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in {"channels": channels, "size": size}.items():
+            if value is not None:
+                check_positive(f"{builder}: {name}", value)
+        make, named = imported(builder), dict(arguments or {})
+        module = make(shape, **named) if takes_shape(make, named) else make(**named)
+        if not isinstance(module, nn.Module):
+            raise PairsLitError(f"{builder} gave a {type(module).__name__}, which is no torch module.")
+        self.module = _adapted(module, shape, channels, size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the code: (N, C, H, W) → (N, F)."""
+        code: Tensor = self.module(images)
+        return code
+
+
+def _adapted(module: nn.Module, shape: Shape, channels: int | None, size: int | None) -> nn.Module:
+    """Return the module as it is where it takes the image and gives a code, else with images repeated or resized."""
+    if channels is None and size is None and _objection(module, shape) is None:
+        return module
+    plain = TorchModule(shape, module=lambda: module, channels=channels, size=size)
+    if channels is not None or shape[0] != 1:
+        return plain
+    objection = _objection(plain, shape)
+    colour = TorchModule(shape, module=lambda: module, channels=_COLOURS, size=size)
+    needs_colour = objection is not None and ("channel" in objection or _objection(colour, shape) is None)
+    return colour if needs_colour else plain
+
+
+def _objection(module: nn.Module, shape: Shape) -> str | None:
+    """Say why a module gives no code for an image; None: it does."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        with torch.no_grad(), generators_kept():
+            code = module.eval()(torch.zeros(1, *shape))
+    except Exception as error:  # whatever a module of the user's raises on what it does not take
+        return str(error)
+    finally:
+        for part, training in modes:
+            part.training = training
+    return None if isinstance(code, Tensor) and code.dim() == 2 else "no code"
+
+
+def imported(path: str) -> Callable[..., Any]:
+    """Import what an import path names.
+
+    Raises:
+        PairsLitError: There is no such thing, or it cannot be called.
+    """
+    try:
+        found = _found(path)
+    except Exception as error:  # a file of the user's may raise anything when it is imported
+        raise PairsLitError(f"model.backbone: {path}: {reason_of(error)} ({place_of(error)}).") from error
+    if not callable(found):
+        raise PairsLitError(f"model.backbone: {path} is no function or class that builds a module.")
+    made: Callable[..., Any] = found
+    return made
+
+
+def _found(path: str) -> Any:  # noqa: ANN401 - anything can be imported
+    """Import ``module.name``, or ``module.Class.method``."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name != module or "." not in module:
+            raise
+        return getattr(_found(module), name)
+
+
+def takes_shape(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
+    """Say whether a builder's first argument is the image's shape.
+
+    It is, if the builder cannot be called without it and it is not among the named arguments, or if its name or its
+    annotation says so.
+    """
+    try:
+        first = next(iter(inspect.signature(builder).parameters.values()), None)
+    except ValueError:  # a builder in C
+        return False
+    if first is None or first.kind in (first.VAR_POSITIONAL, first.VAR_KEYWORD, first.KEYWORD_ONLY):
+        return False
+    says_so = first.name in _SHAPES or "tuple" in str(first.annotation).lower() or "Shape" in str(first.annotation)
+    return first.name not in arguments and (says_so or first.default is first.empty)
