@@ -4,7 +4,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Self, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -13,11 +14,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from pairs_lit.checkpoints import RECORD, check_match
+from pairs_lit.batches import check_batches
+from pairs_lit.checkpoints import RECORD, RUN, check_match, read_checkpoint
 from pairs_lit.data.bank import SPLITS, Split
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
-from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.errors import PairsLitError, check_positive, notice, reason_of
 from pairs_lit.independence import check_optimizer, check_scheduler
 from pairs_lit.losses import LossParts, PairLoss
 from pairs_lit.metrics import METRICS, RoundMeans, measure
@@ -25,8 +27,12 @@ from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.comparer import Architecture, Comparer, Comparison, Readout, Sharing, default_stack_size
 from pairs_lit.nn.heads import HeadFactory
+from pairs_lit.paths import user_path
+from pairs_lit.plain import plain
 from pairs_lit.relation import Relation
+from pairs_lit.runs import identity_of
 from pairs_lit.saved_state import check_form, optimizer_state
+from pairs_lit.seeds import derive, seeded
 
 
 class PairModule(LightningModule):
@@ -75,27 +81,33 @@ class PairModule(LightningModule):
         check_positive("the number of seeds", len(seeds))
         if stack_size is not None:
             check_positive("rounds.stack_size", stack_size)
-        architecture = Architecture(backbone, head, sharing, readout, code_activation, relation, image_size)
-        wanted = stack_size or default_stack_size(architecture, seeds[0])
+        self._architecture = Architecture(backbone, head, sharing, readout, code_activation, relation, image_size)
+        self._architecture.check_separate(seeds[0])
+        wanted = stack_size or default_stack_size(self._architecture, seeds[0])
         self.seeds = seeds
         self.stack_size = min(wanted, len(seeds))
         self._slices = [slice(start, start + self.stack_size) for start in range(0, len(seeds), self.stack_size)]
-        self.stacks = nn.ModuleList(Comparer(architecture, seeds[rounds]) for rounds in self._slices)
+        self.stacks = nn.ModuleList(Comparer(self._architecture, seeds[rounds]) for rounds in self._slices)
         self._loss = loss
         self._optimizer = optimizer
         self._scheduler = lr_scheduler
         self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
-        self.measured = self._check_parts(image_size)
+        self.measured = self._check_parts()
 
-    def _check_parts(self, image_size: int) -> tuple[str, ...]:
+    def _check_parts(self) -> tuple[str, ...]:
         """Refuse parts that do not fit together; return which metrics this network has."""
-        stack = cast(Comparer, self.stacks[0])
-        with torch.enable_grad(), torch.random.fork_rng([]):
-            comparison = stack.eval()(torch.zeros(len(self.seeds[self._slices[0]]), 1, 2, image_size, image_size))
-        stack.train()
-        if comparison.output.dim() not in (2, 3) or comparison.output.shape[2:] not in ((), (2,)):
+        trial = self._trial()
+        with torch.enable_grad():
+            comparison = trial.eval()(self._trial_images(3))
+        if trial.draws_in_evaluation:
+            notice(
+                "the network draws random numbers in evaluation, too (dropout without training=self.training?): its "
+                "figures are those of one draw, which follows from each round's seed."
+            )
+        given, expected = tuple(comparison.output.shape), (1, 3, 2) if comparison.kind == "logits" else (1, 3)
+        if given != expected:
             raise PairsLitError(
-                f"a head must give 1 or 2 logits a pair; this one gave {tuple(comparison.output.shape[2:])}."
+                f"a head must give 1 or 2 logits a pair; this one gave {given[1:]} for 3 pairs of images."
             )
         self._loss.check(comparison)
         absent = {
@@ -105,14 +117,42 @@ class PairModule(LightningModule):
         }
         return tuple(name for name in METRICS if not absent.get(name, False))
 
+    def _trial(self) -> Comparer:
+        """Build the first round's network once more: what is tried out leaves no trace in the one that is trained."""
+        return Comparer(self._architecture, self.seeds[:1])
+
+    def _trial_images(self, pairs: int) -> Tensor:
+        return torch.zeros(1, pairs, 2, *self._architecture.image_shape[1:])
+
+    def _objection(self, pairs: int) -> str | None:
+        """Say why the network cannot be trained on a batch of so many pairs; None: it can."""
+        try:
+            self._trial()(self._trial_images(pairs))
+        except Exception as error:  # whatever a module of the user's raises
+            return reason_of(error)
+        return None
+
+    def setup(self, stage: str) -> None:
+        """Refuse batches that the network cannot be trained on, before anything is written."""
+        if stage == "fit":
+            data = cast(PairDataModule, cast(Any, self.trainer).datamodule)
+            check_batches(self._objection, data.bank.pairs["train"].target.shape[1], data.batch_size)
+
     @property
     def parameters_per_round(self) -> int:
         """The number of trainable parameters of one round's network."""
         return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.seeds)
 
+    def _compared(self, batch: StackBatch) -> Comparison:
+        """Run one batch through its stack."""
+        stack = cast(Comparer, self.stacks[batch.stack])
+        stack.clock.epoch, stack.clock.step, stack.clock.split = self.current_epoch, batch.step, batch.split
+        comparison: Comparison = stack(batch.images)
+        return comparison
+
     def shared_step(self, batch: StackBatch) -> tuple[Comparison, LossParts]:
         """Run one batch through its stack and add its metrics to those of its split."""
-        comparison: Comparison = self.stacks[batch.stack](batch.images)
+        comparison = self._compared(batch)
         losses = self._loss(comparison, batch.digits, batch.target)
         values = measure(comparison, losses, batch.digits, batch.target)
         means = cast(RoundMeans, self._means[_key(batch.split)])
@@ -121,8 +161,6 @@ class PairModule(LightningModule):
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Train one stack on one batch; the rounds' losses are summed, so no round changes another's gradient."""
-        clock = cast(Comparer, self.stacks[batch.stack]).clock
-        clock.epoch, clock.step = self.current_epoch, batch.step
         _, losses = self.shared_step(batch)
         return losses.total.sum()
 
@@ -136,8 +174,7 @@ class PairModule(LightningModule):
 
     def predict_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Return P(relation) of the batch's pairs for each round of its stack, (R, B)."""
-        comparison: Comparison = self.stacks[batch.stack](batch.images)
-        return comparison.probability()
+        return self._compared(batch).probability()
 
     def collect(self) -> dict[str, Tensor]:
         """Return and forget what was measured: ``test/accuracy`` and the like, (R,) float64 each on the CPU."""
@@ -158,7 +195,7 @@ class PairModule(LightningModule):
         self._recipe = [_hyperparameters(group) for group in optimizer.param_groups]
         if self._scheduler is None:
             return optimizer
-        with _named("lr_scheduler"):
+        with _named("lr_scheduler"), seeded(_schedule_seed(0)):
             scheduler = self._scheduler(optimizer)
         check_scheduler(scheduler)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
@@ -180,17 +217,78 @@ class PairModule(LightningModule):
         if self._scheduler is None:
             return
         (config,) = trainer.lr_scheduler_configs
-        config.scheduler.load_state_dict(_replayed(self._scheduler(optimizer), self.current_epoch))
+        with seeded(_schedule_seed(0)):
+            scheduler = self._scheduler(optimizer)
+        config.scheduler.load_state_dict(_replayed(scheduler, self.current_epoch))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # noqa: ANN401 - Lightning's signature
+        """Step the schedule; one that draws random numbers is the same each time."""
+        with seeded(_schedule_seed(self.current_epoch + 1)):
+            scheduler.step()
+
+    def _own_record(self) -> dict[str, Any]:
+        """Return what the weights alone belong to."""
+        network = cast(Comparer, self.stacks[0]).description
+        return {"seeds": list(self.seeds), "stack_size": self.stack_size, "network": network}
 
     def record(self) -> dict[str, Any]:
         """Return what a checkpoint must share with the config that loads it."""
         data = cast(PairDataModule, cast(Any, self.trainer).datamodule)
-        rounds = {"seeds": list(self.seeds), "stack_size": self.stack_size}
-        return rounds | asdict(data.settings) | {"network": cast(Comparer, self.stacks[0]).description}
+        own = self._own_record()
+        network = own.pop("network")
+        return own | asdict(data.settings) | {"network": network}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what the weights belong to."""
-        checkpoint[RECORD] = self.record()
+        """Record what the weights belong to; leave out the schedule, which follows from the config."""
+        checkpoint[RECORD] = self.record() | {RUN: identity_of(Path(str(self.trainer.log_dir)))}
+        checkpoint["lr_schedulers"] = []
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,  # noqa: ANN401 - Lightning's signature, as all that follows
+        map_location: Any = "cpu",  # noqa: ANN401
+        hparams_file: Any = None,  # noqa: ANN401
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Self:
+        """Build a module and give it the weights of a checkpoint; nothing in the file is executed.
+
+        Args:
+            checkpoint_path: The checkpoint, a local file.
+            map_location: Where its tensors go.
+            hparams_file: Not used: our checkpoints say nothing of how to build a module.
+            strict: Not used: the weights must always fit.
+            weights_only: Not used: nothing but tensors and plain values is ever loaded.
+            **kwargs: The module's arguments, as the run's ``config.yaml`` names them: ``seeds``, ``backbone`` and so
+                on.
+
+        Raises:
+            PairsLitError: An argument is missing, or the checkpoint is damaged or belongs to another network.
+        """
+        checkpoint = read_checkpoint(user_path(checkpoint_path), map_location)
+        try:
+            module = cls(**kwargs)
+        except PairsLitError:
+            raise
+        except Exception as error:  # whatever arguments of another kind lead to
+            raise PairsLitError(
+                f"PairModule.load_from_checkpoint: {reason_of(error)}: give the arguments of the module that was "
+                "trained, as the run's config.yaml names them (seeds, backbone, head …)."
+            ) from error
+        check_match(checkpoint[RECORD], module._own_record())
+        module._check_weights(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
+        return module
+
+    def _check_weights(self, checkpoint: Mapping[str, Any]) -> None:
+        """Check the tensors; what a module of the user's keeps beside them (its "extra state") is handed to it."""
+        own = plain(self.state_dict(), "state_dict")
+        extra = {name for name, value in own.items() if not isinstance(value, Tensor)}
+        states = (checkpoint["state_dict"], own)
+        saved, wanted = ({name: state[name] for name in state.keys() - extra} for state in states)
+        check_form("weights are", saved, wanted)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another configuration, or a damaged one, before anything of it is used.
@@ -199,7 +297,7 @@ class PairModule(LightningModule):
         """
         trainer = cast(Any, self.trainer)
         check_match(checkpoint[RECORD], self.record())
-        check_form("weights are", checkpoint["state_dict"], self.state_dict())
+        self._check_weights(checkpoint)
         check_form("loops are", checkpoint["loops"], _loops(trainer))
         if trainer.state.fn == "fit":
             states, parameters = checkpoint["optimizer_states"], list(self.parameters())
@@ -218,8 +316,11 @@ def _named(option: str) -> Iterator[None]:
     """Turn what torch objects to in an optimizer's or scheduler's settings into an error with the option's name."""
     try:
         yield
-    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise PairsLitError(f"model.{option}: {' '.join(str(error).split())[:300]}.") from error
+    except PairsLitError:
+        raise
+    except Exception as error:  # a schedule may be any function of the user's
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise PairsLitError(f"model.{option}: {reason}.") from error
 
 
 def _hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,9 +330,15 @@ def _hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
 def _replayed(scheduler: LRScheduler, epochs: int) -> dict[str, Any]:
     """Step a new scheduler through the epochs that are over."""
     with warnings.catch_warnings(action="ignore"):  # it looks for the optimizer's own steps, which are over too
-        for _ in range(epochs):
-            scheduler.step()
+        for epoch in range(epochs):
+            with seeded(_schedule_seed(epoch + 1)):
+                scheduler.step()
     return scheduler.state_dict()
+
+
+def _schedule_seed(epoch: int) -> int:
+    """All rounds share one schedule, so its random numbers, if any, cannot follow from a round's seed."""
+    return derive(0, "lr_scheduler", epoch)
 
 
 def _prefer_fused(optimizer: torch.optim.Optimizer) -> None:
