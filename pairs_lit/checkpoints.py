@@ -1,12 +1,18 @@
 """Checkpoints: written whole or not at all, read without running any code, refused where they do not match."""
 
 import io
+import math
 import re
+import signal
+import sys
+import threading
 import time
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeGuard
 
 import torch
@@ -15,13 +21,18 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pairs_lit.durable import write_durably
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, Stopped
+from pairs_lit.plain import plain
+from pairs_lit.runs import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run
 from pairs_lit.saved_state import fits
 
 MapLocation = str | torch.device | Callable[..., Any] | dict[str, str] | None
 
 RECORD = "pairs_lit"
 """The key under which a checkpoint says which rounds, data and network it belongs to."""
+
+RUN = "run"
+"""The record's key for the identity of the run that wrote the checkpoint; earlier releases wrote none."""
 
 SAVE_SECONDS = 30.0
 
@@ -33,9 +44,13 @@ class DurableCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints durably and loads tensors and plain values only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
-        """Write a checkpoint whole or not at all."""
+        """Write a checkpoint whole or not at all.
+
+        Raises:
+            PairsLitError: It holds what no checkpoint can, or the file cannot be written.
+        """
         content = io.BytesIO()  # torch.save into a file would hide a full disk behind an error of its own
-        torch.save(checkpoint, content)
+        torch.save({name: plain(part, name) for name, part in checkpoint.items()}, content)
         write_durably(Path(path), lambda file: file.write(content.getbuffer()))
 
     def load_checkpoint(
@@ -111,10 +126,12 @@ def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
 
 
 def _first_difference(saved: object, wanted: object) -> tuple[object, object]:
-    """Narrow two lists of equal length down to their first different entries."""
-    if isinstance(saved, list) and isinstance(wanted, list) and len(saved) == len(wanted):
-        return next((pair for pair in zip(saved, wanted, strict=True) if pair[0] != pair[1]), (saved, wanted))
-    return saved, wanted
+    """Narrow two lists down to their first different entries, if they are of equal length or too long to be shown."""
+    if not isinstance(saved, list) or not isinstance(wanted, list):
+        return saved, wanted
+    if len(saved) != len(wanted) and _short(saved) != _short(wanted):
+        return saved, wanted
+    return next((pair for pair in zip(saved, wanted, strict=False) if pair[0] != pair[1]), (saved, wanted))
 
 
 def _short(value: object) -> str:
@@ -122,16 +139,56 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def own_run(path: Path) -> Path | None:
+    """Return the run folder that a checkpoint lies in, if it is that of the run that wrote it.
+
+    Raises:
+        PairsLitError: As :func:`read_checkpoint`.
+    """
+    folder = enclosing_run(path)
+    if folder is None:
+        return None
+    wrote = read_checkpoint(path)[RECORD].get(RUN)
+    own = looks_like_a_run(folder) if wrote is None else identity_of(folder) == wrote
+    return folder if own else None
+
+
 class LastCheckpoint(Checkpoint):
-    """Keeps ``checkpoints/last.ckpt`` in the run folder: at the last epoch, and before it at most every 30 seconds."""
+    """Keeps ``checkpoints/last.ckpt`` in the run folder.
+
+    It is saved after the first and the last epoch, else at most every 30 seconds. SIGUSR1, by which a cluster announces
+    the end of a job, has it saved at the end of the epoch, and ends the fit there.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._saved_at = time.monotonic()
+        self._saved_at = -math.inf  # what no checkpoint can hold must show while little is lost
+        self._announced = False
+        self._handlers = ExitStack()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for the signal; only a main thread can, and Windows has none."""
+        if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
+            before = signal.signal(signal.SIGUSR1, self._announce)
+            self._handlers.callback(signal.signal, signal.SIGUSR1, before)
+
+    def _announce(self, _number: int, _frame: FrameType | None) -> None:
+        self._announced = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where it is time to."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        if last or time.monotonic() - self._saved_at > SAVE_SECONDS:
-            trainer.save_checkpoint(Path(str(trainer.log_dir)) / "checkpoints" / "last.ckpt")
+        run = Path(str(trainer.log_dir))
+        if last or self._announced or time.monotonic() - self._saved_at > SAVE_SECONDS:
+            trainer.save_checkpoint(run / LAST)
             self._saved_at = time.monotonic()
+        if self._announced and not last:
+            raise Stopped(signal.SIGUSR1, f"fit --config {run / CONFIG} --ckpt_path {run / LAST}")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen no longer."""
+        self._handlers.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Listen no longer."""
+        self._handlers.close()

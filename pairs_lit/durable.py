@@ -58,5 +58,5 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def write_text_durably(path: Path, text: str) -> None:
-    """Write a UTF-8 text file with :func:`write_durably`."""
-    write_durably(path, lambda file: file.write(text.encode()))
+    """Write a UTF-8 text file with :func:`write_durably`; file names that are no text keep their bytes."""
+    write_durably(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))

@@ -1,6 +1,5 @@
 """``predictions.csv``: what each round says of one common set of pairs."""
 
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,7 +10,6 @@ from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.results import write_csv
 from pairs_lit.rounds import RoundRunner
-from pairs_lit.runs import run_folder_of
 
 
 class PredictionWriter(Callback):
@@ -45,7 +43,7 @@ class PredictionWriter(Callback):
         pairs = cast(PairDataModule, cast(Any, trainer).datamodule).bank.pairs["test"]
         known = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()
         said = torch.cat([p.mean(0)[:, None], p.T], 1).tolist()
-        path = run_folder_of(Path(str(trainer.ckpt_path))) / "predictions.csv"
+        path = self._runner.folder(trainer) / "predictions.csv"
         header = [
             "pair",
             "first_digit",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -11,10 +12,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pairs_lit import __version__
+from pairs_lit.checkpoints import own_run
 from pairs_lit.data.bank import SPLITS
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.errors import PairsLitError, check_positive
-from pairs_lit.independence import check_trainer
+from pairs_lit.errors import PairsLitError, check_positive, notice
+from pairs_lit.independence import check_checkpoint_callbacks, check_trainer
 from pairs_lit.memory import keep_freed_memory
 from pairs_lit.module import PairModule
 from pairs_lit.provenance import commit
@@ -31,9 +33,11 @@ from pairs_lit.results import (
     write_rounds,
     write_summary,
 )
-from pairs_lit.runs import run_folder_of
+from pairs_lit.runs import new_run_folder
 from pairs_lit.saved_state import check_form, check_progress
-from pairs_lit.seeds import round_seeds
+from pairs_lit.seeds import derive, generators_kept, round_seeds, seed_generators
+from pairs_lit.stats import summarise
+from pairs_lit.threads import asked_threads, computing_on
 
 
 class RoundRunner(Callback):
@@ -47,14 +51,25 @@ class RoundRunner(Callback):
         seed: The seed of the first round.
         stack_size: How many rounds train as one stack; null: a fixed function of the network. It changes speed and the
             last float bits, nothing else.
+        threads: How many threads compute; null: as many as the environment variable OMP_NUM_THREADS says, else 1. More
+            seldom help, and do harm on a busy machine. It changes the last float bits, nothing else.
+
+    Attributes:
+        name: What new run folders are called after; the command line sets it.
 
     Raises:
         PairsLitError: A value is out of range.
     """
 
-    def __init__(self, *, count: int = 10, seed: int = 0, stack_size: int | None = None) -> None:
-        if stack_size is not None:
-            check_positive("rounds.stack_size", stack_size)
+    def __init__(
+        self, *, count: int = 10, seed: int = 0, stack_size: int | None = None, threads: int | None = None
+    ) -> None:
+        for option, value in {"stack_size": stack_size, "threads": threads}.items():
+            if value is not None:
+                check_positive(f"rounds.{option}", value)
+        self.name = "run"
+        self.threads = threads
+        self._computing = ExitStack()
         self.seeds = round_seeds(count, seed)
         self.stack_size = stack_size
         self.results: list[RoundResult] = []
@@ -111,25 +126,82 @@ class RoundRunner(Callback):
         return self._seconds + time.monotonic() - self._started
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse whatever would mix rounds, before anything is written."""
+        """Refuse whatever would mix rounds, before anything is written; settle threads and random generators."""
         keep_freed_memory()
         check_trainer(trainer)
-        if _module(pl_module).seeds != self.seeds:
+        module = _module(pl_module)
+        if module.seeds != self.seeds:
             raise PairsLitError("the module's seeds are not those of RoundRunner: give both the same.")
+        selectable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
+        check_checkpoint_callbacks(trainer, selectable)
+        self._computing.enter_context(computing_on(self.threads or asked_threads()))
+        self._computing.enter_context(generators_kept())
+        self._seed_callbacks(stage, 0)
+
+    def _seed_callbacks(self, stage: str, epoch: int) -> None:
+        """Let callbacks that draw random numbers draw the same ones each time; networks have seeds of their own."""
+        seed_generators(derive(self.seeds[0], f"callbacks {stage}", epoch))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed what callbacks draw from, also where a fit goes on from a checkpoint."""
+        self._seed_callbacks("fit", trainer.current_epoch)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave threads and random generators as they were."""
+        self._computing.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave threads and random generators as they were."""
+        self._computing.close()
+
+    def folder(self, trainer: Trainer) -> Path:
+        """Return the run folder that the trainer's command writes into.
+
+        That is the one its checkpoint lies in, if the checkpoint is its own; else a new one, and a notice says so.
+        """
+        given = None if trainer.ckpt_path is None else Path(str(trainer.ckpt_path))
+        own = None if given is None else own_run(given)
+        if own is not None:
+            return own
+        new = new_run_folder(Path(trainer.default_root_dir), self.name)
+        if given is not None:
+            notice(f"{given} does not lie in the run folder of its own run, so this writes into a new one: {new}")
+        return new
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what was measured in this epoch."""
+        """Keep what was measured in this epoch; callbacks may monitor it, but for the test set."""
         self._keep(_module(pl_module).collect())
+        shown = {name: value for name, value in self.scalars().items() if not name.startswith("test/")}
+        pl_module.log_dict(shown, logger=False)
+
+    def scalars(self) -> dict[str, float]:
+        """Return mean, mean − std and mean + std of the last epoch's figures, over the rounds that have not failed.
+
+        The names are ``val/accuracy/mean``, ``val/accuracy/low``, ``val/accuracy/high`` and so on; of a single round
+        there is only the mean.
+        """
+        found: dict[str, float] = {}
+        for name, values in self.latest.items():
+            summary = summarise(values)
+            found[f"{name}/mean"] = summary.mean
+            if summary.n > 1:
+                found |= {f"{name}/low": summary.mean - summary.std, f"{name}/high": summary.mean + summary.std}
+        return found
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the training pairs once more, write the tables and show them.
 
         Not in ``on_train_end``: Lightning leaves that out where a run that was stopped after its last epoch goes on.
         """
+        if trainer.should_stop and self.epochs < (trainer.max_epochs or 0):
+            raise PairsLitError(
+                f"a callback set trainer.should_stop after epoch {self.epochs}, which would end all rounds early: "
+                "remove it."
+            )
         module = _module(pl_module)
         _evaluate_train(trainer, module)
         train = {name: values.numpy() for name, values in module.collect().items()}
@@ -195,7 +267,7 @@ class RoundRunner(Callback):
         print(f"\ndata: {_data(trainer).settings.source}\n\n{evaluation_table(evaluation)}")
         if trainer.ckpt_path is not None:
             name = "test.csv" if trainer.testing else "validate.csv"
-            path = run_folder_of(Path(trainer.ckpt_path)) / name
+            path = self.folder(trainer) / name
             write_csv(path, evaluation.header, evaluation.rows)
             print(f"\ntable: {path}")
 

@@ -2,15 +2,19 @@
 
 import itertools
 import re
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 from pairs_lit.durable import write_text_durably
-from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.errors import PairsLitError, notice, printable
 
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
+_MARK = ".run"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: str) -> str:
@@ -19,11 +23,19 @@ def check_name(name: str) -> str:
     Raises:
         PairsLitError: The name holds more than letters, digits, ``.``, ``_`` and ``-``, or begins with a dot.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
+    if not _PLAIN_NAME.fullmatch(name):
         raise PairsLitError(
             f"--name {name!r}: use letters, digits, '.', '_' and '-' (the config file's name is the default)."
         )
     return name
+
+
+def name_from(text: str) -> str:
+    """Return a run name made from a file's: accents are left out, and what a name may not hold becomes ``_``."""
+    if _PLAIN_NAME.fullmatch(text):
+        return text
+    letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", letters).strip("._")[:100] or "run"
 
 
 def new_run_folder(root: Path, name: str) -> Path:
@@ -34,8 +46,9 @@ def new_run_folder(root: Path, name: str) -> Path:
         name: The config's name.
 
     Raises:
-        PairsLitError: The folder cannot be made.
+        PairsLitError: The folder cannot be made, or its name is no text in this locale.
     """
+    _check_readable(root)
     parent = root / "lightning_logs" / check_name(name)
     time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     try:
@@ -55,6 +68,16 @@ def new_run_folder(root: Path, name: str) -> Path:
     raise AssertionError("unreachable: the count is endless")
 
 
+def _check_readable(folder: Path) -> None:
+    """Refuse a folder whose name this process cannot read, and TensorBoard cannot write."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise PairsLitError(
+            f"{printable(str(folder))}: its name cannot be read in this locale; set PYTHONUTF8=1, or a UTF-8 locale."
+        ) from error
+
+
 def keep_config(run: Path, text: str, epoch: int) -> None:
     """Write ``config.yaml`` of a run.
 
@@ -72,7 +95,27 @@ def keep_config(run: Path, text: str, epoch: int) -> None:
     write_text_durably(file, text)
 
 
-def run_folder_of(checkpoint: Path) -> Path:
-    """Return the run folder of ``RUN/checkpoints/last.ckpt``; of a checkpoint elsewhere, the folder it lies in."""
-    folder = checkpoint.absolute().parent
-    return folder.parent if folder.name == CHECKPOINTS else folder
+def mark_run(run: Path) -> None:
+    """Give a run folder the identity that its checkpoints name, unless it has one."""
+    if identity_of(run) is None:
+        write_text_durably(run / _MARK, f"{uuid4().hex}\n")
+
+
+def identity_of(run: Path) -> str | None:
+    """Return the identity of a run folder; None where it has none, or is no run folder."""
+    mark = run / _MARK
+    if not mark.is_file():
+        return None
+    text = mark.read_text(encoding="utf-8", errors="replace").strip()
+    return text if re.fullmatch(r"[0-9a-f]{32}", text) else None
+
+
+def enclosing_run(checkpoint: Path) -> Path | None:
+    """Return the folder that holds the folder ``checkpoints`` in which a file lies, if it lies in one."""
+    return next((folder.parent for folder in checkpoint.absolute().parents if folder.name == CHECKPOINTS), None)
+
+
+def looks_like_a_run(folder: Path) -> bool:
+    """Say whether a folder without identity is where an earlier release would have made a run."""
+    made = re.fullmatch(r"\d{8}-\d{6}-\d+", folder.name) and folder.parent.parent.name == "lightning_logs"
+    return bool(made) and (folder / CONFIG).is_file()

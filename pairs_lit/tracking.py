@@ -8,15 +8,17 @@ from typing import Any, cast
 
 from filelock import BaseFileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 
+from pairs_lit.checkpoints import own_run
 from pairs_lit.durable import clear_leftovers, named
 from pairs_lit.locks import lock_run
 from pairs_lit.module import PairModule
 from pairs_lit.results import summaries
 from pairs_lit.rounds import RoundRunner
-from pairs_lit.runs import new_run_folder, run_folder_of
-from pairs_lit.stats import summarise
+from pairs_lit.runs import CHECKPOINTS, mark_run
 
 _TITLES = {
     "accuracy": "accuracy (fraction of pairs)",
@@ -94,42 +96,46 @@ class Tracking(Callback):
     Any other logger of the trainer gets the same scalars.
 
     Args:
-        runner: Who collects the figures.
-        name: The config's name.
+        runner: Who collects the figures and knows the run folder.
         hyperparameters: What to show beside the final metrics.
     """
 
-    def __init__(self, runner: RoundRunner, *, name: str, hyperparameters: Mapping[str, Any]) -> None:
+    def __init__(self, runner: RoundRunner, *, hyperparameters: Mapping[str, Any]) -> None:
         self._runner = runner
-        self._name = name
         self._hyperparameters = hyperparameters
         self._logger: RunLogger | None = None
         self._lock: BaseFileLock | None = None
+        self._guests: list[ModelCheckpoint] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let checkpoint callbacks without a folder of their own write into the run folder, if it exists already."""
+        named = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+        self._guests = [each for each in named if each.dirpath is None]
+        own = None if trainer.ckpt_path is None else own_run(Path(str(trainer.ckpt_path)))
+        if own is not None:
+            self._take_in(own)
+
+    def _take_in(self, run: Path) -> None:
+        for guest in self._guests:
+            guest.dirpath = str(run / CHECKPOINTS)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder only now that data, settings and checkpoint have proved good."""
-        if trainer.ckpt_path is None:
-            folder = new_run_folder(Path(trainer.default_root_dir), self._name)
-        else:
-            folder = run_folder_of(Path(trainer.ckpt_path))
+        folder = self._runner.folder(trainer)
         self._lock = lock_run(folder)
         clear_leftovers(folder)
+        mark_run(folder)
+        self._take_in(folder)
         self._logger = RunLogger(folder)
-        trainer.loggers = [self._logger, *trainer.loggers]
+        trainer.loggers = [self._logger, *(each for each in trainer.loggers if not isinstance(each, DummyLogger))]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch just collected, over the rounds that have not failed."""
-        latest, epochs = self._runner.latest, self._runner.epochs
+        epochs = self._runner.epochs
         if epochs == 1 and self._logger is not None:
-            self._logger.log_layout(list(latest))
-        scalars: dict[str, float] = {}
-        for name, values in latest.items():
-            summary = summarise(values)
-            scalars[f"{name}/mean"] = summary.mean
-            if summary.n > 1:
-                scalars |= {f"{name}/low": summary.mean - summary.std, f"{name}/high": summary.mean + summary.std}
+            self._logger.log_layout(list(self._runner.latest))
         for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=epochs)
+            logger.log_metrics(self._runner.scalars(), step=epochs)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let go of the folder."""

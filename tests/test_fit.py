@@ -28,7 +28,7 @@ def test_the_run_folder_is_as_planned(fit: Fit) -> None:
     events = {name for name in files if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
     tables = {"rounds.csv", "curves.csv", "summary.json"}
-    assert files - events == tables | {".lock", "config.yaml", "checkpoints/last.ckpt"}
+    assert files - events == tables | {".lock", ".run", "config.yaml", "checkpoints/last.ckpt"}
 
 
 def test_the_same_command_twice_gives_bit_identical_tables(fit: Fit) -> None:

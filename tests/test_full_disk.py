@@ -13,7 +13,7 @@ from pairs_lit.cli import main
 from tests.conftest import CONFIGS
 
 TABLES = ("rounds.csv", "curves.csv")
-WRITTEN = ("config.yaml", "last.ckpt", "curves.csv", "rounds.csv", "summary.json")
+WRITTEN = (".run", "config.yaml", "last.ckpt", "curves.csv", "rounds.csv", "summary.json")
 Order = Callable[[Path], list[str]]
 
 

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs import LAST, check_name, new_run_folder, run_folder_of
+from pairs_lit.runs import (
+    LAST,
+    check_name,
+    enclosing_run,
+    identity_of,
+    looks_like_a_run,
+    mark_run,
+    new_run_folder,
+)
 
 
 class StoppedClock(datetime):
@@ -80,19 +88,39 @@ def test_a_folder_of_that_name_that_is_a_file_is_one_line(tmp_path: Path) -> Non
         new_run_folder(tmp_path, "fc")
 
 
-def test_the_run_of_its_own_checkpoint_is_found(tmp_path: Path) -> None:
+def test_the_run_that_a_checkpoint_lies_in_is_found(tmp_path: Path) -> None:
     run = new_run_folder(tmp_path, "fc")
-    assert run_folder_of(run / LAST) == run
+    assert enclosing_run(run / LAST) == run
+    assert enclosing_run(run / "checkpoints" / "epoch=1-val" / "accuracy" / "mean=0.8.ckpt") == run
 
 
-def test_a_checkpoint_elsewhere_belongs_to_its_folder(tmp_path: Path) -> None:
-    assert run_folder_of(tmp_path / "saved" / "mine.ckpt") == tmp_path / "saved"
+def test_a_checkpoint_elsewhere_lies_in_no_run(tmp_path: Path) -> None:
+    assert enclosing_run(tmp_path / "saved" / "mine.ckpt") is None
 
 
-@pytest.mark.parametrize(("folder", "expected"), [("run/checkpoints", "run"), ("run", "run")])
 def test_a_relative_checkpoint_is_found_from_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, expected: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / folder).mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / folder)
-    assert run_folder_of(Path("last.ckpt")) == tmp_path / expected
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run" / "checkpoints")
+    assert enclosing_run(Path("last.ckpt")) == tmp_path / "run"
+
+
+def test_a_run_keeps_its_identity(tmp_path: Path) -> None:
+    assert identity_of(tmp_path) is None
+    mark_run(tmp_path)
+    first = identity_of(tmp_path)
+    mark_run(tmp_path)
+    assert first is not None
+    assert identity_of(tmp_path) == first
+    (tmp_path / ".run").write_text("something else")
+    assert identity_of(tmp_path) is None
+
+
+def test_a_run_without_identity_is_known_by_its_place(tmp_path: Path) -> None:
+    run = new_run_folder(tmp_path, "fc")
+    assert not looks_like_a_run(run)
+    (run / "config.yaml").write_text("")
+    assert looks_like_a_run(run)
+    (tmp_path / "config.yaml").write_text("")
+    assert not looks_like_a_run(tmp_path)
