@@ -23,7 +23,9 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torchvision.datasets import MNIST
 
-from pairs_lit.data.sources import MNIST_SHA256, Digits, SourceName, load_source
+from pairs_lit.data.images import Digits
+from pairs_lit.data.mnist import MNIST_SHA256
+from pairs_lit.data.sources import SourceName, load_source
 from pairs_lit.errors import PairsLitError
 from tests.conftest import write_idx, write_mnist
 
@@ -89,7 +91,7 @@ def test_altered_files_are_refused_by_name(root: Path, name: SourceName) -> None
 @pytest.mark.parametrize("altered", FILES)
 def test_the_one_altered_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, altered: str) -> None:
     hashes = {name: hashlib.sha256((raw(root) / name).read_bytes()).hexdigest() for name in FILES}
-    monkeypatch.setattr("pairs_lit.data.sources.MNIST_SHA256", hashes)
+    monkeypatch.setattr("pairs_lit.data.mnist.MNIST_SHA256", hashes)
     assert load_source("mnist", root, allow_unverified=False).name == "mnist"
     with (raw(root) / altered).open("ab") as file:
         file.write(b"\0")
@@ -347,13 +349,13 @@ def test_mnist_without_network_is_an_error(tmp_path: Path, capsys: pytest.Captur
 def test_the_bundled_digits_never_need_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pairs_lit.data.sources._reachable", unexpected)
+    monkeypatch.setattr("pairs_lit.data.mnist._reachable", unexpected)
     assert load_source("digits", tmp_path, allow_unverified=False).name == "digits"
     assert capsys.readouterr().err == ""
 
 
 def test_files_that_are_present_never_need_the_network(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairs_lit.data.sources._reachable", unexpected)
+    monkeypatch.setattr("pairs_lit.data.mnist._reachable", unexpected)
     assert load_source("auto", root, allow_unverified=True).name == "mnist (unverified)"
 
 
@@ -461,7 +463,7 @@ def test_a_name_lookup_that_hangs_is_noticed_in_time(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(MNIST, "mirrors", ["http://mnist.invalid/"])
     monkeypatch.setattr("socket.getaddrinfo", lookup)
-    monkeypatch.setattr("pairs_lit.data.sources.PROBE_SECONDS", 1.0)  # the test above waits as long as users do
+    monkeypatch.setattr("pairs_lit.data.mnist.PROBE_SECONDS", 1.0)  # the test above waits as long as users do
     start = time.monotonic()
     try:
         refused(tmp_path, "its servers do not answer")
@@ -540,7 +542,7 @@ def test_a_download_lands_under_root_and_leaves_nothing_else(
 
 def test_a_download_happens_once(tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_source("mnist", tmp_path / "root", allow_unverified=True)
-    monkeypatch.setattr("pairs_lit.data.sources._reachable", unexpected)
+    monkeypatch.setattr("pairs_lit.data.mnist._reachable", unexpected)
     load_source("mnist", tmp_path / "root", allow_unverified=True)
 
 
@@ -634,7 +636,7 @@ def test_auto_falls_back_loudly_where_a_download_fails_midway(
 def test_a_connection_that_breaks_midway_is_one_line_and_leaves_no_file(
     tmp_path: Path, serve: Callable[[Answer], Server], monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
-    monkeypatch.setattr("pairs_lit.data.sources.STALL_SECONDS", 0.5)
+    monkeypatch.setattr("pairs_lit.data.mnist.STALL_SECONDS", 0.5)
     serve(answer)
     start = time.monotonic()
     refused(tmp_path, "MNIST could not be downloaded")

@@ -3,17 +3,18 @@
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 
 from pairs_lit.data.bank import DataSettings, Normalise, PairBank, Split
+from pairs_lit.data.images import Source
 from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader
 from pairs_lit.data.pairs import Swap
-from pairs_lit.data.sources import Source, SourceName, load_source
+from pairs_lit.data.sources import SourceName, load_source
 from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice
+from pairs_lit.paths import user_path
 from pairs_lit.relation import Relation
 
 ImageSize = Literal[14, 28]
@@ -103,7 +104,7 @@ class PairDataModule(LightningDataModule):
         self._seeds = seeds
         self._stack_size = stack_size
         self._source_name: SourceName = source
-        self._root = Path(default_root() if root is None else root)
+        self._root = user_path(default_root() if root is None else root)
         self._allow_unverified = allow_unverified
         self._wanted = DataSettings(
             source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse

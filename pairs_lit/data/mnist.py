@@ -1,0 +1,226 @@
+"""MNIST: found in whatever form its four files lie there, checked, or downloaded."""
+
+import gzip
+import hashlib
+import shutil
+import socket
+import tempfile
+import threading
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+from torch import Tensor
+
+from pairs_lit.data.images import Digits, Source
+from pairs_lit.errors import PairsLitError, notice, printable
+from pairs_lit.locks import lock_downloads
+
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+"""The hashes of MNIST's four files, unpacked, as LeCun, Cortes and Burges published them."""
+
+PROBE_SECONDS = 5.0
+STALL_SECONDS = 20.0
+
+
+def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
+    """Load MNIST from its files.
+
+    The four files may lie in ``root/MNIST/raw``, as torchvision lays them out, in ``root/raw`` or in ``root`` itself;
+    packed (``.gz``) or not; with a hyphen or a dot in their names (``train-images.idx3-ubyte``); each in a folder of
+    its own.
+
+    Args:
+        root: The folder that holds them.
+        allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's.
+
+    Raises:
+        PairsLitError: They are damaged or not MNIST's.
+    """
+    with _unpacked(root) as files:
+        altered = [name for name, file in files.items() if _sha256(file) != MNIST_SHA256[name]]
+        if altered and not allow_unverified:
+            raise PairsLitError(
+                f"{_form(root, altered[0])} is not MNIST's file (truncated or altered: its SHA-256 differs). Delete it "
+                "to download it anew, or set data.allow_unverified to true if the files are your own."
+            )
+        train, test = (_read_part(root, files, part) for part in ("train", "t10k"))
+    return Source("mnist (unverified)" if altered else "mnist", train, None, test)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return where MNIST's files may lie; a root that is a file stands for its folder."""
+    base = root.parent if root.is_file() else root
+    return [base / "MNIST" / "raw", base / "raw", base]
+
+
+def _form(root: Path, name: str) -> Path | None:
+    """Return the file that one of MNIST's four is; some archives hold each in a folder of its own."""
+    spelt = (name, name.replace("-idx", ".idx"))
+    names = [f"{each}{ending}" for ending in ("", ".gz") for each in spelt] + [f"{each}/{each}" for each in spelt]
+    forms = (folder / each for folder in _folders(root) for each in names)
+    return next((form for form in forms if form.is_file()), None)
+
+
+def _home(root: Path) -> Path:
+    """Return the folder that downloads go to: one that holds some of MNIST already, else the first."""
+    folders = _folders(root)
+    found = (form.parent for name in MNIST_SHA256 if (form := _form(root, name)) is not None)
+    return next((folder for folder in found if folder in folders), folders[0])
+
+
+def _missing(root: Path) -> list[str]:
+    return [name for name in MNIST_SHA256 if _form(root, name) is None]
+
+
+@contextmanager
+def _unpacked(root: Path) -> Iterator[dict[str, Path]]:
+    """Give the four files, by their own names, those that are packed unpacked elsewhere."""
+    found = {name: form for name in MNIST_SHA256 if (form := _form(root, name)) is not None}
+    with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
+        for name, form in found.items():
+            if _is_packed(form):
+                found[name] = _unpack(form, Path(elsewhere) / name)
+        yield found
+
+
+def _is_packed(file: Path) -> bool:
+    """Tell by the content: some browsers unpack a download without renaming it, or pack it without."""
+    with file.open("rb") as opened:
+        return opened.read(2) == b"\x1f\x8b"
+
+
+def _unpack(packed: Path, file: Path) -> Path:
+    try:
+        with gzip.open(packed) as source, file.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise PairsLitError(f"{packed} is damaged and cannot be unpacked: replace it.") from error
+    return file
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_part(root: Path, files: dict[str, Path], part: str) -> Digits:
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    images = _read(root, files, f"{part}-images-idx3-ubyte", read_image_file)
+    labels = _read(root, files, f"{part}-labels-idx1-ubyte", read_label_file)
+    try:
+        return Digits(images, labels)
+    except PairsLitError as error:
+        raise PairsLitError(f"{_home(root) / part}-*: {error} Replace the files.") from error
+
+
+def _read(root: Path, files: dict[str, Path], name: str, read: Callable[[str], Tensor]) -> Tensor:
+    try:
+        return read(str(files[name]))
+    except (AssertionError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
+        raise PairsLitError(f"{_form(root, name)} is not in MNIST's format; replace it.") from error
+
+
+def download_missing(root: Path) -> None:
+    """Download those of MNIST's files that are not there.
+
+    They are fetched into a folder beside their final place and moved there, so that no part file looks whole.
+
+    Args:
+        root: The folder that holds, or is to hold, ``MNIST/raw``.
+
+    Raises:
+        PairsLitError: They cannot be downloaded; says what was found in their place.
+    """
+    from torchvision.datasets import MNIST
+
+    if not _missing(root):
+        return
+    if not _reachable(MNIST.mirrors):
+        raise PairsLitError(
+            f"MNIST is not in {_home(root)}{_what_is_there(root)} and its servers do not answer: set data.root (or "
+            "PAIRS_LIT_DATA) to the folder that holds MNIST/raw, or set data.source to digits."
+        )
+    notice(f"downloading MNIST to {root} …")
+    try:
+        _home(root).mkdir(parents=True, exist_ok=True)
+        with lock_downloads(root):
+            _fetch(root)
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = " ".join(str(error).split())
+        raise PairsLitError(
+            f"MNIST could not be downloaded to {root} ({reason}): set data.source to digits."
+        ) from error
+
+
+def _what_is_there(root: Path) -> str:
+    """Say what was found where MNIST's files were looked for, and which are wanted."""
+    names = {path.name for folder in _folders(root) if folder.is_dir() for path in folder.iterdir()}
+    found = sorted(name for name in names if not name.startswith("."))
+    shown = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+    wanted = ", ".join(f"{name}[.gz]" for name in _missing(root))
+    return f" (found: {printable(shown)}; wanted: {wanted})" if found else ""
+
+
+def _fetch(root: Path) -> None:
+    """Download what is still missing; under the lock, since the timeout is one for all threads."""
+    from torchvision.datasets import MNIST
+
+    if not _missing(root):  # another process was first
+        return
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)  # torchvision's download has no timeout of its own
+    try:
+        with _empty_folder(root / ".download") as folder:
+            MNIST(folder, download=True)
+            home = _home(root)
+            for name in _missing(root):
+                (folder / "MNIST" / "raw" / name).replace(home / name)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def _empty_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder and delete it in the end; one that a killed process left behind makes room."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reachable(mirrors: list[str]) -> bool:
+    """Ask the mirrors, all at once; looking up a name can hang for longer than any timeout, hence the threads."""
+    answered = threading.Event()
+
+    def ask(mirror: str) -> None:
+        request = urllib.request.Request(mirror + "train-labels-idx1-ubyte.gz", method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
+                answered.set()
+        except (OSError, ValueError, HTTPException):
+            return
+
+    threads = [threading.Thread(target=ask, args=(mirror,), daemon=True) for mirror in mirrors]
+    for thread in threads:
+        thread.start()
+    return _any_answer(answered, threads)
+
+
+def _any_answer(answered: threading.Event, threads: list[threading.Thread]) -> bool:
+    step = 0.05
+    for _ in range(round(PROBE_SECONDS / step)):
+        if answered.wait(step) or not any(thread.is_alive() for thread in threads):
+            break
+    return answered.is_set()
