@@ -2,27 +2,34 @@
 
 import argparse
 import logging
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import yaml
+import torch
 from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers.logger import DummyLogger
 
+from pairs_lit.builders import home_spelt, with_built_arguments
 from pairs_lit.checkpoints import DurableCheckpointIO, LastCheckpoint, read_checkpoint
 from pairs_lit.data.datamodule import PairDataModule, default_root
-from pairs_lit.errors import PairsLitError
-from pairs_lit.independence import check_one_process, check_trainer
+from pairs_lit.environment import check_first_process, outside_slurm
+from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.independence import check_given, check_trainer
 from pairs_lit.module import PairModule
-from pairs_lit.parser import PairsParser, check_empty_sections, check_nulls
+from pairs_lit.parser import PairsParser, check_nulls, expand_homes
 from pairs_lit.predictions import PredictionWriter
 from pairs_lit.progress import Progress
 from pairs_lit.rounds import RoundRunner
-from pairs_lit.runs import check_name, keep_config
+from pairs_lit.runs import check_name, keep_config, name_from
+from pairs_lit.threads import asked_threads, computing_on
 from pairs_lit.tracking import Tracking, quiet_writers
 
 _CHECKPOINT_HELP = (
@@ -62,7 +69,7 @@ class PairsCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
-        parser.add_argument("--seed_everything", type=Literal[False], default=False, help=argparse.SUPPRESS)
+        parser.add_argument("--seed_everything", type=_no_global_seed, default=False, help=argparse.SUPPRESS)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the rounds and link them and the data to the model."""
@@ -79,11 +86,12 @@ class PairsCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, name the run, and look at the checkpoint before anything else does."""
-        super().parse_arguments(parser, args)
+        given = sys.argv[1:] if args is None else args
+        if isinstance(given, list):
+            given = with_built_arguments([home_spelt(token) for token in given])
+        super().parse_arguments(parser, given)
         config = self.config[self.config.subcommand]
-        options = [action.dest for action in self._parser(self.config.subcommand)._actions]
-        for file in config.config or []:
-            check_empty_sections(yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}, options)
+        expand_homes(config)
         for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
             check_nulls(config[section], part, section)
         config.name = check_name(_config_name(config) if config.name is None else config.name)
@@ -94,21 +102,30 @@ class PairsCLI(LightningCLI):
                 f"{self.config.subcommand} needs a trained network: add --ckpt_path RUN/checkpoints/last.ckpt."
             )
 
+    def before_instantiate_classes(self) -> None:
+        """Compute on as many threads as asked for, from the data and the first weights on."""
+        config = self.config[self.config.subcommand]
+        if config.rounds.threads is not None:
+            check_positive("rounds.threads", config.rounds.threads)
+            torch.set_num_threads(config.rounds.threads)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """Add what every run has: tracking, progress, checkpoints."""
         config, made = (each[self.subcommand] for each in (self.config, self.config_init))
         runner: RoundRunner = made.rounds
-        tracking = Tracking(runner, name=config.name, hyperparameters=_flat(config.as_dict()))
+        runner.name = config.name
+        check_given(made.trainer)
+        tracking = Tracking(runner, hyperparameters=_flat(config.as_dict()))
         callbacks: list[Callback] = [tracking, LastCheckpoint(), *self.more_callbacks]
         callbacks += [PredictionWriter(runner)] if self.subcommand == "predict" else []
-        callbacks += [] if made.trainer.enable_progress_bar is False else [Progress(runner)]
+        theirs = _listed(made.trainer.callbacks)
+        other_bar = any(isinstance(each, ProgressBar) for each in theirs)
+        if made.trainer.enable_progress_bar is not False and not other_bar:
+            callbacks.append(Progress(runner))
         self.trainer_defaults["callbacks"] = callbacks
-        check_one_process(made.trainer.strategy, made.trainer.num_nodes)
-        made.trainer.logger = _other_loggers(made.trainer.logger)
-        theirs = made.trainer.plugins or []
-        plugins = [*(theirs if isinstance(theirs, list) else [theirs]), DurableCheckpointIO()]
+        made.trainer.logger = _loggers(made.trainer.logger)
         try:
-            return super().instantiate_trainer(plugins=plugins, **kwargs)
+            return super().instantiate_trainer(plugins=_plugins(_listed(made.trainer.plugins)), **kwargs)
         except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
             raise PairsLitError(f"trainer: {' '.join(str(error).split())}") from error
 
@@ -118,19 +135,51 @@ class PairsCLI(LightningCLI):
         self.trainer.ckpt_path = self.config[self.subcommand].ckpt_path
 
 
-def _other_loggers(wanted: object) -> object:
-    """Return the loggers beside ours: none, unless the user names some; Lightning's own default is not wanted."""
+def _loggers(wanted: object) -> list[object]:
+    """Return the loggers that the user names, and one that holds ours place until there is a run folder.
+
+    Some callbacks refuse a trainer without any.
+    """
     if wanted is True:
         raise PairsLitError(
             "trainer.logger is true: every run has TensorBoard files of its own; name the class of another logger, or "
             "leave it out."
         )
-    return False if wanted is None else wanted
+    return [DummyLogger(), *([] if wanted is False else _listed(wanted))]
+
+
+def _listed(value: object) -> list[object]:
+    """Return what may be one thing, several, or none as a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _plugins(theirs: list[object]) -> list[object]:
+    """Add ours to the user's plugins."""
+    other = next((each for each in theirs if isinstance(each, CheckpointIO)), None)
+    if other is not None:
+        raise PairsLitError(
+            f"trainer.plugins: {type(other).__name__} would write checkpoints in another way than ours, which are "
+            "whole or not there, and run no code: leave it out."
+        )
+    return [*theirs, DurableCheckpointIO()]
+
+
+def _no_global_seed(value: object) -> bool:
+    """Refuse Lightning's global seed, and say what stands in its place."""
+    if value in (False, "false", "False"):
+        return False
+    raise PairsLitError(
+        f"seed_everything is {value}: every random number follows from the seeds of the rounds; set rounds.seed (the "
+        "first) and rounds.count."
+    )
 
 
 def _config_name(config: Namespace) -> str:
-    files = config.config or []
-    return Path(str(files[-1])).stem if files else "run"
+    """Return the name of the last config file; text on the command line and the standard input have none."""
+    last = (config.config or [None])[-1]
+    return "run" if last is None or str(last) == "-" else name_from(Path(str(last)).stem)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
@@ -142,8 +191,14 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | 
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = value if isinstance(value, str | int | float | bool) else str(value)
+            shown = value if isinstance(value, int | float | bool) else _shown(str(value))
+            flat[f"{prefix}{name}"] = shown
     return flat
+
+
+def _shown(text: str) -> str:
+    """Replace what a file name holds where the system could not read it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def run(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()) -> None:
@@ -158,6 +213,7 @@ def run(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()
         PairsLitError: The user can mend something.
     """
     _be_quiet()
+    check_first_process()
 
     class OneCommand(PairsCLI):
         """Builds no parsers of other commands, which cost a fifth of a second each."""
@@ -170,7 +226,7 @@ def run(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()
             return {command: LightningCLI.subcommands()[command] | {"weights_only", "ckpt_path"}}
 
     try:
-        with quiet_writers():
+        with quiet_writers(), outside_slurm(), computing_on(asked_threads()):
             OneCommand(
                 PairModule,
                 PairDataModule,
@@ -187,7 +243,9 @@ def run(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()
 
 
 def _be_quiet() -> None:
-    """Silence what a user cannot act on."""
+    """Silence what a user cannot act on, but not what was asked for: a profile, a summary of the layers."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for asked_for in ("profilers.profiler", "callbacks.model_summary"):
+        logging.getLogger(f"lightning.pytorch.{asked_for}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="lightning")

@@ -3,13 +3,16 @@
 import os
 import signal
 import sys
+import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from pairs_lit import __version__
-from pairs_lit.errors import PairsLitError, notice, printable
+from pairs_lit.environment import any_encoding, drop_missing_backend
+from pairs_lit.errors import PairsLitError, Stopped, notice, place_of, printable, reason_of
 
 COMMANDS = {
     "fit": "train all rounds side by side, evaluate them each epoch, show mean ± std",
@@ -38,20 +41,19 @@ examples:
 
 pairs-lit COMMAND --help lists all options of a command.
 MNIST is looked for in the folder that PAIRS_LIT_DATA (or --data.root) names.
+PAIRS_LIT_TRACEBACK=1 shows all that led to an error.
 """
-
-
-class Stopped(BaseException):
-    """SIGINT or SIGTERM arrived."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.code = 128 + number
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into :class:`Stopped`; put the former handlers back on leaving."""
+    """Turn SIGINT and SIGTERM into :class:`Stopped`; put the former handlers back on leaving.
+
+    Only a main thread can: elsewhere, in a notebook's worker for instance, signals are left to who owns it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -76,12 +78,21 @@ def main(args: list[str] | None = None) -> int:
         The exit code: 0; 2 for a user's mistake; 128 + the signal's number where one ended the run.
     """
     given = sys.argv[1:] if args is None else args
-    if not given or given[0] in ("-h", "--help"):
-        print(HELP)
-        return 0
-    if given[0] == "--version":
-        print(f"pairs-lit {__version__}")
-        return 0
+    with _ONE_AT_A_TIME, any_encoding():
+        if not given or given[0] in ("-h", "--help"):
+            print(HELP)
+            return 0
+        if given[0] == "--version":
+            print(f"pairs-lit {__version__}")
+            return 0
+        return _guarded(given, args)
+
+
+_ONE_AT_A_TIME = threading.RLock()  # random generators, threads and encodings belong to the whole process
+
+
+def _guarded(given: list[str], args: list[str] | None) -> int:
+    """Run a command, and end in one line whatever ends it early."""
     try:
         with _stoppable():
             return _dispatch(given, args)
@@ -90,9 +101,17 @@ def main(args: list[str] | None = None) -> int:
     except OSError as error:
         return _system_refused(error)
     except Stopped as stop:
-        notice(f"stopped by {stop}{_GOING_ON.get(given[0], '.')}")
+        going_on = (
+            f"; what was saved is kept, and {stop.going_on} goes on." if stop.going_on else _GOING_ON.get(given[0])
+        )
+        notice(f"stopped by {stop}{going_on or '.'}")
         return stop.code
+    except Exception as error:  # of the user's own code, or of ours
+        return _failed(error)
 
+
+TRACEBACK = "PAIRS_LIT_TRACEBACK"
+"""The environment variable that asks for the traceback of an error."""
 
 _GOING_ON = {
     "fit": "; what was saved is kept, and fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt goes on.",
@@ -105,10 +124,20 @@ def _system_refused(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    if error.filename is None and error.errno is None:  # a connection of the user's own code, say
+        return _failed(error)
     return _refused(f"the system refused: {error}.")
 
 
+def _failed(error: Exception) -> int:
+    """Say what went wrong in the user's own code, or in ours."""
+    _refused(f"{reason_of(error)} ({place_of(error)}; {TRACEBACK}=1 shows all that led to it).")
+    return 1
+
+
 def _refused(message: str) -> int:
+    if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+        traceback.print_exc()
     print("pairs-lit: error: " + "\n".join(map(printable, message.split("\n"))), file=sys.stderr)
     return 2
 
@@ -116,6 +145,7 @@ def _refused(message: str) -> int:
 def _dispatch(given: list[str], args: list[str] | None) -> int:
     if given[0] not in COMMANDS:
         raise PairsLitError(f"unknown command {given[0]!r}: use one of {', '.join(COMMANDS)} (see pairs-lit --help).")
+    drop_missing_backend()
     here = str(Path.cwd())  # a user's own classes lie beside where the command is called
     if here not in sys.path:
         sys.path.append(here)
@@ -144,3 +174,6 @@ def _lightning(given: list[str], args: list[str] | None) -> None:
 
 
 _COMMANDS_OF_OURS = {"compare": _compare, "reproduce": _reproduce}
+
+if __name__ == "__main__":
+    sys.exit(main())

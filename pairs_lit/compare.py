@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pairs_lit.durable import write_text_durably
-from pairs_lit.errors import PairsLitError, printable
+from pairs_lit.errors import PairsLitError, notice, printable
 from pairs_lit.facts import read_data, readable
 from pairs_lit.options import OptionParser
+from pairs_lit.paths import user_path
 from pairs_lit.results import METRIC_COLUMNS, RoundResult, read_rounds
 from pairs_lit.significance import Difference, between_many, holm, mean_interval
 from pairs_lit.stats import Summary, summarise
@@ -72,9 +73,21 @@ class Comparison:
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """Read run folders; labels are the names of their configs, with the time where two would be the same.
 
+    What holds no ``rounds.csv`` or no ``summary.json``, which is written last, is no finished run: where there are
+    others, it is left out, and a notice says so.
+
     Raises:
-        PairsLitError: A folder is no finished run.
+        PairsLitError: A folder is damaged or none, or no run is finished.
     """
+    needed = ("rounds.csv", "summary.json")
+    unfinished = [
+        folder for folder in folders if folder.exists() and not all((folder / name).is_file() for name in needed)
+    ]
+    if unfinished and len(unfinished) < len(folders):
+        folders = [folder for folder in folders if folder not in unfinished]
+        shown = ", ".join(printable(str(folder)) for folder in unfinished[:3])
+        more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
+        notice(f"left out, since they are no finished runs: {shown}{more}.")
     names = [folder.resolve().parent.name for folder in folders]
     labels = [
         name if names.count(name) == 1 else f"{name}/{folder.resolve().name}"
@@ -132,11 +145,11 @@ def arguments(args: Sequence[str]) -> argparse.Namespace:
         description="Compare finished runs: n, mean, std, median, min, max and 95 % interval of each; every pair "
         "paired by seed where the runs share seeds and data settings, else by Welch's test.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="a run folder")
     parser.add_argument("--metric", default="test_accuracy", choices=METRIC_COLUMNS, help="a column of rounds.csv")
     parser.add_argument("--format", default="text", choices=get_args(Format), help="of the tables")
-    parser.add_argument("--output", type=Path, help="write the tables to this file instead of the screen")
-    parser.add_argument("--figure", type=Path, help="draw every round as a point; .png, .svg or .pdf")
+    parser.add_argument("--output", type=user_path, help="write the tables to this file instead of the screen")
+    parser.add_argument("--figure", type=user_path, help="draw every round as a point; .png, .svg or .pdf")
     parser.add_argument(
         "--allow-different", action="store_true", help="compare runs of different data sources or relations"
     )

@@ -1,12 +1,30 @@
 """The one exception that the command line turns into one line, and the checks that raise it most."""
 
+import signal
 import sys
+import sysconfig
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 
 class PairsLitError(Exception):
     """A mistake that the user can mend: says what was received, what is allowed, what to do next."""
+
+
+class Stopped(BaseException):
+    """A signal arrived.
+
+    Args:
+        number: The signal.
+        going_on: What goes on from here, where that is known.
+    """
+
+    def __init__(self, number: int, going_on: str | None = None) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.code = 128 + number
+        self.going_on = going_on
 
 
 def check_positive(name: str, value: int) -> None:
@@ -57,6 +75,23 @@ def check_choice(name: str, value: object, allowed: object) -> None:
     choices = get_args(allowed)
     if value not in choices:
         raise PairsLitError(f"{name} is {value!r}: it must be one of {', '.join(map(repr, choices))}.")
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error that is not ours says, in one short line, with its kind."""
+    text = " ".join(str(error).split())
+    reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return reason.rstrip(".") if len(reason) <= 300 else f"{reason[:297]}..."
+
+
+def place_of(error: BaseException) -> str:
+    """Return where in the user's own code an error arose, ``my_nets.py:12``; elsewhere, the innermost place."""
+    if isinstance(error, SyntaxError):
+        return f"{Path(error.filename or '?').name}:{error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    others = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parent))
+    own = [frame for frame in frames if not frame.filename.startswith(others)]
+    return "".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in (own or frames)[-1:])
 
 
 def printable(text: str) -> str:

@@ -1,5 +1,7 @@
 """One progress bar over the whole work: of one fit, or of many."""
 
+import io
+import sys
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -34,14 +36,14 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start at the epoch that training starts at."""
-        hidden = None if self._enabled else True  # None: only on a terminal
+        on_terminal = isinstance(sys.stderr, io.TextIOBase) and sys.stderr.isatty()
         rounds = len(self._runner.seeds)
         self._bar = tqdm(
             total=trainer.max_epochs,
             initial=trainer.current_epoch,
             desc=f"{rounds} rounds",
             unit="epoch",
-            disable=hidden,
+            disable=not (self._enabled and on_terminal),
             dynamic_ncols=True,
         )
 

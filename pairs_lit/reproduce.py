@@ -13,6 +13,7 @@ from pairs_lit.errors import PairsLitError, check_positive, notice
 from pairs_lit.jobs import Conditions, Job, all_jobs
 from pairs_lit.locks import lock_runs
 from pairs_lit.options import OptionParser
+from pairs_lit.paths import user_path
 from pairs_lit.provenance import commit
 from pairs_lit.published import REPORTS, Report
 
@@ -27,10 +28,10 @@ def arguments(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("reports", nargs="*", metavar="REPORT", help=f"one or more of {', '.join(REPORTS)}; none: all")
     parser.add_argument("--rounds", type=int, help="how many rounds; default: as many as the report")
     parser.add_argument("--seed", type=int, help="the seed of the first round; default: the config's")
-    parser.add_argument("--configs", type=Path, default=Path("configs"), help="holds reports/REPORT/ROW.yaml")
-    parser.add_argument("--output", type=Path, default=Path("docs/results"), help="where tables and figures go")
-    parser.add_argument("--runs", type=Path, default=Path(), help="the folder that holds lightning_logs")
-    parser.add_argument("--data.root", dest="root", type=Path, help="the folder that holds MNIST/raw")
+    parser.add_argument("--configs", type=user_path, default=Path("configs"), help="holds reports/REPORT/ROW.yaml")
+    parser.add_argument("--output", type=user_path, default=Path("docs/results"), help="where tables and figures go")
+    parser.add_argument("--runs", type=user_path, default=Path(), help="the folder that holds lightning_logs")
+    parser.add_argument("--data.root", dest="root", type=user_path, help="the folder that holds MNIST/raw")
     parser.add_argument(
         "--data.allow_unverified",
         dest="allow_unverified",

@@ -72,13 +72,13 @@ MISTAKES = {
     "--model.optimizer torch.optim.SGD --model.optimizer.lr 0.1 --model.optimizer.momentum -1": "model.optimizer: Inv",
     f"--model.lr_scheduler {SCHEDULERS}.LinearLR --model.lr_scheduler.start_factor 0": "model.lr_scheduler: Starting",
     "--name ../elsewhere": "--name '../elsewhere': use letters",
-    "--seed_everything 3": "seed_everything: expected",
+    "--seed_everything 3": "seed_everything is 3: .* set rounds.seed",
     "--ckpt_path nowhere.ckpt": "--ckpt_path nowhere.ckpt: no such file",
     "--trainer.accelerator tpu": "trainer: .*torch_xla",
     "--trainer.accelerator abacus": "trainer: .*abacus",
     "--trainer.precision 3": "trainer.precision: ",
     "--trainer.logger true": "trainer.logger is true: every run has TensorBoard files of its own",
-    "--trainer.enable_checkpointing false": "trainer: .*enable_checkpointing=False",
+    "--trainer.enable_checkpointing false": "trainer.enable_checkpointing is False: it must be True, since a run keeps",
 }
 
 MIXING = {
@@ -292,7 +292,7 @@ def test_an_altered_mnist_file(mnist_root: Path, tmp_path: Path, capsys: pytest.
 def test_mnist_without_a_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pairs_lit.data.sources._reachable", lambda mirrors: False)
+    monkeypatch.setattr("pairs_lit.data.mnist._reachable", lambda mirrors: False)
     assert "its servers do not answer: set data.root" in refused(_fit_from(tmp_path), capsys)
 
 

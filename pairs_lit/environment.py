@@ -1,0 +1,111 @@
+"""What a command finds around it and must not stumble over: encodings, a drawing backend, a cluster's variables."""
+
+import codecs
+import importlib.util
+import io
+import locale
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from pairs_lit.errors import PairsLitError
+
+_SPELT = {"−": "-", "–": "-", "×": "x", "±": "+/-", "…": "...", "≤": "<=", "≥": ">=", "→": "->", "·": "."}
+_UTF8_LOCALES = ("C.UTF-8", "UTF-8", "en_US.UTF-8")  # Linux, macOS, elsewhere
+
+
+def _spelt(error: UnicodeError) -> tuple[str, int]:
+    """Spell what an output stream cannot show in plain letters."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_SPELT.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("pairs_lit.spelt", _spelt)
+
+
+@contextmanager
+def any_encoding() -> Iterator[None]:
+    """Read every file and the input as UTF-8, and replace what the output streams cannot show."""
+    with ExitStack() as stack:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stack.callback(stream.reconfigure, errors=stream.errors)
+                stream.reconfigure(errors="pairs_lit.spelt")
+        stack.enter_context(_utf8_files())
+        yield
+
+
+@contextmanager
+def _utf8_files() -> Iterator[None]:
+    """Make UTF-8 the encoding of files that are opened without naming one, by libraries for instance."""
+    if locale.getencoding().lower() == "utf-8":
+        yield
+        return
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8")
+    before = locale.setlocale(locale.LC_CTYPE)
+    for name in _UTF8_LOCALES:
+        try:
+            locale.setlocale(locale.LC_CTYPE, name)
+            break
+        except locale.Error:
+            continue
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+
+
+def drop_missing_backend() -> None:
+    """Forget a drawing backend that is not installed: a notebook hands its own down, and matplotlib would not load."""
+    backend = os.environ.get("MPLBACKEND", "")
+    if backend and "matplotlib" not in sys.modules and not _backend_exists(backend):
+        del os.environ["MPLBACKEND"]
+
+
+def _backend_exists(backend: str) -> bool:
+    if backend.startswith("module://"):
+        try:
+            return importlib.util.find_spec(backend.removeprefix("module://")) is not None
+        except (ImportError, ValueError):
+            return False
+    found = importlib.util.find_spec("matplotlib")
+    folders = [] if found is None else list(found.submodule_search_locations or ())
+    own = any((Path(folder) / "backends" / f"backend_{backend.lower()}.py").is_file() for folder in folders)
+    return own or bool(entry_points(group="matplotlib.backend", name=backend))
+
+
+@contextmanager
+def outside_slurm() -> Iterator[None]:
+    """Hide from Lightning that this is a Slurm job.
+
+    It would go on from any ``hpc_ckpt_N.ckpt`` that lies in the current folder, whoever wrote it, and take one process
+    for many.
+    """
+    tasks = os.environ.pop("SLURM_NTASKS", None)
+    try:
+        yield
+    finally:
+        if tasks is not None:
+            os.environ["SLURM_NTASKS"] = tasks
+
+
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # in the order in which Lightning looks at them
+
+
+def check_first_process() -> None:
+    """Refuse to be one of several processes that a cluster or launcher has started: each would train all rounds.
+
+    Raises:
+        PairsLitError: This is not the first of them.
+    """
+    name = next((name for name in _RANKS if name in os.environ), None)
+    if name is not None and os.environ[name] != "0":
+        raise PairsLitError(
+            f"{name} is {os.environ[name]}: this is one of several processes, but all rounds train in one. Start "
+            "pairs-lit once."
+        )
