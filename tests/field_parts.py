@@ -1,0 +1,312 @@
+"""What people write: networks, schedules and callbacks as they are found in course projects."""
+
+import collections
+import functools
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairs_lit.data.loaders import StackBatch
+
+Shape = tuple[int, int, int]
+
+
+class DividesInPlace(nn.Module):
+    """Writes into its input, and shows it three times."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * shape[1] * shape[2], 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x /= 255
+        return self.layers(x.repeat(1, 3, 1, 1).flatten(1))
+
+
+class Divides(DividesInPlace):
+    """Its twin, which leaves its input alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers((x / 255).repeat(1, 3, 1, 1).flatten(1))
+
+
+class InPlaceBeforeLinear(nn.Module):
+    """What it writes into is what its linear layer keeps for the gradient."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x *= 2
+        return self.layer(x)
+
+
+class ReluFirst(nn.Sequential):
+    """Begins with an activation in place; becomes a stacked layer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.ReLU(inplace=True), nn.Linear(width, 1))
+
+
+class ReluFirstInForward(nn.Module):
+    """The same, as copies in a loop."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
+        self.layer = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.relu(x))
+
+
+class ReluFirstBackbone(nn.Sequential):
+    """Begins with an activation in place on the image itself."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
+
+
+class OneLayer(nn.Module):
+    """Writes noise of one kind into its code, in every split."""
+
+    def __init__(self, shape: Shape, *, kind: str = "none") -> None:
+        super().__init__()
+        self.layer = nn.Linear(shape[1] * shape[2], 10)
+        self._kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x.flatten(1) / 255)
+        if self._kind == "torch":
+            return F.dropout(h, 0.5)
+        if self._kind == "numpy":
+            return h * float(np.random.rand())
+        return h * random.random() if self._kind == "python" else h
+
+
+class RandomWeights(nn.Sequential):
+    """Draws its first weights from NumPy and Python."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
+        nn.init.constant_(self[1].weight, float(np.random.rand()) * random.random() / 100)
+
+
+class Counts(nn.Module):
+    """Does something else each time that it is called."""
+
+    calls: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.layer = nn.Linear(shape[1] * shape[2], 10)
+        self.register_buffer("calls", _ZERO)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.layer(x.flatten(1) / 255) / self.calls
+
+
+_ZERO = torch.zeros(())
+_LAYER = nn.Linear(14 * 14, 10)
+
+
+class KeepsMore(nn.Module):
+    """Keeps in its state what is no tensor."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.layer = nn.Linear(shape[1] * shape[2], 10)
+        self.shift = np.float64(-0.5)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"shift": self.shift, "counts": np.arange(3)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.shift = state["shift"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(1) / 255) + self.shift
+
+
+class SharesItsLayer(nn.Module):
+    """Every network has the one layer of this file."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.layer = _LAYER
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(1))
+
+
+class NormInForward(nn.Module):
+    """Batch norm within a class of one's own; without it in evaluation a batch of one pair is no matter."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.layer = nn.BatchNorm1d(width), nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.norm(x))
+
+
+class NoShape(nn.Module):
+    """A backbone whose constructor takes no shape."""
+
+    def __init__(self, hidden: int = 7) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(14 * 14, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class InChannels(nn.Sequential):
+    """Its first argument is something else than the shape, and must be named."""
+
+    def __init__(self, in_features: int, out_features: int = 10) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(in_features, out_features))
+
+
+def sequential(shape: Shape, width: int = 12):  # type: ignore[no-untyped-def] # noqa: ANN201 - as people write it
+    """Build a backbone."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[1] * shape[2], width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def options_of_its_own(
+    shape: Shape, channels: int = 3, name: str = "a", flag: object = 7, choice: object = None
+) -> nn.Module:
+    """Build a backbone, and remember in its description how it was called."""
+    return nn.Sequential(nn.Flatten(), Noted(f"{channels!r} {name!r} {flag!r} {choice!r}"), nn.Linear(14 * 14, 10))
+
+
+class Noted(nn.Identity):
+    """Says how it was made."""
+
+    def __init__(self, note: str) -> None:
+        super().__init__()
+        self.note = note
+
+    def extra_repr(self) -> str:
+        return self.note
+
+
+class Makers:
+    """Holds functions that build a backbone."""
+
+    @classmethod
+    def by_class(cls, shape: Shape) -> nn.Module:
+        return sequential(shape, 3)
+
+    @staticmethod
+    def static(shape: Shape) -> nn.Module:
+        return sequential(shape, 3)
+
+
+partial_of_sequential = functools.partial(sequential, width=3)
+
+
+def cosine(epoch: int) -> float:
+    """A schedule whose numbers are NumPy's."""
+    return 0.5 * (1 + np.cos(np.pi * epoch / 10))
+
+
+def jumpy(epoch: int) -> float:
+    """A schedule that draws random numbers."""
+    return random.random() * float(np.random.rand()) * float(torch.rand(()))
+
+
+class KeepsThings(Callback):
+    """Leaves in a checkpoint what is not plain, but has a plain form."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "array": np.arange(3.0),
+            "number": np.float32(0.5),
+            "path": Path("a") / "b",
+            "last": collections.deque([1, 2], maxlen=5),
+            "seen": {3, 1},
+            "by_kind": collections.Counter("aab"),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loaded = state_dict
+
+
+class KeepsAModule(Callback):
+    """Leaves in a checkpoint what has no plain form."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"things": [1, {"inner": nn.Linear(1, 1)}]}
+
+
+class Refuses(Callback):
+    """A callback whose constructor fails."""
+
+    def __init__(self, count: int = 3) -> None:
+        raise ValueError(f"count must be 7, not {count}")
+
+
+class RefusingLogger(CSVLogger):
+    """A logger whose constructor fails."""
+
+    def __init__(self, save_dir: str = ".") -> None:
+        raise RuntimeError("no server here")
+
+
+class NoisyImages(Callback):
+    """Adds noise to every batch, from all three global generators."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: StackBatch, batch_idx: int
+    ) -> None:
+        batch.images.add_(torch.rand(()) + float(np.random.rand()) + random.random())
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: StackBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
+
+class StopsEarly(Callback):
+    """Ends the fit after its first epoch."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = True
+
+
+class LosesItsServer(Callback):
+    """A connection of its own fails."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        raise ConnectionError("server gone")
+
+
+class GivesTwo(nn.Module):
+    """A head that returns two tensors."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer(x), x
+
+
+class FailsInTraining(Callback):
+    """A callback that fails later."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        raise KeyError("val_loss")
