@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from pairs_lit import __version__
@@ -173,10 +174,11 @@ class RoundRunner(Callback):
         self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what was measured in this epoch; callbacks may monitor it, but for the test set."""
+        """Keep what was measured in this epoch; a ModelCheckpoint may monitor it, but for the test set."""
         self._keep(_module(pl_module).collect())
-        shown = {name: value for name, value in self.scalars().items() if not name.startswith("test/")}
-        pl_module.log_dict(shown, logger=False)
+        if any(isinstance(each, ModelCheckpoint) for each in trainer.checkpoint_callbacks):  # logging takes its time
+            shown = {name: value for name, value in self.scalars().items() if not name.startswith("test/")}
+            pl_module.log_dict(shown, logger=False)
 
     def scalars(self) -> dict[str, float]:
         """Return mean, mean − std and mean + std of the last epoch's figures, over the rounds that have not failed.
