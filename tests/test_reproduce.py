@@ -268,7 +268,7 @@ def test_killed_again_and_again_it_gives_the_same_files(tiny_configs: Path, tiny
     while True:
         process = started(arguments)
         try:
-            assert process.wait(random.uniform(2, 8 + 2 * kills)) == 0  # patience grows: a slow machine gets there too
+            assert process.wait(random.uniform(2, 5 + 1.5 * kills)) == 0  # patience grows: a slow machine gets there too
             break
         except subprocess.TimeoutExpired:
             process.kill()
