@@ -5,13 +5,15 @@ processes a fit with two of them takes many times as long as with one.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
 
-_UNASKED = torch.get_num_threads()  # what torch takes by itself: all cores
+_CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+_UNASKED = {_CORES, _CORES // 2}  # what torch takes by itself: a thread a core, or half as many where each counts twice
 _settled = ContextVar("settled", default=False)
 
 
@@ -22,7 +24,7 @@ def asked_threads() -> int:
     nobody can tell from not asking; else what the environment variable OMP_NUM_THREADS says.
     """
     now = torch.get_num_threads()
-    if _settled.get() or now != _UNASKED:
+    if _settled.get() or now not in _UNASKED:
         return now
     said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # a list is by level of nesting
     return int(said) if said.isdecimal() and int(said) > 0 else 1

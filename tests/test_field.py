@@ -242,7 +242,7 @@ class TestThreads:
         return int(json.loads((run / "summary.json").read_text())["threads"])
 
     def test_one_by_default_whatever_torch_takes_by_itself(self, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pairs_lit.threads._UNASKED", 2)
+        monkeypatch.setattr("pairs_lit.threads._UNASKED", {1, 2})
         before = torch.get_num_threads()
         torch.set_num_threads(2)
         try:

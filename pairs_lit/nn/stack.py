@@ -170,7 +170,9 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams) -> nn.Module:
         PairsLitError: Two of them share a parameter.
     """
     check_separate(copies)
-    if Rowwise in type(copies[0]).__bases__:  # a subclass of such a module may compute something else
+    if Rowwise in type(copies[0]).__bases__ and not _is_altered(
+        copies[0]
+    ):  # a subclass of such a module may compute something else
         return copies[0]
     if not _alike(copies) or not is_stackable(copies[0]):
         return Loop(copies, streams)
@@ -200,7 +202,7 @@ def check_separate(copies: Sequence[nn.Module]) -> None:
 
 def is_stackable(module: nn.Module) -> bool:
     """Say whether stacked layers can replace a module: a known layer, or an ``nn.Sequential`` of known layers."""
-    if _is_tied(module) or _is_hooked(module):
+    if _is_tied(module) or _is_altered(module):
         return False
     if _is_sequence(module):
         return all(is_stackable(child) for child in module.children())
@@ -213,9 +215,13 @@ def _is_tied(module: nn.Module) -> bool:
     return len({id(value) for _, value in state}) < len(state)
 
 
-def _is_hooked(module: nn.Module) -> bool:
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks)  # torch has no public way to ask
+def _is_altered(module: nn.Module) -> bool:
+    """Say whether a module does more than its layers do: by hooks, or by methods that it overrides."""
+    hooks = [module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks]
+    hooks += [value._backward_hooks for value in module.parameters() if value._backward_hooks]
+    kind = type(module)
+    usual = kind.train is nn.Module.train and kind.eval is nn.Module.eval and kind.__call__ is nn.Module.__call__
+    return any(hooks) or not usual or not {"forward", "train", "eval"}.isdisjoint(vars(module))
 
 
 def _is_sequence(module: nn.Module) -> bool:
