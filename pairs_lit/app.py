@@ -29,6 +29,7 @@ from pairs_lit.predictions import PredictionWriter
 from pairs_lit.progress import Progress
 from pairs_lit.rounds import RoundRunner
 from pairs_lit.runs import check_name, keep_config, name_from
+from pairs_lit.seeds import seeded
 from pairs_lit.threads import asked_threads, computing_on
 from pairs_lit.tracking import Tracking, quiet_writers
 
@@ -132,6 +133,10 @@ class PairsCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
         check_trainer(self.trainer)
+        runner: RoundRunner = self.config_init[self.subcommand].rounds
+        trainer: Any = self.trainer  # its callbacks are set by a connector
+        others = [each for each in trainer.callbacks if each is not runner]
+        trainer.callbacks = [runner, *others]  # it seeds what the others may draw from
         self.trainer.ckpt_path = self.config[self.subcommand].ckpt_path
 
 
@@ -226,7 +231,7 @@ def run(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()
             return {command: LightningCLI.subcommands()[command] | {"weights_only", "ckpt_path"}}
 
     try:
-        with quiet_writers(), outside_slurm(), computing_on(asked_threads()):
+        with quiet_writers(), outside_slurm(), computing_on(asked_threads()), seeded(0):
             OneCommand(
                 PairModule,
                 PairDataModule,

@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -183,7 +184,9 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(run / LAST)
             self._saved_at = time.monotonic()
         if self._announced and not last:
-            raise Stopped(signal.SIGUSR1, f"fit --config {run / CONFIG} --ckpt_path {run / LAST}")
+            raise Stopped(
+                signal.SIGUSR1, shlex.join(["fit", "--config", str(run / CONFIG), "--ckpt_path", str(run / LAST)])
+            )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen no longer."""

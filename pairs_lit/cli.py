@@ -102,7 +102,9 @@ def _guarded(given: list[str], args: list[str] | None) -> int:
         return _system_refused(error)
     except Stopped as stop:
         going_on = (
-            f"; what was saved is kept, and {stop.going_on} goes on." if stop.going_on else _GOING_ON.get(given[0])
+            f"; what was saved is kept, and {stop.going_on} goes on."
+            if stop.going_on and given[0] == "fit"
+            else _GOING_ON.get(given[0])
         )
         notice(f"stopped by {stop}{going_on or '.'}")
         return stop.code

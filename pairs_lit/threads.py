@@ -26,7 +26,7 @@ def asked_threads() -> int:
     now = torch.get_num_threads()
     if _settled.get() or now not in _UNASKED:
         return now
-    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # a list is by level of nesting
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is by level of nesting
     return int(said) if said.isdecimal() and int(said) > 0 else 1
 
 
