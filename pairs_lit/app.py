@@ -18,7 +18,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from pairs_lit.builders import home_spelt, with_built_arguments
-from pairs_lit.checkpoints import DurableCheckpointIO, LastCheckpoint, read_checkpoint
+from pairs_lit.checkpoints import DurableCheckpointIO, LastCheckpoint, own_run, read_checkpoint
 from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.environment import check_first_process, outside_slurm
 from pairs_lit.errors import PairsLitError, check_positive
@@ -30,7 +30,7 @@ from pairs_lit.progress import Progress
 from pairs_lit.rounds import RoundRunner
 from pairs_lit.runs import check_name, keep_config, name_from
 from pairs_lit.seeds import seeded
-from pairs_lit.threads import asked_threads, computing_on
+from pairs_lit.threads import asked_threads, check_threads, computing_on
 from pairs_lit.tracking import Tracking, quiet_writers
 
 _CHECKPOINT_HELP = (
@@ -60,7 +60,8 @@ class RunConfig(SaveConfigCallback):
         config = self.config.clone()
         config.ckpt_path = None
         text = self.parser.dump(config, skip_unset=False)
-        keep_config(Path(str(trainer.log_dir)), text, trainer.current_epoch)
+        before = None if trainer.ckpt_path is None else own_run(Path(str(trainer.ckpt_path)))
+        keep_config(Path(str(trainer.log_dir)), text, trainer.current_epoch, before)
 
 
 class PairsCLI(LightningCLI):
@@ -108,6 +109,7 @@ class PairsCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if config.rounds.threads is not None:
             check_positive("rounds.threads", config.rounds.threads)
+            check_threads(config.rounds.threads)
             torch.set_num_threads(config.rounds.threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature

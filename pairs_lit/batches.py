@@ -1,38 +1,56 @@
-"""The sizes of training batches that a network can be trained on: batch norm, for one, cannot do with a single pair."""
+"""The sizes of batches that a network can be shown: batch norm, for one, cannot be trained on a single pair."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 
 from pairs_lit.errors import PairsLitError
 
 Objection = Callable[[int], str | None]
-"""Says why a network cannot be trained on a batch of so many pairs; None: it can."""
+"""Says why a network cannot be shown a batch of so many pairs; None: it can."""
+
+_TRIED = 50
+"""Batch sizes that are tried at most before none is named."""
 
 
-def check_batches(objection: Objection, pairs: int, batch_size: int) -> None:
-    """Refuse an epoch whose last, smallest batch cannot be trained on.
+def check_batches(objection: Objection, counts: Sequence[int], batch_size: int, option: str, deed: str) -> None:
+    """Refuse batches of which the network cannot be shown one.
 
     Args:
         objection: Tries the network on a batch.
-        pairs: Training pairs a round, swapped ones included.
+        counts: The pairs of a round in each split that comes in such batches.
         batch_size: Pairs a batch.
+        option: The option that says so.
+        deed: What cannot be done, ``trained`` or ``evaluated``.
 
     Raises:
-        PairsLitError: The last batch cannot be trained on; names batch sizes near by that would work.
+        PairsLitError: A batch cannot be shown; names batch sizes near by that were tried and work, if there are any.
     """
-    last = pairs % batch_size or min(pairs, batch_size)
-    reason = objection(last)
+    tried = cache(objection)
+    found = ((size, count, tried(size)) for count in counts for size in _sizes(count, batch_size))
+    size, count, reason = next((each for each in found if each[2] is not None), (0, 0, None))
     if reason is None:
         return
-    if last == min(pairs, batch_size) and objection(max(2, 2 * last)) is not None:
-        raise PairsLitError(f"the network cannot be trained on a batch of {_counted(last)}: {reason}.")
-    least = next((size for size in (2, 3, 4) if objection(size) is None), batch_size)
-    works = [size for size in range(least, pairs + 1) if pairs % size == 0 or pairs % size >= least]
-    near = sorted(sorted(works, key=lambda size: abs(size - batch_size))[:3])
-    advice = f"set data.batch_size to {_listed(near)}" if near else f"give {least} training pairs or more"
+    near = _near(tried, counts, batch_size)
+    if not near and tried(2) is not None:
+        raise PairsLitError(f"the network cannot be {deed} on a batch of {_counted(size)}: {reason}.")
+    advice = f"For instance, set {option} to {_listed(near)}." if near else "Give 2 pairs or more."
     raise PairsLitError(
-        f"the last training batch has {_counted(last)} ({_counted(pairs)} in batches of {batch_size}), on which the "
-        f"network cannot be trained: {reason}. For instance, {advice}."
+        f"{option} is {batch_size}: {_counted(count)} then come with a batch of {size}, on which the network cannot be "
+        f"{deed}: {reason}. {advice}"
     )
+
+
+def _sizes(count: int, batch_size: int) -> tuple[int, ...]:
+    """Return the sizes of an epoch's batches, the last one's first."""
+    full = min(count, batch_size)
+    return count % full or full, full
+
+
+def _near(tried: Objection, counts: Sequence[int], batch_size: int) -> list[int]:
+    """Return up to three batch sizes that work, the nearest ones."""
+    others = sorted(range(1, max(counts) + 1), key=lambda size: abs(size - batch_size))[:_TRIED]
+    works = (size for size in others if all(tried(each) is None for count in counts for each in _sizes(count, size)))
+    return sorted(size for _, size in zip(range(3), works, strict=False))
 
 
 def _counted(pairs: int) -> str:

@@ -4,16 +4,12 @@ import io
 import math
 import re
 import shlex
-import signal
-import sys
-import threading
 import time
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeGuard
 
 import torch
@@ -22,10 +18,11 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pairs_lit.durable import write_durably
-from pairs_lit.errors import PairsLitError, Stopped
+from pairs_lit.errors import PairsLitError
 from pairs_lit.plain import plain
 from pairs_lit.runs import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run
 from pairs_lit.saved_state import fits
+from pairs_lit.stopping import announced, check_announced, postponed
 
 MapLocation = str | torch.device | Callable[..., Any] | dict[str, str] | None
 
@@ -50,8 +47,14 @@ class DurableCheckpointIO(TorchCheckpointIO):
         Raises:
             PairsLitError: It holds what no checkpoint can, or the file cannot be written.
         """
+        parts = {name: plain(part, name) for name, part in checkpoint.items()}
+        if not _is_ours(parts):
+            raise PairsLitError(
+                f"a callback's on_save_checkpoint changed what pairs-lit itself keeps ({', '.join(_PARTS)}), or added "
+                "hyper_parameters: let it keep its own state under another name, or in its state_dict."
+            )
         content = io.BytesIO()  # torch.save into a file would hide a full disk behind an error of its own
-        torch.save({name: plain(part, name) for name, part in checkpoint.items()}, content)
+        torch.save(parts, content)
         write_durably(Path(path), lambda file: file.write(content.getbuffer()))
 
     def load_checkpoint(
@@ -154,6 +157,14 @@ def own_run(path: Path) -> Path | None:
     return folder if own else None
 
 
+def is_behind(path: Path, run: Path) -> bool:
+    """Say whether a run has got further than a checkpoint of it; whose last one is damaged, has not."""
+    try:
+        return bool(read_checkpoint(path)["epoch"] < read_checkpoint(run / LAST)["epoch"])
+    except PairsLitError:
+        return False
+
+
 class LastCheckpoint(Checkpoint):
     """Keeps ``checkpoints/last.ckpt`` in the run folder.
 
@@ -164,34 +175,26 @@ class LastCheckpoint(Checkpoint):
     def __init__(self) -> None:
         super().__init__()
         self._saved_at = -math.inf  # what no checkpoint can hold must show while little is lost
-        self._announced = False
-        self._handlers = ExitStack()
+        self._postponed = ExitStack()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for the signal; only a main thread can, and Windows has none."""
-        if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
-            before = signal.signal(signal.SIGUSR1, self._announce)
-            self._handlers.callback(signal.signal, signal.SIGUSR1, before)
-
-    def _announce(self, _number: int, _frame: FrameType | None) -> None:
-        self._announced = True
+        """From here on, the end of a job is announced to :meth:`on_train_epoch_end`."""
+        self._postponed.enter_context(postponed())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where it is time to."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
         run = Path(str(trainer.log_dir))
-        if last or self._announced or time.monotonic() - self._saved_at > SAVE_SECONDS:
+        if last or announced() or time.monotonic() - self._saved_at > SAVE_SECONDS:
             trainer.save_checkpoint(run / LAST)
             self._saved_at = time.monotonic()
-        if self._announced and not last:
-            raise Stopped(
-                signal.SIGUSR1, shlex.join(["fit", "--config", str(run / CONFIG), "--ckpt_path", str(run / LAST)])
-            )
+        if not last:
+            check_announced(shlex.join(["fit", "--config", str(run / CONFIG), "--ckpt_path", str(run / LAST)]))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen no longer."""
-        self._handlers.close()
+        """Wait for announcements no longer."""
+        self._postponed.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Listen no longer."""
-        self._handlers.close()
+        """Wait for announcements no longer."""
+        self._postponed.close()

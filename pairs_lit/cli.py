@@ -1,18 +1,15 @@
 """The command line's entry: help at once, then dispatch; imports nothing heavy."""
 
 import os
-import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from pairs_lit import __version__
 from pairs_lit.environment import any_encoding, drop_missing_backend
 from pairs_lit.errors import PairsLitError, Stopped, notice, place_of, printable, reason_of
+from pairs_lit.stopping import stoppable
 
 COMMANDS = {
     "fit": "train all rounds side by side, evaluate them each epoch, show mean ± std",
@@ -45,29 +42,6 @@ PAIRS_LIT_TRACEBACK=1 shows all that led to an error.
 """
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into :class:`Stopped`; put the former handlers back on leaving.
-
-    Only a main thread can: elsewhere, in a notebook's worker for instance, signals are left to who owns it.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)  # stopping is under way: a second signal must not break it
-        raise Stopped(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def main(args: list[str] | None = None) -> int:
     """Run the command line.
 
@@ -94,7 +68,7 @@ _ONE_AT_A_TIME = threading.RLock()  # random generators, threads and encodings b
 def _guarded(given: list[str], args: list[str] | None) -> int:
     """Run a command, and end in one line whatever ends it early."""
     try:
-        with _stoppable():
+        with stoppable():
             return _dispatch(given, args)
     except PairsLitError as error:
         return _refused(str(error))

@@ -49,10 +49,10 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed process left in a folder and its folders."""
+def clear_leftovers(folder: Path, *, below: bool = True) -> None:
+    """Delete the temporary files that a killed process left in a folder and, if ``below``, in its folders."""
     with named(folder):
-        for path in folder.rglob(".*"):
+        for path in folder.rglob(".*") if below else folder.glob(".*"):
             if _TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """What would mix rounds is refused: a round is a pure function of (config, seed)."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer, callbacks
@@ -11,6 +12,7 @@ from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from pairs_lit.errors import PairsLitError
+from pairs_lit.runs import LAST
 
 PER_ELEMENT_OPTIMIZERS = (
     optim.SGD,
@@ -130,12 +132,15 @@ _GIVEN = {
 }
 
 
-def check_checkpoint_callbacks(trainer: Trainer, metrics: Sequence[str]) -> None:
+_LAST_NAME = Path(LAST).stem
+
+
+def check_checkpoint_callbacks(trainer: Trainer, figures: Sequence[str]) -> None:
     """Refuse checkpoint callbacks whose files no run could go on from, or that would select on the test set.
 
     Args:
         trainer: The trainer.
-        metrics: What may be monitored: ``val/accuracy`` and so on.
+        figures: What may be monitored: ``val/accuracy/mean`` and so on.
 
     Raises:
         PairsLitError: A callback is one of those; the message names its option.
@@ -148,7 +153,7 @@ def check_checkpoint_callbacks(trainer: Trainer, metrics: Sequence[str]) -> None
             )
         if isinstance(callback, callbacks.ModelCheckpoint):
             _check_moments(callback)
-            _check_monitor(callback.monitor, metrics)
+            _check_monitor(callback.monitor, figures)
 
 
 def _check_moments(callback: callbacks.ModelCheckpoint) -> None:
@@ -159,7 +164,10 @@ def _check_moments(callback: callbacks.ModelCheckpoint) -> None:
         "save_on_train_epoch_end": callback._save_on_train_epoch_end is False,
         "save_on_exception": callback.save_on_exception,
         "save_weights_only": callback.save_weights_only,
+        "save_last with dirpath": bool(callback.save_last) and callback.dirpath is not None,
     }
+    if callback.filename == _LAST_NAME:
+        raise PairsLitError(f"ModelCheckpoint: filename is {_LAST_NAME}, the run's own file: take another name.")
     for name, found in unfit.items():
         if found:
             raise PairsLitError(
@@ -168,8 +176,7 @@ def _check_moments(callback: callbacks.ModelCheckpoint) -> None:
             )
 
 
-def _check_monitor(monitor: str | None, metrics: Sequence[str]) -> None:
-    allowed = [f"{name}/{figure}" for name in metrics for figure in ("mean", "low", "high")]
+def _check_monitor(monitor: str | None, allowed: Sequence[str]) -> None:
     if monitor is None or monitor in (*allowed, "epoch", "step"):
         return
     if monitor.startswith("test/"):
@@ -177,8 +184,8 @@ def _check_monitor(monitor: str | None, metrics: Sequence[str]) -> None:
             f"ModelCheckpoint: monitor is {monitor}, but nothing is selected on the test set: use val/accuracy/mean."
         )
     raise PairsLitError(
-        f"ModelCheckpoint: monitor is {monitor}: use {', '.join(f'{name}/mean' for name in metrics)} (or low, high: "
-        "mean ∓ std over the rounds)."
+        f"ModelCheckpoint: monitor is {monitor}: use {', '.join(name for name in allowed if name.endswith('/mean'))} "
+        "(of several rounds also low, high: mean ∓ std)."
     )
 
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -28,11 +29,10 @@ from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.comparer import Architecture, Comparer, Comparison, Readout, Sharing, default_stack_size
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.paths import user_path
-from pairs_lit.plain import plain
 from pairs_lit.relation import Relation
 from pairs_lit.runs import identity_of
-from pairs_lit.saved_state import check_form, optimizer_state
-from pairs_lit.seeds import derive, seeded
+from pairs_lit.saved_state import check_form, check_kept, example, optimizer_state
+from pairs_lit.seeds import derive, generator, seeded
 
 
 class PairModule(LightningModule):
@@ -93,27 +93,35 @@ class PairModule(LightningModule):
         self._scheduler = lr_scheduler
         self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
+        state = self.state_dict()
+        self._beside = {name for name, value in state.items() if _is_extra(name) or not isinstance(value, Tensor)}
+        self._built = example(self._tensors(state))
 
     def _check_parts(self) -> tuple[str, ...]:
         """Refuse parts that do not fit together; return which metrics this network has."""
         trial = self._trial()
         with torch.enable_grad():
-            comparison = trial.eval()(self._trial_images(3))
+            first, second = (trial.eval()(_trial_images(3, self._architecture)) for _ in range(2))
         if trial.draws_in_evaluation:
             notice(
                 "the network draws random numbers in evaluation, too (dropout without training=self.training?): its "
                 "figures are those of one draw, which follows from each round's seed."
             )
-        given, expected = tuple(comparison.output.shape), (1, 3, 2) if comparison.kind == "logits" else (1, 3)
-        if given != expected:
-            raise PairsLitError(
-                f"a head must give 1 or 2 logits a pair; this one gave {given[1:]} for 3 pairs of images."
+        elif not torch.equal(first.output.nan_to_num(), second.output.nan_to_num()):
+            notice(
+                "the network gives another answer when it is evaluated again (a random generator or a count of its "
+                "own?): test, and going on from a checkpoint, will not repeat this fit's figures."
             )
-        self._loss.check(comparison)
+        if first.misshapen(3):
+            raise PairsLitError(
+                f"a head must give 1 or 2 logits a pair; this one gave {tuple(first.output.shape[1:])} for 3 pairs of "
+                "images."
+            )
+        self._loss.check(first)
         absent = {
             "target_loss": self._loss.target == "none",
             "digit_loss": self._loss.digits == "none",
-            "digit_accuracy": comparison.digit_logits is None,
+            "digit_accuracy": first.digit_logits is None,
         }
         return tuple(name for name in METRICS if not absent.get(name, False))
 
@@ -121,22 +129,30 @@ class PairModule(LightningModule):
         """Build the first round's network once more: what is tried out leaves no trace in the one that is trained."""
         return Comparer(self._architecture, self.seeds[:1])
 
-    def _trial_images(self, pairs: int) -> Tensor:
-        return torch.zeros(1, pairs, 2, *self._architecture.image_shape[1:])
-
-    def _objection(self, pairs: int) -> str | None:
-        """Say why the network cannot be trained on a batch of so many pairs; None: it can."""
+    def _objection(self, pairs: int, *, training: bool) -> str | None:
+        """Say why the network cannot be trained or evaluated on a batch of so many pairs; None: it can."""
+        digits = torch.zeros(1, pairs, 2, dtype=torch.int64)
         try:
-            self._trial()(self._trial_images(pairs))
+            with torch.inference_mode(not training):
+                comparison = self._trial().train(training)(_trial_images(pairs, self._architecture))
+                if comparison.misshapen(pairs):
+                    return f"it gives an output of shape {tuple(comparison.output.shape[1:])}"
+                total = self._loss(comparison, digits, digits[..., 0]).total.sum()
+                if training:
+                    torch.autograd.backward(total)
         except Exception as error:  # whatever a module of the user's raises
             return reason_of(error)
         return None
 
     def setup(self, stage: str) -> None:
-        """Refuse batches that the network cannot be trained on, before anything is written."""
+        """Refuse batches that the network cannot be shown, before anything is written."""
+        data = cast(PairDataModule, cast(Any, self.trainer).datamodule)
+        counts = {split: data.bank.pairs[split].target.shape[1] for split in SPLITS}
         if stage == "fit":
-            data = cast(PairDataModule, cast(Any, self.trainer).datamodule)
-            check_batches(self._objection, data.bank.pairs["train"].target.shape[1], data.batch_size)
+            tried = partial(self._objection, training=True)
+            check_batches(tried, [counts["train"]], data.batch_size, "data.batch_size", "trained")
+        tried = partial(self._objection, training=False)
+        check_batches(tried, list(counts.values()), data.eval_batch_size, "data.eval_batch_size", "evaluated")
 
     @property
     def parameters_per_round(self) -> int:
@@ -239,7 +255,14 @@ class PairModule(LightningModule):
         return own | asdict(data.settings) | {"network": network}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what the weights belong to; leave out the schedule, which follows from the config."""
+        """Record what the weights belong to; leave out the schedule, which follows from the config.
+
+        Raises:
+            PairsLitError: The weights have not the form that loading will ask for, or a callback set another epoch.
+        """
+        check_kept(self._tensors(checkpoint["state_dict"]), self._built)
+        if checkpoint["epoch"] != self.current_epoch:
+            raise PairsLitError("a callback's on_save_checkpoint set another epoch: leave that as it is.")
         checkpoint[RECORD] = self.record() | {RUN: identity_of(Path(str(self.trainer.log_dir)))}
         checkpoint["lr_schedulers"] = []
 
@@ -283,12 +306,11 @@ class PairModule(LightningModule):
         return module
 
     def _check_weights(self, checkpoint: Mapping[str, Any]) -> None:
-        """Check the tensors; what a module of the user's keeps beside them (its "extra state") is handed to it."""
-        own = plain(self.state_dict(), "state_dict")
-        extra = {name for name, value in own.items() if not isinstance(value, Tensor)}
-        states = (checkpoint["state_dict"], own)
-        saved, wanted = ({name: state[name] for name in state.keys() - extra} for state in states)
-        check_form("weights are", saved, wanted)
+        check_form("weights are", self._tensors(checkpoint["state_dict"]), self._built)
+
+    def _tensors(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a state's tensors; what a module of the user's keeps beside them is handed to it."""
+        return {name: value for name, value in state.items() if name not in self._beside}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another configuration, or a damaged one, before anything of it is used.
@@ -303,6 +325,16 @@ class PairModule(LightningModule):
             states, parameters = checkpoint["optimizer_states"], list(self.parameters())
             checkpoint["optimizer_states"] = [optimizer_state(states, self._make_optimizer, parameters)]
             checkpoint["lr_schedulers"] = []
+
+
+def _trial_images(pairs: int, architecture: Architecture) -> Tensor:
+    """Return images (1, pairs, 2, H, W) to try a network on."""
+    return torch.rand(1, pairs, 2, *architecture.image_shape[1:], generator=generator(0, "trial"))
+
+
+def _is_extra(name: str) -> bool:
+    """Say whether a name in a state stands for what a module of the user's keeps beside its tensors."""
+    return name.rpartition(".")[2] == torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX
 
 
 def _loops(trainer: Trainer) -> dict[str, Any]:

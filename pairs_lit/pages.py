@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from pairs_lit.answers import page
 from pairs_lit.claims import CLAIMS, Claim
-from pairs_lit.durable import write_text_durably
+from pairs_lit.durable import clear_leftovers, write_text_durably
 from pairs_lit.figures import curves_figure, forest_figure, save, sweep_figure
 from pairs_lit.jobs import Conditions
 from pairs_lit.outcomes import Fit, Outcome, alone, outcomes, sources, swept, varied
@@ -35,6 +35,7 @@ def write_pages(reports: Sequence[Report], conditions: Conditions, folder: Path)
     Returns:
         The Markdown pages.
     """
+    clear_leftovers(folder, below=False)  # of a call that was killed while it wrote
     pages = [_write_page(report, conditions, folder) for report in reports]
     rows = [outcome for report in FIVE for outcome in outcomes(report, conditions)]
     save(forest_figure(rows), folder / "forest.png", sources(row.fit for row in rows))

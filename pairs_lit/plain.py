@@ -1,7 +1,7 @@
 """What a checkpoint may hold: tensors and plain values; whatever has such a form is brought into it on saving."""
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
@@ -13,8 +13,19 @@ from torch import Tensor
 from pairs_lit.errors import PairsLitError
 
 _KEPT = (torch.Size, torch.dtype, torch.device)
-_NATIVE: tuple[type, ...] = (bool, int, float, complex, str, bytes)
+_NATIVE: dict[type, Callable[[Any], Any]] = {
+    bool: bool,
+    int: int.__int__,
+    float: float.__float__,
+    complex: complex.__complex__,
+    str: str.__str__,
+    bytes: bytes.__bytes__,
+    bytearray: bytearray,
+}
+"""What turns a value of a class derived from a plain one into the plain one, whatever that class makes of it."""
 
+_MOST_BITS = 2000
+"""Larger integers can be written, but not be loaded."""
 
 _DEEPEST = 100
 
@@ -37,7 +48,7 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any 
         raise PairsLitError(
             f"no checkpoint can hold {place[:60]}…: it lies too deep, or refers to itself. Leave it out."
         )
-    if value is None or type(value) in _NATIVE or isinstance(value, _KEPT):
+    if value is None or isinstance(value, _KEPT):
         return value
     if isinstance(value, Tensor):
         return _plain_tensor(value, place)
@@ -54,10 +65,14 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any 
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, set | frozenset):
         return [plain(item, place, depth + 1) for item in sorted(value, key=repr)]
-    native = next((kind for kind in _NATIVE if isinstance(value, kind)), None)
-    if native is None:
+    return _native(value, place)
+
+
+def _native(value: object, place: str) -> Any:  # noqa: ANN401 - a number, a text, bytes
+    made = next((make(value) for kind, make in _NATIVE.items() if isinstance(value, kind)), None)
+    if made is None or (isinstance(made, int) and made.bit_length() > _MOST_BITS):
         raise _refusal(value, place)
-    return native(value)
+    return bytearray() if made == b"" else made  # empty bytes could not be loaded
 
 
 def _plain_tensor(value: Tensor, place: str) -> Tensor:
@@ -67,9 +82,12 @@ def _plain_tensor(value: Tensor, place: str) -> Tensor:
 
 
 def _plain_numpy(value: Any, place: str) -> Any:  # noqa: ANN401 - a number or an array
+    if isinstance(value, np.ma.MaskedArray):
+        raise _refusal(value, place)
     if isinstance(value, np.ndarray) and value.ndim > 0:
+        native = value.astype(value.dtype.newbyteorder("="), order="C")  # a copy: what is saved must not change
         try:
-            return torch.from_numpy(np.array(value, order="C"))  # a copy: what is saved must not change meanwhile
+            return torch.from_numpy(native)
         except TypeError:
             return plain(value.tolist(), place)
     number = value.item()
@@ -79,16 +97,30 @@ def _plain_numpy(value: Any, place: str) -> Any:  # noqa: ANN401 - a number or a
 
 
 def _plain_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any, Any]:
-    items = {
-        plain(key, f"a key of {place}", depth + 1): plain(item, f"{place}[{key!r}]", depth + 1)
-        for key, item in value.items()
-    }
+    items: dict[Any, Any] = {}
+    for key, item in value.items():
+        named = plain(key, f"a key of {place}", depth + 1)
+        if not _hashable(named) or named in items:
+            raise PairsLitError(
+                f"no checkpoint can hold {place}: its key {key!r:.60} has no plain form, or that of another key. Use "
+                "texts or numbers."
+            )
+        items[named] = plain(item, f"{place}[{key!r}]", depth + 1)
     return OrderedDict(items) if isinstance(value, OrderedDict) else items
+
+
+def _hashable(key: object) -> bool:
+    try:
+        hash(key)
+    except TypeError:  # a tuple may hold a list
+        return False
+    return True
 
 
 def _refusal(value: object, place: str) -> PairsLitError:
     kind = type(value)
+    long = f" of more than {_MOST_BITS} bits" if isinstance(value, int) else ""
     return PairsLitError(
-        f"no checkpoint can hold {place}, a {kind.__module__}.{kind.__qualname__}: leave it out, or make it numbers, "
-        "texts, tensors, or lists and dictionaries of these."
+        f"no checkpoint can hold {place}, a {kind.__module__}.{kind.__qualname__}{long}: leave it out, or make it "
+        "numbers, texts, tensors, or lists and dictionaries of these."
     )

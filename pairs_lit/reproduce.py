@@ -16,6 +16,7 @@ from pairs_lit.options import OptionParser
 from pairs_lit.paths import user_path
 from pairs_lit.provenance import commit
 from pairs_lit.published import REPORTS, Report
+from pairs_lit.stopping import check_announced
 
 
 def arguments(args: Sequence[str]) -> argparse.Namespace:
@@ -88,6 +89,7 @@ def train(jobs: Sequence[Job]) -> None:
         for job in todo:
             bar.set_description(job.label)
             _finish(job, bar)
+            check_announced()
 
 
 def _finish(job: Job, bar: "tqdm[Any]") -> None:

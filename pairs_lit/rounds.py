@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from pairs_lit import __version__
-from pairs_lit.checkpoints import own_run
+from pairs_lit.checkpoints import is_behind, own_run
 from pairs_lit.data.bank import SPLITS
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError, check_positive, notice
@@ -87,6 +87,10 @@ class RoundRunner(Callback):
         return Curves(self.seeds, {name: torch.stack(values).numpy() for name, values in self._epochs.items()})
 
     @property
+    def _figures(self) -> tuple[str, ...]:
+        return ("mean", "low", "high") if len(self.seeds) > 1 else ("mean",)
+
+    @property
     def epochs(self) -> int:
         """How many epochs have been measured."""
         return len(next(iter(self._epochs.values()), ()))
@@ -134,7 +138,7 @@ class RoundRunner(Callback):
         if module.seeds != self.seeds:
             raise PairsLitError("the module's seeds are not those of RoundRunner: give both the same.")
         selectable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
-        check_checkpoint_callbacks(trainer, selectable)
+        check_checkpoint_callbacks(trainer, [f"{name}/{figure}" for name in selectable for figure in self._figures])
         self._computing.enter_context(computing_on(self.threads or asked_threads()))
         self._computing.enter_context(generators_kept())
         self._seed_callbacks(stage, 0)
@@ -155,18 +159,28 @@ class RoundRunner(Callback):
         """Leave threads and random generators as they were."""
         self._computing.close()
 
-    def folder(self, trainer: Trainer) -> Path:
-        """Return the run folder that the trainer's command writes into.
+    def own_folder(self, trainer: Trainer) -> Path | None:
+        """Return the run folder that the trainer's checkpoint belongs to, if the command may write into it.
 
-        That is the one its checkpoint lies in, if the checkpoint is its own; else a new one, and a notice says so.
+        A fit may not, where the run has got further already: what it holds would be lost.
         """
-        given = None if trainer.ckpt_path is None else Path(str(trainer.ckpt_path))
-        own = None if given is None else own_run(given)
+        if trainer.ckpt_path is None:
+            return None
+        given = Path(str(trainer.ckpt_path))
+        own = own_run(given)
+        return None if own is None or (trainer.state.fn == "fit" and is_behind(given, own)) else own
+
+    def folder(self, trainer: Trainer) -> Path:
+        """Return :meth:`own_folder`, else a new run folder, and a notice says so where there is a checkpoint."""
+        own = self.own_folder(trainer)
         if own is not None:
             return own
         new = new_run_folder(Path(trainer.default_root_dir), self.name)
-        if given is not None:
-            notice(f"{given} does not lie in the run folder of its own run, so this writes into a new one: {new}")
+        if trainer.ckpt_path is not None:
+            given = Path(str(trainer.ckpt_path))
+            other = "does not lie in the run folder of its own run"
+            reason = other if own_run(given) is None else "is not the latest of its run"
+            notice(f"{given} {reason}, so this writes into a new one: {new}")
         return new
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -184,14 +198,13 @@ class RoundRunner(Callback):
         """Return mean, mean − std and mean + std of the last epoch's figures, over the rounds that have not failed.
 
         The names are ``val/accuracy/mean``, ``val/accuracy/low``, ``val/accuracy/high`` and so on; of a single round
-        there is only the mean.
+        there is only the mean. What cannot be said of the rounds that are left is NaN.
         """
         found: dict[str, float] = {}
         for name, values in self.latest.items():
             summary = summarise(values)
-            found[f"{name}/mean"] = summary.mean
-            if summary.n > 1:
-                found |= {f"{name}/low": summary.mean - summary.std, f"{name}/high": summary.mean + summary.std}
+            figures = (summary.mean, summary.mean - summary.std, summary.mean + summary.std)
+            found |= {f"{name}/{figure}": value for figure, value in zip(self._figures, figures, strict=False)}
         return found
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

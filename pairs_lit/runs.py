@@ -78,7 +78,7 @@ def _check_readable(folder: Path) -> None:
         ) from error
 
 
-def keep_config(run: Path, text: str, epoch: int) -> None:
+def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) -> None:
     """Write ``config.yaml`` of a run.
 
     A run that goes on with another config keeps the former one as ``config-until-epoch-N.yaml``.
@@ -87,12 +87,13 @@ def keep_config(run: Path, text: str, epoch: int) -> None:
         run: The run folder.
         text: The configuration.
         epoch: How many epochs are over.
+        before: The run folder in which these epochs were trained; None: this one.
     """
-    file, former = run / CONFIG, run / f"config-until-epoch-{epoch}.yaml"
-    if file.is_file() and file.read_text(encoding="utf-8") != text and not former.exists():
-        write_text_durably(former, file.read_text(encoding="utf-8"))
+    source, former = (before or run) / CONFIG, run / f"config-until-epoch-{epoch}.yaml"
+    if source.is_file() and source.read_text(encoding="utf-8") != text and not former.exists():
+        write_text_durably(former, source.read_text(encoding="utf-8"))
         notice(f"{run} goes on with another config from epoch {epoch + 1} on; the former one is {former.name}.")
-    write_text_durably(file, text)
+    write_text_durably(run / CONFIG, text)
 
 
 def mark_run(run: Path) -> None:

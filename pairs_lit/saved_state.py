@@ -43,6 +43,44 @@ def fits(saved: object, wanted: object) -> bool:
     return type(saved) is type(wanted) and (not isinstance(saved, int | float) or 0 <= saved <= _LARGEST)
 
 
+def example(state: Mapping[str, object]) -> dict[str, Tensor]:
+    """Return an example of a state's tensors, for :func:`check_kept`; it takes no memory."""
+    return {name: _like(value) for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _like(value: Tensor) -> Tensor:
+    if value.layout is not torch.strided:
+        return value  # saving will refuse it
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+
+
+def check_kept(state: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+    """Refuse to save a network whose state has another form than it had when it was built.
+
+    Args:
+        state: What it keeps, by name.
+        wanted: The :func:`example` of what it was built with.
+
+    Raises:
+        PairsLitError: One was added, left out or made another; no command could load what would be saved.
+    """
+    for name in sorted(state.keys() | wanted.keys()):
+        if not fits(state.get(name), wanted.get(name)):
+            raise PairsLitError(
+                f"no checkpoint could be gone on from: the network's {name} is {_form(state.get(name))}, and was "
+                f"{_form(wanted.get(name))} when it was built. Make it in the constructor, of its final shape and type."
+            )
+
+
+def _form(value: object) -> str:
+    if value is None:
+        return "not there"
+    if not isinstance(value, Tensor) or value.layout is not torch.strided:
+        return f"a {type(value).__name__} that is no dense tensor"
+    layout = "" if value.is_contiguous() else f" with strides {value.stride()}"
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{layout}"
+
+
 def _all_fit(saved: Iterable[object], wanted: Iterable[object]) -> bool:
     return all(fits(*pair) for pair in zip(saved, wanted, strict=True))
 

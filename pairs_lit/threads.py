@@ -12,8 +12,11 @@ from contextvars import ContextVar
 
 import torch
 
+from pairs_lit.errors import PairsLitError
+
 _CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 _UNASKED = {_CORES, _CORES // 2}  # what torch takes by itself: a thread a core, or half as many where each counts twice
+_MOST = 1024  # torch crashes where the system cannot start as many as it is told
 _settled = ContextVar("settled", default=False)
 
 
@@ -30,9 +33,26 @@ def asked_threads() -> int:
     return int(said) if said.isdecimal() and int(said) > 0 else 1
 
 
+def check_threads(count: int) -> None:
+    """Refuse so many threads that torch would crash.
+
+    Raises:
+        PairsLitError: These are too many.
+    """
+    if count > _MOST:
+        raise PairsLitError(
+            f"{count} threads are asked for, by rounds.threads or OMP_NUM_THREADS: take at most {_CORES}, one a core."
+        )
+
+
 @contextmanager
 def computing_on(count: int) -> Iterator[None]:
-    """Compute on so many threads; on leaving, on as many as before. Whatever is set within was asked for."""
+    """Compute on so many threads; on leaving, on as many as before. Whatever is set within was asked for.
+
+    Raises:
+        PairsLitError: These are too many.
+    """
+    check_threads(count)
     before, token = torch.get_num_threads(), _settled.set(True)
     torch.set_num_threads(count)
     try:

@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from pairs_lit.checkpoints import own_run
 from pairs_lit.durable import clear_leftovers, named
 from pairs_lit.locks import lock_run
 from pairs_lit.module import PairModule
@@ -111,13 +110,21 @@ class Tracking(Callback):
         """Let checkpoint callbacks without a folder of their own write into the run folder, if it exists already."""
         named = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
         self._guests = [each for each in named if each.dirpath is None]
-        own = None if trainer.ckpt_path is None else own_run(Path(str(trainer.ckpt_path)))
+        own = self._runner.own_folder(trainer)
         if own is not None:
             self._take_in(own)
 
     def _take_in(self, run: Path) -> None:
         for guest in self._guests:
             guest.dirpath = str(run / CHECKPOINTS)
+            guest.save_last = False  # the run's own last.ckpt is what is asked for
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let checkpoint callbacks find what they kept in the run folder, also where it was moved or is spelt anew."""
+        for guest in self._guests:
+            state = checkpoint["callbacks"].get(guest.state_key)
+            if guest.dirpath is not None and isinstance(state, dict) and isinstance(state.get("dirpath"), str):
+                checkpoint["callbacks"][guest.state_key] = _moved(state, state["dirpath"], str(guest.dirpath))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder only now that data, settings and checkpoint have proved good."""
@@ -156,3 +163,12 @@ class Tracking(Callback):
         self._logger.log_hyperparams(dict(self._hyperparameters) | extra, final)
         self._logger.log_text("summary", self._runner.table(trainer, module, style="github"))
         self._release()
+
+
+def _moved(value: Any, before: str, now: str) -> Any:  # noqa: ANN401 - any state
+    """Return a state in which paths that began with one folder begin with another."""
+    if isinstance(value, dict):
+        return {_moved(key, before, now): _moved(item, before, now) for key, item in value.items()}
+    if isinstance(value, str) and value.startswith(before):
+        return now + value.removeprefix(before)
+    return value

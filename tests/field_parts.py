@@ -3,6 +3,7 @@
 import collections
 import functools
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +311,211 @@ class FailsInTraining(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         raise KeyError("val_loss")
+
+
+class RandomLayers(nn.Sequential):
+    """Draws its layers; one seed's may be like its neighbour's, or not."""
+
+    def __init__(self, shape: Shape) -> None:
+        activation, p = random.choice([nn.ReLU, nn.Tanh]), random.choice([0.2, 0.6])
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10), activation(), nn.Dropout(p))
+
+
+class RandomWidth(nn.Sequential):
+    """Draws the width of its code."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], random.randint(5, 500)))
+
+
+class FrozenNorm(nn.Sequential):
+    """Keeps its batch norm in evaluation mode, whatever mode it is told to be in."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10), nn.BatchNorm1d(10))
+
+    def train(self, mode: bool = True) -> "FrozenNorm":
+        super().train(mode)
+        self[2].training = False
+        return self
+
+
+class MonteCarlo(nn.Sequential):
+    """Drops activations in evaluation, too."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10), nn.Dropout(0.5))
+
+    def train(self, mode: bool = True) -> "MonteCarlo":
+        return super().train(True)
+
+
+def _halved(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    return output / 2
+
+
+class Altered(nn.Sequential):
+    """Known layers in a row that do more than they seem to."""
+
+    def __init__(self, shape: Shape, kind: str = "hook") -> None:
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
+        layer = self[1]
+        if kind == "hook":
+            layer.register_forward_hook(_halved)
+        elif kind == "gradient hook":
+            layer.weight.register_hook(lambda gradient: gradient / 2)
+        elif kind == "forward":
+            plain = layer.forward
+            layer.forward = lambda x: plain(x) / 2
+
+
+class AlteredCall(Altered):
+    """The same by a method of its own."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape, "call")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x) / 2
+
+
+class OwnGenerator(nn.Module):
+    """Draws from a seeded generator of its own, in evaluation, too."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.layer, self.generator = nn.Linear(shape[1] * shape[2], 10), np.random.default_rng(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(1) / 255) * float(self.generator.random())
+
+
+class ChangesForm(nn.Module):
+    """Keeps something whose form changes while training."""
+
+    kept: Tensor | None
+
+    def __init__(self, shape: Shape, kind: str = "late") -> None:
+        super().__init__()
+        self.layer, self.kind = nn.Linear(shape[1] * shape[2], 10), kind
+        self.register_buffer("kept", None if kind == "late" else torch.zeros(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        code = self.layer(x.flatten(1) / 255)
+        if self.training:
+            forms = {"late": code, "batch": code, "strides": torch.ones(3, 2).t(), "type": torch.zeros(2, 3).long()}
+            self.kept = torch.cat([self.kept, self.kept]) if self.kind == "queue" else forms[self.kind].detach()
+        return code
+
+
+class GrowingExtraState(nn.Module):
+    """Keeps a tensor beside its own, which grows: what is handed to a module may have any form."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.layer, self.seen = nn.Linear(shape[1] * shape[2], 10), torch.zeros(1)
+
+    def get_extra_state(self) -> Tensor:
+        return self.seen
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.seen = state
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen = torch.cat([self.seen, torch.ones(1)])
+        return self.layer(x.flatten(1) / 255)
+
+
+class Squeezes(nn.Module):
+    """Forgets that a batch may hold a single pair."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).squeeze()
+
+
+class NeedsTwenty(nn.Module):
+    """Can only be trained on batches of ten pairs or more, up to twenty."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and not 10 <= len(x) <= 20:
+            raise ValueError(f"{len(x)} pairs")
+        return self.layer(x)
+
+
+class WritesIntoWhatItNeeds(nn.Module):
+    """Fails only where its gradient is taken."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output = self.layer(x).sigmoid()
+        if self.training:
+            output.mul_(2)
+        return output
+
+
+class LazyNorm(nn.Sequential):
+    """Layers that look at their first input."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(nn.Flatten(), nn.LazyLinear(10), nn.LazyBatchNorm1d())
+
+
+class BatchStatistics(nn.Sequential):
+    """A batch norm that has no running statistics."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(
+            nn.Flatten(), nn.Linear(shape[1] * shape[2], 10), nn.BatchNorm1d(10, track_running_stats=False)
+        )
+
+
+class ChangesCheckpoint(Callback):
+    """Puts something of its own where a checkpoint keeps other things."""
+
+    def __init__(self, name: str = "hyper_parameters") -> None:
+        self.name = name
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[self.name] = {"hyper_parameters": {"lr": 1}, "epoch": 77, "note": "mine"}.get(self.name)
+
+
+class DrawsEarly(Callback):
+    """Adds noise that it drew when it was made, set up, and at the beginning of an epoch."""
+
+    def __init__(self) -> None:
+        self.noise = torch.rand(()) + random.random() + float(np.random.rand())
+        self.epoch = torch.zeros(())
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.noise = self.noise + torch.rand(()) + random.random()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.epoch = torch.rand(()) + float(np.random.rand())
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: StackBatch, batch_idx: int
+    ) -> None:
+        batch.images.add_(self.noise + self.epoch)
+
+
+class Announces(Callback):
+    """Sends this process the signal by which a cluster announces the end of a job."""
+
+    def __init__(self, epoch: int = 1) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            signal.raise_signal(signal.SIGUSR1)

@@ -544,7 +544,7 @@ def test_parts_that_do_not_fit_together_are_refused(changes: dict[str, Any], mat
 @pytest.mark.parametrize(
     ("backbone", "match"),
     [
-        (lambda shape: nn.Conv2d(1, 4, 3), r"must map \(N, C, H, W\) to \(N, F\); Conv2d gave \(1, 4, 12, 12\)"),
+        (lambda shape: nn.Conv2d(1, 4, 3), r"must map \(N, C, H, W\) to \(N, F\); Conv2d gave \(2, 4, 12, 12\)"),
         (lambda shape: Tuples(), r"must map \(N, C, H, W\) to \(N, F\); Tuples gave tuple"),
         (lambda shape: nn.Linear(3, 2), r"the backbone Linear cannot take an input of shape \(1, 14, 14\): "),
         (

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -23,6 +24,7 @@ import torchvision
 import yaml
 from torch import nn
 
+from pairs_lit.batches import check_batches
 from pairs_lit.checkpoints import read_checkpoint
 from pairs_lit.cli import main
 from pairs_lit.environment import any_encoding, drop_missing_backend
@@ -38,7 +40,7 @@ from pairs_lit.results import read_curves
 from pairs_lit.runs import name_from
 from pairs_lit.threads import asked_threads, computing_on
 from tests.conftest import CONFIGS, Fit, write_mnist
-from tests.field_parts import KeepsThings
+from tests.field_parts import Altered, AlteredCall, FrozenNorm, KeepsThings, MonteCarlo
 from tests.test_errors import refused
 
 PARTS = "tests.field_parts"
@@ -135,8 +137,82 @@ class TestWhateverAModuleDoesToItsInput:
         module = PairModule(seeds=[0, 1], backbone=FC, head=Centred)
         assert isinstance(module.stacks[0].head, Loop)
 
+    @pytest.mark.parametrize("kind", ["hook", "gradient hook", "forward"])
+    def test_a_module_that_does_more_than_its_layers_is_kept_as_copies(self, kind: str) -> None:
+        module = PairModule(seeds=[0, 1], backbone=partial(Altered, kind=kind), head=MLP)
+        assert isinstance(module.stacks[0].branch, Loop)
+
+    @pytest.mark.parametrize("backbone", [FrozenNorm, MonteCarlo, AlteredCall])
+    def test_a_module_with_methods_of_its_own_is_kept_as_copies(self, backbone: type[nn.Module]) -> None:
+        assert isinstance(PairModule(seeds=[0, 1], backbone=backbone, head=MLP).stacks[0].branch, Loop)
+
+    def test_a_head_without_state_that_has_a_hook_is_not_shared(self) -> None:
+        def hooked(width: int) -> nn.Module:
+            head = SoftmaxHead(width)
+            head.register_forward_hook(lambda _module, _inputs, output: output / 2)
+            return head
+
+        module = PairModule(seeds=[0, 1], backbone=FC, head=hooked)
+        assert isinstance(module.stacks[0].head, Loop)
+
+    def test_a_batch_norm_that_is_frozen_stays_so(self, fit: Fit) -> None:
+        run = fit("--model.backbone", f"{PARTS}.FrozenNorm", config="fc_aux")
+        state = read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
+        assert {int(value) for name, value in state.items() if name.endswith("num_batches_tracked")} == {0}
+
+    def test_lazy_layers(self, fit: Fit) -> None:
+        run = fit("--model.backbone", f"{PARTS}.LazyNorm", config="fc_aux")
+        assert main(["test", *last(run)]) == 0
+
 
 class TestARunIsAFunctionOfItsSeed:
+    def test_drawn_layers_do_not_depend_on_the_neighbours(self, fit: Fit) -> None:
+        """Dropout masks, too: those of copies in a loop are others than those of stacked layers."""
+        options = ("--model.backbone", f"{PARTS}.RandomLayers", "--rounds.count")
+        together = read_curves(fit(*options, "5", config="fc_aux") / "curves.csv").values
+        for seed in range(5):
+            alone = fit(*options, "1", "--rounds.seed", str(seed), config="fc_aux")
+            for name, values in read_curves(alone / "curves.csv").values.items():
+                np.testing.assert_allclose(values[:, 0], together[name][:, seed], rtol=1e-5)
+
+    def test_a_drawn_width_is_refused(self, tiny_options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        options = [*tiny_options, "--model.backbone", f"{PARTS}.RandomWidth", "--model.readout", "none"]
+        message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
+        assert re.search(r"codes of widths \d+, \d+, \d+, in other rounds others: the width must not depend", message)
+
+    def test_a_generator_of_its_own_is_spoken_of(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+        first, second = (fit("--model.backbone", f"{PARTS}.OwnGenerator", config="fc_aux") for _ in range(2))
+        assert capsys.readouterr().err.count("gives another answer when it is evaluated again") == 2
+        assert tables(first) == tables(second)
+
+    def test_callbacks_that_draw_early(self, fit: Fit, tmp_path: Path) -> None:
+        options = ("--trainer.callbacks", f"{PARTS}.DrawsEarly", "--trainer.max_epochs")
+        whole = fit(*options, "3", config="fc_aux")
+        torch.rand(1)
+        again, part = fit(*options, "3", config="fc_aux"), fit(*options, "2", config="fc_aux")
+        assert main(["fit", *last(part), "--trainer.max_epochs", "3"]) == 0
+        assert tables(whole) == tables(again) == tables(part)
+
+    def test_a_file_that_draws_and_seeds_when_it_is_imported(
+        self, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "draws_at_import.py").write_text(
+            "import random, torch\nfrom tests.field_parts import OneLayer\n"
+            "SHIFT = torch.rand(()) + random.random()\ntorch.manual_seed(3)\nrandom.seed(4)\n"
+            "class Net(OneLayer):\n    def forward(self, x):\n        return super().forward(x) + SHIFT\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(tmp_path)
+        torch.manual_seed(1)
+        expected = torch.rand(2)
+        found = []
+        for _ in range(2):
+            torch.manual_seed(1)
+            found.append(tables(fit("--model.backbone", "draws_at_import.Net", config="fc_aux")))
+            assert torch.equal(torch.rand(2), expected)
+            del sys.modules["draws_at_import"]
+        assert found[0] == found[1]
+
     @pytest.mark.parametrize("kind", ["torch", "numpy", "python"])
     def test_random_in_evaluation(self, kind: str, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         options = ("--model.backbone", f"{PARTS}.OneLayer", "--model.backbone.kind", kind)
@@ -196,11 +272,11 @@ class TestARunIsAFunctionOfItsSeed:
 MODEL4 = str(CONFIGS / "reports" / "pillonel" / "model4.yaml")
 ONE_PAIR = {
     "--data.train_pairs 41 --data.batch_size 40 --model.head.hidden [10] --model.head.batch_norm true":
-        r"the last training batch has 1 pair \(41 pairs in batches of 40\).* Expected more than 1 value per channel.*"
+        r"data.batch_size is 40: 41 pairs then come with a batch of 1, .* Expected more than 1 value per channel.*"
         r"set data.batch_size to 38, 39 or 41",
-    f"--data.train_pairs 41 --data.batch_size 40 --model.head {PARTS}.NormInForward": "training batch has 1 pair",
+    f"--data.train_pairs 41 --data.batch_size 40 --model.head {PARTS}.NormInForward": "with a batch of 1",
     "--data.batch_size 1 --model.head.hidden [10] --model.head.batch_norm true": "set data.batch_size to 2, 4 or 5",
-    "--data.train_pairs 1 --model.head.hidden [10] --model.head.batch_norm true": "give 2 training pairs or more",
+    "--data.train_pairs 1 --model.head.hidden [10] --model.head.batch_norm true": "Give 2 pairs or more",
 }  # fmt: skip
 
 
@@ -229,6 +305,41 @@ class TestBatchNormAndALastBatchOfOnePair:
         """41 pairs and their swapped twins in batches of 40 leave a last batch of two."""
         options = "--data.train_pairs 41 --data.batch_size 40 --data.swap relabel --model.head.hidden [10] "
         fit(*options.split(), "--model.head.batch_norm", "true", config="fc_aux")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("--data.batch_size 3 --model.head {}.Squeezes", r"a batch of 1, .*: it gives an output of shape \(2,\)"),
+            ("--data.batch_size 30 --model.head {}.NeedsTwenty", "set data.batch_size to 1[0-9], 1[0-9] or 20"),
+            ("--data.batch_size 39 --model.head {}.NeedsTwenty", "set data.batch_size to 1[0-9], 1[0-9] or 20"),
+            ("--model.head {}.WritesIntoWhatItNeeds", "trained on a batch of 8 pairs: RuntimeError: one of"),
+            ("--data.eval_batch_size 29 --model.head {}.Squeezes", "eval_batch_size is 29: .* cannot be evaluated: it"),
+            ("--data.eval_batch_size 29 --model.backbone {}.BatchStatistics --model.sharing separate",
+             "eval_batch_size is 29: 30 pairs then come with a batch of 1"),
+        ],
+    )  # fmt: skip
+    def test_any_batch_that_the_network_cannot_be_shown(
+        self, options: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = [
+            "--trainer.default_root_dir",
+            str(tmp_path),
+            "--model.loss.target",
+            "ce" if "Squeezes" in options else "bce",
+        ]
+        given = options.format(PARTS).split()
+        assert re.search(
+            message, refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, *root, *given], capsys)
+        )
+        assert not list(tmp_path.iterdir())
+
+    def test_sizes_that_are_named_were_tried(self) -> None:
+        """Of 10 to 20, only 12, 16, 17 and 18 leave a last batch of 10 pairs or more."""
+        with pytest.raises(PairsLitError, match=r"set data.batch_size to 16, 17 or 18\."):
+            check_batches(lambda size: None if 10 <= size <= 20 else "no", [46], 20, "data.batch_size", "trained")
+
+    def test_batch_norm_without_running_statistics(self, fit: Fit) -> None:
+        fit("--model.backbone", f"{PARTS}.BatchStatistics", config="fc_aux")
 
 
 class TestThreads:
@@ -266,6 +377,33 @@ class TestThreads:
         assert process("fit", "--config", config, *options, OMP_NUM_THREADS=asked).returncode == 0
         (run,) = tmp_path.glob("lightning_logs/*/*")
         assert self.said(run) == int(asked or 1)
+
+    def test_a_number_set_before_the_first_command(self, tiny_options: list[str], tmp_path: Path) -> None:
+        options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
+        call = (
+            "import sys, torch; torch.set_num_threads(3); from pairs_lit.cli import main; sys.exit(main(sys.argv[1:]))"
+        )
+        command = [sys.executable, "-c", call, "fit", "--config", str(CONFIGS / "fc.yaml"), *options]
+        assert subprocess.run(command, capture_output=True, check=False, timeout=300).returncode == 0
+        (run,) = tmp_path.glob("lightning_logs/*/*")
+        assert self.said(run) == 3
+
+    @pytest.mark.parametrize(("text", "count"), [(" 3", 3), ("3,1", 3), ("", 1), ("0", 1), ("many", 1)])
+    def test_forms_of_the_environment(self, text: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        monkeypatch.setattr("pairs_lit.threads._UNASKED", {torch.get_num_threads()})
+        assert asked_threads() == count
+
+    @pytest.mark.parametrize("option", ["--rounds.threads=100000", "OMP_NUM_THREADS=100000"])
+    def test_too_many_are_refused(
+        self, option: str, tiny_options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = [*tiny_options, *([option] if option.startswith("--") else [])]
+        if not option.startswith("--"):
+            monkeypatch.setenv(*option.split("="))
+            monkeypatch.setattr("pairs_lit.threads._UNASKED", {torch.get_num_threads()})
+        message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
+        assert re.search(r"100000 threads are asked for, by rounds.threads or OMP_NUM_THREADS: take at most", message)
 
     def test_what_is_set_while_computing_was_asked_for(self) -> None:
         with computing_on(1):
@@ -334,6 +472,81 @@ class TestTrainedWeightsCanBeUsed:
         assert tables(run) == before
 
     @pytest.mark.parametrize(
+        ("kind", "message"),
+        [
+            ("late", r"branch.copies.0.kept is float32 \(16, 10\), and was not there when it was built"),
+            ("batch", r"kept is float32 \(16, 10\), and was float32 \(2, 3\) when it was built. Make it in the const"),
+            ("queue", r"kept is float32 \(16, 3\), and was float32 \(2, 3\)"),
+            ("strides", r"kept is float32 \(2, 3\) with strides \(1, 2\), and was float32 \(2, 3\)"),
+            ("type", r"kept is int64 \(2, 3\), and was float32 \(2, 3\)"),
+        ],
+    )
+    def test_state_that_no_command_could_load_is_refused_at_the_first_save(
+        self, kind: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1000"]
+        options += ["--model.backbone", f"{PARTS}.ChangesForm", "--model.backbone.kind", kind]
+        said = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
+        assert re.search("no checkpoint could be gone on from: the network's .*" + message, said)
+        assert not list(tmp_path.rglob("*.ckpt"))
+
+    def test_an_extra_state_that_grows(self, fit: Fit) -> None:
+        run = fit("--model.backbone", f"{PARTS}.GrowingExtraState", config="fc_aux")
+        before = tables(run)
+        assert main(["test", *last(run)]) == 0
+        assert main(["fit", *last(run)]) == 0
+        assert tables(run) == before
+
+    @pytest.mark.parametrize("name", ["hyper_parameters", "loops", "epoch"])
+    def test_a_callback_that_changes_what_is_ours(
+        self, name: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path), "--trainer.callbacks"]
+        options += [f"{PARTS}.ChangesCheckpoint", "--trainer.callbacks.name", name]
+        said = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
+        assert re.search("a callback's on_save_checkpoint (changed what pairs-lit|set another epoch)", said)
+        assert not list(tmp_path.rglob("*.ckpt"))
+
+    def test_a_callback_that_adds_something_of_its_own(self, fit: Fit) -> None:
+        run = fit("--trainer.callbacks", f"{PARTS}.ChangesCheckpoint", "--trainer.callbacks.name", "note")
+        assert main(["test", *last(run)]) == 0
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            b"",
+            b"\x00\xff",
+            bytearray(b"a"),
+            2**1999,
+            -(2**1999),
+            np.arange(3, dtype=">i4"),
+            np.zeros((2, 0)),
+            {(1, 2): 3},
+        ],
+    )
+    def test_what_is_stored_can_be_loaded(self, value: object, tmp_path: Path) -> None:
+        torch.save(plain(value, "x"), tmp_path / "x.pt")
+        loaded = torch.load(tmp_path / "x.pt", weights_only=True)
+        np.testing.assert_array_equal(loaded, value) if isinstance(value, np.ndarray) else self._same(loaded, value)
+
+    @staticmethod
+    def _same(loaded: object, value: object) -> None:
+        assert loaded == value
+
+    @pytest.mark.parametrize("kind", [int, float, str, bytes, complex])
+    def test_a_value_of_a_derived_class_is_what_it_stands_for(self, kind: type) -> None:
+        lies = {f"__{name}__": lambda _: kind("9") for name in ("int", "float", "str", "bytes", "complex")}
+        value = type("Lies", (kind,), lies)(*([b"1"] if kind is bytes else ["1"]))
+        found = plain(value, "x")
+        assert type(found) is kind
+        assert found == value
+
+    @pytest.mark.parametrize("key", [frozenset({1}), (1, frozenset({2})), Path("a")])
+    def test_keys_without_a_form_of_their_own_are_refused(self, key: object) -> None:
+        with pytest.raises(PairsLitError, match=r"no checkpoint can hold x: its key .* has no plain form, or that of"):
+            plain({"a": 1, key: 2}, "x")
+
+    @pytest.mark.parametrize(
         ("value", "expected"),
         [
             (np.float64(1.5), 1.5),
@@ -367,7 +580,18 @@ class TestTrainedWeightsCanBeUsed:
         ):
             plain(loop, "x")
 
-    @pytest.mark.parametrize("value", [object(), torch.ones(2).to_sparse(), np.longdouble(1), lambda: 0, range])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            object(),
+            torch.ones(2).to_sparse(),
+            np.longdouble(1),
+            lambda: 0,
+            range,
+            2**2001,
+            np.ma.masked_array([1], [1]),
+        ],
+    )
     def test_what_has_none_is_refused(self, value: object) -> None:
         with pytest.raises(PairsLitError, match=r"no checkpoint can hold x, a .*: leave it out, or make it numbers"):
             plain(value, "x")
@@ -464,9 +688,80 @@ class TestNothingOfTheUsersIsOverwritten:
         means = read_curves(run / "curves.csv").values["val/loss"].mean(1)
         assert float(state["best_model_score"]) == pytest.approx(means.min(), rel=1e-5)
 
+    def test_a_run_that_got_further_is_not_overwritten(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+        options = ["--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
+        run = fit(*options, "--trainer.max_epochs", "4", config="fc_aux")
+        before = content(run)
+        (early,) = (run / "checkpoints").glob("epoch=1-*")
+        arguments = ["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(early)]
+        for rate in ("0.1", "0.2"):
+            assert main([*arguments, "--model.optimizer.lr", rate]) == 0
+        assert content(run) == before
+        assert capsys.readouterr().err.count("is not the latest of its run, so this writes into a new one: ") == 2
+        others = sorted(set(run.parent.iterdir()) - {run})
+        assert [
+            yaml.safe_load((each / "config.yaml").read_text())["model"]["optimizer"]["init_args"]["lr"]
+            for each in others
+        ] == [0.1, 0.2]
+        for each in others:
+            assert (each / "config-until-epoch-2.yaml").read_text() == (run / "config.yaml").read_text()
+            both = [read_curves(folder / "curves.csv").values["val/loss"] for folder in (run, each)]
+            np.testing.assert_array_equal(both[0][:2], both[1][:2])
+            assert (both[0][2:] != both[1][2:]).any()
+
+    def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_an_earlier_one(self, fit: Fit) -> None:
+        options = ["--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
+        run = fit(*options, "--trainer.max_epochs", "3", config="fc_aux")
+        before = tables(run)
+        (run / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
+        (early,) = (run / "checkpoints").glob("epoch=1-*")
+        assert main(["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(early)]) == 0
+        assert tables(run) == before
+
+    @pytest.mark.parametrize("how", ["moved", "linked", "relative"])
+    def test_a_model_checkpoint_remembers_its_best(
+        self, how: str, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options = ["--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.monitor", "val/loss/low"]
+        run = fit(*options, "--trainer.max_epochs", "2", config="fc_aux")
+        monkeypatch.chdir(tmp_path)
+        if how == "moved":
+            run = run.rename(tmp_path / "moved")
+        elif how == "linked":
+            (tmp_path / "link").symlink_to(run)
+            run = tmp_path / "link"
+        else:
+            run = run.relative_to(tmp_path)
+        assert main(["fit", *last(run), "--trainer.max_epochs", "4"]) == 0
+        assert len(list((run / "checkpoints").glob("epoch*.ckpt"))) == 1  # the former best one was replaced, or kept
+        state = read_checkpoint(run / "checkpoints" / "last.ckpt")["callbacks"]
+        (kept,) = (value for name, value in state.items() if name.startswith("ModelCheckpoint"))
+        losses = read_curves(run / "curves.csv").values["val/loss"]
+        assert float(kept["best_model_score"]) == pytest.approx(
+            (losses.mean(1) - losses.std(1, ddof=1)).min(), rel=1e-5
+        )
+        assert Path(kept["best_model_path"]).is_file()
+
+    def test_only_the_last_one_may_be_kept_twice(self, fit: Fit) -> None:
+        options = ["--trainer.callbacks.save_top_k", "0", "--trainer.callbacks.save_last", "true"]
+        run = fit("--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", *options, config="fc_aux")
+        for path in list((run / "checkpoints").iterdir()):
+            arguments = ["--config", str(run / "config.yaml"), "--ckpt_path", str(path)]
+            assert main(["test", *arguments]) == 0
+            assert main(["fit", *arguments, "--trainer.max_epochs", "3"]) == 0
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
+            (
+                "--trainer.callbacks.save_last true --trainer.callbacks.dirpath x",
+                "save_last with dirpath cannot be set",
+            ),
+            ("--trainer.callbacks.filename last", "filename is last, the run's own file: take another name"),
+            (
+                "--rounds.count 1 --trainer.callbacks.monitor val/loss/low",
+                "monitor is val/loss/low: use val/loss/m",
+            ),
             ("--trainer.callbacks.monitor test/accuracy/mean", "nothing is selected on the test set: use val/accuracy"),
             ("--trainer.callbacks.monitor val_loss", "monitor is val_loss: use val/loss/mean, "),
             ("--trainer.callbacks.monitor val/accuracy", "monitor is val/accuracy: use .*val/accuracy/mean"),
@@ -521,6 +816,39 @@ class TestSlurm:
         epochs = read_checkpoint(run / "checkpoints" / "last.ckpt")["epoch"] + 1
         assert main(["fit", *last(run), "--trainer.max_epochs", str(epochs + 1)]) == 0
         assert read_curves(run / "curves.csv").epochs == epochs + 1
+
+    def test_announced_in_the_last_epoch_a_fit_ends_as_usual(self, fit: Fit) -> None:
+        run = fit("--trainer.callbacks", f"{PARTS}.Announces", config="fc_aux")
+        assert (run / "summary.json").is_file()
+
+    def test_announced_in_the_last_epoch_of_a_fit_reproduce_ends_after_it(
+        self, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for row in ("net1", "net2"):
+            content = yaml.safe_load((CONFIGS / "reports" / "hakobyan" / f"{row}.yaml").read_text())
+            content["trainer"] |= {"max_epochs": 2, "callbacks": [{"class_path": f"{PARTS}.Announces"}]}
+            content["data"] |= {"train_pairs": 40, "val_pairs": 20, "test_pairs": 30, "batch_size": 20}
+            content["rounds"]["count"] = 2
+            (tmp_path / "reports" / "hakobyan").mkdir(exist_ok=True, parents=True)
+            (tmp_path / "reports" / "hakobyan" / f"{row}.yaml").write_text(yaml.safe_dump(content))
+        options = ["--configs", str(tmp_path), "--data.root", str(tiny_root), "--data.allow_unverified"]
+        options += ["--runs", str(tmp_path), "--output", str(tmp_path / "results")]
+        assert main(["reproduce", "hakobyan", *options]) == 128 + signal.SIGUSR1
+        assert "stopped by SIGUSR1; what was saved is kept, and the same call goes on." in capsys.readouterr().err
+        assert len(list(tmp_path.glob("lightning_logs/*/*/summary.json"))) == 1
+        assert main(["reproduce", "hakobyan", *options]) == 128 + signal.SIGUSR1
+        assert len(list(tmp_path.glob("lightning_logs/*/*/summary.json"))) == 2
+
+    def test_sigusr1_while_nothing_trains_ends_in_one_line(self, tiny_options: list[str], tmp_path: Path) -> None:
+        arguments = [*COMMAND, "fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options]
+        job = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        assert job.stderr is not None
+        job.stderr.readline()  # "loading PyTorch and Lightning …"
+        job.send_signal(signal.SIGUSR1)
+        _, said = job.communicate(timeout=60)
+        assert job.returncode == 128 + signal.SIGUSR1
+        assert said.splitlines()[-1].startswith("pairs-lit: stopped by SIGUSR1; ")
+        assert "Traceback" not in said
 
     def test_the_handler_of_before_is_put_back(self, fit: Fit) -> None:
         before = signal.getsignal(signal.SIGUSR1)

@@ -11,7 +11,7 @@ from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.blocks import SwitchedOff
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
 from pairs_lit.nn.layers import StackedDropout, ToMaps, ToRows
-from pairs_lit.nn.stack import Loop, is_stackable, stack
+from pairs_lit.nn.stack import Apart, Loop, is_stackable, stack
 from pairs_lit.seeds import derive
 from tests import oracle
 
@@ -406,8 +406,13 @@ def test_unknown_modules_are_kept_in_a_loop(case: Case) -> None:
     ],
     ids=["dropout", "slope", "width"],
 )
-def test_copies_that_differ_in_form_are_kept_in_a_loop(factory: Factory) -> None:
-    assert isinstance(stack(factory, [0, 1, 2, 3, 4]), Loop)
+def test_copies_that_differ_in_form_are_kept_apart(factory: Factory) -> None:
+    """Each is a stack of one: what it draws does not depend on its neighbours."""
+    together = stack(factory, [0, 1, 2, 3, 4])
+    assert isinstance(together, Apart)
+    x = torch.randn(5, 3, 4)
+    for seed, alone in enumerate(together.rounds):
+        torch.testing.assert_close(alone(x[seed : seed + 1]), stack(factory, [seed])(x[seed : seed + 1]))
 
 
 def test_random_layers_in_a_loop_draw_from_their_own_round_seed_and_restore_the_global_generator() -> None:

@@ -79,7 +79,7 @@ def _objection(module: nn.Module, shape: Shape) -> str | None:
     modes = [(part, part.training) for part in module.modules()]
     try:
         with torch.no_grad(), generators_kept():
-            code = module.eval()(torch.zeros(1, *shape))
+            code = module.eval()(torch.zeros(2, *shape))  # of a single one, no statistics exist
     except Exception as error:  # whatever a module of the user's raises on what it does not take
         return str(error)
     finally:

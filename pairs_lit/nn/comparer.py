@@ -6,6 +6,7 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer
 
 from pairs_lit.errors import PairsLitError, place_of, reason_of
 from pairs_lit.nn.backbones import BackboneFactory, Shape
@@ -37,6 +38,11 @@ class Comparison:
     output: Tensor
     kind: Kind
     digit_logits: Tensor | None
+
+    def misshapen(self, pairs: int) -> bool:
+        """Say whether what the network gives is not what it should give of so many pairs in one round."""
+        expected = (1, pairs, 2) if self.kind == "logits" else (1, pairs)
+        return tuple(self.output.shape) != expected
 
     def probability(self) -> Tensor:
         """Return P(relation), (R, B)."""
@@ -85,13 +91,14 @@ class Architecture:
         with seeded(seed), computing_on(1):  # some first weights depend on the number of threads
             branches = range(2 if self.sharing == "separate" else 1)
             backbones = [_made(self.backbone, self.image_shape, "backbone") for _ in branches]
-            width = max(code_width(backbone, self.image_shape) for backbone in backbones)
+            widths = {code_width(backbone, self.image_shape) for backbone in backbones}
+            width = max(widths)
             readout = self._readout(width)
             both = width if self.sharing == "joint" else 2 * width
             head = _made(self.head, both, "head")
             if not isinstance(_probed(head, (both,), "head"), Tensor):
                 raise PairsLitError(f"a head must return one tensor; {type(head).__name__} returned something else.")
-        return PlainParts(backbones, readout, head)
+        return PlainParts(backbones, readout, head, widths)
 
     def check_separate(self, seed: int) -> None:
         """Refuse parts that two rounds would share, whether they stand in one stack or in two.
@@ -126,11 +133,12 @@ class Architecture:
 
 @dataclass(frozen=True)
 class PlainParts:
-    """One round's plain torch modules, in the order in which they were built."""
+    """One round's plain torch modules, in the order in which they were built, and the widths of its codes."""
 
     backbones: list[nn.Module]
     readout: nn.Module | None
     head: nn.Module
+    widths: set[int]
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -139,15 +147,17 @@ class PlainParts:
 
 
 def code_width(backbone: nn.Module, shape: Shape) -> int:
-    """Read the width F of a backbone's code off one zero image, in evaluation mode.
+    """Read the width F of a backbone's code off two zero images, in evaluation mode.
 
     Raises:
         PairsLitError: The backbone cannot take the image, or its output is not (N, F).
     """
     code = _probed(backbone, shape, "backbone")
-    if not isinstance(code, Tensor) or code.dim() != 2:
+    if not isinstance(code, Tensor) or code.dim() != 2 or len(code) != _PROBED:
         got = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
-        raise PairsLitError(f"a backbone must map (N, C, H, W) to (N, F); {type(backbone).__name__} gave {got}.")
+        raise PairsLitError(
+            f"a backbone must map (N, C, H, W) to (N, F); {type(backbone).__name__} gave {got} for N = {_PROBED}."
+        )
     return code.shape[1]
 
 
@@ -183,16 +193,22 @@ def _own_buffers(module: nn.Module) -> None:
     """Give a module buffers of its own: they may be one constant of their file, which others would see change."""
     own: dict[int, Tensor] = {}
     for name, buffer in list(module.named_buffers(remove_duplicate=False)):
+        if isinstance(buffer, UninitializedBuffer):  # of a lazy layer, which makes its own
+            continue
         place, _, last = name.rpartition(".")
         setattr(module.get_submodule(place), last, own.setdefault(id(buffer), buffer.clone()))
 
 
+_PROBED = 2
+"""Inputs a module is shown at first: statistics of a single one do not exist."""
+
+
 def _probed(module: nn.Module, shape: Sequence[int], role: str) -> object:
-    """Show a plain module one zero input, in evaluation mode."""
+    """Show a plain module a few zero inputs, in evaluation mode."""
     training = module.training
     try:
         with torch.no_grad(), generators_kept():
-            return module.eval()(torch.zeros(1, *shape))
+            return module.eval()(torch.zeros(_PROBED, *shape))
     except Exception as error:  # whatever a module of the user's raises
         raise PairsLitError(
             f"the {role} {type(module).__name__} cannot take an input of shape {tuple(shape)}: {reason_of(error)} "
@@ -200,6 +216,16 @@ def _probed(module: nn.Module, shape: Sequence[int], role: str) -> object:
         ) from error
     finally:
         module.train(training)
+
+
+def _check_widths(rounds: Sequence[PlainParts]) -> None:
+    """Refuse backbones whose constructors drew codes of several widths."""
+    widths = set[int]().union(*(parts.widths for parts in rounds))
+    if len(widths) > 1:
+        raise PairsLitError(
+            f"the backbones give codes of widths {', '.join(map(str, sorted(widths)))}, in other rounds others: the "
+            "width must not depend on random numbers."
+        )
 
 
 class Comparer(nn.Module):
@@ -218,6 +244,7 @@ class Comparer(nn.Module):
     def __init__(self, architecture: Architecture, seeds: Sequence[int]) -> None:
         super().__init__()
         rounds = [architecture.build(seed) for seed in seeds]
+        _check_widths(rounds)
         self.clock = Clock()
         self.description = architecture.description(rounds[0])
         self._sharing = architecture.sharing

@@ -65,6 +65,11 @@ class Streams:
         """Return the streams of a part of this part."""
         return replace(self, name=f"{self.name}.{name}")
 
+    def apart(self) -> "list[Streams]":
+        """Return the streams of each copy by itself."""
+        pairs = zip(self.seeds, self.copies, strict=True)
+        return [replace(self, seeds=(seed,), copies=(copy,)) for seed, copy in pairs]
+
     def derived(self, *indices: int) -> list[int]:
         """Return a seed for each copy."""
         pairs = zip(self.seeds, self.copies, strict=True)

@@ -132,6 +132,24 @@ class Loop(nn.Module):
         return output
 
 
+class Apart(nn.Module):
+    """R modules that each stand for one round, in a loop: (R, N, ...) → (R, N, ...), for networks that differ.
+
+    What a round computes does not depend on whether its neighbours are like it.
+
+    Args:
+        rounds: The R modules, (1, N, ...) → (1, N, ...) each.
+    """
+
+    def __init__(self, rounds: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.rounds = nn.ModuleList(rounds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply each module to its own round's images."""
+        return torch.cat([module(images) for module, images in zip(self.rounds, torch.split(x, 1), strict=True)])
+
+
 def stack(factory: Callable[[], nn.Module], seeds: Sequence[int]) -> nn.Module:
     """Build one plain module per seed and put them side by side.
 
@@ -170,16 +188,20 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams) -> nn.Module:
         PairsLitError: Two of them share a parameter.
     """
     check_separate(copies)
-    if Rowwise in type(copies[0]).__bases__ and not _is_altered(
-        copies[0]
-    ):  # a subclass of such a module may compute something else
+    if not _alike(copies):
+        return Apart([stack_copies([copy], part) for copy, part in zip(copies, streams.apart(), strict=True)])
+    if _serves_all(copies[0]):
         return copies[0]
-    if not _alike(copies) or not is_stackable(copies[0]):
+    if not is_stackable(copies[0]):
         return Loop(copies, streams)
     builder = _Builder()
     sequence = copies if _is_sequence(copies[0]) else [nn.Sequential(copy) for copy in copies]
     layers = builder.sequence(cast(Sequence[nn.Sequential], sequence), streams)
     return builder.closed(layers)
+
+
+def _serves_all(module: nn.Module) -> bool:
+    return Rowwise in type(module).__bases__ and not _is_altered(module)
 
 
 def check_separate(copies: Sequence[nn.Module]) -> None:
@@ -254,10 +276,13 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 def _alike(copies: Sequence[nn.Module]) -> bool:
-    def form(module: nn.Module) -> tuple[str, list[tuple[str, torch.Size, bool]]]:
-        return repr(module), [(name, value.shape, value.requires_grad) for name, value in module.named_parameters()]
+    return all(_form(copy) == _form(copies[0]) for copy in copies[1:])
 
-    return all(form(copy) == form(copies[0]) for copy in copies[1:])
+
+def _form(module: nn.Module) -> tuple[object, ...]:
+    """What copies must have in common to be stacked; a constructor may draw its layers at random."""
+    state = [(name, value.shape, value.requires_grad) for name, value in module.named_parameters()]
+    return repr(module), state, is_stackable(module), _serves_all(module)
 
 
 class _Builder:
