@@ -81,7 +81,7 @@ def reason_of(error: BaseException) -> str:
     """Return what an error that is not ours says, in one short line, with its kind."""
     text = " ".join(str(error).split())
     reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return reason.rstrip(".") if len(reason) <= 300 else f"{reason[:297]}..."
+    return reason.rstrip(".") if len(reason) <= 300 else f"{reason[:299]}…"
 
 
 def place_of(error: BaseException) -> str:

@@ -65,7 +65,7 @@ MISTAKES = {
     "--model.backbone.kernels 13": "CNN: kernels \\[13, 13\\] and pools \\[2, 2\\] leave nothing",
     "--model.backbone.kernels [3,3,3]": "CNN: kernels has 3 entries for 2 convolutions",
     "--model.backbone tests.user_parts.Resting": "model.backbone: Resting leaves Dropout in evaluation mode",
-    "--model.backbone tests.user_parts.KeepsImages": "a backbone must map .* gave \\(1, 1, 14, 14\\)",
+    "--model.backbone tests.user_parts.KeepsImages": "a backbone must map .* gave \\(2, 1, 14, 14\\)",
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.BatchNorm1d "
     "--model.backbone.module.num_features 3": "the backbone TorchModule cannot take an input of shape \\(1, 14, 14\\)",
     "--model.optimizer.lr -1": "model.optimizer: Invalid learning rate: -1.0",

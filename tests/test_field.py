@@ -39,6 +39,7 @@ from pairs_lit.plain import plain
 from pairs_lit.results import read_curves
 from pairs_lit.runs import name_from
 from pairs_lit.threads import asked_threads, computing_on
+from tests import field_parts
 from tests.conftest import CONFIGS, Fit, write_mnist
 from tests.field_parts import Altered, AlteredCall, FrozenNorm, KeepsThings, MonteCarlo
 from tests.test_errors import refused
@@ -1008,6 +1009,21 @@ class TestMnistsFiles:
 
 
 class TestBuilders:
+    def test_an_argument_that_is_a_class(self) -> None:
+        arguments = {"num_classes": 10, "norm_layer": "torch.nn.InstanceNorm2d"}
+        built = Built((1, 28, 28), builder="torchvision.models.resnet18", arguments=arguments)
+        assert any(isinstance(layer, nn.InstanceNorm2d) for layer in built.modules())
+        assert not any(isinstance(layer, nn.BatchNorm2d) for layer in built.modules())
+
+    def test_a_text_that_looks_like_a_class_stays_a_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def named(shape: tuple[int, int, int], name: str, file: object = None) -> nn.Module:
+            assert (name, file) == ("torch.nn.ReLU", "torch.nn.ReLU")
+            return nn.Sequential(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
+
+        monkeypatch.setattr(field_parts, "named", named, raising=False)
+        arguments = {"name": "torch.nn.ReLU", "file": "torch.nn.ReLU"}
+        Built((1, 14, 14), builder=f"{PARTS}.named", arguments=arguments)
+
     def test_a_function_of_torchvision_with_arguments(self, fit: Fit) -> None:
         options = ["--model.backbone", "torchvision.models.resnet18", "--model.backbone.num_classes", "10"]
         run = fit(*options, "--rounds.count", "2", "--trainer.max_epochs", "1", config="fc_aux")

@@ -28,7 +28,8 @@ class Built(nn.Module):
     Args:
         shape: Channels, height, width of the image; the builder gets it first where it takes a shape.
         builder: The import path of the function or class, ``torchvision.models.resnet18`` for instance.
-        arguments: Its further arguments, by name.
+        arguments: Its further arguments, by name; the import path of a class or function stands for it where the
+            builder may take one (``norm_layer: torch.nn.InstanceNorm2d``).
         channels: Repeat a one-channel image to so many channels; null: to 3 where the module takes no fewer.
         size: Resize the image bilinearly to this height and width.
 
@@ -49,7 +50,8 @@ class Built(nn.Module):
         for name, value in {"channels": channels, "size": size}.items():
             if value is not None:
                 check_positive(f"{builder}: {name}", value)
-        make, named = imported(builder), dict(arguments or {})
+        make = imported(builder)
+        named = {name: _meant(make, name, value) for name, value in (arguments or {}).items()}
         module = make(shape, **named) if takes_shape(make, named) else make(**named)
         if not isinstance(module, nn.Module):
             raise PairsLitError(f"{builder} gave a {type(module).__name__}, which is no torch module.")
@@ -59,6 +61,29 @@ class Built(nn.Module):
         """Return the code: (N, C, H, W) → (N, F)."""
         code: Tensor = self.module(images)
         return code
+
+
+def _meant(builder: Callable[..., Any], name: str, value: Argument) -> Any:  # noqa: ANN401 - anything has a name
+    """Return what a text names, where the builder may take a class or function there."""
+    if not isinstance(value, str) or "." not in value or not _takes_callable(builder, name):
+        return value
+    try:
+        found = _found(value)
+    except Exception:  # a text of another kind; importing what it seems to name may raise anything
+        return value
+    return found if callable(found) else value
+
+
+def _takes_callable(builder: Callable[..., Any], name: str) -> bool:
+    try:
+        parameters = inspect.signature(builder).parameters
+    except ValueError:  # a builder in C
+        return False
+    others = next((each for each in parameters.values() if each.kind is each.VAR_KEYWORD), None)
+    parameter = parameters.get(name, others)
+    if parameter is None or parameter.annotation in (parameter.empty, Any):
+        return parameter is not None
+    return any(kind in str(parameter.annotation).lower() for kind in ("callable", "type["))
 
 
 def _adapted(module: nn.Module, shape: Shape, channels: int | None, size: int | None) -> nn.Module:
