@@ -23,9 +23,9 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils.data import DataLoader, TensorDataset
 
 from networks import CONFIGS, NETWORKS, Network, correct
-from pairs_lit import app
+from pairs_lit.commands import fit as app
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.results import read_rounds
+from pairs_lit.runs.tables import read_rounds
 
 EVALUATED = 200
 """Pairs a batch when evaluating, pairs-lit's default, for all."""

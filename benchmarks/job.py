@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tabulate import tabulate
 
 from networks import CONFIGS
-from pairs_lit.durable import write_text_durably
+from pairs_lit.runs.writing import write_text_durably
 
 HERE = Path(__file__).parent
 ROUNDS, EPOCHS, STARTS = 10, 150, 5

@@ -130,13 +130,13 @@ def _dispatch(given: list[str], args: list[str] | None) -> int:
 
 
 def _compare(given: list[str], _args: list[str] | None) -> None:
-    from pairs_lit.compare import run
+    from pairs_lit.commands.compare import run
 
     run(given[1:])
 
 
 def _reproduce(given: list[str], _args: list[str] | None) -> None:
-    from pairs_lit.reproduce import run
+    from pairs_lit.commands.reproduce import run
 
     run(given[1:])
 
@@ -144,7 +144,7 @@ def _reproduce(given: list[str], _args: list[str] | None) -> None:
 def _lightning(given: list[str], args: list[str] | None) -> None:
     if "lightning.pytorch" not in sys.modules:
         notice("loading PyTorch and Lightning …")
-    from pairs_lit.app import run
+    from pairs_lit.commands.fit import run
 
     run(given[0], args)
 

@@ -1,10 +1,12 @@
 """What a command finds around it and must not stumble over: encodings, a drawing backend, a cluster's variables."""
 
 import codecs
+import ctypes
 import importlib.util
 import io
 import locale
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -109,3 +111,45 @@ def check_first_process() -> None:
             f"{name} is {os.environ[name]}: this is one of several processes, but all rounds train in one. Start "
             "pairs-lit once."
         )
+
+
+def user_path(text: str | Path) -> Path:
+    """Return a path with ``~``, ``~/…`` and ``~name/…`` replaced, as a shell does.
+
+    Raises:
+        PairsLitError: There is no such home.
+    """
+    if not is_in_home(str(text)):
+        return Path(text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise PairsLitError(f"{text}: there is no such home folder; give the path in full.") from error
+
+
+def is_in_home(text: str) -> bool:
+    """Say whether a text is such a path."""
+    return re.match(r"~(/|$|[\w.-]+/)", text) is not None
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names for them, from glibc's malloc.h
+_LARGEST_BLOCK = 2**30
+_KEPT = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Tell the C library to reuse freed blocks of up to 1 GiB, and to keep up to 2 GiB of them.
+
+    A step of a stack allocates and frees the same tens of megabytes again and again. By default each is mapped and
+    zeroed anew by the kernel, which takes longer than the arithmetic on it. This concerns the whole process.
+
+    Returns:
+        Whether the C library accepted it; elsewhere than on Linux with glibc nothing is done.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK) and mallopt(_TRIM_THRESHOLD, _KEPT))

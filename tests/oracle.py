@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.losses import PairLoss
-from pairs_lit.nn.comparer import Architecture, Comparer
+from pairs_lit.nn.architecture import Architecture
+from pairs_lit.nn.comparer import Comparer
 from pairs_lit.nn.heads import ArgmaxHead, DigitHead, PowerHead, SoftmaxHead
-from pairs_lit.nn.layers import StackedDropout
-from pairs_lit.nn.stack import Loop
 from pairs_lit.seeds import derive
+from pairs_lit.stacking.dropout import StackedDropout
+from pairs_lit.stacking.stack import Loop
+from pairs_lit.training.losses import PairLoss
 
 OPERATORS = {"le": operator.le, "lt": operator.lt, "ge": operator.ge, "gt": operator.gt}
 ACTIVATIONS = {

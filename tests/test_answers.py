@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pairs_lit.answers import answer, page, values, verdict
-from pairs_lit.claims import CLAIMS, Claim, Contrast, Side
-from pairs_lit.facts import Facts
-from pairs_lit.outcomes import Fit
-from pairs_lit.published import REPORTS
-from pairs_lit.results import Curves, RoundResult, write_curves
+from pairs_lit.reproduction.answers import answer, page, values, verdict
+from pairs_lit.reproduction.claims import CLAIMS, Claim, Contrast, Side
+from pairs_lit.reproduction.outcomes import Fit
+from pairs_lit.reproduction.published import REPORTS
+from pairs_lit.runs.summary import Facts
+from pairs_lit.runs.tables import Curves, RoundResult, write_curves
 
 ONE, TWO = Side("a", "one"), Side("a", "two")
 GOOD = [0.90, 0.92, 0.91, 0.93, 0.92, 0.90, 0.94]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pairs_lit.analysis.comparison import check_comparable, compare, read_runs
+from pairs_lit.analysis.figures import rounds_figure
 from pairs_lit.cli import main
-from pairs_lit.compare import check_comparable, compare, read_runs
-from pairs_lit.figures import rounds_figure
-from pairs_lit.results import RoundResult, write_rounds, write_summary
+from pairs_lit.runs.tables import RoundResult, write_rounds, write_summary
 
 DATA = {"source": "mnist", "relation": "le", "train_pairs": 1000}
 Made = Callable[..., Path]

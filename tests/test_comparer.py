@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
-from pairs_lit.losses import PairLoss
-from pairs_lit.module import PairModule
+from pairs_lit.nn.architecture import Architecture, code_width
 from pairs_lit.nn.backbones import CNN, FC, TorchModule
-from pairs_lit.nn.comparer import Architecture, Comparer, Comparison, code_width, default_stack_size
+from pairs_lit.nn.comparer import Comparer, Comparison, default_stack_size
 from pairs_lit.nn.heads import MLP, ArgmaxHead, PowerHead, SoftmaxHead
+from pairs_lit.training.losses import PairLoss
+from pairs_lit.training.module import PairModule
 from tests import oracle
 from tests.oracle import OPERATORS, PlainNetwork
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pairs_lit.published import FIVE, REPORTS
-from pairs_lit.results import read_curves, read_rounds
+from pairs_lit.reproduction.published import FIVE, REPORTS
+from pairs_lit.runs.tables import read_curves, read_rounds
 from tests.conftest import CONFIGS, Fit
 
 RUNNABLE = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("reports/*/*.yaml"), *CONFIGS.glob("further/*.yaml")])

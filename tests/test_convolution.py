@@ -13,12 +13,12 @@ from numba.core.dispatcher import Dispatcher
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.nn import kernels
-from pairs_lit.nn.convolution import Geometry, convolve
-from pairs_lit.nn.layers import StackedConvPoolReLU, StackedDropout
-from pairs_lit.nn.pooled_convolution import Dropped, convolve_pool_relu, is_small
-from pairs_lit.nn.pooled_norm import normalise_pool_relu, normalised_pool_relu
-from pairs_lit.nn.stack import stack
+from pairs_lit.stacking import kernels
+from pairs_lit.stacking.convolution import Geometry, convolve
+from pairs_lit.stacking.dropout import StackedDropout
+from pairs_lit.stacking.fused import Dropped, convolve_pool_relu, is_small, normalise_pool_relu, normalised_pool_relu
+from pairs_lit.stacking.layers import StackedConvPoolReLU
+from pairs_lit.stacking.stack import stack
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 # channels, outputs, height, width, images

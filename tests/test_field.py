@@ -24,21 +24,21 @@ import torchvision
 import yaml
 from torch import nn
 
-from pairs_lit.batches import check_batches
-from pairs_lit.checkpoints import read_checkpoint
 from pairs_lit.cli import main
 from pairs_lit.environment import any_encoding, drop_missing_backend
 from pairs_lit.errors import PairsLitError
-from pairs_lit.module import PairModule
 from pairs_lit.nn.backbones import FC, TorchModule
 from pairs_lit.nn.built import Built, takes_shape
 from pairs_lit.nn.heads import MLP, SoftmaxHead
-from pairs_lit.nn.kernels import run as run_kernel
-from pairs_lit.nn.stack import Loop
-from pairs_lit.plain import plain
-from pairs_lit.results import read_curves
-from pairs_lit.runs import name_from
+from pairs_lit.runs.folder import name_from
+from pairs_lit.runs.tables import read_curves
+from pairs_lit.stacking.kernels import run as run_kernel
+from pairs_lit.stacking.stack import Loop
 from pairs_lit.threads import asked_threads, computing_on
+from pairs_lit.training.batches import check_batches
+from pairs_lit.training.checkpoints import read_checkpoint
+from pairs_lit.training.module import PairModule
+from pairs_lit.training.plain import plain
 from tests import field_parts
 from tests.conftest import CONFIGS, Fit, write_mnist
 from tests.field_parts import Altered, AlteredCall, FrozenNorm, KeepsThings, MonteCarlo

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairs_lit.figures import curves_figure, save
-from pairs_lit.results import Curves
+from pairs_lit.analysis.figures import curves_figure, save
+from pairs_lit.runs.tables import Curves
 
 PANELS = {"test/accuracy": "test accuracy (fraction of pairs)", "test/loss": "test loss (nats)"}
 

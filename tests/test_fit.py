@@ -9,7 +9,7 @@ import yaml
 from filelock import FileLock
 
 from pairs_lit.cli import main
-from pairs_lit.results import read_curves, read_rounds
+from pairs_lit.runs.tables import read_curves, read_rounds
 from tests.conftest import Fit
 
 

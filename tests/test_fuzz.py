@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pairs_lit.cli import main
-from pairs_lit.results import read_rounds
+from pairs_lit.runs.tables import read_rounds
 
 QUICK, THOROUGH = 40, 1500
 LONGEST_MESSAGE = 500

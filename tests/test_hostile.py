@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from pairs_lit.analysis.comparison import read_runs
 from pairs_lit.cli import main
-from pairs_lit.compare import read_runs
-from pairs_lit.results import RoundResult, write_rounds
-from pairs_lit.saved_state import fits
+from pairs_lit.runs.tables import RoundResult, write_rounds
+from pairs_lit.training.checkpoints import fits
 from tests.conftest import CONFIGS, Fit
 
 Damage = Callable[[Path, Path], None]

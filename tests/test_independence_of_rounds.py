@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
-from pairs_lit.losses import PairLoss
-from pairs_lit.module import PairModule
+from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.backbones import CNN, FC
-from pairs_lit.nn.comparer import Architecture, Comparer
+from pairs_lit.nn.comparer import Comparer
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
-from pairs_lit.nn.layers import Clock, StackedDropout, Streams, dropout_keep
-from pairs_lit.rounds import RoundRunner
+from pairs_lit.stacking.dropout import Clock, StackedDropout, Streams, dropout_keep
+from pairs_lit.training.losses import PairLoss
+from pairs_lit.training.module import PairModule
+from pairs_lit.training.rounds import RoundRunner
 from tests import oracle
 from tests.oracle import PlainNetwork
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pairs_lit.cli import main
-from pairs_lit.results import RoundResult, read_rounds, write_rounds
+from pairs_lit.runs.tables import RoundResult, read_rounds, write_rounds
 from tests.conftest import CONFIGS
 
 MIB = 2**20

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.losses import PairLoss
 from pairs_lit.nn.comparer import Comparison
 from pairs_lit.nn.heads import ArgmaxHead, DigitHead, PowerHead, SoftmaxHead
 from pairs_lit.relation import relation_probability, target_of
+from pairs_lit.training.losses import PairLoss
 from tests import oracle
 from tests.oracle import OPERATORS
 

@@ -4,9 +4,9 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
-from pairs_lit.losses import LossParts
-from pairs_lit.metrics import METRICS, RoundMeans, measure
 from pairs_lit.nn.comparer import Comparison
+from pairs_lit.training.losses import LossParts
+from pairs_lit.training.metrics import METRICS, RoundMeans, measure
 from tests import oracle
 
 ROUNDS = 3

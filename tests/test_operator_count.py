@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pairs_lit.data.loaders import StackBatch
-from pairs_lit.losses import PairLoss
-from pairs_lit.module import PairModule
 from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.heads import MLP, PowerHead
+from pairs_lit.training.losses import PairLoss
+from pairs_lit.training.module import PairModule
 from tests.user_parts import TwoPaths
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.nn.layers import StackedNormPoolReLU
-from pairs_lit.nn.pooled_norm import can_fuse, normalise_pool_relu, normalised_pool_relu
-from pairs_lit.nn.stack import stack
+from pairs_lit.stacking.fused import can_fuse, normalise_pool_relu, normalised_pool_relu
+from pairs_lit.stacking.layers import StackedNormPoolReLU
+from pairs_lit.stacking.stack import stack
 
 SHAPES = [(3, 6, 6, 5), (1, 2, 2, 1), (4, 7, 5, 9), (2, 12, 12, 33)]  # maps, height, width, images
 EPS = 1e-5

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from pairs_lit import provenance
-from pairs_lit.provenance import commit
+from pairs_lit.runs import summary as provenance
+from pairs_lit.runs.summary import commit
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairs_lit.report import LABELS, evaluation_table, failures, mean_and_std, summary_table
-from pairs_lit.results import METRIC_COLUMNS, Evaluation
-from pairs_lit.stats import Summary, summarise
+from pairs_lit.analysis.tables import LABELS, evaluation_table, failures, mean_and_std, summary_table
+from pairs_lit.runs.tables import METRIC_COLUMNS, Evaluation
+from pairs_lit.statistics import Summary, summarise
 
 accuracies = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 

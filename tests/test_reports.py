@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pairs_lit.cli import main
-from pairs_lit.results import read_rounds
+from pairs_lit.runs.tables import read_rounds
 from tests.conftest import CONFIGS
 
 BELHADJ = {"fc": (0.7941, 0.0190), "fc_aux": (0.8143, 0.0344), "cnn": (0.8428, 0.0106), "cnn_aux": (0.8759, 0.0162)}

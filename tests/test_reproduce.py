@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import yaml
 
+from pairs_lit.analysis.figures import sweep_figure
 from pairs_lit.cli import main
-from pairs_lit.figures import forest_figure, sweep_figure
-from pairs_lit.jobs import Conditions, all_jobs, row_job, variant_jobs
-from pairs_lit.locks import lock_runs
-from pairs_lit.outcomes import outcomes
-from pairs_lit.published import FIVE, REPORTS
-from pairs_lit.results import read_rounds
-from pairs_lit.significance import Sample, welch
-from pairs_lit.stats import summarise
+from pairs_lit.reproduction.jobs import Conditions, all_jobs, row_job, variant_jobs
+from pairs_lit.reproduction.outcomes import outcomes
+from pairs_lit.reproduction.pages import forest_figure
+from pairs_lit.reproduction.published import FIVE, REPORTS
+from pairs_lit.runs.folder import lock_runs
+from pairs_lit.runs.tables import read_rounds
+from pairs_lit.statistics import Sample, summarise, welch
 from tests.conftest import CONFIGS
 
 TINY = {"train_pairs": 40, "val_pairs": 20, "test_pairs": 30, "batch_size": 20}

@@ -11,21 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairs_lit.results import (
+from pairs_lit.runs.tables import (
     METRIC_COLUMNS,
     Curves,
     Evaluation,
     RoundResult,
     read_curves,
     read_rounds,
-    round_results,
     summaries,
     write_csv,
     write_curves,
     write_rounds,
     write_summary,
 )
-from pairs_lit.stats import summarise
+from pairs_lit.statistics import summarise
+from pairs_lit.training.results import round_results
 
 GOOD = RoundResult(
     seed=7,

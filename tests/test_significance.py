@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pairs_lit.significance import (
+from pairs_lit.statistics import (
     Sample,
     between_many,
     between_rounds,

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from pairs_lit.nn.backbones import CNN, FC
-from pairs_lit.nn.blocks import SwitchedOff
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
-from pairs_lit.nn.layers import StackedDropout, ToMaps, ToRows
-from pairs_lit.nn.stack import Apart, Loop, is_stackable, stack
 from pairs_lit.seeds import derive
+from pairs_lit.stacking.dropout import StackedDropout
+from pairs_lit.stacking.layers import SwitchedOff, ToMaps, ToRows
+from pairs_lit.stacking.stack import Apart, Loop, is_stackable, stack
 from tests import oracle
 
 SEEDS = [3, 11, 7]

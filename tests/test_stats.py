@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import describe
 
-from pairs_lit.stats import summarise
+from pairs_lit.statistics import summarise
 
 samples = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40)
 

@@ -7,8 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
 
-from pairs_lit.results import read_curves
-from pairs_lit.rounds import RoundRunner
+from pairs_lit.runs.tables import read_curves
+from pairs_lit.training.rounds import RoundRunner
 from tests.conftest import Fit
 
 

@@ -13,8 +13,8 @@ from pairs_lit.data.images import Source
 from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import SourceName, load_source
+from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice
-from pairs_lit.paths import user_path
 from pairs_lit.relation import Relation
 
 ImageSize = Literal[14, 28]

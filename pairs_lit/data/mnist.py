@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
+from filelock import FileLock
 from torch import Tensor
 
 from pairs_lit.data.images import Digits, Source
 from pairs_lit.errors import PairsLitError, notice, printable
-from pairs_lit.locks import lock_downloads
+from pairs_lit.runs.folder import _NAME
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -224,3 +225,8 @@ def _any_answer(answered: threading.Event, threads: list[threading.Thread]) -> b
         if answered.wait(step) or not any(thread.is_alive() for thread in threads):
             break
     return answered.is_set()
+
+
+def lock_downloads(root: Path) -> FileLock:
+    """Return the lock under which MNIST is downloaded to a folder; who enters it waits for others to finish."""
+    return FileLock(root / _NAME)

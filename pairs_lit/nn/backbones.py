@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError, check_choice, check_dropout, check_sizes
-from pairs_lit.nn.blocks import Activation, SwitchedOff, activation_layer, linear_layers
+from pairs_lit.nn.blocks import Activation, activation_layer, linear_layers
+from pairs_lit.stacking.layers import SwitchedOff
 
 Shape = tuple[int, int, int]
 """Channels, height, width of an image; two channels where a pair is one image (``sharing: joint``)."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "none"]
 CodeActivation = Activation | Literal["softmax"]
@@ -46,19 +46,3 @@ def linear_layers(
         layers.append(activation_layer(activation))
         layers += [nn.Dropout(dropout)] if dropout > 0 else []
     return [*layers, nn.Linear(widths[-2], widths[-1])]
-
-
-class SwitchedOff(nn.Module):
-    """A layer that exists, with its parameters, but does nothing: x → x.
-
-    Args:
-        layer: The layer.
-    """
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x."""
-        return x

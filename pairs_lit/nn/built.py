@@ -1,6 +1,7 @@
 """Backbones by the name of what builds them: a function such as torchvision's ``resnet18``, or a class without a shape.
 
-On the command line and in config files such a builder is named as any backbone is: see :mod:`pairs_lit.builders`.
+On the command line and in config files such a builder is named as any backbone is: see
+:mod:`pairs_lit.commands.builders`.
 """
 
 import inspect

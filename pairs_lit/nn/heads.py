@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError, check_dropout, check_sizes
 from pairs_lit.nn.blocks import Activation, linear_layers
-from pairs_lit.nn.layers import Rowwise
 from pairs_lit.relation import DIGITS
+from pairs_lit.stacking.layers import Rowwise
 
 HeadFactory = Callable[[int], nn.Module]
 

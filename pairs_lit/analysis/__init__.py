@@ -1,0 +1,1 @@
+"""Finished runs, compared and shown; needs no torch."""

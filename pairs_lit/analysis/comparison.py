@@ -1,0 +1,251 @@
+"""Finished runs side by side, every pair of them tested, as text, Markdown, LaTeX or CSV."""
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tabulate import tabulate
+
+from pairs_lit.analysis.tables import decimal, p_value
+from pairs_lit.errors import PairsLitError, notice, printable
+from pairs_lit.runs.summary import read_data, readable
+from pairs_lit.runs.tables import METRIC_COLUMNS, RoundResult, read_rounds
+from pairs_lit.statistics import Difference, Summary, between_many, holm, mean_interval, summarise
+
+Format = Literal["text", "md", "csv", "latex"]
+_FIGURES = (".png", ".svg", ".pdf")
+_MUST_AGREE = {"source": "data source", "relation": "relation"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        label: A short name, different for every run compared.
+        results: Its rounds.
+        data: What was drawn: source, relation, counts and so on.
+    """
+
+    label: str
+    results: Sequence[RoundResult]
+    data: Mapping[str, Any]
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Return a metric of the rounds that did not fail, by seed."""
+        found = {result.seed: vars(result)[metric] for result in self.results if result.status == "ok"}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    @property
+    def failed(self) -> int:
+        """How many rounds failed."""
+        return sum(result.status != "ok" for result in self.results)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs and how they differ; p_holm is corrected for all pairs that were compared."""
+
+    first: str
+    second: str
+    difference: Difference
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, their summaries with the 95 % interval of the mean, and all pairs."""
+
+    metric: str
+    runs: Sequence[Run]
+    pairs: Sequence[Pair]
+
+    def summary(self, run: Run) -> tuple[Summary, tuple[float, float]]:
+        """Summarise a run."""
+        values = list(run.values(self.metric).values())
+        return summarise(values), mean_interval(values)
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read run folders; labels are the names of their configs, with the time where two would be the same.
+
+    What holds no ``rounds.csv`` or no ``summary.json``, which is written last, is no finished run: where there are
+    others, it is left out, and a notice says so.
+
+    Raises:
+        PairsLitError: A folder is damaged or none, or no run is finished.
+    """
+    needed = ("rounds.csv", "summary.json")
+    unfinished = [
+        folder for folder in folders if folder.exists() and not all((folder / name).is_file() for name in needed)
+    ]
+    if unfinished and len(unfinished) < len(folders):
+        folders = [folder for folder in folders if folder not in unfinished]
+        shown = ", ".join(printable(str(folder)) for folder in unfinished[:3])
+        more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
+        notice(f"left out, since they are no finished runs: {shown}{more}.")
+    names = [folder.resolve().parent.name for folder in folders]
+    labels = [
+        name if names.count(name) == 1 else f"{name}/{folder.resolve().name}"
+        for name, folder in zip(names, folders, strict=True)
+    ]
+    return [_read(folder, printable(label)) for folder, label in zip(folders, labels, strict=True)]
+
+
+def _read(folder: Path, label: str) -> Run:
+    with readable(folder):
+        return Run(label, read_rounds(folder / "rounds.csv"), read_data(folder))
+
+
+def compare(runs: Sequence[Run], metric: str) -> Comparison:
+    """Compare every pair of runs by a metric of their rounds."""
+    values = [_enough(run, metric) for run in runs] if len(runs) > 1 else []
+    both = list(itertools.combinations(range(len(runs)), 2))
+    found = between_many([(values[one], values[two], runs[one].data == runs[two].data) for one, two in both])
+    corrected = holm([each.p for each in found])
+    pairs = [
+        Pair(runs[one].label, runs[two].label, each, p)
+        for (one, two), each, p in zip(both, found, corrected, strict=True)
+    ]
+    return Comparison(metric, runs, pairs)
+
+
+def _enough(run: Run, metric: str) -> dict[int, float]:
+    values = run.values(metric)
+    if len(values) < 2:
+        raise PairsLitError(f"{run.label} has {len(values)} rounds with {metric}: a comparison needs 2 or more.")
+    return values
+
+
+def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool) -> None:
+    """Refuse to compare what answers different questions.
+
+    Raises:
+        PairsLitError: Data sources or relations differ, or a run does not have the metric.
+    """
+    for setting, words in _MUST_AGREE.items():
+        values = {run.label: run.data.get(setting) for run in runs}
+        if len(set(values.values())) > 1 and not allow_different:
+            shown = ", ".join(f"{label}: {value}" for label, value in values.items())
+            raise PairsLitError(f"the runs differ in their {words} ({shown}): add --allow-different to compare them.")
+    lacking = [run.label for run in runs if not run.values(metric)]
+    if lacking:
+        common = [name for name in METRIC_COLUMNS if all(run.values(name) for run in runs)]
+        raise PairsLitError(f"{lacking[0]} has no {metric}: all runs have {', '.join(common) or 'nothing in common'}.")
+
+
+_STYLES = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
+_RUNS = ["run", "n", "mean", "std", "median", "min", "max", "95 % interval of the mean"]
+_PAIRS = ["first − second", "how", "n", "difference", "95 % interval", "p", "p (Holm)", "detectable"]
+
+
+def show(comparison: Comparison, style: Format) -> str:
+    """Show the table of runs, the table of pairs and what both rest on."""
+    if style == "csv":
+        return _csv(comparison)
+    if style == "md":
+        comparison = _renamed(comparison, _in_markdown)
+    runs = tabulate(run_rows(comparison), _RUNS, tablefmt=_STYLES[style], disable_numparse=True)
+    below = notes(comparison)
+    if style == "latex":
+        below = f"% {below}"
+    if not comparison.pairs:
+        return f"{runs}\n\n{below}"
+    pairs = [_pair_row(pair) for pair in comparison.pairs]
+    table = tabulate(pairs, _PAIRS, tablefmt=_STYLES[style], disable_numparse=True)
+    return f"{runs}\n\n{table}\n\n{below}"
+
+
+def _renamed(comparison: Comparison, spell: Callable[[str], str]) -> Comparison:
+    """Spell the names of runs, and what they say of their data, as a format needs: they may come from anywhere."""
+    runs = [
+        replace(
+            run,
+            label=spell(run.label),
+            data={name: spell(value) if isinstance(value, str) else value for name, value in run.data.items()},
+        )
+        for run in comparison.runs
+    ]
+    pairs = [replace(pair, first=spell(pair.first), second=spell(pair.second)) for pair in comparison.pairs]
+    return replace(comparison, runs=runs, pairs=pairs)
+
+
+def _in_markdown(text: str) -> str:
+    return re.sub(r"([\\`*\[\]<>|!#&~])", r"\\\1", text)
+
+
+def _in_spreadsheet(text: str) -> str:
+    """Keep a program that opens the table from taking a name for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+
+
+def run_rows(comparison: Comparison) -> list[list[str]]:
+    """Return one row a run."""
+    rows = []
+    for run in comparison.runs:
+        summary, (low, high) = comparison.summary(run)
+        n = f"{summary.n} ({run.failed} failed)" if run.failed else str(summary.n)
+        figures = (summary.mean, summary.std, summary.median, summary.min, summary.max)
+        rows.append([run.label, n, *map(decimal, figures), f"{decimal(low)} to {decimal(high)}"])
+    return rows
+
+
+def _pair_row(pair: Pair) -> list[str]:
+    each = pair.difference
+    n = str(each.n[0]) if each.method == "paired" else f"{each.n[0]}, {each.n[1]}"
+    return [
+        f"{pair.first} − {pair.second}",
+        "paired by seed" if each.method == "paired" else "unpaired (seeds or data settings differ)",
+        n,
+        f"{each.estimate:+.4f}",
+        f"{each.low:+.4f} to {each.high:+.4f}",
+        p_value(each.p),
+        p_value(pair.p_holm),
+        decimal(each.detectable),
+    ]
+
+
+def notes(comparison: Comparison) -> str:
+    """Say what the figures are."""
+    sources = sorted({str(run.data.get("source")) for run in comparison.runs})
+    relations = sorted({str(run.data.get("relation")) for run in comparison.runs})
+    text = (
+        f"{comparison.metric}; data: {', '.join(sources)}; relation: {', '.join(relations)}. Std with ddof 1; interval "
+        "of a mean: Student's t."
+    )
+    if comparison.pairs:
+        text += (
+            " Pairs: where paired by seed, bootstrap interval (BCa) and sign-change permutation test (from 14 rounds "
+            "on Wilcoxon's signed-rank test), else Welch's; Holm corrects for all "
+            f"{len(comparison.pairs)}. Detectable: the smallest true difference that so many rounds find with 80 % "
+            "power at the 5 % level."
+        )
+    if "best_test" in comparison.metric:
+        text += " best_test_accuracy selects its epoch on the test set."
+    return text
+
+
+_COLUMNS = ["run", "other", "how", "n", "n_other", "mean", "std", "median", "min", "max", "low", "high"]
+_COLUMNS += ["p", "p_holm", "detectable"]
+
+
+def _csv(comparison: Comparison) -> str:
+    """One table: a row a run, then a row a pair, whose mean is the difference."""
+    comparison = _renamed(comparison, _in_spreadsheet)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for run in comparison.runs:
+        summary, (low, high) = comparison.summary(run)
+        writer.writerow({"run": run.label, **vars(summary), "low": low, "high": high})
+    for pair in comparison.pairs:
+        each = pair.difference
+        found = {"how": each.method, "n": each.n[0], "n_other": each.n[1], "mean": each.estimate}
+        found |= {"low": each.low, "high": each.high, "p": each.p, "p_holm": pair.p_holm}
+        writer.writerow({"run": pair.first, "other": pair.second, **found, "detectable": each.detectable})
+    return text.getvalue().rstrip("\n")

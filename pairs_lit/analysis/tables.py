@@ -1,0 +1,76 @@
+"""Tables for people."""
+
+from collections.abc import Mapping, Sequence
+
+from tabulate import tabulate
+
+from pairs_lit.runs.tables import Evaluation
+from pairs_lit.statistics import Summary
+
+LABELS = {
+    "train_accuracy": "train accuracy",
+    "train_digit_accuracy": "train digit accuracy",
+    "val_accuracy": "validation accuracy",
+    "val_digit_accuracy": "validation digit accuracy",
+    "test_accuracy": "test accuracy",
+    "test_digit_accuracy": "test digit accuracy",
+    "best_test_accuracy": "best test epoch (selected on test)",
+}
+
+
+def summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") -> str:
+    """Show one row a metric: n, mean, std (ddof 1), median, min, max.
+
+    Args:
+        summaries: By column of ``rounds.csv``.
+        style: A table format of ``tabulate``: ``simple`` for the terminal, ``github`` for Markdown.
+    """
+    rows = [
+        (LABELS.get(name, name.replace("_", " ")), s.n, *map(decimal, (s.mean, s.std, s.median, s.min, s.max)))
+        for name, s in summaries.items()
+    ]
+    header = ["", "n", "mean", "std", "median", "min", "max"]
+    return tabulate(rows, header, tablefmt=style, disable_numparse=True, colalign=["left", *["right"] * 6])
+
+
+def evaluation_table(evaluation: Evaluation) -> str:
+    """Show one row a round, then the summary."""
+    cells = [[decimal(cell) if isinstance(cell, float) else cell for cell in row] for row in evaluation.rows]
+    rounds = tabulate(cells, evaluation.header, disable_numparse=True)
+    parts = [rounds, summary_table(evaluation.summaries()), failures(evaluation.failed, len(evaluation.seeds))]
+    return "\n\n".join(part for part in parts if part)
+
+
+def failures(failed: Sequence[int], count: int) -> str:
+    """Say how many rounds failed and what became of them; nothing where none did."""
+    if not failed:
+        return ""
+    seeds = ", ".join(map(str, failed))
+    return f"{len(failed)} of {count} rounds FAILED (loss not finite; seed {seeds}) and are not in the table."
+
+
+def at_chance(seeds: Sequence[int], count: int) -> str:
+    """Say how many rounds have learned nothing; nothing where there is none."""
+    if not seeds:
+        return ""
+    listed = ", ".join(map(str, seeds))
+    return (
+        f"{len(seeds)} of {count} rounds are AT CHANCE (on their own training pairs no better than always giving the "
+        f"commoner answer; seed {listed}); they are in the table."
+    )
+
+
+def mean_and_std(summary: Summary) -> str:
+    """Show ``0.8757 ± 0.0165 (n = 10)``; without ± for a single round."""
+    spread = f" ± {summary.std:.4f}" if summary.n > 1 else ""
+    return f"{summary.mean:.4f}{spread} (n = {summary.n})"
+
+
+def decimal(value: float) -> str:
+    """Show an accuracy or a loss; a dash where there is none."""
+    return "–" if value != value else f"{value:.4f}"
+
+
+def p_value(p: float) -> str:
+    """Show a p value with its meaningful digits."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

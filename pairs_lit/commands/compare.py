@@ -1,0 +1,56 @@
+"""``pairs-lit compare``: any finished runs side by side, and every pair of them tested."""
+
+import argparse
+from collections.abc import Sequence
+from typing import get_args
+
+from pairs_lit.analysis.comparison import _FIGURES, Format, check_comparable, compare, read_runs
+from pairs_lit.commands.options import OptionParser
+from pairs_lit.environment import user_path
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.tables import METRIC_COLUMNS
+from pairs_lit.runs.writing import write_text_durably
+
+
+def arguments(args: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = OptionParser(
+        prog="pairs-lit compare",
+        description="Compare finished runs: n, mean, std, median, min, max and 95 % interval of each; every pair "
+        "paired by seed where the runs share seeds and data settings, else by Welch's test.",
+    )
+    parser.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="a run folder")
+    parser.add_argument("--metric", default="test_accuracy", choices=METRIC_COLUMNS, help="a column of rounds.csv")
+    parser.add_argument("--format", default="text", choices=get_args(Format), help="of the tables")
+    parser.add_argument("--output", type=user_path, help="write the tables to this file instead of the screen")
+    parser.add_argument("--figure", type=user_path, help="draw every round as a point; .png, .svg or .pdf")
+    parser.add_argument(
+        "--allow-different", action="store_true", help="compare runs of different data sources or relations"
+    )
+    return parser.parse_args(args)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        PairsLitError: The user can mend something.
+    """
+    options = arguments(args)
+    if options.figure is not None and options.figure.suffix not in _FIGURES:
+        raise PairsLitError(f"--figure {options.figure}: its name must end in one of {', '.join(_FIGURES)}.")
+    runs = read_runs(options.runs)
+    check_comparable(runs, options.metric, allow_different=options.allow_different)
+    comparison = compare(runs, options.metric)
+    from pairs_lit.analysis.comparison import show
+
+    text = show(comparison, options.format)
+    if options.output is None:
+        print(text)
+    else:
+        write_text_durably(options.output, text + "\n")
+    if options.figure is not None:
+        from pairs_lit.analysis.figures import rounds_figure, save
+
+        values = {run.label: list(run.values(options.metric).values()) for run in runs}
+        save(rounds_figure(values, options.metric.replace("_", " ")), options.figure)

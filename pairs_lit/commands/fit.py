@@ -1,0 +1,258 @@
+"""The LightningCLI of pairs_lit: stock, but for one-line errors, the rounds, and a run folder of its own."""
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from pairs_lit.commands.builders import home_spelt, with_built_arguments
+from pairs_lit.commands.parsing import PairsParser, check_nulls, expand_homes
+from pairs_lit.data.datamodule import PairDataModule, default_root
+from pairs_lit.environment import check_first_process, outside_slurm
+from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.runs.folder import check_name, keep_config, name_from
+from pairs_lit.seeds import seeded
+from pairs_lit.threads import asked_threads, check_threads, computing_on
+from pairs_lit.training.checkpoints import DurableCheckpointIO, LastCheckpoint, own_run, read_checkpoint
+from pairs_lit.training.guards import check_given, check_trainer
+from pairs_lit.training.module import PairModule
+from pairs_lit.training.predictions import PredictionWriter
+from pairs_lit.training.progress import Progress
+from pairs_lit.training.rounds import RoundRunner
+from pairs_lit.training.tracking import Tracking, quiet_writers
+
+_CHECKPOINT_HELP = (
+    "A checkpoint, RUN/checkpoints/last.ckpt of a run with this configuration: fit goes on from it in RUN, the other "
+    "commands need one. A local file; nothing in it is executed."
+)
+
+
+_TRAINER_DEFAULTS = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "max_epochs": 25,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "logger": False,
+}
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes the resolved configuration to the run folder of a fit, once its checkpoint has proved to match."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write nothing yet."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``config.yaml`` durably, without the checkpoint that this fit may go on from; keep a former one."""
+        config = self.config.clone()
+        config.ckpt_path = None
+        text = self.parser.dump(config, skip_unset=False)
+        before = None if trainer.ckpt_path is None else own_run(Path(str(trainer.ckpt_path)))
+        keep_config(Path(str(trainer.log_dir)), text, trainer.current_epoch, before)
+
+
+class PairsCLI(LightningCLI):
+    """``fit``, ``validate``, ``test``, ``predict`` over a section ``rounds`` and the parts it is linked to."""
+
+    more_callbacks: Sequence[Callback] = ()
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
+        parser.add_argument("--seed_everything", type=_no_global_seed, default=False, help=argparse.SUPPRESS)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the rounds and link them and the data to the model."""
+        parser.add_lightning_class_args(RoundRunner, "rounds")
+        parser.add_argument("--name", type=str | None, default=None, help="The run's name; null: the config file's.")
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CHECKPOINT_HELP)
+        parser.set_defaults({"data.root": default_root()})
+        for part in ("data", "model"):
+            parser.link_arguments("rounds.seeds", f"{part}.seeds", apply_on="instantiate")
+        parser.link_arguments("rounds.stack_size", "model.stack_size")
+        parser.link_arguments("data.image_size", "model.image_size")
+        parser.link_arguments("data.relation", "model.relation")
+        parser.link_arguments("model.stack_size", "data.stack_size", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, name the run, and look at the checkpoint before anything else does."""
+        given = sys.argv[1:] if args is None else args
+        if isinstance(given, list):
+            given = with_built_arguments([home_spelt(token) for token in given])
+        super().parse_arguments(parser, given)
+        config = self.config[self.config.subcommand]
+        expand_homes(config)
+        for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
+            check_nulls(config[section], part, section)
+        config.name = check_name(_config_name(config) if config.name is None else config.name)
+        if config.ckpt_path is not None:
+            read_checkpoint(Path(config.ckpt_path))
+        elif self.config.subcommand != "fit":
+            raise PairsLitError(
+                f"{self.config.subcommand} needs a trained network: add --ckpt_path RUN/checkpoints/last.ckpt."
+            )
+
+    def before_instantiate_classes(self) -> None:
+        """Compute on as many threads as asked for, from the data and the first weights on."""
+        config = self.config[self.config.subcommand]
+        if config.rounds.threads is not None:
+            check_positive("rounds.threads", config.rounds.threads)
+            check_threads(config.rounds.threads)
+            torch.set_num_threads(config.rounds.threads)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+        """Add what every run has: tracking, progress, checkpoints."""
+        config, made = (each[self.subcommand] for each in (self.config, self.config_init))
+        runner: RoundRunner = made.rounds
+        runner.name = config.name
+        check_given(made.trainer)
+        tracking = Tracking(runner, hyperparameters=_flat(config.as_dict()))
+        callbacks: list[Callback] = [tracking, LastCheckpoint(), *self.more_callbacks]
+        callbacks += [PredictionWriter(runner)] if self.subcommand == "predict" else []
+        theirs = _listed(made.trainer.callbacks)
+        other_bar = any(isinstance(each, ProgressBar) for each in theirs)
+        if made.trainer.enable_progress_bar is not False and not other_bar:
+            callbacks.append(Progress(runner))
+        self.trainer_defaults["callbacks"] = callbacks
+        made.trainer.logger = _loggers(made.trainer.logger)
+        try:
+            return super().instantiate_trainer(plugins=_plugins(_listed(made.trainer.plugins)), **kwargs)
+        except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
+            raise PairsLitError(f"trainer: {' '.join(str(error).split())}") from error
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
+        check_trainer(self.trainer)
+        runner: RoundRunner = self.config_init[self.subcommand].rounds
+        trainer: Any = self.trainer  # its callbacks are set by a connector
+        others = [each for each in trainer.callbacks if each is not runner]
+        trainer.callbacks = [runner, *others]  # it seeds what the others may draw from
+        self.trainer.ckpt_path = self.config[self.subcommand].ckpt_path
+
+
+def _loggers(wanted: object) -> list[object]:
+    """Return the loggers that the user names, and one that holds ours place until there is a run folder.
+
+    Some callbacks refuse a trainer without any.
+    """
+    if wanted is True:
+        raise PairsLitError(
+            "trainer.logger is true: every run has TensorBoard files of its own; name the class of another logger, or "
+            "leave it out."
+        )
+    return [DummyLogger(), *([] if wanted is False else _listed(wanted))]
+
+
+def _listed(value: object) -> list[object]:
+    """Return what may be one thing, several, or none as a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _plugins(theirs: list[object]) -> list[object]:
+    """Add ours to the user's plugins."""
+    other = next((each for each in theirs if isinstance(each, CheckpointIO)), None)
+    if other is not None:
+        raise PairsLitError(
+            f"trainer.plugins: {type(other).__name__} would write checkpoints in another way than ours, which are "
+            "whole or not there, and run no code: leave it out."
+        )
+    return [*theirs, DurableCheckpointIO()]
+
+
+def _no_global_seed(value: object) -> bool:
+    """Refuse Lightning's global seed, and say what stands in its place."""
+    if value in (False, "false", "False"):
+        return False
+    raise PairsLitError(
+        f"seed_everything is {value}: every random number follows from the seeds of the rounds; set rounds.seed (the "
+        "first) and rounds.count."
+    )
+
+
+def _config_name(config: Namespace) -> str:
+    """Return the name of the last config file; text on the command line and the standard input have none."""
+    last = (config.config or [None])[-1]
+    return "run" if last is None or str(last) == "-" else name_from(Path(str(last)).stem)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+    """Flatten a nested configuration to dotted names, without its files; lists and null become text."""
+    flat: dict[str, str | int | float | bool] = {}
+    for name, value in config.items():
+        if name in ("config", "__path__"):
+            continue
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            shown = value if isinstance(value, int | float | bool) else _shown(str(value))
+            flat[f"{prefix}{name}"] = shown
+    return flat
+
+
+def _shown(text: str) -> str:
+    """Replace what a file name holds where the system could not read it."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def run(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()) -> None:
+    """Parse the command line and run the command.
+
+    Args:
+        command: The first argument.
+        args: All arguments; None: those of the process.
+        callbacks: More callbacks for the trainer.
+
+    Raises:
+        PairsLitError: The user can mend something.
+    """
+    _be_quiet()
+    check_first_process()
+
+    class OneCommand(PairsCLI):
+        """Builds no parsers of other commands, which cost a fifth of a second each."""
+
+        more_callbacks = callbacks
+
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            """Leave out ``weights_only``, since weights are all that is ever loaded, and Lightning's ``ckpt_path``."""
+            return {command: LightningCLI.subcommands()[command] | {"weights_only", "ckpt_path"}}
+
+    try:
+        with quiet_writers(), outside_slurm(), computing_on(asked_threads()), seeded(0):
+            OneCommand(
+                PairModule,
+                PairDataModule,
+                save_config_callback=RunConfig,
+                trainer_defaults=dict(_TRAINER_DEFAULTS),
+                seed_everything_default=False,
+                parser_class=PairsParser,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                args=args,
+            )
+    except MisconfigurationException as error:
+        raise PairsLitError(" ".join(str(error).split())) from error
+
+
+def _be_quiet() -> None:
+    """Silence what a user cannot act on, but not what was asked for: a profile, a summary of the layers."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for asked_for in ("profilers.profiler", "callbacks.model_summary"):
+        logging.getLogger(f"lightning.pytorch.{asked_for}").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module="lightning")

@@ -1,0 +1,190 @@
+"""The parser of the command line: stock, but its errors are one readable line."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import is_dataclass
+from functools import partial
+from types import NoneType
+from typing import Any, NoReturn, cast, get_args, get_type_hints
+
+import yaml
+from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning.pytorch import Callback
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import LayerSync, Precision
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
+
+from pairs_lit.commands.builders import read_yaml, with_built
+from pairs_lit.environment import is_in_home, user_path
+from pairs_lit.errors import PairsLitError, place_of, reason_of
+
+_LONGEST = 300
+
+_REWORDINGS = (
+    (
+        r"- Not a valid subclass of (\w+) Subclass types expect one of: .*?\(implicit class_path\)",
+        r"- Expected a \1's class path",
+    ),
+    (r"Parser key \"([^\"]+)\": ", r"\1: "),
+    (r"- Expected a path but \S+ either not accessible or invalid - ", ""),
+    (r"Type \S*Callable\[\[.*?\], \S+?\] expects a function or a callable class: ", ""),
+    (r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: ", ""),
+    (r"typing\.Literal\[(.*?)\]", r"one of \1"),
+    (r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1"),
+    (r"Expected an? ", "expected "),
+    (r" - expected NoneType", " or null"),
+    (r": - expected ", ": expected "),
+    (r"Given value type: \S+ Given value: ", "Got value: "),
+    (r"\. Got value: Namespace\(.*$", "."),
+    (r"\.? Got value: ", ", got "),
+)
+
+
+def readable(message: str) -> str:
+    """Put a message of jsonargparse into one line that speaks of options and values, not of Python's types."""
+    text = " ".join(message.split())
+    for pattern, replacement in _REWORDINGS:
+        text = re.sub(pattern, replacement, text)
+    text = text.rstrip(".")
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+
+
+_SPEC_KEYS = ("init_args", "dict_kwargs")
+
+
+def check_empty_sections(content: Mapping[str, object], options: Collection[str], prefix: str = "") -> None:
+    """Refuse a section without content that no option is in; jsonargparse would not notice it.
+
+    Args:
+        content: What a config file says.
+        options: The dotted names of all options.
+        prefix: What stands before the content's keys.
+
+    Raises:
+        PairsLitError: There is such a section.
+    """
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if not isinstance(value, Mapping):
+            continue
+        if not value and key not in _SPEC_KEYS and not any(f"{option}.".startswith(f"{name}.") for option in options):
+            raise PairsLitError(f"{name}: there is no such option (pairs-lit COMMAND --help lists the options).")
+        if key not in _SPEC_KEYS:
+            check_empty_sections(value, options, f"{name}.")
+
+
+def check_nulls(config: Namespace, part: type, section: str) -> None:
+    """Refuse null where an option has no such value; in a file, jsonargparse takes it for "not set".
+
+    Args:
+        config: A section of the configuration.
+        part: The class that it is for.
+        section: Its name.
+
+    Raises:
+        PairsLitError: An option is null that may not be.
+    """
+    for name, hint in get_type_hints(vars(part)["__init__"]).items():
+        if name not in config:
+            continue
+        value, option = config[name], f"{section}.{name}"
+        if value is None and NoneType not in get_args(hint):
+            raise PairsLitError(f"{option} is null, which it may not be: leave it out for its default.")
+        if is_dataclass(hint) and isinstance(hint, type):
+            check_nulls(value, hint, option)
+
+
+def expand_homes(config: Namespace) -> None:
+    """Replace ``~`` in every text of a configuration that is a path in the user's home, whatever option it is for."""
+    for key, value in list(config.items()):
+        if key != "config":
+            config[key] = _expanded(value)
+
+
+def _expanded(value: Any) -> Any:  # noqa: ANN401 - any value of a configuration
+    if isinstance(value, Namespace):
+        expand_homes(value)
+    elif isinstance(value, list):
+        return [_expanded(each) for each in value]
+    elif isinstance(value, dict):
+        return {key: _expanded(each) for key, each in value.items()}
+    elif isinstance(value, str) and is_in_home(value):
+        return str(user_path(value))
+    return value
+
+
+class PairsParser(LightningArgumentParser):
+    """A parser whose errors are ours."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise PairsLitError, where jsonargparse would print its usage and leave."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise PairsLitError(f"{readable(message)} (pairs-lit COMMAND --help lists the options).") from ex
+
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
+        """Parse a configuration file."""
+        try:
+            return cast(Namespace, super().parse_path(path, *args, **kwargs))
+        except UnicodeDecodeError as error:
+            raise PairsLitError(f"--config {path} is no text in UTF-8 ({error.reason}): save it in UTF-8.") from error
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
+        """Parse a configuration, from a file or given as text, and refuse sections that are none."""
+        content = content.removeprefix("\ufeff")  # some editors put this mark before UTF-8
+        try:
+            found = read_yaml(content)
+        except yaml.YAMLError:  # jsonargparse says where
+            return cast(Namespace, super().parse_string(content, *args, **kwargs))
+        if not isinstance(found, Mapping):
+            got = "nothing" if found is None else repr(found)[:60]
+            raise PairsLitError(f"--config: sections such as data, model, trainer and rounds are needed, got {got}.")
+        named = with_built(found)
+        text = content if named == found else yaml.safe_dump(named)
+        parsed: Namespace = super().parse_string(text, *args, **kwargs)
+        check_empty_sections(found, [action.dest for action in self._actions])
+        return parsed
+
+    def instantiate_classes(self, cfg: Namespace, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
+        """Build the classes of a configuration; what a constructor objects to is an error with the option's name."""
+        refused: list[PairsLitError] = []
+        builders = [(partial(_built, option, refused), kind, True) for kind, option in _OPTIONS.items()]
+        try:
+            return cast(Namespace, self.instantiate(cfg, instantiators=builders, **kwargs))
+        except ValueError:
+            if not refused:
+                raise
+            raise refused[0] from refused[0].__cause__  # jsonargparse has put it into a text of its own
+
+
+_OPTIONS: dict[type, str] = {
+    Callback: "trainer.callbacks",
+    Logger: "trainer.logger",
+    Profiler: "trainer.profiler",
+    Strategy: "trainer.strategy",
+    Accelerator: "trainer.accelerator",
+    Precision: "trainer.plugins",
+    ClusterEnvironment: "trainer.plugins",
+    CheckpointIO: "trainer.plugins",
+    LayerSync: "trainer.plugins",
+}
+
+
+def _built(
+    option: str,
+    refused: list[PairsLitError],
+    kind: Callable[..., Any],
+    *args: Any,  # noqa: ANN401 - any class
+    **kwargs: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    try:
+        return kind(*args, **kwargs)
+    except Exception as error:  # whatever a constructor of the user's raises
+        told = PairsLitError(f"{option}: {kind.__name__}: {reason_of(error)} ({place_of(error)}).")
+        told.__cause__ = error
+        refused.append(told)
+        raise told from error

@@ -1,0 +1,103 @@
+"""``pairs-lit reproduce``: trains what is not trained yet, then writes the tables and figures of the reports."""
+
+import argparse
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pairs_lit.commands.options import OptionParser
+from pairs_lit.environment import user_path
+from pairs_lit.errors import PairsLitError, check_positive, notice
+from pairs_lit.reproduction.jobs import Conditions, Job, all_jobs
+from pairs_lit.reproduction.published import REPORTS, Report
+from pairs_lit.runs.folder import lock_runs
+from pairs_lit.runs.summary import commit
+from pairs_lit.stopping import check_announced
+
+
+def arguments(args: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = OptionParser(
+        prog="pairs-lit reproduce",
+        description="Train every row of the reports on MNIST and write tables and figures, published beside ours. "
+        "What is finished with the same config and seeds is not trained again; what was interrupted goes on.",
+    )
+    parser.add_argument("reports", nargs="*", metavar="REPORT", help=f"one or more of {', '.join(REPORTS)}; none: all")
+    parser.add_argument("--rounds", type=int, help="how many rounds; default: as many as the report")
+    parser.add_argument("--seed", type=int, help="the seed of the first round; default: the config's")
+    parser.add_argument("--configs", type=user_path, default=Path("configs"), help="holds reports/REPORT/ROW.yaml")
+    parser.add_argument("--output", type=user_path, default=Path("docs/results"), help="where tables and figures go")
+    parser.add_argument("--runs", type=user_path, default=Path(), help="the folder that holds lightning_logs")
+    parser.add_argument("--data.root", dest="root", type=user_path, help="the folder that holds MNIST/raw")
+    parser.add_argument(
+        "--data.allow_unverified",
+        dest="allow_unverified",
+        action="store_true",
+        help="accept other files in MNIST's format; every table then says so",
+    )
+    parser.add_argument("--no-training", action="store_true", help="only write the pages of what is finished")
+    return parser.parse_args(args)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        PairsLitError: The user can mend something.
+    """
+    options = arguments(args)
+    reports = [_report(name) for name in options.reports or REPORTS]
+    if options.rounds is not None:
+        check_positive("--rounds", options.rounds)
+    conditions = Conditions(
+        options.configs, options.rounds, options.seed, options.root, options.allow_unverified, options.runs
+    )
+    jobs = [job for report in reports for job in all_jobs(report, conditions)]
+    if not options.no_training:
+        with lock_runs(options.runs / "lightning_logs"):
+            train(jobs)
+    elif not any(job.finished for job in jobs):
+        raise PairsLitError(f"nothing of {', '.join(report.name for report in reports)} is finished: train it first.")
+    from pairs_lit.reproduction.pages import write_pages
+
+    for path in write_pages(reports, conditions, options.output):
+        print(path)
+
+
+def _report(name: str) -> Report:
+    if name not in REPORTS:
+        raise PairsLitError(f"unknown report {name!r}: use one or more of {', '.join(REPORTS)}.")
+    return REPORTS[name]
+
+
+def train(jobs: Sequence[Job]) -> None:
+    """Finish every job, with one progress bar over all epochs of all rounds."""
+    todo = [job for job in jobs if job.finished is None]
+    if len(todo) < len(jobs):
+        notice(f"{len(jobs) - len(todo)} of {len(jobs)} fits are finished already.")
+    if not todo:
+        return
+    if (commit() or "").endswith("+changes"):
+        notice("the project's files differ from their last commit, and the results will say so.")
+    total = sum(job.rounds * job.epochs for job in todo)
+    bar: tqdm[Any]
+    with tqdm(total=total, unit="epoch", unit_scale=True, dynamic_ncols=True, disable=None) as bar:
+        for job in todo:
+            bar.set_description(job.label)
+            _finish(job, bar)
+            check_announced()
+
+
+def _finish(job: Job, bar: "tqdm[Any]") -> None:
+    from pairs_lit.commands.fit import run as run_command
+    from pairs_lit.training.progress import EpochsDone
+
+    checkpoint = job.checkpoint
+    extra = [] if checkpoint is None else [f"--ckpt_path={checkpoint}"]
+    done = EpochsDone(bar, job.rounds)
+    with contextlib.redirect_stdout(io.StringIO()):  # the table of each fit; all tables come at the end
+        run_command("fit", [*job.arguments, "--trainer.enable_progress_bar=false", *extra], [done])

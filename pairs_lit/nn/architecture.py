@@ -1,0 +1,184 @@
+"""The plain network of one round: how it is built, and what is checked of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer
+
+from pairs_lit.errors import PairsLitError, place_of, reason_of
+from pairs_lit.nn.backbones import BackboneFactory, Shape
+from pairs_lit.nn.blocks import CodeActivation
+from pairs_lit.nn.built import Built
+from pairs_lit.nn.heads import HeadFactory
+from pairs_lit.relation import DIGITS, Relation
+from pairs_lit.seeds import generators_kept, seeded
+from pairs_lit.stacking.stack import check_separate
+from pairs_lit.threads import computing_on
+
+Sharing = Literal["shared", "separate", "joint"]
+Readout = Literal["none", "identity", "linear"]
+Taken = TypeVar("Taken")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The plain network of one round, as constructor arguments.
+
+    Attributes:
+        backbone: Makes a backbone from (channels, H, W); channels are 2 for ``joint``, else 1.
+        head: Makes a head from the width of the concatenated code.
+        sharing: ``shared``: one backbone for both images; ``separate``: one each; ``joint``: the pair is one image of
+            two channels, and there are no digit logits.
+        readout: Where the digit logits come from: ``identity``: the code itself, of width 10; ``linear``: a linear
+            layer on each image's code, beside the head (pillonel); ``none``: nowhere.
+        code_activation: The activation between each image's code and the head.
+        relation: What a probability head compares by.
+        image_size: H = W.
+    """
+
+    backbone: BackboneFactory
+    head: HeadFactory
+    sharing: Sharing
+    readout: Readout
+    code_activation: CodeActivation
+    relation: Relation
+    image_size: int
+
+    @property
+    def image_shape(self) -> Shape:
+        """What the backbone sees."""
+        return (2 if self.sharing == "joint" else 1, self.image_size, self.image_size)
+
+    def build(self, seed: int) -> "PlainParts":
+        """Build one round's plain parts after ``torch.manual_seed(seed)``: backbone(s), read-out, head."""
+        with seeded(seed), computing_on(1):  # some first weights depend on the number of threads
+            branches = range(2 if self.sharing == "separate" else 1)
+            backbones = [_made(self.backbone, self.image_shape, "backbone") for _ in branches]
+            widths = {code_width(backbone, self.image_shape) for backbone in backbones}
+            width = max(widths)
+            readout = self._readout(width)
+            both = width if self.sharing == "joint" else 2 * width
+            head = _made(self.head, both, "head")
+            if not isinstance(_probed(head, (both,), "head"), Tensor):
+                raise PairsLitError(f"a head must return one tensor; {type(head).__name__} returned something else.")
+        return PlainParts(backbones, readout, head, widths)
+
+    def check_separate(self, seed: int) -> None:
+        """Refuse parts that two rounds would share, whether they stand in one stack or in two.
+
+        Raises:
+            PairsLitError: Building the network twice gives the same parameter twice.
+        """
+        for both in zip(self.build(seed).modules, self.build(seed).modules, strict=True):
+            check_separate(both)
+
+    def description(self, parts: "PlainParts") -> list[str]:
+        """Describe the plain network: its settings, then its layers, a line each."""
+        settings = [
+            f"sharing: {self.sharing}",
+            f"readout: {self.readout}",
+            f"code_activation: {self.code_activation}",
+            f"relation: {self.relation}",
+        ]
+        modules = [*parts.backbones, parts.readout, parts.head]  # a read-out that does not exist is "None"
+        return settings + [line.strip() for module in modules for line in repr(module).splitlines()]
+
+    def _readout(self, width: int) -> nn.Module | None:
+        if self.readout != "none" and self.sharing == "joint":
+            raise PairsLitError(f"model.readout is {self.readout}: with sharing: joint it must be none.")
+        if self.readout == "identity" and width != DIGITS:
+            raise PairsLitError(
+                f"model.readout is identity, which needs a code of width {DIGITS}, but the backbone's is {width}: "
+                "change its last width, or use readout: linear or none."
+            )
+        return nn.Linear(width, DIGITS) if self.readout == "linear" else None
+
+
+@dataclass(frozen=True)
+class PlainParts:
+    """One round's plain torch modules, in the order in which they were built, and the widths of its codes."""
+
+    backbones: list[nn.Module]
+    readout: nn.Module | None
+    head: nn.Module
+    widths: set[int]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All of them."""
+        return [*self.backbones, *([] if self.readout is None else [self.readout]), self.head]
+
+
+def code_width(backbone: nn.Module, shape: Shape) -> int:
+    """Read the width F of a backbone's code off two zero images, in evaluation mode.
+
+    Raises:
+        PairsLitError: The backbone cannot take the image, or its output is not (N, F).
+    """
+    code = _probed(backbone, shape, "backbone")
+    if not isinstance(code, Tensor) or code.dim() != 2 or len(code) != _PROBED:
+        got = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
+        raise PairsLitError(
+            f"a backbone must map (N, C, H, W) to (N, F); {type(backbone).__name__} gave {got} for N = {_PROBED}."
+        )
+    return code.shape[1]
+
+
+def _made(factory: Callable[[Taken], nn.Module], taken: Taken, role: str) -> nn.Module:
+    """Build a plain module; what its constructor objects to is the user's to mend."""
+    if isinstance(factory, nn.Module):
+        raise PairsLitError(
+            f"model.{role}: one {type(factory).__name__} was built for all rounds: name the class or function in the "
+            "main config file or on the command line, so that each round builds its own."
+        )
+    try:
+        built = factory(taken)
+    except PairsLitError:
+        raise
+    except Exception as error:  # whatever a constructor of the user's raises
+        unsuited = role == "backbone" and isinstance(error, TypeError) and "unexpected keyword" not in str(error)
+        hint = "; if it takes no image shape, name its arguments" if unsuited else ""
+        raise PairsLitError(
+            f"model.{role} cannot be built for an input of {taken}: {reason_of(error)} ({place_of(error)}){hint}."
+        ) from error
+    module = built.module if isinstance(built, Built) else built
+    resting = next((part for part in module.modules() if not part.training), None)
+    if resting is not None:
+        raise PairsLitError(
+            f"model.{role}: {type(module).__name__} leaves {type(resting).__name__} in evaluation mode, but all layers "
+            "are trained: leave out its eval()."
+        )
+    _own_buffers(module)
+    return module
+
+
+def _own_buffers(module: nn.Module) -> None:
+    """Give a module buffers of its own: they may be one constant of their file, which others would see change."""
+    own: dict[int, Tensor] = {}
+    for name, buffer in list(module.named_buffers(remove_duplicate=False)):
+        if isinstance(buffer, UninitializedBuffer):  # of a lazy layer, which makes its own
+            continue
+        place, _, last = name.rpartition(".")
+        setattr(module.get_submodule(place), last, own.setdefault(id(buffer), buffer.clone()))
+
+
+_PROBED = 2
+"""Inputs a module is shown at first: statistics of a single one do not exist."""
+
+
+def _probed(module: nn.Module, shape: Sequence[int], role: str) -> object:
+    """Show a plain module a few zero inputs, in evaluation mode."""
+    training = module.training
+    try:
+        with torch.no_grad(), generators_kept():
+            return module.eval()(torch.zeros(_PROBED, *shape))
+    except Exception as error:  # whatever a module of the user's raises
+        raise PairsLitError(
+            f"the {role} {type(module).__name__} cannot take an input of shape {tuple(shape)}: {reason_of(error)} "
+            f"({place_of(error)})."
+        ) from error
+    finally:
+        module.train(training)

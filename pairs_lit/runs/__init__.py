@@ -1,0 +1,1 @@
+"""Run folders: the one owner of their layout; needs no torch."""

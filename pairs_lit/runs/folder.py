@@ -1,0 +1,159 @@
+"""Run folders, ``lightning_logs/<config name>/<UTC time>-<n>/``: names, identities, locks."""
+
+import itertools
+import re
+import unicodedata
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from pairs_lit.errors import PairsLitError, notice, printable
+from pairs_lit.runs.writing import named, write_text_durably
+
+CONFIG = "config.yaml"
+CHECKPOINTS = "checkpoints"
+LAST = f"{CHECKPOINTS}/last.ckpt"
+_MARK = ".run"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+def check_name(name: str) -> str:
+    """Return a run name, unless it could not be a plain folder's.
+
+    Raises:
+        PairsLitError: The name holds more than letters, digits, ``.``, ``_`` and ``-``, or begins with a dot.
+    """
+    if not _PLAIN_NAME.fullmatch(name):
+        raise PairsLitError(
+            f"--name {name!r}: use letters, digits, '.', '_' and '-' (the config file's name is the default)."
+        )
+    return name
+
+
+def name_from(text: str) -> str:
+    """Return a run name made from a file's: accents are left out, and what a name may not hold becomes ``_``."""
+    if _PLAIN_NAME.fullmatch(text):
+        return text
+    letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", letters).strip("._")[:100] or "run"
+
+
+def new_run_folder(root: Path, name: str) -> Path:
+    """Make a run folder that did not exist before.
+
+    Args:
+        root: What holds, or is to hold, ``lightning_logs``.
+        name: The config's name.
+
+    Raises:
+        PairsLitError: The folder cannot be made, or its name is no text in this locale.
+    """
+    _check_readable(root)
+    parent = root / "lightning_logs" / check_name(name)
+    time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for n in itertools.count(1):
+            folder = parent / f"{time}-{n}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise PairsLitError(
+            f"no run folder can be made in {parent} ({error.strerror}): set --trainer.default_root_dir to a folder "
+            "that you may write to."
+        ) from error
+    raise AssertionError("unreachable: the count is endless")
+
+
+def _check_readable(folder: Path) -> None:
+    """Refuse a folder whose name this process cannot read, and TensorBoard cannot write."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise PairsLitError(
+            f"{printable(str(folder))}: its name cannot be read in this locale; set PYTHONUTF8=1, or a UTF-8 locale."
+        ) from error
+
+
+def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) -> None:
+    """Write ``config.yaml`` of a run.
+
+    A run that goes on with another config keeps the former one as ``config-until-epoch-N.yaml``.
+
+    Args:
+        run: The run folder.
+        text: The configuration.
+        epoch: How many epochs are over.
+        before: The run folder in which these epochs were trained; None: this one.
+    """
+    source, former = (before or run) / CONFIG, run / f"config-until-epoch-{epoch}.yaml"
+    if source.is_file() and source.read_text(encoding="utf-8") != text and not former.exists():
+        write_text_durably(former, source.read_text(encoding="utf-8"))
+        notice(f"{run} goes on with another config from epoch {epoch + 1} on; the former one is {former.name}.")
+    write_text_durably(run / CONFIG, text)
+
+
+def mark_run(run: Path) -> None:
+    """Give a run folder the identity that its checkpoints name, unless it has one."""
+    if identity_of(run) is None:
+        write_text_durably(run / _MARK, f"{uuid4().hex}\n")
+
+
+def identity_of(run: Path) -> str | None:
+    """Return the identity of a run folder; None where it has none, or is no run folder."""
+    mark = run / _MARK
+    if not mark.is_file():
+        return None
+    text = mark.read_text(encoding="utf-8", errors="replace").strip()
+    return text if re.fullmatch(r"[0-9a-f]{32}", text) else None
+
+
+def enclosing_run(checkpoint: Path) -> Path | None:
+    """Return the folder that holds the folder ``checkpoints`` in which a file lies, if it lies in one."""
+    return next((folder.parent for folder in checkpoint.absolute().parents if folder.name == CHECKPOINTS), None)
+
+
+def looks_like_a_run(folder: Path) -> bool:
+    """Say whether a folder without identity is where an earlier release would have made a run."""
+    made = re.fullmatch(r"\d{8}-\d{6}-\d+", folder.name) and folder.parent.parent.name == "lightning_logs"
+    return bool(made) and (folder / CONFIG).is_file()
+
+
+_NAME = ".lock"
+
+
+def lock_run(folder: Path) -> FileLock:
+    """Take a run folder for this process.
+
+    Raises:
+        PairsLitError: Another process has it, or the folder cannot be written.
+    """
+    return _take(folder, f"{folder} is being trained by another process: wait for it, or stop it.")
+
+
+def lock_runs(folder: Path) -> FileLock:
+    """Take a folder of runs for this ``reproduce``, which would train the same rows as another one.
+
+    Raises:
+        PairsLitError: Another ``reproduce`` has it, or the folder cannot be written.
+    """
+    with named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return _take(
+        folder, f"another pairs-lit reproduce trains in {folder}: wait for it, stop it, or give --runs another folder."
+    )
+
+
+def _take(folder: Path, taken: str) -> FileLock:
+    lock = FileLock(folder / _NAME, timeout=0)
+    with named(folder / _NAME):
+        try:
+            lock.acquire()
+        except Timeout as error:  # an OSError too, but not of the file system's making
+            raise PairsLitError(taken) from error
+    return lock

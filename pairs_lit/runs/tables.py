@@ -1,0 +1,198 @@
+"""The tidy tables that a run leaves on disk: ``rounds.csv``, ``curves.csv``, ``summary.json``."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairs_lit.runs.writing import write_text_durably
+from pairs_lit.statistics import Summary, summarise
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """One row of ``rounds.csv``.
+
+    Attributes:
+        seed: The round's seed.
+        status: ``ok``, or ``failed``: its loss was not finite at some epoch.
+        train_accuracy: Of the final network on all training pairs, one evaluation pass, 0 … 1.
+        train_digit_accuracy: Likewise, of the digits; None without digit logits.
+        val_accuracy: After the last epoch.
+        val_digit_accuracy: After the last epoch.
+        test_accuracy: After the last epoch.
+        test_digit_accuracy: After the last epoch.
+        best_test_accuracy: The highest over all epochs: **selected on the test set**, kept since belhadj's table is so.
+        best_test_epoch: The first epoch (from 1) that reached it; None for a round that failed.
+    """
+
+    seed: int
+    status: str
+    train_accuracy: float | None
+    train_digit_accuracy: float | None
+    val_accuracy: float | None
+    val_digit_accuracy: float | None
+    test_accuracy: float | None
+    test_digit_accuracy: float | None
+    best_test_accuracy: float | None
+    best_test_epoch: int | None
+
+
+METRIC_COLUMNS = tuple(field.name for field in fields(RoundResult))[2:-1]
+"""The columns of ``rounds.csv`` that are summarised over rounds."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What was measured after each epoch.
+
+    Attributes:
+        seeds: The seeds of the R rounds.
+        values: By metric (``test/accuracy``), an array (E, R); row e is epoch e + 1.
+    """
+
+    seeds: Sequence[int]
+    values: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs E."""
+        return len(next(iter(self.values.values()), ()))
+
+    def failed(self) -> NDArray[np.bool_]:
+        """Say which rounds ever had a loss that is not finite, (R,)."""
+        losses = [value for name, value in self.values.items() if name.endswith("/loss")]
+        return np.logical_not(np.isfinite(np.concatenate(losses)).all(axis=0))
+
+    def with_errors(self) -> "Curves":
+        """Add ``train/error`` and the like: 1 − accuracy."""
+        errors = {f"{name[:-8]}error": 1 - value for name, value in self.values.items() if name.endswith("/accuracy")}
+        return Curves(self.seeds, {**self.values, **errors})
+
+    def rows(self) -> Iterable[tuple[int, int, str, float]]:
+        """Yield (seed, epoch, metric, value) by seed, epoch and metric."""
+        for r, seed in enumerate(self.seeds):
+            for epoch in range(self.epochs):
+                for name, value in self.values.items():
+                    yield seed, epoch + 1, name, float(value[epoch, r])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``test`` or ``validate`` measured.
+
+    Attributes:
+        seeds: The seeds of the R rounds.
+        measured: By metric (``test/accuracy``), an array (R,).
+    """
+
+    seeds: Sequence[int]
+    measured: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def header(self) -> list[str]:
+        """The columns: seed, status, and the metrics with an underscore for the slash."""
+        return ["seed", "status", *(name.replace("/", "_") for name in self.measured)]
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        """A row a round."""
+        columns = np.stack(list(self.measured.values()))
+        return [[seed, _status(columns[:, r]), *columns[:, r].tolist()] for r, seed in enumerate(self.seeds)]
+
+    @property
+    def failed(self) -> list[int]:
+        """The seeds of the rounds with a figure that is not finite."""
+        return [seed for seed, status, *_ in self.rows if status == "failed"]
+
+    def summaries(self) -> dict[str, Summary]:
+        """Summarise each metric over the rounds that did not fail."""
+        good = [row for row in self.rows if row[1] == "ok"]
+        return {name: summarise([row[place] for row in good]) for place, name in enumerate(self.header) if place > 1}
+
+
+def _status(figures: NDArray[np.float64]) -> str:
+    return "ok" if np.isfinite(figures).all() else "failed"
+
+
+def summaries(results: Sequence[RoundResult]) -> dict[str, Summary]:
+    """Summarise each metric over the rounds that did not fail; metrics that no round has are left out."""
+    rows = [asdict(result) for result in results]
+    measured = [name for name in METRIC_COLUMNS if any(row[name] is not None for row in rows)]
+    return {name: summarise([row[name] for row in rows if row["status"] == "ok"]) for name in measured}
+
+
+def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:
+    """Write ``rounds.csv``: a row a round; an empty field is a figure that does not exist."""
+    names = [field.name for field in fields(RoundResult)]
+    write_csv(path, names, (tuple(asdict(result).values()) for result in results))
+
+
+def write_curves(path: Path, curves: Curves) -> None:
+    """Write ``curves.csv``: seed, epoch, metric, value."""
+    write_csv(path, ["seed", "epoch", "metric", "value"], curves.rows())
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table durably; floats in full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text_durably(path, text.getvalue())
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write ``summary.json``; figures that do not exist are null."""
+    write_text_durably(path, json.dumps(_without_nan(summary), indent=2) + "\n")
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_rounds(path: Path) -> list[RoundResult]:
+    """Read ``rounds.csv``.
+
+    Raises:
+        ValueError: It is not a table of rounds as :func:`write_rounds` writes it.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        results = [_parsed(row) for row in csv.DictReader(file)]
+    seeds = [result.seed for result in results]
+    if len(set(seeds)) < len(seeds) or not seeds:
+        raise ValueError("the seeds are not different, or there are none")
+    return results
+
+
+def _parsed(row: Mapping[str, str]) -> RoundResult:
+    numbers = {name: float(row[name]) if row[name] else None for name in METRIC_COLUMNS}
+    epoch = int(row["best_test_epoch"]) if row["best_test_epoch"] else None
+    status = row["status"]
+    if status not in ("ok", "failed"):
+        raise ValueError(f"status {status!r} is neither ok nor failed")
+    if status == "ok" and not all(0 <= value <= 1 for value in numbers.values() if value is not None):
+        raise ValueError(f"an accuracy of seed {row['seed']} does not lie in 0 … 1")
+    return RoundResult(seed=int(row["seed"]), status=status, **numbers, best_test_epoch=epoch)
+
+
+def read_curves(path: Path) -> Curves:
+    """Read ``curves.csv``."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [(int(row["seed"]), row["metric"], float(row["value"])) for row in csv.DictReader(file)]
+    seeds = list(dict.fromkeys(seed for seed, _, _ in rows))
+    collected: dict[str, dict[int, list[float]]] = {}
+    for seed, metric, value in rows:
+        collected.setdefault(metric, {}).setdefault(seed, []).append(value)
+    return Curves(seeds, {name: np.array([by[seed] for seed in seeds]).T for name, by in collected.items()})

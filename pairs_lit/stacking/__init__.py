@@ -1,0 +1,1 @@
+"""Plain modules of many rounds as one module that trains them side by side."""

@@ -1,0 +1,276 @@
+"""Statistics over rounds: summaries, intervals, tests, and what n could have detected.
+
+``scipy.stats`` takes most of a second to load, so it is loaded only where it is needed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+
+@dataclass(frozen=True)
+class Summary:
+    """n values in short; std is the sample's (ddof 1), NaN for n = 1; all but n are NaN for n = 0."""
+
+    n: int
+    mean: float
+    std: float
+    median: float
+    min: float
+    max: float
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Summarise the values of n rounds."""
+    n, nan = len(values), float("nan")
+    if n == 0:
+        return Summary(0, nan, nan, nan, nan, nan)
+    array = np.asarray(values, dtype=np.float64)
+    std = float(array.std(ddof=1)) if n > 1 else nan
+    return Summary(n, float(array.mean()), std, float(np.median(array)), float(array.min()), float(array.max()))
+
+
+LEVEL = 0.05
+"""Intervals hold 1 − LEVEL; a test is called significant below LEVEL."""
+
+POWER = 0.8
+_RESAMPLES = 9999
+_EXACT = 13  # up to so many pairs all 2**n sign changes are tried
+_TOGETHER = 20  # so many arrays are resampled at once: more would not fit the cache
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a report publishes of n rounds: mean and std (ddof 1)."""
+
+    n: int
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Sample":
+        """Return the moments of two or more values."""
+        return cls(len(values), float(np.mean(values)), float(np.std(values, ddof=1)))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """First minus second.
+
+    Attributes:
+        method: How it was found, in words.
+        n: Rounds of the first and of the second; equal where they are paired.
+        estimate: The difference of the means.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        p: Two-sided p value.
+        detectable: The smallest true difference that so many rounds, this scattered, find with 80 % power.
+    """
+
+    method: str
+    n: tuple[int, int]
+    estimate: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+
+    @property
+    def contains_zero(self) -> bool:
+        """Whether the interval leaves open which of the two is larger."""
+        return self.low <= 0 <= self.high
+
+
+def _critical(freedom: float) -> float:
+    """Return where Student's t of a two-sided test at the level begins."""
+    return float(special.stdtrit(freedom, 1 - LEVEL / 2))
+
+
+def half_width(sample: Sample) -> float:
+    """Return half the width of Student's 95 % interval of a mean; NaN for fewer than two values."""
+    if sample.n < 2:
+        return float("nan")
+    return _critical(sample.n - 1) * sample.std / sqrt(sample.n)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean; NaN for fewer than two values."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    sample = Sample.of(values)
+    half = half_width(sample)
+    return sample.mean - half, sample.mean + half
+
+
+Rounds = Mapping[int, float]
+"""A figure of each round, by seed."""
+
+
+def between_rounds(first: Rounds, second: Rounds, *, same_data: bool) -> Difference:
+    """Compare the rounds of two runs.
+
+    Args:
+        first: Two or more rounds.
+        second: Two or more rounds.
+        same_data: Whether a seed stands for the same pairs in both.
+
+    Returns:
+        :func:`paired` by the seeds they share, where that is right and there are two or more; else :func:`welch`.
+    """
+    return between_many([(first, second, same_data)])[0]
+
+
+def between_many(cases: Sequence[tuple[Rounds, Rounds, bool]]) -> list[Difference]:
+    """Do what :func:`between_rounds` does for many pairs of runs; a pair's result does not depend on the others."""
+    shared = [_shared(first, second) if same_data else [] for first, second, same_data in cases]
+    together = iter(_paired_many([np.array(each) for each in shared if len(each) > 1]))
+    return [
+        next(together) if len(each) > 1 else welch(Sample.of(list(first.values())), Sample.of(list(second.values())))
+        for (first, second, _), each in zip(cases, shared, strict=True)
+    ]
+
+
+def _shared(first: Rounds, second: Rounds) -> list[float]:
+    return [first[seed] - second[seed] for seed in first if seed in second]
+
+
+def welch(first: Sample, second: Sample) -> Difference:
+    """Compare two independent samples of unequal variance by their moments (Welch 1947)."""
+    from scipy import stats
+
+    parts = [sample.std**2 / sample.n for sample in (first, second)]
+    error = sqrt(sum(parts))
+    estimate = first.mean - second.mean
+    n = (first.n, second.n)
+    if error == 0:
+        return Difference("Welch", n, estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0, 0.0)
+    freedom = error**4 / sum(part**2 / (count - 1) for part, count in zip(parts, n, strict=True))
+    half = _critical(freedom) * error
+    test = stats.ttest_ind_from_stats(
+        first.mean, first.std, first.n, second.mean, second.std, second.n, equal_var=False
+    )
+    return Difference(
+        "Welch", n, estimate, estimate - half, estimate + half, float(test.pvalue), detectable(error, freedom)
+    )
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """Compare two samples whose i-th values share a seed, by the differences within the pairs.
+
+    The interval is the bootstrap's (BCa). The p value is that of the exact sign-change permutation test of the mean
+    difference up to 13 pairs, and of Wilcoxon's signed-rank test (Pratt's zeros) of more.
+    """
+    return _paired_many([np.subtract(first, second, dtype=np.float64)])[0]
+
+
+def _paired_many(differences: Sequence[Values]) -> list[Difference]:
+    """Compare each array of differences with 0; those of equal length are worked out together."""
+    found: list[Difference | None] = [None] * len(differences)
+    for n in {len(each) for each in differences}:
+        places = [place for place, each in enumerate(differences) if len(each) == n]
+        for start in range(0, len(places), _TOGETHER):
+            chunk = places[start : start + _TOGETHER]
+            rows = np.stack([differences[place] for place in chunk])
+            for place, each in zip(chunk, _paired_rows(rows), strict=True):
+                found[place] = each
+    return [each for each in found if each is not None]
+
+
+def _paired_rows(rows: Values) -> list[Difference]:
+    """Compare each row (k, n) of differences with 0."""
+    rows = rows.round(12)  # what is equal but for float noise must tie
+    n = rows.shape[1]
+    estimates, errors = rows.mean(1), rows.std(1, ddof=1) / sqrt(n)
+    scattered = np.ptp(rows, axis=1) > 0
+    low, high = estimates.copy(), estimates.copy()
+    p = np.where(estimates == 0, 1.0, 2.0 ** (1 - n))
+    if scattered.any():
+        low[scattered], high[scattered] = _bootstrap(rows[scattered])
+        p[scattered] = _sign_changes(rows[scattered]) if n <= _EXACT else _signed_ranks(rows[scattered])
+    shifts = np.where(scattered, errors * _detectable_errors(n - 1), 0.0)
+    columns = zip(*(column.tolist() for column in (estimates, low, high, p, shifts)), strict=True)
+    return [Difference("paired", (n, n), *column) for column in columns]
+
+
+def _mean(values: Values, axis: int) -> Values:
+    """Return means in which resamples that are equal but for float noise tie."""
+    return np.asarray(values.mean(axis)).round(12)
+
+
+def _bootstrap(rows: Values) -> tuple[Values, Values]:
+    from scipy import stats
+
+    found = stats.bootstrap(
+        (rows,),
+        _mean,
+        n_resamples=_RESAMPLES,
+        batch=100,  # what fits the cache
+        axis=-1,
+        confidence_level=1 - LEVEL,
+        rng=np.random.default_rng(0),
+    )
+    return found.confidence_interval.low, found.confidence_interval.high
+
+
+def _sign_changes(rows: Values) -> Values:
+    from scipy import stats
+
+    count = 2 ** rows.shape[1]
+    test = stats.permutation_test((rows,), np.mean, permutation_type="samples", n_resamples=count, axis=-1)
+    p: Values = test.pvalue
+    return p
+
+
+def _signed_ranks(rows: Values) -> Values:
+    from scipy import stats
+
+    p: Values = stats.wilcoxon(rows, zero_method="pratt", method="asymptotic", axis=1).pvalue
+    return p
+
+
+def spread_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """Test whether two samples scatter equally: the p value of Brown and Forsythe's test (Levene's about medians)."""
+    from scipy import stats
+
+    return float(stats.levene(first, second, center="median").pvalue)
+
+
+def detectable(error: float, freedom: float) -> float:
+    """Return the true difference that a two-sided t test finds with 80 % power.
+
+    Args:
+        error: Standard error of the difference.
+        freedom: Degrees of freedom.
+    """
+    return error * _detectable_errors(freedom)
+
+
+@cache
+def _detectable_errors(freedom: float) -> float:
+    from scipy import optimize
+
+    critical = _critical(freedom)
+
+    def lack(shift: float) -> float:
+        found = 1 - special.nctdtr(freedom, shift, critical) + special.nctdtr(freedom, shift, -critical)
+        return float(np.nan_to_num(found, nan=1.0)) - POWER  # NaN: too far out for scipy
+
+    return float(optimize.brentq(lack, 0.0, 4 * critical + 10))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p values for their number (Holm 1979): the chance of any false finding stays below the level."""
+    order = np.argsort(p_values)
+    count, largest = len(p_values), 0.0
+    corrected = [0.0] * count
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected

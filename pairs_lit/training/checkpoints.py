@@ -1,0 +1,347 @@
+"""Checkpoints: written whole or not at all, read without running any code, refused where they do not match.
+
+Nothing of one is used before it has the form of what a run writes.
+"""
+
+import io
+import math
+import re
+import shlex
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor, nn
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.folder import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run
+from pairs_lit.runs.summary import is_commit
+from pairs_lit.runs.writing import write_durably
+from pairs_lit.stopping import announced, check_announced, postponed
+from pairs_lit.training.plain import plain
+
+MapLocation = str | torch.device | Callable[..., Any] | dict[str, str] | None
+
+RECORD = "pairs_lit"
+"""The key under which a checkpoint says which rounds, data and network it belongs to."""
+
+RUN = "run"
+"""The record's key for the identity of the run that wrote the checkpoint; earlier releases wrote none."""
+
+SAVE_SECONDS = 30.0
+
+_RELEASE = re.compile(r"2\.([6-9]|\d\d+)\.\d+")
+"""The releases of Lightning that pyproject.toml allows; it would rewrite a checkpoint that claims to be older."""
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints durably and loads tensors and plain values only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+        """Write a checkpoint whole or not at all.
+
+        Raises:
+            PairsLitError: It holds what no checkpoint can, or the file cannot be written.
+        """
+        parts = {name: plain(part, name) for name, part in checkpoint.items()}
+        if not _is_ours(parts):
+            raise PairsLitError(
+                f"a callback's on_save_checkpoint changed what pairs-lit itself keeps ({', '.join(_PARTS)}), or added "
+                "hyper_parameters: let it keep its own state under another name, or in its state_dict."
+            )
+        content = io.BytesIO()  # torch.save into a file would hide a full disk behind an error of its own
+        torch.save(parts, content)
+        write_durably(Path(path), lambda file: file.write(content.getbuffer()))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: MapLocation = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load a checkpoint with :func:`read_checkpoint`, whatever ``weights_only`` says."""
+        return read_checkpoint(Path(path), map_location)
+
+
+def read_checkpoint(path: Path, map_location: MapLocation = "cpu") -> dict[str, Any]:
+    """Read one of our checkpoints; nothing in it is executed.
+
+    Raises:
+        PairsLitError: The file does not exist, is damaged, holds more than tensors and plain values, or is not ours.
+    """
+    if not path.is_file():
+        raise PairsLitError(f"--ckpt_path {path}: no such file; give a checkpoint such as RUN/checkpoints/last.ckpt.")
+    try:
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings(action="ignore"):
+            altered = archive.testzip()  # torch itself reads flipped bits without a word
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # what the unpickler raises on foreign bytes has no end
+        raise PairsLitError(
+            f"--ckpt_path {path}: damaged, or not a checkpoint of tensors and plain values; nothing in it was executed."
+        ) from error
+    if altered is not None:
+        raise PairsLitError(f"--ckpt_path {path}: damaged: the checksum of {altered!r} in it is wrong.")
+    if not _is_ours(checkpoint):
+        raise PairsLitError(f"--ckpt_path {path}: not a checkpoint that pairs-lit wrote.")
+    return checkpoint
+
+
+_PARTS = {
+    RECORD: dict,
+    "pytorch-lightning_version": str,
+    "epoch": int,
+    "state_dict": dict,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
+
+
+def _is_ours(checkpoint: object) -> TypeGuard[dict[str, Any]]:
+    if not isinstance(checkpoint, dict) or "hyper_parameters" in checkpoint:
+        return False
+    if not all(isinstance(checkpoint.get(name), kind) for name, kind in _PARTS.items()):
+        return False
+    current = _RELEASE.match(checkpoint["pytorch-lightning_version"]) is not None
+    return current and all(map(_is_plain, checkpoint[RECORD].values()))
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(each, str | int) for each in value)
+    return isinstance(value, str | int | None)
+
+
+def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose record differs from the configuration's.
+
+    Raises:
+        PairsLitError: A recorded value differs; the message names the first.
+    """
+    for name, value in wanted.items():
+        if name not in saved or not fits(saved[name], value) or saved[name] != value:
+            here, there = _first_difference(saved.get(name), value)
+            raise PairsLitError(
+                f"the checkpoint does not match the config: {name} is {_short(here)} in the checkpoint and "
+                f"{_short(there)} in the config. Use the config.yaml of the checkpoint's own run."
+            )
+
+
+def _first_difference(saved: object, wanted: object) -> tuple[object, object]:
+    """Narrow two lists down to their first different entries, if they are of equal length or too long to be shown."""
+    if not isinstance(saved, list) or not isinstance(wanted, list):
+        return saved, wanted
+    if len(saved) != len(wanted) and _short(saved) != _short(wanted):
+        return saved, wanted
+    return next((pair for pair in zip(saved, wanted, strict=False) if pair[0] != pair[1]), (saved, wanted))
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def own_run(path: Path) -> Path | None:
+    """Return the run folder that a checkpoint lies in, if it is that of the run that wrote it.
+
+    Raises:
+        PairsLitError: As :func:`read_checkpoint`.
+    """
+    folder = enclosing_run(path)
+    if folder is None:
+        return None
+    wrote = read_checkpoint(path)[RECORD].get(RUN)
+    own = looks_like_a_run(folder) if wrote is None else identity_of(folder) == wrote
+    return folder if own else None
+
+
+def is_behind(path: Path, run: Path) -> bool:
+    """Say whether a run has got further than a checkpoint of it; whose last one is damaged, has not."""
+    try:
+        return bool(read_checkpoint(path)["epoch"] < read_checkpoint(run / LAST)["epoch"])
+    except PairsLitError:
+        return False
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps ``checkpoints/last.ckpt`` in the run folder.
+
+    It is saved after the first and the last epoch, else at most every 30 seconds. SIGUSR1, by which a cluster announces
+    the end of a job, has it saved at the end of the epoch, and ends the fit there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._saved_at = -math.inf  # what no checkpoint can hold must show while little is lost
+        self._postponed = ExitStack()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on, the end of a job is announced to :meth:`on_train_epoch_end`."""
+        self._postponed.enter_context(postponed())
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where it is time to."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        run = Path(str(trainer.log_dir))
+        if last or announced() or time.monotonic() - self._saved_at > SAVE_SECONDS:
+            trainer.save_checkpoint(run / LAST)
+            self._saved_at = time.monotonic()
+        if not last:
+            check_announced(shlex.join(["fit", "--config", str(run / CONFIG), "--ckpt_path", str(run / LAST)]))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wait for announcements no longer."""
+        self._postponed.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Wait for announcements no longer."""
+        self._postponed.close()
+
+
+_LARGEST = 2**40
+"""No run has more epochs, batches or seconds."""
+
+
+def check_form(part: str, saved: object, wanted: object) -> None:
+    """Refuse a part of a checkpoint that has not the form of an example.
+
+    Args:
+        part: What the part is, for the message: "weights are", say.
+        saved: What the checkpoint holds.
+        wanted: An example: the same names, lengths, types, and, of tensors, shapes; its numbers do not matter.
+
+    Raises:
+        PairsLitError: They differ in form.
+    """
+    if not fits(saved, wanted):
+        raise PairsLitError(
+            f"the checkpoint is damaged or does not fit: its {part} not what this config and these versions of the "
+            "libraries would have saved. Use the config.yaml of the checkpoint's own run, or train anew."
+        )
+
+
+def fits(saved: object, wanted: object) -> bool:
+    """Tell whether a value has the form of an example; goes no deeper than the example does."""
+    if isinstance(wanted, Tensor):
+        return isinstance(saved, Tensor) and _is_dense(saved) and _layout(saved) == _layout(wanted)
+    if isinstance(wanted, Mapping):
+        return _is_mapping(saved) and saved.keys() == wanted.keys() and _all_fit(saved.values(), wanted.values())
+    if isinstance(wanted, list):
+        return isinstance(saved, list) and len(saved) == len(wanted) and _all_fit(saved, wanted)
+    return type(saved) is type(wanted) and (not isinstance(saved, int | float) or 0 <= saved <= _LARGEST)
+
+
+def example(state: Mapping[str, object]) -> dict[str, Tensor]:
+    """Return an example of a state's tensors, for :func:`check_kept`; it takes no memory."""
+    return {name: _like(value) for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _like(value: Tensor) -> Tensor:
+    if value.layout is not torch.strided:
+        return value  # saving will refuse it
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+
+
+def check_kept(state: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+    """Refuse to save a network whose state has another form than it had when it was built.
+
+    Args:
+        state: What it keeps, by name.
+        wanted: The :func:`example` of what it was built with.
+
+    Raises:
+        PairsLitError: One was added, left out or made another; no command could load what would be saved.
+    """
+    for name in sorted(state.keys() | wanted.keys()):
+        if not fits(state.get(name), wanted.get(name)):
+            raise PairsLitError(
+                f"no checkpoint could be gone on from: the network's {name} is {_form(state.get(name))}, and was "
+                f"{_form(wanted.get(name))} when it was built. Make it in the constructor, of its final shape and type."
+            )
+
+
+def _form(value: object) -> str:
+    if value is None:
+        return "not there"
+    if not isinstance(value, Tensor) or value.layout is not torch.strided:
+        return f"a {type(value).__name__} that is no dense tensor"
+    layout = "" if value.is_contiguous() else f" with strides {value.stride()}"
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{layout}"
+
+
+def _all_fit(saved: Iterable[object], wanted: Iterable[object]) -> bool:
+    return all(fits(*pair) for pair in zip(saved, wanted, strict=True))
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
+    return isinstance(value, Mapping)
+
+
+def _is_dense(value: Tensor) -> bool:
+    return value.layout is torch.strided and not value.is_meta
+
+
+def _layout(value: Tensor) -> tuple[object, ...]:
+    """All that a compiled kernel takes for granted: strides that lie would make it read beyond the tensor's end."""
+    return tuple(value.shape), value.is_floating_point(), value.is_contiguous() or value.stride()
+
+
+def optimizer_state(saved: object, make: OptimizerCallable, parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
+    """Return the state that a checkpoint holds of the one optimizer, with the settings that ``make`` gives it.
+
+    Args:
+        saved: What the checkpoint holds: a list of one state.
+        make: Makes the optimizer of the config.
+        parameters: What it will train; those that no loss reaches have no state.
+
+    Raises:
+        PairsLitError: The state is not one that this optimizer keeps of these parameters.
+    """
+    state = _one_state(saved)
+    trained = [index for index in range(len(parameters)) if index in state]
+    kept = _kept_of(make)
+    like = [name for name, value in kept.items() if isinstance(value, Tensor) and value.dim() == 2]
+    wanted = {index: kept | dict.fromkeys(like, parameters[index]) for index in trained}
+    check_form("optimizer's state is", state, wanted)
+    return {"state": state, "param_groups": make(parameters).state_dict()["param_groups"]}
+
+
+def _one_state(saved: object) -> dict[object, object]:
+    match saved:
+        case [{"state": dict(state)}]:
+            return state
+    return {"no state": saved}  # which nothing fits
+
+
+def _kept_of(make: OptimizerCallable) -> dict[str, Any]:
+    """Return what an optimizer keeps of a parameter of shape (2, 3), seen after a step."""
+    parameter = nn.Parameter(torch.zeros(2, 3))
+    parameter.grad = torch.zeros(2, 3)
+    optimizer = make([parameter])
+    optimizer.step()
+    return dict(optimizer.state[parameter])
+
+
+def check_progress(saved: object, curves: Mapping[str, Tensor]) -> None:
+    """Refuse what a checkpoint holds of the rounds' progress where it is not that of the epoch at hand.
+
+    Args:
+        saved: What the checkpoint holds.
+        curves: Examples of the curves, (epochs, R) each.
+
+    Raises:
+        PairsLitError: It has another form, or names as commits what are none.
+    """
+    match saved:
+        case {"commits": list(names)}:
+            commits = [name for name in names if name is None or is_commit(name)]
+        case _:
+            commits = []
+    check_form("curves are", saved, {"curves": curves, "seconds": 0.0, "commits": commits})

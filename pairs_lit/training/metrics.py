@@ -1,0 +1,65 @@
+"""Metrics per round: means over the pairs of an epoch."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from pairs_lit.nn.comparer import Comparison
+from pairs_lit.training.losses import LossParts
+
+METRICS = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
+"""What is measured on each split: total, target and digit loss, accuracy of the answer and of the digits."""
+
+
+class RoundMeans(Metric):
+    """Means of several values for each of R rounds, weighted by the pairs of each batch, added up in float64.
+
+    Batches are only kept while they come, and added up once an epoch.
+
+    Args:
+        names: The values' names, in their order.
+        rounds: R, over all stacks.
+    """
+
+    full_state_update = False
+    values: list[Tensor]
+
+    def __init__(self, names: tuple[str, ...], rounds: int) -> None:
+        super().__init__()
+        self._names = names
+        self._rounds = rounds
+        self._parts: list[tuple[slice, int]] = []
+        self.add_state("values", [], dist_reduce_fx=None)
+
+    def update(self, values: Tensor, rounds: slice, pairs: int) -> None:
+        """Keep one batch of one stack: values (M, R of the stack), its rounds, its number of pairs."""
+        self.values.append(values)
+        self._parts.append((rounds, pairs))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the mean of each value, (R,) float64; NaN for a round that saw no pairs."""
+        total = torch.zeros(len(self._names), self._rounds, dtype=torch.float64)
+        weight = torch.zeros(self._rounds, dtype=torch.float64)
+        for values, (rounds, pairs) in zip(self.values, self._parts, strict=True):
+            total[:, rounds] += values.cpu() * pairs
+            weight[rounds] += pairs
+        return dict(zip(self._names, total / weight, strict=True))
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        super().reset()
+        self._parts = []
+
+
+def measure(comparison: Comparison, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
+    """Return all of :data:`METRICS` for one batch of one stack, (M, R) float64.
+
+    A round whose loss is not finite has no accuracy either (NaN): what a broken network answers means nothing.
+    """
+    accuracy = (comparison.decision() == target).double().mean(1)
+    digit_accuracy = torch.full_like(accuracy, torch.nan)
+    if comparison.digit_logits is not None:
+        digit_accuracy = (comparison.digit_logits.argmax(-1) == digits).double().mean((1, 2))
+    broken = ~losses.total.isfinite()
+    accuracies = torch.stack([accuracy, digit_accuracy]).masked_fill(broken, torch.nan)
+    return torch.cat([torch.stack(losses).double(), accuracies]).detach()

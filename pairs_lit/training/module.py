@@ -1,0 +1,361 @@
+"""PairModule, the one LightningModule: all rounds of one network, in stacks."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from pairs_lit.data.bank import SPLITS, Split
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.loaders import StackBatch
+from pairs_lit.environment import user_path
+from pairs_lit.errors import PairsLitError, check_positive, notice, reason_of
+from pairs_lit.nn.architecture import Architecture, Readout, Sharing
+from pairs_lit.nn.backbones import BackboneFactory
+from pairs_lit.nn.blocks import CodeActivation
+from pairs_lit.nn.comparer import Comparer, Comparison, default_stack_size
+from pairs_lit.nn.heads import HeadFactory
+from pairs_lit.relation import Relation
+from pairs_lit.runs.folder import identity_of
+from pairs_lit.seeds import generator, seeded
+from pairs_lit.training.batches import check_batches
+from pairs_lit.training.checkpoints import (
+    RECORD,
+    RUN,
+    check_form,
+    check_kept,
+    check_match,
+    example,
+    optimizer_state,
+    read_checkpoint,
+)
+from pairs_lit.training.losses import LossParts, PairLoss
+from pairs_lit.training.metrics import METRICS, RoundMeans, measure
+from pairs_lit.training.optimizers import (
+    check_optimizer,
+    check_scheduler,
+    hyperparameters,
+    named,
+    prefer_fused,
+    replayed,
+    schedule_seed,
+)
+
+
+class PairModule(LightningModule):
+    """All rounds of one network: stacks of seeded comparers, trained side by side by one optimizer.
+
+    Rounds share nothing: each step trains one stack on one batch of its own, the rounds' losses are summed, so each
+    round's gradient is that of its own loss, and the optimizer works on each element by itself.
+
+    Args:
+        seeds: The seeds of the rounds (on the command line: from ``rounds``).
+        backbone: Turns an image (N, C, H, W) into a code (N, F); made from (channels, H, W).
+        head: Turns the concatenated codes (N, W) into the answer; made from W.
+        stack_size: Rounds a stack (on the command line: from ``rounds``); null: a fixed function of the network.
+        image_size: H = W (on the command line: from ``data``).
+        relation: What a probability head compares by (on the command line: from ``data``).
+        sharing: ``shared``: one backbone for both images; ``separate``: one each; ``joint``: a pair is one image of
+            two channels, without digit logits.
+        readout: Where digit logits come from: ``identity``: the code itself (of width 10); ``linear``: a linear layer
+            on each image's code; ``none``: nowhere.
+        code_activation: The activation between each image's code and the head; ``softmax`` is over the code.
+        loss: The weighted sum of target and digit loss.
+        optimizer: A per-element optimizer: SGD, Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad.
+        lr_scheduler: A scheduler that steps once an epoch; null: none.
+
+    Raises:
+        PairsLitError: Parts do not fit together, or a part would mix rounds.
+    """
+
+    def __init__(
+        self,
+        *,
+        seeds: list[int],
+        backbone: BackboneFactory,
+        head: HeadFactory,
+        stack_size: int | None = None,
+        image_size: int = 14,
+        relation: Relation = "le",
+        sharing: Sharing = "shared",
+        readout: Readout = "none",
+        code_activation: CodeActivation = "none",
+        loss: PairLoss = PairLoss(),  # noqa: B008 - frozen
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive("the number of seeds", len(seeds))
+        if stack_size is not None:
+            check_positive("rounds.stack_size", stack_size)
+        self._architecture = Architecture(backbone, head, sharing, readout, code_activation, relation, image_size)
+        self._architecture.check_separate(seeds[0])
+        wanted = stack_size or default_stack_size(self._architecture, seeds[0])
+        self.seeds = seeds
+        self.stack_size = min(wanted, len(seeds))
+        self._slices = [slice(start, start + self.stack_size) for start in range(0, len(seeds), self.stack_size)]
+        self.stacks = nn.ModuleList(Comparer(self._architecture, seeds[rounds]) for rounds in self._slices)
+        self._loss = loss
+        self._optimizer = optimizer
+        self._scheduler = lr_scheduler
+        self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
+        self.measured = self._check_parts()
+        state = self.state_dict()
+        self._beside = {name for name, value in state.items() if _is_extra(name) or not isinstance(value, Tensor)}
+        self._built = example(self._tensors(state))
+
+    def _check_parts(self) -> tuple[str, ...]:
+        """Refuse parts that do not fit together; return which metrics this network has."""
+        trial = self._trial()
+        with torch.enable_grad():
+            first, second = (trial.eval()(_trial_images(3, self._architecture)) for _ in range(2))
+        if trial.draws_in_evaluation:
+            notice(
+                "the network draws random numbers in evaluation, too (dropout without training=self.training?): its "
+                "figures are those of one draw, which follows from each round's seed."
+            )
+        elif not torch.equal(first.output.nan_to_num(), second.output.nan_to_num()):
+            notice(
+                "the network gives another answer when it is evaluated again (a random generator or a count of its "
+                "own?): test, and going on from a checkpoint, will not repeat this fit's figures."
+            )
+        if first.misshapen(3):
+            raise PairsLitError(
+                f"a head must give 1 or 2 logits a pair; this one gave {tuple(first.output.shape[1:])} for 3 pairs of "
+                "images."
+            )
+        self._loss.check(first)
+        absent = {
+            "target_loss": self._loss.target == "none",
+            "digit_loss": self._loss.digits == "none",
+            "digit_accuracy": first.digit_logits is None,
+        }
+        return tuple(name for name in METRICS if not absent.get(name, False))
+
+    def _trial(self) -> Comparer:
+        """Build the first round's network once more: what is tried out leaves no trace in the one that is trained."""
+        return Comparer(self._architecture, self.seeds[:1])
+
+    def _objection(self, pairs: int, *, training: bool) -> str | None:
+        """Say why the network cannot be trained or evaluated on a batch of so many pairs; None: it can."""
+        digits = torch.zeros(1, pairs, 2, dtype=torch.int64)
+        try:
+            with torch.inference_mode(not training):
+                comparison = self._trial().train(training)(_trial_images(pairs, self._architecture))
+                if comparison.misshapen(pairs):
+                    return f"it gives an output of shape {tuple(comparison.output.shape[1:])}"
+                total = self._loss(comparison, digits, digits[..., 0]).total.sum()
+                if training:
+                    torch.autograd.backward(total)
+        except Exception as error:  # whatever a module of the user's raises
+            return reason_of(error)
+        return None
+
+    def setup(self, stage: str) -> None:
+        """Refuse batches that the network cannot be shown, before anything is written."""
+        data = cast(PairDataModule, cast(Any, self.trainer).datamodule)
+        counts = {split: data.bank.pairs[split].target.shape[1] for split in SPLITS}
+        if stage == "fit":
+            tried = partial(self._objection, training=True)
+            check_batches(tried, [counts["train"]], data.batch_size, "data.batch_size", "trained")
+        tried = partial(self._objection, training=False)
+        check_batches(tried, list(counts.values()), data.eval_batch_size, "data.eval_batch_size", "evaluated")
+
+    @property
+    def parameters_per_round(self) -> int:
+        """The number of trainable parameters of one round's network."""
+        return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.seeds)
+
+    def _compared(self, batch: StackBatch) -> Comparison:
+        """Run one batch through its stack."""
+        stack = cast(Comparer, self.stacks[batch.stack])
+        stack.clock.epoch, stack.clock.step, stack.clock.split = self.current_epoch, batch.step, batch.split
+        comparison: Comparison = stack(batch.images)
+        return comparison
+
+    def shared_step(self, batch: StackBatch) -> tuple[Comparison, LossParts]:
+        """Run one batch through its stack and add its metrics to those of its split."""
+        comparison = self._compared(batch)
+        losses = self._loss(comparison, batch.digits, batch.target)
+        values = measure(comparison, losses, batch.digits, batch.target)
+        means = cast(RoundMeans, self._means[_key(batch.split)])
+        means.update(values, self._slices[batch.stack], batch.target.shape[1])
+        return comparison, losses
+
+    def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
+        """Train one stack on one batch; the rounds' losses are summed, so no round changes another's gradient."""
+        _, losses = self.shared_step(batch)
+        return losses.total.sum()
+
+    def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
+        """Evaluate one batch of validation pairs or, while fitting, test pairs."""
+        self.shared_step(batch)
+
+    def test_step(self, batch: StackBatch, batch_idx: int) -> None:
+        """Evaluate one batch of test pairs."""
+        self.shared_step(batch)
+
+    def predict_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
+        """Return P(relation) of the batch's pairs for each round of its stack, (R, B)."""
+        return self._compared(batch).probability()
+
+    def collect(self) -> dict[str, Tensor]:
+        """Return and forget what was measured: ``test/accuracy`` and the like, (R,) float64 each on the CPU."""
+        collected: dict[str, Tensor] = {}
+        for split in SPLITS:
+            means = cast(RoundMeans, self._means[_key(split)])
+            if means.update_count == 0:
+                continue
+            values = means.compute()
+            # torchmetrics makes a scalar of a single value: R = 1 must stay (1,)
+            collected |= {f"{split}/{name}": values[name].reshape(-1).cpu() for name in self.measured}
+            means.reset()
+        return collected
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
+        """Build the one optimizer of all stacks; parameters of a stack that a step does not train are skipped."""
+        optimizer = self._make_optimizer(self.parameters())
+        self._recipe = [hyperparameters(group) for group in optimizer.param_groups]
+        if self._scheduler is None:
+            return optimizer
+        with named("lr_scheduler"), seeded(schedule_seed(0)):
+            scheduler = self._scheduler(optimizer)
+        check_scheduler(scheduler)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def _make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        with named("optimizer"):
+            optimizer = self._optimizer(parameters)
+        check_optimizer(optimizer)
+        prefer_fused(optimizer)
+        return optimizer
+
+    def on_train_start(self) -> None:
+        """Set the optimizer and the scheduler as the config says for this epoch, whatever a checkpoint says."""
+        trainer = cast(Any, self.trainer)
+        (optimizer,) = trainer.optimizers
+        for group, recipe in zip(optimizer.param_groups, self._recipe, strict=True):
+            group.pop("initial_lr", None)
+            group.update(recipe)
+        if self._scheduler is None:
+            return
+        (config,) = trainer.lr_scheduler_configs
+        with seeded(schedule_seed(0)):
+            scheduler = self._scheduler(optimizer)
+        config.scheduler.load_state_dict(replayed(scheduler, self.current_epoch))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # noqa: ANN401 - Lightning's signature
+        """Step the schedule; one that draws random numbers is the same each time."""
+        with seeded(schedule_seed(self.current_epoch + 1)):
+            scheduler.step()
+
+    def _own_record(self) -> dict[str, Any]:
+        """Return what the weights alone belong to."""
+        network = cast(Comparer, self.stacks[0]).description
+        return {"seeds": list(self.seeds), "stack_size": self.stack_size, "network": network}
+
+    def record(self) -> dict[str, Any]:
+        """Return what a checkpoint must share with the config that loads it."""
+        data = cast(PairDataModule, cast(Any, self.trainer).datamodule)
+        own = self._own_record()
+        network = own.pop("network")
+        return own | asdict(data.settings) | {"network": network}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what the weights belong to; leave out the schedule, which follows from the config.
+
+        Raises:
+            PairsLitError: The weights have not the form that loading will ask for, or a callback set another epoch.
+        """
+        check_kept(self._tensors(checkpoint["state_dict"]), self._built)
+        if checkpoint["epoch"] != self.current_epoch:
+            raise PairsLitError("a callback's on_save_checkpoint set another epoch: leave that as it is.")
+        checkpoint[RECORD] = self.record() | {RUN: identity_of(Path(str(self.trainer.log_dir)))}
+        checkpoint["lr_schedulers"] = []
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,  # noqa: ANN401 - Lightning's signature, as all that follows
+        map_location: Any = "cpu",  # noqa: ANN401
+        hparams_file: Any = None,  # noqa: ANN401
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Self:
+        """Build a module and give it the weights of a checkpoint; nothing in the file is executed.
+
+        Args:
+            checkpoint_path: The checkpoint, a local file.
+            map_location: Where its tensors go.
+            hparams_file: Not used: our checkpoints say nothing of how to build a module.
+            strict: Not used: the weights must always fit.
+            weights_only: Not used: nothing but tensors and plain values is ever loaded.
+            **kwargs: The module's arguments, as the run's ``config.yaml`` names them: ``seeds``, ``backbone`` and so
+                on.
+
+        Raises:
+            PairsLitError: An argument is missing, or the checkpoint is damaged or belongs to another network.
+        """
+        checkpoint = read_checkpoint(user_path(checkpoint_path), map_location)
+        try:
+            module = cls(**kwargs)
+        except PairsLitError:
+            raise
+        except Exception as error:  # whatever arguments of another kind lead to
+            raise PairsLitError(
+                f"PairModule.load_from_checkpoint: {reason_of(error)}: give the arguments of the module that was "
+                "trained, as the run's config.yaml names them (seeds, backbone, head …)."
+            ) from error
+        check_match(checkpoint[RECORD], module._own_record())
+        module._check_weights(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
+        return module
+
+    def _check_weights(self, checkpoint: Mapping[str, Any]) -> None:
+        check_form("weights are", self._tensors(checkpoint["state_dict"]), self._built)
+
+    def _tensors(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a state's tensors; what a module of the user's keeps beside them is handed to it."""
+        return {name: value for name, value in state.items() if name not in self._beside}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another configuration, or a damaged one, before anything of it is used.
+
+        The schedule is replayed from the config in :meth:`on_train_start`: what the checkpoint says of it is left out.
+        """
+        trainer = cast(Any, self.trainer)
+        check_match(checkpoint[RECORD], self.record())
+        self._check_weights(checkpoint)
+        check_form("loops are", checkpoint["loops"], _loops(trainer))
+        if trainer.state.fn == "fit":
+            states, parameters = checkpoint["optimizer_states"], list(self.parameters())
+            checkpoint["optimizer_states"] = [optimizer_state(states, self._make_optimizer, parameters)]
+            checkpoint["lr_schedulers"] = []
+
+
+def _trial_images(pairs: int, architecture: Architecture) -> Tensor:
+    """Return images (1, pairs, 2, H, W) to try a network on."""
+    return torch.rand(1, pairs, 2, *architecture.image_shape[1:], generator=generator(0, "trial"))
+
+
+def _is_extra(name: str) -> bool:
+    """Say whether a name in a state stands for what a module of the user's keeps beside its tensors."""
+    return name.rpartition(".")[2] == torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX
+
+
+def _loops(trainer: Trainer) -> dict[str, Any]:
+    """Return what a checkpoint would hold of the trainer's loops at this moment."""
+    loops = {name: getattr(trainer, name) for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop")}
+    return {name: loop.state_dict() for name, loop in loops.items()}
+
+
+def _key(split: Split) -> str:
+    return f"on_{split}"  # a ModuleDict refuses "train", the name of a module's own method

@@ -1,0 +1,94 @@
+"""Optimizers and schedules: which ones keep rounds apart, and how a schedule is replayed."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import optim
+from torch.optim import lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.seeds import derive, seeded
+
+PER_ELEMENT_OPTIMIZERS = (
+    optim.SGD,
+    optim.Adam,
+    optim.AdamW,
+    optim.NAdam,
+    optim.RAdam,
+    optim.RMSprop,
+    optim.Adagrad,
+)
+"""Optimizers whose update of an element depends on that element's own history alone."""
+
+_OTHER_SCHEDULERS = (lr_scheduler.ReduceLROnPlateau, lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
+
+
+def check_optimizer(optimizer: optim.Optimizer) -> None:
+    """Refuse optimizers that look at more than one element at a time.
+
+    Raises:
+        PairsLitError: The optimizer is not one of :data:`PER_ELEMENT_OPTIMIZERS`.
+    """
+    if type(optimizer) not in PER_ELEMENT_OPTIMIZERS:
+        allowed = ", ".join(kind.__name__ for kind in PER_ELEMENT_OPTIMIZERS)
+        raise PairsLitError(
+            f"model.optimizer is {type(optimizer).__name__}, which may mix rounds: use one that updates each element "
+            f"by itself ({allowed})."
+        )
+
+
+def check_scheduler(scheduler: object) -> None:
+    """Refuse schedulers that watch a metric of all rounds or count steps of all stacks.
+
+    Raises:
+        PairsLitError: The scheduler is one of those.
+    """
+    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, _OTHER_SCHEDULERS):
+        raise PairsLitError(
+            f"model.lr_scheduler is {type(scheduler).__name__}, which would mix rounds (it watches a metric or counts "
+            "steps): use one that steps once an epoch, such as StepLR or CosineAnnealingLR."
+        )
+
+
+@contextmanager
+def named(option: str) -> Iterator[None]:
+    """Turn what torch objects to in an optimizer's or scheduler's settings into an error with the option's name."""
+    try:
+        yield
+    except PairsLitError:
+        raise
+    except Exception as error:  # a schedule may be any function of the user's
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise PairsLitError(f"model.{option}: {reason}.") from error
+
+
+def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of one group of an optimizer's parameters."""
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def replayed(scheduler: LRScheduler, epochs: int) -> dict[str, Any]:
+    """Step a new scheduler through the epochs that are over."""
+    with warnings.catch_warnings(action="ignore"):  # it looks for the optimizer's own steps, which are over too
+        for epoch in range(epochs):
+            with seeded(schedule_seed(epoch + 1)):
+                scheduler.step()
+    return scheduler.state_dict()
+
+
+def schedule_seed(epoch: int) -> int:
+    """All rounds share one schedule, so its random numbers, if any, cannot follow from a round's seed."""
+    return derive(0, "lr_scheduler", epoch)
+
+
+def prefer_fused(optimizer: torch.optim.Optimizer) -> None:
+    """Take the optimizer's fused kernel, one call instead of ten a tensor, where it has one and none was chosen."""
+    for group in optimizer.param_groups:
+        undecided = [group.get(choice, False) for choice in ("fused", "foreach")] == [None, None]
+        where = {parameter.device.type for parameter in group["params"]}
+        if undecided and not group["differentiable"] and where <= {"cpu", "cuda"}:
+            group["fused"] = True

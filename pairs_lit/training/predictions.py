@@ -1,0 +1,56 @@
+"""``predictions.csv``: what each round says of one common set of pairs."""
+
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.loaders import StackBatch
+from pairs_lit.runs.tables import write_csv
+from pairs_lit.training.rounds import RoundRunner
+
+
+class PredictionWriter(Callback):
+    """Writes P(relation) of every round for the test pairs of the first seed, into the checkpoint's run folder.
+
+    Columns: pair, first_digit, second_digit, target, mean (of P over the rounds), seed_0, seed_1 and so on.
+
+    Args:
+        runner: Whose rounds they are.
+    """
+
+    def __init__(self, runner: RoundRunner) -> None:
+        self._runner = runner
+        self._stacks: dict[int, list[Tensor]] = {}
+
+    def on_predict_batch_end(  # the last two arguments are Lightning's
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: StackBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the probabilities of one batch of one stack, (R, B)."""
+        self._stacks.setdefault(batch.stack, []).append(outputs.cpu())
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the table."""
+        p = torch.cat([torch.cat(parts, 1) for parts in self._stacks.values()]).double()
+        pairs = cast(PairDataModule, cast(Any, trainer).datamodule).bank.pairs["test"]
+        known = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()
+        said = torch.cat([p.mean(0)[:, None], p.T], 1).tolist()
+        path = self._runner.folder(trainer) / "predictions.csv"
+        header = [
+            "pair",
+            "first_digit",
+            "second_digit",
+            "target",
+            "mean",
+            *(f"seed_{seed}" for seed in self._runner.seeds),
+        ]
+        write_csv(path, header, ([pair, *known[pair], *said[pair]] for pair in range(len(known))))
+        print(f"\n{len(p)} rounds, {p.shape[1]} pairs\n\npredictions: {path}")

@@ -1,0 +1,89 @@
+"""One progress bar over the whole work: of one fit, or of many."""
+
+import io
+import sys
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+from pairs_lit.analysis.tables import mean_and_std
+from pairs_lit.statistics import summarise
+from pairs_lit.training.rounds import RoundRunner
+
+
+class Progress(ProgressBar):
+    """Shows the epochs of all rounds on the error stream, with the test accuracy so far; silent without a terminal.
+
+    Args:
+        runner: Who collects the figures.
+    """
+
+    def __init__(self, runner: RoundRunner) -> None:
+        super().__init__()
+        self._runner = runner
+        self._enabled = True
+        self._bar: tqdm[Any] | None = None
+
+    def disable(self) -> None:
+        """Show nothing (Lightning's own switch)."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show the bar (Lightning's own switch)."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start at the epoch that training starts at."""
+        on_terminal = isinstance(sys.stderr, io.TextIOBase) and sys.stderr.isatty()
+        rounds = len(self._runner.seeds)
+        self._bar = tqdm(
+            total=trainer.max_epochs,
+            initial=trainer.current_epoch,
+            desc=f"{rounds} rounds",
+            unit="epoch",
+            disable=not (self._enabled and on_terminal),
+            dynamic_ncols=True,
+        )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Advance by one epoch."""
+        if self._bar is None or self._bar.disable:
+            return
+        summary = summarise(self._runner.latest["test/accuracy"])
+        self._bar.set_postfix_str(f"test accuracy {mean_and_std(summary)}", refresh=False)
+        self._bar.update()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the finished bar on the screen."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the bar where it stopped."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class EpochsDone(Callback):
+    """Advances a bar over many fits by the epochs of all rounds of this one.
+
+    Args:
+        bar: The bar.
+        rounds: How many rounds this fit trains.
+    """
+
+    def __init__(self, bar: "tqdm[Any]", rounds: int) -> None:
+        self._bar = bar
+        self._rounds = rounds
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the epochs that an earlier call trained."""
+        self._bar.update(self._rounds * trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count one epoch."""
+        self._bar.update(self._rounds)

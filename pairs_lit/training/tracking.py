@@ -1,0 +1,173 @@
+"""Tracking: the run folder and its TensorBoard files."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from filelock import BaseFileLock
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from pairs_lit.runs.folder import CHECKPOINTS, lock_run, mark_run
+from pairs_lit.runs.tables import summaries
+from pairs_lit.runs.writing import clear_leftovers, named
+from pairs_lit.training.module import PairModule
+from pairs_lit.training.rounds import RoundRunner
+
+_TITLES = {
+    "accuracy": "accuracy (fraction of pairs)",
+    "digit_accuracy": "digit accuracy (fraction of digits)",
+    "loss": "loss",
+    "target_loss": "target loss (without the auxiliary part)",
+    "digit_loss": "digit loss (unweighted)",
+}
+
+
+@contextmanager
+def quiet_writers() -> Iterator[None]:
+    """Keep TensorBoard's thread from printing the trace of a failed write: the next call raises it where it is told."""
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not issubclass(failed.exc_type, OSError):
+            before(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard files right in the run folder.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
+        self._files = folder / "events.out.tfevents"
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write scalars."""
+        with named(self._files):
+            super().log_metrics(metrics, step)
+
+    def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:  # noqa: ANN401 - Lightning's signature
+        """Write the hyperparameters beside the final metrics."""
+        with named(self._files):
+            super().log_hyperparams(params, metrics, step)
+
+    def finalize(self, status: str) -> None:
+        """Close the files."""
+        with named(self._files):
+            super().finalize(status)
+
+    def save(self) -> None:
+        """Write no ``hparams.yaml``: ``config.yaml`` already says everything, and can be run."""
+
+    def log_layout(self, names: list[str]) -> None:
+        """Define the margin charts, mean ± std over rounds, of metrics such as ``test/accuracy``."""
+        charts: dict[str, dict[str, list[Any]]] = {}
+        for name in names:
+            split, metric = name.split("/")
+            tags = [f"{name}/mean", f"{name}/low", f"{name}/high"]
+            charts.setdefault(_TITLES[metric], {})[split] = ["Margin", tags]
+        with named(self._files):
+            self.experiment.add_custom_scalars(charts)
+
+    def log_text(self, tag: str, text: str) -> None:
+        """Write a text in Markdown."""
+        with named(self._files):
+            self.experiment.add_text(tag, text)
+
+
+class Tracking(Callback):
+    """Makes the run folder, or goes on in the one of the checkpoint, and logs mean, mean − std and mean + std.
+
+    Any other logger of the trainer gets the same scalars.
+
+    Args:
+        runner: Who collects the figures and knows the run folder.
+        hyperparameters: What to show beside the final metrics.
+    """
+
+    def __init__(self, runner: RoundRunner, *, hyperparameters: Mapping[str, Any]) -> None:
+        self._runner = runner
+        self._hyperparameters = hyperparameters
+        self._logger: RunLogger | None = None
+        self._lock: BaseFileLock | None = None
+        self._guests: list[ModelCheckpoint] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let checkpoint callbacks without a folder of their own write into the run folder, if it exists already."""
+        named = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+        self._guests = [each for each in named if each.dirpath is None]
+        own = self._runner.own_folder(trainer)
+        if own is not None:
+            self._take_in(own)
+
+    def _take_in(self, run: Path) -> None:
+        for guest in self._guests:
+            guest.dirpath = str(run / CHECKPOINTS)
+            guest.save_last = False  # the run's own last.ckpt is what is asked for
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let checkpoint callbacks find what they kept in the run folder, also where it was moved or is spelt anew."""
+        for guest in self._guests:
+            state = checkpoint["callbacks"].get(guest.state_key)
+            if guest.dirpath is not None and isinstance(state, dict) and isinstance(state.get("dirpath"), str):
+                checkpoint["callbacks"][guest.state_key] = _moved(state, state["dirpath"], str(guest.dirpath))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder only now that data, settings and checkpoint have proved good."""
+        folder = self._runner.folder(trainer)
+        self._lock = lock_run(folder)
+        clear_leftovers(folder)
+        mark_run(folder)
+        self._take_in(folder)
+        self._logger = RunLogger(folder)
+        trainer.loggers = [self._logger, *(each for each in trainer.loggers if not isinstance(each, DummyLogger))]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch just collected, over the rounds that have not failed."""
+        epochs = self._runner.epochs
+        if epochs == 1 and self._logger is not None:
+            self._logger.log_layout(list(self._runner.latest))
+        for logger in trainer.loggers:
+            logger.log_metrics(self._runner.scalars(), step=epochs)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let go of the folder."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the hyperparameters with the final metrics, and the table as text; let go of the folder."""
+        if self._logger is None:
+            return
+        module = cast(PairModule, pl_module)
+        final = {f"final/{name}": summary.mean for name, summary in summaries(self._runner.results).items()}
+        source = cast(Any, trainer).datamodule.settings.source
+        extra = {"data.source found": source, "parameters per round": module.parameters_per_round}
+        self._logger.log_hyperparams(dict(self._hyperparameters) | extra, final)
+        self._logger.log_text("summary", self._runner.table(trainer, module, style="github"))
+        self._release()
+
+
+def _moved(value: Any, before: str, now: str) -> Any:  # noqa: ANN401 - any state
+    """Return a state in which paths that began with one folder begin with another."""
+    if isinstance(value, dict):
+        return {_moved(key, before, now): _moved(item, before, now) for key, item in value.items()}
+    if isinstance(value, str) and value.startswith(before):
+        return now + value.removeprefix(before)
+    return value

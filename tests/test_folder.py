@@ -1,0 +1,126 @@
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+
+import pytest
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.folder import (
+    LAST,
+    check_name,
+    enclosing_run,
+    identity_of,
+    looks_like_a_run,
+    mark_run,
+    new_run_folder,
+)
+
+
+class StoppedClock(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "StoppedClock":
+        assert tz is UTC
+        return cls(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+@pytest.fixture
+def _stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairs_lit.runs.folder.datetime", StoppedClock)
+
+
+def test_a_run_folder_is_named_after_config_time_and_number(tmp_path: Path) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    folder = new_run_folder(tmp_path, "cnn_aux")
+    assert folder.is_dir()
+    assert folder.parent == tmp_path / "lightning_logs" / "cnn_aux"
+    assert re.fullmatch(r"\d{8}-\d{6}-1", folder.name)
+    made = datetime.strptime(folder.name, "%Y%m%d-%H%M%S-1").replace(tzinfo=UTC)
+    assert before <= made <= datetime.now(UTC)
+
+
+@pytest.mark.usefixtures("_stopped_clock")
+def test_runs_of_the_same_second_are_numbered(tmp_path: Path) -> None:
+    names = [new_run_folder(tmp_path, "fc").name for _ in range(3)]
+    assert names == ["20250304-050607-1", "20250304-050607-2", "20250304-050607-3"]
+
+
+@pytest.mark.usefixtures("_stopped_clock")
+def test_a_folder_that_someone_else_made_is_never_shared(tmp_path: Path) -> None:
+    taken = tmp_path / "lightning_logs" / "fc" / "20250304-050607-1"
+    taken.mkdir(parents=True)
+    assert new_run_folder(tmp_path, "fc") != taken
+
+
+@pytest.mark.usefixtures("_stopped_clock")
+def test_concurrent_runs_never_share_a_folder(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: new_run_folder(tmp_path, "fc"), range(64)))
+    assert len(set(folders)) == 64
+    assert all(folder.is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize("name", ["cnn_aux", "run-2.1", "A", "_x", "a" * 100])
+def test_plain_names_are_accepted(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../up", "a/b", "/abs", "a\\b", ".hidden", "a b", "a\n", "é", "a\0", "~", "$HOME", "a" * 101],
+)
+def test_names_that_are_no_plain_folder_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PairsLitError, match=rf"--name {re.escape(repr(name))}: use letters, digits"):
+        new_run_folder(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_root_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PairsLitError, match=r"no run folder can be made .* set --trainer\.default_root_dir"):
+        new_run_folder(tmp_path / "file", "fc")
+
+
+def test_a_folder_of_that_name_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "lightning_logs").mkdir()
+    (tmp_path / "lightning_logs" / "fc").write_text("")
+    with pytest.raises(PairsLitError, match=r"no run folder can be made in .*fc \(File exists\)"):
+        new_run_folder(tmp_path, "fc")
+
+
+def test_the_run_that_a_checkpoint_lies_in_is_found(tmp_path: Path) -> None:
+    run = new_run_folder(tmp_path, "fc")
+    assert enclosing_run(run / LAST) == run
+    assert enclosing_run(run / "checkpoints" / "epoch=1-val" / "accuracy" / "mean=0.8.ckpt") == run
+
+
+def test_a_checkpoint_elsewhere_lies_in_no_run(tmp_path: Path) -> None:
+    assert enclosing_run(tmp_path / "saved" / "mine.ckpt") is None
+
+
+def test_a_relative_checkpoint_is_found_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run" / "checkpoints")
+    assert enclosing_run(Path("last.ckpt")) == tmp_path / "run"
+
+
+def test_a_run_keeps_its_identity(tmp_path: Path) -> None:
+    assert identity_of(tmp_path) is None
+    mark_run(tmp_path)
+    first = identity_of(tmp_path)
+    mark_run(tmp_path)
+    assert first is not None
+    assert identity_of(tmp_path) == first
+    (tmp_path / ".run").write_text("something else")
+    assert identity_of(tmp_path) is None
+
+
+def test_a_run_without_identity_is_known_by_its_place(tmp_path: Path) -> None:
+    run = new_run_folder(tmp_path, "fc")
+    assert not looks_like_a_run(run)
+    (run / "config.yaml").write_text("")
+    assert looks_like_a_run(run)
+    (tmp_path / "config.yaml").write_text("")
+    assert not looks_like_a_run(tmp_path)

@@ -1,0 +1,91 @@
+import pytest
+import torch
+from lightning.pytorch import Trainer, callbacks
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.training.guards import check_trainer
+from pairs_lit.training.optimizers import PER_ELEMENT_OPTIMIZERS, check_optimizer, check_scheduler
+
+QUIET = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+
+
+def _parameters() -> list[torch.nn.Parameter]:
+    return [torch.nn.Parameter(torch.zeros(3))]
+
+
+@pytest.mark.parametrize("kind", PER_ELEMENT_OPTIMIZERS)
+def test_per_element_optimizers_are_allowed(kind: type[torch.optim.Optimizer]) -> None:
+    check_optimizer(kind(_parameters(), lr=0.1))
+
+
+@pytest.mark.parametrize("kind", PER_ELEMENT_OPTIMIZERS)
+def test_an_allowed_optimizer_updates_each_element_by_itself(kind: type[torch.optim.Optimizer]) -> None:
+    def trained(gradients: torch.Tensor) -> torch.Tensor:
+        weights = torch.nn.Parameter(torch.ones(gradients.shape[1]))
+        optimizer = kind([weights], lr=0.1, weight_decay=0.01)
+        for gradient in gradients:
+            weights.grad = gradient.clone()
+            optimizer.step()
+        return weights.detach()
+
+    gradients = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    changed = gradients.clone()
+    changed[:, 2] = 1e6
+    kept = [0, 1, 3]
+    assert torch.equal(trained(changed)[kept], trained(gradients)[kept])
+
+
+@pytest.mark.parametrize("kind", [torch.optim.LBFGS, torch.optim.ASGD, torch.optim.Rprop])
+def test_other_optimizers_are_refused(kind: type[torch.optim.Optimizer]) -> None:
+    with pytest.raises(PairsLitError, match=f"model.optimizer is {kind.__name__}, which may mix rounds"):
+        check_optimizer(kind(_parameters()))
+
+
+def test_a_subclass_of_an_allowed_optimizer_is_refused() -> None:
+    class Mine(torch.optim.SGD):
+        pass
+
+    with pytest.raises(PairsLitError, match=r"model.optimizer is Mine"):
+        check_optimizer(Mine(_parameters(), lr=0.1))
+
+
+def test_epoch_schedulers_are_allowed() -> None:
+    optimizer = torch.optim.SGD(_parameters(), lr=0.1)
+    check_scheduler(torch.optim.lr_scheduler.StepLR(optimizer, 1))
+    check_scheduler(torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10))
+
+
+def test_a_plateau_scheduler_is_refused() -> None:
+    optimizer = torch.optim.SGD(_parameters(), lr=0.1)
+    with pytest.raises(PairsLitError, match="ReduceLROnPlateau, which would mix rounds"):
+        check_scheduler(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer))
+
+
+def test_a_plain_trainer_is_allowed() -> None:
+    check_trainer(Trainer(max_epochs=1, **QUIET))
+
+
+def test_a_trainer_without_an_end_is_refused() -> None:
+    with pytest.raises(PairsLitError, match=r"trainer.max_epochs is -1: it must be 1 or more"):
+        check_trainer(Trainer(max_epochs=-1, **QUIET))
+
+
+def test_accumulating_gradients_on_a_schedule_is_refused() -> None:
+    trainer = Trainer(max_epochs=1, callbacks=[callbacks.GradientAccumulationScheduler({1: 2})], **QUIET)
+    with pytest.raises(PairsLitError, match="the callback GradientAccumulationScheduler would mix rounds"):
+        check_trainer(trainer)
+
+
+def test_half_precision_with_a_common_scaler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(max_epochs=1, **QUIET)
+    monkeypatch.setattr(Trainer, "precision", "16-mixed")
+    with pytest.raises(PairsLitError, match=r"trainer.precision is 16-mixed"):
+        check_trainer(trainer)
