@@ -1,7 +1,60 @@
 """Which of two handwritten digits is larger? Many seeds of one network, trained side by side.
 
-This package imports nothing heavy; take the parts from their own modules, for example
-``from pairs_lit.training.module import PairModule``.
+The public names are loaded when they are first used, so that importing the package takes no time.
+
+Example:
+    >>> import pairs_lit
+    >>> run = pairs_lit.fit("configs/fc_aux.yaml", {"rounds.count": 3})  # doctest: +SKIP
+    >>> run.summary["test_accuracy"].mean  # doctest: +SKIP
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pairs_lit.analysis.comparison import Comparison as Comparison
+    from pairs_lit.analysis.comparison import compare as compare
+    from pairs_lit.commands.fit import fit as fit
+    from pairs_lit.data.datamodule import PairDataModule as PairDataModule
+    from pairs_lit.errors import PairsLitError as PairsLitError
+    from pairs_lit.nn.backbones import CNN as CNN
+    from pairs_lit.nn.backbones import FC as FC
+    from pairs_lit.nn.heads import MLP as MLP
+    from pairs_lit.runs.run import Run as Run
+    from pairs_lit.stacking.stack import stack as stack
+    from pairs_lit.statistics import Summary as Summary
+    from pairs_lit.training.losses import PairLoss as PairLoss
+    from pairs_lit.training.module import PairModule as PairModule
+    from pairs_lit.training.results import Results as Results
+    from pairs_lit.training.rounds import RoundRunner as RoundRunner
+
+_ROOMS = {
+    "analysis.comparison": ("Comparison", "compare"),
+    "commands.fit": ("fit",),
+    "data.datamodule": ("PairDataModule",),
+    "errors": ("PairsLitError",),
+    "nn.backbones": ("CNN", "FC"),
+    "nn.heads": ("MLP",),
+    "runs.run": ("Run",),
+    "stacking.stack": ("stack",),
+    "statistics": ("Summary",),
+    "training.losses": ("PairLoss",),
+    "training.module": ("PairModule",),
+    "training.results": ("Results",),
+    "training.rounds": ("RoundRunner",),
+}
+_HOMES = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names}
+
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

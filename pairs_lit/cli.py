@@ -2,12 +2,10 @@
 
 import os
 import sys
-import threading
 import traceback
-from pathlib import Path
 
 from pairs_lit import __version__
-from pairs_lit.environment import any_encoding, drop_missing_backend
+from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, drop_missing_backend, import_from_here
 from pairs_lit.errors import PairsLitError, Stopped, notice, place_of, printable, reason_of
 from pairs_lit.stopping import stoppable
 
@@ -52,7 +50,7 @@ def main(args: list[str] | None = None) -> int:
         The exit code: 0; 2 for a user's mistake; 128 + the signal's number where one ended the run.
     """
     given = sys.argv[1:] if args is None else args
-    with _ONE_AT_A_TIME, any_encoding():
+    with ONE_AT_A_TIME, any_encoding():
         if not given or given[0] in ("-h", "--help"):
             print(HELP)
             return 0
@@ -60,9 +58,6 @@ def main(args: list[str] | None = None) -> int:
             print(f"pairs-lit {__version__}")
             return 0
         return _guarded(given, args)
-
-
-_ONE_AT_A_TIME = threading.RLock()  # random generators, threads and encodings belong to the whole process
 
 
 def _guarded(given: list[str], args: list[str] | None) -> int:
@@ -122,9 +117,7 @@ def _dispatch(given: list[str], args: list[str] | None) -> int:
     if given[0] not in COMMANDS:
         raise PairsLitError(f"unknown command {given[0]!r}: use one of {', '.join(COMMANDS)} (see pairs-lit --help).")
     drop_missing_backend()
-    here = str(Path.cwd())  # a user's own classes lie beside where the command is called
-    if here not in sys.path:
-        sys.path.append(here)
+    import_from_here()
     _COMMANDS_OF_OURS.get(given[0], _lightning)(given, args)
     return 0
 

@@ -8,6 +8,7 @@ import locale
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import entry_points
@@ -17,6 +18,17 @@ from pairs_lit.errors import PairsLitError
 
 _SPELT = {"−": "-", "–": "-", "×": "x", "±": "+/-", "…": "...", "≤": "<=", "≥": ">=", "→": "->", "·": "."}
 _UTF8_LOCALES = ("C.UTF-8", "UTF-8", "en_US.UTF-8")  # Linux, macOS, elsewhere
+
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held by a command: random generators, threads and encodings belong to the whole process."""
+
+
+def import_from_here() -> None:
+    """Let classes of the user's be imported from the current folder, beside which they lie."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def _spelt(error: UnicodeError) -> tuple[str, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pairs_lit.analysis.comparison import check_comparable, compare, read_runs
+from pairs_lit.analysis.comparison import check_comparable, compared, read_runs
 from pairs_lit.analysis.figures import rounds_figure
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import RoundResult, write_rounds, write_summary
@@ -38,7 +38,7 @@ GOOD, BETTER = [0.80, 0.82, 0.84, 0.83], [0.81, 0.84, 0.85, 0.86]
 
 def test_runs_that_share_seeds_and_data_are_paired_by_seed(made: Made) -> None:
     runs = read_runs([made("a", BETTER), made("b", GOOD)])
-    (pair,) = compare(runs, "test_accuracy").pairs
+    (pair,) = compared(runs, "test_accuracy").pairs
     assert (pair.first, pair.second, pair.difference.method) == ("a", "b", "paired")
     assert pair.difference.estimate == pytest.approx(0.0175)
     assert pair.difference.n == (4, 4)
@@ -46,7 +46,7 @@ def test_runs_that_share_seeds_and_data_are_paired_by_seed(made: Made) -> None:
 
 def test_only_shared_seeds_are_paired(made: Made) -> None:
     runs = read_runs([made("a", BETTER), made("b", GOOD, seed=2)])
-    (pair,) = compare(runs, "test_accuracy").pairs
+    (pair,) = compared(runs, "test_accuracy").pairs
     assert pair.difference.method == "paired"
     assert pair.difference.n == (2, 2)
     assert pair.difference.estimate == pytest.approx((0.85 - 0.80 + 0.86 - 0.82) / 2)
@@ -57,7 +57,7 @@ def test_other_seeds_or_data_settings_are_compared_unpaired_and_that_is_said(
     made: Made, seed: int, data: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [made("a", BETTER), made("b", GOOD, seed=seed, **data)]
-    (pair,) = compare(read_runs(folders), "test_accuracy").pairs
+    (pair,) = compared(read_runs(folders), "test_accuracy").pairs
     assert pair.difference.method == "Welch"
     assert main(["compare", *map(str, folders)]) == 0
     assert "unpaired (seeds or data settings differ)" in capsys.readouterr().out
@@ -67,7 +67,7 @@ def test_p_values_are_corrected_for_all_pairs(made: Made) -> None:
     runs = read_runs(
         [made(name, [value + shift for value in GOOD]) for name, shift in (("a", 0), ("b", 0.05), ("c", 0.1))]
     )
-    pairs = compare(runs, "test_accuracy").pairs
+    pairs = compared(runs, "test_accuracy").pairs
     assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert all(pair.p_holm == pytest.approx(min(1, 3 * pair.difference.p)) for pair in pairs)
 
@@ -179,4 +179,4 @@ def test_summaries_of_finished_fits_are_read(fit: Callable[..., Path]) -> None:
     (read,) = read_runs([run])
     check_comparable([read], "test_accuracy", allow_different=False)
     written = json.loads((run / "summary.json").read_text())["metrics"]["test_accuracy"]
-    assert compare([read], "test_accuracy").summary(read)[0].mean == pytest.approx(written["mean"])
+    assert compared([read], "test_accuracy").summary(read)[0].mean == pytest.approx(written["mean"])

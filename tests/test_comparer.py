@@ -12,7 +12,7 @@ from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture, code_width
 from pairs_lit.nn.backbones import CNN, FC, TorchModule
-from pairs_lit.nn.comparer import Comparer, Comparison, default_stack_size
+from pairs_lit.nn.comparer import Answer, Comparer, default_stack_size
 from pairs_lit.nn.heads import MLP, ArgmaxHead, PowerHead, SoftmaxHead
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
@@ -115,7 +115,7 @@ def against_plain(design: Architecture, loss: PairLoss, *, rounds: int = 3, trai
         same_values(plain, comparer, r, oracle.states)
 
 
-def same_answer(comparison: Comparison, r: int, answer: oracle.Answer) -> None:
+def same_answer(comparison: Answer, r: int, answer: oracle.Answer) -> None:
     assert comparison.kind == answer.kind
     oracle.close(comparison.output[r], answer.output[:, 0] if answer.kind == "logit" else answer.output)
     assert (comparison.digit_logits is None) == (answer.digit_logits is None)
@@ -323,7 +323,7 @@ def test_a_target_loss_alone_reaches_every_parameter_of_branch_and_head(backbone
 def test_probability_and_decision_follow_the_kind_of_output(kind: str) -> None:
     z = torch.tensor([[-2.0, -0.1, 0.0, 0.1, 0.4, 0.5, 0.6, 3.0]])
     output = torch.stack([torch.zeros_like(z), z], -1) if kind == "logits" else z
-    comparison = Comparison(output, kind, None)
+    comparison = Answer(output, kind, None)
     if kind == "probability":
         assert torch.equal(comparison.probability(), z)
         assert torch.equal(comparison.decision(), z > 0.5)

@@ -4,47 +4,22 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tabulate import tabulate
 
 from pairs_lit.analysis.tables import decimal, p_value
 from pairs_lit.errors import PairsLitError, notice, printable
-from pairs_lit.runs.summary import read_data, readable
-from pairs_lit.runs.tables import METRIC_COLUMNS, RoundResult, read_rounds
+from pairs_lit.runs.folder import is_finished
+from pairs_lit.runs.run import Run
+from pairs_lit.runs.tables import METRIC_COLUMNS
 from pairs_lit.statistics import Difference, Summary, between_many, holm, mean_interval, summarise
 
 Format = Literal["text", "md", "csv", "latex"]
-_FIGURES = (".png", ".svg", ".pdf")
 _MUST_AGREE = {"source": "data source", "relation": "relation"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    Attributes:
-        label: A short name, different for every run compared.
-        results: Its rounds.
-        data: What was drawn: source, relation, counts and so on.
-    """
-
-    label: str
-    results: Sequence[RoundResult]
-    data: Mapping[str, Any]
-
-    def values(self, metric: str) -> dict[int, float]:
-        """Return a metric of the rounds that did not fail, by seed."""
-        found = {result.seed: vars(result)[metric] for result in self.results if result.status == "ok"}
-        return {seed: value for seed, value in found.items() if value is not None}
-
-    @property
-    def failed(self) -> int:
-        """How many rounds failed."""
-        return sum(result.status != "ok" for result in self.results)
 
 
 @dataclass(frozen=True)
@@ -65,13 +40,16 @@ class Comparison:
     runs: Sequence[Run]
     pairs: Sequence[Pair]
 
+    def __str__(self) -> str:
+        return show(self, "text")
+
     def summary(self, run: Run) -> tuple[Summary, tuple[float, float]]:
         """Summarise a run."""
         values = list(run.values(self.metric).values())
         return summarise(values), mean_interval(values)
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
+def read_runs(folders: Sequence[str | Path]) -> list[Run]:
     """Read run folders; labels are the names of their configs, with the time where two would be the same.
 
     What holds no ``rounds.csv`` or no ``summary.json``, which is written last, is no finished run: where there are
@@ -80,30 +58,60 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     Raises:
         PairsLitError: A folder is damaged or none, or no run is finished.
     """
-    needed = ("rounds.csv", "summary.json")
-    unfinished = [
-        folder for folder in folders if folder.exists() and not all((folder / name).is_file() for name in needed)
-    ]
-    if unfinished and len(unfinished) < len(folders):
-        folders = [folder for folder in folders if folder not in unfinished]
+    paths = [Path(folder) for folder in folders]
+    unfinished = [path for path in paths if path.exists() and not is_finished(path)]
+    if len(unfinished) < len(paths):
+        paths = [path for path in paths if path not in unfinished]
+        _say_left_out(unfinished)
+    return labelled([Run.load(path) for path in paths])
+
+
+def _say_left_out(unfinished: Sequence[Path]) -> None:
+    if unfinished:
         shown = ", ".join(printable(str(folder)) for folder in unfinished[:3])
         more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
         notice(f"left out, since they are no finished runs: {shown}{more}.")
-    names = [folder.resolve().parent.name for folder in folders]
-    labels = [
-        name if names.count(name) == 1 else f"{name}/{folder.resolve().name}"
-        for name, folder in zip(names, folders, strict=True)
+
+
+def labelled(runs: Sequence[Run]) -> list[Run]:
+    """Return runs with a label of their own each: with the time, where two have the same name."""
+    names = [run.label for run in runs]
+    return [
+        replace(run, label=printable(name if names.count(name) == 1 else f"{name}/{run.folder.resolve().name}"))
+        for run, name in zip(runs, names, strict=True)
     ]
-    return [_read(folder, printable(label)) for folder, label in zip(folders, labels, strict=True)]
 
 
-def _read(folder: Path, label: str) -> Run:
-    with readable(folder):
-        return Run(label, read_rounds(folder / "rounds.csv"), read_data(folder))
+def compare(
+    runs: Sequence[Run | str | Path], metric: str = "test_accuracy", *, allow_different: bool = False
+) -> Comparison:
+    """Compare every pair of finished runs by a metric of their rounds.
+
+    Args:
+        runs: Runs, or run folders.
+        metric: A column of ``rounds.csv``.
+        allow_different: Compare runs of different data sources or relations, too.
+
+    Returns:
+        The comparison; printed, it shows its tables.
+
+    Raises:
+        PairsLitError: A folder is not one of a finished run, or the runs cannot be compared.
+    """
+    if metric not in METRIC_COLUMNS:
+        raise PairsLitError(f"metric is {metric!r}: it must be one of {', '.join(METRIC_COLUMNS)}.")
+    given = [run for run in runs if isinstance(run, Run)]
+    found = labelled(given) if len(given) == len(runs) else read_runs([_folder(run) for run in runs])
+    check_comparable(found, metric, allow_different=allow_different)
+    return compared(found, metric)
 
 
-def compare(runs: Sequence[Run], metric: str) -> Comparison:
-    """Compare every pair of runs by a metric of their rounds."""
+def _folder(run: Run | str | Path) -> str | Path:
+    return run.folder if isinstance(run, Run) else run
+
+
+def compared(runs: Sequence[Run], metric: str) -> Comparison:
+    """Compare every pair of runs that may be compared."""
     values = [_enough(run, metric) for run in runs] if len(runs) > 1 else []
     both = list(itertools.combinations(range(len(runs)), 2))
     found = between_many([(values[one], values[two], runs[one].data == runs[two].data) for one, two in both])
@@ -189,7 +197,7 @@ def run_rows(comparison: Comparison) -> list[list[str]]:
     rows = []
     for run in comparison.runs:
         summary, (low, high) = comparison.summary(run)
-        n = f"{summary.n} ({run.failed} failed)" if run.failed else str(summary.n)
+        n = f"{summary.n} ({len(run.failed)} failed)" if run.failed else str(summary.n)
         figures = (summary.mean, summary.std, summary.median, summary.min, summary.max)
         rows.append([run.label, n, *map(decimal, figures), f"{decimal(low)} to {decimal(high)}"])
     return rows

@@ -4,12 +4,14 @@ import argparse
 from collections.abc import Sequence
 from typing import get_args
 
-from pairs_lit.analysis.comparison import _FIGURES, Format, check_comparable, compare, read_runs
+from pairs_lit.analysis.comparison import Format, compare, show
 from pairs_lit.commands.options import OptionParser
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.tables import METRIC_COLUMNS
 from pairs_lit.runs.writing import write_text_durably
+
+_FIGURES = (".png", ".svg", ".pdf")
 
 
 def arguments(args: Sequence[str]) -> argparse.Namespace:
@@ -39,11 +41,7 @@ def run(args: Sequence[str]) -> None:
     options = arguments(args)
     if options.figure is not None and options.figure.suffix not in _FIGURES:
         raise PairsLitError(f"--figure {options.figure}: its name must end in one of {', '.join(_FIGURES)}.")
-    runs = read_runs(options.runs)
-    check_comparable(runs, options.metric, allow_different=options.allow_different)
-    comparison = compare(runs, options.metric)
-    from pairs_lit.analysis.comparison import show
-
+    comparison = compare(options.runs, options.metric, allow_different=options.allow_different)
     text = show(comparison, options.format)
     if options.output is None:
         print(text)
@@ -52,5 +50,5 @@ def run(args: Sequence[str]) -> None:
     if options.figure is not None:
         from pairs_lit.analysis.figures import rounds_figure, save
 
-        values = {run.label: list(run.values(options.metric).values()) for run in runs}
+        values = {run.label: list(run.values(options.metric).values()) for run in comparison.runs}
         save(rounds_figure(values, options.metric.replace("_", " ")), options.figure)

@@ -1,14 +1,19 @@
 """The LightningCLI of pairs_lit: stock, but for one-line errors, the rounds, and a run folder of its own."""
 
 import argparse
+import json
 import logging
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGINT
+from types import FunctionType
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -20,16 +25,25 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from pairs_lit.commands.builders import home_spelt, with_built_arguments
 from pairs_lit.commands.parsing import PairsParser, check_nulls, expand_homes
 from pairs_lit.data.datamodule import PairDataModule, default_root
-from pairs_lit.environment import check_first_process, outside_slurm
-from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.environment import (
+    ONE_AT_A_TIME,
+    any_encoding,
+    check_first_process,
+    import_from_here,
+    outside_slurm,
+)
+from pairs_lit.errors import PairsLitError, Stopped, check_positive
 from pairs_lit.runs.folder import check_name, keep_config, name_from
+from pairs_lit.runs.run import Run
 from pairs_lit.seeds import seeded
+from pairs_lit.stopping import stoppable
 from pairs_lit.threads import asked_threads, check_threads, computing_on
 from pairs_lit.training.checkpoints import DurableCheckpointIO, LastCheckpoint, own_run, read_checkpoint
 from pairs_lit.training.guards import check_given, check_trainer
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.predictions import PredictionWriter
 from pairs_lit.training.progress import Progress
+from pairs_lit.training.results import Results
 from pairs_lit.training.rounds import RoundRunner
 from pairs_lit.training.tracking import Tracking, quiet_writers
 
@@ -68,6 +82,8 @@ class PairsCLI(LightningCLI):
     """``fit``, ``validate``, ``test``, ``predict`` over a section ``rounds`` and the parts it is linked to."""
 
     more_callbacks: Sequence[Callback] = ()
+    outcome: Results | PredictionWriter
+    """What came of the command."""
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
@@ -116,11 +132,12 @@ class PairsCLI(LightningCLI):
         """Add what every run has: tracking, progress, checkpoints."""
         config, made = (each[self.subcommand] for each in (self.config, self.config_init))
         runner: RoundRunner = made.rounds
-        runner.name = config.name
         check_given(made.trainer)
-        tracking = Tracking(runner, hyperparameters=_flat(config.as_dict()))
-        callbacks: list[Callback] = [tracking, LastCheckpoint(), *self.more_callbacks]
-        callbacks += [PredictionWriter(runner)] if self.subcommand == "predict" else []
+        results = Results(runner, config.name)
+        tracking = Tracking(runner, results, name=config.name, hyperparameters=_flat(config.as_dict()))
+        self.outcome = PredictionWriter(runner, config.name) if self.subcommand == "predict" else results
+        callbacks: list[Callback] = [results, tracking, LastCheckpoint(), *self.more_callbacks]
+        callbacks += [self.outcome] if self.outcome is not results else []
         theirs = _listed(made.trainer.callbacks)
         other_bar = any(isinstance(each, ProgressBar) for each in theirs)
         if made.trainer.enable_progress_bar is not False and not other_bar:
@@ -208,7 +225,66 @@ def _shown(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def run(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()) -> None:
+def fit(
+    config: str | Path | Mapping[str, Any],
+    changes: Mapping[str, object] | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
+    """Train all rounds of a configuration, as ``pairs-lit fit`` does, and return the finished run.
+
+    Args:
+        config: A YAML file, or what one would hold.
+        changes: Options that beat the configuration, by dotted name: ``{"rounds.count": 20}``. A value may be a class
+            or function that can be imported, for instance a backbone.
+        callbacks: More callbacks for the trainer.
+
+    Raises:
+        PairsLitError: The user can mend something.
+        KeyboardInterrupt: It was interrupted; what was saved is kept.
+    """
+    source = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else str(config)
+    options = [f"--{name}={_spelt(value)}" for name, value in (changes or {}).items()]
+    with ONE_AT_A_TIME, any_encoding(), _interruptible():
+        import_from_here()
+        cli = train("fit", ["fit", f"--config={source}", *options], callbacks)
+    return Run.load(str(cli.trainer.log_dir))
+
+
+def _spelt(value: object) -> str:
+    """Spell a value as the command line takes it."""
+    if isinstance(value, str | Path):
+        return str(value)
+    if isinstance(value, type | FunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
+    return json.dumps(value, default=_spelt)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let the user interrupt, as Python does; Lightning itself would end the whole process."""
+    try:
+        with stoppable():
+            yield
+    except Stopped as stop:
+        if stop.code == 128 + SIGINT:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def run(command: str, args: list[str] | None) -> None:
+    """Parse the command line, run the command and show what came of it.
+
+    Args:
+        command: The first argument.
+        args: All arguments; None: those of the process.
+
+    Raises:
+        PairsLitError: The user can mend something.
+    """
+    print(f"\n{train(command, args).outcome.text}")
+
+
+def train(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()) -> PairsCLI:
     """Parse the command line and run the command.
 
     Args:
@@ -234,7 +310,7 @@ def run(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()
 
     try:
         with quiet_writers(), outside_slurm(), computing_on(asked_threads()), seeded(0):
-            OneCommand(
+            return OneCommand(
                 PairModule,
                 PairDataModule,
                 save_config_callback=RunConfig,

@@ -1,8 +1,6 @@
 """``pairs-lit reproduce``: trains what is not trained yet, then writes the tables and figures of the reports."""
 
 import argparse
-import contextlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,11 +91,10 @@ def train(jobs: Sequence[Job]) -> None:
 
 
 def _finish(job: Job, bar: "tqdm[Any]") -> None:
-    from pairs_lit.commands.fit import run as run_command
+    from pairs_lit.commands.fit import train as train_command
     from pairs_lit.training.progress import EpochsDone
 
     checkpoint = job.checkpoint
     extra = [] if checkpoint is None else [f"--ckpt_path={checkpoint}"]
     done = EpochsDone(bar, job.rounds)
-    with contextlib.redirect_stdout(io.StringIO()):  # the table of each fit; all tables come at the end
-        run_command("fit", [*job.arguments, "--trainer.enable_progress_bar=false", *extra], [done])
+    train_command("fit", [*job.arguments, "--trainer.enable_progress_bar=false", *extra], [done])

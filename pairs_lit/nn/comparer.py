@@ -18,7 +18,7 @@ Kind = Literal["logit", "logits", "probability"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Answer:
     """What a comparer says of B pairs in each of R rounds.
 
     Attributes:
@@ -103,16 +103,16 @@ class Comparer(nn.Module):
         """Whether a part of the user's drew random numbers when it was evaluated."""
         return any(isinstance(part, Loop) and part.draws_in_evaluation for part in self.modules())
 
-    def forward(self, images: Tensor) -> Comparison:
+    def forward(self, images: Tensor) -> Answer:
         """Compare the pairs of R rounds: images (R, B, 2, H, W)."""
         code = self._code(images)
         digit_logits = self._digit_logits(code)
         output = self.head(self.code_activation(code).flatten(2))
         if self._digit_head:
-            return Comparison(relation_probability(self._relation, output), "probability", digit_logits)
+            return Answer(relation_probability(self._relation, output), "probability", digit_logits)
         if output.shape[-1] == 1:
-            return Comparison(output.squeeze(-1), "logit", digit_logits)
-        return Comparison(output, "logits", digit_logits)
+            return Answer(output.squeeze(-1), "logit", digit_logits)
+        return Answer(output, "logits", digit_logits)
 
     def _code(self, images: Tensor) -> Tensor:
         """(R, B, 2, H, W) → (R, B, 2, F), with ``joint`` (R, B, F)."""

@@ -13,6 +13,15 @@ from pairs_lit.errors import PairsLitError, notice, printable
 from pairs_lit.runs.writing import named, write_text_durably
 
 CONFIG = "config.yaml"
+ROUNDS = "rounds.csv"
+CURVES = "curves.csv"
+SUMMARY = "summary.json"
+"""Written last: a run without it is not finished."""
+
+TEST = "test.csv"
+VALIDATE = "validate.csv"
+PREDICTIONS = "predictions.csv"
+EVENTS = "events.out.tfevents"
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
 _MARK = ".run"
@@ -78,6 +87,11 @@ def _check_readable(folder: Path) -> None:
         raise PairsLitError(
             f"{printable(str(folder))}: its name cannot be read in this locale; set PYTHONUTF8=1, or a UTF-8 locale."
         ) from error
+
+
+def is_finished(run: Path) -> bool:
+    """Say whether a folder holds a finished run."""
+    return (run / ROUNDS).is_file() and (run / SUMMARY).is_file()
 
 
 def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pairs_lit.errors import PairsLitError, printable
+from pairs_lit.runs.folder import SUMMARY
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -115,7 +116,7 @@ def readable(folder: Path) -> Iterator[None]:
 
 
 def _json(folder: Path) -> Any:  # noqa: ANN401 - JSON
-    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
 
 
 def _settings(found: Mapping[str, Any]) -> Settings:

@@ -1,12 +1,34 @@
 """The sizes of batches that a network can be shown: batch norm, for one, cannot be trained on a single pair."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
+from pairs_lit.data.bank import SPLITS
+from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError
 
 Objection = Callable[[int], str | None]
 """Says why a network cannot be shown a batch of so many pairs; None: it can."""
+
+
+def check_shown(objection: Callable[..., str | None], data: PairDataModule, *, training: bool) -> None:
+    """Refuse batches that the network cannot be shown, before anything is written.
+
+    Args:
+        objection: Tries the network on a batch of so many pairs, in training or in evaluation.
+        data: Whose batches they are.
+        training: Whether there will be training.
+
+    Raises:
+        PairsLitError: A batch cannot be shown.
+    """
+    counts = {split: data.bank.pairs[split].target.shape[1] for split in SPLITS}
+    if training:
+        tried = partial(objection, training=True)
+        check_batches(tried, [counts["train"]], data.batch_size, "data.batch_size", "trained")
+    tried = partial(objection, training=False)
+    check_batches(tried, list(counts.values()), data.eval_batch_size, "data.eval_batch_size", "evaluated")
+
 
 _TRIED = 50
 """Batch sizes that are tried at most before none is named."""

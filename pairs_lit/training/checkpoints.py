@@ -22,8 +22,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
-from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.folder import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run
+from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.runs.folder import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
 from pairs_lit.runs.summary import is_commit
 from pairs_lit.runs.writing import write_durably
 from pairs_lit.stopping import announced, check_announced, postponed
@@ -162,12 +162,43 @@ def own_run(path: Path) -> Path | None:
     return folder if own else None
 
 
-def is_behind(path: Path, run: Path) -> bool:
+def own_folder(trainer: Trainer) -> Path | None:
+    """Return the run folder that the trainer's checkpoint belongs to, if the command may write into it.
+
+    A fit may not, where the run has got further already: what it holds would be lost.
+    """
+    if trainer.ckpt_path is None:
+        return None
+    given = Path(str(trainer.ckpt_path))
+    own = own_run(given)
+    return None if own is None or (trainer.state.fn == "fit" and _is_behind(given, own)) else own
+
+
+def _is_behind(path: Path, run: Path) -> bool:
     """Say whether a run has got further than a checkpoint of it; whose last one is damaged, has not."""
     try:
         return bool(read_checkpoint(path)["epoch"] < read_checkpoint(run / LAST)["epoch"])
     except PairsLitError:
         return False
+
+
+def folder_of(trainer: Trainer, name: str) -> Path:
+    """Return :func:`own_folder`, else a new run folder; a notice says so where there is a checkpoint.
+
+    Args:
+        trainer: The trainer.
+        name: What a new run folder is called after.
+    """
+    own = own_folder(trainer)
+    if own is not None:
+        return own
+    new = new_run_folder(Path(trainer.default_root_dir), name)
+    if trainer.ckpt_path is not None:
+        given = Path(str(trainer.ckpt_path))
+        other = "does not lie in the run folder of its own run"
+        reason = other if own_run(given) is None else "is not the latest of its run"
+        notice(f"{given} {reason}, so this writes into a new one: {new}")
+    return new
 
 
 class LastCheckpoint(Checkpoint):
@@ -238,15 +269,94 @@ def fits(saved: object, wanted: object) -> bool:
     return type(saved) is type(wanted) and (not isinstance(saved, int | float) or 0 <= saved <= _LARGEST)
 
 
-def example(state: Mapping[str, object]) -> dict[str, Tensor]:
-    """Return an example of a state's tensors, for :func:`check_kept`; it takes no memory."""
-    return {name: _like(value) for name, value in state.items() if isinstance(value, Tensor)}
+class Form:
+    """What the state of a module looks like when it is built: all that loading can ask for.
+
+    Args:
+        state: Its state, by name.
+    """
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self._beside = {name for name, value in state.items() if _is_extra(name) or not isinstance(value, Tensor)}
+        self.example = {name: _like(value) for name, value in self.tensors(state).items()}
+
+    def tensors(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a state's tensors; what a module of the user's keeps beside them is handed to it."""
+        return {name: value for name, value in state.items() if name not in self._beside}
+
+
+def _is_extra(name: str) -> bool:
+    """Say whether a name in a state stands for what a module of the user's keeps beside its tensors."""
+    return name.rpartition(".")[2] == nn.modules.module._EXTRA_STATE_KEY_SUFFIX
 
 
 def _like(value: Tensor) -> Tensor:
+    """Return an example that takes no memory."""
     if value.layout is not torch.strided:
         return value  # saving will refuse it
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+
+
+def sign(checkpoint: dict[str, Any], form: Form, record: Mapping[str, Any], trainer: Trainer) -> None:
+    """Record what a checkpoint's weights belong to; leave out the schedule, which follows from the config.
+
+    Args:
+        checkpoint: What is about to be saved.
+        form: That of the module when it was built.
+        record: What a config that loads it must share.
+        trainer: The trainer.
+
+    Raises:
+        PairsLitError: The weights have not the form that loading will ask for, or a callback set another epoch.
+    """
+    check_kept(form.tensors(checkpoint["state_dict"]), form.example)
+    if checkpoint["epoch"] != trainer.current_epoch:
+        raise PairsLitError("a callback's on_save_checkpoint set another epoch: leave that as it is.")
+    checkpoint[RECORD] = {**record, RUN: identity_of(Path(str(trainer.log_dir)))}
+    checkpoint["lr_schedulers"] = []
+
+
+def check_weights(checkpoint: Mapping[str, Any], form: Form, record: Mapping[str, Any]) -> None:
+    """Refuse weights of another configuration, or damaged ones.
+
+    Args:
+        checkpoint: What was loaded.
+        form: That of the module that is to take them.
+        record: What the checkpoint's own record must say.
+
+    Raises:
+        PairsLitError: They are not those of this module.
+    """
+    check_match(checkpoint[RECORD], record)
+    check_form("weights are", form.tensors(checkpoint["state_dict"]), form.example)
+
+
+def prepare(
+    checkpoint: dict[str, Any], trainer: Trainer, make: OptimizerCallable, parameters: Sequence[nn.Parameter]
+) -> None:
+    """Refuse what a checkpoint holds beside its weights where it is damaged; take settings from the config alone.
+
+    The schedule is replayed from the config: what the checkpoint says of it is left out.
+
+    Args:
+        checkpoint: What was loaded.
+        trainer: Whose loops are to go on.
+        make: Makes the optimizer of the config.
+        parameters: What it will train.
+
+    Raises:
+        PairsLitError: A part has another form than this config would have saved.
+    """
+    check_form("loops are", checkpoint["loops"], _loops(trainer))
+    if trainer.state.fn == "fit":
+        checkpoint["optimizer_states"] = [optimizer_state(checkpoint["optimizer_states"], make, parameters)]
+        checkpoint["lr_schedulers"] = []
+
+
+def _loops(trainer: Trainer) -> dict[str, Any]:
+    """Return what a checkpoint would hold of the trainer's loops at this moment."""
+    loops = {name: getattr(trainer, name) for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop")}
+    return {name: loop.state_dict() for name, loop in loops.items()}
 
 
 def check_kept(state: Mapping[str, object], wanted: Mapping[str, object]) -> None:
@@ -254,7 +364,7 @@ def check_kept(state: Mapping[str, object], wanted: Mapping[str, object]) -> Non
 
     Args:
         state: What it keeps, by name.
-        wanted: The :func:`example` of what it was built with.
+        wanted: An example of what it was built with, see :class:`Form`.
 
     Raises:
         PairsLitError: One was added, left out or made another; no command could load what would be saved.

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.nn.comparer import Comparison
+from pairs_lit.nn.comparer import Answer
 from pairs_lit.relation import DIGITS
 
 EPSILON = 1e-6
@@ -52,7 +52,7 @@ class PairLoss:
             if not 0 <= value < float("inf"):
                 raise PairsLitError(f"model.loss.{name} is {value}: it must be a finite number, 0 or more.")
 
-    def __call__(self, comparison: Comparison, digits: Tensor, target: Tensor) -> LossParts:
+    def __call__(self, comparison: Answer, digits: Tensor, target: Tensor) -> LossParts:
         """Return the losses of each round, mean over its pairs.
 
         Args:
@@ -72,7 +72,7 @@ class PairLoss:
             return self.aux_weight * digit_loss
         return self.target_weight * target_loss + self.aux_weight * digit_loss
 
-    def check(self, comparison: Comparison) -> None:
+    def check(self, comparison: Answer) -> None:
         """Refuse a network that this loss cannot train.
 
         Args:
@@ -106,7 +106,7 @@ class PairLoss:
     def _trains_digits(self) -> bool:
         return self.digits != "none" and self.aux_weight > 0
 
-    def _target_loss(self, comparison: Comparison, target: Tensor) -> Tensor:
+    def _target_loss(self, comparison: Answer, target: Tensor) -> Tensor:
         output = comparison.output
         if self.target == "none":
             return output.new_zeros(len(output))
@@ -124,7 +124,7 @@ class PairLoss:
         # not F.binary_cross_entropy: it raises on a NaN, and one round's NaN must not end the others
         return -torch.where(target > 0, p, 1 - p).clamp(EPSILON, 1 - EPSILON).log()
 
-    def _digit_loss(self, comparison: Comparison, digits: Tensor) -> Tensor:
+    def _digit_loss(self, comparison: Answer, digits: Tensor) -> Tensor:
         logits = comparison.digit_logits
         if self.digits == "none" or logits is None:
             return comparison.output.new_zeros(len(comparison.output))

@@ -1,41 +1,27 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pairs_lit.data.bank import SPLITS, Split
-from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_positive, notice, reason_of
 from pairs_lit.nn.architecture import Architecture, Readout, Sharing
 from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
-from pairs_lit.nn.comparer import Comparer, Comparison, default_stack_size
+from pairs_lit.nn.comparer import Answer, Comparer, default_stack_size
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.relation import Relation
-from pairs_lit.runs.folder import identity_of
 from pairs_lit.seeds import generator, seeded
-from pairs_lit.training.batches import check_batches
-from pairs_lit.training.checkpoints import (
-    RECORD,
-    RUN,
-    check_form,
-    check_kept,
-    check_match,
-    example,
-    optimizer_state,
-    read_checkpoint,
-)
+from pairs_lit.training.checkpoints import Form, check_weights, prepare, read_checkpoint, sign
 from pairs_lit.training.losses import LossParts, PairLoss
 from pairs_lit.training.metrics import METRICS, RoundMeans, measure
 from pairs_lit.training.optimizers import (
@@ -107,9 +93,7 @@ class PairModule(LightningModule):
         self._scheduler = lr_scheduler
         self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
-        state = self.state_dict()
-        self._beside = {name for name, value in state.items() if _is_extra(name) or not isinstance(value, Tensor)}
-        self._built = example(self._tensors(state))
+        self._form = Form(self.state_dict())
 
     def _check_parts(self) -> tuple[str, ...]:
         """Refuse parts that do not fit together; return which metrics this network has."""
@@ -143,7 +127,7 @@ class PairModule(LightningModule):
         """Build the first round's network once more: what is tried out leaves no trace in the one that is trained."""
         return Comparer(self._architecture, self.seeds[:1])
 
-    def _objection(self, pairs: int, *, training: bool) -> str | None:
+    def objection(self, pairs: int, *, training: bool) -> str | None:
         """Say why the network cannot be trained or evaluated on a batch of so many pairs; None: it can."""
         digits = torch.zeros(1, pairs, 2, dtype=torch.int64)
         try:
@@ -158,29 +142,19 @@ class PairModule(LightningModule):
             return reason_of(error)
         return None
 
-    def setup(self, stage: str) -> None:
-        """Refuse batches that the network cannot be shown, before anything is written."""
-        data = cast(PairDataModule, cast(Any, self.trainer).datamodule)
-        counts = {split: data.bank.pairs[split].target.shape[1] for split in SPLITS}
-        if stage == "fit":
-            tried = partial(self._objection, training=True)
-            check_batches(tried, [counts["train"]], data.batch_size, "data.batch_size", "trained")
-        tried = partial(self._objection, training=False)
-        check_batches(tried, list(counts.values()), data.eval_batch_size, "data.eval_batch_size", "evaluated")
-
     @property
     def parameters_per_round(self) -> int:
         """The number of trainable parameters of one round's network."""
         return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.seeds)
 
-    def _compared(self, batch: StackBatch) -> Comparison:
+    def _compared(self, batch: StackBatch) -> Answer:
         """Run one batch through its stack."""
         stack = cast(Comparer, self.stacks[batch.stack])
         stack.clock.epoch, stack.clock.step, stack.clock.split = self.current_epoch, batch.step, batch.split
-        comparison: Comparison = stack(batch.images)
+        comparison: Answer = stack(batch.images)
         return comparison
 
-    def shared_step(self, batch: StackBatch) -> tuple[Comparison, LossParts]:
+    def shared_step(self, batch: StackBatch) -> tuple[Answer, LossParts]:
         """Run one batch through its stack and add its metrics to those of its split."""
         comparison = self._compared(batch)
         losses = self._loss(comparison, batch.digits, batch.target)
@@ -263,22 +237,13 @@ class PairModule(LightningModule):
 
     def record(self) -> dict[str, Any]:
         """Return what a checkpoint must share with the config that loads it."""
-        data = cast(PairDataModule, cast(Any, self.trainer).datamodule)
         own = self._own_record()
         network = own.pop("network")
-        return own | asdict(data.settings) | {"network": network}
+        return own | asdict(cast(Any, self.trainer).datamodule.settings) | {"network": network}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what the weights belong to; leave out the schedule, which follows from the config.
-
-        Raises:
-            PairsLitError: The weights have not the form that loading will ask for, or a callback set another epoch.
-        """
-        check_kept(self._tensors(checkpoint["state_dict"]), self._built)
-        if checkpoint["epoch"] != self.current_epoch:
-            raise PairsLitError("a callback's on_save_checkpoint set another epoch: leave that as it is.")
-        checkpoint[RECORD] = self.record() | {RUN: identity_of(Path(str(self.trainer.log_dir)))}
-        checkpoint["lr_schedulers"] = []
+        """Record what the weights belong to, unless no command could load them."""
+        sign(checkpoint, self._form, self.record(), self.trainer)
 
     @classmethod
     def load_from_checkpoint(
@@ -314,47 +279,19 @@ class PairModule(LightningModule):
                 f"PairModule.load_from_checkpoint: {reason_of(error)}: give the arguments of the module that was "
                 "trained, as the run's config.yaml names them (seeds, backbone, head …)."
             ) from error
-        check_match(checkpoint[RECORD], module._own_record())
-        module._check_weights(checkpoint)
+        check_weights(checkpoint, module._form, module._own_record())
         module.load_state_dict(checkpoint["state_dict"])
         return module
 
-    def _check_weights(self, checkpoint: Mapping[str, Any]) -> None:
-        check_form("weights are", self._tensors(checkpoint["state_dict"]), self._built)
-
-    def _tensors(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a state's tensors; what a module of the user's keeps beside them is handed to it."""
-        return {name: value for name, value in state.items() if name not in self._beside}
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another configuration, or a damaged one, before anything of it is used.
-
-        The schedule is replayed from the config in :meth:`on_train_start`: what the checkpoint says of it is left out.
-        """
-        trainer = cast(Any, self.trainer)
-        check_match(checkpoint[RECORD], self.record())
-        self._check_weights(checkpoint)
-        check_form("loops are", checkpoint["loops"], _loops(trainer))
-        if trainer.state.fn == "fit":
-            states, parameters = checkpoint["optimizer_states"], list(self.parameters())
-            checkpoint["optimizer_states"] = [optimizer_state(states, self._make_optimizer, parameters)]
-            checkpoint["lr_schedulers"] = []
+        """Refuse a checkpoint of another configuration, or a damaged one, before anything of it is used."""
+        check_weights(checkpoint, self._form, self.record())
+        prepare(checkpoint, self.trainer, self._make_optimizer, list(self.parameters()))
 
 
 def _trial_images(pairs: int, architecture: Architecture) -> Tensor:
     """Return images (1, pairs, 2, H, W) to try a network on."""
     return torch.rand(1, pairs, 2, *architecture.image_shape[1:], generator=generator(0, "trial"))
-
-
-def _is_extra(name: str) -> bool:
-    """Say whether a name in a state stands for what a module of the user's keeps beside its tensors."""
-    return name.rpartition(".")[2] == torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX
-
-
-def _loops(trainer: Trainer) -> dict[str, Any]:
-    """Return what a checkpoint would hold of the trainer's loops at this moment."""
-    loops = {name: getattr(trainer, name) for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop")}
-    return {name: loop.state_dict() for name, loop in loops.items()}
 
 
 def _key(split: Split) -> str:

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
+from pairs_lit.runs.folder import PREDICTIONS
 from pairs_lit.runs.tables import write_csv
+from pairs_lit.training.checkpoints import folder_of
 from pairs_lit.training.rounds import RoundRunner
 
 
@@ -19,10 +21,16 @@ class PredictionWriter(Callback):
 
     Args:
         runner: Whose rounds they are.
+        name: What a new run folder is called after.
+
+    Attributes:
+        text: What to show at the end.
     """
 
-    def __init__(self, runner: RoundRunner) -> None:
+    def __init__(self, runner: RoundRunner, name: str = "run") -> None:
         self._runner = runner
+        self._name = name
+        self.text = ""
         self._stacks: dict[int, list[Tensor]] = {}
 
     def on_predict_batch_end(  # the last two arguments are Lightning's
@@ -43,7 +51,7 @@ class PredictionWriter(Callback):
         pairs = cast(PairDataModule, cast(Any, trainer).datamodule).bank.pairs["test"]
         known = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()
         said = torch.cat([p.mean(0)[:, None], p.T], 1).tolist()
-        path = self._runner.folder(trainer) / "predictions.csv"
+        path = folder_of(trainer, self._name) / PREDICTIONS
         header = [
             "pair",
             "first_digit",
@@ -53,4 +61,4 @@ class PredictionWriter(Callback):
             *(f"seed_{seed}" for seed in self._runner.seeds),
         ]
         write_csv(path, header, ([pair, *known[pair], *said[pair]] for pair in range(len(known))))
-        print(f"\n{len(p)} rounds, {p.shape[1]} pairs\n\npredictions: {path}")
+        self.text = f"{len(p)} rounds, {p.shape[1]} pairs\n\npredictions: {path}"

@@ -1,12 +1,141 @@
-"""What came of a fit: the final figures of every round."""
+"""What came of a fit or an evaluation: the final figures of every round, written as tables and shown."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
-from pairs_lit.runs.tables import Curves, RoundResult
+from pairs_lit import __version__
+from pairs_lit.analysis.tables import at_chance, evaluation_table, failures, summary_table
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.folder import CURVES, ROUNDS, SUMMARY, TEST, VALIDATE
+from pairs_lit.runs.tables import (
+    Curves,
+    Evaluation,
+    RoundResult,
+    summaries,
+    write_csv,
+    write_curves,
+    write_rounds,
+    write_summary,
+)
+from pairs_lit.training.checkpoints import folder_of
+from pairs_lit.training.module import PairModule
+from pairs_lit.training.rounds import RoundRunner
+
+
+class Results(Callback):
+    """Evaluates the final networks, and writes what came of the rounds into the run folder.
+
+    Args:
+        runner: Whose rounds they are.
+        name: What a new run folder is called after.
+
+    Attributes:
+        rounds: What came of each round, once a fit has ended.
+        text: What to show at the end.
+    """
+
+    def __init__(self, runner: RoundRunner, name: str = "run") -> None:
+        self._runner = runner
+        self._name = name
+        self.rounds: list[RoundResult] = []
+        self.text = ""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the training pairs once more, and write the tables.
+
+        Not in ``on_train_end``: Lightning leaves that out where a run that was stopped after its last epoch goes on.
+        """
+        if trainer.should_stop and self._runner.epochs < (trainer.max_epochs or 0):
+            raise PairsLitError(
+                f"a callback set trainer.should_stop after epoch {self._runner.epochs}, which would end all rounds "
+                "early: remove it."
+            )
+        module = cast(PairModule, pl_module)
+        _evaluate_train(trainer, module)
+        train = {name: values.numpy() for name, values in module.collect().items()}
+        self.rounds = round_results(self._runner.curves, train)
+        folder = Path(str(trainer.log_dir))
+        write_curves(folder / CURVES, self._runner.curves)
+        write_rounds(folder / ROUNDS, self.rounds)
+        write_summary(folder / SUMMARY, self._summary(trainer, module))
+        self.text = f"{self.table(trainer, module)}\n\nrun: {folder}"
+
+    def _summary(self, trainer: Trainer, module: PairModule) -> dict[str, Any]:
+        runner, seconds = self._runner, self._runner.seconds
+        return {
+            "rounds": {
+                "count": len(runner.seeds),
+                "failed": self._failed,
+                "at_chance": self._at_chance(trainer),
+                "stack_size": module.stack_size,
+            },
+            "metrics": {name: asdict(summary) for name, summary in summaries(self.rounds).items()},
+            "data": asdict(_data(trainer).settings),
+            "parameters_per_round": module.parameters_per_round,
+            "epochs": runner.epochs,
+            "times": {"seconds": seconds, "seconds_per_round": seconds / len(runner.seeds)},
+            "threads": torch.get_num_threads(),
+            "versions": {"pairs_lit": __version__, "torch": torch.__version__, "commits": runner.commits},
+        }
+
+    @property
+    def _failed(self) -> list[int]:
+        return [result.seed for result in self.rounds if result.status == "failed"]
+
+    def _at_chance(self, trainer: Trainer) -> list[int]:
+        return at_chance_seeds(self.rounds, _data(trainer).bank.commoner("train").tolist())
+
+    def table(self, trainer: Trainer, module: PairModule, *, style: str = "simple") -> str:
+        """Show the results of all rounds, with n and the data source."""
+        settings, seeds = _data(trainer).settings, self._runner.seeds
+        title = (
+            f"{len(seeds)} rounds (seeds {seeds[0]} to {seeds[-1]}), {self._runner.epochs} epochs, "
+            f"{module.parameters_per_round:,} parameters a round; data: {settings.source}, "
+            f"{settings.train_pairs} training pairs, relation {settings.relation}"
+        )
+        parts = [title, summary_table(summaries(self.rounds), style=style)]
+        parts += [failures(self._failed, len(seeds)), at_chance(self._at_chance(trainer), len(seeds))]
+        return "\n\n".join(part for part in parts if part)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the figures of ``pairs-lit validate``."""
+        if trainer.state.fn == "validate":
+            self._evaluated(trainer, cast(PairModule, pl_module), VALIDATE)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the figures of ``pairs-lit test``."""
+        self._evaluated(trainer, cast(PairModule, pl_module), TEST)
+
+    def _evaluated(self, trainer: Trainer, module: PairModule, name: str) -> None:
+        measured = {metric: values.numpy() for metric, values in module.collect().items()}
+        evaluation = Evaluation(self._runner.seeds, measured)
+        self.text = f"data: {_data(trainer).settings.source}\n\n{evaluation_table(evaluation)}"
+        if trainer.ckpt_path is not None:
+            path = folder_of(trainer, self._name) / name
+            write_csv(path, evaluation.header, evaluation.rows)
+            self.text += f"\n\ntable: {path}"
+
+
+def _evaluate_train(trainer: Trainer, module: PairModule) -> None:
+    """Pass all training pairs through the final networks, in evaluation mode."""
+    module.eval()
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        for batch in _data(trainer).loader("train"):
+            module.shared_step(trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch)))
+    module.train()
+
+
+def _data(trainer: Trainer) -> PairDataModule:
+    return cast(PairDataModule, cast(Any, trainer).datamodule)
 
 
 def round_results(curves: Curves, train: Mapping[str, NDArray[np.float64]]) -> list[RoundResult]:

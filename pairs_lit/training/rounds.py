@@ -3,8 +3,6 @@
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,35 +10,25 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from pairs_lit import __version__
-from pairs_lit.analysis.tables import at_chance, evaluation_table, failures, summary_table
 from pairs_lit.data.bank import SPLITS
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.environment import keep_freed_memory
-from pairs_lit.errors import PairsLitError, check_positive, notice
-from pairs_lit.runs.folder import new_run_folder
+from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.summary import commit
 from pairs_lit.runs.tables import (
     Curves,
-    Evaluation,
-    RoundResult,
-    summaries,
-    write_csv,
-    write_curves,
-    write_rounds,
-    write_summary,
 )
 from pairs_lit.seeds import derive, generators_kept, round_seeds, seed_generators
 from pairs_lit.statistics import summarise
 from pairs_lit.threads import asked_threads, computing_on
-from pairs_lit.training.checkpoints import check_form, check_progress, is_behind, own_run
+from pairs_lit.training.batches import check_shown
+from pairs_lit.training.checkpoints import check_form, check_progress
 from pairs_lit.training.guards import check_checkpoint_callbacks, check_trainer
 from pairs_lit.training.module import PairModule
-from pairs_lit.training.results import at_chance_seeds, round_results
 
 
 class RoundRunner(Callback):
-    """Runs rounds side by side and says mean ± std: which rounds, in which stacks, and what came of them.
+    """Says which rounds run side by side, and collects what is measured of them.
 
     Round i is an independent training with the seed ``seed + i``, from which its pairs, first weights, shuffles and
     dropout masks follow; there is no other seed that matters.
@@ -54,7 +42,8 @@ class RoundRunner(Callback):
             seldom help, and do harm on a busy machine. It changes the last float bits, nothing else.
 
     Attributes:
-        name: What new run folders are called after; the command line sets it.
+        seeds: The seeds of the rounds.
+        commits: The commits that trained them; more than one where the fit was interrupted.
 
     Raises:
         PairsLitError: A value is out of range.
@@ -66,18 +55,15 @@ class RoundRunner(Callback):
         for option, value in {"stack_size": stack_size, "threads": threads}.items():
             if value is not None:
                 check_positive(f"rounds.{option}", value)
-        self.name = "run"
         self.threads = threads
         self._computing = ExitStack()
         self.seeds = round_seeds(count, seed)
         self.stack_size = stack_size
-        self.results: list[RoundResult] = []
-        self.at_chance: list[int] = []
         self._epochs: dict[str, list[Tensor]] = {}
         self._good = torch.ones(count, dtype=torch.bool)
         self._seconds = 0.0
         self._started = time.monotonic()
-        self._commits: list[str | None] = [commit()]
+        self.commits: list[str | None] = [commit()]
 
     @property
     def curves(self) -> Curves:
@@ -108,7 +94,7 @@ class RoundRunner(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Keep the curves in the checkpoint."""
         curves = {name: torch.stack(values) for name, values in self._epochs.items()}
-        return {"curves": curves, "seconds": self._elapsed(), "commits": self._commits}
+        return {"curves": curves, "seconds": self.seconds, "commits": self.commits}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Refuse curves that are not those of this network's rounds up to the checkpoint's epoch."""
@@ -123,9 +109,11 @@ class RoundRunner(Callback):
         for epoch in range(len(next(iter(curves.values()), ()))):
             self._keep({name: values[epoch] for name, values in curves.items()})
         self._seconds = state_dict["seconds"]
-        self._commits = list(dict.fromkeys([*state_dict["commits"], *self._commits]))
+        self.commits = list(dict.fromkeys([*state_dict["commits"], *self.commits]))
 
-    def _elapsed(self) -> float:
+    @property
+    def seconds(self) -> float:
+        """How long the fit has taken so far, parts before an interruption included."""
         return self._seconds + time.monotonic() - self._started
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -137,6 +125,7 @@ class RoundRunner(Callback):
             raise PairsLitError("the module's seeds are not those of RoundRunner: give both the same.")
         selectable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
         check_checkpoint_callbacks(trainer, [f"{name}/{figure}" for name in selectable for figure in self._figures])
+        check_shown(module.objection, _data(trainer), training=stage == "fit")
         self._computing.enter_context(computing_on(self.threads or asked_threads()))
         self._computing.enter_context(generators_kept())
         self._seed_callbacks(stage, 0)
@@ -156,30 +145,6 @@ class RoundRunner(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave threads and random generators as they were."""
         self._computing.close()
-
-    def own_folder(self, trainer: Trainer) -> Path | None:
-        """Return the run folder that the trainer's checkpoint belongs to, if the command may write into it.
-
-        A fit may not, where the run has got further already: what it holds would be lost.
-        """
-        if trainer.ckpt_path is None:
-            return None
-        given = Path(str(trainer.ckpt_path))
-        own = own_run(given)
-        return None if own is None or (trainer.state.fn == "fit" and is_behind(given, own)) else own
-
-    def folder(self, trainer: Trainer) -> Path:
-        """Return :meth:`own_folder`, else a new run folder, and a notice says so where there is a checkpoint."""
-        own = self.own_folder(trainer)
-        if own is not None:
-            return own
-        new = new_run_folder(Path(trainer.default_root_dir), self.name)
-        if trainer.ckpt_path is not None:
-            given = Path(str(trainer.ckpt_path))
-            other = "does not lie in the run folder of its own run"
-            reason = other if own_run(given) is None else "is not the latest of its run"
-            notice(f"{given} {reason}, so this writes into a new one: {new}")
-        return new
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -204,94 +169,6 @@ class RoundRunner(Callback):
             figures = (summary.mean, summary.mean - summary.std, summary.mean + summary.std)
             found |= {f"{name}/{figure}": value for figure, value in zip(self._figures, figures, strict=False)}
         return found
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate the training pairs once more, write the tables and show them.
-
-        Not in ``on_train_end``: Lightning leaves that out where a run that was stopped after its last epoch goes on.
-        """
-        if trainer.should_stop and self.epochs < (trainer.max_epochs or 0):
-            raise PairsLitError(
-                f"a callback set trainer.should_stop after epoch {self.epochs}, which would end all rounds early: "
-                "remove it."
-            )
-        module = _module(pl_module)
-        _evaluate_train(trainer, module)
-        train = {name: values.numpy() for name, values in module.collect().items()}
-        self.results = round_results(self.curves, train)
-        self.at_chance = at_chance_seeds(self.results, _data(trainer).bank.commoner("train").tolist())
-        self._write(trainer, module)
-        print(f"\n{self.table(trainer, module)}\n\nrun: {Path(str(trainer.log_dir))}")
-
-    def _write(self, trainer: Trainer, module: PairModule) -> None:
-        folder = Path(str(trainer.log_dir))
-        write_curves(folder / "curves.csv", self.curves)
-        write_rounds(folder / "rounds.csv", self.results)
-        write_summary(folder / "summary.json", self._summary(trainer, module))
-
-    def _summary(self, trainer: Trainer, module: PairModule) -> dict[str, Any]:
-        seconds = self._elapsed()
-        return {
-            "rounds": {
-                "count": len(self.seeds),
-                "failed": self.failed,
-                "at_chance": self.at_chance,
-                "stack_size": module.stack_size,
-            },
-            "metrics": {name: asdict(summary) for name, summary in summaries(self.results).items()},
-            "data": asdict(_data(trainer).settings),
-            "parameters_per_round": module.parameters_per_round,
-            "epochs": self.curves.epochs,
-            "times": {"seconds": seconds, "seconds_per_round": seconds / len(self.seeds)},
-            "threads": torch.get_num_threads(),
-            "versions": {"pairs_lit": __version__, "torch": torch.__version__, "commits": self._commits},
-        }
-
-    @property
-    def failed(self) -> list[int]:
-        """The seeds of the rounds that failed."""
-        return [result.seed for result in self.results if result.status == "failed"]
-
-    def table(self, trainer: Trainer, module: PairModule, *, style: str = "simple") -> str:
-        """Show the results of all rounds, with n and the data source."""
-        settings = _data(trainer).settings
-        title = (
-            f"{len(self.seeds)} rounds (seeds {self.seeds[0]} to {self.seeds[-1]}), {self.curves.epochs} epochs, "
-            f"{module.parameters_per_round:,} parameters a round; data: {settings.source}, "
-            f"{settings.train_pairs} training pairs, relation {settings.relation}"
-        )
-        count = len(self.seeds)
-        parts = [title, summary_table(summaries(self.results), style=style)]
-        parts += [failures(self.failed, count), at_chance(self.at_chance, count)]
-        return "\n\n".join(part for part in parts if part)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the figures of ``pairs-lit validate``."""
-        if trainer.state.fn == "validate":
-            self._show_evaluation(trainer, pl_module)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the figures of ``pairs-lit test``."""
-        self._show_evaluation(trainer, pl_module)
-
-    def _show_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        measured = {name: values.numpy() for name, values in _module(pl_module).collect().items()}
-        evaluation = Evaluation(self.seeds, measured)
-        print(f"\ndata: {_data(trainer).settings.source}\n\n{evaluation_table(evaluation)}")
-        if trainer.ckpt_path is not None:
-            name = "test.csv" if trainer.testing else "validate.csv"
-            path = self.folder(trainer) / name
-            write_csv(path, evaluation.header, evaluation.rows)
-            print(f"\ntable: {path}")
-
-
-def _evaluate_train(trainer: Trainer, module: PairModule) -> None:
-    """Pass all training pairs through the final networks, in evaluation mode."""
-    module.eval()
-    with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        for batch in _data(trainer).loader("train"):
-            module.shared_step(trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch)))
-    module.train()
 
 
 def _module(module: LightningModule) -> PairModule:

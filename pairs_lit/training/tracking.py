@@ -12,10 +12,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from pairs_lit.runs.folder import CHECKPOINTS, lock_run, mark_run
+from pairs_lit.runs.folder import CHECKPOINTS, EVENTS, lock_run, mark_run
 from pairs_lit.runs.tables import summaries
 from pairs_lit.runs.writing import clear_leftovers, named
+from pairs_lit.training.checkpoints import folder_of, own_folder
 from pairs_lit.training.module import PairModule
+from pairs_lit.training.results import Results
 from pairs_lit.training.rounds import RoundRunner
 
 _TITLES = {
@@ -52,7 +54,7 @@ class RunLogger(TensorBoardLogger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
-        self._files = folder / "events.out.tfevents"
+        self._files = folder / EVENTS
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write scalars."""
@@ -94,12 +96,16 @@ class Tracking(Callback):
     Any other logger of the trainer gets the same scalars.
 
     Args:
-        runner: Who collects the figures and knows the run folder.
+        runner: Who collects the figures.
+        results: What comes of them.
+        name: What a new run folder is called after.
         hyperparameters: What to show beside the final metrics.
     """
 
-    def __init__(self, runner: RoundRunner, *, hyperparameters: Mapping[str, Any]) -> None:
+    def __init__(self, runner: RoundRunner, results: Results, *, name: str, hyperparameters: Mapping[str, Any]) -> None:
         self._runner = runner
+        self._results = results
+        self._name = name
         self._hyperparameters = hyperparameters
         self._logger: RunLogger | None = None
         self._lock: BaseFileLock | None = None
@@ -109,7 +115,7 @@ class Tracking(Callback):
         """Let checkpoint callbacks without a folder of their own write into the run folder, if it exists already."""
         named = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
         self._guests = [each for each in named if each.dirpath is None]
-        own = self._runner.own_folder(trainer)
+        own = own_folder(trainer)
         if own is not None:
             self._take_in(own)
 
@@ -127,7 +133,7 @@ class Tracking(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder only now that data, settings and checkpoint have proved good."""
-        folder = self._runner.folder(trainer)
+        folder = folder_of(trainer, self._name)
         self._lock = lock_run(folder)
         clear_leftovers(folder)
         mark_run(folder)
@@ -156,11 +162,11 @@ class Tracking(Callback):
         if self._logger is None:
             return
         module = cast(PairModule, pl_module)
-        final = {f"final/{name}": summary.mean for name, summary in summaries(self._runner.results).items()}
+        final = {f"final/{name}": summary.mean for name, summary in summaries(self._results.rounds).items()}
         source = cast(Any, trainer).datamodule.settings.source
         extra = {"data.source found": source, "parameters per round": module.parameters_per_round}
         self._logger.log_hyperparams(dict(self._hyperparameters) | extra, final)
-        self._logger.log_text("summary", self._runner.table(trainer, module, style="github"))
+        self._logger.log_text("summary", self._results.table(trainer, module, style="github"))
         self._release()
 
 

@@ -1,0 +1,75 @@
+"""A finished run, as its folder tells it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from pairs_lit.runs.folder import CONFIG, CURVES, ROUNDS
+from pairs_lit.runs.summary import Facts, Settings, read_data, read_facts, readable
+from pairs_lit.runs.tables import Curves, RoundResult, read_curves, read_rounds, summaries
+from pairs_lit.statistics import Summary
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: The run folder.
+        label: A short name; the config's, unless it is compared with others of this name.
+        rounds: What came of each round.
+        data: What was drawn: source, relation, counts and so on.
+    """
+
+    folder: Path
+    label: str
+    rounds: Sequence[RoundResult]
+    data: Settings
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a run folder.
+
+        Raises:
+            PairsLitError: It is not one of a finished run, or it is damaged.
+        """
+        folder = Path(folder)
+        with readable(folder):
+            return cls(folder, folder.resolve().parent.name, read_rounds(folder / ROUNDS), read_data(folder))
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Return a column of ``rounds.csv`` by seed, of the rounds that did not fail."""
+        found = {each.seed: vars(each)[metric] for each in self.rounds if each.status == "ok"}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    @property
+    def failed(self) -> list[int]:
+        """The seeds of the rounds that failed."""
+        return [each.seed for each in self.rounds if each.status != "ok"]
+
+    @cached_property
+    def summary(self) -> dict[str, Summary]:
+        """Every column of ``rounds.csv`` over the rounds that did not fail."""
+        return summaries(self.rounds)
+
+    @cached_property
+    def curves(self) -> Curves:
+        """What was measured after each epoch; read when it is asked for."""
+        with readable(self.folder):
+            return read_curves(self.folder / CURVES)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the run says of itself beside its figures: parameters, time, commits, versions."""
+        return read_facts(self.folder)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Every option, as ``config.yaml`` has it."""
+        with readable(self.folder):
+            content: Mapping[str, Any] = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
+            return content
