@@ -1,7 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running any code, refused where they do not match.
-
-Nothing of one is used before it has the form of what a run writes.
-"""
+"""Checkpoints: written whole or not at all, read without running any code, refused where they do not match."""
 
 import io
 import math
@@ -10,7 +7,7 @@ import shlex
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -20,13 +17,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor, nn
+from torch import nn
 
 from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.folder import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
-from pairs_lit.runs.summary import is_commit
 from pairs_lit.runs.writing import write_durably
 from pairs_lit.stopping import announced, check_announced, postponed
+from pairs_lit.training.forms import Form, check_form, check_kept, fits, optimizer_state
 from pairs_lit.training.plain import plain
 
 MapLocation = str | torch.device | Callable[..., Any] | dict[str, str] | None
@@ -236,67 +233,6 @@ class LastCheckpoint(Checkpoint):
         self._postponed.close()
 
 
-_LARGEST = 2**40
-"""No run has more epochs, batches or seconds."""
-
-
-def check_form(part: str, saved: object, wanted: object) -> None:
-    """Refuse a part of a checkpoint that has not the form of an example.
-
-    Args:
-        part: What the part is, for the message: "weights are", say.
-        saved: What the checkpoint holds.
-        wanted: An example: the same names, lengths, types, and, of tensors, shapes; its numbers do not matter.
-
-    Raises:
-        PairsLitError: They differ in form.
-    """
-    if not fits(saved, wanted):
-        raise PairsLitError(
-            f"the checkpoint is damaged or does not fit: its {part} not what this config and these versions of the "
-            "libraries would have saved. Use the config.yaml of the checkpoint's own run, or train anew."
-        )
-
-
-def fits(saved: object, wanted: object) -> bool:
-    """Tell whether a value has the form of an example; goes no deeper than the example does."""
-    if isinstance(wanted, Tensor):
-        return isinstance(saved, Tensor) and _is_dense(saved) and _layout(saved) == _layout(wanted)
-    if isinstance(wanted, Mapping):
-        return _is_mapping(saved) and saved.keys() == wanted.keys() and _all_fit(saved.values(), wanted.values())
-    if isinstance(wanted, list):
-        return isinstance(saved, list) and len(saved) == len(wanted) and _all_fit(saved, wanted)
-    return type(saved) is type(wanted) and (not isinstance(saved, int | float) or 0 <= saved <= _LARGEST)
-
-
-class Form:
-    """What the state of a module looks like when it is built: all that loading can ask for.
-
-    Args:
-        state: Its state, by name.
-    """
-
-    def __init__(self, state: Mapping[str, Any]) -> None:
-        self._beside = {name for name, value in state.items() if _is_extra(name) or not isinstance(value, Tensor)}
-        self.example = {name: _like(value) for name, value in self.tensors(state).items()}
-
-    def tensors(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a state's tensors; what a module of the user's keeps beside them is handed to it."""
-        return {name: value for name, value in state.items() if name not in self._beside}
-
-
-def _is_extra(name: str) -> bool:
-    """Say whether a name in a state stands for what a module of the user's keeps beside its tensors."""
-    return name.rpartition(".")[2] == nn.modules.module._EXTRA_STATE_KEY_SUFFIX
-
-
-def _like(value: Tensor) -> Tensor:
-    """Return an example that takes no memory."""
-    if value.layout is not torch.strided:
-        return value  # saving will refuse it
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-
-
 def sign(checkpoint: dict[str, Any], form: Form, record: Mapping[str, Any], trainer: Trainer) -> None:
     """Record what a checkpoint's weights belong to; leave out the schedule, which follows from the config.
 
@@ -357,101 +293,3 @@ def _loops(trainer: Trainer) -> dict[str, Any]:
     """Return what a checkpoint would hold of the trainer's loops at this moment."""
     loops = {name: getattr(trainer, name) for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop")}
     return {name: loop.state_dict() for name, loop in loops.items()}
-
-
-def check_kept(state: Mapping[str, object], wanted: Mapping[str, object]) -> None:
-    """Refuse to save a network whose state has another form than it had when it was built.
-
-    Args:
-        state: What it keeps, by name.
-        wanted: An example of what it was built with, see :class:`Form`.
-
-    Raises:
-        PairsLitError: One was added, left out or made another; no command could load what would be saved.
-    """
-    for name in sorted(state.keys() | wanted.keys()):
-        if not fits(state.get(name), wanted.get(name)):
-            raise PairsLitError(
-                f"no checkpoint could be gone on from: the network's {name} is {_form(state.get(name))}, and was "
-                f"{_form(wanted.get(name))} when it was built. Make it in the constructor, of its final shape and type."
-            )
-
-
-def _form(value: object) -> str:
-    if value is None:
-        return "not there"
-    if not isinstance(value, Tensor) or value.layout is not torch.strided:
-        return f"a {type(value).__name__} that is no dense tensor"
-    layout = "" if value.is_contiguous() else f" with strides {value.stride()}"
-    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{layout}"
-
-
-def _all_fit(saved: Iterable[object], wanted: Iterable[object]) -> bool:
-    return all(fits(*pair) for pair in zip(saved, wanted, strict=True))
-
-
-def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
-    return isinstance(value, Mapping)
-
-
-def _is_dense(value: Tensor) -> bool:
-    return value.layout is torch.strided and not value.is_meta
-
-
-def _layout(value: Tensor) -> tuple[object, ...]:
-    """All that a compiled kernel takes for granted: strides that lie would make it read beyond the tensor's end."""
-    return tuple(value.shape), value.is_floating_point(), value.is_contiguous() or value.stride()
-
-
-def optimizer_state(saved: object, make: OptimizerCallable, parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
-    """Return the state that a checkpoint holds of the one optimizer, with the settings that ``make`` gives it.
-
-    Args:
-        saved: What the checkpoint holds: a list of one state.
-        make: Makes the optimizer of the config.
-        parameters: What it will train; those that no loss reaches have no state.
-
-    Raises:
-        PairsLitError: The state is not one that this optimizer keeps of these parameters.
-    """
-    state = _one_state(saved)
-    trained = [index for index in range(len(parameters)) if index in state]
-    kept = _kept_of(make)
-    like = [name for name, value in kept.items() if isinstance(value, Tensor) and value.dim() == 2]
-    wanted = {index: kept | dict.fromkeys(like, parameters[index]) for index in trained}
-    check_form("optimizer's state is", state, wanted)
-    return {"state": state, "param_groups": make(parameters).state_dict()["param_groups"]}
-
-
-def _one_state(saved: object) -> dict[object, object]:
-    match saved:
-        case [{"state": dict(state)}]:
-            return state
-    return {"no state": saved}  # which nothing fits
-
-
-def _kept_of(make: OptimizerCallable) -> dict[str, Any]:
-    """Return what an optimizer keeps of a parameter of shape (2, 3), seen after a step."""
-    parameter = nn.Parameter(torch.zeros(2, 3))
-    parameter.grad = torch.zeros(2, 3)
-    optimizer = make([parameter])
-    optimizer.step()
-    return dict(optimizer.state[parameter])
-
-
-def check_progress(saved: object, curves: Mapping[str, Tensor]) -> None:
-    """Refuse what a checkpoint holds of the rounds' progress where it is not that of the epoch at hand.
-
-    Args:
-        saved: What the checkpoint holds.
-        curves: Examples of the curves, (epochs, R) each.
-
-    Raises:
-        PairsLitError: It has another form, or names as commits what are none.
-    """
-    match saved:
-        case {"commits": list(names)}:
-            commits = [name for name in names if name is None or is_commit(name)]
-        case _:
-            commits = []
-    check_form("curves are", saved, {"curves": curves, "seconds": 0.0, "commits": commits})

@@ -21,7 +21,8 @@ from pairs_lit.nn.comparer import Answer, Comparer, default_stack_size
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.relation import Relation
 from pairs_lit.seeds import generator, seeded
-from pairs_lit.training.checkpoints import Form, check_weights, prepare, read_checkpoint, sign
+from pairs_lit.training.checkpoints import check_weights, prepare, read_checkpoint, sign
+from pairs_lit.training.forms import Form
 from pairs_lit.training.losses import LossParts, PairLoss
 from pairs_lit.training.metrics import METRICS, RoundMeans, measure
 from pairs_lit.training.optimizers import (
