@@ -404,7 +404,7 @@ class ChangesForm(nn.Module):
         code = self.layer(x.flatten(1) / 255)
         if self.training:
             forms = {"late": code, "batch": code, "strides": torch.ones(3, 2).t(), "type": torch.zeros(2, 3).long()}
-            self.kept = torch.cat([self.kept, self.kept]) if self.kind == "queue" else forms[self.kind].detach()
+            self.kept = torch.cat([self.kept, self.kept[:1]]) if self.kind == "queue" else forms[self.kind].detach()
         return code
 
 
