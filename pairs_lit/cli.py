@@ -15,12 +15,13 @@ COMMANDS = {
     "test": "evaluate a trained run on its test pairs",
     "predict": "write P(relation) of every round for the test pairs of the first seed",
     "compare": "compare finished runs: table, paired by seed where they share seeds, figure",
+    "configs": "list the configs that come with pairs-lit, for --config",
     "reproduce": "train every row of the five reports and write tables and figures, published beside ours",
 }
 
 HELP = f"""\
 usage: pairs-lit COMMAND --config FILE [--SECTION.KEY VALUE ...]
-       pairs-lit compare RUN RUN ... | pairs-lit reproduce [REPORT ...]
+       pairs-lit compare RUN RUN ... | pairs-lit configs | pairs-lit reproduce [REPORT ...]
 
 Which of two handwritten digits is larger? Trains many seeds of one network side by side.
 
@@ -28,13 +29,13 @@ commands:
 {chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
 
 examples:
-  pairs-lit fit --config configs/cnn_aux.yaml
-  pairs-lit fit --config configs/cnn_aux.yaml --rounds.count 20 --trainer.max_epochs 50
+  pairs-lit fit --config cnn_aux
+  pairs-lit fit --config cnn_aux --rounds.count 20 --trainer.max_epochs 50
   pairs-lit test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
   pairs-lit compare RUN RUN --figure rounds.png
   tensorboard --logdir lightning_logs
 
-pairs-lit COMMAND --help lists all options of a command.
+pairs-lit COMMAND --help lists all options of a command; FILE is a file of yours, or the name of a config of ours.
 MNIST is looked for in the folder that PAIRS_LIT_DATA (or --data.root) names.
 PAIRS_LIT_TRACEBACK=1 shows all that led to an error.
 """
@@ -128,6 +129,12 @@ def _compare(given: list[str], _args: list[str] | None) -> None:
     run(given[1:])
 
 
+def _configs(given: list[str], _args: list[str] | None) -> None:
+    from pairs_lit.commands.configs import run
+
+    run(given[1:])
+
+
 def _reproduce(given: list[str], _args: list[str] | None) -> None:
     from pairs_lit.commands.reproduce import run
 
@@ -142,7 +149,7 @@ def _lightning(given: list[str], args: list[str] | None) -> None:
     run(given[0], args)
 
 
-_COMMANDS_OF_OURS = {"compare": _compare, "reproduce": _reproduce}
+_COMMANDS_OF_OURS = {"compare": _compare, "configs": _configs, "reproduce": _reproduce}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -57,6 +57,7 @@ def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.Capt
     ("command", "options"),
     [
         ("compare", ["--metric", "--format", "--figure", "--allow-different", "paired by seed"]),
+        ("configs", ["--config takes", "file of your own"]),
         ("reproduce", ["--rounds", "--seed", "--data.root", "--data.allow_unverified", "--no-training", "hakobyan"]),
     ],
 )
@@ -71,7 +72,7 @@ def test_the_help_of_commands_without_sections_explains_their_options(
 
 
 def test_every_command_is_tested_for_its_help() -> None:
-    assert set(COMMANDS) == {"fit", "validate", "test", "predict", "compare", "reproduce"}
+    assert set(COMMANDS) == {"fit", "validate", "test", "predict", "compare", "configs", "reproduce"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

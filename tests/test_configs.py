@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pairs_lit.reproduction.published import FIVE, REPORTS
+from pairs_lit.reproduction.published import PUBLISHED, REPORTS
 from pairs_lit.runs.tables import read_curves, read_rounds
 from tests.conftest import CONFIGS, Fit
 
@@ -19,7 +19,7 @@ def _name(path: Path) -> str:
 
 def test_there_is_a_config_for_every_row_of_every_report() -> None:
     assert {_name(path) for path in RUNNABLE} == set(PARAMETERS)
-    assert sum(len(report.rows) for report in FIVE) == 25
+    assert sum(len(report.rows) for report in PUBLISHED) == 25
 
 
 @pytest.mark.parametrize("config", RUNNABLE, ids=_name)

@@ -136,9 +136,8 @@ def test_a_mistake_ends_in_one_line_and_leaves_no_run(
 
 
 def test_an_unknown_config_file(capsys: pytest.CaptureFixture[str]) -> None:
-    assert re.search(
-        "config: File does not exist: .*nowhere.yaml", refused(["fit", "--config", "nowhere.yaml"], capsys)
-    )
+    told = "--config nowhere.yaml: there is no file nowhere.yaml in .*, and no shipped config of that name"
+    assert re.search(told, refused(["fit", "--config", "nowhere.yaml"], capsys))
 
 
 def test_a_config_that_is_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,10 +15,10 @@ import yaml
 
 from pairs_lit.analysis.figures import sweep_figure
 from pairs_lit.cli import main
-from pairs_lit.reproduction.jobs import Conditions, all_jobs, row_job, variant_jobs
-from pairs_lit.reproduction.outcomes import outcomes
+from pairs_lit.reproduction.jobs import Conditions, all_jobs
+from pairs_lit.reproduction.outcomes import of_recipe, outcomes
 from pairs_lit.reproduction.pages import forest_figure
-from pairs_lit.reproduction.published import FIVE, REPORTS
+from pairs_lit.reproduction.published import PUBLISHED, REPORTS
 from pairs_lit.runs.folder import lock_runs
 from pairs_lit.runs.tables import read_rounds
 from pairs_lit.statistics import Sample, summarise, welch
@@ -122,10 +122,10 @@ def test_other_rounds_seeds_or_configs_are_other_fits(tiny_configs: Path, tmp_pa
     report = REPORTS["hakobyan"]
     options = [(None, None, False), (5, None, False), (None, 7, False), (None, None, True)]
     jobs = [
-        row_job(report, report.rows[0], Conditions(tiny_configs, rounds, seed, None, unverified, tmp_path))
+        next(all_jobs(report, Conditions(tiny_configs, rounds, seed, None, unverified, tmp_path)))
         for rounds, seed, unverified in options
     ]
-    jobs.append(row_job(report, report.rows[0], Conditions(CONFIGS, None, None, None, False, tmp_path)))
+    jobs.append(next(all_jobs(report, Conditions(CONFIGS, None, None, None, False, tmp_path))))
     assert len({job.name for job in jobs}) == len(jobs)
     assert all(job.name.startswith("hakobyan-net1-") for job in jobs)
 
@@ -134,13 +134,14 @@ def test_a_variant_of_fewer_rounds_gives_way_to_the_users_number(tmp_path: Path)
     report = REPORTS["pillonel"]
     for asked, expected in ((None, 20), (3, 3)):
         own = Conditions(CONFIGS, asked, None, None, False, tmp_path)
-        assert {job.rounds for job in variant_jobs(report, report.variants[0], own).values()} == {expected}
+        variants = [job for job in all_jobs(report, own) if job.recipe == report.variants[0].name]
+        assert [job.rounds for job in variants] == [expected, expected]
 
 
 def test_rows_with_seeds_of_their_own_keep_their_distance(tmp_path: Path) -> None:
     grall = REPORTS["grall"]
     moved = Conditions(CONFIGS, None, 5, None, False, tmp_path)
-    seeds = {row.name: row_job(grall, row, moved).options["rounds.seed"] for row in grall.rows}
+    seeds = {job.row.name: job.options["rounds.seed"] for job in all_jobs(grall, moved) if not job.recipe}
     assert (seeds["b_target_mse"], seeds["b_target_mse_again"]) == ("5", "1005")
 
 
@@ -149,7 +150,7 @@ def test_a_sweep_varies_one_option_and_judges_on_validation(
 ) -> None:
     assert main(command(["belhadj"], tiny_configs, tiny_root, tmp_path)) == 0
     jobs = list(all_jobs(REPORTS["belhadj"], conditions(tiny_configs, tiny_root, tmp_path)))
-    swept = [job for job in jobs if "model.loss.aux_weight" in job.options]
+    swept = [job for job in jobs if job.recipe == "alpha"]
     alphas = []
     for job in swept:
         assert job.finished is not None
@@ -180,7 +181,8 @@ def test_other_recipes_stand_below_the_rows_that_they_may_explain(
     assert report.remark in section
     for variant in report.variants:
         assert section.count(f"| {variant.title} ") == len(variant.rows)
-        for job in variant_jobs(report, variant, conditions(tiny_configs, tiny_root, tmp_path)).values():
+        jobs = all_jobs(report, conditions(tiny_configs, tiny_root, tmp_path))
+        for job in (job for job in jobs if job.recipe == variant.name):
             assert job.finished is not None
             config = yaml.safe_load((job.finished / "config.yaml").read_text())
             for option, value in variant.options.items():
@@ -309,7 +311,7 @@ def test_a_second_one_is_refused_while_the_first_one_trains(
 def test_an_interrupted_fit_goes_on_from_its_checkpoint(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
     shared = conditions(tiny_configs, tiny_root, tmp_path)
     report = REPORTS["hakobyan"]
-    job = row_job(report, report.rows[0], shared)
+    job = next(all_jobs(report, shared))
     assert main([*job.arguments, "--trainer.max_epochs", "1"]) == 0
     (run,) = tmp_path.glob("lightning_logs/*/*")
     for file in ("summary.json", "rounds.csv", "curves.csv"):
@@ -353,7 +355,7 @@ def test_data_that_is_not_mnist_is_refused_unless_it_is_asked_for(
 
 def test_the_forest_has_every_row_twice(finished: Path, tiny_configs: Path, tiny_root: Path) -> None:
     shared = conditions(tiny_configs, tiny_root, finished)
-    rows = [outcome for report in FIVE for outcome in outcomes(report, shared)]
+    rows = [outcome for report in PUBLISHED for outcome in of_recipe(outcomes(report, shared), "")]
     figure = forest_figure(rows)
     (axes,) = figure.axes
     labels = [tick.get_text() for tick in axes.get_yticklabels()]

@@ -18,6 +18,7 @@ from torch import nn
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.built import Built, imported, takes_shape
+from pairs_lit.runs.configs import find_config
 
 _OPTION = "--model.backbone"
 _FILES = ("--config", "--model")
@@ -125,8 +126,12 @@ def needs_built(path: str, arguments: Mapping[str, Any]) -> bool:
 
 
 def with_built_arguments(args: Sequence[str]) -> list[str]:
-    """Return the command line's arguments, the backbone named through :class:`Built` where it is such a builder."""
-    tokens = [_text_of_input(token) for token in _joined(args)]
+    """Return the command line's arguments, the backbone named through :class:`Built` where it is such a builder.
+
+    Raises:
+        PairsLitError: A config that is named is nowhere.
+    """
+    tokens = [_text_of_input(_found(token)) for token in _joined(args)]
     nested = [token.removeprefix(f"{_OPTION}.").partition("=") for token in tokens if token.startswith(f"{_OPTION}.")]
     if any(name == "help" or name.endswith("+") for name, _, _ in nested):
         return tokens
@@ -202,6 +207,11 @@ def _joined(args: Sequence[str]) -> list[str]:
         found.append("--config" if token == "-c" else token)
         waiting = "=" not in token and (token in ("-c", *_FILES, _OPTION) or token.startswith(f"{_OPTION}."))
     return [token.replace(f"{_OPTION}.class_path=", f"{_OPTION}=") for token in found]
+
+
+def _found(token: str) -> str:
+    """Put the file that ``--config=NAME`` means in the name's place."""
+    return f"--config={find_config(token.removeprefix('--config='))}" if token.startswith("--config=") else token
 
 
 def _text_of_input(token: str) -> str:

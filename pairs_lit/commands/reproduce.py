@@ -12,6 +12,7 @@ from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_positive, notice
 from pairs_lit.reproduction.jobs import Conditions, Job, all_jobs
 from pairs_lit.reproduction.published import REPORTS, Report
+from pairs_lit.runs.configs import SHIPPED
 from pairs_lit.runs.folder import lock_runs
 from pairs_lit.runs.summary import commit
 from pairs_lit.stopping import check_announced
@@ -27,7 +28,9 @@ def arguments(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("reports", nargs="*", metavar="REPORT", help=f"one or more of {', '.join(REPORTS)}; none: all")
     parser.add_argument("--rounds", type=int, help="how many rounds; default: as many as the report")
     parser.add_argument("--seed", type=int, help="the seed of the first round; default: the config's")
-    parser.add_argument("--configs", type=user_path, default=Path("configs"), help="holds reports/REPORT/ROW.yaml")
+    parser.add_argument(
+        "--configs", type=user_path, default=SHIPPED, help="holds reports/REPORT/ROW.yaml; default: ours"
+    )
     parser.add_argument("--output", type=user_path, default=Path("docs/results"), help="where tables and figures go")
     parser.add_argument("--runs", type=user_path, default=Path(), help="the folder that holds lightning_logs")
     parser.add_argument("--data.root", dest="root", type=user_path, help="the folder that holds MNIST/raw")

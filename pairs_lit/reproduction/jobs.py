@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.reproduction.published import Report, Row, Sweep, Variant
+from pairs_lit.reproduction.published import ALONE, Report, Row
 from pairs_lit.runs.folder import CONFIG, LAST
+
+_COUNT = "rounds.count"
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,29 @@ class Job:
     """One fit.
 
     Attributes:
-        label: For the progress bar.
+        report: What it belongs to.
+        row: The row that it trains.
         config: The config's file.
         content: What it says.
         options: What differs from it, by option.
         conditions: What all fits share.
+        recipe: The sweep or variant that it belongs to, or ``ALONE``; empty: it is the row's own.
+        value: The sweep's value.
     """
 
-    label: str
+    report: Report
+    row: Row
     config: Path
     content: Mapping[str, Any]
     options: Mapping[str, str]
     conditions: Conditions
+    recipe: str
+    value: float | None
+
+    @property
+    def label(self) -> str:
+        """What the progress bar calls it."""
+        return f"{self.report.name} {self.row.name}"
 
     @property
     def name(self) -> str:
@@ -63,7 +76,7 @@ class Job:
     @property
     def rounds(self) -> int:
         """How many rounds it trains."""
-        return int(self.options.get("rounds.count", self.content["rounds"]["count"]))
+        return int(self.options.get(_COUNT, self.content["rounds"]["count"]))
 
     @property
     def epochs(self) -> int:
@@ -96,59 +109,45 @@ class Job:
         return max(found, key=lambda run: (run / file).stat().st_mtime, default=None)
 
 
-def row_job(report: Report, row: Row, conditions: Conditions) -> Job:
-    """Return the fit of one row of a report."""
-    return _job(report, row.name, conditions, {})
-
-
-def alone_job(report: Report, row: Row, conditions: Conditions) -> Job:
-    """Return the fit that trains a few rounds of a row one after the other, for their time."""
-    rounds = report.alone if conditions.rounds is None else min(report.alone, conditions.rounds)
-    return _job(report, row.name, conditions, {"rounds.count": str(rounds), "rounds.stack_size": "1"})
-
-
-def sweep_jobs(report: Report, sweep: Sweep, conditions: Conditions) -> dict[float, Job]:
-    """Return a fit for each value of an option."""
-    return {value: _job(report, sweep.row, conditions, _filled(sweep, value)) for value in sweep.values}
-
-
-def variant_jobs(report: Report, variant: Variant, conditions: Conditions) -> dict[str, Job]:
-    """Return, by row, a fit with another recipe."""
-    options = dict(variant.options)
-    if conditions.rounds is not None:
-        options.pop("rounds.count", None)
-    return {row: _job(report, row, conditions, options) for row in variant.rows}
-
-
-def _filled(sweep: Sweep, value: float) -> dict[str, str]:
-    return {option: text.format(f"{value:g}") for option, text in sweep.options.items()}
-
-
 def all_jobs(report: Report, conditions: Conditions) -> Iterator[Job]:
-    """Yield every fit of a report, its table first."""
+    """Yield every fit of a report, its table first.
+
+    Raises:
+        PairsLitError: A row has no config.
+    """
+    rows = {row.name: row for row in report.rows}
     for row in report.rows:
-        yield row_job(report, row, conditions)
+        yield _job(report, row, conditions, {})
     for sweep in report.sweeps:
-        yield from sweep_jobs(report, sweep, conditions).values()
+        for value in sweep.values:
+            filled = {option: text.replace("{}", f"{value:g}") for option, text in sweep.options.items()}
+            yield _job(report, rows[sweep.row], conditions, filled, sweep.name, value)
     for variant in report.variants:
-        yield from variant_jobs(report, variant, conditions).values()
+        own = {key: text for key, text in variant.options.items() if conditions.rounds is None or key != _COUNT}
+        for name in variant.rows:
+            yield _job(report, rows[name], conditions, own, variant.name)
     for row in report.rows if report.alone else ():
-        yield alone_job(report, row, conditions)
+        rounds = report.alone if conditions.rounds is None else min(report.alone, conditions.rounds)
+        yield _job(report, row, conditions, {_COUNT: str(rounds), "rounds.stack_size": "1"}, ALONE)
 
 
-def _job(report: Report, row: str, conditions: Conditions, own: Mapping[str, str]) -> Job:
-    config = conditions.configs / report.folder / f"{row}.yaml"
+def _job(
+    report: Report,
+    row: Row,
+    conditions: Conditions,
+    own: Mapping[str, str],
+    recipe: str = "",
+    value: float | None = None,
+) -> Job:
+    config = conditions.configs / report.folder / f"{row.name}.yaml"
     if not config.is_file():
-        raise PairsLitError(
-            f"there is no {config}: call reproduce in a clone of the project, or give --configs, the folder that "
-            "holds reports/REPORT/ROW.yaml."
-        )
+        raise PairsLitError(f"there is no {config}: --configs must be a folder that holds reports/REPORT/ROW.yaml.")
     options = {"data.source": "mnist"}
     if conditions.allow_unverified:
         options["data.allow_unverified"] = "true"
     if conditions.rounds is not None:
-        options["rounds.count"] = str(conditions.rounds)
+        options[_COUNT] = str(conditions.rounds)
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
     if conditions.seed is not None:
         options["rounds.seed"] = str(conditions.seed + content["rounds"].get("seed", 0))
-    return Job(f"{report.name} {row}", config, content, options | dict(own), conditions)
+    return Job(report, row, config, content, options | dict(own), conditions, recipe, value)

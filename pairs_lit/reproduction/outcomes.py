@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pairs_lit.reproduction.jobs import Conditions, Job, alone_job, row_job, sweep_jobs, variant_jobs
-from pairs_lit.reproduction.published import Report, Row, Sweep, Variant
+from pairs_lit.reproduction.jobs import Conditions, Job, all_jobs
+from pairs_lit.reproduction.published import Report, Row
 from pairs_lit.runs.summary import Facts, read_facts, readable
 from pairs_lit.runs.tables import Curves, RoundResult, read_curves, read_rounds, summaries
 from pairs_lit.statistics import Difference, Sample, Summary, welch
@@ -44,11 +44,21 @@ class Fit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row of a report, published and ours."""
+    """One row of a report, published and ours.
+
+    Attributes:
+        report: The report.
+        row: The row, as published.
+        fit: Ours.
+        recipe: The sweep or variant that ours belongs to, or ``ALONE``; empty: it is the row's own.
+        value: The sweep's value.
+    """
 
     report: Report
     row: Row
     fit: Fit
+    recipe: str
+    value: float | None
 
     @property
     def ours(self) -> Summary:
@@ -77,28 +87,14 @@ def read_fit(job: Job) -> Fit | None:
 
 
 def outcomes(report: Report, conditions: Conditions) -> list[Outcome]:
-    """Return the finished rows of a report."""
-    fits = [(row, read_fit(row_job(report, row, conditions))) for row in report.rows]
-    return [Outcome(report, row, fit) for row, fit in fits if fit is not None]
+    """Return what came of the finished fits of a report, its table first."""
+    fits = [(job, read_fit(job)) for job in all_jobs(report, conditions)]
+    return [Outcome(report, job.row, fit, job.recipe, job.value) for job, fit in fits if fit is not None]
 
 
-def varied(report: Report, variant: Variant, conditions: Conditions) -> list[Outcome]:
-    """Return the finished rows of a report with another recipe."""
-    rows = {row.name: row for row in report.rows}
-    fits = {name: read_fit(job) for name, job in variant_jobs(report, variant, conditions).items()}
-    return [Outcome(report, rows[name], fit) for name, fit in fits.items() if fit is not None]
-
-
-def alone(report: Report, conditions: Conditions) -> dict[str, Fit]:
-    """Return, by row, the finished fits that trained rounds one after the other."""
-    fits = {row.name: read_fit(alone_job(report, row, conditions)) for row in report.rows if report.alone}
-    return {name: fit for name, fit in fits.items() if fit is not None}
-
-
-def swept(report: Report, sweep: Sweep, conditions: Conditions) -> dict[float, Fit]:
-    """Return, by value, the finished fits of a sweep."""
-    fits = {value: read_fit(job) for value, job in sweep_jobs(report, sweep, conditions).items()}
-    return {value: fit for value, fit in fits.items() if fit is not None}
+def of_recipe(found: Iterable[Outcome], recipe: str) -> list[Outcome]:
+    """Return what came of one recipe; the empty one is that of the table."""
+    return [outcome for outcome in found if outcome.recipe == recipe]
 
 
 def sources(fits: Iterable[Fit]) -> str:

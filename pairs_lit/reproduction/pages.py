@@ -11,8 +11,8 @@ from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.reproduction.answers import page
 from pairs_lit.reproduction.claims import CLAIMS, Claim
 from pairs_lit.reproduction.jobs import Conditions
-from pairs_lit.reproduction.outcomes import Fit, Outcome, alone, outcomes, sources, swept, varied
-from pairs_lit.reproduction.published import FIVE, REPORTS, Report, Spread, Sweep
+from pairs_lit.reproduction.outcomes import Fit, Outcome, of_recipe, outcomes, sources
+from pairs_lit.reproduction.published import ALONE, PUBLISHED, REPORTS, Report, Spread, Sweep
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.runs.writing import clear_leftovers, write_text_durably
 from pairs_lit.statistics import Difference, Sample, Summary, half_width
@@ -36,15 +36,16 @@ def write_pages(reports: Sequence[Report], conditions: Conditions, folder: Path)
         The Markdown pages.
     """
     clear_leftovers(folder, below=False)  # of a call that was killed while it wrote
-    pages = [_write_page(report, conditions, folder) for report in reports]
-    rows = [outcome for report in FIVE for outcome in outcomes(report, conditions)]
+    found = {name: outcomes(report, conditions) for name, report in REPORTS.items()}
+    pages = [_write_page(report, found[report.name], folder) for report in reports]
+    rows = [row for report in PUBLISHED for row in of_recipe(found[report.name], "")]
     save(forest_figure(rows), folder / "forest.png", sources(row.fit for row in rows))
-    return [*pages, *_write_answers(conditions, folder)]
+    return [*pages, *_write_answers(found, folder)]
 
 
-def _write_answers(conditions: Conditions, folder: Path) -> list[Path]:
+def _write_answers(found: Mapping[str, Sequence[Outcome]], folder: Path) -> list[Path]:
     """Write the page of the claims, with those that finished rows of two or more rounds can answer."""
-    fits = dict(_fits(conditions))
+    fits = dict(_fits(found))
     ready = [claim for claim in CLAIMS if _sides(claim) <= set(fits)]
     if not ready:
         return []
@@ -53,29 +54,28 @@ def _write_answers(conditions: Conditions, folder: Path) -> list[Path]:
     return [folder / "README.md"]
 
 
-def _fits(conditions: Conditions) -> Iterator[tuple[tuple[str, str, str], Fit]]:
+def _fits(found: Mapping[str, Sequence[Outcome]]) -> Iterator[tuple[tuple[str, str, str], Fit]]:
     """Yield every finished fit of two or more rounds, by report, row and variant."""
-    for report in REPORTS.values():
-        found = {"": outcomes(report, conditions)}
-        found |= {variant.name: varied(report, variant, conditions) for variant in report.variants}
-        for variant, rows in found.items():
-            yield from (((report.name, row.row.name, variant), row.fit) for row in rows if row.ours.n > 1)
+    for name, rows in found.items():
+        for variant in ("", *(variant.name for variant in REPORTS[name].variants)):
+            yield from (((name, row.row.name, variant), row.fit) for row in of_recipe(rows, variant) if row.ours.n > 1)
 
 
 def _sides(claim: Claim) -> set[tuple[str, str, str]]:
     return {side.fit for each in claim.contrasts for side in (each.first, each.second)}
 
 
-def _write_page(report: Report, conditions: Conditions, folder: Path) -> Path:
-    rows = outcomes(report, conditions)
+def _write_page(report: Report, found: Sequence[Outcome], folder: Path) -> Path:
+    rows = of_recipe(found, "")
     write_csv(folder / f"{report.name}.csv", _CSV, map(_csv_row, rows))
     parts = [f"# {report.name}", _conditions(report, rows), _table(report, rows)]
     parts += _details(rows)
-    parts += _times(rows, alone(report, conditions))
-    parts += _variants(report, rows, conditions)
+    parts += _times(rows, {each.row.name: each.fit for each in of_recipe(found, ALONE)})
+    parts += _variants(report, rows, found)
     parts += list(_curves(report, rows, folder))
     for sweep in report.sweeps:
-        parts.append(_sweep(sweep, swept(report, sweep, conditions), folder, report.name))
+        fits = {each.value: each.fit for each in of_recipe(found, sweep.name) if each.value is not None}
+        parts.append(_sweep(sweep, fits, folder, report.name))
     file = folder / f"{report.name}.md"
     write_text_durably(file, "\n\n".join(parts) + "\n")
     return file
@@ -197,9 +197,9 @@ def _time_row(row: Outcome, single: Fit, first: Outcome, first_single: Fit) -> l
     ]
 
 
-def _variants(report: Report, rows: Sequence[Outcome], conditions: Conditions) -> list[str]:
+def _variants(report: Report, rows: Sequence[Outcome], found: Sequence[Outcome]) -> list[str]:
     """Other recipes for rows that differ from the published ones, each below the recipe that the row has."""
-    tried = {variant.title: varied(report, variant, conditions) for variant in report.variants}
+    tried = {variant.title: of_recipe(found, variant.name) for variant in report.variants}
     doubtful = {outcome.row.name for outcomes in tried.values() for outcome in outcomes}
     if not doubtful:
         return []
@@ -252,7 +252,7 @@ def _sweep(sweep: Sweep, fits: Mapping[float, Fit], folder: Path, report: str) -
         tablefmt="github",
         disable_numparse=True,
     )
-    options = ", ".join(f"`--{option} '{text.format('VALUE')}'`" for option, text in sweep.options.items())
+    options = ", ".join(f"`--{option} '{text.replace('{}', 'VALUE')}'`" for option, text in sweep.options.items())
     return (
         f"## {sweep.title.capitalize()}\n\nConfig `{sweep.row}`, {options}; judged on validation pairs, "
         f"after the last epoch. Best: {best:g}.\n\n{table}\n\n![{sweep.title}]({file})\n\n"

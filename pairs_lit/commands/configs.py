@@ -1,0 +1,31 @@
+"""``pairs-lit configs``: the configs that come with the package, one line each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pairs_lit.commands.options import OptionParser
+from pairs_lit.runs.configs import shipped_configs
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        PairsLitError: There are arguments; it takes none.
+    """
+    parser = OptionParser(
+        prog="pairs-lit configs",
+        description="List the configs that come with pairs-lit, each by the name that --config takes in any folder, "
+        "and what it is. A file of your own with that name comes first.",
+    )
+    parser.parse_args(args)
+    configs = shipped_configs()
+    width = max(map(len, configs), default=0)
+    for name, path in configs.items():
+        print(f"{name:<{width}}  {_what(path)}")
+
+
+def _what(config: Path) -> str:
+    """Return the first line of the comment that a config begins with."""
+    first = config.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip()
