@@ -12,12 +12,12 @@ from pairs_lit.errors import PairsLitError, Stopped, notice, place_of, printable
 from pairs_lit.stopping import stoppable
 
 COMMANDS = {
-    "fit": "train all rounds side by side, evaluate them each epoch, show mean ± std",
+    "fit": "train all rounds side by side, evaluate them after each epoch, show mean ± std",
     "validate": "evaluate a trained run on its validation pairs",
     "test": "evaluate a trained run on its test pairs",
     "predict": "write P(relation) of every round for the test pairs of the first seed",
-    "compare": "compare finished runs: table, paired by seed where they share seeds, figure",
-    "reproduce": "train every row of the five reports and write tables and figures, published beside ours",
+    "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",
+    "reproduce": "train every row of the five student reports, write tables and figures beside the published ones",
 }
 
 HELP = f"""\
@@ -38,7 +38,7 @@ examples:
 
 pairs-lit COMMAND --help lists all options of a command.
 MNIST is looked for in the folder that PAIRS_LIT_DATA (or --data.root) names.
-PAIRS_LIT_TRACEBACK=1 shows all that led to an error.
+PAIRS_LIT_TRACEBACK=1 shows the traceback of an error.
 """
 
 
@@ -49,7 +49,7 @@ def main(args: list[str] | None = None) -> int:
         args: The arguments; None: those of the process.
 
     Returns:
-        The exit code: 0; 2 for a user's mistake; 128 + the signal's number where one ended the run.
+        The exit code: 0; 2 for a user's mistake; 128 + the signal's number if a signal ended the run.
     """
     given = sys.argv[1:] if args is None else args
     with _ONE_AT_A_TIME, any_encoding():
@@ -66,7 +66,7 @@ _ONE_AT_A_TIME = threading.RLock()  # random generators, threads and encodings b
 
 
 def _guarded(given: list[str], args: list[str] | None) -> int:
-    """Run a command, and end in one line whatever ends it early."""
+    """Run a command; whatever ends it early is reported in one line."""
     try:
         with stoppable():
             return _dispatch(given, args)
@@ -96,7 +96,7 @@ _GOING_ON = {
 
 
 def _system_refused(error: OSError) -> int:
-    """Say what the system refused; who no longer listens to the output is not told."""
+    """Say what the system refused, unless the reader of the output is gone."""
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -107,7 +107,7 @@ def _system_refused(error: OSError) -> int:
 
 def _failed(error: Exception) -> int:
     """Say what went wrong in the user's own code, or in ours."""
-    _refused(f"{reason_of(error)} ({place_of(error)}; {TRACEBACK}=1 shows all that led to it).")
+    _refused(f"{reason_of(error)} ({place_of(error)}; {TRACEBACK}=1 shows the traceback).")
     return 1
 
 

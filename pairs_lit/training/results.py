@@ -1,4 +1,4 @@
-"""What came of a fit: the final figures of every round."""
+"""The results of a fit: the final figures of every round."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from pairs_lit.runs.tables import Curves, RoundResult
 
 
 def round_results(curves: Curves, train: Mapping[str, NDArray[np.float64]]) -> list[RoundResult]:
-    """Put the final figures of every round together.
+    """Collect the final figures of every round.
 
     Args:
         curves: All epochs.
@@ -46,7 +46,7 @@ def at_chance_seeds(results: Sequence[RoundResult], commoner: Sequence[float]) -
 
     Args:
         results: All rounds.
-        commoner: For each, the share of the commoner answer among its training pairs.
+        commoner: For each round, the share of the more frequent answer among its training pairs.
     """
     return [
         result.seed
