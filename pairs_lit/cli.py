@@ -10,13 +10,13 @@ from pairs_lit.errors import PairsLitError, Stopped, notice, place_of, printable
 from pairs_lit.stopping import stoppable
 
 COMMANDS = {
-    "fit": "train all rounds side by side, evaluate them each epoch, show mean ± std",
+    "fit": "train all rounds side by side, evaluate them after each epoch, show mean ± std",
     "validate": "evaluate a trained run on its validation pairs",
     "test": "evaluate a trained run on its test pairs",
     "predict": "write P(relation) of every round for the test pairs of the first seed",
-    "compare": "compare finished runs: table, paired by seed where they share seeds, figure",
+    "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",
     "configs": "list the configs that come with pairs-lit, for --config",
-    "reproduce": "train every row of the five reports and write tables and figures, published beside ours",
+    "reproduce": "train every row of the five student reports, write tables and figures beside the published ones",
 }
 
 HELP = f"""\
@@ -37,7 +37,7 @@ examples:
 
 pairs-lit COMMAND --help lists all options of a command; FILE is a file of yours, or the name of a config of ours.
 MNIST is looked for in the folder that PAIRS_LIT_DATA (or --data.root) names.
-PAIRS_LIT_TRACEBACK=1 shows all that led to an error.
+PAIRS_LIT_TRACEBACK=1 shows the traceback of an error.
 """
 
 
@@ -48,7 +48,7 @@ def main(args: list[str] | None = None) -> int:
         args: The arguments; None: those of the process.
 
     Returns:
-        The exit code: 0; 2 for a user's mistake; 128 + the signal's number where one ended the run.
+        The exit code: 0; 2 for a user's mistake; 128 + the signal's number if a signal ended the run.
     """
     given = sys.argv[1:] if args is None else args
     with ONE_AT_A_TIME, any_encoding():
@@ -62,7 +62,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _guarded(given: list[str], args: list[str] | None) -> int:
-    """Run a command, and end in one line whatever ends it early."""
+    """Run a command; whatever ends it early is reported in one line."""
     try:
         with stoppable():
             return _dispatch(given, args)
@@ -92,7 +92,7 @@ _GOING_ON = {
 
 
 def _system_refused(error: OSError) -> int:
-    """Say what the system refused; who no longer listens to the output is not told."""
+    """Say what the system refused, unless the reader of the output is gone."""
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -103,7 +103,7 @@ def _system_refused(error: OSError) -> int:
 
 def _failed(error: Exception) -> int:
     """Say what went wrong in the user's own code, or in ours."""
-    _refused(f"{reason_of(error)} ({place_of(error)}; {TRACEBACK}=1 shows all that led to it).")
+    _refused(f"{reason_of(error)} ({place_of(error)}; {TRACEBACK}=1 shows the traceback).")
     return 1
 
 

@@ -1,4 +1,4 @@
-"""What a command finds around it and must not stumble over: encodings, a drawing backend, a cluster's variables."""
+"""Surroundings that must not break a command: encodings, matplotlib's backend, a cluster's variables."""
 
 import codecs
 import ctypes
@@ -32,7 +32,7 @@ def import_from_here() -> None:
 
 
 def _spelt(error: UnicodeError) -> tuple[str, int]:
-    """Spell what an output stream cannot show in plain letters."""
+    """Write characters that an output stream cannot show in plain letters."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_SPELT.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
@@ -43,7 +43,7 @@ codecs.register_error("pairs_lit.spelt", _spelt)
 
 @contextmanager
 def any_encoding() -> Iterator[None]:
-    """Read every file and the input as UTF-8, and replace what the output streams cannot show."""
+    """Read every file and the input as UTF-8, and replace characters that the output streams cannot show."""
     with ExitStack() as stack:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -75,7 +75,7 @@ def _utf8_files() -> Iterator[None]:
 
 
 def drop_missing_backend() -> None:
-    """Forget a drawing backend that is not installed: a notebook hands its own down, and matplotlib would not load."""
+    """Ignore a matplotlib backend that is not installed, such as one set by a notebook; matplotlib would not load."""
     backend = os.environ.get("MPLBACKEND", "")
     if backend and "matplotlib" not in sys.modules and not _backend_exists(backend):
         del os.environ["MPLBACKEND"]
@@ -112,10 +112,10 @@ _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # in the 
 
 
 def check_first_process() -> None:
-    """Refuse to be one of several processes that a cluster or launcher has started: each would train all rounds.
+    """Refuse to run as one of several processes that a cluster or launcher started: each would train all rounds.
 
     Raises:
-        PairsLitError: This is not the first of them.
+        PairsLitError: This is not the first process.
     """
     name = next((name for name in _RANKS if name in os.environ), None)
     if name is not None and os.environ[name] != "0":
@@ -153,10 +153,10 @@ def keep_freed_memory() -> bool:
     """Tell the C library to reuse freed blocks of up to 1 GiB, and to keep up to 2 GiB of them.
 
     A step of a stack allocates and frees the same tens of megabytes again and again. By default each is mapped and
-    zeroed anew by the kernel, which takes longer than the arithmetic on it. This concerns the whole process.
+    zeroed again by the kernel, which takes longer than the arithmetic on it. This affects the whole process.
 
     Returns:
-        Whether the C library accepted it; elsewhere than on Linux with glibc nothing is done.
+        Whether the C library accepted it; without Linux and glibc, nothing is done.
     """
     if sys.platform != "linux":
         return False

@@ -1,4 +1,4 @@
-"""The one exception that the command line turns into one line, and the checks that raise it most."""
+"""The exception that the command line shows as one line, and the checks that raise it most often."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from typing import get_args
 
 
 class PairsLitError(Exception):
-    """A mistake that the user can mend: says what was received, what is allowed, what to do next."""
+    """A mistake that the user can correct: says what was received, what is allowed and what to do next."""
 
 
 class Stopped(BaseException):
@@ -18,7 +18,7 @@ class Stopped(BaseException):
 
     Args:
         number: The signal.
-        going_on: What goes on from here, where that is known.
+        going_on: The command that resumes from here, if it is known.
     """
 
     def __init__(self, number: int, going_on: str | None = None) -> None:
@@ -52,17 +52,17 @@ def check_sizes(name: str, values: Sequence[int]) -> None:
 
 
 def check_dropout(name: str, values: Sequence[float]) -> None:
-    """Refuse what is no probability of dropping something.
+    """Refuse dropout probabilities outside [0, 1).
 
     Raises:
-        PairsLitError: A value does not lie in 0 … 1, 1 itself left out.
+        PairsLitError: A value is below 0, or is 1 or more.
     """
     if not all(0 <= value < 1 for value in values):
         raise PairsLitError(f"{name} is {list(values)}: each must be 0 or more and below 1.")
 
 
 def check_choice(name: str, value: object, allowed: object) -> None:
-    """Refuse a value that is not one of a ``Literal``'s; the command line does so by itself, Python does not.
+    """Refuse a value that a ``Literal`` does not list; the command line checks this itself, Python does not.
 
     Args:
         name: The option as the user writes it, for the message.
@@ -70,7 +70,7 @@ def check_choice(name: str, value: object, allowed: object) -> None:
         allowed: The ``Literal`` type.
 
     Raises:
-        PairsLitError: The value is another one.
+        PairsLitError: The value is not listed.
     """
     choices = get_args(allowed)
     if value not in choices:
@@ -78,7 +78,7 @@ def check_choice(name: str, value: object, allowed: object) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an error that is not ours says, in one short line, with its kind."""
+    """Return kind and message of an error from elsewhere, in one short line."""
     text = " ".join(str(error).split())
     reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return reason.rstrip(".") if len(reason) <= 300 else f"{reason[:299]}…"
@@ -95,10 +95,10 @@ def place_of(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Put a question mark for whatever a terminal would obey: a file from elsewhere may have put it there."""
+    """Replace control characters, which a terminal would obey, by question marks: the text may come from any file."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def notice(message: str) -> None:
-    """Tell the user, on the error stream, what is going on; results alone go to the output stream."""
+    """Tell the user what is going on, on the error stream; the output stream is for results."""
     print(f"pairs-lit: {message}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The question: in which relation must the first digit stand to the second for the target to be 1?"""
+"""The relation between the first digit and the second for which the target is 1."""
 
 from collections.abc import Callable
 from typing import Literal

@@ -1,7 +1,7 @@
 """Seeds: every random number of a round comes from the round's own seed, by name.
 
-``derive(seed, "shuffle", epoch)`` is the same number wherever and whenever it is asked for, so nothing needs to be
-carried from one epoch, round or process to the next.
+``derive(seed, "shuffle", epoch)`` is the same number whenever it is computed, so no state needs to be passed from one
+epoch, round or process to the next.
 """
 
 import pickle
@@ -23,7 +23,7 @@ def round_seeds(count: int, seed: int) -> list[int]:
     """Return the seeds of ``count`` rounds: seed, seed + 1 and so on.
 
     Raises:
-        PairsLitError: No round is asked for, too many are, or a seed lies outside 0 … 2**32 - 1.
+        PairsLitError: The count is below 1 or too large, or a seed lies outside 0 … 2**32 - 1.
     """
     check_positive("rounds.count", count)
     if count > MOST_ROUNDS:
@@ -46,7 +46,7 @@ def generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
 
 @contextmanager
 def generators_kept(device: torch.device | None = None) -> Iterator[None]:
-    """Put the global generators of torch, NumPy and Python (and of ``device``, if it is a GPU) back on leaving."""
+    """Restore the global generators of torch, NumPy and Python (and of ``device``, if it is a GPU) on leaving."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if _is_gpu(device) else []):
         try:
@@ -67,14 +67,14 @@ def seed_generators(seed: int, device: torch.device | None = None) -> None:
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed the generators that :func:`generators_kept` names, and put them back on leaving."""
+    """Seed the generators that :func:`generators_kept` names, and restore them on leaving."""
     with generators_kept(device):
         seed_generators(seed, device)
         yield
 
 
 def generators_state(device: torch.device | None = None) -> list[bytes]:
-    """Return where the generators that :func:`generators_kept` names are: as before, if nothing has drawn since."""
+    """Return the state of the generators that :func:`generators_kept` names; it changes when something draws."""
     states = [torch.get_rng_state()]
     states += [torch.cuda.get_rng_state(device)] if device is not None and _is_gpu(device) else []
     others = pickle.dumps((np.random.get_state(), random.getstate()))

@@ -15,7 +15,7 @@ from scipy import special
 
 @dataclass(frozen=True)
 class Summary:
-    """n values in short; std is the sample's (ddof 1), NaN for n = 1; all but n are NaN for n = 0."""
+    """A summary of n values; std is the sample's (ddof 1), NaN for n = 1; everything but n is NaN for n = 0."""
 
     n: int
     mean: float
@@ -71,7 +71,7 @@ class Difference:
         low: Lower end of the 95 % interval.
         high: Upper end.
         p: Two-sided p value.
-        detectable: The smallest true difference that so many rounds, this scattered, find with 80 % power.
+        detectable: The smallest true difference that this many rounds with this spread detect with 80 % power.
     """
 
     method: str
@@ -89,7 +89,7 @@ class Difference:
 
 
 def _critical(freedom: float) -> float:
-    """Return where Student's t of a two-sided test at the level begins."""
+    """Return the critical value of Student's t for a two-sided test at the level."""
     return float(special.stdtrit(freedom, 1 - LEVEL / 2))
 
 
@@ -128,7 +128,7 @@ def between_rounds(first: Rounds, second: Rounds, *, same_data: bool) -> Differe
 
 
 def between_many(cases: Sequence[tuple[Rounds, Rounds, bool]]) -> list[Difference]:
-    """Do what :func:`between_rounds` does for many pairs of runs; a pair's result does not depend on the others."""
+    """Apply :func:`between_rounds` to many pairs of runs; a pair's result does not depend on the others."""
     shared = [_shared(first, second) if same_data else [] for first, second, same_data in cases]
     together = iter(_paired_many([np.array(each) for each in shared if len(each) > 1]))
     return [
@@ -171,7 +171,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
 
 
 def _paired_many(differences: Sequence[Values]) -> list[Difference]:
-    """Compare each array of differences with 0; those of equal length are worked out together."""
+    """Compare each array of differences with 0; those of equal length are computed together."""
     found: list[Difference | None] = [None] * len(differences)
     for n in {len(each) for each in differences}:
         places = [place for place, each in enumerate(differences) if len(each) == n]
@@ -200,7 +200,7 @@ def _paired_rows(rows: Values) -> list[Difference]:
 
 
 def _mean(values: Values, axis: int) -> Values:
-    """Return means in which resamples that are equal but for float noise tie."""
+    """Return means rounded so that resamples which differ only by float noise are tied."""
     return np.asarray(values.mean(axis)).round(12)
 
 

@@ -1,4 +1,4 @@
-"""Signals: SIGINT and SIGTERM stop a command at once; SIGUSR1, which announces the end of a cluster's job, waits."""
+"""Signals: SIGINT and SIGTERM stop a command at once; SIGUSR1, which announces the end of a cluster's job, can wait."""
 
 import signal
 import sys
@@ -16,9 +16,9 @@ _announced = threading.Event()
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn signals into :class:`~pairs_lit.errors.Stopped`; put the former handlers back on leaving.
+    """Turn signals into :class:`~pairs_lit.errors.Stopped`; restore the former handlers on leaving.
 
-    Only a main thread can: elsewhere, in a notebook's worker for instance, signals are left to who owns it.
+    Only a main thread can handle signals; in any other thread, a notebook's worker for instance, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -47,7 +47,7 @@ def _announce(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Only note an announcement, for :func:`check_announced` to find where work can go on from."""
+    """Only note an announcement; :func:`check_announced` acts on it at a point where the work can be resumed."""
     _postponing.set()
     try:
         yield
@@ -64,7 +64,7 @@ def check_announced(going_on: str | None = None) -> None:
     """Stop here, if the end of the job was announced.
 
     Args:
-        going_on: What goes on from here, where that is known.
+        going_on: The command that resumes from here, if it is known.
 
     Raises:
         Stopped: It was.

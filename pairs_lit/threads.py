@@ -1,7 +1,7 @@
-"""Threads: a fit computes on one, unless the user asks for another number.
+"""Threads: a fit computes on one thread unless the user asks for more.
 
-More threads inside an operator bring little: those of torch wait for each other by spinning, and beside other busy
-processes a fit with two of them takes many times as long as with one.
+More threads inside an operator gain little. Torch's threads spin while they wait for each other, so beside other busy
+processes a fit with two threads takes many times as long as with one.
 """
 
 import os
@@ -23,8 +23,8 @@ _settled = ContextVar("settled", default=False)
 def asked_threads() -> int:
     """Return the number of threads that the user asked for, else 1.
 
-    Asked for is what was given to ``torch.set_num_threads``, unless it is the number that torch takes by itself, which
-    nobody can tell from not asking; else what the environment variable OMP_NUM_THREADS says.
+    That is the number given to ``torch.set_num_threads``, unless it equals torch's own default, which cannot be told
+    from not asking; else the environment variable OMP_NUM_THREADS.
     """
     now = torch.get_num_threads()
     if _settled.get() or now not in _UNASKED:
@@ -34,7 +34,7 @@ def asked_threads() -> int:
 
 
 def check_threads(count: int) -> None:
-    """Refuse so many threads that torch would crash.
+    """Refuse a number of threads at which torch would crash.
 
     Raises:
         PairsLitError: These are too many.
@@ -47,7 +47,7 @@ def check_threads(count: int) -> None:
 
 @contextmanager
 def computing_on(count: int) -> Iterator[None]:
-    """Compute on so many threads; on leaving, on as many as before. Whatever is set within was asked for.
+    """Compute on ``count`` threads; restore the former number on leaving. A number set inside counts as asked for.
 
     Raises:
         PairsLitError: These are too many.

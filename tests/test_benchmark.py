@@ -10,6 +10,9 @@ import torch
 from contenders import CONTENDERS, Clock, Timing, batch_size, splits
 from floor import floor, work
 from networks import NETWORKS
+from pairs_figure import COUNT
+from pairs_figure import figure as pairs_figure
+from pairs_lit.data.datamodule import PairDataModule
 from rounds import Case, Line, agree, cases, csv_rows, facts, figure, lines, report, spread
 from tests.conftest import CONFIGS
 from tests.test_configs import PARAMETERS
@@ -130,3 +133,13 @@ def test_loops_are_measured_on_one_thread_and_on_two() -> None:
     assert [case.threads for case in plain] == [1, max(2, torch.get_num_threads())]
     assert {case.rounds for case in cases("fc", [1, 100]) if case.contender == "pairs-lit"} == {1, 100}
     assert {case.rounds for case in cases("fc", [1, 20, 100]) if case.contender == "functional"} == {1, 20}
+
+
+def test_the_picture_of_pairs_answers_each_and_names_its_data() -> None:
+    drawn = pairs_figure(PairDataModule(seeds=[0], stack_size=1, source="digits"))
+    answers = [axes.get_xlabel() for axes in drawn.axes]
+    assert len(answers) == COUNT
+    for answer in answers:
+        left, _, right, said = answer.replace(":", "").split()
+        assert said == ("yes" if int(left) <= int(right) else "no")
+    assert "Data: digits" in drawn.get_suptitle()

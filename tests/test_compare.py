@@ -99,7 +99,7 @@ def test_a_metric_that_a_run_lacks_is_refused_with_those_it_has(made: Made, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is no finished run"),
+        (["nowhere"], "nowhere is not a finished run"),
         ([], "the following arguments are required: RUN"),
         (["nowhere", "--metric", "speed"], "invalid choice: 'speed'"),
         (["nowhere", "--figure", "a.gif"], "must end in one of .png"),

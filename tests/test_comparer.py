@@ -477,7 +477,7 @@ def built(**changes: object) -> PairModule:
         ({"kernels": [3]}, "CNN: kernels has 1 entries for 2 convolutions"),
         ({"pools": [2, 2, 2]}, "CNN: pools has 3 entries for 2 convolutions"),
         ({"conv_dropout": [0.1]}, "CNN: conv_dropout has 1 entries for 2 convolutions"),
-        ({"kernels": 7}, r"CNN: kernels \[7, 7\] and pools \[2, 2\] leave nothing of an image of shape \(1, 14, 14\)"),
+        ({"kernels": 7}, r"CNN: kernels \[7, 7\] and pools \[2, 2\] are too large for an image of shape \(1, 14, 14\)"),
         ({"batch_norm": ["map"]}, "CNN: batch_norm is 'map': it must be one of 'maps', 'hidden', 'code'"),
         ({"idle_batch_norm": ["hidden"]}, "CNN: idle_batch_norm is 'hidden': it must be one of 'maps', 'code'"),
         (
@@ -485,7 +485,7 @@ def built(**changes: object) -> PairModule:
             "CNN: batch_norm and idle_batch_norm both name 'code': give one of them",
         ),
         ({"global_pool": "median"}, "CNN: global_pool is 'median': it must be one of 'none', 'average', 'max'"),
-        ({"pools": [4, 4]}, r"CNN: kernels \[3, 3\] and pools \[4, 4\] leave nothing"),
+        ({"pools": [4, 4]}, r"CNN: kernels \[3, 3\] and pools \[4, 4\] are too large"),
     ],
 )
 def test_a_cnn_that_cannot_be_is_refused(arguments: dict[str, Any], match: str) -> None:
@@ -495,7 +495,7 @@ def test_a_cnn_that_cannot_be_is_refused(arguments: dict[str, Any], match: str) 
 
 @pytest.mark.parametrize("outputs", [0, 3, -1])
 def test_an_mlp_gives_one_or_two_logits(outputs: int) -> None:
-    with pytest.raises(PairsLitError, match=rf"MLP: outputs is {outputs}: 1 or 2 logits are understood"):
+    with pytest.raises(PairsLitError, match=rf"MLP: outputs is {outputs}: it must be 1 or 2"):
         MLP(20, outputs=outputs)
 
 

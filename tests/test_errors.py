@@ -47,7 +47,7 @@ MISTAKES = {
     "--model.readout none": "model.loss.digits is ce, but there are no digit logits",
     "--model.sharing joint": "model.readout is identity: with sharing: joint it must be none",
     f"--model.head {HEADS}.ArgmaxHead": "this head has no gradient",
-    "--model.head.outputs 3": "MLP: outputs is 3: 1 or 2 logits",
+    "--model.head.outputs 3": "MLP: outputs is 3: it must be 1 or 2",
     "--model.backbone.widths [10,7]": "model.readout is identity, which needs a code of width 10",
     "--model.backbone.widths [0,10]": "CNN: widths is \\[0, 10\\]: each must be 1 or more",
     "--model.backbone.channels [4,-1]": "CNN: channels is \\[4, -1\\]: each must be 1 or more",
@@ -62,7 +62,7 @@ MISTAKES = {
     "--data.test_pairs 1000000000": "data.test_pairs 1000000000 for 3 rounds .rounds.count.: at most 100000000 pairs",
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.Linear "
     "--model.backbone.module.in_features -1 --model.backbone.module.out_features 2": "model.backbone cannot be built",
-    "--model.backbone.kernels 13": "CNN: kernels \\[13, 13\\] and pools \\[2, 2\\] leave nothing",
+    "--model.backbone.kernels 13": "CNN: kernels \\[13, 13\\] and pools \\[2, 2\\] are too large",
     "--model.backbone.kernels [3,3,3]": "CNN: kernels has 3 entries for 2 convolutions",
     "--model.backbone tests.user_parts.Resting": "model.backbone: Resting leaves Dropout in evaluation mode",
     "--model.backbone tests.user_parts.KeepsImages": "a backbone must map .* gave \\(2, 1, 14, 14\\)",

@@ -96,5 +96,5 @@ def test_what_is_no_summary_is_refused(tmp_path: Path, summary: object) -> None:
 
 
 def test_a_folder_without_a_summary_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PairsLitError, match=r"is no finished run \(summary\.json is missing\)"):
+    with pytest.raises(PairsLitError, match=r"is not a finished run \(summary\.json is missing\)"):
         read_facts(tmp_path)

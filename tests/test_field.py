@@ -179,7 +179,9 @@ class TestARunIsAFunctionOfItsSeed:
     def test_a_drawn_width_is_refused(self, tiny_options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         options = [*tiny_options, "--model.backbone", f"{PARTS}.RandomWidth", "--model.readout", "none"]
         message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
-        assert re.search(r"codes of widths \d+, \d+, \d+, in other rounds others: the width must not depend", message)
+        assert re.search(
+            r"backbones of different rounds give codes of widths \d+, \d+, \d+: the width must not depend", message
+        )
 
     def test_a_generator_of_its_own_is_spoken_of(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         first, second = (fit("--model.backbone", f"{PARTS}.OwnGenerator", config="fc_aux") for _ in range(2))
@@ -577,7 +579,7 @@ class TestTrainedWeightsCanBeUsed:
         loop: list[object] = []
         loop.append(loop)
         with pytest.raises(
-            PairsLitError, match=r"no checkpoint can hold x\[0\].*: it lies too deep, or refers to itself"
+            PairsLitError, match=r"no checkpoint can hold x\[0\].*: it is nested too deeply, or contains itself"
         ):
             plain(loop, "x")
 
@@ -766,7 +768,10 @@ class TestNothingOfTheUsersIsOverwritten:
             ("--trainer.callbacks.monitor test/accuracy/mean", "nothing is selected on the test set: use val/accuracy"),
             ("--trainer.callbacks.monitor val_loss", "monitor is val_loss: use val/loss/mean, "),
             ("--trainer.callbacks.monitor val/accuracy", "monitor is val/accuracy: use .*val/accuracy/mean"),
-            ("--trainer.callbacks.every_n_train_steps 5", "every_n_train_steps cannot be set: a run goes on only from"),
+            (
+                "--trainer.callbacks.every_n_train_steps 5",
+                "every_n_train_steps cannot be set: a run can only be resumed from",
+            ),
             ("--trainer.callbacks.save_weights_only true", "save_weights_only cannot be set"),
             ("--trainer.callbacks.save_on_exception true", "save_on_exception cannot be set"),
             ("--trainer.callbacks.save_on_train_epoch_end false", "save_on_train_epoch_end cannot be set"),
@@ -1178,8 +1183,8 @@ class TestBuilders:
         ("path", "message"),
         [
             ("nowhere.net", "model.backbone: nowhere.net: ModuleNotFoundError: No module named 'nowhere'"),
-            ("math.pi", "model.backbone: math.pi is no function or class"),
-            ("os.getcwd", "os.getcwd gave a str, which is no torch module"),
+            ("math.pi", "model.backbone: math.pi is not a function or class"),
+            ("os.getcwd", "os.getcwd returned a str, which is not a torch module"),
         ],
     )
     def test_what_builds_no_module(self, path: str, message: str) -> None:
@@ -1295,7 +1300,7 @@ class TestEncodings:
     def test_a_config_that_is_not_utf_8(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config = tmp_path / "mine.yaml"
         config.write_bytes("# für\nrounds: {count: 2}\n".encode("latin-1"))
-        assert re.search("mine.yaml is no text in UTF-8", refused(["fit", "--config", str(config)], capsys))
+        assert re.search("mine.yaml is not UTF-8 text", refused(["fit", "--config", str(config)], capsys))
 
 
 class TestConfigForms:
@@ -1540,7 +1545,7 @@ class TestCompareOfManyRuns:
     def test_where_none_is_finished_it_is_an_error(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         run = fit(config="fc_aux")
         (run / "summary.json").unlink()
-        assert "is no finished run (summary.json is missing)" in refused(["compare", str(run)], capsys)
+        assert "is not a finished run (summary.json is missing)" in refused(["compare", str(run)], capsys)
 
     def test_a_folder_that_does_not_exist_is_an_error(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "nowhere is no finished run" in refused(["compare", str(fit(config="fc_aux")), "nowhere"], capsys)
+        assert "nowhere is not a finished run" in refused(["compare", str(fit(config="fc_aux")), "nowhere"], capsys)

@@ -1,13 +1,22 @@
+import csv
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from pairs_lit import __version__
 from pairs_lit.cli import COMMANDS
+from pairs_lit.nn.architecture import code_width
+from pairs_lit.runs.tables import RoundResult
+from pairs_lit.stacking.stack import is_stackable
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+USE = (DOCS / "use.md").read_text(encoding="utf-8")
 # a plain Trainer says these; the command line has them silenced
 LIGHTNINGS_OWN = [
     "ignore:.*does not have many workers:UserWarning",
@@ -15,15 +24,51 @@ LIGHTNINGS_OWN = [
 ]
 
 
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def run_example(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run an example as a reader does: in a folder that holds ``configs``."""
+    (folder / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(folder)
+    exec(compile(code, "example", "exec"), {})
+
+
 @pytest.mark.filterwarnings(*LIGHTNINGS_OWN)
 def test_the_python_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (example,) = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Trainer(" in code]
-    exec(compile(example, "README.md", "exec"), {})
+    (example,) = blocks(README, "python")
+    run_example(example, tmp_path, monkeypatch)
+    assert 0 < float(capsys.readouterr().out.splitlines()[-1]) < 1
+    assert list(tmp_path.rglob("rounds.csv"))
+
+
+@pytest.mark.filterwarnings(*LIGHTNINGS_OWN)
+def test_the_example_with_compare_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = [code for code in blocks(USE, "python") if "pairs_lit.compare" in code]
+    run_example(example, tmp_path, monkeypatch)
+    assert len(list(tmp_path.rglob("rounds.csv"))) == 2
+
+
+@pytest.mark.filterwarnings(*LIGHTNINGS_OWN)
+def test_the_example_with_a_trainer_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [code for code in blocks(USE, "python") if "Trainer(" in code]
+    run_example(example, tmp_path, monkeypatch)
     assert "10 rounds (seeds 0 to 9), 5 epochs" in capsys.readouterr().out
     assert list(tmp_path.rglob("rounds.csv"))
+
+
+def test_the_example_of_a_backbone_is_one() -> None:
+    (example,) = [code for code in blocks(USE, "python") if "class Wide" in code]
+    names: dict[str, Any] = {}
+    exec(compile(example, "my_nets.py", "exec"), names)
+    backbone = names["Wide"]((1, 14, 14), width=32)
+    assert code_width(backbone, (1, 14, 14)) == 10
+    assert is_stackable(backbone)
 
 
 def test_the_two_commands_are_those_of_the_package() -> None:
@@ -37,15 +82,70 @@ def test_every_file_that_is_named_exists() -> None:
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
+@pytest.mark.parametrize("page", ["use.md", "outputs.md", "reliability.md"])
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert [name for name in links if not (DOCS / name).is_file()] == []
+    inside = re.findall(r"(?:configs|docs|tests|benchmarks)/[\w/]+\.\w+", text)
+    assert [name for name in inside if not (ROOT / name).is_file()] == []
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    pages = {f"docs/{path.relative_to(DOCS).as_posix()}" for path in DOCS.rglob("*.md")}
+    assert pages - set(re.findall(r"\]\(([^)]+)\)", README)) == set()
+
+
 def test_every_command_is_explained() -> None:
-    assert all(f"`{name}`" in README for name in COMMANDS)
+    assert all(f"`{name}`" in USE for name in COMMANDS)
+
+
+def test_every_column_of_rounds_csv_is_explained() -> None:
+    text = (DOCS / "outputs.md").read_text(encoding="utf-8")
+    assert all(f"`{field.name}`" in text for field in fields(RoundResult))
 
 
 def test_the_table_is_the_one_that_reproduce_wrote() -> None:
-    page = (ROOT / "docs" / "results" / "belhadj.md").read_text(encoding="utf-8")
+    page = (DOCS / "results" / "belhadj.md").read_text(encoding="utf-8")
     (table, *_) = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
     assert table in README
-    assert (ROOT / "docs" / "job.md").read_text(encoding="utf-8") in README
+
+
+def test_rows_are_counted_as_reproduce_wrote_them() -> None:
+    rows: list[dict[str, str]] = []
+    for report in ("belhadj", "hakobyan", "pillonel", "grall", "gardoni"):
+        with (DOCS / "results" / f"{report}.csv").open(encoding="utf-8", newline="") as file:
+            rows += csv.DictReader(file)
+    same = sum(row["contains_zero"] == "True" for row in rows)
+    words = " ".join(README.split())
+    assert f"{len(rows)} rows of published accuracies" in words
+    assert f"Each of the {len(rows)} rows" in words
+    assert f"For {same} of them, the 95 % interval" in words
+    assert f"explain the other {len(rows) - same}:" in words
+
+
+def test_times_are_those_that_the_benchmarks_wrote() -> None:
+    words = " ".join(README.split())
+    ours, loop = re.findall(r"\| (\d+ s) ", (DOCS / "job.md").read_text(encoding="utf-8"))
+    assert f"the first command takes {ours} from the shell prompt" in words
+    assert f"over the same ten rounds takes {loop} " in words
+    lines = (DOCS / "speed.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("|")]
+    ratios = sorted(float(row[7].split()[0]) for row in cells if row[2] == "20")
+    assert f"with 20 of them, {ratios[0]} to {ratios[-1]} times less than in the plain loop" in words
+
+
+def test_citation_names_the_version_and_the_licence() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"], citation["type"]) == (__version__, "MIT", "software")
+    assert f"## [{__version__}] - {citation['date-released']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_hooks_check_what_ci_checks() -> None:
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    script = (ROOT / ".ci" / "run").read_text()
+    assert len(local["hooks"]) == 3
+    assert all(f"\n{hook['entry']}\n" in script for hook in local["hooks"])
 
 
 def test_ci_runs_the_readmes_own_commands() -> None:

@@ -102,7 +102,7 @@ def test_what_is_finished_is_not_trained_again(
     before = sorted(finished.glob("lightning_logs/*/*"))
     assert main(command(["hakobyan"], tiny_configs, tiny_root, finished)) == 0
     assert sorted(finished.glob("lightning_logs/*/*")) == before
-    assert "2 of 2 fits are finished already" in capsys.readouterr().err
+    assert "2 of 2 fits are already finished" in capsys.readouterr().err
 
 
 def test_pages_can_be_written_without_training(

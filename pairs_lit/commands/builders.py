@@ -1,4 +1,4 @@
-"""Functions, and classes without a shape, named as backbones: jsonargparse by itself takes only classes with one.
+"""Functions, and classes that take no shape, as backbones; jsonargparse by itself accepts only classes that take one.
 
 ``torchvision.models.resnet18`` with ``num_classes`` becomes :class:`pairs_lit.nn.built.Built` with that builder and
 that argument, on the command line as in config files.
@@ -29,7 +29,7 @@ _SPEC = {"class_path", "init_args", "dict_kwargs"}
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes ``1e-3`` for a number, as jsonargparse does."""
+    """Reads ``1e-3`` as a number, as jsonargparse does."""
 
 
 _Loader.add_implicit_resolver(
@@ -47,7 +47,7 @@ def read_yaml(text: str) -> object:
 
 
 def with_built(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config's content, its backbone named through :class:`Built` where it is such a builder.
+    """Return a config's content, with :class:`Built` around the backbone if it is such a builder.
 
     Args:
         content: What a config file says.
@@ -62,7 +62,7 @@ def with_built(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _loaded(value: object) -> object:
-    """Return what a section's own file says, where a section is given as a file."""
+    """Return the content of a section's own file, if the section names one."""
     if isinstance(value, str) and value.endswith(_ENDINGS) and _is_file(value):
         return read_yaml(user_path(value).read_text(encoding="utf-8-sig"))
     return value
@@ -108,7 +108,7 @@ def needs_built(path: str, arguments: Mapping[str, Any]) -> bool:
     """Say whether jsonargparse cannot build a backbone from this import path and these arguments.
 
     Raises:
-        PairsLitError: What it names cannot build one a round.
+        PairsLitError: It names a module instead of something that builds one for each round.
     """
     if "." not in path or "/" in path or path.endswith(_ENDINGS):
         return False
@@ -119,17 +119,19 @@ def needs_built(path: str, arguments: Mapping[str, Any]) -> bool:
             return False  # jsonargparse says that there is no such thing
         raise
     if isinstance(found, nn.Module):
-        raise PairsLitError(f"model.backbone: {path} is one module for all rounds: name what builds it.")
+        raise PairsLitError(
+            f"model.backbone: {path} is one module for all rounds: name the class or function that builds it."
+        )
     if inspect.isclass(found):
         return issubclass(found, nn.Module) and not takes_shape(found, arguments)
     return True
 
 
 def with_built_arguments(args: Sequence[str]) -> list[str]:
-    """Return the command line's arguments, the backbone named through :class:`Built` where it is such a builder.
+    """Return the command line's arguments, with :class:`Built` around the backbone if it is such a builder.
 
     Raises:
-        PairsLitError: A config that is named is nowhere.
+        PairsLitError: There is no such config.
     """
     tokens = [_text_of_input(_found(token)) for token in _joined(args)]
     nested = [token.removeprefix(f"{_OPTION}.").partition("=") for token in tokens if token.startswith(f"{_OPTION}.")]
@@ -168,7 +170,7 @@ def _named(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
 
 
 def _content(config: str) -> object:
-    """Return what a file, or a text in its place, says."""
+    """Return the content of a file, or of a text given in its place."""
     try:
         return read_yaml(user_path(config).read_text(encoding="utf-8-sig") if _is_file(config) else config)
     except (yaml.YAMLError, OSError, ValueError):
@@ -190,7 +192,7 @@ def _yaml(text: str) -> object:
 
 
 def _value(path: str, name: str, text: str) -> object:
-    """Return the value of an argument; what the builder says is a text stays as it was typed."""
+    """Return the value of an argument; it stays a text if the builder annotates it as one."""
     parameter = _parameters(path).get(name)
     return text if parameter is not None and parameter.annotation in (str, "str") else _yaml(text)
 

@@ -1,4 +1,4 @@
-"""``pairs-lit compare``: any finished runs side by side, and every pair of them tested."""
+"""``pairs-lit compare``: shows finished runs side by side and tests every two of them."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ def arguments(args: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = OptionParser(
         prog="pairs-lit compare",
-        description="Compare finished runs: n, mean, std, median, min, max and 95 % interval of each; every pair "
-        "paired by seed where the runs share seeds and data settings, else by Welch's test.",
+        description="Compare finished runs: n, mean, std, median, min, max and 95 % interval of each. Every two of "
+        "them are tested, paired by seed where they share seeds and data settings, else by Welch's test.",
     )
     parser.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="a run folder")
     parser.add_argument("--metric", default="test_accuracy", choices=METRIC_COLUMNS, help="a column of rounds.csv")
@@ -36,7 +36,7 @@ def run(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        PairsLitError: The user can mend something.
+        PairsLitError: The user can correct something.
     """
     options = arguments(args)
     if options.figure is not None and options.figure.suffix not in _FIGURES:

@@ -1,4 +1,4 @@
-"""The parser of the commands that train nothing themselves: stock, but its errors are one line."""
+"""The parser of ``compare`` and ``reproduce``: argparse's own, with errors in one line."""
 
 import argparse
 from typing import NoReturn
@@ -7,8 +7,8 @@ from pairs_lit.errors import PairsLitError
 
 
 class OptionParser(argparse.ArgumentParser):
-    """A parser whose errors are ours."""
+    """A parser that raises our errors."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise PairsLitError, where argparse would print its usage and leave."""
+        """Raise PairsLitError; argparse would print its usage and exit."""
         raise PairsLitError(f"{message} ({self.prog} --help lists the options).")

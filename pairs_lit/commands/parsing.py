@@ -1,4 +1,4 @@
-"""The parser of the command line: stock, but its errors are one readable line."""
+"""The parser of the command line: Lightning's own, with errors in one readable line."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -45,7 +45,7 @@ _REWORDINGS = (
 
 
 def readable(message: str) -> str:
-    """Put a message of jsonargparse into one line that speaks of options and values, not of Python's types."""
+    """Rewrite a message of jsonargparse as one line about options and values instead of Python types."""
     text = " ".join(message.split())
     for pattern, replacement in _REWORDINGS:
         text = re.sub(pattern, replacement, text)
@@ -57,7 +57,7 @@ _SPEC_KEYS = ("init_args", "dict_kwargs")
 
 
 def check_empty_sections(content: Mapping[str, object], options: Collection[str], prefix: str = "") -> None:
-    """Refuse a section without content that no option is in; jsonargparse would not notice it.
+    """Refuse an empty section that has no options; jsonargparse would not notice it.
 
     Args:
         content: What a config file says.
@@ -78,7 +78,7 @@ def check_empty_sections(content: Mapping[str, object], options: Collection[str]
 
 
 def check_nulls(config: Namespace, part: type, section: str) -> None:
-    """Refuse null where an option has no such value; in a file, jsonargparse takes it for "not set".
+    """Refuse null for an option that cannot be null; in a file, jsonargparse reads it as "not set".
 
     Args:
         config: A section of the configuration.
@@ -93,7 +93,7 @@ def check_nulls(config: Namespace, part: type, section: str) -> None:
             continue
         value, option = config[name], f"{section}.{name}"
         if value is None and NoneType not in get_args(hint):
-            raise PairsLitError(f"{option} is null, which it may not be: leave it out for its default.")
+            raise PairsLitError(f"{option} cannot be null: leave it out for its default.")
         if is_dataclass(hint) and isinstance(hint, type):
             check_nulls(value, hint, option)
 
@@ -118,10 +118,10 @@ def _expanded(value: Any) -> Any:  # noqa: ANN401 - any value of a configuration
 
 
 class PairsParser(LightningArgumentParser):
-    """A parser whose errors are ours."""
+    """A parser that raises our errors."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise PairsLitError, where jsonargparse would print its usage and leave."""
+        """Raise PairsLitError; jsonargparse would print its usage and exit."""
         if not self.exit_on_error:
             super().error(message, ex)
         raise PairsLitError(f"{readable(message)} (pairs-lit COMMAND --help lists the options).") from ex
@@ -131,10 +131,10 @@ class PairsParser(LightningArgumentParser):
         try:
             return cast(Namespace, super().parse_path(path, *args, **kwargs))
         except UnicodeDecodeError as error:
-            raise PairsLitError(f"--config {path} is no text in UTF-8 ({error.reason}): save it in UTF-8.") from error
+            raise PairsLitError(f"--config {path} is not UTF-8 text ({error.reason}): save it in UTF-8.") from error
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
-        """Parse a configuration, from a file or given as text, and refuse sections that are none."""
+        """Parse a configuration, from a file or given as text, and refuse unknown sections."""
         content = content.removeprefix("\ufeff")  # some editors put this mark before UTF-8
         try:
             found = read_yaml(content)
@@ -150,7 +150,7 @@ class PairsParser(LightningArgumentParser):
         return parsed
 
     def instantiate_classes(self, cfg: Namespace, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
-        """Build the classes of a configuration; what a constructor objects to is an error with the option's name."""
+        """Build the classes of a configuration; an error in a constructor is reported with the option's name."""
         refused: list[PairsLitError] = []
         builders = [(partial(_built, option, refused), kind, True) for kind, option in _OPTIONS.items()]
         try:

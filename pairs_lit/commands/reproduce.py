@@ -1,4 +1,4 @@
-"""``pairs-lit reproduce``: trains what is not trained yet, then writes the tables and figures of the reports."""
+"""``pairs-lit reproduce``: trains the rows that are not finished, then writes the tables and figures of the reports."""
 
 import argparse
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def run(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        PairsLitError: The user can mend something.
+        PairsLitError: The user can correct something.
     """
     options = arguments(args)
     reports = [_report(name) for name in options.reports or REPORTS]
@@ -79,7 +79,7 @@ def train(jobs: Sequence[Job]) -> None:
     """Finish every job, with one progress bar over all epochs of all rounds."""
     todo = [job for job in jobs if job.finished is None]
     if len(todo) < len(jobs):
-        notice(f"{len(jobs) - len(todo)} of {len(jobs)} fits are finished already.")
+        notice(f"{len(jobs) - len(todo)} of {len(jobs)} fits are already finished.")
     if not todo:
         return
     if (commit() or "").endswith("+changes"):

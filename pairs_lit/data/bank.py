@@ -23,7 +23,7 @@ Normalise = Literal["raw", "unit", "standard"]
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What decides which pairs a round sees; recorded in every checkpoint and run."""
+    """The settings that decide which pairs a round sees; recorded in every checkpoint and run."""
 
     source: str
     relation: Relation
@@ -113,7 +113,7 @@ class PairBank:
         return Pairs(index.gather(1, both), digits.gather(1, both), target.gather(1, order))
 
     def commoner(self, split: Split) -> Tensor:
-        """Return the share of each round's commoner answer, (R,) float64: what always giving it would reach."""
+        """Return the share of each round's more frequent answer, (R,) float64: the accuracy of always giving it."""
         share = self.pairs[split].target.double().mean(1)
         return torch.maximum(share, 1 - share)
 

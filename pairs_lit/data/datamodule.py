@@ -21,11 +21,11 @@ ImageSize = Literal[14, 28]
 
 
 MOST_PAIRS = 10**8
-"""So many pairs, over all rounds and splits, take about 4 GB."""
+"""The most pairs, over all rounds and splits; this many take about 4 GB."""
 
 
 def _check_room(rounds: int, counts: Mapping[str, int]) -> None:
-    """Refuse what no memory holds, before anything tries."""
+    """Refuse more pairs than memory can hold, before any are drawn."""
     if rounds * sum(counts.values()) > MOST_PAIRS:
         shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
         raise PairsLitError(f"{shown} for {rounds} rounds (rounds.count): at most {MOST_PAIRS} pairs in all.")
@@ -37,7 +37,7 @@ def default_root() -> str:
 
 
 class PairDataModule(LightningDataModule):
-    """Pairs of handwritten digits for all rounds: each round's pairs are a pure function of its seed.
+    """Pairs of handwritten digits for all rounds; each round's pairs depend on its seed alone.
 
     Training pairs are drawn as the course does (a permutation of the images, taken two by two, no image twice).
     Validation pairs come from training digits that no training pair of the round uses, test pairs from the test
@@ -45,27 +45,27 @@ class PairDataModule(LightningDataModule):
 
     Args:
         seeds: The seeds of the rounds (on the command line: from ``rounds``).
-        stack_size: Rounds a stack (on the command line: from ``rounds`` and the network).
+        stack_size: Rounds in a stack (on the command line: from ``rounds`` and the network).
         source: ``mnist``; ``digits``, scikit-learn's bundled digits; ``auto``: MNIST where it is present or can be
             downloaded, else the bundled digits with a loud warning.
         root: The folder that holds ``MNIST/raw``, or into which it is downloaded; null: the one that the environment
             variable PAIRS_LIT_DATA names, else ``data``.
         allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's; every table then says so.
         relation: The target is 1 where the first digit is le (≤), lt (<), ge (≥) or gt (>) the second.
-        train_pairs: Training pairs a round, before swapping.
-        val_pairs: Validation pairs a round.
-        test_pairs: Test pairs a round.
-        batch_size: Training pairs a batch.
-        eval_batch_size: Pairs a batch in evaluation; changes no figure but for float rounding.
+        train_pairs: Training pairs per round, before swapping.
+        val_pairs: Validation pairs per round.
+        test_pairs: Test pairs per round.
+        batch_size: Training pairs per batch.
+        eval_batch_size: Pairs per batch in evaluation; changes figures only by float rounding.
         image_size: 14 (28×28 average-pooled by 2) or 28.
         swap: ``relabel`` adds every training pair swapped, its target recomputed from the classes; ``flip`` adds it
             with the target flipped, which is wrong for equal digits and exists only to reproduce gardoni's report.
         normalise: ``raw`` 0 … 255; ``unit`` divides by 255; ``standard`` uses mean and std of the round's own
             training images for all splits.
-        reuse: Draw images again, in further permutations, where a source has too few; false: that is an error.
+        reuse: Draw images more than once, in further permutations, if a source has too few; false: refuse instead.
 
     Raises:
-        PairsLitError: A count is below 1, or a value is none of those allowed.
+        PairsLitError: A count is below 1, or a value is not allowed.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class PairDataModule(LightningDataModule):
 
     @property
     def settings(self) -> DataSettings:
-        """What was drawn, the source that was found included."""
+        """The settings of what was drawn, with the source that was found."""
         return self._after_setup()[1]
 
     def _after_setup(self) -> tuple[PairBank, DataSettings]:

@@ -18,7 +18,7 @@ class Digits:
         labels: (n,) int64, 0 … 9.
 
     Raises:
-        PairsLitError: They are not that.
+        PairsLitError: Images or labels have another form.
     """
 
     images: Tensor

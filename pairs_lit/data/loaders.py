@@ -31,14 +31,14 @@ class StackBatch(NamedTuple):
 
 
 class StackLoader:
-    """Batches of the given splits, stack after stack: one gather a batch, no per-sample Python.
+    """Batches of the given splits, stack after stack: one gather for each batch, no Python loop over samples.
 
     Args:
         bank: The pairs.
         splits: The splits to hand out.
         seeds: The seeds of all rounds.
         stack_size: How many rounds make a stack; the last stack may be smaller.
-        batch_size: Pairs a batch; the last batch may be smaller.
+        batch_size: Pairs per batch; the last batch may be smaller.
         epoch: Where to ask for the current epoch, on which each round's own shuffle depends; None: no shuffling.
     """
 

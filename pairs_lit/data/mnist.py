@@ -1,4 +1,4 @@
-"""MNIST: found in whatever form its four files lie there, checked, or downloaded."""
+"""MNIST: finds its four files in any of their usual forms, checks them, or downloads them."""
 
 import gzip
 import hashlib
@@ -64,7 +64,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _form(root: Path, name: str) -> Path | None:
-    """Return the file that one of MNIST's four is; some archives hold each in a folder of its own."""
+    """Return the path of one of MNIST's four files; some archives hold each in a folder of its own."""
     spelt = (name, name.replace("-idx", ".idx"))
     names = [f"{each}{ending}" for ending in ("", ".gz") for each in spelt] + [f"{each}/{each}" for each in spelt]
     forms = (folder / each for folder in _folders(root) for each in names)
@@ -84,7 +84,7 @@ def _missing(root: Path) -> list[str]:
 
 @contextmanager
 def _unpacked(root: Path) -> Iterator[dict[str, Path]]:
-    """Give the four files, by their own names, those that are packed unpacked elsewhere."""
+    """Yield the four files by name; packed ones are unpacked to a temporary folder."""
     found = {name: form for name in MNIST_SHA256 if (form := _form(root, name)) is not None}
     with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
         for name, form in found.items():
@@ -94,7 +94,7 @@ def _unpacked(root: Path) -> Iterator[dict[str, Path]]:
 
 
 def _is_packed(file: Path) -> bool:
-    """Tell by the content: some browsers unpack a download without renaming it, or pack it without."""
+    """Look at the content: some browsers unpack or pack a download without renaming it."""
     with file.open("rb") as opened:
         return opened.read(2) == b"\x1f\x8b"
 
@@ -132,7 +132,7 @@ def _read(root: Path, files: dict[str, Path], name: str, read: Callable[[str], T
 
 
 def download_missing(root: Path) -> None:
-    """Download those of MNIST's files that are not there.
+    """Download those of MNIST's files that are missing.
 
     They are fetched into a folder beside their final place and moved there, so that no part file looks whole.
 
@@ -140,7 +140,7 @@ def download_missing(root: Path) -> None:
         root: The folder that holds, or is to hold, ``MNIST/raw``.
 
     Raises:
-        PairsLitError: They cannot be downloaded; says what was found in their place.
+        PairsLitError: They cannot be downloaded; the message says what was found instead.
     """
     from torchvision.datasets import MNIST
 
@@ -192,7 +192,7 @@ def _fetch(root: Path) -> None:
 
 @contextmanager
 def _empty_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder and delete it in the end; one that a killed process left behind makes room."""
+    """Make a folder and delete it at the end; one left behind by a killed process is deleted first."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -228,5 +228,5 @@ def _any_answer(answered: threading.Event, threads: list[threading.Thread]) -> b
 
 
 def lock_downloads(root: Path) -> FileLock:
-    """Return the lock under which MNIST is downloaded to a folder; who enters it waits for others to finish."""
+    """Return the lock for downloads of MNIST to a folder; entering it waits for other downloads to finish."""
     return FileLock(root / _NAME)

@@ -1,4 +1,4 @@
-"""Pairs, pure: draw them, relate them, swap them."""
+"""Pairs, by pure functions: draw them, compute their targets, swap them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -29,7 +29,7 @@ class Pairs:
 
 
 def draw(pool: Tensor, count: int, generator: torch.Generator, *, reuse: bool) -> Tensor:
-    """Draw pairs as the course does: permute the images, take the first 2·count of them two by two.
+    """Draw pairs as the course does: permute the images and take the first 2·count of them in twos.
 
     No image is drawn twice. A pool that is too small is permuted again, as often as needed, if ``reuse`` allows it;
     no image is then drawn twice within one permutation, so no pair shows one image twice.

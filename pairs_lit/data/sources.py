@@ -1,4 +1,4 @@
-"""Sources of labelled digits: MNIST, scikit-learn's bundled digits, or whichever can be had."""
+"""Sources of labelled digits: MNIST, scikit-learn's bundled digits, or whichever is available."""
 
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,7 @@ def load_source(name: SourceName, root: Path, *, allow_unverified: bool) -> Sour
         allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's.
 
     Raises:
-        PairsLitError: MNIST was asked for and cannot be had, or its files are damaged.
+        PairsLitError: MNIST was asked for and is not available, or its files are damaged.
     """
     if name == "digits":
         return _bundled_digits()

@@ -1,4 +1,4 @@
-"""The plain network of one round: how it is built, and what is checked of it."""
+"""The plain network of one round: how it is built and checked."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ class Architecture:
         sharing: ``shared``: one backbone for both images; ``separate``: one each; ``joint``: the pair is one image of
             two channels, and there are no digit logits.
         readout: Where the digit logits come from: ``identity``: the code itself, of width 10; ``linear``: a linear
-            layer on each image's code, beside the head (pillonel); ``none``: nowhere.
+            layer on each image's code, beside the head (pillonel); ``none``: there are none.
         code_activation: The activation between each image's code and the head.
-        relation: What a probability head compares by.
+        relation: The relation that a probability head computes.
         image_size: H = W.
     """
 
@@ -67,7 +67,7 @@ class Architecture:
         return PlainParts(backbones, readout, head, widths)
 
     def check_separate(self, seed: int) -> None:
-        """Refuse parts that two rounds would share, whether they stand in one stack or in two.
+        """Refuse parts that two rounds would share, in one stack or in different ones.
 
         Raises:
             PairsLitError: Building the network twice gives the same parameter twice.
@@ -128,7 +128,7 @@ def code_width(backbone: nn.Module, shape: Shape) -> int:
 
 
 def _made(factory: Callable[[Taken], nn.Module], taken: Taken, role: str) -> nn.Module:
-    """Build a plain module; what its constructor objects to is the user's to mend."""
+    """Build a plain module; an error in its constructor is the user's to correct."""
     if isinstance(factory, nn.Module):
         raise PairsLitError(
             f"model.{role}: one {type(factory).__name__} was built for all rounds: name the class or function in the "
@@ -156,7 +156,7 @@ def _made(factory: Callable[[Taken], nn.Module], taken: Taken, role: str) -> nn.
 
 
 def _own_buffers(module: nn.Module) -> None:
-    """Give a module buffers of its own: they may be one constant of their file, which others would see change."""
+    """Give a module its own copies of its buffers: they may be one constant of a file, shared by all rounds."""
     own: dict[int, Tensor] = {}
     for name, buffer in list(module.named_buffers(remove_duplicate=False)):
         if isinstance(buffer, UninitializedBuffer):  # of a lazy layer, which makes its own
@@ -166,11 +166,11 @@ def _own_buffers(module: nn.Module) -> None:
 
 
 _PROBED = 2
-"""Inputs a module is shown at first: statistics of a single one do not exist."""
+"""How many inputs a module is first tried on; a single one has no statistics."""
 
 
 def _probed(module: nn.Module, shape: Sequence[int], role: str) -> object:
-    """Show a plain module a few zero inputs, in evaluation mode."""
+    """Try a plain module on a few zero inputs, in evaluation mode."""
     training = module.training
     try:
         with torch.no_grad(), generators_kept():

@@ -1,8 +1,8 @@
 """Backbones: plain torch modules that turn one image into a code, (N, C, H, W) → (N, F).
 
 They know nothing of pairs or rounds. A backbone of your own is any class whose first argument is the image's shape
-(channels, height, width); name it by its class path. An ``nn.Sequential`` of known layers trains as one stack,
-anything else as a copy per round.
+(channels, height, width); name it by its class path. An ``nn.Sequential`` of known layers trains as one stack;
+any other module is copied for each round.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ IdlePlace = Literal["maps", "code"]
 """Where batch norm may exist without doing anything."""
 
 GlobalPool = Literal["none", "average", "max"]
-"""What becomes of the last maps: all their pixels, or one value a map."""
+"""How the last maps enter the code: with all their pixels, or as one value each."""
 
 Number = TypeVar("Number", int, float)
 
@@ -45,7 +45,7 @@ class FC(nn.Sequential):
         activation: The activation after every layer but the last.
 
     Raises:
-        PairsLitError: There is no layer, a width is below 1, or the dropout no probability.
+        PairsLitError: There is no layer, a width is below 1, or the dropout lies outside [0, 1).
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class CNN(nn.Sequential):
         activation: The activation.
 
     Raises:
-        PairsLitError: A list has not as many entries as there are convolutions, a size is below 1, a dropout no
-            probability, a place unknown, or the image too small.
+        PairsLitError: A list does not have one entry for each convolution, a size is below 1, a dropout lies outside
+            [0, 1), a place is unknown, or the image is too small.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ def _pixels(shape: Shape, kernels: Sequence[int], pools: Sequence[int], global_p
     for kernel, pool in zip(kernels, pools, strict=True):
         height, width = ((side - kernel + 1) // pool for side in (height, width))
     if height < 1 or width < 1:
-        raise PairsLitError(f"CNN: kernels {kernels} and pools {pools} leave nothing of an image of shape {shape}.")
+        raise PairsLitError(f"CNN: kernels {kernels} and pools {pools} are too large for an image of shape {shape}.")
     return height * width if global_pool == "none" else 1
 
 
@@ -168,7 +168,7 @@ def _each(name: str, value: Number | Sequence[Number], count: int) -> Sequence[N
 def _norm(
     layer: nn.Module, place: IdlePlace, active: Sequence[Place], idle: Sequence[IdlePlace]
 ) -> Sequence[nn.Module]:
-    """Return the layer where it is wanted, switched off where only its parameters are, else nothing."""
+    """Return the layer where batch norm is wanted, the layer switched off where it is idle, else nothing."""
     if place in idle:
         return [SwitchedOff(layer)]
     return [layer] if place in active else []

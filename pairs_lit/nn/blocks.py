@@ -1,4 +1,4 @@
-"""What backbones and heads are built from."""
+"""Layers from which backbones and heads are built."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -27,7 +27,7 @@ def activation_layer(name: Activation) -> nn.Module:
 
 
 def code_activation_layer(name: CodeActivation) -> nn.Module:
-    """Return what stands between an image's code (..., F) and the head: softmax is over the code's F values."""
+    """Return the layer between an image's code (..., F) and the head; softmax runs over the code's F values."""
     return nn.Softmax(-1) if name == "softmax" else activation_layer(name)
 
 
@@ -36,8 +36,7 @@ def linear_layers(
 ) -> list[nn.Module]:
     """Return linear layers between the given widths, the first being the input's.
 
-    After every layer but the last follow batch norm and dropout where asked for, and the activation between them:
-    linear, batch norm, activation, dropout.
+    Every layer but the last is followed by batch norm (if asked for), the activation, and dropout (if asked for).
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(widths[:-1]):

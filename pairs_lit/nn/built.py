@@ -1,4 +1,4 @@
-"""Backbones by the name of what builds them: a function such as torchvision's ``resnet18``, or a class without a shape.
+"""Backbones named by their builder: a function such as torchvision's ``resnet18``, or a class that takes no shape.
 
 On the command line and in config files such a builder is named as any backbone is: see
 :mod:`pairs_lit.commands.builders`.
@@ -20,7 +20,7 @@ _SHAPES = ("shape", "image_shape", "input_shape", "in_shape")
 _COLOURS = 3
 
 Argument = str | bool | int | float | None | list[Any] | dict[str, Any]
-"""What a config can hand to a builder; texts first, so that none is taken for something else."""
+"""The values that a config can pass to a builder; texts come first, so that none is read as something else."""
 
 
 class Built(nn.Module):
@@ -35,7 +35,7 @@ class Built(nn.Module):
         size: Resize the image bilinearly to this height and width.
 
     Raises:
-        PairsLitError: There is no such builder, or what it returns is no module; a size is below 1.
+        PairsLitError: There is no such builder, it does not return a module, or a size is below 1.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Built(nn.Module):
         named = {name: _meant(make, name, value) for name, value in (arguments or {}).items()}
         module = make(shape, **named) if takes_shape(make, named) else make(**named)
         if not isinstance(module, nn.Module):
-            raise PairsLitError(f"{builder} gave a {type(module).__name__}, which is no torch module.")
+            raise PairsLitError(f"{builder} returned a {type(module).__name__}, which is not a torch module.")
         self.module = _adapted(module, shape, channels, size)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Built(nn.Module):
 
 
 def _meant(builder: Callable[..., Any], name: str, value: Argument) -> Any:  # noqa: ANN401 - anything has a name
-    """Return what a text names, where the builder may take a class or function there."""
+    """Return the class or function that a text names, if the builder may take one for this argument."""
     if not isinstance(value, str) or "." not in value or not _takes_callable(builder, name):
         return value
     try:
@@ -88,7 +88,7 @@ def _takes_callable(builder: Callable[..., Any], name: str) -> bool:
 
 
 def _adapted(module: nn.Module, shape: Shape, channels: int | None, size: int | None) -> nn.Module:
-    """Return the module as it is where it takes the image and gives a code, else with images repeated or resized."""
+    """Return the module as it is if it maps the image to a code, else with images repeated or resized."""
     if channels is None and size is None and _objection(module, shape) is None:
         return module
     plain = TorchModule(shape, module=lambda: module, channels=channels, size=size)
@@ -125,7 +125,7 @@ def imported(path: str) -> Callable[..., Any]:
     except Exception as error:  # a file of the user's may raise anything when it is imported
         raise PairsLitError(f"model.backbone: {path}: {reason_of(error)} ({place_of(error)}).") from error
     if not callable(found):
-        raise PairsLitError(f"model.backbone: {path} is no function or class that builds a module.")
+        raise PairsLitError(f"model.backbone: {path} is not a function or class that builds a module.")
     made: Callable[..., Any] = found
     return made
 

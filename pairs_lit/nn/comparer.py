@@ -19,7 +19,7 @@ Kind = Literal["logit", "logits", "probability"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a comparer says of B pairs in each of R rounds.
+    """A comparer's answers for B pairs in each of R rounds.
 
     Attributes:
         output: (R, B) one logit or one probability of the relation, or (R, B, 2) two logits.
@@ -32,7 +32,7 @@ class Answer:
     digit_logits: Tensor | None
 
     def misshapen(self, pairs: int) -> bool:
-        """Say whether what the network gives is not what it should give of so many pairs in one round."""
+        """Say whether the output has the wrong shape for this many pairs in one round."""
         expected = (1, pairs, 2) if self.kind == "logits" else (1, pairs)
         return tuple(self.output.shape) != expected
 
@@ -54,7 +54,7 @@ def _check_widths(rounds: Sequence[PlainParts]) -> None:
     widths = set[int]().union(*(parts.widths for parts in rounds))
     if len(widths) > 1:
         raise PairsLitError(
-            f"the backbones give codes of widths {', '.join(map(str, sorted(widths)))}, in other rounds others: the "
+            f"the backbones of different rounds give codes of widths {', '.join(map(str, sorted(widths)))}: the "
             "width must not depend on random numbers."
         )
 
@@ -100,7 +100,7 @@ class Comparer(nn.Module):
 
     @property
     def draws_in_evaluation(self) -> bool:
-        """Whether a part of the user's drew random numbers when it was evaluated."""
+        """Whether one of the user's modules drew random numbers when it was evaluated."""
         return any(isinstance(part, Loop) and part.draws_in_evaluation for part in self.modules())
 
     def forward(self, images: Tensor) -> Answer:
@@ -140,11 +140,11 @@ _LARGEST_WIDTH = 2560
 
 
 def default_stack_size(architecture: Architecture, seed: int) -> int:
-    """Return how many rounds make a stack where the user does not say: a fixed function of the network.
+    """Return how many rounds make a stack by default: a fixed function of the network.
 
-    The more rounds a stack has, the less a round costs, up to about a hundred; what a step keeps for its gradients
-    grows with rounds × channels, so networks with wide convolutions get smaller stacks. It is never measured, since
-    the stack size decides the last float bits.
+    A round gets cheaper the more rounds share a stack, up to about a hundred. The memory that a step needs for its
+    gradients grows with rounds × channels, so networks with wide convolutions get smaller stacks. The size is never
+    tuned by timing, since the last float bits depend on it.
     """
     layers = [layer for backbone in architecture.build(seed).backbones for layer in backbone.modules()]
     widths = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)]

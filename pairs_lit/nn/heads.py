@@ -31,7 +31,7 @@ class MLP(nn.Sequential):
         activation: The activation after every hidden layer.
 
     Raises:
-        PairsLitError: ``outputs`` is neither 1 nor 2, a width is below 1, or the dropout no probability.
+        PairsLitError: ``outputs`` is neither 1 nor 2, a width is below 1, or the dropout lies outside [0, 1).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class MLP(nn.Sequential):
         activation: Activation = "relu",
     ) -> None:
         if outputs not in (1, 2):
-            raise PairsLitError(f"MLP: outputs is {outputs}: 1 or 2 logits are understood.")
+            raise PairsLitError(f"MLP: outputs is {outputs}: it must be 1 or 2.")
         check_sizes("MLP: hidden", hidden)
         check_dropout("MLP: dropout", [dropout])
         widths = [width, *hidden, outputs]
@@ -53,13 +53,13 @@ class MLP(nn.Sequential):
 
 
 class DigitHead(nn.Module):
-    """A head whose answer is digit probabilities: codes of both images (..., 2·K) → (..., 2, K).
+    """A head that gives digit probabilities: codes of both images (..., 2·K) → (..., 2, K).
 
     Args:
         width: Width of the concatenated code.
 
     Raises:
-        PairsLitError: The code is not one value per digit class.
+        PairsLitError: The code does not have one value per digit class.
     """
 
     def __init__(self, width: int) -> None:
@@ -121,7 +121,7 @@ class PowerHead(DigitHead, Rowwise):
 class ArgmaxHead(DigitHead, Rowwise):
     """p = 1 for the largest logit: compares the two recognised digits by logic. No gradient: needs target loss none.
 
-    Gardoni's transfer row trains the digit recogniser alone and compares so.
+    Gardoni's transfer row trains only the digit recogniser and compares in this way.
     """
 
     def digit_probabilities(self, logits: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Run folders: the one owner of their layout; needs no torch."""
+"""Run folders; nothing else knows their layout. Needs no torch."""

@@ -29,7 +29,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: str) -> str:
-    """Return a run name, unless it could not be a plain folder's.
+    """Return a run name, or refuse it if it is not a plain folder name.
 
     Raises:
         PairsLitError: The name holds more than letters, digits, ``.``, ``_`` and ``-``, or begins with a dot.
@@ -42,7 +42,7 @@ def check_name(name: str) -> str:
 
 
 def name_from(text: str) -> str:
-    """Return a run name made from a file's: accents are left out, and what a name may not hold becomes ``_``."""
+    """Return a run name made from a file's name: accents are dropped, and other special characters become ``_``."""
     if _PLAIN_NAME.fullmatch(text):
         return text
     letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
@@ -57,7 +57,7 @@ def new_run_folder(root: Path, name: str) -> Path:
         name: The config's name.
 
     Raises:
-        PairsLitError: The folder cannot be made, or its name is no text in this locale.
+        PairsLitError: The folder cannot be made, or its name cannot be read in this locale.
     """
     _check_readable(root)
     parent = root / "lightning_logs" / check_name(name)
@@ -97,13 +97,13 @@ def is_finished(run: Path) -> bool:
 def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) -> None:
     """Write ``config.yaml`` of a run.
 
-    A run that goes on with another config keeps the former one as ``config-until-epoch-N.yaml``.
+    If a run goes on with a changed config, the former one is kept as ``config-until-epoch-N.yaml``.
 
     Args:
         run: The run folder.
         text: The configuration.
         epoch: How many epochs are over.
-        before: The run folder in which these epochs were trained; None: this one.
+        before: The run folder in which these epochs were trained; None for this one.
     """
     source, former = (before or run) / CONFIG, run / f"config-until-epoch-{epoch}.yaml"
     if source.is_file() and source.read_text(encoding="utf-8") != text and not former.exists():
@@ -119,7 +119,7 @@ def mark_run(run: Path) -> None:
 
 
 def identity_of(run: Path) -> str | None:
-    """Return the identity of a run folder; None where it has none, or is no run folder."""
+    """Return the identity of a run folder, or None if it has none."""
     mark = run / _MARK
     if not mark.is_file():
         return None
@@ -133,7 +133,7 @@ def enclosing_run(checkpoint: Path) -> Path | None:
 
 
 def looks_like_a_run(folder: Path) -> bool:
-    """Say whether a folder without identity is where an earlier release would have made a run."""
+    """Say whether a folder without identity looks like a run of an earlier release."""
     made = re.fullmatch(r"\d{8}-\d{6}-\d+", folder.name) and folder.parent.parent.name == "lightning_logs"
     return bool(made) and (folder / CONFIG).is_file()
 
@@ -142,7 +142,7 @@ _NAME = ".lock"
 
 
 def lock_run(folder: Path) -> FileLock:
-    """Take a run folder for this process.
+    """Lock a run folder for this process.
 
     Raises:
         PairsLitError: Another process has it, or the folder cannot be written.
@@ -151,7 +151,7 @@ def lock_run(folder: Path) -> FileLock:
 
 
 def lock_runs(folder: Path) -> FileLock:
-    """Take a folder of runs for this ``reproduce``, which would train the same rows as another one.
+    """Lock a folder of runs for this ``reproduce``; a second one would train the same rows.
 
     Raises:
         PairsLitError: Another ``reproduce`` has it, or the folder cannot be written.

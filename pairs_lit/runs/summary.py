@@ -1,4 +1,4 @@
-"""``summary.json``: what a finished run says of itself, read as numbers and short texts, or refused; its commit."""
+"""``summary.json``, read as numbers and short texts only, or refused; and the commit that made a run."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ def commit(package: Path = PACKAGE) -> str | None:
         package: The package's folder.
 
     Returns:
-        None where the files are not under git's control: in an installation, for instance.
+        None if git does not track the files, as in an installation.
     """
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
@@ -52,7 +52,7 @@ Settings = dict[str, str | int | float | None]
 
 @dataclass(frozen=True)
 class Facts:
-    """What the pages of a reproduction say of a run beside its figures.
+    """Facts about a run that the pages of a reproduction state beside its figures.
 
     Attributes:
         data: The data settings.
@@ -73,7 +73,7 @@ def read_facts(folder: Path) -> Facts:
     """Read a run folder's ``summary.json``.
 
     Raises:
-        PairsLitError: It does not exist, or holds what no run of ours writes.
+        PairsLitError: It does not exist, or holds something that no run writes.
     """
     with readable(folder):
         found = _json(folder)
@@ -98,7 +98,7 @@ def read_data(folder: Path) -> Settings:
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Turn what fails in reading a run folder into one line.
+    """Turn errors in reading a run folder into one line.
 
     Raises:
         PairsLitError: A file is missing or damaged.
@@ -107,7 +107,7 @@ def readable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise PairsLitError(
-            f"{folder} is no finished run ({Path(str(error.filename)).name} is missing): give run folders such as "
+            f"{folder} is not a finished run ({Path(str(error.filename)).name} is missing): give run folders such as "
             "lightning_logs/cnn_aux/20260101-120000-1."
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error) as error:
@@ -122,24 +122,24 @@ def _json(folder: Path) -> Any:  # noqa: ANN401 - JSON
 def _settings(found: Mapping[str, Any]) -> Settings:
     settings = found["data"]
     if not all(isinstance(value, str | int | float | None) for value in settings.values()):
-        raise ValueError("the data settings are no plain values")
+        raise ValueError("the data settings are not plain values")
     return {name: _text(value) if isinstance(value, str) else value for name, value in settings.items()}
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > 100:
-        raise ValueError("a text is none, or is too long")
+        raise ValueError("a text is missing or too long")
     return printable(value)
 
 
 def _word(value: object) -> str:
-    """Let through what a page shows as it is: nothing that Markdown obeys."""
+    """Accept only texts that a page can show as they are, without Markdown's special characters."""
     if not isinstance(value, str) or not re.fullmatch(r"[\w.+ ()-]{1,100}", value):
-        raise ValueError("the source or the version of torch is none")
+        raise ValueError("the source or the version of torch is not a plain text")
     return value
 
 
 def _commit(value: object) -> str:
     if value is not None and not is_commit(value):
-        raise ValueError("a commit is none")
+        raise ValueError("a commit is not a hash")
     return str(value)

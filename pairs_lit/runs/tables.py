@@ -29,7 +29,7 @@ class RoundResult:
         val_digit_accuracy: After the last epoch.
         test_accuracy: After the last epoch.
         test_digit_accuracy: After the last epoch.
-        best_test_accuracy: The highest over all epochs: **selected on the test set**, kept since belhadj's table is so.
+        best_test_accuracy: The highest over all epochs: **selected on the test set**; belhadj's table gives it.
         best_test_epoch: The first epoch (from 1) that reached it; None for a round that failed.
     """
 
@@ -86,7 +86,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``test`` or ``validate`` measured.
+    """The figures that ``test`` or ``validate`` measured.
 
     Attributes:
         seeds: The seeds of the R rounds.
@@ -103,7 +103,7 @@ class Evaluation:
 
     @property
     def rows(self) -> list[list[Any]]:
-        """A row a round."""
+        """One row for each round."""
         columns = np.stack(list(self.measured.values()))
         return [[seed, _status(columns[:, r]), *columns[:, r].tolist()] for r, seed in enumerate(self.seeds)]
 
@@ -123,14 +123,14 @@ def _status(figures: NDArray[np.float64]) -> str:
 
 
 def summaries(results: Sequence[RoundResult]) -> dict[str, Summary]:
-    """Summarise each metric over the rounds that did not fail; metrics that no round has are left out."""
+    """Summarise each metric over the rounds that did not fail; metrics without values are left out."""
     rows = [asdict(result) for result in results]
     measured = [name for name in METRIC_COLUMNS if any(row[name] is not None for row in rows)]
     return {name: summarise([row[name] for row in rows if row["status"] == "ok"]) for name in measured}
 
 
 def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:
-    """Write ``rounds.csv``: a row a round; an empty field is a figure that does not exist."""
+    """Write ``rounds.csv``: one row for each round; a field is empty if there is no such figure."""
     names = [field.name for field in fields(RoundResult)]
     write_csv(path, names, (tuple(asdict(result).values()) for result in results))
 
@@ -150,7 +150,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write ``summary.json``; figures that do not exist are null."""
+    """Write ``summary.json``; missing figures are null."""
     write_text_durably(path, json.dumps(_without_nan(summary), indent=2) + "\n")
 
 
@@ -172,7 +172,7 @@ def read_rounds(path: Path) -> list[RoundResult]:
         results = [_parsed(row) for row in csv.DictReader(file)]
     seeds = [result.seed for result in results]
     if len(set(seeds)) < len(seeds) or not seeds:
-        raise ValueError("the seeds are not different, or there are none")
+        raise ValueError("seeds are missing or repeated")
     return results
 
 

@@ -15,26 +15,28 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Turn the errors of a file system into one that names a file.
+    """Turn a file system's errors into one line that names the file.
 
     Raises:
-        PairsLitError: A file system refused something.
+        PairsLitError: The file system refused something.
     """
     try:
         yield
     except OSError as error:
-        raise PairsLitError(f"{path} cannot be written ({error.strerror or error}): make room or permit it.") from error
+        raise PairsLitError(
+            f"{path} cannot be written ({error.strerror or error}): free some space or change the permissions."
+        ) from error
 
 
 def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file under a temporary name in its own folder, flush it to the disk, then rename it.
 
     Args:
-        path: The file; its folder is made where it is missing.
+        path: The file; its folder is made if it is missing.
         write: Writes the content to the open file.
 
     Raises:
-        PairsLitError: The file cannot be written; nothing is left under its name that was not there before.
+        PairsLitError: The file cannot be written; an earlier file of this name is still there, unchanged.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     with named(path):
@@ -58,5 +60,5 @@ def clear_leftovers(folder: Path, *, below: bool = True) -> None:
 
 
 def write_text_durably(path: Path, text: str) -> None:
-    """Write a UTF-8 text file with :func:`write_durably`; file names that are no text keep their bytes."""
+    """Write a UTF-8 text file with :func:`write_durably`; file names that are not valid text keep their bytes."""
     write_durably(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))

@@ -13,7 +13,7 @@ _WORD = 2**32
 
 @dataclass
 class Clock:
-    """Where a stack is in its training or evaluation: what its random numbers depend on, besides the round's seed.
+    """Where a stack is in training or evaluation; its random numbers depend on this and on the round's seed.
 
     Attributes:
         epoch: The epoch; evaluation does not depend on it.
@@ -62,7 +62,7 @@ def _int32(value: int) -> int:
 
 
 def _scrambled(x: Tensor, middle: Tensor | int = 0) -> Tensor:
-    """Scramble the bits of int32 numbers, mixing ``middle`` in half-way; shifts are made logical by masks.
+    """Scramble the bits of int32 numbers, mixing in ``middle`` half-way; shifts are made logical by masks.
 
     The constants are those of C. Wellons' lowbias32, a full-avalanche 32-bit hash.
     """

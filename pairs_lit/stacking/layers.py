@@ -26,10 +26,10 @@ from pairs_lit.stacking.fused import (
 
 
 class Rowwise(nn.Module):
-    """A module without parameters or state whose forward acts on the last dimension alone, and writes into nothing.
+    """A module without parameters or state whose forward acts on the last dimension alone and changes nothing in place.
 
-    It serves a whole stack as it is. A subclass must name it among its own bases: what is derived from a subclass may
-    compute something else, and is kept as one copy a round.
+    One such module serves a whole stack. A class must name this one among its own bases: a class derived from such a
+    class may compute something else, so it gets one copy for each round.
     """
 
 
@@ -60,7 +60,7 @@ class ToRows(nn.Module):
 
 
 class _Stacked(nn.Module):
-    """Shows itself as the plain layer that it stands for.
+    """Is printed as the plain layer that it replaces.
 
     Args:
         copies: The R plain layers.
@@ -193,7 +193,7 @@ class StackedNormPoolReLU(StackedBatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise, pool, cut off below 0: in one pass where that can be."""
+        """Normalise, pool, cut off below 0, in one pass where possible."""
         weight, bias = cast(Tensor, self.weight).flatten(), cast(Tensor, self.bias).flatten()
         mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
         maps = x.flatten(0, 1)
@@ -244,7 +244,7 @@ class StackedConvPoolReLU(StackedConv2d):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve, drop, pool, cut off below 0: in one pass where that is faster."""
+        """Convolve, drop, pool, cut off below 0, in one pass where that is faster."""
         dropout = self.dropout if self.dropout is not None and self.dropout.active else None
         if self.bias is not None and is_small(x, self.weight):
             return convolve_pool_relu(x, self.weight, self.bias, _dropped(dropout, x.device))

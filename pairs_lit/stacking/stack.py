@@ -1,7 +1,8 @@
 """``stack()``: R seeded copies of a plain torch module become one module that trains them side by side.
 
-Known layers in an ``nn.Sequential`` (nested too) become stacked layers. Everything else is kept as R copies in a loop:
-slower, always right. Either way the plain modules are the oracle: same first weights, same outputs, same gradients.
+Known layers in an ``nn.Sequential`` (nested too) become stacked layers. Any other module is kept as R copies in a
+loop, which is slower but just as correct. Either way, first weights, outputs and gradients are those of the plain
+modules.
 """
 
 from collections import OrderedDict
@@ -90,10 +91,9 @@ _WITH_PARAMETERS = {
 class Loop(nn.Module):
     """R copies of a plain module in a loop: (R, N, ...) → (R, N, ...), for modules that no stacked layer replaces.
 
-    A copy may do whatever it likes to its input: each gets memory of its own. And it may draw from the global
-    generators of torch, NumPy and Python: they are seeded for each round and batch, so that it draws the same numbers
-    whatever runs beside it, and put back afterwards. In evaluation the numbers depend on split and batch, not on the
-    epoch.
+    A copy may change its input in place: each gets its own memory. It may also draw from the global generators of
+    torch, NumPy and Python: they are seeded for each round and batch, so that it draws the same numbers whatever runs
+    beside it, and restored afterwards. In evaluation the numbers depend on split and batch, not on the epoch.
 
     Args:
         copies: The R plain modules.
@@ -131,9 +131,9 @@ class Loop(nn.Module):
 
 
 class Apart(nn.Module):
-    """R modules that each stand for one round, in a loop: (R, N, ...) → (R, N, ...), for networks that differ.
+    """R modules in a loop, one for each round: (R, N, ...) → (R, N, ...), for rounds whose networks differ.
 
-    What a round computes does not depend on whether its neighbours are like it.
+    A round computes the same whether or not its neighbours have the same network.
 
     Args:
         rounds: The R modules, (1, N, ...) → (1, N, ...) each.
@@ -149,11 +149,11 @@ class Apart(nn.Module):
 
 
 def stack(factory: Callable[[], nn.Module], seeds: Sequence[int]) -> nn.Module:
-    """Build one plain module per seed and put them side by side.
+    """Build one plain module per seed and stack them.
 
     Args:
         factory: Makes the plain module of one round, (N, ...) → (N, ...).
-        seeds: One seed a round; the plain module is built after ``torch.manual_seed(seed)``.
+        seeds: One seed for each round; the plain module is built after ``torch.manual_seed(seed)``.
 
     Returns:
         A module (R, N, ...) → (R, N, ...). Its dropout masks are those of epoch 0, step 0; inside
@@ -176,10 +176,10 @@ def stack(factory: Callable[[], nn.Module], seeds: Sequence[int]) -> nn.Module:
 
 
 def stack_copies(copies: Sequence[nn.Module], streams: Streams) -> nn.Module:
-    """Put plain modules of equal structure side by side.
+    """Stack plain modules of equal structure.
 
     Args:
-        copies: The R plain modules; they are not used any more afterwards.
+        copies: The R plain modules; do not use them afterwards.
         streams: Where the random numbers of the stack come from.
 
     Raises:
@@ -203,7 +203,7 @@ def _serves_all(module: nn.Module) -> bool:
 
 
 def check_separate(copies: Sequence[nn.Module]) -> None:
-    """Refuse plain modules, one a round, that share parameters.
+    """Refuse plain modules of different rounds that share parameters.
 
     Raises:
         PairsLitError: Two of them do.
@@ -215,7 +215,7 @@ def check_separate(copies: Sequence[nn.Module]) -> None:
         if shared is not None:
             raise PairsLitError(
                 f"{type(copy).__name__} has the same parameter {shared!r} in two rounds, but rounds share nothing: "
-                "make all parameters anew in its constructor."
+                "create all parameters in its constructor."
             )
         taken |= set(own.values())
 
@@ -245,7 +245,7 @@ def _is_altered(module: nn.Module) -> bool:
 
 
 def _is_sequence(module: nn.Module) -> bool:
-    """Say whether a module is nothing but its children in a row; one with parameters of its own would lose them."""
+    """Say whether a module only applies its children in order; parameters of its own would be lost."""
     own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not own
 
@@ -278,7 +278,7 @@ def _alike(copies: Sequence[nn.Module]) -> bool:
 
 
 def _form(module: nn.Module) -> tuple[object, ...]:
-    """What copies must have in common to be stacked; a constructor may draw its layers at random."""
+    """Return what copies must have in common to be stacked; a constructor may choose its layers at random."""
     state = [(name, value.shape, value.requires_grad) for name, value in module.named_parameters()]
     return repr(module), state, is_stackable(module), _serves_all(module)
 
@@ -364,7 +364,7 @@ def _pool_before_relu(copies: Sequence[nn.Sequential]) -> list[tuple[Any, ...]]:
 
 
 def _in_blocks(children: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Put together, under the first layer's name, what one pass can do: see :data:`_BLOCKS`."""
+    """Join layers that one pass can compute, under the first layer's name: see :data:`_BLOCKS`."""
     whole: list[tuple[Any, ...]] = []
     rest = children
     while rest:

@@ -1,4 +1,4 @@
-"""The sizes of batches that a network can be shown: batch norm, for one, cannot be trained on a single pair."""
+"""Batch sizes that a network can take: batch norm, for instance, cannot be trained on a single pair."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -8,7 +8,7 @@ from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError
 
 Objection = Callable[[int], str | None]
-"""Says why a network cannot be shown a batch of so many pairs; None: it can."""
+"""Says why a network cannot take a batch of this many pairs, or None if it can."""
 
 
 def check_shown(objection: Callable[..., str | None], data: PairDataModule, *, training: bool) -> None:
@@ -31,21 +31,21 @@ def check_shown(objection: Callable[..., str | None], data: PairDataModule, *, t
 
 
 _TRIED = 50
-"""Batch sizes that are tried at most before none is named."""
+"""How many batch sizes are tried at most before giving up."""
 
 
 def check_batches(objection: Objection, counts: Sequence[int], batch_size: int, option: str, deed: str) -> None:
-    """Refuse batches of which the network cannot be shown one.
+    """Refuse a batch size if the network cannot take one of the batches.
 
     Args:
         objection: Tries the network on a batch.
-        counts: The pairs of a round in each split that comes in such batches.
-        batch_size: Pairs a batch.
-        option: The option that says so.
+        counts: The pairs of a round, for each split that comes in such batches.
+        batch_size: Pairs per batch.
+        option: The option that sets it.
         deed: What cannot be done, ``trained`` or ``evaluated``.
 
     Raises:
-        PairsLitError: A batch cannot be shown; names batch sizes near by that were tried and work, if there are any.
+        PairsLitError: The network cannot take a batch; the message names sizes near by that were tried and work.
     """
     tried = cache(objection)
     found = ((size, count, tried(size)) for count in counts for size in _sizes(count, batch_size))

@@ -1,4 +1,4 @@
-"""What would mix rounds is refused: a round is a pure function of (config, seed)."""
+"""Checks that refuse settings which would mix rounds: a round is a pure function of (config, seed)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,9 +25,9 @@ _MIXING_CALLBACKS: tuple[type[callbacks.Callback], ...] = (
 
 
 def check_given(settings: Mapping[str, Any]) -> None:
-    """Refuse trainer settings that a trainer must not even be built with.
+    """Refuse trainer settings before the trainer is built.
 
-    It would start, or wait for, other processes, or silently become something else than what was asked for.
+    With them it would start or wait for other processes, or silently do something other than what was asked for.
 
     Args:
         settings: As given to the trainer.
@@ -64,7 +64,7 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
 
 
 def _check_profiler(profiler: object) -> None:
-    """Refuse what Lightning would leave unwritten, or would stumble over."""
+    """Refuse profilers whose report Lightning would not write, or that would fail."""
     if profiler == "xla":
         raise PairsLitError("trainer.profiler is xla, which needs a TPU: use simple, advanced or pytorch.")
     if isinstance(profiler, Profiler) and profiler.filename is not None and profiler.dirpath is None:
@@ -72,7 +72,7 @@ def _check_profiler(profiler: object) -> None:
 
 
 def _check_precision(precision: object) -> None:
-    """Refuse a common scaler; asked for on the CPU, Lightning would silently take another precision instead."""
+    """Refuse float16, whose gradient scaler all rounds would share; on the CPU, Lightning would silently change it."""
     if str(precision) in ("16", "16-mixed"):
         raise PairsLitError(
             f"trainer.precision is {precision}: one round's overflow would make all skip a step; use bf16-mixed."
@@ -105,8 +105,8 @@ def check_checkpoint_callbacks(trainer: Trainer, figures: Sequence[str]) -> None
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, callbacks.OnExceptionCheckpoint):
             raise PairsLitError(
-                "OnExceptionCheckpoint would save in the midst of an epoch, from where no run can go on: remove it; "
-                "RUN/checkpoints/last.ckpt is there to go on from."
+                "OnExceptionCheckpoint would save within an epoch, where no run can be resumed: remove it; "
+                "RUN/checkpoints/last.ckpt is there to resume from."
             )
         if isinstance(callback, callbacks.ModelCheckpoint):
             _check_moments(callback)
@@ -114,7 +114,7 @@ def check_checkpoint_callbacks(trainer: Trainer, figures: Sequence[str]) -> None
 
 
 def _check_moments(callback: callbacks.ModelCheckpoint) -> None:
-    """Let through what saves whole checkpoints at the ends of epochs."""
+    """Accept only callbacks that save whole checkpoints at the ends of epochs."""
     unfit = {
         "every_n_train_steps": callback._every_n_train_steps > 0,
         "train_time_interval": callback._train_time_interval is not None,
@@ -128,8 +128,8 @@ def _check_moments(callback: callbacks.ModelCheckpoint) -> None:
     for name, found in unfit.items():
         if found:
             raise PairsLitError(
-                f"ModelCheckpoint: {name} cannot be set: a run goes on only from a whole checkpoint of the end of an "
-                "epoch. Leave it out, or use every_n_epochs."
+                f"ModelCheckpoint: {name} cannot be set: a run can only be resumed from a whole checkpoint of the end "
+                "of an epoch. Leave it out, or use every_n_epochs."
             )
 
 
@@ -177,7 +177,7 @@ def _check_clipping(trainer: Trainer) -> None:
 
 
 def _fixed_settings(trainer: Trainer) -> dict[str, tuple[object, object, str]]:
-    """By name: what is set, what it must be, and what would happen otherwise."""
+    """Return by name: what is set, what it must be, and what would happen otherwise."""
     part = "some stacks would see less than others"
     epochs = "the curves would have gaps"
     return {

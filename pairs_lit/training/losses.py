@@ -1,4 +1,4 @@
-"""The loss: a target part plus a weighted digit part, per round, logged apart."""
+"""The loss of each round: a target part and a digit part, weighted, summed, and logged separately."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -16,7 +16,7 @@ EPSILON = 1e-6
 
 
 class LossParts(NamedTuple):
-    """The losses of R rounds, (R,) each: the total that is trained on, and its parts without their weights."""
+    """The losses of R rounds, (R,) each: the total, which is minimised, and its two parts without their weights."""
 
     total: Tensor
     target: Tensor
@@ -65,7 +65,7 @@ class PairLoss:
         return LossParts(self._total(target_loss, digit_loss), target_loss, digit_loss)
 
     def _total(self, target_loss: Tensor, digit_loss: Tensor) -> Tensor:
-        """Leave out a part that is not trained on: it costs no gradient, and what it says cannot end a round."""
+        """Add up the parts that are trained on; one that is not costs no gradient, and cannot make a round fail."""
         if self._trains_target and not self._trains_digits:
             return self.target_weight * target_loss
         if self._trains_digits and not self._trains_target:

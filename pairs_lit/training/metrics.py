@@ -8,13 +8,13 @@ from pairs_lit.nn.comparer import Answer
 from pairs_lit.training.losses import LossParts
 
 METRICS = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
-"""What is measured on each split: total, target and digit loss, accuracy of the answer and of the digits."""
+"""The metrics of each split: total, target and digit loss, accuracy of the answer and of the digits."""
 
 
 class RoundMeans(Metric):
     """Means of several values for each of R rounds, weighted by the pairs of each batch, added up in float64.
 
-    Batches are only kept while they come, and added up once an epoch.
+    Batches are only collected as they come, and added up once per epoch.
 
     Args:
         names: The values' names, in their order.
@@ -54,7 +54,7 @@ class RoundMeans(Metric):
 def measure(comparison: Answer, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
     """Return all of :data:`METRICS` for one batch of one stack, (M, R) float64.
 
-    A round whose loss is not finite has no accuracy either (NaN): what a broken network answers means nothing.
+    A round whose loss is not finite has no accuracy either (NaN): the answers of a broken network mean nothing.
     """
     accuracy = (comparison.decision() == target).double().mean(1)
     digit_accuracy = torch.full_like(accuracy, torch.nan)

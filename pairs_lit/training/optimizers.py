@@ -1,4 +1,4 @@
-"""Optimizers and schedules: which ones keep rounds apart, and how a schedule is replayed."""
+"""Optimizers and schedules: which ones keep rounds separate, and how a schedule is replayed."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ def check_scheduler(scheduler: object) -> None:
 
 @contextmanager
 def named(option: str) -> Iterator[None]:
-    """Turn what torch objects to in an optimizer's or scheduler's settings into an error with the option's name."""
+    """Report torch's errors about the settings of an optimizer or scheduler with the option's name."""
     try:
         yield
     except PairsLitError:
@@ -86,7 +86,7 @@ def schedule_seed(epoch: int) -> int:
 
 
 def prefer_fused(optimizer: torch.optim.Optimizer) -> None:
-    """Take the optimizer's fused kernel, one call instead of ten a tensor, where it has one and none was chosen."""
+    """Use the optimizer's fused kernel, one call instead of ten per tensor, if it has one and the user chose none."""
     for group in optimizer.param_groups:
         undecided = [group.get(choice, False) for choice in ("fused", "foreach")] == [None, None]
         where = {parameter.device.type for parameter in group["params"]}

@@ -1,4 +1,4 @@
-"""What a checkpoint may hold: tensors and plain values; whatever has such a form is brought into it on saving."""
+"""Tensors and plain values, all that a checkpoint may hold; other values are converted on saving if they can be."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ _NATIVE: dict[type, Callable[[Any], Any]] = {
 """What turns a value of a class derived from a plain one into the plain one, whatever that class makes of it."""
 
 _MOST_BITS = 2000
-"""Larger integers can be written, but not be loaded."""
+"""Larger integers can be saved, but not loaded."""
 
 _DEEPEST = 100
 
@@ -34,19 +34,19 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any 
     """Return a value as tensors and plain values.
 
     NumPy's numbers become Python's, its arrays tensors, paths texts, deques and sets lists, members of an enumeration
-    their values; dictionaries, lists and tuples are taken apart. On loading they stay what they have become.
+    their values; dictionaries, lists and tuples are taken apart. Loading does not convert them back.
 
     Args:
-        value: What is to be saved.
-        place: Where it stands, for the message.
-        depth: How many lists and dictionaries it stands in.
+        value: The value to save.
+        place: Where it is, for the message.
+        depth: How many lists and dictionaries it is nested in.
 
     Raises:
-        PairsLitError: Something in it has no such form, or it has no end; the message names its place.
+        PairsLitError: Something in it cannot be converted, or it contains itself; the message names its place.
     """
     if depth > _DEEPEST:
         raise PairsLitError(
-            f"no checkpoint can hold {place[:60]}…: it lies too deep, or refers to itself. Leave it out."
+            f"no checkpoint can hold {place[:60]}…: it is nested too deeply, or contains itself. Leave it out."
         )
     if value is None or isinstance(value, _KEPT):
         return value

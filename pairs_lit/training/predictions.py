@@ -1,4 +1,4 @@
-"""``predictions.csv``: what each round says of one common set of pairs."""
+"""``predictions.csv``: every round's answers for one common set of pairs."""
 
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ class PredictionWriter(Callback):
     Columns: pair, first_digit, second_digit, target, mean (of P over the rounds), seed_0, seed_1 and so on.
 
     Args:
-        runner: Whose rounds they are.
+        runner: The runner of the rounds.
         name: What a new run folder is called after.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""One progress bar over the whole work: of one fit, or of many."""
+"""One progress bar for the whole work: one fit, or many."""
 
 import io
 import sys
@@ -17,7 +17,7 @@ class Progress(ProgressBar):
     """Shows the epochs of all rounds on the error stream, with the test accuracy so far; silent without a terminal.
 
     Args:
-        runner: Who collects the figures.
+        runner: The callback that collects the figures.
     """
 
     def __init__(self, runner: RoundRunner) -> None:

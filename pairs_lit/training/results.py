@@ -139,7 +139,7 @@ def _data(trainer: Trainer) -> PairDataModule:
 
 
 def round_results(curves: Curves, train: Mapping[str, NDArray[np.float64]]) -> list[RoundResult]:
-    """Put the final figures of every round together.
+    """Collect the final figures of every round.
 
     Args:
         curves: All epochs.
@@ -175,7 +175,7 @@ def at_chance_seeds(results: Sequence[RoundResult], commoner: Sequence[float]) -
 
     Args:
         results: All rounds.
-        commoner: For each, the share of the commoner answer among its training pairs.
+        commoner: For each round, the share of the more frequent answer among its training pairs.
     """
     return [
         result.seed
