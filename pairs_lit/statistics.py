@@ -12,17 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+NAN = float("nan")
+
 
 @dataclass(frozen=True)
 class Summary:
-    """A summary of n values; std is the sample's (ddof 1), NaN for n = 1; everything but n is NaN for n = 0."""
+    """What n rounds have in common; figures that do not exist are NaN.
+
+    Attributes:
+        n: How many rounds.
+        mean: Their mean.
+        std: Their standard deviation (ddof 1); NaN for n = 1.
+        median: Their median; a report may not say it, and likewise the next two.
+        min: The least.
+        max: The greatest.
+    """
 
     n: int
     mean: float
     std: float
-    median: float
-    min: float
-    max: float
+    median: float = NAN
+    min: float = NAN
+    max: float = NAN
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -44,20 +55,6 @@ _EXACT = 13  # up to so many pairs all 2**n sign changes are tried
 _TOGETHER = 20  # so many arrays are resampled at once: more would not fit the cache
 
 Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What a report publishes of n rounds: mean and std (ddof 1)."""
-
-    n: int
-    mean: float
-    std: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Sample":
-        """Return the moments of two or more values."""
-        return cls(len(values), float(np.mean(values)), float(np.std(values, ddof=1)))
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def _critical(freedom: float) -> float:
     return float(special.stdtrit(freedom, 1 - LEVEL / 2))
 
 
-def half_width(sample: Sample) -> float:
+def half_width(sample: Summary) -> float:
     """Return half the width of Student's 95 % interval of a mean; NaN for fewer than two values."""
     if sample.n < 2:
         return float("nan")
@@ -104,7 +101,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return Student's 95 % interval of the mean; NaN for fewer than two values."""
     if len(values) < 2:
         return float("nan"), float("nan")
-    sample = Sample.of(values)
+    sample = summarise(values)
     half = half_width(sample)
     return sample.mean - half, sample.mean + half
 
@@ -132,7 +129,7 @@ def between_many(cases: Sequence[tuple[Rounds, Rounds, bool]]) -> list[Differenc
     shared = [_shared(first, second) if same_data else [] for first, second, same_data in cases]
     together = iter(_paired_many([np.array(each) for each in shared if len(each) > 1]))
     return [
-        next(together) if len(each) > 1 else welch(Sample.of(list(first.values())), Sample.of(list(second.values())))
+        next(together) if len(each) > 1 else welch(summarise(list(first.values())), summarise(list(second.values())))
         for (first, second, _), each in zip(cases, shared, strict=True)
     ]
 
@@ -141,7 +138,7 @@ def _shared(first: Rounds, second: Rounds) -> list[float]:
     return [first[seed] - second[seed] for seed in first if seed in second]
 
 
-def welch(first: Sample, second: Sample) -> Difference:
+def welch(first: Summary, second: Summary) -> Difference:
     """Compare two independent samples of unequal variance by their moments (Welch 1947)."""
     from scipy import stats
 

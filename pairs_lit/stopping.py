@@ -20,7 +20,7 @@ def stoppable() -> Iterator[None]:
 
     Only a main thread can handle signals; in any other thread, a notebook's worker for instance, nothing is changed.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or is_stoppable():
         yield
         return
     _announced.clear()
@@ -31,6 +31,11 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def is_stoppable() -> bool:
+    """Say whether a command listens already."""
+    return signal.getsignal(signal.SIGINT) is _stop
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -6,8 +6,8 @@ from scipy import stats
 
 from pairs_lit.reproduction.answers import answer, page, values, verdict
 from pairs_lit.reproduction.claims import CLAIMS, Claim, Contrast, Side
-from pairs_lit.reproduction.outcomes import Fit
 from pairs_lit.reproduction.published import REPORTS
+from pairs_lit.runs.run import Run
 from pairs_lit.runs.summary import Facts
 from pairs_lit.runs.tables import Curves, RoundResult, write_curves
 
@@ -18,13 +18,15 @@ WORSE = [0.80, 0.83, 0.80, 0.84, 0.81, 0.82, 0.83]
 
 def made(
     accuracies: list[float], seed: int = 0, seconds: float = 10.0, folder: Path = Path(), **data: str | int
-) -> Fit:
+) -> Run:
     rows = [
         RoundResult(seed + place, "ok", 0.99, None, value, None, value, None, value + 0.01, 2)
         for place, value in enumerate(accuracies)
     ]
     lost = RoundResult(99, "failed", *[float("nan")] * 7, None)
-    return Fit(folder, [*rows, lost], Facts({"source": "mnist"} | data, 2101, seconds, [], ""))
+    run = Run(folder, "a", [*rows, lost], {"source": "mnist"} | data)
+    vars(run)["facts"] = Facts(run.data, 2101, seconds, [], "")  # in place of what its folder would say
+    return run
 
 
 def test_a_contrast_of_shared_seeds_is_paired() -> None:

@@ -10,7 +10,7 @@ import yaml
 from pairs_lit.errors import PairsLitError
 from pairs_lit.reproduction.claims import Contrast, Side, read_claims
 from pairs_lit.reproduction.published import REPORTS, Sweep, Variant, read_reports
-from pairs_lit.statistics import Sample
+from pairs_lit.statistics import Summary
 from tests.conftest import CONFIGS
 
 PUBLISHED, CLAIMS = CONFIGS / "reports" / "published.yaml", CONFIGS / "reports" / "claims.yaml"
@@ -47,7 +47,7 @@ def written(folder: Path, content: object) -> Path:
 def test_a_report_is_read(tmp_path: Path) -> None:
     found = read_reports(written(tmp_path, {"reports": [report()]}))["somebody"]
     one, two = found.rows
-    assert found.sample(one) == Sample(10, 0.5, 0.1)
+    assert found.sample(one) == Summary(10, 0.5, 0.1)
     assert (found.sample(two), two.minutes, found.publishes) == (None, 2.0, True)
     assert found.sweeps == (Sweep("rate", "one", {"a.b": "{}"}, "rate", (0.0, 0.5)),)
     assert found.variants == (Variant("wide", "wide", {"a.c": "2"}, ("two",)),)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+import pairs_lit
 from pairs_lit.analysis.figures import sweep_figure
 from pairs_lit.cli import main
 from pairs_lit.reproduction.jobs import Conditions, all_jobs
@@ -21,7 +22,7 @@ from pairs_lit.reproduction.pages import forest_figure
 from pairs_lit.reproduction.published import PUBLISHED, REPORTS
 from pairs_lit.runs.folder import lock_runs
 from pairs_lit.runs.tables import read_rounds
-from pairs_lit.statistics import Sample, summarise, welch
+from pairs_lit.statistics import Summary, summarise, welch
 from tests.conftest import CONFIGS
 
 TINY = {"train_pairs": 40, "val_pairs": 20, "test_pairs": 30, "batch_size": 20}
@@ -82,7 +83,7 @@ def test_the_csv_is_what_the_runs_say(finished: Path, tiny_configs: Path, tiny_r
         accuracies = [each.test_accuracy for each in read_rounds(outcome.fit.folder / "rounds.csv")]
         ours = summarise([value for value in accuracies if value is not None])
         assert float(row["mean"]) == ours.mean
-        expected = welch(Sample(3, ours.mean, ours.std), Sample(10, outcome.row.mean, outcome.row.std))
+        expected = welch(Summary(3, ours.mean, ours.std), Summary(10, outcome.row.mean, outcome.row.std))
         assert (float(row["low"]), float(row["p"])) == (expected.low, expected.p)
         assert int(row["parameters"]) == outcome.row.parameters
 
@@ -312,7 +313,7 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(tiny_configs: Path, tiny
     shared = conditions(tiny_configs, tiny_root, tmp_path)
     report = REPORTS["hakobyan"]
     job = next(all_jobs(report, shared))
-    assert main([*job.arguments, "--trainer.max_epochs", "1"]) == 0
+    pairs_lit.fit(job.config, job.changes | {"trainer.max_epochs": 1})
     (run,) = tmp_path.glob("lightning_logs/*/*")
     for file in ("summary.json", "rounds.csv", "curves.csv"):
         (run / file).unlink()

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from pairs_lit.statistics import (
-    Sample,
+    Summary,
     between_many,
     between_rounds,
     detectable,
@@ -18,8 +18,8 @@ from pairs_lit.statistics import (
 )
 
 
-def sample(values: np.ndarray) -> Sample:
-    return Sample(len(values), float(values.mean()), float(values.std(ddof=1)))
+def sample(values: np.ndarray) -> Summary:
+    return Summary(len(values), float(values.mean()), float(values.std(ddof=1)))
 
 
 @pytest.mark.parametrize(("n", "m", "spread"), [(10, 10, 1.0), (10, 100, 3.0), (2, 3, 0.1)])
@@ -35,7 +35,7 @@ def test_welch_from_moments_equals_scipy_on_the_values(n: int, m: int, spread: f
 
 
 def test_welch_of_values_without_spread_is_certain() -> None:
-    same, other = Sample(10, 0.5, 0.0), Sample(10, 0.6, 0.0)
+    same, other = Summary(10, 0.5, 0.0), Summary(10, 0.6, 0.0)
     assert (welch(same, same).p, welch(same, same).contains_zero) == (1.0, True)
     assert (welch(same, other).p, welch(same, other).contains_zero) == (0.0, False)
 
@@ -117,4 +117,4 @@ def test_the_interval_of_a_mean_is_students() -> None:
     values = [0.8, 0.82, 0.79, 0.85]
     assert mean_interval(values) == pytest.approx(stats.t.interval(0.95, 3, np.mean(values), stats.sem(values)))
     assert all(map(math.isnan, mean_interval([0.8])))
-    assert math.isnan(half_width(Sample(1, 0.8, math.nan)))
+    assert math.isnan(half_width(Summary(1, 0.8, math.nan)))

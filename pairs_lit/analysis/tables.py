@@ -16,6 +16,16 @@ LABELS = {
     "test_digit_accuracy": "test digit accuracy",
     "best_test_accuracy": "best test epoch (selected on test)",
 }
+"""By column of ``rounds.csv``."""
+
+TITLES = {
+    "accuracy": "accuracy (fraction of pairs)",
+    "digit_accuracy": "digit accuracy (fraction of digits)",
+    "loss": "loss",
+    "target_loss": "target loss (without the auxiliary part)",
+    "digit_loss": "digit loss (unweighted)",
+}
+"""By metric of ``curves.csv``, with the unit."""
 
 
 def summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") -> str:

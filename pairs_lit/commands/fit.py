@@ -36,7 +36,7 @@ from pairs_lit.errors import PairsLitError, Stopped, check_positive
 from pairs_lit.runs.folder import check_name, keep_config, name_from
 from pairs_lit.runs.run import Run
 from pairs_lit.seeds import seeded
-from pairs_lit.stopping import stoppable
+from pairs_lit.stopping import is_stoppable, stoppable
 from pairs_lit.threads import asked_threads, check_threads, computing_on
 from pairs_lit.training.checkpoints import DurableCheckpointIO, LastCheckpoint, own_run, read_checkpoint
 from pairs_lit.training.guards import check_given, check_trainer
@@ -262,13 +262,14 @@ def _spelt(value: object) -> str:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Let the user interrupt, as Python does; Lightning itself would end the whole process."""
+    within_command = is_stoppable()
     try:
         with stoppable():
             yield
     except Stopped as stop:
-        if stop.code == 128 + SIGINT:
-            raise KeyboardInterrupt from None
-        raise
+        if within_command or stop.code != 128 + SIGINT:
+            raise
+        raise KeyboardInterrupt from None
 
 
 def run(command: str, args: list[str] | None) -> None:

@@ -94,10 +94,10 @@ def train(jobs: Sequence[Job]) -> None:
 
 
 def _finish(job: Job, bar: "tqdm[Any]") -> None:
-    from pairs_lit.commands.fit import train as train_command
+    from pairs_lit.commands.fit import fit
     from pairs_lit.training.progress import EpochsDone
 
-    checkpoint = job.checkpoint
-    extra = [] if checkpoint is None else [f"--ckpt_path={checkpoint}"]
-    done = EpochsDone(bar, job.rounds)
-    train_command("fit", [*job.arguments, "--trainer.enable_progress_bar=false", *extra], [done])
+    changes = job.changes | {"trainer.enable_progress_bar": False}
+    if job.checkpoint is not None:
+        changes["ckpt_path"] = job.checkpoint
+    fit(job.config, changes, [EpochsDone(bar, job.rounds)])

@@ -8,10 +8,10 @@ from tabulate import tabulate
 
 from pairs_lit.analysis.tables import p_value
 from pairs_lit.reproduction.claims import Claim, Contrast, Side
-from pairs_lit.reproduction.outcomes import Fit
+from pairs_lit.runs.run import Run
 from pairs_lit.statistics import LEVEL, between_rounds, holm, spread_p, summarise
 
-Fits = Mapping[tuple[str, str, str], Fit]
+Fits = Mapping[tuple[str, str, str], Run]
 """Finished fits by report, row and variant."""
 
 
@@ -53,9 +53,9 @@ def answer(contrast: Contrast, fits: Fits) -> Answer:
 def values(side: Side, fits: Fits) -> dict[int, float]:
     """Return a side's figure by seed, of the rounds that did not fail; a shorter run gives its last epoch."""
     fit = fits[side.fit]
-    good = [result.seed for result in fit.results if result.status == "ok"]
+    good = [result.seed for result in fit.rounds if result.status == "ok"]
     if side.epoch is None:
-        found = {result.seed: vars(result)[side.metric] for result in fit.results}
+        found = {result.seed: vars(result)[side.metric] for result in fit.rounds}
     else:
         curves = fit.curves
         epoch = min(side.epoch, curves.epochs) - 1
@@ -91,7 +91,7 @@ def _spread(contrast: Contrast, one: Mapping[int, float], two: Mapping[int, floa
 
 def _time(contrast: Contrast, fits: Fits) -> Answer:
     first, second = (fits[side.fit] for side in (contrast.first, contrast.second))
-    one, two = (fit.facts.seconds / len(fit.results) for fit in (first, second))
+    one, two = (fit.facts.seconds / len(fit.rounds) for fit in (first, second))
     shown = f"{one:.2f} s a round", f"{two:.2f} s a round"
     return Answer(contrast, "1 measurement", *shown, f"× {one / two:.2f}", "", float("nan"), int(np.sign(one - two)))
 

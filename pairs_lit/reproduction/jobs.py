@@ -11,7 +11,7 @@ import yaml
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.reproduction.published import ALONE, Report, Row
-from pairs_lit.runs.folder import CONFIG, LAST
+from pairs_lit.runs.folder import CONFIG, LAST, SUMMARY
 
 _COUNT = "rounds.count"
 
@@ -84,18 +84,17 @@ class Job:
         return int(self.options.get("trainer.max_epochs", self.content["trainer"]["max_epochs"]))
 
     @property
-    def arguments(self) -> list[str]:
-        """The arguments of ``pairs-lit`` that begin it."""
-        shared = {"name": self.name, "trainer.default_root_dir": str(self.conditions.runs)}
+    def changes(self) -> dict[str, object]:
+        """What :func:`pairs_lit.fit` must change in the config."""
+        shared: dict[str, object] = {"name": self.name, "trainer.default_root_dir": self.conditions.runs}
         if self.conditions.root is not None:
-            shared["data.root"] = str(self.conditions.root)
-        options = {**self.options, **shared}
-        return ["fit", "--config", str(self.config), *(f"--{key}={value}" for key, value in options.items())]
+            shared["data.root"] = self.conditions.root
+        return {**self.options, **shared}
 
     @property
     def finished(self) -> Path | None:
         """The run folder of a fit that reached its end; ``summary.json`` is written last."""
-        return self._latest("summary.json")
+        return self._latest(SUMMARY)
 
     @property
     def checkpoint(self) -> Path | None:

@@ -11,11 +11,12 @@ from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.reproduction.answers import page
 from pairs_lit.reproduction.claims import CLAIMS, Claim
 from pairs_lit.reproduction.jobs import Conditions
-from pairs_lit.reproduction.outcomes import Fit, Outcome, of_recipe, outcomes, sources
+from pairs_lit.reproduction.outcomes import Outcome, of_recipe, outcomes, sources
 from pairs_lit.reproduction.published import ALONE, PUBLISHED, REPORTS, Report, Spread, Sweep
+from pairs_lit.runs.run import Run
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.runs.writing import clear_leftovers, write_text_durably
-from pairs_lit.statistics import Difference, Sample, Summary, half_width
+from pairs_lit.statistics import Difference, Summary, half_width
 
 _HEADER = ["row", "parameters", "published", "ours", "ours − published", "95 % interval", "contains 0", "time"]
 _CSV = ["report", "row", "title", "parameters", "column", "published_mean", "published_std", "published_n"]
@@ -54,7 +55,7 @@ def _write_answers(found: Mapping[str, Sequence[Outcome]], folder: Path) -> list
     return [folder / "README.md"]
 
 
-def _fits(found: Mapping[str, Sequence[Outcome]]) -> Iterator[tuple[tuple[str, str, str], Fit]]:
+def _fits(found: Mapping[str, Sequence[Outcome]]) -> Iterator[tuple[tuple[str, str, str], Run]]:
     """Yield every finished fit of two or more rounds, by report, row and variant."""
     for name, rows in found.items():
         for variant in ("", *(variant.name for variant in REPORTS[name].variants)):
@@ -82,7 +83,7 @@ def _write_page(report: Report, found: Sequence[Outcome], folder: Path) -> Path:
 
 
 def _conditions(report: Report, rows: Sequence[Outcome]) -> str:
-    seeds = {(row.fit.results[0].seed, row.fit.results[-1].seed) for row in rows}
+    seeds = {(row.fit.rounds[0].seed, row.fit.rounds[-1].seed) for row in rows}
     shown = "; ".join(f"{first} to {last}" for first, last in sorted(seeds))
     return (
         f"Made by `pairs-lit reproduce {report.name}`. Accuracies are fractions of test pairs, mean ± std (ddof 1) "
@@ -102,7 +103,7 @@ def _table(report: Report, rows: Sequence[Outcome]) -> str:
 def _row(outcome: Outcome) -> list[str]:
     row, fit = outcome.row, outcome.fit
     columns = dict.fromkeys([outcome.report.column, "test_accuracy"])
-    ours = [mean_and_std(fit.summaries[column]) for column in columns]
+    ours = [mean_and_std(fit.summary[column]) for column in columns]
     ours[0] += _failed(fit)
     published = outcome.report.sample(row)
     return [
@@ -115,8 +116,8 @@ def _row(outcome: Outcome) -> list[str]:
     ]
 
 
-def _failed(fit: Fit) -> str:
-    return f", {fit.failed} failed" if fit.failed else ""
+def _failed(fit: Run) -> str:
+    return f", {len(fit.failed)} failed" if fit.failed else ""
 
 
 def _difference(difference: Difference | None) -> list[str]:
@@ -128,11 +129,11 @@ def _difference(difference: Difference | None) -> list[str]:
 
 def _csv_row(outcome: Outcome) -> tuple[object, ...]:
     row, ours, difference = outcome.row, outcome.ours, outcome.difference
-    final, best = (outcome.fit.summaries[column] for column in ("test_accuracy", "best_test_accuracy"))
+    final, best = (outcome.fit.summary[column] for column in ("test_accuracy", "best_test_accuracy"))
     return (
         *(outcome.report.name, row.name, row.title, outcome.fit.facts.parameters),
         *(outcome.report.column, row.mean, row.std, outcome.report.rounds),
-        *(ours.n, outcome.fit.failed, ours.mean, ours.std, ours.median, ours.min, ours.max),
+        *(ours.n, len(outcome.fit.failed), ours.mean, ours.std, ours.median, ours.min, ours.max),
         *(final.mean, final.std, best.mean, best.std),
         *_csv_difference(difference),
         *("; ".join(outcome.fit.facts.commits), round(outcome.fit.facts.seconds, 1)),
@@ -152,7 +153,7 @@ def _details(rows: Sequence[Outcome]) -> list[str]:
         for split, spread in (("train", outcome.row.train), ("test", outcome.row.test)):
             if spread is None:
                 continue
-            ours = outcome.fit.summaries[f"{split}_accuracy"]
+            ours = outcome.fit.summary[f"{split}_accuracy"]
             shown.append([outcome.row.title, split, f"published (n = {outcome.report.rounds})", *_spread(spread)])
             shown.append([outcome.row.title, split, f"ours (n = {ours.n})", *_spread(ours)])
     if not shown:
@@ -165,7 +166,7 @@ def _spread(spread: Spread | Summary) -> list[str]:
     return [f"{value:.4f}" for value in (spread.mean, spread.max, spread.median, spread.std)]
 
 
-def _times(rows: Sequence[Outcome], single: Mapping[str, Fit]) -> list[str]:
+def _times(rows: Sequence[Outcome], single: Mapping[str, Run]) -> list[str]:
     """Total, per-round and normalised time, one round at a time and in the stack, where the report gives times."""
     timed = [row for row in rows if row.row.minutes is not None and row.row.name in single]
     if not timed:
@@ -176,14 +177,14 @@ def _times(rows: Sequence[Outcome], single: Mapping[str, Fit]) -> list[str]:
     header += ["one at a time, a round", "%"]
     note = (
         "Published: 100 rounds on the authors' machine. Ours: with evaluation after each epoch and all files; "
-        f"one at a time: {len(single[first.row.name].results)} rounds, stack size 1. Per cent of the first row."
+        f"one at a time: {len(single[first.row.name].rounds)} rounds, stack size 1. Per cent of the first row."
     )
     return ["## Times", tabulate(shown, header, tablefmt="github", disable_numparse=True), note]
 
 
-def _time_row(row: Outcome, single: Fit, first: Outcome, first_single: Fit) -> list[str]:
-    stack, one = (fit.facts.seconds / len(fit.results) for fit in (row.fit, single))
-    base, base_one = (fit.facts.seconds / len(fit.results) for fit in (first.fit, first_single))
+def _time_row(row: Outcome, single: Run, first: Outcome, first_single: Run) -> list[str]:
+    stack, one = (fit.facts.seconds / len(fit.rounds) for fit in (row.fit, single))
+    base, base_one = (fit.facts.seconds / len(fit.rounds) for fit in (first.fit, first_single))
     minutes, base_minutes = row.row.minutes or 0.0, first.row.minutes or 1.0
     return [
         row.row.title,
@@ -237,11 +238,11 @@ def _curves(report: Report, rows: Sequence[Outcome], folder: Path) -> Iterator[s
         yield f"![{report.name}: {title}]({file})\n\n*{title.capitalize()}: mean ± std over n = {n} rounds.*"
 
 
-def _sweep(sweep: Sweep, fits: Mapping[float, Fit], folder: Path, report: str) -> str:
+def _sweep(sweep: Sweep, fits: Mapping[float, Run], folder: Path, report: str) -> str:
     """The validation accuracy at each value; nothing here looks at test pairs."""
     if len(fits) < len(sweep.values):
         return f"## {sweep.title.capitalize()}\n\n{len(fits)} of {len(sweep.values)} values are finished."
-    found = {value: fit.summaries["val_accuracy"] for value, fit in fits.items()}
+    found = {value: fit.summary["val_accuracy"] for value, fit in fits.items()}
     best = max(found, key=lambda value: found[value].mean)
     file = f"{report}_{sweep.name}.png"
     figure = sweep_figure(found, sweep.title, "validation accuracy (fraction of pairs)")
@@ -264,9 +265,9 @@ def forest_figure(rows: Sequence[Outcome]) -> Figure:
     """Draw every row of every report, published beside ours: mean and 95 % interval of the mean (Student's t)."""
     figure = Figure(figsize=(9, 1.2 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    both: dict[str, tuple[str, str, float, list[Sample | None]]] = {
+    both: dict[str, tuple[str, str, float, list[Summary | None]]] = {
         "published (first n)": (COLOURS[1], "s", -0.12, [row.report.sample(row.row) for row in rows]),
-        "ours (second n)": (COLOURS[0], "o", 0.12, [row.sample for row in rows]),
+        "ours (second n)": (COLOURS[0], "o", 0.12, [row.ours for row in rows]),
     }
     for name, (colour, marker, shift, samples) in both.items():
         known = [(place + shift, sample) for place, sample in enumerate(samples) if sample is not None]

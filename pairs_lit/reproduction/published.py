@@ -10,7 +10,7 @@ from typing import Literal
 
 from pairs_lit.reproduction.reading import read, refuse
 from pairs_lit.runs.configs import COURSE
-from pairs_lit.statistics import Sample
+from pairs_lit.statistics import Summary
 
 Column = Literal["test_accuracy", "best_test_accuracy"]
 
@@ -132,9 +132,9 @@ class Report:
     variants: tuple[Variant, ...] = ()
     remark: str = ""
 
-    def sample(self, row: Row) -> Sample | None:
+    def sample(self, row: Row) -> Summary | None:
         """Return a row's published figure with its n; None where nothing is published."""
-        return None if row.mean is None or row.std is None else Sample(self.rounds, row.mean, row.std)
+        return None if row.mean is None or row.std is None else Summary(self.rounds, row.mean, row.std)
 
     @property
     def publishes(self) -> bool:

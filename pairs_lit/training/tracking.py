@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
+from pairs_lit.analysis.tables import TITLES
 from pairs_lit.runs.folder import CHECKPOINTS, EVENTS, lock_run, mark_run
 from pairs_lit.runs.tables import summaries
 from pairs_lit.runs.writing import clear_leftovers, named
@@ -19,14 +20,6 @@ from pairs_lit.training.checkpoints import folder_of, own_folder
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.results import Results
 from pairs_lit.training.rounds import RoundRunner
-
-_TITLES = {
-    "accuracy": "accuracy (fraction of pairs)",
-    "digit_accuracy": "digit accuracy (fraction of digits)",
-    "loss": "loss",
-    "target_loss": "target loss (without the auxiliary part)",
-    "digit_loss": "digit loss (unweighted)",
-}
 
 
 @contextmanager
@@ -80,7 +73,7 @@ class RunLogger(TensorBoardLogger):
         for name in names:
             split, metric = name.split("/")
             tags = [f"{name}/mean", f"{name}/low", f"{name}/high"]
-            charts.setdefault(_TITLES[metric], {})[split] = ["Margin", tags]
+            charts.setdefault(TITLES[metric], {})[split] = ["Margin", tags]
         with named(self._files):
             self.experiment.add_custom_scalars(charts)
 
