@@ -381,6 +381,7 @@ class TestThreads:
         (run,) = tmp_path.glob("lightning_logs/*/*")
         assert self.said(run) == int(asked or 1)
 
+    @pytest.mark.slow
     def test_a_number_set_before_the_first_command(self, tiny_options: list[str], tmp_path: Path) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
         call = (
@@ -1280,6 +1281,7 @@ class TestEncodings:
         with pytest.raises(UnicodeEncodeError):
             print("±", flush=True)
 
+    @pytest.mark.slow
     def test_an_ascii_locale_reads_utf_8(self, tiny_options: list[str], tmp_path: Path) -> None:
         config = tmp_path / "mine.yaml"
         text = (CONFIGS / "fc_aux.yaml").read_text(encoding="utf-8")
