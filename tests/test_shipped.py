@@ -45,6 +45,11 @@ def test_a_file_of_the_users_own_wins(own: str, elsewhere: Path) -> None:
     assert find_config("cnn_aux") == own
 
 
+def test_a_folder_of_that_name_is_no_file(elsewhere: Path) -> None:
+    (elsewhere / "cnn_aux").mkdir()
+    assert find_config("cnn_aux") == str(shipped_configs()["cnn_aux"])
+
+
 def test_a_file_in_the_home_folder_wins(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(elsewhere))
     (elsewhere / "mine.yaml").write_text("rounds: {count: 2}\n")

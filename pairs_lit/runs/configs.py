@@ -46,6 +46,6 @@ def find_config(given: str) -> str:
 def _exists(path: Path) -> bool:
     """Say whether something of that name is there; what cannot be looked at is left to the parser, which says why."""
     try:
-        return path.exists()
+        return path.exists() and not path.is_dir()
     except OSError:
         return True
