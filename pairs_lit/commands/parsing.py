@@ -183,6 +183,8 @@ def _built(
 ) -> Any:  # noqa: ANN401
     try:
         return kind(*args, **kwargs)
+    except PairsLitError:
+        raise
     except Exception as error:  # whatever a constructor of the user's raises
         told = PairsLitError(f"{option}: {kind.__name__}: {reason_of(error)} ({place_of(error)}).")
         told.__cause__ = error
