@@ -1,4 +1,5 @@
 import ctypes
+import subprocess
 import sys
 
 import pytest
@@ -13,19 +14,18 @@ def test_the_c_library_accepts_to_keep_freed_memory() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel counts page faults elsewhere in other ways")
 def test_a_large_block_is_not_mapped_anew_each_time() -> None:
-    import resource
-
-    import torch
-
-    def faults() -> int:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(10):
-            torch.ones(4_000_000)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    keep_freed_memory()
-    faults()
-    assert faults() < 10 * 4_000_000 * 4 / 4096 / 5  # a page a 4 KB, had each block been mapped anew
+    """In a process of its own: the heap of one that has run other tests may be in pieces."""
+    code = (
+        "import resource, torch\n"
+        "from pairs_lit.environment import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "torch.ones(4_000_000)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(10): torch.ones(4_000_000)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    faults = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
+    assert faults < 10 * 4_000_000 * 4 / 4096 / 5  # a page a 4 KB, had each block been mapped anew
 
 
 def test_another_system_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
