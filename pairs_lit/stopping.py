@@ -6,12 +6,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from pairs_lit.errors import Stopped
 
 _ANNOUNCING: tuple[signal.Signals, ...] = () if sys.platform == "win32" else (signal.SIGUSR1,)
 _postponing = threading.Event()
 _announced = threading.Event()
+_asked: list[int] = []
+"""The signal that asked for an end while that was postponed."""
 
 
 @contextmanager
@@ -24,6 +27,7 @@ def stoppable() -> Iterator[None]:
         yield
         return
     _announced.clear()
+    _asked.clear()
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     before |= {number: signal.signal(number, _announce) for number in _ANNOUNCING}
     try:
@@ -39,25 +43,46 @@ def is_stoppable() -> bool:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
+    if _postponing.is_set() and not _asked:
+        _asked.append(number)
+        return
+    _end(number)
+
+
+def _end(number: int) -> NoReturn:
     for each in (signal.SIGINT, signal.SIGTERM, *_ANNOUNCING):
         signal.signal(each, signal.SIG_IGN)  # stopping is under way: a second signal must not break it
     raise Stopped(number)
 
 
-def _announce(number: int, frame: FrameType | None) -> None:
+def _announce(number: int, _frame: FrameType | None) -> None:
     _announced.set()
     if not _postponing.is_set():
-        _stop(number, frame)
+        _end(number)
 
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Only note an announcement; :func:`check_announced` acts on it at a point where the work can be resumed."""
+    """Only note signals, for :func:`check_asked` and :func:`check_announced` to find where work can go on from.
+
+    An exception out of nowhere may be lost in a destructor, or leave another thread's queue locked. A second SIGINT or
+    SIGTERM ends the command at once.
+    """
     _postponing.set()
     try:
         yield
     finally:
         _postponing.clear()
+
+
+def check_asked() -> None:
+    """Stop here, if a signal has asked for an end.
+
+    Raises:
+        Stopped: It has.
+    """
+    if _asked:
+        _end(_asked[0])
 
 
 def announced() -> bool:

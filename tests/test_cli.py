@@ -9,6 +9,8 @@ import pytest
 
 from pairs_lit import __version__
 from pairs_lit.cli import COMMANDS, main
+from pairs_lit.errors import Stopped
+from pairs_lit.stopping import check_asked, postponed, stoppable
 from tests.conftest import CONFIGS
 
 COMMAND = [sys.executable, "-c", "import sys; from pairs_lit.cli import main; sys.exit(main())"]
@@ -69,6 +71,26 @@ def test_the_help_of_commands_without_sections_explains_their_options(
     assert exit_.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert all(option in text for option in options)
+
+
+def test_a_second_signal_ends_at_once_what_is_between_no_steps() -> None:
+    with stoppable():
+        with postponed():
+            signal.raise_signal(signal.SIGTERM)
+            with pytest.raises(Stopped, match="SIGTERM"):
+                signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped, match="SIGTERM"):
+            check_asked()
+
+
+def test_a_signal_waits_for_the_end_of_a_step() -> None:
+    with stoppable(), postponed():
+        check_asked()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Stopped, match="SIGINT"):
+            check_asked()
+    with stoppable():
+        check_asked()
 
 
 def test_every_command_is_tested_for_its_help() -> None:

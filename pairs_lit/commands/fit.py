@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIGINT
+from signal import SIGINT, SIGTERM
 from types import FunctionType
 from typing import Any
 
@@ -21,6 +21,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from pairs_lit.commands.builders import home_spelt, with_built_arguments
 from pairs_lit.commands.parsing import PairsParser, check_nulls, expand_homes
@@ -324,6 +325,8 @@ def train(command: str, args: list[str] | None, callbacks: Sequence[Callback] = 
             )
     except MisconfigurationException as error:
         raise PairsLitError(" ".join(str(error).split())) from error
+    except SIGTERMException as error:  # Lightning notes SIGTERM, too, and may look for it before we do
+        raise Stopped(SIGTERM) from error
 
 
 def _be_quiet() -> None:

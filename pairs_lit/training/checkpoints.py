@@ -22,7 +22,7 @@ from torch import nn
 from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.folder import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
 from pairs_lit.runs.writing import write_durably
-from pairs_lit.stopping import announced, check_announced, postponed
+from pairs_lit.stopping import announced, check_announced, check_asked, postponed
 from pairs_lit.training.forms import Form, check_form, check_kept, fits, optimizer_state
 from pairs_lit.training.plain import plain
 
@@ -214,6 +214,21 @@ class LastCheckpoint(Checkpoint):
         """From here on, the end of a job is announced to :meth:`on_train_epoch_end`."""
         self._postponed.enter_context(postponed())
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        """End here, between two steps, if a signal has asked for it."""
+        check_asked()
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """End here, between two batches, if a signal has asked for it."""
+        check_asked()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where it is time to."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
@@ -227,6 +242,7 @@ class LastCheckpoint(Checkpoint):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wait for announcements no longer."""
         self._postponed.close()
+        check_asked()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Wait for announcements no longer."""
