@@ -1,4 +1,4 @@
-"""Signals: SIGINT and SIGTERM stop a command at once; SIGUSR1, which announces the end of a cluster's job, can wait."""
+"""Signals: SIGINT and SIGTERM end a command, a fit between two steps; SIGUSR1 has a fit save and end at an epoch."""
 
 import signal
 import sys
