@@ -6,7 +6,7 @@ import traceback
 
 from pairs_lit import __version__
 from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, drop_missing_backend, import_from_here
-from pairs_lit.errors import PairsLitError, Stopped, notice, place_of, printable, reason_of
+from pairs_lit.errors import PairsLitError, Stopped, WorkerError, notice, place_of, printable, reason_of
 from pairs_lit.stopping import stoppable
 
 COMMANDS = {
@@ -78,6 +78,9 @@ def _guarded(given: list[str], args: list[str] | None) -> int:
         )
         notice(f"stopped by {stop}{going_on or '.'}")
         return stop.code
+    except WorkerError as error:
+        _refused(str(error))
+        return 1
     except Exception as error:  # of the user's own code, or of ours
         return _failed(error)
 

@@ -93,21 +93,6 @@ def _backend_exists(backend: str) -> bool:
     return own or bool(entry_points(group="matplotlib.backend", name=backend))
 
 
-@contextmanager
-def outside_slurm() -> Iterator[None]:
-    """Hide from Lightning that this is a Slurm job.
-
-    It would go on from any ``hpc_ckpt_N.ckpt`` that lies in the current folder, whoever wrote it, and take one process
-    for many.
-    """
-    tasks = os.environ.pop("SLURM_NTASKS", None)
-    try:
-        yield
-    finally:
-        if tasks is not None:
-            os.environ["SLURM_NTASKS"] = tasks
-
-
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # in the order in which Lightning looks at them
 
 

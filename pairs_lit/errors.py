@@ -13,6 +13,10 @@ class PairsLitError(Exception):
     """A mistake that the user can correct: says what was received, what is allowed and what to do next."""
 
 
+class WorkerError(Exception):
+    """An error in another worker, of the user's own code or of ours: its kind, message and place."""
+
+
 class Stopped(BaseException):
     """A signal arrived.
 

@@ -1,10 +1,11 @@
 """Signals: SIGINT and SIGTERM end a command, a fit between two steps; SIGUSR1 has a fit save and end at an epoch."""
 
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -15,6 +16,9 @@ _postponing = threading.Event()
 _announced = threading.Event()
 _asked: list[int] = []
 """The signal that asked for an end while that was postponed."""
+
+_failed: queue.SimpleQueue[Exception] = queue.SimpleQueue()
+"""What went wrong in another worker."""
 
 
 @contextmanager
@@ -75,14 +79,36 @@ def postponed() -> Iterator[None]:
         _postponing.clear()
 
 
-def check_asked() -> None:
-    """Stop here, if a signal has asked for an end.
+def ask_to_end(failure: Exception) -> None:
+    """Have this worker end at its next :func:`check_asked`, since another one has failed."""
+    _failed.put(failure)
+
+
+def forget_failures() -> None:
+    """Forget what went wrong in workers of an earlier fit."""
+    while not _failed.empty():
+        _failed.get()
+
+
+def check_asked(patience: float = 0.0) -> None:
+    """Stop here, if a signal or another worker's failure asks for an end.
+
+    Args:
+        patience: How many seconds to wait for the news that another worker has failed.
 
     Raises:
-        Stopped: It has.
+        Stopped: A signal has arrived.
+        Exception: What went wrong in another worker.
     """
     if _asked:
         _end(_asked[0])
+    with suppress(queue.Empty):
+        raise _failed.get(block=patience > 0, timeout=patience)
+
+
+def announce() -> None:
+    """Take note that the end of the job was announced to another worker."""
+    _announced.set()
 
 
 def announced() -> bool:

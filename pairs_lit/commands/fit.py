@@ -3,10 +3,12 @@
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from types import FunctionType
@@ -29,9 +31,7 @@ from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.environment import (
     ONE_AT_A_TIME,
     any_encoding,
-    check_first_process,
     import_from_here,
-    outside_slurm,
 )
 from pairs_lit.errors import PairsLitError, Stopped, check_positive
 from pairs_lit.runs.folder import check_name, keep_config, name_from
@@ -40,6 +40,7 @@ from pairs_lit.seeds import seeded
 from pairs_lit.stopping import is_stoppable, stoppable
 from pairs_lit.threads import asked_threads, check_threads, computing_on
 from pairs_lit.training.checkpoints import DurableCheckpointIO, LastCheckpoint, own_run, read_checkpoint
+from pairs_lit.training.clusters import environment, outside_slurm, spread
 from pairs_lit.training.guards import check_given, check_trainer
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.predictions import PredictionWriter
@@ -47,6 +48,7 @@ from pairs_lit.training.progress import Progress
 from pairs_lit.training.results import Results
 from pairs_lit.training.rounds import RoundRunner
 from pairs_lit.training.tracking import Tracking, quiet_writers
+from pairs_lit.training.workers import NAME, StackStrategy
 
 _CHECKPOINT_HELP = (
     "A checkpoint, RUN/checkpoints/last.ckpt of a run with this configuration: fit goes on from it in RUN, the other "
@@ -56,7 +58,8 @@ _CHECKPOINT_HELP = (
 
 _TRAINER_DEFAULTS = {
     "accelerator": "cpu",
-    "devices": 1,
+    "devices": "auto",
+    "strategy": NAME,
     "max_epochs": 25,
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
@@ -75,8 +78,10 @@ class RunConfig(SaveConfigCallback):
         config = self.config.clone()
         config.ckpt_path = None
         text = self.parser.dump(config, skip_unset=False)
-        before = None if trainer.ckpt_path is None else own_run(Path(str(trainer.ckpt_path)))
-        keep_config(Path(str(trainer.log_dir)), text, trainer.current_epoch, before)
+        folder = Path(str(trainer.log_dir))
+        if trainer.is_global_zero:
+            before = None if trainer.ckpt_path is None else own_run(Path(str(trainer.ckpt_path)))
+            keep_config(folder, text, trainer.current_epoch, before)
 
 
 class PairsCLI(LightningCLI):
@@ -106,6 +111,7 @@ class PairsCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, name the run, and look at the checkpoint before anything else does."""
         given = sys.argv[1:] if args is None else args
+        self.given = given
         if isinstance(given, list):
             given = with_built_arguments([home_spelt(token) for token in given])
         super().parse_arguments(parser, given)
@@ -145,10 +151,24 @@ class PairsCLI(LightningCLI):
             callbacks.append(Progress(runner))
         self.trainer_defaults["callbacks"] = callbacks
         made.trainer.logger = _loggers(made.trainer.logger)
+        self._spread(made)
         try:
             return super().instantiate_trainer(plugins=_plugins(_listed(made.trainer.plugins)), **kwargs)
         except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
             raise PairsLitError(f"trainer: {' '.join(str(error).split())}") from error
+
+    def _spread(self, made: Namespace) -> None:
+        """Choose the workers: as many as are asked for, else as many as can work at a time."""
+        settings, threads = made.trainer, made.rounds.threads or asked_threads()
+        settings.devices, settings.num_nodes = spread(
+            settings.devices,
+            settings.num_nodes,
+            on_cpu=settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available()),
+            stacks=len(made.model.stacks),
+            threads=threads,
+        )
+        again = partial(_again, str(self.subcommand), self.given)
+        settings.strategy = StackStrategy(cluster_environment=environment(), again=again)
 
     def after_instantiate_classes(self) -> None:
         """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
@@ -158,6 +178,15 @@ class PairsCLI(LightningCLI):
         others = [each for each in trainer.callbacks if each is not runner]
         trainer.callbacks = [runner, *others]  # it seeds what the others may draw from
         self.trainer.ckpt_path = self.config[self.subcommand].ckpt_path
+        if self.trainer.world_size > 1:
+            self.datamodule.setup("fit")  # once, for all workers that share this memory
+
+
+def _again(command: str, args: list[str], rank: int, port: int) -> None:
+    """Run the command once more, as another worker of it."""
+    os.environ.update(LOCAL_RANK=str(rank), MASTER_PORT=str(port))
+    import_from_here()
+    train(command, args)
 
 
 def _loggers(wanted: object) -> list[object]:
@@ -283,7 +312,9 @@ def run(command: str, args: list[str] | None) -> None:
     Raises:
         PairsLitError: The user can mend something.
     """
-    print(f"\n{train(command, args).outcome.text}")
+    cli = train(command, args)
+    if cli.trainer.is_global_zero:
+        print(f"\n{cli.outcome.text}")
 
 
 def train(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()) -> PairsCLI:
@@ -298,7 +329,6 @@ def train(command: str, args: list[str] | None, callbacks: Sequence[Callback] = 
         PairsLitError: The user can mend something.
     """
     _be_quiet()
-    check_first_process()
 
     class OneCommand(PairsCLI):
         """Builds no parsers of other commands, which cost a fifth of a second each."""

@@ -150,10 +150,19 @@ class PairDataModule(LightningDataModule):
             notice(f"{source.name} has too few images, so some are drawn more than once (pairs: {', '.join(short)}).")
 
     def loader(self, *splits: Split) -> StackLoader:
-        """Return the batches of some splits, in their own order, for evaluation."""
+        """Return the batches of some splits of this worker's stacks, in their own order, for evaluation."""
         return StackLoader(
-            self.bank, splits, seeds=self._seeds, stack_size=self._stack_size, batch_size=self.eval_batch_size
+            self.bank,
+            splits,
+            seeds=self._seeds,
+            stack_size=self._stack_size,
+            batch_size=self.eval_batch_size,
+            share=self._share,
         )
+
+    @property
+    def _share(self) -> slice:
+        return slice(None) if self.trainer is None else slice(self.trainer.global_rank, None, self.trainer.world_size)
 
     def transfer_batch_to_device(self, batch: StackBatch, device: torch.device, dataloader_idx: int) -> StackBatch:
         """Move a batch's tensors; Lightning's own way searches every batch for them."""
@@ -171,6 +180,7 @@ class PairDataModule(LightningDataModule):
             stack_size=self._stack_size,
             batch_size=self.batch_size,
             epoch=self._current_epoch,
+            share=self._share,
         )
 
     def _current_epoch(self) -> int:
@@ -188,5 +198,10 @@ class PairDataModule(LightningDataModule):
     def predict_dataloader(self) -> PredictLoader:
         """Return the test pairs of the first seed, for every round."""
         return PredictLoader(
-            self.bank, ("test",), seeds=self._seeds, stack_size=self._stack_size, batch_size=self.eval_batch_size
+            self.bank,
+            ("test",),
+            seeds=self._seeds,
+            stack_size=self._stack_size,
+            batch_size=self.eval_batch_size,
+            share=self._share,
         )

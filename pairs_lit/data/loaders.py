@@ -40,6 +40,7 @@ class StackLoader:
         stack_size: How many rounds make a stack; the last stack may be smaller.
         batch_size: Pairs per batch; the last batch may be smaller.
         epoch: Where to ask for the current epoch, on which each round's own shuffle depends; None: no shuffling.
+        share: Which of the stacks to hand out: those of this worker.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class StackLoader:
         stack_size: int,
         batch_size: int,
         epoch: Callable[[], int] | None = None,
+        share: slice = slice(None),
     ) -> None:
         self._bank = bank
         self._splits = splits
         self._seeds = seeds
-        self._stacks = [slice(start, start + stack_size) for start in range(0, len(seeds), stack_size)]
+        stacks = [slice(start, start + stack_size) for start in range(0, len(seeds), stack_size)]
+        self._stacks = list(enumerate(stacks))[share]
         self._batch_size = batch_size
         self._epoch = epoch
 
@@ -66,7 +69,7 @@ class StackLoader:
 
     def __iter__(self) -> Iterator[StackBatch]:
         """Yield the batches of one epoch."""
-        for stack, rounds in enumerate(self._stacks):
+        for stack, rounds in self._stacks:
             for split in self._splits:
                 yield from self._batches(stack, rounds, split)
 

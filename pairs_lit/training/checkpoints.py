@@ -22,7 +22,7 @@ from torch import nn
 from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.folder import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
 from pairs_lit.runs.writing import write_durably
-from pairs_lit.stopping import announced, check_announced, check_asked, postponed
+from pairs_lit.stopping import announce, announced, check_announced, check_asked, postponed
 from pairs_lit.training.forms import Form, check_form, check_kept, fits, optimizer_state
 from pairs_lit.training.plain import plain
 
@@ -230,13 +230,16 @@ class LastCheckpoint(Checkpoint):
         check_asked()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where it is time to."""
-        last = trainer.current_epoch + 1 == trainer.max_epochs
+        """Save where it is time to, or where the end of the job was announced to any of the workers."""
+        strategy, last = trainer.strategy, trainer.current_epoch + 1 == trainer.max_epochs
+        due = trainer.is_global_zero and (last or time.monotonic() - self._saved_at > SAVE_SECONDS)
+        if not strategy.reduce_boolean_decision(due or announced(), all=False):
+            return
         run = Path(str(trainer.log_dir))
-        if last or announced() or time.monotonic() - self._saved_at > SAVE_SECONDS:
-            trainer.save_checkpoint(run / LAST)
-            self._saved_at = time.monotonic()
-        if not last:
+        trainer.save_checkpoint(run / LAST)
+        self._saved_at = time.monotonic()
+        if strategy.reduce_boolean_decision(announced(), all=False) and not last:
+            announce()
             check_announced(shlex.join(["fit", "--config", str(run / CONFIG), "--ckpt_path", str(run / LAST)]))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,6 +10,7 @@ from lightning.pytorch.profilers import Profiler
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.folder import LAST
+from pairs_lit.training.workers import NAME, StackStrategy
 
 _MIXING_CALLBACKS: tuple[type[callbacks.Callback], ...] = (
     callbacks.EarlyStopping,
@@ -35,6 +36,10 @@ def check_given(settings: Mapping[str, Any]) -> None:
     Raises:
         PairsLitError: A setting is one of those; the message names it.
     """
+    if settings["strategy"] not in ("auto", NAME):
+        raise PairsLitError(
+            f"trainer.strategy is {settings['strategy']}: it must be {NAME}, since others would mix rounds."
+        )
     for name, (allowed, reason) in _GIVEN.items():
         if settings[name] not in (allowed, None):
             raise PairsLitError(f"trainer.{name} is {settings[name]}: it must be {allowed}, since {reason}.")
@@ -80,9 +85,7 @@ def _check_precision(precision: object) -> None:
 
 
 _GIVEN = {
-    "strategy": ("auto", "all rounds train in one process"),
-    "num_nodes": (1, "all rounds train in one process"),
-    "sync_batchnorm": (False, "all rounds train in one process"),
+    "sync_batchnorm": (False, "rounds share nothing"),
     "barebones": (False, "it would leave out tables, curves and checkpoints"),
     "enable_checkpointing": (True, "a run keeps one checkpoint, RUN/checkpoints/last.ckpt, to go on from"),
     "model_registry": (None, "checkpoints stay in the run folder"),
@@ -181,7 +184,11 @@ def _fixed_settings(trainer: Trainer) -> dict[str, tuple[object, object, str]]:
     part = "some stacks would see less than others"
     epochs = "the curves would have gaps"
     return {
-        "devices": (trainer.num_devices, 1, "rounds would be spread by batch, not by seed"),
+        "devices": (
+            1 if isinstance(trainer.strategy, StackStrategy) else trainer.num_devices,
+            1,
+            f"rounds would be spread by batch, not by seed (or set trainer.strategy to {NAME})",
+        ),
         "accumulate_grad_batches": (trainer.accumulate_grad_batches, 1, "gradients of several stacks would be mixed"),
         "fast_dev_run": (trainer.fast_dev_run, False, part),  # type: ignore[attr-defined] # set elsewhere
         "overfit_batches": (trainer.overfit_batches, 0.0, part),  # type: ignore[attr-defined] # set elsewhere

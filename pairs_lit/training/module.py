@@ -194,6 +194,18 @@ class PairModule(LightningModule):
             means.reset()
         return collected
 
+    def rounds_of(self, stacks: slice) -> Tensor:
+        """Say which rounds some of the stacks train, (R,) bool."""
+        chosen = torch.zeros(len(self.seeds), dtype=torch.bool)
+        for rounds in self._slices[stacks]:
+            chosen[rounds] = True
+        return chosen
+
+    def stack_of(self, name: str) -> int | None:
+        """Return which stack a parameter or another part of the state belongs to; None: it belongs to none."""
+        room, _, rest = name.partition(".")
+        return int(rest.split(".")[0]) if room == "stacks" else None
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
         """Build the one optimizer of all stacks; parameters of a stack that a step does not train are skipped."""
         optimizer = self._make_optimizer(self.parameters())

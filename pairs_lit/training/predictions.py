@@ -12,6 +12,7 @@ from pairs_lit.runs.folder import PREDICTIONS
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.training.checkpoints import folder_of
 from pairs_lit.training.rounds import RoundRunner
+from pairs_lit.training.workers import gathered
 
 
 class PredictionWriter(Callback):
@@ -47,7 +48,10 @@ class PredictionWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table."""
-        p = torch.cat([torch.cat(parts, 1) for parts in self._stacks.values()]).double()
+        stacks = {stack: parts for each in gathered(trainer, self._stacks) for stack, parts in each.items()}
+        if not trainer.is_global_zero:
+            return
+        p = torch.cat([torch.cat(stacks[stack], 1) for stack in sorted(stacks)]).double()
         pairs = cast(PairDataModule, cast(Any, trainer).datamodule).bank.pairs["test"]
         known = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()
         said = torch.cat([p.mean(0)[:, None], p.T], 1).tolist()

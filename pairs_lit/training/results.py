@@ -29,6 +29,7 @@ from pairs_lit.runs.tables import (
 from pairs_lit.training.checkpoints import folder_of
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.rounds import RoundRunner
+from pairs_lit.training.workers import collected
 
 
 class Results(Callback):
@@ -61,12 +62,14 @@ class Results(Callback):
             )
         module = cast(PairModule, pl_module)
         _evaluate_train(trainer, module)
-        train = {name: values.numpy() for name, values in module.collect().items()}
+        train = {name: values.numpy() for name, values in collected(trainer, module).items()}
         self.rounds = round_results(self._runner.curves, train)
         folder = Path(str(trainer.log_dir))
-        write_curves(folder / CURVES, self._runner.curves)
-        write_rounds(folder / ROUNDS, self.rounds)
-        write_summary(folder / SUMMARY, self._summary(trainer, module))
+        if trainer.is_global_zero:
+            write_curves(folder / CURVES, self._runner.curves)
+            write_rounds(folder / ROUNDS, self.rounds)
+            write_summary(folder / SUMMARY, self._summary(trainer, module))
+        trainer.strategy.barrier()
         self.text = f"{self.table(trainer, module)}\n\nrun: {folder}"
 
     def _summary(self, trainer: Trainer, module: PairModule) -> dict[str, Any]:
@@ -84,6 +87,8 @@ class Results(Callback):
             "epochs": runner.epochs,
             "times": {"seconds": seconds, "seconds_per_round": seconds / len(runner.seeds)},
             "threads": torch.get_num_threads(),
+            "workers": trainer.world_size,
+            "nodes": trainer.num_nodes,
             "versions": {"pairs_lit": __version__, "torch": torch.__version__, "commits": runner.commits},
         }
 
@@ -116,10 +121,10 @@ class Results(Callback):
         self._evaluated(trainer, cast(PairModule, pl_module), TEST)
 
     def _evaluated(self, trainer: Trainer, module: PairModule, name: str) -> None:
-        measured = {metric: values.numpy() for metric, values in module.collect().items()}
+        measured = {metric: values.numpy() for metric, values in collected(trainer, module).items()}
         evaluation = Evaluation(self._runner.seeds, measured)
         self.text = f"data: {_data(trainer).settings.source}\n\n{evaluation_table(evaluation)}"
-        if trainer.ckpt_path is not None:
+        if trainer.ckpt_path is not None and trainer.is_global_zero:
             path = folder_of(trainer, self._name) / name
             write_csv(path, evaluation.header, evaluation.rows)
             self.text += f"\n\ntable: {path}"

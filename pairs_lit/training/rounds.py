@@ -25,6 +25,7 @@ from pairs_lit.training.batches import check_shown
 from pairs_lit.training.forms import check_form, check_progress
 from pairs_lit.training.guards import check_checkpoint_callbacks, check_trainer
 from pairs_lit.training.module import PairModule
+from pairs_lit.training.workers import collected
 
 
 class RoundRunner(Callback):
@@ -125,7 +126,8 @@ class RoundRunner(Callback):
             raise PairsLitError("the module's seeds are not those of RoundRunner: give both the same.")
         selectable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
         check_checkpoint_callbacks(trainer, [f"{name}/{figure}" for name in selectable for figure in self._figures])
-        check_shown(module.objection, _data(trainer), training=stage == "fit")
+        if trainer.is_global_zero:  # which says it for all
+            check_shown(module.objection, _data(trainer), training=stage == "fit")
         self._computing.enter_context(computing_on(self.threads or asked_threads()))
         self._computing.enter_context(generators_kept())
         self._seed_callbacks(stage, 0)
@@ -152,7 +154,7 @@ class RoundRunner(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what was measured in this epoch; a ModelCheckpoint may monitor it, but for the test set."""
-        self._keep(_module(pl_module).collect())
+        self._keep(collected(trainer, _module(pl_module)))
         if any(isinstance(each, ModelCheckpoint) for each in trainer.checkpoint_callbacks):  # logging takes its time
             shown = {name: value for name, value in self.scalars().items() if not name.startswith("test/")}
             pl_module.log_dict(shown, logger=False)

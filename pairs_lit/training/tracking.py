@@ -126,13 +126,17 @@ class Tracking(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder only now that data, settings and checkpoint have proved good."""
+        folder = trainer.strategy.broadcast(self._opened(trainer) if trainer.is_global_zero else Path())
+        self._take_in(folder)
+        self._logger = RunLogger(folder)
+        trainer.loggers = [self._logger, *(each for each in trainer.loggers if not isinstance(each, DummyLogger))]
+
+    def _opened(self, trainer: Trainer) -> Path:
         folder = folder_of(trainer, self._name)
         self._lock = lock_run(folder)
         clear_leftovers(folder)
         mark_run(folder)
-        self._take_in(folder)
-        self._logger = RunLogger(folder)
-        trainer.loggers = [self._logger, *(each for each in trainer.loggers if not isinstance(each, DummyLogger))]
+        return folder
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch just collected, over the rounds that have not failed."""

@@ -1,0 +1,143 @@
+"""Clusters: who started this process, how many workers there can be, and how a requeued job finds its run."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightning.fabric.plugins import ClusterEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+from pairs_lit.errors import PairsLitError, notice
+
+_STEP_TASKS = "SLURM_STEP_NUM_TASKS"  # set by srun alone; SLURM_NTASKS stands in every job
+
+
+class SlurmTasks(SLURMEnvironment):
+    """The tasks of one ``srun``, without Lightning's own checkpoints and requeueing."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_requeue=False)
+
+    def world_size(self) -> int:
+        """Return the number of tasks."""
+        return int(os.environ[_STEP_TASKS])
+
+    @staticmethod
+    def _validate_srun_used() -> None:
+        """It is used, else this would be another environment."""
+
+
+def _is_srun() -> bool:
+    return int(os.environ.get(_STEP_TASKS, "1")) > 1
+
+
+def environment() -> ClusterEnvironment:
+    """Return who started this process: torchrun, srun, or nobody but the user."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    return SlurmTasks() if _is_srun() else LightningEnvironment()
+
+
+def _started() -> tuple[int, int] | None:
+    """Return how many workers torchrun or srun started on each of how many nodes; None: neither did."""
+    if TorchElasticEnvironment.detect():
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        return local, int(os.environ["WORLD_SIZE"]) // local
+    if _is_srun():
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        return int(os.environ[_STEP_TASKS]) // nodes, nodes
+    return None
+
+
+def spread(devices: object, nodes: int, *, on_cpu: bool, stacks: int, threads: int) -> tuple[object, int]:
+    """Choose how many workers train, on each of how many nodes.
+
+    Args:
+        devices: As asked for: a number, a list of GPUs, or ``auto``: a CPU worker a core, a GPU worker a GPU.
+        nodes: As asked for.
+        on_cpu: Whether workers compute on the CPU.
+        stacks: How many stacks there are: more workers would have nothing to do.
+        threads: How many threads each worker takes.
+
+    Returns:
+        What to tell Lightning as devices and num_nodes.
+
+    Raises:
+        PairsLitError: More workers were started than there are stacks.
+    """
+    started = _started()
+    if started is not None:
+        local, nodes = started
+        _check_started(local * nodes, stacks)
+        return local if devices in ("auto", -1, "-1") else devices, nodes
+    most = max(1, stacks // nodes)
+    if devices in ("auto", -1, "-1"):
+        return (min(most, max(1, usable_cores() // threads)) if on_cpu else _gpus(most)), nodes
+    count = devices if isinstance(devices, int) else int(devices) if str(devices).isdigit() else 1
+    if count > most:
+        notice(f"trainer.devices is {devices}, but the rounds make {stacks} stacks: {most * nodes} workers train.")
+        return most, nodes
+    return devices, nodes
+
+
+def _check_started(workers: int, stacks: int) -> None:
+    if workers > stacks:
+        raise PairsLitError(
+            f"{workers} processes were started, but the rounds make {stacks} stacks: start at most {stacks}, or set "
+            "rounds.stack_size to make more."
+        )
+
+
+def _gpus(most: int) -> object:
+    """Return how many GPUs can work, where there are any."""
+    import torch
+
+    return max(1, min(most, torch.cuda.device_count())) if torch.cuda.is_available() else "auto"
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: those it is bound to, within the quota of its container."""
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
+    quotas = [quota for folder in _cgroups() if (quota := _quota(folder)) is not None]
+    return max(1, min([cores, *(int(quota) for quota in quotas)]))
+
+
+def _cgroups() -> Iterator[Path]:
+    """Yield the folders that may limit this process: its own control group, and those around it."""
+    root = Path("/sys/fs/cgroup")
+    with Path("/proc/self/cgroup").open(encoding="utf-8") as lines:
+        for line in lines:
+            _, kind, path = line.rstrip("\n").split(":", 2)
+            if kind in ("", "cpu", "cpu,cpuacct"):
+                own = root / kind / path.lstrip("/")
+                yield from (own, *(each for each in own.parents if each.is_relative_to(root)))
+
+
+def _quota(folder: Path) -> float | None:
+    """Return how many cores a control group may keep busy; None: as many as there are."""
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = (float((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return float(quota) / float(period) if float(quota) > 0 else None
+    except (OSError, ValueError):  # no such files, or "max"
+        return None
+
+
+@contextmanager
+def outside_slurm() -> Iterator[None]:
+    """Hide from Lightning that this is a Slurm job.
+
+    It would go on from any ``hpc_ckpt_N.ckpt`` that lies in the current folder, whoever wrote it.
+    """
+    tasks = os.environ.pop("SLURM_NTASKS", None)
+    try:
+        yield
+    finally:
+        if tasks is not None:
+            os.environ["SLURM_NTASKS"] = tasks

@@ -1,0 +1,116 @@
+"""What workers tell each other, over gloo: figures at the end of an epoch, weights where a checkpoint is saved.
+
+The group of processes is our own, not torch's default one: with that, Lightning would have all workers wait for each
+other in every training step.
+"""
+
+import os
+import pickle
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from lightning.fabric.plugins import ClusterEnvironment
+from torch import Tensor
+from torch.distributed import PrefixStore, ProcessGroupGloo, Store, TCPStore, rendezvous
+
+from pairs_lit.errors import PairsLitError, reason_of
+from pairs_lit.stopping import check_asked
+
+Kept = TypeVar("Kept")
+
+LOOPBACK = "127.0.0.1"
+GOING_ON = (
+    "what was saved is kept, and pairs-lit fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt goes on"
+)
+_PATIENCE = timedelta(days=1)  # an epoch may be long; a worker that ends is noticed at once
+_MEETING = timedelta(minutes=5)
+_NEWS_SECONDS = 3.0
+_met = 0
+
+
+def local_store(port: int, size: int, *, first: bool, listening: int | None) -> TCPStore:
+    """Return where the workers of one command find each other; it listens to this machine only.
+
+    Args:
+        port: Where.
+        size: How many there are.
+        first: Whether this is the first one, which keeps the store.
+        listening: A socket that listens at the port already.
+    """
+    return TCPStore(LOOPBACK, port, size, first, _MEETING, wait_for_workers=False, master_listen_fd=listening)
+
+
+def environment_store(cluster: ClusterEnvironment) -> Store:
+    """Return where workers find each other that torchrun, Slurm or the user started."""
+    global _met
+    _met += 1  # another fit of the same processes
+    os.environ.update(MASTER_ADDR=cluster.main_address, MASTER_PORT=str(cluster.main_port))
+    rank, size = cluster.global_rank(), cluster.world_size()
+    store, *_ = next(rendezvous("env://", rank, size, timeout=_MEETING))
+    return PrefixStore(f"pairs-lit {_met}", store)
+
+
+class Exchange:
+    """A group of workers.
+
+    Args:
+        store: Where they find each other.
+        rank: Which of them this is.
+        size: How many there are.
+        alone: Whether all are on this machine, which then listens to nobody else.
+    """
+
+    def __init__(self, store: Store, rank: int, size: int, *, alone: bool) -> None:
+        self._size = size
+        with _talking(), _on_loopback(alone):
+            self._group = ProcessGroupGloo(store, rank, size, _PATIENCE)
+
+    def added_up(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a CPU tensor over all workers, in place."""
+        with _talking():
+            self._group.allreduce([tensor]).wait()
+        return tensor
+
+    def gathered(self, part: Kept) -> list[Kept]:
+        """Return what each worker has; all must be picklable."""
+        own = torch.frombuffer(bytearray(pickle.dumps(part)), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self._size)]
+        with _talking():
+            self._group.allgather([sizes], [torch.tensor([len(own)])]).wait()
+            longest = int(torch.cat(sizes).max())
+            padded = torch.zeros(longest, dtype=torch.uint8)
+            padded[: len(own)] = own
+            parts = [torch.empty_like(padded) for _ in range(self._size)]
+            self._group.allgather([parts], [padded]).wait()
+        kept: list[Any] = [
+            pickle.loads(each[: int(size)].numpy().tobytes()) for each, size in zip(parts, sizes, strict=True)
+        ]
+        return kept
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    """Say in one line that another worker has ended, where gloo says it in its own words."""
+    try:
+        yield
+    except RuntimeError as error:
+        check_asked(_NEWS_SECONDS)
+        raise PairsLitError(f"another worker ended ({reason_of(error)}); {GOING_ON}.") from error
+
+
+@contextmanager
+def _on_loopback(alone: bool) -> Iterator[None]:
+    """Let gloo listen to this machine only."""
+    name = "GLOO_SOCKET_IFNAME"
+    if not alone or name in os.environ:
+        yield
+        return
+    os.environ[name] = next(each for _, each in socket.if_nameindex() if each.startswith("lo"))
+    try:
+        yield
+    finally:
+        del os.environ[name]

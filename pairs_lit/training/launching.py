@@ -1,0 +1,157 @@
+"""Launching: starts the other workers of a fit on this machine, watches over them, and ends them with it."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies.launchers.launcher import _Launcher
+
+from pairs_lit.errors import WorkerError, PairsLitError, Stopped, place_of, reason_of
+from pairs_lit.stopping import ask_to_end, check_asked, forget_failures
+from pairs_lit.training.exchange import GOING_ON
+
+_SET_DEATH_SIGNAL = 1  # prctl's name for it, from Linux's sys/prctl.h
+
+
+def can_fork(device: torch.device) -> bool:
+    """Say whether workers may be forked: not where a GPU is in use, whose state does not survive it."""
+    return sys.platform == "linux" and device.type == "cpu" and not torch.cuda.is_initialized()
+
+
+class Launcher(_Launcher):
+    """Starts workers 1, 2 and so on beside this process, which is worker 0; all run the same function.
+
+    Forked workers share this process's memory. Where that is not safe, each starts the command once more.
+
+    Args:
+        count: How many workers there are, this one included.
+        listen: Takes a port at which the workers meet.
+        become: Called in each forked worker with its number.
+        again: Called in each worker that is a new process, with its number and the port; None: workers are forked.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        listen: Callable[[], int],
+        become: Callable[[int], None],
+        again: Callable[[int, int], None] | None,
+    ) -> None:
+        self._count = count
+        self._listen = listen
+        self._become = become
+        self._again = again
+        self._others: list[BaseProcess] = []
+
+    @property
+    def is_interactive_compatible(self) -> bool:
+        """Whether it works in a notebook."""
+        return self._again is None or self._count == 1
+
+    def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's
+        """Run a function in all workers; return what it returns in this one."""
+        if self._count == 1:
+            return function(*args, **kwargs)
+
+        def forked(rank: int) -> None:
+            self._others = []  # they are siblings now
+            self._become(rank)
+            function(*args, **kwargs)
+
+        port = self._listen()
+        with self._beside(forked if self._again is None else partial(self._again, port=port)):
+            return function(*args, **kwargs)
+
+    @contextmanager
+    def _beside(self, run: Callable[[int], None]) -> Iterator[None]:
+        """Have the others work, too; end them if this one fails, and wait for them if not."""
+        context = multiprocessing.get_context("fork" if self._again is None else "spawn")
+        forget_failures()
+        ends = []
+        for rank in range(1, self._count):
+            end, other_end = context.Pipe(duplex=False)
+            ends.append(end)
+            self._others.append(context.Process(target=_work, args=(rank, os.getpid(), run, other_end)))
+            self._others[-1].start()
+        watch = threading.Thread(target=self._watch, args=(ends,), daemon=True)
+        watch.start()
+        try:
+            yield
+            watch.join()
+            check_asked()
+        except BaseException:
+            self.kill(signal.SIGKILL)
+            raise
+        finally:
+            watch.join()
+            self._others = []
+
+    def _watch(self, ends: list[Connection]) -> None:
+        """Ask this worker to end as soon as another one has failed."""
+        left = {process.sentinel: (rank, process) for rank, process in enumerate(self._others, 1)}
+        while left:
+            for sentinel in wait(list(left)):
+                rank, process = left.pop(sentinel)  # type: ignore[call-overload] # sentinels are all that it waits for
+                process.join()
+                if process.exitcode != 0:
+                    ask_to_end(_failure(rank, process, ends[rank - 1]))
+
+    def kill(self, signum: Any) -> None:  # noqa: ANN401 - Lightning's
+        """Send the other workers a signal."""
+        for process in self._others:
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, signum)
+
+
+def _failure(rank: int, process: BaseProcess, end: Connection) -> Exception:
+    """Return what ended a worker: its own error, or what the system did to it."""
+    if end.poll():
+        failed: Exception = end.recv()
+        return failed
+    code = process.exitcode or 0
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    return PairsLitError(f"worker {rank} (process {process.pid}) was {how}{hint}; {GOING_ON}.")
+
+
+def _work(rank: int, parent: int, run: Callable[[int], None], end: Connection) -> None:
+    """Be another worker: silent, since the first one speaks for all, and never without it."""
+    _end_with(parent)
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    try:
+        run(rank)
+    except BaseException as error:  # whatever a module of the user's raises
+        end.send(_portable(error))
+        os._exit(1)
+
+
+def _portable(error: BaseException) -> Exception:
+    """Return an error that another process can show."""
+    if isinstance(error, PairsLitError | WorkerError):
+        return error
+    if isinstance(error, Stopped):
+        return PairsLitError(f"a worker was stopped by {error}; {GOING_ON}.")
+    return WorkerError(f"{reason_of(error)} ({place_of(error)})")
+
+
+def _end_with(parent: int) -> None:
+    """Have Linux end this process when its parent ends, however it does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
