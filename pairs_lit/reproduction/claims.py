@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pairs_lit.analysis.tables import TITLES
 from pairs_lit.reproduction.published import REPORTS, Report
 from pairs_lit.reproduction.reading import read, refuse
 from pairs_lit.runs.configs import COURSE
@@ -31,7 +32,7 @@ class Side:
 
     @property
     def fit(self) -> tuple[str, str, str]:
-        """Which fit it is of: report, row, variant."""
+        """Which fit it is of, by report, row and variant."""
         return self.report, self.row, self.variant
 
 
@@ -39,12 +40,7 @@ class Side:
 class Contrast:
     """First against second.
 
-    Attributes:
-        title: What is compared, in words.
-        first: One side.
-        second: The other.
-        kind: ``mean``: difference of the means; ``spread``: ratio of the standard deviations; ``time``: ratio of the
-            seconds a round.
+    ``mean``: difference of means; ``spread``: ratio of standard deviations; ``time``: ratio of the seconds a round.
     """
 
     title: str
@@ -55,13 +51,9 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Claim:
-    """A question, what the reports say, and our contrasts.
+    """A question in plain words, what the reports say, and our contrasts.
 
-    Attributes:
-        question: In plain words.
-        said: The reports' answer.
-        contrasts: Ours.
-        remark: Why ours may differ, or what to bear in mind; without figures, which only the runs may give.
+    The remark says why ours may differ, or what to bear in mind; without figures, which only the runs may give.
     """
 
     question: str
@@ -72,11 +64,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class _Claims:
-    """The file.
-
-    Attributes:
-        claims: In the order of their page.
-    """
+    """The whole file; its order is that of the page."""
 
     claims: tuple[Claim, ...]
 
@@ -111,8 +99,14 @@ def _check_side(side: Side, reports: Mapping[str, Report], place: tuple[str, ...
         refuse((*place, "variant"), f"{report.name} has no variant {side.variant!r}, use {variants}")
     if side.row not in rows[side.variant]:
         refuse((*place, "row"), f"there is no row {side.row!r} of {report.name}, use {', '.join(rows[side.variant])}")
-    if side.epoch is None and side.metric not in METRIC_COLUMNS:
-        refuse((*place, "metric"), f"{side.metric!r} is no column of rounds.csv, use {', '.join(METRIC_COLUMNS)}")
+    known, kind = (
+        (METRIC_COLUMNS, "column of rounds.csv") if side.epoch is None else (CURVE_METRICS, "metric of curves.csv")
+    )
+    if side.metric not in known:
+        refuse((*place, "metric"), f"{side.metric!r} is no {kind}, use {', '.join(known)}")
 
+
+CURVE_METRICS = tuple(f"{split}/{metric}" for split in ("train", "val", "test") for metric in TITLES)
+"""What is measured after each epoch."""
 
 CLAIMS = read_claims(COURSE / "claims.yaml", REPORTS)
