@@ -45,7 +45,7 @@ class Job:
         report: What it belongs to.
         row: The row that it trains.
         config: The config's file.
-        content: What it says.
+        content: What that says.
         options: What differs from it, by option.
         conditions: What all fits share.
         recipe: The sweep or variant that it belongs to, or ``ALONE``; empty: it is the row's own.
@@ -60,11 +60,6 @@ class Job:
     conditions: Conditions
     recipe: str
     value: float | None
-
-    @property
-    def label(self) -> str:
-        """What the progress bar calls it."""
-        return f"{self.report.name} {self.row.name}"
 
     @property
     def name(self) -> str:
@@ -86,10 +81,8 @@ class Job:
     @property
     def changes(self) -> dict[str, object]:
         """What :func:`pairs_lit.fit` must change in the config."""
-        shared: dict[str, object] = {"name": self.name, "trainer.default_root_dir": self.conditions.runs}
-        if self.conditions.root is not None:
-            shared["data.root"] = self.conditions.root
-        return {**self.options, **shared}
+        root = {} if self.conditions.root is None else {"data.root": self.conditions.root}
+        return {**self.options, "name": self.name, "trainer.default_root_dir": self.conditions.runs, **root}
 
     @property
     def finished(self) -> Path | None:
@@ -141,12 +134,12 @@ def _job(
     config = conditions.configs / report.folder / f"{row.name}.yaml"
     if not config.is_file():
         raise PairsLitError(f"there is no {config}: --configs must be a folder that holds reports/REPORT/ROW.yaml.")
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
     options = {"data.source": "mnist"}
     if conditions.allow_unverified:
         options["data.allow_unverified"] = "true"
     if conditions.rounds is not None:
         options[_COUNT] = str(conditions.rounds)
-    content = yaml.safe_load(config.read_text(encoding="utf-8"))
     if conditions.seed is not None:
         options["rounds.seed"] = str(conditions.seed + content["rounds"].get("seed", 0))
     return Job(report, row, config, content, options | dict(own), conditions, recipe, value)

@@ -1,9 +1,11 @@
 """What came of the fits of a reproduction, beside what the reports publish."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pairs_lit.reproduction.jobs import Conditions, Job, all_jobs
+from tabulate import tabulate
+
+from pairs_lit.reproduction.jobs import Conditions, all_jobs
 from pairs_lit.reproduction.published import Report, Row
 from pairs_lit.runs.run import Run
 from pairs_lit.statistics import Difference, Summary, welch
@@ -39,19 +41,16 @@ class Outcome:
         return None if published is None or self.ours.n < 2 else welch(self.ours, published)
 
 
-def read_fit(job: Job) -> Run | None:
-    """Read a fit's run folder; None if it is not finished."""
-    if job.finished is None:
-        return None
-    run = Run.load(job.finished)
-    _ = run.facts  # what is damaged is named before anything is made of it
-    return run
-
-
 def outcomes(report: Report, conditions: Conditions) -> list[Outcome]:
     """Return what came of the finished fits of a report, its table first."""
-    fits = [(job, read_fit(job)) for job in all_jobs(report, conditions)]
-    return [Outcome(report, job.row, fit, job.recipe, job.value) for job, fit in fits if fit is not None]
+    found = []
+    for job in all_jobs(report, conditions):
+        folder = job.finished
+        if folder is not None:
+            fit = Run.load(folder)
+            _ = fit.facts  # what is damaged is named before anything is made of it
+            found.append(Outcome(report, job.row, fit, job.recipe, job.value))
+    return found
 
 
 def of_recipe(found: Iterable[Outcome], recipe: str) -> list[Outcome]:
@@ -66,3 +65,18 @@ def sources(fits: Iterable[Run]) -> str:
     commits = sorted({commit for fit in found for commit in fit.facts.commits})
     torch = sorted({fit.facts.torch for fit in found})
     return f"Data: {', '.join(data)}. Commit: {', '.join(commits)}. torch {', '.join(torch)}."
+
+
+def seconds_a_round(fit: Run) -> float:
+    """Return the time that a fit took, over its rounds."""
+    return fit.facts.seconds / len(fit.rounds)
+
+
+def interval(difference: Difference) -> str:
+    """Show the 95 % interval of a difference."""
+    return f"{difference.low:+.4f} to {difference.high:+.4f}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of texts in Markdown."""
+    return tabulate(list(rows), header, tablefmt="github", disable_numparse=True)

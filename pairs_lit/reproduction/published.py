@@ -12,8 +12,6 @@ from pairs_lit.reproduction.reading import read, refuse
 from pairs_lit.runs.configs import COURSE
 from pairs_lit.statistics import Summary
 
-Column = Literal["test_accuracy", "best_test_accuracy"]
-
 ALONE = "alone"
 """The recipe that trains a few rounds of a row one after the other, for their time."""
 
@@ -36,11 +34,11 @@ class Row:
         name: The config's name.
         title: What the report calls it.
         parameters: Of one round's network; where the report gives none, of the widths chosen here.
-        mean: Published mean test accuracy, a fraction of pairs; None: nothing is published.
+        mean: Published mean test accuracy, a fraction of pairs; None: nothing is published, and likewise below.
         std: Published std over rounds.
-        train: Published training accuracy, where there is one.
-        test: Published test accuracy in more detail, where there is some.
-        minutes: Published total time of all rounds, where there is one.
+        train: Published training accuracy.
+        test: Published test accuracy in more detail.
+        minutes: Published total time of all rounds.
     """
 
     name: str
@@ -59,10 +57,10 @@ class Sweep:
 
     Attributes:
         name: For its files.
-        row: The config that is varied.
+        row: The name of the row that is varied.
         options: Options on the command line, by name; ``{}`` stands for the value.
         title: What the curve's axis says.
-        values: Its values.
+        values: The quantity's values.
     """
 
     name: str
@@ -113,7 +111,7 @@ class Report:
         folder: Of its configs.
         rounds: How many rounds its figures are the mean of.
         rows: Its table.
-        plots: By file name, its figures over epochs.
+        plots: Its figures over epochs, by file name.
         column: What of a round the published figure is the mean of.
         sweeps: Options that it says it searched.
         alone: How many rounds are also trained one at a time, for their time.
@@ -126,7 +124,7 @@ class Report:
     rounds: int
     rows: tuple[Row, ...]
     plots: Mapping[str, Plot] = field(default_factory=dict)
-    column: Column = "test_accuracy"
+    column: Literal["test_accuracy", "best_test_accuracy"] = "test_accuracy"
     sweeps: tuple[Sweep, ...] = ()
     alone: int = 0
     variants: tuple[Variant, ...] = ()
@@ -144,11 +142,7 @@ class Report:
 
 @dataclass(frozen=True)
 class _Published:
-    """The file.
-
-    Attributes:
-        reports: In the order of figures and pages.
-    """
+    """The whole file; its order is that of figures and pages."""
 
     reports: tuple[Report, ...]
 
