@@ -84,10 +84,5 @@ def train(jobs: Sequence[Job]) -> None:
     with tqdm(total=total, unit="epoch", unit_scale=True, dynamic_ncols=True, disable=None) as bar:
         for job in todo:
             bar.set_description(f"{job.report.name} {job.row.name}")
-            resumed = {} if job.checkpoint is None else {"ckpt_path": job.checkpoint}
-            fit(
-                job.config,
-                job.changes | resumed | {"trainer.enable_progress_bar": False},
-                [EpochsDone(bar, job.rounds)],
-            )
+            fit(job.config, job.changes | {"trainer.enable_progress_bar": False}, [EpochsDone(bar, job.rounds)])
             check_announced()

@@ -15,29 +15,17 @@ Fits = Mapping[tuple[str, str, str], Run]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the rounds say to one contrast.
-
-    Attributes:
-        contrast: The question.
-        n: Rounds, and how they were compared.
-        first: The first side's mean and std, or its time.
-        second: The second side's.
-        found: The difference or ratio.
-        direction: 1 where the first is larger, else −1.
-        p: Two-sided p value; NaN for a time.
-        interval: 95 % interval of a difference.
-        detectable: The smallest difference that so many rounds find; NaN for a ratio.
-    """
+    """What the rounds say to one contrast."""
 
     contrast: Contrast
-    n: str
-    first: str
+    n: str  # rounds, and how they were compared
+    first: str  # mean and std, or time
     second: str
-    found: str
-    direction: int
-    p: float = NAN
-    interval: str = "–"
-    detectable: float = NAN
+    found: str  # the difference or ratio
+    direction: int  # 1 where the first is larger, else −1
+    p: float = NAN  # two-sided; NaN for a time
+    interval: str = "–"  # the 95 % interval of a difference
+    detectable: float = NAN  # the smallest difference that so many rounds find; NaN for a ratio
 
 
 def answer(contrast: Contrast, fits: Fits) -> Answer:

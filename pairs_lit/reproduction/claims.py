@@ -14,21 +14,13 @@ from pairs_lit.runs.tables import METRIC_COLUMNS
 
 @dataclass(frozen=True)
 class Side:
-    """One figure of every round of a row.
-
-    Attributes:
-        report: The report's name.
-        row: The row's name.
-        metric: A column of ``rounds.csv``, or with an epoch a metric of ``curves.csv``.
-        epoch: After which epoch; None: of the finished run.
-        variant: The variant's name, where the row has another recipe.
-    """
+    """One figure of every round of a row."""
 
     report: str
     row: str
-    metric: str = "test_accuracy"
-    epoch: int | None = None
-    variant: str = ""
+    metric: str = "test_accuracy"  # a column of rounds.csv, or with an epoch a metric of curves.csv
+    epoch: int | None = None  # after which; None: of the finished run
+    variant: str = ""  # its name, where the row has another recipe
 
     @property
     def fit(self) -> tuple[str, str, str]:
@@ -38,12 +30,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Contrast:
-    """First against second.
+    """First against second: difference of means, ratio of standard deviations, or ratio of the seconds a round."""
 
-    ``mean``: difference of means; ``spread``: ratio of standard deviations; ``time``: ratio of the seconds a round.
-    """
-
-    title: str
+    title: str  # what is compared, in words
     first: Side
     second: Side
     kind: Literal["mean", "spread", "time"] = "mean"
@@ -51,15 +40,12 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Claim:
-    """A question in plain words, what the reports say, and our contrasts.
-
-    The remark says why ours may differ, or what to bear in mind; without figures, which only the runs may give.
-    """
+    """A question, what the reports say, and our contrasts."""
 
     question: str
     said: str
     contrasts: tuple[Contrast, ...]
-    remark: str = ""
+    remark: str = ""  # why ours may differ, or what to bear in mind; without figures, which only the runs may give
 
 
 @dataclass(frozen=True)
@@ -70,11 +56,7 @@ class _Claims:
 
 
 def read_claims(file: Path, reports: Mapping[str, Report]) -> tuple[Claim, ...]:
-    """Read the claims.
-
-    Args:
-        file: The file.
-        reports: What the sides of their contrasts are rows of.
+    """Read the claims; their contrasts compare rows of these reports.
 
     Raises:
         PairsLitError: Something is missing, unknown or of the wrong kind; the message names file and key.

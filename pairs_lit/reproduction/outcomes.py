@@ -13,21 +13,13 @@ from pairs_lit.statistics import Difference, Summary, welch
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row of a report, published and ours.
-
-    Attributes:
-        report: The report.
-        row: The row, as published.
-        fit: Ours.
-        recipe: The sweep or variant that ours belongs to, or ``ALONE``; empty: it is the row's own.
-        value: The sweep's value.
-    """
+    """One finished fit beside what the report publishes for its row."""
 
     report: Report
     row: Row
     fit: Run
-    recipe: str
-    value: float | None
+    recipe: str  # the job's
+    value: float | None  # the sweep's
 
     @property
     def ours(self) -> Summary:
@@ -59,11 +51,11 @@ def of_recipe(found: Iterable[Outcome], recipe: str) -> list[Outcome]:
 
 
 def sources(fits: Iterable[Run]) -> str:
-    """Say where the data came from, which seeds, which commit and which torch made the figures."""
-    found = list(fits)
-    data = sorted({str(fit.facts.data["source"]) for fit in found})
-    commits = sorted({commit for fit in found for commit in fit.facts.commits})
-    torch = sorted({fit.facts.torch for fit in found})
+    """Say which data, which commits and which torch made the figures."""
+    facts = [fit.facts for fit in fits]
+    data = sorted({str(each.data["source"]) for each in facts})
+    commits = sorted({commit for each in facts for commit in each.commits})
+    torch = sorted({each.torch for each in facts})
     return f"Data: {', '.join(data)}. Commit: {', '.join(commits)}. torch {', '.join(torch)}."
 
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -14,22 +14,17 @@ T = TypeVar("T")
 
 
 def read(file: Path, kind: type[T]) -> T:
-    """Read a YAML file as a dataclass.
-
-    Args:
-        file: The file.
-        kind: A dataclass of texts, numbers, choices, mappings, tuples of any length, and other such dataclasses.
+    """Read a YAML file as a dataclass of texts, numbers, choices, mappings, tuples, and other such dataclasses.
 
     Raises:
-        PairsLitError: The file cannot be read, or has not what the class asks for; the message names file and key.
+        PairsLitError: The file cannot be read, or is not what the class asks for; the message names file and key.
     """
     try:
         with file.open(encoding="utf-8") as stream:
             content = yaml.load(stream, _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PairsLitError(f"{file} cannot be read ({reason_of(error)}).") from error
-    made: T = _made(kind, content, (str(file),))
-    return made
+    return cast(T, _made(kind, content, (str(file),)))
 
 
 class _Loader(yaml.SafeLoader):
@@ -46,11 +41,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def refuse(place: tuple[str, ...], reason: str) -> NoReturn:
-    """Raise the error of one place.
-
-    Args:
-        place: The file, then the keys that lead there.
-        reason: What is wrong, and what would be right.
+    """Refuse what stands at a place: the file, then the keys that lead there.
 
     Raises:
         PairsLitError: Always.
