@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
+from pairs_lit.data.bank import SPLITS
 from pairs_lit.errors import PairsLitError
-from pairs_lit.reproduction.claims import Contrast, Side, read_claims
+from pairs_lit.reproduction.claims import CURVE_METRICS, Contrast, Side, read_claims
 from pairs_lit.reproduction.published import REPORTS, Sweep, Variant, read_reports
 from pairs_lit.statistics import Summary
+from pairs_lit.training.metrics import METRICS
 from tests.conftest import CONFIGS
 
 PUBLISHED, CLAIMS = CONFIGS / "reports" / "published.yaml", CONFIGS / "reports" / "claims.yaml"
@@ -115,6 +117,34 @@ def test_a_wrong_key_of_a_claim_is_named(key: str, tmp_path: Path) -> None:
     path = written(tmp_path, {"claims": [changed(claim(), key, value)]})
     with pytest.raises(PairsLitError, match=rf"^{re.escape(str(path))}: .*{message}"):
         read_claims(path, reports)
+
+
+@pytest.mark.parametrize("metric", ["test_accuracy", "test/speed", "accuracy"])
+def test_a_metric_that_no_epoch_has_is_named(metric: str, tmp_path: Path) -> None:
+    reports = read_reports(written(tmp_path, {"reports": [report()]}))
+    content = claim()
+    content["contrasts"][0]["first"] |= {"metric": metric, "epoch": 3}
+    path = written(tmp_path, {"claims": [content]})
+    with pytest.raises(PairsLitError, match=rf"first\.metric: '{metric}' is no metric of curves\.csv, use train/"):
+        read_claims(path, reports)
+
+
+def test_the_metrics_of_an_epoch_are_those_that_are_measured() -> None:
+    assert {metric.partition("/")[2] for metric in CURVE_METRICS} == set(METRICS)
+    assert {metric.partition("/")[0] for metric in CURVE_METRICS} == set(SPLITS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("reports: []\nreports: []", "reports: stands twice, in lines 1 and 2: keep one"),
+        ("reports:\n- name: a\n  rounds: 1\n  rows: []\n  rounds: 2", "rounds: stands twice, in lines 3 and 5"),
+        ("reports:\n- plots: {a: {}, 'a': {}}", "a: stands twice, in lines 2 and 2"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(PairsLitError, match=rf"data\.yaml: {message}"):
+        read_reports(written(tmp_path, text))
 
 
 @pytest.mark.parametrize("key", ["name", "folder", "rounds", "rows"])

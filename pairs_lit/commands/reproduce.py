@@ -11,7 +11,7 @@ from pairs_lit.commands.options import OptionParser
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_positive, notice
 from pairs_lit.reproduction.jobs import Conditions, Job, all_jobs
-from pairs_lit.reproduction.published import REPORTS, Report
+from pairs_lit.reproduction.published import REPORTS
 from pairs_lit.runs.configs import SHIPPED
 from pairs_lit.runs.folder import lock_runs
 from pairs_lit.runs.summary import commit
@@ -28,18 +28,13 @@ def arguments(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("reports", nargs="*", metavar="REPORT", help=f"one or more of {', '.join(REPORTS)}; none: all")
     parser.add_argument("--rounds", type=int, help="how many rounds; default: as many as the report")
     parser.add_argument("--seed", type=int, help="the seed of the first round; default: the config's")
-    parser.add_argument(
-        "--configs", type=user_path, default=SHIPPED, help="holds reports/REPORT/ROW.yaml; default: ours"
-    )
+    configs = "holds reports/REPORT/ROW.yaml; default: ours"
+    parser.add_argument("--configs", type=user_path, default=SHIPPED, help=configs)
     parser.add_argument("--output", type=user_path, default=Path("docs/results"), help="where tables and figures go")
     parser.add_argument("--runs", type=user_path, default=Path(), help="the folder that holds lightning_logs")
     parser.add_argument("--data.root", dest="root", type=user_path, help="the folder that holds MNIST/raw")
-    parser.add_argument(
-        "--data.allow_unverified",
-        dest="allow_unverified",
-        action="store_true",
-        help="accept other files in MNIST's format; every table then says so",
-    )
+    unverified = "accept other files in MNIST's format; every table then says so"
+    parser.add_argument("--data.allow_unverified", dest="allow_unverified", action="store_true", help=unverified)
     parser.add_argument("--no-training", action="store_true", help="only write the pages of what is finished")
     return parser.parse_args(args)
 
@@ -51,7 +46,10 @@ def run(args: Sequence[str]) -> None:
         PairsLitError: The user can correct something.
     """
     options = arguments(args)
-    reports = [_report(name) for name in options.reports or REPORTS]
+    for name in options.reports:
+        if name not in REPORTS:
+            raise PairsLitError(f"unknown report {name!r}: use one or more of {', '.join(REPORTS)}.")
+    reports = [REPORTS[name] for name in options.reports or REPORTS]
     if options.rounds is not None:
         check_positive("--rounds", options.rounds)
     conditions = Conditions(
@@ -69,12 +67,6 @@ def run(args: Sequence[str]) -> None:
         print(path)
 
 
-def _report(name: str) -> Report:
-    if name not in REPORTS:
-        raise PairsLitError(f"unknown report {name!r}: use one or more of {', '.join(REPORTS)}.")
-    return REPORTS[name]
-
-
 def train(jobs: Sequence[Job]) -> None:
     """Finish every job, with one progress bar over all epochs of all rounds."""
     todo = [job for job in jobs if job.finished is None]
@@ -84,20 +76,13 @@ def train(jobs: Sequence[Job]) -> None:
         return
     if (commit() or "").endswith("+changes"):
         notice("the project's files differ from their last commit, and the results will say so.")
+    from pairs_lit.commands.fit import fit
+    from pairs_lit.training.progress import EpochsDone
+
     total = sum(job.rounds * job.epochs for job in todo)
     bar: tqdm[Any]
     with tqdm(total=total, unit="epoch", unit_scale=True, dynamic_ncols=True, disable=None) as bar:
         for job in todo:
-            bar.set_description(job.label)
-            _finish(job, bar)
+            bar.set_description(f"{job.report.name} {job.row.name}")
+            fit(job.config, job.changes | {"trainer.enable_progress_bar": False}, [EpochsDone(bar, job.rounds)])
             check_announced()
-
-
-def _finish(job: Job, bar: "tqdm[Any]") -> None:
-    from pairs_lit.commands.fit import fit
-    from pairs_lit.training.progress import EpochsDone
-
-    changes = job.changes | {"trainer.enable_progress_bar": False}
-    if job.checkpoint is not None:
-        changes["ckpt_path"] = job.checkpoint
-    fit(job.config, changes, [EpochsDone(bar, job.rounds)])

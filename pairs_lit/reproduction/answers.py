@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from tabulate import tabulate
-
-from pairs_lit.analysis.tables import p_value
+from pairs_lit.analysis.tables import decimal, p_value
 from pairs_lit.reproduction.claims import Claim, Contrast, Side
+from pairs_lit.reproduction.outcomes import interval, seconds_a_round, table
 from pairs_lit.runs.run import Run
-from pairs_lit.statistics import LEVEL, between_rounds, holm, spread_p, summarise
+from pairs_lit.statistics import LEVEL, NAN, between_rounds, holm, spread_p, summarise
 
 Fits = Mapping[tuple[str, str, str], Run]
 """Finished fits by report, row and variant."""
@@ -17,88 +15,48 @@ Fits = Mapping[tuple[str, str, str], Run]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the rounds say to one contrast.
-
-    Attributes:
-        contrast: The question.
-        n: Rounds, and how they were compared.
-        first: The first side's mean and std.
-        second: The second side's.
-        found: The difference or ratio.
-        interval: Its 95 % interval; empty for a ratio.
-        p: Two-sided p value; NaN for a time.
-        direction: 1 where the first is larger, −1 where it is smaller.
-        detectable: The smallest difference that so many rounds find; NaN for a ratio.
-    """
+    """What the rounds say to one contrast."""
 
     contrast: Contrast
-    n: str
-    first: str
+    n: str  # rounds, and how they were compared
+    first: str  # mean and std, or time
     second: str
-    found: str
-    interval: str
-    p: float
-    direction: int
-    detectable: float = float("nan")
+    found: str  # the difference or ratio
+    direction: int  # 1 where the first is larger, else −1
+    p: float = NAN  # two-sided; NaN for a time
+    interval: str = "–"  # the 95 % interval of a difference
+    detectable: float = NAN  # the smallest difference that so many rounds find; NaN for a ratio
 
 
 def answer(contrast: Contrast, fits: Fits) -> Answer:
     """Answer one contrast."""
+    first, second = fits[contrast.first.fit], fits[contrast.second.fit]
     if contrast.kind == "time":
-        return _time(contrast, fits)
+        time, other = seconds_a_round(first), seconds_a_round(second)
+        shown = f"{time:.2f} s a round", f"{other:.2f} s a round"
+        return Answer(contrast, "1 measurement", *shown, f"× {time / other:.2f}", 1 if time > other else -1)
     one, two = values(contrast.first, fits), values(contrast.second, fits)
-    return _spread(contrast, one, two) if contrast.kind == "spread" else _mean(contrast, one, two, fits)
+    here, there = summarise(list(one.values())), summarise(list(two.values()))
+    shown = f"{here.mean:.4f} ± {here.std:.4f}", f"{there.mean:.4f} ± {there.std:.4f}"
+    if contrast.kind == "spread":
+        ratio = here.std / there.std if there.std > 0 else NAN
+        p = spread_p(list(one.values()), list(two.values()))
+        return Answer(contrast, f"{here.n}, {there.n}", *shown, f"× {ratio:.2f}", 1 if ratio > 1 else -1, p)
+    found = between_rounds(one, two, same_data=first.facts.data == second.facts.data)
+    n = f"{found.n[0]}, paired" if found.method == "paired" else f"{here.n}, {there.n}, unpaired"
+    sign = 1 if found.estimate > 0 else -1
+    return Answer(contrast, n, *shown, f"{found.estimate:+.4f}", sign, found.p, interval(found), found.detectable)
 
 
 def values(side: Side, fits: Fits) -> dict[int, float]:
     """Return a side's figure by seed, of the rounds that did not fail; a shorter run gives its last epoch."""
     fit = fits[side.fit]
-    good = [result.seed for result in fit.rounds if result.status == "ok"]
     if side.epoch is None:
-        found = {result.seed: vars(result)[side.metric] for result in fit.rounds}
-    else:
-        curves = fit.curves
-        epoch = min(side.epoch, curves.epochs) - 1
-        found = dict(zip(curves.seeds, curves.values[side.metric][epoch].tolist(), strict=True))
-    return {seed: float(found[seed]) for seed in good}
-
-
-def _mean(contrast: Contrast, one: Mapping[int, float], two: Mapping[int, float], fits: Fits) -> Answer:
-    first, second = (fits[side.fit] for side in (contrast.first, contrast.second))
-    difference = between_rounds(one, two, same_data=first.facts.data == second.facts.data)
-    rounds = f"{len(one)}, {len(two)}, unpaired"
-    n = f"{difference.n[0]}, paired" if difference.method == "paired" else rounds
-    return Answer(
-        contrast,
-        n,
-        _shown(one),
-        _shown(two),
-        f"{difference.estimate:+.4f}",
-        f"{difference.low:+.4f} to {difference.high:+.4f}",
-        difference.p,
-        int(np.sign(difference.estimate)),
-        difference.detectable,
-    )
-
-
-def _spread(contrast: Contrast, one: Mapping[int, float], two: Mapping[int, float]) -> Answer:
-    first, second = (summarise(list(side.values())) for side in (one, two))
-    ratio = first.std / second.std if second.std > 0 else float("nan")
-    p = spread_p(list(one.values()), list(two.values()))
-    n = f"{first.n}, {second.n}"
-    return Answer(contrast, n, _shown(one), _shown(two), f"× {ratio:.2f}", "", p, 1 if ratio > 1 else -1)
-
-
-def _time(contrast: Contrast, fits: Fits) -> Answer:
-    first, second = (fits[side.fit] for side in (contrast.first, contrast.second))
-    one, two = (fit.facts.seconds / len(fit.rounds) for fit in (first, second))
-    shown = f"{one:.2f} s a round", f"{two:.2f} s a round"
-    return Answer(contrast, "1 measurement", *shown, f"× {one / two:.2f}", "", float("nan"), int(np.sign(one - two)))
-
-
-def _shown(side: Mapping[int, float]) -> str:
-    summary = summarise(list(side.values()))
-    return f"{summary.mean:.4f} ± {summary.std:.4f}"
+        return fit.values(side.metric)
+    curves = fit.curves
+    epoch = min(side.epoch, curves.epochs) - 1
+    found = dict(zip(curves.seeds, curves.values[side.metric][epoch].tolist(), strict=True))
+    return {each.seed: found[each.seed] for each in fit.rounds if each.status == "ok"}
 
 
 def page(claims: Sequence[Claim], fits: Fits, conditions: str) -> str:
@@ -116,46 +74,30 @@ def page(claims: Sequence[Claim], fits: Fits, conditions: str) -> str:
 
 
 def _section(claim: Claim, answers: Sequence[Answer]) -> str:
-    tested = [each.p for each in answers if each.p == each.p]
-    corrected = iter(holm(tested))
+    corrected = iter(holm([each.p for each in answers if each.p == each.p]))
     p_values = [next(corrected) if each.p == each.p else None for each in answers]
-    rows = [_row(each, p) for each, p in zip(answers, p_values, strict=True)]
+    rows = []
+    for each, p in zip(answers, p_values, strict=True):
+        tested = ["–" if p is None else p_value(p), decimal(each.detectable)]
+        rows.append([each.contrast.title, each.n, each.first, each.second, each.found, each.interval, *tested])
     header = ["contrast", "n", "first", "second", "difference or ratio", "95 % interval", "p (Holm)", "detectable"]
-    table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     ours = f"**Ours**: {verdict(answers, p_values)}."
-    parts = [f"## {claim.question}", f"*The reports*: {claim.said}", ours, claim.remark, table]
+    parts = [f"## {claim.question}", f"*The reports*: {claim.said}", ours, claim.remark, table(header, rows)]
     return "\n\n".join(part for part in parts if part)
-
-
-def _row(answer: Answer, p: float | None) -> list[str]:
-    shown = "–" if p is None else p_value(p)
-    detectable = "–" if answer.detectable != answer.detectable else f"{answer.detectable:.4f}"
-    return [
-        answer.contrast.title,
-        answer.n,
-        answer.first,
-        answer.second,
-        answer.found,
-        answer.interval or "–",
-        shown,
-        detectable,
-    ]
 
 
 def verdict(answers: Sequence[Answer], p_values: Sequence[float | None]) -> str:
     """Say in words what came out: where the first is larger, where smaller, and where neither was shown."""
     groups: dict[str, list[str]] = {}
     for each, p in zip(answers, p_values, strict=True):
-        groups.setdefault(_finding(each, p), []).append(f"{each.contrast.title} ({each.found})")
+        if p is None:
+            finding = "measured once"
+        elif p >= LEVEL:
+            finding = "no difference shown"
+        else:
+            finding = _WORDS[each.contrast.kind, each.direction]
+        groups.setdefault(finding, []).append(f"{each.contrast.title} ({each.found})")
     return "; ".join(f"{finding}: {', '.join(titles)}" for finding, titles in groups.items())
-
-
-def _finding(answer: Answer, p: float | None) -> str:
-    if p is None:
-        return "measured once"
-    if p >= LEVEL:
-        return "no difference shown"
-    return _WORDS[answer.contrast.kind, answer.direction]
 
 
 _WORDS = {

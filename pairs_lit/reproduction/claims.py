@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pairs_lit.analysis.tables import TITLES
 from pairs_lit.reproduction.published import REPORTS, Report
 from pairs_lit.reproduction.reading import read, refuse
 from pairs_lit.runs.configs import COURSE
@@ -13,41 +14,25 @@ from pairs_lit.runs.tables import METRIC_COLUMNS
 
 @dataclass(frozen=True)
 class Side:
-    """One figure of every round of a row.
-
-    Attributes:
-        report: The report's name.
-        row: The row's name.
-        metric: A column of ``rounds.csv``, or with an epoch a metric of ``curves.csv``.
-        epoch: After which epoch; None: of the finished run.
-        variant: The variant's name, where the row has another recipe.
-    """
+    """One figure of every round of a row."""
 
     report: str
     row: str
-    metric: str = "test_accuracy"
-    epoch: int | None = None
-    variant: str = ""
+    metric: str = "test_accuracy"  # a column of rounds.csv, or with an epoch a metric of curves.csv
+    epoch: int | None = None  # after which; None: of the finished run
+    variant: str = ""  # its name, where the row has another recipe
 
     @property
     def fit(self) -> tuple[str, str, str]:
-        """Which fit it is of: report, row, variant."""
+        """Which fit it is of, by report, row and variant."""
         return self.report, self.row, self.variant
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """First against second.
+    """First against second: difference of means, ratio of standard deviations, or ratio of the seconds a round."""
 
-    Attributes:
-        title: What is compared, in words.
-        first: One side.
-        second: The other.
-        kind: ``mean``: difference of the means; ``spread``: ratio of the standard deviations; ``time``: ratio of the
-            seconds a round.
-    """
-
-    title: str
+    title: str  # what is compared, in words
     first: Side
     second: Side
     kind: Literal["mean", "spread", "time"] = "mean"
@@ -55,38 +40,23 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Claim:
-    """A question, what the reports say, and our contrasts.
-
-    Attributes:
-        question: In plain words.
-        said: The reports' answer.
-        contrasts: Ours.
-        remark: Why ours may differ, or what to bear in mind; without figures, which only the runs may give.
-    """
+    """A question, what the reports say, and our contrasts."""
 
     question: str
     said: str
     contrasts: tuple[Contrast, ...]
-    remark: str = ""
+    remark: str = ""  # why ours may differ, or what to bear in mind; without figures, which only the runs may give
 
 
 @dataclass(frozen=True)
 class _Claims:
-    """The file.
-
-    Attributes:
-        claims: In the order of their page.
-    """
+    """The whole file; its order is that of the page."""
 
     claims: tuple[Claim, ...]
 
 
 def read_claims(file: Path, reports: Mapping[str, Report]) -> tuple[Claim, ...]:
-    """Read the claims.
-
-    Args:
-        file: The file.
-        reports: What the sides of their contrasts are rows of.
+    """Read the claims; their contrasts compare rows of these reports.
 
     Raises:
         PairsLitError: Something is missing, unknown or of the wrong kind; the message names file and key.
@@ -111,8 +81,14 @@ def _check_side(side: Side, reports: Mapping[str, Report], place: tuple[str, ...
         refuse((*place, "variant"), f"{report.name} has no variant {side.variant!r}, use {variants}")
     if side.row not in rows[side.variant]:
         refuse((*place, "row"), f"there is no row {side.row!r} of {report.name}, use {', '.join(rows[side.variant])}")
-    if side.epoch is None and side.metric not in METRIC_COLUMNS:
-        refuse((*place, "metric"), f"{side.metric!r} is no column of rounds.csv, use {', '.join(METRIC_COLUMNS)}")
+    known, kind = (
+        (METRIC_COLUMNS, "column of rounds.csv") if side.epoch is None else (CURVE_METRICS, "metric of curves.csv")
+    )
+    if side.metric not in known:
+        refuse((*place, "metric"), f"{side.metric!r} is no {kind}, use {', '.join(known)}")
 
+
+CURVE_METRICS = tuple(f"{split}/{metric}" for split in ("train", "val", "test") for metric in TITLES)
+"""What is measured after each epoch."""
 
 CLAIMS = read_claims(COURSE / "claims.yaml", REPORTS)

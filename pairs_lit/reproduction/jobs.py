@@ -18,53 +18,28 @@ _COUNT = "rounds.count"
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all fits of a reproduction share.
+    """What all fits of a reproduction share; None: as each config says."""
 
-    Attributes:
-        configs: Holds ``<folder>/<row>.yaml`` of every report.
-        rounds: How many rounds; None: as each config says.
-        seed: The seed of the first; None: as each config says.
-        root: The folder of MNIST; None: the default one.
-        allow_unverified: Accept other files in MNIST's format.
-        runs: Holds, or is to hold, ``lightning_logs``.
-    """
-
-    configs: Path
+    configs: Path  # holds <folder>/<row>.yaml of every report
     rounds: int | None
-    seed: int | None
-    root: Path | None
-    allow_unverified: bool
-    runs: Path
+    seed: int | None  # of the first round
+    root: Path | None  # the folder of MNIST
+    allow_unverified: bool  # accept other files in MNIST's format
+    runs: Path  # holds lightning_logs, or will
 
 
 @dataclass(frozen=True)
 class Job:
-    """One fit.
-
-    Attributes:
-        report: What it belongs to.
-        row: The row that it trains.
-        config: The config's file.
-        content: What it says.
-        options: What differs from it, by option.
-        conditions: What all fits share.
-        recipe: The sweep or variant that it belongs to, or ``ALONE``; empty: it is the row's own.
-        value: The sweep's value.
-    """
+    """One fit."""
 
     report: Report
     row: Row
     config: Path
-    content: Mapping[str, Any]
-    options: Mapping[str, str]
+    content: Mapping[str, Any]  # of the config
+    options: Mapping[str, str]  # what differs from it
     conditions: Conditions
-    recipe: str
-    value: float | None
-
-    @property
-    def label(self) -> str:
-        """What the progress bar calls it."""
-        return f"{self.report.name} {self.row.name}"
+    recipe: str  # the sweep or variant that it belongs to, or ALONE; empty: it is the row's own
+    value: float | None  # the sweep's
 
     @property
     def name(self) -> str:
@@ -85,11 +60,10 @@ class Job:
 
     @property
     def changes(self) -> dict[str, object]:
-        """What :func:`pairs_lit.fit` must change in the config."""
-        shared: dict[str, object] = {"name": self.name, "trainer.default_root_dir": self.conditions.runs}
-        if self.conditions.root is not None:
-            shared["data.root"] = self.conditions.root
-        return {**self.options, **shared}
+        """What :func:`pairs_lit.fit` must change in the config, and from which checkpoint it goes on."""
+        own = {"name": self.name, "trainer.default_root_dir": self.conditions.runs}
+        optional = {"data.root": self.conditions.root, "ckpt_path": self.checkpoint}
+        return {**self.options, **own, **{option: path for option, path in optional.items() if path is not None}}
 
     @property
     def finished(self) -> Path | None:
@@ -114,39 +88,35 @@ def all_jobs(report: Report, conditions: Conditions) -> Iterator[Job]:
     Raises:
         PairsLitError: A row has no config.
     """
+    for row, own, recipe, value in _recipes(report, conditions.rounds):
+        config = conditions.configs / report.folder / f"{row.name}.yaml"
+        if not config.is_file():
+            raise PairsLitError(f"there is no {config}: --configs must be a folder that holds reports/REPORT/ROW.yaml.")
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        options = {"data.source": "mnist"}
+        if conditions.allow_unverified:
+            options["data.allow_unverified"] = "true"
+        if conditions.rounds is not None:
+            options[_COUNT] = str(conditions.rounds)
+        if conditions.seed is not None:
+            options["rounds.seed"] = str(conditions.seed + content["rounds"].get("seed", 0))
+        yield Job(report, row, config, content, options | own, conditions, recipe, value)
+
+
+def _recipes(report: Report, asked: int | None) -> Iterator[tuple[Row, dict[str, str], str, float | None]]:
+    """Yield row, options, recipe and value of every fit; rounds that are asked for beat a variant's own number."""
     rows = {row.name: row for row in report.rows}
     for row in report.rows:
-        yield _job(report, row, conditions, {})
+        yield row, {}, "", None
     for sweep in report.sweeps:
         for value in sweep.values:
             filled = {option: text.replace("{}", f"{value:g}") for option, text in sweep.options.items()}
-            yield _job(report, rows[sweep.row], conditions, filled, sweep.name, value)
+            yield rows[sweep.row], filled, sweep.name, value
     for variant in report.variants:
-        own = {key: text for key, text in variant.options.items() if conditions.rounds is None or key != _COUNT}
+        own = {option: text for option, text in variant.options.items() if asked is None or option != _COUNT}
         for name in variant.rows:
-            yield _job(report, rows[name], conditions, own, variant.name)
-    for row in report.rows if report.alone else ():
-        rounds = report.alone if conditions.rounds is None else min(report.alone, conditions.rounds)
-        yield _job(report, row, conditions, {_COUNT: str(rounds), "rounds.stack_size": "1"}, ALONE)
-
-
-def _job(
-    report: Report,
-    row: Row,
-    conditions: Conditions,
-    own: Mapping[str, str],
-    recipe: str = "",
-    value: float | None = None,
-) -> Job:
-    config = conditions.configs / report.folder / f"{row.name}.yaml"
-    if not config.is_file():
-        raise PairsLitError(f"there is no {config}: --configs must be a folder that holds reports/REPORT/ROW.yaml.")
-    options = {"data.source": "mnist"}
-    if conditions.allow_unverified:
-        options["data.allow_unverified"] = "true"
-    if conditions.rounds is not None:
-        options[_COUNT] = str(conditions.rounds)
-    content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    if conditions.seed is not None:
-        options["rounds.seed"] = str(conditions.seed + content["rounds"].get("seed", 0))
-    return Job(report, row, config, content, options | dict(own), conditions, recipe, value)
+            yield rows[name], own, variant.name, None
+    if report.alone:
+        rounds = report.alone if asked is None else min(report.alone, asked)
+        for row in report.rows:
+            yield row, {_COUNT: str(rounds), "rounds.stack_size": "1"}, ALONE, None

@@ -1,9 +1,11 @@
 """What came of the fits of a reproduction, beside what the reports publish."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pairs_lit.reproduction.jobs import Conditions, Job, all_jobs
+from tabulate import tabulate
+
+from pairs_lit.reproduction.jobs import Conditions, all_jobs
 from pairs_lit.reproduction.published import Report, Row
 from pairs_lit.runs.run import Run
 from pairs_lit.statistics import Difference, Summary, welch
@@ -11,21 +13,13 @@ from pairs_lit.statistics import Difference, Summary, welch
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row of a report, published and ours.
-
-    Attributes:
-        report: The report.
-        row: The row, as published.
-        fit: Ours.
-        recipe: The sweep or variant that ours belongs to, or ``ALONE``; empty: it is the row's own.
-        value: The sweep's value.
-    """
+    """One finished fit beside what the report publishes for its row."""
 
     report: Report
     row: Row
     fit: Run
-    recipe: str
-    value: float | None
+    recipe: str  # the job's
+    value: float | None  # the sweep's
 
     @property
     def ours(self) -> Summary:
@@ -39,19 +33,16 @@ class Outcome:
         return None if published is None or self.ours.n < 2 else welch(self.ours, published)
 
 
-def read_fit(job: Job) -> Run | None:
-    """Read a fit's run folder; None if it is not finished."""
-    if job.finished is None:
-        return None
-    run = Run.load(job.finished)
-    _ = run.facts  # what is damaged is named before anything is made of it
-    return run
-
-
 def outcomes(report: Report, conditions: Conditions) -> list[Outcome]:
     """Return what came of the finished fits of a report, its table first."""
-    fits = [(job, read_fit(job)) for job in all_jobs(report, conditions)]
-    return [Outcome(report, job.row, fit, job.recipe, job.value) for job, fit in fits if fit is not None]
+    found = []
+    for job in all_jobs(report, conditions):
+        folder = job.finished
+        if folder is not None:
+            fit = Run.load(folder)
+            _ = fit.facts  # what is damaged is named before anything is made of it
+            found.append(Outcome(report, job.row, fit, job.recipe, job.value))
+    return found
 
 
 def of_recipe(found: Iterable[Outcome], recipe: str) -> list[Outcome]:
@@ -60,9 +51,24 @@ def of_recipe(found: Iterable[Outcome], recipe: str) -> list[Outcome]:
 
 
 def sources(fits: Iterable[Run]) -> str:
-    """Say where the data came from, which seeds, which commit and which torch made the figures."""
-    found = list(fits)
-    data = sorted({str(fit.facts.data["source"]) for fit in found})
-    commits = sorted({commit for fit in found for commit in fit.facts.commits})
-    torch = sorted({fit.facts.torch for fit in found})
+    """Say which data, which commits and which torch made the figures."""
+    facts = [fit.facts for fit in fits]
+    data = sorted({str(each.data["source"]) for each in facts})
+    commits = sorted({commit for each in facts for commit in each.commits})
+    torch = sorted({each.torch for each in facts})
     return f"Data: {', '.join(data)}. Commit: {', '.join(commits)}. torch {', '.join(torch)}."
+
+
+def seconds_a_round(fit: Run) -> float:
+    """Return the time that a fit took, over its rounds."""
+    return fit.facts.seconds / len(fit.rounds)
+
+
+def interval(difference: Difference) -> str:
+    """Show the 95 % interval of a difference."""
+    return f"{difference.low:+.4f} to {difference.high:+.4f}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of texts in Markdown."""
+    return tabulate(list(rows), header, tablefmt="github", disable_numparse=True)

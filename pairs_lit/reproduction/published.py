@@ -12,8 +12,6 @@ from pairs_lit.reproduction.reading import read, refuse
 from pairs_lit.runs.configs import COURSE
 from pairs_lit.statistics import Summary
 
-Column = Literal["test_accuracy", "best_test_accuracy"]
-
 ALONE = "alone"
 """The recipe that trains a few rounds of a row one after the other, for their time."""
 
@@ -30,45 +28,26 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a report's table.
+    """One row of a report's table; None: the report does not say."""
 
-    Attributes:
-        name: The config's name.
-        title: What the report calls it.
-        parameters: Of one round's network; where the report gives none, of the widths chosen here.
-        mean: Published mean test accuracy, a fraction of pairs; None: nothing is published.
-        std: Published std over rounds.
-        train: Published training accuracy, where there is one.
-        test: Published test accuracy in more detail, where there is some.
-        minutes: Published total time of all rounds, where there is one.
-    """
-
-    name: str
-    title: str
-    parameters: int
-    mean: float | None = None
+    name: str  # the config's
+    title: str  # what the report calls it
+    parameters: int  # of one round's network; where the report gives none, of the widths chosen here
+    mean: float | None = None  # test accuracy over rounds, a fraction of pairs
     std: float | None = None
-    train: Spread | None = None
-    test: Spread | None = None
-    minutes: float | None = None
+    train: Spread | None = None  # training accuracy
+    test: Spread | None = None  # test accuracy in more detail
+    minutes: float | None = None  # total time of all rounds
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A row with one quantity at several values, judged on validation pairs.
+    """A row with one quantity at several values, judged on validation pairs."""
 
-    Attributes:
-        name: For its files.
-        row: The config that is varied.
-        options: Options on the command line, by name; ``{}`` stands for the value.
-        title: What the curve's axis says.
-        values: Its values.
-    """
-
-    name: str
+    name: str  # for its files
     row: str
-    options: Mapping[str, str]
-    title: str
+    options: Mapping[str, str]  # by name on the command line; {} stands for the value
+    title: str  # what the curve's axis says
     values: tuple[float, ...]
 
 
@@ -77,60 +56,36 @@ class Variant:
     """Rows with another recipe, which may explain why ours differ from the published ones.
 
     It is compared with the published test accuracy knowingly: it explains a row and never replaces it.
-
-    Attributes:
-        name: For :class:`~pairs_lit.reproduction.claims.Side`.
-        title: What is different, in words.
-        options: Options on the command line, by name.
-        rows: Names of the rows that it is tried on.
     """
 
-    name: str
-    title: str
-    options: Mapping[str, str]
+    name: str  # for the sides of claims
+    title: str  # what is different, in words
+    options: Mapping[str, str]  # by name on the command line
     rows: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves over epochs, side by side.
-
-    Attributes:
-        rows: Names of the rows that it compares.
-        panels: By metric, as in ``curves.csv``, the label of its axis with the unit.
-    """
+    """Curves of some rows over epochs, one panel a metric."""
 
     rows: tuple[str, ...]
-    panels: Mapping[str, str]
+    panels: Mapping[str, str]  # by metric, as in curves.csv, the label of its axis with the unit
 
 
 @dataclass(frozen=True)
 class Report:
-    """One report.
+    """One report."""
 
-    Attributes:
-        name: Its author.
-        folder: Of its configs.
-        rounds: How many rounds its figures are the mean of.
-        rows: Its table.
-        plots: By file name, its figures over epochs.
-        column: What of a round the published figure is the mean of.
-        sweeps: Options that it says it searched.
-        alone: How many rounds are also trained one at a time, for their time.
-        variants: Other recipes for rows in which ours differ.
-        remark: Why ours differ; without figures, which only the runs may give.
-    """
-
-    name: str
-    folder: str
-    rounds: int
+    name: str  # its author
+    folder: str  # of its configs
+    rounds: int  # how many its figures are the mean of
     rows: tuple[Row, ...]
-    plots: Mapping[str, Plot] = field(default_factory=dict)
-    column: Column = "test_accuracy"
-    sweeps: tuple[Sweep, ...] = ()
-    alone: int = 0
+    plots: Mapping[str, Plot] = field(default_factory=dict)  # by file name
+    column: Literal["test_accuracy", "best_test_accuracy"] = "test_accuracy"  # what its figures are the mean of
+    sweeps: tuple[Sweep, ...] = ()  # options that it says it searched
+    alone: int = 0  # how many rounds are also trained one at a time, for their time
     variants: tuple[Variant, ...] = ()
-    remark: str = ""
+    remark: str = ""  # why ours differ; without figures, which only the runs may give
 
     def sample(self, row: Row) -> Summary | None:
         """Return a row's published figure with its n; None where nothing is published."""
@@ -144,11 +99,7 @@ class Report:
 
 @dataclass(frozen=True)
 class _Published:
-    """The file.
-
-    Attributes:
-        reports: In the order of figures and pages.
-    """
+    """The whole file; its order is that of figures and pages."""
 
     reports: tuple[Report, ...]
 
@@ -166,7 +117,7 @@ def read_reports(file: Path) -> dict[str, Report]:
 
 
 def _check_names(report: Report, place: tuple[str, ...]) -> None:
-    """Refuse names of rows that the report has not, and recipes of one name, which would be taken for each other."""
+    """Refuse unknown names of rows, and two recipes of one name, which would be taken for each other."""
     known = [row.name for row in report.rows]
     named = {("plots", name): plot.rows for name, plot in report.plots.items()}
     named |= {("sweeps", sweep.name): (sweep.row,) for sweep in report.sweeps}

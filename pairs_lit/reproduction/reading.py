@@ -1,10 +1,10 @@
 """Data files as dataclasses: what a class does not allow is refused with the file and the key."""
 
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -14,35 +14,47 @@ T = TypeVar("T")
 
 
 def read(file: Path, kind: type[T]) -> T:
-    """Read a YAML file as a dataclass.
-
-    Args:
-        file: The file.
-        kind: A dataclass of texts, numbers, choices, mappings, tuples of any length, and other such dataclasses.
+    """Read a YAML file as a dataclass of texts, numbers, choices, mappings, tuples, and other such dataclasses.
 
     Raises:
-        PairsLitError: The file cannot be read, or has not what the class asks for; the message names file and key.
+        PairsLitError: The file cannot be read, or is not what the class asks for; the message names file and key.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        with file.open(encoding="utf-8") as stream:
+            content = yaml.load(stream, _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PairsLitError(f"{file} cannot be read ({reason_of(error)}).") from error
-    made: T = _made(kind, content, (str(file),))
-    return made
+    return cast(T, _made(kind, content, (str(file),)))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice; YAML itself would let the last one count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                refuse((str(self.name), name), f"stands twice, in lines {lines[name]} and {line}: keep one")
+            lines[name] = line
+        return super().construct_mapping(node, deep)
 
 
 def refuse(place: tuple[str, ...], reason: str) -> NoReturn:
-    """Raise the error of one place.
-
-    Args:
-        place: The file, then the keys that lead there.
-        reason: What is wrong, and what would be right.
+    """Refuse what stands at a place: the file, then the keys that lead there.
 
     Raises:
         PairsLitError: Always.
     """
     file, *keys = place
     raise PairsLitError(f"{file}: {'.'.join(keys) or 'its top level'}: {reason}.")
+
+
+_SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "a text (a number in quotes is one)"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+}
 
 
 def _made(kind: Any, value: object, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any type that a field may have
@@ -53,8 +65,8 @@ def _made(kind: Any, value: object, place: tuple[str, ...]) -> Any:  # noqa: ANN
     if origin is tuple:
         if not isinstance(value, list):
             refuse(place, f"expected a list, got {value!r}")
-        labels = [_label(inner[0], each, number) for number, each in enumerate(value, 1)]
-        return tuple(_made(inner[0], each, (*place, label)) for each, label in zip(value, labels, strict=True))
+        labels = [_label(inner[0], item, number) for number, item in enumerate(value, 1)]
+        return tuple(_made(inner[0], item, (*place, label)) for item, label in zip(value, labels, strict=True))
     if origin is Mapping:
         return {key: _made(inner[1], each, (*place, key)) for key, each in _mapping(value, place).items()}
     if origin is UnionType:  # X | None: what may be left out
@@ -63,11 +75,14 @@ def _made(kind: Any, value: object, place: tuple[str, ...]) -> Any:  # noqa: ANN
         if value not in inner:
             refuse(place, f"expected one of {', '.join(inner)}, got {value!r}")
         return value
-    return _scalar(kind, value, place)
+    allowed, shown = _SCALARS[kind]
+    if type(value) not in allowed:  # not isinstance: True is an int
+        refuse(place, f"expected {shown}, got {value!r}")
+    return kind(value)
 
 
 def _made_dataclass(kind: Any, content: Mapping[str, object], place: tuple[str, ...]) -> object:  # noqa: ANN401
-    known: dict[str, Field[Any]] = {field.name: field for field in fields(kind)}
+    known = {field.name: field for field in fields(kind)}
     for key in content:
         if key not in known:
             refuse((*place, key), f"there is no such key, use {', '.join(known)}")
@@ -88,17 +103,3 @@ def _label(kind: Any, item: object, number: int) -> str:  # noqa: ANN401
     """Call an item of a list by the first field of its class, a name or a question, else by its number."""
     first = item.get(fields(kind)[0].name) if is_dataclass(kind) and isinstance(item, dict) else None
     return first if isinstance(first, str) else str(number)
-
-
-_SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
-    str: ((str,), "a text (a number in quotes is one)"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-}
-
-
-def _scalar(kind: type, value: object, place: tuple[str, ...]) -> object:
-    allowed, shown = _SCALARS[kind]
-    if type(value) not in allowed:  # not isinstance: True is an int
-        refuse(place, f"expected {shown}, got {value!r}")
-    return kind(value)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from itertools import islice
 
 from pairs_lit.data.bank import SPLITS
 from pairs_lit.data.datamodule import PairDataModule
@@ -10,14 +11,12 @@ from pairs_lit.errors import PairsLitError
 Objection = Callable[[int], str | None]
 """Says why a network cannot take a batch of this many pairs, or None if it can."""
 
+_TRIED = 50
+"""How many batch sizes are tried at most before giving up."""
+
 
 def check_shown(objection: Callable[..., str | None], data: PairDataModule, *, training: bool) -> None:
-    """Refuse batches that the network cannot be shown, before anything is written.
-
-    Args:
-        objection: Tries the network on a batch of so many pairs, in training or in evaluation.
-        data: Whose batches they are.
-        training: Whether there will be training.
+    """Refuse batches that the network cannot be shown in evaluation or, if there is any, in training.
 
     Raises:
         PairsLitError: A batch cannot be shown.
@@ -28,10 +27,6 @@ def check_shown(objection: Callable[..., str | None], data: PairDataModule, *, t
         check_batches(tried, [counts["train"]], data.batch_size, "data.batch_size", "trained")
     tried = partial(objection, training=False)
     check_batches(tried, list(counts.values()), data.eval_batch_size, "data.eval_batch_size", "evaluated")
-
-
-_TRIED = 50
-"""How many batch sizes are tried at most before giving up."""
 
 
 def check_batches(objection: Objection, counts: Sequence[int], batch_size: int, option: str, deed: str) -> None:
@@ -52,10 +47,13 @@ def check_batches(objection: Objection, counts: Sequence[int], batch_size: int, 
     size, count, reason = next((each for each in found if each[2] is not None), (0, 0, None))
     if reason is None:
         return
-    near = _near(tried, counts, batch_size)
+    nearest = sorted(range(1, max(counts) + 1), key=lambda other: abs(other - batch_size))[:_TRIED]
+    works = (other for other in nearest if all(tried(each) is None for n in counts for each in _sizes(n, other)))
+    near = [str(other) for other in sorted(islice(works, 3))]
     if not near and tried(2) is not None:
         raise PairsLitError(f"the network cannot be {deed} on a batch of {_counted(size)}: {reason}.")
-    advice = f"For instance, set {option} to {_listed(near)}." if near else "Give 2 pairs or more."
+    listed = " or ".join(", ".join(near).rsplit(", ", 1))
+    advice = f"For instance, set {option} to {listed}." if near else "Give 2 pairs or more."
     raise PairsLitError(
         f"{option} is {batch_size}: {_counted(count)} then come with a batch of {size}, on which the network cannot be "
         f"{deed}: {reason}. {advice}"
@@ -68,17 +66,5 @@ def _sizes(count: int, batch_size: int) -> tuple[int, ...]:
     return count % full or full, full
 
 
-def _near(tried: Objection, counts: Sequence[int], batch_size: int) -> list[int]:
-    """Return up to three batch sizes that work, the nearest ones."""
-    others = sorted(range(1, max(counts) + 1), key=lambda size: abs(size - batch_size))[:_TRIED]
-    works = (size for size in others if all(tried(each) is None for count in counts for each in _sizes(count, size)))
-    return sorted(size for _, size in zip(range(3), works, strict=False))
-
-
 def _counted(pairs: int) -> str:
     return "1 pair" if pairs == 1 else f"{pairs} pairs"
-
-
-def _listed(sizes: list[int]) -> str:
-    *first, last = map(str, sizes)
-    return f"{', '.join(first)} or {last}" if first else last

@@ -39,6 +39,18 @@ SAVE_SECONDS = 30.0
 _RELEASE = re.compile(r"2\.([6-9]|\d\d+)\.\d+")
 """The releases of Lightning that pyproject.toml allows; it would rewrite a checkpoint that claims to be older."""
 
+_PARTS = {
+    RECORD: dict,
+    "pytorch-lightning_version": str,
+    "epoch": int,
+    "state_dict": dict,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
+"""What pairs-lit itself keeps in a checkpoint, and as what."""
+
 
 class DurableCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints durably and loads tensors and plain values only."""
@@ -87,18 +99,6 @@ def read_checkpoint(path: Path, map_location: MapLocation = "cpu") -> dict[str, 
     if not _is_ours(checkpoint):
         raise PairsLitError(f"--ckpt_path {path}: not a checkpoint that pairs-lit wrote.")
     return checkpoint
-
-
-_PARTS = {
-    RECORD: dict,
-    "pytorch-lightning_version": str,
-    "epoch": int,
-    "state_dict": dict,
-    "loops": dict,
-    "callbacks": dict,
-    "optimizer_states": list,
-    "lr_schedulers": list,
-}
 
 
 def _is_ours(checkpoint: object) -> TypeGuard[dict[str, Any]]:
@@ -168,24 +168,17 @@ def own_folder(trainer: Trainer) -> Path | None:
         return None
     given = Path(str(trainer.ckpt_path))
     own = own_run(given)
-    return None if own is None or (trainer.state.fn == "fit" and _is_behind(given, own)) else own
-
-
-def _is_behind(path: Path, run: Path) -> bool:
-    """Say whether a run has got further than a checkpoint of it; whose last one is damaged, has not."""
+    if own is None or trainer.state.fn != "fit":
+        return own
     try:
-        return bool(read_checkpoint(path)["epoch"] < read_checkpoint(run / LAST)["epoch"])
-    except PairsLitError:
-        return False
+        reached = read_checkpoint(own / LAST)["epoch"]
+    except PairsLitError:  # damaged or gone: there is nothing to lose
+        return own
+    return own if read_checkpoint(given)["epoch"] >= reached else None
 
 
 def folder_of(trainer: Trainer, name: str) -> Path:
-    """Return :func:`own_folder`, else a new run folder; a notice says so where there is a checkpoint.
-
-    Args:
-        trainer: The trainer.
-        name: What a new run folder is called after.
-    """
+    """Return :func:`own_folder`, else a new run folder of this name; a notice says so where there is a checkpoint."""
     own = own_folder(trainer)
     if own is not None:
         return own
@@ -219,14 +212,9 @@ class LastCheckpoint(Checkpoint):
         check_asked()
 
     def on_validation_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: object,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """End here, between two batches, if a signal has asked for it."""
+        """As in training."""
         check_asked()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -253,16 +241,10 @@ class LastCheckpoint(Checkpoint):
 
 
 def sign(checkpoint: dict[str, Any], form: Form, record: Mapping[str, Any], trainer: Trainer) -> None:
-    """Record what a checkpoint's weights belong to; leave out the schedule, which follows from the config.
-
-    Args:
-        checkpoint: What is about to be saved.
-        form: That of the module when it was built.
-        record: What a config that loads it must share.
-        trainer: The trainer.
+    """Record what a config that loads the checkpoint must share; leave out the schedule, which follows from it.
 
     Raises:
-        PairsLitError: The weights have not the form that loading will ask for, or a callback set another epoch.
+        PairsLitError: The weights do not have the form that loading will ask for, or a callback set another epoch.
     """
     check_kept(form.tensors(checkpoint["state_dict"]), form.example)
     if checkpoint["epoch"] != trainer.current_epoch:
@@ -272,12 +254,7 @@ def sign(checkpoint: dict[str, Any], form: Form, record: Mapping[str, Any], trai
 
 
 def check_weights(checkpoint: Mapping[str, Any], form: Form, record: Mapping[str, Any]) -> None:
-    """Refuse weights of another configuration, or damaged ones.
-
-    Args:
-        checkpoint: What was loaded.
-        form: That of the module that is to take them.
-        record: What the checkpoint's own record must say.
+    """Refuse weights of another configuration than the ``record`` says, or of another form than the module's.
 
     Raises:
         PairsLitError: They are not those of this module.
@@ -289,26 +266,15 @@ def check_weights(checkpoint: Mapping[str, Any], form: Form, record: Mapping[str
 def prepare(
     checkpoint: dict[str, Any], trainer: Trainer, make: OptimizerCallable, parameters: Sequence[nn.Parameter]
 ) -> None:
-    """Refuse what a checkpoint holds beside its weights where it is damaged; take settings from the config alone.
+    """Refuse what a loaded checkpoint holds beside its weights where it is damaged.
 
-    The schedule is replayed from the config: what the checkpoint says of it is left out.
-
-    Args:
-        checkpoint: What was loaded.
-        trainer: Whose loops are to go on.
-        make: Makes the optimizer of the config.
-        parameters: What it will train.
+    Settings come from the config alone: ``make`` makes its optimizer, and its schedule is replayed.
 
     Raises:
         PairsLitError: A part has another form than this config would have saved.
     """
-    check_form("loops are", checkpoint["loops"], _loops(trainer))
+    loops = {name: getattr(trainer, name) for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop")}
+    check_form("loops are", checkpoint["loops"], {name: loop.state_dict() for name, loop in loops.items()})
     if trainer.state.fn == "fit":
         checkpoint["optimizer_states"] = [optimizer_state(checkpoint["optimizer_states"], make, parameters)]
         checkpoint["lr_schedulers"] = []
-
-
-def _loops(trainer: Trainer) -> dict[str, Any]:
-    """Return what a checkpoint would hold of the trainer's loops at this moment."""
-    loops = {name: getattr(trainer, name) for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop")}
-    return {name: loop.state_dict() for name, loop in loops.items()}

@@ -1,7 +1,7 @@
 """What a checkpoint's parts must look like: nothing of it is used before it has the form of what a run writes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -15,12 +15,9 @@ _LARGEST = 2**40
 
 
 def check_form(part: str, saved: object, wanted: object) -> None:
-    """Refuse a part of a checkpoint that has not the form of an example.
+    """Refuse a part of a checkpoint ("weights are", in the message) that does not have the form of an example.
 
-    Args:
-        part: What the part is, for the message: "weights are", say.
-        saved: What the checkpoint holds.
-        wanted: An example: the same names, lengths, types, and, of tensors, shapes; its numbers do not matter.
+    The form is names, lengths, types and, of tensors, shapes and strides; the numbers do not matter.
 
     Raises:
         PairsLitError: They differ in form.
@@ -35,33 +32,40 @@ def check_form(part: str, saved: object, wanted: object) -> None:
 def fits(saved: object, wanted: object) -> bool:
     """Tell whether a value has the form of an example; goes no deeper than the example does."""
     if isinstance(wanted, Tensor):
-        return isinstance(saved, Tensor) and _is_dense(saved) and _layout(saved) == _layout(wanted)
+        if not isinstance(saved, Tensor) or saved.layout is not torch.strided or saved.is_meta:
+            return False
+        return _layout(saved) == _layout(wanted)
     if isinstance(wanted, Mapping):
-        return _is_mapping(saved) and saved.keys() == wanted.keys() and _all_fit(saved.values(), wanted.values())
+        if not isinstance(saved, Mapping) or saved.keys() != wanted.keys():
+            return False
+        return _all_fit(saved.values(), wanted.values())
     if isinstance(wanted, list):
         return isinstance(saved, list) and len(saved) == len(wanted) and _all_fit(saved, wanted)
     return type(saved) is type(wanted) and (not isinstance(saved, int | float) or 0 <= saved <= _LARGEST)
 
 
-class Form:
-    """What the state of a module looks like when it is built: all that loading can ask for.
+def _all_fit(saved: Iterable[object], wanted: Iterable[object]) -> bool:
+    return all(fits(*pair) for pair in zip(saved, wanted, strict=True))
 
-    Args:
-        state: Its state, by name.
-    """
+
+def _layout(value: Tensor) -> tuple[object, ...]:
+    """All that a compiled kernel takes for granted: strides that lie would make it read beyond the tensor's end."""
+    return tuple(value.shape), value.is_floating_point(), value.is_contiguous() or value.stride()
+
+
+class Form:
+    """What the state of a module looks like when it is built: all that loading can ask for."""
 
     def __init__(self, state: Mapping[str, Any]) -> None:
-        self._beside = {name for name, value in state.items() if _is_extra(name) or not isinstance(value, Tensor)}
+        extra = nn.modules.module._EXTRA_STATE_KEY_SUFFIX  # what a user's module keeps beside its tensors
+        self._beside = {
+            name for name, value in state.items() if name.split(".")[-1] == extra or not isinstance(value, Tensor)
+        }
         self.example = {name: _like(value) for name, value in self.tensors(state).items()}
 
     def tensors(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a state's tensors; what a module of the user's keeps beside them is handed to it."""
+        """Return a state's tensors; what a user's module keeps beside them is handed to it."""
         return {name: value for name, value in state.items() if name not in self._beside}
-
-
-def _is_extra(name: str) -> bool:
-    """Say whether a name in a state stands for what a module of the user's keeps beside its tensors."""
-    return name.rpartition(".")[2] == nn.modules.module._EXTRA_STATE_KEY_SUFFIX
 
 
 def _like(value: Tensor) -> Tensor:
@@ -72,14 +76,10 @@ def _like(value: Tensor) -> Tensor:
 
 
 def check_kept(state: Mapping[str, object], wanted: Mapping[str, object]) -> None:
-    """Refuse to save a network whose state has another form than it had when it was built.
-
-    Args:
-        state: What it keeps, by name.
-        wanted: An example of what it was built with, see :class:`Form`.
+    """Refuse to save a network whose state has another form than when it was built, see :attr:`Form.example`.
 
     Raises:
-        PairsLitError: One was added, left out or made another; no command could load what would be saved.
+        PairsLitError: Something was added, left out or changed in form; no command could load what would be saved.
     """
     for name in sorted(state.keys() | wanted.keys()):
         if not fits(state.get(name), wanted.get(name)):
@@ -98,65 +98,38 @@ def _form(value: object) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{layout}"
 
 
-def _all_fit(saved: Iterable[object], wanted: Iterable[object]) -> bool:
-    return all(fits(*pair) for pair in zip(saved, wanted, strict=True))
-
-
-def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
-    return isinstance(value, Mapping)
-
-
-def _is_dense(value: Tensor) -> bool:
-    return value.layout is torch.strided and not value.is_meta
-
-
-def _layout(value: Tensor) -> tuple[object, ...]:
-    """All that a compiled kernel takes for granted: strides that lie would make it read beyond the tensor's end."""
-    return tuple(value.shape), value.is_floating_point(), value.is_contiguous() or value.stride()
-
-
 def optimizer_state(saved: object, make: OptimizerCallable, parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
     """Return the state that a checkpoint holds of the one optimizer, with the settings that ``make`` gives it.
 
     Args:
-        saved: What the checkpoint holds: a list of one state.
+        saved: A list of one state.
         make: Makes the optimizer of the config.
         parameters: What it will train; those that no loss reaches have no state.
 
     Raises:
         PairsLitError: The state is not one that this optimizer keeps of these parameters.
     """
-    state = _one_state(saved)
-    trained = [index for index in range(len(parameters)) if index in state]
-    kept = _kept_of(make)
+    match saved:
+        case [{"state": dict(state)}]:
+            pass
+        case _:
+            state = {"no state": saved}  # which nothing fits
+    sample = nn.Parameter(torch.zeros(2, 3))
+    sample.grad = torch.zeros(2, 3)
+    optimizer = make([sample])
+    optimizer.step()  # shows what it keeps
+    kept = dict(optimizer.state[sample])
     like = [name for name, value in kept.items() if isinstance(value, Tensor) and value.dim() == 2]
+    trained = [index for index in range(len(parameters)) if index in state]
     wanted = {index: kept | dict.fromkeys(like, parameters[index]) for index in trained}
     check_form("optimizer's state is", state, wanted)
     return {"state": state, "param_groups": make(parameters).state_dict()["param_groups"]}
 
 
-def _one_state(saved: object) -> dict[object, object]:
-    match saved:
-        case [{"state": dict(state)}]:
-            return state
-    return {"no state": saved}  # which nothing fits
-
-
-def _kept_of(make: OptimizerCallable) -> dict[str, Any]:
-    """Return what an optimizer keeps of a parameter of shape (2, 3), seen after a step."""
-    parameter = nn.Parameter(torch.zeros(2, 3))
-    parameter.grad = torch.zeros(2, 3)
-    optimizer = make([parameter])
-    optimizer.step()
-    return dict(optimizer.state[parameter])
-
-
 def check_progress(saved: object, curves: Mapping[str, Tensor]) -> None:
     """Refuse what a checkpoint holds of the rounds' progress where it is not that of the epoch at hand.
 
-    Args:
-        saved: What the checkpoint holds.
-        curves: Examples of the curves, (epochs, R) each.
+    The curves to be like are (epochs, R) each.
 
     Raises:
         PairsLitError: It has another form, or names as commits what are none.

@@ -53,30 +53,19 @@ class PairLoss:
                 raise PairsLitError(f"model.loss.{name} is {value}: it must be a finite number, 0 or more.")
 
     def __call__(self, comparison: Answer, digits: Tensor, target: Tensor) -> LossParts:
-        """Return the losses of each round, mean over its pairs.
-
-        Args:
-            comparison: What the network says.
-            digits: (R, B, 2) int64.
-            target: (R, B) int64.
-        """
+        """Return the losses of each round, mean over its pairs; digits (R, B, 2) and target (R, B) are int64."""
         target_loss = self._target_loss(comparison, target)
         digit_loss = self._digit_loss(comparison, digits)
-        return LossParts(self._total(target_loss, digit_loss), target_loss, digit_loss)
-
-    def _total(self, target_loss: Tensor, digit_loss: Tensor) -> Tensor:
-        """Add up the parts that are trained on; one that is not costs no gradient, and cannot make a round fail."""
-        if self._trains_target and not self._trains_digits:
-            return self.target_weight * target_loss
-        if self._trains_digits and not self._trains_target:
-            return self.aux_weight * digit_loss
-        return self.target_weight * target_loss + self.aux_weight * digit_loss
+        if self._trains_target == self._trains_digits:
+            total = self.target_weight * target_loss + self.aux_weight * digit_loss
+        elif self._trains_target:  # what is not trained on costs no gradient, and cannot make a round fail
+            total = self.target_weight * target_loss
+        else:
+            total = self.aux_weight * digit_loss
+        return LossParts(total, target_loss, digit_loss)
 
     def check(self, comparison: Answer) -> None:
-        """Refuse a network that this loss cannot train.
-
-        Args:
-            comparison: What the network says of any pairs, while gradients are recorded.
+        """Refuse a network that this loss cannot train, by what it says of any pairs while gradients are recorded.
 
         Raises:
             PairsLitError: The head's output does not suit the target loss, there are no digit logits for the digit
@@ -110,29 +99,24 @@ class PairLoss:
         output = comparison.output
         if self.target == "none":
             return output.new_zeros(len(output))
+        if comparison.kind == "probability" and self.target == "mse":
+            return (output - target.to(output.dtype)).square().mean(1)
         if comparison.kind == "probability":
-            return self._probability_loss(output, target.to(output.dtype)).mean(1)
+            # not F.binary_cross_entropy: it raises on a NaN, and one round's NaN must not end the others
+            right = torch.where(target > 0, output, 1 - output)
+            return (-right.clamp(EPSILON, 1 - EPSILON).log()).mean(1)
         if self.target == "bce":
             return F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none").mean(1)
         if self.target == "ce":
             return F.cross_entropy(output.flatten(0, 1), target.flatten(), reduction="none").view_as(target).mean(1)
         return (output - F.one_hot(target, 2)).square().mean((1, 2))
 
-    def _probability_loss(self, p: Tensor, target: Tensor) -> Tensor:
-        if self.target == "mse":
-            return (p - target).square()
-        # not F.binary_cross_entropy: it raises on a NaN, and one round's NaN must not end the others
-        return -torch.where(target > 0, p, 1 - p).clamp(EPSILON, 1 - EPSILON).log()
-
     def _digit_loss(self, comparison: Answer, digits: Tensor) -> Tensor:
         logits = comparison.digit_logits
         if self.digits == "none" or logits is None:
             return comparison.output.new_zeros(len(comparison.output))
-        images = self._image_losses(logits, digits)
+        if self.digits == "mse":  # (R, B, 2, K) → (R, 2), mean over the pairs
+            images = (logits - F.one_hot(digits, DIGITS)).square().mean((1, 3))
+        else:
+            images = F.cross_entropy(logits.flatten(0, 2), digits.flatten(), reduction="none").view_as(digits).mean(1)
         return images.sum(-1) if self.digit_reduction == "sum" else images.mean(-1)
-
-    def _image_losses(self, logits: Tensor, digits: Tensor) -> Tensor:
-        """(R, B, 2, K) → (R, 2), mean over the pairs."""
-        if self.digits == "mse":
-            return (logits - F.one_hot(digits, DIGITS)).square().mean((1, 3))
-        return F.cross_entropy(logits.flatten(0, 2), digits.flatten(), reduction="none").view_as(digits).mean(1)

@@ -12,13 +12,9 @@ METRICS = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
 
 
 class RoundMeans(Metric):
-    """Means of several values for each of R rounds, weighted by the pairs of each batch, added up in float64.
+    """Means of named values for each of R rounds, of all stacks, weighted by each batch's pairs, added in float64.
 
     Batches are only collected as they come, and added up once per epoch.
-
-    Args:
-        names: The values' names, in their order.
-        rounds: R, over all stacks.
     """
 
     full_state_update = False

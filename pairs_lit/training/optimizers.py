@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import optim
 from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
@@ -13,15 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from pairs_lit.errors import PairsLitError
 from pairs_lit.seeds import derive, seeded
 
-PER_ELEMENT_OPTIMIZERS = (
-    optim.SGD,
-    optim.Adam,
-    optim.AdamW,
-    optim.NAdam,
-    optim.RAdam,
-    optim.RMSprop,
-    optim.Adagrad,
-)
+PER_ELEMENT_OPTIMIZERS = (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.RMSprop, optim.Adagrad)
 """Optimizers whose update of an element depends on that element's own history alone."""
 
 _OTHER_SCHEDULERS = (lr_scheduler.ReduceLROnPlateau, lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
@@ -61,7 +52,7 @@ def named(option: str) -> Iterator[None]:
         yield
     except PairsLitError:
         raise
-    except Exception as error:  # a schedule may be any function of the user's
+    except Exception as error:  # a schedule may be any function that the user wrote
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise PairsLitError(f"model.{option}: {reason}.") from error
 
@@ -85,7 +76,7 @@ def schedule_seed(epoch: int) -> int:
     return derive(0, "lr_scheduler", epoch)
 
 
-def prefer_fused(optimizer: torch.optim.Optimizer) -> None:
+def prefer_fused(optimizer: optim.Optimizer) -> None:
     """Use the optimizer's fused kernel, one call instead of ten per tensor, if it has one and the user chose none."""
     for group in optimizer.param_groups:
         undecided = [group.get(choice, False) for choice in ("fused", "foreach")] == [None, None]

@@ -36,13 +36,8 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any 
     NumPy's numbers become Python's, its arrays tensors, paths texts, deques and sets lists, members of an enumeration
     their values; dictionaries, lists and tuples are taken apart. Loading does not convert them back.
 
-    Args:
-        value: The value to save.
-        place: Where it is, for the message.
-        depth: How many lists and dictionaries it is nested in.
-
     Raises:
-        PairsLitError: Something in it cannot be converted, or it contains itself; the message names its place.
+        PairsLitError: Something in it cannot be converted, or it contains itself; the message names the place.
     """
     if depth > _DEEPEST:
         raise PairsLitError(
@@ -50,8 +45,8 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any 
         )
     if value is None or isinstance(value, _KEPT):
         return value
-    if isinstance(value, Tensor):
-        return _plain_tensor(value, place)
+    if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
+        return value.detach().as_subclass(Tensor)
     if isinstance(value, Enum):
         return plain(value.value, place, depth + 1)
     if isinstance(value, np.generic | np.ndarray):
@@ -65,20 +60,10 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any 
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, set | frozenset):
         return [plain(item, place, depth + 1) for item in sorted(value, key=repr)]
-    return _native(value, place)
-
-
-def _native(value: object, place: str) -> Any:  # noqa: ANN401 - a number, a text, bytes
     made = next((make(value) for kind, make in _NATIVE.items() if isinstance(value, kind)), None)
     if made is None or (isinstance(made, int) and made.bit_length() > _MOST_BITS):
         raise _refusal(value, place)
     return bytearray() if made == b"" else made  # empty bytes could not be loaded
-
-
-def _plain_tensor(value: Tensor, place: str) -> Tensor:
-    if value.layout is not torch.strided or value.is_meta:
-        raise _refusal(value, place)
-    return value.detach().as_subclass(Tensor)
 
 
 def _plain_numpy(value: Any, place: str) -> Any:  # noqa: ANN401 - a number or an array
@@ -91,7 +76,7 @@ def _plain_numpy(value: Any, place: str) -> Any:  # noqa: ANN401 - a number or a
         except TypeError:
             return plain(value.tolist(), place)
     number = value.item()
-    if isinstance(number, np.generic):  # a kind that Python has not, such as a long double
+    if isinstance(number, np.generic):  # a kind that Python lacks, such as a long double
         raise _refusal(value, place)
     return plain(number, place)
 
@@ -100,21 +85,17 @@ def _plain_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any
     items: dict[Any, Any] = {}
     for key, item in value.items():
         named = plain(key, f"a key of {place}", depth + 1)
-        if not _hashable(named) or named in items:
+        try:
+            repeated = named in items
+        except TypeError:  # a tuple may hold a list
+            repeated = True
+        if repeated:
             raise PairsLitError(
                 f"no checkpoint can hold {place}: its key {key!r:.60} has no plain form, or that of another key. Use "
                 "texts or numbers."
             )
         items[named] = plain(item, f"{place}[{key!r}]", depth + 1)
     return OrderedDict(items) if isinstance(value, OrderedDict) else items
-
-
-def _hashable(key: object) -> bool:
-    try:
-        hash(key)
-    except TypeError:  # a tuple may hold a list
-        return False
-    return True
 
 
 def _refusal(value: object, place: str) -> PairsLitError:
