@@ -24,36 +24,33 @@ from pairs_lit.errors import PairsLitError, place_of, reason_of
 
 _LONGEST = 300
 
-_REWORDINGS = (
-    (
-        r"- Not a valid subclass of (\w+) Subclass types expect one of: .*?\(implicit class_path\)",
-        r"- Expected a \1's class path",
-    ),
-    (r"Parser key \"([^\"]+)\": ", r"\1: "),
-    (r"- Expected a path but \S+ either not accessible or invalid - ", ""),
-    (r"Type \S*Callable\[\[.*?\], \S+?\] expects a function or a callable class: ", ""),
-    (r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: ", ""),
-    (r"typing\.Literal\[(.*?)\]", r"one of \1"),
-    (r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1"),
-    (r"Expected an? ", "expected "),
-    (r" - expected NoneType", " or null"),
-    (r": - expected ", ": expected "),
-    (r"Given value type: \S+ Given value: ", "Got value: "),
-    (r"\. Got value: Namespace\(.*$", "."),
-    (r"\.? Got value: ", ", got "),
+_NOISE = (
+    r"- Expected a path but \S+ either not accessible or invalid - ",
+    r"Type [\w.]*Callable\[.*?\] expects a function or a callable class: ",
+    r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: ",
+    r"(?<=: )- ",
+    r" Subclass types expect one of: .*?\(implicit class_path\)",
+    r"\.* Got value: Namespace\(.*",
 )
+_REWORDINGS = {
+    "|".join(_NOISE): "",
+    r"Parser key \"(.+?)\"": r"\1",
+    r"<class '(?:[\w.]+\.)?(\w+)'>": r"\1",
+    r"typing\.Literal\[(.*?)\]": r"one of \1",
+    r"Not a valid subclass of (\w+)": r"expected \1's class path",
+    r"Expected an? ": "expected ",
+    " - expected NoneType": " or null",
+    r"\.* (?:Given value type: \S+ Given|Got) value: ": ", got ",
+}
 
 
 def readable(message: str) -> str:
     """Rewrite a message of jsonargparse as one line about options and values instead of Python types."""
     text = " ".join(message.split())
-    for pattern, replacement in _REWORDINGS:
+    for pattern, replacement in _REWORDINGS.items():
         text = re.sub(pattern, replacement, text)
     text = text.rstrip(".")
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
-
-
-_SPEC_KEYS = ("init_args", "dict_kwargs")
 
 
 def check_empty_sections(content: Mapping[str, object], options: Collection[str], prefix: str = "") -> None:
@@ -68,13 +65,13 @@ def check_empty_sections(content: Mapping[str, object], options: Collection[str]
         PairsLitError: There is such a section.
     """
     for key, value in content.items():
-        name = f"{prefix}{key}"
-        if not isinstance(value, Mapping):
-            continue
-        if not value and key not in _SPEC_KEYS and not any(f"{option}.".startswith(f"{name}.") for option in options):
-            raise PairsLitError(f"{name}: there is no such option (pairs-lit COMMAND --help lists the options).")
-        if key not in _SPEC_KEYS:
-            check_empty_sections(value, options, f"{name}.")
+        if isinstance(value, Mapping) and key not in ("init_args", "dict_kwargs"):
+            name = f"{prefix}{key}."
+            if not value and not any(f"{option}.".startswith(name) for option in options):
+                raise PairsLitError(
+                    f"{name[:-1]}: there is no such option (pairs-lit COMMAND --help lists the options)."
+                )
+            check_empty_sections(value, options, name)
 
 
 def check_nulls(config: Namespace, part: type, section: str) -> None:
