@@ -31,11 +31,11 @@ def check_positive(name: str, value: int) -> None:
     """Refuse a count below 1.
 
     Args:
-        name: The option as the user writes it, for the message.
+        name: The option as the user writes it.
         value: What was received.
 
     Raises:
-        PairsLitError: The value is below 1.
+        PairsLitError: It is below 1.
     """
     if value < 1:
         raise PairsLitError(f"{name} is {value}: it must be 1 or more.")
@@ -62,12 +62,7 @@ def check_dropout(name: str, values: Sequence[float]) -> None:
 
 
 def check_choice(name: str, value: object, allowed: object) -> None:
-    """Refuse a value that a ``Literal`` does not list; the command line checks this itself, Python does not.
-
-    Args:
-        name: The option as the user writes it, for the message.
-        value: What was received.
-        allowed: The ``Literal`` type.
+    """Refuse a value that a ``Literal`` type does not list; the command line checks this itself, Python does not.
 
     Raises:
         PairsLitError: The value is not listed.
