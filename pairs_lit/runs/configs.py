@@ -30,17 +30,17 @@ def find_config(given: str) -> str:
     if given in ("", "-") or any(mark in given for mark in ":{[\n"):
         return given
     name = given.removesuffix(".yaml")
-    for own in dict.fromkeys([given, f"{name}.yaml"]):
-        if _exists(user_path(own)):
-            return own
-    path = shipped_configs().get(name)
-    if path is None:
-        files = " or ".join(dict.fromkeys([given, f"{name}.yaml"]))
+    files = dict.fromkeys([given, f"{name}.yaml"])
+    own = next((file for file in files if _exists(user_path(file))), None)
+    if own is not None:
+        return own
+    shipped = shipped_configs()
+    if name not in shipped:
         raise PairsLitError(
-            f"--config {given}: there is no file {files} in {Path.cwd()}, and no shipped config of that name "
-            "(pairs-lit configs lists the shipped ones)."
+            f"--config {given}: there is no file {' or '.join(files)} in {Path.cwd()}, and no shipped config of that "
+            "name (pairs-lit configs lists the shipped ones)."
         )
-    return str(path)
+    return str(shipped[name])
 
 
 def _exists(path: Path) -> bool:

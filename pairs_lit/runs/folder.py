@@ -1,8 +1,8 @@
 """Run folders, ``lightning_logs/<config name>/<UTC time>-<n>/``: names, identities, locks."""
 
-import itertools
 import re
 import unicodedata
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -24,6 +24,7 @@ PREDICTIONS = "predictions.csv"
 EVENTS = "events.out.tfevents"
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
+LOCK = ".lock"
 _MARK = ".run"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
@@ -59,33 +60,24 @@ def new_run_folder(root: Path, name: str) -> Path:
     Raises:
         PairsLitError: The folder cannot be made, or its name cannot be read in this locale.
     """
-    _check_readable(root)
-    parent = root / "lightning_logs" / check_name(name)
+    parent, n = root / "lightning_logs" / check_name(name), 0
     time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     try:
+        str(root.absolute()).encode()  # TensorBoard could not write it
         parent.mkdir(parents=True, exist_ok=True)
-        for n in itertools.count(1):
-            folder = parent / f"{time}-{n}"
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
+        while True:
+            n += 1
+            with suppress(FileExistsError):
+                (parent / f"{time}-{n}").mkdir()
+                return parent / f"{time}-{n}"
+    except UnicodeEncodeError as error:
+        raise PairsLitError(
+            f"{printable(str(root))}: its name cannot be read in this locale; set PYTHONUTF8=1, or a UTF-8 locale."
+        ) from error
     except OSError as error:
         raise PairsLitError(
             f"no run folder can be made in {parent} ({error.strerror}): set --trainer.default_root_dir to a folder "
             "that you may write to."
-        ) from error
-    raise AssertionError("unreachable: the count is endless")
-
-
-def _check_readable(folder: Path) -> None:
-    """Refuse a folder whose name this process cannot read, and TensorBoard cannot write."""
-    try:
-        str(folder.absolute()).encode()
-    except UnicodeEncodeError as error:
-        raise PairsLitError(
-            f"{printable(str(folder))}: its name cannot be read in this locale; set PYTHONUTF8=1, or a UTF-8 locale."
         ) from error
 
 
@@ -95,9 +87,7 @@ def is_finished(run: Path) -> bool:
 
 
 def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) -> None:
-    """Write ``config.yaml`` of a run.
-
-    If a run goes on with a changed config, the former one is kept as ``config-until-epoch-N.yaml``.
+    """Write ``config.yaml`` of a run; another one that was there is kept as ``config-until-epoch-N.yaml``.
 
     Args:
         run: The run folder.
@@ -106,8 +96,9 @@ def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) ->
         before: The run folder in which these epochs were trained; None for this one.
     """
     source, former = (before or run) / CONFIG, run / f"config-until-epoch-{epoch}.yaml"
-    if source.is_file() and source.read_text(encoding="utf-8") != text and not former.exists():
-        write_text_durably(former, source.read_text(encoding="utf-8"))
+    theirs = source.read_text(encoding="utf-8") if source.is_file() else text
+    if theirs != text and not former.exists():
+        write_text_durably(former, theirs)
         notice(f"{run} goes on with another config from epoch {epoch + 1} on; the former one is {former.name}.")
     write_text_durably(run / CONFIG, text)
 
@@ -121,9 +112,7 @@ def mark_run(run: Path) -> None:
 def identity_of(run: Path) -> str | None:
     """Return the identity of a run folder, or None if it has none."""
     mark = run / _MARK
-    if not mark.is_file():
-        return None
-    text = mark.read_text(encoding="utf-8", errors="replace").strip()
+    text = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else ""
     return text if re.fullmatch(r"[0-9a-f]{32}", text) else None
 
 
@@ -136,9 +125,6 @@ def looks_like_a_run(folder: Path) -> bool:
     """Say whether a folder without identity looks like a run of an earlier release."""
     made = re.fullmatch(r"\d{8}-\d{6}-\d+", folder.name) and folder.parent.parent.name == "lightning_logs"
     return bool(made) and (folder / CONFIG).is_file()
-
-
-_NAME = ".lock"
 
 
 def lock_run(folder: Path) -> FileLock:
@@ -164,8 +150,8 @@ def lock_runs(folder: Path) -> FileLock:
 
 
 def _take(folder: Path, taken: str) -> FileLock:
-    lock = FileLock(folder / _NAME, timeout=0)
-    with named(folder / _NAME):
+    lock = FileLock(folder / LOCK, timeout=0)
+    with named(folder / LOCK):
         try:
             lock.acquire()
         except Timeout as error:  # an OSError too, but not of the file system's making

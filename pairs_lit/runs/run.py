@@ -43,8 +43,8 @@ class Run:
 
     def values(self, metric: str) -> dict[int, float]:
         """Return a column of ``rounds.csv`` by seed, of the rounds that did not fail."""
-        found = {each.seed: vars(each)[metric] for each in self.rounds if each.status == "ok"}
-        return {seed: value for seed, value in found.items() if value is not None}
+        good = [vars(each) for each in self.rounds if each.status == "ok"]
+        return {row["seed"]: row[metric] for row in good if row[metric] is not None}
 
     @property
     def failed(self) -> list[int]:
