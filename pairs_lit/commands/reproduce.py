@@ -11,7 +11,7 @@ from pairs_lit.commands.options import OptionParser
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_positive, notice
 from pairs_lit.reproduction.jobs import Conditions, Job, all_jobs
-from pairs_lit.reproduction.published import REPORTS, Report
+from pairs_lit.reproduction.published import REPORTS
 from pairs_lit.runs.configs import SHIPPED
 from pairs_lit.runs.folder import lock_runs
 from pairs_lit.runs.summary import commit
@@ -45,13 +45,12 @@ def arguments(args: Sequence[str]) -> argparse.Namespace:
 
 
 def run(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        PairsLitError: The user can correct something.
-    """
+    """Run the command."""
     options = arguments(args)
-    reports = [_report(name) for name in options.reports or REPORTS]
+    unknown = [name for name in options.reports if name not in REPORTS]
+    if unknown:
+        raise PairsLitError(f"unknown report {unknown[0]!r}: use one or more of {', '.join(REPORTS)}.")
+    reports = [REPORTS[name] for name in options.reports or REPORTS]
     if options.rounds is not None:
         check_positive("--rounds", options.rounds)
     conditions = Conditions(
@@ -67,12 +66,6 @@ def run(args: Sequence[str]) -> None:
 
     for path in write_pages(reports, conditions, options.output):
         print(path)
-
-
-def _report(name: str) -> Report:
-    if name not in REPORTS:
-        raise PairsLitError(f"unknown report {name!r}: use one or more of {', '.join(REPORTS)}.")
-    return REPORTS[name]
 
 
 def train(jobs: Sequence[Job]) -> None:
