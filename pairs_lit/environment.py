@@ -51,15 +51,11 @@ def any_encoding() -> Iterator[None]:
             if isinstance(sys.stdin, io.TextIOWrapper):
                 sys.stdin.reconfigure(encoding="utf-8")
             stack.callback(locale.setlocale, locale.LC_CTYPE, locale.setlocale(locale.LC_CTYPE))
-            _set_utf8_locale()
+            for name in ("C.UTF-8", "UTF-8", "en_US.UTF-8"):  # Linux, macOS, elsewhere
+                with suppress(locale.Error):
+                    locale.setlocale(locale.LC_CTYPE, name)
+                    break
         yield
-
-
-def _set_utf8_locale() -> None:
-    for name in ("C.UTF-8", "UTF-8", "en_US.UTF-8"):  # Linux, macOS, elsewhere
-        with suppress(locale.Error):
-            locale.setlocale(locale.LC_CTYPE, name)
-            return
 
 
 def drop_missing_backend() -> None:
@@ -95,11 +91,7 @@ _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # in the 
 
 
 def check_first_process() -> None:
-    """Refuse to run as another than the first process that a cluster or launcher started: each would train all rounds.
-
-    Raises:
-        PairsLitError: This is another one.
-    """
+    """Refuse to be another than the first process that a cluster or launcher started: each would train all rounds."""
     name, rank = next(((name, os.environ[name]) for name in _RANKS if name in os.environ), ("", "0"))
     if rank != "0":
         raise PairsLitError(
@@ -108,11 +100,7 @@ def check_first_process() -> None:
 
 
 def user_path(text: str | Path) -> Path:
-    """Return a path with ``~``, ``~/…`` and ``~name/…`` replaced, as a shell does.
-
-    Raises:
-        PairsLitError: There is no such home.
-    """
+    """Return a path with ``~``, ``~/…`` and ``~name/…`` replaced, as a shell does; refuse a home that is none."""
     if not is_in_home(str(text)):
         return Path(text)
     try:

@@ -39,11 +39,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str) -> object:
-    """Read YAML or JSON as jsonargparse does.
-
-    Raises:
-        yaml.YAMLError: It is neither.
-    """
+    """Read YAML or JSON as jsonargparse does, or raise ``yaml.YAMLError``."""
     return yaml.load(text, _Loader)  # a safe loader
 
 
@@ -102,11 +98,7 @@ def _parameters(path: str) -> Mapping[str, inspect.Parameter]:
 
 
 def needs_built(path: str, arguments: Mapping[str, Any]) -> bool:
-    """Say whether jsonargparse cannot build a backbone from this import path and these arguments.
-
-    Raises:
-        PairsLitError: It names a module instead of something that builds one for each round.
-    """
+    """Say whether jsonargparse cannot build a backbone from this; refuse the path of one module for all rounds."""
     if not re.fullmatch(r"\w+(\.\w+)+", path):
         return False
     try:
@@ -123,11 +115,7 @@ def needs_built(path: str, arguments: Mapping[str, Any]) -> bool:
 
 
 def with_built_arguments(args: Sequence[str]) -> list[str]:
-    """Return the command line's arguments, with :class:`Built` around the backbone if it is such a builder.
-
-    Raises:
-        PairsLitError: There is no such config.
-    """
+    """Return the command line's arguments, with :class:`Built` around the backbone if it is such a builder."""
     tokens = [_read_once(token) for token in _joined(args)]
     whole, nested = ([token for token in tokens if token.startswith(f"{_OPTION}{mark}")] for mark in "=.")
     given = {}
@@ -187,4 +175,6 @@ def _read_once(token: str) -> str:
     if not token.startswith("--config="):
         return token
     given = token.removeprefix("--config=")
-    return f"--config={sys.stdin.read() if given == '-' and sys.stdin is not None else find_config(given)}"
+    if given == "-" and sys.stdin is not None:
+        return f"--config={sys.stdin.read()}"
+    return f"--config={find_config(given)}"

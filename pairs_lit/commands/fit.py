@@ -21,15 +21,9 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from pairs_lit.commands.builders import with_built_arguments
-from pairs_lit.commands.parsing import PairsParser, check_nulls, expand_homes
+from pairs_lit.commands.parsing import PairsParser, check_nulls, with_homes
 from pairs_lit.data.datamodule import PairDataModule, default_root
-from pairs_lit.environment import (
-    ONE_AT_A_TIME,
-    any_encoding,
-    check_first_process,
-    import_from_here,
-    outside_slurm,
-)
+from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, check_first_process, import_from_here, outside_slurm
 from pairs_lit.errors import PairsLitError, Stopped, check_positive
 from pairs_lit.runs.folder import check_name, keep_config, name_from
 from pairs_lit.runs.run import Run
@@ -102,8 +96,7 @@ class PairsCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, name the run, and look at the checkpoint before anything else does."""
         super().parse_arguments(parser, with_built_arguments(args) if isinstance(args, list) else args)
-        config = self.config[self.config.subcommand]
-        expand_homes(config)
+        config = with_homes(self.config[self.config.subcommand])
         for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
             check_nulls(config[section], part, section)
         if config.name is None:
@@ -119,8 +112,7 @@ class PairsCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Compute on as many threads as asked for, from the data and the first weights on."""
-        config = self.config[self.config.subcommand]
-        threads = config.rounds.threads
+        threads = self.config[self.config.subcommand].rounds.threads
         if threads is not None:
             check_positive("rounds.threads", threads)
             check_threads(threads)
@@ -152,9 +144,9 @@ class PairsCLI(LightningCLI):
         """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
         check_trainer(self.trainer)
         runner: RoundRunner = self.config_init[self.subcommand].rounds
-        trainer: Any = self.trainer  # its callbacks are set by a connector
-        trainer.callbacks.sort(key=lambda each: each is not runner)  # first: it seeds what the others may draw from
-        self.trainer.ckpt_path = self.config[self.subcommand].ckpt_path
+        trainer: Any = self.trainer  # a connector sets its callbacks
+        trainer.callbacks.sort(key=lambda each: each is not runner)  # it seeds what the others may draw from
+        trainer.ckpt_path = self.config[self.subcommand].ckpt_path
 
 
 def _loggers(wanted: object) -> list[object]:
@@ -169,7 +161,9 @@ def _loggers(wanted: object) -> list[object]:
 
 def _listed(value: object) -> list[object]:
     """Return one thing, several, or none as a list."""
-    return value if isinstance(value, list) else [] if value is None else [value]
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
 
 
 def _plugins(theirs: list[object]) -> list[object]:
@@ -222,7 +216,7 @@ def fit(
         callbacks: More callbacks for the trainer.
 
     Raises:
-        PairsLitError: The user can mend something.
+        PairsLitError: The user can correct something.
         KeyboardInterrupt: It was interrupted; what was saved is kept.
     """
     source = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else str(config)
@@ -255,16 +249,7 @@ def run(command: str, args: list[str]) -> None:
 
 
 def train(command: str, args: list[str], callbacks: Sequence[Callback] = ()) -> PairsCLI:
-    """Parse the command line and run the command.
-
-    Args:
-        command: The first argument.
-        args: All arguments.
-        callbacks: More callbacks for the trainer.
-
-    Raises:
-        PairsLitError: The user can mend something.
-    """
+    """Parse the command line, of which the command is the first argument, and run it with more callbacks."""
     _be_quiet()
     check_first_process()
 

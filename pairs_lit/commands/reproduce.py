@@ -77,20 +77,16 @@ def train(jobs: Sequence[Job]) -> None:
         return
     if (commit() or "").endswith("+changes"):
         notice("the project's files differ from their last commit, and the results will say so.")
+    from pairs_lit.commands.fit import fit
+    from pairs_lit.training.progress import EpochsDone
+
     total = sum(job.rounds * job.epochs for job in todo)
     bar: tqdm[Any]
     with tqdm(total=total, unit="epoch", unit_scale=True, dynamic_ncols=True, disable=None) as bar:
         for job in todo:
             bar.set_description(job.label)
-            _finish(job, bar)
+            changes = job.changes | {"trainer.enable_progress_bar": False}
+            if job.checkpoint is not None:
+                changes["ckpt_path"] = job.checkpoint
+            fit(job.config, changes, [EpochsDone(bar, job.rounds)])
             check_announced()
-
-
-def _finish(job: Job, bar: "tqdm[Any]") -> None:
-    from pairs_lit.commands.fit import fit
-    from pairs_lit.training.progress import EpochsDone
-
-    changes = job.changes | {"trainer.enable_progress_bar": False}
-    if job.checkpoint is not None:
-        changes["ckpt_path"] = job.checkpoint
-    fit(job.config, changes, [EpochsDone(bar, job.rounds)])
