@@ -50,11 +50,7 @@ class Comparison:
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """Read run folders, labelled as by :func:`labelled`; what is not a finished run is left out, and a notice says so.
-
-    Raises:
-        PairsLitError: A folder is damaged or missing, or no run is finished.
-    """
+    """Read and label run folders; if some are finished, those that are not are left out, and a notice says so."""
     paths = [Path(folder) for folder in folders]
     unfinished = [path for path in paths if path.exists() and not is_finished(path)]
     if 0 < len(unfinished) < len(paths):
@@ -93,16 +89,14 @@ def compare(
     if metric not in METRIC_COLUMNS:
         raise PairsLitError(f"metric is {metric!r}: it must be one of {', '.join(METRIC_COLUMNS)}.")
     given = [run for run in runs if isinstance(run, Run)]
-    if len(given) == len(runs):
-        found = labelled(given)
-    else:
-        found = read_runs([run.folder if isinstance(run, Run) else run for run in runs])
+    folders = [run.folder if isinstance(run, Run) else run for run in runs]
+    found = labelled(given) if len(given) == len(runs) else read_runs(folders)
     check_comparable(found, metric, allow_different=allow_different)
     return compared(found, metric)
 
 
 def compared(runs: Sequence[Run], metric: str) -> Comparison:
-    """Compare every pair of runs that may be compared."""
+    """Compare every pair of runs that may be compared; a run with fewer than 2 rounds is refused."""
     values = [(run, run.values(metric)) for run in runs]
     for run, each in values:
         if len(each) < 2 <= len(runs):
@@ -118,11 +112,7 @@ def compared(runs: Sequence[Run], metric: str) -> Comparison:
 
 
 def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool) -> None:
-    """Refuse to compare what answers different questions.
-
-    Raises:
-        PairsLitError: Data sources or relations differ, or a run does not have the metric.
-    """
+    """Refuse to compare runs whose data sources or relations differ, or without the metric."""
     for setting, words in _MUST_AGREE.items():
         values = {run.label: run.data.get(setting) for run in runs}
         if len(set(values.values())) > 1 and not allow_different:

@@ -30,11 +30,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: str) -> str:
-    """Return a run name, or refuse it if it is not a plain folder name.
-
-    Raises:
-        PairsLitError: The name holds more than letters, digits, ``.``, ``_`` and ``-``, or begins with a dot.
-    """
+    """Return a run name; refuse one of more than letters, digits, ``.``, ``_`` and ``-``, or that begins with a dot."""
     if not _PLAIN_NAME.fullmatch(name):
         raise PairsLitError(
             f"--name {name!r}: use letters, digits, '.', '_' and '-' (the config file's name is the default)."
@@ -51,15 +47,7 @@ def name_from(text: str) -> str:
 
 
 def new_run_folder(root: Path, name: str) -> Path:
-    """Make a run folder that did not exist before.
-
-    Args:
-        root: What holds, or is to hold, ``lightning_logs``.
-        name: The config's name.
-
-    Raises:
-        PairsLitError: The folder cannot be made, or its name cannot be read in this locale.
-    """
+    """Make a run folder that did not exist before; refuse a root that cannot be written or read in this locale."""
     parent, n = root / "lightning_logs" / check_name(name), 0
     time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     try:
@@ -87,13 +75,13 @@ def is_finished(run: Path) -> bool:
 
 
 def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) -> None:
-    """Write ``config.yaml`` of a run; another one that was there is kept as ``config-until-epoch-N.yaml``.
+    """Write ``config.yaml`` of a run; keep the one that it replaces as ``config-until-epoch-N.yaml``.
 
     Args:
         run: The run folder.
         text: The configuration.
         epoch: How many epochs are over.
-        before: The run folder in which these epochs were trained; None for this one.
+        before: The run folder in which these epochs were trained, if it is another one.
     """
     source, former = (before or run) / CONFIG, run / f"config-until-epoch-{epoch}.yaml"
     theirs = source.read_text(encoding="utf-8") if source.is_file() else text
@@ -128,20 +116,12 @@ def looks_like_a_run(folder: Path) -> bool:
 
 
 def lock_run(folder: Path) -> FileLock:
-    """Lock a run folder for this process.
-
-    Raises:
-        PairsLitError: Another process has it, or the folder cannot be written.
-    """
+    """Lock a run folder for this process; refuse one that another process has, or that cannot be written."""
     return _take(folder, f"{folder} is being trained by another process: wait for it, or stop it.")
 
 
 def lock_runs(folder: Path) -> FileLock:
-    """Lock a folder of runs for this ``reproduce``; a second one would train the same rows.
-
-    Raises:
-        PairsLitError: Another ``reproduce`` has it, or the folder cannot be written.
-    """
+    """Lock a folder of runs likewise for ``reproduce``: a second one would train the same rows."""
     with named(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return _take(

@@ -32,11 +32,7 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read a run folder.
-
-        Raises:
-            PairsLitError: It is not one of a finished run, or it is damaged.
-        """
+        """Read a run folder; refuse one that is damaged, or not of a finished run."""
         folder = Path(folder)
         with readable(folder):
             return cls(folder, folder.resolve().parent.name, read_rounds(folder / ROUNDS), read_data(folder))

@@ -63,11 +63,7 @@ class Facts:
 
 
 def read_facts(folder: Path) -> Facts:
-    """Read a run folder's ``summary.json``.
-
-    Raises:
-        PairsLitError: It does not exist, or holds something that no run writes.
-    """
+    """Read a run folder's ``summary.json``; refuse what no run writes."""
     settings = read_data(folder)
     with readable(folder):
         found = _json(folder)
@@ -82,11 +78,7 @@ def read_facts(folder: Path) -> Facts:
 
 
 def read_data(folder: Path) -> Settings:
-    """Read the data settings alone from a run folder's ``summary.json``.
-
-    Raises:
-        PairsLitError: As :func:`read_facts`.
-    """
+    """Read only the data settings, likewise."""
     with readable(folder):
         settings = _json(folder)["data"]
         for value in settings.values():
@@ -97,11 +89,7 @@ def read_data(folder: Path) -> Settings:
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Turn errors in reading a run folder into one line.
-
-    Raises:
-        PairsLitError: A file is missing or damaged.
-    """
+    """Refuse a run folder that cannot be read: a file is missing or damaged."""
     try:
         yield
     except OSError as error:

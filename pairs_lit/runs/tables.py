@@ -105,8 +105,8 @@ class Evaluation:
     def rows(self) -> list[list[Any]]:
         """One row for each round."""
         figures = np.stack(list(self.measured.values()), axis=1)
-        status = np.where(np.isfinite(figures).all(axis=1), "ok", "failed").tolist()
-        return [[*row[:2], *row[2]] for row in zip(self.seeds, status, figures.tolist(), strict=True)]
+        rows = zip(self.seeds, figures, strict=True)
+        return [[seed, "ok" if np.isfinite(row).all() else "failed", *row.tolist()] for seed, row in rows]
 
     @property
     def failed(self) -> list[int]:
@@ -128,8 +128,7 @@ def summaries(results: Sequence[RoundResult]) -> dict[str, Summary]:
 
 def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:
     """Write ``rounds.csv``: one row for each round; a field is empty if there is no such figure."""
-    names = [field.name for field in fields(RoundResult)]
-    write_csv(path, names, (list(vars(result).values()) for result in results))
+    write_csv(path, [field.name for field in fields(RoundResult)], [list(vars(result).values()) for result in results])
 
 
 def write_curves(path: Path, curves: Curves) -> None:
