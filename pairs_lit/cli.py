@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from importlib import import_module
 
 from pairs_lit import __version__
 from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, drop_missing_backend, import_from_here
@@ -41,6 +42,15 @@ PAIRS_LIT_TRACEBACK=1 shows the traceback of an error.
 """
 
 
+TRACEBACK = "PAIRS_LIT_TRACEBACK"
+"""The environment variable that asks for the traceback of an error."""
+
+_RESUMING = {
+    "fit": "fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt",
+    "reproduce": "the same call",
+}
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the command line.
 
@@ -48,66 +58,43 @@ def main(args: list[str] | None = None) -> int:
         args: The arguments; None: those of the process.
 
     Returns:
-        The exit code: 0; 2 for a user's mistake; 128 + the signal's number if a signal ended the run.
+        The exit code: 0; 1 for an error of other code; 2 for a user's mistake; 128 + the number of a signal that
+        ended the run.
     """
     given = sys.argv[1:] if args is None else args
     with ONE_AT_A_TIME, any_encoding():
         if not given or given[0] in ("-h", "--help"):
             print(HELP)
-            return 0
-        if given[0] == "--version":
+        elif given[0] == "--version":
             print(f"pairs-lit {__version__}")
-            return 0
-        return _guarded(given, args)
+        else:
+            return _guarded(given)
+        return 0
 
 
-def _guarded(given: list[str], args: list[str] | None) -> int:
+def _guarded(given: list[str]) -> int:
     """Run a command; whatever ends it early is reported in one line."""
     try:
         with stoppable():
-            return _dispatch(given, args)
+            _dispatch(given)
+        return 0
     except PairsLitError as error:
         return _refused(str(error))
-    except OSError as error:
-        return _system_refused(error)
+    except BrokenPipeError:  # the reader of the output is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Stopped as stop:
-        going_on = (
-            f"; what was saved is kept, and {stop.going_on} goes on."
-            if stop.going_on and given[0] == "fit"
-            else _GOING_ON.get(given[0])
-        )
-        notice(f"stopped by {stop}{going_on or '.'}")
+        resuming = (given[0] == "fit" and stop.going_on) or _RESUMING.get(given[0])
+        notice(f"stopped by {stop}" + (f"; what was saved is kept, and {resuming} goes on." if resuming else "."))
         return stop.code
     except WorkerError as error:
         _refused(str(error))
         return 1
-    except Exception as error:  # of the user's own code, or of ours
-        return _failed(error)
-
-
-TRACEBACK = "PAIRS_LIT_TRACEBACK"
-"""The environment variable that asks for the traceback of an error."""
-
-_GOING_ON = {
-    "fit": "; what was saved is kept, and fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt goes on.",
-    "reproduce": "; what was saved is kept, and the same call goes on.",
-}
-
-
-def _system_refused(error: OSError) -> int:
-    """Say what the system refused, unless the reader of the output is gone."""
-    if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    if error.filename is None and error.errno is None:  # a connection of the user's own code, say
-        return _failed(error)
-    return _refused(f"the system refused: {error}.")
-
-
-def _failed(error: Exception) -> int:
-    """Say what went wrong in the user's own code, or in ours."""
-    _refused(f"{reason_of(error)} ({place_of(error)}; {TRACEBACK}=1 shows the traceback).")
-    return 1
+    except Exception as error:
+        if isinstance(error, OSError) and (error.filename, error.errno) != (None, None):
+            return _refused(f"the system refused: {error}.")
+        _refused(f"{reason_of(error)} ({place_of(error)}; {TRACEBACK}=1 shows the traceback).")
+        return 1  # an error of the user's own code, or of ours
 
 
 def _refused(message: str) -> int:
@@ -117,42 +104,21 @@ def _refused(message: str) -> int:
     return 2
 
 
-def _dispatch(given: list[str], args: list[str] | None) -> int:
-    if given[0] not in COMMANDS:
-        raise PairsLitError(f"unknown command {given[0]!r}: use one of {', '.join(COMMANDS)} (see pairs-lit --help).")
+def _dispatch(given: list[str]) -> None:
+    command = given[0]
+    if command not in COMMANDS:
+        raise PairsLitError(f"unknown command {command!r}: use one of {', '.join(COMMANDS)} (see pairs-lit --help).")
     drop_missing_backend()
     import_from_here()
-    _COMMANDS_OF_OURS.get(given[0], _lightning)(given, args)
-    return 0
-
-
-def _compare(given: list[str], _args: list[str] | None) -> None:
-    from pairs_lit.commands.compare import run
-
-    run(given[1:])
-
-
-def _configs(given: list[str], _args: list[str] | None) -> None:
-    from pairs_lit.commands.configs import run
-
-    run(given[1:])
-
-
-def _reproduce(given: list[str], _args: list[str] | None) -> None:
-    from pairs_lit.commands.reproduce import run
-
-    run(given[1:])
-
-
-def _lightning(given: list[str], args: list[str] | None) -> None:
+    if command in ("compare", "configs", "reproduce"):
+        import_module(f"pairs_lit.commands.{command}").run(given[1:])
+        return
     if "lightning.pytorch" not in sys.modules:
         notice("loading PyTorch and Lightning …")
     from pairs_lit.commands.fit import run
 
-    run(given[0], args)
+    run(command, given)
 
-
-_COMMANDS_OF_OURS = {"compare": _compare, "configs": _configs, "reproduce": _reproduce}
 
 if __name__ == "__main__":
     sys.exit(main())

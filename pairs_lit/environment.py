@@ -2,7 +2,6 @@
 
 import codecs
 import ctypes
-import importlib.util
 import io
 import locale
 import os
@@ -10,15 +9,14 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 from pairs_lit.errors import PairsLitError
 
 _SPELT = {"−": "-", "–": "-", "×": "x", "±": "+/-", "…": "...", "≤": "<=", "≥": ">=", "→": "->", "·": "."}
-_UTF8_LOCALES = ("C.UTF-8", "UTF-8", "en_US.UTF-8")  # Linux, macOS, elsewhere
-
 
 ONE_AT_A_TIME = threading.RLock()
 """Held by a command: random generators, threads and encodings belong to the whole process."""
@@ -49,29 +47,15 @@ def any_encoding() -> Iterator[None]:
             if isinstance(stream, io.TextIOWrapper):
                 stack.callback(stream.reconfigure, errors=stream.errors)
                 stream.reconfigure(errors="pairs_lit.spelt")
-        stack.enter_context(_utf8_files())
+        if locale.getencoding().lower() != "utf-8":  # the locale's is that of files that libraries open
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(encoding="utf-8")
+            stack.callback(locale.setlocale, locale.LC_CTYPE, locale.setlocale(locale.LC_CTYPE))
+            for name in ("C.UTF-8", "UTF-8", "en_US.UTF-8"):  # Linux, macOS, elsewhere
+                with suppress(locale.Error):
+                    locale.setlocale(locale.LC_CTYPE, name)
+                    break
         yield
-
-
-@contextmanager
-def _utf8_files() -> Iterator[None]:
-    """Make UTF-8 the encoding of files that are opened without naming one, by libraries for instance."""
-    if locale.getencoding().lower() == "utf-8":
-        yield
-        return
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8")
-    before = locale.setlocale(locale.LC_CTYPE)
-    for name in _UTF8_LOCALES:
-        try:
-            locale.setlocale(locale.LC_CTYPE, name)
-            break
-        except locale.Error:
-            continue
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def drop_missing_backend() -> None:
@@ -83,12 +67,11 @@ def drop_missing_backend() -> None:
 
 def _backend_exists(backend: str) -> bool:
     if backend.startswith("module://"):
-        try:
-            return importlib.util.find_spec(backend.removeprefix("module://")) is not None
-        except (ImportError, ValueError):
-            return False
-    found = importlib.util.find_spec("matplotlib")
-    folders = [] if found is None else list(found.submodule_search_locations or ())
+        with suppress(ImportError, ValueError):
+            return find_spec(backend.removeprefix("module://")) is not None
+        return False
+    found = find_spec("matplotlib")  # not that of the backend: it would load matplotlib
+    folders = found.submodule_search_locations or () if found else ()
     own = any((Path(folder) / "backends" / f"backend_{backend.lower()}.py").is_file() for folder in folders)
     return own or bool(entry_points(group="matplotlib.backend", name=backend))
 
@@ -97,25 +80,16 @@ _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # in the 
 
 
 def check_first_process() -> None:
-    """Refuse to run as one of several processes that a cluster or launcher started: each would train all rounds.
-
-    Raises:
-        PairsLitError: This is not the first process.
-    """
-    name = next((name for name in _RANKS if name in os.environ), None)
-    if name is not None and os.environ[name] != "0":
+    """Refuse to be another than the first process that a cluster or launcher started: each would train all rounds."""
+    name, rank = next(((name, os.environ[name]) for name in _RANKS if name in os.environ), ("", "0"))
+    if rank != "0":
         raise PairsLitError(
-            f"{name} is {os.environ[name]}: this is one of several processes, but all rounds train in one. Start "
-            "pairs-lit once."
+            f"{name} is {rank}: this is one of several processes, but all rounds train in one. Start pairs-lit once."
         )
 
 
 def user_path(text: str | Path) -> Path:
-    """Return a path with ``~``, ``~/…`` and ``~name/…`` replaced, as a shell does.
-
-    Raises:
-        PairsLitError: There is no such home.
-    """
+    """Return a path with ``~``, ``~/…`` and ``~name/…`` replaced, as a shell does; refuse a home that is none."""
     if not is_in_home(str(text)):
         return Path(text)
     try:
@@ -130,15 +104,13 @@ def is_in_home(text: str) -> bool:
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names for them, from glibc's malloc.h
-_LARGEST_BLOCK = 2**30
-_KEPT = 2**31 - 1
+_LARGEST_BLOCK, _KEPT = 2**30, 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library to reuse freed blocks of up to 1 GiB, and to keep up to 2 GiB of them.
+    """Tell the C library to reuse freed blocks of up to 1 GiB, and to keep up to 2 GiB of them, in the whole process.
 
-    A step of a stack allocates and frees the same tens of megabytes again and again. By default each is mapped and
-    zeroed again by the kernel, which takes longer than the arithmetic on it. This affects the whole process.
+    Steps allocate and free the same tens of megabytes; the kernel maps and zeroes them more slowly than we compute.
 
     Returns:
         Whether the C library accepted it; without Linux and glibc, nothing is done.

@@ -10,7 +10,10 @@ from typing import get_args
 
 
 class PairsLitError(Exception):
-    """A mistake that the user can correct: says what was received, what is allowed and what to do next."""
+    """A mistake that the user can correct: says what was received, what is allowed and what to do next.
+
+    Where a docstring says that something is refused, this is raised.
+    """
 
 
 class WorkerError(Exception):
@@ -32,50 +35,25 @@ class Stopped(BaseException):
 
 
 def check_positive(name: str, value: int) -> None:
-    """Refuse a count below 1.
-
-    Args:
-        name: The option as the user writes it, for the message.
-        value: What was received.
-
-    Raises:
-        PairsLitError: The value is below 1.
-    """
+    """Refuse a count below 1; the name is the option's, as the user writes it."""
     if value < 1:
         raise PairsLitError(f"{name} is {value}: it must be 1 or more.")
 
 
 def check_sizes(name: str, values: Sequence[int]) -> None:
-    """Refuse sizes below 1.
-
-    Raises:
-        PairsLitError: A value is below 1.
-    """
+    """Refuse sizes below 1."""
     if any(value < 1 for value in values):
         raise PairsLitError(f"{name} is {list(values)}: each must be 1 or more.")
 
 
 def check_dropout(name: str, values: Sequence[float]) -> None:
-    """Refuse dropout probabilities outside [0, 1).
-
-    Raises:
-        PairsLitError: A value is below 0, or is 1 or more.
-    """
+    """Refuse dropout probabilities outside [0, 1)."""
     if not all(0 <= value < 1 for value in values):
         raise PairsLitError(f"{name} is {list(values)}: each must be 0 or more and below 1.")
 
 
 def check_choice(name: str, value: object, allowed: object) -> None:
-    """Refuse a value that a ``Literal`` does not list; the command line checks this itself, Python does not.
-
-    Args:
-        name: The option as the user writes it, for the message.
-        value: What was received.
-        allowed: The ``Literal`` type.
-
-    Raises:
-        PairsLitError: The value is not listed.
-    """
+    """Refuse a value that a ``Literal`` type does not list; the command line checks this itself, Python does not."""
     choices = get_args(allowed)
     if value not in choices:
         raise PairsLitError(f"{name} is {value!r}: it must be one of {', '.join(map(repr, choices))}.")

@@ -4,10 +4,10 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tabulate import tabulate
 
@@ -50,27 +50,15 @@ class Comparison:
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """Read run folders; labels are the names of their configs, with the time where two would be the same.
-
-    What holds no ``rounds.csv`` or no ``summary.json``, which is written last, is no finished run: where there are
-    others, it is left out, and a notice says so.
-
-    Raises:
-        PairsLitError: A folder is damaged or none, or no run is finished.
-    """
+    """Read and label run folders; if some are finished, those that are not are left out, and a notice says so."""
     paths = [Path(folder) for folder in folders]
     unfinished = [path for path in paths if path.exists() and not is_finished(path)]
-    if len(unfinished) < len(paths):
+    if 0 < len(unfinished) < len(paths):
         paths = [path for path in paths if path not in unfinished]
-        _say_left_out(unfinished)
-    return labelled([Run.load(path) for path in paths])
-
-
-def _say_left_out(unfinished: Sequence[Path]) -> None:
-    if unfinished:
         shown = ", ".join(printable(str(folder)) for folder in unfinished[:3])
         more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
-        notice(f"left out, since they are no finished runs: {shown}{more}.")
+        notice(f"left out (not finished runs): {shown}{more}.")
+    return labelled([Run.load(path) for path in paths])
 
 
 def labelled(runs: Sequence[Run]) -> list[Run]:
@@ -101,41 +89,30 @@ def compare(
     if metric not in METRIC_COLUMNS:
         raise PairsLitError(f"metric is {metric!r}: it must be one of {', '.join(METRIC_COLUMNS)}.")
     given = [run for run in runs if isinstance(run, Run)]
-    found = labelled(given) if len(given) == len(runs) else read_runs([_folder(run) for run in runs])
+    folders = [run.folder if isinstance(run, Run) else run for run in runs]
+    found = labelled(given) if len(given) == len(runs) else read_runs(folders)
     check_comparable(found, metric, allow_different=allow_different)
     return compared(found, metric)
 
 
-def _folder(run: Run | str | Path) -> str | Path:
-    return run.folder if isinstance(run, Run) else run
-
-
 def compared(runs: Sequence[Run], metric: str) -> Comparison:
-    """Compare every pair of runs that may be compared."""
-    values = [_enough(run, metric) for run in runs] if len(runs) > 1 else []
-    both = list(itertools.combinations(range(len(runs)), 2))
-    found = between_many([(values[one], values[two], runs[one].data == runs[two].data) for one, two in both])
+    """Compare every pair of runs that may be compared; a run with fewer than 2 rounds is refused."""
+    values = [(run, run.values(metric)) for run in runs]
+    for run, each in values:
+        if len(each) < 2 <= len(runs):
+            raise PairsLitError(f"{run.label} has {len(each)} rounds with {metric}: a comparison needs 2 or more.")
+    both = list(itertools.combinations(values, 2))
+    found = between_many([(first, second, one.data == other.data) for (one, first), (other, second) in both])
     corrected = holm([each.p for each in found])
     pairs = [
-        Pair(runs[one].label, runs[two].label, each, p)
-        for (one, two), each, p in zip(both, found, corrected, strict=True)
+        Pair(one.label, other.label, difference, p)
+        for ((one, _), (other, _)), difference, p in zip(both, found, corrected, strict=True)
     ]
     return Comparison(metric, runs, pairs)
 
 
-def _enough(run: Run, metric: str) -> dict[int, float]:
-    values = run.values(metric)
-    if len(values) < 2:
-        raise PairsLitError(f"{run.label} has {len(values)} rounds with {metric}: a comparison needs 2 or more.")
-    return values
-
-
 def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool) -> None:
-    """Refuse to compare what answers different questions.
-
-    Raises:
-        PairsLitError: Data sources or relations differ, or a run does not have the metric.
-    """
+    """Refuse to compare runs whose data sources or relations differ, or without the metric."""
     for setting, words in _MUST_AGREE.items():
         values = {run.label: run.data.get(setting) for run in runs}
         if len(set(values.values())) > 1 and not allow_different:
@@ -150,46 +127,37 @@ def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool)
 _STYLES = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
 _RUNS = ["run", "n", "mean", "std", "median", "min", "max", "95 % interval of the mean"]
 _PAIRS = ["first − second", "how", "n", "difference", "95 % interval", "p", "p (Holm)", "detectable"]
+_ESCAPES = {
+    "md": (r"([\\`*\[\]<>|!#&~])", r"\\\1"),
+    "csv": (r"\A([=+@\t-])", r"'\1"),  # a spreadsheet would take the text for a formula
+}
 
 
 def show(comparison: Comparison, style: Format) -> str:
     """Show the table of runs, the table of pairs and what both rest on."""
+    if style in _ESCAPES:
+        comparison = _escaped(comparison, *_ESCAPES[style])
     if style == "csv":
         return _csv(comparison)
-    if style == "md":
-        comparison = _renamed(comparison, _in_markdown)
-    runs = tabulate(run_rows(comparison), _RUNS, tablefmt=_STYLES[style], disable_numparse=True)
-    below = notes(comparison)
-    if style == "latex":
-        below = f"% {below}"
-    if not comparison.pairs:
-        return f"{runs}\n\n{below}"
-    pairs = [_pair_row(pair) for pair in comparison.pairs]
-    table = tabulate(pairs, _PAIRS, tablefmt=_STYLES[style], disable_numparse=True)
-    return f"{runs}\n\n{table}\n\n{below}"
+    tables = [tabulate(run_rows(comparison), _RUNS, tablefmt=_STYLES[style], disable_numparse=True)]
+    if comparison.pairs:
+        rows = [_pair_row(pair) for pair in comparison.pairs]
+        tables.append(tabulate(rows, _PAIRS, tablefmt=_STYLES[style], disable_numparse=True))
+    return "\n\n".join([*tables, f"% {notes(comparison)}" if style == "latex" else notes(comparison)])
 
 
-def _renamed(comparison: Comparison, spell: Callable[[str], str]) -> Comparison:
+def _escaped(comparison: Comparison, pattern: str, replacement: str) -> Comparison:
     """Spell the names of runs, and what they say of their data, as a format needs: they may come from anywhere."""
+
+    def spell(value: Any) -> Any:  # noqa: ANN401 - a name or a data setting
+        return re.sub(pattern, replacement, value) if isinstance(value, str) else value
+
     runs = [
-        replace(
-            run,
-            label=spell(run.label),
-            data={name: spell(value) if isinstance(value, str) else value for name, value in run.data.items()},
-        )
+        replace(run, label=spell(run.label), data={name: spell(value) for name, value in run.data.items()})
         for run in comparison.runs
     ]
     pairs = [replace(pair, first=spell(pair.first), second=spell(pair.second)) for pair in comparison.pairs]
     return replace(comparison, runs=runs, pairs=pairs)
-
-
-def _in_markdown(text: str) -> str:
-    return re.sub(r"([\\`*\[\]<>|!#&~])", r"\\\1", text)
-
-
-def _in_spreadsheet(text: str) -> str:
-    """Keep a program that opens the table from taking a name for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def run_rows(comparison: Comparison) -> list[list[str]]:
@@ -205,11 +173,11 @@ def run_rows(comparison: Comparison) -> list[list[str]]:
 
 def _pair_row(pair: Pair) -> list[str]:
     each = pair.difference
-    n = str(each.n[0]) if each.method == "paired" else f"{each.n[0]}, {each.n[1]}"
+    paired = each.method == "paired"
     return [
         f"{pair.first} − {pair.second}",
-        "paired by seed" if each.method == "paired" else "unpaired (seeds or data settings differ)",
-        n,
+        "paired by seed" if paired else "unpaired (seeds or data settings differ)",
+        ", ".join(map(str, each.n[:1] if paired else each.n)),
         f"{each.estimate:+.4f}",
         f"{each.low:+.4f} to {each.high:+.4f}",
         p_value(each.p),
@@ -222,10 +190,8 @@ def notes(comparison: Comparison) -> str:
     """Say what the figures are."""
     sources = sorted({str(run.data.get("source")) for run in comparison.runs})
     relations = sorted({str(run.data.get("relation")) for run in comparison.runs})
-    text = (
-        f"{comparison.metric}; data: {', '.join(sources)}; relation: {', '.join(relations)}. Std with ddof 1; interval "
-        "of a mean: Student's t."
-    )
+    text = f"{comparison.metric}; data: {', '.join(sources)}; relation: {', '.join(relations)}."
+    text += " Std with ddof 1; interval of a mean: Student's t."
     if comparison.pairs:
         text += (
             " Pairs: where paired by seed, bootstrap interval (BCa) and sign-change permutation test (from 14 rounds "
@@ -244,7 +210,6 @@ _COLUMNS += ["p", "p_holm", "detectable"]
 
 def _csv(comparison: Comparison) -> str:
     """One table: a row a run, then a row a pair, whose mean is the difference."""
-    comparison = _renamed(comparison, _in_spreadsheet)
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -253,7 +218,7 @@ def _csv(comparison: Comparison) -> str:
         writer.writerow({"run": run.label, **vars(summary), "low": low, "high": high})
     for pair in comparison.pairs:
         each = pair.difference
-        found = {"how": each.method, "n": each.n[0], "n_other": each.n[1], "mean": each.estimate}
-        found |= {"low": each.low, "high": each.high, "p": each.p, "p_holm": pair.p_holm}
-        writer.writerow({"run": pair.first, "other": pair.second, **found, "detectable": each.detectable})
+        row = {"run": pair.first, "other": pair.second, "how": each.method, "n": each.n[0], "n_other": each.n[1]}
+        row |= {name: getattr(each, name) for name in ("low", "high", "p", "detectable")}
+        writer.writerow(row | {"mean": each.estimate, "p_holm": pair.p_holm})
     return text.getvalue().rstrip("\n")

@@ -28,33 +28,24 @@ def curves_figure(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figu
     figure = Figure(figsize=(5 * len(known), 3.6), layout="constrained")
     for axes, (metric, label) in zip(figure.subplots(1, len(known), squeeze=False)[0], known.items(), strict=True):
         for place, (name, curves) in enumerate(runs.items()):
-            if metric not in curves.values:
+            if metric not in curves.values or curves.failed().all():
                 continue
             good = ~curves.failed()
-            values = curves.values[metric][:, good]
-            epochs = np.arange(1, curves.epochs + 1)
-            if not good.any():
-                continue
+            values, epochs = curves.values[metric][:, good], np.arange(1, curves.epochs + 1)
             mean = values.mean(1)
             std = values.std(1, ddof=1) if good.sum() > 1 else np.zeros_like(mean)  # one round: no band
             colour, style = COLOURS[place % len(COLOURS)], _STYLES[place % len(_STYLES)]
             failed = f", {(~good).sum()} failed" if not good.all() else ""
             axes.plot(epochs, mean, style, color=colour, label=f"{name} (n = {good.sum()}{failed})", linewidth=1.4)
             axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
+        axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     return figure
 
 
 def rounds_figure(values: Mapping[str, Sequence[float]], label: str) -> Figure:
-    """Draw every round as a point, a row a run, with the mean and its 95 % interval.
-
-    Args:
-        values: By run, a metric of its rounds.
-        label: Of the axis.
-    """
+    """Draw every round's value of a metric as a point, a row a run, with the mean and its 95 % interval."""
     figure = Figure(figsize=(7, 1 + 0.55 * len(values)), layout="constrained")
     axes = figure.subplots()
     plain = {name.replace("$", r"\$"): points for name, points in values.items()}  # no formulas in a run's name
@@ -65,8 +56,7 @@ def rounds_figure(values: Mapping[str, Sequence[float]], label: str) -> Figure:
         low, high = mean_interval(points)
         axes.errorbar(mean, row + 0.32, xerr=[[mean - low], [high - mean]], fmt="D", color=colour, capsize=4)
     axes.set_yticks(range(len(values)), [f"{name}\nn = {len(points)}" for name, points in plain.items()])
-    axes.set_ylim(len(values) - 0.4, -0.6)
-    axes.set_xlabel(f"{label}; diamonds: mean and 95 % interval")
+    axes.set(ylim=(len(values) - 0.4, -0.6), xlabel=f"{label}; diamonds: mean and 95 % interval")
     axes.grid(alpha=0.3, axis="x")
     return figure
 
@@ -79,19 +69,12 @@ def sweep_figure(found: Mapping[float, Summary], x_label: str, y_label: str) -> 
     means, stds = [each.mean for each in found.values()], [each.std for each in found.values()]
     axes.errorbar(places, means, stds, fmt="o-", color=COLOURS[0], capsize=4)
     axes.set_xticks(places, [f"{value:g}" for value in found])
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     return figure
 
 
 def save(figure: Figure, path: Path, note: str = "") -> None:
-    """Write a figure durably, in the format that the file's name ends in.
-
-    Args:
-        figure: The figure.
-        path: Its file.
-        note: Where it comes from, kept within a PNG file.
-    """
+    """Write a figure durably, in the format that the file's name ends in; a PNG file keeps the note on its origin."""
     metadata = {"Description": note} if note and path.suffix == ".png" else None
     write_durably(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata))

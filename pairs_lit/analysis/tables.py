@@ -29,12 +29,7 @@ TITLES = {
 
 
 def summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") -> str:
-    """Show one row a metric: n, mean, std (ddof 1), median, min, max.
-
-    Args:
-        summaries: By column of ``rounds.csv``.
-        style: A table format of ``tabulate``: ``simple`` for the terminal, ``github`` for Markdown.
-    """
+    """Show a row for each column of ``rounds.csv`` (std with ddof 1), in one of ``tabulate``'s table formats."""
     rows = [
         (LABELS.get(name, name.replace("_", " ")), s.n, *map(decimal, (s.mean, s.std, s.median, s.min, s.max)))
         for name, s in summaries.items()

@@ -21,10 +21,11 @@ from pairs_lit.nn.built import Built, imported, takes_shape
 from pairs_lit.runs.configs import find_config
 
 _OPTION = "--model.backbone"
-_FILES = ("--config", "--model")
+_WITHIN = {"--config": ("model", "backbone"), "--model": ("backbone",), _OPTION: ()}
+"""Options whose values may name a backbone, and in which section within."""
+
 _BUILT = f"{Built.__module__}.{Built.__qualname__}"
 _ADAPTING = ("channels", "size")
-_ENDINGS = (".yaml", ".yml", ".json")
 _SPEC = {"class_path", "init_args", "dict_kwargs"}
 
 
@@ -38,46 +39,47 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str) -> object:
-    """Read YAML or JSON as jsonargparse does.
-
-    Raises:
-        yaml.YAMLError: It is neither.
-    """
+    """Read YAML or JSON as jsonargparse does, or raise ``yaml.YAMLError``."""
     return yaml.load(text, _Loader)  # a safe loader
 
 
 def with_built(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config's content, with :class:`Built` around the backbone if it is such a builder.
-
-    Args:
-        content: What a config file says.
-    """
-    model = _loaded(content.get("model"))
-    if not isinstance(model, Mapping) or "backbone" not in model:
-        return dict(content)
-    path, arguments = _parts(_loaded(model["backbone"]))
-    if path is None or not needs_built(path, arguments):
+    """Return what a config file says, with :class:`Built` around the backbone if it is such a builder."""
+    model = _content(content.get("model"))
+    path, arguments = _parts(_content(model.get("backbone")) if isinstance(model, Mapping) else None)
+    if path is None or not isinstance(model, Mapping) or not needs_built(path, arguments):
         return dict(content)
     return {**content, "model": {**model, "backbone": _spelt(path, arguments)}}
 
 
-def _loaded(value: object) -> object:
-    """Return the content of a section's own file, if the section names one."""
-    if isinstance(value, str) and value.endswith(_ENDINGS) and _is_file(value):
-        return read_yaml(user_path(value).read_text(encoding="utf-8-sig"))
-    return value
+def _content(value: object) -> object:
+    """Return what the file says that a text names, else what the text says; the parser says what is wrong with it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        file = user_path(value)
+        return _yaml(file.read_text(encoding="utf-8-sig") if file.is_file() else value)
+    except (OSError, ValueError, PairsLitError):  # too long for a file's name, say
+        return _yaml(value)
+
+
+def _yaml(text: str) -> object:
+    try:
+        return read_yaml(text)
+    except (yaml.YAMLError, ValueError):
+        return text
 
 
 def _parts(backbone: object) -> tuple[str | None, dict[str, Any]]:
     """Return import path and arguments of a backbone, as a config names it."""
     if isinstance(backbone, str):
         return backbone, {}
-    if not isinstance(backbone, Mapping) or not isinstance(backbone.get("class_path"), str):
-        return None, {}
-    named = [backbone.get(key) or {} for key in ("init_args", "dict_kwargs")]
-    if not backbone.keys() <= _SPEC or not all(isinstance(each, Mapping) for each in named):
-        return None, {}  # jsonargparse says what is wrong with it
-    return backbone["class_path"], {**named[0], **named[1]}
+    given = backbone if isinstance(backbone, Mapping) else {}
+    one, other = (given.get(key) or {} for key in ("init_args", "dict_kwargs"))
+    path = given.get("class_path")
+    if isinstance(path, str) and isinstance(one, Mapping) and isinstance(other, Mapping) and given.keys() <= _SPEC:
+        return path, {**one, **other}
+    return None, {}
 
 
 def _spelt(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,15 +90,6 @@ def _spelt(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {"class_path": _BUILT, "init_args": {"builder": path, "arguments": others, **adapting}}
 
 
-def _unspelt(init_args: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """Undo :func:`_spelt`."""
-    match init_args:
-        case {"builder": str(path), "arguments": Mapping() as arguments}:
-            adapting = {name: init_args[name] for name in _ADAPTING if init_args.get(name) is not None}
-            return path, {**arguments, **adapting}
-    return None, {}
-
-
 def _parameters(path: str) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(imported(path)).parameters
@@ -105,12 +98,8 @@ def _parameters(path: str) -> Mapping[str, inspect.Parameter]:
 
 
 def needs_built(path: str, arguments: Mapping[str, Any]) -> bool:
-    """Say whether jsonargparse cannot build a backbone from this import path and these arguments.
-
-    Raises:
-        PairsLitError: It names a module instead of something that builds one for each round.
-    """
-    if "." not in path or "/" in path or path.endswith(_ENDINGS):
+    """Say whether jsonargparse cannot build a backbone from this; refuse the path of one module for all rounds."""
+    if not re.fullmatch(r"\w+(\.\w+)+", path):
         return False
     try:
         found = imported(path)
@@ -122,79 +111,44 @@ def needs_built(path: str, arguments: Mapping[str, Any]) -> bool:
         raise PairsLitError(
             f"model.backbone: {path} is one module for all rounds: name the class or function that builds it."
         )
-    if inspect.isclass(found):
-        return issubclass(found, nn.Module) and not takes_shape(found, arguments)
-    return True
+    return not inspect.isclass(found) or (issubclass(found, nn.Module) and not takes_shape(found, arguments))
 
 
 def with_built_arguments(args: Sequence[str]) -> list[str]:
-    """Return the command line's arguments, with :class:`Built` around the backbone if it is such a builder.
-
-    Raises:
-        PairsLitError: There is no such config.
-    """
-    tokens = [_text_of_input(_found(token)) for token in _joined(args)]
-    nested = [token.removeprefix(f"{_OPTION}.").partition("=") for token in tokens if token.startswith(f"{_OPTION}.")]
-    if any(name == "help" or name.endswith("+") for name, _, _ in nested):
+    """Return the command line's arguments, with :class:`Built` around the backbone if it is such a builder."""
+    tokens = [_read_once(token) for token in _joined(args)]
+    whole, nested = ([token for token in tokens if token.startswith(f"{_OPTION}{mark}")] for mark in "=.")
+    given = {}
+    for token in nested:
+        name, _, text = token.removeprefix(f"{_OPTION}.").partition("=")
+        if name == "help" or name.endswith("+"):
+            return tokens
+        given[name.removeprefix("init_args.").removeprefix("arguments.")] = text
+    path, arguments = _last_named(tokens)
+    if path is None or not (whole or nested) or not needs_built(path, {**arguments, **given}):
         return tokens
-    path, arguments = _named(tokens)
-    if path is None or not (nested or any(token.startswith(f"{_OPTION}=") for token in tokens)):
-        return tokens
-    if path == _BUILT:  # in a config that a fit has written
-        path, arguments = _unspelt(arguments)
-    given = {name.removeprefix("init_args.").removeprefix("arguments."): value for name, _, value in nested}
-    if path is None or not needs_built(path, {**arguments, **given}):
-        return tokens
-    arguments |= {name: _value(path, name, text) for name, text in given.items()}
-    rest = [token for token in tokens if not token.startswith((f"{_OPTION}=", f"{_OPTION}."))]
-    return [*rest, f"{_OPTION}={json.dumps(_spelt(path, arguments), default=str)}"]
+    texts = {name for name, each in _parameters(path).items() if each.annotation in (str, "str")}
+    arguments |= {name: text if name in texts else _yaml(text) for name, text in given.items()}
+    others = [token for token in tokens if token not in (*whole, *nested)]
+    return [*others, f"{_OPTION}={json.dumps(_spelt(path, arguments), default=str)}"]
 
 
-def _named(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
-    """Return import path and arguments of the backbone that files and options name last."""
+def _last_named(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
+    """Return import path and arguments of the backbone that files and options name last; those of a Built's builder."""
     path, arguments = None, dict[str, Any]()
     for token in tokens:
         option, _, value = token.partition("=")
-        if option == _OPTION:
-            found: object = _yaml(value)
-        elif option in _FILES:
-            content = _content(value)
-            model = content.get("model") if option == "--config" and isinstance(content, Mapping) else content
-            model = _loaded(model)
-            found = model.get("backbone") if isinstance(model, Mapping) else None
-        else:
-            continue
-        newer, theirs = _parts(_loaded(found))
-        path, arguments = (newer, theirs) if newer is not None else (path, arguments)
+        if option in _WITHIN:
+            found = _content(value)
+            for section in _WITHIN[option]:
+                found = _content(found.get(section)) if isinstance(found, Mapping) else None
+            newer, theirs = _parts(found)
+            path, arguments = (newer, theirs) if newer is not None else (path, arguments)
+    match arguments:
+        case {"builder": str(builder), "arguments": Mapping() as others} if path == _BUILT:  # a fit has written it
+            adapting = {name: arguments[name] for name in _ADAPTING if arguments.get(name) is not None}
+            return builder, {**others, **adapting}
     return path, arguments
-
-
-def _content(config: str) -> object:
-    """Return the content of a file, or of a text given in its place."""
-    try:
-        return read_yaml(user_path(config).read_text(encoding="utf-8-sig") if _is_file(config) else config)
-    except (yaml.YAMLError, OSError, ValueError):
-        return None  # the parser will say what is wrong with it
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return user_path(text).is_file()
-    except (OSError, ValueError, PairsLitError):  # too long for a name, say
-        return False
-
-
-def _yaml(text: str) -> object:
-    try:
-        return read_yaml(text)
-    except yaml.YAMLError:
-        return text
-
-
-def _value(path: str, name: str, text: str) -> object:
-    """Return the value of an argument; it stays a text if the builder annotates it as one."""
-    parameter = _parameters(path).get(name)
-    return text if parameter is not None and parameter.annotation in (str, "str") else _yaml(text)
 
 
 def _joined(args: Sequence[str]) -> list[str]:
@@ -205,22 +159,22 @@ def _joined(args: Sequence[str]) -> list[str]:
         if waiting and not token.startswith("--"):
             found[-1] += f"={token}"
             waiting = False
-            continue
-        found.append("--config" if token == "-c" else token)
-        waiting = "=" not in token and (token in ("-c", *_FILES, _OPTION) or token.startswith(f"{_OPTION}."))
+        else:
+            found.append("--config" if token == "-c" else _home_spelt(token))
+            waiting = found[-1] in _WITHIN or (token.startswith(f"{_OPTION}.") and "=" not in token)
     return [token.replace(f"{_OPTION}.class_path=", f"{_OPTION}=") for token in found]
 
 
-def _found(token: str) -> str:
-    """Put the file that ``--config=NAME`` means in the name's place."""
-    return f"--config={find_config(token.removeprefix('--config='))}" if token.startswith("--config=") else token
-
-
-def _text_of_input(token: str) -> str:
-    """Put the standard input's text in its place: it can be read only once."""
-    return f"--config={sys.stdin.read()}" if token == "--config=-" and sys.stdin is not None else token
-
-
-def home_spelt(token: str) -> str:
+def _home_spelt(token: str) -> str:
     """Write ``--option=~`` with the home folder: YAML takes ``~`` for null, and shells replace it only as a word."""
     return f"{token[:-1]}{Path.home()}" if token.startswith("--") and token.endswith("=~") else token
+
+
+def _read_once(token: str) -> str:
+    """Write ``--config=NAME`` with the file that it means, and ``--config=-`` with the text of the standard input."""
+    if not token.startswith("--config="):
+        return token
+    given = token.removeprefix("--config=")
+    if given == "-" and sys.stdin is not None:
+        return f"--config={sys.stdin.read()}"
+    return f"--config={find_config(given)}"

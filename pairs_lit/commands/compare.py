@@ -33,11 +33,7 @@ def arguments(args: Sequence[str]) -> argparse.Namespace:
 
 
 def run(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        PairsLitError: The user can correct something.
-    """
+    """Run the command."""
     options = arguments(args)
     if options.figure is not None and options.figure.suffix not in _FIGURES:
         raise PairsLitError(f"--figure {options.figure}: its name must end in one of {', '.join(_FIGURES)}.")

@@ -1,18 +1,13 @@
 """``pairs-lit configs``: the configs that come with the package, one line each."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pairs_lit.commands.options import OptionParser
 from pairs_lit.runs.configs import shipped_configs
 
 
 def run(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        PairsLitError: There are arguments; it takes none.
-    """
+    """Run the command; it takes no arguments."""
     parser = OptionParser(
         prog="pairs-lit configs",
         description="List the configs that come with pairs-lit, each by the name that --config takes in any folder, "
@@ -22,10 +17,5 @@ def run(args: Sequence[str]) -> None:
     configs = shipped_configs()
     width = max(map(len, configs), default=0)
     for name, path in configs.items():
-        print(f"{name:<{width}}  {_what(path)}")
-
-
-def _what(config: Path) -> str:
-    """Return the first line of the comment that a config begins with."""
-    first = config.read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip()
+        comment = path.read_text(encoding="utf-8").partition("\n")[0]
+        print(f"{name:<{width}}  {comment.removeprefix('#').strip()}")

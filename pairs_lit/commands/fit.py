@@ -4,10 +4,8 @@ import argparse
 import json
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGTERM
@@ -16,7 +14,6 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,14 +22,10 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from pairs_lit.commands.builders import home_spelt, with_built_arguments
-from pairs_lit.commands.parsing import PairsParser, check_nulls, expand_homes
+from pairs_lit.commands.builders import with_built_arguments
+from pairs_lit.commands.parsing import PairsParser, check_nulls, with_homes
 from pairs_lit.data.datamodule import PairDataModule, default_root
-from pairs_lit.environment import (
-    ONE_AT_A_TIME,
-    any_encoding,
-    import_from_here,
-)
+from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, import_from_here
 from pairs_lit.errors import PairsLitError, Stopped, check_positive
 from pairs_lit.runs.folder import check_name, keep_config, name_from
 from pairs_lit.runs.run import Run
@@ -54,7 +47,6 @@ _CHECKPOINT_HELP = (
     "A checkpoint, RUN/checkpoints/last.ckpt of a run with this configuration: fit goes on from it in RUN, the other "
     "commands need one. A local file; nothing in it is executed."
 )
-
 
 _TRAINER_DEFAULTS = {
     "accelerator": "cpu",
@@ -110,16 +102,15 @@ class PairsCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, name the run, and look at the checkpoint before anything else does."""
-        given = sys.argv[1:] if args is None else args
-        self.given = given
-        if isinstance(given, list):
-            given = with_built_arguments([home_spelt(token) for token in given])
-        super().parse_arguments(parser, given)
-        config = self.config[self.config.subcommand]
-        expand_homes(config)
+        self.given = args if isinstance(args, list) else []
+        super().parse_arguments(parser, with_built_arguments(args) if isinstance(args, list) else args)
+        config = with_homes(self.config[self.config.subcommand])
         for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
             check_nulls(config[section], part, section)
-        config.name = check_name(_config_name(config) if config.name is None else config.name)
+        if config.name is None:
+            last = str((config.config or ["-"])[-1] or "-")  # text on the command line and the input have no name
+            config.name = "run" if last == "-" else name_from(Path(last).stem)
+        check_name(config.name)
         if config.ckpt_path is not None:
             read_checkpoint(Path(config.ckpt_path))
         elif self.config.subcommand != "fit":
@@ -129,11 +120,11 @@ class PairsCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Compute on as many threads as asked for, from the data and the first weights on."""
-        config = self.config[self.config.subcommand]
-        if config.rounds.threads is not None:
-            check_positive("rounds.threads", config.rounds.threads)
-            check_threads(config.rounds.threads)
-            torch.set_num_threads(config.rounds.threads)
+        threads = self.config[self.config.subcommand].rounds.threads
+        if threads is not None:
+            check_positive("rounds.threads", threads)
+            check_threads(threads)
+            torch.set_num_threads(threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """Add what every run has: tracking, progress, checkpoints."""
@@ -142,11 +133,12 @@ class PairsCLI(LightningCLI):
         check_given(made.trainer)
         results = Results(runner, config.name)
         tracking = Tracking(runner, results, name=config.name, hyperparameters=_flat(config.as_dict()))
-        self.outcome = PredictionWriter(runner, config.name) if self.subcommand == "predict" else results
         callbacks: list[Callback] = [results, tracking, LastCheckpoint(), *self.more_callbacks]
-        callbacks += [self.outcome] if self.outcome is not results else []
-        theirs = _listed(made.trainer.callbacks)
-        other_bar = any(isinstance(each, ProgressBar) for each in theirs)
+        self.outcome = results
+        if self.subcommand == "predict":
+            self.outcome = PredictionWriter(runner, config.name)
+            callbacks.append(self.outcome)
+        other_bar = any(isinstance(each, ProgressBar) for each in _listed(made.trainer.callbacks))
         if made.trainer.enable_progress_bar is not False and not other_bar:
             callbacks.append(Progress(runner))
         self.trainer_defaults["callbacks"] = callbacks
@@ -174,11 +166,10 @@ class PairsCLI(LightningCLI):
         """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
         check_trainer(self.trainer)
         runner: RoundRunner = self.config_init[self.subcommand].rounds
-        trainer: Any = self.trainer  # its callbacks are set by a connector
-        others = [each for each in trainer.callbacks if each is not runner]
-        trainer.callbacks = [runner, *others]  # it seeds what the others may draw from
-        self.trainer.ckpt_path = self.config[self.subcommand].ckpt_path
-        if self.trainer.world_size > 1:
+        trainer: Any = self.trainer  # a connector sets its callbacks
+        trainer.callbacks.sort(key=lambda each: each is not runner)  # it seeds what the others may draw from
+        trainer.ckpt_path = self.config[self.subcommand].ckpt_path
+        if trainer.world_size > 1:
             self.datamodule.setup("fit")  # once, for all workers that share this memory
 
 
@@ -190,23 +181,20 @@ def _again(command: str, args: list[str], rank: int, port: int) -> None:
 
 
 def _loggers(wanted: object) -> list[object]:
-    """Return the loggers that the user names, and one that holds ours place until there is a run folder.
-
-    Some callbacks refuse a trainer without any.
-    """
+    """Return the user's loggers, and one in place of ours until there is a run folder: some callbacks need one."""
     if wanted is True:
         raise PairsLitError(
             "trainer.logger is true: every run has TensorBoard files of its own; name the class of another logger, or "
             "leave it out."
         )
-    return [DummyLogger(), *([] if wanted is False else _listed(wanted))]
+    return [DummyLogger(), *_listed(wanted or None)]
 
 
 def _listed(value: object) -> list[object]:
-    """Return what may be one thing, several, or none as a list."""
+    """Return one thing, several, or none as a list."""
     if value is None:
         return []
-    return list(value) if isinstance(value, list) else [value]
+    return value if isinstance(value, list) else [value]
 
 
 def _plugins(theirs: list[object]) -> list[object]:
@@ -230,12 +218,6 @@ def _no_global_seed(value: object) -> bool:
     )
 
 
-def _config_name(config: Namespace) -> str:
-    """Return the name of the last config file; text on the command line and the standard input have none."""
-    last = (config.config or [None])[-1]
-    return "run" if last is None or str(last) == "-" else name_from(Path(str(last)).stem)
-
-
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
     """Flatten a nested configuration to dotted names, without its files; lists and null become text."""
     flat: dict[str, str | int | float | bool] = {}
@@ -244,15 +226,11 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | 
             continue
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            shown = value if isinstance(value, int | float | bool) else _shown(str(value))
-            flat[f"{prefix}{name}"] = shown
+        elif isinstance(value, int | float | bool):
+            flat[f"{prefix}{name}"] = value
+        else:  # a file name may hold what is no text
+            flat[f"{prefix}{name}"] = str(value).encode("utf-8", "replace").decode()
     return flat
-
-
-def _shown(text: str) -> str:
-    """Replace what a file name holds where the system could not read it."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def fit(
@@ -269,14 +247,21 @@ def fit(
         callbacks: More callbacks for the trainer.
 
     Raises:
-        PairsLitError: The user can mend something.
+        PairsLitError: The user can correct something.
         KeyboardInterrupt: It was interrupted; what was saved is kept.
     """
     source = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else str(config)
     options = [f"--{name}={_spelt(value)}" for name, value in (changes or {}).items()]
-    with ONE_AT_A_TIME, any_encoding(), _interruptible():
-        import_from_here()
-        cli = train("fit", ["fit", f"--config={source}", *options], callbacks)
+    with ONE_AT_A_TIME, any_encoding():
+        within_command = is_stoppable()
+        try:
+            with stoppable():
+                import_from_here()
+                cli = train("fit", ["fit", f"--config={source}", *options], callbacks)
+        except Stopped as stop:
+            if within_command or stop.code != 128 + SIGINT:
+                raise
+            raise KeyboardInterrupt from None  # as Python does; Lightning itself would end the whole process
     return Run.load(str(cli.trainer.log_dir))
 
 
@@ -289,45 +274,15 @@ def _spelt(value: object) -> str:
     return json.dumps(value, default=_spelt)
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let the user interrupt, as Python does; Lightning itself would end the whole process."""
-    within_command = is_stoppable()
-    try:
-        with stoppable():
-            yield
-    except Stopped as stop:
-        if within_command or stop.code != 128 + SIGINT:
-            raise
-        raise KeyboardInterrupt from None
-
-
-def run(command: str, args: list[str] | None) -> None:
-    """Parse the command line, run the command and show what came of it.
-
-    Args:
-        command: The first argument.
-        args: All arguments; None: those of the process.
-
-    Raises:
-        PairsLitError: The user can mend something.
-    """
+def run(command: str, args: list[str]) -> None:
+    """Run a command and show what came of it; see :func:`train`."""
     cli = train(command, args)
     if cli.trainer.is_global_zero:
         print(f"\n{cli.outcome.text}")
 
 
-def train(command: str, args: list[str] | None, callbacks: Sequence[Callback] = ()) -> PairsCLI:
-    """Parse the command line and run the command.
-
-    Args:
-        command: The first argument.
-        args: All arguments; None: those of the process.
-        callbacks: More callbacks for the trainer.
-
-    Raises:
-        PairsLitError: The user can mend something.
-    """
+def train(command: str, args: list[str], callbacks: Sequence[Callback] = ()) -> PairsCLI:
+    """Parse the command line, of which the command is the first argument, and run it with more callbacks."""
     _be_quiet()
 
     class OneCommand(PairsCLI):
@@ -361,8 +316,8 @@ def train(command: str, args: list[str] | None, callbacks: Sequence[Callback] = 
 
 def _be_quiet() -> None:
     """Silence what a user cannot act on, but not what was asked for: a profile, a summary of the layers."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for part in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     for asked_for in ("profilers.profiler", "callbacks.model_summary"):
         logging.getLogger(f"lightning.pytorch.{asked_for}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="lightning")

@@ -24,70 +24,47 @@ from pairs_lit.errors import PairsLitError, place_of, reason_of
 
 _LONGEST = 300
 
-_REWORDINGS = (
-    (
-        r"- Not a valid subclass of (\w+) Subclass types expect one of: .*?\(implicit class_path\)",
-        r"- Expected a \1's class path",
-    ),
-    (r"Parser key \"([^\"]+)\": ", r"\1: "),
-    (r"- Expected a path but \S+ either not accessible or invalid - ", ""),
-    (r"Type \S*Callable\[\[.*?\], \S+?\] expects a function or a callable class: ", ""),
-    (r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: ", ""),
-    (r"typing\.Literal\[(.*?)\]", r"one of \1"),
-    (r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1"),
-    (r"Expected an? ", "expected "),
-    (r" - expected NoneType", " or null"),
-    (r": - expected ", ": expected "),
-    (r"Given value type: \S+ Given value: ", "Got value: "),
-    (r"\. Got value: Namespace\(.*$", "."),
-    (r"\.? Got value: ", ", got "),
+_NOISE = (
+    r"- Expected a path but \S+ either not accessible or invalid - ",
+    r"Type [\w.]*Callable\[.*?\] expects a function or a callable class: ",
+    r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: ",
+    r"(?<=: )- ",
+    r" Subclass types expect one of: .*?\(implicit class_path\)",
+    r"\.* Got value: Namespace\(.*",
 )
+_REWORDINGS = {
+    "|".join(_NOISE): "",
+    r"Parser key \"(.+?)\"": r"\1",
+    r"<class '(?:[\w.]+\.)?(\w+)'>": r"\1",
+    r"typing\.Literal\[(.*?)\]": r"one of \1",
+    r"Not a valid subclass of (\w+)": r"expected \1's class path",
+    r"Expected an? ": "expected ",
+    " - expected NoneType": " or null",
+    r"\.* (?:Given value type: \S+ Given|Got) value: ": ", got ",
+}
 
 
 def readable(message: str) -> str:
     """Rewrite a message of jsonargparse as one line about options and values instead of Python types."""
     text = " ".join(message.split())
-    for pattern, replacement in _REWORDINGS:
+    for pattern, replacement in _REWORDINGS.items():
         text = re.sub(pattern, replacement, text)
     text = text.rstrip(".")
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
-_SPEC_KEYS = ("init_args", "dict_kwargs")
-
-
 def check_empty_sections(content: Mapping[str, object], options: Collection[str], prefix: str = "") -> None:
-    """Refuse an empty section that has no options; jsonargparse would not notice it.
-
-    Args:
-        content: What a config file says.
-        options: The dotted names of all options.
-        prefix: What stands before the content's keys.
-
-    Raises:
-        PairsLitError: There is such a section.
-    """
+    """Refuse an empty section, below the prefix, for which there are no options; jsonargparse does not see it."""
     for key, value in content.items():
-        name = f"{prefix}{key}"
-        if not isinstance(value, Mapping):
-            continue
-        if not value and key not in _SPEC_KEYS and not any(f"{option}.".startswith(f"{name}.") for option in options):
-            raise PairsLitError(f"{name}: there is no such option (pairs-lit COMMAND --help lists the options).")
-        if key not in _SPEC_KEYS:
+        if isinstance(value, Mapping) and key not in ("init_args", "dict_kwargs"):
+            name = f"{prefix}{key}"
+            if not value and not any(f"{option}.".startswith(f"{name}.") for option in options):
+                raise PairsLitError(f"{name}: there is no such option (pairs-lit COMMAND --help lists the options).")
             check_empty_sections(value, options, f"{name}.")
 
 
 def check_nulls(config: Namespace, part: type, section: str) -> None:
-    """Refuse null for an option that cannot be null; in a file, jsonargparse reads it as "not set".
-
-    Args:
-        config: A section of the configuration.
-        part: The class that it is for.
-        section: Its name.
-
-    Raises:
-        PairsLitError: An option is null that may not be.
-    """
+    """Refuse null for an option of a class that cannot be null; in a file, jsonargparse reads it as "not set"."""
     for name, hint in get_type_hints(vars(part)["__init__"]).items():
         if name not in config:
             continue
@@ -98,22 +75,18 @@ def check_nulls(config: Namespace, part: type, section: str) -> None:
             check_nulls(value, hint, option)
 
 
-def expand_homes(config: Namespace) -> None:
-    """Replace ``~`` in every text of a configuration that is a path in the user's home, whatever option it is for."""
-    for key, value in list(config.items()):
-        if key != "config":
-            config[key] = _expanded(value)
-
-
-def _expanded(value: Any) -> Any:  # noqa: ANN401 - any value of a configuration
-    if isinstance(value, Namespace):
-        expand_homes(value)
-    elif isinstance(value, list):
-        return [_expanded(each) for each in value]
-    elif isinstance(value, dict):
-        return {key: _expanded(each) for key, each in value.items()}
-    elif isinstance(value, str) and is_in_home(value):
-        return str(user_path(value))
+def with_homes(value: Any) -> Any:  # noqa: ANN401 - a configuration, or any value of one
+    """Replace ``~`` in every text that is a path in the user's home, whatever option it is for."""
+    match value:
+        case Namespace():
+            for key, each in list(value.items()):
+                value[key] = each if key == "config" else with_homes(each)
+        case list():
+            return [with_homes(each) for each in value]
+        case dict():
+            return {key: with_homes(each) for key, each in value.items()}
+        case str() if is_in_home(value):
+            return str(user_path(value))
     return value
 
 
@@ -167,10 +140,7 @@ _OPTIONS: dict[type, str] = {
     Profiler: "trainer.profiler",
     Strategy: "trainer.strategy",
     Accelerator: "trainer.accelerator",
-    Precision: "trainer.plugins",
-    ClusterEnvironment: "trainer.plugins",
-    CheckpointIO: "trainer.plugins",
-    LayerSync: "trainer.plugins",
+    **dict.fromkeys((Precision, ClusterEnvironment, CheckpointIO, LayerSync), "trainer.plugins"),
 }
 
 
@@ -186,7 +156,5 @@ def _built(
     except PairsLitError:
         raise
     except Exception as error:  # whatever a constructor of the user's raises
-        told = PairsLitError(f"{option}: {kind.__name__}: {reason_of(error)} ({place_of(error)}).")
-        told.__cause__ = error
-        refused.append(told)
-        raise told from error
+        refused.append(PairsLitError(f"{option}: {kind.__name__}: {reason_of(error)} ({place_of(error)})."))
+        raise refused[-1] from error

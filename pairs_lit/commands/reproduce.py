@@ -40,15 +40,11 @@ def arguments(args: Sequence[str]) -> argparse.Namespace:
 
 
 def run(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        PairsLitError: The user can correct something.
-    """
+    """Run the command."""
     options = arguments(args)
-    for name in options.reports:
-        if name not in REPORTS:
-            raise PairsLitError(f"unknown report {name!r}: use one or more of {', '.join(REPORTS)}.")
+    unknown = [name for name in options.reports if name not in REPORTS]
+    if unknown:
+        raise PairsLitError(f"unknown report {unknown[0]!r}: use one or more of {', '.join(REPORTS)}.")
     reports = [REPORTS[name] for name in options.reports or REPORTS]
     if options.rounds is not None:
         check_positive("--rounds", options.rounds)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pairs_lit.data.images import Digits, Source
 from pairs_lit.errors import PairsLitError, notice, printable
-from pairs_lit.runs.folder import _NAME
+from pairs_lit.runs.folder import LOCK
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -229,4 +229,4 @@ def _any_answer(answered: threading.Event, threads: list[threading.Thread]) -> b
 
 def lock_downloads(root: Path) -> FileLock:
     """Return the lock for downloads of MNIST to a folder; entering it waits for other downloads to finish."""
-    return FileLock(root / _NAME)
+    return FileLock(root / LOCK)

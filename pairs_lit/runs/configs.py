@@ -21,31 +21,22 @@ def shipped_configs() -> dict[str, Path]:
 def find_config(given: str) -> str:
     """Return the file that ``--config`` means: the user's own, with or without its ending, else the shipped one.
 
-    Args:
-        given: What follows ``--config``; a text in place of a file, or ``-``, stays as it is.
-
-    Raises:
-        PairsLitError: It is a name, and there is neither a file nor a shipped config of that name.
+    A text in place of a file, or ``-``, stays as it is; a name that stands for nothing is refused.
     """
     if given in ("", "-") or any(mark in given for mark in ":{[\n"):
         return given
     name = given.removesuffix(".yaml")
-    for own in dict.fromkeys([given, f"{name}.yaml"]):
-        if _exists(user_path(own)):
-            return own
-    path = shipped_configs().get(name)
-    if path is None:
-        files = " or ".join(dict.fromkeys([given, f"{name}.yaml"]))
-        raise PairsLitError(
-            f"--config {given}: there is no file {files} in {Path.cwd()}, and no shipped config of that name "
-            "(pairs-lit configs lists the shipped ones)."
-        )
-    return str(path)
-
-
-def _exists(path: Path) -> bool:
-    """Say whether something of that name is there; what cannot be looked at is left to the parser, which says why."""
+    files = dict.fromkeys([given, f"{name}.yaml"])
     try:
-        return path.exists() and not path.is_dir()
-    except OSError:
-        return True
+        own = [file for file in files if user_path(file).exists() and not user_path(file).is_dir()]
+    except OSError:  # what cannot be looked at is left to the parser, which says why
+        own = [given]
+    if own:
+        return own[0]
+    shipped = shipped_configs()
+    if name not in shipped:
+        raise PairsLitError(
+            f"--config {given}: there is no file {' or '.join(files)} in {Path.cwd()}, and no shipped config of that "
+            "name (pairs-lit configs lists the shipped ones)."
+        )
+    return str(shipped[name])

@@ -1,8 +1,8 @@
 """Run folders, ``lightning_logs/<config name>/<UTC time>-<n>/``: names, identities, locks."""
 
-import itertools
 import re
 import unicodedata
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -24,16 +24,13 @@ PREDICTIONS = "predictions.csv"
 EVENTS = "events.out.tfevents"
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
+LOCK = ".lock"
 _MARK = ".run"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: str) -> str:
-    """Return a run name, or refuse it if it is not a plain folder name.
-
-    Raises:
-        PairsLitError: The name holds more than letters, digits, ``.``, ``_`` and ``-``, or begins with a dot.
-    """
+    """Return a run name; refuse one of more than letters, digits, ``.``, ``_`` and ``-``, or that begins with a dot."""
     if not _PLAIN_NAME.fullmatch(name):
         raise PairsLitError(
             f"--name {name!r}: use letters, digits, '.', '_' and '-' (the config file's name is the default)."
@@ -50,42 +47,25 @@ def name_from(text: str) -> str:
 
 
 def new_run_folder(root: Path, name: str) -> Path:
-    """Make a run folder that did not exist before.
-
-    Args:
-        root: What holds, or is to hold, ``lightning_logs``.
-        name: The config's name.
-
-    Raises:
-        PairsLitError: The folder cannot be made, or its name cannot be read in this locale.
-    """
-    _check_readable(root)
-    parent = root / "lightning_logs" / check_name(name)
+    """Make a run folder that did not exist before; refuse a root that cannot be written or read in this locale."""
+    parent, n = root / "lightning_logs" / check_name(name), 0
     time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     try:
+        str(root.absolute()).encode()  # TensorBoard could not write it
         parent.mkdir(parents=True, exist_ok=True)
-        for n in itertools.count(1):
-            folder = parent / f"{time}-{n}"
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
+        while True:
+            n += 1
+            with suppress(FileExistsError):
+                (parent / f"{time}-{n}").mkdir()
+                return parent / f"{time}-{n}"
+    except UnicodeEncodeError as error:
+        raise PairsLitError(
+            f"{printable(str(root))}: its name cannot be read in this locale; set PYTHONUTF8=1, or a UTF-8 locale."
+        ) from error
     except OSError as error:
         raise PairsLitError(
             f"no run folder can be made in {parent} ({error.strerror}): set --trainer.default_root_dir to a folder "
             "that you may write to."
-        ) from error
-    raise AssertionError("unreachable: the count is endless")
-
-
-def _check_readable(folder: Path) -> None:
-    """Refuse a folder whose name this process cannot read, and TensorBoard cannot write."""
-    try:
-        str(folder.absolute()).encode()
-    except UnicodeEncodeError as error:
-        raise PairsLitError(
-            f"{printable(str(folder))}: its name cannot be read in this locale; set PYTHONUTF8=1, or a UTF-8 locale."
         ) from error
 
 
@@ -95,19 +75,18 @@ def is_finished(run: Path) -> bool:
 
 
 def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) -> None:
-    """Write ``config.yaml`` of a run.
-
-    If a run goes on with a changed config, the former one is kept as ``config-until-epoch-N.yaml``.
+    """Write ``config.yaml`` of a run; keep the one that it replaces as ``config-until-epoch-N.yaml``.
 
     Args:
         run: The run folder.
         text: The configuration.
         epoch: How many epochs are over.
-        before: The run folder in which these epochs were trained; None for this one.
+        before: The run folder in which these epochs were trained, if it is another one.
     """
     source, former = (before or run) / CONFIG, run / f"config-until-epoch-{epoch}.yaml"
-    if source.is_file() and source.read_text(encoding="utf-8") != text and not former.exists():
-        write_text_durably(former, source.read_text(encoding="utf-8"))
+    theirs = source.read_text(encoding="utf-8") if source.is_file() else text
+    if theirs != text and not former.exists():
+        write_text_durably(former, theirs)
         notice(f"{run} goes on with another config from epoch {epoch + 1} on; the former one is {former.name}.")
     write_text_durably(run / CONFIG, text)
 
@@ -121,9 +100,7 @@ def mark_run(run: Path) -> None:
 def identity_of(run: Path) -> str | None:
     """Return the identity of a run folder, or None if it has none."""
     mark = run / _MARK
-    if not mark.is_file():
-        return None
-    text = mark.read_text(encoding="utf-8", errors="replace").strip()
+    text = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else ""
     return text if re.fullmatch(r"[0-9a-f]{32}", text) else None
 
 
@@ -138,24 +115,13 @@ def looks_like_a_run(folder: Path) -> bool:
     return bool(made) and (folder / CONFIG).is_file()
 
 
-_NAME = ".lock"
-
-
 def lock_run(folder: Path) -> FileLock:
-    """Lock a run folder for this process.
-
-    Raises:
-        PairsLitError: Another process has it, or the folder cannot be written.
-    """
+    """Lock a run folder for this process; refuse one that another process has, or that cannot be written."""
     return _take(folder, f"{folder} is being trained by another process: wait for it, or stop it.")
 
 
 def lock_runs(folder: Path) -> FileLock:
-    """Lock a folder of runs for this ``reproduce``; a second one would train the same rows.
-
-    Raises:
-        PairsLitError: Another ``reproduce`` has it, or the folder cannot be written.
-    """
+    """Lock a folder of runs likewise for ``reproduce``: a second one would train the same rows."""
     with named(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return _take(
@@ -164,8 +130,8 @@ def lock_runs(folder: Path) -> FileLock:
 
 
 def _take(folder: Path, taken: str) -> FileLock:
-    lock = FileLock(folder / _NAME, timeout=0)
-    with named(folder / _NAME):
+    lock = FileLock(folder / LOCK, timeout=0)
+    with named(folder / LOCK):
         try:
             lock.acquire()
         except Timeout as error:  # an OSError too, but not of the file system's making

@@ -32,19 +32,15 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read a run folder.
-
-        Raises:
-            PairsLitError: It is not one of a finished run, or it is damaged.
-        """
+        """Read a run folder; refuse one that is damaged, or not of a finished run."""
         folder = Path(folder)
         with readable(folder):
             return cls(folder, folder.resolve().parent.name, read_rounds(folder / ROUNDS), read_data(folder))
 
     def values(self, metric: str) -> dict[int, float]:
         """Return a column of ``rounds.csv`` by seed, of the rounds that did not fail."""
-        found = {each.seed: vars(each)[metric] for each in self.rounds if each.status == "ok"}
-        return {seed: value for seed, value in found.items() if value is not None}
+        good = [vars(each) for each in self.rounds if each.status == "ok"]
+        return {row["seed"]: row[metric] for row in good if row[metric] is not None}
 
     @property
     def failed(self) -> list[int]:

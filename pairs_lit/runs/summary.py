@@ -5,7 +5,7 @@ import json
 import math
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def commit(package: Path = PACKAGE) -> str | None:
-    """Return the commit that the package's files belong to, ``+changes`` added where they differ from it.
-
-    Args:
-        package: The package's folder.
-
-    Returns:
-        None if git does not track the files, as in an installation.
-    """
+    """Return the commit of the package's files, with ``+changes`` where they differ; None where git tracks none."""
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     head = _git(package, "rev-parse", "--short=10", "HEAD")
@@ -70,39 +63,33 @@ class Facts:
 
 
 def read_facts(folder: Path) -> Facts:
-    """Read a run folder's ``summary.json``.
-
-    Raises:
-        PairsLitError: It does not exist, or holds something that no run writes.
-    """
+    """Read a run folder's ``summary.json``; refuse what no run writes."""
+    settings = read_data(folder)
     with readable(folder):
         found = _json(folder)
-        parameters, seconds = int(found["parameters_per_round"]), float(found["times"]["seconds"])
-        versions = found["versions"]
+        seconds, commits = float(found["times"]["seconds"]), found["versions"]["commits"]
         if not math.isfinite(seconds):
             raise ValueError(f"the time is {seconds}")
-        settings = _settings(found)
-        _word(settings["source"])
-        return Facts(settings, parameters, seconds, list(map(_commit, versions["commits"])), _word(versions["torch"]))
+        if not all(each is None or is_commit(each) for each in commits):
+            raise ValueError("a commit is not a hash")
+        _check_plain(settings["source"])
+        _check_plain(torch := found["versions"]["torch"])
+        return Facts(settings, int(found["parameters_per_round"]), seconds, list(map(str, commits)), torch)
 
 
 def read_data(folder: Path) -> Settings:
-    """Read the data settings alone from a run folder's ``summary.json``.
-
-    Raises:
-        PairsLitError: As :func:`read_facts`.
-    """
+    """Read only the data settings, likewise."""
     with readable(folder):
-        return _settings(_json(folder))
+        settings = _json(folder)["data"]
+        for value in settings.values():
+            if not isinstance(value, str | int | float | None) or len(str(value)) > 100:
+                raise ValueError("a data setting is not a plain value, or too long")
+        return {name: printable(value) if isinstance(value, str) else value for name, value in settings.items()}
 
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Turn errors in reading a run folder into one line.
-
-    Raises:
-        PairsLitError: A file is missing or damaged.
-    """
+    """Refuse a run folder that cannot be read: a file is missing or damaged."""
     try:
         yield
     except OSError as error:
@@ -119,27 +106,7 @@ def _json(folder: Path) -> Any:  # noqa: ANN401 - JSON
     return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
 
 
-def _settings(found: Mapping[str, Any]) -> Settings:
-    settings = found["data"]
-    if not all(isinstance(value, str | int | float | None) for value in settings.values()):
-        raise ValueError("the data settings are not plain values")
-    return {name: _text(value) if isinstance(value, str) else value for name, value in settings.items()}
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 100:
-        raise ValueError("a text is missing or too long")
-    return printable(value)
-
-
-def _word(value: object) -> str:
+def _check_plain(text: object) -> None:
     """Accept only texts that a page can show as they are, without Markdown's special characters."""
-    if not isinstance(value, str) or not re.fullmatch(r"[\w.+ ()-]{1,100}", value):
+    if not isinstance(text, str) or not re.fullmatch(r"[\w.+ ()-]{1,100}", text):
         raise ValueError("the source or the version of torch is not a plain text")
-    return value
-
-
-def _commit(value: object) -> str:
-    if value is not None and not is_commit(value):
-        raise ValueError("a commit is not a hash")
-    return str(value)

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ class RoundResult:
         train_accuracy: Of the final network on all training pairs, one evaluation pass, 0 … 1.
         train_digit_accuracy: Likewise, of the digits; None without digit logits.
         val_accuracy: After the last epoch.
-        val_digit_accuracy: After the last epoch.
-        test_accuracy: After the last epoch.
-        test_digit_accuracy: After the last epoch.
+        val_digit_accuracy: Likewise.
+        test_accuracy: Likewise.
+        test_digit_accuracy: Likewise.
         best_test_accuracy: The highest over all epochs: **selected on the test set**; belhadj's table gives it.
         best_test_epoch: The first epoch (from 1) that reached it; None for a round that failed.
     """
@@ -104,8 +104,9 @@ class Evaluation:
     @property
     def rows(self) -> list[list[Any]]:
         """One row for each round."""
-        columns = np.stack(list(self.measured.values()))
-        return [[seed, _status(columns[:, r]), *columns[:, r].tolist()] for r, seed in enumerate(self.seeds)]
+        figures = np.stack(list(self.measured.values()), axis=1)
+        rows = zip(self.seeds, figures, strict=True)
+        return [[seed, "ok" if np.isfinite(row).all() else "failed", *row.tolist()] for seed, row in rows]
 
     @property
     def failed(self) -> list[int]:
@@ -118,21 +119,16 @@ class Evaluation:
         return {name: summarise([row[place] for row in good]) for place, name in enumerate(self.header) if place > 1}
 
 
-def _status(figures: NDArray[np.float64]) -> str:
-    return "ok" if np.isfinite(figures).all() else "failed"
-
-
 def summaries(results: Sequence[RoundResult]) -> dict[str, Summary]:
     """Summarise each metric over the rounds that did not fail; metrics without values are left out."""
-    rows = [asdict(result) for result in results]
+    rows = [vars(result) for result in results]
     measured = [name for name in METRIC_COLUMNS if any(row[name] is not None for row in rows)]
     return {name: summarise([row[name] for row in rows if row["status"] == "ok"]) for name in measured}
 
 
 def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:
     """Write ``rounds.csv``: one row for each round; a field is empty if there is no such figure."""
-    names = [field.name for field in fields(RoundResult)]
-    write_csv(path, names, (tuple(asdict(result).values()) for result in results))
+    write_csv(path, [field.name for field in fields(RoundResult)], [list(vars(result).values()) for result in results])
 
 
 def write_curves(path: Path, curves: Curves) -> None:

@@ -15,11 +15,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Turn a file system's errors into one line that names the file.
-
-    Raises:
-        PairsLitError: The file system refused something.
-    """
+    """Raise PairsLitError for a file system's errors, with the file's name."""
     try:
         yield
     except OSError as error:
@@ -36,7 +32,7 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         write: Writes the content to the open file.
 
     Raises:
-        PairsLitError: The file cannot be written; an earlier file of this name is still there, unchanged.
+        PairsLitError: It cannot be written; an earlier file of this name is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     with named(path):
