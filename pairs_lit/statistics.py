@@ -212,12 +212,7 @@ def spread_p(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def detectable(error: float, freedom: float) -> float:
-    """Return the true difference that a two-sided t test finds with 80 % power.
-
-    Args:
-        error: Standard error of the difference.
-        freedom: Degrees of freedom.
-    """
+    """Return the true difference that a two-sided t test finds with 80 % power, from its standard error."""
     return error * _detectable_errors(freedom)
 
 
