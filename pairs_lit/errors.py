@@ -52,11 +52,12 @@ def check_dropout(name: str, values: Sequence[float]) -> None:
         raise PairsLitError(f"{name} is {list(values)}: each must be 0 or more and below 1.")
 
 
-def check_choice(name: str, value: object, allowed: object) -> None:
-    """Refuse a value that a ``Literal`` type does not list; the command line checks this itself, Python does not."""
+def check_choice(name: str, allowed: object, *values: object) -> None:
+    """Refuse values that a ``Literal`` type does not list; the command line checks this itself, Python does not."""
     choices = get_args(allowed)
-    if value not in choices:
-        raise PairsLitError(f"{name} is {value!r}: it must be one of {', '.join(map(repr, choices))}.")
+    for value in values:
+        if value not in choices:
+            raise PairsLitError(f"{name} is {value!r}: it must be one of {', '.join(map(repr, choices))}.")
 
 
 def reason_of(error: BaseException) -> str:

@@ -48,7 +48,7 @@ def generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
 def generators_kept(device: torch.device | None = None) -> Iterator[None]:
     """Restore the global generators of torch, NumPy and Python (and of ``device``, if it is a GPU) on leaving."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([device] if _is_gpu(device) else []):
+    with torch.random.fork_rng(_gpus(device)):
         try:
             yield
         finally:
@@ -61,7 +61,7 @@ def seed_generators(seed: int, device: torch.device | None = None) -> None:
     torch.default_generator.manual_seed(seed)
     np.random.seed([seed % SEED_LIMIT, seed // SEED_LIMIT])
     random.seed(seed)
-    if _is_gpu(device):
+    if _gpus(device):
         torch.cuda.manual_seed(seed)
 
 
@@ -75,11 +75,10 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 def generators_state(device: torch.device | None = None) -> list[bytes]:
     """Return the state of the generators that :func:`generators_kept` names; it changes when something draws."""
-    states = [torch.get_rng_state()]
-    states += [torch.cuda.get_rng_state(device)] if device is not None and _is_gpu(device) else []
+    states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, _gpus(device))]
     others = pickle.dumps((np.random.get_state(), random.getstate()))
     return [others, *(state.numpy().tobytes() for state in states)]
 
 
-def _is_gpu(device: torch.device | None) -> bool:
-    return device is not None and device.type == "cuda"
+def _gpus(device: torch.device | None) -> list[torch.device]:
+    return [device] if device is not None and device.type == "cuda" else []

@@ -23,7 +23,7 @@ class Summary:
         n: How many rounds.
         mean: Their mean.
         std: Their standard deviation (ddof 1); NaN for n = 1.
-        median: Their median; a report may not say it, and likewise the next two.
+        median: Their median; reports may leave it out, and so the next two.
         min: The least.
         max: The greatest.
     """
@@ -38,11 +38,11 @@ class Summary:
 
 def summarise(values: Sequence[float]) -> Summary:
     """Summarise the values of n rounds."""
-    n, nan = len(values), float("nan")
+    n = len(values)
     if n == 0:
-        return Summary(0, nan, nan, nan, nan, nan)
+        return Summary(0, NAN, NAN)
     array = np.asarray(values, dtype=np.float64)
-    std = float(array.std(ddof=1)) if n > 1 else nan
+    std = float(array.std(ddof=1)) if n > 1 else NAN
     return Summary(n, float(array.mean()), std, float(np.median(array)), float(array.min()), float(array.max()))
 
 
@@ -50,7 +50,6 @@ LEVEL = 0.05
 """Intervals hold 1 − LEVEL; a test is called significant below LEVEL."""
 
 POWER = 0.8
-_RESAMPLES = 9999
 _EXACT = 13  # up to so many pairs all 2**n sign changes are tried
 _TOGETHER = 20  # so many arrays are resampled at once: more would not fit the cache
 
@@ -86,21 +85,17 @@ class Difference:
 
 
 def _critical(freedom: float) -> float:
-    """Return the critical value of Student's t for a two-sided test at the level."""
+    """Return the critical value of a two-sided t test at the level."""
     return float(special.stdtrit(freedom, 1 - LEVEL / 2))
 
 
 def half_width(sample: Summary) -> float:
     """Return half the width of Student's 95 % interval of a mean; NaN for fewer than two values."""
-    if sample.n < 2:
-        return float("nan")
-    return _critical(sample.n - 1) * sample.std / sqrt(sample.n)
+    return _critical(sample.n - 1) * sample.std / sqrt(sample.n) if sample.n > 1 else NAN
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return Student's 95 % interval of the mean; NaN for fewer than two values."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
     sample = summarise(values)
     half = half_width(sample)
     return sample.mean - half, sample.mean + half
@@ -111,31 +106,25 @@ Rounds = Mapping[int, float]
 
 
 def between_rounds(first: Rounds, second: Rounds, *, same_data: bool) -> Difference:
-    """Compare the rounds of two runs.
+    """Compare two runs of two or more rounds each.
 
-    Args:
-        first: Two or more rounds.
-        second: Two or more rounds.
-        same_data: Whether a seed stands for the same pairs in both.
-
-    Returns:
-        :func:`paired` by the seeds they share, where that is right and there are two or more; else :func:`welch`.
+    The result is that of :func:`paired` where both have the same data (a seed then stands for the same pairs) and share
+    two or more seeds, else that of :func:`welch`.
     """
     return between_many([(first, second, same_data)])[0]
 
 
 def between_many(cases: Sequence[tuple[Rounds, Rounds, bool]]) -> list[Difference]:
     """Apply :func:`between_rounds` to many pairs of runs; a pair's result does not depend on the others."""
-    shared = [_shared(first, second) if same_data else [] for first, second, same_data in cases]
-    together = iter(_paired_many([np.array(each) for each in shared if len(each) > 1]))
+    shared = [
+        np.array([first[seed] - second[seed] for seed in first if same_data and seed in second])
+        for first, second, same_data in cases
+    ]
+    together = iter(_paired_many([each for each in shared if len(each) > 1]))
     return [
         next(together) if len(each) > 1 else welch(summarise(list(first.values())), summarise(list(second.values())))
         for (first, second, _), each in zip(cases, shared, strict=True)
     ]
-
-
-def _shared(first: Rounds, second: Rounds) -> list[float]:
-    return [first[seed] - second[seed] for seed in first if seed in second]
 
 
 def welch(first: Summary, second: Summary) -> Difference:
@@ -169,15 +158,14 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
 
 def _paired_many(differences: Sequence[Values]) -> list[Difference]:
     """Compare each array of differences with 0; those of equal length are computed together."""
-    found: list[Difference | None] = [None] * len(differences)
+    found = dict[int, Difference]()
     for n in {len(each) for each in differences}:
         places = [place for place, each in enumerate(differences) if len(each) == n]
         for start in range(0, len(places), _TOGETHER):
             chunk = places[start : start + _TOGETHER]
             rows = np.stack([differences[place] for place in chunk])
-            for place, each in zip(chunk, _paired_rows(rows), strict=True):
-                found[place] = each
-    return [each for each in found if each is not None]
+            found |= zip(chunk, _paired_rows(rows), strict=True)
+    return [found[place] for place in range(len(differences))]
 
 
 def _paired_rows(rows: Values) -> list[Difference]:
@@ -189,47 +177,31 @@ def _paired_rows(rows: Values) -> list[Difference]:
     low, high = estimates.copy(), estimates.copy()
     p = np.where(estimates == 0, 1.0, 2.0 ** (1 - n))
     if scattered.any():
-        low[scattered], high[scattered] = _bootstrap(rows[scattered])
-        p[scattered] = _sign_changes(rows[scattered]) if n <= _EXACT else _signed_ranks(rows[scattered])
+        low[scattered], high[scattered], p[scattered] = _resampled(rows[scattered])
     shifts = np.where(scattered, errors * _detectable_errors(n - 1), 0.0)
     columns = zip(*(column.tolist() for column in (estimates, low, high, p, shifts)), strict=True)
     return [Difference("paired", (n, n), *column) for column in columns]
 
 
-def _mean(values: Values, axis: int) -> Values:
-    """Return means rounded so that resamples which differ only by float noise are tied."""
-    return np.asarray(values.mean(axis)).round(12)
-
-
-def _bootstrap(rows: Values) -> tuple[Values, Values]:
+def _resampled(rows: Values) -> tuple[Values, Values, Values]:
+    """Return the ends of the bootstrap's interval and the p value of each row (k, n), none of them constant."""
     from scipy import stats
 
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (rows,),
-        _mean,
-        n_resamples=_RESAMPLES,
+        lambda values, axis: values.mean(axis).round(12),  # resamples that differ only by float noise must tie
+        n_resamples=9999,
         batch=100,  # what fits the cache
         axis=-1,
         confidence_level=1 - LEVEL,
         rng=np.random.default_rng(0),
-    )
-    return found.confidence_interval.low, found.confidence_interval.high
-
-
-def _sign_changes(rows: Values) -> Values:
-    from scipy import stats
-
-    count = 2 ** rows.shape[1]
-    test = stats.permutation_test((rows,), np.mean, permutation_type="samples", n_resamples=count, axis=-1)
-    p: Values = test.pvalue
-    return p
-
-
-def _signed_ranks(rows: Values) -> Values:
-    from scipy import stats
-
-    p: Values = stats.wilcoxon(rows, zero_method="pratt", method="asymptotic", axis=1).pvalue
-    return p
+    ).confidence_interval
+    n = rows.shape[1]
+    if n <= _EXACT:
+        test = stats.permutation_test((rows,), np.mean, permutation_type="samples", n_resamples=2**n, axis=-1)
+    else:
+        test = stats.wilcoxon(rows, zero_method="pratt", method="asymptotic", axis=1)
+    return interval.low, interval.high, test.pvalue
 
 
 def spread_p(first: Sequence[float], second: Sequence[float]) -> float:
@@ -240,12 +212,7 @@ def spread_p(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def detectable(error: float, freedom: float) -> float:
-    """Return the true difference that a two-sided t test finds with 80 % power.
-
-    Args:
-        error: Standard error of the difference.
-        freedom: Degrees of freedom.
-    """
+    """Return the true difference that a two-sided t test finds with 80 % power, from its standard error."""
     return error * _detectable_errors(freedom)
 
 

@@ -443,6 +443,20 @@ def test_code_width_is_read_off_without_changing_mode_statistics_or_generator(tr
     assert all(torch.equal(value, state[name]) for name, value in backbone.state_dict().items())
 
 
+class NormAtRest(nn.Sequential):
+    """Keeps batch norm in evaluation mode by a ``train`` that returns nothing, as such methods often do."""
+
+    def train(self, mode: bool = True) -> None:
+        super().train(mode)
+        self[-1].training = False
+
+
+def test_a_train_method_that_returns_nothing_is_understood() -> None:
+    module = built(backbone=lambda shape: NormAtRest(nn.Flatten(), nn.Linear(196, 10), nn.BatchNorm1d(10)))
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
+    assert [norm.training for norm in norms] == [False, False]
+
+
 class FixedOutput(nn.Module):
     def __init__(self, *shape: int) -> None:
         super().__init__()

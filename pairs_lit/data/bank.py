@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pairs_lit.data.images import Digits, Source
+from pairs_lit.data.images import Source
 from pairs_lit.data.pairs import Pairs, Swap, draw, relate, side_by_side, swapped
 from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import Relation
@@ -35,65 +35,61 @@ class DataSettings:
     normalise: Normalise
     reuse: bool
 
+    @property
+    def pairs(self) -> dict[Split, int]:
+        """How many pairs each split has, before swapping."""
+        return {"train": self.train_pairs, "val": self.val_pairs, "test": self.test_pairs}
+
 
 class PairBank:
-    """The images of a source and the pairs of R rounds, all in memory.
-
-    Args:
-        source: The labelled digits.
-        seeds: The seeds of the R rounds.
-        settings: What to draw.
+    """The images of a source and the pairs of R rounds, one for each seed, all in memory.
 
     Attributes:
         images: (n, H, W) float32, train, validation and test images in this order.
         pairs: By split, the pairs of the R rounds.
+        scarce: In words, the splits that have too few images, so that some are drawn more than once.
 
     Raises:
         PairsLitError: The source has too few images.
     """
 
     def __init__(self, source: Source, seeds: Sequence[int], settings: DataSettings) -> None:
+        self.seeds = seeds
+        self.settings = settings
         parts = [part for part in (source.train, source.validation, source.test) if part is not None]
         self._labels = torch.cat([part.labels for part in parts])
         ends = list(accumulate(len(part.labels) for part in parts))[:-1]
-        self._pools = torch.arange(len(self._labels)).tensor_split(ends)
-        self._settings = settings
-        self.images = torch.cat([_resized(part, settings.image_size) for part in parts])
+        self._own_pools = torch.arange(len(self._labels)).tensor_split(ends)
+        chunks = [chunk for part in parts for chunk in torch.split(part.images, 10_000)]  # to save memory
+        self.images = torch.cat([F.avg_pool2d(chunk.float(), 28 // settings.image_size) for chunk in chunks])
         if settings.normalise == "unit":
             self.images /= 255
         rounds = [self._draw(seed) for seed in seeds]
-        self.pairs: dict[Split, Pairs] = {
-            "train": side_by_side([train for train, _, _ in rounds]),
-            "val": side_by_side([val for _, val, _ in rounds]),
-            "test": side_by_side([test for _, _, test in rounds]),
-        }
+        self.pairs = {split: side_by_side([drawn[split] for drawn in rounds]) for split in SPLITS}
         self._scale = self._standard() if settings.normalise == "standard" else None
+        room = {split: len(pool) // 2 for split, pool in self._pools(seeds[0]).items()}
+        self.scarce = [f"{split} {n} of {room[split]}" for split, n in settings.pairs.items() if n > room[split]]
 
-    def _draw(self, seed: int) -> tuple[Pairs, Pairs, Pairs]:
-        settings = self._settings
-        train_pool, val_pool = self._train_and_val_pools(seed)
-        train = self._drawn("train", train_pool, settings.train_pairs, seed)
-        val = self._drawn("val", val_pool, settings.val_pairs, seed)
-        test = self._drawn("test", self._pools[-1], settings.test_pairs, seed)
-        return swapped(train, settings.swap, settings.relation), val, test
+    def _draw(self, seed: int) -> dict[Split, Pairs]:
+        settings, drawn = self.settings, dict[Split, Pairs]()
+        for split, pool in self._pools(seed).items():
+            index = draw(pool, settings.pairs[split], generator(seed, f"{split} pairs"), reuse=settings.reuse)
+            drawn[split] = relate(index, self._labels, settings.relation)
+        return drawn | {"train": swapped(drawn["train"], settings.swap, settings.relation)}
 
-    def _drawn(self, split: Split, pool: Tensor, count: int, seed: int) -> Pairs:
-        index = draw(pool, count, generator(seed, f"{split} pairs"), reuse=self._settings.reuse)
-        return relate(index, self._labels, self._settings.relation)
-
-    def _train_and_val_pools(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Return a source's own validation images, or hold out as many training images as this round needs."""
-        train = self._pools[0]
-        if len(self._pools) == 3:
-            return train, self._pools[1]
-        held_out = 2 * self._settings.val_pairs
+    def _pools(self, seed: int) -> dict[Split, Tensor]:
+        """Return the images that a round draws from; where a source has none for validation, some for training."""
+        train, *validation, test = self._own_pools
+        if validation:
+            return {"train": train, "val": validation[0], "test": test}
+        held_out = 2 * self.settings.val_pairs
         if held_out >= len(train) - 1:
             raise PairsLitError(
-                f"data.val_pairs is {self._settings.val_pairs}, but the source has {len(train)} training images to "
+                f"data.val_pairs is {self.settings.val_pairs}, but the source has {len(train)} training images to "
                 "share between training and validation pairs: ask for fewer."
             )
         order = train[torch.randperm(len(train), generator=generator(seed, "held-out images"))]
-        return order[held_out:], order[:held_out]
+        return {"train": order[held_out:], "val": order[:held_out], "test": test}
 
     def _standard(self) -> tuple[Tensor, Tensor]:
         """Mean and std, (R, 1, 1, 1, 1) each, of the distinct images in each round's own training pairs."""
@@ -103,12 +99,14 @@ class PairBank:
             std = torch.stack([images.std() for images in own])
         return mean.float().view(-1, 1, 1, 1, 1), std.float().view(-1, 1, 1, 1, 1)
 
-    def ordered(self, split: Split, rounds: slice, order: Tensor | None = None) -> Pairs:
-        """Return the pairs of some rounds, each round's in its own ``order`` (R, P)."""
+    def ordered(self, split: Split, rounds: slice, epoch: int | None = None) -> Pairs:
+        """Return the pairs of some rounds; for an epoch of training, shuffled by each round's own seed."""
         pairs = self.pairs[split]
         index, digits, target = pairs.index[rounds], pairs.digits[rounds], pairs.target[rounds]
-        if order is None:
+        if epoch is None:
             return Pairs(index, digits, target)
+        generators = [generator(seed, "shuffle", epoch) for seed in self.seeds[rounds]]
+        order = torch.stack([torch.randperm(target.shape[1], generator=each) for each in generators])
         both = order[..., None].expand(-1, -1, 2)
         return Pairs(index.gather(1, both), digits.gather(1, both), target.gather(1, order))
 
@@ -119,19 +117,9 @@ class PairBank:
 
     def gather(self, index: Tensor, rounds: slice) -> Tensor:
         """Return the images (R, B, 2, H, W) of some rounds' pairs, by their places (R, B, 2) in ``images``."""
-        images = self.images.index_select(
-            0, index.flatten()
-        )  # copies whole rows: three times faster than images[index]
-        return self._normalised(images.view(*index.shape, *images.shape[1:]), rounds)
-
-    def _normalised(self, images: Tensor, rounds: slice) -> Tensor:
+        rows = self.images.index_select(0, index.flatten())  # three times faster than images[index]
+        images = rows.view(*index.shape, *rows.shape[1:])
         if self._scale is None:
             return images
         mean, std = (value[rounds] for value in self._scale)
         return (images - mean) / std
-
-
-def _resized(digits: Digits, size: int) -> Tensor:
-    """Average-pool (n, 28, 28) uint8 to (n, size, size) float32, 0 … 255, some thousand at a time to save memory."""
-    parts = torch.split(digits.images, 10_000)
-    return torch.cat([F.avg_pool2d(part.float(), 28 // size) for part in parts])

@@ -1,15 +1,14 @@
 """The data module: the pairs of all rounds, as Lightning asks for them."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
+from functools import cached_property
 from typing import Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 
 from pairs_lit.data.bank import DataSettings, Normalise, PairBank, Split
-from pairs_lit.data.images import Source
 from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import SourceName, load_source
@@ -19,16 +18,8 @@ from pairs_lit.relation import Relation
 
 ImageSize = Literal[14, 28]
 
-
 MOST_PAIRS = 10**8
 """The most pairs, over all rounds and splits; this many take about 4 GB."""
-
-
-def _check_room(rounds: int, counts: Mapping[str, int]) -> None:
-    """Refuse more pairs than memory can hold, before any are drawn."""
-    if rounds * sum(counts.values()) > MOST_PAIRS:
-        shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
-        raise PairsLitError(f"{shown} for {rounds} rounds (rounds.count): at most {MOST_PAIRS} pairs in all.")
 
 
 def default_root() -> str:
@@ -92,73 +83,48 @@ class PairDataModule(LightningDataModule):
         sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
         for name, value in (counts | sizes).items():
             check_positive(f"data.{name}", value)
-        _check_room(len(seeds), counts)
-        check_choice("data.source", source, SourceName)
-        check_choice("data.relation", relation, Relation)
-        check_choice("data.image_size", image_size, ImageSize)
-        check_choice("data.swap", swap, Swap)
-        check_choice("data.normalise", normalise, Normalise)
+        if len(seeds) * sum(counts.values()) > MOST_PAIRS:
+            shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
+            raise PairsLitError(f"{shown} for {len(seeds)} rounds (rounds.count): at most {MOST_PAIRS} pairs in all.")
+        check_choice("data.source", SourceName, source)
+        check_choice("data.relation", Relation, relation)
+        check_choice("data.image_size", ImageSize, image_size)
+        check_choice("data.swap", Swap, swap)
+        check_choice("data.normalise", Normalise, normalise)
         self.image_size = image_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self._seeds = seeds
         self._stack_size = stack_size
-        self._source_name: SourceName = source
+        self._source: SourceName = source
         self._root = user_path(default_root() if root is None else root)
         self._allow_unverified = allow_unverified
         self._wanted = DataSettings(
             source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse
         )
-        self._loaded: tuple[PairBank, DataSettings] | None = None
 
-    @property
+    @cached_property
     def bank(self) -> PairBank:
-        """The images and pairs; they exist from :meth:`setup` on."""
-        return self._after_setup()[0]
+        """The images and the pairs of all rounds, loaded and drawn when first asked for."""
+        source = load_source(self._source, self._root, allow_unverified=self._allow_unverified)
+        bank = PairBank(source, self._seeds, replace(self._wanted, source=source.name))
+        if bank.scarce:
+            shown = ", ".join(bank.scarce)
+            notice(f"{source.name} has too few images, so some are drawn more than once (pairs: {shown}).")
+        return bank
 
     @property
     def settings(self) -> DataSettings:
         """The settings of what was drawn, with the source that was found."""
-        return self._after_setup()[1]
-
-    def _after_setup(self) -> tuple[PairBank, DataSettings]:
-        if self._loaded is None:
-            self.setup("fit")
-        assert self._loaded is not None
-        return self._loaded
+        return self.bank.settings
 
     def setup(self, stage: str) -> None:
         """Load the source and draw the pairs of all rounds, once."""
-        if self._loaded is not None:
-            return
-        source = load_source(self._source_name, self._root, allow_unverified=self._allow_unverified)
-        settings = DataSettings(**asdict(self._wanted) | {"source": source.name})
-        bank = PairBank(source, self._seeds, settings)
-        self._say_reuse(source, settings)
-        self._loaded = bank, settings
-
-    def _say_reuse(self, source: Source, settings: DataSettings) -> None:
-        held_out = 2 * settings.val_pairs if source.validation is None else 0
-        validation = settings.val_pairs if source.validation is None else len(source.validation.labels) // 2
-        room = {
-            "train": (settings.train_pairs, (len(source.train.labels) - held_out) // 2),
-            "val": (settings.val_pairs, validation),
-            "test": (settings.test_pairs, len(source.test.labels) // 2),
-        }
-        short = [f"{split} {asked} of {each}" for split, (asked, each) in room.items() if asked > each]
-        if short:
-            notice(f"{source.name} has too few images, so some are drawn more than once (pairs: {', '.join(short)}).")
+        _ = self.bank
 
     def loader(self, *splits: Split) -> StackLoader:
         """Return the batches of some splits of this worker's stacks, in their own order, for evaluation."""
-        return StackLoader(
-            self.bank,
-            splits,
-            seeds=self._seeds,
-            stack_size=self._stack_size,
-            batch_size=self.eval_batch_size,
-            share=self._share,
-        )
+        return StackLoader(self.bank, splits, self._stack_size, self.eval_batch_size, share=self._share)
 
     @property
     def _share(self) -> slice:
@@ -166,22 +132,12 @@ class PairDataModule(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: StackBatch, device: torch.device, dataloader_idx: int) -> StackBatch:
         """Move a batch's tensors; Lightning's own way searches every batch for them."""
-        if device == batch.images.device:
-            return batch
-        images, digits, target = (part.to(device) for part in (batch.images, batch.digits, batch.target))
-        return batch._replace(images=images, digits=digits, target=target)
+        return batch.changed(lambda part: part.to(device))
 
     def train_dataloader(self) -> StackLoader:
         """Return the training batches, shuffled anew in each epoch by each round's own seed."""
-        return StackLoader(
-            self.bank,
-            ("train",),
-            seeds=self._seeds,
-            stack_size=self._stack_size,
-            batch_size=self.batch_size,
-            epoch=self._current_epoch,
-            share=self._share,
-        )
+        size, share = self.batch_size, self._share
+        return StackLoader(self.bank, ("train",), self._stack_size, size, self._current_epoch, share)
 
     def _current_epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer is not None else 0
@@ -197,11 +153,4 @@ class PairDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> PredictLoader:
         """Return the test pairs of the first seed, for every round."""
-        return PredictLoader(
-            self.bank,
-            ("test",),
-            seeds=self._seeds,
-            stack_size=self._stack_size,
-            batch_size=self.eval_batch_size,
-            share=self._share,
-        )
+        return PredictLoader(self.bank, ("test",), self._stack_size, self.eval_batch_size, share=self._share)

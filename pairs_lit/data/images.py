@@ -25,7 +25,6 @@ class Digits:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        """Check both."""
         if self.images.dtype != torch.uint8 or self.images.shape != (len(self.labels), 28, 28):
             raise PairsLitError(
                 f"images of shape {tuple(self.images.shape)} and {self.images.dtype} with {len(self.labels)} labels: "

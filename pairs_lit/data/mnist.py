@@ -8,17 +8,13 @@ import tempfile
 import threading
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
 from filelock import FileLock
-from torch import Tensor
 
 from pairs_lit.data.images import Digits, Source
 from pairs_lit.errors import PairsLitError, notice, printable
-from pairs_lit.runs.folder import LOCK
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -35,22 +31,20 @@ STALL_SECONDS = 20.0
 def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
     """Load MNIST from its files.
 
-    The four files may lie in ``root/MNIST/raw``, as torchvision lays them out, in ``root/raw`` or in ``root`` itself;
-    packed (``.gz``) or not; with a hyphen or a dot in their names (``train-images.idx3-ubyte``); each in a folder of
-    its own.
-
-    Args:
-        root: The folder that holds them.
-        allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's.
+    The four files may lie in ``root/MNIST/raw``, as torchvision lays them out, in ``root/raw`` or in ``root`` itself,
+    packed (``.gz``) or not, with a hyphen or a dot in their names (``train-images.idx3-ubyte``), or each in a folder of
+    its own. ``allow_unverified`` accepts files in MNIST's format whose hashes are not MNIST's.
 
     Raises:
         PairsLitError: They are damaged or not MNIST's.
     """
-    with _unpacked(root) as files:
+    forms = {name: form for name in MNIST_SHA256 if (form := _form(root, name)) is not None}
+    with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
+        files = {name: _unpacked(form, Path(elsewhere) / name) for name, form in forms.items()}
         altered = [name for name, file in files.items() if _sha256(file) != MNIST_SHA256[name]]
         if altered and not allow_unverified:
             raise PairsLitError(
-                f"{_form(root, altered[0])} is not MNIST's file (truncated or altered: its SHA-256 differs). Delete it "
+                f"{forms[altered[0]]} is not MNIST's file (truncated or altered: its SHA-256 differs). Delete it "
                 "to download it anew, or set data.allow_unverified to true if the files are your own."
             )
         train, test = (_read_part(root, files, part) for part in ("train", "t10k"))
@@ -82,30 +76,17 @@ def _missing(root: Path) -> list[str]:
     return [name for name in MNIST_SHA256 if _form(root, name) is None]
 
 
-@contextmanager
-def _unpacked(root: Path) -> Iterator[dict[str, Path]]:
-    """Yield the four files by name; packed ones are unpacked to a temporary folder."""
-    found = {name: form for name in MNIST_SHA256 if (form := _form(root, name)) is not None}
-    with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
-        for name, form in found.items():
-            if _is_packed(form):
-                found[name] = _unpack(form, Path(elsewhere) / name)
-        yield found
-
-
-def _is_packed(file: Path) -> bool:
-    """Look at the content: some browsers unpack or pack a download without renaming it."""
+def _unpacked(file: Path, copy: Path) -> Path:
+    """Return a file as it is, or its unpacked copy: some browsers pack or unpack a download without renaming it."""
     with file.open("rb") as opened:
-        return opened.read(2) == b"\x1f\x8b"
-
-
-def _unpack(packed: Path, file: Path) -> Path:
+        if opened.read(2) != b"\x1f\x8b":
+            return file
     try:
-        with gzip.open(packed) as source, file.open("wb") as target:
+        with gzip.open(file) as source, copy.open("wb") as target:
             shutil.copyfileobj(source, target)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise PairsLitError(f"{packed} is damaged and cannot be unpacked: replace it.") from error
-    return file
+        raise PairsLitError(f"{file} is damaged and cannot be unpacked: replace it.") from error
+    return copy
 
 
 def _sha256(path: Path) -> str:
@@ -116,28 +97,22 @@ def _sha256(path: Path) -> str:
 def _read_part(root: Path, files: dict[str, Path], part: str) -> Digits:
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
-    images = _read(root, files, f"{part}-images-idx3-ubyte", read_image_file)
-    labels = _read(root, files, f"{part}-labels-idx1-ubyte", read_label_file)
+    tensors = []
+    for name, read in ((f"{part}-images-idx3-ubyte", read_image_file), (f"{part}-labels-idx1-ubyte", read_label_file)):
+        try:
+            tensors.append(read(str(files[name])))
+        except (AssertionError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
+            raise PairsLitError(f"{_form(root, name)} is not in MNIST's format; replace it.") from error
     try:
-        return Digits(images, labels)
+        return Digits(*tensors)
     except PairsLitError as error:
         raise PairsLitError(f"{_home(root) / part}-*: {error} Replace the files.") from error
 
 
-def _read(root: Path, files: dict[str, Path], name: str, read: Callable[[str], Tensor]) -> Tensor:
-    try:
-        return read(str(files[name]))
-    except (AssertionError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
-        raise PairsLitError(f"{_form(root, name)} is not in MNIST's format; replace it.") from error
-
-
 def download_missing(root: Path) -> None:
-    """Download those of MNIST's files that are missing.
+    """Download those of MNIST's files that are missing under ``root``.
 
     They are fetched into a folder beside their final place and moved there, so that no part file looks whole.
-
-    Args:
-        root: The folder that holds, or is to hold, ``MNIST/raw``.
 
     Raises:
         PairsLitError: They cannot be downloaded; the message says what was found instead.
@@ -154,7 +129,7 @@ def download_missing(root: Path) -> None:
     notice(f"downloading MNIST to {root} …")
     try:
         _home(root).mkdir(parents=True, exist_ok=True)
-        with lock_downloads(root):
+        with FileLock(root / ".lock"):  # waits for other downloads to finish
             _fetch(root)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split())
@@ -178,26 +153,17 @@ def _fetch(root: Path) -> None:
 
     if not _missing(root):  # another process was first
         return
-    before = socket.getdefaulttimeout()
+    folder, before = root / ".download", socket.getdefaulttimeout()
+    shutil.rmtree(folder, ignore_errors=True)  # a killed process may have left one
+    folder.mkdir()
     socket.setdefaulttimeout(STALL_SECONDS)  # torchvision's download has no timeout of its own
     try:
-        with _empty_folder(root / ".download") as folder:
-            MNIST(folder, download=True)
-            home = _home(root)
-            for name in _missing(root):
-                (folder / "MNIST" / "raw" / name).replace(home / name)
+        MNIST(folder, download=True)
+        home = _home(root)
+        for name in _missing(root):
+            (folder / "MNIST" / "raw" / name).replace(home / name)
     finally:
         socket.setdefaulttimeout(before)
-
-
-@contextmanager
-def _empty_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder and delete it at the end; one left behind by a killed process is deleted first."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -216,17 +182,8 @@ def _reachable(mirrors: list[str]) -> bool:
     threads = [threading.Thread(target=ask, args=(mirror,), daemon=True) for mirror in mirrors]
     for thread in threads:
         thread.start()
-    return _any_answer(answered, threads)
-
-
-def _any_answer(answered: threading.Event, threads: list[threading.Thread]) -> bool:
     step = 0.05
     for _ in range(round(PROBE_SECONDS / step)):
         if answered.wait(step) or not any(thread.is_alive() for thread in threads):
             break
     return answered.is_set()
-
-
-def lock_downloads(root: Path) -> FileLock:
-    """Return the lock for downloads of MNIST to a folder; entering it waits for other downloads to finish."""
-    return FileLock(root / LOCK)

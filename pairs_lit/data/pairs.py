@@ -1,6 +1,7 @@
 """Pairs, by pure functions: draw them, compute their targets, swap them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -29,19 +30,11 @@ class Pairs:
 
 
 def draw(pool: Tensor, count: int, generator: torch.Generator, *, reuse: bool) -> Tensor:
-    """Draw pairs as the course does: permute the images and take the first 2·count of them in twos.
+    """Draw pairs (count, 2) int64 from a pool of images (n,) int64.
 
-    No image is drawn twice. A pool that is too small is permuted again, as often as needed, if ``reuse`` allows it;
-    no image is then drawn twice within one permutation, so no pair shows one image twice.
-
-    Args:
-        pool: (n,) int64, the images to draw from.
-        count: How many pairs.
-        generator: Where the permutations come from.
-        reuse: Whether further permutations are allowed.
-
-    Returns:
-        (count, 2) int64, entries of ``pool``.
+    As the course does, permute the images and take the first 2·count of them in twos: no image is drawn twice. If
+    ``reuse`` allows it, a pool that is too small is permuted again, as often as needed; no image is then drawn twice
+    within one permutation, so no pair shows one image twice.
 
     Raises:
         PairsLitError: The pool is too small and ``reuse`` is false, or it holds fewer than two images.
@@ -72,17 +65,13 @@ def swapped(pairs: Pairs, swap: Swap, relation: Relation) -> Pairs:
         return pairs
     digits = pairs.digits.flip(-1)
     target = target_of(relation, digits) if swap == "relabel" else 1 - pairs.target
-    return Pairs(
-        torch.cat([pairs.index, pairs.index.flip(-1)]),
-        torch.cat([pairs.digits, digits]),
-        torch.cat([pairs.target, target]),
-    )
+    return _joined([pairs, Pairs(pairs.index.flip(-1), digits, target)], torch.cat)
 
 
 def side_by_side(rounds: list[Pairs]) -> Pairs:
     """Put the pairs of R rounds into one table with a leading dimension R."""
-    return Pairs(
-        torch.stack([pairs.index for pairs in rounds]),
-        torch.stack([pairs.digits for pairs in rounds]),
-        torch.stack([pairs.target for pairs in rounds]),
-    )
+    return _joined(rounds, torch.stack)
+
+
+def _joined(parts: list[Pairs], join: Callable[[list[Tensor]], Tensor]) -> Pairs:
+    return Pairs(*(join([getattr(part, field.name) for part in parts]) for field in fields(Pairs)))

@@ -17,15 +17,10 @@ def load_source(name: SourceName, root: Path, *, allow_unverified: bool) -> Sour
     """Load a source by name.
 
     ``auto`` is MNIST where its files lie under ``root`` or can be downloaded, else the bundled digits, with a loud
-    warning. Damaged files are an error in every case.
-
-    Args:
-        name: ``auto``, ``mnist`` or ``digits``.
-        root: The folder that holds MNIST's files, or is to hold ``MNIST/raw`` as torchvision lays it out.
-        allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's.
+    warning. See :func:`~pairs_lit.data.mnist.load_mnist` for where the files lie and what is accepted.
 
     Raises:
-        PairsLitError: MNIST was asked for and is not available, or its files are damaged.
+        PairsLitError: MNIST was asked for and is not available, or its files are damaged, with ``auto`` too.
     """
     if name == "digits":
         return _bundled_digits()
@@ -34,16 +29,11 @@ def load_source(name: SourceName, root: Path, *, allow_unverified: bool) -> Sour
     except PairsLitError as error:
         if name == "mnist":
             raise
-        _warn_loudly(str(error))
+        line = "*" * 100
+        instead = "Using scikit-learn's bundled digits instead: the numbers are NOT MNIST's."
+        notice(f"WARNING\n{line}\n{error}\n{instead}\n{line}")
         return _bundled_digits()
     return load_mnist(root, allow_unverified=allow_unverified)
-
-
-def _warn_loudly(reason: str) -> None:
-    line = "*" * 100
-    notice(
-        f"WARNING\n{line}\n{reason}\nUsing scikit-learn's bundled digits instead: the numbers are NOT MNIST's.\n{line}"
-    )
 
 
 def _bundled_digits() -> Source:

@@ -1,20 +1,19 @@
 """The plain network of one round: how it is built and checked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
 
 from pairs_lit.errors import PairsLitError, place_of, reason_of
 from pairs_lit.nn.backbones import BackboneFactory, Shape
 from pairs_lit.nn.blocks import CodeActivation
-from pairs_lit.nn.built import Built
+from pairs_lit.nn.built import TRIED, Built, tried
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.relation import DIGITS, Relation
-from pairs_lit.seeds import generators_kept, seeded
+from pairs_lit.seeds import seeded
 from pairs_lit.stacking.stack import check_separate
 from pairs_lit.threads import computing_on
 
@@ -62,7 +61,7 @@ class Architecture:
             readout = self._readout(width)
             both = width if self.sharing == "joint" else 2 * width
             head = _made(self.head, both, "head")
-            if not isinstance(_probed(head, (both,), "head"), Tensor):
+            if not isinstance(_output(head, both, role="head"), Tensor):
                 raise PairsLitError(f"a head must return one tensor; {type(head).__name__} returned something else.")
         return PlainParts(backbones, readout, head, widths)
 
@@ -77,12 +76,8 @@ class Architecture:
 
     def description(self, parts: "PlainParts") -> list[str]:
         """Describe the plain network: its settings, then its layers, a line each."""
-        settings = [
-            f"sharing: {self.sharing}",
-            f"readout: {self.readout}",
-            f"code_activation: {self.code_activation}",
-            f"relation: {self.relation}",
-        ]
+        named = ("sharing", "readout", "code_activation", "relation")
+        settings = [f"{name}: {getattr(self, name)}" for name in named]
         modules = [*parts.backbones, parts.readout, parts.head]  # a read-out that does not exist is "None"
         return settings + [line.strip() for module in modules for line in repr(module).splitlines()]
 
@@ -118,11 +113,11 @@ def code_width(backbone: nn.Module, shape: Shape) -> int:
     Raises:
         PairsLitError: The backbone cannot take the image, or its output is not (N, F).
     """
-    code = _probed(backbone, shape, "backbone")
-    if not isinstance(code, Tensor) or code.dim() != 2 or len(code) != _PROBED:
+    code = _output(backbone, *shape, role="backbone")
+    if not isinstance(code, Tensor) or code.dim() != 2 or len(code) != TRIED:
         got = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
         raise PairsLitError(
-            f"a backbone must map (N, C, H, W) to (N, F); {type(backbone).__name__} gave {got} for N = {_PROBED}."
+            f"a backbone must map (N, C, H, W) to (N, F); {type(backbone).__name__} gave {got} for N = {TRIED}."
         )
     return code.shape[1]
 
@@ -152,6 +147,7 @@ def _made(factory: Callable[[Taken], nn.Module], taken: Taken, role: str) -> nn.
             "are trained: leave out its eval()."
         )
     _own_buffers(module)
+    module.train()  # one of its own may keep layers in evaluation mode
     return module
 
 
@@ -165,20 +161,12 @@ def _own_buffers(module: nn.Module) -> None:
         setattr(module.get_submodule(place), last, own.setdefault(id(buffer), buffer.clone()))
 
 
-_PROBED = 2
-"""How many inputs a module is first tried on; a single one has no statistics."""
-
-
-def _probed(module: nn.Module, shape: Sequence[int], role: str) -> object:
-    """Try a plain module on a few zero inputs, in evaluation mode."""
-    training = module.training
+def _output(module: nn.Module, *shape: int, role: str) -> object:
+    """Return what a module gives for zeros of this shape; what it cannot take is the user's to correct."""
     try:
-        with torch.no_grad(), generators_kept():
-            return module.eval()(torch.zeros(_PROBED, *shape))
+        return tried(module, shape)
     except Exception as error:  # whatever a module of the user's raises
         raise PairsLitError(
-            f"the {role} {type(module).__name__} cannot take an input of shape {tuple(shape)}: {reason_of(error)} "
+            f"the {role} {type(module).__name__} cannot take an input of shape {shape}: {reason_of(error)} "
             f"({place_of(error)})."
         ) from error
-    finally:
-        module.train(training)

@@ -1,11 +1,12 @@
 """Backbones: plain torch modules that turn one image into a code, (N, C, H, W) → (N, F).
 
-They know nothing of pairs or rounds. A backbone of your own is any class whose first argument is the image's shape
-(channels, height, width); name it by its class path. An ``nn.Sequential`` of known layers trains as one stack;
-any other module is copied for each round.
+They know nothing of pairs or rounds. A backbone of your own is any class whose first argument is the image's shape;
+name it by its class path. An ``nn.Sequential`` of known layers trains as one stack; any other module is copied for
+each round.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import prod
 from typing import Literal, TypeVar
 
@@ -106,22 +107,28 @@ class CNN(nn.Sequential):
         dropout: float = 0.0,
         activation: Activation = "relu",
     ) -> None:
-        check_choice("CNN: global_pool", global_pool, GlobalPool)
-        _check_places(batch_norm, idle_batch_norm)
+        check_choice("CNN: global_pool", GlobalPool, global_pool)
+        check_choice("CNN: batch_norm", Place, *batch_norm)
+        check_choice("CNN: idle_batch_norm", IdlePlace, *idle_batch_norm)
+        both = [place for place in idle_batch_norm if place in batch_norm]
+        if both:
+            raise PairsLitError(f"CNN: batch_norm and idle_batch_norm both name {both[0]!r}: give one of them.")
         count = len(channels)
-        each_kernel, each_pool = _each("kernels", kernels, count), _each("pools", pools, count)
-        drops = _each("conv_dropout", conv_dropout, count)
-        for name, sizes in {"channels": channels, "kernels": each_kernel, "pools": each_pool, "widths": widths}.items():
+        kernels, pools = _each("kernels", kernels, count), _each("pools", pools, count)
+        conv_dropout = _each("conv_dropout", conv_dropout, count)
+        for name, sizes in {"channels": channels, "kernels": kernels, "pools": pools, "widths": widths}.items():
             check_sizes(f"CNN: {name}", sizes)
-        check_dropout("CNN: conv_dropout", drops)
+        check_dropout("CNN: conv_dropout", conv_dropout)
         check_dropout("CNN: dropout", [dropout])
-        pixels = _pixels(shape, each_kernel, each_pool, global_pool)
+        pixels = _pixels(shape, kernels, pools, global_pool)
         depths = [shape[0], *channels]
         layers: list[nn.Module] = []
-        for before, after, kernel, pool, drop in zip(depths[:-1], channels, each_kernel, each_pool, drops, strict=True):
-            norm = _norm(nn.BatchNorm2d(after), "maps", batch_norm, idle_batch_norm)
-            layers += _convolution(before, after, kernel, pool, drop, norm, activation)
-        layers += [*_GLOBAL_POOLS[global_pool](), nn.Flatten()]
+        for ends, kernel, pool, drop in zip(pairwise(depths), kernels, pools, conv_dropout, strict=True):
+            norm = _norm(nn.BatchNorm2d(ends[1]), "maps", batch_norm, idle_batch_norm)
+            layers += _convolution(ends, kernel, pool, drop, norm, activation)
+        if global_pool != "none":
+            layers.append(nn.AdaptiveAvgPool2d(1) if global_pool == "average" else nn.AdaptiveMaxPool2d(1))
+        layers.append(nn.Flatten())
         all_widths = [depths[-1] * pixels, *widths]
         if widths:
             hidden = "hidden" in batch_norm
@@ -130,27 +137,21 @@ class CNN(nn.Sequential):
         super().__init__(*layers)
 
 
-_GLOBAL_POOLS: dict[GlobalPool, Callable[[], list[nn.Module]]] = {
-    "none": list,
-    "average": lambda: [nn.AdaptiveAvgPool2d(1)],
-    "max": lambda: [nn.AdaptiveMaxPool2d(1)],
-}
-
-
-def _check_places(active: Sequence[Place], idle: Sequence[IdlePlace]) -> None:
-    for place in active:
-        check_choice("CNN: batch_norm", place, Place)
-    for place in idle:
-        check_choice("CNN: idle_batch_norm", place, IdlePlace)
-        if place in active:
-            raise PairsLitError(f"CNN: batch_norm and idle_batch_norm both name {place!r}: give one of them.")
+def _convolution(
+    channels: tuple[int, int], kernel: int, pool: int, drop: float, norm: Sequence[nn.Module], activation: Activation
+) -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.Conv2d(*channels, kernel), *norm]
+    layers += [nn.Dropout(drop)] if drop > 0 else []
+    layers.append(activation_layer(activation))
+    layers += [nn.MaxPool2d(pool)] if pool > 1 else []
+    return layers
 
 
 def _pixels(shape: Shape, kernels: Sequence[int], pools: Sequence[int], global_pool: GlobalPool) -> int:
     """Return how many pixels each of the last maps has."""
     _, height, width = shape
     for kernel, pool in zip(kernels, pools, strict=True):
-        height, width = ((side - kernel + 1) // pool for side in (height, width))
+        height, width = (height - kernel + 1) // pool, (width - kernel + 1) // pool
     if height < 1 or width < 1:
         raise PairsLitError(f"CNN: kernels {kernels} and pools {pools} are too large for an image of shape {shape}.")
     return height * width if global_pool == "none" else 1
@@ -165,29 +166,11 @@ def _each(name: str, value: Number | Sequence[Number], count: int) -> Sequence[N
     return values
 
 
-def _norm(
-    layer: nn.Module, place: IdlePlace, active: Sequence[Place], idle: Sequence[IdlePlace]
-) -> Sequence[nn.Module]:
+def _norm(layer: nn.Module, place: IdlePlace, active: Sequence[Place], idle: Sequence[IdlePlace]) -> list[nn.Module]:
     """Return the layer where batch norm is wanted, the layer switched off where it is idle, else nothing."""
     if place in idle:
         return [SwitchedOff(layer)]
     return [layer] if place in active else []
-
-
-def _convolution(
-    before: int,
-    after: int,
-    kernel: int,
-    pool: int,
-    dropout: float,
-    norm: Sequence[nn.Module],
-    activation: Activation,
-) -> list[nn.Module]:
-    layers: list[nn.Module] = [nn.Conv2d(before, after, kernel), *norm]
-    layers += [nn.Dropout(dropout)] if dropout > 0 else []
-    layers.append(activation_layer(activation))
-    layers += [nn.MaxPool2d(pool)] if pool > 1 else []
-    return layers
 
 
 class TorchModule(nn.Module):
@@ -198,11 +181,6 @@ class TorchModule(nn.Module):
         module: Makes the module; it maps (N, C, H, W) to (N, ...), which is flattened to (N, F).
         channels: Repeat a one-channel image to so many channels, for modules that expect colour.
         size: Resize the image bilinearly to this height and width, for modules that need a larger one.
-
-    Example:
-        >>> backbone = TorchModule((1, 14, 14), module=lambda: nn.Conv2d(3, 5, 14), channels=3)
-        >>> backbone(torch.zeros(7, 1, 14, 14)).shape
-        torch.Size([7, 5])
     """
 
     def __init__(

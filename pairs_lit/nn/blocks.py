@@ -1,6 +1,6 @@
 """Layers from which backbones and heads are built."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -9,7 +9,7 @@ from torch import nn
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "none"]
 CodeActivation = Activation | Literal["softmax"]
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
+_ACTIVATIONS: dict[CodeActivation, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
@@ -18,25 +18,21 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "none": nn.Identity,
+    "softmax": lambda: nn.Softmax(-1),
 }
 
 
-def activation_layer(name: Activation) -> nn.Module:
-    """Return a new activation layer."""
+def activation_layer(name: CodeActivation) -> nn.Module:
+    """Return a new activation layer; softmax runs over the F values of a code (..., F)."""
     return _ACTIVATIONS[name]()
-
-
-def code_activation_layer(name: CodeActivation) -> nn.Module:
-    """Return the layer between an image's code (..., F) and the head; softmax runs over the code's F values."""
-    return nn.Softmax(-1) if name == "softmax" else activation_layer(name)
 
 
 def linear_layers(
     widths: Sequence[int], *, batch_norm: bool, dropout: float, activation: Activation
 ) -> list[nn.Module]:
-    """Return linear layers between the given widths, the first being the input's.
+    """Return linear layers between the given widths, the input's first.
 
-    Every layer but the last is followed by batch norm (if asked for), the activation, and dropout (if asked for).
+    Batch norm (if asked for), the activation and dropout (if above 0) follow every layer but the last.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(widths[:-1]):

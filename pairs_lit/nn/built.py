@@ -5,7 +5,7 @@ On the command line and in config files such a builder is named as any backbone 
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from pairs_lit.errors import PairsLitError, check_positive, place_of, reason_of
 from pairs_lit.nn.backbones import Shape, TorchModule
 from pairs_lit.seeds import generators_kept
+
+TRIED = 2
+"""On how many inputs a module is tried; a single one has no statistics."""
 
 _SHAPES = ("shape", "image_shape", "input_shape", "in_shape")
 _COLOURS = 3
@@ -27,7 +30,7 @@ class Built(nn.Module):
     """The module that a function or class builds, as a backbone: (N, C, H, W) → (N, F).
 
     Args:
-        shape: Channels, height, width of the image; the builder gets it first where it takes a shape.
+        shape: The image's; the builder gets it first where it takes a shape.
         builder: The import path of the function or class, ``torchvision.models.resnet18`` for instance.
         arguments: Its further arguments, by name; the import path of a class or function stands for it where the
             builder may take one (``norm_layer: torch.nn.InstanceNorm2d``).
@@ -65,21 +68,24 @@ class Built(nn.Module):
 
 
 def _meant(builder: Callable[..., Any], name: str, value: Argument) -> Any:  # noqa: ANN401 - anything has a name
-    """Return the class or function that a text names, if the builder may take one for this argument."""
+    """Return the class or function that a text names, where the builder may take one."""
     if not isinstance(value, str) or "." not in value or not _takes_callable(builder, name):
         return value
     try:
-        found = _found(value)
-    except Exception:  # a text of another kind; importing what it seems to name may raise anything
+        return imported(value)
+    except PairsLitError:  # a text of another kind
         return value
-    return found if callable(found) else value
+
+
+def _parameters(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(builder).parameters
+    except ValueError:  # a builder in C
+        return {}
 
 
 def _takes_callable(builder: Callable[..., Any], name: str) -> bool:
-    try:
-        parameters = inspect.signature(builder).parameters
-    except ValueError:  # a builder in C
-        return False
+    parameters = _parameters(builder)
     others = next((each for each in parameters.values() if each.kind is each.VAR_KEYWORD), None)
     parameter = parameters.get(name, others)
     if parameter is None or parameter.annotation in (parameter.empty, Any):
@@ -102,16 +108,23 @@ def _adapted(module: nn.Module, shape: Shape, channels: int | None, size: int | 
 
 def _objection(module: nn.Module, shape: Shape) -> str | None:
     """Say why a module gives no code for an image; None: it does."""
-    modes = [(part, part.training) for part in module.modules()]
     try:
-        with torch.no_grad(), generators_kept():
-            code = module.eval()(torch.zeros(2, *shape))  # of a single one, no statistics exist
+        code = tried(module, shape)
     except Exception as error:  # whatever a module of the user's raises on what it does not take
         return str(error)
+    return None if isinstance(code, Tensor) and code.dim() == 2 else "no code"
+
+
+def tried(module: nn.Module, shape: Sequence[int]) -> object:
+    """Return what a module gives for zeros (N, *shape) in evaluation mode, and leave it as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        with torch.no_grad(), generators_kept():
+            return module(torch.zeros(TRIED, *shape))
     finally:
         for part, training in modes:
             part.training = training
-    return None if isinstance(code, Tensor) and code.dim() == 2 else "no code"
 
 
 def imported(path: str) -> Callable[..., Any]:
@@ -144,13 +157,9 @@ def _found(path: str) -> Any:  # noqa: ANN401 - anything can be imported
 def takes_shape(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
     """Say whether a builder's first argument is the image's shape.
 
-    It is, if the builder cannot be called without it and it is not among the named arguments, or if its name or its
-    annotation says so.
+    It is, unless it is among the named arguments, if it has no default, or if its name or its annotation says so.
     """
-    try:
-        first = next(iter(inspect.signature(builder).parameters.values()), None)
-    except ValueError:  # a builder in C
-        return False
+    first = next(iter(_parameters(builder).values()), None)
     if first is None or first.kind in (first.VAR_POSITIONAL, first.VAR_KEYWORD, first.KEYWORD_ONLY):
         return False
     says_so = first.name in _SHAPES or "tuple" in str(first.annotation).lower() or "Shape" in str(first.annotation)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture, PlainParts
-from pairs_lit.nn.blocks import code_activation_layer
+from pairs_lit.nn.blocks import activation_layer
 from pairs_lit.nn.heads import DigitHead
 from pairs_lit.relation import relation_probability
 from pairs_lit.stacking.dropout import Clock, Streams
@@ -82,17 +82,12 @@ class Comparer(nn.Module):
         self._readout = architecture.readout
         self._relation = architecture.relation
         self._digit_head = isinstance(rounds[0].head, DigitHead)
+        backbones = [backbone for parts in rounds for backbone in parts.backbones]
         branches = len(rounds[0].backbones)
-        self.branch = stack_copies(
-            [backbone for parts in rounds for backbone in parts.backbones],
-            Streams(
-                tuple(seed for seed in seeds for _ in range(branches)),
-                tuple(range(branches)) * len(seeds),
-                self.clock,
-                "branch",
-            ),
-        )
-        self.code_activation = code_activation_layer(architecture.code_activation)
+        each_seed = tuple(seed for seed in seeds for _ in range(branches))
+        places = tuple(range(branches)) * len(seeds)
+        self.branch = stack_copies(backbones, Streams(each_seed, places, self.clock, "branch"))
+        self.code_activation = activation_layer(architecture.code_activation)
         readouts = [parts.readout for parts in rounds if parts.readout is not None]
         streams = Streams(tuple(seeds), (0,) * len(seeds), self.clock)
         self.readout = stack_copies(readouts, streams.child("readout")) if readouts else None
@@ -106,7 +101,9 @@ class Comparer(nn.Module):
     def forward(self, images: Tensor) -> Answer:
         """Compare the pairs of R rounds: images (R, B, 2, H, W)."""
         code = self._code(images)
-        digit_logits = self._digit_logits(code)
+        digit_logits = code if self._readout == "identity" else None
+        if self.readout is not None:
+            digit_logits = self.readout(code)
         output = self.head(self.code_activation(code).flatten(2))
         if self._digit_head:
             return Answer(relation_probability(self._relation, output), "probability", digit_logits)
@@ -117,22 +114,15 @@ class Comparer(nn.Module):
     def _code(self, images: Tensor) -> Tensor:
         """(R, B, 2, H, W) → (R, B, 2, F), with ``joint`` (R, B, F)."""
         rounds, pairs, both, *sides = images.shape
+        code: Tensor
         if self._sharing == "joint":
-            return self._branched(images)
-        if self._sharing == "shared":
-            return self._branched(images.reshape(rounds, pairs * both, 1, *sides)).view(rounds, pairs, both, -1)
-        split = images.transpose(1, 2).reshape(rounds * both, pairs, 1, *sides)
-        return self._branched(split).view(rounds, both, pairs, -1).transpose(1, 2)
-
-    def _branched(self, images: Tensor) -> Tensor:
-        code: Tensor = self.branch(images)
+            code = self.branch(images)
+        elif self._sharing == "shared":
+            code = self.branch(images.reshape(rounds, pairs * both, 1, *sides)).view(rounds, pairs, both, -1)
+        else:
+            split = images.transpose(1, 2).reshape(rounds * both, pairs, 1, *sides)
+            code = self.branch(split).view(rounds, both, pairs, -1).transpose(1, 2)
         return code
-
-    def _digit_logits(self, code: Tensor) -> Tensor | None:
-        if self.readout is None:
-            return code if self._readout == "identity" else None
-        logits: Tensor = self.readout(code)
-        return logits
 
 
 _LARGEST_STACK = 128
@@ -142,9 +132,8 @@ _LARGEST_WIDTH = 2560
 def default_stack_size(architecture: Architecture, seed: int) -> int:
     """Return how many rounds make a stack by default: a fixed function of the network.
 
-    A round gets cheaper the more rounds share a stack, up to about a hundred. The memory that a step needs for its
-    gradients grows with rounds × channels, so networks with wide convolutions get smaller stacks. The size is never
-    tuned by timing, since the last float bits depend on it.
+    A round gets cheaper the more rounds share a stack, up to about a hundred. A step's memory grows with rounds ×
+    channels, so wide convolutions get smaller stacks. Nothing is timed: the last float bits depend on the size.
     """
     layers = [layer for backbone in architecture.build(seed).backbones for layer in backbone.modules()]
     widths = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)]

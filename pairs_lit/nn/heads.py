@@ -55,9 +55,6 @@ class MLP(nn.Sequential):
 class DigitHead(nn.Module):
     """A head that gives digit probabilities: codes of both images (..., 2·K) → (..., 2, K).
 
-    Args:
-        width: Width of the concatenated code.
-
     Raises:
         PairsLitError: The code does not have one value per digit class.
     """

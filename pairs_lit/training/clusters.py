@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.fabric.plugins import ClusterEnvironment
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from pairs_lit.errors import PairsLitError, notice
 
@@ -75,7 +77,7 @@ def spread(devices: object, nodes: int, *, on_cpu: bool, stacks: int, threads: i
     most = max(1, stacks // nodes)
     if devices in ("auto", -1, "-1"):
         return (min(most, max(1, usable_cores() // threads)) if on_cpu else _gpus(most)), nodes
-    count = devices if isinstance(devices, int) else int(devices) if str(devices).isdigit() else 1
+    count = int(str(devices)) if str(devices).isdigit() else 1
     if count > most:
         notice(f"trainer.devices is {devices}, but the rounds make {stacks} stacks: {most * nodes} workers train.")
         return most, nodes
@@ -123,7 +125,7 @@ def _quota(folder: Path) -> float | None:
         if (folder / "cpu.max").is_file():
             quota, period = (folder / "cpu.max").read_text().split()
         else:
-            quota, period = (float((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         return float(quota) / float(period) if float(quota) > 0 else None
     except (OSError, ValueError):  # no such files, or "max"
         return None

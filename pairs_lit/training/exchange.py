@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.fabric.plugins import ClusterEnvironment
-from torch import Tensor
-from torch.distributed import PrefixStore, ProcessGroupGloo, Store, TCPStore, rendezvous
+from torch import Tensor, distributed
 
 from pairs_lit.errors import PairsLitError, reason_of
 from pairs_lit.stopping import check_asked
 
 Kept = TypeVar("Kept")
+
+_c10d: Any = distributed  # torch's annotations leave these classes out
 
 LOOPBACK = "127.0.0.1"
 GOING_ON = (
@@ -32,7 +33,7 @@ _NEWS_SECONDS = 3.0
 _met = 0
 
 
-def local_store(port: int, size: int, *, first: bool, listening: int | None) -> TCPStore:
+def local_store(port: int, size: int, *, first: bool, listening: int | None) -> object:
     """Return where the workers of one command find each other; it listens to this machine only.
 
     Args:
@@ -41,17 +42,17 @@ def local_store(port: int, size: int, *, first: bool, listening: int | None) -> 
         first: Whether this is the first one, which keeps the store.
         listening: A socket that listens at the port already.
     """
-    return TCPStore(LOOPBACK, port, size, first, _MEETING, wait_for_workers=False, master_listen_fd=listening)
+    return _c10d.TCPStore(LOOPBACK, port, size, first, _MEETING, wait_for_workers=False, master_listen_fd=listening)
 
 
-def environment_store(cluster: ClusterEnvironment) -> Store:
+def environment_store(cluster: ClusterEnvironment) -> object:
     """Return where workers find each other that torchrun, Slurm or the user started."""
     global _met
     _met += 1  # another fit of the same processes
     os.environ.update(MASTER_ADDR=cluster.main_address, MASTER_PORT=str(cluster.main_port))
     rank, size = cluster.global_rank(), cluster.world_size()
-    store, *_ = next(rendezvous("env://", rank, size, timeout=_MEETING))
-    return PrefixStore(f"pairs-lit {_met}", store)
+    store, *_ = next(_c10d.rendezvous("env://", rank, size, timeout=_MEETING))
+    return _c10d.PrefixStore(f"pairs-lit {_met}", store)
 
 
 class Exchange:
@@ -64,10 +65,10 @@ class Exchange:
         alone: Whether all are on this machine, which then listens to nobody else.
     """
 
-    def __init__(self, store: Store, rank: int, size: int, *, alone: bool) -> None:
+    def __init__(self, store: object, rank: int, size: int, *, alone: bool) -> None:
         self._size = size
         with _talking(), _on_loopback(alone):
-            self._group = ProcessGroupGloo(store, rank, size, _PATIENCE)
+            self._group = _c10d.ProcessGroupGloo(store, rank, size, _PATIENCE)
 
     def added_up(self, tensor: Tensor) -> Tensor:
         """Return the sum of a CPU tensor over all workers, in place."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies.launchers.launcher import _Launcher
 
-from pairs_lit.errors import WorkerError, PairsLitError, Stopped, place_of, reason_of
+from pairs_lit.errors import PairsLitError, Stopped, WorkerError, place_of, reason_of
 from pairs_lit.stopping import ask_to_end, check_asked, forget_failures
 from pairs_lit.training.exchange import GOING_ON
 
@@ -25,7 +25,7 @@ _SET_DEATH_SIGNAL = 1  # prctl's name for it, from Linux's sys/prctl.h
 
 def can_fork(device: torch.device) -> bool:
     """Say whether workers may be forked: not where a GPU is in use, whose state does not survive it."""
-    return sys.platform == "linux" and device.type == "cpu" and not torch.cuda.is_initialized()
+    return sys.platform == "linux" and device.type == "cpu" and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call] # torch's
 
 
 class Launcher(_Launcher):
@@ -69,13 +69,14 @@ class Launcher(_Launcher):
             function(*args, **kwargs)
 
         port = self._listen()
-        with self._beside(forked if self._again is None else partial(self._again, port=port)):
+        again = self._again
+        with self._beside(forked if again is None else partial(_at_port, again, port)):
             return function(*args, **kwargs)
 
     @contextmanager
     def _beside(self, run: Callable[[int], None]) -> Iterator[None]:
         """Have the others work, too; end them if this one fails, and wait for them if not."""
-        context = multiprocessing.get_context("fork" if self._again is None else "spawn")
+        context: Any = multiprocessing.get_context("fork" if self._again is None else "spawn")
         forget_failures()
         ends = []
         for rank in range(1, self._count):
@@ -98,10 +99,12 @@ class Launcher(_Launcher):
 
     def _watch(self, ends: list[Connection]) -> None:
         """Ask this worker to end as soon as another one has failed."""
-        left = {process.sentinel: (rank, process) for rank, process in enumerate(self._others, 1)}
+        left: dict[Any, tuple[int, BaseProcess]] = {
+            process.sentinel: (rank, process) for rank, process in enumerate(self._others, 1)
+        }
         while left:
             for sentinel in wait(list(left)):
-                rank, process = left.pop(sentinel)  # type: ignore[call-overload] # sentinels are all that it waits for
+                rank, process = left.pop(sentinel)
                 process.join()
                 if process.exitcode != 0:
                     ask_to_end(_failure(rank, process, ends[rank - 1]))
@@ -111,6 +114,10 @@ class Launcher(_Launcher):
         for process in self._others:
             if process.is_alive() and process.pid is not None:
                 os.kill(process.pid, signum)
+
+
+def _at_port(again: Callable[[int, int], None], port: int, rank: int) -> None:
+    again(rank, port)
 
 
 def _failure(rank: int, process: BaseProcess, end: Connection) -> Exception:

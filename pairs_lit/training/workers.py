@@ -12,14 +12,13 @@ from typing import Any, TypeVar, cast
 
 import torch
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import ParallelStrategy, StrategyRegistry
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
-from torch.distributed import TCPStore
 from torch.optim import Optimizer
 
 from pairs_lit.training.exchange import LOOPBACK, Exchange, environment_store, local_store
@@ -134,7 +133,7 @@ class StackStrategy(ParallelStrategy):
             store = self._store() if self._is_local else environment_store(self._cluster)
             self._exchange = Exchange(store, self.global_rank, self.world_size, alone=self.num_nodes == 1)
 
-    def _store(self) -> TCPStore:
+    def _store(self) -> object:
         """Return where the workers of one command find each other: within this machine."""
         listening = None if self._listener is None else self._listener.detach()
         port, first = self._port or self._cluster.main_port, self.global_rank == 0
