@@ -76,18 +76,6 @@ def _backend_exists(backend: str) -> bool:
     return own or bool(entry_points(group="matplotlib.backend", name=backend))
 
 
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # in the order in which Lightning looks at them
-
-
-def check_first_process() -> None:
-    """Refuse to be another than the first process that a cluster or launcher started: each would train all rounds."""
-    name, rank = next(((name, os.environ[name]) for name in _RANKS if name in os.environ), ("", "0"))
-    if rank != "0":
-        raise PairsLitError(
-            f"{name} is {rank}: this is one of several processes, but all rounds train in one. Start pairs-lit once."
-        )
-
-
 def user_path(text: str | Path) -> Path:
     """Return a path with ``~``, ``~/…`` and ``~name/…`` replaced, as a shell does; refuse a home that is none."""
     if not is_in_home(str(text)):

@@ -1,6 +1,7 @@
 """The LightningCLI of pairs_lit: stock, but for one-line errors, the rounds, and a run folder of its own."""
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -27,14 +28,14 @@ from pairs_lit.commands.builders import with_built_arguments
 from pairs_lit.commands.parsing import PairsParser, check_nulls, with_homes
 from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, import_from_here
-from pairs_lit.errors import PairsLitError, Stopped, check_positive
-from pairs_lit.runs.folder import check_name, keep_config, name_from
+from pairs_lit.errors import PairsLitError, Stopped, check_positive, notice
+from pairs_lit.runs.folder import LAST, check_name, keep_config, name_from, run_of_job
 from pairs_lit.runs.run import Run
 from pairs_lit.seeds import seeded
 from pairs_lit.stopping import is_stoppable, stoppable
 from pairs_lit.threads import asked_threads, check_threads, computing_on
 from pairs_lit.training.checkpoints import DurableCheckpointIO, LastCheckpoint, own_run, read_checkpoint
-from pairs_lit.training.clusters import environment, outside_slurm, spread
+from pairs_lit.training.clusters import environment, job, outside_slurm, spread, was_requeued
 from pairs_lit.training.guards import check_given, check_trainer
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.predictions import PredictionWriter
@@ -112,12 +113,22 @@ class PairsCLI(LightningCLI):
             last = str((config.config or ["-"])[-1] or "-")  # text on the command line and the input have no name
             config.name = "run" if last == "-" else name_from(Path(last).stem)
         check_name(config.name)
+        self.job = _job(config)
+        if config.ckpt_path is None and self.job is not None and was_requeued():
+            self._go_on_with_job(config)
         if config.ckpt_path is not None:
             read_checkpoint(Path(config.ckpt_path))
         elif self.config.subcommand != "fit":
             raise PairsLitError(
                 f"{self.config.subcommand} needs a trained network: add --ckpt_path RUN/checkpoints/last.ckpt."
             )
+
+    def _go_on_with_job(self, config: Namespace) -> None:
+        """Go on from the checkpoint that this job left when it ran before."""
+        run = run_of_job(Path(config.trainer.default_root_dir or "."), config.name, str(self.job))
+        if self.config.subcommand == "fit" and run is not None:
+            config.ckpt_path = str(run / LAST)
+            notice(f"this job was queued again: it goes on in {run}.")
 
     def before_instantiate_classes(self) -> None:
         """Compute on as many threads as asked for, from the data and the first weights on."""
@@ -133,7 +144,8 @@ class PairsCLI(LightningCLI):
         runner: RoundRunner = made.rounds
         check_given(made.trainer)
         results = Results(runner, config.name)
-        tracking = Tracking(runner, results, name=config.name, hyperparameters=_flat(config.as_dict()))
+        shown = _flat(config.as_dict())
+        tracking = Tracking(runner, results, name=config.name, hyperparameters=shown, job=self.job)
         callbacks: list[Callback] = [results, tracking, LastCheckpoint(), *self.more_callbacks]
         self.outcome = results
         if self.subcommand == "predict":
@@ -172,6 +184,15 @@ class PairsCLI(LightningCLI):
         trainer.ckpt_path = self.config[self.subcommand].ckpt_path
         if trainer.world_size > 1:
             self.datamodule.setup("fit")  # once, for all workers that share this memory
+
+
+def _job(config: Namespace) -> str | None:
+    """Return which fit of which Slurm job this is; None: of none."""
+    number = job()
+    if number is None:
+        return None
+    text = json.dumps(_flat(config.as_dict()), sort_keys=True)
+    return f"{number} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _again(command: str, args: list[str], rank: int, port: int) -> None:

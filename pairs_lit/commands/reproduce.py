@@ -73,8 +73,10 @@ def train(jobs: Sequence[Job]) -> None:
     if (commit() or "").endswith("+changes"):
         notice("the project's files differ from their last commit, and the results will say so.")
     from pairs_lit.commands.fit import fit
+    from pairs_lit.training.clusters import check_alone
     from pairs_lit.training.progress import EpochsDone
 
+    check_alone("reproduce")
     total = sum(job.rounds * job.epochs for job in todo)
     bar: tqdm[Any]
     with tqdm(total=total, unit="epoch", unit_scale=True, dynamic_ncols=True, disable=None) as bar:

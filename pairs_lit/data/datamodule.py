@@ -127,8 +127,8 @@ class PairDataModule(LightningDataModule):
         return StackLoader(self.bank, splits, self._stack_size, self.eval_batch_size, share=self._share)
 
     @property
-    def _share(self) -> slice:
-        return slice(None) if self.trainer is None else slice(self.trainer.global_rank, None, self.trainer.world_size)
+    def _share(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def transfer_batch_to_device(self, batch: StackBatch, device: torch.device, dataloader_idx: int) -> StackBatch:
         """Move a batch's tensors; Lightning's own way searches every batch for them."""

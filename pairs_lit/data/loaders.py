@@ -44,7 +44,7 @@ class StackLoader:
         stack_size: How many rounds make a stack; the last stack may be smaller.
         batch_size: Pairs per batch; the last batch may be smaller.
         epoch: Where to ask for the current epoch, on which each round's own shuffle depends; None: no shuffling.
-        share: Which of the stacks to hand out: those of this worker.
+        share: The number of this worker, and how many there are: it gets every so-manieth stack.
     """
 
     bank: PairBank
@@ -52,12 +52,13 @@ class StackLoader:
     stack_size: int
     batch_size: int
     epoch: Callable[[], int] | None = None
-    share: slice = slice(None)
+    share: tuple[int, int] = (0, 1)
 
     @property
     def _stacks(self) -> list[tuple[int, slice]]:
         starts = range(0, len(self.bank.seeds), self.stack_size)
-        return list(enumerate(slice(start, start + self.stack_size) for start in starts))[self.share]
+        worker, workers = self.share
+        return list(enumerate(slice(start, start + self.stack_size) for start in starts))[worker::workers]
 
     def __len__(self) -> int:
         """Count the batches of one epoch over all stacks."""

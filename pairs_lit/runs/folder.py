@@ -26,6 +26,7 @@ CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
 LOCK = ".lock"
 _MARK = ".run"
+_JOB = ".job"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -102,6 +103,18 @@ def identity_of(run: Path) -> str | None:
     mark = run / _MARK
     text = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else ""
     return text if re.fullmatch(r"[0-9a-f]{32}", text) else None
+
+
+def note_job(run: Path, job: str) -> None:
+    """Note which job of a cluster trains a run."""
+    write_text_durably(run / _JOB, f"{job}\n")
+
+
+def run_of_job(root: Path, name: str, job: str) -> Path | None:
+    """Return the latest run that a job of a cluster has trained and left a checkpoint of; None: there is none."""
+    notes = sorted((root / "lightning_logs" / name).glob(f"*/{_JOB}"), reverse=True)
+    own = (note.parent for note in notes if note.read_text(encoding="utf-8", errors="replace").strip() == job)
+    return next((run for run in own if (run / LAST).is_file()), None)
 
 
 def enclosing_run(checkpoint: Path) -> Path | None:

@@ -23,6 +23,7 @@ from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.folder import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
 from pairs_lit.runs.writing import write_durably
 from pairs_lit.stopping import announce, announced, check_announced, check_asked, postponed
+from pairs_lit.training.clusters import requeue
 from pairs_lit.training.forms import Form, check_form, check_kept, fits, optimizer_state
 from pairs_lit.training.plain import plain
 
@@ -228,6 +229,8 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
         if strategy.reduce_boolean_decision(announced(), all=False) and not last:
             announce()
+            if trainer.is_global_zero:
+                requeue()
             check_announced(shlex.join(["fit", "--config", str(run / CONFIG), "--ckpt_path", str(run / LAST)]))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

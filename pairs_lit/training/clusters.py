@@ -1,6 +1,7 @@
 """Clusters: who started this process, how many workers there can be, and how a requeued job finds its run."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,11 +36,32 @@ def _is_srun() -> bool:
     return int(os.environ.get(_STEP_TASKS, "1")) > 1
 
 
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK")
+
+
 def environment() -> ClusterEnvironment:
-    """Return who started this process: torchrun, srun, or nobody but the user."""
+    """Return who started this process: torchrun, srun, another worker, or nobody but the user.
+
+    Raises:
+        PairsLitError: Another launcher started it, as one of several.
+    """
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
-    return SlurmTasks() if _is_srun() else LightningEnvironment()
+    if _is_srun():
+        return SlurmTasks()
+    name = next((name for name in _RANKS if os.environ.get(name, "0") != "0"), None)
+    if name is not None and "MASTER_PORT" not in os.environ:
+        raise PairsLitError(
+            f"{name} is {os.environ[name]}: this is one of several processes, but neither torchrun nor srun started "
+            "it, so each would train all rounds. Start pairs-lit once, or with one of them."
+        )
+    return LightningEnvironment()
+
+
+def check_alone(command: str) -> None:
+    """Refuse a command in several processes that cannot share its work."""
+    if _started() not in (None, (1, 1)):
+        raise PairsLitError(f"{command} was started in several processes: start it once; its fits use all cores.")
 
 
 def _started() -> tuple[int, int] | None:
@@ -129,6 +151,30 @@ def _quota(folder: Path) -> float | None:
         return float(quota) / float(period) if float(quota) > 0 else None
     except (OSError, ValueError):  # no such files, or "max"
         return None
+
+
+def job() -> str | None:
+    """Return the Slurm job that this is, as ``scontrol`` names it; None: none."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return os.environ.get("SLURM_JOB_ID") if array is None else f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+
+
+def was_requeued() -> bool:
+    """Say whether this Slurm job has run before."""
+    return job() is not None and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
+def requeue() -> None:
+    """Have Slurm queue this job again, if it is one: the same command then goes on in its own run folder."""
+    name = job()
+    if name is None:
+        return
+    try:
+        subprocess.run(["scontrol", "requeue", name], check=True, capture_output=True, text=True, timeout=60)
+        notice(f"Slurm queues job {name} again.")
+    except (OSError, subprocess.SubprocessError) as error:
+        said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+        notice(f"scontrol requeue {name} failed ({' '.join(said.split())}): queue the job again yourself.")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from pairs_lit.analysis.tables import TITLES
-from pairs_lit.runs.folder import CHECKPOINTS, EVENTS, lock_run, mark_run
+from pairs_lit.runs.folder import CHECKPOINTS, EVENTS, lock_run, mark_run, note_job
 from pairs_lit.runs.tables import summaries
 from pairs_lit.runs.writing import clear_leftovers, named
 from pairs_lit.training.checkpoints import folder_of, own_folder
@@ -93,13 +93,23 @@ class Tracking(Callback):
         results: What comes of them.
         name: What a new run folder is called after.
         hyperparameters: What to show beside the final metrics.
+        job: The job of a cluster that trains it, if it is one.
     """
 
-    def __init__(self, runner: RoundRunner, results: Results, *, name: str, hyperparameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        runner: RoundRunner,
+        results: Results,
+        *,
+        name: str,
+        hyperparameters: Mapping[str, Any],
+        job: str | None = None,
+    ) -> None:
         self._runner = runner
         self._results = results
         self._name = name
         self._hyperparameters = hyperparameters
+        self._job = job
         self._logger: RunLogger | None = None
         self._lock: BaseFileLock | None = None
         self._guests: list[ModelCheckpoint] = []
@@ -136,6 +146,8 @@ class Tracking(Callback):
         self._lock = lock_run(folder)
         clear_leftovers(folder)
         mark_run(folder)
+        if self._job is not None:
+            note_job(folder, self._job)
         return folder
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
