@@ -45,7 +45,7 @@ def module(root: Path, **options: Any) -> PairDataModule:  # noqa: ANN401 - any 
 
 def at_epoch(data: PairDataModule, epoch: int, fn: str = "fit") -> PairDataModule:
     """Put the data module where Lightning's trainer would put it."""
-    data.trainer = SimpleNamespace(current_epoch=epoch, state=SimpleNamespace(fn=fn))
+    data.trainer = SimpleNamespace(current_epoch=epoch, global_rank=0, world_size=1, state=SimpleNamespace(fn=fn))
     return data
 
 

@@ -96,6 +96,11 @@ def spread(devices: object, nodes: int, *, on_cpu: bool, stacks: int, threads: i
         local, nodes = started
         _check_started(local * nodes, stacks)
         return local if devices in ("auto", -1, "-1") else devices, nodes
+    if nodes > 1 and not {"NODE_RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
+        raise PairsLitError(
+            f"trainer.num_nodes is {nodes}, but nothing says which node this is: start pairs-lit on each with torchrun "
+            "or srun, or with NODE_RANK, MASTER_ADDR and MASTER_PORT set."
+        )
     most = max(1, stacks // nodes)
     if devices in ("auto", -1, "-1"):
         return (min(most, max(1, usable_cores() // threads)) if on_cpu else _gpus(most)), nodes

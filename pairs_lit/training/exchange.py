@@ -7,7 +7,7 @@ other in every training step.
 import os
 import pickle
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -49,9 +49,9 @@ def environment_store(cluster: ClusterEnvironment) -> object:
     """Return where workers find each other that torchrun, Slurm or the user started."""
     global _met
     _met += 1  # another fit of the same processes
-    os.environ.update(MASTER_ADDR=cluster.main_address, MASTER_PORT=str(cluster.main_port))
-    rank, size = cluster.global_rank(), cluster.world_size()
-    store, *_ = next(_c10d.rendezvous("env://", rank, size, timeout=_MEETING))
+    places = {"MASTER_ADDR": cluster.main_address, "MASTER_PORT": str(cluster.main_port)}
+    with _set(places):
+        store, *_ = next(_c10d.rendezvous("env://", cluster.global_rank(), cluster.world_size(), timeout=_MEETING))
     return _c10d.PrefixStore(f"pairs-lit {_met}", store)
 
 
@@ -106,12 +106,19 @@ def _talking() -> Iterator[None]:
 @contextmanager
 def _on_loopback(alone: bool) -> Iterator[None]:
     """Let gloo listen to this machine only."""
-    name = "GLOO_SOCKET_IFNAME"
-    if not alone or name in os.environ:
+    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    with _set({"GLOO_SOCKET_IFNAME": loopback} if alone else {}):
         yield
-        return
-    os.environ[name] = next(each for _, each in socket.if_nameindex() if each.startswith("lo"))
+
+
+@contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment for a while."""
+    before = dict(os.environ)
+    os.environ.update(variables)
     try:
         yield
     finally:
-        del os.environ[name]
+        for name in variables:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in variables if name in before})

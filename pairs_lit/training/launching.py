@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -35,7 +35,7 @@ class Launcher(_Launcher):
 
     Args:
         count: How many workers there are, this one included.
-        listen: Takes a port at which the workers meet.
+        meeting: Takes a port, at which the workers meet until it is left.
         become: Called in each forked worker with its number.
         again: Called in each worker that is a new process, with its number and the port; None: workers are forked.
     """
@@ -43,12 +43,12 @@ class Launcher(_Launcher):
     def __init__(
         self,
         count: int,
-        listen: Callable[[], int],
+        meeting: Callable[[], AbstractContextManager[int]],
         become: Callable[[int], None],
         again: Callable[[int, int], None] | None,
     ) -> None:
         self._count = count
-        self._listen = listen
+        self._meeting = meeting
         self._become = become
         self._again = again
         self._others: list[BaseProcess] = []
@@ -68,16 +68,14 @@ class Launcher(_Launcher):
             self._become(rank)
             function(*args, **kwargs)
 
-        port = self._listen()
         again = self._again
-        with self._beside(forked if again is None else partial(_at_port, again, port)):
+        with self._meeting() as port, self._beside(forked if again is None else partial(_at_port, again, port)):
             return function(*args, **kwargs)
 
     @contextmanager
     def _beside(self, run: Callable[[int], None]) -> Iterator[None]:
         """Have the others work, too; end them if this one fails, and wait for them if not."""
         context: Any = multiprocessing.get_context("fork" if self._again is None else "spawn")
-        forget_failures()
         ends = []
         for rank in range(1, self._count):
             end, other_end = context.Pipe(duplex=False)
@@ -96,6 +94,7 @@ class Launcher(_Launcher):
         finally:
             watch.join()
             self._others = []
+            forget_failures()
 
     def _watch(self, ends: list[Connection]) -> None:
         """Ask this worker to end as soon as another one has failed."""

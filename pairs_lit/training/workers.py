@@ -7,7 +7,8 @@ an epoch, and weights are gathered where a checkpoint is saved, both over ``torc
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
@@ -111,13 +112,17 @@ class StackStrategy(ParallelStrategy):
     def _configure_launcher(self) -> None:
         count = 1 if self._cluster.creates_processes_externally else self.num_processes
         again = None if can_fork(self.root_device) else self._again
-        self._launcher = Launcher(count, self._listen, self._become, again)
+        self._launcher = Launcher(count, self._meeting, self._become, again)
 
-    def _listen(self) -> int:
+    @contextmanager
+    def _meeting(self) -> Iterator[int]:
         """Take a port of this machine alone before the others start, so that no other command takes it."""
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self._port = int(self._listener.getsockname()[1])
-        return self._port
+        with socket.create_server((LOOPBACK, 0)) as self._listener:
+            self._port = int(self._listener.getsockname()[1])
+            try:
+                yield self._port
+            finally:
+                self._port = self._exchange = self._listener = None
 
     def _become(self, rank: int) -> None:
         """Be another worker from now on."""
