@@ -104,6 +104,8 @@ def spread(devices: object, nodes: int, *, on_cpu: bool, stacks: int, threads: i
     most = max(1, stacks // nodes)
     if devices in ("auto", -1, "-1"):
         return (min(most, max(1, usable_cores() // threads)) if on_cpu else _gpus(most)), nodes
+    if on_cpu and not (str(devices).isdigit() and int(str(devices)) > 0):
+        raise PairsLitError(f"trainer.devices is {devices}: it must be auto, or the number of workers, 1 or more.")
     count = int(str(devices)) if str(devices).isdigit() else 1
     if count > most:
         notice(f"trainer.devices is {devices}, but the rounds make {stacks} stacks: {most * nodes} workers train.")
