@@ -110,3 +110,25 @@ def keep_freed_memory() -> bool:
     except AttributeError:  # another C library
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK) and mallopt(_TRIM_THRESHOLD, _KEPT))
+
+
+@contextmanager
+def no_search_for_gpus() -> Iterator[None]:
+    """Where there is no GPU, keep torch's optimizers from looking for one in every step.
+
+    Lightning has torch ask NVIDIA's management library, which fails anew each time.
+    """
+    import torch
+
+    before = os.environ.get(_ASK_LIBRARY)
+    if before != "1" or torch.cuda.is_available():
+        yield
+        return
+    os.environ[_ASK_LIBRARY] = "0"
+    try:
+        yield
+    finally:
+        os.environ[_ASK_LIBRARY] = before
+
+
+_ASK_LIBRARY = "PYTORCH_NVML_BASED_CUDA_CHECK"

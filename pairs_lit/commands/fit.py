@@ -37,6 +37,7 @@ from pairs_lit.threads import asked_threads, check_threads, computing_on
 from pairs_lit.training.checkpoints import DurableCheckpointIO, LastCheckpoint, own_run, read_checkpoint
 from pairs_lit.training.clusters import environment, job, outside_slurm, spread, was_requeued
 from pairs_lit.training.guards import check_given, check_trainer
+from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.predictions import PredictionWriter
 from pairs_lit.training.progress import Progress
@@ -61,6 +62,7 @@ _TRAINER_DEFAULTS = {
 }
 
 
+@spares_batches
 class RunConfig(SaveConfigCallback):
     """Writes the resolved configuration to the run folder of a fit, once its checkpoint has proved to match."""
 

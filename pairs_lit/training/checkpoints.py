@@ -25,6 +25,7 @@ from pairs_lit.runs.writing import write_durably
 from pairs_lit.stopping import announce, announced, check_announced, check_asked, postponed
 from pairs_lit.training.clusters import requeue
 from pairs_lit.training.forms import Form, check_form, check_kept, fits, optimizer_state
+from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.plain import plain
 
 MapLocation = str | torch.device | Callable[..., Any] | dict[str, str] | None
@@ -192,6 +193,7 @@ def folder_of(trainer: Trainer, name: str) -> Path:
     return new
 
 
+@spares_batches
 class LastCheckpoint(Checkpoint):
     """Keeps ``checkpoints/last.ckpt`` in the run folder.
 

@@ -11,10 +11,12 @@ from pairs_lit.data.loaders import StackBatch
 from pairs_lit.runs.folder import PREDICTIONS
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.training.checkpoints import folder_of
+from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.rounds import RoundRunner
 from pairs_lit.training.workers import gathered
 
 
+@spares_batches
 class PredictionWriter(Callback):
     """Writes P(relation) of every round for the test pairs of the first seed, into the checkpoint's run folder.
 

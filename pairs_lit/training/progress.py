@@ -10,9 +10,11 @@ from tqdm import tqdm
 
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.statistics import summarise
+from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.rounds import RoundRunner
 
 
+@spares_batches
 class Progress(ProgressBar):
     """Shows the epochs of all rounds on the error stream, with the test accuracy so far; silent without a terminal.
 
@@ -68,6 +70,7 @@ class Progress(ProgressBar):
             self._bar.close()
 
 
+@spares_batches
 class EpochsDone(Callback):
     """Advances a bar over many fits by the epochs of all rounds of this one.
 

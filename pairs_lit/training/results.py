@@ -27,11 +27,13 @@ from pairs_lit.runs.tables import (
     write_summary,
 )
 from pairs_lit.training.checkpoints import folder_of
+from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.rounds import RoundRunner
 from pairs_lit.training.workers import collected
 
 
+@spares_batches
 class Results(Callback):
     """Evaluates the final networks, and writes what came of the rounds into the run folder.
 

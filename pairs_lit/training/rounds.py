@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pairs_lit.data.bank import SPLITS
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.environment import keep_freed_memory
+from pairs_lit.environment import keep_freed_memory, no_search_for_gpus
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.summary import commit
 from pairs_lit.runs.tables import (
@@ -24,10 +24,12 @@ from pairs_lit.threads import asked_threads, computing_on
 from pairs_lit.training.batches import check_shown
 from pairs_lit.training.forms import check_form, check_progress
 from pairs_lit.training.guards import check_checkpoint_callbacks, check_trainer
+from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.workers import collected
 
 
+@spares_batches
 class RoundRunner(Callback):
     """Says which rounds run side by side, and collects what is measured of them.
 
@@ -130,6 +132,7 @@ class RoundRunner(Callback):
             check_shown(module.objection, _data(trainer), training=stage == "fit")
         self._computing.enter_context(computing_on(self.threads or asked_threads()))
         self._computing.enter_context(generators_kept())
+        self._computing.enter_context(no_search_for_gpus())
         self._seed_callbacks(stage, 0)
 
     def _seed_callbacks(self, stage: str, epoch: int) -> None:

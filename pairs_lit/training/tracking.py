@@ -17,6 +17,7 @@ from pairs_lit.runs.folder import CHECKPOINTS, EVENTS, lock_run, mark_run, note_
 from pairs_lit.runs.tables import summaries
 from pairs_lit.runs.writing import clear_leftovers, named
 from pairs_lit.training.checkpoints import folder_of, own_folder
+from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.results import Results
 from pairs_lit.training.rounds import RoundRunner
@@ -83,6 +84,7 @@ class RunLogger(TensorBoardLogger):
             self.experiment.add_text(tag, text)
 
 
+@spares_batches
 class Tracking(Callback):
     """Makes the run folder, or goes on in the one of the checkpoint, and logs mean, mean − std and mean + std.
 
