@@ -410,20 +410,26 @@ def test_parameters_of_a_round_are_those_of_the_reports(expected: int, parts: di
 
 
 @pytest.mark.parametrize(
-    ("backbone", "expected"),
+    ("backbone", "rounds", "expected"),
     [
-        (CNN, 128),
-        (partial(CNN, channels=(16, 64)), 40),
-        (partial(CNN, channels=(400,)), 6),
-        (partial(CNN, channels=(3000, 2)), 1),
-        (FC, 128),
+        (CNN, 1, 1),
+        (CNN, 3, 3),
+        (CNN, 4, 2),
+        (CNN, 10, 5),
+        (CNN, 21, 7),
+        (CNN, 100, 10),
+        (CNN, 10_000, 79),
+        (FC, 10, 5),
+        (FC, 100, 20),
+        (partial(CNN, channels=(16, 400)), 100, 6),
+        (partial(CNN, channels=(3000, 2)), 100, 1),
     ],
 )
-def test_default_stack_size_is_a_fixed_function_of_the_widest_convolution(
-    backbone: Callable[..., nn.Module], expected: int
+def test_default_stack_size_is_a_fixed_function_of_network_and_rounds(
+    backbone: Callable[..., nn.Module], rounds: int, expected: int
 ) -> None:
     design = replace(DESIGN, backbone=backbone)
-    assert {default_stack_size(design, seed) for seed in (0, 7)} == {expected}
+    assert {default_stack_size(design, range(seed, seed + rounds)) for seed in (0, 7)} == {expected}
 
 
 @pytest.mark.parametrize(("wanted", "sizes"), [(None, [3]), (1, [1, 1, 1]), (2, [2, 1]), (50, [3])])

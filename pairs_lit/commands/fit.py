@@ -34,7 +34,7 @@ from pairs_lit.runs.run import Run
 from pairs_lit.seeds import seeded
 from pairs_lit.stopping import is_stoppable, stoppable
 from pairs_lit.threads import asked_threads, check_threads, computing_on
-from pairs_lit.training.checkpoints import DurableCheckpointIO, LastCheckpoint, own_run, read_checkpoint
+from pairs_lit.training.checkpoints import RECORD, DurableCheckpointIO, LastCheckpoint, own_run, read_checkpoint
 from pairs_lit.training.clusters import environment, job, outside_slurm, spread, was_requeued
 from pairs_lit.training.guards import check_given, check_trainer
 from pairs_lit.training.hooks import spares_batches
@@ -87,6 +87,9 @@ class PairsCLI(LightningCLI):
     outcome: Results | PredictionWriter
     """What came of the command."""
 
+    stack_size: object = None
+    """That of the checkpoint: the default may have been another when it was made."""
+
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
         parser.add_argument("--seed_everything", type=_no_global_seed, default=False, help=argparse.SUPPRESS)
@@ -119,7 +122,7 @@ class PairsCLI(LightningCLI):
         if config.ckpt_path is None and self.job is not None and was_requeued():
             self._go_on_with_job(config)
         if config.ckpt_path is not None:
-            read_checkpoint(Path(config.ckpt_path))
+            self.stack_size = read_checkpoint(Path(config.ckpt_path))[RECORD].get("stack_size")
         elif self.config.subcommand != "fit":
             raise PairsLitError(
                 f"{self.config.subcommand} needs a trained network: add --ckpt_path RUN/checkpoints/last.ckpt."

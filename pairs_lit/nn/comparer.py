@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 from torch import Tensor, nn
@@ -125,16 +126,21 @@ class Comparer(nn.Module):
         return code
 
 
-_LARGEST_STACK = 128
+_ENOUGH = 10  # rounds of a convolutional network in a stack; more make a round hardly cheaper
+_ENOUGH_DENSE = 20
+_MOST_STACKS = 128
 _LARGEST_WIDTH = 2560
 
 
-def default_stack_size(architecture: Architecture, seed: int) -> int:
-    """Return how many rounds make a stack by default: a fixed function of the network.
+def default_stack_size(architecture: Architecture, seeds: Sequence[int]) -> int:
+    """Return how many rounds make a stack by default: a fixed function of the network and the number of rounds.
 
-    A round gets cheaper the more rounds share a stack, up to about a hundred. A step's memory grows with rounds ×
-    channels, so wide convolutions get smaller stacks. Nothing is timed: the last float bits depend on the size.
+    Small stacks stay in the processor's cache and keep many cores busy; 4 rounds or more make two stacks at least. A
+    step's memory grows with rounds × channels, so wide convolutions get smaller stacks. Nothing is timed, and nothing
+    depends on the machine: the last float bits depend on the size.
     """
-    layers = [layer for backbone in architecture.build(seed).backbones for layer in backbone.modules()]
+    layers = [layer for backbone in architecture.build(seeds[0]).backbones for layer in backbone.modules()]
     widths = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)]
-    return max(1, min(_LARGEST_STACK, _LARGEST_WIDTH // max(widths, default=1)))
+    rounds, enough = len(seeds), _ENOUGH if widths else _ENOUGH_DENSE
+    stacks = min(max(ceil(rounds / enough), 2 if rounds >= 4 else 1), _MOST_STACKS)
+    return min(ceil(rounds / stacks), max(1, _LARGEST_WIDTH // max(widths, default=1)))

@@ -61,8 +61,10 @@ class Job:
     @property
     def changes(self) -> dict[str, object]:
         """What :func:`pairs_lit.fit` must change in the config, and from which checkpoint it goes on."""
-        own = {"name": self.name, "trainer.default_root_dir": self.conditions.runs}
+        own: dict[str, object] = {"name": self.name, "trainer.default_root_dir": self.conditions.runs}
         optional = {"data.root": self.conditions.root, "ckpt_path": self.checkpoint}
+        if self.recipe == ALONE:
+            own["trainer.devices"] = 1  # one at a time
         return {**self.options, **own, **{option: path for option, path in optional.items() if path is not None}}
 
     @property

@@ -46,7 +46,8 @@ class PairModule(LightningModule):
         seeds: The seeds of the rounds (on the command line: from ``rounds``).
         backbone: Turns an image (N, C, H, W) into a code (N, F); made from (channels, H, W).
         head: Turns the concatenated codes (N, W) into the answer; made from W.
-        stack_size: Rounds a stack (on the command line: from ``rounds``); null: a fixed function of the network.
+        stack_size: Rounds a stack (on the command line: from ``rounds``); null: a fixed function of the
+            network and the number of rounds.
         image_size: H = W (on the command line: from ``data``).
         relation: What a probability head compares by (on the command line: from ``data``).
         sharing: ``shared``: one backbone for both images; ``separate``: one each; ``joint``: a pair is one image of
@@ -84,7 +85,7 @@ class PairModule(LightningModule):
             check_positive("rounds.stack_size", stack_size)
         self._architecture = Architecture(backbone, head, sharing, readout, code_activation, relation, image_size)
         self._architecture.check_separate(seeds[0])
-        wanted = stack_size or default_stack_size(self._architecture, seeds[0])
+        wanted = stack_size or default_stack_size(self._architecture, seeds)
         self.seeds = seeds
         self.stack_size = min(wanted, len(seeds))
         self._slices = [slice(start, start + self.stack_size) for start in range(0, len(seeds), self.stack_size)]
@@ -95,6 +96,7 @@ class PairModule(LightningModule):
         self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
         self._form = Form(self.state_dict())
+        self._with_gradients: list[nn.Parameter] = []
 
     def _check_parts(self) -> tuple[str, ...]:
         """Refuse parts that do not fit together; return which metrics this network has."""
@@ -167,7 +169,13 @@ class PairModule(LightningModule):
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Train one stack on one batch; the rounds' losses are summed, so no round changes another's gradient."""
         _, losses = self.shared_step(batch)
+        for parameter in self._with_gradients:  # of the stack before
+            parameter.grad = None
+        self._with_gradients = self._parameters_of[batch.stack]
         return losses.total.sum()
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Do nothing: :meth:`training_step` forgets the gradients of one stack, where this would look at all."""
 
     def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
         """Evaluate one batch of validation pairs or, while fitting, test pairs."""
@@ -227,6 +235,7 @@ class PairModule(LightningModule):
     def on_train_start(self) -> None:
         """Set the optimizer and the scheduler as the config says for this epoch, whatever a checkpoint says."""
         trainer = cast(Any, self.trainer)
+        self._parameters_of = [list(stack.parameters()) for stack in self.stacks]
         (optimizer,) = trainer.optimizers
         for group, recipe in zip(optimizer.param_groups, self._recipe, strict=True):
             group.pop("initial_lr", None)

@@ -39,8 +39,8 @@ class RoundRunner(Callback):
     Args:
         count: How many rounds.
         seed: The seed of the first round.
-        stack_size: How many rounds train as one stack; null: a fixed function of the network. It changes speed and the
-            last float bits, nothing else.
+        stack_size: How many rounds train as one stack; null: a fixed function of the network and the number of
+            rounds, or what a checkpoint says. It changes speed and the last float bits, nothing else.
         threads: How many threads compute; null: as many as the environment variable OMP_NUM_THREADS says, else 1. More
             seldom help, and do harm on a busy machine. It changes the last float bits, nothing else.
 
