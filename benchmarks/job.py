@@ -1,10 +1,13 @@
 """The main job from the shell prompt to the table, and how soon it begins: ``python benchmarks/job.py``.
 
 Times ``pairs-lit fit --config configs/cnn_aux.yaml`` (10 rounds × 150 epochs on MNIST) and the same ten rounds in the
-plain loop, each as a process of its own; then, in turn, ``import lightning`` and ``pairs-lit fit`` up to the end of its
-first training step. Writes ``docs/job.md``. MNIST is read from ``PAIRS_LIT_DATA``.
+plain loop, each as a process of its own, on the idle machine and beside one busy process a core; 20 rounds with one
+worker and with two; and, in turn, ``import lightning`` and ``pairs-lit fit`` up to the end of its first training step.
+Writes ``docs/job.md``. MNIST is read from ``PAIRS_LIT_DATA``.
 """
 
+import argparse
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +21,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tabulate import tabulate
 
+from busy import busy
 from networks import CONFIGS
 from pairs_lit.runs.writing import write_text_durably
 
@@ -38,8 +42,9 @@ class FirstStep(Callback):
         batch_idx: int,
     ) -> None:
         """Write it once, then end."""
-        Path(os.environ["FIRST_STEP"]).write_text(str(time.time()), encoding="utf-8")
-        os._exit(0)
+        if trainer.is_global_zero:
+            Path(os.environ["FIRST_STEP"]).write_text(str(time.time()), encoding="utf-8")
+            os._exit(0)
 
 
 def seconds(command: Sequence[str], extra: Mapping[str, str] | None = None) -> float:
@@ -56,33 +61,67 @@ def fit(config: str, folder: str) -> list[str]:
     return ["pairs-lit", "fit", "--config", str(CONFIGS / config), *options]
 
 
-def first_step(config: str) -> float:
-    """Return the seconds from the shell prompt to the end of the first training step."""
+def first_step(config: str, workers: str) -> float:
+    """Return the seconds from the shell prompt to the end of the first training step of so many workers."""
     with tempfile.TemporaryDirectory() as folder:
         moment = Path(folder) / "moment"
         start = time.time()
-        seconds([*fit(config, folder), "--trainer.callbacks", "job.FirstStep"], {"FIRST_STEP": str(moment)})
+        options = ["--trainer.devices", workers, "--trainer.callbacks", "job.FirstStep"]
+        seconds([*fit(config, folder), *options], {"FIRST_STEP": str(moment)})
         return float(moment.read_text(encoding="utf-8")) - start
+
+
+def whole_jobs(loop_threads: int, repeats: int) -> dict[str, float]:
+    """Return the median seconds of the main job in pairs-lit and in the plain loop, idle and busy."""
+    found: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for condition in ("idle", "busy"):
+            with busy(condition == "busy"), tempfile.TemporaryDirectory() as folder:
+                loop = [sys.executable, "-c", PLAIN.format(loop_threads, ROUNDS, EPOCHS)]
+                found.setdefault(f"ours, {condition}", []).append(seconds(fit("cnn_aux.yaml", folder)))
+                found.setdefault(f"loop, {condition}", []).append(seconds(loop))
+    return {name: median(taken) for name, taken in found.items()}
+
+
+def workers(repeats: int) -> tuple[float, float]:
+    """Return the median milliseconds a round-epoch of 20 rounds of CNN_aux with one worker and with two."""
+    found: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(repeats):
+        for count, taken in found.items():
+            with tempfile.TemporaryDirectory() as folder:
+                options = ["--rounds.count", "20", "--trainer.max_epochs", "25", "--trainer.devices", str(count)]
+                seconds([*fit("cnn_aux.yaml", folder), *options])
+                (summary,) = Path(folder).glob("lightning_logs/*/*/summary.json")
+                taken.append(json.loads(summary.read_text(encoding="utf-8"))["times"]["seconds"] / 20 / 25 * 1e3)
+    return median(found[1]), median(found[2])
 
 
 def main() -> None:
     """Measure, print, write."""
-    configs = ("fc.yaml", "cnn_aux.yaml")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=1, help="repeats of the main job")
+    repeats = parser.parse_args().repeats
+    configs = {"fc.yaml": "1", "cnn_aux.yaml": "1", "cnn_aux.yaml, 2 workers": "2"}
     imports: list[float] = []
     starts: dict[str, list[float]] = {config: [] for config in configs}
     for _ in range(STARTS):
         imports.append(seconds([sys.executable, "-c", "import lightning"]))
-        for config in configs:
-            starts[config].append(first_step(config))
-    with tempfile.TemporaryDirectory() as folder:
-        ours = seconds(fit("cnn_aux.yaml", folder))
+        for name, count in configs.items():
+            starts[name].append(first_step(name.split(",")[0], count))
     short = {n: seconds([sys.executable, "-c", PLAIN.format(n, 1, 20)]) for n in (1, os.cpu_count() or 1)}
     threads = min(short, key=lambda count: short[count])
-    loop = seconds([sys.executable, "-c", PLAIN.format(threads, ROUNDS, EPOCHS)])
+    jobs = whole_jobs(threads, repeats)
+    one, two = workers(max(3, repeats))
     whole = median(imports)
-    rows = [
-        [f"main job, pairs-lit fit: {ROUNDS} rounds × {EPOCHS} epochs", f"{ours:.0f} s", ""],
-        [f"the same in the plain loop ({threads} threads)", f"{loop:.0f} s", f"{loop / ours:.1f} ×"],
+    rows = []
+    for condition in ("idle", "busy"):
+        ours, loop = jobs[f"ours, {condition}"], jobs[f"loop, {condition}"]
+        rows.append([f"main job, {condition}, pairs-lit fit: {ROUNDS} rounds × {EPOCHS} epochs", f"{ours:.0f} s", ""])
+        rows.append([f"the same, {condition}, in the plain loop ({threads} threads)", f"{loop:.0f} s"])
+        rows[-1].append(f"{loop / ours:.1f} ×")
+    rows += [
+        ["20 rounds of cnn_aux.yaml, idle, one worker", f"{one:.1f} ms a round-epoch", ""],
+        ["the same, two workers", f"{two:.1f} ms a round-epoch", f"{one / two:.2f} ×"],
         [f"import lightning, median of {STARTS}", f"{whole:.2f} s", ""],
     ]
     for config, taken in starts.items():

@@ -136,10 +136,12 @@ def correct(answer: Tensor, target: Tensor) -> Tensor:
 
 
 NETWORKS = {
-    "fc": Network("belhadj FC", "fc.yaml", fc, 0.0, None, 8, (6, 25)),
-    "cnn_aux": Network("belhadj CNN_aux", "cnn_aux.yaml", cnn, 0.5, None, 5, (10, 25)),
-    "net2": Network("hakobyan Net2", "reports/hakobyan/net2.yaml", net2, 1.0, (0.01, 0.0), 5, (6, 15)),
-    "model4": Network("pillonel Model 4", "reports/pillonel/model4.yaml", model4, 1.0, None, 3, (2, 3)),
-    "model_a": Network("grall Model A", "reports/grall/a_target_classes_ce.yaml", model_a, 1.0, (0.1, 0.0), 3, (2, 3)),
-    "siamese": Network("gardoni WS,AUX,BN", "reports/gardoni/ws_aux_bn.yaml", siamese, 0.5, None, 3, (3, 6)),
+    "fc": Network("belhadj FC", "fc.yaml", fc, 0.0, None, 8, (8, 25)),
+    "cnn_aux": Network("belhadj CNN_aux", "cnn_aux.yaml", cnn, 0.5, None, 5, (11, 18)),
+    "net2": Network("hakobyan Net2", "reports/hakobyan/net2.yaml", net2, 1.0, (0.01, 0.0), 5, (8, 12)),
+    "model4": Network("pillonel Model 4", "reports/pillonel/model4.yaml", model4, 1.0, None, 3, (3, 3.5)),
+    "model_a": Network(
+        "grall Model A", "reports/grall/a_target_classes_ce.yaml", model_a, 1.0, (0.1, 0.0), 3, (3, 3.5)
+    ),
+    "siamese": Network("gardoni WS,AUX,BN", "reports/gardoni/ws_aux_bn.yaml", siamese, 0.5, None, 3, (3.5, 4.5)),
 }

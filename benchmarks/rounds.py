@@ -3,6 +3,7 @@
 ``python benchmarks/rounds.py`` prints one table and writes it with a figure: ``docs/speed.md``, ``.csv``, ``.png``.
 Each contender works in a process of its own, as a user would start it; their measurements alternate. A figure is the
 median over the epochs of all repeats, the first epoch of each repeat left out, in milliseconds per round and epoch.
+With ``--conditions idle busy`` all is measured twice: on the machine as it is, and beside one busy process a core.
 MNIST is read from ``PAIRS_LIT_DATA``.
 """
 
@@ -16,7 +17,7 @@ import resource
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -24,6 +25,7 @@ import torch
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from busy import busy
 from contenders import CONTENDERS, Timing
 from floor import floor, peaks
 from networks import NETWORKS
@@ -53,13 +55,15 @@ class Case:
         network: Its name in NETWORKS.
         contender: Its name in CONTENDERS.
         rounds: How many rounds are trained.
-        threads: Of torch.
+        threads: Of torch; pairs-lit starts as many workers as there are cores.
+        condition: ``idle`` or ``busy``.
     """
 
     network: str
     contender: str
     rounds: int
     threads: int
+    condition: str = "idle"
 
 
 def measure(case: Case, device: str, epochs: int | None = None) -> Timing:
@@ -84,8 +88,13 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def cases(network: str, rounds: Sequence[int]) -> list[Case]:
-    """Return what is measured of a network; the loops train one round, on one thread and on all, pairs-lit on one."""
+def cases(network: str, rounds: Sequence[int], conditions: Sequence[str] = ("idle",)) -> list[Case]:
+    """Return what is measured of a network, condition after condition."""
+    return [replace(case, condition=each) for each in conditions for case in _cases(network, rounds)]
+
+
+def _cases(network: str, rounds: Sequence[int]) -> list[Case]:
+    """The loops train one round, on one thread and on all; each worker of pairs-lit computes on one."""
     most = max(2, torch.get_num_threads())
     loops = [Case(network, "plain", 1, threads) for threads in (1, most)]
     loops.append(Case(network, "lightning", 1, most))
@@ -111,7 +120,8 @@ def timings(
         for case in todo:
             if repeat > 0 and case.rounds > MANY:
                 continue
-            timing = workers[case.contender].submit(measure, case, options.device).result()
+            with busy(case.condition == "busy"):
+                timing = workers[case.contender].submit(measure, case, options.device).result()
             found[case].append(timing)
             print(f"{case}: {1e3 * median(timing.seconds):.1f} ms", flush=True)
     return found
@@ -128,6 +138,7 @@ class Line:
         floor: What the machine could do, in milliseconds.
         threads: With how many threads the plain loop was faster.
         agree: Whether plain and stacked rounds reached the same test accuracy within noise.
+        condition: ``idle`` or ``busy``.
     """
 
     network: str
@@ -136,6 +147,7 @@ class Line:
     floor: float
     threads: int
     agree: bool
+    condition: str = "idle"
 
     def ratio(self, contender: str) -> float:
         """Say how many times faster than a contender pairs-lit is."""
@@ -155,12 +167,20 @@ def agree(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def lines(found: dict[Case, list[Timing]], reached: Sequence[Timing], least: float) -> list[Line]:
-    """Put the measurements of one network together, a line for each number of rounds."""
-    network = next(iter(found)).network
+    """Put the measurements of one network together, a line for each condition and number of rounds."""
+    same = all(agree(reached[0].accuracy, other.accuracy) for other in reached[1:])
+    return [
+        line
+        for condition in dict.fromkeys(case.condition for case in found)
+        for line in _lines({case: runs for case, runs in found.items() if case.condition == condition}, least, same)
+    ]
+
+
+def _lines(found: dict[Case, list[Timing]], least: float, same: bool) -> list[Line]:
+    network, condition = (getattr(next(iter(found)), name) for name in ("network", "condition"))
     loops = {case: spread(runs) for case, runs in found.items() if case.contender == "plain"}
     best = min(loops, key=lambda case: loops[case][0])
     (textbook,) = (spread(runs) for case, runs in found.items() if case.contender == "lightning")
-    same = all(agree(reached[0].accuracy, other.accuracy) for other in reached[1:])
     table = []
     for count in sorted({case.rounds for case in found if case.contender in STACKED}):
         stacked = {
@@ -169,7 +189,7 @@ def lines(found: dict[Case, list[Timing]], reached: Sequence[Timing], least: flo
             if case.contender in STACKED and case.rounds == count
         }
         times = stacked | {"plain": loops[best], "lightning": textbook}
-        table.append(Line(network, count, times, 1e3 * least, best.threads, same))
+        table.append(Line(network, count, times, 1e3 * least, best.threads, same, condition))
     return table
 
 
@@ -186,18 +206,29 @@ def row(line: Line) -> list[object]:
     shown = [_time(line.times[name]) if name in line.times else "–" for name in TITLES]
     plain, textbook = NETWORKS[line.network].goals
     ratios = [f"{line.ratio('plain'):.1f}", f"{line.ratio('lightning'):.1f}"]
-    if line.rounds == 20:
+    if line.rounds == 20 and line.condition == "idle":
         ratios = [f"{ratios[0]} (goal {plain})", f"{ratios[1]} (goal {textbook})"]
     above = f"{line.times['pairs-lit'][0] / line.floor:.1f}"
     agreement = "yes" if line.agree else "NO"
-    return [NETWORKS[line.network].title, line.rounds, *shown, *ratios, f"{line.floor:.1f}", above, agreement]
+    title = NETWORKS[line.network].title
+    return [title, line.condition, line.rounds, *shown, *ratios, f"{line.floor:.1f}", above, agreement]
 
 
 def _time(time: tuple[float, float, float]) -> str:
     return f"{time[0]:.1f} ({time[1]:.1f} to {time[2]:.1f})"
 
 
-HEADER = ["network", "rounds", *TITLES.values(), "× plain", "× Lightning", "floor", "× floor", "same accuracy"]
+HEADER = [
+    "network",
+    "machine",
+    "rounds",
+    *TITLES.values(),
+    "× plain",
+    "× Lightning",
+    "floor",
+    "× floor",
+    "same accuracy",
+]
 
 
 def csv_rows(table: Sequence[Line]) -> Iterator[tuple[object, ...]]:
@@ -205,11 +236,12 @@ def csv_rows(table: Sequence[Line]) -> Iterator[tuple[object, ...]]:
     for line in table:
         for name, (middle, low, high) in line.times.items():
             threads = line.threads if name == "plain" else ""
-            yield line.network, line.rounds, name, threads, middle, low, high, line.floor, line.agree
+            yield line.network, line.condition, line.rounds, name, threads, middle, low, high, line.floor, line.agree
 
 
 def figure(table: Sequence[Line]) -> Figure:
-    """Draw the time of a round-epoch against the number of rounds, a panel for each network."""
+    """Draw the time of a round-epoch on the idle machine against the number of rounds, a panel for each network."""
+    table = [line for line in table if line.condition == "idle"] or table
     names = list(dict.fromkeys(line.network for line in table))
     drawing = Figure(figsize=(11, 6.5), layout="constrained")
     for place, name in enumerate(names):
@@ -244,8 +276,8 @@ def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list
         f"or 8), the first of each left out; more than {MANY} rounds: one repeat; torch.func: 1 and 20 rounds. "
         "Data: MNIST.",
         "The loops train one round at a time, so their time a round does not depend on the number of rounds; the plain "
-        "loop is the better of one thread and all, pairs-lit computes on one, as by default, the others on all. Each "
-        "contender has a process of its own.",
+        "loop is the better of one thread and all, pairs-lit has a worker of one thread a core, as by default, the "
+        "others compute on all. Each contender has a process of its own. Busy: beside one busy process a core.",
         f"Machine: {machine}, {platform.machine()}, torch {torch.__version__}; peaks measured in this run: "
         f"{multiplied / 1e9:.0f} GFLOP/s (matrix product), {copied / 1e9:.0f} GB/s (copy). The floor is the larger of "
         "operations / peak and least memory traffic / peak.",
@@ -259,6 +291,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="which networks")
     parser.add_argument("--rounds", nargs="+", type=int, default=[1, 10, 20, 100], help="how many rounds side by side")
+    conditions = "idle: the machine as it is; busy: beside one busy process a core"
+    parser.add_argument("--conditions", nargs="+", choices=["idle", "busy"], default=["idle", "busy"], help=conditions)
     parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats")
     parser.add_argument("--checked", type=int, default=8, help="rounds whose accuracies are compared, 2 or more")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to train")
@@ -268,7 +302,18 @@ def arguments() -> argparse.Namespace:
 
 def write(table: Sequence[Line], notes: Sequence[str], output: Path) -> None:
     """Write what is known so far; the Markdown last, so that it never describes more than the figures show."""
-    columns = ["network", "rounds", "contender", "threads", "median_ms", "min_ms", "max_ms", "floor_ms", "agree"]
+    columns = [
+        "network",
+        "machine",
+        "rounds",
+        "contender",
+        "threads",
+        "median_ms",
+        "min_ms",
+        "max_ms",
+        "floor_ms",
+        "agree",
+    ]
     write_csv(output.with_suffix(".csv"), columns, csv_rows(table))
     save(figure(table), output.with_suffix(".png"))
     write_text_durably(output.with_suffix(".md"), report(table, notes))
@@ -287,7 +332,7 @@ def main() -> None:
     table, notes = [], facts(options, multiplied, copied)
     for network in options.networks:
         with processes() as workers:
-            found = timings(cases(network, options.rounds), workers, options)
+            found = timings(cases(network, options.rounds, options.conditions), workers, options)
             reached = accuracies(network, workers, options)
         table += lines(found, reached, floor(network, multiplied, copied))
         notes.append(memory_note(network, options.device))

@@ -1,18 +1,22 @@
 """The benchmark: that its contenders train the same networks, and that its arithmetic is right."""
 
 import argparse
+import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from busy import busy as busy_machine
 from contenders import CONTENDERS, Clock, Timing, batch_size, splits
 from floor import floor, work
 from networks import NETWORKS
 from pairs_figure import COUNT
 from pairs_figure import figure as pairs_figure
 from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.training.clusters import usable_cores
 from rounds import Case, Line, agree, cases, csv_rows, facts, figure, lines, report, spread
 from tests.conftest import CONFIGS
 from tests.test_configs import PARAMETERS
@@ -114,7 +118,7 @@ def test_report_states_goals_ranges_and_conditions(table: list[Line]) -> None:
     options = argparse.Namespace(device="cpu", repeats=2, checked=8)
     text = report(table, facts(options, 150e9, 20e9))
     assert "1.0 (0.5 to 1.5)" in text
-    assert "40.0 (goal 6)" in text
+    assert "40.0 (goal 8)" in text
     assert "200.0 (goal 25)" in text
     assert "150 GFLOP/s" in text
     assert "2 interleaved repeats" in text
@@ -133,6 +137,28 @@ def test_loops_are_measured_on_one_thread_and_on_two() -> None:
     assert [case.threads for case in plain] == [1, max(2, torch.get_num_threads())]
     assert {case.rounds for case in cases("fc", [1, 100]) if case.contender == "pairs-lit"} == {1, 100}
     assert {case.rounds for case in cases("fc", [1, 20, 100]) if case.contender == "functional"} == {1, 20}
+
+
+def test_both_conditions_are_measured_and_kept_apart(table: list[Line]) -> None:
+    both = cases("fc", [1, 20], ["idle", "busy"])
+    assert [case.condition for case in both] == ["idle"] * (len(both) // 2) + ["busy"] * (len(both) // 2)
+    slow = {replace(case, condition="busy"): [Timing([1.0, 2.0], [0.7, 0.8])] for case in cases("fc", [1])}
+    quick = {case: [Timing([0.1, 0.2], [0.7, 0.8])] for case in cases("fc", [1])}
+    same = Timing([], [0.7, 0.8, 0.75])
+    idle, busy = lines(slow | quick, [same, same], 0.001)[::-1]
+    assert (idle.condition, idle.times["plain"][0], busy.condition, busy.times["plain"][0]) == (
+        "idle",
+        pytest.approx(150),
+        "busy",
+        pytest.approx(1500),
+    )
+
+
+def test_busy_processes_end_with_the_measurement() -> None:
+    with busy_machine():
+        spinning = multiprocessing.active_children()
+        assert len(spinning) == usable_cores()
+    assert not any(process.is_alive() for process in spinning)
 
 
 def test_the_picture_of_pairs_answers_each_and_names_its_data() -> None:
