@@ -47,15 +47,16 @@ class RoundMeans(Metric):
         self._parts = []
 
 
+@torch.no_grad()
 def measure(comparison: Answer, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
     """Return all of :data:`METRICS` for one batch of one stack, (M, R) float64.
 
     A round whose loss is not finite has no accuracy either (NaN): the answers of a broken network mean nothing.
     """
-    accuracy = (comparison.decision() == target).double().mean(1)
+    accuracy = (comparison.decision() == target).mean(1, dtype=torch.float64)
     digit_accuracy = torch.full_like(accuracy, torch.nan)
     if comparison.digit_logits is not None:
-        digit_accuracy = (comparison.digit_logits.argmax(-1) == digits).double().mean((1, 2))
+        digit_accuracy = (comparison.digit_logits.argmax(-1) == digits).mean((1, 2), dtype=torch.float64)
     broken = ~losses.total.isfinite()
     accuracies = torch.stack([accuracy, digit_accuracy]).masked_fill(broken, torch.nan)
-    return torch.cat([torch.stack(losses).double(), accuracies]).detach()
+    return torch.cat([torch.stack(losses).double(), accuracies])

@@ -98,6 +98,13 @@ class PairModule(LightningModule):
         self._form = Form(self.state_dict())
         self._with_gradients: list[nn.Parameter] = []
 
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - torch's signature
+        """Set an attribute; in every step Lightning sets this one some forty times, and torch's way is slow."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def _check_parts(self) -> tuple[str, ...]:
         """Refuse parts that do not fit together; return which metrics this network has."""
         trial = self._trial()

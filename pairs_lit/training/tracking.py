@@ -11,6 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning_utilities.core.rank_zero import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from pairs_lit.analysis.tables import TITLES
 from pairs_lit.runs.folder import CHECKPOINTS, EVENTS, lock_run, mark_run, note_job
@@ -50,10 +52,12 @@ class RunLogger(TensorBoardLogger):
         super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
         self._files = folder / EVENTS
 
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write scalars."""
+        """Write scalars, in one event: one by one they take as long as many a training step."""
+        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
         with named(self._files):
-            super().log_metrics(metrics, step)
+            self.experiment.file_writer.add_summary(Summary(value=values), step)
 
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:  # noqa: ANN401 - Lightning's signature
         """Write the hyperparameters beside the final metrics."""
