@@ -32,7 +32,6 @@ from pairs_lit.nn.built import Built, takes_shape
 from pairs_lit.nn.heads import MLP, SoftmaxHead
 from pairs_lit.runs.folder import name_from
 from pairs_lit.runs.tables import read_curves
-from pairs_lit.stacking.kernels import run as run_kernel
 from pairs_lit.stacking.stack import Loop
 from pairs_lit.threads import asked_threads, computing_on
 from pairs_lit.training.batches import check_batches
@@ -413,23 +412,6 @@ class TestThreads:
         with computing_on(1):
             torch.set_num_threads(2)
             assert asked_threads() == 2
-
-    def test_a_kernel_gives_the_same_on_any_number_of_threads(self) -> None:
-        def fill(
-            x: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", step: "np.ndarray[tuple[()], np.dtype[np.float32]]"
-        ) -> None:
-            threads.add(threading.get_ident())
-            x += step
-
-        found = []
-        for count in (1, 2, 7):
-            threads: set[int] = set()
-            x = torch.arange(10.0).view(5, 2)
-            with computing_on(count):
-                run_kernel(fill, x, torch.tensor(0.5))
-            found.append(x)
-            assert (threading.get_ident() in threads) == (count == 1)
-        assert all(torch.equal(found[0], other) for other in found)
 
     @pytest.mark.parametrize("asked", ["0", "-2"])
     def test_no_threads_are_refused(

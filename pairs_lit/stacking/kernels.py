@@ -10,13 +10,10 @@ NaN and infinity stay what they are: a round that diverges must show.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -47,25 +44,8 @@ def _inlined(function: Function) -> Function:
 
 
 def run(kernel: Callable[..., None], *tensors: Tensor) -> None:
-    """Run a kernel on torch's number of threads, each of which takes some of the B stacks of maps.
-
-    They are Python's own threads, which sleep while they wait: those of numba spin, as torch's do, and the two would
-    wait for each other. Each stack's result is the same on any number of them.
-    """
-    arrays = [tensor.detach().numpy() for tensor in tensors]
-    count = min(torch.get_num_threads(), len(arrays[0]))
-    if count == 1:
-        return kernel(*arrays)
-    ends = [len(arrays[0]) * part // count for part in range(count + 1)]
-    with ThreadPoolExecutor(count) as pool:
-        for done in [pool.submit(kernel, *_part(arrays, slice(*both))) for both in pairwise(ends)]:
-            done.result()
-    return None
-
-
-def _part(arrays: list[Array], stacks: slice) -> list[Array]:
-    """Return some stacks of each array; one without dimensions is the same for all."""
-    return [array[stacks] if array.ndim else array for array in arrays]
+    """Run a kernel on one thread: cores are for workers, each of which trains whole stacks."""
+    kernel(*[tensor.detach().numpy() for tensor in tensors])
 
 
 @_inlined
