@@ -37,7 +37,7 @@ from pairs_lit.threads import asked_threads, check_threads, computing_on
 from pairs_lit.training.checkpoints import RECORD, DurableCheckpointIO, LastCheckpoint, own_run, read_checkpoint
 from pairs_lit.training.clusters import environment, job, outside_slurm, spread, was_requeued
 from pairs_lit.training.guards import check_given, check_trainer
-from pairs_lit.training.hooks import spares_batches
+from pairs_lit.training.hooks import NoProfiler, spares_batches
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.predictions import PredictionWriter
 from pairs_lit.training.progress import Progress
@@ -161,6 +161,7 @@ class PairsCLI(LightningCLI):
             callbacks.append(Progress(runner))
         self.trainer_defaults["callbacks"] = callbacks
         made.trainer.logger = _loggers(made.trainer.logger)
+        made.trainer.profiler = made.trainer.profiler or NoProfiler()
         self._spread(made)
         try:
             return super().instantiate_trainer(plugins=_plugins(_listed(made.trainer.plugins)), **kwargs)

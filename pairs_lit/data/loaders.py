@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from pairs_lit.data.bank import PairBank, Split
@@ -28,6 +29,10 @@ class StackBatch(NamedTuple):
     images: Tensor
     digits: Tensor
     target: Tensor
+
+    def on(self, device: torch.device) -> "StackBatch":
+        """Return the batch on a device."""
+        return self if self.images.device == device else self.changed(lambda part: part.to(device))
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> "StackBatch":
         """Apply a function to each tensor."""
