@@ -1,5 +1,6 @@
 """Launching: starts the other workers of a fit on this machine, watches over them, and ends them with it."""
 
+import contextvars
 import ctypes
 import multiprocessing
 import os
@@ -7,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -112,7 +113,8 @@ class Launcher(_Launcher):
         """Send the other workers a signal."""
         for process in self._others:
             if process.is_alive() and process.pid is not None:
-                os.kill(process.pid, signum)
+                with suppress(ProcessLookupError):  # it has just ended by itself
+                    os.kill(process.pid, signum)
 
 
 def _at_port(again: Callable[[int, int], None], port: int, rank: int) -> None:
@@ -139,17 +141,26 @@ def _work(rank: int, parent: int, run: Callable[[int], None], end: Connection) -
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    try:
-        run(rank)
-    except BaseException as error:  # whatever a module of the user's raises
-        end.send(_portable(error))
+    failed: list[BaseException] = []
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(_noted, run, rank, failed))
+    thread.start()  # a forked process has none of OpenMP's threads; its main thread would wait for them for ever
+    thread.join()
+    if failed:
+        end.send(_portable(failed[0]))
         os._exit(1)
 
 
+def _noted(run: Callable[[int], None], rank: int, failed: list[BaseException]) -> None:
+    try:
+        run(rank)
+    except BaseException as error:  # whatever a module of the user's raises
+        failed.append(error)
+
+
 def _portable(error: BaseException) -> Exception:
-    """Return an error that another process can show."""
-    if isinstance(error, PairsLitError | WorkerError):
-        return error
+    """Return an error that another process can show; one of a class of the user's may not survive the way."""
+    if isinstance(error, PairsLitError):
+        return PairsLitError(str(error))
     if isinstance(error, Stopped):
         return PairsLitError(f"a worker was stopped by {error}; {GOING_ON}.")
     return WorkerError(f"{reason_of(error)} ({place_of(error)})")

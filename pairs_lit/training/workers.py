@@ -185,6 +185,13 @@ class StackStrategy(ParallelStrategy):
         whole = self._whole(state, lambda place: module.stack_of(names[place]))
         return {**found, "state": dict(sorted(whole.items()))}
 
+    def on_train_end(self) -> None:
+        """Leave the first worker, which is the user's own process, with the trained weights of all stacks."""
+        if self.world_size > 1:
+            whole = self.lightning_module_state_dict()
+            if self.is_global_zero:
+                cast(torch.nn.Module, self.lightning_module).load_state_dict(whole)
+
     def _whole(self, part: Mapping[Key, Any], stack_of: Callable[[Key], int | None]) -> dict[Key, Any]:
         """Replace what belongs to the stacks of other workers, by what they have."""
         stacks = {key: stack_of(key) for key in part}
