@@ -123,9 +123,10 @@ def _at_port(again: Callable[[int, int], None], port: int, rank: int) -> None:
 
 def _failure(rank: int, process: BaseProcess, end: Connection) -> Exception:
     """Return what ended a worker: its own error, or what the system did to it."""
-    if end.poll():
-        failed: Exception = end.recv()
-        return failed
+    with suppress(EOFError):  # it had no time to say anything
+        if end.poll():
+            failed: Exception = end.recv()
+            return failed
     code = process.exitcode or 0
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     hint = " (out of memory?)" if code == -signal.SIGKILL else ""
