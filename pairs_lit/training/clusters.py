@@ -38,6 +38,19 @@ def _is_srun() -> bool:
     return int(os.environ.get(_STEP_TASKS, "1")) > 1
 
 
+class OneCommand(LightningEnvironment):
+    """The workers of one command, or those that the user starts with LOCAL_RANK and MASTER_PORT.
+
+    A LOCAL_RANK alone is left over from something else: nobody has started others.
+    """
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Whether the user has started all workers."""
+        return set(os.environ) >= _BY_HAND
+
+
+_BY_HAND = {"LOCAL_RANK", "MASTER_PORT"}
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK")
 
 
@@ -52,12 +65,12 @@ def environment() -> ClusterEnvironment:
     if _is_srun():
         return SlurmTasks()
     name = next((name for name in _RANKS if os.environ.get(name, "0") != "0"), None)
-    if name is not None and "MASTER_PORT" not in os.environ:
+    if name is not None and not set(os.environ) >= _BY_HAND:
         raise PairsLitError(
             f"{name} is {os.environ[name]}: this is one of several processes, but neither torchrun nor srun started "
             "it, so each would train all rounds. Start pairs-lit once, or with one of them."
         )
-    return LightningEnvironment()
+    return OneCommand()
 
 
 def check_alone(command: str) -> None:

@@ -121,6 +121,12 @@ def _at_port(again: Callable[[int, int], None], port: int, rank: int) -> None:
     again(rank, port)
 
 
+_HINTS = {
+    -signal.SIGKILL: " (out of memory?)",
+    1: ' (does the script call pairs_lit.fit under if __name__ == "__main__" only?)',  # it could not even begin
+}
+
+
 def _failure(rank: int, process: BaseProcess, end: Connection) -> Exception:
     """Return what ended a worker: its own error, or what the system did to it."""
     with suppress(EOFError):  # it had no time to say anything
@@ -129,7 +135,7 @@ def _failure(rank: int, process: BaseProcess, end: Connection) -> Exception:
             return failed
     code = process.exitcode or 0
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    hint = _HINTS.get(code, "")
     return PairsLitError(f"worker {rank} (process {process.pid}) was {how}{hint}; {GOING_ON}.")
 
 
