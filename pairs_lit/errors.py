@@ -1,5 +1,6 @@
 """The exception that the command line shows as one line, and the checks that raise it most often."""
 
+import os
 import signal
 import sys
 import sysconfig
@@ -83,5 +84,9 @@ def printable(text: str) -> str:
 
 
 def notice(message: str) -> None:
-    """Tell the user what is going on, on the error stream; the output stream is for results."""
-    print(f"pairs-lit: {message}", file=sys.stderr, flush=True)
+    """Tell the user what is going on, on the error stream; the output stream is for results.
+
+    Of the processes that torchrun or srun started, the first one speaks for all.
+    """
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        print(f"pairs-lit: {message}", file=sys.stderr, flush=True)

@@ -148,6 +148,7 @@ def _built(
     option: str,
     refused: list[PairsLitError],
     kind: Callable[..., Any],
+    /,  # an argument of the user's may have one of these names
     *args: Any,  # noqa: ANN401 - any class
     **kwargs: Any,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401

@@ -1,10 +1,12 @@
 """Clusters: who started this process, how many workers there can be, and how a requeued job finds its run."""
 
+import math
+import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lightning.fabric.plugins import ClusterEnvironment
@@ -36,6 +38,19 @@ def _is_srun() -> bool:
     return int(os.environ.get(_STEP_TASKS, "1")) > 1
 
 
+class OneCommand(LightningEnvironment):
+    """The workers of one command, or those that the user starts with LOCAL_RANK and MASTER_PORT.
+
+    A LOCAL_RANK alone is left over from something else: nobody has started others.
+    """
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Whether the user has started all workers."""
+        return set(os.environ) >= _BY_HAND
+
+
+_BY_HAND = {"LOCAL_RANK", "MASTER_PORT"}
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK")
 
 
@@ -50,12 +65,12 @@ def environment() -> ClusterEnvironment:
     if _is_srun():
         return SlurmTasks()
     name = next((name for name in _RANKS if os.environ.get(name, "0") != "0"), None)
-    if name is not None and "MASTER_PORT" not in os.environ:
+    if name is not None and not set(os.environ) >= _BY_HAND:
         raise PairsLitError(
             f"{name} is {os.environ[name]}: this is one of several processes, but neither torchrun nor srun started "
             "it, so each would train all rounds. Start pairs-lit once, or with one of them."
         )
-    return LightningEnvironment()
+    return OneCommand()
 
 
 def check_alone(command: str) -> None:
@@ -67,12 +82,18 @@ def check_alone(command: str) -> None:
 def _started() -> tuple[int, int] | None:
     """Return how many workers torchrun or srun started on each of how many nodes; None: neither did."""
     if TorchElasticEnvironment.detect():
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        return local, int(os.environ["WORLD_SIZE"]) // local
+        local, workers = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        return _evenly(local, workers, -(-workers // local))
     if _is_srun():
-        nodes = int(os.environ.get("SLURM_NNODES", "1"))
-        return int(os.environ[_STEP_TASKS]) // nodes, nodes
+        workers, nodes = int(os.environ[_STEP_TASKS]), int(os.environ.get("SLURM_NNODES", "1"))
+        return _evenly(workers // nodes, workers, nodes)
     return None
+
+
+def _evenly(local: int, workers: int, nodes: int) -> tuple[int, int]:
+    if local * nodes != workers:
+        raise PairsLitError(f"{workers} processes were started on {nodes} nodes: start as many on each.")
+    return local, nodes
 
 
 def spread(devices: object, nodes: int, *, on_cpu: bool, stacks: int, threads: int) -> tuple[object, int]:
@@ -89,12 +110,14 @@ def spread(devices: object, nodes: int, *, on_cpu: bool, stacks: int, threads: i
         What to tell Lightning as devices and num_nodes.
 
     Raises:
-        PairsLitError: More workers were started than there are stacks.
+        PairsLitError: Other numbers were started than can work, or such workers cannot be started here.
     """
     started = _started()
     if started is not None:
         local, nodes = started
         _check_started(local * nodes, stacks)
+        if str(devices) not in ("auto", "-1", str(local)) and on_cpu:
+            raise PairsLitError(f"trainer.devices is {devices}, but {local} processes were started: leave it out.")
         return local if devices in ("auto", -1, "-1") else devices, nodes
     if nodes > 1 and not {"NODE_RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
         raise PairsLitError(
@@ -102,11 +125,18 @@ def spread(devices: object, nodes: int, *, on_cpu: bool, stacks: int, threads: i
             "or srun, or with NODE_RANK, MASTER_ADDR and MASTER_PORT set."
         )
     most = max(1, stacks // nodes)
+    if devices in ("auto", -1, "-1") and multiprocessing.current_process().daemon:
+        return 1, nodes  # a worker of a multiprocessing.Pool may start none of its own
     if devices in ("auto", -1, "-1"):
         return (min(most, max(1, usable_cores() // threads)) if on_cpu else _gpus(most)), nodes
     if on_cpu and not (str(devices).isdigit() and int(str(devices)) > 0):
         raise PairsLitError(f"trainer.devices is {devices}: it must be auto, or the number of workers, 1 or more.")
     count = int(str(devices)) if str(devices).isdigit() else 1
+    if count > 1 and multiprocessing.current_process().daemon:
+        raise PairsLitError(
+            f"trainer.devices is {devices}, but this is a worker of a multiprocessing.Pool, which may start none of "
+            "its own: leave it out."
+        )
     if count > most:
         notice(f"trainer.devices is {devices}, but the rounds make {stacks} stacks: {most * nodes} workers train.")
         return most, nodes
@@ -132,32 +162,44 @@ def usable_cores() -> int:
     """Return how many cores this process may use: those it is bound to, within the quota of its container."""
     if sys.platform != "linux":
         return os.cpu_count() or 1
-    cores = len(os.sched_getaffinity(0))
-    quotas = [quota for folder in _cgroups() if (quota := _quota(folder)) is not None]
-    return max(1, min([cores, *(int(quota) for quota in quotas)]))
+    return max(1, int(min(len(os.sched_getaffinity(0)), cores_within(_MEMBERSHIP, _CGROUPS))))
 
 
-def _cgroups() -> Iterator[Path]:
+_MEMBERSHIP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+def cores_within(membership: Path, root: Path) -> float:
+    """Return how many cores the control groups around a process let it keep busy; infinity: there is no limit.
+
+    Args:
+        membership: The file that says which groups it belongs to, as Linux writes it.
+        root: The folder in which the groups lie.
+    """
+    with suppress(FileNotFoundError):  # a system without control groups
+        lines = membership.read_text(encoding="utf-8").splitlines()
+        return min((_quota(folder) for folder in _cgroups(lines, root)), default=math.inf)
+    return math.inf
+
+
+def _cgroups(lines: list[str], root: Path) -> Iterator[Path]:
     """Yield the folders that may limit this process: its own control group, and those around it."""
-    root = Path("/sys/fs/cgroup")
-    with Path("/proc/self/cgroup").open(encoding="utf-8") as lines:
-        for line in lines:
-            _, kind, path = line.rstrip("\n").split(":", 2)
-            if kind in ("", "cpu", "cpu,cpuacct"):
-                own = root / kind / path.lstrip("/")
-                yield from (own, *(each for each in own.parents if each.is_relative_to(root)))
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        if not kinds or "cpu" in kinds.split(","):
+            own = root / kinds / path.lstrip("/")
+            yield from (own, *(each for each in own.parents if each.is_relative_to(root)))
 
 
-def _quota(folder: Path) -> float | None:
-    """Return how many cores a control group may keep busy; None: as many as there are."""
+def _quota(folder: Path) -> float:
+    """Return how many cores a control group may keep busy; infinity: as many as there are."""
     try:
         if (folder / "cpu.max").is_file():
             quota, period = (folder / "cpu.max").read_text().split()
         else:
             quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return float(quota) / float(period) if float(quota) > 0 else None
+        return float(quota) / float(period) if float(quota) > 0 else math.inf
     except (OSError, ValueError):  # no such files, or "max"
-        return None
+        return math.inf
 
 
 def job() -> str | None:

@@ -7,7 +7,8 @@ other in every training step.
 import os
 import pickle
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ GOING_ON = (
 _PATIENCE = timedelta(days=1)  # an epoch may be long; a worker that ends is noticed at once
 _MEETING = timedelta(minutes=5)
 _NEWS_SECONDS = 3.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1e-4, 0.02
 _met = 0
 
 
@@ -65,15 +67,17 @@ class Exchange:
         alone: Whether all are on this machine, which then listens to nobody else.
     """
 
-    def __init__(self, store: object, rank: int, size: int, *, alone: bool) -> None:
+    def __init__(self, store: Any, rank: int, size: int, *, alone: bool) -> None:  # noqa: ANN401 - torch's
         self._size = size
+        store.set(f"here {rank}", "")
+        _wait_until(lambda: bool(store.check([f"here {each}" for each in range(size)])))
         with _talking(), _on_loopback(alone):
             self._group = _c10d.ProcessGroupGloo(store, rank, size, _PATIENCE)
 
     def added_up(self, tensor: Tensor) -> Tensor:
         """Return the sum of a CPU tensor over all workers, in place."""
         with _talking():
-            self._group.allreduce([tensor]).wait()
+            self._finish(self._group.allreduce([tensor]))
         return tensor
 
     def gathered(self, part: Kept) -> list[Kept]:
@@ -81,16 +85,30 @@ class Exchange:
         own = torch.frombuffer(bytearray(pickle.dumps(part)), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self._size)]
         with _talking():
-            self._group.allgather([sizes], [torch.tensor([len(own)])]).wait()
+            self._finish(self._group.allgather([sizes], [torch.tensor([len(own)])]))
             longest = int(torch.cat(sizes).max())
             padded = torch.zeros(longest, dtype=torch.uint8)
             padded[: len(own)] = own
             parts = [torch.empty_like(padded) for _ in range(self._size)]
-            self._group.allgather([parts], [padded]).wait()
+            self._finish(self._group.allgather([parts], [padded]))
         kept: list[Any] = [
             pickle.loads(each[: int(size)].numpy().tobytes()) for each, size in zip(parts, sizes, strict=True)
         ]
         return kept
+
+    @staticmethod
+    def _finish(work: Any) -> None:  # noqa: ANN401 - torch's
+        _wait_until(work.is_completed)
+        work.wait()  # raises what went wrong
+
+
+def _wait_until(happened: Callable[[], bool]) -> None:
+    """Wait, but no longer than until a signal or another worker's failure asks for an end; torch itself would."""
+    pause = _SHORTEST_PAUSE
+    while not happened():
+        check_asked()
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 @contextmanager

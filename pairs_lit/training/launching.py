@@ -1,5 +1,6 @@
 """Launching: starts the other workers of a fit on this machine, watches over them, and ends them with it."""
 
+import contextvars
 import ctypes
 import multiprocessing
 import os
@@ -7,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -112,21 +113,29 @@ class Launcher(_Launcher):
         """Send the other workers a signal."""
         for process in self._others:
             if process.is_alive() and process.pid is not None:
-                os.kill(process.pid, signum)
+                with suppress(ProcessLookupError):  # it has just ended by itself
+                    os.kill(process.pid, signum)
 
 
 def _at_port(again: Callable[[int, int], None], port: int, rank: int) -> None:
     again(rank, port)
 
 
+_HINTS = {
+    -signal.SIGKILL: " (out of memory?)",
+    1: ' (does the script call pairs_lit.fit under if __name__ == "__main__" only?)',  # it could not even begin
+}
+
+
 def _failure(rank: int, process: BaseProcess, end: Connection) -> Exception:
     """Return what ended a worker: its own error, or what the system did to it."""
-    if end.poll():
-        failed: Exception = end.recv()
-        return failed
+    with suppress(EOFError):  # it had no time to say anything
+        if end.poll():
+            failed: Exception = end.recv()
+            return failed
     code = process.exitcode or 0
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    hint = _HINTS.get(code, "")
     return PairsLitError(f"worker {rank} (process {process.pid}) was {how}{hint}; {GOING_ON}.")
 
 
@@ -139,17 +148,26 @@ def _work(rank: int, parent: int, run: Callable[[int], None], end: Connection) -
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    try:
-        run(rank)
-    except BaseException as error:  # whatever a module of the user's raises
-        end.send(_portable(error))
+    failed: list[BaseException] = []
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(_noted, run, rank, failed))
+    thread.start()  # a forked process has none of OpenMP's threads; its main thread would wait for them for ever
+    thread.join()
+    if failed:
+        end.send(_portable(failed[0]))
         os._exit(1)
 
 
+def _noted(run: Callable[[int], None], rank: int, failed: list[BaseException]) -> None:
+    try:
+        run(rank)
+    except BaseException as error:  # whatever a module of the user's raises
+        failed.append(error)
+
+
 def _portable(error: BaseException) -> Exception:
-    """Return an error that another process can show."""
-    if isinstance(error, PairsLitError | WorkerError):
-        return error
+    """Return an error that another process can show; one of a class of the user's may not survive the way."""
+    if isinstance(error, PairsLitError):
+        return PairsLitError(str(error))
     if isinstance(error, Stopped):
         return PairsLitError(f"a worker was stopped by {error}; {GOING_ON}.")
     return WorkerError(f"{reason_of(error)} ({place_of(error)})")

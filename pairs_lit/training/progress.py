@@ -45,7 +45,7 @@ class Progress(ProgressBar):
             initial=trainer.current_epoch,
             desc=f"{rounds} rounds",
             unit="epoch",
-            disable=not (self._enabled and on_terminal),
+            disable=not (self._enabled and on_terminal and trainer.is_global_zero),
             dynamic_ncols=True,
         )
 

@@ -22,6 +22,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pairs_lit.errors import PairsLitError
 from pairs_lit.training.exchange import LOOPBACK, Exchange, environment_store, local_store
 from pairs_lit.training.launching import Launcher, can_fork
 from pairs_lit.training.module import PairModule
@@ -112,6 +113,11 @@ class StackStrategy(ParallelStrategy):
     def _configure_launcher(self) -> None:
         count = 1 if self._cluster.creates_processes_externally else self.num_processes
         again = None if can_fork(self.root_device) else self._again
+        if count > 1 and again is None and not can_fork(self.root_device):
+            raise PairsLitError(
+                f"devices is {count}, but a Trainer of your own cannot start processes here: start the script with "
+                "torchrun, or use pairs_lit.fit."
+            )
         self._launcher = Launcher(count, self._meeting, self._become, again)
 
     @contextmanager
@@ -188,6 +194,13 @@ class StackStrategy(ParallelStrategy):
         state = cast(dict[int, Any], found["state"])
         whole = self._whole(state, lambda place: module.stack_of(names[place]))
         return {**found, "state": dict(sorted(whole.items()))}
+
+    def on_train_end(self) -> None:
+        """Leave the first worker, which is the user's own process, with the trained weights of all stacks."""
+        if self.world_size > 1:
+            whole = self.lightning_module_state_dict()
+            if self.is_global_zero:
+                cast(torch.nn.Module, self.lightning_module).load_state_dict(whole)
 
     def _whole(self, part: Mapping[Key, Any], stack_of: Callable[[Key], int | None]) -> dict[Key, Any]:
         """Replace what belongs to the stacks of other workers, by what they have."""
