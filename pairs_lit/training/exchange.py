@@ -31,7 +31,7 @@ GOING_ON = (
 _PATIENCE = timedelta(days=1)  # an epoch may be long; a worker that ends is noticed at once
 _MEETING = timedelta(minutes=5)
 _NEWS_SECONDS = 3.0
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 1e-4, 0.02
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1e-4, 0.002
 _met = 0
 
 
