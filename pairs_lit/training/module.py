@@ -96,6 +96,7 @@ class PairModule(LightningModule):
         self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
         self._form = Form(self.state_dict())
+        self._parameters_of = [list(stack.parameters()) for stack in self.stacks]
         self._with_gradients: list[nn.Parameter] = []
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - torch's signature
@@ -242,7 +243,6 @@ class PairModule(LightningModule):
     def on_train_start(self) -> None:
         """Set the optimizer and the scheduler as the config says for this epoch, whatever a checkpoint says."""
         trainer = cast(Any, self.trainer)
-        self._parameters_of = [list(stack.parameters()) for stack in self.stacks]
         (optimizer,) = trainer.optimizers
         for group, recipe in zip(optimizer.param_groups, self._recipe, strict=True):
             group.pop("initial_lr", None)
