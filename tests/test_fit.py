@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -309,3 +310,16 @@ def test_the_name_of_a_run_can_be_chosen_and_is_kept(fit: Fit) -> None:
     run = fit("--name", "mine")
     assert run.parent.name == "mine"
     assert yaml.safe_load((run / "config.yaml").read_text())["name"] == "mine"
+
+
+def test_a_run_goes_on_with_the_stack_size_of_its_checkpoint(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit("--rounds.stack_size", "2", config="fc")  # a default of an earlier release, say
+    config, checkpoint = run / "config.yaml", run / "checkpoints" / "last.ckpt"
+    config.write_text(re.sub(r"stack_size: 2", "stack_size: null", config.read_text()))
+    assert main(["test", "--config", str(config), "--ckpt_path", str(checkpoint)]) == 0
+    assert main(["fit", "--config", str(config), "--ckpt_path", str(checkpoint), "--trainer.max_epochs", "3"]) == 0
+    assert json.loads((run / "summary.json").read_text())["rounds"]["stack_size"] == 2
+    assert "stack_size: null" in config.read_text()
+    asked = ["--rounds.stack_size", "3", "--ckpt_path", str(checkpoint)]
+    assert main(["test", "--config", str(config), *asked]) == 2
+    assert "stack_size is 2 in the checkpoint and 3 in the config" in capsys.readouterr().err

@@ -136,8 +136,13 @@ class PairsCLI(LightningCLI):
             notice(f"this job was queued again: it goes on in {run}.")
 
     def before_instantiate_classes(self) -> None:
-        """Compute on as many threads as asked for, from the data and the first weights on."""
-        threads = self.config[self.config.subcommand].rounds.threads
+        """Compute on as many threads as asked for, from the data and the first weights on; keep a run's stack size."""
+        config = self.config[self.config.subcommand]
+        if config.rounds.stack_size is not None or not isinstance(self.stack_size, int) or self.stack_size < 1:
+            self.stack_size = None
+        else:
+            config.model.stack_size = self.stack_size
+        threads = config.rounds.threads
         if threads is not None:
             check_positive("rounds.threads", threads)
             check_threads(threads)
@@ -183,6 +188,8 @@ class PairsCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
+        if self.stack_size is not None:
+            self.config[self.subcommand].model.stack_size = None  # as it was given, for config.yaml
         check_trainer(self.trainer)
         runner: RoundRunner = self.config_init[self.subcommand].rounds
         trainer: Any = self.trainer  # a connector sets its callbacks

@@ -1,0 +1,32 @@
+import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from pairs_lit.training.hooks import NoProfiler, spares_batches
+
+
+def test_only_hooks_that_do_nothing_are_passed_over() -> None:
+    @spares_batches
+    class Counts(Callback):
+        def on_train_batch_end(self, *_: object) -> None: ...
+
+    assert callable(Counts().on_train_batch_end)
+    assert Counts().on_train_batch_start is None
+    assert callable(Counts().on_train_epoch_end)
+    assert callable(Callback().on_train_batch_start)
+
+
+def test_lightning_passes_over_what_it_cannot_call() -> None:
+    @spares_batches
+    class Spared(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    from lightning.pytorch.trainer.call import _call_callback_hooks
+
+    trainer = Trainer(callbacks=[Spared()], logger=False, enable_checkpointing=False, accelerator="cpu", devices=1)
+    _call_callback_hooks(trainer, "on_train_batch_start", None, 0)
+
+
+def test_nothing_is_measured_and_what_fails_within_shows() -> None:
+    profiler = NoProfiler()
+    with pytest.raises(ValueError, match="shows"), profiler.profile("a step"), profiler.profile("within"):
+        raise ValueError("shows")
