@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import random
 import re
 import signal
 import socket
@@ -530,6 +531,32 @@ def test_a_signal_ends_also_what_waits_for_a_slow_worker(order: Order, tmp_path:
         process.join(10)
         assert process.exitcode == 128 + number
     assert len(lines(tmp_path / "said")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["the command", "the terminal", "a worker"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_at_any_moment_leaves_nothing_behind(
+    order: Order, tmp_path: Path, number: signal.Signals, whom: str
+) -> None:
+    moments = random.Random(f"{number} {whom}")
+    for place in range(8):
+        root, said = tmp_path / str(place), tmp_path / f"said{place}"
+        with started(order(root, *LONG, *workers(3)), said) as process:
+            wait_for(lambda: len(group(process)) == (3 if place % 2 else 1))  # noqa: B023 - called at once
+            time.sleep(moments.random() / (2 if place % 2 else 20))
+            pids = group(process)
+            if whom == "the terminal":
+                os.killpg(process.pid or 0, number)
+            else:
+                os.kill(pids[-1] if whom == "a worker" else pids[0], number)
+            if whom == "a worker" and number == signal.SIGINT and len(pids) > 1:  # left to the first one
+                time.sleep(0.5)
+                assert len(group(process)) == 3
+                os.kill(pids[0], signal.SIGTERM)
+            process.join(15)
+            assert process.exitcode is not None, (place, said.read_text())
+        assert len(lines(said)) <= 1, said.read_text()
 
 
 def test_a_running_fit_listens_to_this_machine_only(order: Order, tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ class Launcher(_Launcher):
             end, other_end = context.Pipe(duplex=False)
             ends.append(end)
             self._others.append(context.Process(target=_work, args=(rank, os.getpid(), run, other_end)))
-            self._others[-1].start()
+            with _later():
+                self._others[-1].start()
         watch = threading.Thread(target=self._watch, args=(ends,), daemon=True)
         watch.start()
         try:
@@ -117,6 +118,22 @@ class Launcher(_Launcher):
                     os.kill(process.pid, signum)
 
 
+_SIGNALS = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+@contextmanager
+def _later() -> Iterator[None]:
+    """Hold signals back: until a worker has handlers of its own, it would end with a trace of ours."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _at_port(again: Callable[[int, int], None], port: int, rank: int) -> None:
     again(rank, port)
 
@@ -142,9 +159,11 @@ def _failure(rank: int, process: BaseProcess, end: Connection) -> Exception:
 def _work(rank: int, parent: int, run: Callable[[int], None], end: Connection) -> None:
     """Be another worker: silent, since the first one speaks for all, and never without it."""
     _end_with(parent)
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
