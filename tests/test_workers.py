@@ -254,6 +254,7 @@ def test_any_stack_size_gives_its_own_tables_on_any_number_of_workers(order: Ord
     check_same(run_in(tmp_path / "1"), run_in(tmp_path / "3"))
 
 
+@pytest.mark.slow
 def test_several_threads_in_each_worker_do_not_wait_for_those_of_the_first(order: Order, tmp_path: Path) -> None:
     for count in (1, 2):
         arguments = order(tmp_path / str(count), "--rounds.threads", "2", *workers(count), config="cnn_aux")
@@ -600,6 +601,7 @@ def test_a_full_disk_is_named_once(
     check_same(run, alone)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_trained_is_refused_to_a_second_fit(
     order: Order, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -638,6 +640,7 @@ ANNOUNCED = "[{class_path: tests.worker_parts.Announces, init_args: {rank: %d}}]
 REQUEUED = {"SLURM_RESTART_COUNT": "1"}
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_is_queued_again_and_goes_on_in_its_own_run(
     order: Order, alone: Path, tmp_path: Path, slurm: dict[str, str]
 ) -> None:
