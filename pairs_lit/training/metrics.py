@@ -56,7 +56,7 @@ def measure(comparison: Answer, losses: LossParts, digits: Tensor, target: Tenso
     accuracy = (comparison.decision() == target).mean(1, dtype=torch.float64)
     digit_accuracy = torch.full_like(accuracy, torch.nan)
     if comparison.digit_logits is not None:
-        digit_accuracy = (comparison.digit_logits.argmax(-1) == digits).mean((1, 2), dtype=torch.float64)
+        digit_accuracy = (comparison.digit_logits.max(-1).indices == digits).mean((1, 2), dtype=torch.float64)
     broken = ~losses.total.isfinite()
     accuracies = torch.stack([accuracy, digit_accuracy]).masked_fill(broken, torch.nan)
     return torch.cat([torch.stack(losses).double(), accuracies])
