@@ -175,8 +175,12 @@ class TestARunIsAFunctionOfItsSeed:
             for name, values in read_curves(alone / "curves.csv").values.items():
                 np.testing.assert_allclose(values[:, 0], together[name][:, seed], rtol=1e-5)
 
-    def test_a_drawn_width_is_refused(self, tiny_options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize("size", ["1", "3"])
+    def test_a_drawn_width_is_refused(
+        self, size: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         options = [*tiny_options, "--model.backbone", f"{PARTS}.RandomWidth", "--model.readout", "none"]
+        options += ["--rounds.stack_size", size]
         message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
         assert re.search(
             r"backbones of different rounds give codes of widths \d+, \d+, \d+: the width must not depend", message

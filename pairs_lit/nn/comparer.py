@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.nn.architecture import Architecture, PlainParts
+from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.blocks import activation_layer
 from pairs_lit.nn.heads import DigitHead
 from pairs_lit.relation import relation_probability
@@ -50,9 +50,8 @@ class Answer:
         return self.output > 0 if self.kind == "logit" else self.output[..., 1] > self.output[..., 0]
 
 
-def _check_widths(rounds: Sequence[PlainParts]) -> None:
+def check_widths(widths: set[int]) -> None:
     """Refuse backbones whose constructors drew codes of several widths."""
-    widths = set[int]().union(*(parts.widths for parts in rounds))
     if len(widths) > 1:
         raise PairsLitError(
             f"the backbones of different rounds give codes of widths {', '.join(map(str, sorted(widths)))}: the "
@@ -70,13 +69,15 @@ class Comparer(nn.Module):
 
     Attributes:
         clock: Set it before each batch: random numbers derive from it.
+        widths: Those of the rounds' codes; one, or this is refused.
         description: The plain network of one round in words, a line a layer or setting.
     """
 
     def __init__(self, architecture: Architecture, seeds: Sequence[int]) -> None:
         super().__init__()
         rounds = [architecture.build(seed) for seed in seeds]
-        _check_widths(rounds)
+        self.widths = set[int]().union(*(parts.widths for parts in rounds))
+        check_widths(self.widths)
         self.clock = Clock()
         self.description = architecture.description(rounds[0])
         self._sharing = architecture.sharing

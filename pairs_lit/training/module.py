@@ -17,7 +17,7 @@ from pairs_lit.errors import PairsLitError, check_positive, notice, reason_of
 from pairs_lit.nn.architecture import Architecture, Readout, Sharing
 from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
-from pairs_lit.nn.comparer import Answer, Comparer, default_stack_size
+from pairs_lit.nn.comparer import Answer, Comparer, check_widths, default_stack_size
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.relation import Relation
 from pairs_lit.seeds import generator, seeded
@@ -90,6 +90,7 @@ class PairModule(LightningModule):
         self.stack_size = min(wanted, len(seeds))
         self._slices = [slice(start, start + self.stack_size) for start in range(0, len(seeds), self.stack_size)]
         self.stacks = nn.ModuleList(Comparer(self._architecture, seeds[rounds]) for rounds in self._slices)
+        check_widths(set[int]().union(*(cast(Comparer, stack).widths for stack in self.stacks)))
         self._loss = loss
         self._optimizer = optimizer
         self._scheduler = lr_scheduler
