@@ -1,23 +1,25 @@
 """Busy processes of the same priority, one a core: how a machine is that somebody else uses, too."""
 
 import multiprocessing
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pairs_lit.training.clusters import usable_cores
 
 
-def _spin() -> None:
+def _spin(parent: int) -> None:
     number = 1
-    while True:
-        number = number * 6364136223846793005 % 2**64
+    while os.getppid() == parent:  # never without the benchmark, however that ends
+        for _ in range(1_000_000):
+            number = number * 6364136223846793005 % 2**64
 
 
 @contextmanager
 def busy(wanted: bool = True) -> Iterator[None]:
     """Keep every core busy meanwhile, if that is wanted."""
     context = multiprocessing.get_context("spawn")
-    spinning = [context.Process(target=_spin, daemon=True) for _ in range(usable_cores() if wanted else 0)]
+    spinning = [context.Process(target=_spin, args=(os.getpid(),), daemon=True) for _ in range(usable_cores() if wanted else 0)]
     for process in spinning:
         process.start()
     try:

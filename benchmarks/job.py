@@ -52,7 +52,9 @@ def seconds(command: Sequence[str], extra: Mapping[str, str] | None = None) -> f
     start = time.time()
     environment = os.environ | {"PYTHONPATH": str(HERE)} | dict(extra or {})
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.time() - start
+    taken = time.time() - start
+    print(f"{taken:.1f} s: {' '.join(command)}", flush=True)
+    return taken
 
 
 def fit(config: str, folder: str) -> list[str]:
