@@ -19,7 +19,8 @@ def _spin(parent: int) -> None:
 def busy(wanted: bool = True) -> Iterator[None]:
     """Keep every core busy meanwhile, if that is wanted."""
     context = multiprocessing.get_context("spawn")
-    spinning = [context.Process(target=_spin, args=(os.getpid(),), daemon=True) for _ in range(usable_cores() if wanted else 0)]
+    count, own = usable_cores() if wanted else 0, (os.getpid(),)
+    spinning = [context.Process(target=_spin, args=own, daemon=True) for _ in range(count)]
     for process in spinning:
         process.start()
     try:
