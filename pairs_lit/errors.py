@@ -72,10 +72,19 @@ def place_of(error: BaseException) -> str:
     """Return where in the user's own code an error arose, ``my_nets.py:12``; elsewhere, the innermost place."""
     if isinstance(error, SyntaxError):
         return f"{Path(error.filename or '?').name}:{error.lineno}"
+    return own_place_of(error) or "".join(_places(error)[-1:])
+
+
+def own_place_of(error: BaseException) -> str:
+    """Return where in the user's own code an error arose, ``my_nets.py:12``; empty: it did not arise there."""
+    return "".join(_places(error, own=True)[-1:])
+
+
+def _places(error: BaseException, *, own: bool = False) -> list[str]:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     others = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parent))
-    own = [frame for frame in frames if not frame.filename.startswith(others)]
-    return "".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in (own or frames)[-1:])
+    found = [frame for frame in frames if not (own and frame.filename.startswith(others))]
+    return [f"{Path(frame.filename).name}:{frame.lineno}" for frame in found]
 
 
 def printable(text: str) -> str:

@@ -16,8 +16,8 @@ from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.comparer import Comparer
 from pairs_lit.nn.heads import ArgmaxHead, DigitHead, PowerHead, SoftmaxHead
 from pairs_lit.seeds import derive
+from pairs_lit.stacking.copies import Loop
 from pairs_lit.stacking.dropout import StackedDropout
-from pairs_lit.stacking.stack import Loop
 from pairs_lit.training.losses import PairLoss
 
 OPERATORS = {"le": operator.le, "lt": operator.lt, "ge": operator.ge, "gt": operator.gt}
@@ -91,7 +91,7 @@ def use_masks(plain: nn.Module, stacked: nn.Module, copy: int) -> None:
     sources = iter([layer for layer in stacked.modules() if isinstance(layer, StackedDropout)])
     for parent in list(plain.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.Dropout:
+            if type(child) in (nn.Dropout, nn.Dropout2d) and child.p > 0:
                 setattr(parent, name, MaskedDropout(child.p, next(sources), copy))
     assert next(sources, None) is None
 

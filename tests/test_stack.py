@@ -11,8 +11,10 @@ from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
 from pairs_lit.seeds import derive
 from pairs_lit.stacking.dropout import StackedDropout
-from pairs_lit.stacking.layers import SwitchedOff, ToMaps, ToRows
-from pairs_lit.stacking.stack import Apart, Loop, is_stackable, stack
+from pairs_lit.stacking.copies import Apart, Loop
+from pairs_lit.stacking.layers import SwitchedOff, to_maps, to_rows
+from pairs_lit.stacking.network import StackedNetwork
+from pairs_lit.stacking.stack import is_known, stack
 from tests import oracle
 
 SEEDS = [3, 11, 7]
@@ -280,7 +282,7 @@ every_count = pytest.mark.parametrize("rounds", [1, 3], ids="R={}".format)
 
 
 def side_by_side(case: Case, rounds: int) -> tuple[nn.Module, list[nn.Module]]:
-    stacked = stack(case.factory, SEEDS[:rounds]).double()
+    stacked = stack(case.factory, SEEDS[:rounds], case.shape).double()
     plain = [oracle.built(case.factory, seed).double() for seed in SEEDS[:rounds]]
     if not isinstance(stacked, Loop):
         for place, network in enumerate(plain):
@@ -338,7 +340,7 @@ def test_buffers_and_evaluation_after_three_uneven_batches_equal_those_of_plain_
 
 @every_case
 def test_first_weights_are_bit_equal_to_plain_torch_after_manual_seed(case: Case) -> None:
-    stacked = stack(case.factory, SEEDS)
+    stacked = stack(case.factory, SEEDS, case.shape)
     for place, seed in enumerate(SEEDS):
         actual = oracle.of_copy(stacked, place, oracle.states)
         expected = oracle.states(oracle.built(case.factory, seed))
@@ -349,7 +351,7 @@ def test_first_weights_are_bit_equal_to_plain_torch_after_manual_seed(case: Case
 @pytest.mark.parametrize("name", ["fc", "cnn", "mlp", "nested", "frozen first layer", "conv relu pool"])
 def test_state_dict_sliced_at_a_round_loads_into_its_plain_network(name: str) -> None:
     case = STACKED[name]
-    stacked = stack(case.factory, SEEDS)
+    stacked = stack(case.factory, SEEDS, case.shape)
     for place, seed in enumerate(SEEDS):
         state = {name: value[place] for name, value in stacked.state_dict().items()}
         plain = oracle.built(case.factory, seed).state_dict()
@@ -361,7 +363,7 @@ def test_state_dict_sliced_at_a_round_loads_into_its_plain_network(name: str) ->
 @every_case
 def test_parameters_keep_their_requires_grad(case: Case) -> None:
     plain = [value.requires_grad for value in case.factory().parameters()]
-    stacked = stack(case.factory, [0])
+    stacked = stack(case.factory, [0], case.shape)
     assert [value.requires_grad for value in stacked.parameters()] == plain
 
 
@@ -371,7 +373,7 @@ def modules(cases: dict[str, Case]) -> pytest.MarkDecorator:
 
 @modules({name: case for name, case in STACKED.items() if name != "batch norm 1d on sequences"})
 def test_known_layers_and_sequences_of_them_are_stackable(module: nn.Module) -> None:
-    assert is_stackable(module)
+    assert is_known(module)
 
 
 @modules(
@@ -389,12 +391,12 @@ def test_known_layers_and_sequences_of_them_are_stackable(module: nn.Module) -> 
     }
 )
 def test_everything_else_is_not_stackable(module: nn.Module) -> None:
-    assert not is_stackable(module)
+    assert not is_known(module)
 
 
 @pytest.mark.parametrize("case", LOOPED.values(), ids=LOOPED)
 def test_unknown_modules_are_kept_in_a_loop(case: Case) -> None:
-    assert isinstance(stack(case.factory, SEEDS), Loop)
+    assert isinstance(stack(case.factory, SEEDS, case.shape), Loop)
 
 
 @pytest.mark.parametrize(
@@ -408,11 +410,11 @@ def test_unknown_modules_are_kept_in_a_loop(case: Case) -> None:
 )
 def test_copies_that_differ_in_form_are_kept_apart(factory: Factory) -> None:
     """Each is a stack of one: what it draws does not depend on its neighbours."""
-    together = stack(factory, [0, 1, 2, 3, 4])
+    together = stack(factory, [0, 1, 2, 3, 4], [4])
     assert isinstance(together, Apart)
     x = torch.randn(5, 3, 4)
     for seed, alone in enumerate(together.rounds):
-        torch.testing.assert_close(alone(x[seed : seed + 1]), stack(factory, [seed])(x[seed : seed + 1]))
+        torch.testing.assert_close(alone(x[seed : seed + 1]), stack(factory, [seed], [4])(x[seed : seed + 1]))
 
 
 def test_random_layers_in_a_loop_draw_from_their_own_round_seed_and_restore_the_global_generator() -> None:
@@ -431,33 +433,33 @@ def test_random_layers_in_a_loop_draw_from_their_own_round_seed_and_restore_the_
 
 def test_building_a_stack_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    stack(lambda: nn.Linear(3, 2), SEEDS)
+    stack(lambda: nn.Linear(3, 2), SEEDS, [3])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_evaluation_does_not_drop() -> None:
-    stacked = stack(lambda: nn.Dropout(0.9), SEEDS).eval()
+    stacked = stack(lambda: nn.Dropout(0.9), SEEDS, [5]).eval()
     x = torch.randn(3, 4, 5)
     assert torch.equal(stacked(x), x)
 
 
 def test_dropout_masks_keep_their_shape_and_name_in_both_layouts() -> None:
-    stacked = stack(lambda: nn.Sequential(nn.Identity(), nn.Conv2d(1, 2, 1), nn.Dropout(0.5)), SEEDS)
+    stacked = stack(lambda: nn.Sequential(nn.Identity(), nn.Conv2d(1, 2, 1), nn.Dropout(0.5)), SEEDS, (1, 3, 3))
     (dropout,) = (layer for layer in stacked.modules() if isinstance(layer, StackedDropout))
     assert dropout.mask((4, 2, 3, 3), torch.device("cpu")).shape == (3, 4, 2, 3, 3)
 
 
 def test_the_layouts_undo_each_other() -> None:
     x = torch.randn(3, 5, 4, 6, 7)
-    maps = ToMaps()(x)
+    maps = to_maps(x)
     assert maps.is_contiguous()
-    assert torch.equal(ToRows()(maps), x)
+    assert torch.equal(to_rows(maps), x)
     assert torch.equal(maps[1, ..., 2], x[1, 2])
 
 
 @pytest.mark.parametrize("case", [STACKED["batch norm 1d"], STACKED["batch norm 2d"]], ids=["1d", "2d"])
 def test_batch_norm_counts_its_training_batches_per_round(case: Case) -> None:
-    stacked = stack(case.factory, SEEDS).double()
+    stacked = stack(case.factory, SEEDS, case.shape).double()
     for _ in range(4):
         stacked(inputs(case, 3))
     assert stacked.state_dict()[next(n for n in stacked.state_dict() if "tracked" in n)].tolist() == [4, 4, 4]
@@ -466,4 +468,4 @@ def test_batch_norm_counts_its_training_batches_per_round(case: Case) -> None:
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_batch_norm_refuses_a_single_value_per_channel_like_plain_torch(rounds: int) -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        stack(lambda: nn.BatchNorm1d(4), SEEDS[:rounds])(torch.zeros(rounds, 1, 4))
+        stack(lambda: nn.BatchNorm1d(4), SEEDS[:rounds], [4])(torch.zeros(rounds, 1, 4))

@@ -59,11 +59,15 @@ class Architecture:
             widths = {code_width(backbone, self.image_shape) for backbone in backbones}
             width = max(widths)
             readout = self._readout(width)
-            both = width if self.sharing == "joint" else 2 * width
+            both = self.head_width(width)
             head = _made(self.head, both, "head")
             if not isinstance(_output(head, both, role="head"), Tensor):
                 raise PairsLitError(f"a head must return one tensor; {type(head).__name__} returned something else.")
         return PlainParts(backbones, readout, head, widths)
+
+    def head_width(self, width: int) -> int:
+        """Return the width of what the head sees, for codes of this width."""
+        return width if self.sharing == "joint" else 2 * width
 
     def check_separate(self, seed: int) -> None:
         """Refuse parts that two rounds would share, in one stack or in different ones.

@@ -12,8 +12,9 @@ from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.blocks import activation_layer
 from pairs_lit.nn.heads import DigitHead
 from pairs_lit.relation import relation_probability
+from pairs_lit.stacking.copies import Loop
 from pairs_lit.stacking.dropout import Clock, Streams
-from pairs_lit.stacking.stack import Loop, stack_copies
+from pairs_lit.stacking.stack import stack_copies
 
 Kind = Literal["logit", "logits", "probability"]
 
@@ -88,12 +89,14 @@ class Comparer(nn.Module):
         branches = len(rounds[0].backbones)
         each_seed = tuple(seed for seed in seeds for _ in range(branches))
         places = tuple(range(branches)) * len(seeds)
-        self.branch = stack_copies(backbones, Streams(each_seed, places, self.clock, "branch"))
+        self.branch = stack_copies(backbones, Streams(each_seed, places, self.clock, "branch"), architecture.image_shape)
         self.code_activation = activation_layer(architecture.code_activation)
         readouts = [parts.readout for parts in rounds if parts.readout is not None]
         streams = Streams(tuple(seeds), (0,) * len(seeds), self.clock)
-        self.readout = stack_copies(readouts, streams.child("readout")) if readouts else None
-        self.head = stack_copies([parts.head for parts in rounds], streams.child("head"))
+        width = max(self.widths)
+        self.readout = stack_copies(readouts, streams.child("readout"), [2, width]) if readouts else None
+        heads = [parts.head for parts in rounds]
+        self.head = stack_copies(heads, streams.child("head"), [architecture.head_width(width)])
 
     @property
     def draws_in_evaluation(self) -> bool:

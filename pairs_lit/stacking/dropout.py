@@ -102,13 +102,15 @@ class StackedDropout(nn.Module):
         p: The probability of dropping an activation.
         streams: Whose masks, and when.
         maps: Whether activations come in the layout maps.
+        whole: Whether all activations of a map, (n, c) of (N, C, ...), are dropped together.
     """
 
-    def __init__(self, p: float, streams: Streams, *, maps: bool) -> None:
+    def __init__(self, p: float, streams: Streams, *, maps: bool, whole: bool = False) -> None:
         super().__init__()
         self.p = p
         self._streams = streams
         self._maps = maps
+        self._whole = whole
         self._keys: tuple[int, Tensor] | None = None
 
     def extra_repr(self) -> str:
@@ -134,8 +136,10 @@ class StackedDropout(nn.Module):
 
     def mask(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Return which activations of a plain layer's output shape (N, ...) each round keeps now: (R, N, ...) bool."""
-        count = torch.Size(shape).numel()
-        return dropout_keep(self.keys(device), self._streams.clock.step, count, self.p).view(-1, *shape)
+        drawn = [size if place < 2 or not self._whole else 1 for place, size in enumerate(shape)]  # noqa: PLR2004
+        count = torch.Size(drawn).numel()
+        keep = dropout_keep(self.keys(device), self._streams.clock.step, count, self.p)
+        return keep.view(-1, *drawn).expand(-1, *shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop activations while training, scaling the kept ones by 1 / (1 − p)."""

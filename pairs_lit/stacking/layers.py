@@ -43,20 +43,14 @@ def pooled(pool: Callable[..., Tensor], x: Tensor, *options: int) -> Tensor:
     return small.reshape(*x.shape[:2], *small.shape[1:])
 
 
-class ToMaps(nn.Module):
+def to_maps(x: Tensor) -> Tensor:
     """Layout: rows (R, N, C, H, W) → maps (R, C, H, W, N), contiguous."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Put the images last."""
-        return x.permute(0, 2, 3, 4, 1).contiguous()
+    return x.permute(0, 2, 3, 4, 1).contiguous()
 
 
-class ToRows(nn.Module):
+def to_rows(x: Tensor) -> Tensor:
     """Layout: maps (R, C, H, W, N) → rows (R, N, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Put the images before their channels."""
-        return x.permute(0, 4, 1, 2, 3)
+    return x.permute(0, 4, 1, 2, 3)
 
 
 class _Stacked(nn.Module):
@@ -75,13 +69,11 @@ class _Stacked(nn.Module):
         return self.plain
 
 
-def _stacked(values: Sequence[Tensor]) -> nn.Parameter:
-    return nn.Parameter(torch.stack([value.detach() for value in values]), requires_grad=values[0].requires_grad)
-
-
-def _stacked_or_none(values: Sequence[Tensor | None]) -> nn.Parameter | None:
-    present = [value for value in values if value is not None]
-    return _stacked(present) if present else None
+def stacked(values: Sequence[Tensor | None]) -> nn.Parameter | None:
+    """Return R parameters as one, or None if a layer does without."""
+    present = [value.detach() for value in values if value is not None]
+    wanted = any(value is not None and value.requires_grad for value in values)
+    return nn.Parameter(torch.stack(present), requires_grad=wanted) if present else None
 
 
 class StackedLinear(_Stacked):
@@ -93,8 +85,8 @@ class StackedLinear(_Stacked):
 
     def __init__(self, copies: Sequence[nn.Linear]) -> None:
         super().__init__(copies)
-        self.weight = _stacked([copy.weight for copy in copies])
-        self.bias = _stacked_or_none([copy.bias for copy in copies])
+        self.weight = cast(nn.Parameter, stacked([copy.weight for copy in copies]))
+        self.bias = stacked([copy.bias for copy in copies])
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each round's layer to its own rows."""
@@ -115,14 +107,26 @@ class StackedConv2d(_Stacked):
 
     def __init__(self, copies: Sequence[nn.Conv2d]) -> None:
         super().__init__(copies)
-        self.weight = _stacked([copy.weight for copy in copies])
-        self.bias = _stacked_or_none([copy.bias for copy in copies])
+        self.weight = cast(nn.Parameter, stacked([copy.weight for copy in copies]))
+        self.bias = stacked([copy.bias for copy in copies])
         self._geometry = Geometry.of(copies[0])
         self._groups = copies[0].groups
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply each round's kernels to its own maps."""
-        return self._convolved(x)
+    def forward(self, x: Tensor, halve: bool = False, dropout: StackedDropout | None = None) -> Tensor:
+        """Apply each round's kernels to its own maps.
+
+        Args:
+            x: The maps.
+            halve: Whether dropout or none, a max-pool 2×2 and ReLU follow; only for 3×3 with bias, stride 1 and no
+                padding. All is done in one pass where that is faster.
+            dropout: What is dropped between convolution and pool.
+        """
+        if not halve:
+            return self._convolved(x)
+        if self.bias is not None and is_small(x, self.weight):
+            return convolve_pool_relu(x, self.weight, self.bias, _dropped(dropout, x.device))
+        maps = self._convolved(x)
+        return pooled(F.max_pool2d, maps if dropout is None else dropout(maps), 2).relu()
 
     def _convolved(self, x: Tensor) -> Tensor:
         size = (len(x) * self._groups, -1)
@@ -130,22 +134,6 @@ class StackedConv2d(_Stacked):
         bias = None if self.bias is None else self.bias.view(size)
         output = convolve(maps, weight, bias, self._geometry)
         return output.view(len(x), -1, *output.shape[2:])
-
-
-class StackedPool(nn.Module):
-    """Any pooling that works on each map by itself; layout maps.
-
-    Args:
-        plain: The plain layer.
-    """
-
-    def __init__(self, plain: nn.Module) -> None:
-        super().__init__()
-        self.plain = plain
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool every map."""
-        return pooled(self.plain, x)
 
 
 class StackedBatchNorm2d(_Stacked):
@@ -161,15 +149,26 @@ class StackedBatchNorm2d(_Stacked):
 
     def __init__(self, copies: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> None:
         super().__init__(copies)
-        self.weight = _stacked_or_none([copy.weight for copy in copies])
-        self.bias = _stacked_or_none([copy.bias for copy in copies])
+        self.weight = stacked([copy.weight for copy in copies])
+        self.bias = stacked([copy.bias for copy in copies])
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             values = [value for copy in copies if (value := copy.get_buffer(name)) is not None]
             self.register_buffer(name, torch.stack(values) if values else None)
         self._momentum, self._eps = copies[0].momentum, copies[0].eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise each round's channels by their own statistics."""
+    def forward(self, x: Tensor, halve: bool = False) -> Tensor:
+        """Normalise each round's channels by their own statistics.
+
+        Args:
+            x: The maps.
+            halve: Whether a max-pool 2×2 and ReLU follow; only with weight, bias and running statistics. All is done
+                in one pass where possible.
+        """
+        if halve:
+            return self._halved(x)
+        return self._every(x)
+
+    def _every(self, x: Tensor) -> Tensor:
         return self._normalised(x.reshape(1, x.shape[:2].numel(), -1)).view(x.shape)
 
     def _normalised(self, x: Tensor) -> Tensor:
@@ -184,21 +183,12 @@ class StackedBatchNorm2d(_Stacked):
         momentum = 0.0 if self._momentum is None else self._momentum
         return F.batch_norm(x, mean, var, weight, bias, self.training or not tracked, momentum, self._eps)
 
-
-class StackedNormPoolReLU(StackedBatchNorm2d):
-    """R batch norms, each followed by a max-pool 2×2 and ReLU; layout maps.
-
-    Args:
-        copies: The R plain layers, with weight, bias, running statistics and a fixed momentum.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise, pool, cut off below 0, in one pass where possible."""
+    def _halved(self, x: Tensor) -> Tensor:
         weight, bias = cast(Tensor, self.weight).flatten(), cast(Tensor, self.bias).flatten()
         mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
         maps = x.flatten(0, 1)
         if not can_fuse(x, weight) or (torch.is_grad_enabled() and not self.training):
-            return pooled(F.max_pool2d, super().forward(x), 2).relu()
+            return pooled(F.max_pool2d, self._every(x), 2).relu()
         if self.training:
             small, seen_mean, seen_variance = normalise_pool_relu(maps, weight, bias, self._eps)
             self._track(mean, variance, seen_mean, seen_variance, maps[0].numel())
@@ -217,39 +207,9 @@ class StackedNormPoolReLU(StackedBatchNorm2d):
 class StackedBatchNorm1d(StackedBatchNorm2d):
     """R batch norms over vectors or sequences; layout rows: (R, N, F) or (R, N, F, L), unchanged."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise each round's features by their own statistics."""
+    def _every(self, x: Tensor) -> Tensor:
         rows = x.transpose(0, 1)
         return self._normalised(rows.flatten(1, 2)).view(rows.shape).transpose(0, 1)
-
-
-class StackedFlatten(nn.Module):
-    """``nn.Flatten`` in a stack; layout rows: (R, N, ...) → (R, N, F)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Keep rounds and images, flatten the rest."""
-        return x.flatten(2)
-
-
-class StackedConvPoolReLU(StackedConv2d):
-    """R convolutions, each followed by dropout or none, a max-pool 2×2 and ReLU; layout maps.
-
-    Args:
-        copies: The R plain convolutions, 3×3, with bias, stride 1 and no padding.
-        dropout: What is dropped between convolution and pool.
-    """
-
-    def __init__(self, copies: Sequence[nn.Conv2d], dropout: StackedDropout | None) -> None:
-        super().__init__(copies)
-        self.dropout = dropout
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve, drop, pool, cut off below 0, in one pass where that is faster."""
-        dropout = self.dropout if self.dropout is not None and self.dropout.active else None
-        if self.bias is not None and is_small(x, self.weight):
-            return convolve_pool_relu(x, self.weight, self.bias, _dropped(dropout, x.device))
-        maps = self._convolved(x)
-        return pooled(F.max_pool2d, maps if dropout is None else dropout(maps), 2).relu()
 
 
 def _dropped(dropout: StackedDropout | None, device: torch.device) -> Dropped | None:

@@ -1,0 +1,131 @@
+"""The stacked network: the parameters of R plain modules under the plain names, and programs that compute with them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+
+from pairs_lit.stacking.copies import Output
+from pairs_lit.stacking.dropout import StackedDropout, Streams
+from pairs_lit.stacking.fusing import fuse
+from pairs_lit.stacking.layers import StackedBatchNorm1d, StackedBatchNorm2d, StackedConv2d, StackedLinear, stacked
+from pairs_lit.stacking.program import Layout, Program
+from pairs_lit.stacking.rules import apply_rule
+from pairs_lit.stacking.tracing import Recording, is_usual
+
+_STACKED: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
+    nn.Linear: StackedLinear,
+    nn.Conv2d: StackedConv2d,
+    nn.BatchNorm1d: StackedBatchNorm1d,
+    nn.BatchNorm2d: StackedBatchNorm2d,
+}
+_ON_MAPS = (StackedConv2d, StackedBatchNorm2d)
+
+
+class StackedNetwork(nn.Module):
+    """R rounds of a module side by side: (R, N, ...) → (R, N, ...), or several such tensors.
+
+    Parameters and buffers have the plain module's names and shapes with a leading dimension R.
+
+    Args:
+        copies: The R plain modules, of which only the first was recorded.
+        training: What they do in training.
+        evaluation: What they do in evaluation.
+        streams: Where the random numbers come from.
+    """
+
+    def __init__(
+        self, copies: Sequence[nn.Module], training: Recording, evaluation: Recording, streams: Streams
+    ) -> None:
+        super().__init__()
+        self._dropouts = nn.ModuleDict()
+        self._streams = streams
+        _fill(self, copies, {})
+        _tie(self, copies[0])
+        self._programs = {mode: self._program(way, copies[0]) for mode, way in ((True, training), (False, evaluation))}
+        self._forward = {mode: _compiled(self, program) for mode, program in self._programs.items()}
+
+    def forward(self, x: Tensor) -> Output:
+        """Apply each round's network to its own inputs."""
+        return self._forward[self.training](self, x)
+
+    def _program(self, recording: Recording, plain: nn.Module) -> Graph:
+        fuse(recording, plain)
+        program = Program()
+        for node in recording.graph.nodes:
+            if node.op == "placeholder":
+                program.add(node, program.graph.placeholder(node.name), "rows")
+            elif node.op == "get_attr":
+                program.add(node, program.graph.get_attr(str(node.target)), "rows")
+            elif node.op == "call_module":
+                self._add_layer(program, node, recording)
+            elif node.op == "output":
+                program.graph.output(program.argument(node.args[0]))
+            else:
+                apply_rule(program, node)
+        return program.graph
+
+    def _add_layer(self, program: Program, node: Node, recording: Recording) -> None:
+        """Add a call of a layer or a dropout."""
+        first, *others = cast(list[Any], list(node.args))
+        dropout = recording.dropout(node)
+        layout: Layout = "rows"
+        if dropout is not None:
+            layout = program.layout(first)
+            self._add_dropout(str(node.target), recording, layout)
+        elif type(self.get_submodule(str(node.target))) in _ON_MAPS:
+            layout = "maps"
+        for name in others[1:]:
+            self._add_dropout(name, recording, "maps")
+            others[1] = program.graph.get_attr(name)
+        new = program.graph.call_module(str(node.target), (program.value(first, layout), *others))
+        program.add(node, new, layout)
+
+    def _add_dropout(self, name: str, recording: Recording, layout: Layout) -> None:
+        key, drop = name.partition(".")[2], recording.drops[name]
+        streams = self._streams.child(key.replace("/", "."))
+        self._dropouts[key] = StackedDropout(drop.p, streams, maps=layout == "maps", whole=drop.maps)
+
+
+def _compiled(network: nn.Module, program: Graph) -> Callable[[nn.Module, Tensor], Output]:
+    """Return a program as a function whose first argument is the network that holds its parameters."""
+    return cast(Callable[[nn.Module, Tensor], Output], type(GraphModule(network, program)).forward)
+
+
+def _fill(network: nn.Module, copies: Sequence[nn.Module], seen: dict[int, nn.Module]) -> None:
+    """Give a module the parameters, buffers and parts of R plain ones, stacked."""
+    plain = copies[0]
+    for name in plain._parameters:
+        network.register_parameter(name, stacked([copy._parameters[name] for copy in copies]))
+    kept = plain.state_dict()
+    for name in plain._buffers:
+        values = [value for copy in copies if (value := copy._buffers[name]) is not None]
+        network.register_buffer(name, torch.stack(values) if values else None, persistent=name in kept)
+    for name, value in vars(plain).items():
+        if isinstance(value, Tensor):
+            network.register_buffer(name, torch.stack([vars(copy)[name] for copy in copies]), persistent=False)
+    for name, child in plain._modules.items():
+        network.add_module(name, _part([copy._modules[name] for copy in copies], seen) if child is not None else None)
+
+
+def _part(copies: Sequence[Any], seen: dict[int, nn.Module]) -> nn.Module:
+    """Stack a part; one that stands at several places is one there, too."""
+    plain = copies[0]
+    if id(plain) not in seen:
+        build = _STACKED.get(type(plain)) if is_usual(plain) else None
+        seen[id(plain)] = nn.Module() if build is None else build(copies)
+        if build is None:
+            _fill(seen[id(plain)], copies, seen)
+    return seen[id(plain)]
+
+
+def _tie(network: nn.Module, plain: nn.Module) -> None:
+    """Make one of what is one parameter or buffer at several places of the plain module."""
+    first: dict[int, Tensor] = {}
+    for name, value in [*plain.named_parameters(remove_duplicate=False), *plain.named_buffers(remove_duplicate=False)]:
+        place, _, last = name.rpartition(".")
+        part = network.get_submodule(place)
+        held = part._parameters if last in part._parameters else part._buffers
+        held[last] = first.setdefault(id(value), cast(Tensor, held[last]))  # type: ignore[assignment]

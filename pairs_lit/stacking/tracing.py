@@ -1,0 +1,489 @@
+"""What a plain module computes, recorded as a graph of torch calls while it runs once on a few inputs.
+
+A mode of torch (``torch.overrides``) sees every call of a torch function or method, on inputs, parameters and buffers
+alike, so nothing that ``forward`` does with tensors goes unseen: neither a branch on a value, nor an in-place change,
+nor a random number. What one recording cannot stand for is refused with its reason, never guessed: a branch on a value
+or on the number of inputs, random numbers, state that changes. ``torch.fx``'s own tracer would let some of these pass
+(Python's random numbers, counters), stop at harmless ones (``len(x.shape)``), and patch ``nn.Module`` for all threads.
+"""
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, Node
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from pairs_lit.errors import own_place_of, place_of, reason_of
+from pairs_lit.seeds import generators_kept, generators_state
+
+_COUNTS = (13, 17, 19, 23)
+"""So many inputs are tried; primes, so that a size that depends on their number shows."""
+
+_QUESTIONS = {
+    "__len__ shape size dim ndim ndimension numel nelement dtype device layout requires_grad is_leaf is_contiguous",
+    "is_floating_point is_complex is_signed is_cuda is_mps is_meta is_sparse is_quantized is_nested is_inference",
+    "element_size itemsize nbytes stride storage_offset get_device is_same_size names _version grad_fn is_xpu is_cpu",
+}
+"""What may be asked of a tensor without reading its values."""
+_ASKED = frozenset(name for line in _QUESTIONS for name in line.split())
+
+_DROPOUTS = {F.dropout: False, F.dropout1d: True, F.dropout2d: True, F.dropout3d: True}
+_DROPPING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+LEAVES = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
+"""The layers that may be recorded as one call of a module."""
+
+_CONSTANTS = (bool, int, float, complex, str, type(None), type(...), torch.layout, torch.memory_format, torch.dtype)
+
+
+class Untraceable(Exception):
+    """One recording cannot stand for what a module does; the message is the reason, without its subject."""
+
+
+class Count(int):
+    """A number that follows from how many inputs there are: factor · N + offset.
+
+    Attributes:
+        factor: What N is multiplied by.
+        offset: What is added.
+    """
+
+    factor: int
+    offset: int
+
+    @classmethod
+    def of(cls, value: int, factor: int, offset: int = 0) -> "Count":
+        """Make one that is ``value`` now."""
+        made = cls(value)
+        made.factor, made.offset = factor, offset
+        return made
+
+    def __repr__(self) -> str:
+        """Show the formula, which is the same for any N."""
+        return f"{self.factor}·N+{self.offset}"
+
+    def __add__(self, other: Any) -> "Count":  # noqa: ANN401 - as int's
+        one, more = (other.factor, other.offset) if isinstance(other, Count) else (0, int(other))
+        return Count.of(int(self) + int(other), self.factor + one, self.offset + more)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> "Count":
+        return Count.of(-int(self), -self.factor, -self.offset)
+
+    def __sub__(self, other: Any) -> "Count":  # noqa: ANN401 - as int's
+        return self + (-other)
+
+    def __rsub__(self, other: Any) -> "Count":  # noqa: ANN401 - as int's
+        return -self + other
+
+    def __mul__(self, other: Any) -> Any:  # noqa: ANN401 - as int's
+        if isinstance(other, Count) or not isinstance(other, int):
+            raise _on_count()
+        return Count.of(int(self) * other, self.factor * other, self.offset * other)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Any) -> Any:  # noqa: ANN401 - as int's
+        if isinstance(other, Count) or not isinstance(other, int) or self.factor % other or self.offset % other:
+            raise _on_count()
+        return Count.of(int(self) // other, self.factor // other, self.offset // other)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Count) and (self.factor, self.offset) == (other.factor, other.offset):
+            return True
+        if not isinstance(other, int):
+            return False
+        raise _on_count()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def _refused(self, *_: object) -> Any:  # noqa: ANN401 - as int's
+        raise _on_count()
+
+    __hash__ = int.__hash__
+    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = _refused
+    __mod__ = __rmod__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = __rpow__ = __float__ = _refused
+
+
+def _on_count() -> Untraceable:
+    return Untraceable("depends on the number of inputs in a way that one recording cannot show")
+
+
+def count_of(x: Tensor, factor: int, offset: int) -> int:
+    """Return factor · N + offset for stacked inputs (R, N, ...)."""
+    return factor * x.shape[1] + offset
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a torch function, or of the attribute that it reads."""
+    name = str(getattr(function, "__name__", function))
+    return str(getattr(function.__self__, "__name__", name)) if name == "__get__" else name  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A place where activations are dropped in training.
+
+    Attributes:
+        p: The probability of dropping one.
+        maps: Whether whole maps are dropped.
+    """
+
+    p: float
+    maps: bool
+
+
+@dataclass
+class Recording:
+    """What a plain module does in training or in evaluation.
+
+    Attributes:
+        graph: Its calls: of leaves and dropouts (by name), of torch functions and methods. The ``meta`` of a node says
+            the ``shape`` of its tensor (None: it is something else), whether it is ``stacked`` (differs between
+            rounds), and whether it ``writes`` into its first argument.
+        drops: The places where activations are dropped, by the name that the graph calls them by.
+    """
+
+    graph: Graph
+    drops: dict[str, Drop]
+
+    def dropout(self, node: Node) -> Drop | None:
+        """Return what a node drops; None: nothing."""
+        return self.drops.get(str(node.target)) if node.op == "call_module" else None
+
+    def written(self) -> list[object]:
+        """Return what tells one recording from another."""
+        calls = [(node.op, node.name, node.target, repr(node.args), repr(node.kwargs)) for node in self.graph.nodes]
+        return [*calls, self.drops]
+
+
+def trace(module: nn.Module, shape: Sequence[int], *, training: bool) -> Recording:
+    """Record what a module does in training or in evaluation.
+
+    Args:
+        module: The plain module of one round; it is copied, and stays as it is.
+        shape: Of one input, without N.
+        training: Whether to record training.
+
+    Raises:
+        Untraceable: A recording cannot stand for the module.
+    """
+    found = [trace_once(module, shape, training=training, count=count) for count in _COUNTS[:2]]
+    if found[0].written() != found[1].written():  # a size may have been a multiple of the count by chance
+        found = [trace_once(module, shape, training=training, count=count) for count in _COUNTS[2:]]
+    if found[0].written() != found[1].written():
+        raise Untraceable("does not do the same with another number of inputs, or when it runs again")
+    return found[0]
+
+
+def trace_once(module: nn.Module, shape: Sequence[int], *, training: bool, count: int = _COUNTS[0]) -> Recording:
+    """Record like :func:`trace` what is known to do the same each time, whatever the number of inputs."""
+    try:
+        own = copy.deepcopy(module).train(training)
+        before = _state(own)
+        recorder = _Recorder(own, count)
+        with generators_kept(), torch.enable_grad():
+            drawn = generators_state()
+            recorder.run(own, torch.rand(count, *shape, generator=torch.Generator().manual_seed(0)))
+            if generators_state() != drawn:
+                raise Untraceable("draws random numbers")
+    except Untraceable as reason:
+        place = own_place_of(reason)
+        raise Untraceable(f"{reason}" + (f" at {place}" if place else "")) from reason
+    except Exception as error:  # whatever a module of the user's raises
+        raise Untraceable(f"raises {reason_of(error)} ({place_of(error)}) when it is tried") from error
+    changed = next((name for name, value in _state(own).items() if before.get(name) != value), None)
+    if changed is not None:
+        raise Untraceable(f"changes {changed}")
+    return Recording(recorder.graph, recorder.drops)
+
+
+_OF_TORCH = {"_parameters", "_buffers", "_modules", "training", "forward"}
+
+
+def _state(module: nn.Module) -> dict[str, object]:
+    """Return what a module holds besides tensors and modules, by its place, to see whether it changes or differs."""
+    places = module.named_modules()
+    attributes = ((f"{place}.{name}".lstrip("."), value) for place, part in places for name, value in vars(part).items())
+    return {name: _frozen(value) for name, value in attributes if name.rpartition(".")[2] not in _OF_TORCH}
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype
+    try:
+        return pickle.dumps(value)
+    except Exception:  # whatever an object of the user's raises; a lambda, for instance, cannot be pickled
+        return id(value)
+
+
+def surely_alike(one: nn.Module, other: nn.Module) -> bool:
+    """Say whether two modules hold the same besides tensors, so that they compute the same way; False: perhaps not."""
+    kinds = [[type(part) for part in module.modules()] for module in (one, other)]
+    return kinds[0] == kinds[1] and _state(one) == _state(other)
+
+
+@dataclass
+class _Known:
+    """A tensor that the recording knows; ``version`` tells whether it was changed since, through itself or a view."""
+
+    tensor: Tensor
+    node: Node
+    version: int
+
+
+class _Recorder(TorchFunctionMode):
+    """Records every call of torch while a module runs.
+
+    Args:
+        module: The module, which is the recorder's own.
+        count: How many inputs it runs on.
+    """
+
+    def __init__(self, module: nn.Module, count: int) -> None:
+        super().__init__()
+        self.graph = Graph()
+        self._count = count
+        self._known: dict[int, _Known] = {}
+        self._attributes = _attributes(module)
+        self._counts: dict[tuple[int, int], Node] = {}
+        self.drops: dict[str, Drop] = {}
+        self._training = module.training
+        self._dropout = "functional"
+        self._pausing = False
+        self._failed: Untraceable | None = None
+
+    def run(self, module: nn.Module, images: Tensor) -> None:
+        """Record the module on these images."""
+        self._input = self.graph.placeholder("x")
+        self._dtype = images.dtype
+        self._keep(images, self._input, stacked=True)
+        for name, part in module.named_modules():
+            if name and type(part) in LEAVES and is_usual(part):
+                part.forward = self._leaf(name, part)
+            elif name and type(part) in _DROPPING:
+                part.forward = self._dropping(name, part.forward)
+        with self:
+            output = module(images)
+        if self._failed is not None:  # a module of the user's may have caught the exception
+            raise self._failed
+        self.graph.output(self._meant(output))
+
+    def _leaf(self, name: str, part: nn.Module) -> Callable[[Tensor], Tensor]:
+        own = part.forward
+
+        def called(x: Tensor) -> Tensor:
+            if x.dim() not in _DIMENSIONS.get(type(part), range(2, 9)):
+                return cast(Tensor, own(x))
+            node = self.graph.call_module(name, (self._meant(x),))
+            with self._paused():
+                weighs = isinstance(part, nn.Linear | nn.Conv2d)  # batch norm would track what it sees
+                return self._keep(own(x) if weighs else x.clone(), node, stacked=True)
+
+        return called
+
+    def _dropping(self, name: str, own: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def called(x: Tensor) -> Tensor:
+            self._dropout, before = name, self._dropout
+            try:
+                return own(x)
+            finally:
+                self._dropout = before
+
+        return called
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        self._pausing, before = True, self._pausing
+        try:
+            yield
+        finally:
+            self._pausing = before
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,  # noqa: ANN401 - torch's signature
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - likewise
+        """Run a call of torch, and record it."""
+        if self._pausing:
+            return func(*args, **(kwargs or {}))
+        try:
+            return self._called(func, args, kwargs or {})
+        except Untraceable as reason:
+            self._failed = self._failed or reason
+            raise
+
+    def _called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        name = name_of(func)
+        if name in _ASKED or name == "_assert":
+            return self._answered(name, func(*args, **kwargs), args)
+        if name == "_set_grad_enabled" or not torch.is_grad_enabled():
+            raise Untraceable("switches gradients off, or is an autograd function of its own")
+        if name == "data":
+            raise Untraceable("reaches past the gradients (.data)")
+        if torch.is_autocast_enabled("cpu"):
+            raise Untraceable("switches autocast on")
+        if func in _DROPOUTS:
+            return self._dropped(func, *args, **kwargs)
+        node = self.graph.call_function(func, self._meant(args), self._meant(kwargs))
+        versions = [(tensor, tensor._version) for tensor in _tensors((args, kwargs))]
+        drawn = generators_state()
+        result = func(*args, **kwargs)
+        if generators_state() != drawn:
+            raise Untraceable(f"draws random numbers ({name})")
+        changed = [tensor for tensor, version in versions if tensor._version != version]
+        if changed:
+            return self._written(node, args, changed, result)
+        stacked = any(each.meta["stacked"] for each in node.all_input_nodes)
+        if isinstance(result, tuple | list) and all(isinstance(each, Tensor | None) for each in result):
+            node.meta.update(stacked=stacked, shape=None, writes=False)
+            for index, each in enumerate(each for each in result if each is not None):
+                part = self.graph.call_function(_item, (node, index))
+                self._keep(each, part, stacked=stacked)
+            return result
+        if not isinstance(result, Tensor):
+            raise Untraceable(f"reads a tensor's values ({name.strip('_')})")
+        return self._keep(result, node, stacked=stacked)
+
+    def _answered(self, name: str, answer: Any, args: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any answer
+        if name == "__len__" and isinstance(self._sized(answer), Count):
+            raise Untraceable("takes len() of its inputs (x.shape[0] could be recorded)")
+        if name in ("shape", "size", "numel", "nelement"):
+            return torch.Size(map(self._sized, answer)) if isinstance(answer, tuple) else self._sized(answer)
+        return answer
+
+    def _sized(self, size: int) -> int:
+        factor, rest = divmod(size, self._count)
+        return Count.of(size, factor) if factor and not rest else size
+
+    def _dropped(
+        self,
+        func: Callable[..., Any],
+        input: Tensor,  # noqa: A002 - torch's name
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+    ) -> Tensor:
+        if not training or p == 0:
+            return input
+        if not self._training:
+            raise Untraceable("drops activations in evaluation, too")
+        place, many = self._dropout.replace(".", "/"), len(self.drops)
+        name = f"_dropouts.{place}" if f"_dropouts.{place}" not in self.drops else f"_dropouts.{place}/{many}"
+        self.drops[name] = Drop(p, _DROPOUTS[func])
+        node = self.graph.call_module(name, (self._meant(input),))
+        if not inplace:
+            return self._keep(input.clone(), node, stacked=True)
+        input.add_(0)  # its other views hold something else from now on
+        return self._keep(input, node, stacked=True)
+
+    def _written(self, node: Node, args: tuple[Any, ...], changed: list[Tensor], result: object) -> object:
+        """Record an in-place change: from now on, the changed tensor is what the call gave."""
+        target = args[0] if args else None
+        own = self._known.get(id(target))
+        if len(changed) > 1 or target is not changed[0] or (result is not None and result is not target):
+            raise Untraceable(f"writes into a tensor in a way that cannot be recorded ({name_of(node.target)})")
+        if own is None or own.node.op == "get_attr":
+            raise Untraceable(f"changes a parameter or buffer of its own ({name_of(node.target)})")
+        self._keep(target, node, stacked=any(each.meta["stacked"] for each in node.all_input_nodes), writes=True)
+        return result
+
+    def _keep(self, tensor: Tensor, node: Node, *, stacked: bool, writes: bool = False) -> Tensor:
+        node.meta.update(shape=tuple(tensor.shape), stacked=stacked, writes=writes)
+        self._known[id(tensor)] = _Known(tensor, node, tensor._version)
+        return tensor
+
+    def _meant(self, value: Any) -> Any:  # noqa: ANN401 - any argument
+        """Return an argument as the graph knows it."""
+        if isinstance(value, Tensor):
+            return self._node(value)
+        if isinstance(value, Count):
+            return self._counted(value)
+        if isinstance(value, tuple | list):
+            return list(map(self._meant, value)) if isinstance(value, list) else tuple(map(self._meant, value))
+        if isinstance(value, dict):
+            return {key: self._meant(each) for key, each in value.items()}
+        if isinstance(value, slice):
+            return slice(*map(self._meant, (value.start, value.stop, value.step)))
+        if value is self._dtype or isinstance(value, torch.device):
+            return self._of_input("dtype" if value is self._dtype else "device")
+        if isinstance(value, _CONSTANTS):
+            return value
+        raise Untraceable(f"passes a {type(value).__name__} to torch")
+
+    def _node(self, tensor: Tensor) -> Node:
+        known = self._known.get(id(tensor))
+        if known is None and id(tensor) in self._attributes:
+            node = self.graph.get_attr(self._attributes[id(tensor)])
+            self._keep(tensor, node, stacked=True)
+            return node
+        if known is None:
+            raise Untraceable("uses a tensor that is neither its own nor made from its inputs by torch")
+        if known.version != tensor._version:
+            raise Untraceable("uses a tensor after it changed it in place through another")
+        return known.node
+
+    def _counted(self, value: Count) -> Node:
+        key = value.factor, value.offset
+        if key not in self._counts:
+            with self.graph.inserting_after(self._input):
+                node = self.graph.call_function(count_of, (self._input, *key))
+            node.meta.update(stacked=False, shape=None, writes=False)
+            self._counts[key] = node
+        return self._counts[key]
+
+    def _of_input(self, name: str) -> Node:
+        node = self.graph.call_function(getattr, (self._input, name))
+        node.meta.update(stacked=False, shape=None, writes=False)
+        return node
+
+
+_DIMENSIONS = {nn.Conv2d: (4,), nn.BatchNorm2d: (4,), nn.BatchNorm1d: (2, 3)}
+
+
+def is_usual(layer: nn.Module) -> bool:
+    """Say whether a known layer does only what its kind does, with settings that its stacked form takes."""
+    hooks = [layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks]
+    settings = (
+        layer.padding_mode == "zeros"
+        if isinstance(layer, nn.Conv2d)
+        else not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) or layer.momentum is not None
+    )
+    own = {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}
+    return not any(hooks) and settings and own and "forward" not in vars(layer)
+
+
+def _item(values: Sequence[Any], index: int) -> Any:  # noqa: ANN401 - any item
+    return values[index]
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def _attributes(module: nn.Module) -> dict[int, str]:
+    """Return where a module holds its parameters, buffers and other tensors, by their identity."""
+    found: dict[int, str] = {}
+    for place, part in module.named_modules():
+        tensors = [*part._parameters.items(), *part._buffers.items(), *vars(part).items()]
+        for name, value in tensors:
+            if isinstance(value, Tensor):
+                found.setdefault(id(value), f"{place}.{name}".lstrip("."))
+    return found
