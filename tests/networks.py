@@ -169,9 +169,9 @@ class InPlace(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x /= 2.5
         x -= 0.1
-        x = self.relu(x)
         x[:, 0] = 0.5
-        y = self.fc(x.clamp_(max=0.9))
+        x = self.relu(x.clamp_(max=0.9))
+        y = self.fc(x)
         y.mul_(3).tanh_()
         return y
 
@@ -231,7 +231,12 @@ class Dropouts(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.drop, self.drop2d, self.fc = nn.Conv2d(1, 6, 3), nn.Dropout(0.4), nn.Dropout2d(0.3), nn.Linear(24, 5)
+        self.conv, self.drop, self.drop2d, self.fc = (
+            nn.Conv2d(1, 6, 3),
+            nn.Dropout(0.4),
+            nn.Dropout2d(0.3),
+            nn.Linear(24, 5),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(F.max_pool2d(self.drop(self.conv(x)), 2))

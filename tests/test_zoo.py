@@ -67,7 +67,9 @@ def test_a_network_trains_in_a_stack_as_it_does_alone(case: Case) -> None:
     plain = [oracle.built(case.factory, seed).double() for seed in SEEDS]
     names = list(plain[0].state_dict())
     assert list(network.state_dict()) == names
-    optimizers = [torch.optim.SGD(each.parameters(), 0.01, 0.9) for each in (network, *plain) if list(each.parameters())]
+    optimizers = [
+        torch.optim.SGD(each.parameters(), 0.01, 0.9) for each in (network, *plain) if list(each.parameters())
+    ]
     torch.manual_seed(0)
     for images in (4, 3, 5):
         x = torch.randn(len(SEEDS), images, *case.shape, dtype=torch.float64)

@@ -89,7 +89,9 @@ class Comparer(nn.Module):
         branches = len(rounds[0].backbones)
         each_seed = tuple(seed for seed in seeds for _ in range(branches))
         places = tuple(range(branches)) * len(seeds)
-        self.branch = stack_copies(backbones, Streams(each_seed, places, self.clock, "branch"), architecture.image_shape)
+        self.branch = stack_copies(
+            backbones, Streams(each_seed, places, self.clock, "branch"), architecture.image_shape
+        )
         self.code_activation = activation_layer(architecture.code_activation)
         readouts = [parts.readout for parts in rounds if parts.readout is not None]
         streams = Streams(tuple(seeds), (0,) * len(seeds), self.clock)

@@ -38,7 +38,9 @@ class Loop(nn.Module):
     def forward(self, x: Tensor) -> Output:
         """Apply each copy to its own round's images."""
         with generators_kept(x.device):
-            return joined([self._called(*each) for each in zip(self.copies, x, self._seeds(), strict=True)], torch.stack)
+            return joined(
+                [self._called(*each) for each in zip(self.copies, x, self._seeds(), strict=True)], torch.stack
+            )
 
     def _seeds(self) -> list[int]:
         clock = self._streams.clock

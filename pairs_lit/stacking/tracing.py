@@ -212,7 +212,9 @@ _OF_TORCH = {"_parameters", "_buffers", "_modules", "training", "forward"}
 def _state(module: nn.Module) -> dict[str, object]:
     """Return what a module holds besides tensors and modules, by its place, to see whether it changes or differs."""
     places = module.named_modules()
-    attributes = ((f"{place}.{name}".lstrip("."), value) for place, part in places for name, value in vars(part).items())
+    attributes = (
+        (f"{place}.{name}".lstrip("."), value) for place, part in places for name, value in vars(part).items()
+    )
     return {name: _frozen(value) for name, value in attributes if name.rpartition(".")[2] not in _OF_TORCH}
 
 
