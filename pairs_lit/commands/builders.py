@@ -1,7 +1,7 @@
-"""Functions, and classes that take no shape, as backbones; jsonargparse by itself accepts only classes that take one.
+"""Functions, and classes that take no shape, as backbones and whole networks, by the names that people give them.
 
-``torchvision.models.resnet18`` with ``num_classes`` becomes :class:`pairs_lit.nn.built.Built` with that builder and
-that argument, on the command line as in config files.
+jsonargparse by itself accepts only classes that take a shape. ``torchvision.models.resnet18`` with ``num_classes``
+becomes :class:`pairs_lit.nn.built.Built` with that builder and that argument, on the command line as in config files.
 """
 
 import inspect
@@ -17,14 +17,12 @@ from torch import nn
 
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError
-from pairs_lit.nn.built import Built, imported, takes_shape
+from pairs_lit.nn.built import Built, BuiltNetwork, imported, takes_shape
 from pairs_lit.runs.configs import find_config
 
-_OPTION = "--model.backbone"
-_WITHIN = {"--config": ("model", "backbone"), "--model": ("backbone",), _OPTION: ()}
-"""Options whose values may name a backbone, and in which section within."""
+_ROLES: dict[str, type[nn.Module]] = {"backbone": Built, "network": BuiltNetwork}
+"""The parts of the model that may be named by a builder, and what stands around it then."""
 
-_BUILT = f"{Built.__module__}.{Built.__qualname__}"
 _ADAPTING = ("channels", "size")
 _SPEC = {"class_path", "init_args", "dict_kwargs"}
 
@@ -44,12 +42,16 @@ def read_yaml(text: str) -> object:
 
 
 def with_built(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a config file says, with :class:`Built` around the backbone if it is such a builder."""
+    """Return what a config file says, with :class:`Built` around a part of the model if it is such a builder."""
     model = _content(content.get("model"))
-    path, arguments = _parts(_content(model.get("backbone")) if isinstance(model, Mapping) else None)
-    if path is None or not isinstance(model, Mapping) or not needs_built(path, arguments):
+    if not isinstance(model, Mapping):
         return dict(content)
-    return {**content, "model": {**model, "backbone": _spelt(path, arguments)}}
+    changed = {}
+    for role in _ROLES:
+        path, arguments = _parts(_content(model.get(role)))
+        if path is not None and needs_built(path, arguments, role):
+            changed[role] = _spelt(path, arguments, role)
+    return {**content, "model": {**model, **changed}} if changed else dict(content)
 
 
 def _content(value: object) -> object:
@@ -70,11 +72,11 @@ def _yaml(text: str) -> object:
         return text
 
 
-def _parts(backbone: object) -> tuple[str | None, dict[str, Any]]:
-    """Return import path and arguments of a backbone, as a config names it."""
-    if isinstance(backbone, str):
-        return backbone, {}
-    given = backbone if isinstance(backbone, Mapping) else {}
+def _parts(named: object) -> tuple[str | None, dict[str, Any]]:
+    """Return import path and arguments of a part of the model, as a config names it."""
+    if isinstance(named, str):
+        return named, {}
+    given = named if isinstance(named, Mapping) else {}
     one, other = (given.get(key) or {} for key in ("init_args", "dict_kwargs"))
     path = given.get("class_path")
     if isinstance(path, str) and isinstance(one, Mapping) and isinstance(other, Mapping) and given.keys() <= _SPEC:
@@ -82,12 +84,16 @@ def _parts(backbone: object) -> tuple[str | None, dict[str, Any]]:
     return None, {}
 
 
-def _spelt(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _spelt(path: str, arguments: Mapping[str, Any], role: str) -> dict[str, Any]:
     """Name a builder through :class:`Built`; ``channels`` and ``size`` adapt the image, unless they are its own."""
-    own = _parameters(path)
-    adapting = {name: value for name, value in arguments.items() if name in _ADAPTING and name not in own}
+    own, adapts = _parameters(path), _ROLES[role] is Built
+    adapting = {name: value for name, value in arguments.items() if adapts and name in _ADAPTING and name not in own}
     others = {name: value for name, value in arguments.items() if name not in adapting}
-    return {"class_path": _BUILT, "init_args": {"builder": path, "arguments": others, **adapting}}
+    return {"class_path": _path_of(role), "init_args": {"builder": path, "arguments": others, **adapting}}
+
+
+def _path_of(role: str) -> str:
+    return f"{_ROLES[role].__module__}.{_ROLES[role].__qualname__}"
 
 
 def _parameters(path: str) -> Mapping[str, inspect.Parameter]:
@@ -97,55 +103,67 @@ def _parameters(path: str) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def needs_built(path: str, arguments: Mapping[str, Any]) -> bool:
-    """Say whether jsonargparse cannot build a backbone from this; refuse the path of one module for all rounds."""
+def needs_built(path: str, arguments: Mapping[str, Any], role: str) -> bool:
+    """Say whether jsonargparse cannot build this part from this; refuse the path of one module for all rounds."""
     if not re.fullmatch(r"\w+(\.\w+)+", path):
         return False
     try:
-        found = imported(path)
+        found = imported(path, role)
     except PairsLitError as error:
         if isinstance(error.__cause__, ImportError | AttributeError):
             return False  # jsonargparse says that there is no such thing
         raise
     if isinstance(found, nn.Module):
         raise PairsLitError(
-            f"model.backbone: {path} is one module for all rounds: name the class or function that builds it."
+            f"model.{role}: {path} is one module for all rounds: name the class or function that builds it."
         )
     return not inspect.isclass(found) or (issubclass(found, nn.Module) and not takes_shape(found, arguments))
 
 
 def with_built_arguments(args: Sequence[str]) -> list[str]:
-    """Return the command line's arguments, with :class:`Built` around the backbone if it is such a builder."""
+    """Return the command line's arguments, with :class:`Built` around a part of the model if it is such a builder."""
     tokens = [_read_once(token) for token in _joined(args)]
-    whole, nested = ([token for token in tokens if token.startswith(f"{_OPTION}{mark}")] for mark in "=.")
+    for role in _ROLES:
+        tokens = _with_built_part(tokens, role)
+    return tokens
+
+
+def _with_built_part(tokens: list[str], role: str) -> list[str]:
+    option = _option(role)
+    whole, nested = ([token for token in tokens if token.startswith(f"{option}{mark}")] for mark in "=.")
     given = {}
     for token in nested:
-        name, _, text = token.removeprefix(f"{_OPTION}.").partition("=")
+        name, _, text = token.removeprefix(f"{option}.").partition("=")
         if name == "help" or name.endswith("+"):
             return tokens
         given[name.removeprefix("init_args.").removeprefix("arguments.")] = text
-    path, arguments = _last_named(tokens)
-    if path is None or not (whole or nested) or not needs_built(path, {**arguments, **given}):
+    path, arguments = _last_named(tokens, role)
+    if path is None or not (whole or nested) or not needs_built(path, {**arguments, **given}, role):
         return tokens
     texts = {name for name, each in _parameters(path).items() if each.annotation in (str, "str")}
     arguments |= {name: text if name in texts else _yaml(text) for name, text in given.items()}
     others = [token for token in tokens if token not in (*whole, *nested)]
-    return [*others, f"{_OPTION}={json.dumps(_spelt(path, arguments), default=str)}"]
+    return [*others, f"{option}={json.dumps(_spelt(path, arguments, role), default=str)}"]
 
 
-def _last_named(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
-    """Return import path and arguments of the backbone that files and options name last; those of a Built's builder."""
+def _option(role: str) -> str:
+    return f"--model.{role}"
+
+
+def _last_named(tokens: Sequence[str], role: str) -> tuple[str | None, dict[str, Any]]:
+    """Return import path and arguments of the part that files and options name last; those of a Built's builder."""
+    within = {"--config": ("model", role), "--model": (role,), _option(role): ()}
     path, arguments = None, dict[str, Any]()
     for token in tokens:
         option, _, value = token.partition("=")
-        if option in _WITHIN:
+        if option in within:
             found = _content(value)
-            for section in _WITHIN[option]:
+            for section in within[option]:
                 found = _content(found.get(section)) if isinstance(found, Mapping) else None
             newer, theirs = _parts(found)
             path, arguments = (newer, theirs) if newer is not None else (path, arguments)
     match arguments:
-        case {"builder": str(builder), "arguments": Mapping() as others} if path == _BUILT:  # a fit has written it
+        case {"builder": str(builder), "arguments": Mapping() as others} if path == _path_of(role):  # a fit wrote it
             adapting = {name: arguments[name] for name in _ADAPTING if arguments.get(name) is not None}
             return builder, {**others, **adapting}
     return path, arguments
@@ -153,6 +171,7 @@ def _last_named(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
 
 def _joined(args: Sequence[str]) -> list[str]:
     """Write the options that matter here as one token each: ``--config X``, ``--model.backbone X`` and so on."""
+    parts = tuple(_option(role) for role in _ROLES)
     found: list[str] = []
     waiting = False
     for token in args:
@@ -161,8 +180,11 @@ def _joined(args: Sequence[str]) -> list[str]:
             waiting = False
         else:
             found.append("--config" if token == "-c" else _home_spelt(token))
-            waiting = found[-1] in _WITHIN or (token.startswith(f"{_OPTION}.") and "=" not in token)
-    return [token.replace(f"{_OPTION}.class_path=", f"{_OPTION}=") for token in found]
+            within = found[-1].startswith(tuple(f"{part}." for part in parts)) and "=" not in token
+            waiting = found[-1] in ("--config", "--model", *parts) or within
+    for part in parts:
+        found = [token.replace(f"{part}.class_path=", f"{part}=") for token in found]
+    return found
 
 
 def _home_spelt(token: str) -> str:

@@ -29,6 +29,7 @@ from pairs_lit.commands.parsing import PairsParser, check_nulls, with_homes
 from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, import_from_here
 from pairs_lit.errors import PairsLitError, Stopped, check_positive, notice
+from pairs_lit.nn.architecture import INSTEAD_OF_NETWORK
 from pairs_lit.runs.folder import LAST, check_name, keep_config, name_from, run_of_job
 from pairs_lit.runs.run import Run
 from pairs_lit.seeds import seeded
@@ -50,6 +51,8 @@ _CHECKPOINT_HELP = (
     "A checkpoint, RUN/checkpoints/last.ckpt of a run with this configuration: fit goes on from it in RUN, the other "
     "commands need one. A local file; nothing in it is executed."
 )
+
+_PRINT_HELP = "Show how the rounds' networks are computed side by side, or why they are not, and end."
 
 _TRAINER_DEFAULTS = {
     "accelerator": "cpu",
@@ -99,6 +102,7 @@ class PairsCLI(LightningCLI):
         parser.add_lightning_class_args(RoundRunner, "rounds")
         parser.add_argument("--name", type=str | None, default=None, help="The run's name; null: the config file's.")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CHECKPOINT_HELP)
+        parser.add_argument("--print_stack", type=bool, default=False, help=_PRINT_HELP)
         parser.set_defaults({"data.root": default_root()})
         for part in ("data", "model"):
             parser.link_arguments("rounds.seeds", f"{part}.seeds", apply_on="instantiate")
@@ -112,6 +116,8 @@ class PairsCLI(LightningCLI):
         self.given = args if isinstance(args, list) else []
         super().parse_arguments(parser, with_built_arguments(args) if isinstance(args, list) else args)
         config = with_homes(self.config[self.config.subcommand])
+        self.prints_stack = config.pop("print_stack")
+        _put_in_place(config.model)
         for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
             check_nulls(config[section], part, section)
         if config.name is None:
@@ -191,12 +197,26 @@ class PairsCLI(LightningCLI):
         if self.stack_size is not None:
             self.config[self.subcommand].model.stack_size = None  # as it was given, for config.yaml
         check_trainer(self.trainer)
+        if self.prints_stack:
+            print(self.model.described())
+            raise SystemExit(0)
         runner: RoundRunner = self.config_init[self.subcommand].rounds
         trainer: Any = self.trainer  # a connector sets its callbacks
         trainer.callbacks.sort(key=lambda each: each is not runner)  # it seeds what the others may draw from
         trainer.ckpt_path = self.config[self.subcommand].ckpt_path
         if trainer.world_size > 1:
             self.datamodule.setup("fit")  # once, for all workers that share this memory
+
+
+def _put_in_place(model: Namespace) -> None:
+    """Let a whole pair network stand in place of the parts that a config file names."""
+    if model.network is None:
+        return
+    replaced = [name for name, usual in INSTEAD_OF_NETWORK.items() if model[name] != usual]
+    for name, usual in INSTEAD_OF_NETWORK.items():
+        model[name] = usual
+    if replaced:
+        notice(f"model.network stands in place of model's {', '.join(replaced)}.")
 
 
 def _job(config: Namespace) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedBuffer
 from pairs_lit.errors import PairsLitError, place_of, reason_of
 from pairs_lit.nn.backbones import BackboneFactory, Shape
 from pairs_lit.nn.blocks import CodeActivation
-from pairs_lit.nn.built import TRIED, Built, tried
+from pairs_lit.nn.built import TRIED, Built, BuiltNetwork, tried
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.seeds import seeded
@@ -20,6 +20,18 @@ from pairs_lit.threads import computing_on
 Sharing = Literal["shared", "separate", "joint"]
 Readout = Literal["none", "identity", "linear"]
 Taken = TypeVar("Taken")
+
+NetworkFactory = Callable[[Shape], nn.Module]
+"""Makes a whole pair network, (N, 2, H, W) → answer or (answer, digit logits), from (2, H, W)."""
+
+INSTEAD_OF_NETWORK = {
+    "backbone": None,
+    "head": None,
+    "sharing": "shared",
+    "readout": "none",
+    "code_activation": "none",
+}
+"""The settings of a network that consists of parts, as they must be where there is a whole one."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +48,59 @@ class Architecture:
         code_activation: The activation between each image's code and the head.
         relation: The relation that a probability head computes.
         image_size: H = W.
+        network: Makes the whole network from (2, H, W), in place of all parts; None: it consists of them.
     """
 
-    backbone: BackboneFactory
-    head: HeadFactory
+    backbone: BackboneFactory | None
+    head: HeadFactory | None
     sharing: Sharing
     readout: Readout
     code_activation: CodeActivation
     relation: Relation
     image_size: int
+    network: NetworkFactory | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a whole network beside its parts, and a part alone."""
+        if self.network is None:
+            missing = [name for name in ("backbone", "head") if getattr(self, name) is None]
+            if missing:
+                raise PairsLitError(
+                    f"model.{missing[0]} is missing: name backbone and head, or a whole pair network as model.network."
+                )
+            return
+        given = [name for name, usual in INSTEAD_OF_NETWORK.items() if getattr(self, name) != usual]
+        if given:
+            raise PairsLitError(
+                f"model.network is a whole pair network, so model.{given[0]} has no place beside it: leave out "
+                f"{', '.join(given)}."
+            )
 
     @property
     def image_shape(self) -> Shape:
-        """What the backbone sees."""
-        return (2 if self.sharing == "joint" else 1, self.image_size, self.image_size)
+        """What the backbone, or the whole network, sees."""
+        both = self.network is not None or self.sharing == "joint"
+        return (2 if both else 1, self.image_size, self.image_size)
 
     def build(self, seed: int) -> "PlainParts":
         """Build one round's plain parts after ``torch.manual_seed(seed)``: backbone(s), read-out, head."""
         with seeded(seed), computing_on(1):  # some first weights depend on the number of threads
-            branches = range(2 if self.sharing == "separate" else 1)
-            backbones = [_made(self.backbone, self.image_shape, "backbone") for _ in branches]
-            widths = {code_width(backbone, self.image_shape) for backbone in backbones}
-            width = max(widths)
-            readout = self._readout(width)
-            both = self.head_width(width)
-            head = _made(self.head, both, "head")
-            if not isinstance(_output(head, both, role="head"), Tensor):
-                raise PairsLitError(f"a head must return one tensor; {type(head).__name__} returned something else.")
-        return PlainParts(backbones, readout, head, widths)
+            if self.network is not None:
+                network = _made(self.network, self.image_shape, "network")
+                return PlainParts([network], None, None, {_answer_width(network, self.image_shape)})
+            return self._built_parts(cast(BackboneFactory, self.backbone), cast(HeadFactory, self.head))
+
+    def _built_parts(self, backbone: BackboneFactory, head: HeadFactory) -> "PlainParts":
+        branches = range(2 if self.sharing == "separate" else 1)
+        backbones = [_made(backbone, self.image_shape, "backbone") for _ in branches]
+        widths = {code_width(backbone, self.image_shape) for backbone in backbones}
+        width = max(widths)
+        readout = self._readout(width)
+        both = self.head_width(width)
+        made = _made(head, both, "head")
+        if not isinstance(_output(made, both, role="head"), Tensor):
+            raise PairsLitError(f"a head must return one tensor; {type(made).__name__} returned something else.")
+        return PlainParts(backbones, readout, made, widths)
 
     def head_width(self, width: int) -> int:
         """Return the width of what the head sees, for codes of this width."""
@@ -80,7 +117,7 @@ class Architecture:
 
     def description(self, parts: "PlainParts") -> list[str]:
         """Describe the plain network: its settings, then its layers, a line each."""
-        named = ("sharing", "readout", "code_activation", "relation")
+        named = ("relation",) if self.network is not None else ("sharing", "readout", "code_activation", "relation")
         settings = [f"{name}: {getattr(self, name)}" for name in named]
         modules = [*parts.backbones, parts.readout, parts.head]  # a read-out that does not exist is "None"
         return settings + [line.strip() for module in modules for line in repr(module).splitlines()]
@@ -98,17 +135,24 @@ class Architecture:
 
 @dataclass(frozen=True)
 class PlainParts:
-    """One round's plain torch modules, in the order in which they were built, and the widths of its codes."""
+    """One round's plain torch modules, in the order in which they were built.
+
+    Attributes:
+        backbones: One or two, or the whole network.
+        readout: What gives digit logits beside the head.
+        head: What gives the answer; None: the whole network does.
+        widths: Those of the codes, or of the whole network's answer.
+    """
 
     backbones: list[nn.Module]
     readout: nn.Module | None
-    head: nn.Module
+    head: nn.Module | None
     widths: set[int]
 
     @property
     def modules(self) -> list[nn.Module]:
         """All of them."""
-        return [*self.backbones, *([] if self.readout is None else [self.readout]), self.head]
+        return [*self.backbones, *(part for part in (self.readout, self.head) if part is not None)]
 
 
 def code_width(backbone: nn.Module, shape: Shape) -> int:
@@ -126,6 +170,24 @@ def code_width(backbone: nn.Module, shape: Shape) -> int:
     return code.shape[1]
 
 
+def _answer_width(network: nn.Module, shape: Shape) -> int:
+    """Return how many logits a whole network gives a pair.
+
+    Raises:
+        PairsLitError: It cannot take pairs, or gives something else than an answer.
+    """
+    output = _output(network, *shape, role="network")
+    answer, digits = output if isinstance(output, tuple) and len(output) == 2 else (output, None)
+    shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (answer, digits)]
+    allowed = [(TRIED,), (TRIED, 1), (TRIED, 2)]
+    if shapes[0] not in allowed or shapes[1] not in ((TRIED, 2, DIGITS), "NoneType"):
+        raise PairsLitError(
+            f"a network must map pairs (N, 2, H, W) to the answer, (N,), (N, 1) or (N, 2), or to (answer, digit logits "
+            f"(N, 2, {DIGITS})); {type(network).__name__} gave {' and '.join(map(str, shapes))} for N = {TRIED}."
+        )
+    return 2 if shapes[0] == (TRIED, 2) else 1
+
+
 def _made(factory: Callable[[Taken], nn.Module], taken: Taken, role: str) -> nn.Module:
     """Build a plain module; an error in its constructor is the user's to correct."""
     if isinstance(factory, nn.Module):
@@ -138,12 +200,12 @@ def _made(factory: Callable[[Taken], nn.Module], taken: Taken, role: str) -> nn.
     except PairsLitError:
         raise
     except Exception as error:  # whatever a constructor of the user's raises
-        unsuited = role == "backbone" and isinstance(error, TypeError) and "unexpected keyword" not in str(error)
+        unsuited = role != "head" and isinstance(error, TypeError) and "unexpected keyword" not in str(error)
         hint = "; if it takes no image shape, name its arguments" if unsuited else ""
         raise PairsLitError(
             f"model.{role} cannot be built for an input of {taken}: {reason_of(error)} ({place_of(error)}){hint}."
         ) from error
-    module = built.module if isinstance(built, Built) else built
+    module = built.module if isinstance(built, Built | BuiltNetwork) else built
     resting = next((part for part in module.modules() if not part.training), None)
     if resting is not None:
         raise PairsLitError(

@@ -1,6 +1,6 @@
-"""Backbones named by their builder: a function such as torchvision's ``resnet18``, or a class that takes no shape.
+"""Networks named by their builder: a function such as torchvision's ``resnet18``, or a class that takes no shape.
 
-On the command line and in config files such a builder is named as any backbone is: see
+On the command line and in config files such a builder is named as any backbone or network is: see
 :mod:`pairs_lit.commands.builders`.
 """
 
@@ -54,17 +54,43 @@ class Built(nn.Module):
         for name, value in {"channels": channels, "size": size}.items():
             if value is not None:
                 check_positive(f"{builder}: {name}", value)
-        make = imported(builder)
-        named = {name: _meant(make, name, value) for name, value in (arguments or {}).items()}
-        module = make(shape, **named) if takes_shape(make, named) else make(**named)
-        if not isinstance(module, nn.Module):
-            raise PairsLitError(f"{builder} returned a {type(module).__name__}, which is not a torch module.")
-        self.module = _adapted(module, shape, channels, size)
+        self.module = _adapted(_made(builder, shape, arguments or {}, "backbone"), shape, channels, size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the code: (N, C, H, W) → (N, F)."""
         code: Tensor = self.module(images)
         return code
+
+
+class BuiltNetwork(nn.Module):
+    """The module that a function or class builds, as a whole pair network: (N, 2, H, W) → the answer.
+
+    Args:
+        shape: That of a pair; the builder gets it first where it takes a shape.
+        builder: The import path of the function or class, ``my_nets.Net`` for instance.
+        arguments: Its further arguments, by name, as those of :class:`Built`.
+
+    Raises:
+        PairsLitError: There is no such builder, or it does not return a module.
+    """
+
+    def __init__(self, shape: Shape, *, builder: str, arguments: Mapping[str, Argument] | None = None) -> None:
+        super().__init__()
+        self.module = _made(builder, shape, arguments or {}, "network")
+
+    def forward(self, pairs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the answer, or the answer and the digit logits."""
+        output: Tensor | tuple[Tensor, Tensor] = self.module(pairs)
+        return output
+
+
+def _made(builder: str, shape: Shape, arguments: Mapping[str, Argument], role: str) -> nn.Module:
+    make = imported(builder, role)
+    named = {name: _meant(make, name, value) for name, value in arguments.items()}
+    module = make(shape, **named) if takes_shape(make, named) else make(**named)
+    if not isinstance(module, nn.Module):
+        raise PairsLitError(f"{builder} returned a {type(module).__name__}, which is not a torch module.")
+    return module
 
 
 def _meant(builder: Callable[..., Any], name: str, value: Argument) -> Any:  # noqa: ANN401 - anything has a name
@@ -127,8 +153,8 @@ def tried(module: nn.Module, shape: Sequence[int]) -> object:
             part.training = training
 
 
-def imported(path: str) -> Callable[..., Any]:
-    """Import what an import path names.
+def imported(path: str, role: str = "backbone") -> Callable[..., Any]:
+    """Import what an import path names, for this part of the model.
 
     Raises:
         PairsLitError: There is no such thing, or it cannot be called.
@@ -136,9 +162,9 @@ def imported(path: str) -> Callable[..., Any]:
     try:
         found = _found(path)
     except Exception as error:  # a file of the user's may raise anything when it is imported
-        raise PairsLitError(f"model.backbone: {path}: {reason_of(error)} ({place_of(error)}).") from error
+        raise PairsLitError(f"model.{role}: {path}: {reason_of(error)} ({place_of(error)}).") from error
     if not callable(found):
-        raise PairsLitError(f"model.backbone: {path} is not a function or class that builds a module.")
+        raise PairsLitError(f"model.{role}: {path} is not a function or class that builds a module.")
     made: Callable[..., Any] = found
     return made
 

@@ -8,12 +8,14 @@ from typing import Literal
 from torch import Tensor, nn
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.nn.architecture import Architecture
+from pairs_lit.nn.architecture import Architecture, PlainParts
 from pairs_lit.nn.blocks import activation_layer
 from pairs_lit.nn.heads import DigitHead
 from pairs_lit.relation import relation_probability
 from pairs_lit.stacking.copies import Loop
 from pairs_lit.stacking.dropout import Clock, Streams
+from pairs_lit.stacking.network import MappedNetwork
+from pairs_lit.stacking.printing import described
 from pairs_lit.stacking.stack import stack_copies
 
 Kind = Literal["logit", "logits", "probability"]
@@ -55,8 +57,8 @@ def check_widths(widths: set[int]) -> None:
     """Refuse backbones whose constructors drew codes of several widths."""
     if len(widths) > 1:
         raise PairsLitError(
-            f"the backbones of different rounds give codes of widths {', '.join(map(str, sorted(widths)))}: the "
-            "width must not depend on random numbers."
+            f"the networks of different rounds give codes or answers of widths {', '.join(map(str, sorted(widths)))}: "
+            "the width must not depend on random numbers."
         )
 
 
@@ -85,20 +87,45 @@ class Comparer(nn.Module):
         self._readout = architecture.readout
         self._relation = architecture.relation
         self._digit_head = isinstance(rounds[0].head, DigitHead)
+        streams = Streams(tuple(seeds), (0,) * len(seeds), self.clock)
+        self.network: nn.Module | None = None
+        if architecture.network is not None:
+            networks = [parts.backbones[0] for parts in rounds]
+            self.network = stack_copies(networks, streams.child("network"), architecture.image_shape)
+        else:
+            self._add_parts(architecture, rounds, streams)
+
+    def _add_parts(self, architecture: Architecture, rounds: Sequence[PlainParts], streams: Streams) -> None:
         backbones = [backbone for parts in rounds for backbone in parts.backbones]
         branches = len(rounds[0].backbones)
-        each_seed = tuple(seed for seed in seeds for _ in range(branches))
-        places = tuple(range(branches)) * len(seeds)
+        each_seed = tuple(seed for seed in streams.seeds for _ in range(branches))
+        places = tuple(range(branches)) * len(rounds)
         self.branch = stack_copies(
             backbones, Streams(each_seed, places, self.clock, "branch"), architecture.image_shape
         )
         self.code_activation = activation_layer(architecture.code_activation)
         readouts = [parts.readout for parts in rounds if parts.readout is not None]
-        streams = Streams(tuple(seeds), (0,) * len(seeds), self.clock)
         width = max(self.widths)
         self.readout = stack_copies(readouts, streams.child("readout"), [2, width]) if readouts else None
-        heads = [parts.head for parts in rounds]
+        heads = [parts.head for parts in rounds if parts.head is not None]
         self.head = stack_copies(heads, streams.child("head"), [architecture.head_width(width)])
+
+    def described(self) -> str:
+        """Return how each part of the stack works, in words."""
+        parts = [
+            (name, part) for name, part in self.named_children() if name in ("network", "branch", "readout", "head")
+        ]
+        return "\n\n".join(f"{name}\n{described(part)}" for name, part in parts)
+
+    def ways(self) -> list[str]:
+        """Say which parts do not train as one stack, and why."""
+        loops = [part for part in self.modules() if isinstance(part, Loop)]
+        found = [
+            f"{type(loop.copies[0]).__name__} trains as copies in a loop, which is slower: it {loop.reason}"
+            for loop in loops
+        ]
+        mapped = [part for part in self.modules() if isinstance(part, MappedNetwork)]
+        return found + [f"a part is computed by torch.vmap, which is slower: it {part.reason}" for part in mapped]
 
     @property
     def draws_in_evaluation(self) -> bool:
@@ -107,6 +134,10 @@ class Comparer(nn.Module):
 
     def forward(self, images: Tensor) -> Answer:
         """Compare the pairs of R rounds: images (R, B, 2, H, W)."""
+        if self.network is not None:
+            whole = self.network(images)
+            output, digit_logits = (whole, None) if isinstance(whole, Tensor) else whole
+            return _answered(output if output.dim() > 2 else output.unsqueeze(-1), digit_logits)
         code = self._code(images)
         digit_logits = code if self._readout == "identity" else None
         if self.readout is not None:
@@ -114,9 +145,7 @@ class Comparer(nn.Module):
         output = self.head(self.code_activation(code).flatten(2))
         if self._digit_head:
             return Answer(relation_probability(self._relation, output), "probability", digit_logits)
-        if output.shape[-1] == 1:
-            return Answer(output.squeeze(-1), "logit", digit_logits)
-        return Answer(output, "logits", digit_logits)
+        return _answered(output, digit_logits)
 
     def _code(self, images: Tensor) -> Tensor:
         """(R, B, 2, H, W) → (R, B, 2, F), with ``joint`` (R, B, F)."""
@@ -132,6 +161,13 @@ class Comparer(nn.Module):
         return code
 
 
+def _answered(output: Tensor, digit_logits: Tensor | None) -> Answer:
+    """Return the answer that one or two logits a pair are."""
+    if output.shape[-1] == 1:
+        return Answer(output.squeeze(-1), "logit", digit_logits)
+    return Answer(output, "logits", digit_logits)
+
+
 _ENOUGH = 10  # rounds of a convolutional network in a stack; more make a round hardly cheaper
 _ENOUGH_DENSE = 20
 _MOST_STACKS = 128
@@ -145,7 +181,7 @@ def default_stack_size(architecture: Architecture, seeds: Sequence[int]) -> int:
     step's memory grows with rounds × channels, so wide convolutions get smaller stacks. Nothing is timed, and nothing
     depends on the machine: the last float bits depend on the size.
     """
-    layers = [layer for backbone in architecture.build(seeds[0]).backbones for layer in backbone.modules()]
+    layers = [layer for part in architecture.build(seeds[0]).backbones for layer in part.modules()]
     widths = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)]
     rounds, enough = len(seeds), _ENOUGH if widths else _ENOUGH_DENSE
     stacks = min(max(ceil(rounds / enough), 2 if rounds >= 4 else 1), _MOST_STACKS)

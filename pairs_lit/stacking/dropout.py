@@ -136,7 +136,7 @@ class StackedDropout(nn.Module):
 
     def mask(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Return which activations of a plain layer's output shape (N, ...) each round keeps now: (R, N, ...) bool."""
-        drawn = [size if place < 2 or not self._whole else 1 for place, size in enumerate(shape)]  # noqa: PLR2004
+        drawn = [size if place < 2 or not self._whole else 1 for place, size in enumerate(shape)]
         count = torch.Size(drawn).numel()
         keep = dropout_keep(self.keys(device), self._streams.clock.step, count, self.p)
         return keep.view(-1, *drawn).expand(-1, *shape)

@@ -1,10 +1,12 @@
 """The stacked network: the parameters of R plain modules under the plain names, and programs that compute with them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.fx import Graph, GraphModule, Node
 
 from pairs_lit.stacking.copies import Output
@@ -69,7 +71,7 @@ class StackedNetwork(nn.Module):
 
     def _add_layer(self, program: Program, node: Node, recording: Recording) -> None:
         """Add a call of a layer or a dropout."""
-        first, *others = cast(list[Any], list(node.args))
+        first, *others = cast(Sequence[Any], node.args)
         dropout = recording.dropout(node)
         layout: Layout = "rows"
         if dropout is not None:
@@ -87,6 +89,37 @@ class StackedNetwork(nn.Module):
         key, drop = name.partition(".")[2], recording.drops[name]
         streams = self._streams.child(key.replace("/", "."))
         self._dropouts[key] = StackedDropout(drop.p, streams, maps=layout == "maps", whole=drop.maps)
+
+
+class MappedNetwork(nn.Module):
+    """R rounds of a module that no recording can stand for, by ``torch.vmap``: it runs once for all of them.
+
+    Args:
+        copies: The R plain modules, without convolutions, for which this is slower than a loop.
+        reason: Why none can.
+
+    Attributes:
+        reason: The same.
+    """
+
+    def __init__(self, copies: Sequence[nn.Module], reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+        _fill(self, copies, {})
+        _tie(self, copies[0])
+        self._one = (copies[0],)  # in a tuple: its parameters are not this module's
+
+    def forward(self, x: Tensor) -> Output:
+        """Apply each round's network to its own inputs; they are copied, since it may change them in place."""
+        (plain,) = self._one
+        if plain.training != self.training:
+            plain.train(self.training)
+        state = dict([*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)])
+        return torch.vmap(partial(_called, plain))(state, x.clone())
+
+
+def _called(plain: nn.Module, state: dict[str, Tensor], x: Tensor) -> Output:
+    return functional_call(plain, state, (x,))  # type: ignore[no-any-return]
 
 
 def _compiled(network: nn.Module, program: Graph) -> Callable[[nn.Module, Tensor], Output]:

@@ -6,7 +6,7 @@ at most once.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,11 @@ ON_MAPS = 4
 def dimensions(node: Node) -> int:
     """Return how many dimensions a recorded tensor has in one round."""
     return len(node.meta["shape"] or ())
+
+
+def called_of(node: Node) -> Callable[..., Any]:
+    """Return the function that a node calls."""
+    return cast(Callable[..., Any], node.target)
 
 
 @dataclass
@@ -56,6 +61,7 @@ class Program:
     def add(self, recorded: Node, new: Node, layout: Layout) -> None:
         """Say which new node stands for a recorded one."""
         self.layouts[recorded] = {layout: new}
+        new.meta.update(shape=recorded.meta["shape"], layout=layout)
 
     def call(self, recorded: Node, function: Callable[..., Any], args: Sequence[Any], layout: Layout) -> None:
         """Let a call of a function on new values stand for a recorded one."""
@@ -64,16 +70,16 @@ class Program:
 
 def vectorised(recorded: Node) -> Callable[..., Any]:
     """Return a function of R rounds' rows that does in each round what was recorded, by ``torch.vmap``."""
-    function, writes = recorded.target, recorded.meta["writes"]
+    function, writes = called_of(recorded), recorded.meta["writes"]
     rounds = tuple(_mapped(argument) for argument in recorded.args)
     named = {name: _mapped(argument) for name, argument in recorded.kwargs.items()}
 
     def once(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - as the function's
         if not writes:
-            result = function(*args, **kwargs)  # type: ignore[operator]
+            result = function(*args, **kwargs)
             return result if isinstance(result, Tensor) else tuple(each for each in result if each is not None)
         changed = args[0].clone()
-        function(changed, *args[1:], **kwargs)  # type: ignore[operator]
+        function(changed, *args[1:], **kwargs)
         return changed
 
     def every(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - likewise

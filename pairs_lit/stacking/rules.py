@@ -12,19 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Node
-from torch.nn import functional as F
 
 from pairs_lit.stacking.layers import pooled
-from pairs_lit.stacking.program import ON_MAPS, Layout, Program, dimensions, vectorised
+from pairs_lit.stacking.program import ON_MAPS, Layout, Program, called_of, dimensions, vectorised
 from pairs_lit.stacking.tracing import name_of
 
 Rule = Callable[[Program, Node], bool]
 """Adds what stands for a recorded call; False: it does not take it."""
 
 _ON_VALUES = """
-    abs celu clamp clamp_max clamp_min clone contiguous cos detach elu erf exp expm1 gelu hardshrink hardsigmoid hardswish
-    hardtanh leaky_relu log log1p logsigmoid mish neg positive reciprocal relu relu6 rsqrt selu sigmoid sign silu sin
-    softplus softshrink softsign sqrt square tanh tanhshrink threshold
+    abs celu clamp clamp_max clamp_min clone contiguous cos detach elu erf exp expm1 gelu hardshrink hardsigmoid
+    hardswish hardtanh leaky_relu log log1p logsigmoid mish neg positive reciprocal relu relu6 rsqrt selu sigmoid sign
+    silu sin softplus softshrink softsign sqrt square tanh tanhshrink threshold
 """
 _ON_TWO = "add div eq ge gt le lt maximum minimum mul ne pow rdiv rpow rsub sub truediv rtruediv"
 _OVER_PIXELS = "amax amin mean sum"
@@ -42,7 +41,7 @@ def apply_rule(program: Program, recorded: Node) -> None:
 
 def _plain_name(recorded: Node) -> str:
     """Return the name without marks: ``__iadd__``, ``add_`` and ``add`` do the same."""
-    name = name_of(recorded.target) if callable(recorded.target) else str(recorded.target)
+    name = name_of(recorded.target)
     if name.startswith("__i") and name != "__invert__":
         return name.strip("_")[1:]
     return name.strip("_")
@@ -72,9 +71,10 @@ def _others(recorded: Node) -> list[Node]:
 
 def _on_values(program: Program, recorded: Node) -> bool:
     """A function of each value by itself, in the layout in which the values come."""
-    first, function = recorded.args[0] if recorded.args else None, recorded.target
-    if not isinstance(first, Node) or _others(recorded) or not callable(function):
+    first = recorded.args[0] if recorded.args else None
+    if not isinstance(first, Node) or _others(recorded):
         return False
+    function = called_of(recorded)
     args, kwargs = list(recorded.args[1:]), dict(recorded.kwargs)
     if recorded.meta["writes"]:
         function, args, kwargs = _without_writing(recorded, args, kwargs)
@@ -94,7 +94,7 @@ def _without_writing(
     """Return the twin of a call that gives a new tensor instead of changing its first argument."""
     name = _plain_name(recorded)
     twin: Callable[..., Any] | None = getattr(torch.Tensor, name, None) or getattr(torch, name, None)
-    function: Any = recorded.target
+    function = called_of(recorded)
     if inspect.isfunction(function) and "inplace" in inspect.signature(function).parameters:
         bound = inspect.signature(function).bind(None, *args, **kwargs).arguments
         return function, [], {**dict(list(bound.items())[1:]), "inplace": False}
@@ -188,7 +188,7 @@ def _over_pixels(program: Program, recorded: Node) -> bool:
     if sides != {2, 3}:
         return False
     keepdim = bool(given["keepdim"])
-    reduce = partial(_reduced, recorded.target, keepdim)
+    reduce = partial(_reduced, called_of(recorded), keepdim)
     program.call(recorded, _named(reduce, recorded), [program.value(given["x"], "maps")], "maps" if keepdim else "rows")
     return True
 
@@ -204,7 +204,7 @@ def _pool(program: Program, recorded: Node) -> bool:
     first = recorded.args[0]
     if not isinstance(first, Node) or dimensions(first) != ON_MAPS or recorded.meta["shape"] is None:
         return False
-    function = partial(_filled, recorded.target, tuple(recorded.args[1:]), dict(recorded.kwargs))
+    function = partial(_filled, called_of(recorded), tuple(recorded.args[1:]), dict(recorded.kwargs))
     program.call(recorded, _named(partial(pooled, function), recorded), [program.value(first, "maps")], "maps")
     return True
 
@@ -283,7 +283,7 @@ def _linear(program: Program, recorded: Node) -> bool:
     given = options(recorded, _weighing)
     values = [] if given is None else [given["input"], given["weight"], given["bias"]]
     stacked = all(isinstance(each, Node) and each.meta["stacked"] for each in values)
-    if not values or not stacked or [dimensions(each) for each in values[1:]] != [2, 1] or dimensions(values[0]) < 2:  # noqa: PLR2004
+    if not values or not stacked or [dimensions(each) for each in values[1:]] != [2, 1] or dimensions(values[0]) < 2:
         return False
     program.call(recorded, _named(_products, recorded), [program.value(each, "rows") for each in values], "rows")
     return True

@@ -17,8 +17,17 @@ from pairs_lit.seeds import generators_kept, seeded
 from pairs_lit.stacking.copies import Apart, Loop
 from pairs_lit.stacking.dropout import Clock, Streams
 from pairs_lit.stacking.layers import Rowwise, SwitchedOff
-from pairs_lit.stacking.network import StackedNetwork
-from pairs_lit.stacking.tracing import LEAVES, Recording, Untraceable, is_usual, surely_alike, trace, trace_once
+from pairs_lit.stacking.network import MappedNetwork, StackedNetwork
+from pairs_lit.stacking.tracing import (
+    LEAVES,
+    OnlyMappableError,
+    Recording,
+    UntraceableError,
+    is_usual,
+    surely_alike,
+    trace,
+    trace_once,
+)
 
 _ELEMENTWISE = (
     nn.CELU,
@@ -92,8 +101,25 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[
         return copies[0]
     try:
         return _side_by_side(copies, streams, shape)
-    except Untraceable as reason:
-        return Loop(copies, streams, f"{type(copies[0]).__name__} {reason}")
+    except OnlyMappableError as reason:
+        return _mapped(copies, shape, str(reason)) or Loop(copies, streams, str(reason))
+    except UntraceableError as reason:
+        return Loop(copies, streams, str(reason))
+
+
+def _mapped(copies: Sequence[nn.Module], shape: Sequence[int] | None, reason: str) -> MappedNetwork | None:
+    """Return the rounds as one call of ``torch.vmap``, if that is right and faster than a loop."""
+    convolved = any(isinstance(part, nn.modules.conv._ConvNd) for part in copies[0].modules())
+    if shape is None or convolved or not all(surely_alike(copies[0], other) for other in copies[1:]):
+        return None
+    try:
+        trial = MappedNetwork(copy.deepcopy(list(copies)), reason)
+        with generators_kept():
+            trial(torch.rand(len(copies), _TRIED, *shape))
+        _check(trial, copies[0], shape, len(copies))
+    except Exception:  # whatever an operation that cannot be mapped over rounds raises
+        return None
+    return MappedNetwork(copies, reason)
 
 
 def _apart(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> Apart:
@@ -104,11 +130,11 @@ def _apart(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] |
 def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> nn.Module:
     """Record what the copies do, and do it for all of them at once."""
     if shape is None:
-        raise Untraceable("could be tried only if the shape of its inputs were given")
+        raise UntraceableError("could be tried only if the shape of its inputs were given")
     altered = next((part for part in copies[0].modules() if _is_altered(part)), None)
     if altered is not None:
         name = type(altered).__name__
-        raise Untraceable(f"has hooks, or a train, eval or __call__ of its own, in {name}")
+        raise UntraceableError(f"has hooks, or a train, eval or __call__ of its own, in {name}")
     known = is_known(copies[0])
     wrapped = [copy if isinstance(copy, nn.Sequential) or not known else nn.Sequential(copy) for copy in copies]
     record = trace_once if known else trace
@@ -116,9 +142,9 @@ def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence
     others = [] if known else [other for other in wrapped[1:] if not surely_alike(wrapped[0], other)]
     if any(_written(trace_once(other, shape, training=mode) for mode in _MODES) != _written(ways) for other in others):
         return _apart(copies, streams, shape)
-    network = StackedNetwork(wrapped, *ways, streams)
+    network = StackedNetwork(wrapped, ways[0], ways[1], streams)
     if not known:
-        _check(network, wrapped[0], shape)
+        _check(network, wrapped[0], shape, len(copies))
     return network
 
 
@@ -126,14 +152,13 @@ def _written(ways: Iterable[Recording]) -> list[list[object]]:
     return [way.written() for way in ways]
 
 
-def _check(network: StackedNetwork, plain: nn.Module, shape: Sequence[int]) -> None:
+def _check(network: nn.Module, plain: nn.Module, shape: Sequence[int], rounds: int) -> None:
     """Refuse a stack that does not give what the plain module gives for the same inputs in evaluation.
 
     Raises:
-        Untraceable: It does not, or cannot take them.
+        UntraceableError: It does not, or cannot take them.
     """
     images = torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0))
-    rounds = len(next(iter(network.parameters()), torch.zeros(1)))
     try:
         with torch.no_grad(), generators_kept(), warnings.catch_warnings():
             warnings.filterwarnings("error", ".*performance drop")  # where torch.vmap would loop over the rounds
@@ -141,12 +166,12 @@ def _check(network: StackedNetwork, plain: nn.Module, shape: Sequence[int]) -> N
             found = network.eval()(images.expand(rounds, *images.shape).clone())
     except Exception as error:  # whatever an operation that cannot be mapped over rounds raises
         reason = reason_of(error).split(". ")[0]
-        raise Untraceable(f"cannot be computed for several rounds at once ({reason})") from error
+        raise UntraceableError(f"cannot be computed for several rounds at once ({reason})") from error
     finally:
         network.train()
     pairs = zip(_listed(found), _listed(expected), strict=True)
     if not all(torch.allclose(one[0], other, _SAME, _SAME, equal_nan=True) for one, other in pairs):
-        raise Untraceable("gives other values when several rounds are computed at once")
+        raise UntraceableError("gives other values when several rounds are computed at once")
 
 
 def _listed(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
@@ -164,12 +189,12 @@ def check_separate(copies: Sequence[nn.Module]) -> None:
         PairsLitError: Two of them do.
     """
     taken: set[int] = set()
-    for copy in copies:
-        own = {name: id(value) for name, value in copy.named_parameters()}
+    for module in copies:
+        own = {name: id(value) for name, value in module.named_parameters()}
         shared = next((name for name, value in own.items() if value in taken), None)
         if shared is not None:
             raise PairsLitError(
-                f"{type(copy).__name__} has the same parameter {shared!r} in two rounds, but rounds share nothing: "
+                f"{type(module).__name__} has the same parameter {shared!r} in two rounds, but rounds share nothing: "
                 "create all parameters in its constructor."
             )
         taken |= set(own.values())
@@ -184,7 +209,7 @@ def _form(module: nn.Module) -> tuple[object, ...]:
 
 
 def is_known(module: nn.Module) -> bool:
-    """Say whether a module is a known layer, or an ``nn.Sequential`` of such: its printed form says all that it does."""
+    """Say whether a module is a known layer or an ``nn.Sequential`` of such: its printed form says all that it does."""
     if _is_altered(module):
         return False
     if isinstance(module, nn.Sequential):

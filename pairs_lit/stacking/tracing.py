@@ -39,11 +39,18 @@ _DROPPING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 LEAVES = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
 """The layers that may be recorded as one call of a module."""
 
+_READS = {"__bool__": "branches on a tensor's value", "register_hook": "hooks a tensor's gradient"}
+"""What is said of calls that give no tensor; of all others, their name."""
+
 _CONSTANTS = (bool, int, float, complex, str, type(None), type(...), torch.layout, torch.memory_format, torch.dtype)
 
 
-class Untraceable(Exception):
+class UntraceableError(Exception):
     """One recording cannot stand for what a module does; the message is the reason, without its subject."""
+
+
+class OnlyMappableError(UntraceableError):
+    """No recording can stand for it, but ``torch.vmap``, which runs the module itself each time, computes the same."""
 
 
 class Count(int):
@@ -68,7 +75,7 @@ class Count(int):
         """Show the formula, which is the same for any N."""
         return f"{self.factor}·N+{self.offset}"
 
-    def __add__(self, other: Any) -> "Count":  # noqa: ANN401 - as int's
+    def __add__(self, other: int) -> "Count":
         one, more = (other.factor, other.offset) if isinstance(other, Count) else (0, int(other))
         return Count.of(int(self) + int(other), self.factor + one, self.offset + more)
 
@@ -77,20 +84,20 @@ class Count(int):
     def __neg__(self) -> "Count":
         return Count.of(-int(self), -self.factor, -self.offset)
 
-    def __sub__(self, other: Any) -> "Count":  # noqa: ANN401 - as int's
-        return self + (-other)
+    def __sub__(self, other: int) -> "Count":
+        return self + -other
 
-    def __rsub__(self, other: Any) -> "Count":  # noqa: ANN401 - as int's
+    def __rsub__(self, other: int) -> "Count":
         return -self + other
 
-    def __mul__(self, other: Any) -> Any:  # noqa: ANN401 - as int's
+    def __mul__(self, other: int) -> "Count":
         if isinstance(other, Count) or not isinstance(other, int):
             raise _on_count()
         return Count.of(int(self) * other, self.factor * other, self.offset * other)
 
     __rmul__ = __mul__
 
-    def __floordiv__(self, other: Any) -> Any:  # noqa: ANN401 - as int's
+    def __floordiv__(self, other: int) -> "Count":
         if isinstance(other, Count) or not isinstance(other, int) or self.factor % other or self.offset % other:
             raise _on_count()
         return Count.of(int(self) // other, self.factor // other, self.offset // other)
@@ -113,8 +120,8 @@ class Count(int):
     __mod__ = __rmod__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = __rpow__ = __float__ = _refused
 
 
-def _on_count() -> Untraceable:
-    return Untraceable("depends on the number of inputs in a way that one recording cannot show")
+def _on_count() -> UntraceableError:
+    return OnlyMappableError("depends on the number of inputs in a way that no recording shows")
 
 
 def count_of(x: Tensor, factor: int, offset: int) -> int:
@@ -122,10 +129,11 @@ def count_of(x: Tensor, factor: int, offset: int) -> int:
     return factor * x.shape[1] + offset
 
 
-def name_of(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., Any] | str) -> str:
     """Return the name of a torch function, or of the attribute that it reads."""
     name = str(getattr(function, "__name__", function))
-    return str(getattr(function.__self__, "__name__", name)) if name == "__get__" else name  # type: ignore[attr-defined]
+    attribute = name == "__get__" and not isinstance(function, str)
+    return str(getattr(cast(Any, function).__self__, "__name__", name)) if attribute else name
 
 
 @dataclass(frozen=True)
@@ -174,13 +182,13 @@ def trace(module: nn.Module, shape: Sequence[int], *, training: bool) -> Recordi
         training: Whether to record training.
 
     Raises:
-        Untraceable: A recording cannot stand for the module.
+        UntraceableError: A recording cannot stand for the module.
     """
     found = [trace_once(module, shape, training=training, count=count) for count in _COUNTS[:2]]
     if found[0].written() != found[1].written():  # a size may have been a multiple of the count by chance
         found = [trace_once(module, shape, training=training, count=count) for count in _COUNTS[2:]]
     if found[0].written() != found[1].written():
-        raise Untraceable("does not do the same with another number of inputs, or when it runs again")
+        raise UntraceableError("does not do the same with another number of inputs, or when it runs again")
     return found[0]
 
 
@@ -194,15 +202,15 @@ def trace_once(module: nn.Module, shape: Sequence[int], *, training: bool, count
             drawn = generators_state()
             recorder.run(own, torch.rand(count, *shape, generator=torch.Generator().manual_seed(0)))
             if generators_state() != drawn:
-                raise Untraceable("draws random numbers")
-    except Untraceable as reason:
+                raise UntraceableError("draws random numbers")
+    except UntraceableError as reason:
         place = own_place_of(reason)
-        raise Untraceable(f"{reason}" + (f" at {place}" if place else "")) from reason
+        raise type(reason)(f"{reason}" + (f" at {place}" if place else "")) from reason
     except Exception as error:  # whatever a module of the user's raises
-        raise Untraceable(f"raises {reason_of(error)} ({place_of(error)}) when it is tried") from error
+        raise UntraceableError(f"raises {reason_of(error)} ({place_of(error)}) when it is tried") from error
     changed = next((name for name, value in _state(own).items() if before.get(name) != value), None)
     if changed is not None:
-        raise Untraceable(f"changes {changed}")
+        raise UntraceableError(f"changes {changed}")
     return Recording(recorder.graph, recorder.drops)
 
 
@@ -261,7 +269,7 @@ class _Recorder(TorchFunctionMode):
         self._training = module.training
         self._dropout = "functional"
         self._pausing = False
-        self._failed: Untraceable | None = None
+        self._failed: UntraceableError | None = None
 
     def run(self, module: nn.Module, images: Tensor) -> None:
         """Record the module on these images."""
@@ -322,7 +330,7 @@ class _Recorder(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         try:
             return self._called(func, args, kwargs or {})
-        except Untraceable as reason:
+        except UntraceableError as reason:
             self._failed = self._failed or reason
             raise
 
@@ -331,11 +339,11 @@ class _Recorder(TorchFunctionMode):
         if name in _ASKED or name == "_assert":
             return self._answered(name, func(*args, **kwargs), args)
         if name == "_set_grad_enabled" or not torch.is_grad_enabled():
-            raise Untraceable("switches gradients off, or is an autograd function of its own")
+            raise UntraceableError("switches gradients off, or is an autograd function of its own")
         if name == "data":
-            raise Untraceable("reaches past the gradients (.data)")
+            raise UntraceableError("reaches past the gradients (.data)")
         if torch.is_autocast_enabled("cpu"):
-            raise Untraceable("switches autocast on")
+            raise UntraceableError("switches autocast on")
         if func in _DROPOUTS:
             return self._dropped(func, *args, **kwargs)
         node = self.graph.call_function(func, self._meant(args), self._meant(kwargs))
@@ -343,7 +351,7 @@ class _Recorder(TorchFunctionMode):
         drawn = generators_state()
         result = func(*args, **kwargs)
         if generators_state() != drawn:
-            raise Untraceable(f"draws random numbers ({name})")
+            raise UntraceableError(f"draws random numbers ({name})")
         changed = [tensor for tensor, version in versions if tensor._version != version]
         if changed:
             return self._written(node, args, changed, result)
@@ -355,12 +363,12 @@ class _Recorder(TorchFunctionMode):
                 self._keep(each, part, stacked=stacked)
             return result
         if not isinstance(result, Tensor):
-            raise Untraceable(f"reads a tensor's values ({name.strip('_')})")
+            raise UntraceableError(_READS.get(name, f"reads a tensor's values ({name.strip('_')})"))
         return self._keep(result, node, stacked=stacked)
 
     def _answered(self, name: str, answer: Any, args: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any answer
         if name == "__len__" and isinstance(self._sized(answer), Count):
-            raise Untraceable("takes len() of its inputs (x.shape[0] could be recorded)")
+            raise OnlyMappableError("takes len() of its inputs (x.shape[0] could be recorded)")
         if name in ("shape", "size", "numel", "nelement"):
             return torch.Size(map(self._sized, answer)) if isinstance(answer, tuple) else self._sized(answer)
         return answer
@@ -380,7 +388,7 @@ class _Recorder(TorchFunctionMode):
         if not training or p == 0:
             return input
         if not self._training:
-            raise Untraceable("drops activations in evaluation, too")
+            raise UntraceableError("drops activations in evaluation, too")
         place, many = self._dropout.replace(".", "/"), len(self.drops)
         name = f"_dropouts.{place}" if f"_dropouts.{place}" not in self.drops else f"_dropouts.{place}/{many}"
         self.drops[name] = Drop(p, _DROPOUTS[func])
@@ -395,14 +403,15 @@ class _Recorder(TorchFunctionMode):
         target = args[0] if args else None
         own = self._known.get(id(target))
         if len(changed) > 1 or target is not changed[0] or (result is not None and result is not target):
-            raise Untraceable(f"writes into a tensor in a way that cannot be recorded ({name_of(node.target)})")
+            raise UntraceableError(f"writes into a tensor in a way that cannot be recorded ({name_of(node.target)})")
         if own is None or own.node.op == "get_attr":
-            raise Untraceable(f"changes a parameter or buffer of its own ({name_of(node.target)})")
+            raise UntraceableError(f"changes a parameter or buffer of its own ({name_of(node.target)})")
         self._keep(target, node, stacked=any(each.meta["stacked"] for each in node.all_input_nodes), writes=True)
         return result
 
     def _keep(self, tensor: Tensor, node: Node, *, stacked: bool, writes: bool = False) -> Tensor:
-        node.meta.update(shape=tuple(tensor.shape), stacked=stacked, writes=writes)
+        shape = tuple(_shown(size, self._count) for size in tensor.shape)
+        node.meta.update(shape=shape, stacked=stacked, writes=writes)
         self._known[id(tensor)] = _Known(tensor, node, tensor._version)
         return tensor
 
@@ -422,7 +431,7 @@ class _Recorder(TorchFunctionMode):
             return self._of_input("dtype" if value is self._dtype else "device")
         if isinstance(value, _CONSTANTS):
             return value
-        raise Untraceable(f"passes a {type(value).__name__} to torch")
+        raise UntraceableError(f"passes a {type(value).__name__} to torch")
 
     def _node(self, tensor: Tensor) -> Node:
         known = self._known.get(id(tensor))
@@ -431,9 +440,9 @@ class _Recorder(TorchFunctionMode):
             self._keep(tensor, node, stacked=True)
             return node
         if known is None:
-            raise Untraceable("uses a tensor that is neither its own nor made from its inputs by torch")
+            raise UntraceableError("uses a tensor that is neither its own nor made from its inputs by torch")
         if known.version != tensor._version:
-            raise Untraceable("uses a tensor after it changed it in place through another")
+            raise UntraceableError("uses a tensor after it changed it in place through another")
         return known.node
 
     def _counted(self, value: Count) -> Node:
@@ -464,6 +473,12 @@ def is_usual(layer: nn.Module) -> bool:
     )
     own = {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}
     return not any(hooks) and settings and own and "forward" not in vars(layer)
+
+
+def _shown(size: int, count: int) -> int | str:
+    """Write a size that follows from the number of inputs as such."""
+    factor, rest = divmod(size, count)
+    return size if rest or not factor else f"{factor if factor > 1 else ''}N"
 
 
 def _item(values: Sequence[Any], index: int) -> Any:  # noqa: ANN401 - any item

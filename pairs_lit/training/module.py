@@ -14,7 +14,7 @@ from pairs_lit.data.bank import SPLITS, Split
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_positive, notice, reason_of
-from pairs_lit.nn.architecture import Architecture, Readout, Sharing
+from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing
 from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.comparer import Answer, Comparer, check_widths, default_stack_size
@@ -44,7 +44,10 @@ class PairModule(LightningModule):
 
     Args:
         seeds: The seeds of the rounds (on the command line: from ``rounds``).
-        backbone: Turns an image (N, C, H, W) into a code (N, F); made from (channels, H, W).
+        network: A whole pair network, in place of backbone, sharing, readout, code_activation and head: turns pairs
+            (N, 2, H, W) into the answer, (N,), (N, 1) or (N, 2) logits, or into (answer, digit logits (N, 2, 10));
+            made from (2, H, W), or from nothing.
+        backbone: Turns an image (N, C, H, W) into a code (N, F); made from (channels, H, W), or from nothing.
         head: Turns the concatenated codes (N, W) into the answer; made from W.
         stack_size: Rounds a stack (on the command line: from ``rounds``); null: a fixed function of the
             network and the number of rounds.
@@ -67,8 +70,9 @@ class PairModule(LightningModule):
         self,
         *,
         seeds: list[int],
-        backbone: BackboneFactory,
-        head: HeadFactory,
+        network: NetworkFactory | None = None,
+        backbone: BackboneFactory | None = None,
+        head: HeadFactory | None = None,
         stack_size: int | None = None,
         image_size: int = 14,
         relation: Relation = "le",
@@ -83,7 +87,9 @@ class PairModule(LightningModule):
         check_positive("the number of seeds", len(seeds))
         if stack_size is not None:
             check_positive("rounds.stack_size", stack_size)
-        self._architecture = Architecture(backbone, head, sharing, readout, code_activation, relation, image_size)
+        self._architecture = Architecture(
+            backbone, head, sharing, readout, code_activation, relation, image_size, network
+        )
         self._architecture.check_separate(seeds[0])
         wanted = stack_size or default_stack_size(self._architecture, seeds)
         self.seeds = seeds
@@ -112,6 +118,8 @@ class PairModule(LightningModule):
         trial = self._trial()
         with torch.enable_grad():
             first, second = (trial.eval()(_trial_images(3, self._architecture)) for _ in range(2))
+        for way in trial.ways():
+            notice(f"{way}.")
         if trial.draws_in_evaluation:
             notice(
                 "the network draws random numbers in evaluation, too (dropout without training=self.training?): its "
@@ -153,6 +161,13 @@ class PairModule(LightningModule):
         except Exception as error:  # whatever a module of the user's raises
             return reason_of(error)
         return None
+
+    def described(self) -> str:
+        """Return how the stacks work, in words."""
+        sizes = [len(self.seeds[rounds]) for rounds in self._slices]
+        shown = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
+        first = cast(Comparer, self.stacks[0])
+        return f"{len(self.seeds)} rounds in {len(sizes)} stacks of {shown}\n\n{first.described()}"
 
     @property
     def parameters_per_round(self) -> int:

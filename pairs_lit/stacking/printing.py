@@ -1,0 +1,50 @@
+"""A stack in words: what it computes, call by call, and in which layout."""
+
+from collections.abc import Iterator
+
+from tabulate import tabulate
+from torch import nn
+from torch.fx import Graph, Node
+
+from pairs_lit.stacking.copies import Apart, Loop
+from pairs_lit.stacking.network import MappedNetwork, StackedNetwork
+
+_HIDDEN = ("placeholder", "output", "get_attr")
+
+
+def described(part: nn.Module) -> str:
+    """Return how a stacked part works: a table of its calls, or why it is a loop."""
+    if isinstance(part, Loop):
+        return f"{len(part.copies)} copies in a loop: {type(part.copies[0]).__name__} {part.reason}."
+    if isinstance(part, MappedNetwork):
+        return f"One call by torch.vmap: the network {part.reason}."
+    if isinstance(part, Apart):
+        return f"The rounds' networks differ, so each is a stack of its own. The first:\n{described(part.rounds[0])}"
+    if isinstance(part, StackedNetwork):
+        return _table(part, part._programs[True])
+    return f"One {part} serves all rounds."
+
+
+def _table(network: StackedNetwork, program: Graph) -> str:
+    rows = list(_rows(network, program))
+    return tabulate(rows, ["call in training", "layout", "output of a round"]) if rows else "It gives what it gets."
+
+
+def _rows(network: StackedNetwork, program: Graph) -> Iterator[tuple[str, str, str]]:
+    for node in program.nodes:
+        if node.op not in _HIDDEN:
+            yield _call(network, node), node.meta.get("layout", ""), _shape(node)
+
+
+def _call(network: StackedNetwork, node: Node) -> str:
+    """Name a call; what a layer does besides stands behind it."""
+    if node.op == "call_function":
+        return str(getattr(node.target, "__name__", node.target)).strip("_").replace("_", " ")
+    layer = f"{node.target}: {network.get_submodule(str(node.target))}".replace(": Stacked", ": ").lstrip("_")
+    dropped = " dropout," if len(node.args) > 2 else ""
+    return f"{layer},{dropped} max-pool 2×2, ReLU" if len(node.args) > 1 else layer
+
+
+def _shape(node: Node) -> str:
+    shape = node.meta.get("shape")
+    return "" if shape is None else f"({', '.join(map(str, shape))})"
