@@ -51,6 +51,9 @@ _ELEMENTWISE = (
 )
 _PER_CHANNEL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _MODES = (True, False)
+_OWN_METHODS = ("train", "eval", "__call__", "get_extra_state", "set_extra_state", "state_dict", "load_state_dict")
+"""Methods that a module may not have overridden: what they do would be lost."""
+
 _SAME, _TRIED = 1e-3, 3
 
 
@@ -134,7 +137,7 @@ def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence
     altered = next((part for part in copies[0].modules() if _is_altered(part)), None)
     if altered is not None:
         name = type(altered).__name__
-        raise UntraceableError(f"has hooks, or a train, eval or __call__ of its own, in {name}")
+        raise UntraceableError(f"has hooks, or methods such as train or state_dict of its own, in {name}")
     known = is_known(copies[0])
     wrapped = [copy if isinstance(copy, nn.Sequential) or not known else nn.Sequential(copy) for copy in copies]
     record = trace_once if known else trace
@@ -226,6 +229,6 @@ def _is_altered(module: nn.Module) -> bool:
     """Say whether a module does more than its ``forward``: by hooks, or by methods that it overrides."""
     hooks = [module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks]
     hooks += [value._backward_hooks for value in module.parameters(recurse=False) if value._backward_hooks]
-    kind = type(module)
-    usual = kind.train is nn.Module.train and kind.eval is nn.Module.eval and kind.__call__ is nn.Module.__call__
+    hooks += [module._state_dict_hooks, module._load_state_dict_pre_hooks]
+    usual = all(getattr(type(module), name) is getattr(nn.Module, name) for name in _OWN_METHODS)
     return any(hooks) or not usual or not {"forward", "train", "eval"}.isdisjoint(vars(module))

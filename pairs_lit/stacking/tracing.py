@@ -196,7 +196,7 @@ def trace_once(module: nn.Module, shape: Sequence[int], *, training: bool, count
     """Record like :func:`trace` what is known to do the same each time, whatever the number of inputs."""
     try:
         own = copy.deepcopy(module).train(training)
-        before = _state(own)
+        before = _state(own) | _tensors_of(own)
         recorder = _Recorder(own, count)
         with generators_kept(), torch.enable_grad():
             drawn = generators_state()
@@ -208,9 +208,10 @@ def trace_once(module: nn.Module, shape: Sequence[int], *, training: bool, count
         raise type(reason)(f"{reason}" + (f" at {place}" if place else "")) from reason
     except Exception as error:  # whatever a module of the user's raises
         raise UntraceableError(f"raises {reason_of(error)} ({place_of(error)}) when it is tried") from error
-    changed = next((name for name, value in _state(own).items() if before.get(name) != value), None)
+    after = _state(own) | _tensors_of(own)
+    changed = next((name for name in {**after, **before} if before.get(name) != after.get(name)), None)
     if changed is not None:
-        raise UntraceableError(f"changes {changed}")
+        raise UntraceableError(f"changes its {changed}")
     return Recording(recorder.graph, recorder.drops)
 
 
@@ -224,6 +225,12 @@ def _state(module: nn.Module) -> dict[str, object]:
         (f"{place}.{name}".lstrip("."), value) for place, part in places for name, value in vars(part).items()
     )
     return {name: _frozen(value) for name, value in attributes if name.rpartition(".")[2] not in _OF_TORCH}
+
+
+def _tensors_of(module: nn.Module) -> dict[str, object]:
+    """Return which tensors a module holds, by their place, to see whether it replaces one."""
+    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return {name: id(value) for name, value in named}
 
 
 def _frozen(value: object) -> object:

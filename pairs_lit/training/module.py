@@ -118,8 +118,6 @@ class PairModule(LightningModule):
         trial = self._trial()
         with torch.enable_grad():
             first, second = (trial.eval()(_trial_images(3, self._architecture)) for _ in range(2))
-        for way in trial.ways():
-            notice(f"{way}.")
         if trial.draws_in_evaluation:
             notice(
                 "the network draws random numbers in evaluation, too (dropout without training=self.training?): its "
@@ -259,6 +257,8 @@ class PairModule(LightningModule):
     def on_train_start(self) -> None:
         """Set the optimizer and the scheduler as the config says for this epoch, whatever a checkpoint says."""
         trainer = cast(Any, self.trainer)
+        for way in cast(Comparer, self.stacks[0]).ways() if trainer.is_global_zero else []:
+            notice(f"{way}.")
         (optimizer,) = trainer.optimizers
         for group, recipe in zip(optimizer.param_groups, self._recipe, strict=True):
             group.pop("initial_lr", None)
