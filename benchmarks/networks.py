@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -86,6 +87,86 @@ def siamese() -> nn.Module:
     convolutions = [*block(1, 32, nn.BatchNorm2d(32)), *block(32, 64, nn.BatchNorm2d(64)), nn.Flatten()]
     branch = nn.Sequential(*convolutions, *dense([256, 200, 10]), nn.BatchNorm1d(10))
     return PairNetwork(branch, nn.Sequential(*dense([20, 20, 20, 1])))
+
+
+class Course(nn.Module):
+    """The branch of belhadj's CNN as a class with a ``forward``, as courses write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, 3)
+        self.conv2 = nn.Conv2d(16, 8, 3)
+        self.fc1 = nn.Linear(32, 10)
+        self.fc2 = nn.Linear(10, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the codes of images."""
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        return self.fc2(F.relu(self.fc1(x.view(-1, 32))))  # type: ignore[no-any-return]
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with batch norm beside a short cut.
+
+    Args:
+        before: Channels of the input.
+        after: Channels of the output.
+    """
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)
+        self.conv2, self.bn2 = nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)
+        self.shortcut = nn.Conv2d(before, after, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps of the same height and width."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class Residual(nn.Module):
+    """A small residual branch with batch norm, of 53,000 parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block1, self.block2 = ResidualBlock(1, 24), ResidualBlock(24, 48)
+        self.out = nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the codes of images."""
+        x = F.max_pool2d(self.block1(x), 2)
+        x = self.block2(x).mean((2, 3))
+        return self.out(x)  # type: ignore[no-any-return]
+
+
+class ResNet18(nn.Module):
+    """torchvision's ResNet-18 on images enlarged to 32×32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resnet = torchvision.models.resnet18(num_classes=10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the codes of images."""
+        x = F.interpolate(x, size=32, mode="bilinear").expand(-1, 3, -1, -1)
+        return self.resnet(x)  # type: ignore[no-any-return]
+
+
+def course() -> nn.Module:
+    """Return belhadj's CNN, written as a class."""
+    return PairNetwork(Course(), nn.Linear(20, 1), code_relu=True)
+
+
+def residual() -> nn.Module:
+    """Return a small residual network."""
+    return PairNetwork(Residual(), nn.Linear(20, 1), code_relu=True)
+
+
+def resnet18() -> nn.Module:
+    """Return a ResNet-18."""
+    return PairNetwork(ResNet18(), nn.Linear(20, 1), code_relu=True)
 
 
 @dataclass(frozen=True)

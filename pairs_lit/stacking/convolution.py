@@ -1,9 +1,11 @@
-"""Convolution of R rounds as one batched matrix product, with the images last in memory.
+"""Convolution of R rounds, with the images last in memory: as one batched matrix product, or round by round.
 
 Maps are (B, C, H, W, N): with N images innermost, each row of a kernel position's window is one contiguous run, so the
-matrix of columns is filled by long copies, and the product's long side is positions × images.
+matrix of columns is filled by long copies, and the product's long side is positions × images. Where that matrix does
+not fit a core's cache, torch's own convolution of one round after the other is faster, in spite of two transpositions.
 """
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple, cast
 
@@ -37,6 +39,11 @@ class Geometry(NamedTuple):
         )
         before, after = _padding(layer)
         return cls(kernel, stride, dilation, before, after)
+
+    @property
+    def options(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """The arguments of torch's own convolution: stride, padding, dilation."""
+        return self.stride, self.before, self.dilation
 
     def padded(self, x: Tensor) -> Tensor:
         """Pad maps (B, C, H, W, N) with zeros; contiguous."""
@@ -93,11 +100,73 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
     Returns:
         (B, O, OH, OW, N).
     """
+    if geometry.before == geometry.after and _is_large(x, weight, geometry):
+        each: Tensor = _EachConvolution.apply(x, weight, bias, geometry)
+        return each
     matrix = weight.flatten(2)
     if bias is not None:
         matrix = torch.cat([matrix, bias[..., None]], 2)
     output: Tensor = _Convolution.apply(x, matrix, geometry)
     return output
+
+
+_CACHED = 2**21  # bytes of columns; a core's cache holds one to two MiB
+_HEAVY = 2**19  # weights; with so many, filling columns of zeros (of padding) counts
+
+
+def _is_large(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
+    """Say whether one round's columns or weights are too large for the batched product to be the faster way."""
+    sides = [
+        side + first + last for side, first, last in zip(x.shape[2:4], geometry.before, geometry.after, strict=True)
+    ]
+    columns = weight[0, 0].numel() * torch.Size(geometry.positions(tuple(sides))).numel() * x.shape[-1]
+    return columns * x.element_size() > _CACHED or weight[0].numel() > _HEAVY
+
+
+class _EachConvolution(torch.autograd.Function):
+    """Torch's own convolution of each stack of maps after the other."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:  # noqa: ANN401 - torch's context
+        images = [_images_first(maps) for maps in x]
+        outputs = [
+            F.conv2d(each, weight[place], None if bias is None else bias[place], *geometry.options)
+            for place, each in enumerate(images)
+        ]
+        ctx.save_for_backward(weight, *images)
+        ctx.geometry, ctx.biased = geometry, bias is not None
+        return _all_images_last(outputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # noqa: ANN401 - torch's context
+        weight, *images = ctx.saved_tensors
+        options = (weight.shape[1:2], *ctx.geometry.options, False, [0, 0], 1, [*ctx.needs_input_grad[:2], ctx.biased])
+        found = [
+            torch.ops.aten.convolution_backward(_images_first(grad), each, kernels, *options)
+            for grad, each, kernels in zip(grads[0], images, weight, strict=True)
+        ]
+        maps, kernels, biases = zip(*found, strict=True)
+        return (
+            _all_images_last(maps) if ctx.needs_input_grad[0] else None,
+            torch.stack(kernels) if ctx.needs_input_grad[1] else None,
+            torch.stack(biases) if ctx.biased else None,
+            None,
+        )
+
+
+def _images_first(maps: Tensor) -> Tensor:
+    """(C, H, W, N) → (N, C, H, W), contiguous."""
+    return maps.reshape(-1, maps.shape[-1]).t().contiguous().view(-1, *maps.shape[:-1])
+
+
+def _all_images_last(images: Sequence[Tensor]) -> Tensor:
+    """B times (N, C, H, W) → (B, C, H, W, N)."""
+    n, *rest = images[0].shape
+    maps = images[0].new_empty(len(images), *rest, n)
+    for place, each in zip(maps, images, strict=True):
+        place.view(-1, n).copy_(each.reshape(n, -1).t())
+    return maps
 
 
 class _Convolution(torch.autograd.Function):
