@@ -1,8 +1,7 @@
 """Backbones: plain torch modules that turn one image into a code, (N, C, H, W) → (N, F).
 
-They know nothing of pairs or rounds. A backbone of your own is any class whose first argument is the image's shape;
-name it by its class path. An ``nn.Sequential`` of known layers trains as one stack; any other module is copied for
-each round.
+They know nothing of pairs or rounds. A backbone of your own is any module; name its class, or a function that builds
+it, by its path.
 """
 
 from collections.abc import Callable, Sequence
