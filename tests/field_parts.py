@@ -58,7 +58,7 @@ class ReluFirst(nn.Sequential):
 
 
 class ReluFirstInForward(nn.Module):
-    """The same, as copies in a loop."""
+    """The same, in a forward of its own."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -452,7 +452,7 @@ class NeedsTwenty(nn.Module):
 
 
 class WritesIntoWhatItNeeds(nn.Module):
-    """Fails only where its gradient is taken."""
+    """Fails only where its gradient is taken; a branch keeps it out of a stack, which would write into a copy."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -461,7 +461,7 @@ class WritesIntoWhatItNeeds(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         output = self.layer(x).sigmoid()
         if self.training:
-            output.mul_(2)
+            output.mul_(2 if x.isfinite().all() else 3)
         return output
 
 

@@ -18,6 +18,7 @@ from pairs_lit.nn.heads import ArgmaxHead, DigitHead, PowerHead, SoftmaxHead
 from pairs_lit.seeds import derive
 from pairs_lit.stacking.copies import Loop
 from pairs_lit.stacking.dropout import StackedDropout
+from pairs_lit.stacking.network import StackedNetwork
 from pairs_lit.training.losses import PairLoss
 
 OPERATORS = {"le": operator.le, "lt": operator.lt, "ge": operator.ge, "gt": operator.gt}
@@ -69,6 +70,12 @@ def of_copy(stacked: nn.Module, copy: int, named: Named) -> dict[str, Tensor]:
     if isinstance(stacked, Loop):
         return named(stacked.copies[copy])
     return {name: value[copy] for name, value in named(stacked).items()}
+
+
+def fused(network: StackedNetwork, *, training: bool = True) -> list[str]:
+    """Return the layers that do a max-pool and ReLU, too, in one pass."""
+    calls = [node for node in network._programs[training].nodes if node.op == "call_module"]
+    return [str(node.target) for node in calls if len(node.args) > 1 and node.args[1] is True]
 
 
 class MaskedDropout(nn.Module):

@@ -435,7 +435,7 @@ def test_default_stack_size_is_a_fixed_function_of_network_and_rounds(
 @pytest.mark.parametrize(("wanted", "sizes"), [(None, [3]), (1, [1, 1, 1]), (2, [2, 1]), (50, [3])])
 def test_rounds_fall_into_stacks_of_the_wanted_size(wanted: int | None, sizes: list[int]) -> None:
     module = PairModule(seeds=SEEDS, stack_size=wanted, backbone=TINY_FC, head=MLP)
-    assert [stack.head[0].weight.shape[0] for stack in module.stacks] == sizes
+    assert [stack.head.get_submodule("0").weight.shape[0] for stack in module.stacks] == sizes
     assert module.stack_size == max(sizes)
 
 

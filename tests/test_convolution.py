@@ -17,8 +17,8 @@ from pairs_lit.stacking import kernels
 from pairs_lit.stacking.convolution import Geometry, convolve
 from pairs_lit.stacking.dropout import StackedDropout
 from pairs_lit.stacking.fused import Dropped, convolve_pool_relu, is_small, normalise_pool_relu, normalised_pool_relu
-from pairs_lit.stacking.layers import StackedConvPoolReLU
 from pairs_lit.stacking.stack import stack
+from tests import oracle
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 # channels, outputs, height, width, images
@@ -157,8 +157,9 @@ OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
 @pytest.mark.parametrize("name", [*BLOCKS, *OTHERS])
 def test_only_what_the_kernels_compute_is_put_together_and_all_is_right(name: str) -> None:
     build = (BLOCKS | OTHERS)[name]
-    stacked = stack(lambda: nn.Sequential(*build()), [3, 5]).double().eval()
-    assert any(isinstance(layer, StackedConvPoolReLU) for layer in stacked.modules()) is (name in BLOCKS)
+    stacked = stack(lambda: nn.Sequential(*build()), [3, 5], [4, 8, 9]).double().eval()
+    assert ("0" in oracle.fused(stacked)) is (name in BLOCKS)
+    assert ("0" in oracle.fused(stacked, training=False)) is (name in BLOCKS or name == "all dropped")
     x = torch.randn(2, 6, 4, 8, 9, dtype=torch.float64)
     for place, seed in enumerate((3, 5)):
         torch.manual_seed(seed)
@@ -171,7 +172,7 @@ def test_only_what_the_kernels_compute_is_put_together_and_all_is_right(name: st
 @pytest.mark.parametrize("outputs", [5, 3])  # with and without the kernels
 def test_dropout_in_a_block_drops_what_its_mask_says(height: int, width: int, outputs: int) -> None:
     plain = [nn.Conv2d(4, outputs, 3), nn.Dropout(0.4), nn.ReLU(), nn.MaxPool2d(2)]
-    stacked = stack(lambda: nn.Sequential(*(copy.deepcopy(layer) for layer in plain)), [3, 5, 8]).double()
+    stacked = stack(lambda: copy.deepcopy(nn.Sequential(*plain)), [3, 5, 8], [4, height, width]).double()
     (dropout,) = (layer for layer in stacked.modules() if isinstance(layer, StackedDropout))
     x = torch.randn(3, 6, 4, height, width, dtype=torch.float64, requires_grad=True)
     keep = dropout.mask((6, outputs, height - 2, width - 2), x.device)
@@ -186,12 +187,14 @@ def test_dropout_in_a_block_drops_what_its_mask_says(height: int, width: int, ou
 
 
 def test_a_block_keeps_the_names_of_the_plain_layers_and_works_without_the_kernels() -> None:
-    few = stack(lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2)), [1, 2])  # too few outputs
-    assert set(few.state_dict()) == {"0.0.weight", "0.0.bias"}
-    torch.manual_seed(2)
-    oracle = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))
+    def factory() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))  # too few outputs
+
+    few = stack(factory, [1, 2], [2, 7, 7])
+    assert oracle.fused(few) == ["0"]
+    assert set(few.state_dict()) == {"0.weight", "0.bias"}
     x = torch.randn(2, 4, 2, 7, 7)
-    torch.testing.assert_close(few(x)[1], oracle(x[1]))
+    torch.testing.assert_close(few(x)[1], oracle.built(factory, 2)(x[1]))
 
 
 @pytest.mark.parametrize("padding", ["same", "valid", 1, (2, 0)])

@@ -32,7 +32,8 @@ from pairs_lit.nn.built import Built, takes_shape
 from pairs_lit.nn.heads import MLP, SoftmaxHead
 from pairs_lit.runs.folder import name_from
 from pairs_lit.runs.tables import read_curves
-from pairs_lit.stacking.stack import Loop
+from pairs_lit.stacking.copies import Loop
+from pairs_lit.stacking.network import StackedNetwork
 from pairs_lit.threads import asked_threads, computing_on
 from pairs_lit.training.batches import check_batches
 from pairs_lit.training.checkpoints import read_checkpoint
@@ -130,12 +131,14 @@ class TestWhateverAModuleDoesToItsInput:
         assert re.search(r"SharesItsLayer has the same parameter 'layer.weight' in two rounds", message)
 
     def test_a_head_derived_from_a_head_without_state_is_not_shared_by_rounds(self) -> None:
-        class Centred(SoftmaxHead):
+        class Scaled(SoftmaxHead):
             def digit_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-                return (logits - logits.mean()).softmax(-1)
+                return (logits / logits.abs().mean()).softmax(-1)
 
-        module = PairModule(seeds=[0, 1], backbone=FC, head=Centred)
-        assert isinstance(module.stacks[0].head, Loop)
+        head = PairModule(seeds=[0, 1], backbone=FC, head=Scaled).stacks[0].head
+        assert isinstance(head, StackedNetwork)
+        x = torch.rand(2, 5, 20) * torch.tensor([1.0, 100.0])[:, None, None]
+        torch.testing.assert_close(head(x), torch.stack([Scaled(20)(rows) for rows in x]))
 
     @pytest.mark.parametrize("kind", ["hook", "gradient hook", "forward"])
     def test_a_module_that_does_more_than_its_layers_is_kept_as_copies(self, kind: str) -> None:

@@ -17,6 +17,7 @@ from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.comparer import Comparer
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
+from pairs_lit.stacking.copies import Loop
 from pairs_lit.stacking.dropout import Clock, StackedDropout, Streams, dropout_keep
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
@@ -42,11 +43,13 @@ class LoopedBackbone(nn.Module):
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.first = nn.Conv2d(shape[0], 3, 5, stride=3)
-        self.drop = nn.Dropout2d(0.3)
         self.last = nn.Linear(48, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.drop(self.first(x)).relu().flatten(1))
+        maps = self.first(x)
+        if self.training:
+            maps = maps * (torch.rand_like(maps[:, :, :1, :1]) > 0.3) / 0.7  # numbers that no stack can draw
+        return self.last(maps.relu().flatten(1))
 
 
 def data_module(root: Path, seeds: list[int], stack_size: int, **changes: Any) -> PairDataModule:  # noqa: ANN401
@@ -381,6 +384,7 @@ def poisoned(module: PairModule, value: float) -> PairModule:
 
 
 def poisoned_loop(module: PairModule, value: float) -> PairModule:
+    assert isinstance(module.stacks[0].branch, Loop)
     with torch.no_grad():
         for weight in module.stacks[0].branch.copies[1].parameters():
             weight.fill_(value)

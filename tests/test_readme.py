@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from pairs_lit import __version__
 from pairs_lit.cli import COMMANDS
 from pairs_lit.nn.architecture import code_width
 from pairs_lit.runs.tables import RoundResult
-from pairs_lit.stacking.stack import is_stackable
+from pairs_lit.stacking.network import StackedNetwork
+from pairs_lit.stacking.stack import stack
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -39,7 +41,7 @@ def run_example(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_python_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = blocks(README, "python")
+    (example,) = [code for code in blocks(README, "python") if "pairs_lit.fit" in code]
     run_example(example, tmp_path, monkeypatch)
     assert 0 < float(capsys.readouterr().out.splitlines()[-1]) < 1
     assert list(tmp_path.rglob("rounds.csv"))
@@ -62,13 +64,23 @@ def test_the_example_with_a_trainer_runs(
     assert list(tmp_path.rglob("rounds.csv"))
 
 
-def test_the_example_of_a_backbone_is_one() -> None:
-    (example,) = [code for code in blocks(USE, "python") if "class Wide" in code]
+def networks_of(text: str, name: str) -> Any:  # noqa: ANN401 - any class
+    (example,) = [code for code in blocks(text, "python") if f"class {name}" in code]
     names: dict[str, Any] = {}
     exec(compile(example, "my_nets.py", "exec"), names)
-    backbone = names["Wide"]((1, 14, 14), width=32)
-    assert code_width(backbone, (1, 14, 14)) == 10
-    assert is_stackable(backbone)
+    return names[name]
+
+
+def test_the_example_of_a_backbone_is_one() -> None:
+    network = networks_of(README, "Small")
+    assert code_width(network(width=32), (1, 14, 14)) == 10
+    assert isinstance(stack(network, [0, 1], [1, 14, 14]), StackedNetwork)
+
+
+def test_the_example_of_a_whole_network_is_one() -> None:
+    stacked = stack(networks_of(USE, "Siamese"), [0, 1], [2, 14, 14])
+    assert isinstance(stacked, StackedNetwork)
+    assert [part.shape for part in stacked(torch.rand(2, 5, 2, 14, 14))] == [(2, 5, 1), (2, 5, 2, 10)]
 
 
 def test_the_two_commands_are_those_of_the_package() -> None:
@@ -79,7 +91,15 @@ def test_the_two_commands_are_those_of_the_package() -> None:
 def test_every_file_that_is_named_exists() -> None:
     named = set(re.findall(r"(?:configs|docs)/[\w/]+\.\w+", README)) | set(re.findall(r"\]\(([^)]+)\)", README))
     assert {"configs/cnn_aux.yaml", "docs/results/belhadj_epochs.png", "CHANGELOG.md"} <= named
-    assert [name for name in named if not (ROOT / name).is_file()] == []
+    assert [name for name in named if not (ROOT / name.partition("#")[0]).is_file()] == []
+    anchors = {tuple(name.split("#")) for name in named if "#" in name}
+    assert [anchor for page, anchor in anchors if anchor not in headings(ROOT / page)] == []
+
+
+def headings(page: Path) -> list[str]:
+    """Return the headings of a page as links name them."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines]
 
 
 @pytest.mark.parametrize("page", ["use.md", "outputs.md", "reliability.md"])

@@ -35,6 +35,7 @@ from pairs_lit.training.exchange import LOOPBACK, Exchange, local_store
 from pairs_lit.training.workers import StackStrategy
 from tests import victim
 from tests.conftest import CONFIGS
+from tests.test_errors import NOTICES
 from tests.worker_parts import Counts
 
 TABLES = ("rounds.csv", "curves.csv", "test.csv", "validate.csv", "predictions.csv")
@@ -205,7 +206,7 @@ def wait_for_checkpoint(root: Path) -> None:
 
 
 def lines(said: Path) -> list[str]:
-    return [line for line in said.read_text().splitlines() if line]
+    return [line for line in said.read_text().splitlines() if line and not any(notice in line for notice in NOTICES)]
 
 
 def listening(pids: Sequence[int]) -> set[str]:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from pairs_lit.stacking.copies import Loop
 from pairs_lit.stacking.network import StackedNetwork
 from pairs_lit.stacking.stack import stack
 from tests import oracle
@@ -27,12 +26,12 @@ class Masked(TorchFunctionMode):
         self.masks = iter(network._dropouts.values())
         self.place = place
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         if func not in DROPPING:
             return func(*args, **(kwargs or {}))
         return self.dropped(*args, **(kwargs or {}))
 
-    def dropped(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    def dropped(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: A002
         if not training or p == 0:
             return input
         return input * next(self.masks).mask(input.shape, input.device)[self.place] / (1 - p)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class TwoPaths(nn.Module):
-    """No ``nn.Sequential``: kept as one copy a round. Dropout inside draws from torch's global generator."""
+    """A class with a forward of its own, and dropout inside."""
 
     def __init__(self, shape: tuple[int, int, int], *, width: int = 10) -> None:
         super().__init__()
