@@ -65,7 +65,7 @@ class Clock:
 
 def data_options(network: Network) -> dict[str, Any]:
     """Return the ``data`` section of a shipped config."""
-    return dict(yaml.safe_load((CONFIGS / network.config).read_text(encoding="utf-8"))["data"])
+    return dict(yaml.safe_load((CONFIGS / network.config).read_text(encoding="utf-8"))["data"]) | network.data
 
 
 @cache
@@ -267,7 +267,10 @@ def pairs_lit(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timi
             "trainer.accelerator": "gpu" if device == "cuda" else "cpu",
             "trainer.callbacks": "contenders.Stamps",
             "data.source": "mnist",
+            **{f"data.{name}": value for name, value in NETWORKS[name].data.items()},
         }
+        if NETWORKS[name].whole is not None:
+            options["model.network"] = NETWORKS[name].whole
         app.run("fit", ["fit", *(f"--{option}={value}" for option, value in options.items())])
         (table,) = Path(folder).glob("lightning_logs/*/*/rounds.csv")
         accuracy = [result.test_accuracy for result in read_rounds(table)]

@@ -26,15 +26,17 @@ class Masked(TorchFunctionMode):
         self.masks = iter(network._dropouts.values())
         self.place = place
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         if func not in DROPPING:
             return func(*args, **(kwargs or {}))
         return self.dropped(*args, **(kwargs or {}))
 
-    def dropped(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: A002
+    def dropped(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0:
-            return input
-        return input * next(self.masks).mask(input.shape, input.device)[self.place] / (1 - p)
+            return x
+        return x * next(self.masks).mask(x.shape, x.device)[self.place] / (1 - p)
 
 
 def listed(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
