@@ -21,7 +21,6 @@ from rounds import Case, Line, agree, cases, csv_rows, facts, figure, lines, rep
 from tests.conftest import CONFIGS
 from tests.test_configs import PARAMETERS
 
-
 WHOLE = {"residual": 52_251, "resnet18": 11_181_663}
 
 
