@@ -19,9 +19,10 @@ from torch.nn import functional as F
 from pairs_lit.seeds import derive, generators_state, seeded
 from pairs_lit.stacking import rules
 from pairs_lit.stacking.copies import Apart, Loop
+from pairs_lit.stacking.counts import Count
 from pairs_lit.stacking.network import MappedNetwork, StackedNetwork
+from pairs_lit.stacking.recording import UntraceableError
 from pairs_lit.stacking.stack import stack
-from pairs_lit.stacking.tracing import Count, UntraceableError
 from tests import oracle
 from tests.test_zoo import Masked, listed, loss, round_loss, step
 

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 from torch.fx import Node
 
+from pairs_lit.stacking.recording import Recording, name_of
 from pairs_lit.stacking.rules import options
-from pairs_lit.stacking.tracing import Recording, name_of
 
 _POOL, _RELU = {"max_pool2d"}, {"relu", "relu_"}
 

@@ -14,8 +14,8 @@ from pairs_lit.stacking.dropout import StackedDropout, Streams
 from pairs_lit.stacking.fusing import fuse
 from pairs_lit.stacking.layers import StackedBatchNorm1d, StackedBatchNorm2d, StackedConv2d, StackedLinear, stacked
 from pairs_lit.stacking.program import Layout, Program
+from pairs_lit.stacking.recording import Recording, is_usual
 from pairs_lit.stacking.rules import apply_rule
-from pairs_lit.stacking.tracing import Recording, is_usual
 
 _STACKED: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
     nn.Linear: StackedLinear,

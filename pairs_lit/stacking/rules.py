@@ -5,6 +5,7 @@ or that its rule does not take, is mapped over the rounds by ``torch.vmap``.
 """
 
 import inspect
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from torch.fx import Node
 
 from pairs_lit.stacking.layers import pooled
 from pairs_lit.stacking.program import ON_MAPS, Layout, Program, called_of, dimensions, vectorised
-from pairs_lit.stacking.tracing import name_of
+from pairs_lit.stacking.recording import name_of
 
 Rule = Callable[[Program, Node], bool]
 """Adds what stands for a recorded call; False: it does not take it."""
@@ -25,7 +26,6 @@ _ON_VALUES = """
     hardswish hardtanh leaky_relu log log1p logsigmoid mish neg positive reciprocal relu relu6 rsqrt selu sigmoid sign
     silu sin softplus softshrink softsign sqrt square tanh tanhshrink threshold
 """
-_ON_TWO = "add div eq ge gt le lt maximum minimum mul ne pow rdiv rpow rsub sub truediv rtruediv"
 _OVER_PIXELS = "amax amin mean sum"
 
 
@@ -109,25 +109,22 @@ def _on_copy(function: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any)
     return changed
 
 
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    **{name: getattr(torch, name) for name in ("maximum", "minimum")},
-    "add": lambda x, y: x + y,
-    "sub": lambda x, y: x - y,
-    "rsub": lambda x, y: y - x,
-    "mul": lambda x, y: x * y,
-    "div": lambda x, y: x / y,
-    "truediv": lambda x, y: x / y,
-    "rdiv": lambda x, y: y / x,
-    "rtruediv": lambda x, y: y / x,
-    "pow": lambda x, y: x**y,
-    "rpow": lambda x, y: y**x,
-    "eq": lambda x, y: x == y,
-    "ne": lambda x, y: x != y,
-    "ge": lambda x, y: x >= y,
-    "gt": lambda x, y: x > y,
-    "le": lambda x, y: x <= y,
-    "lt": lambda x, y: x < y,
+_DIRECT: dict[str, Callable[[Any, Any], Any]] = {
+    **{
+        name: getattr(operator, name)
+        for name in ("add", "sub", "mul", "truediv", "pow", "eq", "ne", "ge", "gt", "le", "lt")
+    },
+    "div": operator.truediv,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
 }
+
+
+def _swapped(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda x, y: function(y, x)
+
+
+_OPERATORS = _DIRECT | {f"r{name}": _swapped(_DIRECT[name]) for name in ("sub", "div", "truediv", "pow")}
 
 
 def _on_two(program: Program, recorded: Node) -> bool:
@@ -297,7 +294,7 @@ _POOLS = "avg_pool2d max_pool2d adaptive_avg_pool2d adaptive_max_pool2d lp_pool2
 
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ON_VALUES.split(), _on_values),
-    **dict.fromkeys(_ON_TWO.split(), _on_two),
+    **dict.fromkeys(_OPERATORS, _on_two),
     **dict.fromkeys(_OVER_PIXELS.split(), _over_pixels),
     **dict.fromkeys(_POOLS.split(), _pool),
     **dict.fromkeys(("view", "reshape"), _reshape),

@@ -18,16 +18,9 @@ from pairs_lit.stacking.copies import Apart, Loop
 from pairs_lit.stacking.dropout import Clock, Streams
 from pairs_lit.stacking.layers import Rowwise, SwitchedOff
 from pairs_lit.stacking.network import MappedNetwork, StackedNetwork
-from pairs_lit.stacking.tracing import (
-    LEAVES,
-    OnlyMappableError,
-    Recording,
-    UntraceableError,
-    is_usual,
-    surely_alike,
-    trace,
-    trace_once,
-)
+from pairs_lit.stacking.recording import LEAVES, OnlyMappableError, Recording, UntraceableError, is_usual
+from pairs_lit.stacking.state import surely_alike
+from pairs_lit.stacking.tracing import trace, trace_once
 
 _ELEMENTWISE = (
     nn.CELU,

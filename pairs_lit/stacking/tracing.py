@@ -8,7 +8,6 @@ or on the number of inputs, random numbers, state that changes. ``torch.fx``'s o
 """
 
 import copy
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,9 @@ from torch.overrides import TorchFunctionMode
 
 from pairs_lit.errors import own_place_of, place_of, reason_of
 from pairs_lit.seeds import generators_kept, generators_state
+from pairs_lit.stacking.counts import Count, count_of
+from pairs_lit.stacking.recording import LEAVES, Drop, OnlyMappableError, Recording, UntraceableError, is_usual, name_of
+from pairs_lit.stacking.state import state_of, tensors_of
 
 _COUNTS = (13, 17, 19, 23)
 """So many inputs are tried; primes, so that a size that depends on their number shows."""
@@ -36,141 +38,10 @@ _ASKED = frozenset(name for line in _QUESTIONS for name in line.split())
 
 _DROPOUTS = {F.dropout: False, F.dropout1d: True, F.dropout2d: True, F.dropout3d: True}
 _DROPPING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-LEAVES = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
-"""The layers that may be recorded as one call of a module."""
-
 _READS = {"__bool__": "branches on a tensor's value", "register_hook": "hooks a tensor's gradient"}
 """What is said of calls that give no tensor; of all others, their name."""
 
 _CONSTANTS = (bool, int, float, complex, str, type(None), type(...), torch.layout, torch.memory_format, torch.dtype)
-
-
-class UntraceableError(Exception):
-    """One recording cannot stand for what a module does; the message is the reason, without its subject."""
-
-
-class OnlyMappableError(UntraceableError):
-    """No recording can stand for it, but ``torch.vmap``, which runs the module itself each time, computes the same."""
-
-
-class Count(int):
-    """A number that follows from how many inputs there are: factor · N + offset.
-
-    Attributes:
-        factor: What N is multiplied by.
-        offset: What is added.
-    """
-
-    factor: int
-    offset: int
-
-    @classmethod
-    def of(cls, value: int, factor: int, offset: int = 0) -> "Count":
-        """Make one that is ``value`` now."""
-        made = cls(value)
-        made.factor, made.offset = factor, offset
-        return made
-
-    def __repr__(self) -> str:
-        """Show the formula, which is the same for any N."""
-        return f"{self.factor}·N+{self.offset}"
-
-    def __add__(self, other: int) -> "Count":
-        one, more = (other.factor, other.offset) if isinstance(other, Count) else (0, int(other))
-        return Count.of(int(self) + int(other), self.factor + one, self.offset + more)
-
-    __radd__ = __add__
-
-    def __neg__(self) -> "Count":
-        return Count.of(-int(self), -self.factor, -self.offset)
-
-    def __sub__(self, other: int) -> "Count":
-        return self + -other
-
-    def __rsub__(self, other: int) -> "Count":
-        return -self + other
-
-    def __mul__(self, other: int) -> "Count":
-        if isinstance(other, Count) or not isinstance(other, int):
-            raise _on_count()
-        return Count.of(int(self) * other, self.factor * other, self.offset * other)
-
-    __rmul__ = __mul__
-
-    def __floordiv__(self, other: int) -> "Count":
-        if isinstance(other, Count) or not isinstance(other, int) or self.factor % other or self.offset % other:
-            raise _on_count()
-        return Count.of(int(self) // other, self.factor // other, self.offset // other)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Count) and (self.factor, self.offset) == (other.factor, other.offset):
-            return True
-        if not isinstance(other, int):
-            return False
-        raise _on_count()
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def _refused(self, *_: object) -> Any:  # noqa: ANN401 - as int's
-        raise _on_count()
-
-    __hash__ = int.__hash__
-    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = _refused
-    __mod__ = __rmod__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = __rpow__ = __float__ = _refused
-
-
-def _on_count() -> UntraceableError:
-    return OnlyMappableError("depends on the number of inputs in a way that no recording shows")
-
-
-def count_of(x: Tensor, factor: int, offset: int) -> int:
-    """Return factor · N + offset for stacked inputs (R, N, ...)."""
-    return factor * x.shape[1] + offset
-
-
-def name_of(function: Callable[..., Any] | str) -> str:
-    """Return the name of a torch function, or of the attribute that it reads."""
-    name = str(getattr(function, "__name__", function))
-    attribute = name == "__get__" and not isinstance(function, str)
-    return str(getattr(cast(Any, function).__self__, "__name__", name)) if attribute else name
-
-
-@dataclass(frozen=True)
-class Drop:
-    """A place where activations are dropped in training.
-
-    Attributes:
-        p: The probability of dropping one.
-        maps: Whether whole maps are dropped.
-    """
-
-    p: float
-    maps: bool
-
-
-@dataclass
-class Recording:
-    """What a plain module does in training or in evaluation.
-
-    Attributes:
-        graph: Its calls: of leaves and dropouts (by name), of torch functions and methods. The ``meta`` of a node says
-            the ``shape`` of its tensor (None: it is something else), whether it is ``stacked`` (differs between
-            rounds), and whether it ``writes`` into its first argument.
-        drops: The places where activations are dropped, by the name that the graph calls them by.
-    """
-
-    graph: Graph
-    drops: dict[str, Drop]
-
-    def dropout(self, node: Node) -> Drop | None:
-        """Return what a node drops; None: nothing."""
-        return self.drops.get(str(node.target)) if node.op == "call_module" else None
-
-    def written(self) -> list[object]:
-        """Return what tells one recording from another."""
-        calls = [(node.op, node.name, node.target, repr(node.args), repr(node.kwargs)) for node in self.graph.nodes]
-        return [*calls, self.drops]
 
 
 def trace(module: nn.Module, shape: Sequence[int], *, training: bool) -> Recording:
@@ -196,7 +67,7 @@ def trace_once(module: nn.Module, shape: Sequence[int], *, training: bool, count
     """Record like :func:`trace` what is known to do the same each time, whatever the number of inputs."""
     try:
         own = copy.deepcopy(module).train(training)
-        before = _state(own) | _tensors_of(own)
+        before = state_of(own) | tensors_of(own)
         recorder = _Recorder(own, count)
         with generators_kept(), torch.enable_grad():
             drawn = generators_state()
@@ -208,44 +79,11 @@ def trace_once(module: nn.Module, shape: Sequence[int], *, training: bool, count
         raise type(reason)(f"{reason}" + (f" at {place}" if place else "")) from reason
     except Exception as error:  # whatever a module of the user's raises
         raise UntraceableError(f"raises {reason_of(error)} ({place_of(error)}) when it is tried") from error
-    after = _state(own) | _tensors_of(own)
+    after = state_of(own) | tensors_of(own)
     changed = next((name for name in {**after, **before} if before.get(name) != after.get(name)), None)
     if changed is not None:
         raise UntraceableError(f"changes its {changed}")
     return Recording(recorder.graph, recorder.drops)
-
-
-_OF_TORCH = {"_parameters", "_buffers", "_modules", "training", "forward"}
-
-
-def _state(module: nn.Module) -> dict[str, object]:
-    """Return what a module holds besides tensors and modules, by its place, to see whether it changes or differs."""
-    places = module.named_modules()
-    attributes = (
-        (f"{place}.{name}".lstrip("."), value) for place, part in places for name, value in vars(part).items()
-    )
-    return {name: _frozen(value) for name, value in attributes if name.rpartition(".")[2] not in _OF_TORCH}
-
-
-def _tensors_of(module: nn.Module) -> dict[str, object]:
-    """Return which tensors a module holds, by their place, to see whether it replaces one."""
-    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    return {name: id(value) for name, value in named}
-
-
-def _frozen(value: object) -> object:
-    if isinstance(value, Tensor):
-        return value.shape, value.dtype
-    try:
-        return pickle.dumps(value)
-    except Exception:  # whatever an object of the user's raises; a lambda, for instance, cannot be pickled
-        return id(value)
-
-
-def surely_alike(one: nn.Module, other: nn.Module) -> bool:
-    """Say whether two modules hold the same besides tensors, so that they compute the same way; False: perhaps not."""
-    kinds = [[type(part) for part in module.modules()] for module in (one, other)]
-    return kinds[0] == kinds[1] and _state(one) == _state(other)
 
 
 @dataclass
@@ -468,18 +306,6 @@ class _Recorder(TorchFunctionMode):
 
 
 _DIMENSIONS = {nn.Conv2d: (4,), nn.BatchNorm2d: (4,), nn.BatchNorm1d: (2, 3)}
-
-
-def is_usual(layer: nn.Module) -> bool:
-    """Say whether a known layer does only what its kind does, with settings that its stacked form takes."""
-    hooks = [layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks]
-    settings = (
-        layer.padding_mode == "zeros"
-        if isinstance(layer, nn.Conv2d)
-        else not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) or layer.momentum is not None
-    )
-    own = {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}
-    return not any(hooks) and settings and own and "forward" not in vars(layer)
 
 
 def _shown(size: int, count: int) -> int | str:
