@@ -117,7 +117,7 @@ class PairsCLI(LightningCLI):
         super().parse_arguments(parser, with_built_arguments(args) if isinstance(args, list) else args)
         config = with_homes(self.config[self.config.subcommand])
         self.prints_stack = config.pop("print_stack")
-        _put_in_place(config.model)
+        self.replaced = _put_in_place(config.model)
         for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
             check_nulls(config[section], part, section)
         if config.name is None:
@@ -197,6 +197,8 @@ class PairsCLI(LightningCLI):
         if self.stack_size is not None:
             self.config[self.subcommand].model.stack_size = None  # as it was given, for config.yaml
         check_trainer(self.trainer)
+        if self.replaced:
+            notice(f"model.network stands in place of model's {', '.join(self.replaced)}.")
         if self.prints_stack:
             print(self.model.described())
             raise SystemExit(0)
@@ -208,15 +210,14 @@ class PairsCLI(LightningCLI):
             self.datamodule.setup("fit")  # once, for all workers that share this memory
 
 
-def _put_in_place(model: Namespace) -> None:
-    """Let a whole pair network stand in place of the parts that a config file names."""
+def _put_in_place(model: Namespace) -> list[str]:
+    """Let a whole pair network, if there is one, stand in place of the parts that a config names; return these."""
     if model.network is None:
-        return
+        return []
     replaced = [name for name, usual in INSTEAD_OF_NETWORK.items() if model[name] != usual]
-    for name, usual in INSTEAD_OF_NETWORK.items():
-        model[name] = usual
-    if replaced:
-        notice(f"model.network stands in place of model's {', '.join(replaced)}.")
+    for name in replaced:
+        model[name] = INSTEAD_OF_NETWORK[name]
+    return replaced
 
 
 def _job(config: Namespace) -> str | None:

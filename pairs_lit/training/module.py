@@ -165,7 +165,8 @@ class PairModule(LightningModule):
         sizes = [len(self.seeds[rounds]) for rounds in self._slices]
         shown = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
         first = cast(Comparer, self.stacks[0])
-        return f"{len(self.seeds)} rounds in {len(sizes)} stacks of {shown}\n\n{first.described()}"
+        stacks = "1 stack" if len(sizes) == 1 else f"{len(sizes)} stacks"
+        return f"{len(self.seeds)} rounds in {stacks} of {shown}\n\n{first.described()}"
 
     @property
     def parameters_per_round(self) -> int:
