@@ -156,7 +156,9 @@ class ShapeAware(nn.Module):
         assert x.dim() == 4
         assert x.shape[1:] == (1, 4, 4)
         x = x.view(x.shape[0], -1) if len(x.shape) > 2 else x
-        return self.fc(x) / x.shape[1] + torch.ones(x.size(0), 3, dtype=x.dtype, device=x.device)
+        weights = torch.ones(3, dtype=x.dtype)
+        weights[0] = 0.5
+        return self.fc(x) * weights.mul_(2) / x.shape[1] + torch.ones(x.size(0), 3, dtype=x.dtype, device=x.device)
 
 
 class InPlace(nn.Module):

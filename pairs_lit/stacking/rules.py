@@ -32,7 +32,10 @@ _OVER_PIXELS = "amax amin mean sum"
 def apply_rule(program: Program, recorded: Node) -> None:
     """Add what stands for a recorded call of a torch function."""
     if not recorded.meta["stacked"]:
-        program.add(recorded, program.graph.node_copy(recorded, lambda node: program.value(node, "rows")), "rows")
+        new = program.graph.node_copy(recorded, lambda node: program.value(node, "rows"))
+        if recorded.meta["writes"]:
+            new.target = _named(partial(_on_copy, called_of(recorded)), recorded)
+        program.add(recorded, new, "rows")
         return
     rule = _RULES.get(_plain_name(recorded))
     if rule is None or not rule(program, recorded):
@@ -57,8 +60,8 @@ def _by_vmap(program: Program, recorded: Node) -> None:
 def _named(function: Callable[..., Any], recorded: Node) -> Callable[..., Any]:
     """Give a function the name of what it stands for: it is shown in the printed program."""
 
-    def called(*args: Any) -> Any:  # noqa: ANN401 - any function
-        return function(*args)
+    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any function
+        return function(*args, **kwargs)
 
     called.__name__ = _plain_name(recorded)
     return called
