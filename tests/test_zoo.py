@@ -34,7 +34,8 @@ class Masked(TorchFunctionMode):
     def dropped(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: A002
         if not training or p == 0:
             return input
-        return input * next(self.masks).mask(input.shape, input.device)[self.place] / (1 - p)
+        keep = next(self.masks).mask(input.shape, input.device)[self.place]
+        return input.mul_(keep).div_(1 - p) if inplace else input * keep / (1 - p)
 
 
 def listed(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
