@@ -26,17 +26,16 @@ class Masked(TorchFunctionMode):
         self.masks = iter(network._dropouts.values())
         self.place = place
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> object:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         if func not in DROPPING:
             return func(*args, **(kwargs or {}))
         return self.dropped(*args, **(kwargs or {}))
 
-    def dropped(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    def dropped(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: A002
         if not training or p == 0:
-            return x
-        return x * next(self.masks).mask(x.shape, x.device)[self.place] / (1 - p)
+            return input
+        keep = next(self.masks).mask(input.shape, input.device)[self.place]
+        return input.mul_(keep).div_(1 - p) if inplace else input * keep / (1 - p)
 
 
 def listed(output: Tensor | Sequence[Tensor]) -> list[Tensor]:

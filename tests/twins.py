@@ -1,0 +1,94 @@
+"""Backbones that write in place, each with a twin that does the same without."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Twin(nn.Module):
+    """Two linear layers, and something before, between and after them.
+
+    Args:
+        shape: Of an image.
+        writes: Whether it writes in place.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], writes: bool = True) -> None:
+        super().__init__()
+        self.writes = writes
+        self.first, self.last = nn.Linear(shape[1] * shape[2], 10), nn.Linear(10, 10)
+        self.relu, self.drop = nn.ReLU(inplace=writes), nn.Dropout(0.2, inplace=writes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.hidden(self.first(self.image(x).flatten(1))))
+
+    def image(self, x: Tensor) -> Tensor:
+        return x / 255
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return self.drop(F.relu(x))
+
+
+class Divides(Twin):
+    def image(self, x: Tensor) -> Tensor:
+        if not self.writes:
+            return x / 255
+        x /= 255
+        return x
+
+
+class BeginsWithRelu(Twin):
+    def image(self, x: Tensor) -> Tensor:
+        return self.relu(x) / 255
+
+
+class Blanks(Twin):
+    """Writes into a part of the image."""
+
+    def image(self, x: Tensor) -> Tensor:
+        if not self.writes:
+            return torch.cat([torch.zeros_like(x[:, :, :3]), x[:, :, 3:]], 2) / 255
+        x[:, :, :3] = 0
+        return x / 255
+
+
+class Clamps(Twin):
+    def image(self, x: Tensor) -> Tensor:
+        x = x / 255
+        return x.clamp_(0.1, 0.8) if self.writes else x.clamp(0.1, 0.8)
+
+
+class RectifiesByFunction(Twin):
+    def hidden(self, x: Tensor) -> Tensor:
+        return F.relu(self.drop(x), inplace=self.writes)
+
+
+class DropsByFunction(Twin):
+    def hidden(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.3, training=self.training, inplace=self.writes).relu()
+
+
+class Residual(Twin):
+    def hidden(self, x: Tensor) -> Tensor:
+        out = self.last(x)
+        if not self.writes:
+            return self.relu(out + x)
+        out += x
+        return self.relu(out)
+
+
+class Scales(Twin):
+    def hidden(self, x: Tensor) -> Tensor:
+        h = x * 1
+        return h.mul_(0.5).add_(x).relu_() if self.writes else (h * 0.5 + x).relu()
+
+
+class WritesIntoView(Twin):
+    """Cannot be recorded: as copies in a loop, like its twin, which branches on a value."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        x = x * 1
+        if self.writes:
+            x[:, :5].mul_(3)
+            return x.relu()
+        return torch.cat([x[:, :5] * 3, x[:, 5:]], 1).relu() if x.isfinite().any() else x
