@@ -274,7 +274,7 @@ class Refusal(NamedTuple):
 
 
 REFUSALS: dict[str, Refusal] = {
-    "one call for each input": Refusal(Unbinds, "does not do the same with another number of inputs"),
+    "one call for each input": Refusal(Unbinds, "does not do the same with other inputs"),
     "something else each time": Refusal(ticking(itertools.count()), "or when it runs again"),
     "Python's random numbers": Refusal(DrawsFromPython, "draws random numbers$"),
     "NumPy's random numbers": Refusal(DrawsFromNumpy, "draws random numbers$"),
@@ -422,14 +422,14 @@ class BranchesOnBoth(Base):
         return h if h.sum() > 0 else -h
 
 
-@pytest.mark.parametrize("factory", [BranchesOnCount, TakesLength, BranchesAndShifts])
+@pytest.mark.parametrize("factory", [BranchesOnCount, TakesLength, BranchesAndShifts, BranchesThenNorms])
 def test_what_depends_on_the_number_of_inputs_is_mapped(factory: Callable[[], nn.Module]) -> None:
     network = right(factory)
     assert isinstance(network, MappedNetwork)
     assert "number of inputs" in network.reason or "len()" in network.reason
 
 
-@pytest.mark.parametrize("factory", [BranchesThenNorms, BranchesThenDraws, BranchesOnBoth])
+@pytest.mark.parametrize("factory", [BranchesThenDraws, BranchesOnBoth])
 def test_what_cannot_be_mapped_either_is_a_loop(factory: Callable[[], nn.Module]) -> None:
     assert isinstance(right(factory), Loop)
 
@@ -571,11 +571,23 @@ def test_a_count_gives_what_it_would_give_for_any_number_of_inputs_or_refuses(
             assert set(plain.values()) == {count}
             return
         assert {images: count.factor * images + count.offset for images in plain} == plain
-        assert int(count) == plain[n]
+        assert int.__int__(count) == plain[n]
 
 
 @pytest.mark.parametrize(
-    "call", [bool, float, lambda n: n == 5, lambda n: n != 5, lambda n: 7 % n, lambda n: n in (1, 2)]
+    "call",
+    [
+        bool,
+        float,
+        int,
+        round,
+        lambda n: n & 1,
+        lambda n: divmod(n, 2),
+        lambda n: n == 5,
+        lambda n: n != 5,
+        lambda n: 7 % n,
+        lambda n: n in (1, 2),
+    ],
 )
 def test_a_count_is_no_number_to_decide_by(call: Callable[[Count], object]) -> None:
     with pytest.raises(UntraceableError, match="depends on the number of inputs"):

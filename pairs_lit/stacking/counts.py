@@ -30,13 +30,13 @@ class Count(int):
         return f"{self.factor}·N+{self.offset}"
 
     def __add__(self, other: int) -> "Count":
-        one, more = (other.factor, other.offset) if isinstance(other, Count) else (0, int(other))
-        return Count.of(int(self) + int(other), self.factor + one, self.offset + more)
+        one, more = (other.factor, other.offset) if isinstance(other, Count) else (0, other)
+        return Count.of(int.__add__(self, other), self.factor + one, self.offset + more)
 
     __radd__ = __add__
 
     def __neg__(self) -> "Count":
-        return Count.of(-int(self), -self.factor, -self.offset)
+        return Count.of(int.__neg__(self), -self.factor, -self.offset)
 
     def __sub__(self, other: int) -> "Count":
         return self + -other
@@ -47,14 +47,14 @@ class Count(int):
     def __mul__(self, other: int) -> "Count":
         if isinstance(other, Count) or not isinstance(other, int):
             raise _on_count()
-        return Count.of(int(self) * other, self.factor * other, self.offset * other)
+        return Count.of(int.__mul__(self, other), self.factor * other, self.offset * other)
 
     __rmul__ = __mul__
 
     def __floordiv__(self, other: int) -> "Count":
         if isinstance(other, Count) or not isinstance(other, int) or self.factor % other or self.offset % other:
             raise _on_count()
-        return Count.of(int(self) // other, self.factor // other, self.offset // other)
+        return Count.of(int.__floordiv__(self, other), self.factor // other, self.offset // other)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Count) and (self.factor, self.offset) == (other.factor, other.offset):
@@ -71,7 +71,10 @@ class Count(int):
 
     __hash__ = int.__hash__
     __lt__ = __le__ = __gt__ = __ge__ = __bool__ = _refused
-    __mod__ = __rmod__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = __rpow__ = __float__ = _refused
+    __mod__ = __rmod__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __pow__ = __rpow__ = _refused
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _refused
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __divmod__ = __rdivmod__ = _refused
+    __int__ = __float__ = __abs__ = __round__ = __trunc__ = __floor__ = __ceil__ = _refused
 
 
 def _on_count() -> UntraceableError:

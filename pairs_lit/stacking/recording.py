@@ -41,10 +41,12 @@ class Recording:
             the ``shape`` of its tensor (None: it is something else), whether it is ``stacked`` (differs between
             rounds), and whether it ``writes`` into its first argument.
         drops: The places where activations are dropped, by the name that the graph calls them by.
+        asks_dtype: Whether it asks for the dtype of a tensor, or names one.
     """
 
     graph: Graph
     drops: dict[str, Drop]
+    asks_dtype: bool
 
     def dropout(self, node: Node) -> Drop | None:
         """Return what a node drops; None: nothing."""

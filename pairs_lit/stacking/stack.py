@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from pairs_lit.errors import PairsLitError, check_positive, reason_of
-from pairs_lit.seeds import generators_kept, seeded
+from pairs_lit.seeds import generators_kept, generators_state, seeded
 from pairs_lit.stacking.copies import Apart, Loop
 from pairs_lit.stacking.dropout import Clock, Streams
 from pairs_lit.stacking.layers import Rowwise, SwitchedOff
 from pairs_lit.stacking.network import MappedNetwork, StackedNetwork
 from pairs_lit.stacking.recording import LEAVES, OnlyMappableError, Recording, UntraceableError, is_usual
-from pairs_lit.stacking.state import surely_alike
+from pairs_lit.stacking.state import Watch, surely_alike
 from pairs_lit.stacking.tracing import trace, trace_once
 
 _ELEMENTWISE = (
@@ -109,13 +109,22 @@ def _mapped(copies: Sequence[nn.Module], shape: Sequence[int] | None, reason: st
     if shape is None or convolved or not all(surely_alike(copies[0], other) for other in copies[1:]):
         return None
     try:
-        trial = MappedNetwork(copy.deepcopy(list(copies)), reason)
-        with generators_kept():
-            trial(torch.rand(len(copies), _TRIED, *shape))
-        _check(trial, copies[0], shape, len(copies))
+        if not all(_is_pure(copies[0], shape, training=mode) for mode in _MODES):
+            return None
+        _check(MappedNetwork(copy.deepcopy(list(copies)), reason), copies[0], shape, len(copies))
     except Exception:  # whatever an operation that cannot be mapped over rounds raises
         return None
     return MappedNetwork(copies, reason)
+
+
+def _is_pure(module: nn.Module, shape: Sequence[int], *, training: bool) -> bool:
+    """Say whether a module neither draws random numbers nor keeps anything but by changing buffers in place."""
+    own = copy.deepcopy(module).train(training)
+    watch = Watch(own)
+    with generators_kept():
+        drawn = generators_state()
+        own(torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0)))
+        return generators_state() == drawn and watch.changed() is None
 
 
 def _apart(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> Apart:
@@ -128,6 +137,9 @@ def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence
     if shape is None:
         raise UntraceableError("could be tried only if the shape of its inputs were given")
     altered = next((part for part in copies[0].modules() if _is_altered(part)), None)
+    resting = next((part for part in copies[0].modules() if not part.training), None)
+    if resting is not None:
+        raise UntraceableError(f"has a {type(resting).__name__} in evaluation mode")
     if altered is not None:
         name = type(altered).__name__
         raise UntraceableError(f"has hooks, or methods such as train or state_dict of its own, in {name}")
@@ -135,7 +147,7 @@ def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence
     wrapped = [copy if isinstance(copy, nn.Sequential) or not known else nn.Sequential(copy) for copy in copies]
     record = trace_once if known else trace
     ways = [record(wrapped[0], shape, training=mode) for mode in _MODES]
-    others = [] if known else [other for other in wrapped[1:] if not surely_alike(wrapped[0], other)]
+    others = [other for other in wrapped[1:] if not surely_alike(wrapped[0], other)]
     if any(_written(trace_once(other, shape, training=mode) for mode in _MODES) != _written(ways) for other in others):
         return _apart(copies, streams, shape)
     network = StackedNetwork(wrapped, ways[0], ways[1], streams)
@@ -149,17 +161,25 @@ def _written(ways: Iterable[Recording]) -> list[list[object]]:
 
 
 def _check(network: nn.Module, plain: nn.Module, shape: Sequence[int], rounds: int) -> None:
-    """Refuse a stack that does not give what the plain module gives for the same inputs in evaluation.
+    """Refuse a stack that does not give what the plain module gives for the same inputs.
+
+    In training, only whether it can take them is tried: activations are dropped by other masks.
 
     Raises:
         UntraceableError: It does not, or cannot take them.
     """
     images = torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0))
+    every = images.expand(rounds, *images.shape)
+    buffers = {name: value.clone() for name, value in network.named_buffers()}
     try:
-        with torch.no_grad(), generators_kept(), warnings.catch_warnings():
+        with generators_kept(), warnings.catch_warnings():
             warnings.filterwarnings("error", ".*performance drop")  # where torch.vmap would loop over the rounds
-            expected = copy.deepcopy(plain).eval()(images.clone())
-            found = network.eval()(images.expand(rounds, *images.shape).clone())
+            network.train()(every.clone())
+            for name, value in network.named_buffers():
+                value.copy_(buffers[name])
+            with torch.no_grad():
+                expected = copy.deepcopy(plain).eval()(images.clone())
+                found = network.eval()(every.clone())
     except Exception as error:  # whatever an operation that cannot be mapped over rounds raises
         reason = reason_of(error).split(". ")[0]
         raise UntraceableError(f"cannot be computed for several rounds at once ({reason})") from error
@@ -220,8 +240,15 @@ def is_known(module: nn.Module) -> bool:
 
 def _is_altered(module: nn.Module) -> bool:
     """Say whether a module does more than its ``forward``: by hooks, or by methods that it overrides."""
-    hooks = [module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks]
-    hooks += [value._backward_hooks for value in module.parameters(recurse=False) if value._backward_hooks]
+    hooks: list[object] = [
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    ]
     hooks += [module._state_dict_hooks, module._load_state_dict_pre_hooks]
-    usual = all(getattr(type(module), name) is getattr(nn.Module, name) for name in _OWN_METHODS)
+    for value in module.parameters(recurse=False):
+        hooks += [value._backward_hooks, getattr(value, "_post_accumulate_grad_hooks", None)]
+    of_torch = type(module).__module__.startswith("torch.nn.")
+    usual = of_torch or all(getattr(type(module), name) is getattr(nn.Module, name) for name in _OWN_METHODS)
     return any(hooks) or not usual or not {"forward", "train", "eval"}.isdisjoint(vars(module))

@@ -23,15 +23,16 @@ from pairs_lit.errors import own_place_of, place_of, reason_of
 from pairs_lit.seeds import generators_kept, generators_state
 from pairs_lit.stacking.counts import Count, count_of
 from pairs_lit.stacking.recording import LEAVES, Drop, OnlyMappableError, Recording, UntraceableError, is_usual, name_of
-from pairs_lit.stacking.state import state_of, tensors_of
+from pairs_lit.stacking.state import Watch
 
-_COUNTS = (13, 17, 19, 23)
-"""So many inputs are tried; primes, so that a size that depends on their number shows."""
+_COUNTS = (13, 22), (19, 34)
+"""So many inputs are tried, odd and even; few sizes are multiples of these, so one that follows from N shows."""
 
 _QUESTIONS = {
-    "__len__ shape size dim ndim ndimension numel nelement dtype device layout requires_grad is_leaf is_contiguous",
+    "__len__ shape size dim ndim ndimension numel nelement dtype device layout is_contiguous",
     "is_floating_point is_complex is_signed is_cuda is_mps is_meta is_sparse is_quantized is_nested is_inference",
-    "element_size itemsize nbytes stride storage_offset get_device is_same_size names _version grad_fn is_xpu is_cpu",
+    "element_size itemsize nbytes stride storage_offset get_device is_same_size names _version is_xpu is_cpu",
+    "requires_grad",
 }
 """What may be asked of a tensor without reading its values."""
 _ASKED = frozenset(name for line in _QUESTIONS for name in line.split())
@@ -40,6 +41,8 @@ _DROPOUTS = {F.dropout: False, F.dropout1d: True, F.dropout2d: True, F.dropout3d
 _DROPPING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _READS = {"__bool__": "branches on a tensor's value", "register_hook": "hooks a tensor's gradient"}
 """What is said of calls that give no tensor; of all others, their name."""
+
+_NO_GRADIENTS = "switches gradients off, or is an autograd function of its own"
 
 _CONSTANTS = (bool, int, float, complex, str, type(None), type(...), torch.layout, torch.memory_format, torch.dtype)
 
@@ -55,23 +58,62 @@ def trace(module: nn.Module, shape: Sequence[int], *, training: bool) -> Recordi
     Raises:
         UntraceableError: A recording cannot stand for the module.
     """
-    found = [trace_once(module, shape, training=training, count=count) for count in _COUNTS[:2]]
-    if found[0].written() != found[1].written():  # a size may have been a multiple of the count by chance
-        found = [trace_once(module, shape, training=training, count=count) for count in _COUNTS[2:]]
-    if found[0].written() != found[1].written():
-        raise UntraceableError("does not do the same with another number of inputs, or when it runs again")
-    return found[0]
-
-
-def trace_once(module: nn.Module, shape: Sequence[int], *, training: bool, count: int = _COUNTS[0]) -> Recording:
-    """Record like :func:`trace` what is known to do the same each time, whatever the number of inputs."""
+    first, second = _COUNTS
     try:
-        own = copy.deepcopy(module).train(training)
-        before = state_of(own) | tensors_of(own)
-        recorder = _Recorder(own, count)
+        return _agreed(module, shape, training, first)
+    except (OnlyMappableError, _DisagreementError):  # a size may have been a multiple of a count by chance
+        return _agreed(module, shape, training, second)
+
+
+class _DisagreementError(UntraceableError):
+    """Two recordings of a module are not the same."""
+
+
+def _agreed(module: nn.Module, shape: Sequence[int], training: bool, counts: tuple[int, int]) -> Recording:
+    """Record a module twice, on so many inputs, without and with their gradients; and in other numbers if it asks."""
+    found = trace_once(module, shape, training=training, count=counts[0])
+    others = [_Trial(counts[1], gradients=True)]
+    if found.asks_dtype:
+        others.append(_Trial(counts[1], dtype=torch.float64))
+    for trial in others:
+        if _recorded(module, shape, training, trial).written() != found.written():
+            raise _DisagreementError("does not do the same with other inputs, or when it runs again")
+    return found
+
+
+def trace_once(module: nn.Module, shape: Sequence[int], *, training: bool, count: int = _COUNTS[0][0]) -> Recording:
+    """Record like :func:`trace` what is known to do the same each time, whatever the inputs."""
+    return _recorded(module, shape, training, _Trial(count))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """On what a module is tried.
+
+    Attributes:
+        count: How many inputs.
+        dtype: Theirs, and that of its parameters.
+        gradients: Whether the inputs' gradients are wanted.
+    """
+
+    count: int
+    dtype: torch.dtype | None = None
+    gradients: bool = False
+
+    def images(self, shape: Sequence[int]) -> Tensor:
+        """Return the inputs."""
+        images = torch.rand(self.count, *shape, generator=torch.Generator().manual_seed(0)).to(self.dtype)
+        return images.requires_grad_().clone() if self.gradients else images
+
+
+def _recorded(module: nn.Module, shape: Sequence[int], training: bool, trial: _Trial) -> Recording:
+    try:
+        own = copy.deepcopy(module).to(trial.dtype).train(training)
+        watch = Watch(own)
+        recorder = _Recorder(own, trial.count)
         with generators_kept(), torch.enable_grad():
             drawn = generators_state()
-            recorder.run(own, torch.rand(count, *shape, generator=torch.Generator().manual_seed(0)))
+            recorder.run(own, trial.images(shape))
             if generators_state() != drawn:
                 raise UntraceableError("draws random numbers")
     except UntraceableError as reason:
@@ -79,11 +121,10 @@ def trace_once(module: nn.Module, shape: Sequence[int], *, training: bool, count
         raise type(reason)(f"{reason}" + (f" at {place}" if place else "")) from reason
     except Exception as error:  # whatever a module of the user's raises
         raise UntraceableError(f"raises {reason_of(error)} ({place_of(error)}) when it is tried") from error
-    after = state_of(own) | tensors_of(own)
-    changed = next((name for name in {**after, **before} if before.get(name) != after.get(name)), None)
+    changed = watch.changed()
     if changed is not None:
         raise UntraceableError(f"changes its {changed}")
-    return Recording(recorder.graph, recorder.drops)
+    return Recording(recorder.graph, recorder.drops, recorder.asks_dtype)
 
 
 @dataclass
@@ -111,6 +152,7 @@ class _Recorder(TorchFunctionMode):
         self._attributes = _attributes(module)
         self._counts: dict[tuple[int, int], Node] = {}
         self.drops: dict[str, Drop] = {}
+        self.asks_dtype = False
         self._training = module.training
         self._dropout = "functional"
         self._pausing = False
@@ -135,21 +177,22 @@ class _Recorder(TorchFunctionMode):
     def _leaf(self, name: str, part: nn.Module) -> Callable[[Tensor], Tensor]:
         own = part.forward
 
-        def called(x: Tensor) -> Tensor:
-            if x.dim() not in _DIMENSIONS.get(type(part), range(2, 9)):
-                return cast(Tensor, own(x))
-            node = self.graph.call_module(name, (self._meant(x),))
+        def called(input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+            if input.dim() not in _DIMENSIONS.get(type(part), range(2, 9)):
+                return cast(Tensor, own(input))
+            self._check_modes()
+            node = self.graph.call_module(name, (self._meant(input),))
             with self._paused():
                 weighs = isinstance(part, nn.Linear | nn.Conv2d)  # batch norm would track what it sees
-                return self._keep(own(x) if weighs else x.clone(), node, stacked=True)
+                return self._keep(own(input) if weighs else input.clone(), node, stacked=True)
 
         return called
 
     def _dropping(self, name: str, own: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        def called(x: Tensor) -> Tensor:
+        def called(input: Tensor) -> Tensor:  # noqa: A002 - torch's name
             self._dropout, before = name, self._dropout
             try:
-                return own(x)
+                return own(input)
             finally:
                 self._dropout = before
 
@@ -183,16 +226,16 @@ class _Recorder(TorchFunctionMode):
         name = name_of(func)
         if name in _ASKED or name == "_assert":
             return self._answered(name, func(*args, **kwargs), args)
-        if name == "_set_grad_enabled" or not torch.is_grad_enabled():
-            raise UntraceableError("switches gradients off, or is an autograd function of its own")
+        if name == "_set_grad_enabled":
+            raise UntraceableError(_NO_GRADIENTS)
         if name == "data":
             raise UntraceableError("reaches past the gradients (.data)")
-        if torch.is_autocast_enabled("cpu"):
-            raise UntraceableError("switches autocast on")
+        self._check_modes()
         if func in _DROPOUTS:
             return self._dropped(func, *args, **kwargs)
         node = self.graph.call_function(func, self._meant(args), self._meant(kwargs))
-        versions = [(tensor, tensor._version) for tensor in _tensors((args, kwargs))]
+        given = {id(tensor): tensor for tensor in _tensors((args, kwargs))}.values()
+        versions = [(tensor, tensor._version) for tensor in given]
         drawn = generators_state()
         result = func(*args, **kwargs)
         if generators_state() != drawn:
@@ -211,9 +254,16 @@ class _Recorder(TorchFunctionMode):
             raise UntraceableError(_READS.get(name, f"reads a tensor's values ({name.strip('_')})"))
         return self._keep(result, node, stacked=stacked)
 
+    def _check_modes(self) -> None:
+        if not torch.is_grad_enabled():
+            raise UntraceableError(_NO_GRADIENTS)
+        if torch.is_autocast_enabled("cpu"):
+            raise UntraceableError("switches autocast on")
+
     def _answered(self, name: str, answer: Any, args: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any answer
         if name == "__len__" and isinstance(self._sized(answer), Count):
             raise OnlyMappableError("takes len() of its inputs (x.shape[0] could be recorded)")
+        self.asks_dtype |= name == "dtype"
         if name in ("shape", "size", "numel", "nelement"):
             return torch.Size(map(self._sized, answer)) if isinstance(answer, tuple) else self._sized(answer)
         return answer
@@ -237,7 +287,10 @@ class _Recorder(TorchFunctionMode):
         place, many = self._dropout.replace(".", "/"), len(self.drops)
         name = f"_dropouts.{place}" if f"_dropouts.{place}" not in self.drops else f"_dropouts.{place}/{many}"
         self.drops[name] = Drop(p, _DROPOUTS[func])
-        node = self.graph.call_module(name, (self._meant(input),))
+        dropped = self._node(input)
+        if not dropped.meta["stacked"]:
+            raise UntraceableError("drops what is the same in all rounds")
+        node = self.graph.call_module(name, (dropped,))
         if not inplace:
             return self._keep(input.clone(), node, stacked=True)
         input.add_(0)  # its other views hold something else from now on
@@ -272,6 +325,7 @@ class _Recorder(TorchFunctionMode):
             return {key: self._meant(each) for key, each in value.items()}
         if isinstance(value, slice):
             return slice(*map(self._meant, (value.start, value.stop, value.step)))
+        self.asks_dtype |= isinstance(value, torch.dtype)
         if value is self._dtype or isinstance(value, torch.device):
             return self._of_input("dtype" if value is self._dtype else "device")
         if isinstance(value, _CONSTANTS):
