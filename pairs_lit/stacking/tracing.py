@@ -39,9 +39,6 @@ _ASKED = frozenset(name for line in _QUESTIONS for name in line.split())
 
 _DROPOUTS = {F.dropout: False, F.dropout1d: True, F.dropout2d: True, F.dropout3d: True}
 _DROPPING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_READS = {"__bool__": "branches on a tensor's value", "register_hook": "hooks a tensor's gradient"}
-"""What is said of calls that give no tensor; of all others, their name."""
-
 _NO_GRADIENTS = "switches gradients off, or is an autograd function of its own"
 
 _CONSTANTS = (bool, int, float, complex, str, type(None), type(...), torch.layout, torch.memory_format, torch.dtype)
@@ -251,7 +248,10 @@ class _Recorder(TorchFunctionMode):
                 self._keep(each, part, stacked=stacked)
             return result
         if not isinstance(result, Tensor):
-            raise UntraceableError(_READS.get(name, f"reads a tensor's values ({name.strip('_')})"))
+            branches = name == "__bool__"
+            raise UntraceableError(
+                "branches on a tensor's value" if branches else f"reads a tensor's values ({name.strip('_')})"
+            )
         return self._keep(result, node, stacked=stacked)
 
     def _check_modes(self) -> None:
