@@ -186,7 +186,8 @@ class TestARunIsAFunctionOfItsSeed:
         options += ["--rounds.stack_size", size]
         message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
         assert re.search(
-            r"backbones of different rounds give codes of widths \d+, \d+, \d+: the width must not depend", message
+            r"networks of different rounds give codes or answers of widths \d+, \d+, \d+: the width must not depend",
+            message,
         )
 
     def test_a_generator_of_its_own_is_spoken_of(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:

@@ -233,9 +233,9 @@ class _Recorder(TorchFunctionMode):
         node = self.graph.call_function(func, self._meant(args), self._meant(kwargs))
         given = {id(tensor): tensor for tensor in _tensors((args, kwargs))}.values()
         versions = [(tensor, tensor._version) for tensor in given]
-        drawn = generators_state()
+        drawn = torch.get_rng_state()
         result = func(*args, **kwargs)
-        if generators_state() != drawn:
+        if not torch.equal(torch.get_rng_state(), drawn):
             raise UntraceableError(f"draws random numbers ({name})")
         changed = [tensor for tensor, version in versions if tensor._version != version]
         if changed:
