@@ -88,15 +88,21 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def cases(network: str, rounds: Sequence[int], conditions: Sequence[str] = ("idle",)) -> list[Case]:
+def cases(
+    network: str, rounds: Sequence[int], conditions: Sequence[str] = ("idle",), *, functional: bool = True
+) -> list[Case]:
     """Return what is measured of a network, condition after condition; torch.func would take minutes when busy."""
-    all_cases = [replace(case, condition=each) for each in conditions for case in _cases(network, rounds)]
-    return [case for case in all_cases if (case.contender, case.condition) != ("functional", "busy")]
+    names = contenders(network, functional=functional)
+    found = [replace(case, condition=each) for each in conditions for case in _cases(network, rounds)]
+    return [case for case in found if case.contender in names and (case.contender, case.condition) != _TOO_SLOW]
 
 
-def contenders(network: str) -> list[str]:
+_TOO_SLOW = "functional", "busy"
+
+
+def contenders(network: str, *, functional: bool) -> list[str]:
     """Return who trains a network; torch.func would take hours for classes of many convolutions."""
-    return [name for name in CONTENDERS if name != "functional" or NETWORKS[network].whole is None]
+    return [name for name in CONTENDERS if name != "functional" or (functional and NETWORKS[network].whole is None)]
 
 
 def _cases(network: str, rounds: Sequence[int]) -> list[Case]:
@@ -104,7 +110,7 @@ def _cases(network: str, rounds: Sequence[int]) -> list[Case]:
     most = max(2, torch.get_num_threads())
     loops = [Case(network, "plain", 1, threads) for threads in (1, most)]
     loops.append(Case(network, "lightning", 1, most))
-    few = [count for count in rounds if count in (1, 20) and "functional" in contenders(network)]
+    few = [count for count in rounds if count in (1, 20)]
     loops += [Case(network, "functional", count, most) for count in few]
     return loops + [Case(network, "pairs-lit", count, 1) for count in rounds]
 
@@ -202,7 +208,8 @@ def _lines(found: dict[Case, list[Timing]], least: float, same: bool) -> list[Li
 def accuracies(network: str, workers: dict[str, ProcessPoolExecutor], options: argparse.Namespace) -> list[Timing]:
     """Train the same few rounds in all four ways."""
     most = max(2, torch.get_num_threads())
-    todo = [Case(network, name, options.checked, 1 if name == "pairs-lit" else most) for name in contenders(network)]
+    names = contenders(network, functional=options.functional)
+    todo = [Case(network, name, options.checked, 1 if name == "pairs-lit" else most) for name in names]
     jobs = [workers[case.contender].submit(measure, case, options.device) for case in todo]
     return [job.result() for job in jobs]
 
@@ -280,7 +287,7 @@ def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list
     return [
         "Milliseconds per round and epoch (training, then evaluation of 1,000 validation and 1,000 test pairs): "
         f"median (min to max) over the epochs of {options.repeats} interleaved repeats of 3 epochs (quick networks: 5 "
-        f"or 8), the first of each left out; more than {MANY} rounds: one repeat; torch.func: 1 and 20 rounds, idle. "
+        f"or 8), the first of each left out; more than {MANY} rounds: one repeat; torch.func, if at all: 1 and 20 rounds, idle. "
         "Data: MNIST.",
         "The loops train one round at a time, so their time a round does not depend on the number of rounds; the plain "
         "loop is the better of one thread and all, pairs-lit has a worker of one thread a core, as by default, the "
@@ -300,6 +307,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", nargs="+", type=int, default=[1, 10, 20, 100], help="how many rounds side by side")
     conditions = "idle: the machine as it is; busy: beside one busy process a core"
     parser.add_argument("--conditions", nargs="+", choices=["idle", "busy"], default=["idle", "busy"], help=conditions)
+    parser.add_argument("--functional", action=argparse.BooleanOptionalAction, default=True, help="torch.func, too")
     parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats")
     parser.add_argument("--checked", type=int, default=8, help="rounds whose accuracies are compared, 2 or more")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to train")
@@ -339,7 +347,9 @@ def main() -> None:
     table, notes = [], facts(options, multiplied, copied)
     for network in options.networks:
         with processes() as workers:
-            found = timings(cases(network, options.rounds, options.conditions), workers, options)
+            found = timings(
+                cases(network, options.rounds, options.conditions, functional=options.functional), workers, options
+            )
             reached = accuracies(network, workers, options)
         table += lines(found, reached, floor(network, multiplied, copied))
         notes.append(memory_note(network, options.device))
