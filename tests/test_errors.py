@@ -86,6 +86,7 @@ MIXING = {
     "--trainer.accumulate_grad_batches 2": "trainer.accumulate_grad_batches is 2: it must be 1",
     "--trainer.devices 0": "trainer.devices is 0: it must be auto, or the number of workers, 1 or more",
     "--trainer.num_nodes 0": "trainer.num_nodes is 0: it must be 1 or more",
+    "--trainer.num_nodes null": "trainer.num_nodes: expected int, got None",
     "--trainer.num_nodes -2": "trainer.num_nodes is -2: it must be 1 or more",
     "--trainer.num_nodes 3": "trainer.num_nodes is 3, but nothing says which node this is",
     "--trainer.strategy ddp": "trainer.strategy is ddp: it must be stacks",

@@ -733,7 +733,7 @@ def test_what_goes_wrong_in_such_a_worker_is_said_in_one_line(
 ) -> None:
     monkeypatch.setattr("pairs_lit.training.workers.can_fork", lambda device: False)
     assert main(order(tmp_path, *workers(2), *MOODY, "raise")) == 1
-    (line,) = capfd.readouterr().err.splitlines()
+    *_, line = capfd.readouterr().err.splitlines()  # after the note that this network trains as copies
     assert re.fullmatch(
         r"pairs-lit: error: ArithmeticError: the second worker has no idea \(worker_parts\.py:\d+\)", line
     )
@@ -762,6 +762,12 @@ def test_a_script_without_main_guard_is_told_what_is_missing(order: Order, tmp_p
 
 def chosen(devices: object, *, stacks: int = 4, nodes: int = 1, on_cpu: bool = True, threads: int = 1) -> object:
     return clusters.spread(devices, nodes, on_cpu=on_cpu, stacks=stacks, threads=threads)
+
+
+@pytest.mark.parametrize("nodes", [None, 0, -1])
+def test_a_number_of_nodes_that_is_none_is_refused(nodes: int | None) -> None:
+    with pytest.raises(PairsLitError, match="num_nodes is .*: it must be 1 or more"):
+        clusters.spread("auto", nodes, on_cpu=True, stacks=2, threads=1)
 
 
 def test_a_worker_takes_a_core_for_each_of_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:

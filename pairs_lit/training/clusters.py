@@ -96,7 +96,7 @@ def _evenly(local: int, workers: int, nodes: int) -> tuple[int, int]:
     return local, nodes
 
 
-def spread(devices: object, nodes: int, *, on_cpu: bool, stacks: int, threads: int) -> tuple[object, int]:
+def spread(devices: object, nodes: int | None, *, on_cpu: bool, stacks: int, threads: int) -> tuple[object, int]:
     """Choose how many workers train, on each of how many nodes.
 
     Args:
@@ -119,7 +119,7 @@ def spread(devices: object, nodes: int, *, on_cpu: bool, stacks: int, threads: i
         if str(devices) not in ("auto", "-1", str(local)) and on_cpu:
             raise PairsLitError(f"trainer.devices is {devices}, but {local} processes were started: leave it out.")
         return local if devices in ("auto", -1, "-1") else devices, nodes
-    if nodes < 1:
+    if nodes is None or nodes < 1:
         raise PairsLitError(f"trainer.num_nodes is {nodes}: it must be 1 or more.")
     if nodes > 1 and not {"NODE_RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
         raise PairsLitError(
