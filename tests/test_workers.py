@@ -766,7 +766,7 @@ def chosen(devices: object, *, stacks: int = 4, nodes: int = 1, on_cpu: bool = T
 
 @pytest.mark.parametrize("nodes", [None, 0, -1])
 def test_a_number_of_nodes_that_is_none_is_refused(nodes: int | None) -> None:
-    with pytest.raises(PairsLitError, match="num_nodes is .*: it must be 1 or more"):
+    with pytest.raises(PairsLitError, match=r"num_nodes is .*: it must be 1 or more"):
         clusters.spread("auto", nodes, on_cpu=True, stacks=2, threads=1)
 
 
