@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from numba.core.dispatcher import Dispatcher
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.stacking import kernels
+from pairs_lit.stacking import convolution, kernels
 from pairs_lit.stacking.convolution import Geometry, convolve
 from pairs_lit.stacking.dropout import StackedDropout
 from pairs_lit.stacking.fused import Dropped, convolve_pool_relu, is_small, normalise_pool_relu, normalised_pool_relu
@@ -207,6 +208,27 @@ def test_products_equal_plain_torch_with_any_padding(
     maps = x.permute(1, 2, 3, 0)[None]
     output = convolve(maps, layer.weight[None], layer.bias[None], Geometry.of(layer))
     torch.testing.assert_close(output[0].permute(3, 0, 1, 2), layer(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("options", [{}, {"padding": (2, 1)}, {"stride": (2, 1), "dilation": 2}], ids=str)
+def test_convolutions_round_by_round_equal_plain_torch(
+    options: dict[str, Any], biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "_CACHED", 0)
+    layers = [nn.Conv2d(3, 4, 3, bias=biased, **options).double() for _ in range(2)]
+    maps = torch.randn(2, 3, 7, 8, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.stack([layer.weight for layer in layers])
+    bias = torch.stack([layer.bias for layer in layers]) if biased else None
+    output = convolution.convolve(maps, weight, bias, Geometry.of(layers[0]))
+    assert "EachConvolution" in str(output.grad_fn)
+    plain = torch.stack([layer(x.permute(3, 0, 1, 2)) for layer, x in zip(layers, maps, strict=True)])
+    rows = output.permute(0, 4, 1, 2, 3)
+    torch.testing.assert_close(rows, plain, rtol=1e-9, atol=1e-9)
+    wanted = [maps, *(parameter for layer in layers for parameter in layer.parameters())]
+    weigh = torch.randn_like(plain)
+    for one, other in zip(*(torch.autograd.grad(each, wanted, weigh) for each in (rows, plain)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_a_kernel_that_cannot_be_kept_on_disk_is_compiled_all_the_same() -> None:

@@ -54,9 +54,9 @@ class Program:
             found[layout] = self.graph.call_function(to_maps if layout == "maps" else to_rows, (source,))
         return found[layout]
 
-    def argument(self, value: Any, layout: Layout = "rows") -> Any:  # noqa: ANN401 - any argument
-        """Return a recorded argument with all values in it in this layout; what is not stacked stays as it is."""
-        return map_arg(value, lambda node: self.value(node, layout if node.meta["stacked"] else "rows"))
+    def argument(self, value: Any) -> Any:  # noqa: ANN401 - any argument
+        """Return a recorded argument with all values in it as rows."""
+        return map_arg(value, lambda node: self.value(node, "rows"))
 
     def add(self, recorded: Node, new: Node, layout: Layout) -> None:
         """Say which new node stands for a recorded one."""

@@ -137,12 +137,12 @@ def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence
     if shape is None:
         raise UntraceableError("could be tried only if the shape of its inputs were given")
     altered = next((part for part in copies[0].modules() if _is_altered(part)), None)
-    resting = next((part for part in copies[0].modules() if not part.training), None)
-    if resting is not None:
-        raise UntraceableError(f"has a {type(resting).__name__} in evaluation mode")
     if altered is not None:
         name = type(altered).__name__
         raise UntraceableError(f"has hooks, or methods such as train or state_dict of its own, in {name}")
+    resting = next((part for part in copies[0].modules() if not part.training), None)
+    if resting is not None:
+        raise UntraceableError(f"has a {type(resting).__name__} in evaluation mode")
     known = is_known(copies[0])
     wrapped = [copy if isinstance(copy, nn.Sequential) or not known else nn.Sequential(copy) for copy in copies]
     record = trace_once if known else trace
