@@ -180,7 +180,8 @@ class Network:
         build: Makes the plain network.
         aux_weight: Weight of the sum of both digit losses.
         sgd: Learning rate and momentum of SGD; None: Adam with 0.001.
-        epochs: How many epochs a measurement takes; more for the quick ones, which an odd moment disturbs more.
+        epochs: How many epochs a measurement takes; more for the quick ones, which an odd moment disturbs more, and
+            where a checkpoint, written twice a minute at most, takes as long as some epochs.
         goals: How many times faster than the plain loop and than textbook Lightning 20 rounds should be; None: no
             goal.
         whole: The builder that pairs-lit gets as ``model.network``; None: the config's own parts.
@@ -237,6 +238,6 @@ NETWORKS = {
     "course": Network("CNN_aux as a class", "cnn_aux.yaml", course, 0.5, None, 5, (8, None), "networks.course"),
     "residual": Network("residual class", "cnn_aux.yaml", residual, 0.5, None, 3, (3, None), "networks.residual"),
     "resnet18": Network(
-        "ResNet-18 at 32×32", "cnn_aux.yaml", resnet18, 0.5, None, 3, (1, None), "networks.resnet18", FEW_PAIRS
+        "ResNet-18 at 32×32", "cnn_aux.yaml", resnet18, 0.5, None, 7, (1, None), "networks.resnet18", FEW_PAIRS
     ),
 }

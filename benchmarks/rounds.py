@@ -287,7 +287,7 @@ def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list
     return [
         "Milliseconds per round and epoch (training, then evaluation of 1,000 validation and 1,000 test pairs): "
         f"median (min to max) over the epochs of {options.repeats} interleaved repeats of 3 epochs (quick networks: 5 "
-        f"or 8), the first of each left out; more than {MANY} rounds: one repeat; torch.func, where given: 1 and 20 "
+        f"or 8, ResNet-18: 7), the first of each left out; more than {MANY} rounds: one repeat; torch.func, where given: 1 and 20 "
         "rounds, idle. Data: MNIST (ResNet-18: with 100 pairs each).",
         "The loops train one round at a time, so their time a round does not depend on the number of rounds; the plain "
         "loop is the better of one thread and all, pairs-lit has a worker of one thread a core, as by default, the "
@@ -336,8 +336,8 @@ def write(table: Sequence[Line], notes: Sequence[str], output: Path) -> None:
 
 def memory_note(network: str, device: str) -> str:
     """Measure how memory grows with the rounds, and say it."""
-    few, many = (memory(network, count, device) for count in (20, 60))
-    return f"{NETWORKS[network].title}: {(many - few) / 40:.1f} MB a round more, {few:.0f} MB for 20 rounds in all."
+    few, many = (memory(network, count, device) for count in (4, 20))
+    return f"{NETWORKS[network].title}: {(many - few) / 16:.1f} MB a round more, {many:.0f} MB for 20 rounds in all."
 
 
 def main() -> None:
