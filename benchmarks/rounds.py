@@ -287,8 +287,8 @@ def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list
     return [
         "Milliseconds per round and epoch (training, then evaluation of 1,000 validation and 1,000 test pairs): "
         f"median (min to max) over the epochs of {options.repeats} interleaved repeats of 3 epochs (quick networks: 5 "
-        f"or 8, ResNet-18: 7), the first of each left out; more than {MANY} rounds: one repeat; torch.func, where given: 1 and 20 "
-        "rounds, idle. Data: MNIST (ResNet-18: with 100 pairs each).",
+        f"or 8, ResNet-18: 7), the first of each left out; more than {MANY} rounds: one repeat; torch.func, where "
+        "given: 1 and 20 rounds, idle. Data: MNIST (ResNet-18: with 100 pairs each).",
         "The loops train one round at a time, so their time a round does not depend on the number of rounds; the plain "
         "loop is the better of one thread and all, pairs-lit has a worker of one thread a core, as by default, the "
         "others compute on all. Each contender has a process of its own. Busy: beside one busy process a core.",

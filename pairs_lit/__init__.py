@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from pairs_lit.analysis.comparison import Comparison as Comparison
     from pairs_lit.analysis.comparison import compare as compare
     from pairs_lit.commands.fit import fit as fit
+    from pairs_lit.commands.sweep import sweep as sweep
     from pairs_lit.data.datamodule import PairDataModule as PairDataModule
     from pairs_lit.errors import PairsLitError as PairsLitError
     from pairs_lit.runs.run import Run as Run
     from pairs_lit.stacking.stack import stack as stack
     from pairs_lit.statistics import Summary as Summary
+    from pairs_lit.sweeps.report import Sweep as Sweep
     from pairs_lit.training.losses import PairLoss as PairLoss
     from pairs_lit.training.module import PairModule as PairModule
     from pairs_lit.training.results import Results as Results
@@ -31,11 +33,13 @@ if TYPE_CHECKING:
 _ROOMS = {
     "analysis.comparison": ("Comparison", "compare"),
     "commands.fit": ("fit",),
+    "commands.sweep": ("sweep",),
     "data.datamodule": ("PairDataModule",),
     "errors": ("PairsLitError",),
     "runs.run": ("Run",),
     "stacking.stack": ("stack",),
     "statistics": ("Summary",),
+    "sweeps.report": ("Sweep",),
     "training.losses": ("PairLoss",),
     "training.module": ("PairModule",),
     "training.results": ("Results",),

@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": "evaluate a trained run on its validation pairs",
     "test": "evaluate a trained run on its test pairs",
     "predict": "write P(relation) of every round for the test pairs of the first seed",
+    "sweep": "try many values of options with the same seeds, confirm the best on fresh seeds",
     "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",
     "configs": "list the configs that come with pairs-lit, for --config",
     "reproduce": "train every row of the five student reports, write tables and figures beside the published ones",
@@ -34,6 +35,7 @@ examples:
   pairs-lit fit --config cnn_aux --rounds.count 20 --trainer.max_epochs 50
   pairs-lit test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
   pairs-lit compare RUN RUN --figure rounds.png
+  pairs-lit sweep --config cnn_aux --sweep sweep.yaml
   tensorboard --logdir lightning_logs
 
 pairs-lit COMMAND --help lists all options of a command; FILE is a file of yours, or the name of a config of ours.
@@ -48,6 +50,7 @@ TRACEBACK = "PAIRS_LIT_TRACEBACK"
 _RESUMING = {
     "fit": "fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt",
     "reproduce": "the same call",
+    "sweep": "the same call",
 }
 
 
@@ -115,6 +118,9 @@ def _dispatch(given: list[str]) -> None:
         return
     if "lightning.pytorch" not in sys.modules:
         notice("loading PyTorch and Lightning …")
+    if command == "sweep":
+        import_module("pairs_lit.commands.sweep").run(given[1:])
+        return
     from pairs_lit.commands.fit import run
 
     run(command, given)

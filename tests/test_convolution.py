@@ -241,7 +241,7 @@ def all_kernels() -> list[torch.Tensor]:
     """Run every kernel, and return what it gives."""
     x, weight, bias = torch.rand(2, 16, 8, 8, 32), torch.rand(2, 8, 16, 3, 3) - 0.5, torch.rand(2, 8) - 0.5
     leaves = [part.requires_grad_() for part in (x, weight, bias)]
-    dropped = Dropped(0.2, torch.tensor([[1, 2], [3, 4]], dtype=torch.int32))
+    dropped = Dropped((0.2, 0.2), torch.tensor([[1, 2], [3, 4]], dtype=torch.int32))
     found = []
     for drop in (None, dropped):
         output = convolve_pool_relu(x, weight, bias, drop)

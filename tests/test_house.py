@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parent.parent / "pairs_lit"
-FLOORS = ["cli", "commands", "reproduction", "training", "nn", "stacking", "data", "analysis", "runs", "words"]
+FLOORS = [
+    "cli",
+    "commands",
+    "reproduction",
+    "sweeps",
+    "training",
+    "nn",
+    "stacking",
+    "data",
+    "analysis",
+    "runs",
+    "words",
+]
 """From the top down; what stands in the root, except for the entry, is words that all rooms use."""
 
 ENTRY = {"pairs_lit.__main__", "pairs_lit.cli"}
@@ -68,7 +80,7 @@ def test_the_map_names_every_room_and_file() -> None:
     assert "```mermaid" in text
 
 
-@pytest.mark.parametrize("room", ["analysis", "reproduction", "runs"])
+@pytest.mark.parametrize("room", ["analysis", "reproduction", "runs", "sweeps"])
 def test_rooms_without_torch(room: str) -> None:
     heavy = {"torch", "lightning", "torchmetrics"}
     for path in (HOUSE / room).rglob("*.py"):

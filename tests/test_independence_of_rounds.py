@@ -431,7 +431,7 @@ def test_a_round_that_breaks_in_a_loop_changes_no_bit_of_its_neighbours(dtype: t
 
 
 def stacked_dropout(p: float, seeds: list[int], *, name: str = "layer") -> StackedDropout:
-    return StackedDropout(p, Streams(tuple(seeds), (0,) * len(seeds), Clock(), name), maps=False)
+    return StackedDropout([p] * len(seeds), Streams(tuple(seeds), (0,) * len(seeds), Clock(), name), maps=False)
 
 
 def at(layer: StackedDropout, epoch: int, step: int, count: int = 20_000) -> Tensor:
@@ -511,7 +511,7 @@ def test_a_p_of_zero_changes_nothing(training: bool) -> None:
 
 @pytest.mark.parametrize("maps", [True, False])
 def test_a_p_of_one_drops_everything_and_gives_no_nan(maps: bool) -> None:
-    layer = StackedDropout(1.0, Streams((0, 1), (0, 0), Clock(), "layer"), maps=maps)
+    layer = StackedDropout([1.0, 1.0], Streams((0, 1), (0, 0), Clock(), "layer"), maps=maps)
     x = torch.randn((2, 4, 3, 3, 6) if maps else (2, 5, 3), requires_grad=True)
     y = layer(x)
     y.sum().backward()

@@ -4,12 +4,13 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.comparer import Answer
 from pairs_lit.nn.heads import ArgmaxHead, DigitHead, PowerHead, SoftmaxHead
 from pairs_lit.relation import relation_probability, target_of
-from pairs_lit.training.losses import PairLoss
+from pairs_lit.training.losses import PairLoss, side_by_side
 from tests import oracle
 from tests.oracle import OPERATORS
 
@@ -224,3 +225,49 @@ def test_a_digit_loss_without_digit_logits_is_refused(digits: str) -> None:
 def test_training_nothing_is_refused() -> None:
     with pytest.raises(PairsLitError, match="nothing would be trained"):
         PairLoss("none").check(Answer(raw("logit"), "logit", None))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("epsilon", [0.05, 0.4])
+@pytest.mark.parametrize(
+    ("target", "kind"), [("bce", "logit"), ("ce", "logits"), ("bce", "probability"), ("ce", "probability")]
+)
+def test_label_smoothing_is_torchs_own(target: str, kind: str, epsilon: float, reduction: str) -> None:
+    loss = PairLoss(target, "ce", aux_weight=0.7, digit_reduction=reduction, label_smoothing=epsilon)
+    values, logits = raw(kind), torch.randn(ROUNDS, PAIRS, 2, 10, dtype=torch.float64)
+    batch = oracle.random_batch(ROUNDS, PAIRS, 2)
+    parts = loss(comparison(kind, values, logits), batch.digits, batch.target)
+    for r in range(ROUNDS):
+        two = values[r] if kind == "logits" else torch.stack([torch.zeros_like(values[r]), values[r]], -1)
+        of_target = F.cross_entropy(two, batch.target[r], label_smoothing=epsilon)
+        of_digits = [
+            F.cross_entropy(logits[r, :, place], batch.digits[r, :, place], label_smoothing=epsilon) for place in (0, 1)
+        ]
+        both = sum(of_digits) / (1 if reduction == "sum" else 2)
+        oracle.close(parts.target[r], of_target)
+        oracle.close(parts.digits[r], both)
+        oracle.close(parts.total[r], of_target + 0.7 * both)
+
+
+@pytest.mark.parametrize("epsilon", [-0.1, 1.0, float("nan")])
+def test_a_smoothing_outside_its_range_is_refused(epsilon: float) -> None:
+    with pytest.raises(PairsLitError, match=r"label_smoothing is .*: it must be 0 or more, below 1"):
+        PairLoss(label_smoothing=epsilon)
+
+
+@pytest.mark.parametrize(("target", "kind", "digits"), COMBINATIONS)
+def test_losses_side_by_side_are_each_rounds_own(target: str, kind: str, digits: str) -> None:
+    numbers = [(0.5, 2.0, 0.1), (1.5, 0.3, 0.2), (1.0, 1.0, 0.3)]
+    losses = [PairLoss(target, digits, a, t, label_smoothing=epsilon) for a, t, epsilon in numbers]
+    values, logits = raw(kind).requires_grad_(), torch.randn(ROUNDS, PAIRS, 2, 10, dtype=torch.float64).requires_grad_()
+    batch = oracle.random_batch(ROUNDS, PAIRS, 2)
+    parts = side_by_side(losses)(comparison(kind, values, logits), batch.digits, batch.target)
+    actual = torch.autograd.grad(parts.total.sum(), [values, logits], materialize_grads=True)
+    for r, loss in enumerate(losses):
+        own = [leaf[r : r + 1].detach().requires_grad_() for leaf in (values, logits)]
+        expected = loss(comparison(kind, *own), batch.digits[r : r + 1], batch.target[r : r + 1])
+        for part, wanted in zip(parts, expected, strict=True):
+            oracle.close(part[r], wanted[0])
+        wanted_gradients = torch.autograd.grad(expected.total.sum(), own, materialize_grads=True)
+        for gradient, wanted in zip(actual, wanted_gradients, strict=True):
+            oracle.close(gradient[r], wanted[0])

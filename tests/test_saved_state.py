@@ -105,7 +105,7 @@ def test_a_state_put_back_goes_on_as_if_nothing_had_happened(make: Make) -> None
     saved = [copy.deepcopy(optimizer.state_dict())]
     others = copy.deepcopy(parameters)
     again = make(others)
-    again.load_state_dict(optimizer_state(saved, make, others))
+    again.load_state_dict(optimizer_state(saved, [(make, others)]))
     for values, each in ((parameters, optimizer), (others, again)):
         for value in values[:2]:
             value.grad = torch.ones_like(value)
@@ -116,7 +116,7 @@ def test_a_state_put_back_goes_on_as_if_nothing_had_happened(make: Make) -> None
 
 def test_the_settings_are_those_of_the_config() -> None:
     parameters, optimizer = trained(partial(optim.Adam, lr=0.1))
-    restored = optimizer_state([optimizer.state_dict()], partial(optim.Adam, lr=0.5), parameters)
+    restored = optimizer_state([optimizer.state_dict()], [(partial(optim.Adam, lr=0.5), parameters)])
     assert restored["param_groups"][0]["lr"] == 0.5
 
 
@@ -150,20 +150,20 @@ def test_a_damaged_state_never_reaches_a_kernel(damage: Callable[[dict[int, dict
     saved = copy.deepcopy(optimizer.state_dict())
     damage(saved["state"])
     with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
-        optimizer_state([saved], make, parameters)
+        optimizer_state([saved], [(make, parameters)])
 
 
 @pytest.mark.parametrize("saved", [[], {}, None, [None], [{}], [{"state": None}], [{"state": {}}] * 2])
 def test_no_state_at_all_is_refused(saved: object) -> None:
     make = partial(optim.Adam, lr=0.1)
     with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
-        optimizer_state(saved, make, trained(make)[0])
+        optimizer_state(saved, [(make, trained(make)[0])])
 
 
 def test_another_optimizers_state_is_refused() -> None:
     parameters, optimizer = trained(partial(optim.Adam, lr=0.1))
     with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
-        optimizer_state([optimizer.state_dict()], partial(optim.SGD, lr=0.1, momentum=0.9), parameters)
+        optimizer_state([optimizer.state_dict()], [(partial(optim.SGD, lr=0.1, momentum=0.9), parameters)])
 
 
 # --- the rounds' progress ---

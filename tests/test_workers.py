@@ -952,6 +952,51 @@ def test_sums_means_broadcasts_and_parts_of_any_size() -> None:
         }
 
 
+def _parts(rank: int) -> dict[str, Any]:
+    """Return what no two workers have alike: shapes, types, empty and scalar tensors, and what is no tensor."""
+    values = torch.arange(30.0 + 7 * rank)
+    return {
+        f"weights {rank}": values,
+        "columns": values[:6].view(2, 3).t(),
+        "half": values.bfloat16(),
+        "flags": values > 3,
+        "scalar": torch.tensor(rank),
+        "nothing": torch.empty(0, 3),
+        "words": ["text", {"rank": rank}],
+    }
+
+
+def _passing_on(rank: int, size: int, port: int, answers: Any) -> None:  # noqa: ANN401 - a queue
+    exchange_module._PIECE = 50  # so that tensors come in several pieces, and pieces hold several tensors
+    store = local_store(port, size, first=rank == 0, listening=None)
+    found = Exchange(store, rank, size, alone=True).gathered_by_first(_parts(rank))
+    wanted = [_parts(each) for each in range(size)] if rank == 0 else [_parts(rank)]
+    answers.put((rank, _alike(found, wanted)))
+
+
+def _alike(found: Any, wanted: Any) -> bool:  # noqa: ANN401 - nested
+    if isinstance(wanted, torch.Tensor):
+        return found.dtype == wanted.dtype and torch.equal(found, wanted)
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(_alike(found[key], each) for key, each in wanted.items())
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(_alike, found, wanted))
+    return bool(found == wanted)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_first_worker_gets_every_tensor_in_pieces(size: int) -> None:
+    context, port = victim.FORKS, free_port()
+    answers = context.Queue()
+    members = [context.Process(target=_passing_on, args=(rank, size, port, answers)) for rank in range(size)]
+    for member in members:
+        member.start()
+    found = dict(answers.get(timeout=60) for _ in members)
+    for member in members:
+        member.join()
+    assert found == dict.fromkeys(range(size), True)
+
+
 def test_who_waits_for_a_worker_that_never_comes_hears_of_its_failure() -> None:
     store = local_store(free_port(), 2, first=True, listening=None)
     ask_to_end(PairsLitError("worker 1 is gone"))

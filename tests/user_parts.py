@@ -51,3 +51,26 @@ class KeepsImages(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return images
+
+
+class Branching(nn.Sequential):
+    """Looks at a value, so that it is trained as copies in a loop."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        code: Tensor = super().forward(images)
+        return code if float(code.detach().abs().max()) < 1e9 else -code
+
+
+class Scaled(nn.Sequential):
+    """Has a number that its printed form does not show."""
+
+    def __init__(self, shape: tuple[int, int, int], scale: float = 1.0) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
+        self.scale = scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        code: Tensor = super().forward(images)
+        return code * self.scale

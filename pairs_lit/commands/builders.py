@@ -19,6 +19,7 @@ from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.built import Built, BuiltNetwork, imported, takes_shape
 from pairs_lit.runs.configs import find_config
+from pairs_lit.runs.reading import Loader
 
 _ROLES: dict[str, type[nn.Module]] = {"backbone": Built, "network": BuiltNetwork}
 """The parts of the model that may be named by a builder, and what stands around it then."""
@@ -27,18 +28,9 @@ _ADAPTING = ("channels", "size")
 _SPEC = {"class_path", "init_args", "dict_kwargs"}
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads ``1e-3`` as a number, as jsonargparse does."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
-)
-
-
 def read_yaml(text: str) -> object:
     """Read YAML or JSON as jsonargparse does, or raise ``yaml.YAMLError``."""
-    return yaml.load(text, _Loader)  # a safe loader
+    return yaml.load(text, Loader)  # a safe loader
 
 
 def with_built(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGTERM
@@ -159,8 +160,8 @@ class PairsCLI(LightningCLI):
         config, made = (each[self.subcommand] for each in (self.config, self.config_init))
         runner: RoundRunner = made.rounds
         check_given(made.trainer)
-        results = Results(runner, config.name)
-        shown = _flat(config.as_dict())
+        results = self.make_results(runner)
+        shown = flat(config.as_dict())
         tracking = Tracking(runner, results, name=config.name, hyperparameters=shown, job=self.job)
         callbacks: list[Callback] = [results, tracking, LastCheckpoint(), *self.more_callbacks]
         self.outcome = results
@@ -178,6 +179,10 @@ class PairsCLI(LightningCLI):
             return super().instantiate_trainer(plugins=_plugins(_listed(made.trainer.plugins)), **kwargs)
         except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
             raise PairsLitError(f"trainer: {' '.join(str(error).split())}") from error
+
+    def make_results(self, runner: RoundRunner) -> Results:
+        """Return what writes what came of the rounds."""
+        return Results(runner, self.config[self.subcommand].name)
 
     def _spread(self, made: Namespace) -> None:
         """Choose the workers: as many as are asked for, else as many as can work at a time."""
@@ -225,7 +230,7 @@ def _job(config: Namespace) -> str | None:
     number = job()
     if number is None:
         return None
-    text = json.dumps(_flat(config.as_dict()), sort_keys=True)
+    text = json.dumps(flat(config.as_dict()), sort_keys=True)
     return f"{number} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -274,19 +279,19 @@ def _no_global_seed(value: object) -> bool:
     )
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
     """Flatten a nested configuration to dotted names, without its files; lists and null become text."""
-    flat: dict[str, str | int | float | bool] = {}
+    found: dict[str, str | int | float | bool] = {}
     for name, value in config.items():
         if name in ("config", "__path__"):
             continue
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         elif isinstance(value, int | float | bool):
-            flat[f"{prefix}{name}"] = value
+            found[f"{prefix}{name}"] = value
         else:  # a file name may hold what is no text
-            flat[f"{prefix}{name}"] = str(value).encode("utf-8", "replace").decode()
-    return flat
+            found[f"{prefix}{name}"] = str(value).encode("utf-8", "replace").decode()
+    return found
 
 
 def fit(
@@ -307,27 +312,34 @@ def fit(
         KeyboardInterrupt: It was interrupted; what was saved is kept.
     """
     source = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else str(config)
-    options = [f"--{name}={_spelt(value)}" for name, value in (changes or {}).items()]
+    options = [f"--{name}={spelt(value)}" for name, value in (changes or {}).items()]
+    with in_python():
+        cli = train("fit", ["fit", f"--config={source}", *options], callbacks)
+    return Run.load(str(cli.trainer.log_dir))
+
+
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Work for a caller in Python: one at a time, with the files beside the caller; Ctrl-C is a KeyboardInterrupt."""
     with ONE_AT_A_TIME, any_encoding():
         within_command = is_stoppable()
         try:
             with stoppable():
                 import_from_here()
-                cli = train("fit", ["fit", f"--config={source}", *options], callbacks)
+                yield
         except Stopped as stop:
             if within_command or stop.code != 128 + SIGINT:
                 raise
             raise KeyboardInterrupt from None  # as Python does; Lightning itself would end the whole process
-    return Run.load(str(cli.trainer.log_dir))
 
 
-def _spelt(value: object) -> str:
+def spelt(value: object) -> str:
     """Spell a value as the command line takes it."""
     if isinstance(value, str | Path):
         return str(value)
     if isinstance(value, type | FunctionType):
         return f"{value.__module__}.{value.__qualname__}"
-    return json.dumps(value, default=_spelt)
+    return json.dumps(value, default=spelt)
 
 
 def run(command: str, args: list[str]) -> None:
@@ -337,11 +349,13 @@ def run(command: str, args: list[str]) -> None:
         print(f"\n{cli.outcome.text}")
 
 
-def train(command: str, args: list[str], callbacks: Sequence[Callback] = ()) -> PairsCLI:
+def train(
+    command: str, args: list[str], callbacks: Sequence[Callback] = (), kind: type[PairsCLI] = PairsCLI
+) -> PairsCLI:
     """Parse the command line, of which the command is the first argument, and run it with more callbacks."""
     _be_quiet()
 
-    class OneCommand(PairsCLI):
+    class OneCommand(kind):  # type: ignore[valid-type, misc] # a class, but mypy sees a value
         """Builds no parsers of other commands, which cost a fifth of a second each."""
 
         more_callbacks = callbacks

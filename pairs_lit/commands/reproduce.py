@@ -13,7 +13,7 @@ from pairs_lit.errors import PairsLitError, check_positive, notice
 from pairs_lit.reproduction.jobs import Conditions, Job, all_jobs
 from pairs_lit.reproduction.published import REPORTS
 from pairs_lit.runs.configs import SHIPPED
-from pairs_lit.runs.folder import lock_runs
+from pairs_lit.runs.folder import lock_runs, new_run_folder
 from pairs_lit.runs.summary import commit
 from pairs_lit.stopping import check_announced
 
@@ -80,7 +80,34 @@ def train(jobs: Sequence[Job]) -> None:
     total = sum(job.rounds * job.epochs for job in todo)
     bar: tqdm[Any]
     with tqdm(total=total, unit="epoch", unit_scale=True, dynamic_ncols=True, disable=None) as bar:
-        for job in todo:
-            bar.set_description(f"{job.report.name} {job.row.name}")
-            fit(job.config, job.changes | {"trainer.enable_progress_bar": False}, [EpochsDone(bar, job.rounds)])
+        for together in _together(todo):
+            bar.set_description(f"{together[0].report.name} {together[0].row.name}")
+            if len(together) > 1:
+                _train_sweep(together, bar)
+            else:
+                (job,) = together
+                fit(job.config, job.changes | {"trainer.enable_progress_bar": False}, [EpochsDone(bar, job.rounds)])
             check_announced()
+
+
+def _together(todo: Sequence[Job]) -> list[list[Job]]:
+    """Put the values of a sweep together, unless a fit of one was interrupted, which goes on alone."""
+    groups: dict[object, list[Job]] = {}
+    for job in todo:
+        is_slice = job.value is not None and job.checkpoint is None
+        groups.setdefault((job.config, job.recipe) if is_slice else job.name, []).append(job)
+    return list(groups.values())
+
+
+def _train_sweep(jobs: Sequence[Job], bar: "tqdm[Any]") -> None:
+    """Train the values of a sweep, in one fit those that can be in one."""
+    from pairs_lit.commands.variants import fit_variants, fits_of, read_variants
+    from pairs_lit.training.progress import EpochsDone
+
+    base, runs = [f"--config={jobs[0].config}"], jobs[0].conditions.runs
+    plans = read_variants(base, [job.changes for job in jobs])
+    for numbers in fits_of(plans):
+        chosen, rounds = [plans[number] for number in numbers], sum(jobs[number].rounds for number in numbers)
+        folders = [new_run_folder(runs, jobs[number].name) for number in numbers]
+        fit_variants(base, chosen, folders, runs / "lightning_logs" / ".fits", [EpochsDone(bar, rounds)])
+        check_announced()

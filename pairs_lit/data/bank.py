@@ -64,7 +64,8 @@ class PairBank:
         self.images = torch.cat([F.avg_pool2d(chunk.float(), 28 // settings.image_size) for chunk in chunks])
         if settings.normalise == "unit":
             self.images /= 255
-        rounds = [self._draw(seed) for seed in seeds]
+        drawn_of = {seed: self._draw(seed) for seed in dict.fromkeys(seeds)}
+        rounds = [drawn_of[seed] for seed in seeds]
         self.pairs = {split: side_by_side([drawn[split] for drawn in rounds]) for split in SPLITS}
         self._scale = self._standard() if settings.normalise == "standard" else None
         room = {split: len(pool) // 2 for split, pool in self._pools(seeds[0]).items()}

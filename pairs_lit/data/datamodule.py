@@ -1,14 +1,15 @@
 """The data module: the pairs of all rounds, as Lightning asks for them."""
 
 import os
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from lightning.pytorch import LightningDataModule
 
-from pairs_lit.data.bank import DataSettings, Normalise, PairBank, Split
+from pairs_lit.data.bank import SPLITS, DataSettings, Normalise, PairBank, Split
 from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import SourceName, load_source
@@ -54,6 +55,8 @@ class PairDataModule(LightningDataModule):
         normalise: ``raw`` 0 … 255; ``unit`` divides by 255; ``standard`` uses mean and std of the round's own
             training images for all splits.
         reuse: Draw images more than once, in further permutations, if a source has too few; false: refuse instead.
+        watch_test: Measure the test pairs after every epoch of a fit, too; false: a fit leaves them alone, as the
+            search of a sweep does.
 
     Raises:
         PairsLitError: A count is below 1, or a value is not allowed.
@@ -77,6 +80,7 @@ class PairDataModule(LightningDataModule):
         swap: Swap = "none",
         normalise: Normalise = "raw",
         reuse: bool = True,
+        watch_test: bool = True,
     ) -> None:
         super().__init__()
         counts = {"train_pairs": train_pairs, "val_pairs": val_pairs, "test_pairs": test_pairs}
@@ -92,6 +96,7 @@ class PairDataModule(LightningDataModule):
         check_choice("data.swap", Swap, swap)
         check_choice("data.normalise", Normalise, normalise)
         self.image_size = image_size
+        self.fit_splits: tuple[Split, ...] = SPLITS if watch_test else ("train", "val")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self._seeds = seeds
@@ -112,6 +117,12 @@ class PairDataModule(LightningDataModule):
             shown = ", ".join(bank.scarce)
             notice(f"{source.name} has too few images, so some are drawn more than once (pairs: {shown}).")
         return bank
+
+    def of(self, seeds: list[int], stack_size: int) -> Self:
+        """Return the same data for rounds of other seeds."""
+        other = copy(self)
+        other._seeds, other._stack_size = seeds, stack_size
+        return other
 
     @property
     def settings(self) -> DataSettings:
@@ -145,7 +156,7 @@ class PairDataModule(LightningDataModule):
     def val_dataloader(self) -> StackLoader:
         """Return validation pairs and, while fitting, test pairs: both are plotted, nothing is selected on test."""
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
-        return self.loader("val", "test") if fitting else self.loader("val")
+        return self.loader(*self.fit_splits[1:]) if fitting else self.loader("val")
 
     def test_dataloader(self) -> StackLoader:
         """Return each round's own test pairs."""

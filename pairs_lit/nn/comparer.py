@@ -69,6 +69,8 @@ class Comparer(nn.Module):
         architecture: The plain network of one round.
         seeds: The seeds of the R rounds; the first weights of round r are those of plain torch after
             ``torch.manual_seed(seeds[r])``, built in the order backbone(s), read-out, head.
+        builders: What builds the plain network of each round, where not all are built alike; they differ from the
+            architecture in what builds the parts only.
 
     Attributes:
         clock: Set it before each batch: random numbers derive from it.
@@ -76,9 +78,10 @@ class Comparer(nn.Module):
         description: The plain network of one round in words, a line a layer or setting.
     """
 
-    def __init__(self, architecture: Architecture, seeds: Sequence[int]) -> None:
+    def __init__(self, architecture: Architecture, seeds: Sequence[int], builders: Sequence[Architecture] = ()) -> None:
         super().__init__()
-        rounds = [architecture.build(seed) for seed in seeds]
+        each = builders or [architecture] * len(seeds)
+        rounds = [builder.build(seed) for builder, seed in zip(each, seeds, strict=True)]
         self.widths = set[int]().union(*(parts.widths for parts in rounds))
         check_widths(self.widths)
         self.clock = Clock()

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pairs_lit.analysis.tables import TITLES
 from pairs_lit.reproduction.published import REPORTS, Report
-from pairs_lit.reproduction.reading import read, refuse
 from pairs_lit.runs.configs import COURSE
+from pairs_lit.runs.reading import read, refuse
 from pairs_lit.runs.tables import METRIC_COLUMNS
 
 

@@ -77,37 +77,38 @@ def step_words(keys: Tensor, step: int) -> Tensor:
     return _scrambled(keys ^ _int32(step * 0x9E3779B9 % _WORD))
 
 
-def dropout_keep(keys: Tensor, step: int, count: int, p: float) -> Tensor:
+def dropout_keep(keys: Tensor, step: int, count: int, p: float | Tensor) -> Tensor:
     """Say which of ``count`` activations each round keeps in one step: a pure function, vectorised over rounds.
 
     Args:
         keys: (R, 2) int32, from each round's seed, the layer and the epoch.
         step: The batch within the epoch.
         count: Activations of one round in this batch.
-        p: The probability of dropping one.
+        p: The probability of dropping one, in all rounds or, (R, 1) float64, in each.
 
     Returns:
         (R, count) bool.
     """
+    limit = (p * 2**31).long() if isinstance(p, Tensor) else int(p * 2**31)
     now = step_words(keys, step)
     counter = torch.arange(count, dtype=torch.int32, device=keys.device)
     bits = _scrambled(counter ^ now[:, :1], now[:, 1:])
-    return (bits & 0x7FFFFFFF) >= int(p * 2**31)
+    return (bits & 0x7FFFFFFF) >= limit
 
 
 class StackedDropout(nn.Module):
     """Dropout whose masks derive from each round's own seed, the layer, the epoch and the step, in one vectorised hash.
 
     Args:
-        p: The probability of dropping an activation.
+        rates: The probability of dropping an activation, of each copy.
         streams: Whose masks, and when.
         maps: Whether activations come in the layout maps.
         whole: Whether all activations of a map, (n, c) of (N, C, ...), are dropped together.
     """
 
-    def __init__(self, p: float, streams: Streams, *, maps: bool, whole: bool = False) -> None:
+    def __init__(self, rates: Sequence[float], streams: Streams, *, maps: bool, whole: bool = False) -> None:
         super().__init__()
-        self.p = p
+        self.rates = tuple(rates)
         self._streams = streams
         self._maps = maps
         self._whole = whole
@@ -115,7 +116,12 @@ class StackedDropout(nn.Module):
 
     def extra_repr(self) -> str:
         """Show p."""
-        return f"p={self.p}"
+        return f"p={', '.join(map(str, dict.fromkeys(self.rates)))}"
+
+    def _p(self, device: torch.device) -> float | Tensor:
+        if len(set(self.rates)) == 1:
+            return self.rates[0]
+        return torch.tensor(self.rates, dtype=torch.float64, device=device)[:, None]
 
     def keys(self, device: torch.device) -> Tensor:
         """Return the (R, 2) int32 keys of the current epoch, derived once an epoch."""
@@ -128,7 +134,7 @@ class StackedDropout(nn.Module):
     @property
     def active(self) -> bool:
         """Whether anything is dropped now."""
-        return self.training and self.p > 0
+        return self.training and max(self.rates) > 0
 
     def words(self, device: torch.device) -> Tensor:
         """Return the :func:`step_words` of the current step."""
@@ -138,7 +144,7 @@ class StackedDropout(nn.Module):
         """Return which activations of a plain layer's output shape (N, ...) each round keeps now: (R, N, ...) bool."""
         drawn = [size if place < 2 or not self._whole else 1 for place, size in enumerate(shape)]
         count = torch.Size(drawn).numel()
-        keep = dropout_keep(self.keys(device), self._streams.clock.step, count, self.p)
+        keep = dropout_keep(self.keys(device), self._streams.clock.step, count, self._p(device))
         return keep.view(-1, *drawn).expand(-1, *shape)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,4 +155,11 @@ class StackedDropout(nn.Module):
             keep = self.mask((x.shape[-1], *x.shape[1:-1]), x.device).permute(0, 2, 3, 4, 1)
         else:
             keep = self.mask(x.shape[1:], x.device)
-        return x * keep / (1 - self.p) if self.p < 1 else x * 0
+        if max(self.rates) == 1:  # in all copies, then
+            return x * 0
+        return x * keep / kept_shares(self.rates, x)
+
+
+def kept_shares(rates: Sequence[float], x: Tensor) -> Tensor:
+    """Return 1 − p of each round, to divide the values of R rounds (R, ...) by."""
+    return torch.tensor([1 - p for p in rates], dtype=x.dtype, device=x.device).view(-1, *[1] * (x.dim() - 1))

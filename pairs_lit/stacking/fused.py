@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pairs_lit.stacking.dropout import kept_shares
+
 _FEW_CHANNELS = 16
 _AT_ONCE = 4  # maps that the kernels treat at once
 
@@ -13,11 +15,11 @@ class Dropped(NamedTuple):
     """What dropout between convolution and pool drops.
 
     Attributes:
-        p: The probability of dropping an activation, below 1.
+        rates: The probability of dropping an activation, of each of the B rounds, below 1.
         words: (B, 2) int32, which decide with an activation's number in (N, O, H, W) whether it is kept.
     """
 
-    p: float
+    rates: tuple[float, ...]
     words: Tensor
 
 
@@ -65,10 +67,11 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
         b, _, h, w, n = x.shape
         pooled = x.new_empty(b, weight.shape[1], (h - 2) // 2, (w - 2) // 2, n)
         place = torch.empty_like(pooled, dtype=torch.int32)
-        p, words = (0.0, torch.zeros(len(x), 2, dtype=torch.int32)) if dropped is None else dropped
-        kernels.run(kernels.convolve_pool, x, weight, bias, words, torch.tensor(p, dtype=torch.float64), pooled, place)
+        rates, words = ((0.0,) * b, torch.zeros(b, 2, dtype=torch.int32)) if dropped is None else dropped
+        each = torch.tensor(rates, dtype=torch.float64)
+        kernels.run(kernels.convolve_pool, x, weight, bias, words, each, pooled, place)
         ctx.save_for_backward(x, weight, place)
-        ctx.kept = 1 - p
+        ctx.rates = rates
         return pooled
 
     @staticmethod
@@ -78,8 +81,8 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
 
         x, weight, place = ctx.saved_tensors
         grad = grads[0].contiguous()
-        if ctx.kept < 1:
-            grad = grad / ctx.kept  # who won the pool above 0 was kept, so the mask is not needed
+        if max(ctx.rates) > 0:
+            grad = grad / kept_shares(ctx.rates, grad)  # who won the pool above 0 was kept: the mask is not needed
         weights, biases = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
         if not ctx.needs_input_grad[0]:
             kernels.run(kernels.weight_gradient, x, grad, place, weights, biases)

@@ -132,14 +132,14 @@ def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, 
         weight: (B, O, C, 3, 3).
         bias: (B, O).
         words: (B, 2) int32, which decide what is dropped.
-        p: The probability of dropping an activation, an array without dimensions.
+        p: The probability of dropping an activation, (B,) float64.
         pooled: (B, O, (H − 2) // 2, (W − 2) // 2, N), the result.
         place: Likewise, int32: which of the four was the largest, −1 where the result is 0.
     """
     b, o = bias.shape
     for item in range(b * o):
         r, out = item // o, item % o
-        _convolved_map(x[r], weight[r, out], bias[r, out], words[r], p.item(), out, o, pooled[r, out], place[r, out])
+        _convolved_map(x[r], weight[r, out], bias[r, out], words[r], p[r], out, o, pooled[r, out], place[r, out])
 
 
 @_inlined

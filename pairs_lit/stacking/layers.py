@@ -213,7 +213,7 @@ class StackedBatchNorm1d(StackedBatchNorm2d):
 
 
 def _dropped(dropout: StackedDropout | None, device: torch.device) -> Dropped | None:
-    return None if dropout is None else Dropped(dropout.p, dropout.words(device))
+    return None if dropout is None else Dropped(dropout.rates, dropout.words(device))
 
 
 class SwitchedOff(nn.Module):

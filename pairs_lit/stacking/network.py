@@ -1,6 +1,6 @@
 """The stacked network: the parameters of R plain modules under the plain names, and programs that compute with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -35,14 +35,21 @@ class StackedNetwork(nn.Module):
         copies: The R plain modules, of which only the first was recorded.
         training: What they do in training.
         evaluation: What they do in evaluation.
+        rates: By the name of each place where activations are dropped, the probability, of each copy.
         streams: Where the random numbers come from.
     """
 
     def __init__(
-        self, copies: Sequence[nn.Module], training: Recording, evaluation: Recording, streams: Streams
+        self,
+        copies: Sequence[nn.Module],
+        training: Recording,
+        evaluation: Recording,
+        rates: Mapping[str, Sequence[float]],
+        streams: Streams,
     ) -> None:
         super().__init__()
         self._dropouts = nn.ModuleDict()
+        self._rates = rates
         self._streams = streams
         _fill(self, copies, {})
         _tie(self, copies[0])
@@ -86,9 +93,9 @@ class StackedNetwork(nn.Module):
         program.add(node, new, layout)
 
     def _add_dropout(self, name: str, recording: Recording, layout: Layout) -> None:
-        key, drop = name.partition(".")[2], recording.drops[name]
+        key, whole = name.partition(".")[2], recording.drops[name].maps
         streams = self._streams.child(key.replace("/", "."))
-        self._dropouts[key] = StackedDropout(drop.p, streams, maps=layout == "maps", whole=drop.maps)
+        self._dropouts[key] = StackedDropout(self._rates[name], streams, maps=layout == "maps", whole=whole)
 
 
 class MappedNetwork(nn.Module):

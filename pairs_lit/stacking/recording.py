@@ -31,6 +31,11 @@ class Drop:
     p: float
     maps: bool
 
+    @property
+    def form(self) -> tuple[float | None, bool]:
+        """What copies must have in common: the probability may differ, unless all or nothing is dropped."""
+        return (None if 0 < self.p < 1 else self.p), self.maps
+
 
 @dataclass
 class Recording:
@@ -53,9 +58,9 @@ class Recording:
         return self.drops.get(str(node.target)) if node.op == "call_module" else None
 
     def written(self) -> list[object]:
-        """Return what tells one recording from another."""
+        """Return what tells one recording from another, but for how much it drops."""
         calls = [(node.op, node.name, node.target, repr(node.args), repr(node.kwargs)) for node in self.graph.nodes]
-        return [*calls, self.drops]
+        return [*calls, {name: drop.form for name, drop in self.drops.items()}]
 
 
 def name_of(function: Callable[..., Any] | str) -> str:

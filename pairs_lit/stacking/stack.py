@@ -6,6 +6,7 @@ What a module computes is recorded (:mod:`pairs_lit.stacking.tracing`) and done 
 """
 
 import copy
+import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 
@@ -48,6 +49,8 @@ _OWN_METHODS = ("train", "eval", "__call__", "get_extra_state", "set_extra_state
 """Methods that a module may not have overridden: what they do would be lost."""
 
 _SAME, _TRIED = 1e-3, 3
+_P = re.compile(r"(Dropout(?:[123]d)?\(p=)(?:0\.\d*[1-9]\d*|[\d.]+e-\d+)")
+"""A probability of dropping between 0 and 1, as torch prints it."""
 
 
 def stack(factory: Callable[[], nn.Module], seeds: Sequence[int], shape: Sequence[int] | None = None) -> nn.Module:
@@ -91,7 +94,7 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[
         PairsLitError: Two of them share a parameter.
     """
     check_separate(copies)
-    if any(_form(copy) != _form(copies[0]) for copy in copies[1:]):
+    if any(form(copy) != form(copies[0]) for copy in copies[1:]):
         return _apart(copies, streams, shape)
     if _serves_all(copies[0]):
         return copies[0]
@@ -147,10 +150,16 @@ def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence
     wrapped = [copy if isinstance(copy, nn.Sequential) or not known else nn.Sequential(copy) for copy in copies]
     record = trace_once if known else trace
     ways = [record(wrapped[0], shape, training=mode) for mode in _MODES]
-    others = [other for other in wrapped[1:] if not surely_alike(wrapped[0], other)]
-    if any(_written(trace_once(other, shape, training=mode) for mode in _MODES) != _written(ways) for other in others):
+    every = [
+        ways if surely_alike(wrapped[0], other) else [trace_once(other, shape, training=mode) for mode in _MODES]
+        for other in wrapped
+    ]
+    if any(_written(each) != _written(ways) for each in every):
         return _apart(copies, streams, shape)
-    network = StackedNetwork(wrapped, ways[0], ways[1], streams)
+    rates = {
+        name: [each[place].drops[name].p for each in every] for place, way in enumerate(ways) for name in way.drops
+    }
+    network = StackedNetwork(wrapped, ways[0], ways[1], rates, streams)
     if not known:
         _check(network, wrapped[0], shape, len(copies))
     return network
@@ -216,12 +225,15 @@ def check_separate(copies: Sequence[nn.Module]) -> None:
         taken |= set(own.values())
 
 
-def _form(module: nn.Module) -> tuple[object, ...]:
-    """Return what copies must have in common to be stacked; a constructor may choose its layers at random."""
+def form(module: nn.Module) -> tuple[object, ...]:
+    """Return what copies must have in common to be stacked; a constructor may choose its layers at random.
+
+    How much they drop may differ, unless it is all or nothing.
+    """
     named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     first: dict[int, str] = {}
     state = [(name, first.setdefault(id(value), name), value.shape, value.requires_grad) for name, value in named]
-    return repr(module), state, is_known(module), _serves_all(module)
+    return _P.sub(r"\1…", repr(module)), state, is_known(module), _serves_all(module)
 
 
 def is_known(module: nn.Module) -> bool:

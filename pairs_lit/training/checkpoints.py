@@ -15,16 +15,14 @@ from typing import Any, TypeGuard
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import nn
 
 from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.folder import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
 from pairs_lit.runs.writing import write_durably
 from pairs_lit.stopping import announce, announced, check_announced, check_asked, postponed
 from pairs_lit.training.clusters import requeue
-from pairs_lit.training.forms import Form, check_form, check_kept, fits, optimizer_state
+from pairs_lit.training.forms import Form, Group, check_form, check_kept, fits, optimizer_state
 from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.plain import plain
 
@@ -268,12 +266,10 @@ def check_weights(checkpoint: Mapping[str, Any], form: Form, record: Mapping[str
     check_form("weights are", form.tensors(checkpoint["state_dict"]), form.example)
 
 
-def prepare(
-    checkpoint: dict[str, Any], trainer: Trainer, make: OptimizerCallable, parameters: Sequence[nn.Parameter]
-) -> None:
+def prepare(checkpoint: dict[str, Any], trainer: Trainer, groups: Sequence[Group]) -> None:
     """Refuse what a loaded checkpoint holds beside its weights where it is damaged.
 
-    Settings come from the config alone: ``make`` makes its optimizer, and its schedule is replayed.
+    Settings come from the config alone: it makes the optimizer of the groups, and the schedule is replayed.
 
     Raises:
         PairsLitError: A part has another form than this config would have saved.
@@ -281,5 +277,5 @@ def prepare(
     loops = {name: getattr(trainer, name) for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop")}
     check_form("loops are", checkpoint["loops"], {name: loop.state_dict() for name, loop in loops.items()})
     if trainer.state.fn == "fit":
-        checkpoint["optimizer_states"] = [optimizer_state(checkpoint["optimizer_states"], make, parameters)]
+        checkpoint["optimizer_states"] = [optimizer_state(checkpoint["optimizer_states"], groups)]
         checkpoint["lr_schedulers"] = []

@@ -4,14 +4,16 @@ The group of processes is our own, not torch's default one: with that, Lightning
 other in every training step.
 """
 
+import io
 import os
 import pickle
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from math import ceil
+from typing import IO, Any, TypeVar
 
 import torch
 from lightning.fabric.plugins import ClusterEnvironment
@@ -31,6 +33,9 @@ GOING_ON = (
 _PATIENCE = timedelta(days=1)  # an epoch may be long; a worker that ends is noticed at once
 _MEETING = timedelta(minutes=5)
 _NEWS_SECONDS = 3.0
+_PIECE = 2**24
+"""So many bytes of each worker are passed on at a time."""
+
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1e-4, 0.002
 _met = 0
 
@@ -68,7 +73,7 @@ class Exchange:
     """
 
     def __init__(self, store: Any, rank: int, size: int, *, alone: bool) -> None:  # noqa: ANN401 - torch's
-        self._size = size
+        self._rank, self._size = rank, size
         store.set(f"here {rank}", "")
         _wait_until(lambda: bool(store.check([f"here {each}" for each in range(size)])))
         with _talking(), _on_loopback(alone):
@@ -96,10 +101,114 @@ class Exchange:
         ]
         return kept
 
+    def gathered_by_first(self, part: Kept) -> list[Kept]:
+        """Return what each worker has, on the first worker; elsewhere only this worker's.
+
+        Tensors come in pieces, so that even those of large networks are in memory once.
+        """
+        skeleton, own = _taken_apart(part)
+        layouts = self.gathered((skeleton, [(each.shape, each.dtype) for each in own]))
+        tensors = [own if place == self._rank else _empty(layout) for place, (_, layout) in enumerate(layouts)]
+        most = max(sum(each.nbytes for each in others) for others in tensors[1:])
+        streams = [_Stream(each) for each in (tensors if self._rank == 0 else [own])]
+        for _ in range(ceil(most / _PIECE)):
+            self._pass_on(streams)
+        if self._rank > 0:
+            return [part]
+        others = zip(layouts[1:], tensors[1:], strict=True)
+        return [part, *(_put_together(each, filled) for (each, _), filled in others)]
+
+    def _pass_on(self, streams: "Sequence[_Stream]") -> None:
+        """Move the next piece of every worker's tensors to the first one."""
+        piece, options = torch.zeros(_PIECE, dtype=torch.uint8), _c10d.GatherOptions()
+        options.rootRank = 0
+        if self._rank > 0:
+            streams[0].write_to(piece)
+        pieces = [torch.empty_like(piece) for _ in streams] if self._rank == 0 else []
+        with _talking():
+            self._finish(self._group.gather([pieces] if pieces else [], [piece], options))
+        for stream, found in zip(streams[1:], pieces[1:], strict=True):
+            stream.read_from(found)
+
     @staticmethod
     def _finish(work: Any) -> None:  # noqa: ANN401 - torch's
         _wait_until(work.is_completed)
         work.wait()  # raises what went wrong
+
+
+class _Stream:
+    """The bytes of some tensors, one after the other.
+
+    Args:
+        tensors: On the CPU, contiguous.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._parts = [each.view(-1).view(torch.uint8) for each in tensors if each.numel()]
+        self._part, self._place = 0, 0
+
+    def write_to(self, piece: Tensor) -> None:
+        """Copy the next bytes into a piece."""
+        for own, theirs in self._next(piece):
+            theirs.copy_(own)
+
+    def read_from(self, piece: Tensor) -> None:
+        """Copy a piece into the next bytes."""
+        for own, theirs in self._next(piece):
+            own.copy_(theirs)
+
+    def _next(self, piece: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        done = 0
+        while done < len(piece) and self._part < len(self._parts):
+            part = self._parts[self._part]
+            count = min(len(piece) - done, len(part) - self._place)
+            yield part[self._place : self._place + count], piece[done : done + count]
+            done, self._place = done + count, self._place + count
+            if self._place == len(part):
+                self._part, self._place = self._part + 1, 0
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves tensors out."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file)
+        self.tensors: list[Tensor] = []
+
+    def persistent_id(self, obj: object) -> int | None:
+        """Name a tensor by its number."""
+        if type(obj) is not Tensor or obj.layout is not torch.strided:
+            return None
+        self.tensors.append(obj.detach().cpu().contiguous())
+        return len(self.tensors) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts tensors in."""
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor]) -> None:
+        super().__init__(file)
+        self._tensors = tensors
+
+    def persistent_load(self, pid: int) -> Tensor:
+        """Return the tensor of a number."""
+        return self._tensors[pid]
+
+
+def _taken_apart(part: object) -> tuple[bytes, list[Tensor]]:
+    """Pickle something but for its tensors, and return these."""
+    file = io.BytesIO()
+    pickler = _Pickler(file)
+    pickler.dump(part)
+    return file.getvalue(), pickler.tensors
+
+
+def _put_together(skeleton: bytes, tensors: Sequence[Tensor]) -> Any:  # noqa: ANN401 - whatever was taken apart
+    return _Unpickler(io.BytesIO(skeleton), tensors).load()
+
+
+def _empty(layouts: Sequence[tuple[torch.Size, torch.dtype]]) -> list[Tensor]:
+    return [torch.empty(shape, dtype=dtype) for shape, dtype in layouts]
 
 
 def _wait_until(happened: Callable[[], bool]) -> None:

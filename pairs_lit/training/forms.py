@@ -1,6 +1,7 @@
 """What a checkpoint's parts must look like: nothing of it is used before it has the form of what a run writes."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -98,13 +99,16 @@ def _form(value: object) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{layout}"
 
 
-def optimizer_state(saved: object, make: OptimizerCallable, parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
-    """Return the state that a checkpoint holds of the one optimizer, with the settings that ``make`` gives it.
+Group = tuple[OptimizerCallable, Sequence[nn.Parameter]]
+"""What makes an optimizer with the settings of a group, and the parameters of that group."""
+
+
+def optimizer_state(saved: object, groups: Sequence[Group]) -> dict[str, Any]:
+    """Return the state that a checkpoint holds of the one optimizer, with the settings that the config gives it.
 
     Args:
         saved: A list of one state.
-        make: Makes the optimizer of the config.
-        parameters: What it will train; those that no loss reaches have no state.
+        groups: The groups of what it will train; parameters that no loss reaches have no state.
 
     Raises:
         PairsLitError: The state is not one that this optimizer keeps of these parameters.
@@ -114,16 +118,26 @@ def optimizer_state(saved: object, make: OptimizerCallable, parameters: Sequence
             pass
         case _:
             state = {"no state": saved}  # which nothing fits
+    every = [wanted for make, parameters in groups for wanted in _kept(make, parameters)]
+    check_form("optimizer's state is", state, {index: wanted for index, wanted in enumerate(every) if index in state})
+    settings = [make(parameters).state_dict()["param_groups"][0] for make, parameters in groups]
+    numbers = iter(range(len(every)))
+    param_groups = [
+        {**group, "params": list(islice(numbers, len(parameters)))}
+        for group, (_, parameters) in zip(settings, groups, strict=True)
+    ]
+    return {"state": state, "param_groups": param_groups}
+
+
+def _kept(make: OptimizerCallable, parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+    """Return what an optimizer keeps of each parameter that it trains."""
     sample = nn.Parameter(torch.zeros(2, 3))
     sample.grad = torch.zeros(2, 3)
     optimizer = make([sample])
     optimizer.step()  # shows what it keeps
     kept = dict(optimizer.state[sample])
     like = [name for name, value in kept.items() if isinstance(value, Tensor) and value.dim() == 2]
-    trained = [index for index in range(len(parameters)) if index in state]
-    wanted = {index: kept | dict.fromkeys(like, parameters[index]) for index in trained}
-    check_form("optimizer's state is", state, wanted)
-    return {"state": state, "param_groups": make(parameters).state_dict()["param_groups"]}
+    return [kept | dict.fromkeys(like, parameter) for parameter in parameters]
 
 
 def check_progress(saved: object, curves: Mapping[str, Tensor]) -> None:

@@ -1,5 +1,6 @@
 """The loss of each round: a target part and a digit part, weighted, summed, and logged separately."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -23,6 +24,20 @@ class LossParts(NamedTuple):
     digits: Tensor
 
 
+class Weights(NamedTuple):
+    """What the losses of rounds in one stack may differ in: a number for all, or (R,) float64.
+
+    Attributes:
+        target: Weight of the target loss.
+        aux: Weight of the digit loss.
+        smoothing: Label smoothing.
+    """
+
+    target: float | Tensor
+    aux: float | Tensor
+    smoothing: float | Tensor
+
+
 @dataclass(frozen=True)
 class PairLoss:
     """target_weight · target loss + aux_weight · digit loss.
@@ -35,9 +50,11 @@ class PairLoss:
         aux_weight: Weight of the digit loss, α.
         target_weight: Weight of the target loss.
         digit_reduction: ``sum`` (belhadj) or ``mean`` over the two images.
+        label_smoothing: ε of bce and ce: a share ε of each target is spread evenly over all classes (Szegedy et al.
+            2016), as in ``torch.nn.CrossEntropyLoss``.
 
     Raises:
-        PairsLitError: A weight is negative.
+        PairsLitError: A weight is negative, or the smoothing lies outside [0, 1).
     """
 
     target: Literal["bce", "ce", "mse", "none"] = "bce"
@@ -45,24 +62,39 @@ class PairLoss:
     aux_weight: float = 1.0
     target_weight: float = 1.0
     digit_reduction: Literal["sum", "mean"] = "sum"
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the weights."""
         for name, value in (("aux_weight", self.aux_weight), ("target_weight", self.target_weight)):
             if not 0 <= value < float("inf"):
                 raise PairsLitError(f"model.loss.{name} is {value}: it must be a finite number, 0 or more.")
+        if not 0 <= self.label_smoothing < 1:
+            raise PairsLitError(f"model.loss.label_smoothing is {self.label_smoothing}: it must be 0 or more, below 1.")
 
     def __call__(self, comparison: Answer, digits: Tensor, target: Tensor) -> LossParts:
         """Return the losses of each round, mean over its pairs; digits (R, B, 2) and target (R, B) are int64."""
-        target_loss = self._target_loss(comparison, target)
-        digit_loss = self._digit_loss(comparison, digits)
+        weights = Weights(self.target_weight, self.aux_weight, self.label_smoothing)
+        return self.weighed(comparison, digits, target, weights)
+
+    def weighed(self, comparison: Answer, digits: Tensor, target: Tensor, weights: Weights) -> LossParts:
+        """Return the same with other weights."""
+        target_loss = self._target_loss(comparison, target, weights.smoothing)
+        digit_loss = self._digit_loss(comparison, digits, weights.smoothing)
+        of_target, of_digits = (_as(weight, target_loss) for weight in (weights.target, weights.aux))
         if self._trains_target == self._trains_digits:
-            total = self.target_weight * target_loss + self.aux_weight * digit_loss
+            total = of_target * target_loss + of_digits * digit_loss
         elif self._trains_target:  # what is not trained on costs no gradient, and cannot make a round fail
-            total = self.target_weight * target_loss
+            total = of_target * target_loss
         else:
-            total = self.aux_weight * digit_loss
+            total = of_digits * digit_loss
         return LossParts(total, target_loss, digit_loss)
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """What the losses of rounds in one stack must have in common: all but the numbers of what they train on."""
+        trained = self._trains_target, self._trains_digits, self.label_smoothing > 0
+        return self.target, self.digits, self.digit_reduction, *trained
 
     def check(self, comparison: Answer) -> None:
         """Refuse a network that this loss cannot train, by what it says of any pairs while gradients are recorded.
@@ -95,7 +127,7 @@ class PairLoss:
     def _trains_digits(self) -> bool:
         return self.digits != "none" and self.aux_weight > 0
 
-    def _target_loss(self, comparison: Answer, target: Tensor) -> Tensor:
+    def _target_loss(self, comparison: Answer, target: Tensor, smoothing: float | Tensor) -> Tensor:
         output = comparison.output
         if self.target == "none":
             return output.new_zeros(len(output))
@@ -104,27 +136,70 @@ class PairLoss:
         if comparison.kind == "probability":
             # not F.binary_cross_entropy: it raises on a NaN, and one round's NaN must not end the others
             right = torch.where(target > 0, output, 1 - output)
-            return (-right.clamp(EPSILON, 1 - EPSILON).log()).mean(1)
+            surprise = -right.clamp(EPSILON, 1 - EPSILON).log()
+            if self.label_smoothing > 0:
+                other = -(1 - right).clamp(EPSILON, 1 - EPSILON).log()
+                surprise = _smoothed(surprise, (surprise + other) / 2, smoothing)
+            return surprise.mean(1)
         if self.target == "bce":
-            return F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none").mean(1)
+            surprise = F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none")
+            if self.label_smoothing > 0:
+                even = F.binary_cross_entropy_with_logits(output, torch.full_like(output, 0.5), reduction="none")
+                surprise = _smoothed(surprise, even, smoothing)
+            return surprise.mean(1)
         if self.target == "ce":
-            return _cross_entropy(output, target).mean(1)
+            return self._cross_entropy(output, target, smoothing).mean(1)
         return (output - F.one_hot(target, 2)).square().mean((1, 2))
 
-    def _digit_loss(self, comparison: Answer, digits: Tensor) -> Tensor:
+    def _digit_loss(self, comparison: Answer, digits: Tensor, smoothing: float | Tensor) -> Tensor:
         logits = comparison.digit_logits
         if self.digits == "none" or logits is None:
             return comparison.output.new_zeros(len(comparison.output))
         if self.digits == "mse":  # (R, B, 2, K) → (R, 2), mean over the pairs
             images = (logits - F.one_hot(digits, DIGITS)).square().mean((1, 3))
         else:
-            images = _cross_entropy(logits, digits).mean(1)
+            images = self._cross_entropy(logits, digits, smoothing).mean(1)
         return images.sum(-1) if self.digit_reduction == "sum" else images.mean(-1)
 
+    def _cross_entropy(self, logits: Tensor, classes: Tensor, smoothing: float | Tensor) -> Tensor:
+        """Return the cross-entropy of logits (..., K) for classes (...), each by itself.
 
-def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Return the cross-entropy of logits (..., K) for classes (...), each by itself.
+        Not F.cross_entropy, whose softmax over a few classes takes five times as long on the CPU.
+        """
+        whole = logits.logsumexp(-1)
+        surprise = whole - logits.gather(-1, classes[..., None]).squeeze(-1)
+        return _smoothed(surprise, whole - logits.mean(-1), smoothing) if self.label_smoothing > 0 else surprise
 
-    Not F.cross_entropy, whose softmax over a few classes takes five times as long on the CPU.
+
+@dataclass(frozen=True)
+class WeighedLosses:
+    """The losses of R rounds that differ in their weights.
+
+    Args:
+        losses: One for each round, of the same form.
     """
-    return logits.logsumexp(-1) - logits.gather(-1, classes[..., None]).squeeze(-1)
+
+    losses: Sequence[PairLoss]
+
+    def __call__(self, comparison: Answer, digits: Tensor, target: Tensor) -> LossParts:
+        """Return the losses of each round, as :class:`PairLoss` does."""
+        numbers = [(loss.target_weight, loss.aux_weight, loss.label_smoothing) for loss in self.losses]
+        columns = torch.tensor(numbers, dtype=torch.float64, device=comparison.output.device).unbind(1)
+        return self.losses[0].weighed(comparison, digits, target, Weights(*columns))
+
+
+def side_by_side(losses: Sequence[PairLoss]) -> PairLoss | WeighedLosses:
+    """Return the loss of the rounds of one stack."""
+    return losses[0] if len(set(losses)) == 1 else WeighedLosses(losses)
+
+
+def _as(weight: float | Tensor, like: Tensor) -> float | Tensor:
+    """Return a weight for values (R, ...)."""
+    if not isinstance(weight, Tensor):
+        return weight
+    return weight.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+
+def _smoothed(surprise: Tensor, even: Tensor, smoothing: float | Tensor) -> Tensor:
+    """Mix the cross-entropy with that of a target spread evenly over the classes."""
+    return _as(1 - smoothing, surprise) * surprise + _as(smoothing, surprise) * even

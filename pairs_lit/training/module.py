@@ -1,7 +1,7 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any, Self, cast
 
 import torch
@@ -21,19 +21,13 @@ from pairs_lit.nn.comparer import Answer, Comparer, check_widths, default_stack_
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.relation import Relation
 from pairs_lit.seeds import generator, seeded
+from pairs_lit.stacking.slices import View, views_of
 from pairs_lit.training.checkpoints import check_weights, prepare, read_checkpoint, sign
 from pairs_lit.training.forms import Form
-from pairs_lit.training.losses import LossParts, PairLoss
+from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
 from pairs_lit.training.metrics import METRICS, RoundMeans, measure
-from pairs_lit.training.optimizers import (
-    check_optimizer,
-    check_scheduler,
-    hyperparameters,
-    named,
-    prefer_fused,
-    replayed,
-    schedule_seed,
-)
+from pairs_lit.training.optimizers import hyperparameters, replayed, schedule_seed
+from pairs_lit.training.recipes import Recipe, Variant, joined, schedule_of
 
 
 class PairModule(LightningModule):
@@ -84,26 +78,42 @@ class PairModule(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
+        architecture = Architecture(backbone, head, sharing, readout, code_activation, relation, image_size, network)
+        self.variant = Variant(architecture, loss, Recipe(optimizer, lr_scheduler))
+        self.build(seeds, [self.variant] * len(seeds), stack_size)
+
+    def build(self, seeds: list[int], variants: Sequence[Variant], stack_size: int | None) -> None:
+        """Build the stacks.
+
+        Args:
+            seeds: The seeds of the rounds.
+            variants: What each round trains; they may differ as the slices of one stack can.
+            stack_size: As the constructor's.
+        """
         check_positive("the number of seeds", len(seeds))
         if stack_size is not None:
             check_positive("rounds.stack_size", stack_size)
-        self._architecture = Architecture(
-            backbone, head, sharing, readout, code_activation, relation, image_size, network
-        )
+        self.variants = variants
+        self._architecture, self._loss = variants[0].architecture, variants[0].loss
         self._architecture.check_separate(seeds[0])
         wanted = stack_size or default_stack_size(self._architecture, seeds)
         self.seeds = seeds
         self.stack_size = min(wanted, len(seeds))
         self._slices = [slice(start, start + self.stack_size) for start in range(0, len(seeds), self.stack_size)]
-        self.stacks = nn.ModuleList(Comparer(self._architecture, seeds[rounds]) for rounds in self._slices)
+        builders = [variant.architecture for variant in variants]
+        self.stacks = nn.ModuleList(
+            Comparer(self._architecture, seeds[rounds], builders[rounds]) for rounds in self._slices
+        )
         check_widths(set[int]().union(*(cast(Comparer, stack).widths for stack in self.stacks)))
-        self._loss = loss
-        self._optimizer = optimizer
-        self._scheduler = lr_scheduler
+        self._losses = [side_by_side([variant.loss for variant in variants[rounds]]) for rounds in self._slices]
+        self.recipes = list(dict.fromkeys(variant.recipe for variant in variants))
+        self._recipe_of = [self.recipes.index(variant.recipe) for variant in variants]
         self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
         self._form = Form(self.state_dict())
         self._parameters_of = [list(stack.parameters()) for stack in self.stacks]
+        self._views: list[list[View]] = [[] for _ in self.stacks]
+        self._stack = 0
         self._with_gradients: list[nn.Parameter] = []
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - torch's signature
@@ -183,7 +193,7 @@ class PairModule(LightningModule):
     def shared_step(self, batch: StackBatch) -> tuple[Answer, LossParts]:
         """Run one batch through its stack and add its metrics to those of its split."""
         comparison = self._compared(batch)
-        losses = self._loss(comparison, batch.digits, batch.target)
+        losses = self._losses[batch.stack](comparison, batch.digits, batch.target)
         values = measure(comparison, losses, batch.digits, batch.target)
         means = cast(RoundMeans, self._means[_key(batch.split)])
         means.update(values, self._slices[batch.stack], batch.target.shape[1])
@@ -194,11 +204,16 @@ class PairModule(LightningModule):
         _, losses = self.shared_step(batch)
         for parameter in self._with_gradients:  # of the stack before
             parameter.grad = None
-        self._with_gradients = self._parameters_of[batch.stack]
+        self._stack, self._with_gradients = batch.stack, self._parameters_of[batch.stack]
         return losses.total.sum()
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         """Do nothing: :meth:`training_step` forgets the gradients of one stack, where this would look at all."""
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Hand the gradients to the views that rounds of different recipes have of one parameter."""
+        for view in self._views[self._stack]:
+            view.take_gradient()
 
     def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
         """Evaluate one batch of validation pairs or, while fitting, test pairs."""
@@ -239,37 +254,42 @@ class PairModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
         """Build the one optimizer of all stacks; parameters of a stack that a step does not train are skipped."""
-        optimizer = self._make_optimizer(self.parameters())
-        self._recipe = [hyperparameters(group) for group in optimizer.param_groups]
-        if self._scheduler is None:
+        self.optimized = self._spread()
+        optimizer = joined([recipe.make(group) for recipe, group in _groups(self.recipes, self.optimized)])
+        self._settings = [hyperparameters(group) for group in optimizer.param_groups]
+        scheduler = schedule_of(optimizer, self.recipes)
+        if scheduler is None:
             return optimizer
-        with named("lr_scheduler"), seeded(schedule_seed(0)):
-            scheduler = self._scheduler(optimizer)
-        check_scheduler(scheduler)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        config: Any = {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        return cast(OptimizerLRSchedulerConfig, config)  # Lightning takes whatever steps
 
-    def _make_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        with named("optimizer"):
-            optimizer = self._optimizer(parameters)
-        check_optimizer(optimizer)
-        prefer_fused(optimizer)
-        return optimizer
+    def _spread(self) -> list[list[View]]:
+        """Return for each recipe what its group of the optimizer trains: parameters, or the rows of its rounds."""
+        groups: list[list[View]] = [[] for _ in self.recipes]
+        self._views = [[] for _ in self.stacks]
+        for stack, rounds in enumerate(self._slices):
+            part, recipes = self.stacks[stack], self._recipe_of[rounds]
+            for name, value in part.named_parameters():
+                found = views_of(part, name, value, recipes)
+                for recipe, view in found:
+                    groups[recipe].append(replace(view, name=f"stacks.{stack}.{name}"))
+                self._views[stack] += [view for _, view in found if view.value is not value]
+            self._parameters_of[stack] = [*part.parameters(), *(view.value for view in self._views[stack])]
+        return groups
 
     def on_train_start(self) -> None:
-        """Set the optimizer and the scheduler as the config says for this epoch, whatever a checkpoint says."""
+        """Set the optimizer and the schedule as the config says for this epoch, whatever a checkpoint says."""
         trainer = cast(Any, self.trainer)
         for way in cast(Comparer, self.stacks[0]).ways() if trainer.is_global_zero else []:
             notice(f"{way}.")
         (optimizer,) = trainer.optimizers
-        for group, recipe in zip(optimizer.param_groups, self._recipe, strict=True):
+        for group, settings in zip(optimizer.param_groups, self._settings, strict=True):
             group.pop("initial_lr", None)
-            group.update(recipe)
-        if self._scheduler is None:
-            return
-        (config,) = trainer.lr_scheduler_configs
-        with seeded(schedule_seed(0)):
-            scheduler = self._scheduler(optimizer)
-        config.scheduler.load_state_dict(replayed(scheduler, self.current_epoch))
+            group.update(settings)
+        scheduler = schedule_of(optimizer, self.recipes)
+        if scheduler is not None:
+            (config,) = trainer.lr_scheduler_configs
+            config.scheduler.load_state_dict(replayed(scheduler, self.current_epoch))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # noqa: ANN401 - Lightning's signature
         """Step the schedule; one that draws random numbers is the same each time."""
@@ -332,7 +352,13 @@ class PairModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another configuration, or a damaged one, before anything of it is used."""
         check_weights(checkpoint, self._form, self.record())
-        prepare(checkpoint, self.trainer, self._make_optimizer, list(self.parameters()))
+        groups = _groups(self.recipes, self._spread())
+        prepare(checkpoint, self.trainer, [(recipe.make, group) for recipe, group in groups])
+
+
+def _groups(recipes: Sequence[Recipe], trained: Sequence[Sequence[View]]) -> list[tuple[Recipe, list[nn.Parameter]]]:
+    """Return the parameters that each recipe trains."""
+    return [(recipe, [view.value for view in group]) for recipe, group in zip(recipes, trained, strict=True)]
 
 
 def _trial_images(pairs: int, architecture: Architecture) -> Tensor:

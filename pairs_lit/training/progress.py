@@ -16,7 +16,7 @@ from pairs_lit.training.rounds import RoundRunner
 
 @spares_batches
 class Progress(ProgressBar):
-    """Shows the epochs of all rounds on the error stream, with the test accuracy so far; silent without a terminal.
+    """Shows the epochs of all rounds on the error stream, with the accuracy so far; silent without a terminal.
 
     Args:
         runner: The callback that collects the figures.
@@ -53,8 +53,9 @@ class Progress(ProgressBar):
         """Advance by one epoch."""
         if self._bar is None or self._bar.disable:
             return
-        summary = summarise(self._runner.latest["test/accuracy"])
-        self._bar.set_postfix_str(f"test accuracy {mean_and_std(summary)}", refresh=False)
+        split = "test" if "test/accuracy" in self._runner.latest else "val"
+        summary = summarise(self._runner.latest[f"{split}/accuracy"])
+        self._bar.set_postfix_str(f"{split} accuracy {mean_and_std(summary)}", refresh=False)
         self._bar.update()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -66,28 +66,33 @@ class Results(Callback):
         _evaluate_train(trainer, module)
         train = {name: values.numpy() for name, values in collected(trainer, module).items()}
         self.rounds = round_results(self._runner.curves, train)
-        folder = Path(str(trainer.log_dir))
         if trainer.is_global_zero:
-            write_curves(folder / CURVES, self._runner.curves)
-            write_rounds(folder / ROUNDS, self.rounds)
-            write_summary(folder / SUMMARY, self._summary(trainer, module))
+            self.write(trainer, module)
         trainer.strategy.barrier()
-        self.text = f"{self.table(trainer, module)}\n\nrun: {folder}"
+        self.text = f"{self.table(trainer, module)}\n\nrun: {trainer.log_dir}"
 
-    def _summary(self, trainer: Trainer, module: PairModule) -> dict[str, Any]:
-        runner, seconds = self._runner, self._runner.seconds
+    def write(self, trainer: Trainer, module: PairModule) -> None:
+        """Write what came of the rounds; the first worker does."""
+        folder = Path(str(trainer.log_dir))
+        write_tables(folder, self._runner.curves, self.rounds)
+        write_summary(folder / SUMMARY, self.summary(trainer, module, self.rounds))
+
+    def summary(self, trainer: Trainer, module: PairModule, rounds: Sequence[RoundResult]) -> dict[str, Any]:
+        """Return what ``summary.json`` says of some of the rounds; they get their share of the time."""
+        runner, seconds = self._runner, self._runner.seconds / len(self._runner.seeds)
+        chance = dict(zip(runner.seeds, _data(trainer).bank.commoner("train").tolist(), strict=True))
         return {
             "rounds": {
-                "count": len(runner.seeds),
-                "failed": self._failed,
-                "at_chance": self._at_chance(trainer),
-                "stack_size": module.stack_size,
+                "count": len(rounds),
+                "failed": [result.seed for result in rounds if result.status == "failed"],
+                "at_chance": at_chance_seeds(rounds, [chance[result.seed] for result in rounds]),
+                "stack_size": min(module.stack_size, len(rounds)),
             },
-            "metrics": {name: asdict(summary) for name, summary in summaries(self.rounds).items()},
+            "metrics": {name: asdict(summary) for name, summary in summaries(rounds).items()},
             "data": asdict(_data(trainer).settings),
             "parameters_per_round": module.parameters_per_round,
             "epochs": runner.epochs,
-            "times": {"seconds": seconds, "seconds_per_round": seconds / len(runner.seeds)},
+            "times": {"seconds": seconds * len(rounds), "seconds_per_round": seconds},
             "threads": torch.get_num_threads(),
             "workers": trainer.world_size,
             "nodes": trainer.num_nodes,
@@ -145,6 +150,12 @@ def _data(trainer: Trainer) -> PairDataModule:
     return cast(PairDataModule, cast(Any, trainer).datamodule)
 
 
+def write_tables(folder: Path, curves: Curves, rounds: Sequence[RoundResult]) -> None:
+    """Write ``curves.csv`` and ``rounds.csv``."""
+    write_curves(folder / CURVES, curves)
+    write_rounds(folder / ROUNDS, rounds)
+
+
 def round_results(curves: Curves, train: Mapping[str, NDArray[np.float64]]) -> list[RoundResult]:
     """Collect the final figures of every round.
 
@@ -161,8 +172,8 @@ def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: in
     def final(name: str) -> float | None:
         return float(last[name][r]) if name in last else None
 
-    test = curves.values["test/accuracy"][:, r]
-    best = None if failed else int(test.argmax())
+    test = curves.values["test/accuracy"][:, r] if "test/accuracy" in curves.values else None
+    best = None if failed or test is None else int(test.argmax())
     return RoundResult(
         seed=curves.seeds[r],
         status="failed" if failed else "ok",
@@ -172,7 +183,7 @@ def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: in
         val_digit_accuracy=final("val/digit_accuracy"),
         test_accuracy=final("test/accuracy"),
         test_digit_accuracy=final("test/digit_accuracy"),
-        best_test_accuracy=math.nan if best is None else float(test[best]),
+        best_test_accuracy=None if test is None else math.nan if best is None else float(test[best]),
         best_test_epoch=None if best is None else best + 1,
     )
 

@@ -1,7 +1,7 @@
 """RoundRunner, the callback that owns the rounds."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -10,14 +10,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from pairs_lit.data.bank import SPLITS
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.environment import keep_freed_memory, no_search_for_gpus
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.summary import commit
-from pairs_lit.runs.tables import (
-    Curves,
-)
+from pairs_lit.runs.tables import Curves
 from pairs_lit.seeds import derive, generators_kept, round_seeds, seed_generators
 from pairs_lit.statistics import summarise
 from pairs_lit.threads import asked_threads, computing_on
@@ -27,6 +24,8 @@ from pairs_lit.training.guards import check_checkpoint_callbacks, check_trainer
 from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.workers import collected
+
+_FIGURES = ("mean", "low", "high")
 
 
 @spares_batches
@@ -63,7 +62,7 @@ class RoundRunner(Callback):
         self.seeds = round_seeds(count, seed)
         self.stack_size = stack_size
         self._epochs: dict[str, list[Tensor]] = {}
-        self._good = torch.ones(count, dtype=torch.bool)
+        self._good = torch.ones(len(self.seeds), dtype=torch.bool)
         self._seconds = 0.0
         self._started = time.monotonic()
         self.commits: list[str | None] = [commit()]
@@ -75,7 +74,7 @@ class RoundRunner(Callback):
 
     @property
     def _figures(self) -> tuple[str, ...]:
-        return ("mean", "low", "high") if len(self.seeds) > 1 else ("mean",)
+        return _FIGURES if len(self.seeds) > 1 else _FIGURES[:1]
 
     @property
     def epochs(self) -> int:
@@ -103,7 +102,7 @@ class RoundRunner(Callback):
         """Refuse curves that are not those of this network's rounds up to the checkpoint's epoch."""
         check_form("epoch is", checkpoint["epoch"], 0)
         curve = torch.empty(checkpoint["epoch"] + 1, len(self.seeds), dtype=torch.float64, device="meta")
-        names = [f"{split}/{metric}" for split in SPLITS for metric in _module(pl_module).measured]
+        names = [f"{split}/{metric}" for split in _data(trainer).fit_splits for metric in _module(pl_module).measured]
         check_progress(checkpoint["callbacks"].get(self.state_key), dict.fromkeys(names, curve))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -168,12 +167,18 @@ class RoundRunner(Callback):
         The names are ``val/accuracy/mean``, ``val/accuracy/low``, ``val/accuracy/high`` and so on; of a single round
         there is only the mean. What cannot be said of the rounds that are left is NaN.
         """
-        found: dict[str, float] = {}
-        for name, values in self.latest.items():
-            summary = summarise(values)
-            figures = (summary.mean, summary.mean - summary.std, summary.mean + summary.std)
-            found |= {f"{name}/{figure}": value for figure, value in zip(self._figures, figures, strict=False)}
-        return found
+        return figures_of(self.latest, several=len(self.seeds) > 1)
+
+
+def figures_of(latest: Mapping[str, Sequence[float]], *, several: bool) -> dict[str, float]:
+    """Return ``val/accuracy/mean``, ``low`` and ``high`` of the values of some rounds; of one round, the mean only."""
+    found: dict[str, float] = {}
+    for name, values in latest.items():
+        summary = summarise(values)
+        figures = (summary.mean, summary.mean - summary.std, summary.mean + summary.std)
+        shown = zip(_FIGURES if several else _FIGURES[:1], figures, strict=False)
+        found |= {f"{name}/{figure}": value for figure, value in shown}
+    return found
 
 
 def _module(module: LightningModule) -> PairModule:

@@ -190,7 +190,7 @@ class StackStrategy(ParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the optimizer's state of all stacks' parameters, on the first worker."""
         module, found = cast(Any, self.lightning_module), super().optimizer_state(optimizer)
-        names = [name for name, _ in module.named_parameters()]
+        names = [view.name for group in module.optimized for view in group]
         state = cast(dict[int, Any], found["state"])
         whole = self._whole(state, lambda place: module.stack_of(names[place]))
         return {**found, "state": dict(sorted(whole.items()))}
@@ -208,7 +208,7 @@ class StackStrategy(ParallelStrategy):
         rank, size = self.global_rank, self.world_size
         own = {key: part[key] for key, stack in stacks.items() if stack is not None and stack % size == rank}
         whole = dict(part)
-        for each in self.gathered(own):
+        for each in [own] if self._exchange is None else self._exchange.gathered_by_first(own):
             whole |= each
         return whole
 

@@ -1,5 +1,6 @@
 """Data files as dataclasses: what a class does not allow is refused with the file and the key."""
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -21,13 +22,27 @@ def read(file: Path, kind: type[T]) -> T:
     """
     try:
         with file.open(encoding="utf-8") as stream:
-            content = yaml.load(stream, _Loader)
+            content = yaml.load(stream, _Strict)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PairsLitError(f"{file} cannot be read ({reason_of(error)}).") from error
     return cast(T, _made(kind, content, (str(file),)))
 
 
-class _Loader(yaml.SafeLoader):
+def made(kind: type[T], content: Mapping[str, object], name: str) -> T:
+    """Return what a file of this name would hold as a dataclass, as :func:`read` does."""
+    return cast(T, _made(kind, dict(content), (name,)))
+
+
+class Loader(yaml.SafeLoader):
+    """Reads ``1e-3`` as a number, as jsonargparse does."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+)
+
+
+class _Strict(Loader):
     """Refuses a key that stands twice; YAML itself would let the last one count."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -60,6 +75,8 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
 def _made(kind: Any, value: object, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any type that a field may have
     """Return a value as a type asks for it."""
     origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:  # whoever asked for it checks it
+        return value
     if is_dataclass(kind):
         return _made_dataclass(kind, _mapping(value, place), place)
     if origin is tuple:
@@ -70,7 +87,7 @@ def _made(kind: Any, value: object, place: tuple[str, ...]) -> Any:  # noqa: ANN
     if origin is Mapping:
         return {key: _made(inner[1], each, (*place, key)) for key, each in _mapping(value, place).items()}
     if origin is UnionType:  # X | None: what may be left out
-        return _made(inner[0], value, place)
+        return None if value is None else _made(inner[0], value, place)
     if origin is Literal:
         if value not in inner:
             refuse(place, f"expected one of {', '.join(inner)}, got {value!r}")

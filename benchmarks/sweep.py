@@ -1,0 +1,105 @@
+"""How long a sweep takes: 10 values of α × 10 seeds, as a sweep, as ten fits, and in a plain loop.
+
+``python benchmarks/sweep.py`` prints one table and writes ``docs/sweep-speed.md``. Each measurement is a process of its
+own, from the shell prompt to its end; those of one network alternate. The plain loop trains one round of each value and
+is multiplied by the seeds: its rounds cost the same. MNIST is read from ``PAIRS_LIT_DATA``.
+"""
+
+import argparse
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import yaml
+from tabulate import tabulate
+
+from job import seconds
+from networks import CONFIGS
+from pairs_lit.runs.writing import write_text_durably
+
+HERE = Path(__file__).parent
+VALUES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0]
+SEEDS = 10
+ALPHA = "model.loss.aux_weight"
+NETWORKS = {"fc": "fc_aux.yaml", "cnn_aux": "cnn_aux.yaml", "net2": "reports/hakobyan/net2.yaml"}
+GOALS = {"fc": 2.0, "cnn_aux": 1.5, "net2": None}
+PLAIN = "import contenders, torch; torch.set_num_threads({}); contenders.plain('{}', range({}), {}, 'cpu')"
+
+
+def command(name: str, config: str, folder: str, epochs: int, *more: str) -> list[str]:
+    """Return a command of pairs-lit on MNIST."""
+    options = [f"--trainer.max_epochs={epochs}", "--data.source=mnist", f"--trainer.default_root_dir={folder}"]
+    return ["pairs-lit", name, "--config", str(CONFIGS / config), *options, *more]
+
+
+def swept(config: str, epochs: int, values: Sequence[float], seeds: int) -> float:
+    """Return the seconds of one sweep."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "sweep.yaml"
+        file.write_text(yaml.safe_dump({"space": {ALPHA: list(values)}, "rounds": {"count": seeds}, "at_once": 100}))
+        return seconds(command("sweep", config, folder, epochs, f"--sweep={file}"))
+
+
+def fitted(config: str, epochs: int) -> float:
+    """Return the seconds of a fit for each value, one after the other; they watch no test pairs either."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = [f"--rounds.count={SEEDS}", "--data.watch_test=false"]
+        return sum(seconds(command("fit", config, folder, epochs, *own, f"--{ALPHA}={value}")) for value in VALUES)
+
+
+def looped(network: str, epochs: int) -> float:
+    """Return the seconds of the plain loop over all values and seeds: one round takes as long as any other."""
+    threads = (1, os.cpu_count() or 1)
+
+    def best(rounds: int) -> float:
+        return min(seconds([sys.executable, "-c", PLAIN.format(n, network, rounds, epochs)]) for n in threads)
+
+    one, three = best(1), best(3)
+    return one + (three - one) / 2 * (len(VALUES) * SEEDS - 1)
+
+
+def memory(config: str) -> tuple[float, float]:
+    """Return seconds and peak memory, in MB, of 100 values × 10 seeds in one command."""
+    values = [round(0.02 * number, 4) for number in range(1, 101)]
+    taken = swept(config, 2, values, 10)
+    return taken, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=2, help="interleaved repeats")
+    parser.add_argument("--epochs", type=int, default=25, help="epochs of each round")
+    options = parser.parse_args()
+    taken, peak = memory(NETWORKS["fc"])
+    rows = []
+    for network, config in NETWORKS.items():
+        found: list[tuple[float, float, float]] = []
+        for _ in range(options.repeats):
+            ours = swept(config, options.epochs, VALUES, SEEDS), fitted(config, options.epochs)
+            found.append((*ours, looped(network, options.epochs)))
+        sweep, fits, loop = (median(times) for times in zip(*found, strict=True))
+        goals = GOALS[network]
+        goal = f" (goal {goals})" if goals else ""
+        ratios = [f"{fits / sweep:.1f} ×{goal}", f"{loop / sweep:.1f} ×" + (" (goal 12)" if goals else "")]
+        rows.append([config, f"{sweep:.0f} s", f"{fits:.0f} s", f"{loop:.0f} s", *ratios])
+    header = ["config", "sweep", "ten fits", "plain loop", "fits / sweep", "loop / sweep"]
+    notes = [
+        f"{len(VALUES)} values of α × {SEEDS} seeds × {options.epochs} epochs on MNIST, from the shell prompt to the "
+        f"end; medians of {options.repeats} interleaved repeats; {os.cpu_count()} cores. The plain loop evaluates test "
+        "pairs, too; it is extrapolated from one and three rounds, the faster of one thread and all.",
+        f"1,000 slices (100 values × 10 seeds) of {NETWORKS['fc']} for 2 epochs in one command: {taken:.0f} s, at most "
+        f"{peak:.0f} MB in a process.",
+    ]
+    table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    text = f"{table}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+    print(text)
+    write_text_durably(HERE.parent / "docs" / "sweep-speed.md", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Variants of one configuration: how they are read and checked, which can train side by side, and the fit that does."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from jsonargparse import Namespace
+from lightning.pytorch import Callback
+
+from pairs_lit.commands.fit import PairsCLI, flat, spelt, train
+from pairs_lit.nn.comparer import Comparer
+from pairs_lit.runs.folder import LAST
+from pairs_lit.stacking.copies import Apart
+from pairs_lit.stacking.stack import form
+from pairs_lit.training.recipes import Recipe, Variant
+from pairs_lit.training.results import Results
+from pairs_lit.training.rounds import RoundRunner
+from pairs_lit.training.slices import SliceRunner, VariantsModule
+from pairs_lit.training.trials import Place, TrialWriter
+
+_WEIGHTS = ("model.loss.aux_weight", "model.loss.target_weight", "model.loss.label_smoothing")
+_NAMES = ("name", "ckpt_path")
+_NETWORK = ("model.backbone.", "model.head.", "model.network.")
+_SETTINGS, _SCHEDULE = "model.optimizer.init_args.", "model.lr_scheduler"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One variant, read and checked.
+
+    Attributes:
+        changes: What differs from the configuration.
+        config: Its whole configuration, as ``config.yaml`` has it.
+        options: The same by dotted name.
+        variant: What it trains.
+        measured: Which metrics it has.
+        guests: Whether there are callbacks or loggers of the user's, which must see a fit of its own.
+    """
+
+    changes: Mapping[str, object]
+    config: str
+    options: Mapping[str, str | int | float | bool]
+    variant: Variant
+    measured: Sequence[str]
+    guests: bool
+
+    @property
+    def group(self) -> str:
+        """What variants must have in common to train side by side: all that is not a slice's own."""
+        common = {name: value for name, value in self.options.items() if not _is_own(name, value)}
+        parts = self.variant.architecture.build(0).modules
+        return repr([sorted(common.items()), self.variant.loss.form, list(map(form, parts))])
+
+    @property
+    def recipe(self) -> str:
+        """What decides how it is trained."""
+        chosen = ("model.optimizer", _SCHEDULE)
+        return repr([each for each in self.options.items() if each[0].startswith(chosen)])
+
+
+def _is_own(name: str, value: object) -> bool:
+    """Say whether slices of one stack may differ in an option."""
+    if name in (*_WEIGHTS, *_NAMES) or name.startswith((*_NETWORK, _SCHEDULE)):
+        return True  # networks of another form tell themselves apart
+    is_flag = isinstance(value, bool) or value in ("None", "True", "False")
+    return name.startswith(_SETTINGS) and not is_flag
+
+
+def read_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) -> list[Plan]:
+    """Read variants of a configuration, and check that each could be trained; nothing is.
+
+    Args:
+        base: The arguments of the fit that is varied.
+        changes: For each variant, options by dotted name.
+
+    Raises:
+        PairsLitError: An option does not exist, or a value is not allowed.
+    """
+
+    class Reading(_ReadingCLI):
+        asked = changes
+        varied = base
+
+    if not changes:
+        return []
+    cli = cast(_ReadingCLI, train("fit", _arguments(base, changes[0]), kind=Reading))
+    return _with_common_recipes(cli.plans)
+
+
+def _arguments(base: Sequence[str], changes: Mapping[str, object]) -> list[str]:
+    return ["fit", *base, *(f"--{name}={spelt(value)}" for name, value in changes.items())]
+
+
+def _with_common_recipes(plans: Sequence[Plan]) -> list[Plan]:
+    """Let variants that are trained alike share one recipe."""
+    recipes = dict[str, Recipe]()
+    found = []
+    for plan in plans:
+        recipe = recipes.setdefault(plan.recipe, plan.variant.recipe)
+        found.append(replace(plan, variant=replace(plan.variant, recipe=recipe)))
+    return found
+
+
+class _ReadingCLI(PairsCLI):
+    """Reads one configuration after the other, with one parser, and trains none."""
+
+    asked: Sequence[Mapping[str, object]]
+    varied: Sequence[str]
+    plans: list[Plan]
+
+    def instantiate_classes(self) -> None:
+        """Read the variants in place of building what trains."""
+        self.plans = [self._plan(changes) for changes in self.asked]
+
+    def _plan(self, changes: Mapping[str, object]) -> Plan:
+        self.parse_arguments(self.parser, _arguments(self.varied, changes))
+        config = self.config.fit
+        config.ckpt_path = None
+        parser = self._parser("fit")
+        made = self.parser.instantiate_classes(_with_one_round(self.config)).fit
+        guests = bool(config.trainer.callbacks or config.trainer.logger)
+        text = parser.dump(config, skip_unset=False)
+        return Plan(changes, text, flat(config.as_dict()), made.model.variant, made.model.measured, guests)
+
+    def after_instantiate_classes(self) -> None:
+        """Nothing has been built."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
+
+
+def _with_one_round(config: Namespace) -> Namespace:
+    few = config.clone()
+    few.fit.rounds.count = 1
+    return few
+
+
+def fits_of(plans: Sequence[Plan]) -> list[list[int]]:
+    """Return the numbers of the plans that train side by side, fit by fit."""
+    groups = dict[str, list[int]]()
+    for number, plan in enumerate(plans):
+        key = f"alone {number}" if plan.guests else plan.group
+        groups.setdefault(key, []).append(number)
+    return [part for group in groups.values() for part in _stackable(group, plans)]
+
+
+def _stackable(group: Sequence[int], plans: Sequence[Plan]) -> list[list[int]]:
+    """Return a group as it is, or each plan by itself where their networks do not compute alike."""
+    architectures = [plans[number].variant.architecture for number in group]
+    networks = {json.dumps([each for each in plans[n].options.items() if each[0].startswith(_NETWORK)]) for n in group}
+    if len(networks) > 1:
+        tried = Comparer(architectures[0], [0] * len(group), architectures)
+        if any(isinstance(part, Apart) for part in tried.modules()):
+            return [[number] for number in group]
+    return [list(group)]
+
+
+def fit_variants(
+    base: Sequence[str],
+    plans: Sequence[Plan],
+    folders: Sequence[Path],
+    work: Path,
+    callbacks: Sequence[Callback] = (),
+) -> None:
+    """Train variants side by side, and write a run folder for each; an interrupted fit of them goes on.
+
+    Args:
+        base: The arguments of the fit that is varied.
+        plans: The variants; :func:`fits_of` has put them together.
+        folders: Their run folders.
+        work: The folder for what only an interrupted fit needs; nothing is left there of a finished one.
+        callbacks: More callbacks for the trainer.
+    """
+    pairs = zip(folders, plans, strict=True)
+    runs = [Place(folder, plan.config, plan.options, plan.variant) for folder, plan in pairs]
+
+    class Fitting(_VariantsCLI):
+        places = runs
+
+    names = json.dumps([plan.config for plan in plans])
+    own_work = work / hashlib.sha256(names.encode()).hexdigest()[:16]
+    own: dict[str, object] = {"trainer.default_root_dir": own_work, "trainer.enable_progress_bar": False}
+    checkpoints = sorted(own_work.glob(f"lightning_logs/*/*/{LAST}"))
+    own |= {"ckpt_path": checkpoints[-1]} if checkpoints else {}
+    train("fit", _arguments(base, {**plans[0].changes, **own}), callbacks, kind=Fitting)
+    shutil.rmtree(own_work, ignore_errors=True)
+
+
+class _VariantsCLI(PairsCLI):
+    """``fit`` over the rounds of several variants."""
+
+    places: Sequence[Place]
+
+    def instantiate_classes(self) -> None:
+        """Build the parts of all variants in place of one variant's."""
+        config, few = self.config.fit, _with_one_round(self.config)
+        self.config_init = self.parser.instantiate_classes(few)
+        made = self.config_init.fit
+        settings = config.rounds
+        runner = SliceRunner(
+            len(self.places),
+            count=settings.count,
+            seed=settings.seed,
+            stack_size=settings.stack_size,
+            threads=settings.threads,
+        )
+        variants = [place.variant for place in self.places]
+        made.rounds, made.model = runner, VariantsModule(variants, runner.own_seeds, config.model.stack_size)
+        made.data = made.data.of(runner.seeds, made.model.stack_size)
+        self.datamodule, self.model = made.data, made.model
+        self.trainer = self.instantiate_trainer()
+
+    def make_results(self, runner: RoundRunner) -> Results:
+        """Return what writes the variants' runs."""
+        return TrialWriter(cast(SliceRunner, runner), self.places)

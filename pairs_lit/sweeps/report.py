@@ -1,0 +1,213 @@
+"""What came of a sweep: the table of trials, and what fresh seeds say of the winner."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from pairs_lit.analysis.tables import LABELS, decimal, mean_and_std, p_value
+from pairs_lit.runs.run import Run
+from pairs_lit.runs.tables import write_csv
+from pairs_lit.runs.writing import write_text_durably
+from pairs_lit.statistics import Difference, between_rounds
+from pairs_lit.sweeps.space import Values, shown
+from pairs_lit.sweeps.spec import Spec
+from pairs_lit.sweeps.trial import Behind, Trial, behind, ranked
+
+TRIALS = "trials.csv"
+REPORT = "report.md"
+BEST = "best.yaml"
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """Winner and baseline on seeds that did not choose the winner.
+
+    Attributes:
+        metric: A column of ``rounds.csv``.
+        winner: The run with the winning values.
+        baseline: The run of the configuration as it is; None: it already has the winning values.
+    """
+
+    metric: str
+    winner: Run
+    baseline: Run | None
+
+    @property
+    def difference(self) -> Difference | None:
+        """Winner minus baseline, seed by seed; None without a baseline, or where too few rounds did not fail."""
+        if self.baseline is None:
+            return None
+        first, second = (run.values(self.metric) for run in (self.winner, self.baseline))
+        return between_rounds(first, second, same_data=True) if len(first.keys() & second.keys()) > 1 else None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep; printed, it shows its tables.
+
+    Attributes:
+        folder: Its folder.
+        spec: What its file says.
+        trials: What was tried, the best first; trials with failed rounds last.
+        confirmed: What fresh seeds say; None: nothing was asked.
+        source: Where the images are from.
+    """
+
+    folder: Path
+    spec: Spec
+    trials: Sequence[Trial]
+    confirmed: Confirmed | None
+    source: str
+
+    @property
+    def best(self) -> Trial:
+        """The selected trial; its figure flatters it."""
+        return self.trials[0]
+
+    @property
+    def behind(self) -> Mapping[int, Behind]:
+        """By number, how far each other trial is behind the best."""
+        return behind(self.best, self.trials)
+
+    @property
+    def plateau(self) -> list[Trial]:
+        """The trials that cannot be told from the best, which stands first."""
+        far = {number for number, each in self.behind.items() if each.can_be_told_apart}
+        return [trial for trial in self.trials if trial is self.best or (not trial.failed and trial.number not in far)]
+
+    def __str__(self) -> str:
+        return "\n\n".join([_title(self), trials_table(self), _plateau(self), _selected(self), *_confirmation(self)])
+
+
+def finished_sweep(
+    folder: Path, spec: Spec, trials: Sequence[Trial], confirmed: Confirmed | None, source: str
+) -> Sweep:
+    """Put together what came of a sweep."""
+    return Sweep(folder, spec, ranked(trials, is_loss=spec.is_loss), confirmed, source)
+
+
+def _title(sweep: Sweep) -> str:
+    spec = sweep.spec
+    seeds = spec.rounds.all()
+    return (
+        f"{len(sweep.trials)} trials ({spec.sampler}) × {len(seeds)} rounds (seeds {seeds[0]} to {seeds[-1]}); "
+        f"{spec.metric} after the last epoch, {'less' if spec.is_loss else 'more'} is better; data: {sweep.source}"
+    )
+
+
+def trials_table(sweep: Sweep, style: str = "simple") -> str:
+    """Show the trials, the best first."""
+    options = list(sweep.spec.space)
+    failing = any(trial.failed for trial in sweep.trials)
+    header = [
+        "trial",
+        *(_short(option, options) for option in options),
+        "n",
+        "mean",
+        "std",
+        *["failed"][: int(failing)],
+    ]
+    rows = [[*_row(sweep, trial, options, failing)] for trial in sweep.trials]
+    return tabulate(rows, [*header, "− best", "p (Holm)"], tablefmt=style, disable_numparse=True)
+
+
+def _row(sweep: Sweep, trial: Trial, options: Sequence[str], failing: bool) -> list[object]:
+    summary, lag = trial.summary, sweep.behind.get(trial.number)
+    values = [shown(trial.values[option]) for option in options]
+    failed = [len(trial.failed) or ""] if failing else []
+    compared = ["", ""] if lag is None else [f"{lag.difference.estimate:+.4f}", p_value(lag.p_holm)]
+    return [trial.number, *values, summary.n, decimal(summary.mean), decimal(summary.std), *failed, *compared]
+
+
+def _short(option: str, options: Sequence[str]) -> str:
+    """Return the end of an option's name that no other one has."""
+    parts = option.split(".")
+    for count in range(1, len(parts)):
+        end = ".".join(parts[-count:])
+        if sum(other.split(".")[-count:] == parts[-count:] for other in options) == 1:
+            return end
+    return option
+
+
+def _plateau(sweep: Sweep) -> str:
+    """Say which values cannot be told from the best."""
+    others = [trial for trial in sweep.plateau if trial is not sweep.best]
+    if not others:
+        return "Every other trial can be told from the best one (paired by seed, Holm, 5 %)."
+    listed = "; ".join(trial.label for trial in others[:10]) + ("; …" if len(others) > 10 else "")
+    return (
+        f"{len(others)} of {len(sweep.trials) - 1} other trials cannot be told from the best one (paired by seed, "
+        f"Holm, 5 %): {listed}."
+    )
+
+
+def _selected(sweep: Sweep) -> str:
+    best = sweep.best
+    flattering = "chosen as the best of many on these seeds, so it flatters itself"
+    return f"Selected: {best.label}. {sweep.spec.metric} {mean_and_std(best.summary)}: {flattering}."
+
+
+def _confirmation(sweep: Sweep) -> list[str]:
+    confirmed = sweep.confirmed
+    if confirmed is None:
+        return ["Not confirmed on fresh seeds: add confirm: {count: 20, seed: 1000} to the sweep's file."]
+    runs = {"best values": confirmed.winner, "config as it is": confirmed.baseline}
+    seeds = [each.seed for each in confirmed.winner.rounds]
+    columns = list(dict.fromkeys([confirmed.metric, sweep.spec.metric.replace("/", "_")]))
+    rows = [
+        [name, LABELS.get(column, column), summary.n, decimal(summary.mean), decimal(summary.std), len(run.failed)]
+        for name, run in runs.items()
+        if run is not None
+        for column, summary in run.summary.items()
+        if column in columns
+    ]
+    header = ["", "", "n", "mean", "std", "failed"]
+    table = tabulate(rows, header, disable_numparse=True)
+    title = f"Confirmed on {len(seeds)} fresh seeds, {seeds[0]} to {seeds[-1]}:"
+    return [f"{title}\n\n{table}", _difference(confirmed)]
+
+
+def _difference(confirmed: Confirmed) -> str:
+    if confirmed.baseline is None:
+        return "The best values are those of the config as it is: there is nothing to compare."
+    found = confirmed.difference
+    if found is None:
+        return "Too few rounds did not fail: there is nothing to compare."
+    return (
+        f"Best − config, {LABELS[confirmed.metric]}, {found.method} (n = {found.n[0]}): {found.estimate:+.4f}, 95 % "
+        f"interval {found.low:+.4f} to {found.high:+.4f}, p = {p_value(found.p)}; a difference of "
+        f"{found.detectable:.4f} would be found with 80 % power."
+    )
+
+
+def write_report(sweep: Sweep, best: str) -> None:
+    """Write ``trials.csv``, ``report.md`` and ``best.yaml``."""
+    options = list(sweep.spec.space)
+    header = ["trial", *options, "n", "failed", "mean", "std", "minus_best", "p_holm", "run"]
+    write_csv(sweep.folder / TRIALS, header, [_csv_row(sweep, trial, options) for trial in sweep.trials])
+    write_text_durably(sweep.folder / BEST, best)
+    write_text_durably(sweep.folder / REPORT, f"```\n{sweep}\n```\n")
+
+
+def _csv_row(sweep: Sweep, trial: Trial, options: Sequence[str]) -> list[Any]:
+    summary, lag = trial.summary, sweep.behind.get(trial.number)
+    compared = ["", ""] if lag is None else [lag.difference.estimate, lag.p_holm]
+    values = [_cell(trial.values, option) for option in options]
+    return [
+        trial.number,
+        *values,
+        summary.n,
+        len(trial.failed),
+        summary.mean,
+        summary.std,
+        *compared,
+        trial.folder.name,
+    ]
+
+
+def _cell(values: Values, option: str) -> object:
+    value = values[option]
+    return value if isinstance(value, str | int | float) else shown(value)

@@ -1,0 +1,73 @@
+"""Trials, and what can be said of them: which is best, and which cannot be told from it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pairs_lit.statistics import LEVEL, Difference, Rounds, Summary, between_many, holm, summarise
+from pairs_lit.sweeps.space import Values, shown
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of values and what came of its rounds.
+
+    Attributes:
+        number: Its number in the sweep.
+        values: By option, what was tried.
+        scores: The metric of each round that did not fail, by seed.
+        failed: The seeds of the rounds that failed.
+        folder: Its run folder.
+    """
+
+    number: int
+    values: Values
+    scores: Rounds
+    failed: Sequence[int]
+    folder: Path
+
+    @property
+    def summary(self) -> Summary:
+        """The metric over the rounds that did not fail."""
+        return summarise(list(self.scores.values()))
+
+    @property
+    def label(self) -> str:
+        """The values in words."""
+        return ", ".join(f"{option.split('.')[-1]} {shown(value)}" for option, value in self.values.items())
+
+
+def ranked(trials: Sequence[Trial], *, is_loss: bool) -> list[Trial]:
+    """Sort trials, the best first; those with failed rounds come last, however good the others of theirs are."""
+    sign = 1 if is_loss else -1
+
+    def key(trial: Trial) -> tuple[int, float, int]:
+        return len(trial.failed), sign * trial.summary.mean if trial.scores else float("inf"), trial.number
+
+    return sorted(trials, key=key)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """How far a trial is behind the best one.
+
+    Attributes:
+        difference: Trial minus best, seed by seed.
+        p_holm: Its p value, corrected for all trials.
+    """
+
+    difference: Difference
+    p_holm: float
+
+    @property
+    def can_be_told_apart(self) -> bool:
+        """Whether the trial differs from the best."""
+        return self.p_holm < LEVEL
+
+
+def behind(best: Trial, others: Sequence[Trial]) -> Mapping[int, Behind]:
+    """Compare trials with the best one by the rounds that neither failed in, if there are two or more."""
+    told = [trial for trial in others if trial is not best and len(trial.scores.keys() & best.scores.keys()) > 1]
+    found = between_many([(trial.scores, best.scores, True) for trial in told])
+    corrected = holm([each.p for each in found])
+    return {trial.number: Behind(difference, p) for trial, difference, p in zip(told, found, corrected, strict=True)}

@@ -1,0 +1,433 @@
+"""Sweeps: their file, what they try, what they say; grid, random and tpe, from the shell and from Python."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+
+import pairs_lit
+from pairs_lit import PairsLitError, Run
+from pairs_lit.cli import main
+from pairs_lit.statistics import holm, paired
+from pairs_lit.sweeps.report import Sweep
+from pairs_lit.sweeps.space import Choices, Range, drawn, examples, grid, read_space
+from pairs_lit.sweeps.spec import read_spec
+from pairs_lit.sweeps.trial import Trial, behind, ranked
+
+ALPHA, LR = "model.loss.aux_weight", "model.optimizer.init_args.lr"
+
+
+def spec(**changes: object) -> dict[str, Any]:
+    """Return what a sweep's file may say."""
+    return {"space": {ALPHA: [0.1, 1.0]}, "rounds": {"count": 2}} | changes
+
+
+@pytest.fixture
+def base(tiny_root: Path, tmp_path: Path) -> dict[str, object]:
+    """Changes that make a shipped config run on the synthetic digits."""
+    return {
+        "data.root": tiny_root,
+        "data.source": "mnist",
+        "data.allow_unverified": True,
+        "data.train_pairs": 40,
+        "data.val_pairs": 20,
+        "data.test_pairs": 30,
+        "data.batch_size": 16,
+        "trainer.max_epochs": 2,
+        "trainer.default_root_dir": tmp_path,
+        "trainer.devices": 1,
+    }
+
+
+def swept(base: dict[str, object], content: dict[str, Any], config: str = "fc_aux", **more: object) -> Sweep:
+    return pairs_lit.sweep(config, content, base, **more)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": {}}, "sweep: the space is empty: name an option with its values"),
+        ({"space": {ALPHA: []}}, "aux_weight is \\[\\]: give a list of values, or {low: …, high: …}"),
+        ({"space": {ALPHA: 0.5}}, "aux_weight is 0.5: give a list of values"),
+        ({"space": {ALPHA: [0.5, 0.5]}}, "aux_weight: a value stands twice"),
+        ({"space": {ALPHA: {"low": 1, "high": 0.1}}}, "low is 1 and high 0.1: low must be the smaller one"),
+        ({"space": {ALPHA: {"low": "a", "high": 1}}}, "low is 'a' and high 1: they must be numbers"),
+        ({"space": {ALPHA: {"low": 0, "high": 1, "log": True}}}, "low is 0: with log it must be above 0"),
+        ({"space": {ALPHA: {"low": 0, "high": 1, "log": 3}}}, "log is 3: it must be true or false"),
+        ({"space": {ALPHA: {"low": 0, "high": 1, "steps": 0}}}, "steps is 0: it must be 1 or more"),
+        ({"space": {ALPHA: {"low": 0, "high": 1}}}, "a grid needs values, or a range with steps"),
+        ({"space": {"rounds.count": [1, 2]}}, "rounds.count cannot be varied: the sweep's own rounds"),
+        ({"space": {"name": ["a", "b"]}}, "name cannot be varied: all trials belong to one sweep"),
+        ({"space": {"data.watch_test": [True]}}, "watch_test cannot be varied: the search leaves the test pairs alone"),
+        ({"metric": "test/accuracy"}, "metric is test/accuracy, but nothing is selected on the test set"),
+        ({"metric": "val/f1"}, "metric is val/f1: use one of val/accuracy"),
+        ({"sampler": "bayes"}, "sampler: expected one of grid, random, tpe, got 'bayes'"),
+        ({"sampler": "random"}, "sampler is random: say how many values it tries"),
+        ({"sampler": "tpe"}, "sampler is tpe: say how many values it tries"),
+        ({"trials": 3}, "trials is 3, but a grid tries every combination"),
+        ({"sampler": "random", "trials": 0}, "trials is 0: it must be 1 or more"),
+        ({"at_once": 0}, "at_once is 0: it must be 1 or more"),
+        ({"seed": -1}, "seed is -1: it must be 0 or more"),
+        ({"rounds": {"count": 0}}, "rounds.count is 0: it must be 1 or more"),
+        ({"rounds": {"count": "3"}}, "rounds.count: expected a whole number, got '3'"),
+        ({"rounds": {"size": 3}}, "rounds.size: there is no such key"),
+        ({"confirm": {"count": 1, "seed": 100}}, "confirm.count is 1: a difference needs 2 rounds or more"),
+        ({"confirm": {"count": 5, "seed": 1}}, "rounds and confirm share the seeds 1 to 1: .* set confirm.seed to 2"),
+        ({"prune": True}, "prune: there is no such key, use space, metric, sampler"),
+    ],
+)
+def test_a_sweeps_file_is_checked(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        read_spec(spec(**changes)).points()
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"model.loss.alpha": [1]}, "alpha"),
+        ({ALPHA: ["much"]}, "aux_weight.*much"),
+        ({ALPHA: [-1.0]}, "model.loss.aux_weight is -1.0: it must be a finite number, 0 or more"),
+        ({"model.backbone.init_args.widths": [[10, 9]]}, "readout is identity, which needs a code of width 10"),
+        ({"data.batch_size": [0]}, "data.batch_size is 0: it must be 1 or more"),
+        ({LR: {"low": -1.0, "high": 1.0, "steps": 2}}, "Invalid learning rate: -1.0"),
+    ],
+)
+def test_values_are_checked_before_anything_is_trained(
+    space: dict[str, Any], message: str, base: dict[str, object], tmp_path: Path
+) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        swept(base, spec(space=space))
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_a_metric_that_the_network_does_not_have_is_refused(base: dict[str, object]) -> None:
+    with pytest.raises(PairsLitError, match="metric is val/digit_accuracy, which this network does not have: use val/"):
+        swept(base, spec(space={LR: [0.1]}, metric="val/digit_accuracy"), "fc")
+
+
+def test_a_file_that_is_not_there_or_holds_a_key_twice_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing, twice = tmp_path / "no.yaml", tmp_path / "twice.yaml"
+    twice.write_text("space: {a: [1]}\nspace: {b: [1]}\n")
+    for file, message in {missing: "cannot be read", twice: "stands twice, in lines 1 and 2"}.items():
+        assert main(["sweep", "--config", "fc_aux", "--sweep", str(file)]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["sweep", "--sweep", str(missing)]) == 2
+    assert "required: --config (pairs-lit sweep --help lists the options)" in capsys.readouterr().err
+
+
+def test_grid_tries_every_combination() -> None:
+    space = read_space({"a": [1, [2, 3]], "b": {"low": 1e-3, "high": 0.1, "log": True, "steps": 3}}, "sweep")
+    assert grid(space) == [
+        {"a": 1, "b": 0.001},
+        {"a": 1, "b": 0.01},
+        {"a": 1, "b": 0.1},
+        {"a": [2, 3], "b": 0.001},
+        {"a": [2, 3], "b": 0.01},
+        {"a": [2, 3], "b": 0.1},
+    ]
+    assert Range(0, 10, steps=3).grid() == [0, 5, 10]
+    assert Range(1, 3, steps=9).grid() == [1, 2, 3]  # whole numbers, none twice
+
+
+def test_random_values_lie_in_the_space_and_follow_from_the_seed() -> None:
+    space = read_space(
+        {"a": {"low": 1e-4, "high": 1e-2, "log": True}, "b": {"low": 1, "high": 6}, "c": ["x", "y"]}, "s"
+    )
+    values = drawn(space, 400, 3)
+    assert drawn(space, 10, 3) == values[:10]
+    assert drawn(space, 10, 4) != values[:10]
+    logarithms = np.log10([each["a"] for each in values])
+    assert (logarithms >= -4).all()
+    assert (logarithms <= -2).all()
+    assert abs(logarithms.mean() + 3) < 0.1
+    assert {each["b"] for each in values} == {1, 2, 3, 4, 5, 6}
+    assert {each["c"] for each in values} == {"x", "y"}
+
+
+def test_examples_hold_every_value_once() -> None:
+    space = {"a": Choices((1, 2, 3)), "b": Range(0.0, 1.0)}
+    assert list(examples(space)) == [{"a": 1, "b": 0.0}, {"a": 2, "b": 0.0}, {"a": 3, "b": 0.0}, {"a": 1, "b": 1.0}]
+
+
+def trial(number: int, *scores: float, failed: tuple[int, ...] = ()) -> Trial:
+    return Trial(number, {"a": number}, dict(enumerate(scores)), failed, Path(str(number)))
+
+
+def test_trials_are_ranked_by_their_mean_and_failed_ones_come_last() -> None:
+    trials = [trial(0, 0.5, 0.6), trial(1, 0.9, failed=(1,)), trial(2, 0.7, 0.8), trial(3, failed=(0, 1))]
+    assert [each.number for each in ranked(trials, is_loss=False)] == [2, 0, 1, 3]
+    assert [each.number for each in ranked(trials, is_loss=True)] == [0, 2, 1, 3]
+
+
+def test_what_cannot_be_told_from_the_best_is_a_paired_test_corrected() -> None:
+    rng = np.random.default_rng(0)
+    best = rng.normal(0.9, 0.02, 12)
+    others = [best - 0.0005 * rng.normal(1, 1, 12), best - rng.normal(0.02, 0.004, 12), best - rng.normal(0, 0.02, 12)]
+    trials = [trial(0, *best), *(trial(number, *each) for number, each in enumerate(others, 1))]
+    found = behind(trials[0], trials)
+    by_hand = [paired(each, best) for each in others]
+    corrected = holm([each.p for each in by_hand])
+    for number, (difference, p) in enumerate(zip(by_hand, corrected, strict=True), 1):
+        assert found[number].difference == difference
+        assert found[number].p_holm == p
+    assert found[2].can_be_told_apart
+    assert not found[3].can_be_told_apart
+
+
+@pytest.fixture(scope="module")
+def done(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """A small sweep, confirmed."""
+    changes = {
+        "data.root": tiny_root,
+        "data.source": "mnist",
+        "data.allow_unverified": True,
+        "data.train_pairs": 40,
+        "data.val_pairs": 20,
+        "data.test_pairs": 30,
+        "trainer.max_epochs": 2,
+        "trainer.default_root_dir": tmp_path_factory.mktemp("sweep"),
+        "trainer.devices": 1,
+    }
+    content = spec(
+        space={ALPHA: [0.1, 1.0], "model.backbone.init_args.widths": [[8, 10], [12, 10]]},
+        rounds={"count": 3, "seed": 5},
+        confirm={"count": 4, "seed": 100},
+    )
+    return pairs_lit.sweep("fc_aux", content, changes, name="small")
+
+
+def test_every_trial_is_a_run(done: Sweep) -> None:
+    assert [each.name for each in sorted(done.folder.glob("0*"))] == ["0000", "0001", "0002", "0003"]
+    for each in done.trials:
+        run = Run.load(each.folder)
+        assert [result.seed for result in run.rounds] == [5, 6, 7]
+        assert run.config["model"]["loss"]["aux_weight"] == each.values[ALPHA]
+        assert run.config["model"]["backbone"]["init_args"]["widths"] == list(
+            each.values["model.backbone.init_args.widths"]
+        )
+        assert each.scores == run.values("val_accuracy")
+        assert list(each.folder.glob("events.out.tfevents*"))
+    comparison = pairs_lit.compare([each.folder for each in done.trials], "val_accuracy")
+    assert len(comparison.pairs) == 6
+
+
+def test_the_search_neither_reads_nor_writes_test_figures(done: Sweep) -> None:
+    for each in done.trials:
+        run = Run.load(each.folder)
+        assert not run.values("test_accuracy")
+        assert not [name for name in run.curves.values if name.startswith("test/")]
+        assert "test" not in (each.folder / "summary.json").read_text().replace("test_pairs", "")
+
+
+def test_the_run_of_a_trial_can_be_tested_and_predicted_with(done: Sweep) -> None:
+    folder = done.best.folder
+    given = ["--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]
+    assert main(["test", *given]) == 0
+    assert main(["predict", *given]) == 0
+    assert main(["validate", *given]) == 0
+    with (folder / "validate.csv").open() as lines:
+        again = {int(row["seed"]): float(row["val_accuracy"]) for row in csv.DictReader(lines)}
+    assert again == pytest.approx(done.best.scores)
+
+
+def test_winner_and_config_are_confirmed_on_fresh_seeds(done: Sweep) -> None:
+    confirmed = done.confirmed
+    assert confirmed is not None
+    assert confirmed.baseline is not None
+    for run in (confirmed.winner, confirmed.baseline):
+        assert [result.seed for result in run.rounds] == [100, 101, 102, 103]
+        assert len(run.values("test_accuracy")) == 4
+    assert confirmed.winner.config["model"]["loss"]["aux_weight"] == done.best.values[ALPHA]
+    first, second = (run.values("test_accuracy") for run in (confirmed.winner, confirmed.baseline))
+    assert confirmed.difference == paired(list(first.values()), list(second.values()))
+
+
+def test_the_table_says_what_is_selected_and_what_is_confirmed(done: Sweep) -> None:
+    text = str(done)
+    assert "4 trials (grid) × 3 rounds (seeds 5 to 7); val/accuracy after the last epoch" in text
+    assert "it flatters itself" in text
+    assert "Confirmed on 4 fresh seeds, 100 to 103:" in text
+    assert "Best − config, test accuracy, paired (n = 4):" in text
+    assert "cannot be told from the best one (paired by seed, Holm, 5 %)" in text
+    assert (done.folder / "report.md").read_text() == f"```\n{text}\n```\n"
+    with (done.folder / "trials.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert [int(row["trial"]) for row in rows] == [each.number for each in done.trials]
+    assert [float(row["mean"]) for row in rows] == [each.summary.mean for each in done.trials]
+    assert {"values.png", "heat-map.png", "importance.png", "parallel.png", "best.yaml", "sweep.yaml"} <= {
+        path.name for path in done.folder.iterdir()
+    }
+    assert not (done.folder / ".fits").exists() or not list((done.folder / ".fits").rglob("*.ckpt"))
+
+
+def test_best_yaml_can_be_fitted_as_it_is(done: Sweep, tmp_path: Path) -> None:
+    content = yaml.safe_load((done.folder / "best.yaml").read_text())
+    assert content["data"]["watch_test"] is True
+    assert content["rounds"]["seed"] == 0
+    run = pairs_lit.fit(done.folder / "best.yaml", {"rounds.count": 2, "trainer.default_root_dir": tmp_path})
+    assert run.config["model"]["loss"]["aux_weight"] == done.best.values[ALPHA]
+    assert len(run.values("test_accuracy")) == 2
+
+
+def test_the_same_call_trains_nothing_again(base: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    content = spec(confirm={"count": 2, "seed": 50})
+    first = swept(base, content)
+    before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("rounds.csv")}
+    again = swept(base, content)
+    assert {path: path.stat().st_mtime_ns for path in again.folder.rglob("rounds.csv")} == before
+    assert str(again) == str(first)
+
+
+def test_another_sweep_of_the_same_name_is_refused(base: dict[str, object]) -> None:
+    swept(base, spec())
+    with pytest.raises(PairsLitError, match=r"the study sweep is that of another sweep: .* give --name"):
+        swept(base, spec(space={ALPHA: [0.2]}))
+    with pytest.raises(PairsLitError, match="that of another sweep"):
+        swept(base | {"data.batch_size": 20}, spec())
+    swept(base | {"trainer.devices": 2}, spec())  # of the machine
+
+
+def test_the_values_of_the_config_have_nothing_to_be_compared_with(base: dict[str, object]) -> None:
+    found = swept(base, spec(space={ALPHA: [0.5]}, confirm={"count": 2, "seed": 50}))
+    assert found.confirmed is not None
+    assert found.confirmed.difference is None
+    assert "The best values are those of the config as it is" in str(found)
+
+
+def test_failed_rounds_are_counted(base: dict[str, object]) -> None:
+    content = spec(space={LR: [1e30, 0.01]}, metric="val/loss")
+    found = swept(base | {"model.optimizer": "torch.optim.SGD"}, content)
+    assert [each.values[LR] for each in found.trials] == [0.01, 1e30]
+    assert found.trials[1].failed == [0, 1]
+    assert "failed" in str(found)
+    with pytest.raises(PairsLitError, match="every round of every trial failed"):
+        swept(base | {"model.optimizer": "torch.optim.SGD"}, spec(space={LR: [1e30]}), name="broken")
+
+
+def test_random_and_tpe(base: dict[str, object]) -> None:
+    space = {ALPHA: {"low": 0.01, "high": 2.0, "log": True}, LR: {"low": 1e-4, "high": 0.1, "log": True}}
+    random = swept(base, spec(space=space, sampler="random", trials=5, seed=3), name="random")
+    points = read_spec(spec(space=space, sampler="random", trials=5, seed=3)).points()
+    assert sorted(random.trials, key=lambda each: each.number)[0].values == (points or [])[0]
+    tpe = swept(base, spec(space=space, sampler="tpe", trials=7, at_once=3), name="tpe")
+    assert len(tpe.trials) == 7
+    assert len({each.values[LR] for each in tpe.trials}) == 7
+    again = swept(base | {"trainer.default_root_dir": f"{base['trainer.default_root_dir']}/other"}, tpe_spec(space))
+    assert [each.values for each in again.trials] == [each.values for each in tpe.trials]
+
+
+def tpe_spec(space: dict[str, Any]) -> dict[str, Any]:
+    return spec(space=space, sampler="tpe", trials=7, at_once=3)
+
+
+def test_optuna_opens_the_storage(base: dict[str, object], tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    found = swept(base, spec(), name="shared", storage=url)
+    study = optuna.load_study(study_name="shared", storage=url)
+    assert study.best_trial.number == found.best.number
+    assert study.best_value == found.best.summary.mean
+    attributes = study.best_trial.user_attrs
+    assert attributes["scores"] == {str(seed): value for seed, value in found.best.scores.items()}
+    assert (attributes["n"], attributes["failed"]) == (2, [])
+    with pytest.raises(PairsLitError, match="--storage nonsense://x"):
+        swept(base, spec(), name="elsewhere", storage="nonsense://x")
+
+
+def test_user_callbacks_see_a_fit_of_their_own(base: dict[str, object]) -> None:
+    callbacks = [
+        {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"monitor": "val/loss/mean"}}
+    ]
+    found = swept(base | {"trainer.callbacks": callbacks}, spec())
+    assert len(found.trials) == 2
+
+
+COMMAND = [sys.executable, "-m", "pairs_lit", "sweep"]
+
+
+def started(base: dict[str, object], file: Path, **more: str) -> subprocess.Popen[str]:
+    options = [f"--{name}={json.dumps(value) if isinstance(value, bool) else value}" for name, value in base.items()]
+    named = [f"--{name}={value}" for name, value in more.items()]
+    return subprocess.Popen(
+        [*COMMAND, "--config", "fc_aux", "--sweep", str(file), *named, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "trials.csv").open() as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["grid", "tpe"])
+def test_killed_at_any_moment_it_goes_on(sampler: str, base: dict[str, object], tmp_path: Path) -> None:
+    space = {ALPHA: [0.1, 0.3, 1.0], LR: [0.001, 0.01]} if sampler == "grid" else {LR: {"low": 1e-4, "high": 0.1}}
+    content = spec(space=space, sampler=sampler, at_once=2, confirm={"count": 2, "seed": 9})
+    if sampler == "tpe":
+        content["trials"] = 6
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(content))
+    slow = base | {"trainer.max_epochs": 60}
+    whole = started(slow | {"trainer.default_root_dir": tmp_path / "whole"}, file)
+    assert whole.wait(timeout=200) == 0, whole.stderr
+    for moment in (4.0, 6.0, 7.0, 9.0):
+        process = started(slow | {"trainer.default_root_dir": tmp_path / "killed"}, file)
+        time.sleep(moment)
+        process.kill()
+        process.communicate()
+    last = started(slow | {"trainer.default_root_dir": tmp_path / "killed"}, file)
+    _, errors = last.communicate(timeout=300)
+    assert last.returncode == 0, errors
+    folders = [tmp_path / name / "lightning_logs" / "fc_aux-sweep" for name in ("whole", "killed")]
+    one, other = map(table, folders)
+    if sampler == "grid":
+        assert one == other
+    assert len(other) == 6
+    assert [row["n"] for row in other] == ["2"] * 6
+
+
+@pytest.mark.slow
+def test_several_processes_share_the_work(base: dict[str, object], tmp_path: Path) -> None:
+    content = spec(space={ALPHA: [0.1, 0.2, 0.3, 0.5, 1.0], LR: [0.001, 0.01]}, at_once=2)
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(content))
+    longer = base | {"trainer.max_epochs": 30}
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    processes = [started(longer, file, storage=url) for _ in range(3)]
+    results = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], results
+    rows = table(tmp_path / "lightning_logs" / "fc_aux-sweep")
+    assert len(rows) == 10
+    study = optuna.load_study(study_name="fc_aux-sweep", storage=url)
+    assert len(study.trials) == 10
+    assert len({each.user_attrs["owner"] for each in study.trials}) > 1
+    tables = ["\n".join(out.splitlines()[2:]) for out, _ in results]
+    assert tables[0] == tables[1] == tables[2]
+
+
+@pytest.mark.slow
+def test_a_confirmed_difference_is_not_flattering() -> None:
+    """Of 100 sweeps over 20 identical configs, the interval of winner − baseline covers 0 in about 95."""
+    rng = np.random.default_rng(7)
+    covered, flattery = 0, []
+    for _ in range(100):
+        pairs = rng.normal(0, 0.008, 10)  # what rounds of one seed share
+        trials = [trial(number, *(0.87 + pairs + rng.normal(0, 0.0083, 10))) for number in range(20)]
+        flattery.append(ranked(trials, is_loss=False)[0].summary.mean - 0.87 - pairs.mean())
+        shared = rng.normal(0, 0.008, 20)
+        winner, baseline = (0.87 + shared + rng.normal(0, 0.0083, 20) for _ in range(2))
+        covered += paired(winner, baseline).contains_zero
+    assert 89 <= covered <= 99
+    assert np.mean(flattery) > 0.003
