@@ -14,6 +14,7 @@ from pairs_lit.statistics import (
     holm,
     mean_interval,
     paired,
+    paired_t,
     welch,
 )
 
@@ -118,3 +119,22 @@ def test_the_interval_of_a_mean_is_students() -> None:
     assert mean_interval(values) == pytest.approx(stats.t.interval(0.95, 3, np.mean(values), stats.sem(values)))
     assert all(map(math.isnan, mean_interval([0.8])))
     assert math.isnan(half_width(Summary(1, 0.8, math.nan)))
+
+
+def test_students_t_of_the_differences_is_scipys() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(0.9, 0.02, 12), rng.normal(0.88, 0.02, 12)
+    found, expected = paired_t(first, second), stats.ttest_rel(first, second)
+    interval = expected.confidence_interval(0.95)
+    assert found.method == "paired t"
+    assert found.n == (12, 12)
+    assert found.estimate == pytest.approx(np.mean(first - second))
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.detectable == pytest.approx(paired(first, second).detectable)
+
+
+@pytest.mark.parametrize(("shift", "p"), [(0.0, 1.0), (0.1, 0.0)])
+def test_differences_that_are_all_the_same_have_no_spread(shift: float, p: float) -> None:
+    found = paired_t([0.5 + shift, 0.6 + shift], [0.5, 0.6])
+    assert (found.low, found.high, found.p, found.detectable) == (pytest.approx(shift), pytest.approx(shift), p, 0.0)

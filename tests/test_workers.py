@@ -30,6 +30,7 @@ from pairs_lit.nn.backbones import FC
 from pairs_lit.nn.heads import MLP
 from pairs_lit.stopping import ask_to_end, forget_failures
 from pairs_lit.training import checkpoints, clusters
+from pairs_lit.training import exchange as exchange_module
 from pairs_lit.training.checkpoints import read_checkpoint
 from pairs_lit.training.exchange import LOOPBACK, Exchange, local_store
 from pairs_lit.training.workers import StackStrategy

@@ -23,7 +23,7 @@ from pairs_lit.runs.folder import CONFIG, check_name, is_finished, name_from
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.writing import write_text_durably
 from pairs_lit.stopping import check_announced
-from pairs_lit.sweeps.report import Confirmed, Sweep, finished_sweep, write_report
+from pairs_lit.sweeps.report import Confirmed, Sweep, write_report
 from pairs_lit.sweeps.space import examples
 from pairs_lit.sweeps.spec import Spec, read_spec
 from pairs_lit.sweeps.trial import Trial, ranked
@@ -236,7 +236,7 @@ class _Search:
         last = found.curves.values[self._spec.metric][-1]
         scores = dict(zip(found.curves.seeds, map(float, last), strict=True))
         good = {seed: value for seed, value in scores.items() if seed not in found.failed}
-        return Trial(taken.number, taken.values, good, found.failed, folder)
+        return Trial(taken.number, taken.values, good, found.failed, folder, str(found.data["source"]))
 
     def _fit(self, fit: _Fit, study: Study, bar: "tqdm[Any]") -> None:
         """Train variants, unless all of them are finished; an interrupted fit goes on."""
@@ -265,8 +265,7 @@ class _Search:
 
     def _written(self, study: Study, trials: Sequence[Trial], confirmed: Confirmed | None) -> Sweep:
         """Write tables, figures, the sweep's file and the winner's configuration."""
-        source = str(Run.load(trials[0].folder).data["source"])
-        found = finished_sweep(self.folder, self._spec, trials, confirmed, source)
+        found = Sweep(self.folder, self._spec, trials, confirmed)
         (best,) = read_variants(self._base, [trials[0].values])
         write_report(found, best.config)
         write_figures(found, study.optuna)

@@ -210,7 +210,7 @@ class _VariantsCLI(PairsCLI):
         )
         variants = [place.variant for place in self.places]
         made.rounds, made.model = runner, VariantsModule(variants, runner.own_seeds, config.model.stack_size)
-        made.data = made.data.of(runner.seeds, made.model.stack_size)
+        made.data = made.data.of(runner.seeds, made.model.slices)
         self.datamodule, self.model = made.data, made.model
         self.trainer = self.instantiate_trainer()
 

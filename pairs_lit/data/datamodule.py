@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from pairs_lit.data.bank import SPLITS, DataSettings, Normalise, PairBank, Split
-from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader
+from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader, stack_slices
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import SourceName, load_source
 from pairs_lit.environment import user_path
@@ -100,7 +100,7 @@ class PairDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self._seeds = seeds
-        self._stack_size = stack_size
+        self._stacks = stack_slices(len(seeds), stack_size)
         self._source: SourceName = source
         self._root = user_path(default_root() if root is None else root)
         self._allow_unverified = allow_unverified
@@ -118,10 +118,10 @@ class PairDataModule(LightningDataModule):
             notice(f"{source.name} has too few images, so some are drawn more than once (pairs: {shown}).")
         return bank
 
-    def of(self, seeds: list[int], stack_size: int) -> Self:
-        """Return the same data for rounds of other seeds."""
+    def of(self, seeds: list[int], stacks: list[slice]) -> Self:
+        """Return the same data for rounds of other seeds, in other stacks."""
         other = copy(self)
-        other._seeds, other._stack_size = seeds, stack_size
+        other._seeds, other._stacks = seeds, stacks
         return other
 
     @property
@@ -135,7 +135,7 @@ class PairDataModule(LightningDataModule):
 
     def loader(self, *splits: Split) -> StackLoader:
         """Return the batches of some splits of this worker's stacks, in their own order, for evaluation."""
-        return StackLoader(self.bank, splits, self._stack_size, self.eval_batch_size, share=self._share)
+        return StackLoader(self.bank, splits, self._stacks, self.eval_batch_size, share=self._share)
 
     @property
     def _share(self) -> tuple[int, int]:
@@ -148,7 +148,7 @@ class PairDataModule(LightningDataModule):
     def train_dataloader(self) -> StackLoader:
         """Return the training batches, shuffled anew in each epoch by each round's own seed."""
         size, share = self.batch_size, self._share
-        return StackLoader(self.bank, ("train",), self._stack_size, size, self._current_epoch, share)
+        return StackLoader(self.bank, ("train",), self._stacks, size, self._current_epoch, share)
 
     def _current_epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer is not None else 0
@@ -164,4 +164,4 @@ class PairDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> PredictLoader:
         """Return the test pairs of the first seed, for every round."""
-        return PredictLoader(self.bank, ("test",), self._stack_size, self.eval_batch_size, share=self._share)
+        return PredictLoader(self.bank, ("test",), self._stacks, self.eval_batch_size, share=self._share)

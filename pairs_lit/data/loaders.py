@@ -39,6 +39,25 @@ class StackBatch(NamedTuple):
         return self._replace(images=change(self.images), digits=change(self.digits), target=change(self.target))
 
 
+def stack_slices(rounds: int, size: int, each: int | None = None) -> list[slice]:
+    """Return which rounds each stack has.
+
+    Args:
+        rounds: How many rounds there are in all.
+        size: How many make a stack; the last one may be smaller.
+        each: How many belong to one variant; a stack holds whole variants, or lies within one. None: there is only one.
+    """
+    each = each or rounds
+    if size >= each:
+        step = size // each * each
+        return [slice(start, min(start + step, rounds)) for start in range(0, rounds, step)]
+    return [
+        slice(start, min(start + size, own + each))
+        for own in range(0, rounds, each)
+        for start in range(own, own + each, size)
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class StackLoader:
     """Batches of the given splits, stack after stack: one gather for each batch, no Python loop over samples.
@@ -46,7 +65,7 @@ class StackLoader:
     Attributes:
         bank: The pairs.
         splits: The splits to hand out.
-        stack_size: How many rounds make a stack; the last stack may be smaller.
+        stacks: Which rounds each stack has.
         batch_size: Pairs per batch; the last batch may be smaller.
         epoch: Where to ask for the current epoch, on which each round's own shuffle depends; None: no shuffling.
         share: The number of this worker, and how many there are: it gets every so-manieth stack.
@@ -54,16 +73,15 @@ class StackLoader:
 
     bank: PairBank
     splits: Sequence[Split]
-    stack_size: int
+    stacks: Sequence[slice]
     batch_size: int
     epoch: Callable[[], int] | None = None
     share: tuple[int, int] = (0, 1)
 
     @property
     def _stacks(self) -> list[tuple[int, slice]]:
-        starts = range(0, len(self.bank.seeds), self.stack_size)
         worker, workers = self.share
-        return list(enumerate(slice(start, start + self.stack_size) for start in starts))[worker::workers]
+        return list(enumerate(self.stacks))[worker::workers]
 
     def __len__(self) -> int:
         """Count the batches of one epoch over all stacks."""

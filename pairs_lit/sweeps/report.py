@@ -11,10 +11,10 @@ from pairs_lit.analysis.tables import LABELS, decimal, mean_and_std, p_value
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.runs.writing import write_text_durably
-from pairs_lit.statistics import Difference, between_rounds
+from pairs_lit.statistics import Difference, paired_t
 from pairs_lit.sweeps.space import Values, shown
 from pairs_lit.sweeps.spec import Spec
-from pairs_lit.sweeps.trial import Behind, Trial, behind, ranked
+from pairs_lit.sweeps.trial import Behind, Trial, behind
 
 TRIALS = "trials.csv"
 REPORT = "report.md"
@@ -41,7 +41,9 @@ class Confirmed:
         if self.baseline is None:
             return None
         first, second = (run.values(self.metric) for run in (self.winner, self.baseline))
-        return between_rounds(first, second, same_data=True) if len(first.keys() & second.keys()) > 1 else None
+        shared = sorted(first.keys() & second.keys())
+        both = [[values[seed] for seed in shared] for values in (first, second)]
+        return paired_t(*both) if len(shared) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,12 @@ class Sweep:
         spec: What its file says.
         trials: What was tried, the best first; trials with failed rounds last.
         confirmed: What fresh seeds say; None: nothing was asked.
-        source: Where the images are from.
     """
 
     folder: Path
     spec: Spec
     trials: Sequence[Trial]
     confirmed: Confirmed | None
-    source: str
 
     @property
     def best(self) -> Trial:
@@ -82,19 +82,12 @@ class Sweep:
         return "\n\n".join([_title(self), trials_table(self), _plateau(self), _selected(self), *_confirmation(self)])
 
 
-def finished_sweep(
-    folder: Path, spec: Spec, trials: Sequence[Trial], confirmed: Confirmed | None, source: str
-) -> Sweep:
-    """Put together what came of a sweep."""
-    return Sweep(folder, spec, ranked(trials, is_loss=spec.is_loss), confirmed, source)
-
-
 def _title(sweep: Sweep) -> str:
     spec = sweep.spec
     seeds = spec.rounds.all()
     return (
         f"{len(sweep.trials)} trials ({spec.sampler}) × {len(seeds)} rounds (seeds {seeds[0]} to {seeds[-1]}); "
-        f"{spec.metric} after the last epoch, {'less' if spec.is_loss else 'more'} is better; data: {sweep.source}"
+        f"{spec.metric} after the last epoch, {'less' if spec.is_loss else 'more'} is better; data: {sweep.best.source}"
     )
 
 

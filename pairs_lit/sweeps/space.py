@@ -83,8 +83,8 @@ class Range:
             value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
         else:
             value = self.low + share * (self.high - self.low)
-        value = min(max(value, self.low), self.high)
-        return round(value) if self.is_whole else float(f"{value:.12g}")
+        rounded = round(value) if self.is_whole else float(f"{value:.12g}")
+        return min(max(rounded, self.low), self.high)
 
 
 Dimension = Choices | Range

@@ -31,9 +31,11 @@ from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Trial
 
 JOURNAL = "study.log"
+_ADDING = ".adding.lock"
 _SILENT_SECONDS = 300.0
 _BEAT_SECONDS = 20.0
 _UNSIGNED_SECONDS = 10.0
+_COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
 _SPEC, _OWNER, _BATCH, _SEEN = "sweep", "owner", "batch", "seen"
 
 
@@ -72,7 +74,7 @@ class Study:
         self._alive = FileLock(self._file_of(self._owner))
         self._alive.acquire()
         self._seen = 0.0
-        with _reported(storage):
+        with FileLock(folder / _ADDING), _reported(storage):  # two at once would both make the tables of a database
             kept: str | BaseStorage = storage or JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
             self._study = optuna.create_study(
                 storage=kept,
@@ -81,14 +83,15 @@ class Study:
                 load_if_exists=True,
                 sampler=optuna.samplers.RandomSampler(0),
             )
-        with FileLock(folder / ".adding.lock"):
+        with FileLock(folder / _ADDING):
             known = self._study.user_attrs.setdefault(_SPEC, digest)
             if known != digest:
                 raise PairsLitError(
                     f"the study {name} is that of another sweep: its config or its file was changed; give --name."
                 )
             self._study.set_user_attr(_SPEC, digest)
-            self._study.set_metric_names([spec.metric])
+            with warnings.catch_warnings(action="ignore"):  # Optuna calls it experimental
+                self._study.set_metric_names([spec.metric])
             self._add_points()
 
     def _file_of(self, owner: str) -> Path:
@@ -101,7 +104,7 @@ class Study:
         points = self._spec.points()
         if points is None:
             return
-        there = {trial.user_attrs.get("point") for trial in self._trials()}
+        there = {trial.user_attrs.get("point") for trial in self._trials(*_COUNTED)}
         for number, values in enumerate(points):
             if number not in there:
                 coded = {option: _coded(value) for option, value in values.items()}
@@ -133,8 +136,7 @@ class Study:
         file = self._file_of(owner)
         if owner.split(":")[0] == socket.gethostname() and file.exists():
             with suppress(Timeout), FileLock(file, timeout=0):
-                file.unlink(missing_ok=True)
-                return False
+                return False  # the file stays: it says that this owner has ended
             return True
         return time.time() - float(self._study.user_attrs.get(f"{_SEEN} {owner}", 0)) < _SILENT_SECONDS
 
@@ -151,13 +153,13 @@ class Study:
         """Let the sampler propose trials, as many as are still wanted."""
         if self._spec.points() is not None:
             return []
-        with FileLock(self._folder / ".adding.lock"):
-            there = len(self._trials())
+        with FileLock(self._folder / _ADDING):
+            there = len(self._trials(*_COUNTED))
+            with warnings.catch_warnings(action="ignore"):  # Optuna calls both settings experimental
+                # a sampler that starts anew must not repeat its first draws
+                seed = derive(self._spec.seed, "sampler", there) % 2**32
+                self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=True)
             count = min(self._spec.batch, self._spec.count - there)
-            # a sampler that starts anew must not repeat its first draws
-            self._study.sampler = optuna.samplers.TPESampler(
-                seed=derive(self._spec.seed, "sampler", there) % 2**32, constant_liar=True, multivariate=True
-            )
             asked = [self._study.ask(self._distributions)._trial_id for _ in range(count)]
         return self._signed(asked, uuid4().hex)
 
@@ -189,7 +191,8 @@ class Study:
             "n": summary.n,
             "scores": {str(seed): value for seed, value in trial.scores.items()},
             "failed": list(trial.failed),
-            "run": str(trial.folder),
+            "run": str(trial.folder.absolute()),
+            "source": trial.source,
         }
         for name, value in told.items():
             storage.set_trial_user_attr(trial_id, name, None if value != value else value)
@@ -203,7 +206,8 @@ class Study:
             attributes = each.user_attrs
             scores = {int(seed): value for seed, value in attributes["scores"].items()}
             values = {option: _decoded(each.params[option]) for option in self._spec.space}
-            trial = Trial(each.number, values, scores, attributes["failed"], Path(attributes["run"]))
+            came_of = scores, attributes["failed"], Path(attributes["run"]), attributes["source"]
+            trial = Trial(each.number, values, *came_of)
             found.setdefault(json.dumps(values, sort_keys=True), trial)
         return list(found.values())
 

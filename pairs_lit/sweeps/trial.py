@@ -17,7 +17,8 @@ class Trial:
         values: By option, what was tried.
         scores: The metric of each round that did not fail, by seed.
         failed: The seeds of the rounds that failed.
-        folder: Its run folder.
+        folder: Its run folder, on the machine that trained it.
+        source: Where its images are from.
     """
 
     number: int
@@ -25,6 +26,7 @@ class Trial:
     scores: Rounds
     failed: Sequence[int]
     folder: Path
+    source: str
 
     @property
     def summary(self) -> Summary:

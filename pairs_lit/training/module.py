@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pairs_lit.data.bank import SPLITS, Split
-from pairs_lit.data.loaders import StackBatch
+from pairs_lit.data.loaders import StackBatch, stack_slices
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_positive, notice, reason_of
 from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing
@@ -80,34 +80,35 @@ class PairModule(LightningModule):
         super().__init__()
         architecture = Architecture(backbone, head, sharing, readout, code_activation, relation, image_size, network)
         self.variant = Variant(architecture, loss, Recipe(optimizer, lr_scheduler))
-        self.build(seeds, [self.variant] * len(seeds), stack_size)
+        self.build(seeds, [self.variant], stack_size)
 
     def build(self, seeds: list[int], variants: Sequence[Variant], stack_size: int | None) -> None:
         """Build the stacks.
 
         Args:
-            seeds: The seeds of the rounds.
-            variants: What each round trains; they may differ as the slices of one stack can.
+            seeds: The seeds of the rounds, variant after variant.
+            variants: What they train; they may differ as the slices of one stack can.
             stack_size: As the constructor's.
         """
         check_positive("the number of seeds", len(seeds))
         if stack_size is not None:
             check_positive("rounds.stack_size", stack_size)
-        self.variants = variants
+        self.count = len(seeds) // len(variants)
+        each = [variant for variant in variants for _ in range(self.count)]
         self._architecture, self._loss = variants[0].architecture, variants[0].loss
         self._architecture.check_separate(seeds[0])
         wanted = stack_size or default_stack_size(self._architecture, seeds)
         self.seeds = seeds
         self.stack_size = min(wanted, len(seeds))
-        self._slices = [slice(start, start + self.stack_size) for start in range(0, len(seeds), self.stack_size)]
-        builders = [variant.architecture for variant in variants]
+        self.slices = stack_slices(len(seeds), self.stack_size, self.count)
+        builders = [variant.architecture for variant in each]
         self.stacks = nn.ModuleList(
-            Comparer(self._architecture, seeds[rounds], builders[rounds]) for rounds in self._slices
+            Comparer(self._architecture, seeds[rounds], builders[rounds]) for rounds in self.slices
         )
         check_widths(set[int]().union(*(cast(Comparer, stack).widths for stack in self.stacks)))
-        self._losses = [side_by_side([variant.loss for variant in variants[rounds]]) for rounds in self._slices]
+        self._losses = [side_by_side([variant.loss for variant in each[rounds]]) for rounds in self.slices]
         self.recipes = list(dict.fromkeys(variant.recipe for variant in variants))
-        self._recipe_of = [self.recipes.index(variant.recipe) for variant in variants]
+        self._recipe_of = [self.recipes.index(variant.recipe) for variant in each]
         self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
         self._form = Form(self.state_dict())
@@ -172,7 +173,7 @@ class PairModule(LightningModule):
 
     def described(self) -> str:
         """Return how the stacks work, in words."""
-        sizes = [len(self.seeds[rounds]) for rounds in self._slices]
+        sizes = [len(self.seeds[rounds]) for rounds in self.slices]
         shown = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
         first = cast(Comparer, self.stacks[0])
         stacks = "1 stack" if len(sizes) == 1 else f"{len(sizes)} stacks"
@@ -196,7 +197,7 @@ class PairModule(LightningModule):
         losses = self._losses[batch.stack](comparison, batch.digits, batch.target)
         values = measure(comparison, losses, batch.digits, batch.target)
         means = cast(RoundMeans, self._means[_key(batch.split)])
-        means.update(values, self._slices[batch.stack], batch.target.shape[1])
+        means.update(values, self.slices[batch.stack], batch.target.shape[1])
         return comparison, losses
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
@@ -243,7 +244,7 @@ class PairModule(LightningModule):
     def rounds_of(self, stacks: slice) -> Tensor:
         """Say which rounds some of the stacks train, (R,) bool."""
         chosen = torch.zeros(len(self.seeds), dtype=torch.bool)
-        for rounds in self._slices[stacks]:
+        for rounds in self.slices[stacks]:
             chosen[rounds] = True
         return chosen
 
@@ -267,7 +268,7 @@ class PairModule(LightningModule):
         """Return for each recipe what its group of the optimizer trains: parameters, or the rows of its rounds."""
         groups: list[list[View]] = [[] for _ in self.recipes]
         self._views = [[] for _ in self.stacks]
-        for stack, rounds in enumerate(self._slices):
+        for stack, rounds in enumerate(self.slices):
             part, recipes = self.stacks[stack], self._recipe_of[rounds]
             for name, value in part.named_parameters():
                 found = views_of(part, name, value, recipes)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from torch import optim
 from torch.optim import lr_scheduler
@@ -62,7 +62,17 @@ def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name != "params"}
 
 
-def replayed(scheduler: LRScheduler, epochs: int) -> dict[str, Any]:
+class Steps(Protocol):
+    """A schedule, or several that step together."""
+
+    def step(self) -> None:
+        """Go on to the next epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where it is."""
+
+
+def replayed(scheduler: Steps, epochs: int) -> dict[str, Any]:
     """Step a new scheduler through the epochs that are over."""
     with warnings.catch_warnings(action="ignore"):  # it looks for the optimizer's own steps, which are over too
         for epoch in range(epochs):

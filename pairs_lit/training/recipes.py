@@ -1,5 +1,6 @@
 """Recipes: the optimizer and the schedule of a variant, and the one optimizer of variants side by side."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,7 @@ class Recipe:
         with named("lr_scheduler"), seeded(schedule_seed(0)):
             scheduler = self.scheduler(optimizer)
         check_scheduler(scheduler)
-        return scheduler  # type: ignore[return-value] # ReduceLROnPlateau has been refused
+        return scheduler
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class Schedules:
         self._attach()
         for part in self._parts:
             if part is not None:
-                with seeded(schedule_seed(part.last_epoch + 1)):
+                # it looks for the steps of an optimizer that only stands for its settings
+                with seeded(schedule_seed(part.last_epoch + 1)), warnings.catch_warnings(action="ignore"):
                     part.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -66,14 +66,14 @@ class Results(Callback):
         _evaluate_train(trainer, module)
         train = {name: values.numpy() for name, values in collected(trainer, module).items()}
         self.rounds = round_results(self._runner.curves, train)
-        if trainer.is_global_zero:
-            self.write(trainer, module)
-        trainer.strategy.barrier()
-        self.text = f"{self.table(trainer, module)}\n\nrun: {trainer.log_dir}"
-
-    def write(self, trainer: Trainer, module: PairModule) -> None:
-        """Write what came of the rounds; the first worker does."""
         folder = Path(str(trainer.log_dir))
+        if trainer.is_global_zero:
+            self.write(trainer, module, folder)
+        trainer.strategy.barrier()
+        self.text = f"{self.table(trainer, module)}\n\nrun: {folder}"
+
+    def write(self, trainer: Trainer, module: PairModule, folder: Path) -> None:
+        """Write what came of the rounds into the run folder; the first worker alone does."""
         write_tables(folder, self._runner.curves, self.rounds)
         write_summary(folder / SUMMARY, self.summary(trainer, module, self.rounds))
 

@@ -23,7 +23,7 @@ class VariantsModule(PairModule):
     def __init__(self, variants: Sequence[Variant], seeds: Sequence[int], stack_size: int | None) -> None:
         LightningModule.__init__(self)
         self.variant = variants[0]
-        self.build([*seeds] * len(variants), [variant for variant in variants for _ in seeds], stack_size)
+        self.build([*seeds] * len(variants), variants, stack_size)
 
 
 class SliceRunner(RoundRunner):

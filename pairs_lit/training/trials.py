@@ -51,15 +51,15 @@ class TrialWriter(Results):
         self._slices = runner
         self._places = places
 
-    def write(self, trainer: Trainer, module: PairModule) -> None:
-        """Write what came of the rounds of each variant."""
+    def write(self, trainer: Trainer, module: PairModule, folder: Path) -> None:
+        """Write what came of the rounds of each variant; the fit's own folder holds the checkpoint of all."""
         count = len(self._slices.own_seeds)
-        checkpoint = read_checkpoint(Path(str(trainer.log_dir)) / LAST)
-        splitter = Splitter(module, checkpoint, count)
+        splitter = Splitter(module, read_checkpoint(folder / LAST))
         for number, place in enumerate(self._places):
             own = slice(number * count, (number + 1) * count)
             _open(place)
-            self._write_checkpoint(splitter, number, place)
+            recipe = module.recipes.index(place.variant.recipe)
+            self._write_checkpoint(splitter, number, recipe, place)
             curves = self._slices.curves
             curves = Curves(self._slices.own_seeds, {name: values[:, own] for name, values in curves.values.items()})
             write_tables(place.folder, curves, self.rounds[own])
@@ -67,10 +67,10 @@ class TrialWriter(Results):
             _track(place, curves, self.rounds[own], summary)
             write_summary(place.folder / SUMMARY, summary | {"slices": len(self._slices.seeds)})
 
-    def _write_checkpoint(self, splitter: Splitter, number: int, place: Place) -> None:
+    def _write_checkpoint(self, splitter: Splitter, number: int, recipe: int, place: Place) -> None:
         architecture = place.variant.architecture
         network = architecture.description(architecture.build(self._slices.own_seeds[0]))
-        checkpoint = splitter.checkpoint(number, network, identity_of(place.folder))
+        checkpoint = splitter.checkpoint(number, recipe, network, identity_of(place.folder))
         DurableCheckpointIO().save_checkpoint(checkpoint, place.folder / LAST)
 
 
