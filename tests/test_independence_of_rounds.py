@@ -203,15 +203,15 @@ every_neighbourhood = pytest.mark.parametrize(("seeds", "stack_size"), NEIGHBOUR
 def test_neighbours_and_stacks_change_no_pair_and_no_shuffle_of_a_round(
     tiny_root: Path, seeds: list[int], stack_size: int, normalise: str, swap: str
 ) -> None:
-    def fed(module: PairDataModule, place: int) -> list[Tensor]:
+    def fed(module: PairDataModule, place: int, size: int) -> list[Tensor]:
         loaders = (module.train_dataloader(), module.loader("train", "val", "test"))
-        batches = [batch for loader in loaders for batch in loader if batch.stack == place // module._stack_size]
-        r = place % module._stack_size
+        batches = [batch for loader in loaders for batch in loader if batch.stack == place // size]
+        r = place % size
         return [value[r] for batch in batches for value in (batch.images, batch.digits, batch.target)]
 
     alone = data_module(tiny_root, [5], 1, normalise=normalise, swap=swap)
     beside = data_module(tiny_root, seeds, stack_size, normalise=normalise, swap=swap)
-    assert bit_equal(fed(beside, seeds.index(5)), fed(alone, 0))
+    assert bit_equal(fed(beside, seeds.index(5), stack_size), fed(alone, 0, 1))
 
 
 @every_neighbourhood

@@ -139,7 +139,12 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = {"aux_weight", "lr", "momentum", "CNN's dropout", "schedule", "a module in a loop"}
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_a_slice_is_its_separate_training(case: str, tiny_root: Path, tmp_path: Path) -> None:
     parts, variants = CASES[case]
     content = config(tiny_root, **parts)
@@ -154,7 +159,13 @@ def test_a_slice_is_its_separate_training(case: str, tiny_root: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("size", [SAME, MIXED])
-@pytest.mark.parametrize("case", ["several", "momentum", "a module in a loop", "two branches"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "several",
+        *(pytest.param(case, marks=pytest.mark.slow) for case in ("momentum", "a module in a loop", "two branches")),
+    ],
+)
 def test_the_run_of_a_slice_goes_on_as_its_own_would(case: str, size: int, tiny_root: Path, tmp_path: Path) -> None:
     parts, variants = CASES[case]
     content = config(tiny_root, **parts)

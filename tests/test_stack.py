@@ -426,11 +426,10 @@ def test_without_the_shape_of_an_input_all_is_a_loop() -> None:
 @pytest.mark.parametrize(
     "factory",
     [
-        lambda: nn.Sequential(nn.Linear(4, 4), nn.Dropout(float(torch.rand(())))),
         lambda: nn.Sequential(nn.Linear(4, 4), nn.LeakyReLU(float(torch.rand(())))),
         lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3 + int(5 * torch.rand(())))),
     ],
-    ids=["dropout", "slope", "width"],
+    ids=["slope", "width"],
 )
 def test_copies_that_differ_in_form_are_kept_apart(factory: Factory) -> None:
     """Each is a stack of one: what it draws does not depend on its neighbours."""
@@ -493,3 +492,29 @@ def test_batch_norm_counts_its_training_batches_per_round(case: Case) -> None:
 def test_batch_norm_refuses_a_single_value_per_channel_like_plain_torch(rounds: int) -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         stack(lambda: nn.BatchNorm1d(4), SEEDS[:rounds], [4])(torch.zeros(rounds, 1, 4))
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_copies_may_drop_at_rates_of_their_own(maps: bool) -> None:
+    rates = iter([0.1, 0.5, 0.9] * 3)
+
+    def factory() -> nn.Module:
+        first = [nn.Conv2d(1, 4, 3)] if maps else [nn.Flatten(), nn.Linear(64, 9)]
+        last = [nn.MaxPool2d(2), nn.ReLU()] if maps else []
+        return nn.Sequential(*first, nn.Dropout(next(rates)), *last)
+
+    together = stack(factory, [0, 1, 2], [1, 8, 8])
+    assert isinstance(together, StackedNetwork)
+    images = torch.rand(3, 5, 1, 8, 8)
+    outputs = together(images)
+    for place, rate in enumerate([0.1, 0.5, 0.9]):
+        rates = iter([rate] * 3)
+        same = stack(factory, [0, 1, 2], [1, 8, 8])
+        assert torch.equal(same(images)[place], outputs[place])  # whatever its neighbours drop
+        parameters = [list(network.parameters()) for network in (together, same)]
+        gradients = [
+            torch.autograd.grad(network(images)[place].sum(), own)
+            for network, own in zip((together, same), parameters, strict=True)
+        ]
+        for one, other in zip(*gradients, strict=True):
+            assert torch.equal(one[place], other[place])
