@@ -2,8 +2,8 @@
 
 Times ``pairs-lit fit --config configs/cnn_aux.yaml`` (10 rounds × 150 epochs on MNIST) and two of these rounds in the
 plain loop, times five, each as a process of its own, on the idle machine and beside one busy process a core; 20 rounds
-with one worker and with two; and, in turn, ``import lightning`` and ``pairs-lit fit`` up to the end of its first training
-step. Writes ``docs/job.md``. MNIST is read from ``PAIRS_LIT_DATA``.
+with one worker and with two; and, in turn, ``import lightning`` and ``pairs-lit fit`` up to the end of its first
+training step. Writes ``docs/job.md``. MNIST is read from ``PAIRS_LIT_DATA``.
 """
 
 import argparse

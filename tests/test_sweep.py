@@ -18,7 +18,7 @@ from pairs_lit import PairsLitError, Run
 from pairs_lit.cli import main
 from pairs_lit.statistics import holm, paired, paired_t
 from pairs_lit.sweeps.report import Sweep
-from pairs_lit.sweeps.space import Choices, Range, drawn, examples, grid, read_space
+from pairs_lit.sweeps.space import Choices, Range, drawn, examples, grid, read_space, short_names
 from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.trial import Trial, behind, ranked
 
@@ -152,6 +152,16 @@ def test_random_values_lie_in_the_space_and_follow_from_the_seed() -> None:
     assert abs(logarithms.mean() + 3) < 0.1
     assert {each["b"] for each in values} == {1, 2, 3, 4, 5, 6}
     assert {each["c"] for each in values} == {"x", "y"}
+
+
+def test_names_are_as_short_as_they_can_be() -> None:
+    options = ["model.backbone.init_args.dropout", "model.head.init_args.dropout", "model.loss.aux_weight"]
+    assert list(short_names([*options, "data"]).values()) == [
+        "backbone.init_args.dropout",
+        "head.init_args.dropout",
+        "aux_weight",
+        "data",
+    ]
 
 
 def test_examples_hold_every_value_once() -> None:
@@ -351,6 +361,8 @@ def test_user_callbacks_see_a_fit_of_their_own(base: dict[str, object]) -> None:
     ]
     found = swept(base | {"trainer.callbacks": callbacks}, spec())
     assert len(found.trials) == 2
+    for each in found.trials:
+        assert len(list((each.folder / "checkpoints").glob("epoch=*.ckpt"))) == 1
 
 
 COMMAND = [sys.executable, "-m", "pairs_lit", "sweep"]

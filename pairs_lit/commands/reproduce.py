@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,5 +110,10 @@ def _train_sweep(jobs: Sequence[Job], bar: "tqdm[Any]") -> None:
     for numbers in fits_of(plans):
         chosen, rounds = [plans[number] for number in numbers], sum(jobs[number].rounds for number in numbers)
         folders = [new_run_folder(runs, jobs[number].name) for number in numbers]
-        fit_variants(base, chosen, folders, runs / "lightning_logs" / ".fits", [EpochsDone(bar, rounds)])
+        try:
+            fit_variants(base, chosen, folders, runs / "lightning_logs" / ".fits", [EpochsDone(bar, rounds)])
+        finally:
+            for folder in folders:
+                with suppress(OSError):  # an interrupted fit leaves them empty; it goes on with new ones
+                    folder.rmdir()
         check_announced()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -13,7 +14,7 @@ from lightning.pytorch import Callback
 
 from pairs_lit.commands.fit import PairsCLI, flat, spelt, train
 from pairs_lit.nn.comparer import Comparer
-from pairs_lit.runs.folder import LAST
+from pairs_lit.runs.folder import CHECKPOINTS, LAST
 from pairs_lit.stacking.copies import Apart
 from pairs_lit.stacking.stack import form
 from pairs_lit.training.recipes import Recipe, Variant
@@ -187,7 +188,18 @@ def fit_variants(
     checkpoints = sorted(own_work.glob(f"lightning_logs/*/*/{LAST}"))
     own |= {"ckpt_path": checkpoints[-1]} if checkpoints else {}
     train("fit", _arguments(base, {**plans[0].changes, **own}), callbacks, kind=Fitting)
+    if plans[0].guests:
+        _keep_guests(own_work, folders[0])
     shutil.rmtree(own_work, ignore_errors=True)
+    with suppress(OSError):  # other fits are under way
+        work.rmdir()
+
+
+def _keep_guests(work: Path, folder: Path) -> None:
+    """Keep the checkpoints of the user's callbacks beside the run's own."""
+    for path in work.glob(f"lightning_logs/*/*/{CHECKPOINTS}/*"):
+        if path.name != Path(LAST).name:
+            shutil.move(path, folder / CHECKPOINTS / path.name)
 
 
 class _VariantsCLI(PairsCLI):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pairs_lit.runs.run import Run
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.runs.writing import write_text_durably
 from pairs_lit.statistics import Difference, paired_t
-from pairs_lit.sweeps.space import Values, shown
+from pairs_lit.sweeps.space import Values, short_names, shown
 from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Behind, Trial, behind
 
@@ -67,7 +68,7 @@ class Sweep:
         """The selected trial; its figure flatters it."""
         return self.trials[0]
 
-    @property
+    @cached_property
     def behind(self) -> Mapping[int, Behind]:
         """By number, how far each other trial is behind the best."""
         return behind(self.best, self.trials)
@@ -97,7 +98,7 @@ def trials_table(sweep: Sweep, style: str = "simple") -> str:
     failing = any(trial.failed for trial in sweep.trials)
     header = [
         "trial",
-        *(_short(option, options) for option in options),
+        *short_names(options).values(),
         "n",
         "mean",
         "std",
@@ -113,16 +114,6 @@ def _row(sweep: Sweep, trial: Trial, options: Sequence[str], failing: bool) -> l
     failed = [len(trial.failed) or ""] if failing else []
     compared = ["", ""] if lag is None else [f"{lag.difference.estimate:+.4f}", p_value(lag.p_holm)]
     return [trial.number, *values, summary.n, decimal(summary.mean), decimal(summary.std), *failed, *compared]
-
-
-def _short(option: str, options: Sequence[str]) -> str:
-    """Return the end of an option's name that no other one has."""
-    parts = option.split(".")
-    for count in range(1, len(parts)):
-        end = ".".join(parts[-count:])
-        if sum(other.split(".")[-count:] == parts[-count:] for other in options) == 1:
-            return end
-    return option
 
 
 def _plateau(sweep: Sweep) -> str:

@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +158,21 @@ def examples(space: Mapping[str, Dimension]) -> Iterator[Values]:
     for option, dimension in space.items():
         for value in dimension.examples()[1:]:
             yield {**first, option: value}
+
+
+def short_names(options: Iterable[str]) -> dict[str, str]:
+    """Return the end of each option's name that no other one has."""
+    names = list(options)
+
+    def end(option: str, parts: int) -> str:
+        return ".".join(option.split(".")[-parts:])
+
+    def short(option: str) -> str:
+        counts = range(1, option.count(".") + 1)
+        alone = (end(option, n) for n in counts if sum(end(other, n) == end(option, n) for other in names) == 1)
+        return next(alone, option)
+
+    return {option: short(option) for option in names}
 
 
 def shown(value: object) -> str:

@@ -77,6 +77,7 @@ class Spec:
             if taken is not None:
                 raise PairsLitError(f"space.{option} cannot be varied: {_TAKEN[taken]}.")
         self._check_counts()
+        self.points()  # a grid needs to know which
         both = set(self.rounds.all()) & set(self.confirm.all() if self.confirm else [])
         if both:
             raise PairsLitError(

@@ -225,7 +225,10 @@ class Study:
     def close(self) -> None:
         """Work on it no longer."""
         self._alive.release()
-        self._file_of(self._owner).unlink(missing_ok=True)
+        file = self._file_of(self._owner)
+        file.unlink(missing_ok=True)
+        with suppress(OSError):  # others are at work, or were killed
+            file.parent.rmdir()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairs_lit.statistics import LEVEL, Difference, Rounds, Summary, between_many, holm, summarise
-from pairs_lit.sweeps.space import Values, shown
+from pairs_lit.sweeps.space import Values, short_names, shown
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Trial:
     @property
     def label(self) -> str:
         """The values in words."""
-        return ", ".join(f"{option.split('.')[-1]} {shown(value)}" for option, value in self.values.items())
+        names = short_names(self.values)
+        return ", ".join(f"{names[option]} {shown(value)}" for option, value in self.values.items())
 
 
 def ranked(trials: Sequence[Trial], *, is_loss: bool) -> list[Trial]:
