@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def swept(base: dict[str, object], content: dict[str, Any], config: str = "fc_au
         ({"space": {"rounds.count": [1, 2]}}, "rounds.count cannot be varied: the sweep's own rounds"),
         ({"space": {"name": ["a", "b"]}}, "name cannot be varied: all trials belong to one sweep"),
         ({"space": {"data.watch_test": [True]}}, "watch_test cannot be varied: the search leaves the test pairs alone"),
+        ({"space": {ALPHA: {"low": 0, "high": 1, "steps": 10001}}}, "the space has 10001 combinations, at most 10000"),
         ({"metric": "test/accuracy"}, "metric is test/accuracy, but nothing is selected on the test set"),
         ({"metric": "val/f1"}, "metric is val/f1: use one of val/accuracy"),
         ({"sampler": "bayes"}, "sampler: expected one of grid, random, tpe, got 'bayes'"),
@@ -170,7 +172,7 @@ def test_examples_hold_every_value_once() -> None:
 
 
 def trial(number: int, *scores: float, failed: tuple[int, ...] = ()) -> Trial:
-    return Trial(number, {"a": number}, dict(enumerate(scores)), failed, Path(str(number)), "mnist")
+    return Trial(number, {"a": number}, dict(enumerate(scores)), failed, Path(str(number)), {"source": "mnist"})
 
 
 def test_trials_are_ranked_by_their_mean_and_failed_ones_come_last() -> None:
@@ -448,3 +450,25 @@ def test_a_confirmed_difference_is_not_flattering() -> None:
         covered += paired_t(*(shared + rng.normal(0, 0.0083, 20) for _ in range(2))).contains_zero
     assert 0.935 <= covered / SWEEPS <= 0.965
     assert np.mean(flattery) > 0.003
+
+
+def test_without_optuna_the_message_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("pairs_lit.commands.sweep", "pairs_lit.sweeps.study", "pairs_lit.sweeps.figures"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["sweep", "--config", "fc", "--sweep", "sweep.yaml"]) == 2
+    assert "pairs-lit sweep needs Optuna: pip install 'pairs_lit[sweep]'" in capsys.readouterr().err
+
+
+def test_a_choice_that_is_drawn_twice_is_tried_once() -> None:
+    points = read_spec(spec(space={ALPHA: [0.1, 1.0]}, sampler="random", trials=30)).points()
+    assert sorted(values[ALPHA] for values in points or []) == [0.1, 1.0]
+
+
+def test_trials_of_other_data_are_compared_unpaired() -> None:
+    one, other = trial(0, 0.9, 0.8, 0.85), trial(1, 0.7, 0.6, 0.66)
+    assert behind(one, [one, other])[1].difference.method == "paired"
+    other = replace(other, data={"source": "mnist", "train_pairs": 10})
+    assert behind(one, [one, other])[1].difference.method == "Welch"

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pairs_lit.commands.fit import in_python, spelt
 from pairs_lit.commands.options import OptionParser
-from pairs_lit.commands.variants import Plan, fit_variants, fits_of, read_variants
+from pairs_lit.commands.variants import Plan, fit_variants, fits_of, read_variants, with_common_recipes
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.folder import CONFIG, check_name, is_finished, name_from
@@ -26,7 +26,7 @@ from pairs_lit.stopping import check_announced
 from pairs_lit.sweeps.report import Confirmed, Sweep, write_report
 from pairs_lit.sweeps.space import examples
 from pairs_lit.sweeps.spec import Spec, read_spec
-from pairs_lit.sweeps.trial import Trial, ranked
+from pairs_lit.sweeps.trial import Trial, ranked, scores_of
 from pairs_lit.training.clusters import check_alone
 from pairs_lit.training.progress import EpochsDone
 
@@ -41,6 +41,9 @@ except ModuleNotFoundError as error:
 _SPEC = "sweep.yaml"
 _WORK = ".fits"
 _PAUSE_SECONDS = 2.0
+_FEW = 200
+"""So many trials are all read and checked before the first one is trained; of more, each value is."""
+
 _OF_THE_MACHINE = (
     "data.root",
     "rounds.threads",
@@ -144,11 +147,14 @@ class _Search:
         check_alone("sweep")
         self._base, self._spec, self._name = base, spec, check_name(name)
         self._storage = storage
-        (self._as_it_is, *tried) = read_variants(base, [self._changes({}), *map(self._changes, examples(spec.space))])
-        self._check_metric([self._as_it_is, *tried])
+        points = spec.points() or []
+        tried = points if 0 < len(points) <= _FEW else list(examples(spec.space))
+        (self._as_it_is, *plans) = read_variants(base, [self._changes({}), *map(self._changes, tried)])
+        self._known = dict(zip(map(repr, tried), plans, strict=True))
+        self._check_metric([self._as_it_is, *plans])
         root = self._as_it_is.options["trainer.default_root_dir"]
         self.folder = Path("." if root == "None" else str(root)) / "lightning_logs" / name
-        self._show_plan(tried)
+        self._show_plan([self._known[repr(values)] for values in points] if tried is points else None)
 
     def _changes(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return how a trial's fit differs from the configuration."""
@@ -165,16 +171,16 @@ class _Search:
                     f"{', '.join(f'val/{name}' for name in plan.measured)}."
                 )
 
-    def _show_plan(self, tried: Sequence[Plan]) -> None:
+    def _show_plan(self, plans: Sequence[Plan] | None) -> None:
+        """Say how many fits there will be; None: nobody knows yet which values they have."""
         spec = self._spec
-        points = spec.points()
-        if points is None:
-            notice(f"{spec.count} trials × {spec.rounds.count} rounds, {spec.batch} trials at a time.")
+        whole = f"{spec.count} trials × {spec.rounds.count} rounds"
+        if plans is None:
+            notice(f"{whole}, {spec.batch} trials at a time.")
             return
-        kinds = len(fits_of(tried))
-        more = "" if spec.count <= spec.batch else f", {spec.batch} trials at a time"
-        fits = "1 fit" if kinds == 1 else f"{kinds} kinds of fits"
-        notice(f"{spec.count} trials × {spec.rounds.count} rounds: {fits}{more}.")
+        batches = [plans[start : start + spec.batch] for start in range(0, len(plans), spec.batch)]
+        fits = sum(len(fits_of(batch)) for batch in batches)
+        notice(f"{whole}: {fits} fit{'s' if fits > 1 else ''}.")
 
     @property
     def _digest(self) -> str:
@@ -224,7 +230,9 @@ class _Search:
             study.beat()
 
     def _train(self, taken: Sequence[Taken], study: Study, bar: "tqdm[Any]") -> None:
-        plans = read_variants(self._base, [self._changes(each.values) for each in taken])
+        new = [each.values for each in taken if repr(each.values) not in self._known]
+        self._known |= zip(map(repr, new), read_variants(self._base, list(map(self._changes, new))), strict=True)
+        plans = with_common_recipes([self._known[repr(each.values)] for each in taken])
         folders = [self.folder / f"{each.number:04d}" for each in taken]
         for numbers in fits_of(plans):
             self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
@@ -233,10 +241,8 @@ class _Search:
 
     def _came_of(self, taken: Taken, folder: Path) -> Trial:
         found = Run.load(folder)
-        last = found.curves.values[self._spec.metric][-1]
-        scores = dict(zip(found.curves.seeds, map(float, last), strict=True))
-        good = {seed: value for seed, value in scores.items() if seed not in found.failed}
-        return Trial(taken.number, taken.values, good, found.failed, folder, str(found.data["source"]))
+        scores = scores_of(found, self._spec.metric)
+        return Trial(taken.number, taken.values, scores, found.failed, folder, found.data)
 
     def _fit(self, fit: _Fit, study: Study, bar: "tqdm[Any]") -> None:
         """Train variants, unless all of them are finished; an interrupted fit goes on."""

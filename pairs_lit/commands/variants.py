@@ -89,14 +89,14 @@ def read_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) 
     if not changes:
         return []
     cli = cast(_ReadingCLI, train("fit", _arguments(base, changes[0]), kind=Reading))
-    return _with_common_recipes(cli.plans)
+    return with_common_recipes(cli.plans)
 
 
 def _arguments(base: Sequence[str], changes: Mapping[str, object]) -> list[str]:
     return ["fit", *base, *(f"--{name}={spelt(value)}" for name, value in changes.items())]
 
 
-def _with_common_recipes(plans: Sequence[Plan]) -> list[Plan]:
+def with_common_recipes(plans: Sequence[Plan]) -> list[Plan]:
     """Let variants that are trained alike share one recipe."""
     recipes = dict[str, Recipe]()
     found = []

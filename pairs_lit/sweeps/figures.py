@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,10 @@ def write_figures(sweep: Sweep, study: optuna.Study) -> None:
     if len(options) < _FEW or len([trial for trial in trials if not trial.failed]) < _ENOUGH:
         return
     evaluator = PedAnovaImportanceEvaluator()
-    _draw(lambda: drawn.plot_param_importances(study, evaluator=evaluator), sweep.folder / "importance.png")
-    _draw(lambda: drawn.plot_parallel_coordinate(study), sweep.folder / "parallel.png")
+    name = sweep.spec.metric
+    importances = partial(drawn.plot_param_importances, study, evaluator=evaluator, target_name=name)
+    _draw(importances, sweep.folder / "importance.png")
+    _draw(partial(drawn.plot_parallel_coordinate, study, target_name=name), sweep.folder / "parallel.png")
 
 
 def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
@@ -63,14 +66,26 @@ def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
 
 def _places(axes: Axes, dimension: Dimension, values: Sequence[object]) -> list[float]:
     """Return where values stand on the axis; choices stand side by side, unless they are numbers."""
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) == len(values):
-        if _is_log(dimension, numbers):
-            axes.set_xscale("log")
-        return list(map(float, numbers))
-    labels = list(dict.fromkeys(map(shown, values)))
-    axes.set_xticks(range(len(labels)), labels)
-    return [float(labels.index(shown(value))) for value in values]
+    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(values):
+        labels = list(dict.fromkeys(map(shown, values)))
+        axes.set_xticks(range(len(labels)), labels)
+        return _side_by_side([float(labels.index(shown(value))) for value in values])
+    if _is_log(dimension, numbers):
+        axes.set_xscale("log")
+        return [float(np.exp(place)) for place in _side_by_side([float(np.log(number)) for number in numbers])]
+    return _side_by_side(numbers)
+
+
+def _side_by_side(places: Sequence[float]) -> list[float]:
+    """Move what stands at the same place apart by a hundredth of the axis."""
+    step, seen = (max(places) - min(places) or 1.0) / 100, dict[float, int]()
+    counts = {place: places.count(place) for place in places}
+    moved = []
+    for place in places:
+        seen[place] = seen.get(place, 0) + 1
+        moved.append(place + step * (seen[place] - (counts[place] + 1) / 2))
+    return moved
 
 
 def _is_log(dimension: Dimension, values: Sequence[float]) -> bool:
@@ -111,7 +126,8 @@ def _draw(draw: Callable[[], Axes], path: Path) -> None:
         with warnings.catch_warnings(action="ignore"), pyplot.rc_context():  # of what Optuna calls experimental
             figure = draw().get_figure()
             if isinstance(figure, Figure):
-                figure.set_size_inches(9, 4.5)
+                figure.set_size_inches(9, 5.5)
+                figure.subplots_adjust(bottom=0.3)  # for the options' names
                 save(figure, path)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
         notice(f"{path.name} is left out: {reason_of(error)}.")

@@ -12,10 +12,10 @@ from pairs_lit.analysis.tables import LABELS, decimal, mean_and_std, p_value
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.runs.writing import write_text_durably
-from pairs_lit.statistics import Difference, paired_t
+from pairs_lit.statistics import Difference, paired_t, summarise
 from pairs_lit.sweeps.space import Values, short_names, shown
 from pairs_lit.sweeps.spec import Spec
-from pairs_lit.sweeps.trial import Behind, Trial, behind
+from pairs_lit.sweeps.trial import Behind, Trial, behind, scores_of
 
 TRIALS = "trials.csv"
 REPORT = "report.md"
@@ -84,11 +84,11 @@ class Sweep:
 
 
 def _title(sweep: Sweep) -> str:
-    spec = sweep.spec
+    spec, source = sweep.spec, sweep.best.data["source"]
     seeds = spec.rounds.all()
     return (
         f"{len(sweep.trials)} trials ({spec.sampler}) × {len(seeds)} rounds (seeds {seeds[0]} to {seeds[-1]}); "
-        f"{spec.metric} after the last epoch, {'less' if spec.is_loss else 'more'} is better; data: {sweep.best.source}"
+        f"{spec.metric} after the last epoch, {'less' if spec.is_loss else 'more'} is better; data: {source}"
     )
 
 
@@ -96,16 +96,10 @@ def trials_table(sweep: Sweep, style: str = "simple") -> str:
     """Show the trials, the best first."""
     options = list(sweep.spec.space)
     failing = any(trial.failed for trial in sweep.trials)
-    header = [
-        "trial",
-        *short_names(options).values(),
-        "n",
-        "mean",
-        "std",
-        *["failed"][: int(failing)],
-    ]
-    rows = [[*_row(sweep, trial, options, failing)] for trial in sweep.trials]
-    return tabulate(rows, [*header, "− best", "p (Holm)"], tablefmt=style, disable_numparse=True)
+    figures = ["n", "mean", "std", *(["failed"] if failing else []), "− best", "p (Holm)"]
+    rows = [_row(sweep, trial, options, failing) for trial in sweep.trials]
+    header = ["trial", *short_names(options).values(), *figures]
+    return tabulate(rows, header, tablefmt=style, disable_numparse=True)
 
 
 def _row(sweep: Sweep, trial: Trial, options: Sequence[str], failing: bool) -> list[object]:
@@ -140,13 +134,14 @@ def _confirmation(sweep: Sweep) -> list[str]:
         return ["Not confirmed on fresh seeds: add confirm: {count: 20, seed: 1000} to the sweep's file."]
     runs = {"best values": confirmed.winner, "config as it is": confirmed.baseline}
     seeds = [each.seed for each in confirmed.winner.rounds]
-    columns = list(dict.fromkeys([confirmed.metric, sweep.spec.metric.replace("/", "_")]))
     rows = [
-        [name, LABELS.get(column, column), summary.n, decimal(summary.mean), decimal(summary.std), len(run.failed)]
+        [name, metric, summary.n, decimal(summary.mean), decimal(summary.std), len(run.failed)]
         for name, run in runs.items()
         if run is not None
-        for column, summary in run.summary.items()
-        if column in columns
+        for metric, summary in {
+            sweep.spec.metric: summarise(list(scores_of(run, sweep.spec.metric).values())),
+            LABELS[confirmed.metric]: run.summary[confirmed.metric],
+        }.items()
     ]
     header = ["", "", "n", "mean", "std", "failed"]
     table = tabulate(rows, header, disable_numparse=True)

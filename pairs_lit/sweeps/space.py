@@ -14,6 +14,7 @@ from pairs_lit.errors import PairsLitError
 Values = Mapping[str, Any]
 """By option, the value of one trial."""
 
+MOST_TRIALS = 10_000
 _RANGE = ("low", "high", "log", "steps")
 
 
@@ -142,6 +143,9 @@ def grid(space: Mapping[str, Dimension]) -> list[Values]:
             columns.append(dimension.grid())
         except PairsLitError as error:
             raise PairsLitError(f"space.{option}: {error}") from error
+    count = math.prod(map(len, columns))
+    if count > MOST_TRIALS:
+        raise PairsLitError(f"the space has {count} combinations, at most {MOST_TRIALS} are tried: use random or tpe.")
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*columns)]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.reading import made, read
 from pairs_lit.seeds import round_seeds
-from pairs_lit.sweeps.space import Dimension, Values, drawn, grid, read_space
+from pairs_lit.sweeps.space import MOST_TRIALS, Dimension, Values, drawn, grid, read_space
 
 Sampler = Literal["grid", "random", "tpe"]
 METRICS = ("accuracy", "digit_accuracy", "loss", "target_loss", "digit_loss")
@@ -89,6 +89,8 @@ class Spec:
         for name, value in {"trials": self.trials, "at_once": self.at_once}.items():
             if value is not None:
                 check_positive(name, value)
+        if (self.trials or 0) > MOST_TRIALS:
+            raise PairsLitError(f"trials is {self.trials}: at most {MOST_TRIALS} are tried.")
         if self.sampler == "grid" and self.trials is not None:
             raise PairsLitError(f"trials is {self.trials}, but a grid tries every combination: leave it out.")
         if self.sampler != "grid" and self.trials is None:
@@ -105,9 +107,10 @@ class Spec:
 
     def points(self) -> list[Values] | None:
         """Return all values that will be tried; None: the sampler chooses them as it goes."""
-        if self.sampler == "grid":
-            return grid(self.space)
-        return drawn(self.space, self.trials or 0, self.seed) if self.sampler == "random" else None
+        if self.sampler == "tpe":
+            return None
+        points = grid(self.space) if self.sampler == "grid" else drawn(self.space, self.trials or 0, self.seed)
+        return list({repr(values): values for values in points}.values())  # few choices may be drawn twice
 
     @property
     def count(self) -> int:

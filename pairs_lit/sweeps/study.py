@@ -192,7 +192,7 @@ class Study:
             "scores": {str(seed): value for seed, value in trial.scores.items()},
             "failed": list(trial.failed),
             "run": str(trial.folder.absolute()),
-            "source": trial.source,
+            "data": dict(trial.data),
         }
         for name, value in told.items():
             storage.set_trial_user_attr(trial_id, name, None if value != value else value)
@@ -206,7 +206,7 @@ class Study:
             attributes = each.user_attrs
             scores = {int(seed): value for seed, value in attributes["scores"].items()}
             values = {option: _decoded(each.params[option]) for option in self._spec.space}
-            came_of = scores, attributes["failed"], Path(attributes["run"]), attributes["source"]
+            came_of = scores, attributes["failed"], Path(attributes["run"]), attributes["data"]
             trial = Trial(each.number, values, *came_of)
             found.setdefault(json.dumps(values, sort_keys=True), trial)
         return list(found.values())

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairs_lit.runs.run import Run
+from pairs_lit.runs.summary import Settings
 from pairs_lit.statistics import LEVEL, Difference, Rounds, Summary, between_many, holm, summarise
 from pairs_lit.sweeps.space import Values, short_names, shown
 
@@ -18,7 +20,7 @@ class Trial:
         scores: The metric of each round that did not fail, by seed.
         failed: The seeds of the rounds that failed.
         folder: Its run folder, on the machine that trained it.
-        source: Where its images are from.
+        data: What was drawn: source, relation, counts and so on.
     """
 
     number: int
@@ -26,7 +28,7 @@ class Trial:
     scores: Rounds
     failed: Sequence[int]
     folder: Path
-    source: str
+    data: Settings
 
     @property
     def summary(self) -> Summary:
@@ -38,6 +40,12 @@ class Trial:
         """The values in words."""
         names = short_names(self.values)
         return ", ".join(f"{names[option]} {shown(value)}" for option, value in self.values.items())
+
+
+def scores_of(run: Run, metric: str) -> Rounds:
+    """Return a metric of ``curves.csv`` after the last epoch, of each round that did not fail."""
+    last = zip(run.curves.seeds, map(float, run.curves.values[metric][-1]), strict=True)
+    return {seed: value for seed, value in last if seed not in run.failed}
 
 
 def ranked(trials: Sequence[Trial], *, is_loss: bool) -> list[Trial]:
@@ -69,8 +77,8 @@ class Behind:
 
 
 def behind(best: Trial, others: Sequence[Trial]) -> Mapping[int, Behind]:
-    """Compare trials with the best one by the rounds that neither failed in, if there are two or more."""
+    """Compare trials with the best one, seed by seed where both have the same data, if two or more rounds can be."""
     told = [trial for trial in others if trial is not best and len(trial.scores.keys() & best.scores.keys()) > 1]
-    found = between_many([(trial.scores, best.scores, True) for trial in told])
+    found = between_many([(trial.scores, best.scores, trial.data == best.data) for trial in told])
     corrected = holm([each.p for each in found])
     return {trial.number: Behind(difference, p) for trial, difference, p in zip(told, found, corrected, strict=True)}
