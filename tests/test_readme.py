@@ -48,10 +48,11 @@ def test_the_python_example_runs(
 
 
 @pytest.mark.filterwarnings(*LIGHTNINGS_OWN)
-def test_the_example_with_compare_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_with_compare_and_sweep_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = [code for code in blocks(USE, "python") if "pairs_lit.compare" in code]
-    run_example(example, tmp_path, monkeypatch)
-    assert len(list(tmp_path.rglob("rounds.csv"))) == 2
+    (after,) = [code for code in blocks(USE, "python") if "pairs_lit.sweep" in code]
+    run_example(f"{example}\n{after}", tmp_path, monkeypatch)
+    assert len(list(tmp_path.rglob("rounds.csv"))) == 2 + 3 + 2
 
 
 @pytest.mark.filterwarnings(*LIGHTNINGS_OWN)

@@ -76,8 +76,7 @@ def run(args: Sequence[str]) -> None:
     options, others = arguments(args)
     name = options.name or f"{name_from(Path(options.config[-1]).stem)}-{name_from(options.sweep.stem)}"
     base = [*(f"--config={config}" for config in options.config), *others]
-    found = _Search(base, read_spec(options.sweep), name, options.storage).finish()
-    write_text_durably(found.folder / _SPEC, options.sweep.read_text(encoding="utf-8"))
+    found = _Search(base, read_spec(options.sweep), name, options.storage).finish(options.sweep.read_text("utf-8"))
     print(f"\n{found}\n\nsweep: {found.folder}")
 
 
@@ -105,10 +104,9 @@ def sweep(
     source = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else str(config)
     base = [f"--config={source}", *(f"--{option}={spelt(value)}" for option, value in (changes or {}).items())]
     with in_python():
-        found = _Search(base, read_spec(sweep), name, storage).finish()
-    text = yaml.safe_dump(dict(sweep)) if isinstance(sweep, Mapping) else Path(sweep).read_text(encoding="utf-8")
-    write_text_durably(found.folder / _SPEC, text)
-    return found
+        search = _Search(base, read_spec(sweep), name, storage)
+        text = yaml.safe_dump(dict(sweep)) if isinstance(sweep, Mapping) else Path(sweep).read_text("utf-8")
+        return search.finish(text)
 
 
 @dataclass(frozen=True)
@@ -189,11 +187,12 @@ class _Search:
         spec = replace(self._spec, at_once=None)
         return hashlib.sha256(f"{json.dumps(options, sort_keys=True)} {spec}".encode()).hexdigest()[:32]
 
-    def finish(self) -> Sweep:
-        """Train what is not trained yet, and write what came of it."""
+    def finish(self, text: str) -> Sweep:
+        """Train what is not trained yet, and write what came of it beside the sweep's file, of this text."""
         self.folder.mkdir(parents=True, exist_ok=True)
         study = Study(self.folder, self._name, self._spec, self._digest, self._storage)
         try:
+            write_text_durably(self.folder / _SPEC, text)
             with self._bar(study) as bar:
                 self._search(study, bar)
                 trials = ranked(study.finished(), is_loss=self._spec.is_loss)
