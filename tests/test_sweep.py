@@ -68,7 +68,10 @@ def swept(base: dict[str, object], content: dict[str, Any], config: str = "fc_au
         ({"space": {"rounds.count": [1, 2]}}, "rounds.count cannot be varied: the sweep's own rounds"),
         ({"space": {"name": ["a", "b"]}}, "name cannot be varied: all trials belong to one sweep"),
         ({"space": {"data.watch_test": [True]}}, "watch_test cannot be varied: the search leaves the test pairs alone"),
-        ({"space": {ALPHA: {"low": 0.0, "high": 1.0, "steps": 10001}}}, "the space has 10001 combinations, at most 10000"),
+        (
+            {"space": {ALPHA: {"low": 0.0, "high": 1.0, "steps": 10001}}},
+            "the space has 10001 combinations, at most 10000",
+        ),
         ({"metric": "test/accuracy"}, "metric is test/accuracy, but nothing is selected on the test set"),
         ({"metric": "val/f1"}, "metric is val/f1: use one of val/accuracy"),
         ({"sampler": "bayes"}, "sampler: expected one of grid, random, tpe, got 'bayes'"),
