@@ -28,7 +28,7 @@ from pairs_lit.runs.writing import write_text_durably
 HERE = Path(__file__).parent
 ROUNDS, EPOCHS, STARTS = 10, 150, 5
 LOOPED = 2
-"""So many rounds the plain loop trains; its rounds take equally long, so ten take five times as long, but for the start."""
+"""So many rounds the plain loop trains; rounds take equally long, so ten take five times as long, after the start."""
 
 PLAIN = "import contenders, torch; torch.set_num_threads({}); contenders.plain('cnn_aux', range({}), {}, 'cpu')"
 
