@@ -111,23 +111,23 @@ class Exchange:
         tensors = [own if place == self._rank else _empty(layout) for place, (_, layout) in enumerate(layouts)]
         most = max(sum(each.nbytes for each in others) for others in tensors[1:])
         streams = [_Stream(each) for each in (tensors if self._rank == 0 else [own])]
+        size = min(most, _PIECE)
         for _ in range(ceil(most / _PIECE)):
-            self._pass_on(streams)
+            self._pass_on(streams, size)
         if self._rank > 0:
             return [part]
         others = zip(layouts[1:], tensors[1:], strict=True)
         return [part, *(_put_together(each, filled) for (each, _), filled in others)]
 
-    def _pass_on(self, streams: "Sequence[_Stream]") -> None:
+    def _pass_on(self, streams: "Sequence[_Stream]", size: int) -> None:
         """Move the next piece of every worker's tensors to the first one."""
-        piece, options = torch.zeros(_PIECE, dtype=torch.uint8), _c10d.GatherOptions()
-        options.rootRank = 0
+        piece = torch.zeros(size, dtype=torch.uint8)
         if self._rank > 0:
             streams[0].write_to(piece)
-        pieces = [torch.empty_like(piece) for _ in streams] if self._rank == 0 else []
-        with _talking():
-            self._finish(self._group.gather([pieces] if pieces else [], [piece], options))
-        for stream, found in zip(streams[1:], pieces[1:], strict=True):
+        pieces = [torch.empty_like(piece) for _ in range(self._size)]
+        with _talking():  # not gather, in which a first worker that is told to end would wait for the others for ever
+            self._finish(self._group.allgather([pieces], [piece]))
+        for stream, found in zip(streams[1:], pieces[1:], strict=False):
             stream.read_from(found)
 
     @staticmethod

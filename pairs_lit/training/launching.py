@@ -78,12 +78,17 @@ class Launcher(_Launcher):
         """Have the others work, too; end them if this one fails, and wait for them if not."""
         context: Any = multiprocessing.get_context("fork" if self._again is None else "spawn")
         ends = []
-        for rank in range(1, self._count):
-            end, other_end = context.Pipe(duplex=False)
-            ends.append(end)
-            self._others.append(context.Process(target=_work, args=(rank, os.getpid(), run, other_end)))
-            with _later():
-                self._others[-1].start()
+        try:
+            for rank in range(1, self._count):
+                end, other_end = context.Pipe(duplex=False)
+                ends.append(end)
+                process = context.Process(target=_work, args=(rank, os.getpid(), run, other_end))
+                with _later():
+                    process.start()
+                    self._others.append(process)
+        except BaseException:  # a signal between two starts
+            self.kill(signal.SIGKILL)
+            raise
         watch = threading.Thread(target=self._watch, args=(ends,), daemon=True)
         watch.start()
         try:
