@@ -33,7 +33,11 @@ def spec(**changes: object) -> dict[str, Any]:
 
 @pytest.fixture
 def base(tiny_root: Path, tmp_path: Path) -> dict[str, object]:
-    """Changes that make a shipped config run on the synthetic digits."""
+    return tiny_changes(tiny_root, tmp_path)
+
+
+def tiny_changes(tiny_root: Path, folder: Path) -> dict[str, object]:
+    """Return changes that make a shipped config run on the synthetic digits."""
     return {
         "data.root": tiny_root,
         "data.source": "mnist",
@@ -43,7 +47,7 @@ def base(tiny_root: Path, tmp_path: Path) -> dict[str, object]:
         "data.test_pairs": 30,
         "data.batch_size": 16,
         "trainer.max_epochs": 2,
-        "trainer.default_root_dir": tmp_path,
+        "trainer.default_root_dir": folder,
         "trainer.devices": 1,
     }
 
@@ -204,17 +208,7 @@ def test_what_cannot_be_told_from_the_best_is_a_paired_test_corrected() -> None:
 @pytest.fixture(scope="module")
 def done(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """A small sweep, confirmed."""
-    changes = {
-        "data.root": tiny_root,
-        "data.source": "mnist",
-        "data.allow_unverified": True,
-        "data.train_pairs": 40,
-        "data.val_pairs": 20,
-        "data.test_pairs": 30,
-        "trainer.max_epochs": 2,
-        "trainer.default_root_dir": tmp_path_factory.mktemp("sweep"),
-        "trainer.devices": 1,
-    }
+    changes = tiny_changes(tiny_root, tmp_path_factory.mktemp("sweep"))
     content = spec(
         space={ALPHA: [0.1, 1.0], "model.backbone.init_args.widths": [[8, 10], [12, 10]]},
         rounds={"count": 3, "seed": 5},

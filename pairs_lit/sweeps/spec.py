@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.reading import made, read
@@ -159,6 +159,3 @@ def read_spec(given: str | Path | Mapping[str, Any]) -> Spec:
         return Spec(**{**vars(file), "space": read_space(file.space, name)})
     except PairsLitError as error:
         raise PairsLitError(str(error) if str(error).startswith(name) else f"{name}: {error}") from error
-
-
-SAMPLERS = get_args(Sampler)
