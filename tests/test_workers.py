@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from lightning.pytorch import Trainer
 import pairs_lit
 from pairs_lit import PairDataModule, PairModule, Results, RoundRunner
 from pairs_lit.cli import main
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, Stopped
 from pairs_lit.nn.backbones import FC
 from pairs_lit.nn.heads import MLP
 from pairs_lit.stopping import ask_to_end, forget_failures
@@ -33,6 +34,7 @@ from pairs_lit.training import checkpoints, clusters
 from pairs_lit.training import exchange as exchange_module
 from pairs_lit.training.checkpoints import read_checkpoint
 from pairs_lit.training.exchange import LOOPBACK, Exchange, local_store
+from pairs_lit.training.launching import Launcher
 from pairs_lit.training.workers import StackStrategy
 from tests import victim
 from tests.conftest import CONFIGS
@@ -996,6 +998,60 @@ def test_the_first_worker_gets_every_tensor_in_pieces(size: int) -> None:
     for member in members:
         member.join()
     assert found == dict.fromkeys(range(size), True)
+
+
+def test_a_signal_between_two_starts_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    forks: Any = multiprocessing.get_context("fork").Process
+    start, begun = forks.start, []
+
+    def once(self: BaseProcess) -> None:
+        if begun:
+            raise Stopped(signal.SIGTERM)
+        start(self)
+        begun.append(self)
+
+    monkeypatch.setattr(forks, "start", once)
+    launcher = Launcher(3, lambda: nullcontext(0), lambda _: time.sleep(60), None)
+    with pytest.raises(Stopped):
+        launcher.launch(lambda: None)
+    (worker,) = begun
+    worker.join(5)
+    assert worker.exitcode == -signal.SIGKILL
+
+
+def _keeping_what_it_has(port: int, met: Any) -> None:  # noqa: ANN401 - an event
+    exchange = Exchange(local_store(port, 2, first=False, listening=None), 1, 2, alone=True)
+    met.set()
+    exchange.gathered((b"", [(torch.Size([2**24]), torch.float32)]))  # and never passes it on
+    time.sleep(60)
+
+
+def _waiting_for_it(port: int, patience: float) -> None:
+    exchange_module._MEETING = timedelta(seconds=patience)
+    exchange = Exchange(local_store(port, 2, first=True, listening=None), 0, 2, alone=True)
+    if patience > 1:
+        threading.Timer(0.5, ask_to_end, [PairsLitError("told to end")]).start()
+    try:
+        exchange.gathered_by_first([])
+    except PairsLitError as error:
+        sys.exit(17 if "told to end" in str(error) else 19 if "did not answer in time" in str(error) else 18)
+
+
+@pytest.mark.parametrize(("patience", "code"), [(60.0, 17), (0.2, 19)])
+def test_who_waits_for_a_large_tensor_can_be_told_to_end(patience: float, code: int) -> None:
+    context, port = victim.FORKS, free_port()
+    met = context.Event()
+    other = context.Process(target=_keeping_what_it_has, args=(port, met))
+    first = context.Process(target=_waiting_for_it, args=(port, patience))
+    other.start()
+    first.start()
+    try:
+        first.join(20)
+        assert met.is_set()
+        assert first.exitcode == code
+    finally:
+        first.kill()
+        other.kill()
 
 
 def test_who_waits_for_a_worker_that_never_comes_hears_of_its_failure() -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from math import ceil
+from itertools import cycle
 from typing import IO, Any, TypeVar
 
 import torch
@@ -33,8 +33,8 @@ GOING_ON = (
 _PATIENCE = timedelta(days=1)  # an epoch may be long; a worker that ends is noticed at once
 _MEETING = timedelta(minutes=5)
 _NEWS_SECONDS = 3.0
-_PIECE = 2**24
-"""So many bytes of each worker are passed on at a time."""
+_PIECE = 2**22
+"""So many bytes of each worker are passed on at a time; torch's stores take at most twice as many."""
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1e-4, 0.002
 _met = 0
@@ -49,7 +49,16 @@ def local_store(port: int, size: int, *, first: bool, listening: int | None) -> 
         first: Whether this is the first one, which keeps the store.
         listening: A socket that listens at the port already.
     """
-    return _c10d.TCPStore(LOOPBACK, port, size, first, _MEETING, wait_for_workers=False, master_listen_fd=listening)
+    return _c10d.TCPStore(
+        LOOPBACK,
+        port,
+        size,
+        first,
+        _MEETING,
+        wait_for_workers=False,
+        master_listen_fd=listening,
+        use_libuv=False,  # which takes no socket of ours before torch 2.7
+    )
 
 
 def environment_store(cluster: ClusterEnvironment) -> object:
@@ -73,7 +82,7 @@ class Exchange:
     """
 
     def __init__(self, store: Any, rank: int, size: int, *, alone: bool) -> None:  # noqa: ANN401 - torch's
-        self._rank, self._size = rank, size
+        self._store, self._rank, self._size = store, rank, size
         store.set(f"here {rank}", "")
         _wait_until(lambda: bool(store.check([f"here {each}" for each in range(size)])))
         with _talking(), _on_loopback(alone):
@@ -104,68 +113,35 @@ class Exchange:
     def gathered_by_first(self, part: Kept) -> list[Kept]:
         """Return what each worker has, on the first worker; elsewhere only this worker's.
 
-        Tensors come in pieces, so that even those of large networks are in memory once.
+        Tensors go through the store, in pieces: in memory once, however large, and whoever is told to end can do so at
+        once, while gloo would wait for the rest of a large message for ever.
         """
         skeleton, own = _taken_apart(part)
         layouts = self.gathered((skeleton, [(each.shape, each.dtype) for each in own]))
-        tensors = [own if place == self._rank else _empty(layout) for place, (_, layout) in enumerate(layouts)]
-        most = max(sum(each.nbytes for each in others) for others in tensors[1:])
-        streams = [_Stream(each) for each in (tensors if self._rank == 0 else [own])]
-        size = min(most, _PIECE)
-        for _ in range(ceil(most / _PIECE)):
-            self._pass_on(streams, size)
-        if self._rank > 0:
-            return [part]
-        others = zip(layouts[1:], tensors[1:], strict=True)
-        return [part, *(_put_together(each, filled) for (each, _), filled in others)]
+        with _talking():
+            if self._rank > 0:
+                self._hand_over(own)
+                return [part]
+            others = [_empty(layout) for _, layout in layouts[1:]]
+            for rank, tensors in enumerate(others, 1):
+                self._take(rank, tensors)
+        return [part, *(_put_together(each, filled) for (each, _), filled in zip(layouts[1:], others, strict=True))]
 
-    def _pass_on(self, streams: "Sequence[_Stream]", size: int) -> None:
-        """Move the next piece of every worker's tensors to the first one."""
-        piece = torch.zeros(size, dtype=torch.uint8)
-        if self._rank > 0:
-            streams[0].write_to(piece)
-        pieces = [torch.empty_like(piece) for _ in range(self._size)]
-        with _talking():  # not gather, in which a first worker that is told to end would wait for the others for ever
-            self._finish(self._group.allgather([pieces], [piece]))
-        for stream, found in zip(streams[1:], pieces[1:], strict=False):
-            stream.read_from(found)
+    def _hand_over(self, tensors: Sequence[Tensor]) -> None:
+        for key, piece in _pieces(self._rank, tensors):
+            _wait_until(lambda: not self._store.check([key]), _MEETING)  # noqa: B023 - called at once
+            self._store.set(key, piece.numpy().tobytes())
+
+    def _take(self, rank: int, tensors: Sequence[Tensor]) -> None:
+        for key, piece in _pieces(rank, tensors):
+            _wait_until(lambda: bool(self._store.check([key])), _MEETING)  # noqa: B023 - called at once
+            piece.copy_(torch.frombuffer(bytearray(self._store.get(key)), dtype=torch.uint8))
+            self._store.delete_key(key)
 
     @staticmethod
     def _finish(work: Any) -> None:  # noqa: ANN401 - torch's
         _wait_until(work.is_completed)
         work.wait()  # raises what went wrong
-
-
-class _Stream:
-    """The bytes of some tensors, one after the other.
-
-    Args:
-        tensors: On the CPU, contiguous.
-    """
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._parts = [each.view(-1).view(torch.uint8) for each in tensors if each.numel()]
-        self._part, self._place = 0, 0
-
-    def write_to(self, piece: Tensor) -> None:
-        """Copy the next bytes into a piece."""
-        for own, theirs in self._next(piece):
-            theirs.copy_(own)
-
-    def read_from(self, piece: Tensor) -> None:
-        """Copy a piece into the next bytes."""
-        for own, theirs in self._next(piece):
-            own.copy_(theirs)
-
-    def _next(self, piece: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        done = 0
-        while done < len(piece) and self._part < len(self._parts):
-            part = self._parts[self._part]
-            count = min(len(piece) - done, len(part) - self._place)
-            yield part[self._place : self._place + count], piece[done : done + count]
-            done, self._place = done + count, self._place + count
-            if self._place == len(part):
-                self._part, self._place = self._part + 1, 0
 
 
 class _Pickler(pickle.Pickler):
@@ -207,15 +183,29 @@ def _put_together(skeleton: bytes, tensors: Sequence[Tensor]) -> Any:  # noqa: A
     return _Unpickler(io.BytesIO(skeleton), tensors).load()
 
 
+def _pieces(rank: int, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the bytes of a worker's tensors, contiguous ones on the CPU, as views; with the key to pass them on by.
+
+    Keys alternate, so that one piece is written while the last one is read.
+    """
+    keys = cycle((f"even piece {rank}", f"odd piece {rank}"))
+    for tensor in tensors:
+        data = tensor.view(-1).view(torch.uint8)
+        for start in range(0, len(data), _PIECE):
+            yield next(keys), data[start : start + _PIECE]
+
+
 def _empty(layouts: Sequence[tuple[torch.Size, torch.dtype]]) -> list[Tensor]:
     return [torch.empty(shape, dtype=dtype) for shape, dtype in layouts]
 
 
-def _wait_until(happened: Callable[[], bool]) -> None:
+def _wait_until(happened: Callable[[], bool], patience: timedelta = _PATIENCE) -> None:
     """Wait, but no longer than until a signal or another worker's failure asks for an end; torch itself would."""
-    pause = _SHORTEST_PAUSE
+    pause, end = _SHORTEST_PAUSE, time.monotonic() + patience.total_seconds()
     while not happened():
         check_asked()
+        if time.monotonic() > end:
+            raise RuntimeError("it did not answer in time")
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
