@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pairs_lit.analysis.comparison import Comparison as Comparison
     from pairs_lit.analysis.comparison import compare as compare
     from pairs_lit.commands.fit import fit as fit
+    from pairs_lit.commands.opening import open_run as open_run
     from pairs_lit.commands.sweep import sweep as sweep
     from pairs_lit.data.datamodule import PairDataModule as PairDataModule
     from pairs_lit.errors import PairsLitError as PairsLitError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pairs_lit.stacking.stack import stack as stack
     from pairs_lit.statistics import Summary as Summary
     from pairs_lit.sweeps.report import Sweep as Sweep
+    from pairs_lit.trained.network import PairNetwork as PairNetwork
+    from pairs_lit.trained.rounds import Answers as Answers
+    from pairs_lit.trained.rounds import Trained as Trained
     from pairs_lit.training.losses import PairLoss as PairLoss
     from pairs_lit.training.module import PairModule as PairModule
     from pairs_lit.training.results import Results as Results
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "analysis.comparison": ("Comparison", "compare"),
     "commands.fit": ("fit",),
+    "commands.opening": ("open_run",),
     "commands.sweep": ("sweep",),
     "data.datamodule": ("PairDataModule",),
     "errors": ("PairsLitError",),
@@ -40,6 +45,8 @@ _ROOMS = {
     "stacking.stack": ("stack",),
     "statistics": ("Summary",),
     "sweeps.report": ("Sweep",),
+    "trained.network": ("PairNetwork",),
+    "trained.rounds": ("Answers", "Trained"),
     "training.losses": ("PairLoss",),
     "training.module": ("PairModule",),
     "training.results": ("Results",),

@@ -11,6 +11,7 @@ FLOORS = [
     "cli",
     "commands",
     "reproduction",
+    "trained",
     "sweeps",
     "training",
     "nn",

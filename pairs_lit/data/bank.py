@@ -47,6 +47,7 @@ class PairBank:
     Attributes:
         images: (n, H, W) float32, train, validation and test images in this order.
         pairs: By split, the pairs of the R rounds.
+        scale: With ``standard``, mean and std of each round's training images, (R, 1, 1, 1, 1) each.
         scarce: In words, the splits that have too few images, so that some are drawn more than once.
 
     Raises:
@@ -67,7 +68,7 @@ class PairBank:
         drawn_of = {seed: self._draw(seed) for seed in dict.fromkeys(seeds)}
         rounds = [drawn_of[seed] for seed in seeds]
         self.pairs = {split: side_by_side([drawn[split] for drawn in rounds]) for split in SPLITS}
-        self._scale = self._standard() if settings.normalise == "standard" else None
+        self.scale = self._standard() if settings.normalise == "standard" else None
         room = {split: len(pool) // 2 for split, pool in self._pools(seeds[0]).items()}
         self.scarce = [f"{split} {n} of {room[split]}" for split, n in settings.pairs.items() if n > room[split]]
 
@@ -120,7 +121,7 @@ class PairBank:
         """Return the images (R, B, 2, H, W) of some rounds' pairs, by their places (R, B, 2) in ``images``."""
         rows = self.images.index_select(0, index.flatten())  # three times faster than images[index]
         images = rows.view(*index.shape, *rows.shape[1:])
-        if self._scale is None:
+        if self.scale is None:
             return images
-        mean, std = (value[rounds] for value in self._scale)
+        mean, std = (value[rounds] for value in self.scale)
         return (images - mean) / std

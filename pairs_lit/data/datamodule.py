@@ -95,7 +95,7 @@ class PairDataModule(LightningDataModule):
         check_choice("data.image_size", ImageSize, image_size)
         check_choice("data.swap", Swap, swap)
         check_choice("data.normalise", Normalise, normalise)
-        self.image_size = image_size
+        self.image_size, self.normalise = image_size, normalise
         self.fit_splits: tuple[Split, ...] = SPLITS if watch_test else ("train", "val")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size

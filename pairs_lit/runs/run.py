@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import yaml
 
+import pairs_lit  # its public names: what builds networks lies far above a finished run
 from pairs_lit.runs.folder import CONFIG, CURVES, ROUNDS
 from pairs_lit.runs.summary import Facts, Settings, read_data, read_facts, readable
 from pairs_lit.runs.tables import Curves, RoundResult, read_curves, read_rounds, summaries
@@ -69,3 +70,18 @@ class Run:
         with readable(self.folder):
             content: Mapping[str, Any] = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
             return content
+
+    @cached_property
+    def trained(self) -> "pairs_lit.Trained":
+        """The trained networks of all rounds; built when they are asked for.
+
+        They can be where the run's data are not, unless ``data.normalise`` is ``standard``.
+        """
+        return pairs_lit.open_run(self.folder)
+
+    def network(self, seed: int) -> "pairs_lit.PairNetwork":
+        """Return the plain torch module of one round, in evaluation mode: prepared pairs (N, 2, H, W) → P(relation).
+
+        ``run.trained.preprocessing(seed)`` prepares images for it.
+        """
+        return self.trained.network(seed)

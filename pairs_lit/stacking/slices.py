@@ -44,6 +44,24 @@ def rows_of(value: Tensor, rounds: int, chosen: slice) -> slice:
     return slice(chosen.start * each, chosen.stop * each)
 
 
+def plain_state(stack: nn.Module, plain: nn.Module, copy: int) -> dict[str, Tensor]:
+    """Return the state of one copy of a stack, under the names that its plain module has.
+
+    Args:
+        stack: What the copies were stacked into.
+        plain: Such a plain module.
+        copy: The copy's number.
+    """
+    if isinstance(stack, Loop):
+        return dict(stack.copies[copy].state_dict())
+    if isinstance(stack, Apart):
+        return plain_state(stack.rounds[copy], plain, 0)
+    state = {name: value[copy].clone() for name, value in stack.state_dict().items()}
+    if state.keys() == plain.state_dict().keys():
+        return state
+    return {name.removeprefix("0."): value for name, value in state.items()}  # a layer alone was stacked as a sequence
+
+
 @dataclass(frozen=True)
 class View:
     """A parameter of a stack, or the rows of some of its rounds as a parameter that shares its memory.

@@ -1,6 +1,6 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self, cast
 
@@ -95,15 +95,15 @@ class PairModule(LightningModule):
             check_positive("rounds.stack_size", stack_size)
         self.count = len(seeds) // len(variants)
         each = [variant for variant in variants for _ in range(self.count)]
+        self.architectures = [variant.architecture for variant in each]
         self._architecture, self._loss = variants[0].architecture, variants[0].loss
         self._architecture.check_separate(seeds[0])
         wanted = stack_size or default_stack_size(self._architecture, seeds)
         self.seeds = seeds
         self.stack_size = min(wanted, len(seeds))
         self.slices = stack_slices(len(seeds), self.stack_size, self.count)
-        builders = [variant.architecture for variant in each]
         self.stacks = nn.ModuleList(
-            Comparer(self._architecture, seeds[rounds], builders[rounds]) for rounds in self.slices
+            Comparer(self._architecture, seeds[rounds], self.architectures[rounds]) for rounds in self.slices
         )
         check_widths(set[int]().union(*(cast(Comparer, stack).widths for stack in self.stacks)))
         self._losses = [side_by_side([variant.loss for variant in each[rounds]]) for rounds in self.slices]
@@ -184,8 +184,8 @@ class PairModule(LightningModule):
         """The number of trainable parameters of one round's network."""
         return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.seeds)
 
-    def _compared(self, batch: StackBatch) -> Answer:
-        """Run one batch through its stack."""
+    def compared(self, batch: StackBatch) -> Answer:
+        """Return what a stack says of one batch."""
         stack = cast(Comparer, self.stacks[batch.stack])
         stack.clock.epoch, stack.clock.step, stack.clock.split = self.current_epoch, batch.step, batch.split
         comparison: Answer = stack(batch.images)
@@ -193,7 +193,7 @@ class PairModule(LightningModule):
 
     def shared_step(self, batch: StackBatch) -> tuple[Answer, LossParts]:
         """Run one batch through its stack and add its metrics to those of its split."""
-        comparison = self._compared(batch)
+        comparison = self.compared(batch)
         losses = self._losses[batch.stack](comparison, batch.digits, batch.target)
         values = measure(comparison, losses, batch.digits, batch.target)
         means = cast(RoundMeans, self._means[_key(batch.split)])
@@ -226,7 +226,7 @@ class PairModule(LightningModule):
 
     def predict_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Return P(relation) of the batch's pairs for each round of its stack, (R, B)."""
-        return self._compared(batch).probability()
+        return self.compared(batch).probability()
 
     def collect(self) -> dict[str, Tensor]:
         """Return and forget what was measured: ``test/accuracy`` and the like, (R,) float64 each on the CPU."""
@@ -346,9 +346,17 @@ class PairModule(LightningModule):
                 f"PairModule.load_from_checkpoint: {reason_of(error)}: give the arguments of the module that was "
                 "trained, as the run's config.yaml names them (seeds, backbone, head …)."
             ) from error
-        check_weights(checkpoint, module._form, module._own_record())
-        module.load_state_dict(checkpoint["state_dict"])
+        module.load_weights(checkpoint)
         return module
+
+    def load_weights(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take the weights of a checkpoint.
+
+        Raises:
+            PairsLitError: They belong to another network, or to other rounds.
+        """
+        check_weights(checkpoint, self._form, self._own_record())
+        self.load_state_dict(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another configuration, or a damaged one, before anything of it is used."""

@@ -1,0 +1,45 @@
+"""Opening a finished run: its networks, with their trained weights, built as its configuration says."""
+
+from pathlib import Path
+from typing import cast
+
+from pairs_lit.commands.fit import PairsCLI, in_python, train
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.folder import CONFIG, LAST
+from pairs_lit.runs.run import Run
+from pairs_lit.trained.rounds import Trained
+from pairs_lit.training.checkpoints import read_checkpoint
+from pairs_lit.training.module import PairModule
+
+
+class _OpeningCLI(PairsCLI):
+    """Builds a run's module and data, and no trainer."""
+
+    def instantiate_classes(self) -> None:
+        """Build the module and the data."""
+        made = self.parser.instantiate_classes(self.config)[self.subcommand]
+        self.module, self.data = cast(PairModule, made.model), cast(PairDataModule, made.data)
+
+    def after_instantiate_classes(self) -> None:
+        """There is no trainer to be set up."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
+
+
+def open_run(folder: str | Path) -> Trained:
+    """Return the trained networks of a finished run.
+
+    Raises:
+        PairsLitError: It is not a finished run with a checkpoint, or its networks cannot be built any more.
+    """
+    run = Run.load(folder)
+    last = run.folder / LAST
+    if not last.is_file():
+        raise PairsLitError(f"{folder} has no {LAST}, which holds the trained weights: train it again.")
+    with in_python():
+        cli = train("test", ["test", f"--config={run.folder / CONFIG}", f"--ckpt_path={last}"], kind=_OpeningCLI)
+    opened = cast(_OpeningCLI, cli)
+    opened.module.load_weights(read_checkpoint(last))
+    return Trained(opened.module, opened.data)

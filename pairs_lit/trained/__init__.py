@@ -1,0 +1,1 @@
+"""Trained networks: what the rounds of a finished run are used for."""
