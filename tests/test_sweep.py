@@ -263,6 +263,13 @@ def test_winner_and_config_are_confirmed_on_fresh_seeds(done: Sweep) -> None:
     assert confirmed.difference == paired_t(list(first.values()), list(second.values()))
 
 
+def test_the_table_says_where_trials_of_other_data_are_not_paired(done: Sweep) -> None:
+    first, *others = done.trials
+    more = [replace(trial, data={**trial.data, "train_pairs": 20}) for trial in others]
+    text = str(replace(done, trials=[first, *more]))
+    assert "(paired by seed, Welch's test where the data differ, Holm, 5 %)" in text
+
+
 def test_the_table_says_what_is_selected_and_what_is_confirmed(done: Sweep) -> None:
     text = str(done)
     assert "4 trials (grid) × 3 rounds (seeds 5 to 7); val/accuracy after the last epoch" in text

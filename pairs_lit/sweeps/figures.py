@@ -35,8 +35,8 @@ def write_figures(sweep: Sweep, study: optuna.Study) -> None:
     evaluator = PedAnovaImportanceEvaluator()
     name = sweep.spec.metric
     importances = partial(drawn.plot_param_importances, study, evaluator=evaluator, target_name=name)
-    _draw(importances, sweep.folder / "importance.png")
-    _draw(partial(drawn.plot_parallel_coordinate, study, target_name=name), sweep.folder / "parallel.png")
+    _draw(importances, sweep.folder / "importance.png", left=0.35)
+    _draw(partial(drawn.plot_parallel_coordinate, study, target_name=name), sweep.folder / "parallel.png", bottom=0.3)
 
 
 def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
@@ -61,7 +61,13 @@ def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
             )
         axes.set(xlabel=option, ylabel=f"{sweep.spec.metric}, mean and 95 % interval")
         axes.grid(alpha=0.3)
+    figure.suptitle(_what(sweep), fontsize="medium")
     return figure
+
+
+def _what(sweep: Sweep) -> str:
+    """Say what the figures show: how many rounds a trial has, and of what data."""
+    return f"{sweep.folder.name}: {sweep.spec.rounds.count} rounds a trial, {sweep.best.data['source']}"
 
 
 def _places(axes: Axes, dimension: Dimension, values: Sequence[object]) -> list[float]:
@@ -109,6 +115,7 @@ def heat_map(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlabel=second, ylabel=first)
     figure.colorbar(shades, label=f"{sweep.spec.metric}, mean")
+    figure.suptitle(_what(sweep), fontsize="medium")
     return figure
 
 
@@ -118,8 +125,8 @@ def _sorted(values: Sequence[object]) -> list[str]:
     return list(dict.fromkeys(map(shown, ordered)))
 
 
-def _draw(draw: Callable[[], Axes], path: Path) -> None:
-    """Let Optuna draw; what it cannot draw is left out, and said so."""
+def _draw(draw: Callable[[], Axes], path: Path, *, left: float | None = None, bottom: float | None = None) -> None:
+    """Let Optuna draw, with room for the options' names; what it cannot draw is left out, and said so."""
     from matplotlib import pyplot
 
     try:
@@ -127,7 +134,7 @@ def _draw(draw: Callable[[], Axes], path: Path) -> None:
             figure = draw().get_figure()
             if isinstance(figure, Figure):
                 figure.set_size_inches(9, 5.5)
-                figure.subplots_adjust(bottom=0.3)  # for the options' names
+                figure.subplots_adjust(left=left, bottom=bottom)
                 save(figure, path)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
         notice(f"{path.name} is left out: {reason_of(error)}.")

@@ -1,5 +1,6 @@
 """What came of a sweep: the table of trials, and what fresh seeds say of the winner."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,12 +114,14 @@ def _row(sweep: Sweep, trial: Trial, options: Sequence[str], failing: bool) -> l
 def _plateau(sweep: Sweep) -> str:
     """Say which values cannot be told from the best."""
     others = [trial for trial in sweep.plateau if trial is not sweep.best]
+    data = {json.dumps(trial.data, sort_keys=True) for trial in sweep.trials}
+    how = "paired by seed" if len(data) == 1 else "paired by seed, Welch's test where the data differ"
     if not others:
-        return "Every other trial can be told from the best one (paired by seed, Holm, 5 %)."
+        return f"Every other trial can be told from the best one ({how}, Holm, 5 %)."
     listed = "; ".join(trial.label for trial in others[:10]) + ("; …" if len(others) > 10 else "")
     return (
-        f"{len(others)} of {len(sweep.trials) - 1} other trials cannot be told from the best one (paired by seed, "
-        f"Holm, 5 %): {listed}."
+        f"{len(others)} of {len(sweep.trials) - 1} other trials cannot be told from the best one ({how}, Holm, 5 %): "
+        f"{listed}."
     )
 
 
