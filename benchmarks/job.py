@@ -140,7 +140,7 @@ def main() -> None:
         rows.append([name, f"{median(taken):.2f} s", f"{median(taken) / whole:.2f} ×"])
     text = tabulate(rows, ["what", "time", "ratio"], tablefmt="github", disable_numparse=True)
     print(text)
-    write_text_durably(HERE.parent / "docs" / "job.md", f"{text}\n")
+    write_text_durably(HERE.parent / "docs" / "job.md", f"# Speed: the main job\n\n{text}\n")
 
 
 if __name__ == "__main__":

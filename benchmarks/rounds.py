@@ -331,7 +331,7 @@ def write(table: Sequence[Line], notes: Sequence[str], output: Path) -> None:
     ]
     write_csv(output.with_suffix(".csv"), columns, csv_rows(table))
     save(figure(table), output.with_suffix(".png"))
-    write_text_durably(output.with_suffix(".md"), report(table, notes))
+    write_text_durably(output.with_suffix(".md"), f"# Speed: rounds side by side\n\n{report(table, notes)}")
 
 
 def memory_note(network: str, device: str) -> str:

@@ -98,7 +98,7 @@ def main() -> None:
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     text = f"{table}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
     print(text)
-    write_text_durably(HERE.parent / "docs" / "sweep-speed.md", text)
+    write_text_durably(HERE.parent / "docs" / "sweep-speed.md", f"# Speed: sweeps\n\n{text}")
 
 
 if __name__ == "__main__":
