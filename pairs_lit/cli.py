@@ -6,20 +6,10 @@ import traceback
 from importlib import import_module
 
 from pairs_lit import __version__
+from pairs_lit.commands import COMMANDS
 from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, drop_missing_backend, import_from_here
 from pairs_lit.errors import PairsLitError, Stopped, WorkerError, notice, place_of, printable, reason_of
 from pairs_lit.stopping import stoppable
-
-COMMANDS = {
-    "fit": "train all rounds side by side, evaluate them after each epoch, show mean ± std",
-    "validate": "evaluate a trained run on its validation pairs",
-    "test": "evaluate a trained run on its test pairs",
-    "predict": "write P(relation) of every round for the test pairs of the first seed",
-    "sweep": "try many values of options with the same seeds, confirm the best on fresh seeds",
-    "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",
-    "configs": "list the configs that come with pairs-lit, for --config",
-    "reproduce": "train every row of the five student reports, write tables and figures beside the published ones",
-}
 
 HELP = f"""\
 usage: pairs-lit COMMAND --config FILE [--SECTION.KEY VALUE ...]
@@ -113,7 +103,7 @@ def _dispatch(given: list[str]) -> None:
         raise PairsLitError(f"unknown command {command!r}: use one of {', '.join(COMMANDS)} (see pairs-lit --help).")
     drop_missing_backend()
     import_from_here()
-    if command in ("compare", "configs", "reproduce"):
+    if command in ("compare", "completion", "configs", "reproduce"):
         import_module(f"pairs_lit.commands.{command}").run(given[1:])
         return
     if "lightning.pytorch" not in sys.modules:

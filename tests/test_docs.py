@@ -9,7 +9,7 @@ import pytest
 
 import pairs_lit
 from pairs_lit.cli import COMMANDS, main
-from pairs_lit.commands.reproduce import arguments as reproduce_arguments
+from pairs_lit.commands.reproduce import parser as parser_of_reproduce
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -83,10 +83,10 @@ def check(line: str) -> None:
     words = shlex.split(line, comments=True)
     if not words or words[0] != "pairs-lit":
         return
-    command, *options = words[1:]
+    command, *options = words[1 : words.index(">") if ">" in words else None]
     assert command in COMMANDS
     if command == "reproduce":
-        reproduce_arguments(options)
+        parser_of_reproduce().parse_args(options)
         return
     small = [] if "--ckpt_path" in options else SMALL
     if command == "fit" and small:

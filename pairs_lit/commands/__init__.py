@@ -1,1 +1,14 @@
 """The commands, each in a file of its own."""
+
+COMMANDS = {
+    "fit": "train all rounds side by side, evaluate them after each epoch, show mean ± std",
+    "validate": "evaluate a trained run on its validation pairs",
+    "test": "evaluate a trained run on its test pairs",
+    "predict": "write P(relation) of every round for the test pairs of the first seed",
+    "sweep": "try many values of options with the same seeds, confirm the best on fresh seeds",
+    "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",
+    "configs": "list the configs that come with pairs-lit, for --config",
+    "completion": "print a script that lets a shell complete commands and options",
+    "reproduce": "train every row of the five student reports, write tables and figures beside the published ones",
+}
+"""What each command does, in a line."""

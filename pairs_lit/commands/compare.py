@@ -1,6 +1,5 @@
 """``pairs-lit compare``: shows finished runs side by side and tests every two of them."""
 
-import argparse
 from collections.abc import Sequence
 from typing import get_args
 
@@ -14,27 +13,27 @@ from pairs_lit.runs.writing import write_text_durably
 _FIGURES = (".png", ".svg", ".pdf")
 
 
-def arguments(args: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = OptionParser(
+def parser() -> OptionParser:
+    """Return the parser of the command line."""
+    found = OptionParser(
         prog="pairs-lit compare",
         description="Compare finished runs: n, mean, std, median, min, max and 95 % interval of each. Every two of "
         "them are tested, paired by seed where they share seeds and data settings, else by Welch's test.",
     )
-    parser.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="a run folder")
-    parser.add_argument("--metric", default="test_accuracy", choices=METRIC_COLUMNS, help="a column of rounds.csv")
-    parser.add_argument("--format", default="text", choices=get_args(Format), help="of the tables")
-    parser.add_argument("--output", type=user_path, help="write the tables to this file instead of the screen")
-    parser.add_argument("--figure", type=user_path, help="draw every round as a point; .png, .svg or .pdf")
-    parser.add_argument(
+    found.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="a run folder")
+    found.add_argument("--metric", default="test_accuracy", choices=METRIC_COLUMNS, help="a column of rounds.csv")
+    found.add_argument("--format", default="text", choices=get_args(Format), help="of the tables")
+    found.add_argument("--output", type=user_path, help="write the tables to this file instead of the screen")
+    found.add_argument("--figure", type=user_path, help="draw every round as a point; .png, .svg or .pdf")
+    found.add_argument(
         "--allow-different", action="store_true", help="compare runs of different data sources or relations"
     )
-    return parser.parse_args(args)
+    return found
 
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
-    options = arguments(args)
+    options = parser().parse_args(args)
     if options.figure is not None and options.figure.suffix not in _FIGURES:
         raise PairsLitError(f"--figure {options.figure}: its name must end in one of {', '.join(_FIGURES)}.")
     comparison = compare(options.runs, options.metric, allow_different=options.allow_different)

@@ -6,14 +6,18 @@ from pairs_lit.commands.options import OptionParser
 from pairs_lit.runs.configs import shipped_configs
 
 
-def run(args: Sequence[str]) -> None:
-    """Run the command; it takes no arguments."""
-    parser = OptionParser(
+def parser() -> OptionParser:
+    """Return the parser of the command line: there are no arguments."""
+    return OptionParser(
         prog="pairs-lit configs",
         description="List the configs that come with pairs-lit, each by the name that --config takes in any folder, "
         "and what it is. A file of your own with that name comes first.",
     )
-    parser.parse_args(args)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the command."""
+    parser().parse_args(args)
     configs = shipped_configs()
     width = max(map(len, configs), default=0)
     for name, path in configs.items():

@@ -1,6 +1,5 @@
 """``pairs-lit reproduce``: trains the rows that are not finished, then writes the tables and figures of the reports."""
 
-import argparse
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,30 +18,30 @@ from pairs_lit.runs.summary import commit
 from pairs_lit.stopping import check_announced
 
 
-def arguments(args: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = OptionParser(
+def parser() -> OptionParser:
+    """Return the parser of the command line."""
+    found = OptionParser(
         prog="pairs-lit reproduce",
         description="Train every row of the reports on MNIST and write tables and figures, published beside ours. "
         "What is finished with the same config and seeds is not trained again; what was interrupted goes on.",
     )
-    parser.add_argument("reports", nargs="*", metavar="REPORT", help=f"one or more of {', '.join(REPORTS)}; none: all")
-    parser.add_argument("--rounds", type=int, help="how many rounds; default: as many as the report")
-    parser.add_argument("--seed", type=int, help="the seed of the first round; default: the config's")
+    found.add_argument("reports", nargs="*", metavar="REPORT", help=f"one or more of {', '.join(REPORTS)}; none: all")
+    found.add_argument("--rounds", type=int, help="how many rounds; default: as many as the report")
+    found.add_argument("--seed", type=int, help="the seed of the first round; default: the config's")
     configs = "holds reports/REPORT/ROW.yaml; default: ours"
-    parser.add_argument("--configs", type=user_path, default=SHIPPED, help=configs)
-    parser.add_argument("--output", type=user_path, default=Path("docs/results"), help="where tables and figures go")
-    parser.add_argument("--runs", type=user_path, default=Path(), help="the folder that holds lightning_logs")
-    parser.add_argument("--data.root", dest="root", type=user_path, help="the folder that holds MNIST/raw")
+    found.add_argument("--configs", type=user_path, default=SHIPPED, help=configs)
+    found.add_argument("--output", type=user_path, default=Path("docs/results"), help="where tables and figures go")
+    found.add_argument("--runs", type=user_path, default=Path(), help="the folder that holds lightning_logs")
+    found.add_argument("--data.root", dest="root", type=user_path, help="the folder that holds MNIST/raw")
     unverified = "accept other files in MNIST's format; every table then says so"
-    parser.add_argument("--data.allow_unverified", dest="allow_unverified", action="store_true", help=unverified)
-    parser.add_argument("--no-training", action="store_true", help="only write the pages of what is finished")
-    return parser.parse_args(args)
+    found.add_argument("--data.allow_unverified", dest="allow_unverified", action="store_true", help=unverified)
+    found.add_argument("--no-training", action="store_true", help="only write the pages of what is finished")
+    return found
 
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
-    options = arguments(args)
+    options = parser().parse_args(args)
     unknown = [name for name in options.reports if name not in REPORTS]
     if unknown:
         raise PairsLitError(f"unknown report {unknown[0]!r}: use one or more of {', '.join(REPORTS)}.")

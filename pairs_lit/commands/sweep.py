@@ -1,6 +1,5 @@
 """``pairs-lit sweep``: many values and many seeds in few fits, a winner, and what fresh seeds say of it."""
 
-import argparse
 import hashlib
 import json
 import time
@@ -55,25 +54,25 @@ _OF_THE_MACHINE = (
 """Options that may differ between processes of one sweep."""
 
 
-def arguments(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Read the command line; what is left over is for ``fit``."""
-    parser = OptionParser(
+def parser() -> OptionParser:
+    """Return the parser of the command line."""
+    found = OptionParser(
         prog="pairs-lit sweep",
         allow_abbrev=False,
         description="Try many values of options, each with the same seeds, in as few fits as possible; then train the "
         "best ones and the config as it is on fresh seeds. The same call goes on with what was interrupted; several at "
         "a time share the work. Any option of pairs-lit fit may follow.",
     )
-    parser.add_argument("--config", action="append", required=True, help="the config, as for pairs-lit fit")
-    parser.add_argument("--sweep", type=user_path, required=True, help="the sweep's file: space, metric, rounds …")
-    parser.add_argument("--name", help="the sweep's name; default: the names of both files")
-    parser.add_argument("--storage", help="a URL of Optuna's; default: a journal in the sweep's folder")
-    return parser.parse_known_args(args)
+    found.add_argument("--config", action="append", required=True, help="the config, as for pairs-lit fit")
+    found.add_argument("--sweep", type=user_path, required=True, help="the sweep's file: space, metric, rounds …")
+    found.add_argument("--name", help="the sweep's name; default: the names of both files")
+    found.add_argument("--storage", help="a URL of Optuna's; default: a journal in the sweep's folder")
+    return found
 
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
-    options, others = arguments(args)
+    options, others = parser().parse_known_args(args)
     name = options.name or f"{name_from(Path(options.config[-1]).stem)}-{name_from(options.sweep.stem)}"
     base = [*(f"--config={config}" for config in options.config), *others]
     found = _Search(base, read_spec(options.sweep), name, options.storage).finish(options.sweep.read_text("utf-8"))
