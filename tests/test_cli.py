@@ -61,6 +61,7 @@ def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.Capt
         ("sweep", ["--config", "--sweep", "--name", "--storage", "fresh seeds", "Any option of pairs-lit fit"]),
         ("compare", ["--metric", "--format", "--figure", "--allow-different", "paired by seed"]),
         ("configs", ["--config takes", "file of your own"]),
+        ("completion", ["bash", "zsh", "bash-completion/completions"]),
         ("reproduce", ["--rounds", "--seed", "--data.root", "--data.allow_unverified", "--no-training", "hakobyan"]),
     ],
 )
@@ -95,7 +96,8 @@ def test_a_signal_waits_for_the_end_of_a_step() -> None:
 
 
 def test_every_command_is_tested_for_its_help() -> None:
-    assert set(COMMANDS) == {"fit", "validate", "test", "predict", "sweep", "compare", "configs", "reproduce"}
+    without_sections = {"sweep", "compare", "configs", "completion", "reproduce"}
+    assert set(COMMANDS) == {"fit", "validate", "test", "predict"} | without_sections
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
