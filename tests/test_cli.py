@@ -61,7 +61,7 @@ def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.Capt
         ("sweep", ["--config", "--sweep", "--name", "--storage", "fresh seeds", "Any option of pairs-lit fit"]),
         ("compare", ["--metric", "--format", "--figure", "--allow-different", "paired by seed"]),
         ("configs", ["--config takes", "file of your own"]),
-        ("completion", ["bash", "zsh", "bash-completion/completions"]),
+        ("completion", ["bash", "zsh", "$fpath"]),
         ("reproduce", ["--rounds", "--seed", "--data.root", "--data.allow_unverified", "--no-training", "hakobyan"]),
     ],
 )
