@@ -18,7 +18,7 @@ usage: pairs-lit COMMAND --config FILE [--SECTION.KEY VALUE ...]
 Which of two handwritten digits is larger? Trains many seeds of one network side by side.
 
 commands:
-{chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
+{chr(10).join(f"  {name:<12}{text}" for name, text in COMMANDS.items())}
 
 examples:
   pairs-lit fit --config cnn_aux
