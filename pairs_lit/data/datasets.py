@@ -17,7 +17,7 @@ from filelock import FileLock
 from torchvision import datasets
 
 from pairs_lit.data.mnist import STALL_SECONDS, unpacked
-from pairs_lit.errors import PairsLitError, notice, place_of, reason_of
+from pairs_lit.errors import PairsLitError, notice, own_place_of, reason_of
 
 _HALVES = {"train": ("train", "trainval"), "test": ("test", "val", "valid")}
 """What the training part and the test part are called by sets that take ``split``."""
@@ -47,7 +47,7 @@ class DataSet:
         try:
             found = resolve_name(self.path)
         except Exception as error:  # a file of the user's may raise anything when it is imported
-            raise PairsLitError(f"data.source: {self.path}: {reason_of(error)} ({place_of(error)}).") from error
+            raise PairsLitError(f"data.source: {self.path}: {blame(error)}.") from error
         if not callable(found):
             raise PairsLitError(f"data.source: {self.path} is no class of data sets, but a {type(found).__name__}.")
         made: Callable[..., Any] = found
@@ -124,9 +124,7 @@ class DataSet:
             raise
         except Exception as error:  # whatever a class of the user's raises
             where = f" from {self._place}" if "root" in self.takes else ""
-            raise PairsLitError(
-                f"data.source: {self.path} cannot be read{where}: {reason_of(error)} ({place_of(error)})."
-            ) from error
+            raise PairsLitError(f"data.source: {self.path} cannot be read{where}: {blame(error)}.") from error
 
     def _from_packed(self, given: Mapping[str, Any]) -> object | None:
         """Read a set in MNIST's format of which there are packed files only, where torchvision wants unpacked ones."""
@@ -185,6 +183,12 @@ class DataSet:
         finally:
             socket.setdefaulttimeout(before)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def blame(error: BaseException) -> str:
+    """Return what an error says, and where in the user's own code it arose, if it did."""
+    place = own_place_of(error)
+    return f"{reason_of(error)} ({place})" if place else reason_of(error)
 
 
 def _is_absence(error: BaseException | None) -> bool:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from pairs_lit.data.datasets import DataSet
+from pairs_lit.data.datasets import DataSet, blame
 from pairs_lit.data.folders import picture_folders
 from pairs_lit.data.images import Digits, Source
 from pairs_lit.data.pictures import all_grey, grey, resized
-from pairs_lit.errors import PairsLitError, notice, place_of, printable, reason_of
+from pairs_lit.errors import PairsLitError, notice, printable
 
 MOST_CLASSES = 100
 HELD_OUT, SPLIT_SEED = 6, 0
@@ -161,7 +161,7 @@ def _item(part: Any, place: int, where: str) -> tuple[Tensor, int]:  # noqa: ANN
     except PairsLitError as error:
         raise PairsLitError(f"{where}: {error}") from error
     except Exception as error:  # a damaged picture, or whatever a class of the user's raises
-        raise PairsLitError(f"{where} cannot be read ({reason_of(error)}; {place_of(error)})") from error
+        raise PairsLitError(f"{where} cannot be read ({blame(error)})") from error
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise PairsLitError(f"{where} is a {type(item).__name__}, where (picture, label) is needed")
     try:
@@ -210,7 +210,7 @@ def _check_alike(parts: Sequence[Labelled], name: str) -> None:
             f"data.source: {name}: training and test pictures are {' and '.join(sizes)}: set data.resize to the size "
             "that all shall have."
         )
-    first, *_, last = parts
+    first, last = parts[0], parts[-1]
     if len(parts) > 1 and torch.equal(first.images, last.images):
         raise PairsLitError(
             f"data.source: {name}: the test images are the training images: give arguments that choose one part, train "

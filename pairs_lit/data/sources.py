@@ -28,7 +28,11 @@ def check_source(source: SourceSpec) -> None:
     Raises:
         PairsLitError: It is something else.
     """
-    path, _ = _parts(source)
+    path, arguments = _parts(source)
+    if is_named(path) and not isinstance(source, str):
+        raise PairsLitError(
+            f"data.source is {path} with {', '.join(arguments) or 'no arguments'}: it takes none, write {path} alone."
+        )
     if is_named(path) or (path.count(".") > 0 and all(part.isidentifier() for part in path.split("."))):
         return
     names = ", ".join(map(repr, get_args(SourceName)))
