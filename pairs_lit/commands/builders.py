@@ -1,7 +1,8 @@
 """Functions, and classes that take no shape, as backbones and whole networks, by the names that people give them.
 
-Data sets are named with their arguments, too, ``--data.source torchvision.datasets.EMNIST --data.source.split digits``;
-both become one mapping here.
+Data sets are named with their arguments, too, ``--data.source torchvision.datasets.EMNIST --data.source.split digits``,
+or as a mapping in a config file; here, this becomes a text, since jsonargparse would take the mapping for a class of
+its own to build, and cannot put one in place of another.
 
 jsonargparse by itself accepts only classes that take a shape. ``torchvision.models.resnet18`` with ``num_classes``
 becomes :class:`pairs_lit.nn.built.Built` with that builder and that argument, on the command line as in config files.
@@ -39,6 +40,7 @@ def read_yaml(text: str) -> object:
 
 def with_built(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a config file says, with :class:`Built` around a part of the model if it is such a builder."""
+    content = {**content, **_with_source_text({"data": content["data"]})} if "data" in content else content
     model = _content(content.get("model"))
     if not isinstance(model, Mapping):
         return dict(content)
@@ -48,6 +50,15 @@ def with_built(content: Mapping[str, Any]) -> dict[str, Any]:
         if path is not None and needs_built(path, arguments, role):
             changed[role] = _spelt(path, arguments, role)
     return {**content, "model": {**model, **changed}} if changed else dict(content)
+
+
+def _with_source_text(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config with a data set and its arguments as a text."""
+    data = _content(content["data"])
+    source = data.get("source") if isinstance(data, Mapping) else None
+    if not isinstance(data, Mapping) or not isinstance(source, Mapping):
+        return content
+    return {"data": {**data, "source": json.dumps(source, default=str)}}
 
 
 def _content(value: object) -> object:
@@ -130,6 +141,7 @@ def with_built_arguments(args: Sequence[str]) -> list[str]:
 
 def _with_source(tokens: list[str]) -> list[str]:
     """Put the arguments of a data set beside its class path."""
+    tokens = [_with_text_in_section(token) for token in tokens]
     nested = [token for token in tokens if token.startswith(f"{_SOURCE}.")]
     if not nested:
         return tokens
@@ -142,6 +154,15 @@ def _with_source(tokens: list[str]) -> list[str]:
         arguments[name] = _yaml(text)
     others = [token for token in tokens if token not in nested]
     return [*others, f"{_SOURCE}={json.dumps({'class_path': path, 'init_args': arguments}, default=str)}"]
+
+
+def _with_text_in_section(token: str) -> str:
+    """Return ``--data=FILE`` as it is, or as what the file says where that names a data set with its arguments."""
+    if not token.startswith("--data="):
+        return token
+    given = {"data": token.removeprefix("--data=")}
+    changed = _with_source_text(given)
+    return token if changed is given else f"--data={json.dumps(changed['data'], default=str)}"
 
 
 def _with_built_part(tokens: list[str], role: str) -> list[str]:

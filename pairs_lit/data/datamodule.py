@@ -12,7 +12,7 @@ from pairs_lit.data.bank import SPLITS, DataSettings, Normalise, PairBank, Split
 from pairs_lit.data.images import Source
 from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader, stack_slices
 from pairs_lit.data.pairs import Swap
-from pairs_lit.data.sources import SourceSpec, check_source, is_named, known_size, load_source
+from pairs_lit.data.sources import check_source, is_named, known_size, load_source
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice
 from pairs_lit.relation import DIGITS, Relation
@@ -74,7 +74,7 @@ class PairDataModule(LightningDataModule):
         *,
         seeds: list[int],
         stack_size: int | None = None,
-        source: SourceSpec = "auto",
+        source: str = "auto",
         root: str | None = None,
         allow_unverified: bool = False,
         relation: Relation = "le",
@@ -116,7 +116,7 @@ class PairDataModule(LightningDataModule):
         self._root = user_path(default_root() if root is None else root)
         self._allow_unverified = allow_unverified
         self._wanted = DataSettings(
-            str(source), relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize
+            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize
         )
 
     @cached_property

@@ -17,6 +17,7 @@ from filelock import FileLock
 from torchvision import datasets
 
 from pairs_lit.data.mnist import STALL_SECONDS, unpacked
+from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, notice, own_place_of, reason_of
 
 _HALVES = {"train": ("train", "trainval"), "test": ("test", "val", "valid")}
@@ -69,7 +70,7 @@ class DataSet:
 
     @cached_property
     def _place(self) -> Path:
-        return Path(self.arguments.get("root", self.root))
+        return user_path(str(self.arguments.get("root", self.root)))
 
     def parts(self) -> list[object]:
         """Return the training part and the test part, or the whole set where it makes no difference between them.
@@ -105,8 +106,8 @@ class DataSet:
 
     def _made(self, part: Mapping[str, Any]) -> object:
         """Make a part; download its files first where they are absent and it can."""
-        own = {"root": str(self.root)} if "root" in self.takes else {}
-        given = {**own, **part, **self.arguments}
+        own = {"root": str(self._place)} if "root" in self.takes or "root" in self.arguments else {}
+        given = {**part, **self.arguments, **own}
         if "download" not in self.takes or "download" in self.arguments:
             return self._tried(given)
         try:

@@ -17,6 +17,7 @@ from pairs_lit.data.datasets import DataSet, blame
 from pairs_lit.data.folders import picture_folders
 from pairs_lit.data.images import Digits, Source
 from pairs_lit.data.pictures import all_grey, grey, resized
+from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, notice, printable
 
 MOST_CLASSES = 100
@@ -55,7 +56,7 @@ def load_own(path: str, arguments: Mapping[str, Any], root: Path, *, resize: int
         other = next((name for name in arguments if name not in _FOLDER_ARGUMENTS), None)
         if other is not None:
             raise PairsLitError(f"data.source: {path} takes no argument {other!r} here, only root, which is data.root.")
-        found: Sequence[object] = picture_folders(Path(arguments.get("root", root)))
+        found: Sequence[object] = picture_folders(user_path(str(arguments.get("root", root))))
     else:
         found = wanted.parts()
     names = _names(found[0])

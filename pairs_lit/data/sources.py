@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
+import yaml
 from torch.nn import functional as F
 
 from pairs_lit.data.images import Digits, Source
@@ -16,8 +17,9 @@ from pairs_lit.errors import PairsLitError, notice
 
 SourceName = Literal["auto", "mnist", "digits"]
 
-SourceSpec = str | dict[str, Any]
-"""A :data:`SourceName`, the import path of a data set's class, or ``{class_path: ..., init_args: {...}}``."""
+SourceSpec = str | Mapping[str, Any]
+"""A :data:`SourceName`, the import path of a data set's class, or ``{class_path: ..., init_args: {...}}``, as a text or
+as a mapping."""
 
 _loaded: ContextVar[dict[str, Source] | None] = ContextVar("loaded", default=None)
 
@@ -29,7 +31,7 @@ def check_source(source: SourceSpec) -> None:
         PairsLitError: It is something else.
     """
     path, arguments = _parts(source)
-    if is_named(path) and not isinstance(source, str):
+    if is_named(path) and source != path:
         raise PairsLitError(
             f"data.source is {path} with {', '.join(arguments) or 'no arguments'}: it takes none, write {path} alone."
         )
@@ -54,11 +56,18 @@ def known_size(resize: int | None) -> int:
 
 def _parts(source: SourceSpec) -> tuple[str, Mapping[str, Any]]:
     """Return class path and arguments."""
+    given: object = source
     if isinstance(source, str):
-        return source, {}
-    path, arguments = source.get("class_path"), source.get("init_args") or {}
-    if isinstance(path, str) and isinstance(arguments, Mapping) and source.keys() <= {"class_path", "init_args"}:
-        return path, arguments
+        if "{" not in source:
+            return source, {}
+        try:
+            given = yaml.safe_load(source)
+        except yaml.YAMLError:
+            given = None
+    if isinstance(given, Mapping) and given.keys() <= {"class_path", "init_args"}:
+        path, arguments = given.get("class_path"), given.get("init_args") or {}
+        if isinstance(path, str) and isinstance(arguments, Mapping):
+            return path, arguments
     raise PairsLitError(
         f"data.source is {source!r:.200}: a name, a class path, or class_path with init_args, a mapping, is needed."
     )
