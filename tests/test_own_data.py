@@ -299,7 +299,8 @@ def test_a_folder_takes_no_other_arguments(folder: Path) -> None:
         r"ImageFolder takes no argument 'loader' here, only root", {"class_path": FOLDER, "init_args": {"loader": "x"}}
     )
     assert load({"class_path": FOLDER, "init_args": {"root": str(folder)}}).train.classes == 3
-    refused(r"data\.root is empty: name the folder", FOLDER, Path())
+    with pytest.raises(PairsLitError, match=r"data\.root is empty: name the folder that holds the data"):
+        PairDataModule(seeds=[0], source=FOLDER, root="")
 
 
 # --- torchvision's sets ---
@@ -537,12 +538,34 @@ def test_an_image_size_that_does_not_divide_theirs_is_refused(folder: Path) -> N
         PairDataModule(seeds=[0], image_size=0)
     with pytest.raises(PairsLitError, match=r"data\.resize is 0: it must be 1 or more"):
         PairDataModule(seeds=[0], resize=0)
+    with pytest.raises(PairsLitError, match=r"data\.resize is 1025: it must be 1024 or less"):
+        PairDataModule(seeds=[0], resize=1025)
 
 
 def test_the_digits_can_be_resized() -> None:
     data = PairDataModule(seeds=[0], source="digits", resize=20, image_size=10)
     assert data.bank.images.shape == (1797, 10, 10)
     assert data.settings.resize == 20
+
+
+def test_more_pictures_than_memory_holds_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairs_lit.data.pictures.MOST_BYTES", 2**13)
+    refused(r"300 pictures of 20×20 take .* GiB, at most .* set data\.resize to a smaller size", "digits", resize=20)
+    refused(r"36 pictures of 20×20 take", FOLDER, folder, resize=20)
+    assert load(FOLDER, folder).train.classes == 3
+
+
+def test_a_folder_of_the_current_one_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert PairDataModule(seeds=[0], source=FOLDER, root=".").classes == 3
+
+
+def test_reading_that_takes_long_says_how_far_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pairs_lit.data.own._NOTICE_SECONDS", -1.0)
+    load(FOLDER, folder)
+    assert "reading ImageFolder: 12 of 36 pictures …" in capsys.readouterr().err
 
 
 def test_a_source_with_a_name_is_not_loaded_for_its_classes(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice
 from pairs_lit.relation import DIGITS, Relation
 
+MOST_SIZE = 1024
+"""The largest height and width that images can be given."""
+
 MOST_PAIRS = 10**8
 """The most pairs, over all rounds and splits; this many take about 4 GB."""
 
@@ -99,9 +102,13 @@ class PairDataModule(LightningDataModule):
             shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
             raise PairsLitError(f"{shown} for {len(seeds)} rounds (rounds.count): at most {MOST_PAIRS} pairs in all.")
         check_source(source)
+        if root == "" and not is_named(source):
+            raise PairsLitError("data.root is empty: name the folder that holds the data.")
         check_choice("data.relation", Relation, relation)
         if resize is not None:
             check_positive("data.resize", resize)
+            if resize > MOST_SIZE:
+                raise PairsLitError(f"data.resize is {resize}: it must be {MOST_SIZE} or less.")
         if is_named(source):  # the size of others is known once they are loaded
             check_image_size(image_size, known_size(resize))
         check_choice("data.swap", Swap, swap)

@@ -16,7 +16,7 @@ from torchvision import datasets
 from pairs_lit.data.datasets import DataSet, blame
 from pairs_lit.data.folders import picture_folders
 from pairs_lit.data.images import Digits, Source
-from pairs_lit.data.pictures import all_grey, grey, resized
+from pairs_lit.data.pictures import all_grey, check_memory, grey, resized
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, notice, printable
 
@@ -49,8 +49,6 @@ def load_own(path: str, arguments: Mapping[str, Any], root: Path, *, resize: int
     Raises:
         PairsLitError: It cannot be read, or is no set of labelled images of 2 to 100 classes.
     """
-    if not str(arguments.get("root", root)) or root == Path():
-        raise PairsLitError("data.root is empty: name the folder that holds the data.")
     wanted = DataSet(path, root, arguments)
     if wanted.kind is datasets.ImageFolder:
         other = next((name for name in arguments if name not in _FOLDER_ARGUMENTS), None)
@@ -142,6 +140,7 @@ def _one_by_one(part: Any, name: str, resize: int | None) -> tuple[Tensor, Tenso
             picture = resized(picture[None], resize)[0]
         if place == 0:
             _check_square(picture, where)
+            check_memory(count, len(picture))
             images = torch.empty(count, *picture.shape, dtype=torch.uint8)
         if picture.shape != images.shape[1:]:
             raise PairsLitError(

@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError
 
+MOST_BYTES = 2**33
+"""The most that the grey bytes of a part of a source may take; the network's floats take up to four times as much."""
+
 _AT_A_TIME = 10_000  # to save memory
 _CHANNELS = (1, 3, 4)
 
@@ -101,13 +104,26 @@ def _bytes(values: Tensor) -> Tensor:
     return (numbers * 255).round().to(torch.uint8) if is_float else numbers.to(torch.uint8)
 
 
+def check_memory(count: int, size: int) -> None:
+    """Refuse more pictures of this height and width than :data:`MOST_BYTES` hold."""
+    if count * size**2 > MOST_BYTES:
+        raise PairsLitError(
+            f"{count:,} pictures of {size}×{size} take {count * size**2 / 2**30:,.0f} GiB, at most "
+            f"{MOST_BYTES // 2**30} are held: set data.resize to a smaller size"
+        )
+
+
 def resized(images: Tensor, size: int) -> Tensor:
     """Return grey bytes (n, H, W) as (n, size, size), bilinear with antialias; one that is not square is squeezed.
 
     Images of this size stay as they are.
+
+    Raises:
+        PairsLitError: They would take more than :data:`MOST_BYTES`.
     """
     if images.shape[1:] == (size, size):
         return images
+    check_memory(len(images), size)
 
     def change(part: Tensor) -> Tensor:
         made = F.interpolate(part[:, None].float(), (size, size), mode="bilinear", antialias=True)

@@ -39,7 +39,7 @@ def check_source(source: SourceSpec) -> None:
         return
     names = ", ".join(map(repr, get_args(SourceName)))
     raise PairsLitError(
-        f"data.source is {path!r}: it must be one of {names}, or a data set's class path, such as "
+        f"data.source is {path!r:.100}: it must be one of {names}, or a data set's class path, such as "
         "torchvision.datasets.FashionMNIST."
     )
 
@@ -135,7 +135,10 @@ def _resized(source: Source, size: int | None) -> Source:
     from pairs_lit.data.pictures import resized
 
     def change(part: Digits) -> Digits:
-        return replace(part, images=resized(part.images, size))
+        try:
+            return replace(part, images=resized(part.images, size))
+        except PairsLitError as error:
+            raise PairsLitError(f"data.source: {source.name}: {error}.") from error
 
     validation = None if source.validation is None else change(source.validation)
     return replace(source, train=change(source.train), validation=validation, test=change(source.test))
