@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 DIGITS = 10
-"""K, the number of digit classes."""
+"""K, the number of classes, where the images are digits."""
 
 Relation = Literal["le", "lt", "ge", "gt"]
 """first ≤ second, first < second, first ≥ second, first > second."""

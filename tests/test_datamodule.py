@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 from collections import Counter
 from dataclasses import asdict
@@ -60,6 +61,15 @@ def raw_labels(root: Path, prefix: str) -> np.ndarray:
 
 def pooled(images: np.ndarray) -> np.ndarray:
     return images.reshape(-1, 14, 2, 14, 2).mean((2, 4)).astype(np.float32)
+
+
+def fingerprint(root: Path) -> str:
+    """Hash shapes, images and labels of both parts, by NumPy."""
+    found = hashlib.sha256()
+    for prefix in ("train", "t10k"):
+        images, labels = raw_images(root, prefix), raw_labels(root, prefix).astype("<i8")
+        found.update(str(images.shape).encode() + images.tobytes() + labels.tobytes())
+    return found.hexdigest()
 
 
 def keys(images: Tensor) -> list[bytes]:
@@ -194,6 +204,10 @@ def test_settings_record_the_source_that_was_found(tiny_root: Path, tmp_path: Pa
         "swap": "none",
         "normalise": "raw",
         "reuse": True,
+        "resize": None,
+        "classes": 10,
+        "test_images": "own",
+        "fingerprint": fingerprint(tiny_root),
     }
     assert module(tmp_path, source="auto").settings.source == "digits"
 

@@ -15,6 +15,7 @@ from pairs_lit.analysis.tables import decimal, p_value
 from pairs_lit.errors import PairsLitError, notice, printable
 from pairs_lit.runs.folder import is_finished
 from pairs_lit.runs.run import Run
+from pairs_lit.runs.summary import FINGERPRINT, unlike
 from pairs_lit.runs.tables import METRIC_COLUMNS
 from pairs_lit.statistics import Difference, Summary, between_many, holm, mean_interval, summarise
 
@@ -102,7 +103,7 @@ def compared(runs: Sequence[Run], metric: str) -> Comparison:
         if len(each) < 2 <= len(runs):
             raise PairsLitError(f"{run.label} has {len(each)} rounds with {metric}: a comparison needs 2 or more.")
     both = list(itertools.combinations(values, 2))
-    found = between_many([(first, second, one.data == other.data) for (one, first), (other, second) in both])
+    found = between_many([(first, second, not unlike(one.data, other.data)) for (one, first), (other, second) in both])
     corrected = holm([each.p for each in found])
     pairs = [
         Pair(one.label, other.label, difference, p)
@@ -112,16 +113,29 @@ def compared(runs: Sequence[Run], metric: str) -> Comparison:
 
 
 def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool) -> None:
-    """Refuse to compare runs whose data sources or relations differ, or without the metric."""
+    """Refuse to compare runs whose data sources, images or relations differ, or without the metric."""
     for setting, words in _MUST_AGREE.items():
         values = {run.label: run.data.get(setting) for run in runs}
         if len(set(values.values())) > 1 and not allow_different:
             shown = ", ".join(f"{label}: {value}" for label, value in values.items())
             raise PairsLitError(f"the runs differ in their {words} ({shown}): add --allow-different to compare them.")
+    other = next((pair for pair in itertools.combinations(runs, 2) if _is_other_data(*pair)), None)
+    if other is not None and not allow_different:
+        shown = ", ".join(f"{run.label}: {str(run.data[FINGERPRINT])[:8]}…" for run in other)
+        raise PairsLitError(
+            f"the runs differ in their images or labels, though their source has one name (SHA-256 {shown}): add "
+            "--allow-different to compare them."
+        )
     lacking = [run.label for run in runs if not run.values(metric)]
     if lacking:
         common = [name for name in METRIC_COLUMNS if all(run.values(name) for run in runs)]
         raise PairsLitError(f"{lacking[0]} has no {metric}: all runs have {', '.join(common) or 'nothing in common'}.")
+
+
+def _is_other_data(one: Run, other: Run) -> bool:
+    """Say whether two runs had other images or labels; the same images in another size are a setting like others."""
+    differing = unlike(one.data, other.data)
+    return FINGERPRINT in differing and "resize" not in differing
 
 
 _STYLES = {"text": "simple", "md": "github", "latex": "latex_booktabs"}

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
+from pairs_lit.errors import printable
 from pairs_lit.runs.tables import Evaluation
 from pairs_lit.statistics import Summary
 
@@ -63,6 +64,21 @@ def at_chance(seeds: Sequence[int], count: int) -> str:
         f"{len(seeds)} of {count} rounds are AT CHANCE (on their own training pairs no better than always giving the "
         f"commoner answer; seed {listed}); they are in the table."
     )
+
+
+_SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
+_MOST_NAMES = 12
+
+
+def classes(relation: str, names: Sequence[str], count: int) -> str:
+    """Say what a relation compares where the classes are not the ten digits; nothing where they are."""
+    if not names and count == 10:
+        return ""
+    listed = [f"{number} = {printable(name)[:40]!r}" for number, name in enumerate(names)]
+    if len(listed) > _MOST_NAMES:
+        listed = [*listed[: _MOST_NAMES - 1], "…", listed[-1]]
+    shown = ", ".join(listed) or f"0 to {count - 1}"
+    return f"relation {relation}: first {_SIGNS[relation]} second by the number of the class, of {count}: {shown}"
 
 
 def mean_and_std(summary: Summary) -> str:

@@ -1,5 +1,9 @@
 """Functions, and classes that take no shape, as backbones and whole networks, by the names that people give them.
 
+Data sets are named with their arguments, too, ``--data.source torchvision.datasets.EMNIST --data.source.split digits``,
+or as a mapping in a config file; here, this becomes a text, since jsonargparse would take the mapping for a class of
+its own to build, and cannot put one in place of another.
+
 jsonargparse by itself accepts only classes that take a shape. ``torchvision.models.resnet18`` with ``num_classes``
 becomes :class:`pairs_lit.nn.built.Built` with that builder and that argument, on the command line as in config files.
 """
@@ -24,6 +28,7 @@ from pairs_lit.runs.reading import Loader
 _ROLES: dict[str, type[nn.Module]] = {"backbone": Built, "network": BuiltNetwork}
 """The parts of the model that may be named by a builder, and what stands around it then."""
 
+_SOURCE = "--data.source"
 _ADAPTING = ("channels", "size")
 _SPEC = {"class_path", "init_args", "dict_kwargs"}
 
@@ -35,6 +40,7 @@ def read_yaml(text: str) -> object:
 
 def with_built(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a config file says, with :class:`Built` around a part of the model if it is such a builder."""
+    content = {**content, **_with_source_text({"data": content["data"]})} if "data" in content else content
     model = _content(content.get("model"))
     if not isinstance(model, Mapping):
         return dict(content)
@@ -44,6 +50,15 @@ def with_built(content: Mapping[str, Any]) -> dict[str, Any]:
         if path is not None and needs_built(path, arguments, role):
             changed[role] = _spelt(path, arguments, role)
     return {**content, "model": {**model, **changed}} if changed else dict(content)
+
+
+def _with_source_text(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config with a data set and its arguments as a text."""
+    data = _content(content["data"])
+    source = data.get("source") if isinstance(data, Mapping) else None
+    if not isinstance(data, Mapping) or not isinstance(source, Mapping):
+        return content
+    return {"data": {**data, "source": json.dumps(source, default=str)}}
 
 
 def _content(value: object) -> object:
@@ -113,11 +128,41 @@ def needs_built(path: str, arguments: Mapping[str, Any], role: str) -> bool:
 
 
 def with_built_arguments(args: Sequence[str]) -> list[str]:
-    """Return the command line's arguments, with :class:`Built` around a part of the model if it is such a builder."""
+    """Return the command line's arguments, with :class:`Built` around a part of the model if it is such a builder.
+
+    Raises:
+        PairsLitError: There are arguments of a data set, but none is named.
+    """
     tokens = [_read_once(token) for token in _joined(args)]
     for role in _ROLES:
         tokens = _with_built_part(tokens, role)
-    return tokens
+    return _with_source(tokens)
+
+
+def _with_source(tokens: list[str]) -> list[str]:
+    """Put the arguments of a data set beside its class path."""
+    tokens = [_with_text_in_section(token) for token in tokens]
+    nested = [token for token in tokens if token.startswith(f"{_SOURCE}.")]
+    if not nested:
+        return tokens
+    path, arguments = _last_named(tokens, {"--config": ("data", "source"), "--data": ("source",), _SOURCE: ()})
+    if path is None:
+        raise PairsLitError(f"{nested[0]}: name the data set's class, too: {_SOURCE} torchvision.datasets.EMNIST.")
+    arguments = dict(arguments)
+    for token in nested:
+        name, _, text = token.removeprefix(f"{_SOURCE}.").removeprefix("init_args.").partition("=")
+        arguments[name] = _yaml(text)
+    others = [token for token in tokens if token not in nested]
+    return [*others, f"{_SOURCE}={json.dumps({'class_path': path, 'init_args': arguments}, default=str)}"]
+
+
+def _with_text_in_section(token: str) -> str:
+    """Return ``--data=FILE`` as it is, or as what the file says where that names a data set with its arguments."""
+    if not token.startswith("--data="):
+        return token
+    given = {"data": token.removeprefix("--data=")}
+    changed = _with_source_text(given)
+    return token if changed is given else f"--data={json.dumps(changed['data'], default=str)}"
 
 
 def _with_built_part(tokens: list[str], role: str) -> list[str]:
@@ -129,7 +174,11 @@ def _with_built_part(tokens: list[str], role: str) -> list[str]:
         if name == "help" or name.endswith("+"):
             return tokens
         given[name.removeprefix("init_args.").removeprefix("arguments.")] = text
-    path, arguments = _last_named(tokens, role)
+    path, arguments = _last_named(tokens, {"--config": ("model", role), "--model": (role,), option: ()})
+    match arguments:
+        case {"builder": str(builder), "arguments": Mapping() as own} if path == _path_of(role):  # a fit wrote it
+            adapting = {name: arguments[name] for name in _ADAPTING if arguments.get(name) is not None}
+            path, arguments = builder, {**own, **adapting}
     if path is None or not (whole or nested) or not needs_built(path, {**arguments, **given}, role):
         return tokens
     texts = {name for name, each in _parameters(path).items() if each.annotation in (str, "str")}
@@ -142,9 +191,8 @@ def _option(role: str) -> str:
     return f"--model.{role}"
 
 
-def _last_named(tokens: Sequence[str], role: str) -> tuple[str | None, dict[str, Any]]:
-    """Return import path and arguments of the part that files and options name last; those of a Built's builder."""
-    within = {"--config": ("model", role), "--model": (role,), _option(role): ()}
+def _last_named(tokens: Sequence[str], within: Mapping[str, Sequence[str]]) -> tuple[str | None, dict[str, Any]]:
+    """Return import path and arguments of the part that files and options name last; within which keys of these."""
     path, arguments = None, dict[str, Any]()
     for token in tokens:
         option, _, value = token.partition("=")
@@ -154,16 +202,12 @@ def _last_named(tokens: Sequence[str], role: str) -> tuple[str | None, dict[str,
                 found = _content(found.get(section)) if isinstance(found, Mapping) else None
             newer, theirs = _parts(found)
             path, arguments = (newer, theirs) if newer is not None else (path, arguments)
-    match arguments:
-        case {"builder": str(builder), "arguments": Mapping() as others} if path == _path_of(role):  # a fit wrote it
-            adapting = {name: arguments[name] for name in _ADAPTING if arguments.get(name) is not None}
-            return builder, {**others, **adapting}
     return path, arguments
 
 
 def _joined(args: Sequence[str]) -> list[str]:
     """Write the options that matter here as one token each: ``--config X``, ``--model.backbone X`` and so on."""
-    parts = tuple(_option(role) for role in _ROLES)
+    parts = (*(_option(role) for role in _ROLES), _SOURCE)
     found: list[str] = []
     waiting = False
     for token in args:
@@ -173,7 +217,7 @@ def _joined(args: Sequence[str]) -> list[str]:
         else:
             found.append("--config" if token == "-c" else _home_spelt(token))
             within = found[-1].startswith(tuple(f"{part}." for part in parts)) and "=" not in token
-            waiting = found[-1] in ("--config", "--model", *parts) or within
+            waiting = found[-1] in ("--config", "--model", "--data", *parts) or within
     for part in parts:
         found = [token.replace(f"{part}.class_path=", f"{part}=") for token in found]
     return found

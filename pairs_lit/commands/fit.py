@@ -107,10 +107,15 @@ class PairsCLI(LightningCLI):
         parser.set_defaults({"data.root": default_root()})
         for part in ("data", "model"):
             parser.link_arguments("rounds.seeds", f"{part}.seeds", apply_on="instantiate")
-        parser.link_arguments("rounds.stack_size", "model.stack_size")
+        for part in ("data", "model"):
+            parser.link_arguments("rounds.stack_size", f"{part}.stack_size")
         parser.link_arguments("data.image_size", "model.image_size")
         parser.link_arguments("data.relation", "model.relation")
-        parser.link_arguments("model.stack_size", "data.stack_size", apply_on="instantiate")
+        self.link_classes(parser)
+
+    def link_classes(self, parser: LightningArgumentParser) -> None:
+        """Let the data say how many classes the model tells apart."""
+        parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, name the run, and look at the checkpoint before anything else does."""
@@ -211,6 +216,7 @@ class PairsCLI(LightningCLI):
         trainer: Any = self.trainer  # a connector sets its callbacks
         trainer.callbacks.sort(key=lambda each: each is not runner)  # it seeds what the others may draw from
         trainer.ckpt_path = self.config[self.subcommand].ckpt_path
+        self.datamodule.stacks = self.model.slices
         if trainer.world_size > 1:
             self.datamodule.setup("fit")  # once, for all workers that share this memory
 

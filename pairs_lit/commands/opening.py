@@ -3,18 +3,33 @@
 from pathlib import Path
 from typing import cast
 
+from lightning.pytorch.cli import LightningArgumentParser
+
 from pairs_lit.commands.fit import PairsCLI, in_python, train
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.folder import CONFIG, LAST
 from pairs_lit.runs.run import Run
+from pairs_lit.runs.summary import UNRECORDED
 from pairs_lit.trained.rounds import Trained
-from pairs_lit.training.checkpoints import read_checkpoint
+from pairs_lit.training.checkpoints import RECORD, read_checkpoint
 from pairs_lit.training.module import PairModule
 
 
 class _OpeningCLI(PairsCLI):
-    """Builds a run's module and data, and no trainer."""
+    """Builds a run's module and data, and no trainer; the data need not be there."""
+
+    def link_classes(self, parser: LightningArgumentParser) -> None:
+        """The checkpoint says how many there are."""
+
+    def before_instantiate_classes(self) -> None:
+        """Take the number of classes from the checkpoint; earlier releases had ten."""
+        super().before_instantiate_classes()
+        config = self.config[self.subcommand]
+        classes = read_checkpoint(Path(config.ckpt_path))[RECORD].get("classes", UNRECORDED["classes"])
+        if not isinstance(classes, int) or classes < 1:
+            raise PairsLitError(f"{config.ckpt_path} is damaged: it says that there are {classes!r} classes.")
+        config.model.classes = classes
 
     def instantiate_classes(self) -> None:
         """Build the module and the data."""

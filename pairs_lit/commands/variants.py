@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback
 
 from pairs_lit.commands.fit import PairsCLI, flat, spelt, train
+from pairs_lit.data.sources import loaded_once
 from pairs_lit.nn.comparer import Comparer
 from pairs_lit.runs.folder import CHECKPOINTS, LAST
 from pairs_lit.stacking.copies import Apart
@@ -88,7 +89,8 @@ def read_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) 
 
     if not changes:
         return []
-    cli = cast(_ReadingCLI, train("fit", _arguments(base, changes[0]), kind=Reading))
+    with loaded_once():
+        cli = cast(_ReadingCLI, train("fit", _arguments(base, changes[0]), kind=Reading))
     return with_common_recipes(cli.plans)
 
 

@@ -1,7 +1,7 @@
 """The bank: the images of a source and the pairs of all rounds, in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal
 
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pairs_lit.data.images import Source
+from pairs_lit.data.images import OWN_TEST, Source
 from pairs_lit.data.pairs import Pairs, Swap, draw, relate, side_by_side, swapped
 from pairs_lit.errors import PairsLitError
-from pairs_lit.relation import Relation
+from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.seeds import generator
 from pairs_lit.threads import computing_on
 
@@ -23,7 +23,17 @@ Normalise = Literal["raw", "unit", "standard"]
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The settings that decide which pairs a round sees; recorded in every checkpoint and run."""
+    """The settings that decide which pairs a round sees; recorded in every checkpoint and run.
+
+    The last three are those of the source that was found; earlier releases recorded none of the last four, see
+    :data:`pairs_lit.runs.summary.UNRECORDED`.
+
+    Attributes:
+        resize: The height and width that images were given; None: as they were.
+        classes: K, the number of classes.
+        test_images: Where the test images come from, in words.
+        fingerprint: The SHA-256 of all images and labels.
+    """
 
     source: str
     relation: Relation
@@ -34,6 +44,10 @@ class DataSettings:
     swap: Swap
     normalise: Normalise
     reuse: bool
+    resize: int | None = None
+    classes: int = DIGITS
+    test_images: str = OWN_TEST
+    fingerprint: str = ""
 
     @property
     def pairs(self) -> dict[Split, int]:
@@ -41,10 +55,25 @@ class DataSettings:
         return {"train": self.train_pairs, "val": self.val_pairs, "test": self.test_pairs}
 
 
+def check_image_size(image_size: int, size: int) -> None:
+    """Refuse an image size to which images cannot be average-pooled.
+
+    Raises:
+        PairsLitError: It does not divide the images' own size.
+    """
+    if size % image_size:
+        allowed = ", ".join(str(each) for each in range(1, size + 1) if size % each == 0)
+        raise PairsLitError(
+            f"data.image_size is {image_size}, but the images are {size}×{size}: it must be one of {allowed}; or set "
+            "data.resize to a multiple of it."
+        )
+
+
 class PairBank:
     """The images of a source and the pairs of R rounds, one for each seed, all in memory.
 
     Attributes:
+        class_names: What the classes are called, in their order; empty: by their numbers.
         images: (n, H, W) float32, train, validation and test images in this order.
         pairs: By split, the pairs of the R rounds.
         scale: With ``standard``, mean and std of each round's training images, (R, 1, 1, 1, 1) each.
@@ -56,13 +85,21 @@ class PairBank:
 
     def __init__(self, source: Source, seeds: Sequence[int], settings: DataSettings) -> None:
         self.seeds = seeds
-        self.settings = settings
-        parts = [part for part in (source.train, source.validation, source.test) if part is not None]
+        self.class_names = source.class_names
+        self.settings = settings = replace(
+            settings,
+            source=source.name,
+            classes=source.train.classes,
+            test_images=source.test_images,
+            fingerprint=source.fingerprint(),
+        )
+        check_image_size(settings.image_size, source.train.size)
+        parts, factor = source.parts, source.train.size // settings.image_size
         self._labels = torch.cat([part.labels for part in parts])
         ends = list(accumulate(len(part.labels) for part in parts))[:-1]
         self._own_pools = torch.arange(len(self._labels)).tensor_split(ends)
         chunks = [chunk for part in parts for chunk in torch.split(part.images, 10_000)]  # to save memory
-        self.images = torch.cat([F.avg_pool2d(chunk.float(), 28 // settings.image_size) for chunk in chunks])
+        self.images = torch.cat([F.avg_pool2d(chunk.float(), factor) for chunk in chunks])
         if settings.normalise == "unit":
             self.images /= 255
         drawn_of = {seed: self._draw(seed) for seed in dict.fromkeys(seeds)}

@@ -2,34 +2,35 @@
 
 import os
 from copy import copy
-from dataclasses import replace
 from functools import cached_property
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from lightning.pytorch import LightningDataModule
 
-from pairs_lit.data.bank import SPLITS, DataSettings, Normalise, PairBank, Split
+from pairs_lit.data.bank import SPLITS, DataSettings, Normalise, PairBank, Split, check_image_size
+from pairs_lit.data.images import Source
 from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader, stack_slices
 from pairs_lit.data.pairs import Swap
-from pairs_lit.data.sources import SourceName, load_source
+from pairs_lit.data.sources import check_source, is_named, known_size, load_source
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice
-from pairs_lit.relation import Relation
+from pairs_lit.relation import DIGITS, Relation
 
-ImageSize = Literal[14, 28]
+MOST_SIZE = 1024
+"""The largest height and width that images can be given."""
 
 MOST_PAIRS = 10**8
 """The most pairs, over all rounds and splits; this many take about 4 GB."""
 
 
 def default_root() -> str:
-    """Return the folder that holds MNIST: the environment variable PAIRS_LIT_DATA, else ``data``."""
+    """Return the folder that holds MNIST, or another source: the environment variable PAIRS_LIT_DATA, else ``data``."""
     return os.environ.get("PAIRS_LIT_DATA", "data")
 
 
 class PairDataModule(LightningDataModule):
-    """Pairs of handwritten digits for all rounds; each round's pairs depend on its seed alone.
+    """Pairs of handwritten digits, or of other images, for all rounds; each round's pairs depend on its seed alone.
 
     Training pairs are drawn as the course does (a permutation of the images, taken two by two, no image twice).
     Validation pairs come from training digits that no training pair of the round uses, test pairs from the test
@@ -37,24 +38,33 @@ class PairDataModule(LightningDataModule):
 
     Args:
         seeds: The seeds of the rounds (on the command line: from ``rounds``).
-        stack_size: Rounds in a stack (on the command line: from ``rounds`` and the network).
+        stack_size: Rounds in a stack; null: all (on the command line: the network says how many).
         source: ``mnist``; ``digits``, scikit-learn's bundled digits; ``auto``: MNIST where it is present or can be
-            downloaded, else the bundled digits with a loud warning.
-        root: The folder that holds ``MNIST/raw``, or into which it is downloaded; null: the one that the environment
-            variable PAIRS_LIT_DATA names, else ``data``.
-        allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's; every table then says so.
-        relation: The target is 1 where the first digit is le (≤), lt (<), ge (≥) or gt (>) the second.
+            downloaded, else the bundled digits with a loud warning. Or the class path of a data set of labelled
+            images, of torchvision's or your own: ``torchvision.datasets.FashionMNIST``, with arguments
+            ``{class_path: torchvision.datasets.EMNIST, init_args: {split: digits}}`` (on the command line
+            ``--data.source torchvision.datasets.EMNIST --data.source.split digits``), or
+            ``torchvision.datasets.ImageFolder``, a folder of pictures with a sub-folder for each class.
+        root: The folder that holds ``MNIST/raw``, or into which it is downloaded, or where the data set's files lie
+            (its argument ``root``); null: the one that the environment variable PAIRS_LIT_DATA names, else ``data``.
+        allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's; every table then says so. Only
+            for ``mnist`` and ``auto``.
+        relation: The target is 1 where the first digit is le (≤), lt (<), ge (≥) or gt (>) the second; of other
+            images, the number of the class: classes are sorted by name (folders) or label, and numbered from 0.
         train_pairs: Training pairs per round, before swapping.
         val_pairs: Validation pairs per round.
         test_pairs: Test pairs per round.
         batch_size: Training pairs per batch.
         eval_batch_size: Pairs per batch in evaluation; changes figures only by float rounding.
-        image_size: 14 (28×28 average-pooled by 2) or 28.
+        image_size: The height and width of what the network sees; the images are average-pooled down to it, so it
+            divides their own: 1, 2, 4, 7, 14 or 28 of the digits' 28.
         swap: ``relabel`` adds every training pair swapped, its target recomputed from the classes; ``flip`` adds it
             with the target flipped, which is wrong for equal digits and exists only to reproduce gardoni's report.
         normalise: ``raw`` 0 … 255; ``unit`` divides by 255; ``standard`` uses mean and std of the round's own
             training images for all splits.
         reuse: Draw images more than once, in further permutations, if a source has too few; false: refuse instead.
+        resize: Resize all images to this height and width first (bilinear, with antialias); null: leave them as they
+            are, then they must be square and of one size.
         watch_test: Measure the test pairs after every epoch of a fit, too; false: a fit leaves them alone, as the
             search of a sweep does.
 
@@ -66,8 +76,8 @@ class PairDataModule(LightningDataModule):
         self,
         *,
         seeds: list[int],
-        stack_size: int,
-        source: SourceName = "auto",
+        stack_size: int | None = None,
+        source: str = "auto",
         root: str | None = None,
         allow_unverified: bool = False,
         relation: Relation = "le",
@@ -76,23 +86,31 @@ class PairDataModule(LightningDataModule):
         test_pairs: int = 1000,
         batch_size: int = 100,
         eval_batch_size: int = 200,
-        image_size: ImageSize = 14,
+        image_size: int = 14,
         swap: Swap = "none",
         normalise: Normalise = "raw",
         reuse: bool = True,
+        resize: int | None = None,
         watch_test: bool = True,
     ) -> None:
         super().__init__()
         counts = {"train_pairs": train_pairs, "val_pairs": val_pairs, "test_pairs": test_pairs}
-        sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
+        sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "image_size": image_size}
         for name, value in (counts | sizes).items():
             check_positive(f"data.{name}", value)
         if len(seeds) * sum(counts.values()) > MOST_PAIRS:
             shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
             raise PairsLitError(f"{shown} for {len(seeds)} rounds (rounds.count): at most {MOST_PAIRS} pairs in all.")
-        check_choice("data.source", SourceName, source)
+        check_source(source)
+        if root == "" and not is_named(source):
+            raise PairsLitError("data.root is empty: name the folder that holds the data.")
         check_choice("data.relation", Relation, relation)
-        check_choice("data.image_size", ImageSize, image_size)
+        if resize is not None:
+            check_positive("data.resize", resize)
+            if resize > MOST_SIZE:
+                raise PairsLitError(f"data.resize is {resize}: it must be {MOST_SIZE} or less.")
+        if is_named(source):  # the size of others is known once they are loaded
+            check_image_size(image_size, known_size(resize))
         check_choice("data.swap", Swap, swap)
         check_choice("data.normalise", Normalise, normalise)
         self.image_size, self.normalise = image_size, normalise
@@ -100,28 +118,42 @@ class PairDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self._seeds = seeds
-        self._stacks = stack_slices(len(seeds), stack_size)
-        self._source: SourceName = source
+        self.stacks = stack_slices(len(seeds), stack_size or len(seeds))
+        self._source = source
         self._root = user_path(default_root() if root is None else root)
         self._allow_unverified = allow_unverified
         self._wanted = DataSettings(
-            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse
+            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize
         )
 
     @cached_property
     def bank(self) -> PairBank:
         """The images and the pairs of all rounds, loaded and drawn when first asked for."""
-        source = load_source(self._source, self._root, allow_unverified=self._allow_unverified)
-        bank = PairBank(source, self._seeds, replace(self._wanted, source=source.name))
+        bank = PairBank(self._found, self._seeds, self._wanted)
+        self.classes = bank.settings.classes
+        del self._found  # it takes memory, and the bank has all of it
         if bank.scarce:
             shown = ", ".join(bank.scarce)
-            notice(f"{source.name} has too few images, so some are drawn more than once (pairs: {shown}).")
+            notice(f"{bank.settings.source} has too few images, so some are drawn more than once (pairs: {shown}).")
         return bank
+
+    @cached_property
+    def _found(self) -> Source:
+        """The labelled images, until the bank holds them."""
+        unverified, resize = self._allow_unverified, self._wanted.resize
+        source = load_source(self._source, self._root, allow_unverified=unverified, resize=resize)
+        check_image_size(self.image_size, source.train.size)
+        return source
+
+    @cached_property
+    def classes(self) -> int:
+        """K, the number of classes; for a data set named by its class, it is loaded for that."""
+        return DIGITS if is_named(self._source) else self._found.train.classes
 
     def of(self, seeds: list[int], stacks: list[slice]) -> Self:
         """Return the same data for rounds of other seeds, in other stacks."""
         other = copy(self)
-        other._seeds, other._stacks = seeds, stacks
+        other._seeds, other.stacks = seeds, stacks
         return other
 
     @property
@@ -135,7 +167,7 @@ class PairDataModule(LightningDataModule):
 
     def loader(self, *splits: Split) -> StackLoader:
         """Return the batches of some splits of this worker's stacks, in their own order, for evaluation."""
-        return StackLoader(self.bank, splits, self._stacks, self.eval_batch_size, share=self._share)
+        return StackLoader(self.bank, splits, self.stacks, self.eval_batch_size, share=self._share)
 
     @property
     def _share(self) -> tuple[int, int]:
@@ -148,7 +180,7 @@ class PairDataModule(LightningDataModule):
     def train_dataloader(self) -> StackLoader:
         """Return the training batches, shuffled anew in each epoch by each round's own seed."""
         size, share = self.batch_size, self._share
-        return StackLoader(self.bank, ("train",), self._stacks, size, self._current_epoch, share)
+        return StackLoader(self.bank, ("train",), self.stacks, size, self._current_epoch, share)
 
     def _current_epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer is not None else 0
@@ -164,4 +196,4 @@ class PairDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> PredictLoader:
         """Return the test pairs of the first seed, for every round."""
-        return PredictLoader(self.bank, ("test",), self._stacks, self.eval_batch_size, share=self._share)
+        return PredictLoader(self.bank, ("test",), self.stacks, self.eval_batch_size, share=self._share)

@@ -1,5 +1,7 @@
 """Labelled images, and where they come from."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,14 +10,18 @@ from torch import Tensor
 from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import DIGITS
 
+OWN_TEST = "own"
+"""How a source comes by its test images, where it brings them along."""
+
 
 @dataclass(frozen=True)
 class Digits:
     """Labelled images.
 
     Attributes:
-        images: (n, 28, 28) uint8, 0 … 255.
-        labels: (n,) int64, 0 … 9.
+        images: (n, S, S) uint8, 0 … 255.
+        labels: (n,) int64, 0 … K − 1.
+        classes: K.
 
     Raises:
         PairsLitError: Images or labels have another form.
@@ -23,33 +29,61 @@ class Digits:
 
     images: Tensor
     labels: Tensor
+    classes: int = DIGITS
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.shape != (len(self.labels), 28, 28):
+        count, *sides = self.images.shape if self.images.dim() > 0 else (0,)
+        is_square = len(sides) == 2 and sides[0] == sides[1] > 0
+        if self.images.dtype != torch.uint8 or count != len(self.labels) or not is_square:
             raise PairsLitError(
                 f"images of shape {tuple(self.images.shape)} and {self.images.dtype} with {len(self.labels)} labels: "
-                "(n, 28, 28) and uint8 are needed for n labels."
+                "(n, S, S) and uint8 are needed for n labels."
             )
         if self.labels.dtype != torch.int64 or self.labels.dim() != 1 or len(self.labels) == 0:
             raise PairsLitError(
                 f"labels of shape {tuple(self.labels.shape)} and {self.labels.dtype}: (n,) and int64 are needed."
             )
-        if self.labels.min() < 0 or self.labels.max() >= DIGITS:
-            raise PairsLitError(f"labels from {self.labels.min()} to {self.labels.max()}: 0 … 9 are needed.")
+        if self.labels.min() < 0 or self.labels.max() >= self.classes:
+            raise PairsLitError(
+                f"labels from {self.labels.min()} to {self.labels.max()}: 0 … {self.classes - 1} are needed."
+            )
+
+    @property
+    def size(self) -> int:
+        """S, the height and width of an image."""
+        return self.images.shape[-1]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where digits come from.
+    """Where digits come from; all parts have images of one size and the same classes.
 
     Attributes:
-        name: As it stands in every table: ``mnist``, ``mnist (unverified)`` or ``digits``.
+        name: As it stands in every table: ``mnist``, ``mnist (unverified)``, ``digits``, ``FashionMNIST`` and so on.
         train: What training pairs are drawn from.
         validation: What validation pairs are drawn from; None: from training images that no training pair uses.
         test: What test pairs are drawn from; only ever evaluated.
+        class_names: What the K classes are called, in their order; empty: by their numbers.
+        test_images: Where the test images come from: ``own``, or how they were split off, in words.
     """
 
     name: str
     train: Digits
     validation: Digits | None
     test: Digits
+    class_names: Sequence[str] = ()
+    test_images: str = OWN_TEST
+
+    @property
+    def parts(self) -> list[Digits]:
+        """Training, validation and test images, as far as there are any."""
+        return [part for part in (self.train, self.validation, self.test) if part is not None]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of shapes, images and labels of all parts, in order: other data, another fingerprint."""
+        found = hashlib.sha256()
+        for part in self.parts:
+            found.update(str(tuple(part.images.shape)).encode())
+            for values in (part.images, part.labels):
+                found.update(values.contiguous().numpy().data)
+        return found.hexdigest()

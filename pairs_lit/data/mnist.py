@@ -24,6 +24,9 @@ MNIST_SHA256 = {
 }
 """The hashes of MNIST's four files, unpacked, as LeCun, Cortes and Burges published them."""
 
+MNIST_SIZE = 28
+"""The height and width of MNIST's images."""
+
 PROBE_SECONDS = 5.0
 STALL_SECONDS = 20.0
 
@@ -40,7 +43,7 @@ def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
     """
     forms = {name: form for name in MNIST_SHA256 if (form := _form(root, name)) is not None}
     with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
-        files = {name: _unpacked(form, Path(elsewhere) / name) for name, form in forms.items()}
+        files = {name: unpacked(form, Path(elsewhere) / name) for name, form in forms.items()}
         altered = [name for name, file in files.items() if _sha256(file) != MNIST_SHA256[name]]
         if altered and not allow_unverified:
             raise PairsLitError(
@@ -76,7 +79,7 @@ def _missing(root: Path) -> list[str]:
     return [name for name in MNIST_SHA256 if _form(root, name) is None]
 
 
-def _unpacked(file: Path, copy: Path) -> Path:
+def unpacked(file: Path, copy: Path) -> Path:
     """Return a file as it is, or its unpacked copy: some browsers pack or unpack a download without renaming it."""
     with file.open("rb") as opened:
         if opened.read(2) != b"\x1f\x8b":
@@ -104,7 +107,10 @@ def _read_part(root: Path, files: dict[str, Path], part: str) -> Digits:
         except (AssertionError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
             raise PairsLitError(f"{_form(root, name)} is not in MNIST's format; replace it.") from error
     try:
-        return Digits(*tensors)
+        digits = Digits(*tensors)
+        if digits.size != MNIST_SIZE:
+            raise PairsLitError(f"images of {digits.size}×{digits.size}: (n, 28, 28) are needed for n labels.")
+        return digits
     except PairsLitError as error:
         raise PairsLitError(f"{_home(root) / part}-*: {error} Replace the files.") from error
 

@@ -1,27 +1,120 @@
-"""Sources of labelled digits: MNIST, scikit-learn's bundled digits, or whichever is available."""
+"""Sources of labelled digits: MNIST, scikit-learn's bundled digits, whichever is available, or a set of the user's."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast, get_args
 
 import torch
+import yaml
 from torch.nn import functional as F
 
 from pairs_lit.data.images import Digits, Source
-from pairs_lit.data.mnist import download_missing, load_mnist
+from pairs_lit.data.mnist import MNIST_SIZE, download_missing, load_mnist
 from pairs_lit.errors import PairsLitError, notice
 
 SourceName = Literal["auto", "mnist", "digits"]
 
+SourceSpec = str | Mapping[str, Any]
+"""A :data:`SourceName`, the import path of a data set's class, or ``{class_path: ..., init_args: {...}}``, as a text or
+as a mapping."""
 
-def load_source(name: SourceName, root: Path, *, allow_unverified: bool) -> Source:
-    """Load a source by name.
+_loaded: ContextVar[dict[str, Source] | None] = ContextVar("loaded", default=None)
 
-    ``auto`` is MNIST where its files lie under ``root`` or can be downloaded, else the bundled digits, with a loud
-    warning. See :func:`~pairs_lit.data.mnist.load_mnist` for where the files lie and what is accepted.
+
+def check_source(source: SourceSpec) -> None:
+    """Refuse what is neither the name of a source nor the class path of a data set with its arguments.
 
     Raises:
-        PairsLitError: MNIST was asked for and is not available, or its files are damaged, with ``auto`` too.
+        PairsLitError: It is something else.
     """
+    path, arguments = _parts(source)
+    if is_named(path) and source != path:
+        raise PairsLitError(
+            f"data.source is {path} with {', '.join(arguments) or 'no arguments'}: it takes none, write {path} alone."
+        )
+    if is_named(path) or (path.count(".") > 0 and all(part.isidentifier() for part in path.split("."))):
+        return
+    names = ", ".join(map(repr, get_args(SourceName)))
+    raise PairsLitError(
+        f"data.source is {path!r:.100}: it must be one of {names}, or a data set's class path, such as "
+        "torchvision.datasets.FashionMNIST."
+    )
+
+
+def is_named(source: SourceSpec) -> bool:
+    """Say whether a source is one of those that have a name, whose classes and size are known before it is loaded."""
+    return source in get_args(SourceName)
+
+
+def known_size(resize: int | None) -> int:
+    """Return the height and width of the images of a source that has a name."""
+    return resize or MNIST_SIZE
+
+
+def _parts(source: SourceSpec) -> tuple[str, Mapping[str, Any]]:
+    """Return class path and arguments."""
+    given: object = source
+    if isinstance(source, str):
+        if "{" not in source:
+            return source, {}
+        try:
+            given = yaml.safe_load(source)
+        except yaml.YAMLError:
+            given = None
+    if isinstance(given, Mapping) and given.keys() <= {"class_path", "init_args"}:
+        path, arguments = given.get("class_path"), given.get("init_args") or {}
+        if isinstance(path, str) and isinstance(arguments, Mapping):
+            return path, arguments
+    raise PairsLitError(
+        f"data.source is {source!r:.200}: a name, a class path, or class_path with init_args, a mapping, is needed."
+    )
+
+
+@contextmanager
+def loaded_once() -> Iterator[None]:
+    """Load the same source only once within this context: for many configurations that are read one by one."""
+    token = _loaded.set({})
+    try:
+        yield
+    finally:
+        _loaded.reset(token)
+
+
+def load_source(source: SourceSpec, root: Path, *, allow_unverified: bool, resize: int | None = None) -> Source:
+    """Load a source by name or class path.
+
+    ``auto`` is MNIST where its files lie under ``root`` or can be downloaded, else the bundled digits, with a loud
+    warning. See :func:`~pairs_lit.data.mnist.load_mnist` for where MNIST's files lie and what is accepted, and
+    :func:`~pairs_lit.data.own.load_own` for data sets.
+
+    Args:
+        source: Its name, or the class path of a data set, or both class path and arguments.
+        root: Where its files lie.
+        allow_unverified: Accept files in MNIST's format that are not MNIST's.
+        resize: The height and width to give the images; None: as they are.
+
+    Raises:
+        PairsLitError: It was asked for and is not available, or its files are damaged, with ``auto`` too.
+    """
+    kept, key = _loaded.get(), repr((source, root, allow_unverified, resize))
+    if kept is not None and key in kept:
+        return kept[key]
+    if is_named(source):
+        found = _resized(_load_named(cast(SourceName, source), root, allow_unverified=allow_unverified), resize)
+    else:
+        from pairs_lit.data.own import load_own  # imports torchvision, which takes its time
+
+        found = load_own(*_parts(source), root, resize=resize)
+    if kept is not None:
+        kept.clear()  # only the last one: they take memory
+        kept[key] = found
+    return found
+
+
+def _load_named(name: SourceName, root: Path, *, allow_unverified: bool) -> Source:
     if name == "digits":
         return _bundled_digits()
     try:
@@ -36,6 +129,21 @@ def load_source(name: SourceName, root: Path, *, allow_unverified: bool) -> Sour
     return load_mnist(root, allow_unverified=allow_unverified)
 
 
+def _resized(source: Source, size: int | None) -> Source:
+    if size is None:
+        return source
+    from pairs_lit.data.pictures import resized
+
+    def change(part: Digits) -> Digits:
+        try:
+            return replace(part, images=resized(part.images, size))
+        except PairsLitError as error:
+            raise PairsLitError(f"data.source: {source.name}: {error}.") from error
+
+    validation = None if source.validation is None else change(source.validation)
+    return replace(source, train=change(source.train), validation=validation, test=change(source.test))
+
+
 def _bundled_digits() -> Source:
     """scikit-learn's 1,797 digits (8×8), scaled to 0 … 255 and 28×28, split once: 1,197 train, 300 val, 300 test."""
     from sklearn.datasets import load_digits
@@ -45,7 +153,8 @@ def _bundled_digits() -> Source:
     rest, test = train_test_split(range(1797), test_size=300, random_state=0, stratify=bunch.target)
     train, validation = train_test_split(rest, test_size=300, random_state=0, stratify=bunch.target[rest])
     small = torch.from_numpy(bunch.images)[:, None] * (255 / 16)
-    images = F.interpolate(small, size=(28, 28), mode="bilinear")[:, 0].round().to(torch.uint8)
+    size = (MNIST_SIZE, MNIST_SIZE)
+    images = F.interpolate(small, size=size, mode="bilinear")[:, 0].round().to(torch.uint8)
     labels = torch.from_numpy(bunch.target).long()
     parts = [Digits(images[part], labels[part]) for part in (train, validation, test)]
-    return Source("digits", *parts)
+    return Source("digits", parts[0], parts[1], parts[2])

@@ -11,7 +11,7 @@ from pairs_lit.errors import PairsLitError, place_of, reason_of
 from pairs_lit.nn.backbones import BackboneFactory, Shape
 from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.built import TRIED, Built, BuiltNetwork, tried
-from pairs_lit.nn.heads import HeadFactory
+from pairs_lit.nn.heads import DigitHead, HeadFactory
 from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.seeds import seeded
 from pairs_lit.stacking.stack import check_separate
@@ -43,12 +43,13 @@ class Architecture:
         head: Makes a head from the width of the concatenated code.
         sharing: ``shared``: one backbone for both images; ``separate``: one each; ``joint``: the pair is one image of
             two channels, and there are no digit logits.
-        readout: Where the digit logits come from: ``identity``: the code itself, of width 10; ``linear``: a linear
+        readout: Where the digit logits come from: ``identity``: the code itself, of width K; ``linear``: a linear
             layer on each image's code, beside the head (pillonel); ``none``: there are none.
         code_activation: The activation between each image's code and the head.
         relation: The relation that a probability head computes.
         image_size: H = W.
         network: Makes the whole network from (2, H, W), in place of all parts; None: it consists of them.
+        classes: K, the number of classes.
     """
 
     backbone: BackboneFactory | None
@@ -59,6 +60,7 @@ class Architecture:
     relation: Relation
     image_size: int
     network: NetworkFactory | None = None
+    classes: int = DIGITS
 
     def __post_init__(self) -> None:
         """Refuse a whole network beside its parts, and a part alone."""
@@ -87,7 +89,7 @@ class Architecture:
         with seeded(seed), computing_on(1):  # some first weights depend on the number of threads
             if self.network is not None:
                 network = _made(self.network, self.image_shape, "network")
-                return PlainParts([network], None, None, {_answer_width(network, self.image_shape)})
+                return PlainParts([network], None, None, {self._answer_width(network)})
             return self._built_parts(cast(BackboneFactory, self.backbone), cast(HeadFactory, self.head))
 
     def _built_parts(self, backbone: BackboneFactory, head: HeadFactory) -> "PlainParts":
@@ -98,6 +100,8 @@ class Architecture:
         readout = self._readout(width)
         both = self.head_width(width)
         made = _made(head, both, "head")
+        if isinstance(made, DigitHead):
+            made.check(self.classes)
         if not isinstance(_output(made, both, role="head"), Tensor):
             raise PairsLitError(f"a head must return one tensor; {type(made).__name__} returned something else.")
         return PlainParts(backbones, readout, made, widths)
@@ -125,12 +129,31 @@ class Architecture:
     def _readout(self, width: int) -> nn.Module | None:
         if self.readout != "none" and self.sharing == "joint":
             raise PairsLitError(f"model.readout is {self.readout}: with sharing: joint it must be none.")
-        if self.readout == "identity" and width != DIGITS:
+        if self.readout == "identity" and width != self.classes:
             raise PairsLitError(
-                f"model.readout is identity, which needs a code of width {DIGITS}, but the backbone's is {width}: "
-                "change its last width, or use readout: linear or none."
+                f"model.readout is identity, which needs a code of width {self.classes}, but the backbone's is "
+                f"{width}: change its last width to {self.classes}, the number of classes, or use readout: linear or "
+                "none."
             )
-        return nn.Linear(width, DIGITS) if self.readout == "linear" else None
+        return nn.Linear(width, self.classes) if self.readout == "linear" else None
+
+    def _answer_width(self, network: nn.Module) -> int:
+        """Return how many logits a whole network gives a pair.
+
+        Raises:
+            PairsLitError: It cannot take pairs, or gives something else than an answer.
+        """
+        output = _output(network, *self.image_shape, role="network")
+        answer, digits = output if isinstance(output, tuple) and len(output) == 2 else (output, None)
+        shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (answer, digits)]
+        allowed = [(TRIED,), (TRIED, 1), (TRIED, 2)]
+        if shapes[0] not in allowed or shapes[1] not in ((TRIED, 2, self.classes), "NoneType"):
+            raise PairsLitError(
+                "a network must map pairs (N, 2, H, W) to the answer, (N,), (N, 1) or (N, 2), or to (answer, digit "
+                f"logits (N, 2, {self.classes})); {type(network).__name__} gave {' and '.join(map(str, shapes))} for "
+                f"N = {TRIED}."
+            )
+        return 2 if shapes[0] == (TRIED, 2) else 1
 
 
 @dataclass(frozen=True)
@@ -168,24 +191,6 @@ def code_width(backbone: nn.Module, shape: Shape) -> int:
             f"a backbone must map (N, C, H, W) to (N, F); {type(backbone).__name__} gave {got} for N = {TRIED}."
         )
     return code.shape[1]
-
-
-def _answer_width(network: nn.Module, shape: Shape) -> int:
-    """Return how many logits a whole network gives a pair.
-
-    Raises:
-        PairsLitError: It cannot take pairs, or gives something else than an answer.
-    """
-    output = _output(network, *shape, role="network")
-    answer, digits = output if isinstance(output, tuple) and len(output) == 2 else (output, None)
-    shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (answer, digits)]
-    allowed = [(TRIED,), (TRIED, 1), (TRIED, 2)]
-    if shapes[0] not in allowed or shapes[1] not in ((TRIED, 2, DIGITS), "NoneType"):
-        raise PairsLitError(
-            f"a network must map pairs (N, 2, H, W) to the answer, (N,), (N, 1) or (N, 2), or to (answer, digit logits "
-            f"(N, 2, {DIGITS})); {type(network).__name__} gave {' and '.join(map(str, shapes))} for N = {TRIED}."
-        )
-    return 2 if shapes[0] == (TRIED, 2) else 1
 
 
 def _made(factory: Callable[[Taken], nn.Module], taken: Taken, role: str) -> nn.Module:

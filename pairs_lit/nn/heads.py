@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError, check_dropout, check_sizes
 from pairs_lit.nn.blocks import Activation, linear_layers
-from pairs_lit.relation import DIGITS
 from pairs_lit.stacking.layers import Rowwise
 
 HeadFactory = Callable[[int], nn.Module]
@@ -55,21 +54,29 @@ class MLP(nn.Sequential):
 class DigitHead(nn.Module):
     """A head that gives digit probabilities: codes of both images (..., 2·K) → (..., 2, K).
 
-    Raises:
-        PairsLitError: The code does not have one value per digit class.
+    Args:
+        width: 2·K; that K is the number of classes is for who knows it to check, see :meth:`check`.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        if width != 2 * DIGITS:
+        self.width, self.classes = width, width // 2
+
+    def check(self, classes: int) -> None:
+        """Refuse a code that does not have one value per class for each image.
+
+        Raises:
+            PairsLitError: The width is not twice the number of classes.
+        """
+        if self.width != 2 * classes:
             raise PairsLitError(
-                f"{type(self).__name__} reads the code as digit logits and needs a width of {2 * DIGITS} for both "
-                f"images, got {width}: give the backbone {DIGITS} outputs and do not use sharing: joint."
+                f"{type(self).__name__} reads the code as digit logits and needs a width of {2 * classes} for both "
+                f"images, got {self.width}: give the backbone {classes} outputs and do not use sharing: joint."
             )
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return digit probabilities: (..., 2·K) → (..., 2, K)."""
-        return self.digit_probabilities(codes.view(*codes.shape[:-1], 2, DIGITS))
+        return self.digit_probabilities(codes.view(*codes.shape[:-1], 2, self.classes))
 
     @abstractmethod
     def digit_probabilities(self, logits: Tensor) -> Tensor:
@@ -112,7 +119,7 @@ class PowerHead(DigitHead, Rowwise):
         flat = largest == 0
         powers = (above / largest.masked_fill(flat, 1)) ** self._exponent
         total = powers.sum(-1, keepdim=True).masked_fill(flat, 1)
-        return torch.where(flat, torch.full_like(powers, 1 / DIGITS), powers / total)
+        return torch.where(flat, torch.full_like(powers, 1 / self.classes), powers / total)
 
 
 class ArgmaxHead(DigitHead, Rowwise):
@@ -123,4 +130,4 @@ class ArgmaxHead(DigitHead, Rowwise):
 
     def digit_probabilities(self, logits: Tensor) -> Tensor:
         """Return the one-hot vector of the largest logit."""
-        return F.one_hot(logits.argmax(-1), DIGITS).to(logits.dtype)
+        return F.one_hot(logits.argmax(-1), self.classes).to(logits.dtype)

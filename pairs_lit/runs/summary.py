@@ -5,7 +5,7 @@ import json
 import math
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,20 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 Settings = dict[str, str | int | float | None]
 """The data settings of a run."""
+
+UNRECORDED: Settings = {"resize": None, "classes": 10, "test_images": "own"}
+"""What the runs and checkpoints of releases that did not record it have in common."""
+
+FINGERPRINT = "fingerprint"
+"""The setting that says which images and labels there were; earlier releases recorded none."""
+
+
+def unlike(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """Return the names of the data settings in which two runs differ; a fingerprint counts where both have one."""
+    first, second = {**UNRECORDED, **one}, {**UNRECORDED, **other}
+    names = [name for name in dict.fromkeys([*first, *second]) if first.get(name) != second.get(name)]
+    both_known = bool(first.get(FINGERPRINT)) and bool(second.get(FINGERPRINT))
+    return [name for name in names if name != FINGERPRINT or both_known]
 
 
 @dataclass(frozen=True)

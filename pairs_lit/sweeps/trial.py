@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairs_lit.runs.run import Run
-from pairs_lit.runs.summary import Settings
+from pairs_lit.runs.summary import Settings, unlike
 from pairs_lit.statistics import LEVEL, Difference, Rounds, Summary, between_many, holm, summarise
 from pairs_lit.sweeps.space import Values, short_names, shown
 
@@ -79,6 +79,6 @@ class Behind:
 def behind(best: Trial, others: Sequence[Trial]) -> Mapping[int, Behind]:
     """Compare trials with the best one, seed by seed where both have the same data, if two or more rounds can be."""
     told = [trial for trial in others if trial is not best and len(trial.scores.keys() & best.scores.keys()) > 1]
-    found = between_many([(trial.scores, best.scores, trial.data == best.data) for trial in told])
+    found = between_many([(trial.scores, best.scores, not unlike(trial.data, best.data)) for trial in told])
     corrected = holm([each.p for each in found])
     return {trial.number: Behind(difference, p) for trial, difference, p in zip(told, found, corrected, strict=True)}

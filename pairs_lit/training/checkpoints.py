@@ -19,6 +19,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.folder import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
+from pairs_lit.runs.summary import FINGERPRINT, UNRECORDED
 from pairs_lit.runs.writing import write_durably
 from pairs_lit.stopping import announce, announced, check_announced, check_asked, postponed
 from pairs_lit.training.clusters import requeue
@@ -122,13 +123,26 @@ def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     Raises:
         PairsLitError: A recorded value differs; the message names the first.
     """
+    saved = {**UNRECORDED, **saved}
     for name, value in wanted.items():
-        if name not in saved or not fits(saved[name], value) or saved[name] != value:
+        if name == FINGERPRINT and saved.get(name) != value:
+            _check_data(saved, value)
+        elif name not in saved or not fits(saved[name], value) or saved[name] != value:
             here, there = _first_difference(saved.get(name), value)
             raise PairsLitError(
                 f"the checkpoint does not match the config: {name} is {_short(here)} in the checkpoint and "
                 f"{_short(there)} in the config. Use the config.yaml of the checkpoint's own run."
             )
+
+
+def _check_data(saved: Mapping[str, Any], fingerprint: object) -> None:
+    """Refuse a checkpoint of other data, unless an earlier release, which recorded no fingerprint, wrote it."""
+    if FINGERPRINT in saved:
+        raise PairsLitError(
+            f"the checkpoint does not match the data: the SHA-256 of all images and labels of {saved.get('source')} is "
+            f"{str(saved[FINGERPRINT])[:8]}… in the checkpoint and {str(fingerprint)[:8]}… now. Set data.root to the "
+            "data that the run was trained on."
+        )
 
 
 def _first_difference(saved: object, wanted: object) -> tuple[object, object]:

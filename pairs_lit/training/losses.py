@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.comparer import Answer
-from pairs_lit.relation import DIGITS
 
 EPSILON = 1e-6
 """Probabilities are clamped to [EPSILON, 1 − EPSILON] before a logarithm."""
@@ -156,7 +155,7 @@ class PairLoss:
         if self.digits == "none" or logits is None:
             return comparison.output.new_zeros(len(comparison.output))
         if self.digits == "mse":  # (R, B, 2, K) → (R, 2), mean over the pairs
-            images = (logits - F.one_hot(digits, DIGITS)).square().mean((1, 3))
+            images = (logits - F.one_hot(digits, logits.shape[-1])).square().mean((1, 3))
         else:
             images = self._cross_entropy(logits, digits, smoothing).mean(1)
         return images.sum(-1) if self.digit_reduction == "sum" else images.mean(-1)

@@ -19,7 +19,7 @@ from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.comparer import Answer, Comparer, check_widths, default_stack_size
 from pairs_lit.nn.heads import HeadFactory
-from pairs_lit.relation import Relation
+from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.seeds import generator, seeded
 from pairs_lit.stacking.slices import View, views_of
 from pairs_lit.training.checkpoints import check_weights, prepare, read_checkpoint, sign
@@ -39,7 +39,7 @@ class PairModule(LightningModule):
     Args:
         seeds: The seeds of the rounds (on the command line: from ``rounds``).
         network: A whole pair network, in place of backbone, sharing, readout, code_activation and head: turns pairs
-            (N, 2, H, W) into the answer, (N,), (N, 1) or (N, 2) logits, or into (answer, digit logits (N, 2, 10));
+            (N, 2, H, W) into the answer, (N,), (N, 1) or (N, 2) logits, or into (answer, digit logits (N, 2, K));
             made from (2, H, W), or from nothing.
         backbone: Turns an image (N, C, H, W) into a code (N, F); made from (channels, H, W), or from nothing.
         head: Turns the concatenated codes (N, W) into the answer; made from W.
@@ -47,9 +47,10 @@ class PairModule(LightningModule):
             network and the number of rounds.
         image_size: H = W (on the command line: from ``data``).
         relation: What a probability head compares by (on the command line: from ``data``).
+        classes: K, how many classes the images have (on the command line: from ``data``).
         sharing: ``shared``: one backbone for both images; ``separate``: one each; ``joint``: a pair is one image of
             two channels, without digit logits.
-        readout: Where digit logits come from: ``identity``: the code itself (of width 10); ``linear``: a linear layer
+        readout: Where digit logits come from: ``identity``: the code itself (of width K); ``linear``: a linear layer
             on each image's code; ``none``: nowhere.
         code_activation: The activation between each image's code and the head; ``softmax`` is over the code.
         loss: The weighted sum of target and digit loss.
@@ -70,6 +71,7 @@ class PairModule(LightningModule):
         stack_size: int | None = None,
         image_size: int = 14,
         relation: Relation = "le",
+        classes: int = DIGITS,
         sharing: Sharing = "shared",
         readout: Readout = "none",
         code_activation: CodeActivation = "none",
@@ -78,7 +80,9 @@ class PairModule(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        architecture = Architecture(backbone, head, sharing, readout, code_activation, relation, image_size, network)
+        architecture = Architecture(
+            backbone, head, sharing, readout, code_activation, relation, image_size, network, classes
+        )
         self.variant = Variant(architecture, loss, Recipe(optimizer, lr_scheduler))
         self.build(seeds, [self.variant], stack_size)
 

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
 from pairs_lit import __version__
-from pairs_lit.analysis.tables import at_chance, evaluation_table, failures, summary_table
+from pairs_lit.analysis.tables import at_chance, classes, evaluation_table, failures, summary_table
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.folder import CURVES, ROUNDS, SUMMARY, TEST, VALIDATE
@@ -90,6 +90,7 @@ class Results(Callback):
             },
             "metrics": {name: asdict(summary) for name, summary in summaries(rounds).items()},
             "data": asdict(_data(trainer).settings),
+            "class_names": list(_data(trainer).bank.class_names),
             "parameters_per_round": module.parameters_per_round,
             "epochs": runner.epochs,
             "times": {"seconds": seconds * len(rounds), "seconds_per_round": seconds},
@@ -114,7 +115,8 @@ class Results(Callback):
             f"{module.parameters_per_round:,} parameters a round; data: {settings.source}, "
             f"{settings.train_pairs} training pairs, relation {settings.relation}"
         )
-        parts = [title, summary_table(summaries(self.rounds), style=style)]
+        compared = classes(settings.relation, _data(trainer).bank.class_names, settings.classes)
+        parts = [title, compared, summary_table(summaries(self.rounds), style=style)]
         parts += [failures(self._failed, len(seeds)), at_chance(self._at_chance(trainer), len(seeds))]
         return "\n\n".join(part for part in parts if part)
 

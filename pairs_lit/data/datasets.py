@@ -1,0 +1,215 @@
+"""Data sets named by class path, torchvision's or the user's own: made from arguments, downloaded where absent."""
+
+import inspect
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from http.client import HTTPException
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from filelock import FileLock
+from torchvision import datasets
+
+from pairs_lit.data.mnist import STALL_SECONDS, unpacked
+from pairs_lit.environment import user_path
+from pairs_lit.errors import PairsLitError, notice, own_place_of, reason_of
+
+_HALVES = {"train": ("train", "trainval"), "test": ("test", "val", "valid")}
+"""What the training part and the test part are called by sets that take ``split``."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of labelled images, as a config names it.
+
+    Attributes:
+        path: The import path of its class, or of a function that returns one.
+        root: Where its files lie, its argument ``root``.
+        arguments: Its other arguments.
+    """
+
+    path: str
+    root: Path
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def kind(self) -> Callable[..., Any]:
+        """The class or function.
+
+        Raises:
+            PairsLitError: There is no such thing, or it cannot be called.
+        """
+        try:
+            found = resolve_name(self.path)
+        except Exception as error:  # a file of the user's may raise anything when it is imported
+            raise PairsLitError(f"data.source: {self.path}: {blame(error)}.") from error
+        if not callable(found):
+            raise PairsLitError(f"data.source: {self.path} is no class of data sets, but a {type(found).__name__}.")
+        made: Callable[..., Any] = found
+        return made
+
+    @property
+    def name(self) -> str:
+        """What the set is called in tables, with those of its arguments that are short and plain."""
+        short = self.path.removeprefix("torchvision.datasets.")
+        plain = {name: str(value) for name, value in self.arguments.items() if name not in ("root", "download")}
+        shown = [f"{name} {value}" for name, value in plain.items() if re.fullmatch(r"[\w.+-]{1,30}", value)]
+        whole = f"{short} ({' '.join(shown)})" if shown else short
+        return re.sub(r"[^\w.+ ()-]", "-", whole)[:100]
+
+    @cached_property
+    def takes(self) -> set[str]:
+        """The names of the arguments it takes; those of its base classes, too, where it hands on what it is given."""
+        return set(_parameters(self.kind)[0])
+
+    @cached_property
+    def _place(self) -> Path:
+        return user_path(str(self.arguments.get("root", self.root)))
+
+    def parts(self) -> list[object]:
+        """Return the training part and the test part, or the whole set where it makes no difference between them.
+
+        A class that takes ``train`` is asked for both; one that takes ``split``, for ``train`` and ``test``. Where the
+        config gives these arguments, that part is the whole set.
+
+        Raises:
+            PairsLitError: It cannot be made.
+        """
+        names, is_open = _parameters(self.kind)
+        unknown = next((name for name in self.arguments if name not in names and not is_open), None)
+        if unknown is not None:
+            raise PairsLitError(
+                f"data.source: {self.path} takes no argument {unknown!r}: it takes {', '.join(names) or 'none'}."
+            )
+        if "train" in names and "train" not in self.arguments:
+            return [self._made({"train": True}), self._made({"train": False})]
+        if "split" in names and "split" not in self.arguments:
+            return [self._half(part) for part in _HALVES]
+        return [self._made({})]
+
+    def _half(self, part: str) -> object:
+        """Return one part of a set that takes ``split``, by the first name for it that the set knows."""
+        *others, last = _HALVES[part]
+        for name in others:
+            try:
+                return self._made({"split": name})
+            except PairsLitError as error:
+                if not isinstance(error.__cause__, ValueError) or name not in str(error.__cause__):
+                    raise
+        return self._made({"split": last})
+
+    def _made(self, part: Mapping[str, Any]) -> object:
+        """Make a part; download its files first where they are absent and it can."""
+        own = {"root": str(self._place)} if "root" in self.takes or "root" in self.arguments else {}
+        given = {**part, **self.arguments, **own}
+        if "download" not in self.takes or "download" in self.arguments:
+            return self._tried(given)
+        try:
+            return self._tried({**given, "download": False})
+        except PairsLitError as error:
+            if not _is_absence(error.__cause__):
+                raise
+        found = self._from_packed(given)
+        return found if found is not None else self._downloaded(given)
+
+    def _tried(self, arguments: Mapping[str, Any]) -> object:
+        try:
+            return self.kind(**arguments)
+        except PairsLitError:
+            raise
+        except Exception as error:  # whatever a class of the user's raises
+            where = f" from {self._place}" if "root" in self.takes else ""
+            raise PairsLitError(f"data.source: {self.path} cannot be read{where}: {blame(error)}.") from error
+
+    def _from_packed(self, given: Mapping[str, Any]) -> object | None:
+        """Read a set in MNIST's format of which there are packed files only, where torchvision wants unpacked ones."""
+        raw = self._place / getattr(self.kind, "__name__", "") / "raw"
+        is_like_mnist = inspect.isclass(self.kind) and issubclass(self.kind, datasets.MNIST)
+        if not is_like_mnist or not any(raw.glob("*.gz")):
+            return None
+        with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
+            own = Path(elsewhere) / raw.relative_to(self._place)
+            own.mkdir(parents=True)
+            for file in sorted(raw.iterdir(), reverse=True):  # an unpacked one comes last, and counts
+                name = file.name.removesuffix(".gz")
+                if file.is_file() and not (own / name).exists():
+                    shutil.copyfile(unpacked(file, own / f"{name}.unpacked"), own / name)
+            try:
+                return self._tried({**given, "root": elsewhere, "download": False})
+            except PairsLitError as error:
+                if _is_absence(error.__cause__):
+                    return None
+                raise PairsLitError(str(error).replace(elsewhere, str(self._place))) from error
+
+    def _downloaded(self, given: Mapping[str, Any]) -> object:
+        """Download the files and read the set."""
+        notice(f"downloading {self.path} to {self._place} …")
+        try:
+            self._place.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._place / ".lock"):  # waits for other downloads to finish
+                self._fetch(given)
+        except Exception as error:  # whatever a download raises
+            reason = reason_of(error.__cause__ or error)
+            raise PairsLitError(
+                f"data.source: {self.path} is not in {self._place} and cannot be downloaded ({reason}): set data.root "
+                "to the folder that holds it."
+            ) from error
+        return self._tried({**given, "download": False})
+
+    def _fetch(self, given: Mapping[str, Any]) -> None:
+        """Download into a folder beside the files' place, and move there what is not there yet: all of it is whole."""
+        try:
+            self._tried({**given, "download": False})
+        except PairsLitError:
+            pass
+        else:  # another process was first
+            return
+        folder, before = self._place / ".download-set", socket.getdefaulttimeout()
+        shutil.rmtree(folder, ignore_errors=True)  # a killed process may have left one
+        socket.setdefaulttimeout(STALL_SECONDS)  # torchvision's downloads have no timeout of their own
+        try:
+            folder.mkdir()
+            self._tried({**given, "root": str(folder), "download": True})
+            for file in [path for path in folder.rglob("*") if path.is_file()]:
+                target = self._place / file.relative_to(folder)
+                if not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    file.replace(target)
+        finally:
+            socket.setdefaulttimeout(before)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def blame(error: BaseException) -> str:
+    """Return what an error says, and where in the user's own code it arose, if it did."""
+    place = own_place_of(error)
+    return f"{reason_of(error)} ({place})" if place else reason_of(error)
+
+
+def _is_absence(error: BaseException | None) -> bool:
+    """Say whether a set could not be made because its files are not there; damaged ones are the user's to look at."""
+    is_lookup = isinstance(error, RuntimeError) and "not found" in str(error)
+    return isinstance(error, FileNotFoundError | HTTPException) or is_lookup
+
+
+def _parameters(kind: Callable[..., Any]) -> tuple[list[str], bool]:
+    """Return the names of the arguments, and whether further ones are taken, too."""
+    bases = kind.__mro__[:-1] if inspect.isclass(kind) else ()
+    makers = [vars(each)["__init__"] for each in bases if "__init__" in vars(each)] if bases else [kind]
+    names: list[str] = []
+    for maker in makers:
+        try:
+            parameters = list(inspect.signature(maker).parameters.values())
+        except (TypeError, ValueError):  # made in C
+            return names, True
+        named = parameters[1:] if inspect.isclass(kind) else parameters  # without self
+        names += [each.name for each in named if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+        if not any(each.kind is each.VAR_KEYWORD for each in named):
+            return list(dict.fromkeys(names)), False
+    return list(dict.fromkeys(names)), bool(makers)
