@@ -16,6 +16,7 @@ COMMANDS = {
     "test": "evaluate a trained run on its test pairs",
     "predict": "write P(relation) of every round for the test pairs of the first seed",
     "sweep": "try many values of options with the same seeds, confirm the best on fresh seeds",
+    "inspect": "show what the rounds of a finished run get wrong, on a page with figures and in TensorBoard",
     "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",
     "configs": "list the configs that come with pairs-lit, for --config",
     "reproduce": "train every row of the five student reports, write tables and figures beside the published ones",
@@ -34,6 +35,7 @@ examples:
   pairs-lit fit --config cnn_aux
   pairs-lit fit --config cnn_aux --rounds.count 20 --trainer.max_epochs 50
   pairs-lit test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
+  pairs-lit inspect RUN
   pairs-lit compare RUN RUN --figure rounds.png
   pairs-lit sweep --config cnn_aux --sweep sweep.yaml
   tensorboard --logdir lightning_logs
@@ -118,8 +120,8 @@ def _dispatch(given: list[str]) -> None:
         return
     if "lightning.pytorch" not in sys.modules:
         notice("loading PyTorch and Lightning …")
-    if command == "sweep":
-        import_module("pairs_lit.commands.sweep").run(given[1:])
+    if command in ("inspect", "sweep"):
+        import_module(f"pairs_lit.commands.{command}").run(given[1:])
         return
     from pairs_lit.commands.fit import run
 

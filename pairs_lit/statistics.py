@@ -84,14 +84,14 @@ class Difference:
         return self.low <= 0 <= self.high
 
 
-def _critical(freedom: float) -> float:
+def critical(freedom: float) -> float:
     """Return the critical value of a two-sided t test at the level."""
     return float(special.stdtrit(freedom, 1 - LEVEL / 2))
 
 
 def half_width(sample: Summary) -> float:
     """Return half the width of Student's 95 % interval of a mean; NaN for fewer than two values."""
-    return _critical(sample.n - 1) * sample.std / sqrt(sample.n) if sample.n > 1 else NAN
+    return critical(sample.n - 1) * sample.std / sqrt(sample.n) if sample.n > 1 else NAN
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -145,7 +145,7 @@ def welch(first: Summary, second: Summary) -> Difference:
     if error == 0:
         return Difference("Welch", n, estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0, 0.0)
     freedom = error**4 / sum(part**2 / (count - 1) for part, count in zip(parts, n, strict=True))
-    half = _critical(freedom) * error
+    half = critical(freedom) * error
     test = stats.ttest_ind_from_stats(
         first.mean, first.std, first.n, second.mean, second.std, second.n, equal_var=False
     )
@@ -206,7 +206,7 @@ def _paired_rows(rows: Values, *, bootstrap: bool) -> list[Difference]:
     n = rows.shape[1]
     estimates, errors = rows.mean(1), rows.std(1, ddof=1) / sqrt(n)
     scattered = np.ptp(rows, axis=1) > 0
-    half = np.where(scattered, errors * _critical(n - 1), 0.0)
+    half = np.where(scattered, errors * critical(n - 1), 0.0)
     low, high = estimates - half, estimates + half
     p = np.where(estimates == 0, 1.0, 2.0 ** (1 - n))
     if scattered.any():
@@ -263,13 +263,13 @@ def detectable(error: float, freedom: float) -> float:
 def _detectable_errors(freedom: float) -> float:
     from scipy import optimize
 
-    critical = _critical(freedom)
+    threshold = critical(freedom)
 
     def lack(shift: float) -> float:
-        found = 1 - special.nctdtr(freedom, shift, critical) + special.nctdtr(freedom, shift, -critical)
+        found = 1 - special.nctdtr(freedom, shift, threshold) + special.nctdtr(freedom, shift, -threshold)
         return float(np.nan_to_num(found, nan=1.0)) - POWER  # NaN: too far out for scipy
 
-    return float(optimize.brentq(lack, 0.0, 4 * critical + 10))
+    return float(optimize.brentq(lack, 0.0, 4 * threshold + 10))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

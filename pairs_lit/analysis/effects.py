@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 from scipy import special
 
-from pairs_lit.statistics import LEVEL, NAN
+from pairs_lit.statistics import LEVEL, NAN, critical
 
 _TRIMMED = 0.25
 
@@ -47,11 +47,11 @@ def _upper_end(value: float, n: int, m: int) -> float:
     """Return the largest probability whose own standard error, times the critical value, reaches down to the value."""
     from scipy import optimize
 
-    critical = float(special.ndtri(1 - LEVEL / 2))
+    width = float(special.ndtri(1 - LEVEL / 2))
 
     def beyond(p: float) -> float:
         spread = 1 + ((n + m) / 2 - 1) * ((1 - p) / (2 - p) + p / (1 + p))
-        return p - value - critical * sqrt(p * (1 - p) * spread / (n * m))
+        return p - value - width * sqrt(p * (1 - p) * spread / (n * m))
 
     return 1.0 if value == 1 else float(optimize.brentq(beyond, value + 1e-12, 1.0))
 
@@ -69,5 +69,5 @@ def interquartile_mean(values: Sequence[float]) -> Estimate:
         return Estimate(value, NAN, NAN)
     winsorised = np.clip(ordered, ordered[out], ordered[n - 1 - out])
     error = float(winsorised.std(ddof=1)) * sqrt((n - 1) / (kept * (kept - 1)))
-    half = float(special.stdtrit(kept - 1, 1 - LEVEL / 2)) * error
+    half = critical(kept - 1) * error
     return Estimate(value, value - half, value + half)
