@@ -111,7 +111,7 @@ def compare(
 
     Args:
         runs: Runs, or run folders.
-        metric: A column of ``rounds.csv``, or ``val_loss`` or ``test_loss``, of which less is better.
+        metric: A column of ``rounds.csv``, or a loss (``test_loss`` and so on), of which less is better.
         allow_different: Compare runs of different data sources or relations, too.
 
     Returns:
@@ -277,7 +277,7 @@ def notes(comparison: Comparison) -> str:
             "power at the 5 % level."
         )
     if comparison.metric in LOSSES:
-        text += " Of a loss, less is better."
+        text += " Of a loss, less is better; only losses of one kind can be compared (target_loss: without the auxiliary part)."
     if "best_test" in comparison.metric:
         text += " best_test_accuracy selects its epoch on the test set."
     return text

@@ -58,9 +58,9 @@ def _plain(text: str) -> str:
 def _introduction(found: Inspection) -> str:
     relation = f"first {SIGNS[found.relation]} second"
     text = (
-        f"Made by `pairs-lit inspect`: {_plain(found.basis)}; relation: {relation}. All rounds are shown the same pairs, "
-        f"the test pairs of seed {found.pair_seed}, as `pairs-lit predict` does; they are only evaluated. So the accuracy "
-        "of the other rounds differs from that in `rounds.csv`, which is on the test pairs of each round's own."
+        f"Made by `pairs-lit inspect`: {_plain(found.basis)}; relation: {relation}. All rounds are shown the same "
+        f"pairs, the test pairs of seed {found.pair_seed}, as `pairs-lit predict` does; they are only evaluated. So the "
+        "accuracy of the other rounds differs from that in `rounds.csv`, which is on the test pairs of each round's own."
     )
     if found.failed:
         seeds = ", ".join(map(str, found.failed))
@@ -75,8 +75,9 @@ def _figure(name: str, figures: Collection[str]) -> list[str]:
 def _learning(found: Inspection, figures: Collection[str]) -> list[str]:
     n, failed = len(found.said.seeds), len(found.failed)
     text = (
-        f"Accuracy and loss by epoch, as in `curves.csv`: {n} rounds, thin, and their mean, thick. Training figures are "
-        "averages over the epoch while the network changes; the others are measured after it, on each round's own pairs."
+        f"Accuracy and loss by epoch, as in `curves.csv`: {n} rounds, thin, and their mean, thick. Training figures "
+        "are averages over the epoch while the network changes; the others are measured after it, on each round's own "
+        "pairs."
     )
     if failed:
         text += f" {failed} failed rounds are dotted, end in a cross, and are not in the mean."
@@ -90,9 +91,9 @@ def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
     wrong, n = (~found.said.right).sum(0), len(found.said.seeds)
     most = int((wrong > n / 2).sum())
     text = (
-        f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are answered rightly by all {n} rounds, {most} wrongly by more "
-        f"than half of them, {int((wrong == n).sum())} by all. Below, the {len(found.hardest)} that most rounds get wrong, "
-        "as the network sees them."
+        f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are answered rightly by all {n} rounds, {most} wrongly by "
+        f"more than half of them, {int((wrong == n).sum())} by all. Below, the {len(found.hardest)} that most rounds get "
+        "wrong, as the network sees them."
     )
     if found.confusion is not None:
         text += " Below each image: the classes read, and by how many rounds."
@@ -125,6 +126,8 @@ def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
         f"{int(counts.sum())} readings ({len(found.said.seeds)} rounds × {len(found.said.target)} pairs × 2 images). "
         f"Digit accuracy {_spread(found.confusion.accuracy)}."
     )
+    if found.confusion.accuracy.mean < 2 / size:
+        text += f" Guessing has {1 / size:.4f}: this network was hardly trained to name digits."
     return [title, *_figure("digit-confusion", figures), text, _square(counts.tolist(), size, "true \\ read")]
 
 
@@ -147,8 +150,8 @@ def _distances(found: Inspection) -> list[str]:
     n = len(found.said.seeds)
     text = (
         f"Accuracy on the pairs whose classes differ by so much: mean over {n} rounds, bars: Student's "
-        f"{100 * (1 - LEVEL):.0f} % interval of the mean over the rounds. It says how other rounds would do on these very "
-        "pairs, not on others: a point of few pairs is uncertain beyond its bar."
+        f"{100 * (1 - LEVEL):.0f} % interval of the mean over the rounds. It says how other rounds would do on these "
+        "very pairs, not on others: a point of few pairs is uncertain beyond its bar."
     )
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     return ["## Accuracy by |first − second|", "![accuracy by distance](accuracy-by-distance.png)", text, table]
@@ -161,8 +164,8 @@ def _interval(ends: tuple[float, float]) -> str:
 def _classes(found: Inspection) -> list[str]:
     known = found.class_pairs.pairs[found.class_pairs.pairs > 0]
     text = (
-        f"Rows: the first digit's class; columns: the second's. In a cell, the accuracy in % over {len(found.said.seeds)} "
-        f"rounds and the number of pairs ({known.min()} to {known.max()}); cells of fewer than {FEW_PAIRS} pairs are "
+        f"Rows: the first digit's class; columns: the second's. In a cell, the accuracy in % over "
+        f"{len(found.said.seeds)} rounds and the number of pairs ({known.min()} to {known.max()}); cells of fewer than {FEW_PAIRS} pairs are "
         "hatched, those without pairs grey."
     )
     return ["## Accuracy by classes", "![accuracy by classes](accuracy-by-classes.png)", text]
@@ -173,11 +176,11 @@ def _calibration(found: Inspection) -> list[str]:
     relation = f"P(first {SIGNS[found.relation]} second)"
     text = (
         f"Of the pairs of which a round says that the relation holds with probability p, in which share does it hold? "
-        f"{int(each.counts.sum())} answers of {len(found.said.seeds)} rounds in {BINS} bins of equal width; points stand at "
-        "the mean P of their bin, bars: 95 % interval over rounds; below, how many answers a bin has.\n\n"
+        f"{int(each.counts.sum())} answers of {len(found.said.seeds)} rounds in {BINS} bins of equal width; points stand "
+        "at the mean P of their bin, bars: 95 % interval over rounds; below, how many answers a bin has.\n\n"
         f"Expected calibration error, the mean gap of the {BINS} bins weighted by their answers, of each round: of the "
-        f"confidence of the answers, max(P, 1 − P), against the share of right ones, {_spread(each.error)}; of {relation} "
-        f"against the share of pairs for which it holds, {_spread(each.relation_error)}. A finite sample of perfectly "
+        f"confidence of the answers, max(P, 1 − P), against the share of right ones, {_spread(each.error)}; of "
+        f"{relation} against the share of pairs for which it holds, {_spread(each.relation_error)}. A finite sample of perfectly "
         "calibrated answers has an error above 0, too."
     )
     return ["## Calibration", "![calibration](calibration.png)", text]
@@ -189,13 +192,13 @@ def _agreement(found: Inspection, figures: Collection[str]) -> list[str]:
         return [title, "One round has none to agree with."]
     first = f"the first {MOST_COMPARED} of them" if each.rounds < len(found.said.seeds) else f"all {each.rounds} rounds"
     text = (
-        f"Two rounds answer {100 * each.share.mean:.1f} % of the {len(found.said.target)} pairs alike ({each.share.n} pairs "
-        f"of rounds among {first}; from {100 * each.share.min:.1f} to {100 * each.share.max:.1f} %)."
+        f"Two rounds answer {100 * each.share.mean:.1f} % of the {len(found.said.target)} pairs alike ({each.share.n} "
+        f"pairs of rounds among {first}; from {100 * each.share.min:.1f} to {100 * each.share.max:.1f} %)."
     )
     if each.kappa.n:
         text += (
-            f" Corrected for chance (Cohen's kappa; 1: always alike, 0: as by chance): mean {each.kappa.mean:.3f}, from "
-            f"{each.kappa.min:.3f} to {each.kappa.max:.3f} (n = {each.kappa.n} pairs of rounds)."
+            f" Corrected for chance (Cohen's kappa; 1: always alike, 0: as by chance): mean {each.kappa.mean:.3f}, "
+            f"from {each.kappa.min:.3f} to {each.kappa.max:.3f} (n = {each.kappa.n} pairs of rounds)."
         )
     else:
         text += " Kappa is not defined: all rounds give one and the same answer to every pair."

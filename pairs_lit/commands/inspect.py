@@ -33,9 +33,9 @@ def arguments(args: Sequence[str]) -> argparse.Namespace:
     parser = OptionParser(
         prog="pairs-lit inspect",
         description="Look at a finished run: the pairs that most rounds get wrong, which digits are read as which, "
-        "accuracy by distance and by classes, calibration, how well rounds agree, learning curves. All rounds are shown "
-        f"the test pairs of the first seed. Writes RUN/{FOLDER}/{PAGE} with its figures, and puts these into the run's "
-        "TensorBoard files (IMAGES, inspect/...). Called again, it writes its own files anew.",
+        "accuracy by distance and by classes, calibration, how well rounds agree, learning curves. All rounds are "
+        f"shown the test pairs of the first seed. Writes RUN/{FOLDER}/{PAGE} with its figures, and puts these into the "
+        "run's TensorBoard files (IMAGES, inspect/...). Called again, it writes its own files anew.",
     )
     parser.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
     parser.add_argument("--pairs", type=int, default=_PAIRS, help="how many of the hardest pairs to draw")
@@ -100,7 +100,7 @@ def _check_own(path: Path) -> None:
 
 
 def _show_in_tensorboard(found: Inspection, figures: Mapping[str, Figure]) -> None:
-    """Write the figures into an event file of their own; TensorBoard shows it with the run's, which stay as they are."""
+    """Write the figures into an event file of their own, which TensorBoard shows with those of the run."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
     before = list(found.folder.glob(f"{EVENTS}.*{_SUFFIX}"))

@@ -42,11 +42,11 @@ class Run:
     def values(self, metric: str) -> dict[int, float]:
         """Return a column of ``rounds.csv`` by seed, of the rounds that did not fail.
 
-        Likewise ``val_loss`` and ``test_loss`` after the last epoch, which ``curves.csv`` holds.
+        Likewise the losses after the last epoch, ``val_loss`` and so on, which ``curves.csv`` holds.
         """
         good = [vars(each) for each in self.rounds if each.status == "ok"]
         if metric in LOSSES:
-            last = self.curves.last(metric.replace("_", "/"))
+            last = self.curves.last(metric.replace("_", "/", 1))
             return {row["seed"]: last[row["seed"]] for row in good if isfinite(last.get(row["seed"], NAN))}
         return {row["seed"]: row[metric] for row in good if row[metric] is not None}
 

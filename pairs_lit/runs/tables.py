@@ -48,7 +48,7 @@ class RoundResult:
 METRIC_COLUMNS = tuple(field.name for field in fields(RoundResult))[2:-1]
 """The columns of ``rounds.csv`` that are summarised over rounds."""
 
-LOSSES = ("val_loss", "test_loss")
+LOSSES = ("val_loss", "val_target_loss", "test_loss", "test_target_loss")
 """What else runs can be compared by: measured after the last epoch, and kept in ``curves.csv``; less is better."""
 
 
