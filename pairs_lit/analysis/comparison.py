@@ -277,7 +277,8 @@ def notes(comparison: Comparison) -> str:
             "power at the 5 % level."
         )
     if comparison.metric in LOSSES:
-        text += " Of a loss, less is better; only losses of one kind can be compared (target_loss: without the auxiliary part)."
+        text += " Of a loss, less is better; it means something between losses of one kind only (target_loss: without "
+        text += "the auxiliary part)."
     if "best_test" in comparison.metric:
         text += " best_test_accuracy selects its epoch on the test set."
     return text

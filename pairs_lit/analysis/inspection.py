@@ -319,11 +319,15 @@ class Inspection:
     agreement: Agreement | None
 
     @property
+    def rounds(self) -> str:
+        """How many rounds there are, and how many failed besides, in words."""
+        n, failed = len(self.said.seeds), len(self.failed)
+        return f"{n} round{'s' if n > 1 else ''}" + (f" ({failed} more failed)" if failed else "")
+
+    @property
     def basis(self) -> str:
         """What the figures rest on, in words."""
-        n, failed = len(self.said.seeds), len(self.failed)
-        rounds = f"{n} round{'s' if n > 1 else ''}" + (f" ({failed} more failed)" if failed else "")
-        return f"{rounds}, {len(self.said.target)} test pairs of seed {self.pair_seed}, data: {self.source}"
+        return f"{self.rounds}, {len(self.said.target)} test pairs of seed {self.pair_seed}, data: {self.source}"
 
     def summaries(self) -> dict[str, Summary]:
         """Return the main figures over the rounds, or over pairs of rounds, by name."""

@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from pairs_lit.analysis.figures import COLOURS
 from pairs_lit.analysis.inspection import (
@@ -57,7 +58,7 @@ def inspection_figures(found: Inspection) -> dict[str, Figure]:
     if found.agreement is not None:
         figures["agreement"] = agreement_of_rounds(found.agreement, found.said.seeds)
     for name, figure in figures.items():
-        basis = f"{len(found.curves.seeds)} rounds, data: {found.source}" if name == "learning-curves" else found.basis
+        basis = found.rounds + f", data: {found.source}" if name == "learning-curves" else found.basis
         figure.suptitle(f"{found.label}: {basis}".replace("$", r"\$"), size=9, color=_GREY, wrap=True)
     return figures
 
@@ -92,7 +93,7 @@ def _draw_pair(axes: Axes, pair: HardPair, images: Numbers, relation: str) -> No
     truth = "yes" if pair.holds else "no"
     axes.set_title(f"{first} {SIGNS[relation]} {second}: {truth}; wrong in {pair.wrong} of {n}", size=9)
     if pair.read is not None:
-        axes.set_xlabel(f"{readings(pair.read[0])}  |  {readings(pair.read[1])}", size=7, color="0.25")
+        axes.set_xlabel(f"{readings(pair.read[0])}  |  {readings(pair.read[1])}", size=6.5, color="0.25")
 
 
 def readings(counts: Counts, most: int = 2) -> str:
@@ -271,6 +272,7 @@ def learning_curves(curves: Curves, failed: Sequence[int]) -> Figure:
         axes.set_title(_SPLITS[split], size=10)
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0, 0].legend(fontsize=8)
     return figure
 
@@ -279,8 +281,10 @@ def _draw_curves(axes: Axes, curves: Curves, name: str, failed: Sequence[int]) -
     values, epochs = curves.values[name], np.arange(1, curves.epochs + 1)
     bad = np.isin(curves.seeds, failed)
     good, mark = values[:, ~bad], "o" if curves.epochs == 1 else ""
-    lines = axes.plot(epochs, good[:, :_MOST_LINES], color=_BLUE, alpha=0.25, linewidth=0.7, marker=mark)
     n = good.shape[1]
+    lines = axes.plot(
+        epochs, good[:, :_MOST_LINES], color=_BLUE, alpha=0.25 if n > 1 else 1, linewidth=0.7, marker=mark
+    )
     if n:
         each = "each of" if n <= _MOST_LINES else f"{_MOST_LINES} of"
         lines[0].set_label(f"{each} {n} rounds" if n > 1 else "the round")

@@ -59,8 +59,10 @@ def _introduction(found: Inspection) -> str:
     relation = f"first {SIGNS[found.relation]} second"
     text = (
         f"Made by `pairs-lit inspect`: {_plain(found.basis)}; relation: {relation}. All rounds are shown the same "
-        f"pairs, the test pairs of seed {found.pair_seed}, as `pairs-lit predict` does; they are only evaluated. So the "
-        "accuracy of the other rounds differs from that in `rounds.csv`, which is on the test pairs of each round's own."
+        f"pairs, the test pairs of seed {found.pair_seed}, as `pairs-lit predict` does; they are only evaluated. So "
+        f"the "
+        "accuracy of the other rounds differs from that in `rounds.csv`, which is on the test pairs of each round's "
+        "own."
     )
     if found.failed:
         seeds = ", ".join(map(str, found.failed))
@@ -92,7 +94,8 @@ def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
     most = int((wrong > n / 2).sum())
     text = (
         f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are answered rightly by all {n} rounds, {most} wrongly by "
-        f"more than half of them, {int((wrong == n).sum())} by all. Below, the {len(found.hardest)} that most rounds get "
+        f"more than half of them, {int((wrong == n).sum())} by all. Below, the {len(found.hardest)} that most rounds "
+        f"get "
         "wrong, as the network sees them."
     )
     if found.confusion is not None:
@@ -165,7 +168,8 @@ def _classes(found: Inspection) -> list[str]:
     known = found.class_pairs.pairs[found.class_pairs.pairs > 0]
     text = (
         f"Rows: the first digit's class; columns: the second's. In a cell, the accuracy in % over "
-        f"{len(found.said.seeds)} rounds and the number of pairs ({known.min()} to {known.max()}); cells of fewer than {FEW_PAIRS} pairs are "
+        f"{len(found.said.seeds)} rounds and the number of pairs ({known.min()} to {known.max()}); cells of fewer "
+        f"than {FEW_PAIRS} pairs are "
         "hatched, those without pairs grey."
     )
     return ["## Accuracy by classes", "![accuracy by classes](accuracy-by-classes.png)", text]
@@ -176,11 +180,13 @@ def _calibration(found: Inspection) -> list[str]:
     relation = f"P(first {SIGNS[found.relation]} second)"
     text = (
         f"Of the pairs of which a round says that the relation holds with probability p, in which share does it hold? "
-        f"{int(each.counts.sum())} answers of {len(found.said.seeds)} rounds in {BINS} bins of equal width; points stand "
+        f"{int(each.counts.sum())} answers of {len(found.said.seeds)} rounds in {BINS} bins of equal width; points "
+        f"stand "
         "at the mean P of their bin, bars: 95 % interval over rounds; below, how many answers a bin has.\n\n"
         f"Expected calibration error, the mean gap of the {BINS} bins weighted by their answers, of each round: of the "
         f"confidence of the answers, max(P, 1 − P), against the share of right ones, {_spread(each.error)}; of "
-        f"{relation} against the share of pairs for which it holds, {_spread(each.relation_error)}. A finite sample of perfectly "
+        f"{relation} against the share of pairs for which it holds, {_spread(each.relation_error)}. A finite sample "
+        f"of perfectly "
         "calibrated answers has an error above 0, too."
     )
     return ["## Calibration", "![calibration](calibration.png)", text]
