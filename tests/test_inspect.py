@@ -62,6 +62,7 @@ def test_the_hardest_pairs_are_those_that_most_rounds_get_wrong() -> None:
         for image in (0, 1):
             readings_of = each.read[:, pair.place, image].tolist()
             assert [readings_of.count(digit) for digit in range(K)] == pair.read[image].tolist()
+        assert pair.right.tolist() == (each.decision[:, pair.place] == each.target[pair.place]).tolist()
     trust = [np.mean(pair.probability if not pair.holds else 1 - pair.probability) for pair in found]
     for one, two in zip(range(9), range(1, 10), strict=True):
         assert found[one].wrong > found[two].wrong or trust[one] >= trust[two]
@@ -373,8 +374,8 @@ def test_a_round_that_failed_is_named_and_left_out(runs: Callable[[str], pairs_l
     assert (found.failed, found.said.seeds) == ([1], [0, 2])
     assert found.basis == "2 rounds (1 more failed), 30 test pairs of seed 0, data: digits"
     text = (run.folder / "inspect/report.md").read_text()
-    assert "**1 rounds FAILED** (seed 1)" in text
-    assert "1 failed rounds are dotted" in text
+    assert "**1 of 3 rounds FAILED** (seed 1)" in text
+    assert "Those that failed (1) are dotted" in text
 
 
 def test_where_all_rounds_failed_there_is_nothing_to_inspect(runs: Callable[[str], pairs_lit.Run]) -> None:

@@ -69,7 +69,7 @@ class HardPair:
         place: Which of the pairs, from 0, as ``predictions.csv`` counts them.
         digits: The classes of both images.
         holds: Whether the relation holds.
-        wrong: How many rounds get it wrong.
+        right: Which rounds get it right, (R,).
         probability: P(relation) of each round, (R,).
         read: For either image, how many rounds read each class, (2, K); None: the network does not read digits.
     """
@@ -77,9 +77,14 @@ class HardPair:
     place: int
     digits: tuple[int, int]
     holds: bool
-    wrong: int
+    right: Truths
     probability: Numbers
     read: Counts | None
+
+    @property
+    def wrong(self) -> int:
+        """How many rounds get it wrong."""
+        return int((~self.right).sum())
 
 
 def hardest(said: Said, count: int) -> list[HardPair]:
@@ -87,15 +92,16 @@ def hardest(said: Said, count: int) -> list[HardPair]:
     wrong = (~said.right).sum(0)
     surely = np.where(said.target, 1 - said.probability, said.probability).mean(0)
     order = np.lexsort((-surely, -wrong))[:count]
-    return [_hard_pair(said, int(place), int(wrong[place])) for place in order if wrong[place]]
+    return [_hard_pair(said, int(place)) for place in order if wrong[place]]
 
 
-def _hard_pair(said: Said, place: int, wrong: int) -> HardPair:
+def _hard_pair(said: Said, place: int) -> HardPair:
     first, second = said.digits[place].tolist()
     read = None
     if said.read is not None:
         read = np.stack([np.bincount(said.read[:, place, image], minlength=said.classes) for image in (0, 1)])
-    return HardPair(place, (first, second), bool(said.target[place]), wrong, said.probability[:, place], read)
+    holds, right = bool(said.target[place]), said.right[:, place]
+    return HardPair(place, (first, second), holds, right, said.probability[:, place], read)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def readings(counts: Counts, most: int = 2) -> str:
 
 
 def _draw_answers(axes: Axes, pair: HardPair) -> None:
-    right = (pair.probability > 0.5) == pair.holds
+    right = pair.right
     heights = 0.25 * np.cos(2.4 * np.arange(len(right)))  # spread, and the same each time
     axes.axvline(0.5, color="0.7", linewidth=0.8)
     size = 4 if len(right) <= _MOST_ROUNDS else 2
@@ -273,6 +273,8 @@ def learning_curves(curves: Curves, failed: Sequence[int]) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if curves.epochs == 1:
+            axes.set_xlim(0.5, 1.5)
     grid[0, 0].legend(fontsize=8)
     return figure
 

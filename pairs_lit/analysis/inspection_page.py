@@ -66,7 +66,8 @@ def _introduction(found: Inspection) -> str:
     )
     if found.failed:
         seeds = ", ".join(map(str, found.failed))
-        text += f" **{len(found.failed)} rounds FAILED** (seed {seeds}) and are in the learning curves only."
+        text += f" **{len(found.failed)} of {len(found.curves.seeds)} rounds FAILED** (seed {seeds}) and are in the "
+        text += "learning curves only."
     return text
 
 
@@ -82,7 +83,7 @@ def _learning(found: Inspection, figures: Collection[str]) -> list[str]:
         "pairs."
     )
     if failed:
-        text += f" {failed} failed rounds are dotted, end in a cross, and are not in the mean."
+        text += f" Those that failed ({failed}) are dotted, end in a cross, and are not in the mean."
     return ["## Learning curves", *_figure("learning-curves", figures), text]
 
 

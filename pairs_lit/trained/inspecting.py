@@ -18,7 +18,7 @@ from pairs_lit.analysis.inspection import (
     confusion,
     hardest,
 )
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, printable
 from pairs_lit.runs.run import Run
 from pairs_lit.trained.rounds import Trained
 
@@ -44,7 +44,7 @@ def inspected(run: Run, trained: Trained, pairs: int) -> Inspection:
     hard = hardest(said, pairs)
     return Inspection(
         folder=run.folder,
-        label=run.label,
+        label=printable(run.label),
         source=source,
         relation=trained.data.settings.relation,
         pair_seed=trained.seeds[0],
