@@ -16,7 +16,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pairs_lit.analysis.comparison import Comparison as Comparison
     from pairs_lit.analysis.comparison import compare as compare
+    from pairs_lit.analysis.inspection import Inspection as Inspection
     from pairs_lit.commands.fit import fit as fit
+    from pairs_lit.commands.inspect import inspect_run as inspect_run
     from pairs_lit.commands.opening import open_run as open_run
     from pairs_lit.commands.sweep import sweep as sweep
     from pairs_lit.data.datamodule import PairDataModule as PairDataModule
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
 # backbones and heads are not among them: configs would then be written with another class path than they are read
 _ROOMS = {
     "analysis.comparison": ("Comparison", "compare"),
+    "analysis.inspection": ("Inspection",),
     "commands.fit": ("fit",),
+    "commands.inspect": ("inspect_run",),
     "commands.opening": ("open_run",),
     "commands.sweep": ("sweep",),
     "data.datamodule": ("PairDataModule",),

@@ -6,7 +6,7 @@ import traceback
 from importlib import import_module
 
 from pairs_lit import __version__
-from pairs_lit.commands import COMMANDS
+from pairs_lit.commands import COMMANDS, OF_LIGHTNING
 from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, drop_missing_backend, import_from_here
 from pairs_lit.errors import PairsLitError, Stopped, WorkerError, notice, place_of, printable, reason_of
 from pairs_lit.stopping import stoppable
@@ -24,6 +24,7 @@ examples:
   pairs-lit fit --config cnn_aux
   pairs-lit fit --config cnn_aux --rounds.count 20 --trainer.max_epochs 50
   pairs-lit test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
+  pairs-lit inspect RUN
   pairs-lit compare RUN RUN --figure rounds.png
   pairs-lit sweep --config cnn_aux --sweep sweep.yaml
   tensorboard --logdir lightning_logs
@@ -36,6 +37,9 @@ PAIRS_LIT_TRACEBACK=1 shows the traceback of an error.
 
 TRACEBACK = "PAIRS_LIT_TRACEBACK"
 """The environment variable that asks for the traceback of an error."""
+
+_LIGHT = ("compare", "configs", "reproduce")
+"""The commands that begin without PyTorch."""
 
 _RESUMING = {
     "fit": "fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt",
@@ -103,13 +107,10 @@ def _dispatch(given: list[str]) -> None:
         raise PairsLitError(f"unknown command {command!r}: use one of {', '.join(COMMANDS)} (see pairs-lit --help).")
     drop_missing_backend()
     import_from_here()
-    if command in ("compare", "completion", "configs", "reproduce"):
-        import_module(f"pairs_lit.commands.{command}").run(given[1:])
-        return
-    if "lightning.pytorch" not in sys.modules:
+    if command not in _LIGHT and "lightning.pytorch" not in sys.modules:
         notice("loading PyTorch and Lightning …")
-    if command == "sweep":
-        import_module("pairs_lit.commands.sweep").run(given[1:])
+    if command not in OF_LIGHTNING:
+        import_module(f"pairs_lit.commands.{command}").run(given[1:])
         return
     from pairs_lit.commands.fit import run
 

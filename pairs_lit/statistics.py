@@ -84,14 +84,14 @@ class Difference:
         return self.low <= 0 <= self.high
 
 
-def _critical(freedom: float) -> float:
+def critical(freedom: float) -> float:
     """Return the critical value of a two-sided t test at the level."""
     return float(special.stdtrit(freedom, 1 - LEVEL / 2))
 
 
 def half_width(sample: Summary) -> float:
     """Return half the width of Student's 95 % interval of a mean; NaN for fewer than two values."""
-    return _critical(sample.n - 1) * sample.std / sqrt(sample.n) if sample.n > 1 else NAN
+    return critical(sample.n - 1) * sample.std / sqrt(sample.n) if sample.n > 1 else NAN
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -105,22 +105,29 @@ Rounds = Mapping[int, float]
 """A figure of each round, by seed."""
 
 
-def between_rounds(first: Rounds, second: Rounds, *, same_data: bool) -> Difference:
+def between_rounds(first: Rounds, second: Rounds, *, same_data: bool, bootstrap: bool = False) -> Difference:
     """Compare two runs of two or more rounds each.
 
     The result is that of :func:`paired` where both have the same data (a seed then stands for the same pairs) and share
     two or more seeds, else that of :func:`welch`.
+
+    Args:
+        first: The first run.
+        second: The second run.
+        same_data: Whether a seed stands for the same pairs in both.
+        bootstrap: Where paired, give the bootstrap's interval (BCa), which the pages of ``docs/results`` state; of few
+            rounds it covers less often than it says.
     """
-    return between_many([(first, second, same_data)])[0]
+    return between_many([(first, second, same_data)], bootstrap=bootstrap)[0]
 
 
-def between_many(cases: Sequence[tuple[Rounds, Rounds, bool]]) -> list[Difference]:
+def between_many(cases: Sequence[tuple[Rounds, Rounds, bool]], *, bootstrap: bool = False) -> list[Difference]:
     """Apply :func:`between_rounds` to many pairs of runs; a pair's result does not depend on the others."""
     shared = [
         np.array([first[seed] - second[seed] for seed in first if same_data and seed in second])
         for first, second, same_data in cases
     ]
-    together = iter(_paired_many([each for each in shared if len(each) > 1]))
+    together = iter(_paired_many([each for each in shared if len(each) > 1], bootstrap=bootstrap))
     return [
         next(together) if len(each) > 1 else welch(summarise(list(first.values())), summarise(list(second.values())))
         for (first, second, _), each in zip(cases, shared, strict=True)
@@ -138,7 +145,7 @@ def welch(first: Summary, second: Summary) -> Difference:
     if error == 0:
         return Difference("Welch", n, estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0, 0.0)
     freedom = error**4 / sum(part**2 / (count - 1) for part, count in zip(parts, n, strict=True))
-    half = _critical(freedom) * error
+    half = critical(freedom) * error
     test = stats.ttest_ind_from_stats(
         first.mean, first.std, first.n, second.mean, second.std, second.n, equal_var=False
     )
@@ -150,17 +157,24 @@ def welch(first: Summary, second: Summary) -> Difference:
 def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Compare two samples whose i-th values share a seed, by the differences within the pairs.
 
-    The interval is the bootstrap's (BCa). The p value is that of the exact sign-change permutation test of the mean
+    The interval is Student's: in simulations of rounds it covers the true difference closest to as often as it says
+    (``tests/test_significance.py``). The p value is that of the exact sign-change permutation test of the mean
     difference up to 13 pairs, and of Wilcoxon's signed-rank test (Pratt's zeros) of more.
     """
-    return _paired_many([np.subtract(first, second, dtype=np.float64)])[0]
+    return _paired_many([np.subtract(first, second, dtype=np.float64)], bootstrap=False)[0]
+
+
+def least_p(difference: Difference) -> float:
+    """Return the smallest p value that so many rounds can give: 2 of 2**n sign changes where few are paired, else 0."""
+    n = difference.n[0]
+    return 2.0 ** (1 - n) if difference.method == "paired" and n <= _EXACT else 0.0
 
 
 def paired_t(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Compare two samples whose i-th values share a seed by Student's t of the differences within the pairs.
 
-    For confirming one comparison that was planned: of few pairs, its interval covers the true difference of normal
-    samples as often as it says, which the bootstrap's of :func:`paired` does not quite.
+    For confirming one comparison that was planned: its p value is below 0.05 where its interval, which is that of
+    :func:`paired`, leaves out 0.
     """
     from scipy import stats
 
@@ -174,7 +188,7 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> Difference:
     return Difference("paired t", n, estimate, estimate - half, estimate + half, p, shift)
 
 
-def _paired_many(differences: Sequence[Values]) -> list[Difference]:
+def _paired_many(differences: Sequence[Values], *, bootstrap: bool) -> list[Difference]:
     """Compare each array of differences with 0; those of equal length are computed together."""
     found = dict[int, Difference]()
     for n in {len(each) for each in differences}:
@@ -182,27 +196,43 @@ def _paired_many(differences: Sequence[Values]) -> list[Difference]:
         for start in range(0, len(places), _TOGETHER):
             chunk = places[start : start + _TOGETHER]
             rows = np.stack([differences[place] for place in chunk])
-            found |= zip(chunk, _paired_rows(rows), strict=True)
+            found |= zip(chunk, _paired_rows(rows, bootstrap=bootstrap), strict=True)
     return [found[place] for place in range(len(differences))]
 
 
-def _paired_rows(rows: Values) -> list[Difference]:
+def _paired_rows(rows: Values, *, bootstrap: bool) -> list[Difference]:
     """Compare each row (k, n) of differences with 0."""
     rows = rows.round(12)  # what is equal but for float noise must tie
     n = rows.shape[1]
     estimates, errors = rows.mean(1), rows.std(1, ddof=1) / sqrt(n)
     scattered = np.ptp(rows, axis=1) > 0
-    low, high = estimates.copy(), estimates.copy()
+    half = np.where(scattered, errors * critical(n - 1), 0.0)
+    low, high = estimates - half, estimates + half
     p = np.where(estimates == 0, 1.0, 2.0 ** (1 - n))
     if scattered.any():
-        low[scattered], high[scattered], p[scattered] = _resampled(rows[scattered])
+        p[scattered] = _paired_p(rows[scattered])
+        if bootstrap:
+            low[scattered], high[scattered] = _resampled(rows[scattered])
     shifts = np.where(scattered, errors * _detectable_errors(n - 1), 0.0)
     columns = zip(*(column.tolist() for column in (estimates, low, high, p, shifts)), strict=True)
     return [Difference("paired", (n, n), *column) for column in columns]
 
 
-def _resampled(rows: Values) -> tuple[Values, Values, Values]:
-    """Return the ends of the bootstrap's interval and the p value of each row (k, n), none of them constant."""
+def _paired_p(rows: Values) -> Values:
+    """Return the p value of each row (k, n), none of them constant."""
+    from scipy import stats
+
+    n = rows.shape[1]
+    if n <= _EXACT:
+        test = stats.permutation_test((rows,), np.mean, permutation_type="samples", n_resamples=2**n, axis=-1)
+    else:
+        test = stats.wilcoxon(rows, zero_method="pratt", method="asymptotic", axis=1)
+    found: Values = test.pvalue
+    return found
+
+
+def _resampled(rows: Values) -> tuple[Values, Values]:
+    """Return the ends of the bootstrap's interval of each row (k, n), none of them constant."""
     from scipy import stats
 
     interval = stats.bootstrap(
@@ -214,12 +244,7 @@ def _resampled(rows: Values) -> tuple[Values, Values, Values]:
         confidence_level=1 - LEVEL,
         rng=np.random.default_rng(0),
     ).confidence_interval
-    n = rows.shape[1]
-    if n <= _EXACT:
-        test = stats.permutation_test((rows,), np.mean, permutation_type="samples", n_resamples=2**n, axis=-1)
-    else:
-        test = stats.wilcoxon(rows, zero_method="pratt", method="asymptotic", axis=1)
-    return interval.low, interval.high, test.pvalue
+    return interval.low, interval.high
 
 
 def spread_p(first: Sequence[float], second: Sequence[float]) -> float:
@@ -238,13 +263,13 @@ def detectable(error: float, freedom: float) -> float:
 def _detectable_errors(freedom: float) -> float:
     from scipy import optimize
 
-    critical = _critical(freedom)
+    threshold = critical(freedom)
 
     def lack(shift: float) -> float:
-        found = 1 - special.nctdtr(freedom, shift, critical) + special.nctdtr(freedom, shift, -critical)
+        found = 1 - special.nctdtr(freedom, shift, threshold) + special.nctdtr(freedom, shift, -threshold)
         return float(np.nan_to_num(found, nan=1.0)) - POWER  # NaN: too far out for scipy
 
-    return float(optimize.brentq(lack, 0.0, 4 * critical + 10))
+    return float(optimize.brentq(lack, 0.0, 4 * threshold + 10))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

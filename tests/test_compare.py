@@ -4,12 +4,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from pairs_lit.analysis.comparison import check_comparable, compared, read_runs
 from pairs_lit.analysis.figures import rounds_figure
+from pairs_lit.analysis.verdicts import verdict
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import RoundResult, write_rounds, write_summary
+from pairs_lit.statistics import Difference, paired
 
 DATA = {"source": "mnist", "relation": "le", "train_pairs": 1000}
 Made = Callable[..., Path]
@@ -180,3 +184,167 @@ def test_summaries_of_finished_fits_are_read(fit: Callable[..., Path]) -> None:
     check_comparable([read], "test_accuracy", allow_different=False)
     written = json.loads((run / "summary.json").read_text())["metrics"]["test_accuracy"]
     assert compared([read], "test_accuracy").summary(read)[0].mean == pytest.approx(written["mean"])
+
+
+def said(runs: list[Path], metric: str = "test_accuracy") -> list[str]:
+    return compared(read_runs(runs), metric).sentences
+
+
+SHIFTS = [0.040, 0.038, 0.045, 0.036, 0.043, 0.041, 0.039]
+
+
+def test_a_better_run_is_called_better_whichever_comes_first(made: Made) -> None:
+    base = [0.80, 0.82, 0.84, 0.83, 0.81, 0.79, 0.85]
+    better = [value + shift for value, shift in zip(base, SHIFTS, strict=True)]
+    a, b = made("a", better), made("b", base)
+    low, high = stats.t.interval(0.95, 6, np.mean(SHIFTS), stats.sem(SHIFTS))
+    expected = (
+        f"a is better than b in test accuracy by 4.0 points (95 % interval {100 * low:.1f} to {100 * high:.1f}), n = 7 "
+        "pairs of rounds, p = 0.016 (paired)."
+    )
+    assert said([a, b]) == [expected]
+    assert said([b, a]) == [expected]
+
+
+def test_runs_that_cannot_be_told_apart_are_said_so_with_what_would_have_been_found(made: Made) -> None:
+    base = [0.80, 0.82, 0.84, 0.83, 0.81, 0.79, 0.85]
+    other = [value + shift for value, shift in zip(base, [0.01, -0.01, 0.02, -0.02, 0.0, 0.015, -0.01], strict=True)]
+    runs = [made("a", other), made("b", base)]
+    (pair,) = compared(read_runs(runs), "test_accuracy").pairs
+    (sentence,) = said(runs)
+    assert sentence.startswith(
+        "a and b cannot be told apart in test accuracy: the first minus the second is 0.1 points"
+    )
+    points = f"{100 * pair.difference.detectable:.1f}"
+    assert sentence.endswith(f"a difference of {points} points or more would probably have been found (80 % power).")
+
+
+def test_unpaired_runs_are_said_to_be(made: Made) -> None:
+    (sentence,) = said([made("a", BETTER), made("b", [each - 0.2 for each in GOOD], seed=50)])
+    assert "a is better than b in test accuracy by" in sentence
+    assert "n = 4 and 4 rounds" in sentence
+    assert sentence.endswith("(unpaired).")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "seed", "expected"),
+    [
+        ([0.9, 0.95], [0.5, 0.6], 0, "so few cannot tell any two runs apart (p is at least 0.500): train 6 rounds"),
+        (BETTER, GOOD, 0, "so few cannot tell any two runs apart (p is at least 0.125)"),
+        (GOOD, GOOD, 0, "all rounds compared gave the same (4 pairs of rounds)"),
+        ([0.5] * 3, [0.5] * 4, 9, "all rounds compared gave the same (3 and 4 rounds)"),
+        ([0.2, 0.9], [0.4, 0.6], 9, "so few rounds would hardly find any difference"),
+    ],
+)
+def test_tiny_and_equal_samples(made: Made, first: list[float], second: list[float], seed: int, expected: str) -> None:
+    (sentence,) = said([made("a", first), made("b", second, seed=seed)])
+    assert "cannot be told apart" in sentence
+    assert expected in sentence
+    assert "nan" not in sentence
+
+
+def test_failed_rounds_are_in_no_sentence(made: Made) -> None:
+    (sentence,) = said([made("a", BETTER, failed=3), made("b", GOOD, failed=1)])
+    assert "n = 4 pairs of rounds" in sentence
+
+
+def test_of_many_runs_the_first_is_compared_in_words_and_the_others_counted(made: Made) -> None:
+    base = [0.5, 0.52, 0.54, 0.53, 0.51, 0.49, 0.55, 0.5]
+    runs = [
+        made(name, [value + 0.01 * place + 0.001 * i for i, value in enumerate(base)])
+        for place, name in enumerate("abcdefgh")
+    ]
+    assert len(said(runs[:3])) == 3
+    four = said(runs[:4])
+    assert [each.split(" in ")[0] for each in four[:3]] == [f"{name} is better than a" for name in "bcd"]
+    assert four[3] == "The other 3 comparisons stand in the table."
+    assert len(said(runs)) == 6
+    assert said(runs)[-1] == "The other 23 comparisons stand in the table."
+    assert "Holm's correction for 28 comparisons" in said(runs)[0]
+
+
+@pytest.mark.parametrize("style", ["text", "md", "latex", "csv"])
+def test_every_format_carries_the_sentence_and_the_statistics(
+    made: Made, style: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(made("a_1", BETTER)), str(made("b", GOOD))]
+    assert main(["compare", *runs, "--format", style, "--statistics"]) == 0
+    out = capsys.readouterr().out
+    assert "cannot be told apart" in out
+    above = stats.mannwhitneyu(BETTER, GOOD).statistic / 16
+    middle = stats.trim_mean(BETTER, 0.25)
+    if style == "csv":
+        first, _, pair = csv.DictReader(io.StringIO(out))
+        assert float(pair["superiority"]) == pytest.approx(above)
+        assert float(pair["superiority_low"]) < above < float(pair["superiority_high"])
+        assert float(first["iqm"]) == pytest.approx(middle)
+        assert pair["meaning"].startswith("a_1 and b cannot be told apart")
+    else:
+        assert f"{above:.3f}" in out
+        assert f"{middle:.4f}" in out
+        name = {"text": "a_1", "md": "- a_1", "latex": r"a\_1"}[style]
+        assert f"\n{name} and b cannot" in out
+        assert main(["compare", *runs, "--format", style]) == 0
+        assert "nterquartile" not in capsys.readouterr().out
+
+
+def test_names_in_sentences_are_spelt_as_the_format_needs(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(made("a|b", BETTER)), str(made("{x}%", GOOD))]
+    assert main(["compare", *runs, "--format", "latex"]) == 0
+    assert r"a|b and \{x\}\% cannot be told apart" in capsys.readouterr().out
+    assert main(["compare", *runs, "--format", "md"]) == 0
+    assert r"- a\|b and {x}% cannot be told apart" in capsys.readouterr().out
+
+
+def test_of_losses_less_is_better(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    long, short = fit("--rounds.count", "6", "--trainer.max_epochs", "3"), fit("--rounds.count", "6")
+    (run, _) = read_runs([long, short])
+    last = [
+        row
+        for row in csv.DictReader(io.StringIO((long / "curves.csv").read_text()))
+        if row["metric"] == "test/target_loss"
+    ]
+    expected = {int(row["seed"]): float(row["value"]) for row in last if row["epoch"] == "3"}
+    assert run.values("test_target_loss") == expected
+    found = compared(read_runs([long, short]), "test_loss")
+    (pair,) = found.pairs
+    assert main(["compare", str(long), str(short), "--metric", "test_loss"]) == 0
+    out = capsys.readouterr().out
+    assert "Of a loss, less is better" in out
+    assert pair.sentence in out
+    assert "points" not in pair.sentence
+    lower = np.mean(
+        [a < b for a in run.values("test_loss").values() for b in found.runs[1].values("test_loss").values()]
+    )
+    assert pair.superiority.value == pytest.approx(lower)
+
+
+@pytest.mark.parametrize(("shift", "winner"), [(-0.2, "a"), (0.2, "b")])
+def test_the_lower_loss_wins(shift: float, winner: str) -> None:
+    rng = np.random.default_rng(0)
+    found = paired((1 + shift + rng.normal(0, 0.01, 10)).tolist(), [1.0] * 10)
+    other = "b" if winner == "a" else "a"
+    sentence = verdict("a", "b", found, found.p, "val_target_loss")
+    assert sentence.startswith(f"{winner} is better than {other} (lower validation target loss) by 0.")
+    low, high = sorted((abs(found.low), abs(found.high)))
+    assert f"(95 % interval {low:.4f} to {high:.4f})" in sentence
+
+
+def test_a_run_without_the_loss_is_refused(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    run = made("a", GOOD)
+    (run / "curves.csv").write_text("seed,epoch,metric,value\n0,1,val/loss,0.5\n")
+    assert main(["compare", str(run), "--metric", "test_loss"]) == 2
+    assert "a has no test_loss: all runs have train_accuracy" in capsys.readouterr().err
+
+
+def test_small_differences_are_not_rounded_away() -> None:
+    found = paired([0.9004, 0.9005, 0.9006, 0.9005, 0.9004, 0.9006, 0.9005], [0.9] * 7)
+    sentence = verdict("a", "b", found, found.p, "test_accuracy")
+    assert "by 0.05 points (95 % interval 0.04 to 0.06)" in sentence
+
+
+def test_where_interval_and_test_disagree_it_is_a_close_call() -> None:
+    close = Difference("Welch", (5, 5), 0.01, 0.001, 0.019, 0.06, 0.02)
+    assert "interval and test disagree, so it is a close call" in verdict("a", "b", close, 0.06, "test_accuracy")
+    clear = Difference("Welch", (5, 5), 0.01, -0.001, 0.021, 0.06, 0.02)
+    assert "disagree" not in verdict("a", "b", clear, 0.06, "test_accuracy")

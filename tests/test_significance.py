@@ -3,8 +3,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
+from pairs_lit.analysis.effects import interquartile_mean, superiority
 from pairs_lit.statistics import (
     Summary,
     between_many,
@@ -12,6 +13,7 @@ from pairs_lit.statistics import (
     detectable,
     half_width,
     holm,
+    least_p,
     mean_interval,
     paired,
     paired_t,
@@ -53,14 +55,64 @@ def test_paired_p_is_that_of_all_sign_changes_counted_by_hand() -> None:
     assert found.method == "paired"
 
 
-def test_paired_interval_of_many_seeds_is_close_to_students_and_always_the_same() -> None:
-    rng = np.random.default_rng(1)
-    first, second = rng.normal(0.9, 0.02, 200), rng.normal(0.89, 0.02, 200)
+@pytest.mark.parametrize("n", [2, 3, 10, 14, 200])
+def test_the_paired_interval_is_students(n: int) -> None:
+    rng = np.random.default_rng(n)
+    first, second = rng.normal(0.9, 0.02, n), rng.normal(0.89, 0.02, n)
     found = paired(first.tolist(), second.tolist())
-    interval = stats.t.interval(0.95, 199, (first - second).mean(), stats.sem(first - second))
-    assert (found.low, found.high) == pytest.approx(interval, abs=3e-4)
-    assert found == paired(first.tolist(), second.tolist())
-    assert found.p < 0.001
+    interval = stats.t.interval(0.95, n - 1, (first - second).mean(), stats.sem(first - second))
+    assert (found.low, found.high) == pytest.approx(interval)
+
+
+def test_the_bootstraps_interval_is_there_for_pages_that_state_it_and_always_the_same() -> None:
+    rng = np.random.default_rng(1)
+    first, second = (dict(enumerate(rng.normal(mean, 0.02, 200))) for mean in (0.9, 0.89))
+    found = between_rounds(first, second, same_data=True, bootstrap=True)
+    plain = between_rounds(first, second, same_data=True)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=3e-4)
+    assert (found.low, found.high) != (plain.low, plain.high)
+    assert found == between_rounds(first, second, same_data=True, bootstrap=True)
+    assert (found.estimate, found.p, found.detectable) == (plain.estimate, plain.p, plain.detectable)
+
+
+def accuracies(rng: np.random.Generator, location: float, spread: float, shape: tuple[int, int]) -> np.ndarray:
+    """Draw accuracies of 1,000 pairs each, logit-normal."""
+    return np.round(special.expit(rng.normal(location, spread, shape)), 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [3, 5, 10, 20, 50])
+@pytest.mark.parametrize(("kind", "least"), [("normal", 0.94), ("logit-normal", 0.89)])
+def test_the_paired_interval_covers_the_true_difference_and_better_than_the_bootstraps(
+    kind: str, least: float, n: int
+) -> None:
+    rng, count = np.random.default_rng(n), 1000
+    if kind == "normal":
+        shared = rng.normal(0.87, 0.008, (count, n))  # what two runs of one seed have in common
+        first, second = (shared + rng.normal(0, 0.008, (count, n)) for _ in range(2))
+        truth = 0.0
+    else:  # near the ceiling, with a tail, against the middle
+        first, second = accuracies(rng, 3.5, 0.8, (count, n)), accuracies(rng, 1.8, 0.1, (count, n))
+        many = np.random.default_rng(0)
+        truth = (accuracies(many, 3.5, 0.8, (4000, 1000)) - accuracies(many, 1.8, 0.1, (4000, 1000))).mean()
+    cases = [(dict(enumerate(one)), dict(enumerate(two)), True) for one, two in zip(first, second, strict=True)]
+    shares = [
+        np.mean([each.low <= truth <= each.high for each in between_many(cases, bootstrap=bootstrap)])
+        for bootstrap in (False, True)
+    ]
+    print(f"{kind}, n = {n}: Student {shares[0]:.3f}, BCa {shares[1]:.3f}")
+    assert shares[0] >= least
+    assert shares[0] >= shares[1] - 0.01  # of 50 rounds both cover nearly alike
+    if n <= 10:
+        assert shares[0] > shares[1]
+
+
+def test_so_few_pairs_cannot_give_a_small_p() -> None:
+    for n in (2, 5, 6, 13):
+        found = paired([0.5 + 0.01 * place for place in range(1, n + 1)], [0.5] * n)
+        assert found.p == pytest.approx(least_p(found)) == 2.0 ** (1 - n)
+    assert least_p(paired(np.arange(14) + 1.0, np.zeros(14))) == 0
+    assert least_p(welch(Summary(2, 0.5, 0.1), Summary(2, 0.6, 0.1))) == 0
 
 
 def test_paired_p_of_many_seeds_is_wilcoxons() -> None:
@@ -138,3 +190,67 @@ def test_students_t_of_the_differences_is_scipys() -> None:
 def test_differences_that_are_all_the_same_have_no_spread(shift: float, p: float) -> None:
     found = paired_t([0.5 + shift, 0.6 + shift], [0.5, 0.6])
     assert (found.low, found.high, found.p, found.detectable) == (pytest.approx(shift), pytest.approx(shift), p, 0.0)
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 8), (10, 10), (100, 30)])
+def test_superiority_is_mann_and_whitneys_u_with_ties(n: int, m: int) -> None:
+    rng = np.random.default_rng(n)
+    first, second = rng.integers(85, 95, n) / 100, rng.integers(84, 94, m) / 100
+    found = superiority(first.tolist(), second.tolist())
+    assert found.value == pytest.approx(stats.mannwhitneyu(first, second).statistic / (n * m))
+    by_hand = np.mean([(a > b) + 0.5 * (a == b) for a in first for b in second])
+    assert found.value == pytest.approx(by_hand)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    mirrored = superiority(second.tolist(), first.tolist())
+    assert (1 - mirrored.high, 1 - mirrored.value, 1 - mirrored.low) == pytest.approx(
+        (found.low, found.value, found.high)
+    )
+
+
+def test_superiority_at_its_ends_and_of_equal_rounds() -> None:
+    assert (superiority([2, 3, 4], [0, 1]).value, superiority([2, 3, 4], [0, 1]).high) == (1, 1)
+    assert 0.3 < superiority([2, 3, 4], [0, 1]).low < 1
+    assert superiority([0.3], [0.1 + 0.2]).value == 0.5  # equal but for float noise
+
+
+@pytest.mark.parametrize("value", [0.55, 0.8, 0.97])
+def test_the_ends_of_superiority_solve_newcombes_equation(value: float) -> None:
+    first = np.arange(20) / 20
+    second = first + (0.5 - value) * 0.6
+    found = superiority(first, second)
+    for end in (found.low, found.high):
+        n = m = 20
+        first_part, second_part = end / (2 - end), 2 * end**2 / (1 + end)  # Hanley and McNeil's Q1 and Q2
+        mean = (n + m) / 2 - 1  # for n − 1 and m − 1: Newcombe's fifth method
+        variance = (end * (1 - end) + mean * (first_part - end**2) + mean * (second_part - end**2)) / (n * m)
+        assert abs(end - found.value) == pytest.approx(stats.norm.ppf(0.975) * np.sqrt(variance), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+def test_the_interval_of_superiority_covers_the_true_probability(n: int) -> None:
+    rng, truth = np.random.default_rng(n), stats.norm.cdf(1 / np.sqrt(2))
+    found = [superiority(rng.normal(1, 1, n), rng.normal(0, 1, n)) for _ in range(1000)]
+    assert np.mean([each.low <= truth <= each.high for each in found]) == pytest.approx(0.95, abs=0.025)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 10, 100])
+def test_the_interquartile_mean_is_scipys(n: int) -> None:
+    values = np.random.default_rng(n).beta(8, 2, n)
+    assert interquartile_mean(values).value == pytest.approx(stats.trim_mean(values, 0.25))
+
+
+@pytest.mark.parametrize("n", [4, 10, 21])
+def test_the_interval_of_the_interquartile_mean_rests_on_yuens_error(n: int) -> None:
+    values = np.random.default_rng(n).beta(8, 2, n)
+    found = interquartile_mean(values)
+    yuen = stats.ttest_ind(values + 1, values, equal_var=False, trim=0.25)  # the two errors are the same
+    error = 1 / yuen.statistic / np.sqrt(2)
+    half = stats.t.ppf(0.975, n - 2 * int(0.25 * n) - 1) * error
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+
+
+def test_the_interquartile_mean_of_few_rounds() -> None:
+    assert math.isnan(interquartile_mean([0.5]).low)
+    assert math.isnan(interquartile_mean([]).value)
+    pair = interquartile_mean([0.5, 0.6])  # nothing is trimmed
+    assert (pair.low, pair.high) == pytest.approx(mean_interval([0.5, 0.6]))

@@ -11,26 +11,47 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
+from pairs_lit.analysis.effects import Estimate, interquartile_mean, superiority
 from pairs_lit.analysis.tables import decimal, p_value
+from pairs_lit.analysis.verdicts import verdict
 from pairs_lit.errors import PairsLitError, notice, printable
 from pairs_lit.runs.folder import is_finished
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.summary import FINGERPRINT, unlike
-from pairs_lit.runs.tables import METRIC_COLUMNS
+from pairs_lit.runs.tables import LOSSES, METRIC_COLUMNS
 from pairs_lit.statistics import Difference, Summary, between_many, holm, mean_interval, summarise
 
 Format = Literal["text", "md", "csv", "latex"]
+METRICS = (*METRIC_COLUMNS, *LOSSES)
+"""What runs can be compared by."""
+
 _MUST_AGREE = {"source": "data source", "relation": "relation"}
+
+
+_FEW, _MOST_SAID = 3, 5  # so many pairs all get a sentence; of more, so many of the first run's
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs and how they differ; p_holm is corrected for all pairs that were compared."""
+    """Two runs and how they differ.
+
+    Attributes:
+        first: The name of the first run.
+        second: The name of the second run.
+        difference: The first minus the second.
+        p_holm: The p value of the difference, corrected for all pairs that were compared.
+        superiority: The probability that a round of the first is better than a round of the second.
+        rounds: How many rounds of the first and of the second this rests on.
+        sentence: What this means.
+    """
 
     first: str
     second: str
     difference: Difference
     p_holm: float
+    superiority: Estimate
+    rounds: tuple[int, int]
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +69,19 @@ class Comparison:
         """Summarise a run."""
         values = list(run.values(self.metric).values())
         return summarise(values), mean_interval(values)
+
+    def interquartile_mean(self, run: Run) -> Estimate:
+        """Return the mean of the middle half of a run's rounds."""
+        return interquartile_mean(list(run.values(self.metric).values()))
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the pairs mean; of many pairs, those of the first run with the next ones."""
+        said = self.pairs if len(self.pairs) <= _FEW else self.pairs[: min(len(self.runs) - 1, _MOST_SAID)]
+        left = len(self.pairs) - len(said)
+        return [pair.sentence for pair in said] + (
+            [f"The other {left} comparisons stand in the table."] if left else []
+        )
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[Run]:
@@ -78,7 +112,7 @@ def compare(
 
     Args:
         runs: Runs, or run folders.
-        metric: A column of ``rounds.csv``.
+        metric: A column of ``rounds.csv``, or a loss (``test_loss`` and so on), of which less is better.
         allow_different: Compare runs of different data sources or relations, too.
 
     Returns:
@@ -87,8 +121,8 @@ def compare(
     Raises:
         PairsLitError: A folder is not one of a finished run, or the runs cannot be compared.
     """
-    if metric not in METRIC_COLUMNS:
-        raise PairsLitError(f"metric is {metric!r}: it must be one of {', '.join(METRIC_COLUMNS)}.")
+    if metric not in METRICS:
+        raise PairsLitError(f"metric is {metric!r}: it must be one of {', '.join(METRICS)}.")
     given = [run for run in runs if isinstance(run, Run)]
     folders = [run.folder if isinstance(run, Run) else run for run in runs]
     found = labelled(given) if len(given) == len(runs) else read_runs(folders)
@@ -105,10 +139,12 @@ def compared(runs: Sequence[Run], metric: str) -> Comparison:
     both = list(itertools.combinations(values, 2))
     found = between_many([(first, second, not unlike(one.data, other.data)) for (one, first), (other, second) in both])
     corrected = holm([each.p for each in found])
-    pairs = [
-        Pair(one.label, other.label, difference, p)
-        for ((one, _), (other, _)), difference, p in zip(both, found, corrected, strict=True)
-    ]
+    pairs = []
+    for ((one, first), (other, second)), difference, p in zip(both, found, corrected, strict=True):
+        rounds = [list(each.values()) for each in (first, second)]
+        better = superiority(*reversed(rounds)) if metric in LOSSES else superiority(*rounds)
+        sentence = verdict(one.label, other.label, difference, p, metric, len(both))
+        pairs.append(Pair(one.label, other.label, difference, p, better, (len(first), len(second)), sentence))
     return Comparison(metric, runs, pairs)
 
 
@@ -141,23 +177,39 @@ def _is_other_data(one: Run, other: Run) -> bool:
 _STYLES = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
 _RUNS = ["run", "n", "mean", "std", "median", "min", "max", "95 % interval of the mean"]
 _PAIRS = ["first − second", "how", "n", "difference", "95 % interval", "p", "p (Holm)", "detectable"]
+_MIDDLES = ["run", "n", "interquartile mean", "95 % interval"]
+_BETTER = ["first, second", "n", "P(a round of the first is better)", "95 % interval"]
 _ESCAPES = {
     "md": (r"([\\`*\[\]<>|!#&~])", r"\\\1"),
     "csv": (r"\A([=+@\t-])", r"'\1"),  # a spreadsheet would take the text for a formula
 }
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
+_LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 
 
-def show(comparison: Comparison, style: Format) -> str:
-    """Show the table of runs, the table of pairs and what both rest on."""
+def show(comparison: Comparison, style: Format, *, statistics: bool = False) -> str:
+    """Show the table of runs, the table of pairs, what they mean, and what both rest on.
+
+    Args:
+        comparison: What is shown.
+        style: The format.
+        statistics: Show interquartile means and probabilities of superiority, too; CSV always has them.
+    """
     if style in _ESCAPES:
         comparison = _escaped(comparison, *_ESCAPES[style])
     if style == "csv":
         return _csv(comparison)
-    tables = [tabulate(run_rows(comparison), _RUNS, tablefmt=_STYLES[style], disable_numparse=True)]
-    if comparison.pairs:
-        rows = [_pair_row(pair) for pair in comparison.pairs]
-        tables.append(tabulate(rows, _PAIRS, tablefmt=_STYLES[style], disable_numparse=True))
-    return "\n\n".join([*tables, f"% {notes(comparison)}" if style == "latex" else notes(comparison)])
+    tables = [(run_rows(comparison), _RUNS), ([_pair_row(pair) for pair in comparison.pairs], _PAIRS)]
+    if statistics:
+        tables += [(_middle_rows(comparison), _MIDDLES), ([_better_row(pair) for pair in comparison.pairs], _BETTER)]
+    parts = [tabulate(rows, header, tablefmt=_STYLES[style], disable_numparse=True) for rows, header in tables if rows]
+    foot = notes(comparison) + (f" {_STATISTICS}" if statistics else "")
+    said = comparison.sentences
+    if style == "latex":
+        said, foot = ["".join(_LATEX.get(letter, letter) for letter in each) for each in said], f"% {foot}"
+    bullet = "- " if style == "md" else ""
+    sentences = ["\n".join(bullet + each for each in said)] if said else []
+    return "\n\n".join([*parts, *sentences, foot])
 
 
 def _escaped(comparison: Comparison, pattern: str, replacement: str) -> Comparison:
@@ -170,7 +222,10 @@ def _escaped(comparison: Comparison, pattern: str, replacement: str) -> Comparis
         replace(run, label=spell(run.label), data={name: spell(value) for name, value in run.data.items()})
         for run in comparison.runs
     ]
-    pairs = [replace(pair, first=spell(pair.first), second=spell(pair.second)) for pair in comparison.pairs]
+    pairs = [
+        replace(pair, first=spell(pair.first), second=spell(pair.second), sentence=spell(pair.sentence))
+        for pair in comparison.pairs
+    ]
     return replace(comparison, runs=runs, pairs=pairs)
 
 
@@ -200,6 +255,28 @@ def _pair_row(pair: Pair) -> list[str]:
     ]
 
 
+def _middle_rows(comparison: Comparison) -> list[list[str]]:
+    rows = []
+    for run in comparison.runs:
+        found = comparison.interquartile_mean(run)
+        n = str(comparison.summary(run)[0].n)
+        rows.append([run.label, n, decimal(found.value), f"{decimal(found.low)} to {decimal(found.high)}"])
+    return rows
+
+
+def _better_row(pair: Pair) -> list[str]:
+    each = pair.superiority
+    n = ", ".join(map(str, pair.rounds))
+    return [f"{pair.first}, {pair.second}", n, f"{each.value:.3f}", f"{each.low:.3f} to {each.high:.3f}"]
+
+
+_STATISTICS = (
+    "Interquartile mean: of the middle half of the rounds, with Tukey and McLaughlin's interval. P(a round of the "
+    "first is better): over all pairs of a round of either, ties count half (Mann and Whitney's U / (n·m)), with "
+    "Newcombe's interval, which takes the rounds as independent."
+)
+
+
 def notes(comparison: Comparison) -> str:
     """Say what the figures are."""
     sources = sorted({str(run.data.get("source")) for run in comparison.runs})
@@ -208,18 +285,22 @@ def notes(comparison: Comparison) -> str:
     text += " Std with ddof 1; interval of a mean: Student's t."
     if comparison.pairs:
         text += (
-            " Pairs: where paired by seed, bootstrap interval (BCa) and sign-change permutation test (from 14 rounds "
+            " Pairs: where paired by seed, Student's interval and sign-change permutation test (from 14 rounds "
             "on Wilcoxon's signed-rank test), else Welch's; Holm corrects for all "
             f"{len(comparison.pairs)}. Detectable: the smallest true difference that so many rounds find with 80 % "
             "power at the 5 % level."
         )
+    if comparison.metric in LOSSES:
+        text += " Of a loss, less is better; it means something between losses of one kind only (target_loss: without "
+        text += "the auxiliary part)."
     if "best_test" in comparison.metric:
         text += " best_test_accuracy selects its epoch on the test set."
     return text
 
 
 _COLUMNS = ["run", "other", "how", "n", "n_other", "mean", "std", "median", "min", "max", "low", "high"]
-_COLUMNS += ["p", "p_holm", "detectable"]
+_COLUMNS += ["p", "p_holm", "detectable", "iqm", "iqm_low", "iqm_high"]
+_COLUMNS += ["superiority", "superiority_low", "superiority_high", "meaning"]
 
 
 def _csv(comparison: Comparison) -> str:
@@ -229,10 +310,16 @@ def _csv(comparison: Comparison) -> str:
     writer.writeheader()
     for run in comparison.runs:
         summary, (low, high) = comparison.summary(run)
-        writer.writerow({"run": run.label, **vars(summary), "low": low, "high": high})
+        middle = _cells("iqm", comparison.interquartile_mean(run))
+        writer.writerow({"run": run.label, **vars(summary), "low": low, "high": high, **middle})
     for pair in comparison.pairs:
         each = pair.difference
         row = {"run": pair.first, "other": pair.second, "how": each.method, "n": each.n[0], "n_other": each.n[1]}
         row |= {name: getattr(each, name) for name in ("low", "high", "p", "detectable")}
-        writer.writerow(row | {"mean": each.estimate, "p_holm": pair.p_holm})
+        row |= _cells("superiority", pair.superiority)
+        writer.writerow(row | {"mean": each.estimate, "p_holm": pair.p_holm, "meaning": pair.sentence})
     return text.getvalue().rstrip("\n")
+
+
+def _cells(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

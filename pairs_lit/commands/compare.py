@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import get_args
 
-from pairs_lit.analysis.comparison import Format, compare, show
+from pairs_lit.analysis.comparison import METRICS, Format, compare, show
 from pairs_lit.commands.options import OptionParser
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.tables import METRIC_COLUMNS
 from pairs_lit.runs.writing import write_text_durably
 
 _FIGURES = (".png", ".svg", ".pdf")
@@ -18,11 +17,17 @@ def parser() -> OptionParser:
     found = OptionParser(
         prog="pairs-lit compare",
         description="Compare finished runs: n, mean, std, median, min, max and 95 % interval of each. Every two of "
-        "them are tested, paired by seed where they share seeds and data settings, else by Welch's test.",
+        "them are tested, paired by seed where they share seeds and data settings, else by Welch's test, and "
+        "a sentence says what came out.",
     )
     found.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="a run folder")
-    found.add_argument("--metric", default="test_accuracy", choices=METRIC_COLUMNS, help="a column of rounds.csv")
+    found.add_argument("--metric", default="test_accuracy", choices=METRICS, help="a column of rounds.csv, or a loss")
     found.add_argument("--format", default="text", choices=get_args(Format), help="of the tables")
+    found.add_argument(
+        "--statistics",
+        action="store_true",
+        help="show interquartile means, and how probably a round of one is better than a round of the other, too",
+    )
     found.add_argument("--output", type=user_path, help="write the tables to this file instead of the screen")
     found.add_argument("--figure", type=user_path, help="draw every round as a point; .png, .svg or .pdf")
     found.add_argument(
@@ -37,7 +42,7 @@ def run(args: Sequence[str]) -> None:
     if options.figure is not None and options.figure.suffix not in _FIGURES:
         raise PairsLitError(f"--figure {options.figure}: its name must end in one of {', '.join(_FIGURES)}.")
     comparison = compare(options.runs, options.metric, allow_different=options.allow_different)
-    text = show(comparison, options.format)
+    text = show(comparison, options.format, statistics=options.statistics)
     if options.output is None:
         print(text)
     else:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
 
-from pairs_lit.commands import COMMANDS
+from pairs_lit.commands import COMMANDS, OF_LIGHTNING
 from pairs_lit.commands.fit import PairsCLI, train
 from pairs_lit.commands.options import OptionParser
 from pairs_lit.errors import PairsLitError
@@ -16,7 +16,6 @@ try:
 except ModuleNotFoundError as error:
     raise PairsLitError("pairs-lit completion needs shtab: pip install 'pairs_lit[completion]'.") from error
 
-_LIGHTNINGS = ("fit", "validate", "test", "predict")
 _CONFIG = {
     "bash": """_pairs_lit_config() {{ compgen -W "{names}" -- "$1"; compgen -f -- "$1"; }}""",
     "zsh": """_pairs_lit_config() {{ _alternative 'configs:shipped config:({names})' 'files:file:_files'; }}""",
@@ -52,8 +51,8 @@ def completion(shell: str) -> str:
     options = list(_options_of_fit())
     for name, said in COMMANDS.items():
         each = commands.add_parser(name, help=said, add_help=False)
-        own = [] if name in _LIGHTNINGS else import_module(f"pairs_lit.commands.{name}").parser()._actions
-        for action in [*own, *(options if name in (*_LIGHTNINGS, "sweep") else [])]:
+        own = [] if name in OF_LIGHTNING else import_module(f"pairs_lit.commands.{name}").parser()._actions
+        for action in [*own, *(options if name in (*OF_LIGHTNING, "sweep") else [])]:
             _copy(action, each, shell)
     preamble = _CONFIG.get(shell, "").format(names=" ".join(shipped_configs()))
     return shtab.complete(whole, shell, preamble=preamble)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pairs_lit.data.bank import PairBank, Split
+from pairs_lit.data.pairs import Pairs
 
 
 class StackBatch(NamedTuple):
@@ -96,17 +97,20 @@ class StackLoader:
                 yield from self._batches(stack, rounds, split)
 
     def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
-        pairs = self.bank.ordered(split, rounds, None if self.epoch is None else self.epoch())
+        pairs = self._pairs(rounds, split)
         for step, start in enumerate(range(0, pairs.target.shape[1], self.batch_size)):
             part = slice(start, start + self.batch_size)
             images = self.bank.gather(pairs.index[:, part], rounds)
             yield StackBatch(stack, split, step, images, pairs.digits[:, part], pairs.target[:, part])
 
+    def _pairs(self, rounds: slice, split: Split) -> Pairs:
+        return self.bank.ordered(split, rounds, None if self.epoch is None else self.epoch())
+
 
 class PredictLoader(StackLoader):
-    """The test pairs of the first round, shown to every round of every stack."""
+    """The test pairs of the first round, shown to every round of every stack, each with its own preparation."""
 
-    def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
-        size = len(self.bank.seeds[rounds])
-        for batch in super()._batches(stack, slice(0, 1), split):
-            yield batch.changed(lambda part: part.repeat(size, *[1] * (part.dim() - 1)))
+    def _pairs(self, rounds: slice, split: Split) -> Pairs:
+        first, size = self.bank.ordered(split, slice(0, 1)), len(self.bank.seeds[rounds])
+        index, digits = (part.expand(size, -1, -1) for part in (first.index, first.digits))
+        return Pairs(index, digits, first.target.expand(size, -1))

@@ -43,7 +43,8 @@ def answer(contrast: Contrast, fits: Fits) -> Answer:
         ratio = here.std / there.std if there.std > 0 else NAN
         p = spread_p(list(one.values()), list(two.values()))
         return Answer(contrast, f"{here.n}, {there.n}", *shown, f"× {ratio:.2f}", 1 if ratio > 1 else -1, p)
-    found = between_rounds(one, two, same_data=not unlike(first.facts.data, second.facts.data))
+    same_data = not unlike(first.facts.data, second.facts.data)
+    found = between_rounds(one, two, same_data=same_data, bootstrap=True)
     n = f"{found.n[0]}, paired" if found.method == "paired" else f"{here.n}, {there.n}, unpaired"
     sign = 1 if found.estimate > 0 else -1
     return Answer(contrast, n, *shown, f"{found.estimate:+.4f}", sign, found.p, interval(found), found.detectable)

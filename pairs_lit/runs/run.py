@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,8 +12,8 @@ import yaml
 import pairs_lit  # its public names: what builds networks lies far above a finished run
 from pairs_lit.runs.folder import CONFIG, CURVES, ROUNDS
 from pairs_lit.runs.summary import Facts, Settings, read_data, read_facts, readable
-from pairs_lit.runs.tables import Curves, RoundResult, read_curves, read_rounds, summaries
-from pairs_lit.statistics import Summary
+from pairs_lit.runs.tables import LOSSES, Curves, RoundResult, read_curves, read_rounds, summaries
+from pairs_lit.statistics import NAN, Summary
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,14 @@ class Run:
             return cls(folder, folder.resolve().parent.name, read_rounds(folder / ROUNDS), read_data(folder))
 
     def values(self, metric: str) -> dict[int, float]:
-        """Return a column of ``rounds.csv`` by seed, of the rounds that did not fail."""
+        """Return a column of ``rounds.csv`` by seed, of the rounds that did not fail.
+
+        Likewise the losses after the last epoch, ``val_loss`` and so on, which ``curves.csv`` holds.
+        """
         good = [vars(each) for each in self.rounds if each.status == "ok"]
+        if metric in LOSSES:
+            last = self.curves.last(metric.replace("_", "/", 1))
+            return {row["seed"]: last[row["seed"]] for row in good if isfinite(last.get(row["seed"], NAN))}
         return {row["seed"]: row[metric] for row in good if row[metric] is not None}
 
     @property

@@ -48,6 +48,9 @@ class RoundResult:
 METRIC_COLUMNS = tuple(field.name for field in fields(RoundResult))[2:-1]
 """The columns of ``rounds.csv`` that are summarised over rounds."""
 
+LOSSES = ("val_loss", "val_target_loss", "test_loss", "test_target_loss")
+"""What else runs can be compared by: measured after the last epoch, and kept in ``curves.csv``; less is better."""
+
 
 @dataclass(frozen=True)
 class Curves:
@@ -70,6 +73,13 @@ class Curves:
         """Say which rounds ever had a loss that is not finite, (R,)."""
         losses = [value for name, value in self.values.items() if name.endswith("/loss")]
         return np.logical_not(np.isfinite(np.concatenate(losses)).all(axis=0))
+
+    def last(self, metric: str) -> dict[int, float]:
+        """Return a metric after the last epoch, by seed; nothing where it was not measured."""
+        values = self.values.get(metric)
+        if values is None or not len(values):
+            return {}
+        return dict(zip(self.seeds, values[-1].tolist(), strict=True))
 
     def with_errors(self) -> "Curves":
         """Add ``train/error`` and the like: 1 − accuracy."""
