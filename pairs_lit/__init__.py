@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pairs_lit.analysis.comparison import Comparison as Comparison
     from pairs_lit.analysis.comparison import compare as compare
+    from pairs_lit.commands.export import export as export
     from pairs_lit.commands.fit import fit as fit
     from pairs_lit.commands.opening import open_run as open_run
     from pairs_lit.commands.sweep import sweep as sweep
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 # backbones and heads are not among them: configs would then be written with another class path than they are read
 _ROOMS = {
     "analysis.comparison": ("Comparison", "compare"),
+    "commands.export": ("export",),
     "commands.fit": ("fit",),
     "commands.opening": ("open_run",),
     "commands.sweep": ("sweep",),

@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": "evaluate a trained run on its validation pairs",
     "test": "evaluate a trained run on its test pairs",
     "predict": "write P(relation) of every round for the test pairs of the first seed",
+    "export": "write the network of each round for other tools: ONNX, torch.export, safetensors",
     "sweep": "try many values of options with the same seeds, confirm the best on fresh seeds",
     "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",
     "configs": "list the configs that come with pairs-lit, for --config",
@@ -35,6 +36,7 @@ examples:
   pairs-lit fit --config cnn_aux --rounds.count 20 --trainer.max_epochs 50
   pairs-lit test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
   pairs-lit compare RUN RUN --figure rounds.png
+  pairs-lit export RUN --to onnx
   pairs-lit sweep --config cnn_aux --sweep sweep.yaml
   tensorboard --logdir lightning_logs
 
@@ -118,8 +120,8 @@ def _dispatch(given: list[str]) -> None:
         return
     if "lightning.pytorch" not in sys.modules:
         notice("loading PyTorch and Lightning …")
-    if command == "sweep":
-        import_module("pairs_lit.commands.sweep").run(given[1:])
+    if command in ("export", "sweep"):
+        import_module(f"pairs_lit.commands.{command}").run(given[1:])
         return
     from pairs_lit.commands.fit import run
 
