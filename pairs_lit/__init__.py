@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pairs_lit.analysis.comparison import Comparison as Comparison
     from pairs_lit.analysis.comparison import compare as compare
     from pairs_lit.analysis.inspection import Inspection as Inspection
+    from pairs_lit.commands.export import export as export
     from pairs_lit.commands.fit import fit as fit
     from pairs_lit.commands.inspect import inspect_run as inspect_run
     from pairs_lit.commands.opening import open_run as open_run
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "analysis.comparison": ("Comparison", "compare"),
     "analysis.inspection": ("Inspection",),
+    "commands.export": ("export",),
     "commands.fit": ("fit",),
     "commands.inspect": ("inspect_run",),
     "commands.opening": ("open_run",),

@@ -26,6 +26,7 @@ examples:
   pairs-lit test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
   pairs-lit inspect RUN
   pairs-lit compare RUN RUN --figure rounds.png
+  pairs-lit export RUN --to onnx
   pairs-lit sweep --config cnn_aux --sweep sweep.yaml
   tensorboard --logdir lightning_logs
 

@@ -1357,7 +1357,10 @@ class TestLoadFromCheckpoint:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({}, "load_from_checkpoint: TypeError: .*'seeds'.*: give the arguments of the module that was trained"),
+            (
+                {"backbone": FC},
+                "load_from_checkpoint: TypeError: .*'seeds'.*: give the arguments of the module that was",
+            ),
             (
                 {"seeds": [0, 1, 2], "backbone": FC, "head": MLP},
                 "does not match the config: network is readout: identity",

@@ -1,7 +1,9 @@
 import csv
+import gzip
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,6 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pairs_lit.cli import main
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs import tables
+from pairs_lit.runs.run import Run
 from pairs_lit.runs.tables import (
     METRIC_COLUMNS,
     Curves,
@@ -26,6 +32,7 @@ from pairs_lit.runs.tables import (
 )
 from pairs_lit.statistics import summarise
 from pairs_lit.training.results import round_results
+from tests.conftest import Fit
 
 GOOD = RoundResult(
     seed=7,
@@ -131,6 +138,73 @@ def test_curves_with_figures_that_are_not_finite_are_read_back(tmp_path: Path) -
     values = np.array([[0.5, math.nan], [-math.inf, math.inf]])
     write_curves(tmp_path / "curves.csv", Curves([5, 6], {"val/loss": values}))
     np.testing.assert_array_equal(read_curves(tmp_path / "curves.csv").values["val/loss"], values)
+
+
+@pytest.fixture
+def _large_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "COMPRESSED_ABOVE", 100)
+
+
+@pytest.mark.usefixtures("_large_at_once")
+def test_large_curves_are_compressed_to_the_same_bytes_each_time(tmp_path: Path) -> None:
+    large, path = Curves([5, 6], {"val/loss": np.arange(20.0).reshape(10, 2)}), tmp_path / "curves.csv"
+    write_curves(path, large)
+    assert [each.name for each in tmp_path.iterdir()] == ["curves.csv.gz"]
+    first = (tmp_path / "curves.csv.gz").read_bytes()
+    write_curves(path, large)
+    assert (tmp_path / "curves.csv.gz").read_bytes() == first
+    with gzip.open(tmp_path / "curves.csv.gz", "rt") as file:
+        assert list(csv.reader(file))[:2] == [["seed", "epoch", "metric", "value"], ["5", "1", "val/loss", "0.0"]]
+    np.testing.assert_array_equal(read_curves(path).values["val/loss"], large.values["val/loss"])
+
+
+@pytest.mark.usefixtures("_large_at_once")
+def test_there_is_one_file_of_curves_however_their_size_changes(tmp_path: Path) -> None:
+    large, path = Curves([5, 6], {"val/loss": np.arange(20.0).reshape(10, 2)}), tmp_path / "curves.csv"
+    small = Curves([5], {"val/loss": np.array([[1.0]])})
+    for curves, name in ((small, "curves.csv"), (large, "curves.csv.gz"), (small, "curves.csv")):
+        write_curves(path, curves)
+        assert [each.name for each in tmp_path.iterdir()] == [name]
+        np.testing.assert_array_equal(read_curves(path).values["val/loss"], curves.values["val/loss"])
+
+
+def test_of_two_files_of_curves_that_a_killed_process_left_the_newer_one_counts(tmp_path: Path) -> None:
+    for seed, name in enumerate(("curves.csv", "curves.csv.gz")):
+        write_curves(tmp_path / "new" / "curves.csv", Curves([seed], {"val/loss": np.array([[1.0]])}))
+        content = (tmp_path / "new" / "curves.csv").read_bytes()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        os.utime(tmp_path / name, (seed, seed))
+    assert read_curves(tmp_path / "curves.csv").seeds == [1]
+    os.utime(tmp_path / "curves.csv", (5, 5))
+    assert read_curves(tmp_path / "curves.csv").seeds == [0]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b"no" + content[2:]])
+def test_damaged_compressed_curves_are_refused(damage: Callable[[bytes], bytes], fit: Fit) -> None:
+    run = fit()
+    content = gzip.compress((run / "curves.csv").read_bytes())
+    (run / "curves.csv").unlink()
+    (run / "curves.csv.gz").write_bytes(damage(content))
+    with pytest.raises(PairsLitError, match=r"holds no readable run \(curves\.csv\.gz: .*its tables are damaged"):
+        _ = Run.load(run).curves
+
+
+def test_a_run_with_compressed_curves_goes_on_and_is_read_as_any(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Run.load(fit("--trainer.max_epochs", "3"))
+    run = fit("--trainer.max_epochs", "1")
+    monkeypatch.setattr(tables, "COMPRESSED_ABOVE", 100)
+    options = ["--ckpt_path", str(run / "checkpoints/last.ckpt"), "--trainer.max_epochs", "3"]
+    assert main(["fit", "--config", str(run / "config.yaml"), *options]) == 0
+    assert [each.name for each in run.glob("curves*")] == ["curves.csv.gz"]
+    for name, values in Run.load(run).curves.values.items():
+        np.testing.assert_array_equal(values, whole.curves.values[name])
+    monkeypatch.undo()
+    options = ["--ckpt_path", str(run / "checkpoints/last.ckpt"), "--trainer.max_epochs", "4"]
+    assert main(["fit", "--config", str(run / "config.yaml"), *options]) == 0
+    assert [each.name for each in run.glob("curves*")] == ["curves.csv"]
+    assert Run.load(run).curves.epochs == 4
 
 
 def test_errors_are_what_accuracies_lack() -> None:

@@ -1,5 +1,6 @@
 """Trained networks: the plain network of each round says what the run said, whatever it was stacked into."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,64 @@ def test_a_run_without_its_weights_is_refused(tmp_path: Path) -> None:
     (run.folder / "checkpoints/last.ckpt").unlink()
     with pytest.raises(PairsLitError, match=r"has no checkpoints/last\.ckpt, which holds the trained weights"):
         pairs_lit.open_run(run.folder)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
+    return fitted("parts", tmp_path_factory.mktemp("parts"))
+
+
+def random_pairs(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, (*shape, 2, 14, 14), generator=torch.Generator().manual_seed(1)).float()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_module_that_is_called_answers_for_all_rounds(case: str, tmp_path: Path) -> None:
+    run = fitted(case, tmp_path)
+    module = pairs_lit.PairModule.load_from_checkpoint(run.folder / "checkpoints/last.ckpt").eval()
+    shown, each = random_pairs(5), random_pairs(3, 5)
+    with torch.no_grad():
+        for images, own in ((shown, [shown] * 3), (each, list(each))):
+            said = module(images)
+            assert said.shape == (3, 5)
+            for place, seed in enumerate(module.seeds):
+                plain = run.network(seed)(own[place])
+                probability = plain[0] if isinstance(plain, tuple) else plain
+                torch.testing.assert_close(said[place], probability, atol=1e-5, rtol=0)
+
+
+def test_a_called_module_passes_gradients_to_its_images(parts: pairs_lit.Run) -> None:
+    module = pairs_lit.PairModule.load_from_checkpoint(parts.folder / "checkpoints/last.ckpt")
+    assert module.training
+    images = random_pairs(4).requires_grad_()
+    module(images)[1].sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (random_pairs(2, 4), r"shape \(2, 4, 2, 14, 14\) and torch\.float32: give prepared floats, \(B, 2, 14, 14\)"),
+        (torch.zeros(4, 2, 28, 28), r"shape \(4, 2, 28, 28\) .*for all rounds or \(3, B, 2, 14, 14\) for each\."),
+        (torch.zeros(4, 2, 14, 14, dtype=torch.uint8), r"and torch\.uint8: give prepared floats"),
+        (torch.zeros(2, 14, 14), r"shape \(2, 14, 14\)"),
+    ],
+)
+def test_images_of_another_form_are_refused(images: torch.Tensor, message: str, parts: pairs_lit.Run) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        parts.trained.module(images)
+
+
+def test_an_unfinished_run_is_loaded_from_its_checkpoint(parts: pairs_lit.Run, tmp_path: Path) -> None:
+    unfinished = shutil.copytree(parts.folder, tmp_path / "unfinished")
+    (unfinished / "summary.json").unlink()
+    module = pairs_lit.PairModule.load_from_checkpoint(unfinished / "checkpoints/last.ckpt").eval()
+    assert torch.equal(module(random_pairs(3)), parts.trained.module(random_pairs(3)))
+
+
+def test_a_checkpoint_outside_its_run_folder_asks_for_arguments(parts: pairs_lit.Run, tmp_path: Path) -> None:
+    alone = shutil.copy(parts.folder / "checkpoints/last.ckpt", tmp_path / "alone.ckpt")
+    with pytest.raises(PairsLitError, match=r"or use pairs_lit\.Run\.load\(folder\)\.network\(seed\)") as caught:
+        pairs_lit.PairModule.load_from_checkpoint(alone)
+    assert "\n" not in str(caught.value)

@@ -7,6 +7,7 @@ COMMANDS = {
     "predict": "write P(relation) of every round for the test pairs of the first seed",
     "sweep": "try many values of options with the same seeds, confirm the best on fresh seeds",
     "inspect": "show what the rounds of a finished run get wrong, on a page with figures and in TensorBoard",
+    "export": "write the network of each round for other tools: ONNX, torch.export, safetensors",
     "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",
     "configs": "list the configs that come with pairs-lit, for --config",
     "completion": "print a script that lets a shell complete commands and options",

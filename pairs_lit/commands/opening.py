@@ -43,18 +43,22 @@ class _OpeningCLI(PairsCLI):
         """Nothing is run."""
 
 
-def open_run(folder: str | Path) -> Trained:
-    """Return the trained networks of a finished run.
+def open_run(folder: str | Path, checkpoint: str | Path | None = None) -> Trained:
+    """Return the trained networks of a run.
+
+    Args:
+        folder: The run folder.
+        checkpoint: One of its checkpoints; the run need not be finished. None: the last one, of a finished run.
 
     Raises:
         PairsLitError: It is not a finished run with a checkpoint, or its networks cannot be built any more.
     """
-    run = Run.load(folder)
-    last = run.folder / LAST
-    if not last.is_file():
+    run = Run.load(folder).folder if checkpoint is None else Path(folder)
+    chosen = run / LAST if checkpoint is None else Path(checkpoint)
+    if not chosen.is_file():
         raise PairsLitError(f"{folder} has no {LAST}, which holds the trained weights: train it again.")
     with in_python():
-        cli = train("test", ["test", f"--config={run.folder / CONFIG}", f"--ckpt_path={last}"], kind=_OpeningCLI)
+        cli = train("test", ["test", f"--config={run / CONFIG}", f"--ckpt_path={chosen}"], kind=_OpeningCLI)
     opened = cast(_OpeningCLI, cli)
-    opened.module.load_weights(read_checkpoint(last))
+    opened.module.load_weights(read_checkpoint(chosen))
     return Trained(opened.module, opened.data)

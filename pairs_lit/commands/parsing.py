@@ -40,6 +40,7 @@ _REWORDINGS = {
     r"Not a valid subclass of (\w+)": r"expected \1's class path",
     r"Expected an? ": "expected ",
     " - expected NoneType": " or null",
+    " - expected Iterable - expected bool or null": "",
     r"((?:No module named|has no attribute) '[\w.]+') or null": r"\1",
     r"\.* (?:Given value type: \S+ Given|Got) value: ": ", got ",
 }

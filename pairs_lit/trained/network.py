@@ -71,4 +71,4 @@ class PairNetwork(nn.Module):
             return relation_probability(self._relation, output)
         if output.dim() == 2 and output.shape[1] == 2:
             return output.softmax(-1)[:, 1]
-        return output.reshape(len(output)).sigmoid()
+        return output.flatten().sigmoid()

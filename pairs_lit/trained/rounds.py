@@ -80,9 +80,13 @@ class Trained:
         mean, std = (float(values[place]) for values in scale)
         return Preprocessing(self.data.image_size, 1.0, mean, std)
 
-    def _place(self, seed: int) -> int:
+    def check_seed(self, seed: int) -> None:
+        """Refuse a seed of which the run has no round."""
         if seed not in self.seeds:
             raise PairsLitError(f"there is no round of seed {seed} in this run: its seeds are {_ranges(self.seeds)}.")
+
+    def _place(self, seed: int) -> int:
+        self.check_seed(seed)
         return self.seeds.index(seed)
 
     @torch.inference_mode()

@@ -13,7 +13,6 @@ from pairs_lit.runs.folder import LAST
 from pairs_lit.training.workers import NAME, StackStrategy
 
 _MIXING_CALLBACKS: tuple[type[callbacks.Callback], ...] = (
-    callbacks.EarlyStopping,
     callbacks.StochasticWeightAveraging,
     callbacks.WeightAveraging,
     callbacks.GradientAccumulationScheduler,
@@ -147,6 +146,12 @@ def check_trainer(trainer: Trainer) -> None:
         PairsLitError: A setting is one of those; the message names it.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by a connector
+        if isinstance(callback, callbacks.EarlyStopping):
+            raise PairsLitError(
+                f"the callback {type(callback).__name__} would mix rounds: when one ends would depend on all of "
+                "them. Remove it: choose trainer.max_epochs by the val/accuracy of an earlier run's curves, or keep "
+                "the best epoch by a ModelCheckpoint that monitors val/accuracy/mean."
+            )
         if isinstance(callback, _MIXING_CALLBACKS):
             name = type(callback).__name__
             raise PairsLitError(f"the callback {name} would mix rounds or end them early: remove it.")

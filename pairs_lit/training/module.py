@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+import pairs_lit  # its public names: what reads a configuration lies above
 from pairs_lit.data.bank import SPLITS, Split
 from pairs_lit.data.loaders import StackBatch, stack_slices
 from pairs_lit.environment import user_path
@@ -20,6 +21,7 @@ from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.comparer import Answer, Comparer, check_widths, default_stack_size
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.relation import DIGITS, Relation
+from pairs_lit.runs.folder import CONFIG, enclosing_run
 from pairs_lit.seeds import generator, seeded
 from pairs_lit.stacking.slices import View, views_of
 from pairs_lit.training.checkpoints import check_weights, prepare, read_checkpoint, sign
@@ -188,6 +190,31 @@ class PairModule(LightningModule):
         """The number of trainable parameters of one round's network."""
         return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.seeds)
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Return P(relation) as each of the R rounds says it, (R, B), in the mode that the module is in.
+
+        Args:
+            images: Prepared as the rounds' images are (``data.normalise``): pairs (B, 2, H, W), shown to all rounds,
+                or pairs for each round, (R, B, 2, H, W); floats.
+
+        Raises:
+            PairsLitError: They have another shape or type.
+        """
+        rounds, size = len(self.seeds), self._architecture.image_size
+        each = images.expand(rounds, *images.shape) if images.dim() == 4 else images
+        allowed = (rounds, *each.shape[1:2], 2, size, size)
+        if each.shape != allowed or not images.is_floating_point():
+            raise PairsLitError(
+                f"images of shape {tuple(images.shape)} and {images.dtype}: give prepared floats, (B, 2, {size}, "
+                f"{size}) for all rounds or ({rounds}, B, 2, {size}, {size}) for each."
+            )
+        none = torch.zeros(*each.shape[:3], dtype=torch.int64, device=images.device)
+        batches = [
+            StackBatch(stack, "test", 0, each[own], none[own], none[own][..., 0])
+            for stack, own in enumerate(self.slices)
+        ]
+        return torch.cat([self.compared(batch).probability() for batch in batches])
+
     def compared(self, batch: StackBatch) -> Answer:
         """Return what a stack says of one batch."""
         stack = cast(Comparer, self.stacks[batch.stack])
@@ -328,6 +355,10 @@ class PairModule(LightningModule):
     ) -> Self:
         """Build a module and give it the weights of a checkpoint; nothing in the file is executed.
 
+        Without arguments, the module is built as the ``config.yaml`` says in whose run folder the checkpoint lies. A
+        configuration names classes and so can run code. As every new module, it is in training mode: call ``eval()``
+        before it answers.
+
         Args:
             checkpoint_path: The checkpoint, a local file.
             map_location: Where its tensors go.
@@ -340,7 +371,11 @@ class PairModule(LightningModule):
         Raises:
             PairsLitError: An argument is missing, or the checkpoint is damaged or belongs to another network.
         """
-        checkpoint = read_checkpoint(user_path(checkpoint_path), map_location)
+        path = user_path(checkpoint_path)
+        checkpoint = read_checkpoint(path, map_location)
+        run = enclosing_run(path)
+        if cls is PairModule and not kwargs and run is not None and (run / CONFIG).is_file():
+            return cast(Self, pairs_lit.open_run(run, path).module.train())
         try:
             module = cls(**kwargs)
         except PairsLitError:
@@ -348,7 +383,8 @@ class PairModule(LightningModule):
         except Exception as error:  # whatever arguments of another kind lead to
             raise PairsLitError(
                 f"PairModule.load_from_checkpoint: {reason_of(error)}: give the arguments of the module that was "
-                "trained, as the run's config.yaml names them (seeds, backbone, head …)."
+                "trained, as the run's config.yaml names them (seeds, backbone, head …), or use "
+                "pairs_lit.Run.load(folder).network(seed), which asks that file itself."
             ) from error
         module.load_weights(checkpoint)
         return module

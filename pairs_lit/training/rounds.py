@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from pairs_lit.data.datamodule import PairDataModule
@@ -155,11 +154,11 @@ class RoundRunner(Callback):
         self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what was measured in this epoch; a ModelCheckpoint may monitor it, but for the test set."""
+        """Keep what was measured in this epoch; but for test figures, it is in ``trainer.callback_metrics``."""
         self._keep(collected(trainer, _module(pl_module)))
-        if any(isinstance(each, ModelCheckpoint) for each in trainer.checkpoint_callbacks):  # logging takes its time
-            shown = {name: value for name, value in self.scalars().items() if not name.startswith("test/")}
-            pl_module.log_dict(shown, logger=False)
+        shown = {name: value for name, value in self.scalars().items() if not name.startswith("test/")}
+        # the module's own log would take its time
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in shown.items()})
 
     def scalars(self) -> dict[str, float]:
         """Return mean, mean − std and mean + std of the last epoch's figures, over the rounds that have not failed.

@@ -1,7 +1,7 @@
 """Tracking: the run folder and its TensorBoard files."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +9,7 @@ from typing import Any, cast
 from filelock import BaseFileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -92,7 +92,7 @@ class RunLogger(TensorBoardLogger):
 class Tracking(Callback):
     """Makes the run folder, or goes on in the one of the checkpoint, and logs mean, mean − std and mean + std.
 
-    Any other logger of the trainer gets the same scalars.
+    Any other logger of the trainer gets the same scalars, the hyperparameters and the final metrics.
 
     Args:
         runner: Who collects the figures.
@@ -117,6 +117,7 @@ class Tracking(Callback):
         self._hyperparameters = hyperparameters
         self._job = job
         self._logger: RunLogger | None = None
+        self._others: list[Logger] = []
         self._lock: BaseFileLock | None = None
         self._guests: list[ModelCheckpoint] = []
 
@@ -145,7 +146,10 @@ class Tracking(Callback):
         folder = trainer.strategy.broadcast(self._opened(trainer) if trainer.is_global_zero else Path())
         self._take_in(folder)
         self._logger = RunLogger(folder)
-        trainer.loggers = [self._logger, *(each for each in trainer.loggers if not isinstance(each, DummyLogger))]
+        self._others = [each for each in trainer.loggers if not isinstance(each, DummyLogger)]
+        trainer.loggers = [self._logger, *self._others]
+        for logger in self._others:
+            logger.log_hyperparams(self._parameters(trainer, pl_module))
 
     def _opened(self, trainer: Trainer) -> Path:
         folder = folder_of(trainer, self._name)
@@ -161,8 +165,12 @@ class Tracking(Callback):
         epochs = self._runner.epochs
         if epochs == 1 and self._logger is not None:
             self._logger.log_layout(list(self._runner.latest))
-        for logger in trainer.loggers:
-            logger.log_metrics(self._runner.scalars(), step=epochs)
+        self._log(trainer.loggers, self._runner.scalars())
+
+    def _log(self, loggers: Iterable[Logger], scalars: dict[str, float]) -> None:
+        for logger in loggers:
+            logger.log_metrics(scalars, step=self._runner.epochs)
+            logger.save()  # some keep what they got until the end, which a killed fit does not reach
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let go of the folder."""
@@ -176,13 +184,17 @@ class Tracking(Callback):
         """Log the hyperparameters with the final metrics, and the table as text; let go of the folder."""
         if self._logger is None:
             return
-        module = cast(PairModule, pl_module)
         final = {f"final/{name}": summary.mean for name, summary in summaries(self._results.rounds).items()}
-        source = cast(Any, trainer).datamodule.settings.source
-        extra = {"data.source found": source, "parameters per round": module.parameters_per_round}
-        self._logger.log_hyperparams(dict(self._hyperparameters) | extra, final)
-        self._logger.log_text("summary", self._results.table(trainer, module, style="github"))
+        self._logger.log_hyperparams(self._parameters(trainer, pl_module), final)
+        self._log(self._others, final)
+        table = self._results.table(trainer, cast(PairModule, pl_module), style="github")
+        self._logger.log_text("summary", table)
         self._release()
+
+    def _parameters(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+        source = cast(Any, trainer).datamodule.settings.source
+        count = cast(PairModule, module).parameters_per_round
+        return dict(self._hyperparameters) | {"data.source found": source, "parameters per round": count}
 
 
 def _moved(value: Any, before: str, now: str) -> Any:  # noqa: ANN401 - any state
