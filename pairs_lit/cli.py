@@ -16,6 +16,8 @@ COMMANDS = {
     "test": "evaluate a trained run on its test pairs",
     "predict": "write P(relation) of every round for the test pairs of the first seed",
     "sweep": "try many values of options with the same seeds, confirm the best on fresh seeds",
+    "apply": "say what each round of a finished run says of pairs of your own pictures",
+    "demo": "draw two digits in the browser and see what each round of a finished run says",
     "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",
     "configs": "list the configs that come with pairs-lit, for --config",
     "reproduce": "train every row of the five student reports, write tables and figures beside the published ones",
@@ -23,6 +25,7 @@ COMMANDS = {
 
 HELP = f"""\
 usage: pairs-lit COMMAND --config FILE [--SECTION.KEY VALUE ...]
+       pairs-lit apply RUN LEFT.png RIGHT.png ... | pairs-lit demo RUN
        pairs-lit compare RUN RUN ... | pairs-lit configs | pairs-lit reproduce [REPORT ...]
 
 Which of two handwritten digits is larger? Trains many seeds of one network side by side.
@@ -113,7 +116,7 @@ def _dispatch(given: list[str]) -> None:
         raise PairsLitError(f"unknown command {command!r}: use one of {', '.join(COMMANDS)} (see pairs-lit --help).")
     drop_missing_backend()
     import_from_here()
-    if command in ("compare", "configs", "reproduce"):
+    if command in ("apply", "compare", "configs", "demo", "reproduce"):
         import_module(f"pairs_lit.commands.{command}").run(given[1:])
         return
     if "lightning.pytorch" not in sys.modules:

@@ -2,21 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run import Run
 from pairs_lit.statistics import Summary, summarise
-from pairs_lit.trained.pictures import Form, Grey, Picture, as_it_is, grey_of, prepared
+from pairs_lit.trained.pictures import MNIST, Form, Picture, as_it_is, grey_of, prepared
 
-Shown = Picture | Tensor
-"""A picture in any form: a file, an image of Pillow, an array or a tensor."""
-
-_SIZE, _BOX = 28, 20
+_SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class Applied:
         return str(self.run.data["source"])
 
 
-def apply(run: Run, pairs: Sequence[tuple[Shown, Shown]], *, as_is: bool = False) -> Applied:
+def apply(run: Run, pairs: Sequence[tuple[Picture, Picture]], *, as_is: bool = False) -> Applied:
     """Say what each round of a run says of pairs of pictures.
 
     Args:
@@ -105,36 +102,70 @@ def apply(run: Run, pairs: Sequence[tuple[Shown, Shown]], *, as_is: bool = False
             run has no checkpoint, or all of its rounds failed.
     """
     named = _named(pairs)
-    greys = [(name, grey_of(_plain(picture), name)) for pair in named for name, picture in pair]  # before torch works
-    images = prepared_images(run, greys, as_is=as_is)
-    names = [(first, second) for (first, _), (second, _) in named]
-    return answered(run, names, images)
+    greys = [[(name, grey_of(picture, name)) for name, picture in pair] for pair in named]  # all of them can be read
+    form = form_of(run)
+    images = [[as_it_is(g, form.size) if as_is else prepared(g, form, name) for name, g in pair] for pair in greys]
+    return answered(run, [(left, right) for (left, _), (right, _) in named], np.asarray(images))
 
 
-def _named(pairs: Sequence[tuple[Shown, Shown]]) -> list[tuple[tuple[str, Shown], tuple[str, Shown]]]:
-    """Give each picture a name; refuse what is not pairs."""
-    if isinstance(pairs, str) or not len(pairs):
+def _named(pairs: object) -> list[list[tuple[str, Picture]]]:
+    """Name each picture by its file, else by its place; refuse what is not pairs."""
+    if not isinstance(pairs, Sequence) or isinstance(pairs, str) or not pairs:
         raise PairsLitError("no pair of pictures was given: give a list of pairs, such as [('left.png', 'right.png')].")
     found = []
     for number, pair in enumerate(pairs, 1):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
+        if isinstance(pair, str | Path) or not isinstance(pair, Sequence) or len(pair) != 2:
             what = f"{len(pair)} pictures" if isinstance(pair, tuple | list) else f"a single {type(pair).__name__}"
             raise PairsLitError(f"pair {number} is {what}: give two, such as ('left.png', 'right.png').")
-        left, right = (_name(picture, f"pair {number}, {side}") for picture, side in zip(pair, _SIDES, strict=True))
-        found.append(((left, pair[0]), (right, pair[1])))
+        found.append(
+            [
+                (_name(picture, f"the {_SIDES[side]} picture of pair {number}"), picture)
+                for side, picture in enumerate(pair)
+            ]
+        )
     return found
 
 
-_SIDES = ("left", "right")
+def _name(picture: Picture, place: str) -> str:
+    return str(picture) if isinstance(picture, str | Path) else place
 
 
-def _name(picture: Shown, place: str) -> str:
-    """Name a picture by its file, else by its place."""
-    return place if isinstance(picture, Picture) and not _is_path(picture) or isinstance(picture, Tensor) else str(picture)
+def form_of(run: Run) -> Form:
+    """Return what pictures are brought to for a run: MNIST's form, at a size that the run's images are averaged from.
+
+    The bundled digits fill their images, and have their boxes in the middle.
+    """
+    seen = run.trained.data.image_size
+    size = seen * max(1, round(MNIST.size / seen))
+    is_bundled = run.data["source"] == "digits"
+    return Form(size, size if is_bundled else round(size * MNIST.box / MNIST.size), not is_bundled)
 
 
-def prepared_images(run: Run, greys: Sequence[tuple[str, Grey]], *, as_is: bool = False) -> NDArray[np.float32]:
-    """Bring named pictures to what the run's data look like: (2·P, S, S), 0 … 255."""
-    form = form_of(run)
-    found = [as_it_is(grey, form.size) if as_is else prepared(grey, form, name) for name, grey in greys]
-    return np.stack(found)
+def answered(run: Run, names: Sequence[tuple[str, str]], images: NDArray[np.float32]) -> Applied:
+    """Say what the rounds say of images that are prepared: (P, 2, S, S), 0 … 255."""
+    trained = run.trained
+    good = [place for place, seed in enumerate(trained.seeds) if seed not in run.failed]
+    if not good:
+        raise PairsLitError(f"every round of {run.folder} failed, so there is nothing to ask: train it again.")
+    said = trained.answers(torch.from_numpy(images))
+    probability = said.probability[good].T.double().tolist()
+    digits = None if said.digits is None else said.digits[good].transpose(0, 1).double().numpy()
+    pairs = [
+        PairAnswer(name, probability[place], None if digits is None else _readings(name, digits[place]))
+        for place, name in enumerate(names)
+    ]
+    height = trained.data.image_size
+    factor = images.shape[-1] // height
+    seen = images.reshape(*images.shape[:2], height, factor, height, factor).mean((3, 5))
+    return Applied(run, [trained.seeds[place] for place in good], pairs, images, seen)
+
+
+def _readings(names: tuple[str, str], classes: NDArray[np.float64]) -> tuple[Reading, Reading]:
+    """Say what the rounds read in the two pictures, (R, 2, K)."""
+    rounds, means = classes.argmax(-1), classes.mean(0)
+    found = []
+    for side, name in enumerate(names):
+        counts = np.bincount(rounds[:, side], minlength=classes.shape[-1])
+        read = int(np.lexsort((means[side], counts))[-1])
+        found.append(Reading(name, rounds[:, side].tolist(), read, int(counts[read])))
+    return found[0], found[1]

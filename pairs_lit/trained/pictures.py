@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
+from torch import Tensor
 
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, reason_of
@@ -21,8 +22,8 @@ from pairs_lit.errors import PairsLitError, reason_of
 Grey = NDArray[np.float64]
 """Grey values, (H, W), 0 … 255."""
 
-Picture = str | Path | Image.Image | NDArray[Any]
-"""A file, an image of Pillow, or an array: (H, W), (H, W, 1 … 4) or (1 … 4, H, W); whole 0 … 255 or decimal 0 … 1."""
+Picture = str | Path | Image.Image | NDArray[Any] | Tensor
+"""A file, an image of Pillow, or numbers: (H, W), (H, W, 1 … 4) or (1 … 4, H, W); whole 0 … 255 or decimal 0 … 1."""
 
 _LARGEST = 512
 """Pixels along the longer side that the strokes are looked for in; larger pictures are scaled down first."""
@@ -61,16 +62,21 @@ class Form:
     by_mass: bool = True
 
 
+MNIST = Form()
+
+
 def grey_of(picture: Picture, name: str) -> Grey:
     """Read a picture as grey values; transparent pixels count as paper, and EXIF's orientation is followed.
 
     Args:
-        picture: A file, an image or an array.
+        picture: A file, an image, an array or a tensor.
         name: What to call it in errors.
 
     Raises:
         PairsLitError: It is missing, a folder, no picture, or an array of another form.
     """
+    if isinstance(picture, Tensor):
+        picture = picture.detach().cpu().numpy()
     if isinstance(picture, np.ndarray):
         return _grey(_image_of(picture, name))
     if isinstance(picture, Image.Image):
@@ -91,7 +97,7 @@ def grey_of(picture: Picture, name: str) -> Grey:
 
 
 def _why(error: Exception) -> str:
-    return "an unknown format" if isinstance(error, Image.UnidentifiedImageError) else reason_of(error)
+    return "an unknown format" if isinstance(error, UnidentifiedImageError) else reason_of(error)
 
 
 def _image_of(array: NDArray[Any], name: str) -> Image.Image:
@@ -181,7 +187,8 @@ def _paper(grey: Grey, window: int) -> Grey | float:
     """
     if max(grey.shape) <= _EVEN:
         return float(np.percentile(grey, 5))
-    return ndimage.grey_opening(ndimage.gaussian_filter(grey, max(grey.shape) / 128), window)
+    opened: Grey = ndimage.grey_opening(ndimage.gaussian_filter(grey, max(grey.shape) / 128), window)
+    return opened
 
 
 def _is_dark_on_light(grey: Grey, window: int) -> bool:
@@ -220,8 +227,10 @@ def _strokes(ink: Grey) -> NDArray[np.bool_] | None:
     contrast = float(np.median(ink[core])) - level
     if contrast < max(_FAINTEST, _NOISE * noise):
         return None
-    near = ndimage.distance_transform_edt(~_kept(core)) <= max(2.0, max(ink.shape) / 50)
-    return near & (ink > level + max(3 * noise, _FRINGE * contrast))
+    distance: Grey = ndimage.distance_transform_edt(~_kept(core))
+    near = distance <= max(2.0, max(ink.shape) / 50)
+    found: NDArray[np.bool_] = near & (ink > level + max(3 * noise, _FRINGE * contrast))
+    return found
 
 
 def _kept(core: NDArray[np.bool_]) -> NDArray[np.bool_]:
