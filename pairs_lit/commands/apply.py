@@ -97,9 +97,8 @@ def read_pairs(file: Path) -> list[tuple[Path, Path]]:
     ]
     for place, row in rows:
         if len(row) != 2 or not all(map(str.strip, row)):
-            raise PairsLitError(
-                f"{file}, line {place}: {len(row)} columns, {row}: two paths are needed, left and right."
-            )
+            found = separator.join(row)
+            raise PairsLitError(f"{file}, line {place}: {found!r}: two paths are needed, left and right.")
     pairs = [tuple(file.parent / user_path(cell.strip()) for cell in row) for _, row in rows]
     if pairs and not any(path.suffix or path.exists() for path in pairs[0]):
         del pairs[0]

@@ -217,10 +217,9 @@ def _otsu(values: Grey) -> float:
 
 def _strokes(ink: Grey) -> NDArray[np.bool_] | None:
     """Say which pixels belong to strokes; None: there are none."""
-    threshold = _otsu(ink)
-    core = ink > threshold
-    if not core.any():
+    if np.ptp(ink) < _FAINTEST:
         return None
+    core = ink > _otsu(ink)
     paper = ink[~core]
     level = float(np.median(paper))
     noise = 1.4826 * float(np.median(np.abs(paper - level)))
