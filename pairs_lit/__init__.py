@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from pairs_lit.stacking.stack import stack as stack
     from pairs_lit.statistics import Summary as Summary
     from pairs_lit.sweeps.report import Sweep as Sweep
+    from pairs_lit.trained.applying import Applied as Applied
+    from pairs_lit.trained.applying import apply as apply
     from pairs_lit.trained.network import PairNetwork as PairNetwork
+    from pairs_lit.trained.pictures import Picture as Picture
     from pairs_lit.trained.rounds import Answers as Answers
     from pairs_lit.trained.rounds import Trained as Trained
     from pairs_lit.training.losses import PairLoss as PairLoss
@@ -51,7 +54,9 @@ _ROOMS = {
     "stacking.stack": ("stack",),
     "statistics": ("Summary",),
     "sweeps.report": ("Sweep",),
+    "trained.applying": ("Applied", "apply"),
     "trained.network": ("PairNetwork",),
+    "trained.pictures": ("Picture",),
     "trained.rounds": ("Answers", "Trained"),
     "training.losses": ("PairLoss",),
     "training.module": ("PairModule",),

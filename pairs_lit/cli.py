@@ -13,6 +13,7 @@ from pairs_lit.stopping import stoppable
 
 HELP = f"""\
 usage: pairs-lit COMMAND --config FILE [--SECTION.KEY VALUE ...]
+       pairs-lit apply RUN LEFT.png RIGHT.png ... | pairs-lit demo RUN
        pairs-lit compare RUN RUN ... | pairs-lit configs | pairs-lit reproduce [REPORT ...]
 
 Which of two handwritten digits is larger? Trains many seeds of one network side by side.

@@ -62,6 +62,8 @@ def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.Capt
         ("inspect", ["RUN/inspect/report.md", "--pairs", "TensorBoard", "test pairs of the first seed"]),
         ("compare", ["--metric", "--format", "--statistics", "--figure", "--allow-different", "paired by seed"]),
         ("configs", ["--config takes", "file of your own"]),
+        ("apply", ["--pairs", "--as-is", "--format", "--show", "MNIST's form"]),
+        ("demo", ["--port", "--no-browser", "127.0.0.1"]),
         ("export", ["--to", "safetensors", "--seed", "--output", "--overwrite"]),
         ("completion", ["bash", "zsh", "$fpath"]),
         ("reproduce", ["--rounds", "--seed", "--data.root", "--data.allow_unverified", "--no-training", "hakobyan"]),
@@ -98,7 +100,7 @@ def test_a_signal_waits_for_the_end_of_a_step() -> None:
 
 
 def test_every_command_is_tested_for_its_help() -> None:
-    without_sections = {"sweep", "inspect", "export", "compare", "configs", "completion", "reproduce"}
+    without_sections = {"sweep", "apply", "demo", "inspect", "export", "compare", "configs", "completion", "reproduce"}
     assert set(COMMANDS) == {"fit", "validate", "test", "predict"} | without_sections
 
 

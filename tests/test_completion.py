@@ -74,6 +74,15 @@ def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     assert "invalid choice: 'cmd'" in capsys.readouterr().err
 
 
+def test_a_command_whose_extra_is_missing_is_completed_without_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    for name in [name for name in sys.modules if name.startswith(("pairs_lit.commands.sweep", "pairs_lit.sweeps"))]:
+        monkeypatch.delitem(sys.modules, name)
+    text = completion("bash")
+    assert "--storage" not in text
+    assert "sweep" in text
+
+
 def test_without_shtab_one_line_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

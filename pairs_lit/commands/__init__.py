@@ -6,6 +6,8 @@ COMMANDS = {
     "test": "evaluate a trained run on its test pairs",
     "predict": "write P(relation) of every round for the test pairs of the first seed",
     "sweep": "try many values of options with the same seeds, confirm the best on fresh seeds",
+    "apply": "say what each round of a finished run says of pairs of your own pictures",
+    "demo": "draw two digits in the browser and see what each round of a finished run says",
     "inspect": "show what the rounds of a finished run get wrong, on a page with figures and in TensorBoard",
     "export": "write the network of each round for other tools: ONNX, torch.export, safetensors",
     "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
 
@@ -51,11 +52,19 @@ def completion(shell: str) -> str:
     options = list(_options_of_fit())
     for name, said in COMMANDS.items():
         each = commands.add_parser(name, help=said, add_help=False)
-        own = [] if name in OF_LIGHTNING else import_module(f"pairs_lit.commands.{name}").parser()._actions
-        for action in [*own, *(options if name in (*OF_LIGHTNING, "sweep") else [])]:
+        for action in [*_own_options(name), *(options if name in (*OF_LIGHTNING, "sweep") else [])]:
             _copy(action, each, shell)
     preamble = _CONFIG.get(shell, "").format(names=" ".join(shipped_configs()))
     return shtab.complete(whole, shell, preamble=preamble)
+
+
+def _own_options(command: str) -> Sequence[argparse.Action]:
+    """Return the options of a command's own parser; none where it has none, or where its extra is not installed."""
+    own: Sequence[argparse.Action] = []
+    with suppress(PairsLitError):
+        if command not in OF_LIGHTNING:
+            own = import_module(f"pairs_lit.commands.{command}").parser()._actions
+    return own
 
 
 class _ParsingCLI(PairsCLI):

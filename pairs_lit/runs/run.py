@@ -92,3 +92,18 @@ class Run:
         ``run.trained.preprocessing(seed)`` prepares images for it.
         """
         return self.trained.network(seed)
+
+    def apply(
+        self, images: Sequence[tuple["pairs_lit.Picture", "pairs_lit.Picture"]], *, as_is: bool = False
+    ) -> "pairs_lit.Applied":
+        """Say what each round says of pairs of pictures of one's own.
+
+        Args:
+            images: Two pictures each: files, images of Pillow, arrays or tensors, (H, W), (H, W, C) or (C, H, W), with
+                whole numbers 0 … 255 or decimals 0 … 1.
+            as_is: Only make them grey and scale them; otherwise the strokes are found, and brought to MNIST's form.
+
+        Raises:
+            PairsLitError: A picture cannot be read, or holds no strokes; or there is no checkpoint.
+        """
+        return pairs_lit.apply(self, images, as_is=as_is)

@@ -1,0 +1,106 @@
+"""``pairs-lit apply``: what the rounds of a finished run say of pictures of one's own."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from pairs_lit.commands.options import OptionParser
+from pairs_lit.environment import user_path
+from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.runs.run import Run
+from pairs_lit.runs.writing import write_text_durably
+
+_FORMATS = ("text", "csv", "json")
+_FIGURES = (".png", ".svg", ".pdf")
+
+
+def parser() -> OptionParser:
+    """Return the parser of the command line."""
+    found = OptionParser(
+        prog="pairs-lit apply",
+        description="Show pairs of your own pictures to all rounds of a finished run: P(relation) of each round, their "
+        "mean and std, and what the rounds read in each picture. Drawings, scans and photos, dark on light or light on "
+        "dark, are brought to MNIST's form: the strokes are found, scaled into 20×20 pixels and centred by mass in "
+        "28×28. Draw with a thick pen, one digit in a picture.",
+    )
+    found.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
+    found.add_argument("pictures", nargs="*", metavar="PICTURE", help="left and right picture of each pair")
+    found.add_argument(
+        "--pairs",
+        type=user_path,
+        help="a CSV file of two columns of paths, relative to it, in place of these",
+    )
+    found.add_argument(
+        "--as-is", action="store_true", help="only make them grey and scale them; they are in MNIST's form already"
+    )
+    found.add_argument("--format", default="text", choices=_FORMATS, help="of the answers")
+    found.add_argument("--output", type=user_path, help="write the answers to this file instead of the screen")
+    found.add_argument("--show", type=user_path, help="draw what the networks saw and said; .png, .svg or .pdf")
+    return found
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the command."""
+    options = parser().parse_args(args)
+    if options.show is not None and options.show.suffix not in _FIGURES:
+        raise PairsLitError(f"--show {options.show}: its name must end in one of {', '.join(_FIGURES)}.")
+    pairs = _given(options.pictures, options.pairs)
+    found = Run.load(options.run)
+    notice("loading PyTorch and Lightning …")
+    from pairs_lit.trained.telling import told
+
+    applied = found.apply(pairs, as_is=options.as_is)
+    text = told(applied, options.format)
+    if options.output is None:
+        print(text)
+    else:
+        write_text_durably(options.output, text + "\n")
+    if options.show is not None:
+        from pairs_lit.analysis.figures import save
+        from pairs_lit.trained.showing import applied_figure
+
+        save(applied_figure(applied), options.show)
+
+
+def _given(pictures: Sequence[str], file: Path | None) -> list[tuple[str | Path, str | Path]]:
+    """Return the pairs that were named, on the command line or in a file."""
+    if file is not None and pictures:
+        raise PairsLitError(f"pictures and --pairs {file} were given: give one of them.")
+    if file is not None:
+        return list(read_pairs(file))
+    if not pictures:
+        raise PairsLitError("no pictures were given: name a left and a right one for each pair, or --pairs FILE.")
+    if len(pictures) % 2:
+        count, last = len(pictures), pictures[-1]
+        raise PairsLitError(f"{count} pictures were given, and {last} has no partner: give two for each pair.")
+    return list(zip(pictures[::2], pictures[1::2], strict=True))
+
+
+def read_pairs(file: Path) -> list[tuple[Path, Path]]:
+    """Read a CSV file of two columns of paths, relative to it; a first line that names no files is a header.
+
+    Columns are separated by commas, semicolons or tabs, as its first line is.
+
+    Raises:
+        PairsLitError: It cannot be read, a line has not two columns, or there are none.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text in UTF-8"
+        raise PairsLitError(f"{file} cannot be read ({reason}): give a CSV file of two columns of paths.") from error
+    first = next((line for line in lines if line.strip()), "")
+    separator = next((mark for mark in (",", ";", "\t") if mark in first), ",")
+    rows = [
+        (place, row) for place, row in enumerate(csv.reader(lines, delimiter=separator), 1) if any(map(str.strip, row))
+    ]
+    for place, row in rows:
+        if len(row) != 2 or not all(map(str.strip, row)):
+            found = separator.join(row)
+            raise PairsLitError(f"{file}, line {place}: {found!r}: two paths are needed, left and right.")
+    pairs = [tuple(file.parent / user_path(cell.strip()) for cell in row) for _, row in rows]
+    if pairs and not any(path.suffix or path.exists() for path in pairs[0]):
+        del pairs[0]
+    if not pairs:
+        raise PairsLitError(f"{file} holds no pairs: write a left and a right picture in each line.")
+    return [(left, right) for left, right in pairs]
