@@ -408,6 +408,10 @@ def test_a_set_is_downloaded_where_it_is_absent_only(
     assert "downloading torchvision.datasets.FashionMNIST" in capsys.readouterr().err
 
 
+def test_a_set_that_knows_its_own_place_is_downloaded_there(tmp_path: Path) -> None:
+    assert load(f"{OWN}.Fetched", tmp_path).train.classes == 3
+
+
 # --- sets of the user's own ---
 
 
