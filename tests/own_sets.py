@@ -140,6 +140,18 @@ class Failing:
         raise OSError("the disk is gone")
 
 
+class Fetched(Items):
+    """Is not there until it was downloaded, to a place of its own."""
+
+    fetched = False
+
+    def __init__(self, download: bool = False) -> None:
+        type(self).fetched |= download
+        if not self.fetched:
+            raise RuntimeError("not found, use download=True")
+        super().__init__()
+
+
 class Shapeless:
     """No data set at all."""
 

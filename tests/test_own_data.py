@@ -172,7 +172,7 @@ def test_a_folder_without_test_pictures_loses_a_sixth_of_each_class_to_them(tmp_
     assert Counter(first.test.labels.tolist()) == {0: 10, 1: 5}
     assert Counter(first.train.labels.tolist()) == {0: 50, 1: 25}
     assert first.validation is None
-    assert first.test_images == "a sixth of each class (seed 0)"
+    assert first.held_out == "a sixth of each class (seed 0)"
     assert first.fingerprint() == again.fingerprint()
     train, test = ({image.tobytes() for image in part.images.numpy()} for part in (first.train, first.test))
     assert train.isdisjoint(test)
@@ -183,7 +183,7 @@ def test_train_and_test_folders_are_the_parts(tmp_path: Path) -> None:
     write_pictures(tmp_path / "train", ["1", "2", "10"], 5)
     write_pictures(tmp_path / "test", ["2", "10"], 2)
     source = load(FOLDER, tmp_path)
-    assert (len(source.train.labels), source.validation, source.test_images) == (15, None, "own")
+    assert (len(source.train.labels), source.validation, source.held_out) == (15, None, None)
     assert sorted(source.test.labels.tolist()) == [1, 1, 2, 2]
     write_pictures(tmp_path / "val", ["1", "2"], 3)
     validation = load(FOLDER, tmp_path).validation
@@ -319,7 +319,7 @@ def test_sets_in_mnists_format_are_read_as_they_were_written(tmp_path: Path, nam
     np.testing.assert_array_equal(source.train.images.numpy(), images)
     np.testing.assert_array_equal(source.train.labels.numpy(), labels)
     np.testing.assert_array_equal(source.test.images.numpy(), 255 - pictures(30, 10, 28)[0])
-    assert (source.name, source.test_images) == (name, "own")
+    assert (source.name, source.held_out) == (name, None)
     assert source.class_names == getattr(datasets, name).classes
     assert not packed or {path.suffix for path in raw.iterdir()} == {".gz"}
 
@@ -365,7 +365,7 @@ def test_sets_with_split_and_colours_in_memory(monkeypatch: pytest.MonkeyPatch) 
     assert (len(source.test.labels), source.class_names) == (30, [])
     chosen = load({"class_path": f"{SETS}.SVHN", "init_args": {"split": "train"}})
     assert (len(chosen.train.labels), len(chosen.test.labels)) == (50, 10)
-    assert (chosen.name, chosen.test_images) == ("SVHN (split train)", "a sixth of each class (seed 0)")
+    assert (chosen.name, chosen.held_out) == ("SVHN (split train)", "a sixth of each class (seed 0)")
 
 
 def test_damaged_files_are_one_line_and_left_alone(fashion: Path, tmp_path: Path) -> None:
@@ -408,6 +408,10 @@ def test_a_set_is_downloaded_where_it_is_absent_only(
     assert "downloading torchvision.datasets.FashionMNIST" in capsys.readouterr().err
 
 
+def test_a_set_that_knows_its_own_place_is_downloaded_there(tmp_path: Path) -> None:
+    assert load(f"{OWN}.Fetched", tmp_path).train.classes == 3
+
+
 # --- sets of the user's own ---
 
 
@@ -442,7 +446,7 @@ def test_what_a_set_gives_counts_not_what_it_holds() -> None:
 
 def test_a_set_that_takes_split_has_two_parts(tmp_path: Path) -> None:
     source = load(f"{OWN}.Halves", tmp_path)
-    assert (len(source.train.labels), len(source.test.labels), source.test_images) == (60, 30, "own")
+    assert (len(source.train.labels), len(source.test.labels), source.held_out) == (60, 30, None)
 
 
 def test_arguments_are_part_of_the_name() -> None:
@@ -520,7 +524,7 @@ def test_what_is_no_source_is_refused_at_once(source: SourceSpec, message: str) 
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 7, 14, 28])
-def test_images_are_pooled_to_any_size_that_divides_theirs(size: int) -> None:
+def held_out_are_pooled_to_any_size_that_divides_theirs(size: int) -> None:
     data = PairDataModule(seeds=[0], source="digits", image_size=size)
     source, step = load("digits"), 28 // size
     images = torch.cat([part.images for part in source.parts]).numpy().reshape(-1, size, step, size, step)
@@ -591,7 +595,7 @@ def test_a_source_is_loaded_once_for_many_configurations(folder: Path) -> None:
 
 def test_earlier_runs_differ_in_nothing_that_they_did_not_record() -> None:
     earlier = {"source": "mnist", "relation": "le"}
-    later = earlier | {"resize": None, "classes": 10, "test_images": "own", "fingerprint": "a"}
+    later = earlier | {"resize": None, "classes": 10, "held_out": None, "fingerprint": "a"}
     assert unlike(earlier, later) == []
     assert unlike(later, later | {"fingerprint": "b"}) == ["fingerprint"]
     assert unlike(earlier, later | {"resize": 28, "relation": "lt"}) == ["resize", "relation"]
@@ -619,10 +623,10 @@ def summary_of(run: pairs_lit.Run) -> dict[str, Any]:
 
 def test_a_folder_of_three_classes_is_trained(run: pairs_lit.Run, folder: Path) -> None:
     summary = summary_of(run)
-    assert {name: summary["data"][name] for name in ("source", "classes", "test_images")} == {
+    assert {name: summary["data"][name] for name in ("source", "classes", "held_out")} == {
         "source": "ImageFolder",
         "classes": 3,
-        "test_images": "a sixth of each class (seed 0)",
+        "held_out": "a sixth of each class (seed 0)",
     }
     assert summary["data"]["fingerprint"] == load(FOLDER, folder).fingerprint()
     assert summary["class_names"] == ["1", "2", "10"]
@@ -702,7 +706,7 @@ def test_a_checkpoint_of_before_is_tested_and_gone_on_with(tmp_path: Path) -> No
     earlier = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own)
     last = earlier.folder / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
-    for name in ("resize", "classes", "test_images", "fingerprint"):
+    for name in ("resize", "classes", "held_out", "fingerprint"):
         del checkpoint["pairs_lit"][name]
     torch.save(checkpoint, last)
     assert main(arguments_of("test", earlier)) == 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pairs_lit.data.images import OWN_TEST, Source
+from pairs_lit.data.images import Source
 from pairs_lit.data.pairs import Pairs, Swap, draw, relate, side_by_side, swapped
 from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import DIGITS, Relation
@@ -31,7 +31,7 @@ class DataSettings:
     Attributes:
         resize: The height and width that images were given; None: as they were.
         classes: K, the number of classes.
-        test_images: Where the test images come from, in words.
+        held_out: What was held out for the test, in words; None: the source has test images of its own.
         fingerprint: The SHA-256 of all images and labels.
     """
 
@@ -46,7 +46,7 @@ class DataSettings:
     reuse: bool
     resize: int | None = None
     classes: int = DIGITS
-    test_images: str = OWN_TEST
+    held_out: str | None = None
     fingerprint: str = ""
 
     @property
@@ -90,7 +90,7 @@ class PairBank:
             settings,
             source=source.name,
             classes=source.train.classes,
-            test_images=source.test_images,
+            held_out=source.held_out,
             fingerprint=source.fingerprint(),
         )
         check_image_size(settings.image_size, source.train.size)

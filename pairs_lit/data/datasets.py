@@ -175,7 +175,7 @@ class DataSet:
         socket.setdefaulttimeout(STALL_SECONDS)  # torchvision's downloads have no timeout of their own
         try:
             folder.mkdir()
-            self._tried({**given, "root": str(folder), "download": True})
+            self._tried({**given, **({"root": str(folder)} if "root" in given else {}), "download": True})
             for file in [path for path in folder.rglob("*") if path.is_file()]:
                 target = self._place / file.relative_to(folder)
                 if not target.exists():

@@ -10,9 +10,6 @@ from torch import Tensor
 from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import DIGITS
 
-OWN_TEST = "own"
-"""How a source comes by its test images, where it brings them along."""
-
 
 @dataclass(frozen=True)
 class Digits:
@@ -64,7 +61,7 @@ class Source:
         validation: What validation pairs are drawn from; None: from training images that no training pair uses.
         test: What test pairs are drawn from; only ever evaluated.
         class_names: What the K classes are called, in their order; empty: by their numbers.
-        test_images: Where the test images come from: ``own``, or how they were split off, in words.
+        held_out: What was held out for the test, in words; None: the source has test images of its own.
     """
 
     name: str
@@ -72,7 +69,7 @@ class Source:
     validation: Digits | None
     test: Digits
     class_names: Sequence[str] = ()
-    test_images: str = OWN_TEST
+    held_out: str | None = None
 
     @property
     def parts(self) -> list[Digits]:

@@ -42,7 +42,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 Settings = dict[str, str | int | float | None]
 """The data settings of a run."""
 
-UNRECORDED: Settings = {"resize": None, "classes": 10, "test_images": "own"}
+UNRECORDED: Settings = {"resize": None, "classes": 10, "held_out": None}
 """What the runs and checkpoints of releases that did not record it have in common."""
 
 FINGERPRINT = "fingerprint"
