@@ -454,7 +454,9 @@ def test_what_is_missing_is_told_in_a_line(
     assert main(["inspect", str(run.folder), "--pairs", "0"]) == 2
     assert "pairs is 0: it must be 1 or more" in capsys.readouterr().err
     other = replace(run, data={**run.data, "source": "mnist"})
-    with pytest.raises(PairsLitError, match="was trained on mnist, but the data found now are digits: name the folder"):
+    with pytest.raises(
+        PairsLitError, match="was trained on mnist, but the data found now are digits: put its data back"
+    ):
         pairs_lit.inspect_run(other)
     (run.folder / "checkpoints/last.ckpt").unlink()
     assert main(["inspect", str(run.folder)]) == 2
