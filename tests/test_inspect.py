@@ -371,6 +371,8 @@ FIGURES = (
 def test_a_round_that_failed_is_named_and_left_out(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = runs("a round fails")
     found = pairs_lit.inspect_run(run)
+    assert str(found).startswith("x: 2 rounds (1 more failed), 30 test pairs of seed 0, data: digits\n\n")
+    assert "accuracy on these pairs" in str(found)
     assert (found.failed, found.said.seeds) == ([1], [0, 2])
     assert found.basis == "2 rounds (1 more failed), 30 test pairs of seed 0, data: digits"
     text = (run.folder / "inspect/report.md").read_text()

@@ -8,21 +8,14 @@ from tabulate import tabulate
 
 from pairs_lit.analysis.inspection import BINS, FEW_PAIRS, MOST_COMPARED, SIGNS, HardPair, Inspection
 from pairs_lit.analysis.inspection_figures import readings
-from pairs_lit.analysis.tables import decimal
+from pairs_lit.analysis.tables import decimal, mean_and_std, summary_table
 from pairs_lit.errors import printable
-from pairs_lit.statistics import LEVEL, Summary
+from pairs_lit.statistics import LEVEL
 
 MARK = "Made by pairs-lit inspect"
 """What the files of an inspection say of themselves, so that no other file is taken for one."""
 
 _MOST_ROUNDS = 12  # of more rounds, a pair's P are summarised
-
-
-def summary_text(found: Inspection, style: str = "simple") -> str:
-    """Show the main figures over the rounds."""
-    rows = [(name, s.n, *map(decimal, (s.mean, s.std, s.min, s.max))) for name, s in found.summaries().items()]
-    header = ["", "n", "mean", "std", "min", "max"]
-    return tabulate(rows, header, tablefmt=style, disable_numparse=True, colalign=["left", *["right"] * 5])
 
 
 def page(found: Inspection, figures: Collection[str]) -> str:
@@ -37,7 +30,7 @@ def page(found: Inspection, figures: Collection[str]) -> str:
         f"<!-- {MARK}; the next call writes it anew. -->",
         f"# {_plain(found.label)}, inspected",
         _introduction(found),
-        summary_text(found, "github"),
+        summary_table(found.summaries(), style="github"),
         f"Std with ddof 1; {pairs}.",
         *_learning(found, figures),
         *_hardest(found, figures),
@@ -128,7 +121,7 @@ def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
     text = (
         f"Rows: the true class; columns: the class read. In a cell, the share of the true class in % and the count: "
         f"{int(counts.sum())} readings ({len(found.said.seeds)} rounds × {len(found.said.target)} pairs × 2 images). "
-        f"Digit accuracy {_spread(found.confusion.accuracy)}."
+        f"Digit accuracy {mean_and_std(found.confusion.accuracy)}."
     )
     if found.confusion.accuracy.mean < 2 / size:
         text += f" Guessing has {1 / size:.4f}: this network was hardly trained to name digits."
@@ -138,11 +131,6 @@ def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
 def _square(cells: Sequence[Sequence[object]], size: int, corner: str) -> str:
     rows = [[str(place), *map(str, row)] for place, row in enumerate(cells)]
     return tabulate(rows, [corner, *map(str, range(size))], tablefmt="github", disable_numparse=True)
-
-
-def _spread(summary: Summary) -> str:
-    spread = f" ± {summary.std:.4f}" if summary.n > 1 else ""
-    return f"{summary.mean:.4f}{spread} (n = {summary.n})"
 
 
 def _distances(found: Inspection) -> list[str]:
@@ -185,9 +173,9 @@ def _calibration(found: Inspection) -> list[str]:
         f"stand "
         "at the mean P of their bin, bars: 95 % interval over rounds; below, how many answers a bin has.\n\n"
         f"Expected calibration error, the mean gap of the {BINS} bins weighted by their answers, of each round: of the "
-        f"confidence of the answers, max(P, 1 − P), against the share of right ones, {_spread(each.error)}; of "
-        f"{relation} against the share of pairs for which it holds, {_spread(each.relation_error)}. A finite sample "
-        f"of perfectly "
+        f"confidence of the answers, max(P, 1 − P), against the share of right ones, {mean_and_std(each.error)}; of "
+        f"{relation} against the share of pairs for which it holds, {mean_and_std(each.relation_error)}. A finite "
+        f"sample of perfectly "
         "calibrated answers has an error above 0, too."
     )
     return ["## Calibration", "![calibration](calibration.png)", text]
