@@ -53,9 +53,8 @@ def _introduction(found: Inspection) -> str:
     text = (
         f"Made by `pairs-lit inspect`: {_plain(found.basis)}; relation: {relation}. All rounds are shown the same "
         f"pairs, the test pairs of seed {found.pair_seed}, as `pairs-lit predict` does; they are only evaluated. So "
-        f"the "
-        "accuracy of the other rounds differs from that in `rounds.csv`, which is on the test pairs of each round's "
-        "own."
+        "the accuracy of the other rounds differs from that in `rounds.csv`, which is on the test pairs of each "
+        "round's own."
     )
     if found.failed:
         seeds = ", ".join(map(str, found.failed))
@@ -89,8 +88,7 @@ def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
     text = (
         f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are answered rightly by all {n} rounds, {most} wrongly by "
         f"more than half of them, {int((wrong == n).sum())} by all. Below, the {len(found.hardest)} that most rounds "
-        f"get "
-        "wrong, as the network sees them."
+        "get wrong, as the network sees them."
     )
     if found.confusion is not None:
         text += " Below each image: the classes read, and by how many rounds."
@@ -158,8 +156,7 @@ def _classes(found: Inspection) -> list[str]:
     text = (
         f"Rows: the first digit's class; columns: the second's. In a cell, the accuracy in % over "
         f"{len(found.said.seeds)} rounds and the number of pairs ({known.min()} to {known.max()}); cells of fewer "
-        f"than {FEW_PAIRS} pairs are "
-        "hatched, those without pairs grey."
+        f"than {FEW_PAIRS} pairs are hatched, those without pairs grey."
     )
     return ["## Accuracy by classes", "![accuracy by classes](accuracy-by-classes.png)", text]
 
@@ -170,13 +167,11 @@ def _calibration(found: Inspection) -> list[str]:
     text = (
         f"Of the pairs of which a round says that the relation holds with probability p, in which share does it hold? "
         f"{int(each.counts.sum())} answers of {len(found.said.seeds)} rounds in {BINS} bins of equal width; points "
-        f"stand "
-        "at the mean P of their bin, bars: 95 % interval over rounds; below, how many answers a bin has.\n\n"
+        "stand at the mean P of their bin, bars: 95 % interval over rounds; below, how many answers a bin has.\n\n"
         f"Expected calibration error, the mean gap of the {BINS} bins weighted by their answers, of each round: of the "
         f"confidence of the answers, max(P, 1 − P), against the share of right ones, {mean_and_std(each.error)}; of "
         f"{relation} against the share of pairs for which it holds, {mean_and_std(each.relation_error)}. A finite "
-        f"sample of perfectly "
-        "calibrated answers has an error above 0, too."
+        "sample of perfectly calibrated answers has an error above 0, too."
     )
     return ["## Calibration", "![calibration](calibration.png)", text]
 
