@@ -371,6 +371,8 @@ FIGURES = (
 def test_a_round_that_failed_is_named_and_left_out(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = runs("a round fails")
     found = pairs_lit.inspect_run(run)
+    assert str(found).startswith("x: 2 rounds (1 more failed), 30 test pairs of seed 0, data: digits\n\n")
+    assert "accuracy on these pairs" in str(found)
     assert (found.failed, found.said.seeds) == ([1], [0, 2])
     assert found.basis == "2 rounds (1 more failed), 30 test pairs of seed 0, data: digits"
     text = (run.folder / "inspect/report.md").read_text()
@@ -454,7 +456,9 @@ def test_what_is_missing_is_told_in_a_line(
     assert main(["inspect", str(run.folder), "--pairs", "0"]) == 2
     assert "pairs is 0: it must be 1 or more" in capsys.readouterr().err
     other = replace(run, data={**run.data, "source": "mnist"})
-    with pytest.raises(PairsLitError, match="was trained on mnist, but the data found now are digits: name the folder"):
+    with pytest.raises(
+        PairsLitError, match="was trained on mnist, but the data found now are digits: put its data back"
+    ):
         pairs_lit.inspect_run(other)
     (run.folder / "checkpoints/last.ckpt").unlink()
     assert main(["inspect", str(run.folder)]) == 2

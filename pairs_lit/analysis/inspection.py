@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pairs_lit.analysis.tables import summary_table
 from pairs_lit.runs.tables import Curves
 from pairs_lit.statistics import Summary, critical, mean_interval, summarise
 
@@ -306,6 +307,11 @@ class Inspection:
         images: The images of these, as the source has them, at the size that the network sees: (H, 2, S, S), black 0
             and white 1.
         curves: What was measured after each epoch.
+        confusion: Which classes are read as which; None: the network does not read digits.
+        distances: The accuracy by |first − second|.
+        class_pairs: The accuracy by the classes of both images.
+        calibration: How well P(relation) is calibrated.
+        agreement: How often two rounds give the same answer; None: there is only one.
     """
 
     folder: Path
@@ -323,6 +329,9 @@ class Inspection:
     class_pairs: ClassPairs
     calibration: Calibration
     agreement: Agreement | None
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.basis}\n\n{summary_table(self.summaries())}"
 
     @property
     def rounds(self) -> str:

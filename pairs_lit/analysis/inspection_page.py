@@ -8,21 +8,14 @@ from tabulate import tabulate
 
 from pairs_lit.analysis.inspection import BINS, FEW_PAIRS, MOST_COMPARED, SIGNS, HardPair, Inspection
 from pairs_lit.analysis.inspection_figures import readings
-from pairs_lit.analysis.tables import decimal
+from pairs_lit.analysis.tables import decimal, mean_and_std, summary_table
 from pairs_lit.errors import printable
-from pairs_lit.statistics import LEVEL, Summary
+from pairs_lit.statistics import LEVEL
 
 MARK = "Made by pairs-lit inspect"
 """What the files of an inspection say of themselves, so that no other file is taken for one."""
 
 _MOST_ROUNDS = 12  # of more rounds, a pair's P are summarised
-
-
-def summary_text(found: Inspection, style: str = "simple") -> str:
-    """Show the main figures over the rounds."""
-    rows = [(name, s.n, *map(decimal, (s.mean, s.std, s.min, s.max))) for name, s in found.summaries().items()]
-    header = ["", "n", "mean", "std", "min", "max"]
-    return tabulate(rows, header, tablefmt=style, disable_numparse=True, colalign=["left", *["right"] * 5])
 
 
 def page(found: Inspection, figures: Collection[str]) -> str:
@@ -37,7 +30,7 @@ def page(found: Inspection, figures: Collection[str]) -> str:
         f"<!-- {MARK}; the next call writes it anew. -->",
         f"# {_plain(found.label)}, inspected",
         _introduction(found),
-        summary_text(found, "github"),
+        summary_table(found.summaries(), style="github"),
         f"Std with ddof 1; {pairs}.",
         *_learning(found, figures),
         *_hardest(found, figures),
@@ -60,9 +53,8 @@ def _introduction(found: Inspection) -> str:
     text = (
         f"Made by `pairs-lit inspect`: {_plain(found.basis)}; relation: {relation}. All rounds are shown the same "
         f"pairs, the test pairs of seed {found.pair_seed}, as `pairs-lit predict` does; they are only evaluated. So "
-        f"the "
-        "accuracy of the other rounds differs from that in `rounds.csv`, which is on the test pairs of each round's "
-        "own."
+        "the accuracy of the other rounds differs from that in `rounds.csv`, which is on the test pairs of each "
+        "round's own."
     )
     if found.failed:
         seeds = ", ".join(map(str, found.failed))
@@ -96,8 +88,7 @@ def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
     text = (
         f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are answered rightly by all {n} rounds, {most} wrongly by "
         f"more than half of them, {int((wrong == n).sum())} by all. Below, the {len(found.hardest)} that most rounds "
-        f"get "
-        "wrong, as the network sees them."
+        "get wrong, as the network sees them."
     )
     if found.confusion is not None:
         text += " Below each image: the classes read, and by how many rounds."
@@ -128,7 +119,7 @@ def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
     text = (
         f"Rows: the true class; columns: the class read. In a cell, the share of the true class in % and the count: "
         f"{int(counts.sum())} readings ({len(found.said.seeds)} rounds × {len(found.said.target)} pairs × 2 images). "
-        f"Digit accuracy {_spread(found.confusion.accuracy)}."
+        f"Digit accuracy {mean_and_std(found.confusion.accuracy)}."
     )
     if found.confusion.accuracy.mean < 2 / size:
         text += f" Guessing has {1 / size:.4f}: this network was hardly trained to name digits."
@@ -138,11 +129,6 @@ def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
 def _square(cells: Sequence[Sequence[object]], size: int, corner: str) -> str:
     rows = [[str(place), *map(str, row)] for place, row in enumerate(cells)]
     return tabulate(rows, [corner, *map(str, range(size))], tablefmt="github", disable_numparse=True)
-
-
-def _spread(summary: Summary) -> str:
-    spread = f" ± {summary.std:.4f}" if summary.n > 1 else ""
-    return f"{summary.mean:.4f}{spread} (n = {summary.n})"
 
 
 def _distances(found: Inspection) -> list[str]:
@@ -170,8 +156,7 @@ def _classes(found: Inspection) -> list[str]:
     text = (
         f"Rows: the first digit's class; columns: the second's. In a cell, the accuracy in % over "
         f"{len(found.said.seeds)} rounds and the number of pairs ({known.min()} to {known.max()}); cells of fewer "
-        f"than {FEW_PAIRS} pairs are "
-        "hatched, those without pairs grey."
+        f"than {FEW_PAIRS} pairs are hatched, those without pairs grey."
     )
     return ["## Accuracy by classes", "![accuracy by classes](accuracy-by-classes.png)", text]
 
@@ -182,13 +167,11 @@ def _calibration(found: Inspection) -> list[str]:
     text = (
         f"Of the pairs of which a round says that the relation holds with probability p, in which share does it hold? "
         f"{int(each.counts.sum())} answers of {len(found.said.seeds)} rounds in {BINS} bins of equal width; points "
-        f"stand "
-        "at the mean P of their bin, bars: 95 % interval over rounds; below, how many answers a bin has.\n\n"
+        "stand at the mean P of their bin, bars: 95 % interval over rounds; below, how many answers a bin has.\n\n"
         f"Expected calibration error, the mean gap of the {BINS} bins weighted by their answers, of each round: of the "
-        f"confidence of the answers, max(P, 1 − P), against the share of right ones, {_spread(each.error)}; of "
-        f"{relation} against the share of pairs for which it holds, {_spread(each.relation_error)}. A finite sample "
-        f"of perfectly "
-        "calibrated answers has an error above 0, too."
+        f"confidence of the answers, max(P, 1 − P), against the share of right ones, {mean_and_std(each.error)}; of "
+        f"{relation} against the share of pairs for which it holds, {mean_and_std(each.relation_error)}. A finite "
+        "sample of perfectly calibrated answers has an error above 0, too."
     )
     return ["## Calibration", "![calibration](calibration.png)", text]
 

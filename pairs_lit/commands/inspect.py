@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pairs_lit.analysis.figures import save
 from pairs_lit.analysis.inspection import Inspection
 from pairs_lit.analysis.inspection_figures import FIGURES, inspection_figures
-from pairs_lit.analysis.inspection_page import MARK, page, summary_text
+from pairs_lit.analysis.inspection_page import MARK, page
 from pairs_lit.commands.options import OptionParser
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_positive
@@ -45,7 +45,7 @@ def run(args: Sequence[str]) -> None:
     """Run the command."""
     options = parser().parse_args(args)
     found = inspect_run(options.run, pairs=options.pairs)
-    print(f"\n{found.label}: {found.basis}\n\n{summary_text(found)}\n\ninspected: {found.folder / FOLDER / PAGE}")
+    print(f"\n{found}\n\ninspected: {found.folder / FOLDER / PAGE}")
 
 
 def inspect_run(run: Run | str | Path, *, pairs: int = _PAIRS, write: bool = True) -> Inspection:

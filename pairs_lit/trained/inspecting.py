@@ -37,8 +37,8 @@ def inspected(run: Run, trained: Trained, pairs: int) -> Inspection:
     source = trained.data.settings.source
     if source != run.data.get("source"):
         raise PairsLitError(
-            f"{run.folder} was trained on {run.data.get('source')}, but the data found now are {source}: name the "
-            "folder of its data by PAIRS_LIT_DATA."
+            f"{run.folder} was trained on {run.data.get('source')}, but the data found now are {source}: put its data "
+            "back where data.root in its config.yaml says."
         )
     said, failed = _said(run, trained)
     hard = hardest(said, pairs)
