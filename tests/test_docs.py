@@ -10,6 +10,7 @@ import pytest
 import pairs_lit
 from pairs_lit.cli import COMMANDS, main
 from pairs_lit.commands.reproduce import parser as parser_of_reproduce
+from tests.test_own_data import write_like_mnist, write_pictures
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -51,11 +52,37 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+MY_DATA = """
+import torch
+
+
+class MyDigits:
+    data = torch.randint(0, 256, (200, 28, 28), dtype=torch.uint8)
+    targets = torch.arange(200) % 10
+
+    def __len__(self):
+        return 200
+
+    def __getitem__(self, place):
+        return self.data[place], int(self.targets[place])
+"""
+
+
+def prepare(runs: Path, folder: Path) -> None:
+    """Put what pages take for granted into a folder: runs, configs, data sets, pictures."""
+    for name in ("RUN", "lightning_logs"):
+        shutil.copytree(runs / name, folder / name)
+    (folder / "configs").symlink_to(ROOT / "configs")
+    write_like_mnist(folder / "data", "FashionMNIST")
+    write_like_mnist(folder / "data", "EMNIST", "emnist-digits-", "test")
+    write_pictures(folder / "pictures", ["1", "2", "10"], count=40, size=40)
+    (folder / "my_data.py").write_text(MY_DATA)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_does_what_it_says(page: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RUN", "lightning_logs"):
-        shutil.copytree(runs / name, tmp_path / name)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    prepare(runs, tmp_path)
+    monkeypatch.delenv("PAIRS_LIT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     blocks = re.findall(r"^```([^\n]*)\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
@@ -89,6 +116,8 @@ def check(line: str) -> None:
         parser_of_reproduce().parse_args(options)
         return
     small = [] if "--ckpt_path" in options else SMALL
+    if "--data.source" in options:
+        small = [option for option in small if "data.source" not in option]
     if command == "fit" and small:
         small = [*small, "--rounds.count", "2", "--rounds.stack_size", "1"]
     try:

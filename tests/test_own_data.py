@@ -524,7 +524,7 @@ def test_what_is_no_source_is_refused_at_once(source: SourceSpec, message: str) 
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 7, 14, 28])
-def held_out_are_pooled_to_any_size_that_divides_theirs(size: int) -> None:
+def test_images_are_pooled_to_any_size_that_divides_theirs(size: int) -> None:
     data = PairDataModule(seeds=[0], source="digits", image_size=size)
     source, step = load("digits"), 28 // size
     images = torch.cat([part.images for part in source.parts]).numpy().reshape(-1, size, step, size, step)
