@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torchvision
 from onnxruntime import InferenceSession
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import pairs_lit
 from pairs_lit.cli import main
@@ -73,7 +74,11 @@ def close(found: object, expected: tuple[Tensor, ...]) -> None:
         np.testing.assert_allclose(np.asarray(one), other.numpy(), atol=1e-5 * scale, rtol=0)
 
 
-EXPORTED = [case for case in ALL if case not in ("branching", "random")]
+EXPORTED = [
+    pytest.param(case, marks=pytest.mark.slow) if case == "resnet18" else case
+    for case in ALL
+    if case not in ("branching", "random")
+]
 
 
 @pytest.mark.parametrize("case", EXPORTED)
@@ -98,7 +103,7 @@ def test_a_program_answers_as_the_round_does_for_any_number_of_pairs(case: str, 
             close(program(pairs), expected)
 
 
-@pytest.mark.parametrize("case", list(ALL))
+@pytest.mark.parametrize("case", [case for case in ALL if case != "resnet18"])
 def test_weights_are_those_of_the_plain_network(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     network = runs(case).network(5)
@@ -109,7 +114,7 @@ def test_weights_are_those_of_the_plain_network(case: str, runs: Runs, tmp_path:
         assert torch.equal(found[name], value)
 
 
-AUTHORS = {
+AUTHORS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "whole network": ("", lambda: Siamese()),
     "a class of the user's": ("branches.0.", lambda: TwoPaths((1, 14, 14))),
     "resnet18": ("branches.0.module.", lambda: torchvision.models.resnet18(num_classes=10)),
@@ -117,7 +122,9 @@ AUTHORS = {
 }
 
 
-@pytest.mark.parametrize("case", AUTHORS)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case == "resnet18" else case for case in AUTHORS]
+)
 def test_weights_load_into_the_class_that_their_author_wrote(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     prefix, make = AUTHORS[case]
