@@ -59,6 +59,8 @@ def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.Capt
     ("command", "options"),
     [
         ("sweep", ["--config", "--sweep", "--name", "--storage", "fresh seeds", "Any option of pairs-lit fit"]),
+        ("apply", ["--pairs", "--as-is", "--show", "MNIST's form"]),
+        ("demo", ["--port", "--no-browser", "127.0.0.1", "needs no network"]),
         ("compare", ["--metric", "--format", "--figure", "--allow-different", "paired by seed"]),
         ("configs", ["--config takes", "file of your own"]),
         ("reproduce", ["--rounds", "--seed", "--data.root", "--data.allow_unverified", "--no-training", "hakobyan"]),
@@ -95,7 +97,18 @@ def test_a_signal_waits_for_the_end_of_a_step() -> None:
 
 
 def test_every_command_is_tested_for_its_help() -> None:
-    assert set(COMMANDS) == {"fit", "validate", "test", "predict", "sweep", "compare", "configs", "reproduce"}
+    assert set(COMMANDS) == {
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "sweep",
+        "apply",
+        "demo",
+        "compare",
+        "configs",
+        "reproduce",
+    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
