@@ -182,6 +182,13 @@ def test_transparency_alone_and_a_single_pixel_are_blank() -> None:
             in_form(image)
 
 
+def test_a_picture_too_large_to_decode_safely_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn().save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(PairsLitError, match=r"huge\.png is no picture that can be read \(DecompressionBombError"):
+        in_form(tmp_path / "huge.png", "huge.png")
+
+
 def test_as_it_is_changes_nothing_of_the_right_size() -> None:
     array = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
     np.testing.assert_array_equal(as_it_is(grey_of(array, "it"), 28), array)
