@@ -23,6 +23,7 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.trained.applying import form_of
 from pairs_lit.trained.pictures import MNIST, as_it_is, grey_of, prepared
 from pairs_lit.trained.showing import applied_figure
+from pairs_lit.trained.telling import told
 from tests.test_trained import CASES, SMALL, fitted
 
 Array = NDArray[np.float64]
@@ -181,6 +182,13 @@ def test_transparency_alone_and_a_single_pixel_are_blank() -> None:
             in_form(image)
 
 
+def test_a_picture_too_large_to_decode_safely_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn().save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(PairsLitError, match=r"huge\.png is no picture that can be read \(DecompressionBombError"):
+        in_form(tmp_path / "huge.png", "huge.png")
+
+
 def test_as_it_is_changes_nothing_of_the_right_size() -> None:
     array = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
     np.testing.assert_array_equal(as_it_is(grey_of(array, "it"), 28), array)
@@ -235,9 +243,9 @@ def on_a_table(image: Array) -> Array:
 
 
 VARIANTS: dict[str, tuple[Callable[[Array], Array], float]] = {
-    "as it is": (lambda image: image, 0.005),
-    "dark on light": (lambda image: 255 - image, 0.005),
-    "coloured paper": (lambda image: 200 - 0.7 * image, 0.005),
+    "as it is": (lambda image: image, 0.01),
+    "dark on light": (lambda image: 255 - image, 0.01),
+    "coloured paper": (lambda image: 200 - 0.7 * image, 0.01),
     "larger": (lambda image: 255 - larger(image, 10), 0.03),
     "JPEG": (lambda image: jpeg(255 - image), 0.03),
     "shifted": (lambda image: np.pad(image, ((30, 2), (60, 9))), 0.01),
@@ -454,6 +462,12 @@ def test_mistakes_are_named(
     err = capsys.readouterr().err
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_damaged_relation_is_named(run: pairs_lit.Run, pictures: list[str]) -> None:
+    applied = replace(run, data=run.data | {"relation": "<b>"}).apply([(pictures[0], pictures[1])])
+    with pytest.raises(PairsLitError, match=r"relation is '<b>': it must be one of 'le', 'lt', 'ge', 'gt'"):
+        told(applied, "text")
 
 
 def test_what_is_no_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 import pairs_lit
 from pairs_lit.cli import COMMANDS, main
+from pairs_lit.commands.demo import parser as parser_of_demo
 from pairs_lit.commands.reproduce import parser as parser_of_reproduce
 from tests.test_own_data import write_like_mnist, write_pictures
 
@@ -52,6 +55,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+LONG = {"demo": parser_of_demo, "reproduce": parser_of_reproduce}
+"""Commands that last; only their options are tried here."""
+
 MY_DATA = """
 import torch
 
@@ -77,6 +83,9 @@ def prepare(runs: Path, folder: Path) -> None:
     write_like_mnist(folder / "data", "EMNIST", "emnist-digits-", "test")
     write_pictures(folder / "pictures", ["1", "2", "10"], count=40, size=40)
     (folder / "my_data.py").write_text(MY_DATA)
+    digits = load_digits().images
+    for name, place in (("left", 3), ("right", 7)):
+        Image.fromarray((digits[place] * 15).astype("uint8")).resize((120, 120)).save(folder / f"{name}.png")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -112,8 +121,8 @@ def check(line: str) -> None:
         return
     command, *options = words[1 : words.index(">") if ">" in words else None]
     assert command in COMMANDS
-    if command == "reproduce":
-        parser_of_reproduce().parse_args(options)
+    if command in LONG:
+        LONG[command]().parse_args(options)
         return
     small = [] if "--ckpt_path" in options else SMALL
     if "--data.source" in options:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from html import escape
 
 import gradio as gr
 import numpy as np
@@ -13,7 +14,7 @@ from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.errors import PairsLitError, reason_of
 from pairs_lit.runs.run import Run
 from pairs_lit.trained.applying import Applied, Reading, answered, apply, form_of
-from pairs_lit.trained.telling import SIGNS
+from pairs_lit.trained.telling import sign_of
 
 Drawn = str | None
 """A canvas as the page sends it: a PNG file as a data URL; empty or None: nothing is drawn on it."""
@@ -32,7 +33,7 @@ STYLE = """
 
 def page_of(run: Run) -> gr.Blocks:
     """Return the page: two canvases, and below them what the rounds say."""
-    sign, n = SIGNS[str(run.data["relation"])], len(run.rounds) - len(run.failed)
+    sign, n = sign_of(str(run.data["relation"])), len(run.rounds) - len(run.failed)
 
     _warm_up(run)
 
@@ -138,7 +139,7 @@ def _drawing(sent: str) -> Image.Image:
 
 def answer_html(applied: Applied) -> str:
     """Return what the rounds say of the first pair, as HTML that needs nothing from elsewhere."""
-    pair, n, sign = applied.pairs[0], len(applied.seeds), SIGNS[applied.relation]
+    pair, n, sign = applied.pairs[0], len(applied.seeds), escape(sign_of(applied.relation))
     says = "yes" if pair.probability.mean > 0.5 else "no"
     readings = pair.readings or (None, None)
     pictures = "".join(
@@ -164,7 +165,7 @@ def _picture(image: NDArray[np.float32], side: str, reading: Reading | None, n: 
 def _strip(applied: Applied) -> str:
     """Draw P(relation) of each round as a point on a line from 0 to 1, with the mean as a stroke."""
     pair, width, margin = applied.pairs[0], 500, 30
-    sign = SIGNS[applied.relation]
+    sign = escape(sign_of(applied.relation))
     points = "".join(
         f"<circle cx='{margin + width * p:.1f}' cy='{20 + 8 * (place % 3)}' r='5' fill='{COLOURS[0]}' "
         f"fill-opacity='0.6'><title>seed {seed}: {p:.4f}</title></circle>"
@@ -181,7 +182,7 @@ def _strip(applied: Applied) -> str:
             f"{text}</text>"
             for place, text in (
                 (0, "0"),
-                (0.5, f"P(left {sign.replace('<', '&lt;').replace('>', '&gt;')} right)"),
+                (0.5, f"P(left {sign} right)"),
                 (1, "1"),
             )
         )

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from pairs_lit.analysis.figures import COLOURS
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.trained.applying import Applied, PairAnswer
-from pairs_lit.trained.telling import SIGNS
+from pairs_lit.trained.telling import sign_of
 
 _MOST = 40
 """So many pairs are drawn; more would make a figure that no viewer opens."""
@@ -29,7 +29,7 @@ def applied_figure(applied: Applied) -> Figure:
                 reading = pair.readings[side]
                 said = f"read as {reading.read} ({reading.agreeing} of {len(applied.seeds)})"
                 row[2 * side].set_xlabel(said, fontsize=8)
-        _draw_rounds(row[4], pair, SIGNS[applied.relation])
+        _draw_rounds(row[4], pair, sign_of(applied.relation))
     part = f" (the first {count} of {len(applied.pairs)} pairs)" if count < len(applied.pairs) else ""
     figure.suptitle(f"What {len(applied.seeds)} rounds saw and said{part}; trained on {applied.source}", size=10)
     return figure

@@ -10,12 +10,18 @@ from tabulate import tabulate
 
 from pairs_lit.analysis.tables import decimal, mean_and_std
 from pairs_lit.errors import check_choice, printable
+from pairs_lit.relation import Relation
 from pairs_lit.trained.applying import Applied, PairAnswer, Reading
 
 Format = Literal["text", "csv", "json"]
 
-SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
-"""The relations as people write them."""
+_SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
+
+
+def sign_of(relation: str) -> str:
+    """Return a relation as people write it; refuse one that a damaged run names."""
+    check_choice("relation", Relation, relation)
+    return _SIGNS[relation]
 
 
 def told(applied: Applied, style: Format) -> str:
@@ -26,7 +32,7 @@ def told(applied: Applied, style: Format) -> str:
 
 def _text(applied: Applied) -> str:
     """Return a row for each pair, then one for each round of each pair."""
-    sign, n = SIGNS[applied.relation], len(applied.seeds)
+    sign, n = sign_of(applied.relation), len(applied.seeds)
     header = ["", "left", "right", f"P(left {sign} right)", "answer", "left read as", "right read as"]
     rows = [_row(number, pair, n) for number, pair in enumerate(applied.pairs, 1)]
     columns = [applied.seeds, *([decimal(value) for value in pair.rounds] for pair in applied.pairs)]
