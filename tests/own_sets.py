@@ -171,4 +171,15 @@ def made(classes: int = 3) -> Items:
     return Items(classes)
 
 
+def listed() -> list[tuple[Any, Any]]:
+    """Return a plain list."""
+    return [made()[place] for place in range(COUNT)]
+
+
+def tensors() -> torch.utils.data.TensorDataset:
+    """Return torch's own set of pictures and labels."""
+    images, labels = pictures()
+    return torch.utils.data.TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
+
+
 not_a_class = 3

@@ -417,7 +417,7 @@ def test_a_set_that_knows_its_own_place_is_downloaded_there(tmp_path: Path) -> N
 
 def test_a_set_is_read_item_by_item() -> None:
     images, labels = pictures()
-    for name in ("Items", "Floats", "made"):
+    for name in ("Items", "Floats", "made", "listed", "tensors"):
         source = load(f"{OWN}.{name}")
         found = {
             image.tobytes(): label

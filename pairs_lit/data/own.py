@@ -97,7 +97,8 @@ def _arrays(part: object) -> tuple[Any, Any] | None:
     A set with a ``__getitem__`` of the user's own, or with a transform, may do anything to them.
     """
     own = getattr(type(part), "__getitem__", None)
-    if own is not None and not own.__module__.startswith(("torchvision.", "torch.")):
+    home = getattr(own, "__module__", None) or ""  # what is made in C, such as a list's, has none
+    if own is not None and not home.startswith(("torchvision.", "torch.")):
         return None
     if any(getattr(part, name, None) is not None for name in ("transform", "target_transform", "transforms")):
         return None
