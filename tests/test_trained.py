@@ -69,6 +69,13 @@ def test_all_rounds_answer_for_the_same_pairs(tmp_path: Path) -> None:
         torch.testing.assert_close(answers.digits[place], logits.softmax(-1), atol=1e-5, rtol=0)
 
 
+def test_the_data_of_an_opened_run_come_in_its_stacks(tmp_path: Path) -> None:
+    trained = fitted("parts", tmp_path).trained
+    assert [stack.stop - stack.start for stack in trained.module.slices] == [2, 1]
+    shapes = [batch.images.shape[0] for batch in trained.data.predict_dataloader()]
+    assert shapes == [2, 1]
+
+
 def test_a_seed_that_is_not_there_is_named(tmp_path: Path) -> None:
     run = fitted("parts", tmp_path)
     with pytest.raises(PairsLitError, match=r"no round of seed 3 in this run: its seeds are 4 to 6\."):

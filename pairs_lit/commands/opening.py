@@ -35,6 +35,7 @@ class _OpeningCLI(PairsCLI):
         """Build the module and the data."""
         made = self.parser.instantiate_classes(self.config)[self.subcommand]
         self.module, self.data = cast(PairModule, made.model), cast(PairDataModule, made.data)
+        self.data.stacks = self.module.slices
 
     def after_instantiate_classes(self) -> None:
         """There is no trainer to be set up."""

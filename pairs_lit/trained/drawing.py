@@ -13,8 +13,7 @@ from pairs_lit.analysis.figures import COLOURS
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.errors import PairsLitError, reason_of
 from pairs_lit.runs.run import Run
-from pairs_lit.trained.applying import Applied, Reading, answered, apply, form_of
-from pairs_lit.trained.telling import sign_of
+from pairs_lit.trained.applying import Applied, Reading, answered, apply, form_of, sign_of
 
 Drawn = str | None
 """A canvas as the page sends it: a PNG file as a data URL; empty or None: nothing is drawn on it."""

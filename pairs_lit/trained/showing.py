@@ -5,8 +5,7 @@ from matplotlib.figure import Figure
 
 from pairs_lit.analysis.figures import COLOURS
 from pairs_lit.analysis.tables import mean_and_std
-from pairs_lit.trained.applying import Applied, PairAnswer
-from pairs_lit.trained.telling import sign_of
+from pairs_lit.trained.applying import Applied, PairAnswer, sign_of
 
 _MOST = 40
 """So many pairs are drawn; more would make a figure that no viewer opens."""

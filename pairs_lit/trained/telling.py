@@ -6,56 +6,18 @@ import json
 from dataclasses import asdict
 from typing import Any, Literal
 
-from tabulate import tabulate
-
-from pairs_lit.analysis.tables import decimal, mean_and_std
 from pairs_lit.errors import check_choice, printable
-from pairs_lit.relation import Relation
-from pairs_lit.trained.applying import Applied, PairAnswer, Reading
+from pairs_lit.trained.applying import Applied, PairAnswer
 
 Format = Literal["text", "csv", "json"]
-
-_SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
-
-
-def sign_of(relation: str) -> str:
-    """Return a relation as people write it; refuse one that a damaged run names."""
-    check_choice("relation", Relation, relation)
-    return _SIGNS[relation]
 
 
 def told(applied: Applied, style: Format) -> str:
     """Return what a run says in a format, without a line break at its end."""
     check_choice("format", Format, style)
-    return {"text": _text, "csv": _csv, "json": _json}[style](applied)
-
-
-def _text(applied: Applied) -> str:
-    """Return a row for each pair, then one for each round of each pair."""
-    sign, n = sign_of(applied.relation), len(applied.seeds)
-    header = ["", "left", "right", f"P(left {sign} right)", "answer", "left read as", "right read as"]
-    rows = [_row(number, pair, n) for number, pair in enumerate(applied.pairs, 1)]
-    columns = [applied.seeds, *([decimal(value) for value in pair.rounds] for pair in applied.pairs)]
-    names = ["seed", *(f"pair {number}" for number in range(1, len(applied.pairs) + 1))]
-    failed, folder = applied.run.failed, printable(str(applied.run.folder))
-    left_out = f" {len(failed)} rounds failed and are left out: seed {', '.join(map(str, failed))}." if failed else ""
-    parts = [
-        tabulate(rows, header, disable_numparse=True),
-        f"P(left {sign} right) of each round:",
-        tabulate(list(zip(*columns, strict=True)), names, disable_numparse=True, stralign="right"),
-        f"mean ± std (ddof 1) over {n} rounds of {folder}, trained on {applied.source}.{left_out}",
-    ]
-    return "\n\n".join(parts)
-
-
-def _row(number: int, pair: PairAnswer, n: int) -> list[str]:
-    answer = f"{'yes' if pair.probability.mean > 0.5 else 'no'} ({pair.agreeing} of {n})"
-    read = ["–", "–"] if pair.readings is None else [_read(each, n) for each in pair.readings]
-    return [str(number), *map(printable, pair.names), mean_and_std(pair.probability), answer, *read]
-
-
-def _read(reading: Reading, n: int) -> str:
-    return f"{reading.read} ({reading.agreeing} of {n})"
+    if style == "text":
+        return str(applied)
+    return _csv(applied) if style == "csv" else _json(applied)
 
 
 def _csv(applied: Applied) -> str:
