@@ -1383,7 +1383,7 @@ class TestTracebacks:
             (f"--trainer.logger {PARTS}.RefusingLogger", "logger: RefusingLogger: RuntimeError: no server here"),
             ("--trainer.logger lightning.pytorch.loggers.MLFlowLogger", "trainer.logger: .*mlflow"),
             ("--trainer.logger lightning.pytorch.loggers.WandbLogger", "trainer.logger: .*wandb"),
-            (f"--trainer.callbacks {CALLBACKS}.RichProgressBar", "trainer.callbacks: .*rich"),
+            ("--trainer.logger lightning.pytorch.loggers.CometLogger", "trainer.logger: .*comet"),
             (f"--trainer.callbacks {CALLBACKS}.ModelCheckpoint --trainer.callbacks.save_top_k -3", "callbacks: .*-3"),
             ("--trainer.profiler nonsense", "trainer: .*profiler.*it can only be one of"),
             ("--trainer.plugins lightning.pytorch.plugins.MixedPrecision --trainer.plugins.precision x "

@@ -308,7 +308,7 @@ class Inspection:
             and white 1.
         curves: What was measured after each epoch.
         confusion: Which classes are read as which; None: the network does not read digits.
-        distances: The accuracy by |first − second|.
+        distances: The accuracy by ``|first − second|``.
         class_pairs: The accuracy by the classes of both images.
         calibration: How well P(relation) is calibrated.
         agreement: How often two rounds give the same answer; None: there is only one.
