@@ -40,8 +40,8 @@ PAIRS_LIT_TRACEBACK=1 shows the traceback of an error.
 TRACEBACK = "PAIRS_LIT_TRACEBACK"
 """The environment variable that asks for the traceback of an error."""
 
-_LIGHT = ("compare", "configs", "reproduce")
-"""The commands that begin without PyTorch."""
+_LIGHT = ("apply", "compare", "configs", "demo", "reproduce")
+"""The commands that begin without PyTorch; those that load it later say so themselves."""
 
 _RESUMING = {
     "fit": "fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt",

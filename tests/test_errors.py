@@ -71,6 +71,7 @@ MISTAKES = {
     "--model.optimizer.lr -1": "model.optimizer: Invalid learning rate: -1.0",
     "--model.optimizer torch.optim.SGD --model.optimizer.lr 0.1 --model.optimizer.momentum -1": "model.optimizer: Inv",
     f"--model.lr_scheduler {SCHEDULERS}.LinearLR --model.lr_scheduler.start_factor 0": "model.lr_scheduler: Starting",
+    "--model.lr_scheduler {}": "model.lr_scheduler names no class: name one, such as .*StepLR, or null for none",
     "--name ../elsewhere": "--name '../elsewhere': use letters",
     "--seed_everything 3": "seed_everything is 3: .* set rounds.seed",
     "--ckpt_path nowhere.ckpt": "--ckpt_path nowhere.ckpt: no such file",

@@ -126,6 +126,7 @@ class PairsCLI(LightningCLI):
         self.replaced = _put_in_place(config.model)
         for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
             check_nulls(config[section], part, section)
+        _check_schedule(config.model)
         if config.name is None:
             last = str((config.config or ["-"])[-1] or "-")  # text on the command line and the input have no name
             config.name = "run" if last == "-" else name_from(Path(last).stem)
@@ -219,6 +220,15 @@ class PairsCLI(LightningCLI):
         self.datamodule.stacks = self.model.slices
         if trainer.world_size > 1:
             self.datamodule.setup("fit")  # once, for all workers that share this memory
+
+
+def _check_schedule(model: Namespace) -> None:
+    """Refuse an empty schedule: jsonargparse would take its type, a union, for a class."""
+    named = model.lr_scheduler
+    if isinstance(named, Namespace) and str(named.get("class_path")).startswith("typing."):
+        raise PairsLitError(
+            "model.lr_scheduler names no class: name one, such as torch.optim.lr_scheduler.StepLR, or null for none."
+        )
 
 
 def _put_in_place(model: Namespace) -> list[str]:
