@@ -4,14 +4,12 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from pairs_lit.commands.options import OptionParser
+from pairs_lit.commands.options import OptionParser, check_figure, give
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.run import Run
-from pairs_lit.runs.writing import write_text_durably
 
 _FORMATS = ("text", "csv", "json")
-_FIGURES = (".png", ".svg", ".pdf")
 
 
 def parser() -> OptionParser:
@@ -42,19 +40,14 @@ def parser() -> OptionParser:
 def run(args: Sequence[str]) -> None:
     """Run the command."""
     options = parser().parse_args(args)
-    if options.show is not None and options.show.suffix not in _FIGURES:
-        raise PairsLitError(f"--show {options.show}: its name must end in one of {', '.join(_FIGURES)}.")
+    check_figure("--show", options.show)
     pairs = _given(options.pictures, options.pairs)
     found = Run.load(options.run)
     notice("loading PyTorch and Lightning …")
     from pairs_lit.trained.telling import told
 
     applied = found.apply(pairs, as_is=options.as_is)
-    text = told(applied, options.format)
-    if options.output is None:
-        print(text)
-    else:
-        write_text_durably(options.output, text + "\n")
+    give(told(applied, options.format), options.output)
     if options.show is not None:
         from pairs_lit.analysis.figures import save
         from pairs_lit.trained.showing import applied_figure

@@ -4,12 +4,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from pairs_lit.analysis.comparison import METRICS, Format, compare, show
-from pairs_lit.commands.options import OptionParser
+from pairs_lit.commands.options import OptionParser, check_figure, give
 from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.writing import write_text_durably
-
-_FIGURES = (".png", ".svg", ".pdf")
 
 
 def parser() -> OptionParser:
@@ -39,14 +35,9 @@ def parser() -> OptionParser:
 def run(args: Sequence[str]) -> None:
     """Run the command."""
     options = parser().parse_args(args)
-    if options.figure is not None and options.figure.suffix not in _FIGURES:
-        raise PairsLitError(f"--figure {options.figure}: its name must end in one of {', '.join(_FIGURES)}.")
+    check_figure("--figure", options.figure)
     comparison = compare(options.runs, options.metric, allow_different=options.allow_different)
-    text = show(comparison, options.format, statistics=options.statistics)
-    if options.output is None:
-        print(text)
-    else:
-        write_text_durably(options.output, text + "\n")
+    give(show(comparison, options.format, statistics=options.statistics), options.output)
     if options.figure is not None:
         from pairs_lit.analysis.figures import rounds_figure, save
 

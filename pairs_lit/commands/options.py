@@ -1,9 +1,13 @@
-"""The parser of ``compare`` and ``reproduce``: argparse's own, with errors in one line."""
+"""What the commands with a parser of their own share: argparse's, with errors in one line, and where answers go."""
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
 
 from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.writing import write_text_durably
+
+_FIGURES = (".png", ".svg", ".pdf")
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -12,3 +16,17 @@ class OptionParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise PairsLitError; argparse would print its usage and exit."""
         raise PairsLitError(f"{message} ({self.prog} --help lists the options).")
+
+
+def check_figure(option: str, path: Path | None) -> None:
+    """Refuse a figure's file, if one is asked for, whose name does not say a format that can be drawn."""
+    if path is not None and path.suffix not in _FIGURES:
+        raise PairsLitError(f"{option} {path}: its name must end in one of {', '.join(_FIGURES)}.")
+
+
+def give(text: str, output: Path | None) -> None:
+    """Write a text to the file that was asked for, or show it."""
+    if output is None:
+        print(text)
+    else:
+        write_text_durably(output, text + "\n")
