@@ -273,3 +273,26 @@ def test_the_process_that_compiles_the_kernels_gives_the_bits_of_those_that_load
     said = [subprocess.check_output([sys.executable, "-c", code], env=around) for _ in range(3)]
     assert list(tmp_path.rglob("*.nbc"))
     assert len(set(said)) == 1
+
+
+@pytest.mark.parametrize("channels", [4, 200])  # as one matrix product, and one round after the other
+def test_convolutions_train_in_the_precision_of_autocast(channels: int) -> None:
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(2, channels, 6, 6, 16, generator=draws)
+    weight, bias = torch.randn(2, 5, channels, 3, 3, generator=draws), torch.randn(2, 5, generator=draws)
+    layer = nn.Conv2d(channels, 5, 3, padding=1)
+    ours = [part.clone().requires_grad_() for part in (x, weight, bias)]
+    plain = [part.clone().requires_grad_() for part in (x, weight, bias)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = convolve(ours[0], ours[1], ours[2], Geometry.of(layer))
+        maps = plain[0].permute(0, 4, 1, 2, 3)
+        rounds = [F.conv2d(*parts, padding=1) for parts in zip(maps, plain[1], plain[2], strict=True)]
+    expected = torch.stack(rounds).permute(0, 2, 3, 4, 1)
+    assert actual.dtype == torch.bfloat16
+    actual.float().sin().sum().backward()
+    expected.float().sin().sum().backward()
+    torch.testing.assert_close(actual, expected, rtol=2e-2, atol=2e-1)
+    for one, other in zip(ours, plain, strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert (one.grad - other.grad).norm() < 0.05 * other.grad.norm()

@@ -6,9 +6,10 @@ from itertools import accumulate
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from pairs_lit.data.augment import Augmenter
 from pairs_lit.data.images import Source
 from pairs_lit.data.pairs import Pairs, Swap, draw, relate, side_by_side, swapped
 from pairs_lit.errors import PairsLitError
@@ -72,18 +73,27 @@ def check_image_size(image_size: int, size: int) -> None:
 class PairBank:
     """The images of a source and the pairs of R rounds, one for each seed, all in memory.
 
+    Args:
+        source: Where images come from.
+        seeds: The seeds of the rounds.
+        settings: Which pairs each round sees.
+        originals: Keep the training images in their own size, too, for :meth:`gather_changed`.
+
     Attributes:
         class_names: What the classes are called, in their order; empty: by their numbers.
         images: (n, H, W) float32, train, validation and test images in this order.
         pairs: By split, the pairs of the R rounds.
         scale: With ``standard``, mean and std of each round's training images, (R, 1, 1, 1, 1) each.
         scarce: In words, the splits that have too few images, so that some are drawn more than once.
+        top: The largest grey value of ``images``.
 
     Raises:
         PairsLitError: The source has too few images.
     """
 
-    def __init__(self, source: Source, seeds: Sequence[int], settings: DataSettings) -> None:
+    def __init__(
+        self, source: Source, seeds: Sequence[int], settings: DataSettings, *, originals: bool = False
+    ) -> None:
         self.seeds = seeds
         self.class_names = source.class_names
         self.settings = settings = replace(
@@ -100,6 +110,8 @@ class PairBank:
         self._own_pools = torch.arange(len(self._labels)).tensor_split(ends)
         chunks = [chunk for part in parts for chunk in torch.split(part.images, 10_000)]  # to save memory
         self.images = torch.cat([F.avg_pool2d(chunk.float(), factor) for chunk in chunks])
+        self._originals = source.train.images if originals else None
+        self.top = 1.0 if settings.normalise == "unit" else 255.0
         if settings.normalise == "unit":
             self.images /= 255
         drawn_of = {seed: self._draw(seed) for seed in dict.fromkeys(seeds)}
@@ -157,7 +169,17 @@ class PairBank:
     def gather(self, index: Tensor, rounds: slice) -> Tensor:
         """Return the images (R, B, 2, H, W) of some rounds' pairs, by their places (R, B, 2) in ``images``."""
         rows = self.images.index_select(0, index.flatten())  # three times faster than images[index]
-        images = rows.view(*index.shape, *rows.shape[1:])
+        return self._prepared(rows.view(*index.shape, *rows.shape[1:]), rounds)
+
+    def gather_changed(self, index: Tensor, rounds: slice, change: Augmenter, draws: Sequence[Generator]) -> Tensor:
+        """Return the same of training pairs, changed at random, before they are prepared."""
+        rows = (self.images if self._originals is None else self._originals).index_select(0, index.flatten())
+        if self._originals is not None:
+            rows = rows.float() * (self.top / 255)
+        changed = change(rows.view(len(index), -1, *rows.shape[1:]), draws)
+        return self._prepared(changed.view(*index.shape, *changed.shape[2:]), rounds)
+
+    def _prepared(self, images: Tensor, rounds: slice) -> Tensor:
         if self.scale is None:
             return images
         mean, std = (value[rounds] for value in self.scale)

@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from lightning.pytorch import LightningDataModule
 
+from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.bank import SPLITS, DataSettings, Normalise, PairBank, Split, check_image_size
 from pairs_lit.data.images import Source
 from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader, stack_slices
@@ -65,6 +66,8 @@ class PairDataModule(LightningDataModule):
         reuse: Draw images more than once, in further permutations, if a source has too few; false: refuse instead.
         resize: Resize all images to this height and width first (bilinear, with antialias); null: leave them as they
             are, then they must be square and of one size.
+        augment: Change training images at random, anew in each epoch by each round's own seed; null: leave them as
+            they are. Evaluation never sees changed images.
         watch_test: Measure the test pairs after every epoch of a fit, too; false: a fit leaves them alone, as the
             search of a sweep does.
 
@@ -91,6 +94,7 @@ class PairDataModule(LightningDataModule):
         normalise: Normalise = "raw",
         reuse: bool = True,
         resize: int | None = None,
+        augment: Augmentation | None = None,
         watch_test: bool = True,
     ) -> None:
         super().__init__()
@@ -113,7 +117,7 @@ class PairDataModule(LightningDataModule):
             check_image_size(image_size, known_size(resize))
         check_choice("data.swap", Swap, swap)
         check_choice("data.normalise", Normalise, normalise)
-        self.image_size, self.normalise = image_size, normalise
+        self.image_size, self.normalise, self.augment = image_size, normalise, augment
         self.fit_splits: tuple[Split, ...] = SPLITS if watch_test else ("train", "val")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -129,13 +133,19 @@ class PairDataModule(LightningDataModule):
     @cached_property
     def bank(self) -> PairBank:
         """The images and the pairs of all rounds, loaded and drawn when first asked for."""
-        bank = PairBank(self._found, self._seeds, self._wanted)
+        if self._warps_originals:
+            _check_larger(self._found.train.size, self.image_size)
+        bank = PairBank(self._found, self._seeds, self._wanted, originals=self._warps_originals)
         self.classes = bank.settings.classes
         del self._found  # it takes memory, and the bank has all of it
         if bank.scarce:
             shown = ", ".join(bank.scarce)
             notice(f"{bank.settings.source} has too few images, so some are drawn more than once (pairs: {shown}).")
         return bank
+
+    @property
+    def _warps_originals(self) -> bool:
+        return self.augment is not None and self.augment.originals
 
     @cached_property
     def _found(self) -> Source:
@@ -179,8 +189,9 @@ class PairDataModule(LightningDataModule):
 
     def train_dataloader(self) -> StackLoader:
         """Return the training batches, shuffled anew in each epoch by each round's own seed."""
-        size, share = self.batch_size, self._share
-        return StackLoader(self.bank, ("train",), self.stacks, size, self._current_epoch, share)
+        size, share, top = self.batch_size, self._share, self.bank.top
+        change = None if self.augment is None else Augmenter(self.augment, self.image_size, top)
+        return StackLoader(self.bank, ("train",), self.stacks, size, self._current_epoch, share, change)
 
     def _current_epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer is not None else 0
@@ -197,3 +208,12 @@ class PairDataModule(LightningDataModule):
     def predict_dataloader(self) -> PredictLoader:
         """Return the test pairs of the first seed, for every round."""
         return PredictLoader(self.bank, ("test",), self.stacks, self.eval_batch_size, share=self._share)
+
+
+def _check_larger(size: int, image_size: int) -> None:
+    """Refuse originals that tell no more than what the network sees."""
+    if size == image_size:
+        raise PairsLitError(
+            f"data.augment.originals is true, but data.image_size is {image_size}, the images' own size: leave "
+            "originals out."
+        )

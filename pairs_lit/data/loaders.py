@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pairs_lit.data.augment import Augmenter
 from pairs_lit.data.bank import PairBank, Split
 from pairs_lit.data.pairs import Pairs
+from pairs_lit.seeds import generator
 
 
 class StackBatch(NamedTuple):
@@ -70,6 +73,7 @@ class StackLoader:
         batch_size: Pairs per batch; the last batch may be smaller.
         epoch: Where to ask for the current epoch, on which each round's own shuffle depends; None: no shuffling.
         share: The number of this worker, and how many there are: it gets every so-manieth stack.
+        change: Changes the images at random, by each round's own seed; None: they stay as they are.
     """
 
     bank: PairBank
@@ -78,6 +82,7 @@ class StackLoader:
     batch_size: int
     epoch: Callable[[], int] | None = None
     share: tuple[int, int] = (0, 1)
+    change: Augmenter | None = None
 
     @property
     def _stacks(self) -> list[tuple[int, slice]]:
@@ -98,13 +103,25 @@ class StackLoader:
 
     def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
         pairs = self._pairs(rounds, split)
+        gather = self._gather(rounds)
         for step, start in enumerate(range(0, pairs.target.shape[1], self.batch_size)):
             part = slice(start, start + self.batch_size)
-            images = self.bank.gather(pairs.index[:, part], rounds)
+            images = gather(pairs.index[:, part])
             yield StackBatch(stack, split, step, images, pairs.digits[:, part], pairs.target[:, part])
 
+    def _gather(self, rounds: slice) -> Callable[[Tensor], Tensor]:
+        """Return what gives the images of the next pairs of an epoch."""
+        if self.change is None:
+            return partial(self.bank.gather, rounds=rounds)
+        draws = [generator(seed, "augment", self._epoch or 0) for seed in self.bank.seeds[rounds]]
+        return partial(self.bank.gather_changed, rounds=rounds, change=self.change, draws=draws)
+
+    @property
+    def _epoch(self) -> int | None:
+        return None if self.epoch is None else self.epoch()
+
     def _pairs(self, rounds: slice, split: Split) -> Pairs:
-        return self.bank.ordered(split, rounds, None if self.epoch is None else self.epoch())
+        return self.bank.ordered(split, rounds, self._epoch)
 
 
 class PredictLoader(StackLoader):

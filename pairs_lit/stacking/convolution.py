@@ -100,6 +100,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
     Returns:
         (B, O, OH, OW, N).
     """
+    x, weight, bias = _in_precision(x, weight, bias)
     if geometry.before == geometry.after and _is_large(x, weight, geometry):
         each: Tensor = _EachConvolution.apply(x, weight, bias, geometry)
         return each
@@ -108,6 +109,15 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
         matrix = torch.cat([matrix, bias[..., None]], 2)
     output: Tensor = _Convolution.apply(x, matrix, geometry)
     return output
+
+
+def _in_precision(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Convert to the precision of a surrounding autocast, which reaches the products forward, not those backward."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device):
+        return x, weight, bias
+    kind = torch.get_autocast_dtype(device)
+    return x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
 
 
 _CACHED = 2**21  # bytes of columns; a core's cache holds one to two MiB
