@@ -1,4 +1,4 @@
-"""Padded convolutions without bias and dropout before the last layer: networks of 3×3 blocks as they are built today."""
+"""Padded convolutions without bias, dropout before the last layer: networks of 3×3 blocks as they are built today."""
 
 from functools import partial
 from typing import Any
@@ -93,7 +93,10 @@ def test_stacked_padded_blocks_equal_plain_torch(settings: dict[str, Any]) -> No
     [
         ({"paddings": [1]}, "CNN: paddings has 1 entries for 2 convolutions: give one, or one for each"),
         ({"paddings": -1}, r"CNN: paddings is \[-1, -1\]: each must be 0 or more and below its kernel size, \[3, 3\]"),
-        ({"paddings": [1, 3]}, r"CNN: paddings is \[1, 3\]: each must be 0 or more and below its kernel size, \[3, 3\]"),
+        (
+            {"paddings": [1, 3]},
+            r"CNN: paddings is \[1, 3\]: each must be 0 or more and below its kernel size, \[3, 3\]",
+        ),
         ({"flat_dropout": 1.0}, r"CNN: flat_dropout is \[1.0\]: each must be 0 or more and below 1"),
         ({"paddings": 1, "pools": [4, 4]}, r"kernels \[3, 3\], paddings \[1, 1\] and pools \[4, 4\] are too large"),
     ],
