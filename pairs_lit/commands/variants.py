@@ -27,7 +27,7 @@ from pairs_lit.training.trials import Place, TrialWriter
 _WEIGHTS = ("model.loss.aux_weight", "model.loss.target_weight", "model.loss.label_smoothing")
 _NAMES = ("name", "ckpt_path")
 _NETWORK = ("model.backbone.", "model.head.", "model.network.")
-_SETTINGS, _SCHEDULE = "model.optimizer.init_args.", "model.lr_scheduler"
+_SETTINGS, _SCHEDULE, _DECAY = "model.optimizer.init_args.", "model.lr_scheduler", "model.decay"
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ class Plan:
     @property
     def recipe(self) -> str:
         """What decides how it is trained."""
-        chosen = ("model.optimizer", _SCHEDULE)
+        chosen = ("model.optimizer", _SCHEDULE, _DECAY)
         return repr([each for each in self.options.items() if each[0].startswith(chosen)])
 
 
 def _is_own(name: str, value: object) -> bool:
     """Say whether slices of one stack may differ in an option."""
-    if name in (*_WEIGHTS, *_NAMES) or name.startswith((*_NETWORK, _SCHEDULE)):
+    if name in (*_WEIGHTS, *_NAMES, _DECAY) or name.startswith((*_NETWORK, _SCHEDULE)):
         return True  # networks of another form tell themselves apart
     is_flag = isinstance(value, bool) or value in ("None", "True", "False")
     return name.startswith(_SETTINGS) and not is_flag

@@ -3,6 +3,7 @@
 import os
 from copy import copy
 from functools import cached_property
+from math import ceil
 from typing import Self
 
 import torch
@@ -170,6 +171,11 @@ class PairDataModule(LightningDataModule):
     def settings(self) -> DataSettings:
         """The settings of what was drawn, with the source that was found."""
         return self.bank.settings
+
+    @property
+    def steps(self) -> int:
+        """How many training batches a round has in an epoch."""
+        return ceil(self.bank.pairs["train"].target.shape[1] / self.batch_size)
 
     def setup(self, stage: str) -> None:
         """Load the source and draw the pairs of all rounds, once."""

@@ -68,12 +68,15 @@ class FC(nn.Sequential):
 class CNN(nn.Sequential):
     """Convolutions, then fully connected layers; no activation after the last fully connected one.
 
-    A convolution block is: convolution (no padding), batch norm, dropout, activation, max-pool.
+    A convolution block is: convolution, batch norm, dropout, activation, max-pool.
 
     Args:
         shape: Channels, height, width of the image.
         channels: Output channels of each convolution. belhadj's CNN: 16, 8.
         kernels: Kernel size, one for all or one for each.
+        paddings: Zeros around the maps before a convolution, on each side, one for all or one for each; 1 keeps the
+            size of the maps under a kernel of 3.
+        conv_bias: Whether convolutions have a bias, which batch norm right after them makes useless.
         pools: Max-pool size, one for all or one for each; 1: no pooling.
         global_pool: ``average`` or ``max``: each of the last maps becomes one value. With ``average``, the layer that
             follows is the same as a convolution 1×1 before the pooling.
@@ -83,12 +86,13 @@ class CNN(nn.Sequential):
         idle_batch_norm: Where batch norm exists, and counts among the parameters, but is switched off (gardoni):
             ``maps``, ``code``.
         conv_dropout: Dropout probability after a convolution, one for all or one for each.
+        flat_dropout: Dropout probability of the flattened maps, before the first fully connected layer.
         dropout: Dropout probability after the activation of every fully connected layer but the last.
         activation: The activation.
 
     Raises:
-        PairsLitError: A list does not have one entry for each convolution, a size is below 1, a dropout lies outside
-            [0, 1), a place is unknown, or the image is too small.
+        PairsLitError: A list does not have one entry for each convolution, a size is below 1, a padding is below 0 or
+            as large as its kernel, a dropout lies outside [0, 1), a place is unknown, or the image is too small.
     """
 
     def __init__(
@@ -105,6 +109,9 @@ class CNN(nn.Sequential):
         conv_dropout: float | Sequence[float] = 0.0,
         dropout: float = 0.0,
         activation: Activation = "relu",
+        paddings: int | Sequence[int] = 0,
+        conv_bias: bool = True,
+        flat_dropout: float = 0.0,
     ) -> None:
         check_choice("CNN: global_pool", GlobalPool, global_pool)
         check_choice("CNN: batch_norm", Place, *batch_norm)
@@ -114,20 +121,26 @@ class CNN(nn.Sequential):
             raise PairsLitError(f"CNN: batch_norm and idle_batch_norm both name {both[0]!r}: give one of them.")
         count = len(channels)
         kernels, pools = _each("kernels", kernels, count), _each("pools", pools, count)
+        paddings = _each("paddings", paddings, count)
         conv_dropout = _each("conv_dropout", conv_dropout, count)
         for name, sizes in {"channels": channels, "kernels": kernels, "pools": pools, "widths": widths}.items():
             check_sizes(f"CNN: {name}", sizes)
+        _check_paddings(paddings, kernels)
         check_dropout("CNN: conv_dropout", conv_dropout)
+        check_dropout("CNN: flat_dropout", [flat_dropout])
         check_dropout("CNN: dropout", [dropout])
-        pixels = _pixels(shape, kernels, pools, global_pool)
+        pixels = _pixels(shape, kernels, paddings, pools, global_pool)
         depths = [shape[0], *channels]
         layers: list[nn.Module] = []
-        for ends, kernel, pool, drop in zip(pairwise(depths), kernels, pools, conv_dropout, strict=True):
+        blocks = zip(pairwise(depths), kernels, paddings, pools, conv_dropout, strict=True)
+        for ends, kernel, padding, pool, drop in blocks:
             norm = _norm(nn.BatchNorm2d(ends[1]), "maps", batch_norm, idle_batch_norm)
-            layers += _convolution(ends, kernel, pool, drop, norm, activation)
+            convolution = nn.Conv2d(*ends, kernel, padding=padding, bias=conv_bias)
+            layers += _block(convolution, norm, drop, activation, pool)
         if global_pool != "none":
             layers.append(nn.AdaptiveAvgPool2d(1) if global_pool == "average" else nn.AdaptiveMaxPool2d(1))
         layers.append(nn.Flatten())
+        layers += [nn.Dropout(flat_dropout)] if flat_dropout > 0 else []
         all_widths = [depths[-1] * pixels, *widths]
         if widths:
             hidden = "hidden" in batch_norm
@@ -136,23 +149,37 @@ class CNN(nn.Sequential):
         super().__init__(*layers)
 
 
-def _convolution(
-    channels: tuple[int, int], kernel: int, pool: int, drop: float, norm: Sequence[nn.Module], activation: Activation
+def _block(
+    convolution: nn.Conv2d, norm: Sequence[nn.Module], drop: float, activation: Activation, pool: int
 ) -> list[nn.Module]:
-    layers: list[nn.Module] = [nn.Conv2d(*channels, kernel), *norm]
+    layers: list[nn.Module] = [convolution, *norm]
     layers += [nn.Dropout(drop)] if drop > 0 else []
     layers.append(activation_layer(activation))
     layers += [nn.MaxPool2d(pool)] if pool > 1 else []
     return layers
 
 
-def _pixels(shape: Shape, kernels: Sequence[int], pools: Sequence[int], global_pool: GlobalPool) -> int:
+def _check_paddings(paddings: Sequence[int], kernels: Sequence[int]) -> None:
+    """Refuse paddings where a kernel would see nothing but zeros."""
+    if any(not 0 <= padding < kernel for padding, kernel in zip(paddings, kernels, strict=True)):
+        raise PairsLitError(
+            f"CNN: paddings is {list(paddings)}: each must be 0 or more and below its kernel size, {list(kernels)}."
+        )
+
+
+def _pixels(
+    shape: Shape, kernels: Sequence[int], paddings: Sequence[int], pools: Sequence[int], global_pool: GlobalPool
+) -> int:
     """Return how many pixels each of the last maps has."""
     _, height, width = shape
-    for kernel, pool in zip(kernels, pools, strict=True):
-        height, width = (height - kernel + 1) // pool, (width - kernel + 1) // pool
+    for kernel, padding, pool in zip(kernels, paddings, pools, strict=True):
+        lost = kernel - 1 - 2 * padding
+        height, width = (height - lost) // pool, (width - lost) // pool
     if height < 1 or width < 1:
-        raise PairsLitError(f"CNN: kernels {kernels} and pools {pools} are too large for an image of shape {shape}.")
+        padded = f", paddings {paddings}" if any(paddings) else ""
+        raise PairsLitError(
+            f"CNN: kernels {kernels}{padded} and pools {pools} are too large for an image of shape {shape}."
+        )
     return height * width if global_pool == "none" else 1
 
 

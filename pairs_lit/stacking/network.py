@@ -26,6 +26,18 @@ _STACKED: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
 _ON_MAPS = (StackedConv2d, StackedBatchNorm2d)
 
 
+class Held(nn.Module):
+    """Holds the stacked parameters, buffers and parts of a plain module whose work the program does.
+
+    Args:
+        plain: The plain module's class.
+    """
+
+    def __init__(self, plain: type[nn.Module]) -> None:
+        super().__init__()
+        self.plain = plain
+
+
 class StackedNetwork(nn.Module):
     """R rounds of a module side by side: (R, N, ...) → (R, N, ...), or several such tensors.
 
@@ -155,7 +167,7 @@ def _part(copies: Sequence[Any], seen: dict[int, nn.Module]) -> nn.Module:
     plain = copies[0]
     if id(plain) not in seen:
         build = _STACKED.get(type(plain)) if is_usual(plain) else None
-        seen[id(plain)] = nn.Module() if build is None else build(copies)
+        seen[id(plain)] = Held(type(plain)) if build is None else build(copies)
         if build is None:
             _fill(seen[id(plain)], copies, seen)
     return seen[id(plain)]

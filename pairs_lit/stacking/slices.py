@@ -7,6 +7,7 @@ from itertools import groupby
 from torch import Tensor, nn
 
 from pairs_lit.stacking.copies import Apart, Loop
+from pairs_lit.stacking.network import Held
 
 
 def owner(stack: nn.Module, name: str, rounds: int) -> int | None:
@@ -42,6 +43,17 @@ def rows_of(value: Tensor, rounds: int, chosen: slice) -> slice:
     """Return the rows of a tensor of so many rounds that belong to the chosen ones."""
     each = len(value) // rounds
     return slice(chosen.start * each, chosen.stop * each)
+
+
+def plain_parameter(stack: nn.Module, name: str) -> tuple[int, type[nn.Module]]:
+    """Return how many dimensions a parameter of a stack has in the plain network, and the class of its plain layer."""
+    *places, last = name.split(".")
+    parts = [stack]
+    for place in places:
+        parts.append(parts[-1].get_submodule(place))
+    leading = 0 if any(isinstance(part, Loop) for part in parts) else 1
+    layer = parts[-1]
+    return layer.get_parameter(last).dim() - leading, layer.plain if isinstance(layer, Held) else type(layer)
 
 
 def plain_state(stack: nn.Module, plain: nn.Module, copy: int) -> dict[str, Tensor]:

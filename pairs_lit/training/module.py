@@ -14,7 +14,7 @@ import pairs_lit  # its public names: what reads a configuration lies above
 from pairs_lit.data.bank import SPLITS, Split
 from pairs_lit.data.loaders import StackBatch, stack_slices
 from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError, check_positive, notice, reason_of
+from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice, reason_of
 from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing
 from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
@@ -29,7 +29,8 @@ from pairs_lit.training.forms import Form
 from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
 from pairs_lit.training.metrics import METRICS, RoundMeans, measure
 from pairs_lit.training.optimizers import hyperparameters, replayed, schedule_seed
-from pairs_lit.training.recipes import Recipe, Variant, joined, schedule_of
+from pairs_lit.training.recipes import Decay, Recipe, Schedules, Variant, made, schedule_of
+from pairs_lit.training.schedules import Stepwise
 
 
 class PairModule(LightningModule):
@@ -57,7 +58,11 @@ class PairModule(LightningModule):
         code_activation: The activation between each image's code and the head; ``softmax`` is over the code.
         loss: The weighted sum of target and digit loss.
         optimizer: A per-element optimizer: SGD, Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad.
-        lr_scheduler: A scheduler that steps once an epoch; null: none.
+        lr_scheduler: A scheduler that steps once an epoch, or ``pairs_lit.training.schedules.WarmupCosine``, which
+            goes on with each step of a round; null: none.
+        decay: What the optimizer's weight_decay is for: ``all`` parameters; or ``weights``, those of linear,
+            convolutional and embedding layers (of two dimensions or more), not biases and what norms scale and shift
+            by.
 
     Raises:
         PairsLitError: Parts do not fit together, or a part would mix rounds.
@@ -80,12 +85,14 @@ class PairModule(LightningModule):
         loss: PairLoss = PairLoss(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        decay: Decay = "all",
     ) -> None:
         super().__init__()
         architecture = Architecture(
             backbone, head, sharing, readout, code_activation, relation, image_size, network, classes
         )
-        self.variant = Variant(architecture, loss, Recipe(optimizer, lr_scheduler))
+        check_choice("model.decay", Decay, decay)
+        self.variant = Variant(architecture, loss, Recipe(optimizer, lr_scheduler, decay))
         self.build(seeds, [self.variant], stack_size)
 
     def build(self, seeds: list[int], variants: Sequence[Variant], stack_size: int | None) -> None:
@@ -120,6 +127,7 @@ class PairModule(LightningModule):
         self._form = Form(self.state_dict())
         self._parameters_of = [list(stack.parameters()) for stack in self.stacks]
         self._views: list[list[View]] = [[] for _ in self.stacks]
+        self._stepwise: Stepwise | Schedules | None = None
         self._stack = 0
         self._with_gradients: list[nn.Parameter] = []
 
@@ -237,6 +245,8 @@ class PairModule(LightningModule):
         for parameter in self._with_gradients:  # of the stack before
             parameter.grad = None
         self._stack, self._with_gradients = batch.stack, self._parameters_of[batch.stack]
+        if self._stepwise is not None:
+            self._stepwise.at(batch.step)
         return losses.total.sum()
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
@@ -287,27 +297,40 @@ class PairModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
         """Build the one optimizer of all stacks; parameters of a stack that a step does not train are skipped."""
         self.optimized = self._spread()
-        optimizer = joined([recipe.make(group) for recipe, group in _groups(self.recipes, self.optimized)])
+        optimizer = made(self.recipes, _values(self.optimized))
         self._settings = [hyperparameters(group) for group in optimizer.param_groups]
         scheduler = schedule_of(optimizer, self.recipes)
+        self._stepwise = scheduler if isinstance(scheduler, Stepwise | Schedules) else None
         if scheduler is None:
             return optimizer
         config: Any = {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
         return cast(OptimizerLRSchedulerConfig, config)  # Lightning takes whatever steps
 
     def _spread(self) -> list[list[View]]:
-        """Return for each recipe what its group of the optimizer trains: parameters, or the rows of its rounds."""
-        groups: list[list[View]] = [[] for _ in self.recipes]
+        """Return what each group of the optimizer trains, recipe after recipe: parameters, or the rows of rounds."""
+        groups: list[list[View]] = [[] for recipe in self.recipes for _ in recipe.makers]
         self._views = [[] for _ in self.stacks]
         for stack, rounds in enumerate(self.slices):
             part, recipes = self.stacks[stack], self._recipe_of[rounds]
             for name, value in part.named_parameters():
                 found = views_of(part, name, value, recipes)
                 for recipe, view in found:
-                    groups[recipe].append(replace(view, name=f"stacks.{stack}.{name}"))
+                    group = self.groups_of(recipe)[self.recipes[recipe].group_of(part, name)]
+                    groups[group].append(replace(view, name=f"stacks.{stack}.{name}"))
                 self._views[stack] += [view for _, view in found if view.value is not value]
             self._parameters_of[stack] = [*part.parameters(), *(view.value for view in self._views[stack])]
         return groups
+
+    def groups_of(self, recipe: int) -> range:
+        """Return the numbers of the optimizer's groups that belong to a recipe."""
+        first = sum(len(each.makers) for each in self.recipes[:recipe])
+        return range(first, first + len(self.recipes[recipe].makers))
+
+    def _begin(self, epoch: int) -> None:
+        """Let the schedules that go on with each step begin an epoch."""
+        trainer = cast(Any, self.trainer)
+        if self._stepwise is not None and epoch < trainer.max_epochs:
+            self._stepwise.begin(epoch, trainer.max_epochs, trainer.datamodule.steps)
 
     def on_train_start(self) -> None:
         """Set the optimizer and the schedule as the config says for this epoch, whatever a checkpoint says."""
@@ -322,11 +345,13 @@ class PairModule(LightningModule):
         if scheduler is not None:
             (config,) = trainer.lr_scheduler_configs
             config.scheduler.load_state_dict(replayed(scheduler, self.current_epoch))
+        self._begin(self.current_epoch)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # noqa: ANN401 - Lightning's signature
         """Step the schedule; one that draws random numbers is the same each time."""
         with seeded(schedule_seed(self.current_epoch + 1)):
             scheduler.step()
+        self._begin(self.current_epoch + 1)
 
     def _own_record(self) -> dict[str, Any]:
         """Return what the weights alone belong to."""
@@ -401,13 +426,13 @@ class PairModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another configuration, or a damaged one, before anything of it is used."""
         check_weights(checkpoint, self._form, self.record())
-        groups = _groups(self.recipes, self._spread())
-        prepare(checkpoint, self.trainer, [(recipe.make, group) for recipe, group in groups])
+        makers = [make for recipe in self.recipes for make in recipe.makers]
+        prepare(checkpoint, self.trainer, list(zip(makers, _values(self._spread()), strict=True)))
 
 
-def _groups(recipes: Sequence[Recipe], trained: Sequence[Sequence[View]]) -> list[tuple[Recipe, list[nn.Parameter]]]:
-    """Return the parameters that each recipe trains."""
-    return [(recipe, [view.value for view in group]) for recipe, group in zip(recipes, trained, strict=True)]
+def _values(groups: Sequence[Sequence[View]]) -> list[list[nn.Parameter]]:
+    """Return the parameters of each group."""
+    return [[view.value for view in group] for group in groups]
 
 
 def _trial_images(pairs: int, architecture: Architecture) -> Tensor:

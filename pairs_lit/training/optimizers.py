@@ -41,7 +41,8 @@ def check_scheduler(scheduler: object) -> None:
     if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, _OTHER_SCHEDULERS):
         raise PairsLitError(
             f"model.lr_scheduler is {type(scheduler).__name__}, which would mix rounds (it watches a metric or counts "
-            "steps): use one that steps once an epoch, such as StepLR or CosineAnnealingLR."
+            "steps): use one that steps once an epoch, such as StepLR or CosineAnnealingLR, or goes on with each step "
+            "of a round, such as pairs_lit.training.schedules.WarmupCosine."
         )
 
 

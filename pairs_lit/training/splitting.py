@@ -1,5 +1,6 @@
 """The checkpoint of one variant, out of that of variants side by side."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,10 +48,11 @@ class Splitter:
         for name, value in checkpoint["state_dict"].items():
             _, stack, rest = name.split(".", 2)
             self._state[int(stack)][rest] = value
-        self._kept = dict[str, list[tuple[View, dict[str, Any]]]]()
+        self._kept = [dict[str, list[tuple[View, dict[str, Any]]]]() for _ in module.optimized]
         (optimizer,) = checkpoint["optimizer_states"]
-        for place, view in enumerate(view for group in module.optimized for view in group):
-            self._kept.setdefault(view.name, []).append((view, optimizer["state"].get(place, {})))
+        views = ((group, view) for group, each in enumerate(module.optimized) for view in each)
+        for place, (group, view) in enumerate(views):
+            self._kept[group].setdefault(view.name, []).append((view, optimizer["state"].get(place, {})))
 
     def checkpoint(self, variant: int, recipe: int, network: Sequence[str], run: str | None) -> dict[str, Any]:
         """Return what a fit of one variant alone would have saved.
@@ -64,8 +66,10 @@ class Splitter:
         whole, count = self._checkpoint, self._module.count
         rounds = slice(variant * count, (variant + 1) * count)
         own = self._own_stacks(rounds)
-        kept = [state for stack in own for state in self._optimizer_state(stack)]
-        settings = hyperparameters(whole["optimizer_states"][0]["param_groups"][recipe])
+        groups = self._module.groups_of(recipe)
+        kept = [[state for stack in own for state in self._optimizer_state(stack, group)] for group in groups]
+        settings = [hyperparameters(whole["optimizer_states"][0]["param_groups"][group]) for group in groups]
+        numbers = itertools.count()
         return {
             **whole,
             "state_dict": {
@@ -75,8 +79,11 @@ class Splitter:
             },
             "optimizer_states": [
                 {
-                    "state": {place: state for place, state in enumerate(kept) if state},
-                    "param_groups": [{**settings, "params": list(range(len(kept)))}],
+                    "state": {place: state for place, state in enumerate(itertools.chain.from_iterable(kept)) if state},
+                    "param_groups": [
+                        {**setting, "params": list(itertools.islice(numbers, len(states)))}
+                        for setting, states in zip(settings, kept, strict=True)
+                    ],
                 }
             ],
             "callbacks": {**whole["callbacks"], RoundRunner.__qualname__: self._progress(rounds)},
@@ -108,12 +115,12 @@ class Splitter:
                 found[renamed(stack, name, own.rounds, whose, whose - own.chosen.start)] = value
         return found
 
-    def _optimizer_state(self, own: _Own) -> Iterator[dict[str, Any]]:
-        """Yield what the optimizer keeps of each parameter of the variant's own stack, in order."""
+    def _optimizer_state(self, own: _Own, group: int) -> Iterator[dict[str, Any]]:
+        """Yield what the optimizer keeps of each parameter of one group in the variant's own stack, in order."""
         stack = self._module.stacks[own.stack]
         for name, _ in stack.named_parameters():
             whose = owner(stack, name, own.rounds)
-            for view, state in self._kept[f"stacks.{own.stack}.{name}"]:
+            for view, state in self._kept[group].get(f"stacks.{own.stack}.{name}", []):
                 if whose is None and view.rounds.start <= own.chosen.start < view.rounds.stop:
                     start = view.rounds.start
                     local = slice(own.chosen.start - start, own.chosen.stop - start)
