@@ -81,13 +81,17 @@ def drawn_figures(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
     return collected(trainer, module)
 
 
+def whole_metrics(module: PairModule) -> tuple[str, ...]:
+    """Return which of :data:`METRICS` the networks have."""
+    return METRICS if "digit_accuracy" in module.measured else METRICS[:1]
+
+
 def whole_figures(trainer: Trainer, module: PairModule, splits: Sequence[Split]) -> dict[str, Tensor]:
     """Measure all pairs of some splits: ``test/all_accuracy`` and the like, (R,) float64 each.
 
     A round whose network answers NaN has no such figures (NaN).
     """
-    names = METRICS if "digit_accuracy" in module.measured else METRICS[:1]
-    measured = dict[str, Tensor]()
+    names, measured = whole_metrics(module), dict[str, Tensor]()
     for split in splits:
         found = _measured(trainer, module, split)
         measured |= {f"{split}/{name}": values for name, values in zip(names, found, strict=False)}

@@ -152,7 +152,7 @@ class Results(Callback):
     def _evaluated(self, trainer: Trainer, module: PairModule, name: str) -> None:
         drawn = collected(trainer, module)
         failed = ~torch.stack(list(drawn.values())).isfinite().all(0)
-        whole = self._measure_whole(trainer, module, str(trainer.state.fn))
+        whole = self._measure_whole(trainer, module, cast(Any, trainer.state.fn).value)
         measured = drawn | {metric: values.masked_fill(failed, torch.nan) for metric, values in whole.items()}
         evaluation = Evaluation(self._runner.seeds, {metric: values.numpy() for metric, values in measured.items()})
         parts = [f"data: {_data(trainer).settings.source}", evaluation_table(evaluation), self._said_of_whole()]
