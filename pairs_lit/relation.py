@@ -30,6 +30,14 @@ def relation_probability(relation: Relation, p: Tensor) -> Tensor:
 
     For ``le`` this is Σ_{i≤j} p1(i)·p2(j), the engineered comparison of grall's Model B.
     """
-    classes = torch.arange(p.shape[-1], device=p.device)
-    holds = _COMPARISONS[relation](classes[:, None], classes[None, :]).to(p.dtype)
-    return ((p[..., 0, :] @ holds) * p[..., 1, :]).sum(-1)
+    return (second_weights(relation, p[..., 0, :]) * p[..., 1, :]).sum(-1)
+
+
+def second_weights(relation: Relation, first: Tensor) -> Tensor:
+    """Return, for each class that the second digit may have, P(relation): p of the first digit (..., K) → (..., K).
+
+    P(relation) of a pair is the scalar product with the second digit's p.
+    """
+    classes = torch.arange(first.shape[-1], device=first.device)
+    holds = _COMPARISONS[relation](classes[:, None], classes[None, :]).to(first.dtype)
+    return first @ holds

@@ -16,6 +16,10 @@ LABELS = {
     "test_accuracy": "test accuracy",
     "test_digit_accuracy": "test digit accuracy",
     "best_test_accuracy": "best test epoch (selected on test)",
+    "val_all_accuracy": "validation accuracy, all pairs",
+    "val_all_digit_accuracy": "validation digit accuracy, all images",
+    "test_all_accuracy": "test accuracy, all pairs",
+    "test_all_digit_accuracy": "test digit accuracy, all images",
 }
 """By column of ``rounds.csv``."""
 

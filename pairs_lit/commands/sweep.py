@@ -161,6 +161,8 @@ class _Search:
 
     def _check_metric(self, plans: Sequence[Plan]) -> None:
         metric = self._spec.metric.removeprefix("val/")
+        if metric.startswith("all_") and not any(metric in plan.measured for plan in plans):
+            raise PairsLitError(f"metric is {self._spec.metric}, which is not measured: set data.all_pairs to [val].")
         for plan in plans:
             if metric not in plan.measured:
                 raise PairsLitError(
@@ -264,7 +266,9 @@ class _Search:
             for numbers in fits_of(plans):
                 self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
         runs = [Run.load(folder) for folder in folders[: len(plans)]]
-        metric = "test_digit_accuracy" if "digit" in self._spec.metric else "test_accuracy"
+        measured = "digit_accuracy" if "digit" in self._spec.metric else "accuracy"
+        whole = f"test_all_{measured}"
+        metric = whole if "all_" in self._spec.metric and runs[0].values(whole) else f"test_{measured}"
         return Confirmed(metric, runs[0], runs[1] if len(runs) > 1 else None)
 
     def _written(self, study: Study, trials: Sequence[Trial], confirmed: Confirmed | None) -> Sweep:

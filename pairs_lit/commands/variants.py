@@ -18,6 +18,7 @@ from pairs_lit.nn.comparer import Comparer
 from pairs_lit.runs.folder import CHECKPOINTS, LAST
 from pairs_lit.stacking.copies import Apart
 from pairs_lit.stacking.stack import form
+from pairs_lit.training.final import whole_metrics
 from pairs_lit.training.recipes import Recipe, Variant
 from pairs_lit.training.results import Results
 from pairs_lit.training.rounds import RoundRunner
@@ -127,7 +128,11 @@ class _ReadingCLI(PairsCLI):
         made = self.parser.instantiate_classes(_with_one_round(self.config)).fit
         guests = bool(config.trainer.callbacks or config.trainer.logger)
         text = parser.dump(config, skip_unset=False)
-        return Plan(changes, text, flat(config.as_dict()), made.model.variant, made.model.measured, guests)
+        measured = (
+            *made.model.measured,
+            *(whole_metrics(made.model) if "val" in made.data.whole_splits["fit"] else ()),
+        )
+        return Plan(changes, text, flat(config.as_dict()), made.model.variant, measured, guests)
 
     def after_instantiate_classes(self) -> None:
         """Nothing has been built."""

@@ -21,6 +21,9 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Normalise = Literal["raw", "unit", "standard"]
 
+MOST_UNSEEN = 10_000
+"""Of so many validation images at most all pairs are measured, where a source has no validation images of its own."""
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -160,6 +163,33 @@ class PairBank:
         order = torch.stack([torch.randperm(target.shape[1], generator=each) for each in generators])
         both = order[..., None].expand(-1, -1, 2)
         return Pairs(index.gather(1, both), digits.gather(1, both), target.gather(1, order))
+
+    def images_of(self, split: Split, rounds: slice) -> Tensor:
+        """Return the images of which all pairs are measured, (R, n) places in ``images``; n is the same for all rounds.
+
+        They are all test images or all validation images; where a source has none for validation, the training images
+        that no training pair of the round shows, up to :data:`MOST_UNSEEN`: first those held out for its validation
+        pairs, then those that its draw left over.
+        """
+        if split == "val" and len(self._own_pools) == 2:
+            return torch.stack([self._unseen(number) for number in range(len(self.seeds))[rounds]])
+        pool = self._own_pools[-1 if split == "test" else 1]
+        return pool.expand(len(self.seeds[rounds]), -1)
+
+    def count_of(self, split: Split) -> int:
+        """Return n, of how many images all pairs are measured."""
+        return self.images_of(split, slice(0, 1)).shape[1]
+
+    def _unseen(self, number: int) -> Tensor:
+        """Return the training images that no training pair of a round shows, those of its validation pairs first."""
+        pools = self._pools(self.seeds[number])
+        spare = max(0, len(pools["train"]) - 2 * self.settings.train_pairs)  # of the config, not of what was drawn
+        left = pools["train"][~torch.isin(pools["train"], self.pairs["train"].index[number])]
+        return torch.cat([pools["val"], left[:spare]])[:MOST_UNSEEN]
+
+    def related(self, index: Tensor) -> Pairs:
+        """Return pairs of images (..., 2), given by their places in ``images``, with their classes and targets."""
+        return relate(index, self._labels, self.settings.relation)
 
     def commoner(self, split: Split) -> Tensor:
         """Return the share of each round's more frequent answer, (R,) float64: the accuracy of always giving it."""

@@ -1,18 +1,20 @@
 """The data module: the pairs of all rounds, as Lightning asks for them."""
 
 import os
+from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
 from math import ceil
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 
 from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.bank import SPLITS, DataSettings, Normalise, PairBank, Split, check_image_size
 from pairs_lit.data.images import Source
-from pairs_lit.data.loaders import PredictLoader, StackBatch, StackLoader, stack_slices
+from pairs_lit.data.loaders import PlacesLoader, PredictLoader, StackBatch, StackLoader, stack_slices
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import check_source, is_named, known_size, load_source
 from pairs_lit.environment import user_path
@@ -24,6 +26,9 @@ MOST_SIZE = 1024
 
 MOST_PAIRS = 10**8
 """The most pairs, over all rounds and splits; this many take about 4 GB."""
+
+Whole = Literal["val", "test"]
+"""A split whose pairs can all be measured."""
 
 
 def default_root() -> str:
@@ -69,8 +74,11 @@ class PairDataModule(LightningDataModule):
             are, then they must be square and of one size.
         augment: Change training images at random, anew in each epoch by each round's own seed; null: leave them as
             they are. Evaluation never sees changed images.
-        watch_test: Measure the test pairs after every epoch of a fit, too; false: a fit leaves them alone, as the
-            search of a sweep does.
+        watch_test: Measure the test pairs after every epoch of a fit, too; end: only once, after the last epoch, so
+            that nobody sees a test figure before; false: a fit leaves them alone, as the search of a sweep does.
+        all_pairs: ``val``, ``test`` or both: at the end of a fit, and in ``validate`` and ``test``, measure the split
+            over all ordered pairs of two different of its images, too, not only over the drawn pairs: exactly where
+            the answer follows from digit probabilities, else over 200,000 of these pairs, the same for all rounds.
 
     Raises:
         PairsLitError: A count is below 1, or a value is not allowed.
@@ -96,7 +104,8 @@ class PairDataModule(LightningDataModule):
         reuse: bool = True,
         resize: int | None = None,
         augment: Augmentation | None = None,
-        watch_test: bool = True,
+        watch_test: bool | Literal["end"] = True,
+        all_pairs: Sequence[Whole] = (),
     ) -> None:
         super().__init__()
         counts = {"train_pairs": train_pairs, "val_pairs": val_pairs, "test_pairs": test_pairs}
@@ -119,7 +128,18 @@ class PairDataModule(LightningDataModule):
         check_choice("data.swap", Swap, swap)
         check_choice("data.normalise", Normalise, normalise)
         self.image_size, self.normalise, self.augment = image_size, normalise, augment
-        self.fit_splits: tuple[Split, ...] = SPLITS if watch_test else ("train", "val")
+        if watch_test not in (True, False, "end"):
+            raise PairsLitError(f"data.watch_test is {watch_test!r}: it must be true, end or false.")
+        if isinstance(all_pairs, str):
+            raise PairsLitError(f"data.all_pairs is {all_pairs!r}: give a list, [test] or [val, test] for instance.")
+        check_choice("data.all_pairs", Whole, *all_pairs)
+        self.fit_splits: tuple[Split, ...] = SPLITS if watch_test is True else ("train", "val")
+        self.final_splits: tuple[Split, ...] = ("train", "test") if watch_test == "end" else ("train",)
+        fitting: tuple[Whole, ...] = ("val", "test") if watch_test else ("val",)
+        measured: dict[str, tuple[Whole, ...]] = {"fit": fitting, "validate": ("val",), "test": ("test",)}
+        self.whole_splits = {
+            stage: [each for each in splits if each in all_pairs] for stage, splits in measured.items()
+        }
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self._seeds = seeds
@@ -184,6 +204,10 @@ class PairDataModule(LightningDataModule):
     def loader(self, *splits: Split) -> StackLoader:
         """Return the batches of some splits of this worker's stacks, in their own order, for evaluation."""
         return StackLoader(self.bank, splits, self.stacks, self.eval_batch_size, share=self._share)
+
+    def places_loader(self, split: Split, places: Tensor) -> PlacesLoader:
+        """Return batches of pairs (P, 2) of the images of which all pairs are measured, of this worker's stacks."""
+        return PlacesLoader(self.bank, (split,), self.stacks, self.eval_batch_size, share=self._share, places=places)
 
     @property
     def _share(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Loaders: the batches of one epoch, stack after stack."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
 from typing import NamedTuple
@@ -122,6 +122,27 @@ class StackLoader:
 
     def _pairs(self, rounds: slice, split: Split) -> Pairs:
         return self.bank.ordered(split, rounds, self._epoch)
+
+
+@dataclass(frozen=True, eq=False)
+class PlacesLoader(StackLoader):
+    """Pairs of the images of which all pairs are measured, the same ones for every round.
+
+    Attributes:
+        places: Which pairs, (P, 2) int64 positions in :meth:`PairBank.images_of`.
+    """
+
+    places: Tensor = field(kw_only=True)
+
+    def __len__(self) -> int:
+        """Count the batches over all stacks and splits."""
+        return len(self._stacks) * len(self.splits) * ceil(len(self.places) / self.batch_size)
+
+    def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
+        images = self.bank.images_of(split, rounds)
+        for step, part in enumerate(torch.split(self.places, self.batch_size)):
+            pairs = self.bank.related(images[:, part])
+            yield StackBatch(stack, split, step, self.bank.gather(pairs.index, rounds), pairs.digits, pairs.target)
 
 
 class PredictLoader(StackLoader):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import Relation, target_of
+from pairs_lit.seeds import generator
 
 Swap = Literal["none", "relabel", "flip"]
 """How a training set is doubled by its swapped pairs, if at all."""
@@ -66,6 +67,24 @@ def swapped(pairs: Pairs, swap: Swap, relation: Relation) -> Pairs:
     digits = pairs.digits.flip(-1)
     target = target_of(relation, digits) if swap == "relabel" else 1 - pairs.target
     return _joined([pairs, Pairs(pairs.index.flip(-1), digits, target)], torch.cat)
+
+
+SAMPLED_PAIRS = 200_000
+"""How many ordered pairs stand for all of them where each has to be shown to the network."""
+
+
+def ordered_pairs(images: int) -> Tensor:
+    """Return pairs of two different of ``images`` images, (P, 2) int64 positions: all of them, in either order.
+
+    Of more than :data:`SAMPLED_PAIRS`, so many are drawn with replacement, the same at every call.
+    """
+    if images * (images - 1) > SAMPLED_PAIRS:
+        drawing = generator(0, "all pairs", images)
+        first = torch.randint(images, (SAMPLED_PAIRS,), generator=drawing)
+        second = torch.randint(images - 1, (SAMPLED_PAIRS,), generator=drawing)
+    else:
+        first, second = torch.arange(images).repeat_interleave(images - 1), torch.arange(images - 1).repeat(images)
+    return torch.stack([first, second + (second >= first)], 1)
 
 
 def side_by_side(rounds: list[Pairs]) -> Pairs:

@@ -29,11 +29,14 @@ class Answer:
         output: (R, B) one logit or one probability of the relation, or (R, B, 2) two logits.
         kind: Which of them.
         digit_logits: (R, B, 2, K), or None without a read-out.
+        digit_probabilities: (R, B, 2, K), from which alone the output follows (:func:`relation_probability`); None
+            where it does not.
     """
 
     output: Tensor
     kind: Kind
     digit_logits: Tensor | None
+    digit_probabilities: Tensor | None = None
 
     def misshapen(self, pairs: int) -> bool:
         """Say whether the output has the wrong shape for this many pairs in one round."""
@@ -147,7 +150,7 @@ class Comparer(nn.Module):
             digit_logits = self.readout(code)
         output = self.head(self.code_activation(code).flatten(2))
         if self._digit_head:
-            return Answer(relation_probability(self._relation, output), "probability", digit_logits)
+            return Answer(relation_probability(self._relation, output), "probability", digit_logits, output)
         return _answered(output, digit_logits)
 
     def _code(self, images: Tensor) -> Tensor:

@@ -33,6 +33,10 @@ class RoundResult:
         test_digit_accuracy: Likewise.
         best_test_accuracy: The highest over all epochs: **selected on the test set**; belhadj's table gives it.
         best_test_epoch: The first epoch (from 1) that reached it; None for a round that failed.
+        val_all_accuracy: Over all ordered pairs of the validation images, or a large sample; None: not asked for.
+        val_all_digit_accuracy: Over these images.
+        test_all_accuracy: As of validation.
+        test_all_digit_accuracy: Likewise.
     """
 
     seed: int
@@ -45,9 +49,17 @@ class RoundResult:
     test_digit_accuracy: float | None
     best_test_accuracy: float | None
     best_test_epoch: int | None
+    val_all_accuracy: float | None = None
+    val_all_digit_accuracy: float | None = None
+    test_all_accuracy: float | None = None
+    test_all_digit_accuracy: float | None = None
 
 
-METRIC_COLUMNS = tuple(field.name for field in fields(RoundResult))[2:-1]
+COLUMNS = tuple(field.name for field in fields(RoundResult))
+OPTIONAL_COLUMNS = tuple(name for name in COLUMNS if "_all_" in name)
+"""The columns of ``rounds.csv`` that are left out where no round has such a figure."""
+
+METRIC_COLUMNS = tuple(name for name in COLUMNS if name not in ("seed", "status", "best_test_epoch"))
 """The columns of ``rounds.csv`` that are summarised over rounds."""
 
 LOSSES = ("val_loss", "val_target_loss", "test_loss", "test_target_loss")
@@ -140,7 +152,9 @@ def summaries(results: Sequence[RoundResult]) -> dict[str, Summary]:
 
 def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:
     """Write ``rounds.csv``: one row for each round; a field is empty if there is no such figure."""
-    write_csv(path, [field.name for field in fields(RoundResult)], [list(vars(result).values()) for result in results])
+    rows = [vars(result) for result in results]
+    columns = [name for name in COLUMNS if name not in OPTIONAL_COLUMNS or any(row[name] is not None for row in rows)]
+    write_csv(path, columns, [[row[name] for name in columns] for row in rows])
 
 
 COMPRESSED_ABOVE = 8 * 2**20
@@ -204,7 +218,8 @@ def read_rounds(path: Path) -> list[RoundResult]:
     return results
 
 
-def _parsed(row: Mapping[str, str]) -> RoundResult:
+def _parsed(given: Mapping[str, str]) -> RoundResult:
+    row = {**dict.fromkeys(OPTIONAL_COLUMNS, ""), **given}
     numbers = {name: float(row[name]) if row[name] else None for name in METRIC_COLUMNS}
     epoch = int(row["best_test_epoch"]) if row["best_test_epoch"] else None
     status = row["status"]

@@ -11,7 +11,7 @@ from pairs_lit.seeds import round_seeds
 from pairs_lit.sweeps.space import MOST_TRIALS, Dimension, Values, drawn, grid, read_space
 
 Sampler = Literal["grid", "random", "tpe"]
-METRICS = ("accuracy", "digit_accuracy", "loss", "target_loss", "digit_loss")
+METRICS = ("accuracy", "digit_accuracy", "loss", "target_loss", "digit_loss", "all_accuracy", "all_digit_accuracy")
 
 _TAKEN = {
     "rounds": "the sweep's own rounds say how many and which seeds",

@@ -43,7 +43,9 @@ class Trial:
 
 
 def scores_of(run: Run, metric: str) -> Rounds:
-    """Return a metric of ``curves.csv`` after the last epoch, of each round that did not fail."""
+    """Return a metric after the last epoch, of each round that did not fail: of ``curves.csv``, or of all pairs."""
+    if "/all_" in metric:
+        return run.values(metric.replace("/", "_"))
     last = zip(run.curves.seeds, map(float, run.curves.values[metric][-1]), strict=True)
     return {seed: value for seed, value in last if seed not in run.failed}
 

@@ -15,8 +15,16 @@ _TRIED = 50
 """How many batch sizes are tried at most before giving up."""
 
 
-def check_shown(objection: Callable[..., str | None], data: PairDataModule, *, training: bool) -> None:
+def check_shown(
+    objection: Callable[..., str | None], data: PairDataModule, *, training: bool, more: Sequence[int] = ()
+) -> None:
     """Refuse batches that the network cannot be shown in evaluation or, if there is any, in training.
+
+    Args:
+        objection: Tries the network on a batch.
+        data: The pairs of each split, and the batch sizes.
+        training: Whether it is trained.
+        more: Counts of other pairs that it is shown in evaluation.
 
     Raises:
         PairsLitError: A batch cannot be shown.
@@ -26,7 +34,7 @@ def check_shown(objection: Callable[..., str | None], data: PairDataModule, *, t
         tried = partial(objection, training=True)
         check_batches(tried, [counts["train"]], data.batch_size, "data.batch_size", "trained")
     tried = partial(objection, training=False)
-    check_batches(tried, list(counts.values()), data.eval_batch_size, "data.eval_batch_size", "evaluated")
+    check_batches(tried, [*counts.values(), *more], data.eval_batch_size, "data.eval_batch_size", "evaluated")
 
 
 def check_batches(objection: Objection, counts: Sequence[int], batch_size: int, option: str, deed: str) -> None:

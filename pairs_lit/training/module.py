@@ -159,6 +159,7 @@ class PairModule(LightningModule):
                 "images."
             )
         self._loss.check(first)
+        self.follows_from_digits = first.digit_probabilities is not None
         absent = {
             "target_loss": self._loss.target == "none",
             "digit_loss": self._loss.digits == "none",

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pairs_lit import __version__
 from pairs_lit.analysis.tables import at_chance, classes, evaluation_table, failures, summary_table
+from pairs_lit.data.bank import Split
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.folder import CURVES, ROUNDS, SUMMARY, TEST, VALIDATE
@@ -27,6 +29,7 @@ from pairs_lit.runs.tables import (
     write_summary,
 )
 from pairs_lit.training.checkpoints import folder_of
+from pairs_lit.training.final import Whole, drawn_figures, in_words, whole_figures, whole_of
 from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.rounds import RoundRunner
@@ -51,9 +54,10 @@ class Results(Callback):
         self._name = name
         self.rounds: list[RoundResult] = []
         self.text = ""
+        self._whole: dict[Split, Whole] = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate the training pairs once more, and write the tables.
+        """Evaluate the training pairs once more, and what is measured at the end only; write the tables.
 
         Not in ``on_train_end``: Lightning leaves that out where a run that was stopped after its last epoch goes on.
         """
@@ -63,14 +67,20 @@ class Results(Callback):
                 "early: remove it."
             )
         module = cast(PairModule, pl_module)
-        _evaluate_train(trainer, module)
-        train = {name: values.numpy() for name, values in collected(trainer, module).items()}
-        self.rounds = round_results(self._runner.curves, train)
+        final = drawn_figures(trainer, module) | self._measure_whole(trainer, module, "fit")
+        self.rounds = round_results(self._runner.curves, {name: values.numpy() for name, values in final.items()})
         folder = Path(str(trainer.log_dir))
         if trainer.is_global_zero:
             self.write(trainer, module, folder)
         trainer.strategy.barrier()
         self.text = f"{self.table(trainer, module)}\n\nrun: {folder}"
+
+    def _measure_whole(self, trainer: Trainer, module: PairModule, stage: str) -> dict[str, Tensor]:
+        """Measure all pairs, where that is asked for; note over what."""
+        data = _data(trainer)
+        splits = data.whole_splits[stage]
+        self._whole = {split: whole_of(module, data, split) for split in splits}
+        return whole_figures(trainer, module, splits)
 
     def write(self, trainer: Trainer, module: PairModule, folder: Path) -> None:
         """Write what came of the rounds into the run folder; the first worker alone does."""
@@ -89,6 +99,7 @@ class Results(Callback):
                 "stack_size": min(module.stack_size, len(rounds)),
             },
             "metrics": {name: asdict(summary) for name, summary in summaries(rounds).items()},
+            **({"all_pairs": {split: asdict(each) for split, each in self._whole.items()}} if self._whole else {}),
             "data": asdict(_data(trainer).settings),
             "class_names": list(_data(trainer).bank.class_names),
             "parameters_per_round": module.parameters_per_round,
@@ -117,8 +128,17 @@ class Results(Callback):
         )
         compared = classes(settings.relation, _data(trainer).bank.class_names, settings.classes)
         parts = [title, compared, summary_table(summaries(self.rounds), style=style)]
-        parts += [failures(self._failed, len(seeds)), at_chance(self._at_chance(trainer), len(seeds))]
+        parts += [
+            self._said_of_whole(),
+            failures(self._failed, len(seeds)),
+            at_chance(self._at_chance(trainer), len(seeds)),
+        ]
         return "\n\n".join(part for part in parts if part)
+
+    def _said_of_whole(self) -> str:
+        """Say over what all pairs were measured; nothing where they were not."""
+        said = [f"{split}, {in_words(each)}" for split, each in self._whole.items()]
+        return f"All pairs: {'; '.join(said)}." if said else ""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the figures of ``pairs-lit validate``."""
@@ -130,22 +150,17 @@ class Results(Callback):
         self._evaluated(trainer, cast(PairModule, pl_module), TEST)
 
     def _evaluated(self, trainer: Trainer, module: PairModule, name: str) -> None:
-        measured = {metric: values.numpy() for metric, values in collected(trainer, module).items()}
-        evaluation = Evaluation(self._runner.seeds, measured)
-        self.text = f"data: {_data(trainer).settings.source}\n\n{evaluation_table(evaluation)}"
+        drawn = collected(trainer, module)
+        failed = ~torch.stack(list(drawn.values())).isfinite().all(0)
+        whole = self._measure_whole(trainer, module, cast(Any, trainer.state.fn).value)
+        measured = drawn | {metric: values.masked_fill(failed, torch.nan) for metric, values in whole.items()}
+        evaluation = Evaluation(self._runner.seeds, {metric: values.numpy() for metric, values in measured.items()})
+        parts = [f"data: {_data(trainer).settings.source}", evaluation_table(evaluation), self._said_of_whole()]
+        self.text = "\n\n".join(part for part in parts if part)
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             path = folder_of(trainer, self._name) / name
             write_csv(path, evaluation.header, evaluation.rows)
             self.text += f"\n\ntable: {path}"
-
-
-def _evaluate_train(trainer: Trainer, module: PairModule) -> None:
-    """Pass all training pairs through the final networks, in evaluation mode."""
-    module.eval()
-    with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        for batch in _data(trainer).loader("train"):
-            module.shared_step(trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch)))
-    module.train()
 
 
 def _data(trainer: Trainer) -> PairDataModule:
@@ -158,21 +173,24 @@ def write_tables(folder: Path, curves: Curves, rounds: Sequence[RoundResult]) ->
     write_rounds(folder / ROUNDS, rounds)
 
 
-def round_results(curves: Curves, train: Mapping[str, NDArray[np.float64]]) -> list[RoundResult]:
+def round_results(curves: Curves, final: Mapping[str, NDArray[np.float64]]) -> list[RoundResult]:
     """Collect the final figures of every round.
 
     Args:
         curves: All epochs.
-        train: The final evaluation of the training pairs: by metric (``train/accuracy``), an array (R,).
+        final: What was measured of the final networks only: by metric (``train/accuracy``), an array (R,).
     """
-    last = {name: value[-1] for name, value in curves.values.items()} | dict(train)
-    failed = curves.failed()
+    last = {name: value[-1] for name, value in curves.values.items()} | dict(final)
+    failed = curves.failed() | ~np.isfinite(list(final.values())).all(axis=0)
     return [_round_result(curves, last, r, failed=bool(failed[r])) for r in range(len(curves.seeds))]
 
 
 def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: int, *, failed: bool) -> RoundResult:
     def final(name: str) -> float | None:
         return float(last[name][r]) if name in last else None
+
+    def whole(name: str) -> float | None:
+        return math.nan if failed and name in last else final(name)
 
     test = curves.values["test/accuracy"][:, r] if "test/accuracy" in curves.values else None
     best = None if failed or test is None else int(test.argmax())
@@ -187,6 +205,10 @@ def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: in
         test_digit_accuracy=final("test/digit_accuracy"),
         best_test_accuracy=None if test is None else math.nan if best is None else float(test[best]),
         best_test_epoch=None if best is None else best + 1,
+        val_all_accuracy=whole("val/all_accuracy"),
+        val_all_digit_accuracy=whole("val/all_digit_accuracy"),
+        test_all_accuracy=whole("test/all_accuracy"),
+        test_all_digit_accuracy=whole("test/all_digit_accuracy"),
     )
 
 

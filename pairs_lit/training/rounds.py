@@ -18,6 +18,7 @@ from pairs_lit.seeds import derive, generators_kept, round_seeds, seed_generator
 from pairs_lit.statistics import summarise
 from pairs_lit.threads import asked_threads, computing_on
 from pairs_lit.training.batches import check_shown
+from pairs_lit.training.final import places
 from pairs_lit.training.forms import check_form, check_progress
 from pairs_lit.training.guards import check_checkpoint_callbacks, check_trainer
 from pairs_lit.training.hooks import spares_batches
@@ -127,7 +128,9 @@ class RoundRunner(Callback):
         selectable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
         check_checkpoint_callbacks(trainer, [f"{name}/{figure}" for name in selectable for figure in self._figures])
         if trainer.is_global_zero:  # which says it for all
-            check_shown(module.objection, _data(trainer), training=stage == "fit")
+            data = _data(trainer)
+            whole = [len(places(module, data.bank.count_of(split))) for split in data.whole_splits.get(stage, ())]
+            check_shown(module.objection, data, training=stage == "fit", more=whole)
         self._computing.enter_context(computing_on(self.threads or asked_threads()))
         self._computing.enter_context(generators_kept())
         self._computing.enter_context(no_search_for_gpus())

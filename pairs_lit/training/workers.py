@@ -36,7 +36,11 @@ NAME = "stacks"
 
 def collected(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
     """Return what all workers measured since the last call: ``test/accuracy`` and the like, (R,) float64 each."""
-    measured = module.collect()
+    return added_up(trainer, module, module.collect())
+
+
+def added_up(trainer: Trainer, module: PairModule, measured: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return what all workers measured, each of its own stacks' rounds: by name, (R,) float64 on the CPU."""
     if trainer.world_size == 1 or not measured:
         return measured
     own = module.rounds_of(slice(trainer.global_rank, None, trainer.world_size))

@@ -1,0 +1,180 @@
+"""The final passes over the networks of a fit, or of a checkpoint: drawn pairs once more, and all pairs of a split."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from pairs_lit.data.bank import Split
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.loaders import StackBatch, StackLoader
+from pairs_lit.data.pairs import ordered_pairs
+from pairs_lit.nn.comparer import Answer
+from pairs_lit.relation import second_weights
+from pairs_lit.stopping import check_asked
+from pairs_lit.training.all_pairs import right_answers
+from pairs_lit.training.module import PairModule
+from pairs_lit.training.workers import added_up, collected
+
+METRICS = ("all_accuracy", "all_digit_accuracy")
+"""What is measured over all pairs of a split, in this order: accuracy of the answer and of the digits."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Over what "all pairs" of a split were measured; recorded in ``summary.json``.
+
+    Attributes:
+        images: n, how many images.
+        pairs: How many pairs: n·(n − 1), or as many as were drawn from these.
+        sampled: Whether they were drawn.
+    """
+
+    images: int
+    pairs: int
+    sampled: bool
+
+
+def in_words(whole: Whole) -> str:
+    """Say over what all pairs were measured."""
+    every = f"{whole.images * (whole.images - 1):,} ordered pairs of {whole.images:,} images"
+    return f"a sample of {whole.pairs:,} of the {every}" if whole.sampled else f"all {every}"
+
+
+def whole_of(module: PairModule, data: PairDataModule, split: Split) -> Whole:
+    """Say over what all pairs of a split are measured."""
+    images = data.bank.count_of(split)
+    every = images * (images - 1)
+    pairs = every if module.follows_from_digits else len(ordered_pairs(images))
+    return Whole(images, pairs, pairs < every)
+
+
+def places(module: PairModule, images: int) -> Tensor:
+    """Return which pairs of n images the networks are shown to measure all pairs, (P, 2) positions.
+
+    Where the answer follows from digit probabilities, they show each image once, or once at each place, where these
+    have networks of their own.
+    """
+    each = torch.arange(images)
+    if not module.follows_from_digits:
+        return ordered_pairs(images)
+    if _is_shared(module):
+        return torch.cat([each, each[-1:]])[: images + images % 2].view(-1, 2)
+    return torch.stack([each, each], 1)
+
+
+def _is_shared(module: PairModule) -> bool:
+    return module.variant.architecture.sharing == "shared"
+
+
+def drawn_figures(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
+    """Pass the drawn training pairs and, if only the end is watched, test pairs through the final networks."""
+    data = _data(trainer)
+    with _evaluating(trainer, module):
+        for batch in _batches(trainer, data.loader(*data.final_splits)):
+            module.shared_step(batch)
+    return collected(trainer, module)
+
+
+def whole_metrics(module: PairModule) -> tuple[str, ...]:
+    """Return which of :data:`METRICS` the networks have."""
+    return METRICS if "digit_accuracy" in module.measured else METRICS[:1]
+
+
+def whole_figures(trainer: Trainer, module: PairModule, splits: Sequence[Split]) -> dict[str, Tensor]:
+    """Measure all pairs of some splits: ``test/all_accuracy`` and the like, (R,) float64 each.
+
+    A round whose network answers NaN has no such figures (NaN).
+    """
+    names, measured = whole_metrics(module), dict[str, Tensor]()
+    for split in splits:
+        found = _measured(trainer, module, split)
+        measured |= {f"{split}/{name}": values for name, values in zip(names, found, strict=False)}
+    return added_up(trainer, module, measured)
+
+
+def _measured(trainer: Trainer, module: PairModule, split: Split) -> Tensor:
+    """Return :data:`METRICS`, (2, R) float64, of this worker's rounds."""
+    data = _data(trainer)
+    images = data.bank.count_of(split)
+    loader = data.places_loader(split, places(module, images))
+    figures = torch.full((len(METRICS), len(module.seeds)), torch.nan, dtype=torch.float64)
+    with _evaluating(trainer, module):
+        for stack, batches in groupby(_batches(trainer, loader), lambda batch: batch.stack):
+            answered = ((module.compared(batch), batch) for batch in batches)
+            found = _exactly(module, answered, images) if module.follows_from_digits else _shown(answered)
+            figures[:, module.slices[stack]] = found.cpu()
+    return figures
+
+
+def _exactly(module: PairModule, answered: Iterable[tuple[Answer, StackBatch]], images: int) -> Tensor:
+    """Return the figures of one stack, (2, R), from the digit probabilities of n images."""
+    relation, parts = module.variant.architecture.relation, list[tuple[Tensor, ...]]()
+    broken = torch.zeros(())
+    for answer, batch in answered:
+        p = cast(Tensor, answer.digit_probabilities)
+        parts.append((second_weights(relation, p), p, batch.digits, _digits_right(answer, batch)))
+        broken = broken + _broken(answer)
+    weights, p, labels, digits_right = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+    if _is_shared(module):  # each image stands at one place, and is the same at the other
+        weights, p, labels, digits_right = (
+            part.flatten(1, 2)[:, :images] for part in (weights, p, labels, digits_right)
+        )
+    else:
+        weights, p, labels = weights[:, :, 0], p[:, :, 1], labels[:, :, 0]
+        digits_right = digits_right.flatten(1)
+    counts = [right_answers(relation, *each) for each in zip(weights, p, labels, strict=True)]
+    accuracy = torch.tensor(counts, dtype=torch.float64) / (images * (images - 1))
+    digit_accuracy = digits_right.mean(1, dtype=torch.float64).cpu()
+    return torch.stack([accuracy, digit_accuracy]) + broken.cpu()
+
+
+def _shown(answered: Iterable[tuple[Answer, StackBatch]]) -> Tensor:
+    """Return the figures of one stack, (2, R), from pairs that were shown to the networks."""
+    total, pairs = torch.zeros(()), 0
+    for answer, batch in answered:
+        right = answer.decision() == batch.target
+        digits_right = _digits_right(answer, batch).mean(2, dtype=torch.float64)
+        total = total + torch.stack([right.double().sum(1), digits_right.sum(1)]) + _broken(answer)
+        pairs += right.shape[1]
+    return total / pairs
+
+
+def _broken(answer: Answer) -> Tensor:
+    """Return NaN for each round that answers NaN anywhere, else 0, (R,) float64: what it says means nothing."""
+    parts = [answer.output] if answer.digit_logits is None else [answer.output, answer.digit_logits]
+    found = torch.stack([part.isnan().flatten(1).any(1) for part in parts]).any(0)
+    return torch.zeros(found.shape, dtype=torch.float64, device=found.device).masked_fill(found, torch.nan)
+
+
+def _digits_right(answer: Answer, batch: StackBatch) -> Tensor:
+    """Say which digits are recognised, (R, B, 2) bool; none without digit logits."""
+    if answer.digit_logits is None:
+        return torch.zeros_like(batch.digits, dtype=torch.bool)
+    return answer.digit_logits.max(-1).indices == batch.digits
+
+
+@contextmanager
+def _evaluating(trainer: Trainer, module: PairModule) -> Iterator[None]:
+    """Evaluate within; leave the module in the mode it was in."""
+    mode = module.training
+    module.eval()
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        yield
+    module.train(mode)
+
+
+def _batches(trainer: Trainer, loader: StackLoader) -> Iterator[StackBatch]:
+    """Yield batches as Lightning would hand them to the module."""
+    for batch in loader:
+        check_asked()
+        yield trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+
+
+def _data(trainer: Trainer) -> PairDataModule:
+    return cast(PairDataModule, cast(Any, trainer).datamodule)
