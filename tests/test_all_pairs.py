@@ -484,7 +484,7 @@ def test_the_command_line_refuses_them_in_one_line(
 def test_a_batch_that_the_network_cannot_take_is_refused_beforehand(root: Path, tmp_path: Path) -> None:
     parts = {"model__network": "tests.test_all_pairs.NoFours", "model__loss__digits": "none"}
     with pytest.raises(
-        PairsLitError, match="eval_batch_size is 502: 506 pairs then come with a batch of 4, .* ValueError: four"
+        PairsLitError, match=r"eval_batch_size is 502: 506 pairs then come with a batch of 4, .* ValueError: four"
     ):
         fitted(root, tmp_path, "network", data__eval_batch_size=502, **parts)
 
