@@ -18,7 +18,7 @@ from pairs_lit.errors import PairsLitError, notice, printable
 from pairs_lit.runs.folder import is_finished
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.summary import FINGERPRINT, unlike
-from pairs_lit.runs.tables import LOSSES, METRIC_COLUMNS
+from pairs_lit.runs.tables import LOSSES, METRIC_COLUMNS, OPTIONAL_COLUMNS
 from pairs_lit.statistics import Difference, Summary, between_many, holm, mean_interval, summarise
 
 Format = Literal["text", "md", "csv", "latex"]
@@ -295,6 +295,8 @@ def notes(comparison: Comparison) -> str:
         text += "the auxiliary part)."
     if "best_test" in comparison.metric:
         text += " best_test_accuracy selects its epoch on the test set."
+    if comparison.metric in OPTIONAL_COLUMNS:
+        text += " Over all ordered pairs of two different images, or a sample of them: each run's summary.json says."
     return text
 
 
