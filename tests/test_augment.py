@@ -174,6 +174,7 @@ def test_originals_are_warped_in_their_own_size(tiny_root: Path) -> None:
     data = module(tiny_root, augment=settings, seeds=[5], normalise="unit")
     given = data._found.train.images
     batch = next(iter(at_epoch(data, 0).train_dataloader()))
+    assert data.settings.source == "mnist (unverified) (originals 28x28)"
     pairs = data.bank.ordered("train", slice(0, 1), 0)
     draws = generator(5, "augment", 0)
     even = torch.rand(32, 7, generator=draws)

@@ -35,7 +35,7 @@ class Augmentation:
             replaces it, drawn from −erode … dilate.
         erode: How far strokes may become thinner, likewise by the 3×3 minimum.
         originals: Warp the source's images in their own size before they are pooled to ``data.image_size``: more
-            than the task's images tell, so tables say so.
+            than the task's images tell, so every table names them beside the source.
 
     Raises:
         PairsLitError: A value is negative or too large, or nothing is changed at all.

@@ -98,16 +98,16 @@ class PairBank:
         self, source: Source, seeds: Sequence[int], settings: DataSettings, *, originals: bool = False
     ) -> None:
         self.seeds = seeds
-        self.class_names = source.class_names
+        self.class_names, size = source.class_names, source.train.size
         self.settings = settings = replace(
             settings,
-            source=source.name,
+            source=f"{source.name} (originals {size}x{size})" if originals else source.name,
             classes=source.train.classes,
             held_out=source.held_out,
             fingerprint=source.fingerprint(),
         )
-        check_image_size(settings.image_size, source.train.size)
-        parts, factor = source.parts, source.train.size // settings.image_size
+        check_image_size(settings.image_size, size)
+        parts, factor = source.parts, size // settings.image_size
         self._labels = torch.cat([part.labels for part in parts])
         ends = list(accumulate(len(part.labels) for part in parts))[:-1]
         self._own_pools = torch.arange(len(self._labels)).tensor_split(ends)
