@@ -26,7 +26,7 @@ METRICS = ("all_accuracy", "all_digit_accuracy")
 
 
 @dataclass(frozen=True)
-class Whole:
+class AllPairs:
     """Over what "all pairs" of a split were measured; recorded in ``summary.json``.
 
     Attributes:
@@ -40,18 +40,18 @@ class Whole:
     sampled: bool
 
 
-def in_words(whole: Whole) -> str:
+def in_words(whole: AllPairs) -> str:
     """Say over what all pairs were measured."""
     every = f"{whole.images * (whole.images - 1):,} ordered pairs of {whole.images:,} images"
     return f"a sample of {whole.pairs:,} of the {every}" if whole.sampled else f"all {every}"
 
 
-def whole_of(module: PairModule, data: PairDataModule, split: Split) -> Whole:
+def whole_of(module: PairModule, data: PairDataModule, split: Split) -> AllPairs:
     """Say over what all pairs of a split are measured."""
     images = data.bank.count_of(split)
     every = images * (images - 1)
     pairs = every if module.follows_from_digits else len(ordered_pairs(images))
-    return Whole(images, pairs, pairs < every)
+    return AllPairs(images, pairs, pairs < every)
 
 
 def places(module: PairModule, images: int) -> Tensor:

@@ -29,7 +29,7 @@ from pairs_lit.runs.tables import (
     write_summary,
 )
 from pairs_lit.training.checkpoints import folder_of
-from pairs_lit.training.final import Whole, drawn_figures, in_words, whole_figures, whole_of
+from pairs_lit.training.final import AllPairs, drawn_figures, in_words, whole_figures, whole_of
 from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.rounds import RoundRunner
@@ -54,7 +54,7 @@ class Results(Callback):
         self._name = name
         self.rounds: list[RoundResult] = []
         self.text = ""
-        self._whole: dict[Split, Whole] = {}
+        self._whole: dict[Split, AllPairs] = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the training pairs once more, and what is measured at the end only; write the tables.
