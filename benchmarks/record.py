@@ -138,7 +138,9 @@ def parts_table(record: Run, runs: Sequence[tuple[Fit, Run]]) -> str:
     cases = [(run.values(EXACT), base, True) for _, run in runs]
     found = between_many(cases)
     rows = []
-    for (fit, run), (own, _, _), difference, p in zip(runs, cases, found, holm([each.p for each in found]), strict=True):
+    for (fit, run), (own, _, _), difference, p in zip(
+        runs, cases, found, holm([each.p for each in found]), strict=True
+    ):
         digits = list(run.values(DIGITS).values())
         points = [f"{100 * value:+.2f}" for value in (difference.estimate, difference.low, difference.high)]
         shown = "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -202,7 +204,10 @@ def page(runs: Path) -> str:
     best = by_name.get(MEMBERS, by_name[RECORD])[1]
     sized = [(fit, run) for fit, run in there if fit in SIZES]
     points = sorted(
-        [(int(str(run.data["train_pairs"])), summarise(list(run.values(EXACT).values()))) for _, run in [*sized, (FITS[0], record)]]
+        [
+            (int(str(run.data["train_pairs"])), summarise(list(run.values(EXACT).values())))
+            for _, run in [*sized, (FITS[0], record)]
+        ]
     )
     note = "benchmarks/record.py"
     save(size_figure(points), PAGE.with_name("record_pairs.png"), note)
