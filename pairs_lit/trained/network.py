@@ -1,5 +1,9 @@
 """The plain network of one round, in plain torch: nothing of the stack is left."""
 
+import math
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -38,13 +42,22 @@ class PairNetwork(nn.Module):
 
     def forward(self, pairs: Tensor) -> Said:
         """Say how probable the relation is: (N, 2, H, W) → (N,), or beside it the digit logits (N, 2, K)."""
+        judged, digits = self.judged(pairs)
+        probability = self.related(judged)
+        return probability if digits is None else (probability, digits)
+
+    def judged(self, pairs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return digit probabilities (N, 2, K) if the head gives any, else P(relation), (N,); and digit logits."""
         if self.network is not None:
             answer = self.network(pairs)
             output, digits = answer if isinstance(answer, tuple) else (answer, None)
         else:
             output, digits = self._compared(pairs)
-        probability = self._probability(output)
-        return probability if digits is None else (probability, digits)
+        return self._probability(output), digits
+
+    def related(self, judged: Tensor) -> Tensor:
+        """Return P(relation), (N,), of what :meth:`judged` gives."""
+        return relation_probability(self._relation, judged) if isinstance(self.head, DigitHead) else judged
 
     def _compared(self, pairs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the head's output and the digit logits."""
@@ -68,7 +81,39 @@ class PairNetwork(nn.Module):
 
     def _probability(self, output: Tensor) -> Tensor:
         if isinstance(self.head, DigitHead):
-            return relation_probability(self._relation, output)
+            return output
         if output.dim() == 2 and output.shape[1] == 2:
             return output.softmax(-1)[:, 1]
         return output.flatten().sigmoid()
+
+
+class AveragedNetwork(nn.Module):
+    """The network of a round of several members: prepared pairs (N, 2, H, W) → what :class:`PairNetwork` gives.
+
+    Where a head gives digit probabilities, their means are compared; otherwise P(relation) is averaged. The digit
+    logits are the logarithms of mean probabilities.
+
+    Args:
+        members: The networks of the round's members.
+
+    Attributes:
+        members: The same.
+    """
+
+    def __init__(self, members: Sequence[PairNetwork]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, pairs: Tensor) -> Said:
+        """Say how probable the relation is: (N, 2, H, W) → (N,), or beside it the digit logits (N, 2, K)."""
+        networks = [cast(PairNetwork, member) for member in self.members]
+        said = [network.judged(pairs) for network in networks]
+        probability = networks[0].related(torch.stack([judged for judged, _ in said]).mean(0))
+        read = [digits.log_softmax(-1) for _, digits in said if digits is not None]
+        if not read:
+            return probability
+        return probability, torch.stack(read).logsumexp(0) - math.log(len(read))
+
+
+PlainNetwork = PairNetwork | AveragedNetwork
+"""The network of one round: prepared pairs (N, 2, H, W) → P(relation), or (P(relation), digit logits)."""
