@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pairs_lit.nn.architecture import Architecture, PlainParts
 from pairs_lit.nn.blocks import activation_layer
 from pairs_lit.nn.heads import DigitHead
+from pairs_lit.nn.views import Views
 from pairs_lit.relation import relation_probability
 
 Said = Tensor | tuple[Tensor, Tensor]
@@ -88,31 +89,41 @@ class PairNetwork(nn.Module):
 
 
 class AveragedNetwork(nn.Module):
-    """The network of a round of several members: prepared pairs (N, 2, H, W) → what :class:`PairNetwork` gives.
+    """The network of a round of several members or views: prepared pairs (N, 2, H, W) → as :class:`PairNetwork`.
 
     Where a head gives digit probabilities, their means are compared; otherwise P(relation) is averaged. The digit
     logits are the logarithms of mean probabilities.
 
     Args:
         members: The networks of the round's members.
+        views: The views of its images; None: it sees them as they are.
 
     Attributes:
         members: The same.
+        views: The same.
     """
 
-    def __init__(self, members: Sequence[PairNetwork]) -> None:
+    def __init__(self, members: Sequence[PairNetwork], views: Views | None) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.views = views
 
     def forward(self, pairs: Tensor) -> Said:
         """Say how probable the relation is: (N, 2, H, W) → (N,), or beside it the digit logits (N, 2, K)."""
         networks = [cast(PairNetwork, member) for member in self.members]
-        said = [network.judged(pairs) for network in networks]
-        probability = networks[0].related(torch.stack([judged for judged, _ in said]).mean(0))
-        read = [digits.log_softmax(-1) for _, digits in said if digits is not None]
+        views, shown = (1, pairs) if self.views is None else (self.views.count, self.views(pairs).flatten(0, 1))
+        said = [network.judged(shown) for network in networks]
+        every = torch.cat([_by_view(judged, views) for judged, _ in said])
+        probability = networks[0].related(every.mean(0))
+        read = [_by_view(digits.log_softmax(-1), views) for _, digits in said if digits is not None]
         if not read:
             return probability
-        return probability, torch.stack(read).logsumexp(0) - math.log(len(read))
+        return probability, torch.cat(read).logsumexp(0) - math.log(len(every))
+
+
+def _by_view(values: Tensor, views: int) -> Tensor:
+    """(V·N, ...) → (V, N, ...)."""
+    return values.view(views, -1, *values.shape[1:])
 
 
 PlainNetwork = PairNetwork | AveragedNetwork

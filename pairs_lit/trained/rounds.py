@@ -1,6 +1,7 @@
 """The trained rounds of a run: their plain networks, and what they say of images."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +49,7 @@ class Trained:
         return self.module.seeds
 
     def network(self, seed: int) -> PlainNetwork:
-        """Return the plain network of one round, in evaluation mode; of several members, the mean of theirs.
+        """Return the plain network of one round, in evaluation mode; of several members or views, the mean of theirs.
 
         Raises:
             PairsLitError: The run has no such round.
@@ -56,7 +57,8 @@ class Trained:
         place = self._place(seed)
         seeds = self.module.architectures[place].member_seeds(seed)
         members = [self._member(place, member, own_seed) for member, own_seed in enumerate(seeds)]
-        return members[0] if len(members) == 1 else AveragedNetwork(members).eval()
+        views = deepcopy(self.module.views)
+        return members[0] if len(members) == 1 and views is None else AveragedNetwork(members, views).eval()
 
     def _member(self, place: int, member: int, seed: int) -> PairNetwork:
         """Return the plain network of one member of one round."""

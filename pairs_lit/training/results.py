@@ -53,7 +53,7 @@ class Results(Callback):
         self.text = ""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate the training pairs once more, and write the tables.
+        """Evaluate the training pairs once more, with views the others, too, and write the tables.
 
         Not in ``on_train_end``: Lightning leaves that out where a run that was stopped after its last epoch goes on.
         """
@@ -63,7 +63,7 @@ class Results(Callback):
                 "early: remove it."
             )
         module = cast(PairModule, pl_module)
-        _evaluate_train(trainer, module)
+        _evaluate(trainer, module)
         train = {name: values.numpy() for name, values in collected(trainer, module).items()}
         self.rounds = round_results(self._runner.curves, train)
         folder = Path(str(trainer.log_dir))
@@ -112,7 +112,7 @@ class Results(Callback):
         settings, seeds = _data(trainer).settings, self._runner.seeds
         title = (
             f"{len(seeds)} rounds (seeds {seeds[0]} to {seeds[-1]}), {self._runner.epochs} epochs, "
-            f"{module.parameters_per_round:,} parameters a round; data: {settings.source}, "
+            f"{module.parameters_per_round:,} parameters a round{module.mean_of}; data: {settings.source}, "
             f"{settings.train_pairs} training pairs, relation {settings.relation}"
         )
         compared = classes(settings.relation, _data(trainer).bank.class_names, settings.classes)
@@ -139,11 +139,12 @@ class Results(Callback):
             self.text += f"\n\ntable: {path}"
 
 
-def _evaluate_train(trainer: Trainer, module: PairModule) -> None:
-    """Pass all training pairs through the final networks, in evaluation mode."""
+def _evaluate(trainer: Trainer, module: PairModule) -> None:
+    """Pass all training pairs through the final networks; with views, which curves are without, all that are known."""
+    splits = ("train",) if module.views is None else _data(trainer).fit_splits
     module.eval()
     with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        for batch in _data(trainer).loader("train"):
+        for batch in _data(trainer).loader(*splits):
             module.shared_step(trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch)))
     module.train()
 
@@ -163,7 +164,7 @@ def round_results(curves: Curves, train: Mapping[str, NDArray[np.float64]]) -> l
 
     Args:
         curves: All epochs.
-        train: The final evaluation of the training pairs: by metric (``train/accuracy``), an array (R,).
+        train: The final evaluation, of the training pairs and others: by metric (``train/accuracy``), an array (R,).
     """
     last = {name: value[-1] for name, value in curves.values.items()} | dict(train)
     failed = curves.failed()
