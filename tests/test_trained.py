@@ -38,6 +38,11 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "members with a digit head": ("reports/grall/b_classes_ce", {"model.members": 2}),
     "members of two logits": ("reports/gardoni/ws_aux_bn", {"model.members": 2}),
     "members, whole networks": ("fc_aux", {"model.members": 2, "model.network": "tests.pair_parts.Siamese"}),
+    "views": ("cnn_aux", {"model.views": "standard"}),
+    "views and members": (
+        "reports/grall/b_classes_ce",
+        {"model.views": "[{}, {rotation: 6}]", "model.members": 2, "data.normalise": "standard"},
+    ),
     "members in a loop": ("fc", {"model.members": 2, "model.backbone": "tests.field_parts.Altered"}),
 }
 
