@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pairs_lit.sweeps.report import Sweep as Sweep
     from pairs_lit.trained.applying import Applied as Applied
     from pairs_lit.trained.applying import apply as apply
+    from pairs_lit.trained.network import AveragedNetwork as AveragedNetwork
     from pairs_lit.trained.network import PairNetwork as PairNetwork
     from pairs_lit.trained.pictures import Picture as Picture
     from pairs_lit.trained.rounds import Answers as Answers
@@ -55,7 +56,7 @@ _ROOMS = {
     "statistics": ("Summary",),
     "sweeps.report": ("Sweep",),
     "trained.applying": ("Applied", "apply"),
-    "trained.network": ("PairNetwork",),
+    "trained.network": ("AveragedNetwork", "PairNetwork"),
     "trained.pictures": ("Picture",),
     "trained.rounds": ("Answers", "Trained"),
     "training.losses": ("PairLoss",),

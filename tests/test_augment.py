@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.data.enlarging import enlarged
+from pairs_lit.data.warps import enlarged
 from pairs_lit.errors import PairsLitError
 from pairs_lit.seeds import generator
 from tests.conftest import Fit
@@ -70,8 +70,8 @@ def looked_up(image: NDArray[np.float64], x: float, y: float) -> float:
     size, value = len(image), 0.0
     for row in range(floor(y) - 1, floor(y) + 3):
         for column in range(floor(x) - 1, floor(x) + 3):
-            if 0 <= row < size and 0 <= column < size:
-                value += image[row, column] * cubic(y - row) * cubic(x - column)
+            pixel = image[min(max(row, 0), size - 1), min(max(column, 0), size - 1)]  # outside is what is at the edge
+            value += pixel * cubic(y - row) * cubic(x - column)
     return value
 
 

@@ -107,7 +107,8 @@ def test_a_program_answers_as_the_round_does_for_any_number_of_pairs(case: str, 
 def test_weights_are_those_of_the_plain_network(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     network = runs(case).network(5)
-    expected = (network if network.network is None else network.network).state_dict()
+    whole = network.network if isinstance(network, pairs_lit.PairNetwork) else None
+    expected = (network if whole is None else whole).state_dict()
     found = load_file(path)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -119,6 +120,8 @@ AUTHORS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "a class of the user's": ("branches.0.", lambda: TwoPaths((1, 14, 14))),
     "resnet18": ("branches.0.module.", lambda: torchvision.models.resnet18(num_classes=10)),
     "loop": ("branches.0.", lambda: Altered((1, 14, 14))),
+    "members in a loop": ("members.1.branches.0.", lambda: Altered((1, 14, 14))),
+    "members, whole networks": ("members.1.network.", lambda: Siamese()),
 }
 
 

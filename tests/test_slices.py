@@ -130,6 +130,17 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         {"sharing": "separate"},
         [{"model.optimizer.init_args.lr": 0.001}, {"model.optimizer.init_args.lr": 0.03}],
     ),
+    "members": (
+        {"members": 2, "sharing": "separate"},
+        [
+            {"model.loss.aux_weight": 0.2, "model.optimizer.init_args.lr": 0.01},
+            {"model.loss.aux_weight": 1.0, "model.optimizer.init_args.lr": 0.002},
+        ],
+    ),
+    "members in a loop": (
+        {"members": 2, "backbone": {"class_path": "tests.user_parts.Branching"}},
+        [{"model.optimizer.init_args.lr": 0.001}, {"model.optimizer.init_args.lr": 0.03}],
+    ),
 } | {
     f"{name}'s lr": (
         {"optimizer": optimizer(name, lr=0.01)},
@@ -139,7 +150,7 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
 }
 
 
-QUICK = {"aux_weight", "lr", "momentum", "CNN's dropout", "schedule", "a module in a loop"}
+QUICK = {"aux_weight", "lr", "momentum", "CNN's dropout", "schedule", "a module in a loop", "members"}
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,17 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "two logits, batch norm": ("reports/gardoni/ws_aux_bn", {}),
     "whole network": ("fc_aux", {"model.network": "tests.pair_parts.Siamese"}),
     "loop": ("fc", {"model.backbone": "tests.field_parts.Altered"}),
+    "members": ("cnn_aux", {"model.members": 2}),
+    "members, separate": ("fc_aux", {"model.members": 3, "model.sharing": "separate", "data.normalise": "standard"}),
+    "members with a digit head": ("reports/grall/b_classes_ce", {"model.members": 2}),
+    "members of two logits": ("reports/gardoni/ws_aux_bn", {"model.members": 2}),
+    "members, whole networks": ("fc_aux", {"model.members": 2, "model.network": "tests.pair_parts.Siamese"}),
+    "views": ("cnn_aux", {"model.views": "standard"}),
+    "views and members": (
+        "reports/grall/b_classes_ce",
+        {"model.views": "[{}, {rotation: 6}]", "model.members": 2, "data.normalise": "standard"},
+    ),
+    "members in a loop": ("fc", {"model.members": 2, "model.backbone": "tests.field_parts.Altered"}),
 }
 
 
@@ -57,8 +68,9 @@ def test_a_plain_network_says_what_its_round_said(case: str, tmp_path: Path) -> 
             assert read == pytest.approx(run.values("test_digit_accuracy")[seed])
 
 
-def test_all_rounds_answer_for_the_same_pairs(tmp_path: Path) -> None:
-    run = fitted("parts", tmp_path)
+@pytest.mark.parametrize("case", ["parts", "members"])
+def test_all_rounds_answer_for_the_same_pairs(case: str, tmp_path: Path) -> None:
+    run = fitted(case, tmp_path)
     images = torch.randint(0, 256, (7, 2, 28, 28), generator=torch.Generator().manual_seed(0))
     answers = run.trained.answers(images)
     assert answers.digits is not None

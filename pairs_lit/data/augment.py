@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pairs_lit.data.enlarging import enlarged
+from pairs_lit.data.warps import enlarged
 from pairs_lit.errors import PairsLitError
 
 _LIMITS = {"rotate": 180.0, "dilate": 1.0, "erode": 1.0}
@@ -20,7 +20,7 @@ class Augmentation:
     """Random changes of training images, drawn anew for each image in each epoch from the round's own seed.
 
     An image is enlarged to twice its size such that average pooling gives it back, changed there with bicubic
-    interpolation, and pooled again. Each amount is a limit: what an image gets is drawn evenly from −limit … limit,
+    interpolation (outside is what is at the edge), and pooled again. Each amount is a limit: what an image gets is drawn evenly from −limit … limit,
     but for ``elastic``. 0 or nothing switches a change off. Pixels are those of the image that the network sees.
 
     Args:
@@ -138,7 +138,7 @@ class Augmenter:
         points = [values.view(len(images), 2, -1) for values in torch.split(normal, self._lengths, 1)]
         places = torch.cat([self._affine(drawn[:, 1:7]), *points], 2).flatten(0, 1) @ self._basis(size)
         grid = places.view(-1, 2, size, size).permute(0, 2, 3, 1)
-        return F.grid_sample(images[:, None], grid, mode="bicubic", align_corners=False)[:, 0]
+        return F.grid_sample(images[:, None], grid, mode="bicubic", padding_mode="border", align_corners=False)[:, 0]
 
     def _affine(self, even: Tensor) -> Tensor:
         """Return the matrices (N, 2, 3) that map places in the new image, −1 … 1, to places in the old one."""

@@ -7,19 +7,22 @@ from typing import Literal, TypeVar, cast
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
 
-from pairs_lit.errors import PairsLitError, place_of, reason_of
+from pairs_lit.errors import PairsLitError, check_positive, place_of, reason_of
 from pairs_lit.nn.backbones import BackboneFactory, Shape
 from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.built import TRIED, Built, BuiltNetwork, tried
 from pairs_lit.nn.heads import DigitHead, HeadFactory
 from pairs_lit.relation import DIGITS, Relation
-from pairs_lit.seeds import seeded
+from pairs_lit.seeds import derive, seeded
 from pairs_lit.stacking.stack import check_separate
 from pairs_lit.threads import computing_on
 
 Sharing = Literal["shared", "separate", "joint"]
 Readout = Literal["none", "identity", "linear"]
 Taken = TypeVar("Taken")
+
+MOST_MEMBERS = 100
+"""The most networks that a round can have."""
 
 NetworkFactory = Callable[[Shape], nn.Module]
 """Makes a whole pair network, (N, 2, H, W) → answer or (answer, digit logits), from (2, H, W)."""
@@ -50,6 +53,7 @@ class Architecture:
         image_size: H = W.
         network: Makes the whole network from (2, H, W), in place of all parts; None: it consists of them.
         classes: K, the number of classes.
+        members: M, how many such networks, with seeds of their own, a round has; its answer is their mean.
     """
 
     backbone: BackboneFactory | None
@@ -61,9 +65,13 @@ class Architecture:
     image_size: int
     network: NetworkFactory | None = None
     classes: int = DIGITS
+    members: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse a whole network beside its parts, and a part alone."""
+        """Refuse a whole network beside its parts, a part alone, and no members or far too many."""
+        check_positive("model.members", self.members)
+        if self.members > MOST_MEMBERS:
+            raise PairsLitError(f"model.members is {self.members}: a round has at most {MOST_MEMBERS} networks.")
         if self.network is None:
             missing = [name for name in ("backbone", "head") if getattr(self, name) is None]
             if missing:
@@ -84,8 +92,12 @@ class Architecture:
         both = self.network is not None or self.sharing == "joint"
         return (2 if both else 1, self.image_size, self.image_size)
 
+    def member_seeds(self, seed: int) -> list[int]:
+        """Return the seeds of the networks of a round: its own, then one for each further member."""
+        return [seed, *(derive(seed, "member", member) for member in range(1, self.members))]
+
     def build(self, seed: int) -> "PlainParts":
-        """Build one round's plain parts after ``torch.manual_seed(seed)``: backbone(s), read-out, head."""
+        """Build one network's plain parts after ``torch.manual_seed(seed)``: backbone(s), read-out, head."""
         with seeded(seed), computing_on(1):  # some first weights depend on the number of threads
             if self.network is not None:
                 network = _made(self.network, self.image_shape, "network")
@@ -122,7 +134,8 @@ class Architecture:
     def description(self, parts: "PlainParts") -> list[str]:
         """Describe the plain network: its settings, then its layers, a line each."""
         named = ("relation",) if self.network is not None else ("sharing", "readout", "code_activation", "relation")
-        settings = [f"{name}: {getattr(self, name)}" for name in named]
+        settings = [f"members: {self.members}"] if self.members > 1 else []
+        settings += [f"{name}: {getattr(self, name)}" for name in named]
         modules = [*parts.backbones, parts.readout, parts.head]  # a read-out that does not exist is "None"
         return settings + [line.strip() for module in modules for line in repr(module).splitlines()]
 

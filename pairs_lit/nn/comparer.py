@@ -31,12 +31,15 @@ class Answer:
         digit_logits: (R, B, 2, K), or None without a read-out.
         digit_probabilities: (R, B, 2, K), from which alone the output follows (:func:`relation_probability`); None
             where it does not.
+        averaged: Whether it is a mean of answers; then the output is a probability, and the digit logits are the
+            logarithms of mean probabilities.
     """
 
     output: Tensor
     kind: Kind
     digit_logits: Tensor | None
     digit_probabilities: Tensor | None = None
+    averaged: bool = False
 
     def misshapen(self, pairs: int) -> bool:
         """Say whether the output has the wrong shape for this many pairs in one round."""
@@ -66,16 +69,18 @@ def check_widths(widths: set[int]) -> None:
 
 
 class Comparer(nn.Module):
-    """R comparers side by side.
+    """R comparers side by side; with M members a round, R·M, which all the same give answers of their own.
 
     Args:
-        architecture: The plain network of one round.
+        architecture: The plain network of one round, or of one of its members.
         seeds: The seeds of the R rounds; the first weights of round r are those of plain torch after
-            ``torch.manual_seed(seeds[r])``, built in the order backbone(s), read-out, head.
+            ``torch.manual_seed(seeds[r])``, built in the order backbone(s), read-out, head. Further members have the
+            seeds that :meth:`Architecture.member_seeds` says.
         builders: What builds the plain network of each round, where not all are built alike; they differ from the
             architecture in what builds the parts only.
 
     Attributes:
+        members: M.
         clock: Set it before each batch: random numbers derive from it.
         widths: Those of the rounds' codes; one, or this is refused.
         description: The plain network of one round in words, a line a layer or setting.
@@ -84,7 +89,9 @@ class Comparer(nn.Module):
     def __init__(self, architecture: Architecture, seeds: Sequence[int], builders: Sequence[Architecture] = ()) -> None:
         super().__init__()
         each = builders or [architecture] * len(seeds)
-        rounds = [builder.build(seed) for builder, seed in zip(each, seeds, strict=True)]
+        own = [(builder, one) for builder, seed in zip(each, seeds, strict=True) for one in builder.member_seeds(seed)]
+        rounds = [builder.build(seed) for builder, seed in own]
+        self.members = architecture.members
         self.widths = set[int]().union(*(parts.widths for parts in rounds))
         check_widths(self.widths)
         self.clock = Clock()
@@ -93,7 +100,7 @@ class Comparer(nn.Module):
         self._readout = architecture.readout
         self._relation = architecture.relation
         self._digit_head = isinstance(rounds[0].head, DigitHead)
-        streams = Streams(tuple(seeds), (0,) * len(seeds), self.clock)
+        streams = Streams(tuple(seed for _, seed in own), (0,) * len(own), self.clock)
         self.network: nn.Module | None = None
         if architecture.network is not None:
             networks = [parts.backbones[0] for parts in rounds]
@@ -139,7 +146,9 @@ class Comparer(nn.Module):
         return any(isinstance(part, Loop) and part.draws_in_evaluation for part in self.modules())
 
     def forward(self, images: Tensor) -> Answer:
-        """Compare the pairs of R rounds: images (R, B, 2, H, W)."""
+        """Compare the pairs of R rounds: images (R, B, 2, H, W) → R answers, or R·M, round after round."""
+        if self.members > 1:
+            images = images.repeat_interleave(self.members, 0)
         if self.network is not None:
             whole = self.network(images)
             output, digit_logits = (whole, None) if isinstance(whole, Tensor) else whole
@@ -185,10 +194,10 @@ def default_stack_size(architecture: Architecture, seeds: Sequence[int]) -> int:
 
     Small stacks stay in the processor's cache and keep many cores busy; 4 rounds or more make two stacks at least. A
     step's memory grows with rounds × channels, so wide convolutions get smaller stacks. Nothing is timed, and nothing
-    depends on the machine: the last float bits depend on the size.
+    depends on the machine: the last float bits depend on the size. A round of M members counts as M.
     """
     layers = [layer for part in architecture.build(seeds[0]).backbones for layer in part.modules()]
     widths = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)]
-    rounds, enough = len(seeds), _ENOUGH if widths else _ENOUGH_DENSE
-    stacks = min(max(ceil(rounds / enough), 2 if rounds >= 4 else 1), _MOST_STACKS)
-    return min(ceil(rounds / stacks), max(1, _LARGEST_WIDTH // max(widths, default=1)))
+    rounds, members, enough = len(seeds), architecture.members, _ENOUGH if widths else _ENOUGH_DENSE
+    stacks = min(max(ceil(rounds * members / enough), 2 if rounds >= 4 else 1), _MOST_STACKS)
+    return min(ceil(rounds / stacks), max(1, _LARGEST_WIDTH // (max(widths, default=1) * members)))

@@ -86,8 +86,10 @@ class Run:
         """
         return pairs_lit.open_run(self.folder)
 
-    def network(self, seed: int) -> "pairs_lit.PairNetwork":
+    def network(self, seed: int) -> "pairs_lit.PairNetwork | pairs_lit.AveragedNetwork":
         """Return the plain torch module of one round, in evaluation mode: prepared pairs (N, 2, H, W) → P(relation).
+
+        Of a round of several members it gives the mean of their probabilities.
 
         ``run.trained.preprocessing(seed)`` prepares images for it.
         """

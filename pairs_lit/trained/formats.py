@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pairs_lit import __version__
 from pairs_lit.errors import PairsLitError, reason_of
 from pairs_lit.nn.backbones import TorchModule
-from pairs_lit.trained.network import PairNetwork
+from pairs_lit.trained.network import PairNetwork, PlainNetwork
 from pairs_lit.trained.preparing import Preprocessing
 from pairs_lit.trained.programs import PAIRS, check, quiet, recorded, trials
 
@@ -58,7 +58,7 @@ def about(prepare: Preprocessing, relation: str, facts: Mapping[str, str]) -> di
     }
 
 
-def exported(to: ExportFormat, network: PairNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def exported(to: ExportFormat, network: PlainNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
     """Return the content of a file.
 
     Args:
@@ -75,14 +75,14 @@ def exported(to: ExportFormat, network: PairNetwork, prepare: Preprocessing, sai
     return _program(network, prepare, said) if to == "torch" else _state(network, said)
 
 
-def _program(network: PairNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def _program(network: PlainNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
     program, content = recorded(network, prepare), io.BytesIO()
     with quiet():
         torch.export.save(program, content, extra_files={METADATA: json.dumps({**said, **_output(network, prepare)})})
     return content.getvalue()
 
 
-def _onnx(network: PairNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def _onnx(network: PlainNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
     import onnx
     from onnxruntime import InferenceSession, SessionOptions
 
@@ -115,7 +115,7 @@ def _onnx(network: PairNetwork, prepare: Preprocessing, said: Mapping[str, str])
     return content
 
 
-def _output(network: PairNetwork, prepare: Preprocessing) -> dict[str, str]:
+def _output(network: PlainNetwork, prepare: Preprocessing) -> dict[str, str]:
     """Say in words what a network gives, by the names of its outputs."""
     with torch.no_grad():
         said = network(trials(prepare)[0])
@@ -123,16 +123,17 @@ def _output(network: PairNetwork, prepare: Preprocessing) -> dict[str, str]:
     return found | ({"digit_logits": f"(N, 2, {said[1].shape[-1]}) float32"} if isinstance(said, tuple) else {})
 
 
-def _state(network: PairNetwork, said: Mapping[str, str]) -> bytes:
+def _state(network: PlainNetwork, said: Mapping[str, str]) -> bytes:
     from safetensors.torch import save
 
-    whole = network.network
+    # a whole pair network of the user's loads under its own names, the members of a round under theirs
+    whole = network.network if isinstance(network, PairNetwork) else None
     state: Mapping[str, object] = (network if whole is None else whole).state_dict()
     kept = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if len(kept) < len(state):
         other = next(name for name in state if name not in kept)
         raise PairsLitError(f"{other} of the network is no tensor, and safetensors hold nothing else.")
-    prefixes = {"": whole} if whole is not None else _parts(network)
+    prefixes = {"": whole} if whole is not None else _all_parts(network)
     classes = {prefix: f"{type(part).__module__}.{type(part).__qualname__}" for prefix, part in prefixes.items()}
     # two names of one tensor are written as two tensors, since safetensors know no shared ones
     return save(
@@ -141,9 +142,17 @@ def _state(network: PairNetwork, said: Mapping[str, str]) -> bytes:
     )
 
 
-def _parts(network: PairNetwork) -> dict[str, nn.Module]:
+def _all_parts(network: PlainNetwork) -> dict[str, nn.Module]:
     """Return the parts, as their authors wrote them, by what stands before the names of their weights."""
-    found: dict[str, nn.Module] = {}
+    if isinstance(network, PairNetwork):
+        return _parts(network)
+    members = enumerate(cast(PairNetwork, member) for member in network.members)
+    return {f"members.{m}.{prefix}": part for m, member in members for prefix, part in _parts(member).items()}
+
+
+def _parts(network: PairNetwork) -> dict[str, nn.Module]:
+    """Return those of one network."""
+    found: dict[str, nn.Module] = {} if network.network is None else {"network.": network.network}
     for number, branch in enumerate(network.branches):
         inner = branch.module if isinstance(branch, TorchModule) else branch  # what resizes images is ours
         found[f"branches.{number}.{'' if inner is branch else 'module.'}"] = inner

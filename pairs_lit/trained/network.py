@@ -1,11 +1,16 @@
 """The plain network of one round, in plain torch: nothing of the stack is left."""
 
+import math
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from pairs_lit.nn.architecture import Architecture, PlainParts
 from pairs_lit.nn.blocks import activation_layer
 from pairs_lit.nn.heads import DigitHead
+from pairs_lit.nn.views import Views
 from pairs_lit.relation import relation_probability
 
 Said = Tensor | tuple[Tensor, Tensor]
@@ -38,13 +43,22 @@ class PairNetwork(nn.Module):
 
     def forward(self, pairs: Tensor) -> Said:
         """Say how probable the relation is: (N, 2, H, W) → (N,), or beside it the digit logits (N, 2, K)."""
+        judged, digits = self.judged(pairs)
+        probability = self.related(judged)
+        return probability if digits is None else (probability, digits)
+
+    def judged(self, pairs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return digit probabilities (N, 2, K) if the head gives any, else P(relation), (N,); and digit logits."""
         if self.network is not None:
             answer = self.network(pairs)
             output, digits = answer if isinstance(answer, tuple) else (answer, None)
         else:
             output, digits = self._compared(pairs)
-        probability = self._probability(output)
-        return probability if digits is None else (probability, digits)
+        return self._probability(output), digits
+
+    def related(self, judged: Tensor) -> Tensor:
+        """Return P(relation), (N,), of what :meth:`judged` gives."""
+        return relation_probability(self._relation, judged) if isinstance(self.head, DigitHead) else judged
 
     def _compared(self, pairs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the head's output and the digit logits."""
@@ -68,7 +82,49 @@ class PairNetwork(nn.Module):
 
     def _probability(self, output: Tensor) -> Tensor:
         if isinstance(self.head, DigitHead):
-            return relation_probability(self._relation, output)
+            return output
         if output.dim() == 2 and output.shape[1] == 2:
             return output.softmax(-1)[:, 1]
         return output.flatten().sigmoid()
+
+
+class AveragedNetwork(nn.Module):
+    """The network of a round of several members or views: prepared pairs (N, 2, H, W) → as :class:`PairNetwork`.
+
+    Where a head gives digit probabilities, their means are compared; otherwise P(relation) is averaged. The digit
+    logits are the logarithms of mean probabilities.
+
+    Args:
+        members: The networks of the round's members.
+        views: The views of its images; None: it sees them as they are.
+
+    Attributes:
+        members: The same.
+        views: The same.
+    """
+
+    def __init__(self, members: Sequence[PairNetwork], views: Views | None) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.views = views
+
+    def forward(self, pairs: Tensor) -> Said:
+        """Say how probable the relation is: (N, 2, H, W) → (N,), or beside it the digit logits (N, 2, K)."""
+        networks = [cast(PairNetwork, member) for member in self.members]
+        views, shown = (1, pairs) if self.views is None else (self.views.count, self.views(pairs).flatten(0, 1))
+        said = [network.judged(shown) for network in networks]
+        every = torch.cat([_by_view(judged, views) for judged, _ in said])
+        probability = networks[0].related(every.mean(0))
+        read = [_by_view(digits.log_softmax(-1), views) for _, digits in said if digits is not None]
+        if not read:
+            return probability
+        return probability, torch.cat(read).logsumexp(0) - math.log(len(every))
+
+
+def _by_view(values: Tensor, views: int) -> Tensor:
+    """(V·N, ...) → (V, N, ...)."""
+    return values.view(views, -1, *values.shape[1:])
+
+
+PlainNetwork = PairNetwork | AveragedNetwork
+"""The network of one round: prepared pairs (N, 2, H, W) → P(relation), or (P(relation), digit logits)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from pairs_lit.errors import PairsLitError, own_place_of
-from pairs_lit.trained.network import PairNetwork, Said
+from pairs_lit.trained.network import PlainNetwork, Said
 from pairs_lit.trained.preparing import Preprocessing
 
 PAIRS = "pairs"
@@ -43,7 +43,7 @@ def trials(prepare: Preprocessing) -> list[Tensor]:
     return [prepare(torch.randint(256, (pairs, 2, size, size), generator=generator)) for pairs in _TRIED]
 
 
-def recorded(network: PairNetwork, prepare: Preprocessing) -> ExportedProgram:
+def recorded(network: PlainNetwork, prepare: Preprocessing) -> ExportedProgram:
     """Record a network, and try whether what was recorded answers as it does.
 
     Args:
@@ -62,7 +62,7 @@ def recorded(network: PairNetwork, prepare: Preprocessing) -> ExportedProgram:
     return program
 
 
-def _program(network: PairNetwork, example: Tensor) -> ExportedProgram:
+def _program(network: PlainNetwork, example: Tensor) -> ExportedProgram:
     failures = []
     for strict in (False, True):  # the second knows len() of a tensor; the first, more of Python
         try:
@@ -83,7 +83,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
-def check(network: PairNetwork, exported: Callable[[Tensor], object], trials: Sequence[Tensor]) -> None:
+def check(network: PlainNetwork, exported: Callable[[Tensor], object], trials: Sequence[Tensor]) -> None:
     """Refuse what answers otherwise than the network.
 
     Args:

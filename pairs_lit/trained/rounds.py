@@ -1,6 +1,7 @@
 """The trained rounds of a run: their plain networks, and what they say of images."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.stacking.slices import plain_state
-from pairs_lit.trained.network import PairNetwork
+from pairs_lit.trained.network import AveragedNetwork, PairNetwork, PlainNetwork
 from pairs_lit.trained.preparing import Preprocessing
 from pairs_lit.training.module import PairModule
 
@@ -47,17 +48,25 @@ class Trained:
         """The seeds of the rounds."""
         return self.module.seeds
 
-    def network(self, seed: int) -> PairNetwork:
-        """Return the plain network of one round, in evaluation mode.
+    def network(self, seed: int) -> PlainNetwork:
+        """Return the plain network of one round, in evaluation mode; of several members or views, the mean of theirs.
 
         Raises:
             PairsLitError: The run has no such round.
         """
         place = self._place(seed)
+        seeds = self.module.architectures[place].member_seeds(seed)
+        members = [self._member(place, member, own_seed) for member, own_seed in enumerate(seeds)]
+        views = deepcopy(self.module.views)
+        return members[0] if len(members) == 1 and views is None else AveragedNetwork(members, views).eval()
+
+    def _member(self, place: int, member: int, seed: int) -> PairNetwork:
+        """Return the plain network of one member of one round."""
         architecture = self.module.architectures[place]
         parts = architecture.build(seed)
         number = next(number for number, rounds in enumerate(self.module.slices) if place < rounds.stop)
-        stack, own = self.module.stacks[number], place - self.module.slices[number].start
+        stack = self.module.stacks[number]
+        own = (place - self.module.slices[number].start) * architecture.members + member
         named = {"network": parts.backbones} if architecture.network is not None else {"branch": parts.backbones}
         named |= {name: [part] for name, part in (("readout", parts.readout), ("head", parts.head)) if part is not None}
         for name, plain in named.items():

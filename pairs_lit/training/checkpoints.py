@@ -35,6 +35,9 @@ RECORD = "pairs_lit"
 RUN = "run"
 """The record's key for the identity of the run that wrote the checkpoint; earlier releases wrote none."""
 
+USUAL: Mapping[str, int] = {"members": 1}
+"""What a record says only where it is otherwise; earlier releases knew nothing else."""
+
 SAVE_SECONDS = 30.0
 
 _RELEASE = re.compile(r"2\.([6-9]|\d\d+)\.\d+")
@@ -123,7 +126,7 @@ def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     Raises:
         PairsLitError: A recorded value differs; the message names the first.
     """
-    saved = {**UNRECORDED, **saved}
+    saved = {**UNRECORDED, **USUAL, **saved}
     for name, value in wanted.items():
         if name == FINGERPRINT and saved.get(name) != value:
             _check_data(saved, value)
@@ -266,7 +269,8 @@ def sign(checkpoint: dict[str, Any], form: Form, record: Mapping[str, Any], trai
     check_kept(form.tensors(checkpoint["state_dict"]), form.example)
     if checkpoint["epoch"] != trainer.current_epoch:
         raise PairsLitError("a callback's on_save_checkpoint set another epoch: leave that as it is.")
-    checkpoint[RECORD] = {**record, RUN: identity_of(Path(str(trainer.log_dir)))}
+    said = {name: value for name, value in record.items() if name not in USUAL or USUAL[name] != value}
+    checkpoint[RECORD] = {**said, RUN: identity_of(Path(str(trainer.log_dir)))}
     checkpoint["lr_schedulers"] = []
 
 

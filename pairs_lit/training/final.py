@@ -73,10 +73,12 @@ def _is_shared(module: PairModule) -> bool:
 
 
 def drawn_figures(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
-    """Pass the drawn training pairs and, if only the end is watched, test pairs through the final networks."""
+    """Pass through the final networks: training pairs, what only the end measures, and with views, all the others."""
     data = _data(trainer)
+    measured = data.fit_splits if module.views is not None else ()  # the curves are without
+    splits = dict.fromkeys((*measured, *data.final_splits))
     with _evaluating(trainer, module):
-        for batch in _batches(trainer, data.loader(*data.final_splits)):
+        for batch in _batches(trainer, data.loader(*splits)):
             module.shared_step(batch)
     return collected(trainer, module)
 

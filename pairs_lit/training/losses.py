@@ -45,7 +45,7 @@ class PairLoss:
         target: Loss of the answer. ``bce``: on one logit or probability; ``ce``: on two logits or a probability;
             ``mse``: on two raw outputs against one-hot targets, or a probability; ``none``: not trained on.
         digits: Loss of the digit logits, the auxiliary loss: ``ce``; ``mse`` on raw logits against one-hot classes,
-            mean over all elements; ``none``.
+            mean over all elements (on probabilities, where the answer is a mean of several); ``none``.
         aux_weight: Weight of the digit loss, α.
         target_weight: Weight of the target loss.
         digit_reduction: ``sum`` (belhadj) or ``mean`` over the two images.
@@ -155,7 +155,8 @@ class PairLoss:
         if self.digits == "none" or logits is None:
             return comparison.output.new_zeros(len(comparison.output))
         if self.digits == "mse":  # (R, B, 2, K) → (R, 2), mean over the pairs
-            images = (logits - F.one_hot(digits, logits.shape[-1])).square().mean((1, 3))
+            values = logits.exp() if comparison.averaged else logits
+            images = (values - F.one_hot(digits, values.shape[-1])).square().mean((1, 3))
         else:
             images = self._cross_entropy(logits, digits, smoothing).mean(1)
         return images.sum(-1) if self.digit_reduction == "sum" else images.mean(-1)
@@ -181,9 +182,11 @@ class WeighedLosses:
     losses: Sequence[PairLoss]
 
     def __call__(self, comparison: Answer, digits: Tensor, target: Tensor) -> LossParts:
-        """Return the losses of each round, as :class:`PairLoss` does."""
+        """Return the losses of each round, or of each of its members, as :class:`PairLoss` does."""
         numbers = [(loss.target_weight, loss.aux_weight, loss.label_smoothing) for loss in self.losses]
-        columns = torch.tensor(numbers, dtype=torch.float64, device=comparison.output.device).unbind(1)
+        table = torch.tensor(numbers, dtype=torch.float64, device=comparison.output.device)
+        members = len(comparison.output) // len(self.losses)
+        columns = table.repeat_interleave(members, 0).unbind(1)
         return self.losses[0].weighed(comparison, digits, target, Weights(*columns))
 
 

@@ -1,8 +1,8 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,13 +13,16 @@ from torch import Tensor, nn
 import pairs_lit  # its public names: what reads a configuration lies above
 from pairs_lit.data.bank import SPLITS, Split
 from pairs_lit.data.loaders import StackBatch, stack_slices
+from pairs_lit.data.warps import Warp
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice, reason_of
 from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing
+from pairs_lit.nn.averaging import averaged
 from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.comparer import Answer, Comparer, check_widths, default_stack_size
 from pairs_lit.nn.heads import HeadFactory
+from pairs_lit.nn.views import Views, warps_of
 from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.runs.folder import CONFIG, enclosing_run
 from pairs_lit.seeds import generator, seeded
@@ -56,6 +59,12 @@ class PairModule(LightningModule):
         readout: Where digit logits come from: ``identity``: the code itself (of width K); ``linear``: a linear layer
             on each image's code; ``none``: nowhere.
         code_activation: The activation between each image's code and the head; ``softmax`` is over the code.
+        members: How many networks, with seeds of their own, a round has. They see the same pairs, each is trained by
+            itself, and the round's answer is the mean of their probabilities.
+        views: Test-time views: trained networks are shown each image in several small warps, and the answer is the
+            mean of the probabilities. ``standard``: 13 (as it is; shifted by 0.025 of its side, turned by 6°, sheared
+            by 0.12, 8 % wider or higher, each both ways); or a list of warps, ``[{}, {rotation: 6}]``, where ``{}`` is
+            the image as it is; null: none. Training and the curves are without.
         loss: The weighted sum of target and digit loss.
         optimizer: A per-element optimizer: SGD, Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad.
         lr_scheduler: A scheduler that steps once an epoch, or ``pairs_lit.training.schedules.WarmupCosine``, which
@@ -82,6 +91,8 @@ class PairModule(LightningModule):
         sharing: Sharing = "shared",
         readout: Readout = "none",
         code_activation: CodeActivation = "none",
+        members: int = 1,
+        views: Literal["standard"] | list[Warp] | None = None,
         loss: PairLoss = PairLoss(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -89,10 +100,10 @@ class PairModule(LightningModule):
     ) -> None:
         super().__init__()
         architecture = Architecture(
-            backbone, head, sharing, readout, code_activation, relation, image_size, network, classes
+            backbone, head, sharing, readout, code_activation, relation, image_size, network, classes, members
         )
         check_choice("model.decay", Decay, decay)
-        self.variant = Variant(architecture, loss, Recipe(optimizer, lr_scheduler, decay))
+        self.variant = Variant(architecture, loss, Recipe(optimizer, lr_scheduler, decay), warps_of(views))
         self.build(seeds, [self.variant], stack_size)
 
     def build(self, seeds: list[int], variants: Sequence[Variant], stack_size: int | None) -> None:
@@ -111,6 +122,8 @@ class PairModule(LightningModule):
         self.architectures = [variant.architecture for variant in each]
         self._architecture, self._loss = variants[0].architecture, variants[0].loss
         self._architecture.check_separate(seeds[0])
+        warps = variants[0].views
+        self.views = Views(warps, self._architecture.image_size) if warps else None
         wanted = stack_size or default_stack_size(self._architecture, seeds)
         self.seeds = seeds
         self.stack_size = min(wanted, len(seeds))
@@ -168,8 +181,8 @@ class PairModule(LightningModule):
         return tuple(name for name in METRICS if not absent.get(name, False))
 
     def _trial(self) -> Comparer:
-        """Build the first round's network once more: what is tried out leaves no trace in the one that is trained."""
-        return Comparer(self._architecture, self.seeds[:1])
+        """Build one network of the first round once more: what is tried leaves no trace in the one that is trained."""
+        return Comparer(replace(self._architecture, members=1), self.seeds[:1])
 
     def objection(self, pairs: int, *, training: bool) -> str | None:
         """Say why the network cannot be trained or evaluated on a batch of so many pairs; None: it can."""
@@ -192,11 +205,18 @@ class PairModule(LightningModule):
         shown = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
         first = cast(Comparer, self.stacks[0])
         stacks = "1 stack" if len(sizes) == 1 else f"{len(sizes)} stacks"
-        return f"{len(self.seeds)} rounds in {stacks} of {shown}\n\n{first.described()}"
+        members = f" of {first.members} members" if first.members > 1 else ""
+        return f"{len(self.seeds)} rounds{members} in {stacks} of {shown}\n\n{first.described()}"
+
+    @property
+    def mean_of(self) -> str:
+        """In words, what a round's answer is the mean of; empty: it is one network's to one view."""
+        members, views = self._architecture.members, 0 if self.views is None else self.views.count
+        return f" ({members} members)" * (members > 1) + f", {views} views" * (views > 0)
 
     @property
     def parameters_per_round(self) -> int:
-        """The number of trainable parameters of one round's network."""
+        """The number of trainable parameters of one round, in all its members."""
         return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.seeds)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -224,24 +244,50 @@ class PairModule(LightningModule):
         ]
         return torch.cat([self.compared(batch).probability() for batch in batches])
 
-    def compared(self, batch: StackBatch) -> Answer:
-        """Return what a stack says of one batch."""
+    def compared(self, batch: StackBatch, *, views: bool = True) -> Answer:
+        """Return what the rounds of a stack say of one batch, (R, B): the mean over members and, if any, views.
+
+        Args:
+            batch: The batch.
+            views: Show the images in ``model.views``, in evaluation mode; else as they are.
+        """
+        members, shown = self._architecture.members, self._shown(batch.images) if views else [batch.images]
+        if members == 1 and isinstance(shown, list):
+            return self._answer(batch)
+        answers = (self._answer(batch._replace(images=images)) for images in shown)
+        return averaged(answers, members, self._architecture.relation)
+
+    def _shown(self, images: Tensor) -> Iterable[Tensor]:
+        """Return the views of some images, one by one; in a list, the images as they are."""
+        return [images] if self.views is None or self.training else self.views.each(images)
+
+    def _answer(self, batch: StackBatch) -> Answer:
+        """Return what each network of a stack says of one batch: R·M answers, (R·M, B), round after round."""
         stack = cast(Comparer, self.stacks[batch.stack])
         stack.clock.epoch, stack.clock.step, stack.clock.split = self.current_epoch, batch.step, batch.split
         comparison: Answer = stack(batch.images)
         return comparison
 
-    def shared_step(self, batch: StackBatch) -> tuple[Answer, LossParts]:
-        """Run one batch through its stack and add its metrics to those of its split."""
-        comparison = self.compared(batch)
-        losses = self._losses[batch.stack](comparison, batch.digits, batch.target)
-        values = measure(comparison, losses, batch.digits, batch.target)
+    def shared_step(self, batch: StackBatch, *, views: bool = True) -> tuple[Answer, LossParts]:
+        """Run one batch through its stack and add its metrics to those of its split.
+
+        In training, answers and losses are those of the R·M members, each of which learns by itself, and a round's
+        metrics are the means over its members; in evaluation, they are those of the R rounds' answers.
+        """
+        comparison = self._answer(batch) if self.training else self.compared(batch, views=views)
+        digits, target = batch.digits, batch.target
+        each = len(comparison.output) // len(target)
+        if each > 1:
+            digits, target = (part.repeat_interleave(each, 0) for part in (digits, target))
+        losses = self._losses[batch.stack](comparison, digits, target)
+        values = measure(comparison, losses, digits, target)
         means = cast(RoundMeans, self._means[_key(batch.split)])
-        means.update(values, self.slices[batch.stack], batch.target.shape[1])
+        values = values.view(len(values), -1, each).mean(2) if each > 1 else values
+        means.update(values, self.slices[batch.stack], target.shape[1])
         return comparison, losses
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
-        """Train one stack on one batch; the rounds' losses are summed, so no round changes another's gradient."""
+        """Train one stack on one batch; all losses are summed, so no round or member changes another's gradient."""
         _, losses = self.shared_step(batch)
         for parameter in self._with_gradients:  # of the stack before
             parameter.grad = None
@@ -259,8 +305,8 @@ class PairModule(LightningModule):
             view.take_gradient()
 
     def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
-        """Evaluate one batch of validation pairs or, while fitting, test pairs."""
-        self.shared_step(batch)
+        """Evaluate one batch of validation pairs or, while fitting, test pairs; views would cost an epoch's time."""
+        self.shared_step(batch, views=self.trainer.state.fn != "fit")
 
     def test_step(self, batch: StackBatch, batch_idx: int) -> None:
         """Evaluate one batch of test pairs."""
@@ -357,7 +403,8 @@ class PairModule(LightningModule):
     def _own_record(self) -> dict[str, Any]:
         """Return what the weights alone belong to."""
         network = cast(Comparer, self.stacks[0]).description
-        return {"seeds": list(self.seeds), "stack_size": self.stack_size, "network": network}
+        members = self._architecture.members
+        return {"seeds": list(self.seeds), "members": members, "stack_size": self.stack_size, "network": network}
 
     def record(self) -> dict[str, Any]:
         """Return what a checkpoint must share with the config that loads it."""

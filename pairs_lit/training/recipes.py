@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pairs_lit.data.warps import Warp
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.seeds import seeded
 from pairs_lit.stacking.slices import plain_parameter
@@ -81,11 +82,13 @@ class Variant:
         architecture: The plain network of a round.
         loss: What it is trained on.
         recipe: How. Variants that share one share a group of the optimizer.
+        views: The warps of the images that trained networks are shown; none: images as they are.
     """
 
     architecture: Architecture
     loss: PairLoss
     recipe: Recipe
+    views: tuple[Warp, ...] = ()
 
 
 def made(recipes: Sequence[Recipe], groups: Iterable[Iterable[Tensor]]) -> Optimizer:

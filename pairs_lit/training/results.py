@@ -123,7 +123,7 @@ class Results(Callback):
         settings, seeds = _data(trainer).settings, self._runner.seeds
         title = (
             f"{len(seeds)} rounds (seeds {seeds[0]} to {seeds[-1]}), {self._runner.epochs} epochs, "
-            f"{module.parameters_per_round:,} parameters a round; data: {settings.source}, "
+            f"{module.parameters_per_round:,} parameters a round{module.mean_of}; data: {settings.source}, "
             f"{settings.train_pairs} training pairs, relation {settings.relation}"
         )
         compared = classes(settings.relation, _data(trainer).bank.class_names, settings.classes)
