@@ -137,6 +137,10 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
             {"model.loss.aux_weight": 1.0, "model.optimizer.init_args.lr": 0.002},
         ],
     ),
+    "views": (
+        {"views": [{}, {"rotation": 20}]},
+        [{"model.loss.aux_weight": 0.2}, {"model.loss.aux_weight": 1.0}],
+    ),
     "members in a loop": (
         {"members": 2, "backbone": {"class_path": "tests.user_parts.Branching"}},
         [{"model.optimizer.init_args.lr": 0.001}, {"model.optimizer.init_args.lr": 0.03}],

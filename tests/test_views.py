@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -199,3 +199,19 @@ def test_a_checkpoint_can_be_evaluated_with_other_views(
     options = ["--config", str(run.folder / "config.yaml"), "--ckpt_path", checkpoint]
     assert main(["predict", *options, "--model.views", "standard"]) == 0
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["torch", "onnx"])
+def test_networks_with_views_of_large_images_are_exported(to: Literal["torch", "onnx"], large: pairs_lit.Run) -> None:
+    (path,) = pairs_lit.export(large, to, 4)  # which compares answers
+    assert path.is_file()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
+    """A run whose images are warped one by one."""
+    sizes = {"data__resize": 56, "data__image_size": 56, "trainer__max_epochs": 1}
+    run = small_fit(tmp_path_factory.mktemp("large"), **sizes)
+    assert run.trained.module.views is not None
+    assert run.trained.module.views._tables.numel() == 0
+    return run

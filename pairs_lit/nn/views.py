@@ -94,5 +94,7 @@ class Views(nn.Module):
         if self._has_tables:
             return (images.flatten(-2) @ self._tables[view].to(images.dtype)).view(images.shape)
         theta, larger = self._thetas[view].to(images.dtype), self._enlarging.to(images.dtype)
-        parts = torch.split(images.reshape(-1, self._size, self._size), _AT_A_TIME)
+        flat = images.reshape(-1, self._size, self._size)
+        # a network that is exported is recorded for any number of images, which cannot be cut into parts
+        parts = [flat] if torch.compiler.is_exporting() else torch.split(flat, _AT_A_TIME)
         return torch.cat([warped(larger @ part @ larger.T, theta) for part in parts]).view(images.shape)
