@@ -20,8 +20,9 @@ class Augmentation:
     """Random changes of training images, drawn anew for each image in each epoch from the round's own seed.
 
     An image is enlarged to twice its size such that average pooling gives it back, changed there with bicubic
-    interpolation (outside is what is at the edge), and pooled again. Each amount is a limit: what an image gets is drawn evenly from −limit … limit,
-    but for ``elastic``. 0 or nothing switches a change off. Pixels are those of the image that the network sees.
+    interpolation (outside is what is at the edge), and pooled again. Each amount is a limit: what an image gets is
+    drawn evenly from −limit … limit, but for ``elastic``. 0 or nothing switches a change off. Pixels are those of the
+    image that the network sees.
 
     Args:
         shift: Pixels, along each axis.
