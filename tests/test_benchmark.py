@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+import pairs_lit
+import record
 from busy import busy as busy_machine
 from contenders import CONTENDERS, Clock, Timing, batch_size, splits
 from floor import floor, work
@@ -171,3 +173,42 @@ def test_the_picture_of_pairs_answers_each_and_names_its_data() -> None:
         left, _, right, said = answer.replace(":", "").split()
         assert said == ("yes" if int(left) <= int(right) else "no")
     assert "Data: digits" in drawn.get_suptitle()
+
+
+@pytest.mark.slow
+def test_the_records_page_is_written_from_its_runs(tmp_path: Path) -> None:
+    few = {
+        "rounds.count": 2,
+        "trainer.max_epochs": 1,
+        "trainer.devices": 1,
+        "trainer.default_root_dir": tmp_path,
+        "data.source": "digits",
+        "data.train_pairs": 100,
+        "data.test_pairs": 20,
+        "data.val_pairs": 20,
+        "model.backbone.init_args.channels": [2, 2, 2, 2, 2, 2],
+    }
+    fits = {fit.name: fit for fit in record.FITS}
+    for name in ("record", "without_views", "pairs_250", "tuning_as_it_is", "tuning_bf16"):
+        fit = fits[name]
+        own = {"name": name, "rounds.seed": fit.seed}
+        pairs_lit.fit(fit.config, {**few, **fit.changes, **own} | ({"data.train_pairs": 50} if "250" in name else {}))
+    text = record.page(tmp_path, tmp_path / "record.md")
+    run = record.finished(fits["record"], tmp_path)
+    assert run is not None
+    assert f"{100 * run.summary['test_all_accuracy'].mean:.2f} ± " in text
+    assert f"{100 * (1 - run.summary['test_all_digit_accuracy'].mean):.2f} ± " in text
+    assert all(
+        said in text for said in ("data: digits", "no views in evaluation", "| 50 ", "bfloat16", "+0.00 to +0.00")
+    )
+    assert {path.name for path in tmp_path.glob("*.png")} == {"record_misread.png", "record_pairs.png"}
+    assert record.finished(fits["record_members"], tmp_path) is None
+
+
+def test_what_the_record_trains_has_names_and_seeds_of_its_own() -> None:
+    names = [fit.name for fit in record.FITS]
+    assert len(set(names)) == len(names)
+    tuned = {seed for fit in record.TUNING for seed in range(fit.seed, fit.seed + fit.rounds)}
+    shown = {seed for fit in record.FITS if fit not in record.TUNING for seed in range(fit.seed, fit.seed + fit.rounds)}
+    assert not tuned & shown
+    assert all(fit.changes["data.watch_test"] is False for fit in record.TUNING)
