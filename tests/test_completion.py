@@ -89,4 +89,4 @@ def test_without_shtab_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "shtab", None)
     monkeypatch.delitem(sys.modules, "pairs_lit.commands.completion")
     assert main(["completion", "bash"]) == 2
-    assert "pip install 'pairs_lit[completion]'" in capsys.readouterr().err
+    assert "pip install 'pairs-lit[completion]'" in capsys.readouterr().err

@@ -463,7 +463,7 @@ def test_without_optuna_the_message_says_what_to_install(
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep", "--config", "fc", "--sweep", "sweep.yaml"]) == 2
-    assert "pairs-lit sweep needs Optuna: pip install 'pairs_lit[sweep]'" in capsys.readouterr().err
+    assert "pairs-lit sweep needs Optuna: pip install 'pairs-lit[sweep]'" in capsys.readouterr().err
 
 
 def test_a_choice_that_is_drawn_twice_is_tried_once() -> None:

@@ -15,7 +15,7 @@ from pairs_lit.runs.configs import shipped_configs
 try:
     import shtab
 except ModuleNotFoundError as error:
-    raise PairsLitError("pairs-lit completion needs shtab: pip install 'pairs_lit[completion]'.") from error
+    raise PairsLitError("pairs-lit completion needs shtab: pip install 'pairs-lit[completion]'.") from error
 
 _CONFIG = {
     "bash": """_pairs_lit_config() {{ compgen -W "{names}" -- "$1"; compgen -f -- "$1"; }}""",

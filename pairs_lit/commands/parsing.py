@@ -19,6 +19,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from pairs_lit.commands.builders import read_yaml, with_built
+from pairs_lit.data.augment import Augmentation
 from pairs_lit.environment import is_in_home, user_path
 from pairs_lit.errors import PairsLitError, place_of, reason_of
 
@@ -31,6 +32,7 @@ _NOISE = (
     r"(?<=: )- ",
     r" Subclass types expect one of: .*?\(implicit class_path\)",
     r"\.* Got value: Namespace\(.*",
+    r"Problem with given class_path '[\w.]*Augmentation': ",
 )
 _REWORDINGS = {
     "|".join(_NOISE): "",
@@ -43,6 +45,8 @@ _REWORDINGS = {
     " - expected Iterable - expected bool or null": "",
     r"((?:No module named|has no attribute) '[\w.]+') or null": r"\1",
     r"\.* (?:Given value type: \S+ Given|Got) value: ": ", got ",
+    r"(?: - expected NoneType| or null)?, got NestedArg\(.*": "",
+    r"expected ([\w' ]+) - expected ": r"expected \1 or ",
 }
 
 
@@ -137,6 +141,7 @@ class PairsParser(LightningArgumentParser):
 
 
 _OPTIONS: dict[type, str] = {
+    Augmentation: "data.augment",
     Callback: "trainer.callbacks",
     Logger: "trainer.logger",
     Profiler: "trainer.profiler",
@@ -156,7 +161,8 @@ def _built(
 ) -> Any:  # noqa: ANN401
     try:
         return kind(*args, **kwargs)
-    except PairsLitError:
+    except PairsLitError as error:
+        refused.append(error)
         raise
     except Exception as error:  # whatever a constructor of the user's raises
         refused.append(PairsLitError(f"{option}: {kind.__name__}: {reason_of(error)} ({place_of(error)})."))

@@ -35,7 +35,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "optuna":
         raise
-    raise PairsLitError("pairs-lit sweep needs Optuna: pip install 'pairs_lit[sweep]'.") from error
+    raise PairsLitError("pairs-lit sweep needs Optuna: pip install 'pairs-lit[sweep]'.") from error
 
 _SPEC = "sweep.yaml"
 _WORK = ".fits"

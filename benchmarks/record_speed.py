@@ -1,0 +1,123 @@
+"""How long a round of the record takes: side by side, and one after the other in plain PyTorch.
+
+``python benchmarks/record_speed.py`` prints one table and writes ``docs/record-speed.md``. Both train the same rounds
+of ``configs/record.yaml`` on the same changed images; the plain loop takes them from the package's own augmentation,
+since a transform for each image would be slower. What is compared is an epoch of training, from the difference of a long
+and a short fit, so that neither start nor final evaluation counts. MNIST is read from ``PAIRS_LIT_DATA``.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import yaml
+from tabulate import tabulate
+from torch import nn
+from torch.nn import functional as F
+
+from job import seconds
+from networks import CONFIGS
+from pairs_lit.data.augment import Augmentation, Augmenter
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.loaders import StackLoader
+from pairs_lit.nn.backbones import CNN
+from pairs_lit.runs.writing import write_text_durably
+
+HERE = Path(__file__).parent
+GOAL = 1.5
+SHORT, LONG = 1, 4
+PLAIN = "import record_speed, torch; torch.set_num_threads({}); record_speed.plain(range({}), {}, {})"
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+def content() -> dict[str, Any]:
+    """Return the record's configuration."""
+    found: dict[str, Any] = yaml.safe_load((CONFIGS / "record.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def plain(seeds: Sequence[int], epochs: int, layout: str) -> list[nn.Module]:
+    """Train one round after the other, in a hand-written loop."""
+    return [_plain_round(seed, epochs, LAYOUTS[layout]) for seed in seeds]
+
+
+def _plain_round(seed: int, epochs: int, layout: torch.memory_format) -> nn.Module:
+    config = content()
+    settings = config["data"]
+    augmentation = Augmentation(**settings["augment"])
+    data = PairDataModule(
+        seeds=[seed], source="mnist", normalise=settings["normalise"], val_pairs=settings["val_pairs"]
+    )
+    torch.manual_seed(seed)
+    model = CNN((1, 14, 14), **config["model"]["backbone"]["init_args"]).to(memory_format=layout)
+    weights = [value for value in model.parameters() if value.dim() > 1]
+    others = [value for value in model.parameters() if value.dim() == 1]
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, **config["model"]["optimizer"]["init_args"], fused=True)
+    change, smoothing = Augmenter(augmentation, 14, data.bank.top), config["model"]["loss"]["label_smoothing"]
+    for epoch in range(epochs):
+        for batch in _batches(data, change, settings["batch_size"], epoch):
+            images = batch.images[0].flatten(0, 1)[:, None].contiguous(memory_format=layout)
+            loss = F.cross_entropy(model(images), batch.digits[0].flatten(), label_smoothing=smoothing)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call] # torch's
+            optimizer.step()
+    return model
+
+
+def _batches(data: PairDataModule, change: Augmenter, size: int, epoch: int) -> StackLoader:
+    return StackLoader(data.bank, ("train",), [slice(0, 1)], size, lambda: epoch, change=change)
+
+
+def fitted(rounds: int, epochs: int, *more: str) -> float:
+    """Return the seconds of a fit of rounds side by side."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = [f"--rounds.count={rounds}", f"--trainer.max_epochs={epochs}", f"--trainer.default_root_dir={folder}"]
+        few = ["--data.all_pairs=[]", "--data.watch_test=false", "--model.views=null", "--data.source=mnist"]
+        return seconds(["pairs-lit", "fit", "--config", str(CONFIGS / "record.yaml"), *own, *few, *more])
+
+
+def looped(rounds: int, epochs: int, threads: int, layout: str) -> float:
+    """Return the seconds of the plain loop."""
+    return seconds([sys.executable, "-c", PLAIN.format(threads, rounds, epochs, repr(layout))])
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30, help="rounds side by side")
+    parser.add_argument("--looped", type=int, default=4, help="rounds of the plain loop: each costs the same")
+    parser.add_argument("--repeats", type=int, default=1, help="interleaved repeats")
+    options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    found: dict[str, list[float]] = {}
+    for _ in range(options.repeats):
+        ours = (fitted(options.rounds, LONG) - fitted(options.rounds, SHORT)) / options.rounds
+        found.setdefault("side by side", []).append(ours)
+        for threads in sorted({1, cores}):
+            for layout in LAYOUTS:
+                long, short = (looped(options.looped, epochs, threads, layout) for epochs in (LONG, SHORT))
+                name = f"plain PyTorch, one after the other, threads: {threads}, {layout}"
+                found.setdefault(name, []).append((long - short) / options.looped)
+    times = {name: median(each) / (LONG - SHORT) for name, each in found.items()}
+    ours, best = times["side by side"], min(list(times.values())[1:])
+    rows = [[name, f"{1000 * value:.0f} ms", f"{value / ours:.2f} ×"] for name, value in times.items()]
+    table = tabulate(rows, ["", "an epoch of a round", "× side by side"], tablefmt="github", disable_numparse=True)
+    note = (
+        f"{options.rounds} rounds of `configs/record.yaml` side by side on {cores} cores, {options.looped} rounds one "
+        f"after the other; medians of {options.repeats} interleaved repeats; torch {torch.__version__}, MNIST. Against the "
+        f"fastest plain loop: {best / ours:.2f} × (goal {GOAL})."
+    )
+    text = f"{table}\n\n{note}\n"
+    print(text)
+    write_text_durably(HERE.parent / "docs" / "record-speed.md", f"# Speed: the record\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()
