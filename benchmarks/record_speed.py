@@ -2,8 +2,8 @@
 
 ``python benchmarks/record_speed.py`` prints one table and writes ``docs/record-speed.md``. Both train the same rounds
 of ``configs/record.yaml`` on the same changed images; the plain loop takes them from the package's own augmentation,
-since a transform for each image would be slower. What is compared is an epoch of training, from the difference of a long
-and a short fit, so that neither start nor final evaluation counts. MNIST is read from ``PAIRS_LIT_DATA``.
+since a transform for each image would be slower. What is compared is an epoch of training, from the difference of a
+long and a short fit, so that neither start nor final evaluation counts. MNIST is read from ``PAIRS_LIT_DATA``.
 """
 
 import argparse
@@ -111,8 +111,8 @@ def main() -> None:
     table = tabulate(rows, ["", "an epoch of a round", "× side by side"], tablefmt="github", disable_numparse=True)
     note = (
         f"{options.rounds} rounds of `configs/record.yaml` side by side on {cores} cores, {options.looped} rounds one "
-        f"after the other; medians of {options.repeats} interleaved repeats; torch {torch.__version__}, MNIST. Against the "
-        f"fastest plain loop: {best / ours:.2f} × (goal {GOAL})."
+        f"after the other; medians of {options.repeats} interleaved repeats; torch {torch.__version__}, MNIST. Against "
+        f"the fastest plain loop: {best / ours:.2f} × (goal {GOAL})."
     )
     text = f"{table}\n\n{note}\n"
     print(text)
