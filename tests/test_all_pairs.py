@@ -23,8 +23,7 @@ from pairs_lit.nn.backbones import FC
 from pairs_lit.nn.heads import SoftmaxHead
 from pairs_lit.relation import Relation, second_weights
 from pairs_lit.training import all_pairs
-from pairs_lit.training.all_pairs import block_rows, right_answers
-from pairs_lit.training.final import places
+from pairs_lit.training.all_pairs import block_rows, places, right_answers
 from tests.conftest import write_mnist
 
 TRAIN, TEST = 61, 23

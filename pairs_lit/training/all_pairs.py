@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from pairs_lit.data.pairs import ordered_pairs
 from pairs_lit.relation import Relation, target_of
+from pairs_lit.training.module import PairModule
 
 BLOCK_BYTES = 2 * 2**20
 """The largest matrix of P(relation) at a time, one row of n at least: it stays in a core's cache."""
@@ -32,3 +34,22 @@ def right_answers(relation: Relation, weights: Tensor, second: Tensor, labels: T
 def block_rows(images: int, element_size: int) -> int:
     """Return how many images' rows make a block of at most :data:`BLOCK_BYTES`, if one of them does."""
     return max(1, BLOCK_BYTES // (images * element_size))
+
+
+def places(module: PairModule, images: int) -> Tensor:
+    """Return which pairs of n images the networks are shown to measure all pairs, (P, 2) positions.
+
+    Where the answer follows from digit probabilities, they show each image once, or once at each place, where these
+    have networks of their own.
+    """
+    each = torch.arange(images)
+    if not module.follows_from_digits:
+        return ordered_pairs(images)
+    if is_shared(module):
+        return torch.cat([each, each[-1:]])[: images + images % 2].view(-1, 2)
+    return torch.stack([each, each], 1)
+
+
+def is_shared(module: PairModule) -> bool:
+    """Say whether an image is the same to the networks at both places of a pair."""
+    return module.variant.architecture.sharing == "shared"

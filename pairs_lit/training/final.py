@@ -17,8 +17,9 @@ from pairs_lit.data.pairs import ordered_pairs
 from pairs_lit.nn.comparer import Answer
 from pairs_lit.relation import second_weights
 from pairs_lit.stopping import check_asked
-from pairs_lit.training.all_pairs import right_answers
+from pairs_lit.training.all_pairs import is_shared, places, right_answers
 from pairs_lit.training.module import PairModule
+from pairs_lit.training.progress import Progress
 from pairs_lit.training.workers import added_up, collected
 
 METRICS = ("all_accuracy", "all_digit_accuracy")
@@ -52,24 +53,6 @@ def whole_of(module: PairModule, data: PairDataModule, split: Split) -> AllPairs
     every = images * (images - 1)
     pairs = every if module.follows_from_digits else len(ordered_pairs(images))
     return AllPairs(images, pairs, pairs < every)
-
-
-def places(module: PairModule, images: int) -> Tensor:
-    """Return which pairs of n images the networks are shown to measure all pairs, (P, 2) positions.
-
-    Where the answer follows from digit probabilities, they show each image once, or once at each place, where these
-    have networks of their own.
-    """
-    each = torch.arange(images)
-    if not module.follows_from_digits:
-        return ordered_pairs(images)
-    if _is_shared(module):
-        return torch.cat([each, each[-1:]])[: images + images % 2].view(-1, 2)
-    return torch.stack([each, each], 1)
-
-
-def _is_shared(module: PairModule) -> bool:
-    return module.variant.architecture.sharing == "shared"
 
 
 def drawn_figures(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
@@ -123,7 +106,7 @@ def _exactly(module: PairModule, answered: Iterable[tuple[Answer, StackBatch]], 
         parts.append((second_weights(relation, p), p, batch.digits, _digits_right(answer, batch)))
         broken = broken + _broken(answer)
     weights, p, labels, digits_right = (torch.cat(part, 1) for part in zip(*parts, strict=True))
-    if _is_shared(module):  # each image stands at one place, and is the same at the other
+    if is_shared(module):  # each image stands at one place, and is the same at the other
         weights, p, labels, digits_right = (
             part.flatten(1, 2)[:, :images] for part in (weights, p, labels, digits_right)
         )
@@ -173,7 +156,8 @@ def _evaluating(trainer: Trainer, module: PairModule) -> Iterator[None]:
 
 def _batches(trainer: Trainer, loader: StackLoader) -> Iterator[StackBatch]:
     """Yield batches as Lightning would hand them to the module."""
-    for batch in loader:
+    bar = trainer.progress_bar_callback
+    for batch in bar.over(trainer, loader) if isinstance(bar, Progress) else loader:
         check_asked()
         yield trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
 

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from pairs_lit.analysis.tables import mean_and_std
+from pairs_lit.data.loaders import StackBatch, StackLoader
 from pairs_lit.statistics import summarise
 from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.rounds import RoundRunner
@@ -38,15 +39,25 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start at the epoch that training starts at."""
-        on_terminal = isinstance(sys.stderr, io.TextIOBase) and sys.stderr.isatty()
         rounds = len(self._runner.seeds)
         self._bar = tqdm(
             total=trainer.max_epochs,
             initial=trainer.current_epoch,
             desc=f"{rounds} rounds",
             unit="epoch",
-            disable=not (self._enabled and on_terminal and trainer.is_global_zero),
+            disable=not self._is_seen(trainer),
             dynamic_ncols=True,
+        )
+
+    def _is_seen(self, trainer: Trainer) -> bool:
+        on_terminal = isinstance(sys.stderr, io.TextIOBase) and sys.stderr.isatty()
+        return self._enabled and on_terminal and trainer.is_global_zero
+
+    def over(self, trainer: Trainer, loader: StackLoader) -> "tqdm[StackBatch]":
+        """Return the batches of a final pass, and show how many are done of this worker's."""
+        said = " and ".join(loader.splits)
+        return tqdm(
+            loader, f"evaluating ({said})", unit="batch", disable=not self._is_seen(trainer), dynamic_ncols=True
         )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

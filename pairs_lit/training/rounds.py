@@ -17,8 +17,8 @@ from pairs_lit.runs.tables import Curves
 from pairs_lit.seeds import derive, generators_kept, round_seeds, seed_generators
 from pairs_lit.statistics import summarise
 from pairs_lit.threads import asked_threads, computing_on
+from pairs_lit.training.all_pairs import places
 from pairs_lit.training.batches import check_shown
-from pairs_lit.training.final import places
 from pairs_lit.training.forms import check_form, check_progress
 from pairs_lit.training.guards import check_checkpoint_callbacks, check_trainer
 from pairs_lit.training.hooks import spares_batches
