@@ -12,6 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
+from pairs_lit.data import augment
 from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.warps import enlarged
@@ -128,6 +129,14 @@ def test_an_image_in_the_middle_of_the_range_is_left_as_it_is() -> None:
     settings = Augmentation(rotate=20, shift=2, elastic={3: 1, 4: 1}, dilate=0.2, erode=0.2)
     actual = Middle(settings, 14, 1.0)(given, [torch.Generator()])
     torch.testing.assert_close(actual, given, rtol=0, atol=1e-5)
+
+
+def test_many_images_are_changed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, draws = 255 * images(2, 9, 7, 7).float(), [4, 9]
+    whole = Augmenter(ALL, 7, 255.0)(given, [torch.Generator().manual_seed(seed) for seed in draws])
+    monkeypatch.setattr(augment, "_AT_A_TIME", 14 * 14 * 4)
+    parts = Augmenter(ALL, 7, 255.0)(given, [torch.Generator().manual_seed(seed) for seed in draws])
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-3)
 
 
 def epoch_images(data: PairDataModule, epoch: int) -> Tensor:

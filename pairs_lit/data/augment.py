@@ -13,6 +13,7 @@ from pairs_lit.errors import PairsLitError
 
 _LIMITS = {"rotate": 180.0, "dilate": 1.0, "erode": 1.0}
 _FINEST = 64
+_AT_A_TIME = 2**20  # pixels of enlarged images: more would leave the caches, and of large images need much memory
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,17 @@ class Augmenter:
         """
         rounds, count, *_ = images.shape
         drawn = torch.stack([self._draws(count, each) for each in generators]).flatten(0, 1)
-        found = images.flatten(0, 1)
-        found = found if self.settings.originals else enlarged(found)
-        found = self._warped(self._thickened(found, drawn[:, 0]), drawn)
-        found = F.avg_pool2d(found[:, None], found.shape[-1] // self._size)
-        return found.clamp(0, self._top).view(rounds, count, self._size, self._size)
+        side = images.shape[-1] * (1 if self.settings.originals else 2)
+        at_a_time = max(1, _AT_A_TIME // side**2)
+        parts = zip(torch.split(images.flatten(0, 1), at_a_time), torch.split(drawn, at_a_time), strict=True)
+        changed = torch.cat([self._changed(*part) for part in parts])
+        return changed.view(rounds, count, self._size, self._size)
+
+    def _changed(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Change images (N, S, S) by their random numbers (N, …)."""
+        large = images if self.settings.originals else enlarged(images)
+        large = self._warped(self._thickened(large, drawn[:, 0]), drawn)
+        return F.avg_pool2d(large[:, None], large.shape[-1] // self._size).clamp(0, self._top)
 
     def _draws(self, count: int, generator: torch.Generator) -> Tensor:
         """Return the random numbers of a round's next images: 7 that are even in 0 … 1, then normal ones."""
