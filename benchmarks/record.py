@@ -202,8 +202,9 @@ def size_figure(points: Sequence[tuple[int, Summary]]) -> Figure:
 
 
 def misread(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64], torch.Tensor, torch.Tensor]:
-    """Return how many rounds misread each test digit, what most read, the digits' labels and images."""
+    """Return how many rounds misread each test digit, without views, what most read, the labels and the images."""
     trained = run.trained
+    trained.module.views = None  # all rounds' views of all test images would take as long as some of the training
     bank = trained.data.bank
     images = bank.images_of("test", slice(0, 1))[0]
     grey = bank.images[images] * (255 / bank.top)
@@ -227,7 +228,8 @@ def misread_figure(run: Run, rows: int = 5, columns: int = 10) -> Figure:
         axes.set(xticks=[], yticks=[], frame_on=False)
     n = len(run.trained.seeds)
     figure.suptitle(
-        f"The test digits that most of the {n} rounds misread: truth, what is read most, rounds that are wrong. "
+        f"The test digits that most of the {n} rounds misread, without views: truth, what is read most, rounds that "
+        "are wrong. "
         f"Data: {run.data['source']}",
         size=8,
     )
@@ -242,22 +244,21 @@ def page(runs: Path, output: Path) -> str:
     parts, sizes, tuning = ([there[fit.name] for fit in fits if fit.name in there] for fits in (PARTS, SIZES, TUNING))
     sizes = sorted([*sizes, there[RECORD]], key=lambda each: int(str(each[1].data["train_pairs"])))
     points = [(int(str(run.data["train_pairs"])), summarise(list(run.values(EXACT).values()))) for _, run in sizes]
-    figures = {"pairs": size_figure(points), "misread": misread_figure(shown)}
+    figures = {"misread": misread_figure(shown)} | ({"pairs": size_figure(points)} if len(sizes) > 1 else {})
     for name, figure in figures.items():
         save(figure, output.with_name(f"record_{name}.png"), "benchmarks/record.py")
     titles = {RECORD: "`record.yaml`: one network", MEMBERS: "`record_members.yaml`: three, averaged"}
     main = [row(said, there[name][1]) for name, said in titles.items() if name in there]
     by_size = [row(f"{run.data['train_pairs']:,}", run) for _, run in sizes]
-    return TEXT.format(
-        rows=table(main, HEADER),
-        tuning=tuning_table(tuning) if tuning else "",
-        tuning_seeds=f"{TUNING_SEED} to {TUNING_SEED + 3}",
-        parts=parts_table(record, parts) if parts else "",
-        sizes=table(by_size, ["training pairs", *HEADER[1:]]),
-        source=record.data["source"],
-        torch=record.facts.torch,
-        shown=shown.label,
-    )
+    sections = [
+        TEXT.format(rows=table(main, HEADER), source=record.data["source"], torch=record.facts.torch),
+        CHOSEN.format(first=TUNING_SEED, last=TUNING_SEED + 3, rows=tuning_table(tuning)) if tuning else "",
+        BROUGHT.format(rows=parts_table(record, parts)) if parts else "",
+        SIZED.format(rows=table(by_size, ["training pairs", *HEADER[1:]])) if len(sizes) > 1 else "",
+        WRONG.format(name=shown.label),
+        AGAIN,
+    ]
+    return "\n".join(section for section in sections if section)
 
 
 TEXT = """# The record: 1,000 pairs, 14×14 pixels, all test pairs
@@ -283,37 +284,42 @@ A round sees 2,000 images of digits, at 14×14 pixels, with their labels. It lea
 follows from the probabilities of both. Six convolutions 3×3 with batch norm, dropout, one linear layer; AdamW, linear
 warm-up and a cosine, label smoothing; images changed at random in each epoch, by moving, bending, thickening
 ([recipes](../recipes.md)); 13 views of each test image.
+"""
 
-## How it was chosen
+CHOSEN = """## How it was chosen
 
 On validation digits that no training pair of the round shows (10,000 training images of MNIST), with the seeds
-{tuning_seeds}, which no other table has. The starting point was a prototype's recipe.
+{first} to {last}, which no other table has. The starting point was a prototype's recipe.
 
-{tuning}
+{rows}
 
 Differences are paired by seed. Shorter training and half precision cost; nothing that was tried was clearly better.
+"""
 
-## What each part brings
+BROUGHT = """## What each part brings
 
 Each row is the record's configuration with one change, on the same seeds, paired with the record's rounds.
 
-{parts}
+{rows}
+"""
 
-## With fewer and more pairs
+SIZED = """## With fewer and more pairs
 
-{sizes}
+{rows}
 
 ![Accuracy by the number of training pairs](record_pairs.png)
 
 The same recipe, 60 epochs, so fewer pairs are also fewer steps.
+"""
 
-## What is still wrong
+WRONG = """## What is still wrong
 
 ![The test digits that most rounds misread](record_misread.png)
 
-Of `{shown}`: each digit with its class, what is read most, and how many rounds misread it.
+Of `{name}`, without views: each digit with its class, what is read most, and how many rounds misread it.
+"""
 
-## Make it again
+AGAIN = """## Make it again
 
 ```
 python benchmarks/record.py
