@@ -2,8 +2,9 @@
 
 ``python benchmarks/record.py`` trains every fit of :data:`FITS` that has not been finished yet, goes on where one was
 interrupted, and writes the page from those that are there. ``--only record record_members`` trains some of them;
-``--page`` trains none. Nothing is selected here: all settings stand in ``configs/record.yaml`` and
-``configs/record_members.yaml``. MNIST is read from ``PAIRS_LIT_DATA``.
+``--page`` trains none. Rows of five rounds are one stack, which one worker trains, as the record's first five rounds
+are: start the command once for each core, with other rows. Nothing is selected here: all settings stand in
+``configs/record.yaml`` and ``configs/record_members.yaml``. MNIST is read from ``PAIRS_LIT_DATA``.
 """
 
 import argparse
@@ -76,7 +77,12 @@ PARTS = [
     Fit("half_as_long", "half as many epochs", 5, {"trainer.max_epochs": 30}),
     Fit("originals", "warped from the 28×28 originals", 5, {"data.augment.originals": True}),
 ]
-_VALIDATION: Mapping[str, object] = {"data.watch_test": False, "data.all_pairs": ["val"], "model.views": None}
+_VALIDATION: Mapping[str, object] = {
+    "data.watch_test": False,
+    "data.all_pairs": ["val"],
+    "model.views": None,
+    "rounds.stack_size": 2,
+}
 
 
 def _tuning(name: str, said: str, changes: Mapping[str, object]) -> Fit:
@@ -95,6 +101,8 @@ TUNING = [
         _COMPARED | {"model.loss.target_weight": 1, "model.loss.aux_weight": 0.5},
     ),
     _tuning("more_decay", "weight decay 0.05", {"model.optimizer.init_args.weight_decay": 0.05}),
+    _tuning("three_members", "three members", {"model.members": 3}),
+    _tuning("four_shorter", "four members, 40 epochs", {"model.members": 4, "trainer.max_epochs": 40}),
 ]
 SIZES = [Fit(f"pairs_{count}", f"{count:,} pairs", 5, {"data.train_pairs": count}) for count in (250, 500, 2000, 4000)]
 FITS = [Fit(RECORD, "record", 30), Fit(MEMBERS, "members", 30, config=MEMBERS), *PARTS, *SIZES, *TUNING]

@@ -47,6 +47,7 @@ _REWORDINGS = {
     r"\.* (?:Given value type: \S+ Given|Got) value: ": ", got ",
     r"(?: - expected NoneType| or null)?, got NestedArg\(.*": "",
     r"expected ([\w' ]+) - expected ": r"expected \1 or ",
+    r"(data\.augment: expected) dot import path string: .*? or null": r"\1 settings, such as {rotate: 8}, or null",
 }
 
 
