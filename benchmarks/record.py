@@ -302,7 +302,8 @@ On validation digits that no training pair of the round shows (10,000 training i
 
 {rows}
 
-Differences are paired by seed. Shorter training and half precision cost; nothing that was tried was clearly better.
+Differences are paired by seed. Members help, shorter training and half precision cost; of the rest, nothing was clearly
+better.
 """
 
 BROUGHT = """## What each part brings
