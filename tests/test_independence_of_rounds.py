@@ -128,12 +128,22 @@ def trained_alone(
     plain: PlainNetwork, comparer: Comparer, data: oracle.RoundData, optimizer: Callable[..., Any]
 ) -> None:
     own = optimizer(plain.parameters())
+    train(plain, comparer, data, own, own.step)
+
+
+def train(
+    plain: PlainNetwork,
+    comparer: Comparer,
+    data: oracle.RoundData,
+    own: torch.optim.Optimizer,
+    step_on: Callable[[], object],
+) -> None:
     for epoch in range(2):
         for step, images, digits, target in own_batches(data, plain.seed, epoch):
             comparer.clock.epoch, comparer.clock.step = epoch, step
             own.zero_grad()
             oracle.round_loss(LOSS, plain(images), digits, target)[0].backward()
-            own.step()
+            step_on()
 
 
 def final_values(module: PairModule, seed: int, design: Architecture = DESIGN) -> list[Tensor]:

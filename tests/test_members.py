@@ -27,7 +27,7 @@ from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from tests.oracle import OPERATORS, PlainNetwork
 from tests.test_comparer import DESIGN, RICH_CNN, TINY_FC, LoopedBackbone
-from tests.test_trained import SMALL
+from tests.test_trained import SMALL, small_fit
 from tests.user_parts import Branching
 
 SEEDS, MEMBERS, PAIRS = [5, 2], 3, 6
@@ -232,27 +232,22 @@ def test_numbers_of_members_that_make_no_sense_are_refused(count: int, message: 
 OPTIONS: dict[str, object] = {**SMALL, "data.batch_size": 20, "model.members": 2}
 
 
-def small_fit(root: Path, **changes: object) -> pairs_lit.Run:
-    more = {name.replace("__", "."): value for name, value in changes.items()}
-    return pairs_lit.fit("fc_aux", {**OPTIONS, "trainer.default_root_dir": root, **more})
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
-    return small_fit(tmp_path_factory.mktemp("members"))
+    return small_fit(OPTIONS, tmp_path_factory.mktemp("members"))
 
 
 def test_neither_workers_nor_stacks_change_a_round(run: pairs_lit.Run, tmp_path: Path) -> None:
-    spread = small_fit(tmp_path, trainer__devices=2)
+    spread = small_fit(OPTIONS, tmp_path, trainer__devices=2)
     for file in ("rounds.csv", "curves.csv"):
         assert (run.folder / file).read_bytes() == (spread.folder / file).read_bytes()
-    together = small_fit(tmp_path, rounds__stack_size=3)
+    together = small_fit(OPTIONS, tmp_path, rounds__stack_size=3)
     for name, values in run.curves.values.items():
         assert together.curves.values[name] == pytest.approx(values, abs=0.04 if "accuracy" in name else 1e-3)
 
 
 def test_the_first_member_is_the_round_without_members(run: pairs_lit.Run, tmp_path: Path) -> None:
-    alone, images_ = small_fit(tmp_path, model__members=1), torch.rand(9, 2, 14, 14) * 255
+    alone, images_ = small_fit(OPTIONS, tmp_path, model__members=1), torch.rand(9, 2, 14, 14) * 255
     own = run.network(4)
     assert isinstance(own, pairs_lit.AveragedNetwork)
     for one, other in zip(own.members[0](images_), alone.network(4)(images_), strict=True):
@@ -266,7 +261,7 @@ def test_only_several_members_are_recorded(run: pairs_lit.Run, tmp_path: Path) -
     said = read_checkpoint(run.folder / "checkpoints/last.ckpt")["pairs_lit"]
     assert said["members"] == 2
     assert said["network"][0] == "members: 2"
-    alone = small_fit(tmp_path, model__members=1)
+    alone = small_fit(OPTIONS, tmp_path, model__members=1)
     said = read_checkpoint(alone.folder / "checkpoints/last.ckpt")["pairs_lit"]
     assert "members" not in said
     assert not any("members" in line for line in said["network"])
@@ -293,8 +288,8 @@ def test_a_checkpoint_is_evaluated_as_the_fit_did(run: pairs_lit.Run) -> None:
 
 
 def test_a_fit_goes_on_as_if_it_had_not_stopped(run: pairs_lit.Run, tmp_path: Path) -> None:
-    half = small_fit(tmp_path, trainer__max_epochs=1)
-    whole = small_fit(tmp_path, ckpt_path=half.folder / "checkpoints/last.ckpt")
+    half = small_fit(OPTIONS, tmp_path, trainer__max_epochs=1)
+    whole = small_fit(OPTIONS, tmp_path, ckpt_path=half.folder / "checkpoints/last.ckpt")
     assert (whole.folder / "curves.csv").read_bytes() == (run.folder / "curves.csv").read_bytes()
 
 

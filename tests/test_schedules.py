@@ -27,13 +27,12 @@ from tests.test_fit import _last
 from tests.test_independence_of_rounds import (
     BATCH,
     DESIGN,
-    LOSS,
     TEST,
     TRAIN,
     VAL,
     final_values,
     fitted,
-    own_batches,
+    train,
 )
 from tests.test_slices import alone as trained_alone
 from tests.test_slices import check_same_bytes, config, side_by_side
@@ -117,19 +116,14 @@ def test_a_fit_equals_plain_loops_whose_schedule_steps_with_each_batch(
         plain = PlainNetwork(DESIGN, seed).double().beside(module.stacks[stack], r)
         own = ADAMW(two_groups(plain) if decay == "weights" else plain.parameters())
         scheduler = torch.optim.lr_scheduler.LambdaLR(own, lambda step: written_out((step + 0.5) / steps, 0.4))
-        train(plain, module.stacks[stack], data, own, scheduler)
+
+        def step_on(optimizer: Any = own, schedule: Any = scheduler) -> None:  # noqa: ANN401
+            optimizer.step()
+            schedule.step()
+
+        train(plain, module.stacks[stack], data, own, step_on)
         for value, wanted in zip(final_values(module, seed), plain.state_dict().values(), strict=True):
             oracle.close(value, wanted)
-
-
-def train(plain: PlainNetwork, comparer: Any, data: oracle.RoundData, own: Any, scheduler: Any) -> None:  # noqa: ANN401
-    for epoch in range(2):
-        for step, images, digits, target in own_batches(data, plain.seed, epoch):
-            comparer.clock.epoch, comparer.clock.step = epoch, step
-            own.zero_grad()
-            oracle.round_loss(LOSS, plain(images), digits, target)[0].backward()
-            own.step()
-            scheduler.step()
 
 
 def tables(run: Path) -> list[bytes]:

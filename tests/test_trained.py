@@ -1,6 +1,7 @@
 """Trained networks: the plain network of each round says what the run said, whatever it was stacked into."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ SMALL = {
     "trainer.devices": 1,
     "trainer.enable_progress_bar": False,
 }
+
+
+def small_fit(options: Mapping[str, object], root: Path, **changes: object) -> pairs_lit.Run:
+    """Fit fc_aux with some options and changes; an option's dots are written as two underscores."""
+    more = {name.replace("__", "."): value for name, value in changes.items()}
+    return pairs_lit.fit("fc_aux", {**options, "trainer.default_root_dir": root, **more})
+
+
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     "parts": ("cnn_aux", {}),
     "separate": ("cnn", {"model.sharing": "separate", "data.normalise": "standard"}),

@@ -20,7 +20,7 @@ from pairs_lit.nn.heads import MLP, SoftmaxHead
 from pairs_lit.nn.views import Views
 from pairs_lit.training.module import PairModule
 from tests.test_comparer import TINY_FC
-from tests.test_trained import SMALL
+from tests.test_trained import SMALL, small_fit
 
 
 def images(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -161,18 +161,13 @@ def test_other_views_are_refused(views: object, message: str) -> None:
 OPTIONS: dict[str, object] = {**SMALL, "model.views": [{}, {"rotation": 20}, {"shift_x": 0.1, "scale_y": 1.2}]}
 
 
-def small_fit(root: Path, **changes: object) -> pairs_lit.Run:
-    more = {name.replace("__", "."): value for name, value in changes.items()}
-    return pairs_lit.fit("fc_aux", {**OPTIONS, "trainer.default_root_dir": root, **more})
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
-    return small_fit(tmp_path_factory.mktemp("views"))
+    return small_fit(OPTIONS, tmp_path_factory.mktemp("views"))
 
 
 def test_curves_are_without_views_and_final_figures_with_them(run: pairs_lit.Run, tmp_path: Path) -> None:
-    without = small_fit(tmp_path, model__views="null")
+    without = small_fit(OPTIONS, tmp_path, model__views="null")
     assert (without.folder / "curves.csv").read_bytes() == (run.folder / "curves.csv").read_bytes()
     for split in ("val", "test"):
         command = {"val": "validate", "test": "test"}[split]
@@ -185,9 +180,9 @@ def test_curves_are_without_views_and_final_figures_with_them(run: pairs_lit.Run
 
 
 def test_neither_workers_nor_stacks_change_a_round(run: pairs_lit.Run, tmp_path: Path) -> None:
-    spread = small_fit(tmp_path, trainer__devices=2)
+    spread = small_fit(OPTIONS, tmp_path, trainer__devices=2)
     assert (run.folder / "rounds.csv").read_bytes() == (spread.folder / "rounds.csv").read_bytes()
-    together = small_fit(tmp_path, rounds__stack_size=3)
+    together = small_fit(OPTIONS, tmp_path, rounds__stack_size=3)
     for name in ("val_accuracy", "test_accuracy"):
         assert list(together.values(name).values()) == pytest.approx(list(run.values(name).values()), abs=0.04)
 
@@ -211,7 +206,7 @@ def test_networks_with_views_of_large_images_are_exported(to: Literal["torch", "
 def large(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
     """A run whose images are warped one by one."""
     sizes = {"data__resize": 56, "data__image_size": 56, "trainer__max_epochs": 1}
-    run = small_fit(tmp_path_factory.mktemp("large"), **sizes)
+    run = small_fit(OPTIONS, tmp_path_factory.mktemp("large"), **sizes)
     assert run.trained.module.views is not None
     assert run.trained.module.views._tables.numel() == 0
     return run

@@ -79,6 +79,7 @@ class Augmentation:
         return any(moving)
 
 
+_EVEN = 7  # random numbers of an image: thickness, shift across and down, rotation, shear, size, anisotropy
 _AMOUNTS = ("shift", "rotate", "shear", "log_scale", "anisotropy", "dilate", "erode")
 
 
@@ -124,7 +125,7 @@ class Augmenter:
 
     def _draws(self, count: int, generator: torch.Generator) -> Tensor:
         """Return the random numbers of a round's next images: 7 that are even in 0 … 1, then normal ones."""
-        even = torch.rand(count, len(_AMOUNTS), generator=generator)
+        even = torch.rand(count, _EVEN, generator=generator)
         normal = torch.randn(count, sum(self._lengths), generator=generator)
         return torch.cat([even, normal], 1)
 
@@ -142,9 +143,9 @@ class Augmenter:
         """Look up each pixel of the images (N, S, S) where the warp has it from."""
         if not self.settings.warps:
             return images
-        size, normal = images.shape[-1], drawn[:, len(_AMOUNTS) :]
+        size, normal = images.shape[-1], drawn[:, _EVEN:]
         points = [values.view(len(images), 2, -1) for values in torch.split(normal, self._lengths, 1)]
-        places = torch.cat([self._affine(drawn[:, 1:7]), *points], 2).flatten(0, 1) @ self._basis(size)
+        places = torch.cat([self._affine(drawn[:, 1:_EVEN]), *points], 2).flatten(0, 1) @ self._basis(size)
         grid = places.view(-1, 2, size, size).permute(0, 2, 3, 1)
         return F.grid_sample(images[:, None], grid, mode="bicubic", padding_mode="border", align_corners=False)[:, 0]
 
