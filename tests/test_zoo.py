@@ -59,11 +59,13 @@ def round_loss(output: Tensor) -> Tensor:
     return loss(output[None])
 
 
+@pytest.mark.parametrize("way", ["side_by_side", "in_turn"])
 @pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS)
-def test_a_network_trains_in_a_stack_as_it_does_alone(case: Case) -> None:
+def test_a_network_trains_in_a_stack_as_it_does_alone(case: Case, way: str) -> None:
     """Outputs, gradients, three steps, statistics, evaluation, and the state in and out."""
     network = stack(case.factory, SEEDS, case.shape).double()
     assert isinstance(network, StackedNetwork), network.reason
+    network.forward = getattr(network, way)
     plain = [oracle.built(case.factory, seed).double() for seed in SEEDS]
     names = list(plain[0].state_dict())
     assert list(network.state_dict()) == names

@@ -84,3 +84,8 @@ def _on_count() -> UntraceableError:
 def count_of(x: Tensor, factor: int, offset: int) -> int:
     """Return factor · N + offset for stacked inputs (R, N, ...)."""
     return factor * x.shape[1] + offset
+
+
+def count_of_one(x: Tensor, factor: int, offset: int) -> int:
+    """Return factor · N + offset for the inputs (N, ...) of one round."""
+    return factor * len(x) + offset

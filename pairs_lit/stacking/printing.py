@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+import torch
 from tabulate import tabulate
 from torch import nn
 from torch.fx import Graph, Node
 
 from pairs_lit.stacking.copies import Apart, Loop
 from pairs_lit.stacking.network import MappedNetwork, StackedNetwork
+from pairs_lit.stacking.turns import fewest_in_turn
 
 _HIDDEN = ("placeholder", "output", "get_attr")
 
@@ -21,8 +23,15 @@ def described(part: nn.Module) -> str:
     if isinstance(part, Apart):
         return f"The rounds' networks differ, so each is a stack of its own. The first:\n{described(part.rounds[0])}"
     if isinstance(part, StackedNetwork):
-        return _table(part, part._programs[True])
+        return f"{_table(part, part._programs[True])}{_turns(part)}"
     return f"One {part} serves all rounds."
+
+
+def _turns(network: StackedNetwork) -> str:
+    """Say when rounds run in turn; in float32, which networks are trained in but where a trainer says otherwise."""
+    fewest = fewest_in_turn(network.convolutions, torch.float32.itemsize)
+    said = f"\nWith {fewest} inputs or more, the rounds run in turn: the convolutions fill a core by themselves."
+    return "" if fewest is None else said
 
 
 def _table(network: StackedNetwork, program: Graph) -> str:

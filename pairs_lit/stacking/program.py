@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
-from torch.fx import Graph, Node
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
 from pairs_lit.stacking.layers import to_maps, to_rows
@@ -66,6 +66,11 @@ class Program:
     def call(self, recorded: Node, function: Callable[..., Any], args: Sequence[Any], layout: Layout) -> None:
         """Let a call of a function on new values stand for a recorded one."""
         self.add(recorded, self.graph.call_function(function, tuple(args)), layout)
+
+
+def compiled(network: nn.Module, graph: Graph) -> Callable[..., Any]:
+    """Return a graph as a function whose first argument is the network that holds its parameters."""
+    return type(GraphModule(network, graph)).forward
 
 
 def vectorised(recorded: Node) -> Callable[..., Any]:

@@ -10,6 +10,9 @@ from torch.fx import Graph, Node
 LEAVES = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
 """The layers that may be recorded as one call of a module."""
 
+DROPOUTS = "_dropouts"
+"""The part that holds what drops activations, by the name of each place."""
+
 
 class UntraceableError(Exception):
     """One recording cannot stand for what a module does; the message is the reason, without its subject."""
@@ -43,8 +46,8 @@ class Recording:
 
     Attributes:
         graph: Its calls: of leaves and dropouts (by name), of torch functions and methods. The ``meta`` of a node says
-            the ``shape`` of its tensor (None: it is something else), whether it is ``stacked`` (differs between
-            rounds), and whether it ``writes`` into its first argument.
+            the ``shape`` of its tensor (None: it is something else) and the ``sizes`` that it had when it was recorded,
+            whether it is ``stacked`` (differs between rounds), and whether it ``writes`` into its first argument.
         drops: The places where activations are dropped, by the name that the graph calls them by.
         asks_dtype: Whether it asks for the dtype of a tensor, or names one.
     """

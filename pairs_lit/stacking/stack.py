@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pairs_lit.errors import PairsLitError, check_positive, reason_of
 from pairs_lit.seeds import generators_kept, generators_state, seeded
-from pairs_lit.stacking.copies import Apart, Loop
+from pairs_lit.stacking.copies import Apart, Loop, Output
 from pairs_lit.stacking.dropout import Clock, Streams
 from pairs_lit.stacking.layers import Rowwise, SwitchedOff
 from pairs_lit.stacking.network import MappedNetwork, StackedNetwork
@@ -114,7 +114,8 @@ def _mapped(copies: Sequence[nn.Module], shape: Sequence[int] | None, reason: st
     try:
         if not all(_is_pure(copies[0], shape, training=mode) for mode in _MODES):
             return None
-        _check(MappedNetwork(copy.deepcopy(list(copies)), reason), copies[0], shape, len(copies))
+        mapped = MappedNetwork(copy.deepcopy(list(copies)), reason)
+        _check(mapped, copies[0], shape, len(copies), mapped)
     except Exception:  # whatever an operation that cannot be mapped over rounds raises
         return None
     return MappedNetwork(copies, reason)
@@ -161,15 +162,27 @@ def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence
     }
     network = StackedNetwork(wrapped, ways[0], ways[1], rates, streams)
     if not known:
-        _check(network, wrapped[0], shape, len(copies))
+        _check(network, wrapped[0], shape, len(copies), network.side_by_side)
+        _check_turns(network, wrapped[0], shape, len(copies))
     return network
+
+
+def _check_turns(network: StackedNetwork, plain: nn.Module, shape: Sequence[int], rounds: int) -> None:
+    """Let rounds not run in turn if that does not give what the plain module gives, as where it asks for strides."""
+    if network.convolutions:
+        try:
+            _check(network, plain, shape, rounds, network.in_turn)
+        except UntraceableError:
+            network.convolutions = []
 
 
 def _written(ways: Iterable[Recording]) -> list[list[object]]:
     return [way.written() for way in ways]
 
 
-def _check(network: nn.Module, plain: nn.Module, shape: Sequence[int], rounds: int) -> None:
+def _check(
+    network: nn.Module, plain: nn.Module, shape: Sequence[int], rounds: int, called: Callable[[Tensor], Output]
+) -> None:
     """Refuse a stack that does not give what the plain module gives for the same inputs.
 
     In training, only whether it can take them is tried: activations are dropped by other masks.
@@ -183,12 +196,14 @@ def _check(network: nn.Module, plain: nn.Module, shape: Sequence[int], rounds: i
     try:
         with generators_kept(), warnings.catch_warnings():
             warnings.filterwarnings("error", ".*performance drop")  # where torch.vmap would loop over the rounds
-            network.train()(every.clone())
+            network.train()
+            called(every.clone())
             for name, value in network.named_buffers():
                 value.copy_(buffers[name])
             with torch.no_grad():
                 expected = copy.deepcopy(plain).eval()(images.clone())
-                found = network.eval()(every.clone())
+                network.eval()
+                found = called(every.clone())
     except Exception as error:  # whatever an operation that cannot be mapped over rounds raises
         reason = reason_of(error).split(". ")[0]
         raise UntraceableError(f"cannot be computed for several rounds at once ({reason})") from error

@@ -22,7 +22,16 @@ from torch.overrides import TorchFunctionMode
 from pairs_lit.errors import own_place_of, place_of, reason_of
 from pairs_lit.seeds import generators_kept, generators_state
 from pairs_lit.stacking.counts import Count, count_of
-from pairs_lit.stacking.recording import LEAVES, Drop, OnlyMappableError, Recording, UntraceableError, is_usual, name_of
+from pairs_lit.stacking.recording import (
+    DROPOUTS,
+    LEAVES,
+    Drop,
+    OnlyMappableError,
+    Recording,
+    UntraceableError,
+    is_usual,
+    name_of,
+)
 from pairs_lit.stacking.state import Watch
 
 _COUNTS = (13, 22), (19, 34)
@@ -286,7 +295,7 @@ class _Recorder(TorchFunctionMode):
         if not self._training:
             raise UntraceableError("drops activations in evaluation, too")
         place, many = self._dropout.replace(".", "/"), len(self.drops)
-        name = f"_dropouts.{place}" if f"_dropouts.{place}" not in self.drops else f"_dropouts.{place}/{many}"
+        name = f"{DROPOUTS}.{place}" if f"{DROPOUTS}.{place}" not in self.drops else f"{DROPOUTS}.{place}/{many}"
         self.drops[name] = Drop(p, _DROPOUTS[func])
         dropped = self._node(input)
         if not dropped.meta["stacked"]:
@@ -310,7 +319,7 @@ class _Recorder(TorchFunctionMode):
 
     def _keep(self, tensor: Tensor, node: Node, *, stacked: bool, writes: bool = False) -> Tensor:
         shape = tuple(_shown(size, self._count) for size in tensor.shape)
-        node.meta.update(shape=shape, stacked=stacked, writes=writes)
+        node.meta.update(shape=shape, sizes=tensor.shape, stacked=stacked, writes=writes)
         self._known[id(tensor)] = _Known(tensor, node, tensor._version)
         return tensor
 
