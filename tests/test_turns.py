@@ -1,0 +1,107 @@
+"""Rounds in turn: when they run so, and that they then compute what they compute side by side."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairs_lit.stacking.network import StackedNetwork
+from pairs_lit.stacking.printing import described
+from pairs_lit.stacking.stack import stack
+from pairs_lit.stacking.turns import Convolution, fewest_in_turn, in_turn
+
+SHAPE = (1, 14, 14)
+
+
+class Wide(nn.Module):
+    """Two wide convolutions, the second by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32)
+        self.kernels = nn.Parameter(torch.randn(32, 32, 3, 3) / 17)
+        self.out = nn.Linear(32 * 49, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = F.conv2d(F.relu(self.norm(self.first(x))), self.kernels, padding=1)
+        return self.out(F.dropout(F.avg_pool2d(maps, 2), 0.3, self.training).view(-1, 32 * 49))  # type: ignore[no-any-return]
+
+
+class NeedsOrder(Wide):
+    """Views its maps in a way that takes channels after rows in memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = F.conv2d(F.relu(self.norm(self.first(x))), self.kernels, padding=1)
+        return self.out(maps.view_as(maps.flatten(1))[:, : 32 * 49])  # type: ignore[no-any-return]
+
+
+def pooled() -> nn.Module:
+    """Return a wide convolution that is one pass with batch norm, pool and ReLU."""
+    layers = [nn.Conv2d(1, 64, 3), nn.BatchNorm2d(64), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(64 * 36, 10))
+
+
+def stacked(factory: Callable[[], nn.Module], rounds: int = 3) -> StackedNetwork:
+    network = stack(factory, range(rounds), SHAPE)
+    assert isinstance(network, StackedNetwork)
+    return network
+
+
+def test_what_a_convolution_costs_is_counted() -> None:
+    first, second = stacked(Wide).convolutions
+    assert first == Convolution(columns=9 * 196, weights=9 * 32, products=9 * 196 * 32, pooled=False)
+    assert second == Convolution(columns=9 * 32 * 196, weights=9 * 32 * 32, products=9 * 32 * 196 * 32, pooled=False)
+    assert [each.pooled for each in stacked(pooled).convolutions] == [True]
+
+
+@pytest.mark.parametrize(("factory", "inputs"), [(Wide, 10), (pooled, None)])  # 2 MiB: 9.3 times 9 · 32 · 196 float32
+def test_rounds_run_in_turn_where_columns_exceed_a_cache(factory: Callable[[], nn.Module], inputs: int | None) -> None:
+    network = stacked(factory)
+    found = network.convolutions
+    assert fewest_in_turn(found, 4) == inputs
+    assert (f"With {inputs} inputs or more, the rounds run in turn" in described(network)) == (inputs is not None)
+    assert in_turn(found, 10, 4) == (inputs is not None)
+    assert not in_turn(found, 9, 4)
+    assert in_turn(found, 5, 8) == (inputs is not None)  # in float64, half as many
+
+
+def test_heavy_weights_run_in_turn_on_any_number_of_inputs() -> None:
+    light, heavy = Convolution(100, 2**19, 10, False), Convolution(1, 2**19 + 1, 11, False)
+    assert fewest_in_turn([light, heavy], 4) == 1
+    assert not in_turn([light, heavy._replace(products=10)], 1, 4)
+    assert not in_turn([], 10**9, 4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_both_ways_are_the_same_up_to_rounding(training: bool) -> None:
+    network = stacked(Wide).double().train(training)
+    x = torch.rand(3, 5, *SHAPE, dtype=torch.float64)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = []
+    for way in (network.side_by_side, network.in_turn):
+        network.load_state_dict(before)
+        output = way(x)
+        assert isinstance(output, Tensor)
+        grads = torch.autograd.grad((output**3).sum(), list(network.parameters()))
+        found.append([output, *grads, *(value.clone() for value in network.state_dict().values())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_in_turn_a_round_gives_the_same_bits_whatever_runs_beside_it() -> None:
+    together, alone = stacked(Wide), stack(Wide, [1], SHAPE)
+    x = torch.rand(3, 20, *SHAPE)
+    one, other = together(x)[1], alone(x[1:2])[0]
+    assert torch.equal(one, other)
+    one.sum().backward()
+    other.sum().backward()
+    for name, value in alone.named_parameters():
+        assert torch.equal(together.get_parameter(name).grad[1], value.grad[0])  # type: ignore[index]
+
+
+def test_what_needs_another_order_in_memory_runs_side_by_side() -> None:
+    network = stacked(NeedsOrder)
+    assert network.convolutions == []
+    assert fewest_in_turn(network.convolutions, 4) is None
