@@ -469,8 +469,8 @@ def test_a_split_that_is_named_twice_is_measured_once() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--data.all_pairs=[train]", "data.all_pairs: expected one of 'val', 'test', got train"),
-        ("--data.watch_test=never", "data.watch_test: expected bool"),
+        ("--data.all_pairs=[train]", "data.all_pairs: expected a list such as [val, test], got train"),
+        ("--data.watch_test=never", "data.watch_test: expected true or false or 'end'"),
     ],
 )
 def test_the_command_line_refuses_them_in_one_line(

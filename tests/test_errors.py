@@ -19,19 +19,31 @@ MISTAKES = {
     "--model.backbone nowhere.Net": "model.backbone: No module named 'nowhere', got nowhere.Net",
     f"--model.backbone {BACKBONES}.Nope": "model.backbone: module 'pairs_lit.nn.backbones' has no attribute 'Nope'",
     "--model.backbone.nokey 3": "model.backbone: Option 'nokey' is not accepted",
-    "--data.batch_size null": "data.batch_size: expected int, got None",
+    "--data.batch_size null": "data.batch_size: expected a whole number, got null",
     "--data.relation eq": "data.relation: expected one of 'le', 'lt', 'ge', 'gt', got eq",
-    "--data.watch_test never": "data.watch_test: expected bool or one of 'end', got never",
+    "--data.watch_test never": "data.watch_test: expected true or false or 'end', got never",
     "--data.augment.rotate -3": "data.augment.rotate is -3.0: it must be 0 or more, at most 180",
     "--data.augment.rotation 8": "data.augment: Option 'rotation' is not accepted",
-    "--data.augment.elastic 4": "data.augment: elastic: expected Mapping, got 4",
-    "--data.augment 5": "data.augment: expected settings, such as {rotate: 8}, or null, got 5",
+    "--data.augment.elastic 4": "data.augment: elastic: expected a mapping such as {1: 0.5}, got 4",
+    '--data.augment.elastic {"4":"a"}': "data.augment: elastic: expected a mapping such as {1: 0.5}",
+    "--data.augment 5": "data.augment: expected settings such as {shift: 0.5} or null, got 5",
     "--data.source kmnist": "data.source is 'kmnist': it must be one of 'auto', 'mnist', 'digits', or a data set's",
+    "--data.all_pairs val": r"data.all_pairs: expected a list such as \[val, test\], got val",
+    "--data 3": "data: expected settings, or a file of them, got 3",
+    "--model.loss [1]": r"model.loss: expected settings, or a file of them, got \[1\]",
+    "--model.views [1]": r"model.views: expected 'standard', a list such as \[{shift_x: 0.5}\] or null, got \[1\]",
+    '--model.views [{"rotation":"a"}]': "model.views: rotation: expected a number",
+    "--model.optimizer Adma": r"model.optimizer: expected a class path \(Optimizer\), got Adma",
+    "--model.optimizer.lr a": "model.optimizer: lr: expected a number",
+    "--model.backbone.channels 3": r"model.backbone: channels: expected a list such as \[1, 2\], got 3",
+    "--model.backbone.batch_norm yes": r"model.backbone: batch_norm: expected a list such as \[maps, hidden\], got yes",
+    "--rounds.stack_size a": "rounds.stack_size: expected a whole number or null, got a",
+    "--trainer.callbacks 3": r"trainer.callbacks: expected a list such as \[module.Class\], a class",
     "--data.swap both": "data.swap: expected one of 'none', 'relabel', 'flip', got both",
     "--data.image_size 20": "data.image_size is 20, but the images are 28×28: it must be one of 1, 2, 4, 7, 14, 28",
     "--rounds.count 0": "rounds.count is 0: it must be 1 or more",
     "--rounds.count -3": "rounds.count is -3: it must be 1 or more",
-    "--rounds.count ten": "rounds.count: expected int, got ten",
+    "--rounds.count ten": "rounds.count: expected a whole number, got ten",
     "--rounds.seed -1": "rounds.seed is -1 for 3 rounds: seeds must lie in 0",
     "--rounds.stack_size 0": "rounds.stack_size is 0: it must be 1 or more",
     "--data.train_pairs 0": "data.train_pairs is 0: it must be 1 or more",
@@ -42,7 +54,7 @@ MISTAKES = {
     "--data.eval_batch_size 0": "data.eval_batch_size is 0: it must be 1 or more",
     "--trainer.max_epochs 0": "trainer.max_epochs is 0: it must be 1 or more",
     "--trainer.max_epochs -1": "trainer.max_epochs is -1: it must be 1 or more",
-    "--trainer.max_epochs many": "trainer.max_epochs: expected int or null, got many",
+    "--trainer.max_epochs many": "trainer.max_epochs: expected a whole number or null, got many",
     "--data.train_pairs 201 --data.reuse false": "201 pairs were asked for, but 360 images make 180 pairs",
     "--data.val_pairs 200": "data.val_pairs is 200, but the source has 400 training images",
     "--data.allow_unverified false": "is not MNIST's file .* Delete it",
@@ -92,7 +104,7 @@ MIXING = {
     "--trainer.accumulate_grad_batches 2": "trainer.accumulate_grad_batches is 2: it must be 1",
     "--trainer.devices 0": "trainer.devices is 0: it must be auto, or the number of workers, 1 or more",
     "--trainer.num_nodes 0": "trainer.num_nodes is 0: it must be 1 or more",
-    "--trainer.num_nodes null": "trainer.num_nodes: expected int, got None",
+    "--trainer.num_nodes null": "trainer.num_nodes: expected a whole number, got null",
     "--trainer.num_nodes -2": "trainer.num_nodes is -2: it must be 1 or more",
     "--trainer.num_nodes 3": "trainer.num_nodes is 3, but nothing says which node this is",
     "--trainer.strategy ddp": "trainer.strategy is ddp: it must be stacks",
@@ -195,7 +207,7 @@ def test_a_missing_backbone(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_long_list_of_what_is_allowed_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(with_value("trainer", {"logger": [0]}, tmp_path), capsys)
-    assert "trainer.logger: expected Logger's class path" in message
+    assert "trainer.logger: expected a class path (Logger), a list such as [module.Class], true or false" in message
     assert "got [0]" in message
 
 

@@ -1,6 +1,5 @@
 """The parser of the command line: Lightning's own, with errors in one readable line."""
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import is_dataclass
 from functools import partial
@@ -19,45 +18,10 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from pairs_lit.commands.builders import read_yaml, with_built
+from pairs_lit.commands.wording import inner, readable
 from pairs_lit.data.augment import Augmentation
 from pairs_lit.environment import is_in_home, user_path
 from pairs_lit.errors import PairsLitError, place_of, reason_of
-
-_LONGEST = 300
-
-_NOISE = (
-    r"- Expected a path but \S+ either not accessible or invalid - ",
-    r"Type [\w.]*Callable\[.*?\] expects a function or a callable class: ",
-    r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: ",
-    r"(?<=: )- ",
-    r" Subclass types expect one of: .*?\(implicit class_path\)",
-    r"\.* Got value: Namespace\(.*",
-    r"Problem with given class_path '[\w.]*Augmentation': ",
-)
-_REWORDINGS = {
-    "|".join(_NOISE): "",
-    r"Parser key \"(.+?)\"": r"\1",
-    r"<class '(?:[\w.]+\.)?(\w+)'>": r"\1",
-    r"typing\.Literal\[(.*?)\]": r"one of \1",
-    r"Not a valid subclass of (\w+)": r"expected \1's class path",
-    r"Expected an? ": "expected ",
-    " - expected NoneType": " or null",
-    " - expected Iterable - expected bool or null": "",
-    r"((?:No module named|has no attribute) '[\w.]+') or null": r"\1",
-    r"\.* (?:Given value type: \S+ Given|Got) value: ": ", got ",
-    r"(?: - expected NoneType| or null)?, got NestedArg\(.*": "",
-    r"expected ([\w' ]+) - expected ": r"expected \1 or ",
-    r"(data\.augment: expected) dot import path string: .*? or null": r"\1 settings, such as {rotate: 8}, or null",
-}
-
-
-def readable(message: str) -> str:
-    """Rewrite a message of jsonargparse as one line about options and values instead of Python types."""
-    text = " ".join(message.split())
-    for pattern, replacement in _REWORDINGS.items():
-        text = re.sub(pattern, replacement, text)
-    text = text.rstrip(".")
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
 def check_empty_sections(content: Mapping[str, object], options: Collection[str], prefix: str = "") -> None:
@@ -102,9 +66,9 @@ class PairsParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise PairsLitError; jsonargparse would print its usage and exit."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        raise PairsLitError(f"{readable(message)} (pairs-lit COMMAND --help lists the options).") from ex
+        if not self.exit_on_error:  # the parser of a class's settings: its error is a part of the option's
+            super().error(inner(message, self._actions), ex)
+        raise PairsLitError(f"{readable(message, self._actions)} (pairs-lit COMMAND --help lists the options).") from ex
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
         """Parse a configuration file."""

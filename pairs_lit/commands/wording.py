@@ -1,0 +1,151 @@
+"""What an option takes and what it was given, in words: messages of jsonargparse without Python's types."""
+
+import re
+from argparse import Action
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
+from itertools import islice
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+_LONGEST = 300
+
+_WORDS: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+    NoneType: "null",
+}
+_EXAMPLES: dict[object, str] = {int: "1", float: "0.5", bool: "true", str: "a", Path: "folder", NoneType: "null"}
+_LISTED: dict[object, list[str]] = {int: ["1", "2"], float: ["0.5", "1"], str: ["a", "b"]}
+_IN_YAML = {"None": "null", "True": "true", "False": "false", "": "nothing"}
+
+_ELSEWHERE = re.compile(r"No module named '[\w.]+'|module '[\w.]+' has no attribute '\w+'|Option '\w+' is not accepted")
+"""What is wrong with a class path or one of its settings: the option's type has nothing to do with it."""
+_MISMATCH = re.compile(
+    r"Expected|Does not validate|Not a valid subclass|Unable to load|is not iterable|invalid literal"
+)
+_VALUES = (
+    r"Expected a path but (.*) either not accessible",
+    r"Expected a dot import path string: (.*)",
+    r"Unable to load config '(.*)'",
+    r"(?:Given|Got) value: ?(.*)",
+)
+_INNER = re.compile("⟦(.*)⟧", re.DOTALL)
+
+
+def inner(message: str, options: Iterable[Action]) -> str:
+    """Return a message about a setting of a class such that :func:`readable` finds it in those around it."""
+    return f"⟦{readable(message, options)}⟧"
+
+
+def readable(message: str, options: Iterable[Action]) -> str:
+    """Rewrite a message of jsonargparse as one line about options and values.
+
+    Args:
+        message: The message.
+        options: Those of the parser, which know their types.
+    """
+    key = re.match(r'Parser key "(.+?)"', message)
+    if key is None:
+        return shortened(message)
+    within, elsewhere = _INNER.search(message), _ELSEWHERE.search(message)
+    if within is not None:
+        return f"{key[1]}: {within[1]}"
+    value = _value(message)
+    got = "" if value is None else f", got {value}"
+    if elsewhere is not None:
+        return f"{key[1]}: {elsewhere[0]}{got}"
+    if _MISMATCH.search(message) is None:
+        return shortened(message)
+    return shortened(f"{key[1]}: expected {_taken(key[1], options)}{got}")
+
+
+def shortened(message: str) -> str:
+    """Return a message as one line that is not too long."""
+    text = " ".join(message.split()).rstrip(".")
+    text = re.sub(r'Parser key "(.+?)"', r"\1", text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+
+
+def _value(message: str) -> str | None:
+    """Return the value that a message is about, the outermost if it names several."""
+    found: list[str] = [value for pattern in _VALUES for value in re.findall(pattern, message)]
+    if not found or found[-1].startswith(("NestedArg(", "Namespace(")):
+        return None
+    return _IN_YAML.get(found[-1], found[-1])
+
+
+def _taken(name: str, options: Iterable[Action]) -> str:
+    """Say what an option takes."""
+    hints = [vars(option).get("_typehint") for option in options if option.dest == name]
+    return in_words(hints[0]) if hints and hints[0] is not None else "settings, or a file of them"
+
+
+def in_words(hint: object) -> str:
+    """Say in words which values have a type.
+
+    Example:
+        >>> in_words(Sequence[int] | None)
+        'a list such as [1, 2] or null'
+    """
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return _any_of([in_words(part) for part in _with_one_literal(parts)])
+    if kind is Literal:
+        return f"one of {', '.join(map(repr, parts))}" if len(parts) > 1 else repr(parts[0])
+    if hint in _WORDS:
+        return _WORDS[hint]
+    if _is_kind(kind, Mapping):
+        return f"a mapping such as {_example(hint)}"
+    if _is_list(kind):
+        return f"a list such as {_example(hint)}"
+    if is_dataclass(kind):
+        return f"settings such as {_example(hint)}"
+    made = parts[-1] if kind is Callable and parts else kind
+    made = get_args(made)[0] if get_origin(made) in (Union, UnionType) else made
+    return f"a class path ({getattr(made, '__name__', made)})"
+
+
+def _any_of(words: Sequence[str]) -> str:
+    *others, last = dict.fromkeys(words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _with_one_literal(parts: Sequence[object]) -> list[object]:
+    """Return the parts of a union with the values of all literals in the place of the first."""
+    values = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
+    found = [Literal[tuple(values)] if get_origin(part) is Literal else part for part in parts]
+    return list(dict.fromkeys(found))
+
+
+def _is_kind(kind: object, of: type | tuple[type, ...]) -> bool:
+    return isinstance(kind, type) and issubclass(kind, of)
+
+
+def _is_list(kind: object) -> bool:
+    return kind is Iterable or _is_kind(kind, (Sequence, Set))
+
+
+def _example(hint: object) -> str:
+    """Return a value of a type, as YAML writes it."""
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if hint in _EXAMPLES:
+        return _EXAMPLES[hint]
+    if kind in (Union, UnionType):
+        return _example(parts[0])
+    if kind is Literal:
+        return str(parts[0])
+    if _is_kind(kind, Mapping):
+        return f"{{{': '.join(map(_example, parts))}}}" if parts else "{a: 1}"
+    if _is_list(kind):
+        first = parts[0] if parts else str
+        values = map(str, islice(get_args(first), 2)) if get_origin(first) is Literal else [_example(first)]
+        return f"[{', '.join(_LISTED.get(first, values))}]"
+    if is_dataclass(kind):
+        name = fields(cast(Any, kind))[0].name
+        return f"{{{name}: {_example(get_type_hints(kind)[name])}}}"
+    return "module.Class"

@@ -1,0 +1,45 @@
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Optional, Union
+
+import pytest
+from torch import Tensor, nn
+
+from pairs_lit.commands.wording import in_words, readable
+from pairs_lit.data.warps import Warp
+
+KINDS = [
+    (int, "a whole number"),
+    (int | None, "a whole number or null"),
+    (Optional[float], "a number or null"),  # noqa: UP045 - as others' packages write it
+    (bool | Literal["end"], "true or false or 'end'"),
+    (Union[Literal[64, 32], str, Literal["bf16"]], "one of 64, 32, 'bf16' or a text"),  # noqa: UP007 - likewise
+    (Sequence[int] | int, "a list such as [1, 2] or a whole number"),
+    (tuple[str, ...], "a list such as [a, b]"),
+    (Sequence[Literal["val", "test", "all"]], "a list such as [val, test]"),
+    (list[Warp] | None, "a list such as [{shift_x: 0.5}] or null"),
+    (Iterable, "a list such as [a, b]"),
+    (list[Sequence[int]], "a list such as [[1, 2]]"),
+    (Mapping[int, float], "a mapping such as {1: 0.5}"),
+    (dict, "a mapping such as {a: 1}"),
+    (Warp, "settings such as {shift_x: 0.5}"),
+    (nn.Module, "a class path (Module)"),
+    (Callable[[int], nn.Module], "a class path (Module)"),
+    (Callable[[int], nn.Linear | nn.Module] | None, "a class path (Linear) or null"),
+    (Tensor, "a class path (Tensor)"),
+    (Any, "a class path (Any)"),
+    (Path, "a path"),
+]
+
+
+@pytest.mark.parametrize(("kind", "words"), KINDS, ids=[words for _, words in KINDS])
+def test_kinds_of_values_in_words(kind: object, words: str) -> None:
+    assert in_words(kind) == words
+
+
+def test_other_messages_stay_as_they_are_in_one_line() -> None:
+    assert readable("unrecognized\n  arguments: --a 3.", []) == "unrecognized arguments: --a 3"
+    assert readable('Parser key "a.b":\n  is broken', []) == "a.b: is broken"
+    long = readable("x" * 400, [])
+    assert len(long) < 310
+    assert " … " in long
