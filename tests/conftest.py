@@ -14,6 +14,21 @@ torch.set_num_threads(1)  # these networks are tiny: a second thread only waits,
 TINY_TRAIN, TINY_TEST = 400, 200
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked ``quick(n)``, leave n cases, evenly spread, among the quick ones; the others are slow."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("quick"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for same in cases.values():
+        (count,) = same[0].get_closest_marker("quick").args
+        kept = {place * len(same) // count for place in range(count)}
+        for place, item in enumerate(same):
+            if place not in kept:
+                item.add_marker(pytest.mark.slow)
+
+
 def write_idx(path: Path, array: np.ndarray) -> None:
     """Write an array of bytes in MNIST's own format."""
     header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)

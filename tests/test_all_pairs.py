@@ -132,6 +132,7 @@ def pictures(root: Path, part: str) -> tuple[Tensor, Tensor]:
         ("network", "le"),
     ],
 )
+@pytest.mark.quick(3)
 def test_every_pair_is_answered_as_the_plain_network_does(
     kind: str, relation: Relation, root: Path, tmp_path: Path
 ) -> None:
@@ -151,6 +152,7 @@ def test_every_pair_is_answered_as_the_plain_network_does(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("relation", ["le", "lt", "ge", "gt"])
 @pytest.mark.parametrize(("images", "classes"), [(2, 2), (37, 10), (64, 3)])
+@pytest.mark.quick(9)
 def test_the_blocks_count_what_a_loop_counts(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, relation: Relation, images: int, classes: int
 ) -> None:
@@ -267,6 +269,7 @@ def figures(run: Run) -> list[tuple[float | None, ...]]:
 
 
 @pytest.mark.parametrize("kind", ["softmax", "mlp"])
+@pytest.mark.quick(1)
 def test_workers_and_stacks_change_nothing(kind: str, root: Path, tmp_path: Path) -> None:
     exact = {"trainer__precision": "64-true"}
     one = fitted(root, tmp_path, kind, **exact)
@@ -423,6 +426,7 @@ def swept(root: Path, folder: Path, **sweep: object) -> Any:  # noqa: ANN401 - a
     return pairs_lit.sweep(config(root, "softmax"), content, {"trainer.default_root_dir": folder})
 
 
+@pytest.mark.slow
 def test_a_sweep_selects_by_all_validation_pairs_and_measures_no_test_image(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     found = swept(root, tmp_path, metric="val/all_accuracy", confirm={"count": 2, "seed": 50})
@@ -507,6 +511,7 @@ def test_the_bundled_digits_from_the_command_line(tmp_path: Path, capsys: pytest
     assert "All pairs: test, all 89,700 ordered pairs of 300 images." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_sample_is_near_to_all_pairs(mnist_root: Path, tmp_path: Path) -> None:
     content = config(mnist_root, "softmax")
     content["data"] = {"root": str(mnist_root), "source": "mnist", "train_pairs": 300, "all_pairs": ["test"]}

@@ -257,6 +257,7 @@ VARIANTS: dict[str, tuple[Callable[[Array], Array], float]] = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.quick(2)
 def test_mnists_digits_are_still_read(name: str, digits: tuple[Array, NDArray[np.int64], KNeighborsClassifier]) -> None:
     images, labels, known = digits
     change, allowed = VARIANTS[name]
@@ -304,6 +305,7 @@ def test_every_round_says_what_it_says_of_the_prepared_images(run: pairs_lit.Run
     np.testing.assert_allclose(applied.seen, averaged, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_bundled_digits_are_read_as_they_were(tmp_path: Path) -> None:
     changes = {"data.train_pairs": 400, "trainer.max_epochs": 25, "rounds.count": 2, "data.batch_size": 16}
     run = pairs_lit.fit("cnn_aux", {**SMALL, "trainer.default_root_dir": tmp_path, **changes})
@@ -331,6 +333,7 @@ def test_rounds_that_failed_are_left_out(run: pairs_lit.Run, pictures: list[str]
         lost.apply([(pictures[0], pictures[1])])
 
 
+@pytest.mark.slow
 def test_a_network_that_reads_no_digits_answers_too(
     tmp_path: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -475,6 +478,7 @@ def test_what_is_no_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere is not a finished run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_figure_shows_what_was_seen(run: pairs_lit.Run, pictures: list[str], tmp_path: Path) -> None:
     applied = run.apply([(pictures[0], pictures[1])] * 2)
     figure = applied_figure(applied)

@@ -47,6 +47,7 @@ def test_a_student_writes_the_loss_and_the_optimizer_of_the_recipe(name: str) ->
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")  # a textbook DataLoader has none
 @pytest.mark.parametrize("contender", CONTENDERS)
+@pytest.mark.quick(1)
 def test_every_contender_trains_on_the_rounds_own_pairs(mnist_root: Path, contender: str) -> None:
     timing = CONTENDERS[contender]("fc", [0, 1], 3, "cpu")
     assert len(timing.accuracy) == 2

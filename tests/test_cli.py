@@ -106,6 +106,7 @@ def test_every_command_is_tested_for_its_help() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["loading", "training"])
+@pytest.mark.quick(1)
 def test_a_signal_ends_in_one_line(
     number: signal.Signals, moment: str, tiny_options: list[str], tmp_path: Path
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_real_process_is_quiet_and_exits_with_0(tiny_options: list[str], tmp_p
     assert "test accuracy" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_users_class_beside_the_call_is_found(tiny_options: list[str], tmp_path: Path) -> None:
     (tmp_path / "my_nets.py").write_text(
         "from torch import nn\n\n"

@@ -134,6 +134,7 @@ def same_values(plain: PlainNetwork, comparer: Comparer, r: int, named: oracle.N
     ("sharing", "readout"),
     [*product(["shared", "separate"], ["none", "identity", "linear"]), ("joint", "none")],
 )
+@pytest.mark.quick(21)
 def test_every_backbone_sharing_and_readout_equals_plain_networks(backbone: str, sharing: str, readout: str) -> None:
     design = replace(
         DESIGN, backbone=BACKBONES[backbone], head=DEEP_MLP, sharing=sharing, readout=readout, code_activation="relu"
@@ -172,6 +173,7 @@ LOSSES = [
 @pytest.mark.parametrize(("target", "kind"), LOSSES)
 @pytest.mark.parametrize("digits", ["ce", "mse", "none"])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.quick(39)
 def test_every_loss_equals_plain_networks(target: str, kind: str, digits: str, reduction: str) -> None:
     design = replace(DESIGN, backbone=TINY_FC, head=HEAD_OF_KIND[kind], readout="identity")
     against_plain(design, PairLoss(target, digits, aux_weight=0.3, target_weight=1.7, digit_reduction=reduction))
@@ -241,6 +243,7 @@ PROBABILITY = (SoftmaxHead, "shared", PairLoss("ce", "none"))
     [(*SHARED, 1), (*SHARED, 2), (*SHARED, 3), (*SEPARATE, 2), (*PROBABILITY, 2)],
     ids=["shared-1", "shared-2", "shared-3", "separate-2", "probability-2"],
 )
+@pytest.mark.quick(10)
 def test_weights_after_training_equal_those_of_separately_trained_plain_networks(
     optimizer: str, backbone: str, head: Callable[[int], nn.Module], sharing: str, loss: PairLoss, stack_size: int
 ) -> None:

@@ -97,6 +97,7 @@ def settings_of(kind: type[torch.optim.Optimizer]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("backbone", [NORMED_CNN, LoopedBackbone], ids=["stacked", "looped"])
 @pytest.mark.parametrize("kind", PER_ELEMENT_OPTIMIZERS)
+@pytest.mark.quick(5)
 def test_training_equals_plain_torch_with_two_groups(kind: type[torch.optim.Optimizer], backbone: Any) -> None:  # noqa: ANN401
     design = replace(DESIGN, backbone=backbone, head=DEEP_MLP, sharing="separate", readout="linear")
     loss, make = PairLoss(digits="ce", aux_weight=0.5), partial(kind, **settings_of(kind))
@@ -133,6 +134,7 @@ def test_where_nothing_decays_nothing_changes(fit: Fit) -> None:
     assert tables(fit("--model.decay", "weights")) == tables(fit())
 
 
+@pytest.mark.slow
 def test_a_fit_whose_weights_decay_goes_on_with_the_same_bits(fit: Fit) -> None:
     options = (*ADAMW, "--model.decay", "weights", "--rounds.stack_size", "2")
     whole, part = fit(*options, "--trainer.max_epochs", "3"), fit(*options, "--trainer.max_epochs", "1")

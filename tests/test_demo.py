@@ -72,6 +72,7 @@ def asked(port: int, *data: str) -> str:
     return str(json.loads(answer.strip().removeprefix("data: "))[0])
 
 
+@pytest.mark.slow
 def test_the_page_says_what_apply_says(run: pairs_lit.Run, port: int) -> None:
     html = asked(port, sent(canvas()), sent(canvas()))
     pair = run.apply([(canvas(), canvas())]).pairs[0]
@@ -81,6 +82,7 @@ def test_the_page_says_what_apply_says(run: pairs_lit.Run, port: int) -> None:
     assert f"left: {pair.readings[0].read} ({pair.readings[0].agreeing} of 3 rounds)" in html
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_the_networks_saw(run: pairs_lit.Run) -> None:
     from pairs_lit.trained.drawing import answer_to
 
@@ -155,6 +157,7 @@ def test_what_is_no_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere is not a finished run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_gradio_the_extra_is_named(
     run: pairs_lit.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ def test_the_c_library_accepts_to_keep_freed_memory() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel counts page faults elsewhere in other ways")
+@pytest.mark.slow
 def test_a_large_block_is_not_mapped_anew_each_time() -> None:
     """In a process of its own: the heap of one that has run other tests may be in pieces."""
     code = (

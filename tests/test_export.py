@@ -82,6 +82,7 @@ EXPORTED = [
 
 
 @pytest.mark.parametrize("case", EXPORTED)
+@pytest.mark.quick(1)
 def test_onnx_answers_as_the_round_does_for_any_number_of_pairs(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "onnx", 5, output=tmp_path)
     session = InferenceSession(path)
@@ -94,6 +95,7 @@ def test_onnx_answers_as_the_round_does_for_any_number_of_pairs(case: str, runs:
 
 
 @pytest.mark.parametrize("case", EXPORTED)
+@pytest.mark.quick(2)
 def test_a_program_answers_as_the_round_does_for_any_number_of_pairs(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "torch", 5, output=tmp_path)
     program = torch.export.load(path).module()
@@ -104,6 +106,7 @@ def test_a_program_answers_as_the_round_does_for_any_number_of_pairs(case: str, 
 
 
 @pytest.mark.parametrize("case", [case for case in ALL if case != "resnet18"])
+@pytest.mark.quick(5)
 def test_weights_are_those_of_the_plain_network(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     network = runs(case).network(5)
@@ -128,6 +131,7 @@ AUTHORS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=pytest.mark.slow) if case == "resnet18" else case for case in AUTHORS]
 )
+@pytest.mark.quick(2)
 def test_weights_load_into_the_class_that_their_author_wrote(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     prefix, make = AUTHORS[case]
@@ -143,6 +147,7 @@ def test_weights_load_into_the_class_that_their_author_wrote(case: str, runs: Ru
             close(plain(pairs)[0].sigmoid().flatten(), (probability,))
 
 
+@pytest.mark.slow
 def test_a_program_and_its_metadata_are_read_without_this_package(runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs("whole network"), "torch", 5, output=tmp_path)
     pairs, expected = answers(runs("whole network"), 5)
@@ -165,6 +170,7 @@ print(json.dumps([said, json.loads(facts["pairs_lit.json"])]))
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch", "state_dict"])
+@pytest.mark.quick(1)
 def test_a_file_says_how_images_are_prepared_and_where_it_comes_from(to: str, runs: Runs, tmp_path: Path) -> None:
     trained = runs("separate")
     (path,) = pairs_lit.export(trained, to, 6, output=tmp_path)
@@ -196,6 +202,7 @@ def test_no_file_names_folders_of_this_machine(to: str, runs: Runs, tmp_path: Pa
     assert str(Path(torch.__file__).parent).encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_all_rounds_are_written_into_the_run_folder_and_their_names_are_said(
     runs: Runs, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -254,6 +261,7 @@ def test_an_unknown_format_is_refused(runs: Runs) -> None:
         ("random", r"seed 5: what was exported gives another answer for 3 pairs: the network draws random numbers"),
     ],
 )
+@pytest.mark.quick(2)
 def test_what_no_program_can_hold_is_said_and_leaves_no_file(
     to: str, case: str, message: str, runs: Runs, tmp_path: Path
 ) -> None:
@@ -283,11 +291,13 @@ def predictions_equal_the_export(folder: Path, tmp_path: Path) -> int:
     return len(rows)
 
 
+@pytest.mark.slow
 def test_onnx_says_what_predict_says_of_a_thousand_pairs_of_the_bundled_digits(tmp_path: Path) -> None:
     options = {**SMALL, "trainer.default_root_dir": tmp_path, "data.test_pairs": 1000, "trainer.max_epochs": 3}
     assert predictions_equal_the_export(pairs_lit.fit("cnn_aux", options).folder, tmp_path) == 1000
 
 
+@pytest.mark.slow
 def test_onnx_says_what_predict_says_of_a_thousand_pairs_of_mnist(mnist_root: Path, tmp_path: Path) -> None:
     options = {**SMALL, "data.source": "mnist", "data.root": mnist_root, "data.test_pairs": 1000}
     options |= {"trainer.default_root_dir": tmp_path}

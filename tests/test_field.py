@@ -70,6 +70,7 @@ def process(*arguments: str, **environment: str | None) -> "subprocess.Completed
 
 class TestWhateverAModuleDoesToItsInput:
     @pytest.mark.parametrize("stack_size", ["3", "2"])
+    @pytest.mark.quick(1)
     def test_predictions_are_those_of_the_twin(self, stack_size: str, fit: Fit) -> None:
         """In place into the image: no other round sees it, in training, evaluation or prediction."""
         options = ("--rounds.stack_size", stack_size)
@@ -90,6 +91,7 @@ class TestWhateverAModuleDoesToItsInput:
         ids=lambda options: " ".join(options),
     )
     @pytest.mark.parametrize("sharing", ["shared", "separate"])
+    @pytest.mark.quick(3)
     def test_no_module_fails_because_of_what_another_keeps(self, options: list[str], sharing: str, fit: Fit) -> None:
         predictions(fit(*options, "--model.sharing", sharing, "--model.code_activation", "none", config="fc_aux"))
 
@@ -224,6 +226,7 @@ class TestARunIsAFunctionOfItsSeed:
         assert found[0] == found[1]
 
     @pytest.mark.parametrize("kind", ["torch", "numpy", "python"])
+    @pytest.mark.slow
     def test_random_in_evaluation(self, kind: str, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         options = ("--model.backbone", f"{PARTS}.OneLayer", "--model.backbone.kind", kind)
         first = fit(*options, config="fc_aux")
@@ -328,6 +331,7 @@ class TestBatchNormAndALastBatchOfOnePair:
              "eval_batch_size is 29: 30 pairs then come with a batch of 1"),
         ],
     )  # fmt: skip
+    @pytest.mark.quick(2)
     def test_any_batch_that_the_network_cannot_be_shown(
         self, options: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -381,6 +385,7 @@ class TestThreads:
         assert torch.get_num_threads() == before
 
     @pytest.mark.parametrize("asked", [None, "3"])
+    @pytest.mark.slow
     def test_the_environment_is_obeyed(self, asked: str | None, tiny_options: list[str], tmp_path: Path) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
         config = str(CONFIGS / "cnn_aux.yaml")
@@ -475,6 +480,7 @@ class TestTrainedWeightsCanBeUsed:
             ("type", r"kept is int64 \(2, 3\), and was float32 \(2, 3\)"),
         ],
     )
+    @pytest.mark.quick(2)
     def test_state_that_no_command_could_load_is_refused_at_the_first_save(
         self, kind: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -614,6 +620,7 @@ class TestNothingOfTheUsersIsOverwritten:
 
     @pytest.mark.parametrize("checkpoint", ["best.ckpt", "checkpoints/best.ckpt"])
     @pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
+    @pytest.mark.quick(3)
     def test_a_checkpoint_elsewhere(
         self, command: str, checkpoint: str, project: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -713,6 +720,7 @@ class TestNothingOfTheUsersIsOverwritten:
         assert tables(run) == before
 
     @pytest.mark.parametrize("how", ["moved", "linked", "relative"])
+    @pytest.mark.quick(1)
     def test_a_model_checkpoint_remembers_its_best(
         self, how: str, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -768,6 +776,7 @@ class TestNothingOfTheUsersIsOverwritten:
             ("--trainer.callbacks.save_on_train_epoch_end false", "save_on_train_epoch_end cannot be set"),
         ],
     )
+    @pytest.mark.quick(5)
     def test_checkpoints_that_no_run_could_use_are_refused(
         self, options: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -790,10 +799,12 @@ class TestSlurm:
         fit(config="fc_aux")
         assert os.environ["SLURM_NTASKS"] == "1"
 
+    @pytest.mark.slow
     def test_one_of_several_processes_is_refused(self, tiny_options: list[str]) -> None:
         done = process("fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, SLURM_PROCID="1")
         assert (done.returncode, done.stderr.count(b"SLURM_PROCID is 1: this is one of several")) == (2, 1)
 
+    @pytest.mark.slow
     def test_sigusr1_saves_and_says_how_to_go_on(self, tiny_options: list[str], tmp_path: Path) -> None:
         whole = [*tiny_options, "--trainer.max_epochs", "100000", "--trainer.default_root_dir", str(tmp_path)]
         arguments = [*COMMAND, "fit", "--config", str(CONFIGS / "fc.yaml"), *whole]
@@ -933,6 +944,7 @@ class TestMnistsFiles:
         ids=["plain", "packed", "dotted", "packed and dotted"],
     )
     @pytest.mark.usefixtures("refuse_network")
+    @pytest.mark.quick(2)
     def test_are_found_as_they_lie_there(
         self, place: str, form: Callable[[Path], None], fit: Fit, tiny_root: Path, tmp_path: Path
     ) -> None:
@@ -1020,6 +1032,7 @@ class TestBuilders:
         arguments = {"name": "torch.nn.ReLU", "file": "torch.nn.ReLU"}
         Built((1, 14, 14), builder=f"{PARTS}.named", arguments=arguments)
 
+    @pytest.mark.slow
     def test_a_function_of_torchvision_with_arguments(self, fit: Fit) -> None:
         options = ["--model.backbone", "torchvision.models.resnet18", "--model.backbone.num_classes", "10"]
         run = fit(*options, "--rounds.count", "2", "--trainer.max_epochs", "1", config="fc_aux")
@@ -1039,6 +1052,7 @@ class TestBuilders:
         ],
         ids=str,
     )
+    @pytest.mark.quick(2)
     def test_in_a_config_file(self, backbone: object, fit: Fit, tmp_path: Path) -> None:
         content = yaml.safe_load((CONFIGS / "fc_aux.yaml").read_text())
         content["model"]["backbone"] = backbone
@@ -1065,6 +1079,7 @@ class TestBuilders:
         ],
     )
     @pytest.mark.parametrize("form", ["option", "text", "file", "class_path", "input"])
+    @pytest.mark.quick(3)
     def test_arguments_arrive_as_they_were_meant(
         self,
         form: str,
@@ -1185,6 +1200,7 @@ class TestBuilders:
 
 class TestNotebooks:
     @pytest.mark.parametrize("backend", ["module://matplotlib_inline_that_is_missing.backend", "nonsense"])
+    @pytest.mark.slow
     def test_a_backend_that_is_missing(
         self, backend: str, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -1232,6 +1248,7 @@ class TestNotebooks:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
         assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options]) == 0
 
+    @pytest.mark.slow
     def test_a_forked_child_after_a_cnn_was_trained(self, tiny_options: list[str], tmp_path: Path) -> None:
         """Also where numba is told to use a threading layer that is missing: the kernels need none."""
         options = ["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options]
@@ -1254,6 +1271,7 @@ class TestNotebooks:
 
 class TestEncodings:
     @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
+    @pytest.mark.slow
     def test_output_that_cannot_show_everything(self, encoding: str, fit: Fit) -> None:
         run = fit(config="fc_aux")
         commands = [["--help"], ["compare", str(run), str(run)], *([["fit", "--help"]] if encoding == "ascii" else [])]
@@ -1306,6 +1324,7 @@ class TestConfigForms:
         (run,) = tmp_path.glob("lightning_logs/run/*")
         assert tables(run) == tables(fit(config="fc_aux"))
 
+    @pytest.mark.slow
     def test_the_standard_input(self, tiny_options: list[str], tmp_path: Path) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
         command = [*COMMAND, "fit", "--config", "-", *options]
@@ -1323,6 +1342,7 @@ class TestConfigForms:
             ("a_b-c.1.yaml", "a_b-c.1"),
         ],
     )
+    @pytest.mark.quick(2)
     def test_any_file_name(self, file: str, name: str, fit: Fit, tmp_path: Path) -> None:
         config = tmp_path / file
         config.write_text(self.TEXT, encoding="utf-8")
@@ -1391,6 +1411,7 @@ class TestTracebacks:
             ("--trainer.plugins lightning.pytorch.plugins.TorchCheckpointIO", "TorchCheckpointIO would write"),
         ],
     )  # fmt: skip
+    @pytest.mark.quick(4)
     def test_of_constructors(
         self, options: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -1461,6 +1482,7 @@ class TestWhatIsAcceptedDoesWhatItSays:
             ("--trainer.profiler advanced", ("Profiler Report",)),
         ],
     )
+    @pytest.mark.slow
     def test_reports_are_shown(
         self, options: str, expected: tuple[str, ...], tiny_options: list[str], tmp_path: Path
     ) -> None:
@@ -1493,6 +1515,7 @@ class TestWhatIsAcceptedDoesWhatItSays:
             ("--seed_everything true", "seed_everything is true: .*set rounds.seed"),
         ],
     )
+    @pytest.mark.quick(6)
     def test_or_is_refused_by_its_own_name(
         self, options: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -1512,6 +1535,7 @@ class TestWhatIsAcceptedDoesWhatItSays:
             f"--trainer.callbacks {CALLBACKS}.ModelSummary",
         ],
     )
+    @pytest.mark.quick(2)
     def test_callbacks_of_lightning_work(self, options: str, fit: Fit) -> None:
         run = fit(*options.split(), config="fc_aux")
         assert main(["test", *last(run)]) == 0

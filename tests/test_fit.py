@@ -167,6 +167,7 @@ STEP = ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_s
 
 
 @pytest.mark.parametrize("resumed", [[], STEP])
+@pytest.mark.quick(1)
 def test_the_command_lines_learning_rate_trains_the_epochs_to_come(fit: Fit, resumed: list[str]) -> None:
     run = fit("--trainer.max_epochs", "1")
     assert main(["fit", *_last(run), "--trainer.max_epochs", "3", "--model.optimizer.lr", "0.0", *resumed]) == 0
@@ -288,6 +289,7 @@ def test_a_broken_round_is_marked_and_harms_no_other(fit: Fit, capsys: pytest.Ca
     ],
     ids=lambda options: " ".join(option.rpartition(".")[2] for option in options[:4]),
 )  # fmt: skip
+@pytest.mark.quick(3)
 def test_other_parts_plug_in_from_the_command_line(fit: Fit, options: list[str]) -> None:
     run = fit(*options)
     assert all(result.status == "ok" for result in read_rounds(run / "rounds.csv"))

@@ -76,6 +76,7 @@ def failing_sync(monkeypatch: pytest.MonkeyPatch, code: int, when: Callable[[str
 
 @pytest.mark.parametrize("file", WRITTEN)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])
+@pytest.mark.quick(3)
 def test_a_write_that_fails_names_the_file_and_can_go_on_later(
     order: Order, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, code: int
 ) -> None:
@@ -122,6 +123,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("free", [0, 4, 12, 40, 80, 120, 160])
+@pytest.mark.quick(1)
 def test_a_disk_that_fills_up_is_named_and_the_run_goes_on_once_there_is_room(
     order: Order, whole: Path, small_disk: Path, capsys: pytest.CaptureFixture[str], free: int
 ) -> None:

@@ -242,6 +242,7 @@ def test_the_bank_draws_the_documented_pairs_whoever_stands_beside(
 @every_neighbourhood
 @pytest.mark.parametrize("backbone", [RICH_CNN, RICH_FC, LoopedBackbone])
 @pytest.mark.parametrize("sharing", ["shared", "separate"])
+@pytest.mark.quick(12)
 def test_neighbours_and_stacks_change_no_first_weight_of_a_round(
     seeds: list[int], stack_size: int, backbone: Callable[..., nn.Module], sharing: str
 ) -> None:
@@ -259,6 +260,7 @@ def masks_of(comparer: Comparer, r: int, branches: int) -> list[Tensor]:
 
 @every_neighbourhood
 @pytest.mark.parametrize("sharing", ["shared", "separate"])
+@pytest.mark.quick(4)
 def test_neighbours_and_stacks_change_no_dropout_mask_of_a_round(
     seeds: list[int], stack_size: int, sharing: str
 ) -> None:
@@ -412,6 +414,7 @@ def others(values: list[Tensor]) -> list[Tensor]:
     ids=str,
 )
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "loop"])
+@pytest.mark.quick(8)
 def test_a_round_that_breaks_changes_no_bit_of_its_neighbours(name: str, value: float, dtype: torch.dtype) -> None:
     whole, broken = (pair_module([5, 6, 7], 3, **NETWORKS[name]).to(dtype) for _ in range(2))
     batches = [batch(step, dtype) for step in range(2)]

@@ -332,6 +332,7 @@ def figures_beside(run: pairs_lit.Run) -> set[str]:
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.quick(1)
 def test_what_rounds_say_is_what_their_networks_say(runs: Callable[[str], pairs_lit.Run], case: str) -> None:
     run = runs(case)
     found = pairs_lit.inspect_run(run, pairs=4)
@@ -368,6 +369,7 @@ FIGURES = (
 )
 
 
+@pytest.mark.slow
 def test_a_round_that_failed_is_named_and_left_out(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = runs("a round fails")
     found = pairs_lit.inspect_run(run)
@@ -405,6 +407,7 @@ def scalars_of(run: pairs_lit.Run) -> EventAccumulator:
     return EventAccumulator(str(run.folder), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 
+@pytest.mark.slow
 def test_a_second_call_renews_its_own_files_only(
     runs: Callable[[str], pairs_lit.Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -441,6 +444,7 @@ def test_a_file_of_ones_own_is_not_replaced(runs: Callable[[str], pairs_lit.Run]
     assert own.read_text() == "my notes"
 
 
+@pytest.mark.slow
 def test_a_figure_that_is_not_made_any_more_is_removed(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = runs("joint, one round, gt")
     pairs_lit.inspect_run(run)

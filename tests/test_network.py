@@ -36,6 +36,7 @@ def options(kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.quick(1)
 def test_a_whole_network_is_trained_tested_and_gone_on_with(kind: str, fit: Fit) -> None:
     run = fit(*options(kind))
     config = str(run / "config.yaml")

@@ -65,6 +65,7 @@ def _batch(rounds: int) -> StackBatch:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.quick(3)
 def test_the_number_of_operators_does_not_grow_with_the_rounds(name: str) -> None:
     operators(2, **OPTIONS[name])  # the first step of a process may compile kernels
     few, many = operators(2, **OPTIONS[name]), operators(16, **OPTIONS[name])

@@ -749,6 +749,7 @@ THREE = FOUR | {"init_args": {"classes": 3}}
         ["--data", "own.yaml", "--data", json.dumps({"source": FOUR})],
     ],
 )
+@pytest.mark.quick(5)
 def test_a_set_is_named_with_its_arguments_in_any_place(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -786,6 +787,7 @@ def test_a_network_for_ten_classes_says_what_to_set(folder: Path, capsys: pytest
     assert "(answer, digit logits (N, 2, 3)); Siamese gave (2, 1) and (2, 2, 10)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_sweep_over_a_folder_of_pictures(folder: Path, tmp_path: Path) -> None:
     own = {"data.source": FOLDER, "data.root": str(folder), "trainer.default_root_dir": str(tmp_path)}
     space = {"space": {"model.loss.aux_weight": [0.1, 1.0]}, "rounds": {"count": 2}}

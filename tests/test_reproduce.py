@@ -146,6 +146,7 @@ def test_rows_with_seeds_of_their_own_keep_their_distance(tmp_path: Path) -> Non
     assert (seeds["b_target_mse"], seeds["b_target_mse_again"]) == ("5", "1005")
 
 
+@pytest.mark.slow
 def test_a_sweep_varies_one_option_and_judges_on_validation(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_sweep_varies_one_option_and_judges_on_validation(
     assert "Best: " not in page
 
 
+@pytest.mark.slow
 def test_other_recipes_stand_below_the_rows_that_they_may_explain(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path
 ) -> None:
@@ -192,6 +194,7 @@ def test_other_recipes_stand_below_the_rows_that_they_may_explain(
     assert section.count("| as above ") == len({row for variant in report.variants for row in variant.rows})
 
 
+@pytest.mark.slow
 def test_a_single_round_makes_pages_without_intervals_or_answers(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path
 ) -> None:
@@ -228,6 +231,7 @@ def started(arguments: list[str], errors: int = subprocess.DEVNULL) -> "subproce
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_ends_in_one_line(tiny_configs: Path, tiny_root: Path, tmp_path: Path, number: signal.Signals) -> None:
     process = started(command(["belhadj"], tiny_configs, tiny_root, tmp_path), errors=subprocess.PIPE)
     deadline = time.monotonic() + 120
@@ -242,6 +246,7 @@ def test_a_signal_ends_in_one_line(tiny_configs: Path, tiny_root: Path, tmp_path
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_killed_half_way_and_called_again_it_gives_the_same_files(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path
 ) -> None:
@@ -309,6 +314,7 @@ def test_a_second_one_is_refused_while_the_first_one_trains(
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_goes_on_from_its_checkpoint(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
     shared = conditions(tiny_configs, tiny_root, tmp_path)
     report = REPORTS["hakobyan"]

@@ -217,6 +217,7 @@ SIDE_BY_SIDE = {
 
 
 @pytest.mark.parametrize("case", ["kinds", pytest.param("warm-up", marks=pytest.mark.slow), "decay"])
+@pytest.mark.slow
 def test_variants_side_by_side_have_schedules_and_decay_of_their_own(
     case: str, tiny_root: Path, tmp_path: Path
 ) -> None:
@@ -242,6 +243,7 @@ def test_variants_side_by_side_have_schedules_and_decay_of_their_own(
     assert not any(np.array_equal(one, other) for one, other in pairwise(curves))
 
 
+@pytest.mark.slow
 def test_schedules_of_ones_own_work_and_one_that_draws_is_the_same_each_time(fit: Fit) -> None:
     falling = ("--model.lr_scheduler", f"{__name__}.Falling", "--model.lr_scheduler.power", "2")
     assert tables(fit(*falling)) != tables(fit())
@@ -250,6 +252,7 @@ def test_schedules_of_ones_own_work_and_one_that_draws_is_the_same_each_time(fit
     assert tables(first) == tables(fit(*drawn)) == tables(fit(*drawn, "--trainer.devices", "2"))
 
 
+@pytest.mark.slow
 def test_workers_and_other_commands_take_it(fit: Fit) -> None:
     options = (*OPTIONS, "--model.decay", "weights", "--rounds.stack_size", "1")
     run = fit(*options)

@@ -160,6 +160,7 @@ QUICK = {"aux_weight", "lr", "momentum", "CNN's dropout", "schedule", "a module 
 @pytest.mark.parametrize(
     "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 )
+@pytest.mark.quick(2)
 def test_a_slice_is_its_separate_training(case: str, tiny_root: Path, tmp_path: Path) -> None:
     parts, variants = CASES[case]
     content = config(tiny_root, **parts)
@@ -181,6 +182,7 @@ def test_a_slice_is_its_separate_training(case: str, tiny_root: Path, tmp_path: 
         *(pytest.param(case, marks=pytest.mark.slow) for case in ("momentum", "a module in a loop", "two branches")),
     ],
 )
+@pytest.mark.slow
 def test_the_run_of_a_slice_goes_on_as_its_own_would(case: str, size: int, tiny_root: Path, tmp_path: Path) -> None:
     parts, variants = CASES[case]
     content = config(tiny_root, **parts)
@@ -216,6 +218,7 @@ class Interrupting(Callback):
             raise RuntimeError("the power failed")
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_of_variants_goes_on(tiny_root: Path, tmp_path: Path) -> None:
     content = config(tiny_root, optimizer=optimizer("SGD", lr=0.05))
     variants = CASES["momentum"][1]
@@ -241,6 +244,7 @@ def test_an_interrupted_fit_of_variants_goes_on(tiny_root: Path, tmp_path: Path)
             assert (folder / file).read_bytes() == (run.folder / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(tiny_root: Path, tmp_path: Path) -> None:
     content = config(tiny_root)
     variants = CASES["several"][1]
@@ -274,6 +278,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tiny_root: Path, tmp_path: P
         ),
     ],
 )
+@pytest.mark.quick(2)
 def test_what_cannot_be_a_slice_is_a_fit_of_its_own(
     parts: dict[str, Any], variants: list[dict[str, Any]], tiny_root: Path, tmp_path: Path
 ) -> None:

@@ -444,6 +444,7 @@ def respond(header: bytes, body: bytes, *, finish: bool = True) -> Answer:
     return answer
 
 
+@pytest.mark.slow
 def test_a_firewall_that_swallows_packets_is_noticed_in_time(
     tmp_path: Path, serve: Callable[[Answer], Server], capsys: pytest.CaptureFixture[str]
 ) -> None:

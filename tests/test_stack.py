@@ -328,6 +328,7 @@ def same(stacked: nn.Module, plain: list[nn.Module], named: oracle.Named) -> Non
 
 @every_case
 @every_count
+@pytest.mark.quick(106)
 def test_outputs_and_gradients_equal_those_of_separate_plain_networks(case: Case, rounds: int) -> None:
     stacked, plain = side_by_side(case, rounds)
     trained_step(stacked, plain, inputs(case, rounds))
@@ -336,6 +337,7 @@ def test_outputs_and_gradients_equal_those_of_separate_plain_networks(case: Case
 
 @every_case
 @every_count
+@pytest.mark.quick(106)
 def test_buffers_and_evaluation_after_three_uneven_batches_equal_those_of_plain_networks(
     case: Case, rounds: int
 ) -> None:

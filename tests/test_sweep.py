@@ -109,6 +109,7 @@ def test_a_sweeps_file_is_checked(changes: dict[str, Any], message: str) -> None
         ({LR: {"low": -1.0, "high": 1.0, "steps": 2}}, "Invalid learning rate: -1.0"),
     ],
 )
+@pytest.mark.quick(3)
 def test_values_are_checked_before_anything_is_trained(
     space: dict[str, Any], message: str, base: dict[str, object], tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ def done(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return pairs_lit.sweep("fc_aux", content, changes, name="small")
 
 
+@pytest.mark.quick(1)
 def test_every_trial_is_a_run(done: Sweep) -> None:
     assert [each.name for each in sorted(done.folder.glob("0*"))] == ["0000", "0001", "0002", "0003"]
     for each in done.trials:
@@ -306,6 +308,7 @@ def test_the_same_call_trains_nothing_again(base: dict[str, object], capsys: pyt
     assert str(again) == str(first)
 
 
+@pytest.mark.slow
 def test_another_sweep_of_the_same_name_is_refused(base: dict[str, object]) -> None:
     swept(base, spec())
     with pytest.raises(PairsLitError, match=r"the study sweep is that of another sweep: .* give --name"):
@@ -315,6 +318,7 @@ def test_another_sweep_of_the_same_name_is_refused(base: dict[str, object]) -> N
     swept(base | {"trainer.devices": 2}, spec())  # of the machine
 
 
+@pytest.mark.slow
 def test_the_values_of_the_config_have_nothing_to_be_compared_with(base: dict[str, object]) -> None:
     found = swept(base, spec(space={ALPHA: [0.5]}, confirm={"count": 2, "seed": 50}))
     assert found.confirmed is not None
@@ -322,6 +326,7 @@ def test_the_values_of_the_config_have_nothing_to_be_compared_with(base: dict[st
     assert "The best values are those of the config as it is" in str(found)
 
 
+@pytest.mark.slow
 def test_failed_rounds_are_counted(base: dict[str, object]) -> None:
     content = spec(space={LR: [1e30, 0.01]}, metric="val/loss")
     found = swept(base | {"model.optimizer": "torch.optim.SGD"}, content)
@@ -332,6 +337,7 @@ def test_failed_rounds_are_counted(base: dict[str, object]) -> None:
         swept(base | {"model.optimizer": "torch.optim.SGD"}, spec(space={LR: [1e30]}), name="broken")
 
 
+@pytest.mark.slow
 def test_random_and_tpe(base: dict[str, object]) -> None:
     space = {ALPHA: {"low": 0.01, "high": 2.0, "log": True}, LR: {"low": 1e-4, "high": 0.1, "log": True}}
     random = swept(base, spec(space=space, sampler="random", trials=5, seed=3), name="random")
@@ -348,6 +354,7 @@ def tpe_spec(space: dict[str, Any]) -> dict[str, Any]:
     return spec(space=space, sampler="tpe", trials=7, at_once=3)
 
 
+@pytest.mark.slow
 def test_optuna_opens_the_storage(base: dict[str, object], tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     found = swept(base, spec(), name="shared", storage=url)
@@ -361,6 +368,7 @@ def test_optuna_opens_the_storage(base: dict[str, object], tmp_path: Path) -> No
         swept(base, spec(), name="elsewhere", storage="nonsense://x")
 
 
+@pytest.mark.slow
 def test_user_callbacks_see_a_fit_of_their_own(base: dict[str, object]) -> None:
     callbacks = [
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"monitor": "val/loss/mean"}}

@@ -41,6 +41,7 @@ def fitted(fit: Fit, kind: type[twins.Twin], writes: bool, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("kind", [*STACKED, twins.WritesIntoView])
+@pytest.mark.quick(1)
 def test_a_twin_gives_the_same_bytes(kind: type[twins.Twin], fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     expected = StackedNetwork if kind in STACKED else Loop
     for writes in (True, False):

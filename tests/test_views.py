@@ -197,6 +197,7 @@ def test_a_checkpoint_can_be_evaluated_with_other_views(
 
 
 @pytest.mark.parametrize("to", ["torch", "onnx"])
+@pytest.mark.slow
 def test_networks_with_views_of_large_images_are_exported(to: Literal["torch", "onnx"], large: pairs_lit.Run) -> None:
     (path,) = pairs_lit.export(large, to, 4)  # which compares answers
     assert path.is_file()

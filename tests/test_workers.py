@@ -238,6 +238,7 @@ LONG = ("--trainer.max_epochs", "100000")
 
 
 @pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.quick(1)
 def test_tables_and_checkpoint_are_the_same_however_many_workers(
     order: Order, stateful: Path, tmp_path: Path, count: int
 ) -> None:
@@ -251,6 +252,7 @@ def test_tables_and_checkpoint_are_the_same_however_many_workers(
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.quick(1)
 def test_any_stack_size_gives_its_own_tables_on_any_number_of_workers(order: Order, tmp_path: Path, size: int) -> None:
     for count in (1, 3):
         options = ("--rounds.stack_size", str(size), *workers(count))
@@ -268,6 +270,7 @@ def test_several_threads_in_each_worker_do_not_wait_for_those_of_the_first(order
 
 
 @pytest.mark.parametrize("before", [1, 2, 3])
+@pytest.mark.quick(1)
 def test_a_run_goes_on_with_another_number_of_workers(order: Order, alone: Path, tmp_path: Path, before: int) -> None:
     fitted(order(tmp_path, "--trainer.max_epochs", "1", *workers(before)), tmp_path)
     run = run_in(tmp_path)
@@ -304,6 +307,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_tasks_of_srun_give_the_same_tables_and_one_run_folder(order: Order, alone: Path, tmp_path: Path) -> None:
     port, arguments = free_port(), order(tmp_path)
     with (
@@ -381,6 +385,7 @@ def test_a_config_of_an_earlier_release_runs_in_one_process(order: Order, alone:
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["main thread", "another thread"])
+@pytest.mark.slow
 def test_from_python_twice_with_callbacks_that_keep_what_they_saw(
     order: Order, alone: Path, tmp_path: Path, elsewhere: bool
 ) -> None:
@@ -465,6 +470,7 @@ GOING_ON = "what was saved is kept, and pairs-lit fit --config RUN/config.yaml -
     ],
     ids=["module raises", "module refuses", "module crashes", "module exits", "callback raises", "before they met"],
 )
+@pytest.mark.quick(3)
 def test_what_goes_wrong_in_another_worker_is_said_in_one_line(
     order: Order, tmp_path: Path, options: tuple[str, ...], code: int, message: str
 ) -> None:
@@ -487,6 +493,7 @@ def test_evaluation_ends_likewise(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.quick(1)
 def test_a_worker_that_is_killed_ends_the_command_and_the_run_goes_on(
     order: Order, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -517,6 +524,7 @@ def test_without_the_first_worker_the_others_end(order: Order, tmp_path: Path) -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("all_of_them", [False, True], ids=["the command", "the terminal"])
+@pytest.mark.quick(1)
 def test_a_signal_ends_all_in_one_line(order: Order, tmp_path: Path, number: signal.Signals, all_of_them: bool) -> None:
     with started(order(tmp_path, *LONG, *workers(3)), tmp_path / "said") as process:
         wait_for_checkpoint(tmp_path)
@@ -528,6 +536,7 @@ def test_a_signal_ends_all_in_one_line(order: Order, tmp_path: Path, number: sig
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_ends_also_what_waits_for_a_slow_worker(order: Order, tmp_path: Path, number: signal.Signals) -> None:
     with started(order(tmp_path, *workers(2), *MOODY, "sleep"), tmp_path / "said") as process:
         wait_for(lambda: list(tmp_path.glob("lightning_logs/*/*/config.yaml")))
@@ -616,6 +625,7 @@ def test_a_run_that_is_trained_is_refused_to_a_second_fit(
     assert "is being trained by another process" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_fits_at_once_do_not_meet(order: Order, alone: Path, tmp_path: Path) -> None:
     with (
         started(order(tmp_path / "1", *workers(2)), tmp_path / "said1") as first,
@@ -1038,6 +1048,7 @@ def _waiting_for_it(port: int, patience: float) -> None:
 
 
 @pytest.mark.parametrize(("patience", "code"), [(60.0, 17), (0.2, 19)])
+@pytest.mark.slow
 def test_who_waits_for_a_large_tensor_can_be_told_to_end(patience: float, code: int) -> None:
     context, port = victim.FORKS, free_port()
     met = context.Event()

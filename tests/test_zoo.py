@@ -61,6 +61,7 @@ def round_loss(output: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("way", ["side_by_side", "in_turn"])
 @pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.quick(14)
 def test_a_network_trains_in_a_stack_as_it_does_alone(case: Case, way: str) -> None:
     """Outputs, gradients, three steps, statistics, evaluation, and the state in and out."""
     network = stack(case.factory, SEEDS, case.shape).double()
