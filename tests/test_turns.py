@@ -29,6 +29,18 @@ class Wide(nn.Module):
         return self.out(F.dropout(F.avg_pool2d(maps, 2), 0.3, self.training).view(-1, 32 * 49))  # type: ignore[no-any-return]
 
 
+class Shifted(Wide):
+    """Holds a number of its own that is neither parameter nor buffer, and uses one parameter twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = torch.rand(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = F.relu(self.norm(self.first(x)) + self.shift)
+        return self.out(F.avg_pool2d(F.conv2d(maps, self.kernels, padding=1) + maps, 2).flatten(1)) @ self.out.weight  # type: ignore[no-any-return]
+
+
 class NeedsOrder(Wide):
     """Views its maps in a way that takes channels after rows in memory."""
 
@@ -75,8 +87,9 @@ def test_heavy_weights_run_in_turn_on_any_number_of_inputs() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_both_ways_are_the_same_up_to_rounding(training: bool) -> None:
-    network = stacked(Wide).double().train(training)
+@pytest.mark.parametrize("factory", [Wide, Shifted])
+def test_both_ways_are_the_same_up_to_rounding(factory: Callable[[], nn.Module], training: bool) -> None:
+    network = stacked(factory).double().train(training)
     x = torch.rand(3, 5, *SHAPE, dtype=torch.float64)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     found = []

@@ -109,7 +109,7 @@ class Turns:
                 for name, drop in recording.drops.items()
             }
         )
-        self._plain = deepcopy(plain).to("meta").train(training)  # its own numbers are never used
+        self._plain = _with_buffers(deepcopy(plain)).to("meta").train(training)  # its own numbers are never used
         self._plain.add_module(DROPOUTS, self._drops)
         self._plain.forward = partial(compiled(self._plain, _of_one_round(recording.graph)), self._plain)
         named = (self._plain.named_parameters, self._plain.named_buffers)
@@ -180,6 +180,16 @@ def _channels_last(x: Tensor) -> Tensor:
 
 def _moved(weight: Tensor) -> Tensor:
     return _channels_last(weight) if weight.numel() <= _MOVED else weight
+
+
+def _with_buffers(module: nn.Module) -> nn.Module:
+    """Make buffers of tensors that parts hold as plain attributes: each round has its own."""
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, Tensor):
+                delattr(part, name)
+                part.register_buffer(name, value, persistent=False)
+    return module
 
 
 def _of_one_round(recorded: Graph) -> Graph:
