@@ -35,6 +35,11 @@ class Stopped(BaseException):
         self.going_on = going_on
 
 
+def counted(count: int, what: str) -> str:
+    """Return "1 round", "2 rounds", and the like."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def check_positive(name: str, value: int) -> None:
     """Refuse a count below 1; the name is the option's, as the user writes it."""
     if value < 1:

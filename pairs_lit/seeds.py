@@ -7,13 +7,13 @@ epoch, round or process to the next.
 import pickle
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.errors import PairsLitError, check_positive, counted
 
 SEED_LIMIT = 2**32
 MOST_ROUNDS = 10_000
@@ -29,8 +29,15 @@ def round_seeds(count: int, seed: int) -> list[int]:
     if count > MOST_ROUNDS:
         raise PairsLitError(f"rounds.count is {count}: at most {MOST_ROUNDS} rounds fit into one command.")
     if seed < 0 or seed + count > SEED_LIMIT:
-        raise PairsLitError(f"rounds.seed is {seed} for {count} rounds: seeds must lie in 0 … {SEED_LIMIT - 1}.")
+        raise PairsLitError(
+            f"rounds.seed is {seed} for {counted(count, 'round')}: seeds must lie in 0 … {SEED_LIMIT - 1}."
+        )
     return list(range(seed, seed + count))
+
+
+def range_of(seeds: Sequence[int]) -> str:
+    """Name the seeds of rounds, by the first and the last."""
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
 
 
 def derive(seed: int, purpose: str, *indices: int) -> int:

@@ -130,7 +130,7 @@ def test_a_single_round_has_no_interval_and_cannot_be_compared_unpaired(
     assert main(["compare", str(one)]) == 0
     assert "–" in capsys.readouterr().out
     assert main(["compare", str(one), str(other)]) == 2
-    assert "a has 1 rounds with test_accuracy: a comparison needs 2 or more" in capsys.readouterr().err
+    assert "a has 1 round with test_accuracy: a comparison needs 2 or more" in capsys.readouterr().err
 
 
 def test_csv_is_read_back(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

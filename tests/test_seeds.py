@@ -30,7 +30,7 @@ def test_less_than_one_round_is_refused(count: int) -> None:
 
 @pytest.mark.parametrize(("count", "seed"), [(1, -1), (1, SEED_LIMIT), (2, SEED_LIMIT - 1)])
 def test_seeds_out_of_range_are_refused(count: int, seed: int) -> None:
-    message = rf"rounds\.seed is {seed} for {count} rounds: seeds must lie in 0 … 4294967295"
+    message = rf"rounds\.seed is {seed} for {count} rounds?: seeds must lie in 0 … 4294967295"
     with pytest.raises(PairsLitError, match=message):
         round_seeds(count, seed)
 

@@ -796,7 +796,7 @@ def test_a_worker_takes_a_core_for_each_of_its_threads(monkeypatch: pytest.Monke
 
 def test_more_workers_than_stacks_are_not_started(capsys: pytest.CaptureFixture[str]) -> None:
     assert chosen(9, stacks=4) == (4, 1)
-    assert "trainer.devices is 9, but the rounds make 4 stacks: 4 workers train" in capsys.readouterr().err
+    assert "trainer.devices is 9, but the rounds make 4 stacks: 4 workers will train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("devices", [0, "0", -2, "some", [0], "1.5"])

@@ -14,7 +14,7 @@ from tabulate import tabulate
 from pairs_lit.analysis.effects import Estimate, interquartile_mean, superiority
 from pairs_lit.analysis.tables import decimal, p_value
 from pairs_lit.analysis.verdicts import verdict
-from pairs_lit.errors import PairsLitError, notice, printable
+from pairs_lit.errors import PairsLitError, counted, notice, printable
 from pairs_lit.runs.folder import is_finished
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.summary import FINGERPRINT, unlike
@@ -135,7 +135,9 @@ def compared(runs: Sequence[Run], metric: str) -> Comparison:
     values = [(run, run.values(metric)) for run in runs]
     for run, each in values:
         if len(each) < 2 <= len(runs):
-            raise PairsLitError(f"{run.label} has {len(each)} rounds with {metric}: a comparison needs 2 or more.")
+            raise PairsLitError(
+                f"{run.label} has {counted(len(each), 'round')} with {metric}: a comparison needs 2 or more."
+            )
     both = list(itertools.combinations(values, 2))
     found = between_many([(first, second, not unlike(one.data, other.data)) for (one, first), (other, second) in both])
     corrected = holm([each.p for each in found])

@@ -17,7 +17,7 @@ from pairs_lit.commands.fit import in_python, spelt
 from pairs_lit.commands.options import OptionParser
 from pairs_lit.commands.variants import Plan, fit_variants, fits_of, read_variants, with_common_recipes
 from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.errors import PairsLitError, counted, notice
 from pairs_lit.runs.folder import CONFIG, check_name, is_finished, name_from
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.writing import write_text_durably
@@ -173,9 +173,9 @@ class _Search:
     def _show_plan(self, plans: Sequence[Plan] | None) -> None:
         """Say how many fits there will be; None: nobody knows yet which values they have."""
         spec = self._spec
-        whole = f"{spec.count} trials × {spec.rounds.count} rounds"
+        whole = f"{counted(spec.count, 'trial')} × {counted(spec.rounds.count, 'round')}"
         if plans is None:
-            notice(f"{whole}, {spec.batch} trials at a time.")
+            notice(f"{whole}, {counted(spec.batch, 'trial')} at a time.")
             return
         batches = [plans[start : start + spec.batch] for start in range(0, len(plans), spec.batch)]
         fits = sum(len(fits_of(batch)) for batch in batches)

@@ -18,7 +18,7 @@ from pairs_lit.data.loaders import PlacesLoader, PredictLoader, StackBatch, Stac
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import check_source, is_named, known_size, load_source
 from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice
+from pairs_lit.errors import PairsLitError, check_choice, check_positive, counted, notice
 from pairs_lit.relation import DIGITS, Relation
 
 MOST_SIZE = 1024
@@ -114,7 +114,9 @@ class PairDataModule(LightningDataModule):
             check_positive(f"data.{name}", value)
         if len(seeds) * sum(counts.values()) > MOST_PAIRS:
             shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
-            raise PairsLitError(f"{shown} for {len(seeds)} rounds (rounds.count): at most {MOST_PAIRS} pairs in all.")
+            raise PairsLitError(
+                f"{shown} for {counted(len(seeds), 'round')} (rounds.count): at most {MOST_PAIRS} pairs in all."
+            )
         check_source(source)
         if root == "" and not is_named(source):
             raise PairsLitError("data.root is empty: name the folder that holds the data.")

@@ -13,7 +13,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.visualization import matplotlib as drawn
 
 from pairs_lit.analysis.figures import COLOURS, save
-from pairs_lit.errors import notice, reason_of
+from pairs_lit.errors import counted, notice, reason_of
 from pairs_lit.statistics import half_width
 from pairs_lit.sweeps.report import Sweep
 from pairs_lit.sweeps.space import Dimension, Range, shown
@@ -67,7 +67,7 @@ def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
 
 def _what(sweep: Sweep) -> str:
     """Say what the figures show: how many rounds a trial has, and of what data."""
-    return f"{sweep.folder.name}: {sweep.spec.rounds.count} rounds a trial, {sweep.best.data['source']}"
+    return f"{sweep.folder.name}: {counted(sweep.spec.rounds.count, 'round')} a trial, {sweep.best.data['source']}"
 
 
 def _places(axes: Axes, dimension: Dimension, values: Sequence[object]) -> list[float]:

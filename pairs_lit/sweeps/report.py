@@ -10,9 +10,11 @@ from typing import Any
 from tabulate import tabulate
 
 from pairs_lit.analysis.tables import LABELS, decimal, mean_and_std, p_value
+from pairs_lit.errors import counted
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.runs.writing import write_text_durably
+from pairs_lit.seeds import range_of
 from pairs_lit.statistics import Difference, paired_t, summarise
 from pairs_lit.sweeps.space import Values, short_names, shown
 from pairs_lit.sweeps.spec import Spec
@@ -88,7 +90,7 @@ def _title(sweep: Sweep) -> str:
     spec, source = sweep.spec, sweep.best.data["source"]
     seeds = spec.rounds.all()
     return (
-        f"{len(sweep.trials)} trials ({spec.sampler}) × {len(seeds)} rounds (seeds {seeds[0]} to {seeds[-1]}); "
+        f"{counted(len(sweep.trials), 'trial')} ({spec.sampler}) × {counted(len(seeds), 'round')} ({range_of(seeds)}); "
         f"{spec.metric} after the last epoch, {'less' if spec.is_loss else 'more'} is better; data: {source}"
     )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from pairs_lit.analysis.tables import decimal, mean_and_std
-from pairs_lit.errors import PairsLitError, check_choice, printable
+from pairs_lit.errors import PairsLitError, check_choice, counted, printable
 from pairs_lit.relation import Relation
 from pairs_lit.runs.run import Run
 from pairs_lit.statistics import Summary, summarise
@@ -109,12 +109,13 @@ def _text(applied: Applied) -> str:
     columns = [applied.seeds, *([decimal(value) for value in pair.rounds] for pair in applied.pairs)]
     names = ["seed", *(f"pair {number}" for number in range(1, len(applied.pairs) + 1))]
     failed, folder = applied.run.failed, printable(str(applied.run.folder))
-    left_out = f" {len(failed)} rounds failed and are left out: seed {', '.join(map(str, failed))}." if failed else ""
+    which = f"{counted(len(failed), 'round')} that failed (seed {', '.join(map(str, failed))})"
+    left_out = f" Left out: {which}." if failed else ""
     parts = [
         tabulate(rows, header, disable_numparse=True),
         f"P(left {sign} right) of each round:",
         tabulate(list(zip(*columns, strict=True)), names, disable_numparse=True, stralign="right"),
-        f"mean ± std (ddof 1) over {n} rounds of {folder}, trained on {applied.source}.{left_out}",
+        f"mean ± std (ddof 1) over {counted(n, 'round')} of {folder}, trained on {applied.source}.{left_out}",
     ]
     return "\n\n".join(parts)
 

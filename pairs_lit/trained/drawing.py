@@ -11,7 +11,7 @@ from PIL import Image
 
 from pairs_lit.analysis.figures import COLOURS
 from pairs_lit.analysis.tables import mean_and_std
-from pairs_lit.errors import PairsLitError, reason_of
+from pairs_lit.errors import PairsLitError, counted, reason_of
 from pairs_lit.runs.run import Run
 from pairs_lit.trained.applying import Applied, Reading, answered, apply, form_of, sign_of
 
@@ -42,7 +42,8 @@ def page_of(run: Run) -> gr.Blocks:
     page: gr.Blocks
     with gr.Blocks(title="pairs-lit demo", analytics_enabled=False) as page:
         gr.Markdown(
-            f"## left {sign} right?\nDraw a digit on each canvas; {n} rounds trained on {run.data['source']} answer."
+            f"## left {sign} right?\nDraw a digit on each canvas. {counted(n, 'round')} trained on "
+            f"{run.data['source']} will answer."
         )
         with gr.Row():
             canvases = [_canvas(side) for side in ("left", "right")]
@@ -146,7 +147,7 @@ def answer_html(applied: Applied) -> str:
         for image, side, reading in zip(applied.images[0], ("left", "right"), readings, strict=True)
     )
     return (
-        f"<div class='answer'><p><b>{says}</b> ({pair.agreeing} of {n} rounds): P(left {sign} right) = "
+        f"<div class='answer'><p><b>{says}</b> ({pair.agreeing} of {counted(n, 'round')}): P(left {sign} right) = "
         f"{mean_and_std(pair.probability)}</p>{_strip(applied)}<p>What the networks saw, and read:</p>{pictures}</div>"
     )
 
@@ -154,7 +155,7 @@ def answer_html(applied: Applied) -> str:
 def _picture(image: NDArray[np.float32], side: str, reading: Reading | None, n: int) -> str:
     file = io.BytesIO()
     Image.fromarray(image.round().astype(np.uint8)).save(file, "PNG")
-    said = "" if reading is None else f": {reading.read} ({reading.agreeing} of {n} rounds)"
+    said = "" if reading is None else f": {reading.read} ({reading.agreeing} of {counted(n, 'round')})"
     code = base64.b64encode(file.getvalue()).decode()
     return (
         f"<figure><img alt='{side}' src='data:image/png;base64,{code}'><figcaption>{side}{said}</figcaption></figure>"

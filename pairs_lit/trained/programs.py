@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from pairs_lit.errors import PairsLitError, own_place_of
+from pairs_lit.errors import PairsLitError, counted, own_place_of
 from pairs_lit.trained.network import PlainNetwork, Said
 from pairs_lit.trained.preparing import Preprocessing
 
@@ -102,8 +102,9 @@ def check(network: PlainNetwork, exported: Callable[[Tensor], object], trials: S
             is_like, reason = False, _first_line(error)
         if not is_like:
             raise PairsLitError(
-                f"what was exported gives {reason} for {len(pairs)} pairs: the network draws random numbers, or "
-                "computes by what no export holds. --to state_dict always works: it loads into the class itself."
+                f"what was exported gives {reason} for {counted(len(pairs), 'pair')}: the network draws random "
+                "numbers, or computes by what no export holds. --to state_dict always works: it loads into the class "
+                "itself."
             )
 
 

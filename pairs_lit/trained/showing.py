@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from pairs_lit.analysis.figures import COLOURS
 from pairs_lit.analysis.tables import mean_and_std
+from pairs_lit.errors import counted
 from pairs_lit.trained.applying import Applied, PairAnswer, sign_of
 
 _MOST = 40
@@ -30,7 +31,9 @@ def applied_figure(applied: Applied) -> Figure:
                 row[2 * side].set_xlabel(said, fontsize=8)
         _draw_rounds(row[4], pair, sign_of(applied.relation))
     part = f" (the first {count} of {len(applied.pairs)} pairs)" if count < len(applied.pairs) else ""
-    figure.suptitle(f"What {len(applied.seeds)} rounds saw and said{part}; trained on {applied.source}", size=10)
+    figure.suptitle(
+        f"What {counted(len(applied.seeds), 'round')} saw and said{part}; trained on {applied.source}", size=10
+    )
     return figure
 
 

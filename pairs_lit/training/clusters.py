@@ -14,7 +14,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.errors import PairsLitError, counted, notice
 
 _STEP_TASKS = "SLURM_STEP_NUM_TASKS"  # set by srun alone; SLURM_NTASKS stands in every job
 
@@ -140,7 +140,8 @@ def spread(devices: object, nodes: int | None, *, on_cpu: bool, stacks: int, thr
             "its own: leave it out."
         )
     if count > most:
-        notice(f"trainer.devices is {devices}, but the rounds make {stacks} stacks: {most * nodes} workers train.")
+        made, workers = counted(stacks, "stack"), counted(most * nodes, "worker")
+        notice(f"trainer.devices is {devices}, but the rounds make {made}: {workers} will train.")
         return most, nodes
     return devices, nodes
 
@@ -148,8 +149,8 @@ def spread(devices: object, nodes: int | None, *, on_cpu: bool, stacks: int, thr
 def _check_started(workers: int, stacks: int) -> None:
     if workers > stacks:
         raise PairsLitError(
-            f"{workers} processes were started, but the rounds make {stacks} stacks: start at most {stacks}, or set "
-            "rounds.stack_size to make more."
+            f"{workers} processes were started, but the rounds make {counted(stacks, 'stack')}: start at most "
+            f"{stacks}, or set rounds.stack_size to make more."
         )
 
 

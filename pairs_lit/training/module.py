@@ -15,7 +15,7 @@ from pairs_lit.data.bank import SPLITS, Split
 from pairs_lit.data.loaders import StackBatch, stack_slices
 from pairs_lit.data.warps import Warp
 from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError, check_choice, check_positive, notice, reason_of
+from pairs_lit.errors import PairsLitError, check_choice, check_positive, counted, notice, reason_of
 from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing
 from pairs_lit.nn.averaging import averaged
 from pairs_lit.nn.backbones import BackboneFactory
@@ -204,15 +204,15 @@ class PairModule(LightningModule):
         sizes = [len(self.seeds[rounds]) for rounds in self.slices]
         shown = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
         first = cast(Comparer, self.stacks[0])
-        stacks = "1 stack" if len(sizes) == 1 else f"{len(sizes)} stacks"
         members = f" of {first.members} members" if first.members > 1 else ""
-        return f"{len(self.seeds)} rounds{members} in {stacks} of {shown}\n\n{first.described()}"
+        rounds, stacks = counted(len(self.seeds), "round"), counted(len(sizes), "stack")
+        return f"{rounds}{members} in {stacks} of {shown}\n\n{first.described()}"
 
     @property
     def mean_of(self) -> str:
         """In words, what a round's answer is the mean of; empty: it is one network's to one view."""
         members, views = self._architecture.members, 0 if self.views is None else self.views.count
-        return f" ({members} members)" * (members > 1) + f", {views} views" * (views > 0)
+        return f" ({members} members)" * (members > 1) + f", {counted(views, 'view')}" * (views > 0)
 
     @property
     def parameters_per_round(self) -> int:

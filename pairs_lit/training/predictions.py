@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
+from pairs_lit.errors import counted
 from pairs_lit.runs.folder import PREDICTIONS
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.training.checkpoints import folder_of
@@ -67,4 +68,4 @@ class PredictionWriter(Callback):
             *(f"seed_{seed}" for seed in self._runner.seeds),
         ]
         write_csv(path, header, ([pair, *known[pair], *said[pair]] for pair in range(len(known))))
-        self.text = f"{len(p)} rounds, {p.shape[1]} pairs\n\npredictions: {path}"
+        self.text = f"{counted(len(p), 'round')}, {counted(p.shape[1], 'pair')}\n\npredictions: {path}"

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.data.loaders import StackBatch, StackLoader
+from pairs_lit.errors import counted
 from pairs_lit.statistics import summarise
 from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.rounds import RoundRunner
@@ -43,7 +44,7 @@ class Progress(ProgressBar):
         self._bar = tqdm(
             total=trainer.max_epochs,
             initial=trainer.current_epoch,
-            desc=f"{rounds} rounds",
+            desc=counted(rounds, "round"),
             unit="epoch",
             disable=not self._is_seen(trainer),
             dynamic_ncols=True,

@@ -16,7 +16,7 @@ from pairs_lit import __version__
 from pairs_lit.analysis.tables import at_chance, classes, evaluation_table, failures, summary_table
 from pairs_lit.data.bank import Split
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, counted
 from pairs_lit.runs.folder import CURVES, ROUNDS, SUMMARY, TEST, VALIDATE
 from pairs_lit.runs.tables import (
     Curves,
@@ -28,6 +28,7 @@ from pairs_lit.runs.tables import (
     write_rounds,
     write_summary,
 )
+from pairs_lit.seeds import range_of
 from pairs_lit.training.checkpoints import folder_of
 from pairs_lit.training.final import AllPairs, drawn_figures, in_words, whole_figures, whole_of
 from pairs_lit.training.hooks import spares_batches
@@ -122,9 +123,9 @@ class Results(Callback):
         """Show the results of all rounds, with n and the data source."""
         settings, seeds = _data(trainer).settings, self._runner.seeds
         title = (
-            f"{len(seeds)} rounds (seeds {seeds[0]} to {seeds[-1]}), {self._runner.epochs} epochs, "
+            f"{counted(len(seeds), 'round')} ({range_of(seeds)}), {counted(self._runner.epochs, 'epoch')}, "
             f"{module.parameters_per_round:,} parameters a round{module.mean_of}; data: {settings.source}, "
-            f"{settings.train_pairs} training pairs, relation {settings.relation}"
+            f"{counted(settings.train_pairs, 'training pair')}, relation {settings.relation}"
         )
         compared = classes(settings.relation, _data(trainer).bank.class_names, settings.classes)
         parts = [title, compared, summary_table(summaries(self.rounds), style=style)]
