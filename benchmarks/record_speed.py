@@ -86,7 +86,7 @@ def convolutions(repeats: int = 15) -> float:
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(lambda layer, inputs, _: given.append((layer, inputs[0].detach())))
-    size = 2 * config["data"]["batch_size"]
+    size = 2 * int(config["data"]["batch_size"])
     with torch.no_grad():
         model(torch.rand(size, 1, 14, 14).contiguous(memory_format=torch.channels_last))
     batch: float = sum(_both_ways(layer, images, repeats) for layer, images in given)
