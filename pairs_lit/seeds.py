@@ -36,8 +36,10 @@ def round_seeds(count: int, seed: int) -> list[int]:
 
 
 def range_of(seeds: Sequence[int]) -> str:
-    """Name the seeds of rounds, by the first and the last."""
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+    """Name the seeds of rounds in short: "seeds 0 to 9"."""
+    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def derive(seed: int, purpose: str, *indices: int) -> int:

@@ -232,7 +232,7 @@ def test_one_round_may_be_given_a_file(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seed", "3"], r"no round of seed 3 in this run: its seeds are 4 to 6"),
+        (["--seed", "3"], r"no round of seed 3 in this run: it has seeds 4 to 6"),
         (["--seed", "a"], r"--seed a: give a seed such as 3, several such as 3,4,7, or all"),
         (["--output", "x.onnx"], r"x\.onnx is one file, but there are 3 rounds: name a folder"),
         (["--seed", "4", "--output", "x.pt2"], r"x\.pt2: a file for --to onnx must end in \.onnx; or name a folder"),

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.seeds import SEED_LIMIT, derive, generator, round_seeds, seeded
+from pairs_lit.seeds import SEED_LIMIT, derive, generator, range_of, round_seeds, seeded
 
 KNOWN = {(0, "shuffle", 0): 2891171048443675967, (123, "shuffle", 4, 5): 6010138115804956676}
 purposes = st.sampled_from(["shuffle", "train pairs", "val pairs", "test pairs", "held-out images"])
@@ -95,3 +96,10 @@ def test_seeded_restores_the_global_generator_after_an_exception() -> None:
     with pytest.raises(ZeroDivisionError), seeded(5):
         torch.rand(4).new_tensor(1 / 0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"), [([3], "seed 3"), ([0, 1], "seeds 0 to 1"), (range(9), "seeds 0 to 8"), ([1, 4], "seeds 1, 4")]
+)
+def test_seeds_are_named_in_short(seeds: Sequence[int], words: str) -> None:
+    assert range_of(seeds) == words

@@ -100,7 +100,7 @@ def test_the_data_of_an_opened_run_come_in_its_stacks(tmp_path: Path) -> None:
 
 def test_a_seed_that_is_not_there_is_named(tmp_path: Path) -> None:
     run = fitted("parts", tmp_path)
-    with pytest.raises(PairsLitError, match=r"no round of seed 3 in this run: its seeds are 4 to 6\."):
+    with pytest.raises(PairsLitError, match=r"no round of seed 3 in this run: it has seeds 4 to 6\."):
         run.network(3)
 
 

@@ -124,7 +124,8 @@ class StackedConv2d(_Stacked):
         if not halve:
             return self._convolved(x)
         if self.bias is not None and is_small(x, self.weight):
-            return convolve_pool_relu(x, self.weight, self.bias, _dropped(dropout, x.device))
+            dropped = None if dropout is None else Dropped(dropout.rates, dropout.words(x.device))
+            return convolve_pool_relu(x, self.weight, self.bias, dropped)
         maps = self._convolved(x)
         return pooled(F.max_pool2d, maps if dropout is None else dropout(maps), 2).relu()
 
@@ -210,10 +211,6 @@ class StackedBatchNorm1d(StackedBatchNorm2d):
     def _every(self, x: Tensor) -> Tensor:
         rows = x.transpose(0, 1)
         return self._normalised(rows.flatten(1, 2)).view(rows.shape).transpose(0, 1)
-
-
-def _dropped(dropout: StackedDropout | None, device: torch.device) -> Dropped | None:
-    return None if dropout is None else Dropped(dropout.rates, dropout.words(device))
 
 
 class SwitchedOff(nn.Module):

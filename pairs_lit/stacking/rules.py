@@ -67,15 +67,10 @@ def _named(function: Callable[..., Any], recorded: Node) -> Callable[..., Any]:
     return called
 
 
-def _others(recorded: Node) -> list[Node]:
-    """Return the values that a call takes besides its first argument."""
-    return [node for node in recorded.all_input_nodes if node is not recorded.args[0]]
-
-
 def _on_values(program: Program, recorded: Node) -> bool:
     """A function of each value by itself, in the layout in which the values come."""
     first = recorded.args[0] if recorded.args else None
-    if not isinstance(first, Node) or _others(recorded):
+    if not isinstance(first, Node) or any(node is not first for node in recorded.all_input_nodes):
         return False
     function = called_of(recorded)
     args, kwargs = list(recorded.args[1:]), dict(recorded.kwargs)

@@ -130,7 +130,8 @@ class Study:
     def _is_worked_on(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get(_OWNER)
         if owner is None:  # taken a moment ago, or by a process that was killed in that moment
-            return trial.datetime_start is not None and _age(trial) < _UNSIGNED_SECONDS
+            start = trial.datetime_start
+            return start is not None and time.time() - start.timestamp() < _UNSIGNED_SECONDS
         if owner == self._owner:
             return True
         file = self._file_of(owner)
@@ -239,10 +240,6 @@ def _reported(storage: str | None) -> Iterator[None]:
             yield
     except Exception as error:  # whatever a database raises
         raise PairsLitError(f"--storage {storage}: {reason_of(error)}.") from error
-
-
-def _age(trial: FrozenTrial) -> float:
-    return time.time() - trial.datetime_start.timestamp() if trial.datetime_start else 0.0
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

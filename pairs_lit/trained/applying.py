@@ -122,12 +122,8 @@ def _text(applied: Applied) -> str:
 
 def _row(number: int, pair: PairAnswer, n: int) -> list[str]:
     answer = f"{'yes' if pair.probability.mean > 0.5 else 'no'} ({pair.agreeing} of {n})"
-    read = ["–", "–"] if pair.readings is None else [_read(each, n) for each in pair.readings]
+    read = [f"{each.read} ({each.agreeing} of {n})" for each in pair.readings or ()] or ["–", "–"]
     return [str(number), *map(printable, pair.names), mean_and_std(pair.probability), answer, *read]
-
-
-def _read(reading: Reading, n: int) -> str:
-    return f"{reading.read} ({reading.agreeing} of {n})"
 
 
 def apply(run: Run, pairs: Sequence[tuple[Picture, Picture]], *, as_is: bool = False) -> Applied:
@@ -159,17 +155,14 @@ def _named(pairs: object) -> list[list[tuple[str, Picture]]]:
         if isinstance(pair, str | Path) or not isinstance(pair, Sequence) or len(pair) != 2:
             what = f"{len(pair)} pictures" if isinstance(pair, tuple | list) else f"a single {type(pair).__name__}"
             raise PairsLitError(f"pair {number} is {what}: give two, such as ('left.png', 'right.png').")
+        names = [f"the {side} picture of pair {number}" for side in _SIDES]
         found.append(
             [
-                (_name(picture, f"the {_SIDES[side]} picture of pair {number}"), picture)
-                for side, picture in enumerate(pair)
+                (str(each) if isinstance(each, str | Path) else name, each)
+                for name, each in zip(names, pair, strict=True)
             ]
         )
     return found
-
-
-def _name(picture: Picture, place: str) -> str:
-    return str(picture) if isinstance(picture, str | Path) else place
 
 
 def form_of(run: Run) -> Form:

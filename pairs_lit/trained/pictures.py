@@ -93,11 +93,8 @@ def grey_of(picture: Picture, name: str) -> Grey:
         raise PairsLitError(f"{name} cannot be read ({error.strerror}): change its permissions.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         kinds = "give a PNG, JPEG or another kind of file that Pillow reads"
-        raise PairsLitError(f"{name} is no picture that can be read ({_why(error)}): {kinds}.") from error
-
-
-def _why(error: Exception) -> str:
-    return "an unknown format" if isinstance(error, UnidentifiedImageError) else reason_of(error)
+        why = "an unknown format" if isinstance(error, UnidentifiedImageError) else reason_of(error)
+        raise PairsLitError(f"{name} is no picture that can be read ({why}): {kinds}.") from error
 
 
 def _image_of(array: NDArray[Any], name: str) -> Image.Image:

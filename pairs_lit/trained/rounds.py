@@ -10,6 +10,7 @@ from torch import Tensor
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
+from pairs_lit.seeds import range_of
 from pairs_lit.stacking.slices import plain_state
 from pairs_lit.trained.network import AveragedNetwork, PairNetwork, PlainNetwork
 from pairs_lit.trained.preparing import Preprocessing
@@ -92,7 +93,7 @@ class Trained:
     def check_seed(self, seed: int) -> None:
         """Refuse a seed of which the run has no round."""
         if seed not in self.seeds:
-            raise PairsLitError(f"there is no round of seed {seed} in this run: its seeds are {_ranges(self.seeds)}.")
+            raise PairsLitError(f"there is no round of seed {seed} in this run: it has {range_of(self.seeds)}.")
 
     def _place(self, seed: int) -> int:
         self.check_seed(seed)
@@ -118,9 +119,3 @@ class Trained:
         probability = torch.cat([answer.probability() for answer in found])
         logits = [answer.digit_logits for answer in found if answer.digit_logits is not None]
         return Answers(probability, torch.cat(logits).softmax(-1) if logits else None)
-
-
-def _ranges(seeds: Sequence[int]) -> str:
-    """Name seeds in short: 0 to 9."""
-    is_range = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
-    return f"{seeds[0]} to {seeds[-1]}" if is_range and len(seeds) > 1 else ", ".join(map(str, seeds))

@@ -122,10 +122,11 @@ class Exchange:
             if self._rank > 0:
                 self._hand_over(own)
                 return [part]
-            others = [_empty(layout) for _, layout in layouts[1:]]
+            others = [[torch.empty(shape, dtype=dtype) for shape, dtype in layout] for _, layout in layouts[1:]]
             for rank, tensors in enumerate(others, 1):
                 self._take(rank, tensors)
-        return [part, *(_put_together(each, filled) for (each, _), filled in zip(layouts[1:], others, strict=True))]
+        received = zip(layouts[1:], others, strict=True)
+        return [part, *(_Unpickler(io.BytesIO(skeleton), tensors).load() for (skeleton, _), tensors in received)]
 
     def _hand_over(self, tensors: Sequence[Tensor]) -> None:
         for key, piece in _pieces(self._rank, tensors):
@@ -179,10 +180,6 @@ def _taken_apart(part: object) -> tuple[bytes, list[Tensor]]:
     return file.getvalue(), pickler.tensors
 
 
-def _put_together(skeleton: bytes, tensors: Sequence[Tensor]) -> Any:  # noqa: ANN401 - whatever was taken apart
-    return _Unpickler(io.BytesIO(skeleton), tensors).load()
-
-
 def _pieces(rank: int, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Yield the bytes of a worker's tensors, contiguous ones on the CPU, as views; with the key to pass them on by.
 
@@ -193,10 +190,6 @@ def _pieces(rank: int, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]
         data = tensor.view(-1).view(torch.uint8)
         for start in range(0, len(data), _PIECE):
             yield next(keys), data[start : start + _PIECE]
-
-
-def _empty(layouts: Sequence[tuple[torch.Size, torch.dtype]]) -> list[Tensor]:
-    return [torch.empty(shape, dtype=dtype) for shape, dtype in layouts]
 
 
 def _wait_until(happened: Callable[[], bool], patience: timedelta = _PATIENCE) -> None:

@@ -112,13 +112,6 @@ class Results(Callback):
             "versions": {"pairs_lit": __version__, "torch": torch.__version__, "commits": runner.commits},
         }
 
-    @property
-    def _failed(self) -> list[int]:
-        return [result.seed for result in self.rounds if result.status == "failed"]
-
-    def _at_chance(self, trainer: Trainer) -> list[int]:
-        return at_chance_seeds(self.rounds, _data(trainer).bank.commoner("train").tolist())
-
     def table(self, trainer: Trainer, module: PairModule, *, style: str = "simple") -> str:
         """Show the results of all rounds, with n and the data source."""
         settings, seeds = _data(trainer).settings, self._runner.seeds
@@ -128,11 +121,13 @@ class Results(Callback):
             f"{counted(settings.train_pairs, 'training pair')}, relation {settings.relation}"
         )
         compared = classes(settings.relation, _data(trainer).bank.class_names, settings.classes)
+        failed = [result.seed for result in self.rounds if result.status == "failed"]
+        learned_nothing = at_chance_seeds(self.rounds, _data(trainer).bank.commoner("train").tolist())
         parts = [title, compared, summary_table(summaries(self.rounds), style=style)]
         parts += [
             self._said_of_whole(),
-            failures(self._failed, len(seeds)),
-            at_chance(self._at_chance(trainer), len(seeds)),
+            failures(failed, len(seeds)),
+            at_chance(learned_nothing, len(seeds)),
         ]
         return "\n\n".join(part for part in parts if part)
 

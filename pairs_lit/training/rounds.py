@@ -73,10 +73,6 @@ class RoundRunner(Callback):
         return Curves(self.seeds, {name: torch.stack(values).numpy() for name, values in self._epochs.items()})
 
     @property
-    def _figures(self) -> tuple[str, ...]:
-        return _FIGURES if len(self.seeds) > 1 else _FIGURES[:1]
-
-    @property
     def epochs(self) -> int:
         """How many epochs have been measured."""
         return len(next(iter(self._epochs.values()), ()))
@@ -126,7 +122,8 @@ class RoundRunner(Callback):
         if module.seeds != self.seeds:
             raise PairsLitError("the module's seeds are not those of RoundRunner: give both the same.")
         selectable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
-        check_checkpoint_callbacks(trainer, [f"{name}/{figure}" for name in selectable for figure in self._figures])
+        figures = _FIGURES if len(self.seeds) > 1 else _FIGURES[:1]
+        check_checkpoint_callbacks(trainer, [f"{name}/{figure}" for name in selectable for figure in figures])
         if trainer.is_global_zero:  # which says it for all
             data = _data(trainer)
             whole = [len(places(module, data.bank.count_of(split))) for split in data.whole_splits.get(stage, ())]
