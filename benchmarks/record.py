@@ -162,6 +162,15 @@ HEADER = [
 ]
 
 
+def gain(record: Run, members: Run) -> str:
+    """Say what members bring, paired by seed."""
+    own, base = members.values(EXACT), record.values(EXACT)
+    (found,) = between_many([(own, base, True)])
+    low, mean, high = (f"{100 * value:+.3f}" for value in (found.low, found.estimate, found.high))
+    shown = f"{mean} points (95 % {low} to {high}, p = {found.p:.3f})"
+    return f"Paired by seed (n = {len(own)}), three members instead of one bring {shown}.\n"
+
+
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """Return a Markdown table."""
     return tabulate(rows, header, tablefmt="github", disable_numparse=True)
@@ -262,6 +271,7 @@ def page(runs: Path, output: Path) -> str:
     by_size = [row(f"{run.data['train_pairs']:,}", run) for _, run in sizes]
     sections = [
         TEXT.format(rows=table(main, HEADER), FROZEN=FROZEN, source=record.data["source"], torch=record.facts.torch),
+        gain(record, there[MEMBERS][1]) if MEMBERS in there else "",
         CHOSEN.format(first=TUNING_SEED, last=TUNING_SEED + 3, rows=tuning_table(tuning)) if tuning else "",
         BROUGHT.format(rows=parts_table(record, parts)) if parts else "",
         SIZED.format(rows=table(by_size, ["training pairs", *HEADER[1:]])) if len(sizes) > 1 else "",
@@ -306,13 +316,15 @@ On validation digits that no training pair of the round shows (10,000 training i
 
 {rows}
 
-Differences are paired by seed. Members help, shorter training and half precision cost; of the rest, nothing was clearly
-better.
+Differences are paired by seed. On these seeds members helped, shorter training and half precision cost; of the rest,
+nothing was clearly better.
 """
 
 BROUGHT = """## What each part brings
 
-Each row is the record's configuration with one change, on the same seeds, paired with the record's rounds.
+Each row is the record's configuration with one change, on the same seeds, paired with the record's rounds. p is that of
+a permutation test, which is 0.0625 or more with five pairs, so the intervals say more. Rows that have not been trained
+yet are left out.
 
 {rows}
 """
