@@ -34,7 +34,7 @@ _VALUES = (
     r"Unable to load config '(.*)'",
     r"(?:Given|Got) value: ?(.*)",
 )
-_INNER = re.compile("⟦(.*)⟧", re.DOTALL)
+_INNER = re.compile("⟦([^⟦⟧]*)⟧")
 
 
 def inner(message: str, options: Iterable[Action]) -> str:
