@@ -33,12 +33,17 @@ MISTAKES = {
     "--model.loss [1]": r"model.loss: expected settings, or a file of them, got \[1\]",
     "--model.views [1]": r"model.views: expected 'standard', a list such as \[{shift_x: 0.5}\] or null, got \[1\]",
     '--model.views [{"rotation":"a"}]': "model.views: rotation: expected a number",
-    "--model.optimizer Adma": r"model.optimizer: expected a class path \(Optimizer\), got Adma",
+    "--model.optimizer Adma": r"model.optimizer: expected the class path of a subclass of Optimizer, got Adma",
     "--model.optimizer.lr a": "model.optimizer: lr: expected a number",
     "--model.backbone.channels 3": r"model.backbone: channels: expected a list such as \[1, 2\], got 3",
     "--model.backbone.batch_norm yes": r"model.backbone: batch_norm: expected a list such as \[maps, hidden\], got yes",
+    "--model.loss {target:foo}": "model.loss: expected settings, or a file of them",
+    '--model.loss {"target":"foo"}': "model.loss.target: expected one of 'bce', 'ce', 'mse', 'none', got foo",
+    "--model.backbone torch.optim.SGD": "model.backbone: expected the class path of a subclass of Module or null, got",
+    "--model.optimizer torch.nn.Linear": "model.optimizer: expected the class path of a subclass of Optimizer, got .*near",
+    '--trainer.callbacks [{"class_path":"tests.no_licence.Callback"}]': "trainer.callbacks: no licence, got .*no_licence",
     "--rounds.stack_size a": "rounds.stack_size: expected a whole number or null, got a",
-    "--trainer.callbacks 3": r"trainer.callbacks: expected a list such as \[module.Class\], a class",
+    "--trainer.callbacks 3": r"trainer.callbacks: expected a list such as \[module.Class\], the class",
     "--data.swap both": "data.swap: expected one of 'none', 'relabel', 'flip', got both",
     "--data.image_size 20": "data.image_size is 20, but the images are 28×28: it must be one of 1, 2, 4, 7, 14, 28",
     "--rounds.count 0": "rounds.count is 0: it must be 1 or more",
@@ -208,7 +213,10 @@ def test_a_missing_backbone(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_long_list_of_what_is_allowed_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(with_value("trainer", {"logger": [0]}, tmp_path), capsys)
-    assert "trainer.logger: expected a class path (Logger), a list such as [module.Class], true or false" in message
+    assert (
+        "trainer.logger: expected the class path of a subclass of Logger, a list such as [module.Class], true or false"
+        in message
+    )
     assert "got [0]" in message
 
 

@@ -189,7 +189,7 @@ def test_weights_and_biases_gets_the_same(tiny_options: list[str], outside: Path
     [
         ("lightning.pytorch.loggers.NoLogger", r"'lightning\.pytorch\.loggers' has no attribute 'NoLogger', got "),
         ("nowhere.Logger", r"trainer\.logger: No module named 'nowhere', got nowhere\.Logger"),
-        ("NoSuchLogger", r"trainer\.logger: expected a class path \(Logger\), .* got NoSuchLogger"),
+        ("NoSuchLogger", r"trainer\.logger: expected the class path of a subclass of Logger, .* got NoSuchLogger"),
         ("WandbLogger", r"trainer\.logger: WandbLogger: ModuleNotFoundError: .*pip install -U 'wandb"),
     ],
 )

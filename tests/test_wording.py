@@ -23,11 +23,11 @@ KINDS = [
     (Mapping[int, float], "a mapping such as {1: 0.5}"),
     (dict, "a mapping such as {a: 1}"),
     (Warp, "settings such as {shift_x: 0.5}"),
-    (nn.Module, "a class path (Module)"),
-    (Callable[[int], nn.Module], "a class path (Module)"),
-    (Callable[[int], nn.Linear | nn.Module] | None, "a class path (Linear) or null"),
-    (Tensor, "a class path (Tensor)"),
-    (Any, "a class path (Any)"),
+    (nn.Module, "the class path of a subclass of Module"),
+    (Callable[[int], nn.Module], "the class path of a subclass of Module"),
+    (Callable[[int], nn.Linear | nn.Module] | None, "the class path of a subclass of Linear or null"),
+    (Tensor, "the class path of a subclass of Tensor"),
+    (Any, "the class path of a subclass of Any"),
     (Path, "a path"),
 ]
 

@@ -23,12 +23,19 @@ _EXAMPLES: dict[object, str] = {int: "1", float: "0.5", bool: "true", str: "a", 
 _LISTED: dict[object, list[str]] = {int: ["1", "2"], float: ["0.5", "1"], str: ["a", "b"]}
 _IN_YAML = {"None": "null", "True": "true", "False": "false", "": "nothing"}
 
+_KEY = "Parser key "
 _ELSEWHERE = re.compile(r"No module named '[\w.]+'|module '[\w.]+' has no attribute '\w+'|Option '\w+' is not accepted")
 """What is wrong with a class path or one of its settings: the option's type has nothing to do with it."""
 _MISMATCH = re.compile(
     r"Expected|Does not validate|Not a valid subclass|Unable to load|is not iterable|invalid literal"
+    r"|not correspond|Not of type|object has no attribute"
 )
+_PROBLEM = re.compile(r"Problem with given class_path '([\w.]+)':\s+(.+)")
+"""What went wrong with a class other than one of its settings, such as an error in its file."""
+_REASONS = re.compile(r"^ {4}- (.+)$", re.MULTILINE)
+"""Why a value has none of several types, one after the other."""
 _VALUES = (
+    r"Expected '([\w.]+)' to be a subclass of",
     r"Expected a path but (.*) either not accessible",
     r"Expected a dot import path string: (.*)",
     r"Unable to load config '(.*)'",
@@ -49,34 +56,38 @@ def readable(message: str, options: Iterable[Action]) -> str:
         message: The message.
         options: Those of the parser, which know their types.
     """
-    key = re.match(r'Parser key "(.+?)"', message)
-    if key is None:
+    if not message.startswith(_KEY):
         return shortened(message)
-    within, elsewhere = _INNER.search(message), _ELSEWHERE.search(message)
+    key = re.findall(f'{_KEY}"(.+?)"', message)[-1]  # the innermost is the one that is wrong
+    within, elsewhere, problem = _INNER.search(message), _ELSEWHERE.search(message), _PROBLEM.search(message)
     if within is not None:
-        return f"{key[1]}: {within[1]}"
+        return f"{key}: {within[1]}"
     value = _value(message)
     got = "" if value is None else f", got {value}"
     if elsewhere is not None:
-        return f"{key[1]}: {elsewhere[0]}{got}"
+        return f"{key}: {elsewhere[0]}{got}"
+    if problem is not None:
+        return shortened(f"{key}: {problem[1]}: {problem[2]}")
+    reasons = [reason for reason in _REASONS.findall(message) if not _MISMATCH.search(reason)]
+    if reasons:
+        return shortened(f"{key}: {reasons[0]}{got}")
     if _MISMATCH.search(message) is None:
         return shortened(message)
-    return shortened(f"{key[1]}: expected {_taken(key[1], options)}{got}")
+    return shortened(f"{key}: expected {_taken(key, options)}{got}")
 
 
 def shortened(message: str) -> str:
     """Return a message as one line that is not too long."""
     text = " ".join(message.split()).rstrip(".")
-    text = re.sub(r'Parser key "(.+?)"', r"\1", text)
+    text = re.sub(f'{_KEY}"(.+?)"', r"\1", text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
 def _value(message: str) -> str | None:
     """Return the value that a message is about, the outermost if it names several."""
     found: list[str] = [value for pattern in _VALUES for value in re.findall(pattern, message)]
-    if not found or found[-1].startswith(("NestedArg(", "Namespace(")):
-        return None
-    return _IN_YAML.get(found[-1], found[-1])
+    written = [value for value in found if not value.startswith(("NestedArg(", "Namespace("))]
+    return _IN_YAML.get(written[-1], written[-1]) if written else None
 
 
 def _taken(name: str, options: Iterable[Action]) -> str:
@@ -107,7 +118,7 @@ def in_words(hint: object) -> str:
         return f"settings such as {_example(hint)}"
     made = parts[-1] if kind is Callable and parts else kind
     made = get_args(made)[0] if get_origin(made) in (Union, UnionType) else made
-    return f"a class path ({getattr(made, '__name__', made)})"
+    return f"the class path of a subclass of {getattr(made, '__name__', made)}"
 
 
 def _any_of(words: Sequence[str]) -> str:
