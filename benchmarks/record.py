@@ -167,7 +167,7 @@ def gain(record: Run, members: Run) -> str:
     own, base = members.values(EXACT), record.values(EXACT)
     (found,) = between_many([(own, base, True)])
     low, mean, high = (f"{100 * value:+.3f}" for value in (found.low, found.estimate, found.high))
-    shown = f"{mean} points (95 % {low} to {high}, p = {found.p:.3f})"
+    shown = f"{mean} points (95 % {low} to {high}, p = {found.p:.3f} by Wilcoxon's signed-rank test)"
     return f"Paired by seed (n = {len(own)}), three members instead of one bring {shown}.\n"
 
 
@@ -221,7 +221,7 @@ def size_figure(points: Sequence[tuple[int, Summary]]) -> Figure:
 
 
 def misread(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64], torch.Tensor, torch.Tensor]:
-    """Return how many rounds misread each test digit, without views, what most read, the labels and the images."""
+    """Return how many rounds misread each test digit, without views, as what most of them, labels and images."""
     trained = run.trained
     trained.module.views = None  # all rounds' views of all test images would take as long as some of the training
     bank = trained.data.bank
@@ -232,8 +232,9 @@ def misread(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64], torch.Tenso
     assert digits is not None
     read = digits.argmax(-1).flatten(1)
     labels = bank.related(images[None, None].expand(1, 2, -1).mT).digits[0, :, 0]
-    wrong = (read != labels).sum(0)
-    return wrong.numpy(), read.mode(0).values.numpy(), labels, grey
+    counts = torch.nn.functional.one_hot(read, digits.shape[-1]).sum(0)
+    counts[torch.arange(len(labels)), labels] = 0
+    return counts.sum(1).numpy(), counts.argmax(1).numpy(), labels, grey
 
 
 def misread_figure(run: Run, rows: int = 5, columns: int = 10) -> Figure:
@@ -247,8 +248,8 @@ def misread_figure(run: Run, rows: int = 5, columns: int = 10) -> Figure:
         axes.set(xticks=[], yticks=[], frame_on=False)
     n = len(run.trained.seeds)
     figure.suptitle(
-        f"The test digits that most of the {n} rounds misread, without views: truth, what is read most, rounds that "
-        "are wrong. "
+        f"The test digits that most of the {n} rounds misread, without views: truth, what it is misread as most, "
+        "rounds that are wrong. "
         f"Data: {run.data['source']}",
         size=8,
     )
@@ -323,8 +324,8 @@ nothing was clearly better.
 BROUGHT = """## What each part brings
 
 Each row is the record's configuration with one change, on the same seeds, paired with the record's rounds. p is that of
-a permutation test, which is 0.0625 or more with five pairs, so the intervals say more. Rows that have not been trained
-yet are left out.
+the sign-change permutation test, which is 0.0625 or more with five pairs, so the intervals say more. Rows that have not
+been trained yet are left out.
 
 {rows}
 """
@@ -342,7 +343,8 @@ WRONG = """## What is still wrong
 
 ![The test digits that most rounds misread](record_misread.png)
 
-Of `{name}`, without views: each digit with its class, what is read most, and how many rounds misread it.
+Of `{name}`, without views: each digit with its class, what it is misread as most, and how many
+rounds misread it.
 """
 
 AGAIN = """## Make it again
