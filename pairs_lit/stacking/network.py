@@ -14,9 +14,9 @@ from pairs_lit.stacking.dropout import StackedDropout, Streams
 from pairs_lit.stacking.fusing import fuse
 from pairs_lit.stacking.layers import StackedBatchNorm1d, StackedBatchNorm2d, StackedConv2d, StackedLinear, stacked
 from pairs_lit.stacking.program import Layout, Program, compiled
-from pairs_lit.stacking.recording import Recording, is_usual
+from pairs_lit.stacking.recording import Recording, is_usual, key_of, place_of
 from pairs_lit.stacking.rules import apply_rule
-from pairs_lit.stacking.turns import Turns, convolutions, in_turn, key_of, place_of
+from pairs_lit.stacking.turns import Turns, convolutions, in_turn
 
 _STACKED: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
     nn.Linear: StackedLinear,

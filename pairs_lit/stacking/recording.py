@@ -66,6 +66,16 @@ class Recording:
         return [*calls, {name: drop.form for name, drop in self.drops.items()}]
 
 
+def place_of(name: str) -> str:
+    """Return the name of a place where activations are dropped, without that of the part that holds them all."""
+    return name.removeprefix(f"{DROPOUTS}.")
+
+
+def key_of(name: str) -> str:
+    """Return the name of a place where activations are dropped, as its random numbers know it."""
+    return place_of(name).replace("/", ".")
+
+
 def name_of(function: Callable[..., Any] | str) -> str:
     """Return the name of a torch function, or of the attribute that it reads."""
     name = str(getattr(function, "__name__", function))

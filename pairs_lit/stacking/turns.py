@@ -20,7 +20,7 @@ from pairs_lit.stacking.copies import Output, joined
 from pairs_lit.stacking.counts import count_of, count_of_one
 from pairs_lit.stacking.dropout import StackedDropout, Streams
 from pairs_lit.stacking.program import called_of, compiled
-from pairs_lit.stacking.recording import DROPOUTS, Recording, name_of
+from pairs_lit.stacking.recording import DROPOUTS, Recording, key_of, name_of, place_of
 
 _CACHED = 2**21  # bytes of columns; a core's cache holds one to two MiB
 _HEAVY = 2**19  # weights; with so many, filling columns of zeros (of padding) counts
@@ -162,16 +162,6 @@ class _DropoutInTurn(nn.Module):
         """Drop activations of the round whose turn it is."""
         dropped: Tensor = self.parts[self.place](x[None])[0]
         return dropped
-
-
-def place_of(name: str) -> str:
-    """Return the name of a place where activations are dropped, without that of the part that holds them all."""
-    return name.removeprefix(f"{DROPOUTS}.")
-
-
-def key_of(name: str) -> str:
-    """Return the name of a place where activations are dropped, as its random numbers know it."""
-    return place_of(name).replace("/", ".")
 
 
 def _channels_last(x: Tensor) -> Tensor:
