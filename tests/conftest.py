@@ -16,17 +16,29 @@ TINY_TRAIN, TINY_TEST = 400, 200
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test marked ``quick(n)``, leave n cases, evenly spread, among the quick ones; the others are slow."""
-    cases: dict[str, list[pytest.Item]] = {}
+    """Of a test marked ``quick(n)``, leave n cases among the quick ones; the others are slow."""
+    cases: dict[str, list[pytest.Function]] = {}
     for item in items:
-        if item.get_closest_marker("quick"):
+        if isinstance(item, pytest.Function) and item.get_closest_marker("quick"):
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for same in cases.values():
         (count,) = same[0].get_closest_marker("quick").args
-        kept = {place * len(same) // count for place in range(count)}
-        for place, item in enumerate(same):
-            if place not in kept:
-                item.add_marker(pytest.mark.slow)
+        for item in set(same) - set(_covering(same, count)):
+            item.add_marker(pytest.mark.slow)
+
+
+def _covering(cases: list[pytest.Function], count: int) -> list[pytest.Function]:
+    """Choose cases one after the other such that each has as many values that none before it has as possible."""
+    golden = (5**0.5 - 1) / 2
+    left = [case for _, case in sorted(enumerate(cases), key=lambda each: each[0] * golden % 1)]
+    chosen: list[pytest.Function] = []
+    seen: set[tuple[str, int]] = set()
+    for _ in range(min(count, len(cases))):
+        best = max(left, key=lambda case: len(set(case.callspec.indices.items()) - seen))
+        left.remove(best)
+        chosen.append(best)
+        seen |= set(best.callspec.indices.items())
+    return chosen
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

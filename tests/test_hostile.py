@@ -117,7 +117,7 @@ FORCED = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 @pytest.mark.parametrize(
     ("damage", "force"), [*((each, None) for each in DAMAGES), *((each, FORCED) for each in WITH_CODE)]
 )
-@pytest.mark.quick(6)
+@pytest.mark.quick(15)
 def test_a_hostile_checkpoint_is_refused_by_every_command(
     trained: Path,
     tmp_path: Path,

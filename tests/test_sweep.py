@@ -218,7 +218,6 @@ def done(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return pairs_lit.sweep("fc_aux", content, changes, name="small")
 
 
-@pytest.mark.quick(1)
 def test_every_trial_is_a_run(done: Sweep) -> None:
     assert [each.name for each in sorted(done.folder.glob("0*"))] == ["0000", "0001", "0002", "0003"]
     for each in done.trials:
