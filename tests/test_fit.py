@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +24,32 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_run_folder_is_as_planned(fit: Fit) -> None:
-    run = fit()
-    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+@pytest.fixture(scope="module")
+def trained(tiny_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, which no test changes."""
+    root = tmp_path_factory.mktemp("trained")
+    assert main(["fit", "--config", "cnn_aux", *tiny_options, "--trainer.default_root_dir", str(root)]) == 0
+    return next(root.glob("lightning_logs/*/*"))
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A finished run of one's own."""
+    return shutil.copytree(trained, tmp_path / "lightning_logs" / trained.parent.name / trained.name)
+
+
+def test_the_run_folder_is_as_planned(trained: Path) -> None:
+    files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
     events = {name for name in files if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
     tables = {"rounds.csv", "curves.csv", "summary.json"}
     assert files - events == tables | {".lock", ".run", "config.yaml", "checkpoints/last.ckpt"}
 
 
-def test_the_same_command_twice_gives_bit_identical_tables(fit: Fit) -> None:
-    first, second = fit(), fit()
-    assert first != second
+def test_the_same_command_twice_gives_bit_identical_tables(trained: Path, fit: Fit) -> None:
+    again = fit()
     for name in ("rounds.csv", "curves.csv"):
-        assert (first / name).read_bytes() == (second / name).read_bytes()
+        assert (again / name).read_bytes() == (trained / name).read_bytes()
 
 
 def test_rounds_are_the_same_alone_or_beside_others(fit: Fit) -> None:
@@ -50,22 +63,21 @@ def test_rounds_are_the_same_alone_or_beside_others(fit: Fit) -> None:
         np.testing.assert_allclose(values[:, 0], together.values[name][:, 2], rtol=0, atol=1e-9)
 
 
-def test_curves_hold_every_metric_of_every_split(fit: Fit) -> None:
-    curves = read_curves(fit() / "curves.csv")
+def test_curves_hold_every_metric_of_every_split(trained: Path) -> None:
+    curves = read_curves(trained / "curves.csv")
     metrics = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
     assert set(curves.values) == {f"{split}/{metric}" for split in ("train", "val", "test") for metric in metrics}
     total = curves.values["val/target_loss"] + 0.5 * curves.values["val/digit_loss"]
     np.testing.assert_allclose(curves.values["val/loss"], total, rtol=1e-5)
 
 
-def test_the_tables_agree_with_each_other(fit: Fit) -> None:
-    run = fit()
-    curves, rounds = read_curves(run / "curves.csv"), read_rounds(run / "rounds.csv")
+def test_the_tables_agree_with_each_other(trained: Path) -> None:
+    curves, rounds = read_curves(trained / "curves.csv"), read_rounds(trained / "rounds.csv")
     test = curves.values["test/accuracy"]
     assert [result.test_accuracy for result in rounds] == test[-1].tolist()
     assert [result.best_test_accuracy for result in rounds] == test.max(0).tolist()
     assert [result.best_test_epoch for result in rounds] == (test.argmax(0) + 1).tolist()
-    summary = json.loads((run / "summary.json").read_text())
+    summary = json.loads((trained / "summary.json").read_text())
     figures = summary["metrics"]["test_accuracy"]
     assert figures["n"] == 3
     assert figures["mean"] == pytest.approx(test[-1].mean(), abs=1e-12)
@@ -84,8 +96,7 @@ def test_the_terminal_shows_the_table_the_source_and_the_folder(fit: Fit, capsys
     assert captured.err == ""
 
 
-def test_test_reproduces_the_final_figures_exactly(fit: Fit) -> None:
-    run = fit()
+def test_test_reproduces_the_final_figures_exactly(run: Path) -> None:
     assert main(["test", *_last(run)]) == 0
     rounds = read_rounds(run / "rounds.csv")
     tested = _rows(run / "test.csv")
@@ -95,8 +106,7 @@ def test_test_reproduces_the_final_figures_exactly(fit: Fit) -> None:
     assert [float(row["test_loss"]) for row in tested] == losses.tolist()
 
 
-def test_validate_reproduces_the_final_figures_exactly(fit: Fit) -> None:
-    run = fit()
+def test_validate_reproduces_the_final_figures_exactly(run: Path) -> None:
     assert main(["validate", *_last(run)]) == 0
     expected = [result.val_accuracy for result in read_rounds(run / "rounds.csv")]
     rows = _rows(run / "validate.csv")
@@ -112,8 +122,7 @@ def test_evaluation_changes_no_file_of_the_run(fit: Fit) -> None:
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_predict_writes_every_rounds_probability_of_common_pairs(fit: Fit) -> None:
-    run = fit()
+def test_predict_writes_every_rounds_probability_of_common_pairs(run: Path) -> None:
     assert main(["predict", *_last(run)]) == 0
     rows = _rows(run / "predictions.csv")
     assert list(rows[0]) == ["pair", "first_digit", "second_digit", "target", "mean", "seed_0", "seed_1", "seed_2"]
@@ -198,9 +207,8 @@ def test_a_run_that_goes_on_with_another_config_keeps_the_former_one(
 
 
 def test_a_run_that_was_stopped_after_its_last_epoch_gets_its_tables(
-    fit: Fit, capsys: pytest.CaptureFixture[str]
+    run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = fit()
     tables = {name: (run / name).read_bytes() for name in ("rounds.csv", "curves.csv")}
     for name in (*tables, "summary.json"):
         (run / name).unlink()
@@ -210,8 +218,7 @@ def test_a_run_that_was_stopped_after_its_last_epoch_gets_its_tables(
     assert "test accuracy" in capsys.readouterr().out
 
 
-def test_a_run_that_another_process_trains_is_left_alone(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-    run = fit()
+def test_a_run_that_another_process_trains_is_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with FileLock(run / ".lock"):
         assert main(["fit", *_last(run), "--trainer.max_epochs", "3"]) == 2
@@ -220,8 +227,7 @@ def test_a_run_that_another_process_trains_is_left_alone(fit: Fit, capsys: pytes
     assert main(["fit", *_last(run), "--trainer.max_epochs", "3"]) == 0
 
 
-def test_what_a_killed_process_left_half_written_is_cleared(fit: Fit) -> None:
-    run = fit()
+def test_what_a_killed_process_left_half_written_is_cleared(run: Path) -> None:
     left = [run / f".rounds.csv.{'0' * 32}", run / "checkpoints" / f".last.ckpt.{'a' * 32}"]
     mine = run / ".mine"
     for path in (*left, mine):
@@ -237,8 +243,8 @@ def test_rounds_that_learned_nothing_are_told_and_stay_in_the_table(
     learning = ["--trainer.max_epochs", "8", "--data.normalise", "standard", "--model.optimizer.lr", "0.01"]
     run = fit("--model.backbone", "tests.user_parts.DeadForSeedOne", *learning)
     out = capsys.readouterr().out
-    assert "1 of 3 rounds are AT CHANCE" in out
-    assert "seed 1); they are in the table." in out
+    assert "1 of 3 rounds AT CHANCE" in out
+    assert "seed 1): kept in the table." in out
     summary = json.loads((run / "summary.json").read_text())
     assert summary["rounds"]["at_chance"] == [1]
     assert summary["metrics"]["test_accuracy"]["n"] == 3
@@ -248,7 +254,7 @@ def test_a_broken_round_is_marked_and_harms_no_other(fit: Fit, capsys: pytest.Ca
     breaking = ["--model.backbone", "tests.user_parts.BreaksForSeedOne"]
     run = fit(*breaking)
     out = capsys.readouterr().out
-    assert "1 of 3 rounds FAILED (loss not finite; seed 1) and are not in the table." in out
+    assert "1 of 3 rounds FAILED (loss not finite; seed 1): left out of the table." in out
     rounds = read_rounds(run / "rounds.csv")
     assert [result.status for result in rounds] == ["ok", "failed", "ok"]
     summary = json.loads((run / "summary.json").read_text())

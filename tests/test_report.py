@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairs_lit.analysis.tables import LABELS, evaluation_table, failures, mean_and_std, summary_table
+from pairs_lit.analysis.tables import LABELS, at_chance, evaluation_table, failures, mean_and_std, summary_table
 from pairs_lit.runs.tables import METRIC_COLUMNS, Evaluation
 from pairs_lit.statistics import Summary, summarise
 
@@ -70,7 +70,12 @@ def test_failures_count_and_name_the_seeds() -> None:
     text = failures([3, 17], 10)
     assert "2 of 10 rounds FAILED" in text
     assert re.search(r"seed 3, 17\b", text)
-    assert "not in the table" in text
+    assert "left out of the table" in text
+
+
+def test_one_round_is_one_round() -> None:
+    assert "1 of 1 round FAILED" in failures([3], 1)
+    assert "1 of 1 round AT CHANCE" in at_chance([3], 1)
 
 
 def test_without_failures_nothing_is_said() -> None:

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from pairs_lit.analysis.inspection import BINS, FEW_PAIRS, MOST_COMPARED, SIGNS, HardPair, Inspection
 from pairs_lit.analysis.inspection_figures import readings
 from pairs_lit.analysis.tables import decimal, mean_and_std, summary_table
-from pairs_lit.errors import printable
+from pairs_lit.errors import counted, printable
 from pairs_lit.statistics import LEVEL
 
 MARK = "Made by pairs-lit inspect"
@@ -58,9 +58,13 @@ def _introduction(found: Inspection) -> str:
     )
     if found.failed:
         seeds = ", ".join(map(str, found.failed))
-        text += f" **{len(found.failed)} of {len(found.curves.seeds)} rounds FAILED** (seed {seeds}) and are in the "
-        text += "learning curves only."
+        rounds = counted(len(found.curves.seeds), "round")
+        text += f" **{len(found.failed)} of {rounds} FAILED** (seed {seeds}): only in the learning curves."
     return text
+
+
+def _rounds(found: Inspection) -> str:
+    return counted(len(found.said.seeds), "round")
 
 
 def _figure(name: str, figures: Collection[str]) -> list[str]:
@@ -68,11 +72,11 @@ def _figure(name: str, figures: Collection[str]) -> list[str]:
 
 
 def _learning(found: Inspection, figures: Collection[str]) -> list[str]:
-    n, failed = len(found.said.seeds), len(found.failed)
+    failed = len(found.failed)
     text = (
-        f"Accuracy and loss by epoch, as in `curves.csv`: {n} rounds, thin, and their mean, thick. Training figures "
-        "are averages over the epoch while the network changes; the others are measured after it, on each round's own "
-        "pairs."
+        f"Accuracy and loss by epoch, as in `curves.csv`: {_rounds(found)}, thin, and the mean, thick. Training "
+        "figures are averages over the epoch while the network changes; the others are measured after it, on each "
+        "round's own pairs."
     )
     if failed:
         text += f" Those that failed ({failed}) are dotted, end in a cross, and are not in the mean."
@@ -82,13 +86,13 @@ def _learning(found: Inspection, figures: Collection[str]) -> list[str]:
 def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
     title = "## The hardest pairs"
     if not found.hardest:
-        return [title, f"All {len(found.said.seeds)} rounds get all {len(found.said.target)} pairs right."]
+        return [title, f"Of {len(found.said.target)} pairs, none is answered wrongly ({_rounds(found)})."]
     wrong, n = (~found.said.right).sum(0), len(found.said.seeds)
     most = int((wrong > n / 2).sum())
     text = (
-        f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are answered rightly by all {n} rounds, {most} wrongly by "
-        f"more than half of them, {int((wrong == n).sum())} by all. Below, the {len(found.hardest)} that most rounds "
-        "get wrong, as the network sees them."
+        f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are answered rightly by all ({_rounds(found)}), {most} "
+        f"wrongly by more than half of them, {int((wrong == n).sum())} wrongly by all. Below, the {len(found.hardest)} "
+        "that most rounds get wrong, as the network sees them."
     )
     if found.confusion is not None:
         text += " Below each image: the classes read, and by how many rounds."
@@ -98,8 +102,8 @@ def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
     header += [f"P, seed {seed}" for seed in found.said.seeds] if each else ["least P", "greatest P"]
     rows = [_hard_row(pair, sign, each) for pair in found.hardest]
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
-    counted = f"Pairs are counted as in `predictions.csv`; P is P(first {sign} second), n = {n} rounds."
-    return [title, text, *_figure("hardest-pairs", figures), table, counted]
+    note = f"Pairs are counted as in `predictions.csv`; P is P(first {sign} second), n = {_rounds(found)}."
+    return [title, text, *_figure("hardest-pairs", figures), table, note]
 
 
 def _hard_row(pair: HardPair, sign: str, each: bool) -> list[str]:
@@ -118,7 +122,7 @@ def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
     counts, size = found.confusion.counts, found.said.classes
     text = (
         f"Rows: the true class; columns: the class read. In a cell, the share of the true class in % and the count: "
-        f"{int(counts.sum())} readings ({len(found.said.seeds)} rounds × {len(found.said.target)} pairs × 2 images). "
+        f"{int(counts.sum())} readings ({_rounds(found)} × {len(found.said.target)} pairs × 2 images). "
         f"Digit accuracy {mean_and_std(found.confusion.accuracy)}."
     )
     if found.confusion.accuracy.mean < 2 / size:
@@ -137,9 +141,8 @@ def _distances(found: Inspection) -> list[str]:
         for each in found.distances
     ]
     header = ["distance", "pairs", "mean accuracy", "std", "95 % interval"]
-    n = len(found.said.seeds)
     text = (
-        f"Accuracy on the pairs whose classes differ by so much: mean over {n} rounds, bars: Student's "
+        f"Accuracy on the pairs whose classes differ by so much: mean over {_rounds(found)}, bars: Student's "
         f"{100 * (1 - LEVEL):.0f} % interval of the mean over the rounds. It says how other rounds would do on these "
         "very pairs, not on others: a point of few pairs is uncertain beyond its bar."
     )
@@ -155,7 +158,7 @@ def _classes(found: Inspection) -> list[str]:
     known = found.class_pairs.pairs[found.class_pairs.pairs > 0]
     text = (
         f"Rows: the first digit's class; columns: the second's. In a cell, the accuracy in % over "
-        f"{len(found.said.seeds)} rounds and the number of pairs ({known.min()} to {known.max()}); cells of fewer "
+        f"{_rounds(found)} and the number of pairs ({known.min()} to {known.max()}); cells of fewer "
         f"than {FEW_PAIRS} pairs are hatched, those without pairs grey."
     )
     return ["## Accuracy by classes", "![accuracy by classes](accuracy-by-classes.png)", text]
@@ -166,7 +169,7 @@ def _calibration(found: Inspection) -> list[str]:
     relation = f"P(first {SIGNS[found.relation]} second)"
     text = (
         f"Of the pairs of which a round says that the relation holds with probability p, in which share does it hold? "
-        f"{int(each.counts.sum())} answers of {len(found.said.seeds)} rounds in {BINS} bins of equal width; points "
+        f"{int(each.counts.sum())} answers of {_rounds(found)} in {BINS} bins of equal width; points "
         "stand at the mean P of their bin, bars: 95 % interval over rounds; below, how many answers a bin has.\n\n"
         f"Expected calibration error, the mean gap of the {BINS} bins weighted by their answers, of each round: of the "
         f"confidence of the answers, max(P, 1 − P), against the share of right ones, {mean_and_std(each.error)}; of "

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-from pairs_lit.errors import printable
+from pairs_lit.errors import counted, printable
 from pairs_lit.runs.tables import Evaluation
 from pairs_lit.statistics import Summary
 
@@ -56,7 +56,7 @@ def failures(failed: Sequence[int], count: int) -> str:
     if not failed:
         return ""
     seeds = ", ".join(map(str, failed))
-    return f"{len(failed)} of {count} rounds FAILED (loss not finite; seed {seeds}) and are not in the table."
+    return f"{len(failed)} of {counted(count, 'round')} FAILED (loss not finite; seed {seeds}): left out of the table."
 
 
 def at_chance(seeds: Sequence[int], count: int) -> str:
@@ -65,8 +65,8 @@ def at_chance(seeds: Sequence[int], count: int) -> str:
         return ""
     listed = ", ".join(map(str, seeds))
     return (
-        f"{len(seeds)} of {count} rounds are AT CHANCE (on their own training pairs no better than always giving the "
-        f"commoner answer; seed {listed}); they are in the table."
+        f"{len(seeds)} of {counted(count, 'round')} AT CHANCE (on the training pairs no better than always giving the "
+        f"commoner answer; seed {listed}): kept in the table."
     )
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
 
 from pairs_lit.commands import COMMANDS, OF_LIGHTNING
-from pairs_lit.commands.fit import PairsCLI, train
+from pairs_lit.commands.fit import ReadingCLI, train
 from pairs_lit.commands.options import OptionParser
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.configs import shipped_configs
@@ -67,21 +67,8 @@ def _own_options(command: str) -> Sequence[argparse.Action]:
     return own
 
 
-class _ParsingCLI(PairsCLI):
-    """Parses, and builds nothing."""
-
-    def instantiate_classes(self) -> None:
-        """Build nothing."""
-
-    def after_instantiate_classes(self) -> None:
-        """Nothing has been built."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing is run."""
-
-
 def _options_of_fit() -> Iterable[argparse.Action]:
-    actions: Sequence[Any] = train("fit", ["fit", "--config=fc"], kind=_ParsingCLI)._parser("fit")._actions
+    actions: Sequence[Any] = train("fit", ["fit", "--config=fc"], kind=ReadingCLI)._parser("fit")._actions
     return (each for each in actions if all(name.startswith("-") for name in each.option_strings))
 
 

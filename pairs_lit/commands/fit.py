@@ -77,7 +77,7 @@ class RunConfig(SaveConfigCallback):
         """Write ``config.yaml`` durably, without the checkpoint that this fit may go on from; keep a former one."""
         config = self.config.clone()
         config.ckpt_path = None
-        text = self.parser.dump(config, skip_unset=False)
+        text = self.parser.dump(config, skip_unset=False, skip_validation=True)
         folder = Path(str(trainer.log_dir))
         if trainer.is_global_zero:
             before = None if trainer.ckpt_path is None else own_run(Path(str(trainer.ckpt_path)))
@@ -220,6 +220,19 @@ class PairsCLI(LightningCLI):
         self.datamodule.stacks = self.model.slices
         if trainer.world_size > 1:
             self.datamodule.setup("fit")  # once, for all workers that share this memory
+
+
+class ReadingCLI(PairsCLI):
+    """Reads a command line, and builds and runs nothing."""
+
+    def instantiate_classes(self) -> None:
+        """Build nothing."""
+
+    def after_instantiate_classes(self) -> None:
+        """There is no trainer to be set up."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
 
 
 def _check_schedule(model: Namespace) -> None:

@@ -5,7 +5,7 @@ from typing import cast
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from pairs_lit.commands.fit import PairsCLI, in_python, train
+from pairs_lit.commands.fit import ReadingCLI, in_python, train
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.folder import CONFIG, LAST
@@ -16,7 +16,7 @@ from pairs_lit.training.checkpoints import RECORD, read_checkpoint
 from pairs_lit.training.module import PairModule
 
 
-class _OpeningCLI(PairsCLI):
+class _OpeningCLI(ReadingCLI):
     """Builds a run's module and data, and no trainer; the data need not be there."""
 
     def link_classes(self, parser: LightningArgumentParser) -> None:
@@ -36,12 +36,6 @@ class _OpeningCLI(PairsCLI):
         made = self.parser.instantiate_classes(self.config)[self.subcommand]
         self.module, self.data = cast(PairModule, made.model), cast(PairDataModule, made.data)
         self.data.stacks = self.module.slices
-
-    def after_instantiate_classes(self) -> None:
-        """There is no trainer to be set up."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing is run."""
 
 
 def open_run(folder: str | Path, checkpoint: str | Path | None = None) -> Trained:

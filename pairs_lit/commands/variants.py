@@ -12,7 +12,7 @@ from typing import cast
 from jsonargparse import Namespace
 from lightning.pytorch import Callback
 
-from pairs_lit.commands.fit import PairsCLI, flat, spelt, train
+from pairs_lit.commands.fit import PairsCLI, ReadingCLI, flat, spelt, train
 from pairs_lit.data.sources import loaded_once
 from pairs_lit.nn.comparer import Comparer
 from pairs_lit.runs.folder import CHECKPOINTS, LAST
@@ -84,14 +84,14 @@ def read_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) 
         PairsLitError: An option does not exist, or a value is not allowed.
     """
 
-    class Reading(_ReadingCLI):
+    class Reading(_VariantReader):
         asked = changes
         varied = base
 
     if not changes:
         return []
     with loaded_once():
-        cli = cast(_ReadingCLI, train("fit", _arguments(base, changes[0]), kind=Reading))
+        cli = cast(_VariantReader, train("fit", _arguments(base, changes[0]), kind=Reading))
     return with_common_recipes(cli.plans)
 
 
@@ -109,7 +109,7 @@ def with_common_recipes(plans: Sequence[Plan]) -> list[Plan]:
     return found
 
 
-class _ReadingCLI(PairsCLI):
+class _VariantReader(ReadingCLI):
     """Reads one configuration after the other, with one parser, and trains none."""
 
     asked: Sequence[Mapping[str, object]]
@@ -127,18 +127,12 @@ class _ReadingCLI(PairsCLI):
         parser = self._parser("fit")
         made = self.parser.instantiate_classes(_with_one_round(self.config)).fit
         guests = bool(config.trainer.callbacks or config.trainer.logger)
-        text = parser.dump(config, skip_unset=False)
+        text = parser.dump(config, skip_unset=False, skip_validation=True)
         measured = (
             *made.model.measured,
             *(whole_metrics(made.model) if "val" in made.data.whole_splits["fit"] else ()),
         )
         return Plan(changes, text, flat(config.as_dict()), made.model.variant, measured, guests)
-
-    def after_instantiate_classes(self) -> None:
-        """Nothing has been built."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing is run."""
 
 
 def _with_one_round(config: Namespace) -> Namespace:

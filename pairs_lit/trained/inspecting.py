@@ -69,8 +69,7 @@ def _said(run: Run, trained: Trained) -> tuple[Said, list[int]]:
     good = [place for place, seed in enumerate(trained.seeds) if seed not in failed]
     if not good:
         raise PairsLitError(
-            f"all {len(failed)} rounds of {run.folder} failed (loss not finite): there is nothing to inspect but its "
-            "curves.csv."
+            f"every round of {run.folder} failed (loss not finite): there is nothing to inspect but its curves.csv."
         )
     pairs = trained.data.bank.pairs
     reads = answers.read is not None and any("digit" in name for name in run.summary)

@@ -6,7 +6,7 @@ from itertools import islice
 
 from pairs_lit.data.bank import SPLITS
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, counted
 
 Objection = Callable[[int], str | None]
 """Says why a network cannot take a batch of this many pairs, or None if it can."""
@@ -59,12 +59,12 @@ def check_batches(objection: Objection, counts: Sequence[int], batch_size: int, 
     works = (other for other in nearest if all(tried(each) is None for n in counts for each in _sizes(n, other)))
     near = [str(other) for other in sorted(islice(works, 3))]
     if not near and tried(2) is not None:
-        raise PairsLitError(f"the network cannot be {deed} on a batch of {_counted(size)}: {reason}.")
+        raise PairsLitError(f"the network cannot be {deed} on a batch of {counted(size, 'pair')}: {reason}.")
     listed = " or ".join(", ".join(near).rsplit(", ", 1))
     advice = f"For instance, set {option} to {listed}." if near else "Give 2 pairs or more."
     raise PairsLitError(
-        f"{option} is {batch_size}: {_counted(count)} then come with a batch of {size}, on which the network cannot be "
-        f"{deed}: {reason}. {advice}"
+        f"{option} is {batch_size}: {counted(count, 'pair')} then come with a batch of {size}, on which the network "
+        f"cannot be {deed}: {reason}. {advice}"
     )
 
 
@@ -72,7 +72,3 @@ def _sizes(count: int, batch_size: int) -> tuple[int, ...]:
     """Return the sizes of an epoch's batches, the last one's first."""
     full = min(count, batch_size)
     return count % full or full, full
-
-
-def _counted(pairs: int) -> str:
-    return "1 pair" if pairs == 1 else f"{pairs} pairs"
