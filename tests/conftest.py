@@ -83,7 +83,7 @@ def _no_randomness_from_outside() -> None:
 Fit = Callable[..., Path]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_options(tiny_root: Path) -> list[str]:
     """Options that make any config run on the synthetic digits in about a second."""
     return [

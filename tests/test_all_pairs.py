@@ -152,7 +152,7 @@ def test_every_pair_is_answered_as_the_plain_network_does(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("relation", ["le", "lt", "ge", "gt"])
 @pytest.mark.parametrize(("images", "classes"), [(2, 2), (37, 10), (64, 3)])
-@pytest.mark.quick(9)
+@pytest.mark.quick(6)
 def test_the_blocks_count_what_a_loop_counts(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, relation: Relation, images: int, classes: int
 ) -> None:
@@ -342,6 +342,7 @@ def test_a_finished_fit_called_again_ends_with_the_same_tables(watched_at_the_en
     assert (watched_at_the_end.folder / "rounds.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_fit_that_goes_on_ends_as_one_that_never_stopped(root: Path, tmp_path: Path) -> None:
     short = fitted(root, tmp_path, "mlp", data__watch_test="end", trainer__max_epochs=1)
     assert main(["fit", *last(short), "--trainer.max_epochs", "3"]) == 0

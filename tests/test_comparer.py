@@ -408,6 +408,7 @@ REPORTS: dict[str, tuple[int, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("expected", "parts"), REPORTS.values(), ids=REPORTS)
+@pytest.mark.quick(5)
 def test_parameters_of_a_round_are_those_of_the_reports(expected: int, parts: dict[str, Any]) -> None:
     assert parameter_count(**parts) == expected
 

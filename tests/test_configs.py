@@ -24,7 +24,7 @@ def test_there_is_a_config_for_every_row_of_every_report() -> None:
 
 
 @pytest.mark.parametrize("config", RUNNABLE, ids=_name)
-@pytest.mark.quick(6)
+@pytest.mark.quick(4)
 def test_a_config_runs_from_parsing_to_tables_with_the_published_number_of_parameters(config: Path, fit: Fit) -> None:
     run = fit(config=config)
     assert run.parent.name == config.stem

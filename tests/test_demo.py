@@ -109,6 +109,7 @@ def test_what_is_no_drawing_is_refused(run: pairs_lit.Run, text: str) -> None:
         answer_to(run, text, text)
 
 
+@pytest.mark.slow
 def test_only_this_machine_is_served_and_nothing_is_reported(port: int) -> None:
     with socket.socket() as other:
         other.settimeout(1)

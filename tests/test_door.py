@@ -89,6 +89,7 @@ def test_the_command_line_gives_the_same(run: Run, changes: dict[str, object]) -
         ("name", "mine", ["name"]),
     ],
 )
+@pytest.mark.quick(3)
 def test_values_arrive_as_they_are(name: str, value: object, at: list[str], changes: dict[str, object]) -> None:
     found: Any = pairs_lit.fit(CONFIGS / "fc_aux.yaml", changes | {name: value}).config
     for key in at:

@@ -154,7 +154,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("options", [*MISTAKES, *MIXING])
-@pytest.mark.quick(48)
+@pytest.mark.quick(24)
 def test_a_mistake_ends_in_one_line_and_leaves_no_run(
     options: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,7 +257,7 @@ def test_only_local_files_are_checkpoints(
         ("--model.code_activation tanh", "network is .* in the checkpoint and .* in the config"),
     ],
 )
-@pytest.mark.quick(8)
+@pytest.mark.quick(4)
 def test_a_checkpoint_of_another_config(
     command: str, option: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

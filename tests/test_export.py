@@ -95,7 +95,7 @@ def test_onnx_answers_as_the_round_does_for_any_number_of_pairs(case: str, runs:
 
 
 @pytest.mark.parametrize("case", EXPORTED)
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 def test_a_program_answers_as_the_round_does_for_any_number_of_pairs(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "torch", 5, output=tmp_path)
     program = torch.export.load(path).module()
@@ -106,7 +106,7 @@ def test_a_program_answers_as_the_round_does_for_any_number_of_pairs(case: str, 
 
 
 @pytest.mark.parametrize("case", [case for case in ALL if case != "resnet18"])
-@pytest.mark.quick(5)
+@pytest.mark.quick(3)
 def test_weights_are_those_of_the_plain_network(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     network = runs(case).network(5)
@@ -131,7 +131,7 @@ AUTHORS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=pytest.mark.slow) if case == "resnet18" else case for case in AUTHORS]
 )
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 def test_weights_load_into_the_class_that_their_author_wrote(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     prefix, make = AUTHORS[case]
@@ -196,6 +196,7 @@ def test_a_file_says_how_images_are_prepared_and_where_it_comes_from(to: str, ru
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.quick(1)
 def test_no_file_names_folders_of_this_machine(to: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs("parts"), to, 5, output=tmp_path)
     assert str(Path(pairs_lit.__file__).parent).encode() not in path.read_bytes()
@@ -261,7 +262,7 @@ def test_an_unknown_format_is_refused(runs: Runs) -> None:
         ("random", r"seed 5: what was exported gives another answer for 3 pairs: the network draws random numbers"),
     ],
 )
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 def test_what_no_program_can_hold_is_said_and_leaves_no_file(
     to: str, case: str, message: str, runs: Runs, tmp_path: Path
 ) -> None:

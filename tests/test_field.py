@@ -91,7 +91,7 @@ class TestWhateverAModuleDoesToItsInput:
         ids=lambda options: " ".join(options),
     )
     @pytest.mark.parametrize("sharing", ["shared", "separate"])
-    @pytest.mark.quick(3)
+    @pytest.mark.quick(1)
     def test_no_module_fails_because_of_what_another_keeps(self, options: list[str], sharing: str, fit: Fit) -> None:
         predictions(fit(*options, "--model.sharing", sharing, "--model.code_activation", "none", config="fc_aux"))
 
@@ -197,6 +197,7 @@ class TestARunIsAFunctionOfItsSeed:
         assert capsys.readouterr().err.count("gives another answer when it is evaluated again") == 2
         assert tables(first) == tables(second)
 
+    @pytest.mark.slow
     def test_callbacks_that_draw_early(self, fit: Fit, tmp_path: Path) -> None:
         options = ("--trainer.callbacks", f"{PARTS}.DrawsEarly", "--trainer.max_epochs")
         whole = fit(*options, "3", config="fc_aux")
@@ -620,7 +621,7 @@ class TestNothingOfTheUsersIsOverwritten:
 
     @pytest.mark.parametrize("checkpoint", ["best.ckpt", "checkpoints/best.ckpt"])
     @pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
-    @pytest.mark.quick(3)
+    @pytest.mark.quick(1)
     def test_a_checkpoint_elsewhere(
         self, command: str, checkpoint: str, project: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -637,6 +638,7 @@ class TestNothingOfTheUsersIsOverwritten:
         names = {"fit": "rounds.csv", "test": "test.csv", "validate": "validate.csv", "predict": "predictions.csv"}
         assert (run / names[command]).is_file()
 
+    @pytest.mark.slow
     def test_another_runs_folder_is_not_its_own(self, fit: Fit) -> None:
         first, second = fit(config="fc_aux"), fit("--rounds.seed", "7", config="fc_aux")
         shutil.copy(first / "checkpoints" / "last.ckpt", second / "checkpoints" / "other.ckpt")
@@ -744,6 +746,7 @@ class TestNothingOfTheUsersIsOverwritten:
         )
         assert Path(kept["best_model_path"]).is_file()
 
+    @pytest.mark.slow
     def test_only_the_last_one_may_be_kept_twice(self, fit: Fit) -> None:
         options = ["--trainer.callbacks.save_top_k", "0", "--trainer.callbacks.save_last", "true"]
         run = fit("--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", *options, config="fc_aux")
@@ -776,7 +779,7 @@ class TestNothingOfTheUsersIsOverwritten:
             ("--trainer.callbacks.save_on_train_epoch_end false", "save_on_train_epoch_end cannot be set"),
         ],
     )
-    @pytest.mark.quick(5)
+    @pytest.mark.quick(2)
     def test_checkpoints_that_no_run_could_use_are_refused(
         self, options: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -989,6 +992,7 @@ class TestMnistsFiles:
             )
 
     @pytest.mark.usefixtures("refuse_network")
+    @pytest.mark.slow
     def test_are_found_wherever_each_lies(self, fit: Fit, tmp_path: Path) -> None:
         """One packed without saying so, one unpacked that says so, one beside the folder, one in its own folder."""
         raw = write_mnist(tmp_path / "mnist") / "MNIST" / "raw"
@@ -1079,7 +1083,7 @@ class TestBuilders:
         ],
     )
     @pytest.mark.parametrize("form", ["option", "text", "file", "class_path", "input"])
-    @pytest.mark.quick(3)
+    @pytest.mark.quick(1)
     def test_arguments_arrive_as_they_were_meant(
         self,
         form: str,
@@ -1111,6 +1115,7 @@ class TestBuilders:
         "backbone",
         [f"{PARTS}.Makers.by_class", f"{PARTS}.Makers.static", f"{PARTS}.partial_of_sequential"],
     )
+    @pytest.mark.quick(1)
     def test_anything_that_builds(self, backbone: str, fit: Fit) -> None:
         run = fit("--model.backbone", backbone, config="fc_aux")
         assert json.loads((run / "summary.json").read_text())["parameters_per_round"] == 197 * 3 + 4 * 10 + 21

@@ -76,7 +76,7 @@ def failing_sync(monkeypatch: pytest.MonkeyPatch, code: int, when: Callable[[str
 
 @pytest.mark.parametrize("file", WRITTEN)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])
-@pytest.mark.quick(3)
+@pytest.mark.quick(2)
 def test_a_write_that_fails_names_the_file_and_can_go_on_later(
     order: Order, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, code: int
 ) -> None:

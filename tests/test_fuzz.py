@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_rounds
 
-QUICK, THOROUGH = 25, 1500
+QUICK, THOROUGH = 15, 1500
 LONGEST_MESSAGE = 500
 FUZZ = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 

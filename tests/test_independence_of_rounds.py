@@ -158,6 +158,7 @@ def bit_equal(actual: list[Tensor], expected: list[Tensor]) -> bool:
 
 @pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
 @pytest.mark.parametrize(("backbone", "sharing"), [(RICH_CNN, "shared"), (LoopedBackbone, "separate")])
+@pytest.mark.quick(2)
 def test_a_trainers_fit_equals_plain_loops_fed_with_each_rounds_own_data_in_its_own_order(
     tiny_root: Path, tmp_path: Path, optimizer: Callable[..., Any], backbone: Callable[..., nn.Module], sharing: str
 ) -> None:
@@ -414,7 +415,7 @@ def others(values: list[Tensor]) -> list[Tensor]:
     ids=str,
 )
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "loop"])
-@pytest.mark.quick(8)
+@pytest.mark.quick(4)
 def test_a_round_that_breaks_changes_no_bit_of_its_neighbours(name: str, value: float, dtype: torch.dtype) -> None:
     whole, broken = (pair_module([5, 6, 7], 3, **NETWORKS[name]).to(dtype) for _ in range(2))
     batches = [batch(step, dtype) for step in range(2)]

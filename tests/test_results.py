@@ -211,6 +211,7 @@ def test_damaged_compressed_curves_are_refused(damage: Callable[[bytes], bytes],
         _ = Run.load(run).curves
 
 
+@pytest.mark.slow
 def test_a_run_with_compressed_curves_goes_on_and_is_read_as_any(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,7 +109,7 @@ def test_a_sweeps_file_is_checked(changes: dict[str, Any], message: str) -> None
         ({LR: {"low": -1.0, "high": 1.0, "steps": 2}}, "Invalid learning rate: -1.0"),
     ],
 )
-@pytest.mark.quick(3)
+@pytest.mark.quick(2)
 def test_values_are_checked_before_anything_is_trained(
     space: dict[str, Any], message: str, base: dict[str, object], tmp_path: Path
 ) -> None:

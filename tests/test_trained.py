@@ -62,7 +62,7 @@ def fitted(case: str, root: Path) -> pairs_lit.Run:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.quick(3)
+@pytest.mark.quick(2)
 def test_a_plain_network_says_what_its_round_said(case: str, tmp_path: Path) -> None:
     run = fitted(case, tmp_path)
     bank = run.trained.data.bank
@@ -79,6 +79,7 @@ def test_a_plain_network_says_what_its_round_said(case: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("case", ["parts", "members"])
+@pytest.mark.quick(1)
 def test_all_rounds_answer_for_the_same_pairs(case: str, tmp_path: Path) -> None:
     run = fitted(case, tmp_path)
     images = torch.randint(0, 256, (7, 2, 28, 28), generator=torch.Generator().manual_seed(0))
@@ -121,7 +122,7 @@ def random_pairs(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 def test_a_module_that_is_called_answers_for_all_rounds(case: str, tmp_path: Path) -> None:
     run = fitted(case, tmp_path)
     module = pairs_lit.PairModule.load_from_checkpoint(run.folder / "checkpoints/last.ckpt").eval()

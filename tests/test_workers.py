@@ -424,6 +424,7 @@ def trainer_of_ones_own(root: Path, tiny_root: Path, devices: int) -> tuple[Trai
     return trainer, module, data
 
 
+@pytest.mark.slow
 def test_a_trainer_of_ones_own_ends_with_the_weights_of_all_workers(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,7 +471,7 @@ GOING_ON = "what was saved is kept, and pairs-lit fit --config RUN/config.yaml -
     ],
     ids=["module raises", "module refuses", "module crashes", "module exits", "callback raises", "before they met"],
 )
-@pytest.mark.quick(3)
+@pytest.mark.quick(2)
 def test_what_goes_wrong_in_another_worker_is_said_in_one_line(
     order: Order, tmp_path: Path, options: tuple[str, ...], code: int, message: str
 ) -> None:
@@ -482,6 +483,7 @@ def test_what_goes_wrong_in_another_worker_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS)
+@pytest.mark.quick(1)
 def test_evaluation_ends_likewise(
     order: Order, alone: Path, tmp_path: Path, evaluation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -592,6 +594,7 @@ def test_a_fit_leaves_no_socket_and_no_process(order: Order, tmp_path: Path) -> 
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_once(
     order: Order, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -699,6 +702,7 @@ def test_an_array_job_is_named_by_its_task(order: Order, tmp_path: Path, slurm: 
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["refuses", "is missing"])
+@pytest.mark.quick(1)
 def test_a_scontrol_that_fails_is_said(order: Order, tmp_path: Path, slurm: dict[str, str], missing: bool) -> None:
     tool = tmp_path / "tools" / "scontrol"
     tool.write_text("#!/bin/sh\necho 'slurm_requeue error:\nJob is pending' >&2\nexit 1\n")

@@ -17,7 +17,7 @@ from pairs_lit.stacking.network import StackedNetwork
 from tests.test_tracing import right
 from tests.test_zoo import round_loss, step
 
-EXAMPLES = int(os.environ.get("PAIRS_LIT_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("PAIRS_LIT_EXAMPLES", "60"))
 MAPS, ROWS = 3, 2
 """The dimensions of one value: (C, H, W), or (L, F); else it is (F,)."""
 Shape = tuple[int, ...]
