@@ -1,11 +1,13 @@
 """The exception that the command line shows as one line, and the checks that raise it most often."""
 
 import os
+import re
 import signal
 import sys
 import sysconfig
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import get_args
 
@@ -38,6 +40,20 @@ class Stopped(BaseException):
 def counted(count: int, what: str) -> str:
     """Return "1 round", "2 rounds", and the like."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def meant(written: str, known: Iterable[str]) -> str:
+    """Return ": did you mean NAME?" for a name that is not known, or nothing where no known one is near.
+
+    Of dotted names, those are near that end alike: ``epochs`` stands for ``trainer.max_epochs``.
+    """
+    dashes, name = re.match("(-*)(.*)", written, re.DOTALL).groups()  # type: ignore[union-attr] # matches any text
+    last = name.replace("-", "_").rpartition(".")[2]
+    ends = {each: each.rpartition(".")[2] for each in known}
+    close = [last] if last in ends.values() else get_close_matches(last, dict.fromkeys(ends.values()), cutoff=0.65)
+    alike = {each: SequenceMatcher(None, name, each).ratio() for each, end in ends.items() if end in close}
+    best = [each for each, ratio in alike.items() if ratio > max(alike.values()) - 0.05]
+    return f": did you mean {' or '.join(dashes + each for each in best[:3])}?" if best else ""
 
 
 def check_positive(name: str, value: int) -> None:

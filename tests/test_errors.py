@@ -15,7 +15,13 @@ CALLBACKS = "lightning.pytorch.callbacks"
 
 MISTAKES = {
     "--nokey 3": "unrecognized arguments: --nokey 3",
-    "--data.nokey 3": "unrecognized arguments: --data.nokey 3",
+    "--data.nokey 3": r"unrecognized arguments: --data.nokey 3 \(",
+    "--max_epochs 3": r"unrecognized arguments: --max_epochs 3: did you mean --trainer.max_epochs\?",
+    "--rounds.seeds 3": r"unrecognized arguments: --rounds.seeds 3: did you mean --rounds.seed\? \(",
+    "--model.lr 3": r"could match .*: did you mean --model.optimizer.lr\?",
+    "--model.backbone.chanels [3]": r"model.backbone: Option 'chanels' is not accepted: did you mean channels\?",
+    "--model.loss {aux_weight:0.3}": "expected settings, or a file of them, got {aux_weight:0.3}: YAML needs a space",
+    "--data.augment.elastic {4:0.8}": r"data.augment: expected settings such as {shift: 0.5} or null",
     "--model.backbone nowhere.Net": "model.backbone: No module named 'nowhere', got nowhere.Net",
     f"--model.backbone {BACKBONES}.Nope": "model.backbone: module 'pairs_lit.nn.backbones' has no attribute 'Nope'",
     "--model.backbone.nokey 3": "model.backbone: Option 'nokey' is not accepted",
@@ -168,6 +174,8 @@ def test_a_mistake_ends_in_one_line_and_leaves_no_run(
 def test_an_unknown_config_file(capsys: pytest.CaptureFixture[str]) -> None:
     told = "--config nowhere.yaml: there is no file nowhere.yaml in .*, and no shipped config of that name"
     assert re.search(told, refused(["fit", "--config", "nowhere.yaml"], capsys))
+    near = r"no shipped config of that name: did you mean cnn_aux\? \(pairs-lit configs"
+    assert re.search(near, refused(["fit", "--config", "cnn_auxx"], capsys))
 
 
 def test_a_config_that_is_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,6 +188,13 @@ def test_an_unknown_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureF
     path = tmp_path / "config.yaml"
     path.write_text((CONFIGS / "cnn_aux.yaml").read_text().replace("belhadj/", f"{CONFIGS}/belhadj/") + "  speed: 3\n")
     assert "speed" in refused(["fit", "--config", str(path)], capsys)
+
+
+def test_a_misspelt_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("model: {aux_weight: 3}")
+    message = refused(["fit", "--config", str(path)], capsys)
+    assert "there is no option model.aux_weight: did you mean model.loss.aux_weight? (pairs-lit" in message
 
 
 def with_value(key: str, value: object, tmp_path: Path) -> list[str]:
@@ -221,7 +236,8 @@ def test_a_long_list_of_what_is_allowed_is_cut(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "unknown command 'fitt': use one of fit, validate, test, predict" in refused(["fitt"], capsys)
+    assert "unknown command 'train': use one of fit, validate, test, predict" in refused(["train"], capsys)
+    assert "unknown command 'fitt': did you mean fit? use one of fit, validate" in refused(["fitt"], capsys)
 
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])

@@ -3,10 +3,13 @@ from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pairs_lit.commands.wording import in_words, readable
 from pairs_lit.data.warps import Warp
+from pairs_lit.errors import meant
 
 KINDS = [
     (int, "a whole number"),
@@ -43,3 +46,28 @@ def test_other_messages_stay_as_they_are_in_one_line() -> None:
     long = readable("x" * 400, [])
     assert len(long) < 310
     assert " … " in long
+
+
+OPTIONS = ["trainer.max_epochs", "trainer.min_epochs", "rounds.seed", "data.batch_size", "model.sharing", "ckpt_path"]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("trainer.max_epoch", ": did you mean trainer.max_epochs?"),
+        ("--max_epochs", ": did you mean --trainer.max_epochs?"),
+        ("--epochs", ": did you mean --trainer.max_epochs or --trainer.min_epochs?"),
+        ("--batch-size", ": did you mean --data.batch_size?"),
+        ("model.batch_size", ": did you mean data.batch_size?"),
+        ("--ckpt", ""),
+        ("", ""),
+    ],
+)
+def test_what_was_probably_meant(written: str, said: str) -> None:
+    assert meant(written, OPTIONS) == said
+
+
+@given(written=st.text())
+def test_any_text_may_have_been_written(written: str) -> None:
+    assert meant(written, OPTIONS).count("\n") == 0
+    assert meant(written, []) == ""

@@ -1,10 +1,11 @@
 """What the commands with a parser of their own share: argparse's, with errors in one line, and where answers go."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import NoReturn
 
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, meant
 from pairs_lit.runs.writing import write_text_durably
 
 _FIGURES = (".png", ".svg", ".pdf")
@@ -15,7 +16,9 @@ class OptionParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise PairsLitError; argparse would print its usage and exit."""
-        raise PairsLitError(f"{message} ({self.prog} --help lists the options).")
+        unknown = re.match(r"unrecognized arguments: ([\w-]+)", message)
+        near = meant(unknown[1], [option.dest for option in self._actions]) if unknown else ""
+        raise PairsLitError(f"{message}{near} ({self.prog} --help lists the options).")
 
 
 def check_figure(option: str, path: Path | None) -> None:

@@ -66,9 +66,12 @@ class PairsParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise PairsLitError; jsonargparse would print its usage and exit."""
+        below = self._subcommands_action
+        parsers = [self] if below is None else below.choices.values()
+        options = [option for parser in parsers for option in parser._actions]
         if not self.exit_on_error:  # the parser of a class's settings: its error is a part of the option's
-            super().error(inner(message, self._actions), ex)
-        raise PairsLitError(f"{readable(message, self._actions)} (pairs-lit COMMAND --help lists the options).") from ex
+            super().error(inner(message, options), ex)
+        raise PairsLitError(f"{readable(message, options)} (pairs-lit COMMAND --help lists the options).") from ex
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
         """Parse a configuration file."""

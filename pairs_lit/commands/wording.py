@@ -1,13 +1,15 @@
 """What an option takes and what it was given, in words: messages of jsonargparse without Python's types."""
 
 import re
-from argparse import Action
+from argparse import SUPPRESS, Action
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from itertools import islice
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+from pairs_lit.errors import meant
 
 _LONGEST = 300
 
@@ -26,9 +28,12 @@ _IN_YAML = {"None": "null", "True": "true", "False": "false", "": "nothing"}
 _KEY = "Parser key "
 _ELSEWHERE = re.compile(r"No module named '[\w.]+'|module '[\w.]+' has no attribute '\w+'|Option '\w+' is not accepted")
 """What is wrong with a class path or one of its settings: the option's type has nothing to do with it."""
+_UNKNOWN = re.compile(r"(?:unrecognized arguments:|option:?) '?([\w.-]+)", re.IGNORECASE)
+"""An option that does not exist, or that could be several."""
+_REFUSED = re.compile(r"Subcommand '\w+' does not accept option '(.+?)'")
 _MISMATCH = re.compile(
     r"Expected|Does not validate|Not a valid subclass|Unable to load|is not iterable|invalid literal"
-    r"|not correspond|Not of type|object has no attribute"
+    r"|not correspond|Not of type|object has no attribute|unsupported operand|Unexpected import path"
 )
 _PROBLEM = re.compile(r"Problem with given class_path '([\w.]+)':\s+(.+)")
 """What went wrong with a class other than one of its settings, such as an error in its file."""
@@ -42,6 +47,8 @@ _VALUES = (
     r"(?:Given|Got) value: ?(.*)",
 )
 _INNER = re.compile("⟦([^⟦⟧]*)⟧")
+_UNSPACED = re.compile(r"\{[^{}]*\w:[^\s/]")
+"""A mapping as JSON or Python would take it, but not YAML."""
 
 
 def inner(message: str, options: Iterable[Action]) -> str:
@@ -57,13 +64,15 @@ def readable(message: str, options: Iterable[Action]) -> str:
         options: Those of the parser, which know their types.
     """
     if not message.startswith(_KEY):
-        return shortened(message)
+        unknown, said = _UNKNOWN.search(message), _REFUSED.sub(r"there is no option \1", message)
+        return shortened(said) + (meant(unknown[1], _names(options)) if unknown else "")
     key = re.findall(f'{_KEY}"(.+?)"', message)[-1]  # the innermost is the one that is wrong
     within, elsewhere, problem = _INNER.search(message), _ELSEWHERE.search(message), _PROBLEM.search(message)
     if within is not None:
         return f"{key}: {within[1]}"
     value = _value(message)
     got = "" if value is None else f", got {value}"
+    got += ": YAML needs a space after each colon" if _UNSPACED.match(value or "") else ""
     if elsewhere is not None:
         return f"{key}: {elsewhere[0]}{got}"
     if problem is not None:
@@ -74,6 +83,12 @@ def readable(message: str, options: Iterable[Action]) -> str:
     if _MISMATCH.search(message) is None:
         return shortened(message)
     return shortened(f"{key}: expected {_taken(key, options)}{got}")
+
+
+def _names(options: Iterable[Action]) -> list[str]:
+    """Return the names of options, and those that almost every optimizer has."""
+    given = [name for option in options if option.help != SUPPRESS for name in option.option_strings]
+    return [*(name.removeprefix("--") for name in given if name.startswith("--")), "model.optimizer.lr"]
 
 
 def shortened(message: str) -> str:

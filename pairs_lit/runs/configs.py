@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError
+from pairs_lit.errors import PairsLitError, meant
 
 SHIPPED = Path(__file__).parent.parent / "configs"
 """In an installation a folder of the package; in a clone, through a link, the one at the top of the repository."""
@@ -37,6 +37,6 @@ def find_config(given: str) -> str:
     if name not in shipped:
         raise PairsLitError(
             f"--config {given}: there is no file {' or '.join(files)} in {Path.cwd()}, and no shipped config of that "
-            "name (pairs-lit configs lists the shipped ones)."
+            f"name{meant(name, shipped)} (pairs-lit configs lists the shipped ones)."
         )
     return str(shipped[name])
