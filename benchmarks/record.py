@@ -75,7 +75,7 @@ PARTS = [
     _without("schedule", "constant learning rate", {"model.lr_scheduler": None}),
     _without("spared_decay", "weight decay of all parameters", {"model.decay": "all"}),
     _without("dropout", "no dropout", {"model.backbone.init_args.flat_dropout": 0}),
-    _without("padding", "no padding", {"model.backbone.init_args.paddings": 0}),
+    Fit("padded", "padding in all convolutions", 5, {"model.backbone.init_args.paddings": 1}),
     Fit("half_as_long", "half as many epochs", 5, {"trainer.max_epochs": 30}),
     Fit("originals", "warped from the 28×28 originals", 5, {"data.augment.originals": True}),
 ]

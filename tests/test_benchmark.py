@@ -17,6 +17,7 @@ from floor import floor, work
 from networks import NETWORKS
 from pairs_figure import COUNT
 from pairs_figure import figure as pairs_figure
+from pairs_lit.commands.variants import read_variants
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.training.clusters import usable_cores
 from rounds import Case, Line, agree, cases, csv_rows, facts, figure, lines, report, spread
@@ -213,3 +214,11 @@ def test_what_the_record_trains_has_names_and_seeds_of_its_own() -> None:
     shown = {seed for fit in record.FITS if fit not in record.TUNING for seed in range(fit.seed, fit.seed + fit.rounds)}
     assert not tuned & shown
     assert all(fit.changes["data.watch_test"] is False for fit in record.TUNING)
+
+
+@pytest.mark.slow
+def test_all_that_the_record_trains_can_be_built() -> None:
+    own = ["--data.source=digits", "--rounds.count=1"]
+    for config in (record.RECORD, record.MEMBERS):
+        changes = [fit.changes for fit in record.FITS if fit.config == config]
+        assert len(read_variants([f"--config={config}", *own], changes)) == len(changes)
