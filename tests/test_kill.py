@@ -102,9 +102,9 @@ def test_there_are_no_more_writes_than_those(order: Order, whole: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments(order: Order, whole: Path, tmp_path: Path) -> None:
+def test_killed_at_twelve_random_moments(order: Order, whole: Path, tmp_path: Path) -> None:
     seconds = victim.duration(order(tmp_path / "clock"))
-    moments = random.Random(20).choices(range(1000), k=20)
+    moments = random.Random(20).choices(range(1000), k=12)
     for place, moment in enumerate(moments):
         root = tmp_path / str(place)
         root.mkdir()

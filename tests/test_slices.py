@@ -288,7 +288,7 @@ def test_what_cannot_be_a_slice_is_a_fit_of_its_own(
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     rates=st.lists(st.floats(1e-4, 0.3), min_size=2, max_size=4),
     weights=st.lists(st.floats(0.01, 3.0), min_size=4, max_size=4),
