@@ -61,19 +61,19 @@ def any_encoding() -> Iterator[None]:
 def drop_missing_backend() -> None:
     """Ignore a matplotlib backend that is not installed, such as one set by a notebook; matplotlib would not load."""
     backend = os.environ.get("MPLBACKEND", "")
-    if backend and "matplotlib" not in sys.modules and not _backend_exists(backend):
-        del os.environ["MPLBACKEND"]
-
-
-def _backend_exists(backend: str) -> bool:
+    if not backend or "matplotlib" in sys.modules:
+        return
+    exists = False
     if backend.startswith("module://"):
         with suppress(ImportError, ValueError):
-            return find_spec(backend.removeprefix("module://")) is not None
-        return False
-    found = find_spec("matplotlib")  # not that of the backend: it would load matplotlib
-    folders = found.submodule_search_locations or () if found else ()
-    own = any((Path(folder) / "backends" / f"backend_{backend.lower()}.py").is_file() for folder in folders)
-    return own or bool(entry_points(group="matplotlib.backend", name=backend))
+            exists = find_spec(backend.removeprefix("module://")) is not None
+    else:
+        found = find_spec("matplotlib")  # not that of the backend: it would load matplotlib
+        folders = found.submodule_search_locations or () if found else ()
+        own = any((Path(folder) / "backends" / f"backend_{backend.lower()}.py").is_file() for folder in folders)
+        exists = own or bool(entry_points(group="matplotlib.backend", name=backend))
+    if not exists:
+        del os.environ["MPLBACKEND"]
 
 
 def user_path(text: str | Path) -> Path:

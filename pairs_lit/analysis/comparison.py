@@ -157,23 +157,19 @@ def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool)
         if len(set(values.values())) > 1 and not allow_different:
             shown = ", ".join(f"{label}: {value}" for label, value in values.items())
             raise PairsLitError(f"the runs differ in their {words} ({shown}): add --allow-different to compare them.")
-    other = next((pair for pair in itertools.combinations(runs, 2) if _is_other_data(*pair)), None)
-    if other is not None and not allow_different:
-        shown = ", ".join(f"{run.label}: {str(run.data[FINGERPRINT])[:8]}…" for run in other)
-        raise PairsLitError(
-            f"the runs differ in their images or labels, though their source has one name (SHA-256 {shown}): add "
-            "--allow-different to compare them."
-        )
+    for one, other in itertools.combinations(runs, 2):
+        differing = unlike(one.data, other.data)
+        # the same images in another size are a setting like others
+        if FINGERPRINT in differing and "resize" not in differing and not allow_different:
+            shown = ", ".join(f"{run.label}: {str(run.data[FINGERPRINT])[:8]}…" for run in (one, other))
+            raise PairsLitError(
+                f"the runs differ in their images or labels, though their source has one name (SHA-256 {shown}): add "
+                "--allow-different to compare them."
+            )
     lacking = [run.label for run in runs if not run.values(metric)]
     if lacking:
         common = [name for name in METRIC_COLUMNS if all(run.values(name) for run in runs)]
         raise PairsLitError(f"{lacking[0]} has no {metric}: all runs have {', '.join(common) or 'nothing in common'}.")
-
-
-def _is_other_data(one: Run, other: Run) -> bool:
-    """Say whether two runs had other images or labels; the same images in another size are a setting like others."""
-    differing = unlike(one.data, other.data)
-    return FINGERPRINT in differing and "resize" not in differing
 
 
 _STYLES = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
@@ -203,7 +199,7 @@ def show(comparison: Comparison, style: Format, *, statistics: bool = False) -> 
         return _csv(comparison)
     tables = [(run_rows(comparison), _RUNS), ([_pair_row(pair) for pair in comparison.pairs], _PAIRS)]
     if statistics:
-        tables += [(_middle_rows(comparison), _MIDDLES), ([_better_row(pair) for pair in comparison.pairs], _BETTER)]
+        tables += _more_tables(comparison)
     parts = [tabulate(rows, header, tablefmt=_STYLES[style], disable_numparse=True) for rows, header in tables if rows]
     foot = notes(comparison) + (f" {_STATISTICS}" if statistics else "")
     said = comparison.sentences
@@ -257,19 +253,17 @@ def _pair_row(pair: Pair) -> list[str]:
     ]
 
 
-def _middle_rows(comparison: Comparison) -> list[list[str]]:
-    rows = []
+def _more_tables(comparison: Comparison) -> list[tuple[list[list[str]], list[str]]]:
+    """Return interquartile means, a row a run, and probabilities of superiority, a row a pair, with their headers."""
+    middles, betters = [], []
     for run in comparison.runs:
-        found = comparison.interquartile_mean(run)
-        n = str(comparison.summary(run)[0].n)
-        rows.append([run.label, n, decimal(found.value), f"{decimal(found.low)} to {decimal(found.high)}"])
-    return rows
-
-
-def _better_row(pair: Pair) -> list[str]:
-    each = pair.superiority
-    n = ", ".join(map(str, pair.rounds))
-    return [f"{pair.first}, {pair.second}", n, f"{each.value:.3f}", f"{each.low:.3f} to {each.high:.3f}"]
+        middle, n = comparison.interquartile_mean(run), str(comparison.summary(run)[0].n)
+        middles.append([run.label, n, decimal(middle.value), f"{decimal(middle.low)} to {decimal(middle.high)}"])
+    for pair in comparison.pairs:
+        better, n = pair.superiority, ", ".join(map(str, pair.rounds))
+        ends = f"{better.low:.3f} to {better.high:.3f}"
+        betters.append([f"{pair.first}, {pair.second}", n, f"{better.value:.3f}", ends])
+    return [(middles, _MIDDLES), (betters, _BETTER)]
 
 
 _STATISTICS = (

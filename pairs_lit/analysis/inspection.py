@@ -93,16 +93,15 @@ def hardest(said: Said, count: int) -> list[HardPair]:
     wrong = (~said.right).sum(0)
     surely = np.where(said.target, 1 - said.probability, said.probability).mean(0)
     order = np.lexsort((-surely, -wrong))[:count]
-    return [_hard_pair(said, int(place)) for place in order if wrong[place]]
-
-
-def _hard_pair(said: Said, place: int) -> HardPair:
-    first, second = said.digits[place].tolist()
-    read = None
-    if said.read is not None:
-        read = np.stack([np.bincount(said.read[:, place, image], minlength=said.classes) for image in (0, 1)])
-    holds, right = bool(said.target[place]), said.right[:, place]
-    return HardPair(place, (first, second), holds, right, said.probability[:, place], read)
+    found = []
+    for place in order[wrong[order] > 0].tolist():
+        first, second = said.digits[place].tolist()
+        read = None
+        if said.read is not None:
+            read = np.stack([np.bincount(said.read[:, place, image], minlength=said.classes) for image in (0, 1)])
+        holds, right = bool(said.target[place]), said.right[:, place]
+        found.append(HardPair(place, (first, second), holds, right, said.probability[:, place], read))
+    return found
 
 
 @dataclass(frozen=True)

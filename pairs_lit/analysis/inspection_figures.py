@@ -124,14 +124,10 @@ def digit_confusion(found: Confusion) -> Figure:
         for i in range(size)
     ]
     figure, axes = _square(size)
-    shades = _heat_map(axes, 100 * errors, texts, "Oranges", 0, max(100 * _highest(errors, 0.01), 1), "true", "read")
+    highest = max(100 * float(errors[np.isfinite(errors)].max(initial=0)), 1)
+    shades = _heat_map(axes, 100 * errors, texts, "Oranges", 0, highest, "true", "read")
     figure.colorbar(shades, label="read wrongly as (% of the true class)", shrink=0.8)
     return figure
-
-
-def _highest(values: Numbers, default: float) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.max()) if known.size else default
 
 
 def _square(size: int) -> tuple[Figure, Axes]:

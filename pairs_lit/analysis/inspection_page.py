@@ -1,7 +1,7 @@
 """The page of an inspection: its figures with captions, and its numbers as tables."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 from tabulate import tabulate
@@ -127,19 +127,17 @@ def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
     )
     if found.confusion.accuracy.mean < 2 / size:
         text += f" Guessing has {1 / size:.4f}: this network was hardly trained to name digits."
-    return [title, *_figure("digit-confusion", figures), text, _square(counts.tolist(), size, "true \\ read")]
-
-
-def _square(cells: Sequence[Sequence[object]], size: int, corner: str) -> str:
-    rows = [[str(place), *map(str, row)] for place, row in enumerate(cells)]
-    return tabulate(rows, [corner, *map(str, range(size))], tablefmt="github", disable_numparse=True)
+    rows = [[str(place), *map(str, row)] for place, row in enumerate(counts.tolist())]
+    table = tabulate(rows, ["true \\ read", *map(str, range(size))], tablefmt="github", disable_numparse=True)
+    return [title, *_figure("digit-confusion", figures), text, table]
 
 
 def _distances(found: Inspection) -> list[str]:
-    rows = [
-        [each.distance, each.pairs, *map(decimal, (each.accuracy.mean, each.accuracy.std)), _interval(each.interval)]
-        for each in found.distances
-    ]
+    rows = []
+    for each in found.distances:
+        mean, std, (low, high) = each.accuracy.mean, each.accuracy.std, each.interval
+        ends = "–" if np.isnan(each.interval).any() else f"{low:.4f} to {high:.4f}"
+        rows.append([each.distance, each.pairs, decimal(mean), decimal(std), ends])
     header = ["distance", "pairs", "mean accuracy", "std", "95 % interval"]
     text = (
         f"Accuracy on the pairs whose classes differ by so much: mean over {_rounds(found)}, bars: Student's "
@@ -148,10 +146,6 @@ def _distances(found: Inspection) -> list[str]:
     )
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     return ["## Accuracy by |first − second|", "![accuracy by distance](accuracy-by-distance.png)", text, table]
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    return "–" if np.isnan(ends).any() else f"{ends[0]:.4f} to {ends[1]:.4f}"
 
 
 def _classes(found: Inspection) -> list[str]:

@@ -33,13 +33,15 @@ def verdict(first: str, second: str, found: Difference, p: float, metric: str, t
         metric: What was compared: ``test_accuracy``, or ``test_loss``, of which less is better.
         tests: How many comparisons p is corrected for.
     """
-    unit = _unit(found, metric)
+    is_loss, width = metric.endswith("loss"), max(found.high - found.low, abs(found.estimate))
+    digits = 4 if is_loss else 1 if width >= 0.002 else 2
+    unit = _Unit(metric.replace("val_", "validation_").replace("_", " "), is_loss, digits)
     if p < LEVEL:
         sign = 1 if found.estimate > 0 else -1
-        better, worse = (first, second) if (sign > 0) != unit.is_loss else (second, first)
+        better, worse = (first, second) if (sign > 0) != is_loss else (second, first)
         low, high = sorted((sign * found.low, sign * found.high))
         lead = f"{better} is better than {worse} "
-        lead += f"(lower {unit.metric}) by" if unit.is_loss else f"in {unit.metric} by"
+        lead += f"(lower {unit.metric}) by" if is_loss else f"in {unit.metric} by"
         return (
             f"{lead} {unit.amount(abs(found.estimate))} {_evidence(unit, low, high, found, p, tests)}{_doubt(found)}."
         )
@@ -49,12 +51,6 @@ def verdict(first: str, second: str, found: Difference, p: float, metric: str, t
     difference = f"the first minus the second is {unit.amount(found.estimate)}"
     evidence = _evidence(unit, found.low, found.high, found, p, tests)
     return f"{shared}{difference} {evidence}{_doubt(found)}; {_power(unit, found, tests)}."
-
-
-def _unit(found: Difference, metric: str) -> _Unit:
-    is_loss, width = metric.endswith("loss"), max(found.high - found.low, abs(found.estimate))
-    digits = 4 if is_loss else 1 if width >= 0.002 else 2
-    return _Unit(metric.replace("val_", "validation_").replace("_", " "), is_loss, digits)
 
 
 def _evidence(unit: _Unit, low: float, high: float, found: Difference, p: float, tests: int) -> str:

@@ -215,17 +215,15 @@ def _joined(args: Sequence[str]) -> list[str]:
             found[-1] += f"={token}"
             waiting = False
         else:
-            found.append("--config" if token == "-c" else _home_spelt(token))
+            if token.startswith("--") and token.endswith("=~"):
+                # YAML takes ~ for null, and shells replace it by the home folder only as a word
+                token = f"{token[:-1]}{Path.home()}"
+            found.append("--config" if token == "-c" else token)
             within = found[-1].startswith(tuple(f"{part}." for part in parts)) and "=" not in token
             waiting = found[-1] in ("--config", "--model", "--data", *parts) or within
     for part in parts:
         found = [token.replace(f"{part}.class_path=", f"{part}=") for token in found]
     return found
-
-
-def _home_spelt(token: str) -> str:
-    """Write ``--option=~`` with the home folder: YAML takes ``~`` for null, and shells replace it only as a word."""
-    return f"{token[:-1]}{Path.home()}" if token.startswith("--") and token.endswith("=~") else token
 
 
 def _read_once(token: str) -> str:

@@ -1,7 +1,7 @@
 """``pairs-lit completion``: a script that lets a shell complete commands, options, choices and shipped configs."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
@@ -49,7 +49,8 @@ def completion(shell: str) -> str:
     whole = argparse.ArgumentParser(prog="pairs-lit")
     whole.add_argument("--version", action="store_true", help="the version")
     commands = whole.add_subparsers()
-    options = list(_options_of_fit())
+    of_fit: Sequence[Any] = train("fit", ["fit", "--config=fc"], kind=ReadingCLI)._parser("fit")._actions
+    options = [each for each in of_fit if all(name.startswith("-") for name in each.option_strings)]
     for name, said in COMMANDS.items():
         each = commands.add_parser(name, help=said, add_help=False)
         for action in [*_own_options(name), *(options if name in (*OF_LIGHTNING, "sweep") else [])]:
@@ -65,11 +66,6 @@ def _own_options(command: str) -> Sequence[argparse.Action]:
         if command not in OF_LIGHTNING:
             own = import_module(f"pairs_lit.commands.{command}").parser()._actions
     return own
-
-
-def _options_of_fit() -> Iterable[argparse.Action]:
-    actions: Sequence[Any] = train("fit", ["fit", "--config=fc"], kind=ReadingCLI)._parser("fit")._actions
-    return (each for each in actions if all(name.startswith("-") for name in each.option_strings))
 
 
 def _copy(action: argparse.Action, target: argparse.ArgumentParser, shell: str) -> None:

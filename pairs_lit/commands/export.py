@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
-from typing import IO, get_args
+from typing import get_args
 
 from pairs_lit.commands.opening import open_run
 from pairs_lit.commands.options import OptionParser
@@ -99,14 +99,10 @@ def export(
         raise PairsLitError(f"{taken[0]} exists already: add --overwrite, or name another --output.")
     for seed, path in zip(chosen, files, strict=True):
         content = _content(run, trained, to, seed)
-        write_durably(path, partial(_write, content))
+        write_durably(path, methodcaller("write", content))
         if written is not None:
             written(path)
     return files
-
-
-def _write(content: bytes, file: IO[bytes]) -> None:
-    file.write(content)
 
 
 def _files(output: Path, to: ExportFormat, seeds: Sequence[int]) -> list[Path]:

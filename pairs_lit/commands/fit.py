@@ -94,6 +94,9 @@ class PairsCLI(LightningCLI):
     stack_size: object = None
     """That of the checkpoint: the default may have been another when it was made."""
 
+    job: str | None = None
+    """Which fit of which Slurm job this is; None: of none."""
+
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
         parser.add_argument("--seed_everything", type=_no_global_seed, default=False, help=argparse.SUPPRESS)
@@ -131,9 +134,7 @@ class PairsCLI(LightningCLI):
             last = str((config.config or ["-"])[-1] or "-")  # text on the command line and the input have no name
             config.name = "run" if last == "-" else name_from(Path(last).stem)
         check_name(config.name)
-        self.job = _job(config)
-        if config.ckpt_path is None and self.job is not None and was_requeued():
-            self._go_on_with_job(config)
+        self._go_on_with_job(config)
         if config.ckpt_path is not None:
             self.stack_size = read_checkpoint(Path(config.ckpt_path))[RECORD].get("stack_size")
         elif self.config.subcommand != "fit":
@@ -142,11 +143,17 @@ class PairsCLI(LightningCLI):
             )
 
     def _go_on_with_job(self, config: Namespace) -> None:
-        """Go on from the checkpoint that this job left when it ran before."""
-        run = run_of_job(Path(config.trainer.default_root_dir or "."), config.name, str(self.job))
-        if self.config.subcommand == "fit" and run is not None:
-            config.ckpt_path = str(run / LAST)
-            notice(f"this job was queued again: it goes on in {run}.")
+        """Name the fit of a Slurm job, and go on from the checkpoint that it left when it ran before."""
+        number = job()
+        if number is None:
+            return
+        text = json.dumps(flat(config.as_dict()), sort_keys=True)
+        self.job = f"{number} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        if config.ckpt_path is None and was_requeued():
+            run = run_of_job(Path(config.trainer.default_root_dir or "."), config.name, self.job)
+            if self.config.subcommand == "fit" and run is not None:
+                config.ckpt_path = str(run / LAST)
+                notice(f"this job was queued again: it goes on in {run}.")
 
     def before_instantiate_classes(self) -> None:
         """Compute on as many threads as asked for, from the data and the first weights on; keep a run's stack size."""
@@ -252,15 +259,6 @@ def _put_in_place(model: Namespace) -> list[str]:
     for name in replaced:
         model[name] = INSTEAD_OF_NETWORK[name]
     return replaced
-
-
-def _job(config: Namespace) -> str | None:
-    """Return which fit of which Slurm job this is; None: of none."""
-    number = job()
-    if number is None:
-        return None
-    text = json.dumps(flat(config.as_dict()), sort_keys=True)
-    return f"{number} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _again(command: str, args: list[str], rank: int, port: int) -> None:

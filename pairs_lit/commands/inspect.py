@@ -79,7 +79,9 @@ def write_inspection(found: Inspection) -> None:
     folder = found.folder / FOLDER
     paths = {name: folder / f"{name}.png" for name in FIGURES}
     for path in (*paths.values(), folder / PAGE):
-        _check_own(path)
+        with named(path):
+            if path.is_file() and MARK.encode() not in path.read_bytes():
+                raise PairsLitError(f"{path} exists and was not made by pairs-lit inspect: move it elsewhere.")
     figures = inspection_figures(found)
     for name, figure in figures.items():
         save(figure, paths[name], f"{MARK}: {found.label}, {found.basis}")
@@ -89,13 +91,6 @@ def write_inspection(found: Inspection) -> None:
     _show_in_tensorboard(found, figures)
     write_text_durably(folder / PAGE, page(found, figures))
     clear_leftovers(folder, below=False)
-
-
-def _check_own(path: Path) -> None:
-    """Refuse to replace a file that no inspection wrote."""
-    with named(path):
-        if path.is_file() and MARK.encode() not in path.read_bytes():
-            raise PairsLitError(f"{path} exists and was not made by pairs-lit inspect: move it elsewhere.")
 
 
 def _show_in_tensorboard(found: Inspection, figures: Mapping[str, Figure]) -> None:

@@ -200,7 +200,11 @@ class _Search:
                 if not trials[0].scores:
                     raise PairsLitError(f"every round of every trial failed: nothing can be chosen ({self.folder}).")
                 confirmed = self._confirm(trials[0], study, bar)
-            return self._written(study, trials, confirmed)
+            found = Sweep(self.folder, self._spec, trials, confirmed)
+            (best,) = read_variants(self._base, [trials[0].values])
+            write_report(found, best.config)
+            write_figures(found, study.optuna)
+            return found
         finally:
             study.close()
 
@@ -237,12 +241,10 @@ class _Search:
         for numbers in fits_of(plans):
             self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
             for number in numbers:
-                study.tell(self._came_of(taken[number], folders[number]))
-
-    def _came_of(self, taken: Taken, folder: Path) -> Trial:
-        found = Run.load(folder)
-        scores = scores_of(found, self._spec.metric)
-        return Trial(taken.number, taken.values, scores, found.failed, folder, found.data)
+                trial, folder = taken[number], folders[number]
+                found = Run.load(folder)
+                scores = scores_of(found, self._spec.metric)
+                study.tell(Trial(trial.number, trial.values, scores, found.failed, folder, found.data))
 
     def _fit(self, fit: _Fit, study: Study, bar: "tqdm[Any]") -> None:
         """Train variants, unless all of them are finished; an interrupted fit goes on."""
@@ -270,14 +272,6 @@ class _Search:
         whole = f"test_all_{measured}"
         metric = whole if "all_" in self._spec.metric and runs[0].values(whole) else f"test_{measured}"
         return Confirmed(metric, runs[0], runs[1] if len(runs) > 1 else None)
-
-    def _written(self, study: Study, trials: Sequence[Trial], confirmed: Confirmed | None) -> Sweep:
-        """Write tables, figures, the sweep's file and the winner's configuration."""
-        found = Sweep(self.folder, self._spec, trials, confirmed)
-        (best,) = read_variants(self._base, [trials[0].values])
-        write_report(found, best.config)
-        write_figures(found, study.optuna)
-        return found
 
 
 def _is_done(plan: Plan, folder: Path) -> bool:

@@ -190,17 +190,12 @@ def fit_variants(
     own |= {"ckpt_path": checkpoints[-1]} if checkpoints else {}
     train("fit", _arguments(base, {**plans[0].changes, **own}), callbacks, kind=Fitting)
     if plans[0].guests:
-        _keep_guests(own_work, folders[0])
+        for path in own_work.glob(f"lightning_logs/*/*/{CHECKPOINTS}/*"):  # the user's callbacks wrote them
+            if path.name != Path(LAST).name:
+                shutil.move(path, folders[0] / CHECKPOINTS / path.name)
     shutil.rmtree(own_work, ignore_errors=True)
     with suppress(OSError):  # other fits are under way
         work.rmdir()
-
-
-def _keep_guests(work: Path, folder: Path) -> None:
-    """Keep the checkpoints of the user's callbacks beside the run's own."""
-    for path in work.glob(f"lightning_logs/*/*/{CHECKPOINTS}/*"):
-        if path.name != Path(LAST).name:
-            shutil.move(path, folder / CHECKPOINTS / path.name)
 
 
 class _VariantsCLI(PairsCLI):

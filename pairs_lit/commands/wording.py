@@ -82,7 +82,9 @@ def readable(message: str, options: Iterable[Action]) -> str:
         return shortened(f"{key}: {reasons[0]}{got}")
     if _MISMATCH.search(message) is None:
         return shortened(message)
-    return shortened(f"{key}: expected {_taken(key, options)}{got}")
+    hint = next((vars(option).get("_typehint") for option in options if option.dest == key), None)
+    taken = "settings, or a file of them" if hint is None else in_words(hint)
+    return shortened(f"{key}: expected {taken}{got}")
 
 
 def _names(options: Iterable[Action]) -> list[str]:
@@ -105,12 +107,6 @@ def _value(message: str) -> str | None:
     return _IN_YAML.get(written[-1], written[-1]) if written else None
 
 
-def _taken(name: str, options: Iterable[Action]) -> str:
-    """Say what an option takes."""
-    hints = [vars(option).get("_typehint") for option in options if option.dest == name]
-    return in_words(hints[0]) if hints and hints[0] is not None else "settings, or a file of them"
-
-
 def in_words(hint: object) -> str:
     """Say in words which values have a type.
 
@@ -120,7 +116,8 @@ def in_words(hint: object) -> str:
     """
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if kind in (Union, UnionType):
-        return _any_of([in_words(part) for part in _with_one_literal(parts)])
+        *others, last = dict.fromkeys(map(in_words, _with_one_literal(parts)))
+        return f"{', '.join(others)} or {last}" if others else last
     if kind is Literal:
         return f"one of {', '.join(map(repr, parts))}" if len(parts) > 1 else repr(parts[0])
     if hint in _WORDS:
@@ -134,11 +131,6 @@ def in_words(hint: object) -> str:
     made = parts[-1] if kind is Callable and parts else kind
     made = get_args(made)[0] if get_origin(made) in (Union, UnionType) else made
     return f"the class path of a subclass of {getattr(made, '__name__', made)}"
-
-
-def _any_of(words: Sequence[str]) -> str:
-    *others, last = dict.fromkeys(words)
-    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _with_one_literal(parts: Sequence[object]) -> list[object]:

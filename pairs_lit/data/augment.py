@@ -114,14 +114,12 @@ class Augmenter:
         side = images.shape[-1] * (1 if self.settings.originals else 2)
         at_a_time = max(1, _AT_A_TIME // side**2)
         parts = zip(torch.split(images.flatten(0, 1), at_a_time), torch.split(drawn, at_a_time), strict=True)
-        changed = torch.cat([self._changed(*part) for part in parts])
-        return changed.view(rounds, count, self._size, self._size)
-
-    def _changed(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """Change images (N, S, S) by their random numbers (N, …)."""
-        large = images if self.settings.originals else enlarged(images)
-        large = self._warped(self._thickened(large, drawn[:, 0]), drawn)
-        return F.avg_pool2d(large[:, None], large.shape[-1] // self._size).clamp(0, self._top)
+        changed = []
+        for part, own in parts:  # (N, S, S) and their random numbers (N, …)
+            large = part if self.settings.originals else enlarged(part)
+            large = self._warped(self._thickened(large, own[:, 0]), own)
+            changed.append(F.avg_pool2d(large[:, None], large.shape[-1] // self._size).clamp(0, self._top))
+        return torch.cat(changed).view(rounds, count, self._size, self._size)
 
     def _draws(self, count: int, generator: torch.Generator) -> Tensor:
         """Return the random numbers of a round's next images: 7 that are even in 0 … 1, then normal ones."""
@@ -169,8 +167,14 @@ class Augmenter:
     def _basis(self, size: int) -> Tensor:
         """Return what the place of each of S × S pixels is made of, (3 + Σ G², S·S): its own, and all points' moves."""
         if size not in self._bases:
-            moves = [_spread(grid, size) * (amount * 2 / self._size) for grid, amount in self.settings.elastic.items()]
-            self._bases[size] = torch.cat([_places(size), *moves])
+            line = (2 * torch.arange(size) + 1) / size - 1  # −1 … 1 from edge to edge
+            down, across = torch.meshgrid(line, line, indexing="ij")
+            parts = [torch.stack([across.flatten(), down.flatten(), torch.ones(size**2)])]
+            for grid, amount in self.settings.elastic.items():  # what is at a grid's points, spread over all pixels
+                points = torch.eye(grid**2).view(grid**2, 1, grid, grid)
+                spread = F.interpolate(points, size=(size, size), mode="bicubic", align_corners=True)
+                parts.append(spread.view(grid**2, size**2) * (amount * 2 / self._size))
+            self._bases[size] = torch.cat(parts)
         return self._bases[size]
 
 
@@ -181,16 +185,3 @@ def _maximum(images: Tensor) -> Tensor:
         before, here, after = (padded.narrow(axis, start, images.shape[axis]) for start in range(3))
         images = torch.maximum(torch.maximum(before, here), after)
     return images
-
-
-def _places(size: int) -> Tensor:
-    """Return the places of all pixels, (3, S·S): across, down, 1; −1 … 1 from edge to edge."""
-    line = (2 * torch.arange(size) + 1) / size - 1
-    down, across = torch.meshgrid(line, line, indexing="ij")
-    return torch.stack([across.flatten(), down.flatten(), torch.ones(size**2)])
-
-
-def _spread(grid: int, size: int) -> Tensor:
-    """Return the matrix (G·G, S·S) that spreads the values at a grid's points smoothly over all pixels."""
-    points = torch.eye(grid**2).view(grid**2, 1, grid, grid)
-    return F.interpolate(points, size=(size, size), mode="bicubic", align_corners=True).view(grid**2, size**2)

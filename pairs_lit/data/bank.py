@@ -171,21 +171,20 @@ class PairBank:
         that no training pair of the round shows, up to :data:`MOST_UNSEEN`: first those held out for its validation
         pairs, then those that its draw left over.
         """
-        if split == "val" and len(self._own_pools) == 2:
-            return torch.stack([self._unseen(number) for number in range(len(self.seeds))[rounds]])
-        pool = self._own_pools[-1 if split == "test" else 1]
-        return pool.expand(len(self.seeds[rounds]), -1)
+        if split != "val" or len(self._own_pools) > 2:
+            pool = self._own_pools[-1 if split == "test" else 1]
+            return pool.expand(len(self.seeds[rounds]), -1)
+        unseen = []
+        for seed, shown in zip(self.seeds[rounds], self.pairs["train"].index[rounds], strict=True):
+            pools = self._pools(seed)
+            spare = max(0, len(pools["train"]) - 2 * self.settings.train_pairs)  # of the config, not of what was drawn
+            left = pools["train"][~torch.isin(pools["train"], shown)]
+            unseen.append(torch.cat([pools["val"], left[:spare]])[:MOST_UNSEEN])
+        return torch.stack(unseen)
 
     def count_of(self, split: Split) -> int:
         """Return n, of how many images all pairs are measured."""
         return self.images_of(split, slice(0, 1)).shape[1]
-
-    def _unseen(self, number: int) -> Tensor:
-        """Return the training images that no training pair of a round shows, those of its validation pairs first."""
-        pools = self._pools(self.seeds[number])
-        spare = max(0, len(pools["train"]) - 2 * self.settings.train_pairs)  # of the config, not of what was drawn
-        left = pools["train"][~torch.isin(pools["train"], self.pairs["train"].index[number])]
-        return torch.cat([pools["val"], left[:spare]])[:MOST_UNSEEN]
 
     def related(self, index: Tensor) -> Pairs:
         """Return pairs of images (..., 2), given by their places in ``images``, with their classes and targets."""

@@ -156,8 +156,11 @@ class PairDataModule(LightningDataModule):
     @cached_property
     def bank(self) -> PairBank:
         """The images and the pairs of all rounds, loaded and drawn when first asked for."""
-        if self._warps_originals:
-            _check_larger(self._found.train.size, self.image_size)
+        if self._warps_originals and self._found.train.size == self.image_size:  # they tell no more than what is seen
+            raise PairsLitError(
+                f"data.augment.originals is true, but data.image_size is {self.image_size}, the images' own size: "
+                "leave originals out."
+            )
         bank = PairBank(self._found, self._seeds, self._wanted, originals=self._warps_originals)
         self.classes = bank.settings.classes
         del self._found  # it takes memory, and the bank has all of it
@@ -240,12 +243,3 @@ class PairDataModule(LightningDataModule):
     def predict_dataloader(self) -> PredictLoader:
         """Return the test pairs of the first seed, for every round."""
         return PredictLoader(self.bank, ("test",), self.stacks, self.eval_batch_size, share=self._share)
-
-
-def _check_larger(size: int, image_size: int) -> None:
-    """Refuse originals that tell no more than what the network sees."""
-    if size == image_size:
-        raise PairsLitError(
-            f"data.augment.originals is true, but data.image_size is {image_size}, the images' own size: leave "
-            "originals out."
-        )

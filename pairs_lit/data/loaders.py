@@ -103,18 +103,14 @@ class StackLoader:
 
     def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
         pairs = self._pairs(rounds, split)
-        gather = self._gather(rounds)
+        gather = partial(self.bank.gather, rounds=rounds)
+        if self.change is not None:
+            draws = [generator(seed, "augment", self._epoch or 0) for seed in self.bank.seeds[rounds]]
+            gather = partial(self.bank.gather_changed, rounds=rounds, change=self.change, draws=draws)
         for step, start in enumerate(range(0, pairs.target.shape[1], self.batch_size)):
             part = slice(start, start + self.batch_size)
             images = gather(pairs.index[:, part])
             yield StackBatch(stack, split, step, images, pairs.digits[:, part], pairs.target[:, part])
-
-    def _gather(self, rounds: slice) -> Callable[[Tensor], Tensor]:
-        """Return what gives the images of the next pairs of an epoch."""
-        if self.change is None:
-            return partial(self.bank.gather, rounds=rounds)
-        draws = [generator(seed, "augment", self._epoch or 0) for seed in self.bank.seeds[rounds]]
-        return partial(self.bank.gather_changed, rounds=rounds, change=self.change, draws=draws)
 
     @property
     def _epoch(self) -> int | None:

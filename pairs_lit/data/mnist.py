@@ -44,7 +44,8 @@ def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
     forms = {name: form for name in MNIST_SHA256 if (form := _form(root, name)) is not None}
     with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
         files = {name: unpacked(form, Path(elsewhere) / name) for name, form in forms.items()}
-        altered = [name for name, file in files.items() if _sha256(file) != MNIST_SHA256[name]]
+        hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+        altered = [name for name, found in hashes.items() if found != MNIST_SHA256[name]]
         if altered and not allow_unverified:
             raise PairsLitError(
                 f"{forms[altered[0]]} is not MNIST's file (truncated or altered: its SHA-256 differs). Delete it "
@@ -90,11 +91,6 @@ def unpacked(file: Path, copy: Path) -> Path:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise PairsLitError(f"{file} is damaged and cannot be unpacked: replace it.") from error
     return copy
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_part(root: Path, files: dict[str, Path], part: str) -> Digits:

@@ -64,7 +64,8 @@ def load_own(path: str, arguments: Mapping[str, Any], root: Path, *, resize: int
     called = [names.get(label, str(label)) for label in labels]
     _check_classes(parts, called, labels, wanted.name)
     class_names = called if called != [str(place) for place in range(len(labels))] else []
-    digits = [_mapped(part, labels) for part in parts]
+    known = torch.tensor(labels)  # sorted, so that places in it number the classes 0 to K − 1
+    digits = [Digits(part.images, torch.searchsorted(known, part.labels), len(labels)) for part in parts]
     if len(digits) > 1:
         train, *validation, test = digits
         return Source(wanted.name, train, validation[0] if validation else None, test, class_names)
@@ -233,12 +234,6 @@ def _check_classes(parts: Sequence[Labelled], called: Sequence[str], labels: Seq
 
 def _distinct(labels: Tensor) -> list[int]:
     return sorted(set(labels.tolist()))
-
-
-def _mapped(part: Labelled, labels: Sequence[int]) -> Digits:
-    """Number the classes 0 to K − 1, in the order of their labels."""
-    places = torch.searchsorted(torch.tensor(labels), part.labels)
-    return Digits(part.images, places, len(labels))
 
 
 def _split(name: str, whole: Digits, called: Sequence[str], class_names: Sequence[str]) -> Source:

@@ -29,19 +29,14 @@ def grey(picture: object) -> Tensor:
         PairsLitError: It is something else.
     """
     if isinstance(picture, Image.Image):
-        return _of_pil(picture)
+        if picture.mode.startswith("I;16"):  # convert("L") would cut them off
+            return torch.from_numpy((np.asarray(picture) >> 8).astype(np.uint8))
+        if picture.mode not in ("I", "F"):
+            return torch.from_numpy(np.array(picture.convert("L")))  # ITU-R 601
+        picture = np.asarray(picture)
     if isinstance(picture, Tensor | np.ndarray):
         return all_grey(picture[None])[0]
     raise PairsLitError(f"a {type(picture).__name__} is no picture: a PIL image, a tensor or an array is needed")
-
-
-def _of_pil(picture: Image.Image) -> Tensor:
-    """Return a PIL image as its own ``convert("L")`` does, ITU-R 601; 16 bits, which that cuts off, become 8."""
-    if picture.mode.startswith("I;16"):
-        return torch.from_numpy((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        return all_grey(np.asarray(picture)[None])[0]
-    return torch.from_numpy(np.array(picture.convert("L")))
 
 
 def all_grey(pictures: Tensor | NDArray[np.generic]) -> Tensor:

@@ -102,21 +102,17 @@ class Architecture:
             if self.network is not None:
                 network = _made(self.network, self.image_shape, "network")
                 return PlainParts([network], None, None, {self._answer_width(network)})
-            return self._built_parts(cast(BackboneFactory, self.backbone), cast(HeadFactory, self.head))
-
-    def _built_parts(self, backbone: BackboneFactory, head: HeadFactory) -> "PlainParts":
-        branches = range(2 if self.sharing == "separate" else 1)
-        backbones = [_made(backbone, self.image_shape, "backbone") for _ in branches]
-        widths = {code_width(backbone, self.image_shape) for backbone in backbones}
-        width = max(widths)
-        readout = self._readout(width)
-        both = self.head_width(width)
-        made = _made(head, both, "head")
-        if isinstance(made, DigitHead):
-            made.check(self.classes)
-        if not isinstance(_output(made, both, role="head"), Tensor):
-            raise PairsLitError(f"a head must return one tensor; {type(made).__name__} returned something else.")
-        return PlainParts(backbones, readout, made, widths)
+            factory, branches = cast(BackboneFactory, self.backbone), range(2 if self.sharing == "separate" else 1)
+            backbones = [_made(factory, self.image_shape, "backbone") for _ in branches]
+            widths = {code_width(backbone, self.image_shape) for backbone in backbones}
+            readout = self._readout(max(widths))
+            both = self.head_width(max(widths))
+            head = _made(cast(HeadFactory, self.head), both, "head")
+            if isinstance(head, DigitHead):
+                head.check(self.classes)
+            if not isinstance(_output(head, both, role="head"), Tensor):
+                raise PairsLitError(f"a head must return one tensor; {type(head).__name__} returned something else.")
+            return PlainParts(backbones, readout, head, widths)
 
     def head_width(self, width: int) -> int:
         """Return the width of what the head sees, for codes of this width."""

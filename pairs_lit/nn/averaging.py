@@ -24,7 +24,11 @@ def averaged(answers: Iterable[Answer], members: int, relation: Relation) -> Ans
     total, read, views = torch.zeros(()), None, 0
     for answer in answers:
         views += 1
-        total = total + _by_round(_judged(answer), members).mean(1)
+        judged, output = answer.digit_probabilities, answer.output
+        if judged is None:
+            finite = output.isfinite() if output.dim() == 2 else output.isfinite().all(-1)
+            judged = answer.probability().where(finite, torch.nan)  # an infinite logit would hide in a probability
+        total = total + _by_round(judged, members).mean(1)
         if answer.digit_logits is not None:
             own = _by_round(answer.digit_logits.log_softmax(-1), members).logsumexp(1)
             read = own if read is None else torch.logaddexp(read, own)
@@ -38,12 +42,3 @@ def averaged(answers: Iterable[Answer], members: int, relation: Relation) -> Ans
 def _by_round(values: Tensor, members: int) -> Tensor:
     """(R·M, ...) → (R, M, ...)."""
     return values.view(-1, members, *values.shape[1:])
-
-
-def _judged(answer: Answer) -> Tensor:
-    """Return what is averaged: digit probabilities, or P(relation), NaN where an infinite logit would hide in it."""
-    if answer.digit_probabilities is not None:
-        return answer.digit_probabilities
-    output = answer.output
-    finite = output.isfinite() if output.dim() == 2 else output.isfinite().all(-1)
-    return answer.probability().where(finite, torch.nan)

@@ -60,7 +60,11 @@ class Views(nn.Module):
         super().__init__()
         self.count, self._warps, self._size = len(warps), tuple(warps), size
         self._has_tables = len(warps) * size**4 <= _MOST_NUMBERS
-        tables = torch.stack(self._made_tables()) if self._has_tables else torch.zeros(0)
+        tables = torch.zeros(0)
+        if self._has_tables:  # what each pixel gives to each, (V, H·W, H·W): the views of the images of one pixel
+            pixels = torch.eye(size**2, dtype=torch.float64)
+            large = enlarged(pixels.view(-1, size, size))
+            tables = torch.stack([pixels if warp == Warp() else warped(large, warp.theta).flatten(1) for warp in warps])
         # not persistent: they follow from the configuration
         self.register_buffer("_thetas", torch.stack([warp.theta for warp in warps]).float(), persistent=False)
         self.register_buffer("_tables", tables.float(), persistent=False)
@@ -70,12 +74,6 @@ class Views(nn.Module):
         """Show how many."""
         return f"count={self.count}"
 
-    def _made_tables(self) -> list[Tensor]:
-        """Return what each pixel gives to each pixel, (H·W, H·W) float64: the views of the images of one pixel."""
-        pixels = torch.eye(self._size**2, dtype=torch.float64)
-        large = enlarged(pixels.view(-1, self._size, self._size))
-        return [pixels if warp == Warp() else warped(large, warp.theta).flatten(1) for warp in self._warps]
-
     def forward(self, images: Tensor) -> Tensor:
         """Return all views: (..., H, W) → (V, ..., H, W)."""
         return torch.stack(list(self.each(images)))
@@ -84,17 +82,14 @@ class Views(nn.Module):
         """Yield one view after the other, (..., H, W) each, computed in float32 or float64 whatever the images are."""
         exact = images if images.dtype == torch.float64 else images.float()
         for view, warp in enumerate(self._warps):
-            yield images if warp == Warp() else self._shown(exact, view).to(images.dtype)
-
-    def _shown(self, images: Tensor, view: int) -> Tensor:
-        with torch.autocast(images.device.type, enabled=False):
-            return self._warped(images, view)
+            yield images if warp == Warp() else self._warped(exact, view).to(images.dtype)
 
     def _warped(self, images: Tensor, view: int) -> Tensor:
-        if self._has_tables:
-            return (images.flatten(-2) @ self._tables[view].to(images.dtype)).view(images.shape)
-        theta, larger = self._thetas[view].to(images.dtype), self._enlarging.to(images.dtype)
-        flat = images.reshape(-1, self._size, self._size)
-        # a network that is exported is recorded for any number of images, which cannot be cut into parts
-        parts = [flat] if torch.compiler.is_exporting() else torch.split(flat, _AT_A_TIME)
-        return torch.cat([warped(larger @ part @ larger.T, theta) for part in parts]).view(images.shape)
+        with torch.autocast(images.device.type, enabled=False):
+            if self._has_tables:
+                return (images.flatten(-2) @ self._tables[view].to(images.dtype)).view(images.shape)
+            theta, larger = self._thetas[view].to(images.dtype), self._enlarging.to(images.dtype)
+            flat = images.reshape(-1, self._size, self._size)
+            # a network that is exported is recorded for any number of images, which cannot be cut into parts
+            parts = [flat] if torch.compiler.is_exporting() else torch.split(flat, _AT_A_TIME)
+            return torch.cat([warped(larger @ part @ larger.T, theta) for part in parts]).view(images.shape)

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,24 +210,22 @@ def read_rounds(path: Path) -> list[RoundResult]:
     Raises:
         ValueError: It is not a table of rounds as :func:`write_rounds` writes it.
     """
+    results = []
     with path.open(newline="", encoding="utf-8") as file:
-        results = [_parsed(row) for row in csv.DictReader(file)]
+        for given in csv.DictReader(file):
+            row = {**dict.fromkeys(OPTIONAL_COLUMNS, ""), **given}
+            numbers = {name: float(row[name]) if row[name] else None for name in METRIC_COLUMNS}
+            epoch = int(row["best_test_epoch"]) if row["best_test_epoch"] else None
+            status = row["status"]
+            if status not in ("ok", "failed"):
+                raise ValueError(f"status {status!r} is neither ok nor failed")
+            if status == "ok" and not all(0 <= value <= 1 for value in numbers.values() if value is not None):
+                raise ValueError(f"an accuracy of seed {row['seed']} does not lie in 0 … 1")
+            results.append(RoundResult(seed=int(row["seed"]), status=status, **numbers, best_test_epoch=epoch))
     seeds = [result.seed for result in results]
     if len(set(seeds)) < len(seeds) or not seeds:
         raise ValueError("seeds are missing or repeated")
     return results
-
-
-def _parsed(given: Mapping[str, str]) -> RoundResult:
-    row = {**dict.fromkeys(OPTIONAL_COLUMNS, ""), **given}
-    numbers = {name: float(row[name]) if row[name] else None for name in METRIC_COLUMNS}
-    epoch = int(row["best_test_epoch"]) if row["best_test_epoch"] else None
-    status = row["status"]
-    if status not in ("ok", "failed"):
-        raise ValueError(f"status {status!r} is neither ok nor failed")
-    if status == "ok" and not all(0 <= value <= 1 for value in numbers.values() if value is not None):
-        raise ValueError(f"an accuracy of seed {row['seed']} does not lie in 0 … 1")
-    return RoundResult(seed=int(row["seed"]), status=status, **numbers, best_test_epoch=epoch)
 
 
 def read_curves(path: Path) -> Curves:
@@ -239,20 +237,14 @@ def read_curves(path: Path) -> Curves:
     found = [each for each in (path, _packed(path)) if each.is_file()]
     newest = max(found, key=lambda each: each.stat().st_mtime_ns, default=path)  # a killed process may leave both
     try:
-        with _opened(newest) as file:
-            return _curves(file)
+        with (
+            gzip.open(newest, "rt", newline="", encoding="utf-8")
+            if newest.suffix == ".gz"
+            else newest.open(newline="", encoding="utf-8")
+        ) as file:
+            rows = [(int(row["seed"]), row["metric"], float(row["value"])) for row in csv.DictReader(file)]
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{newest.name}: {error}") from error
-
-
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", newline="", encoding="utf-8")
-    return path.open(newline="", encoding="utf-8")
-
-
-def _curves(file: Iterable[str]) -> Curves:
-    rows = [(int(row["seed"]), row["metric"], float(row["value"])) for row in csv.DictReader(file)]
     seeds = list(dict.fromkeys(seed for seed, _, _ in rows))
     collected: dict[str, dict[int, list[float]]] = {}
     for seed, metric, value in rows:

@@ -37,8 +37,12 @@ class Geometry(NamedTuple):
         kernel, stride, dilation = (
             cast(tuple[int, int], values) for values in (layer.kernel_size, layer.stride, layer.dilation)
         )
-        before, after = _padding(layer)
-        return cls(kernel, stride, dilation, before, after)
+        if layer.padding == "same":
+            total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+            before = total[0] // 2, total[1] // 2
+            return cls(kernel, stride, dilation, before, (total[0] - before[0], total[1] - before[1]))
+        sides = (0, 0) if isinstance(layer.padding, str) else cast(tuple[int, int], layer.padding)
+        return cls(kernel, stride, dilation, sides, sides)
 
     @property
     def options(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
@@ -79,15 +83,6 @@ class Geometry(NamedTuple):
         return maps[:, :, top : top + h, left : left + w]
 
 
-def _padding(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
-    if layer.padding == "same":
-        total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        before = total[0] // 2, total[1] // 2
-        return before, (total[0] - before[0], total[1] - before[1])
-    sides = (0, 0) if isinstance(layer.padding, str) else cast(tuple[int, int], layer.padding)
-    return sides, sides
-
-
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Convolve each of B stacks of maps with its own kernels.
 
@@ -100,7 +95,10 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
     Returns:
         (B, O, OH, OW, N).
     """
-    x, weight, bias = _in_precision(x, weight, bias)
+    device = x.device.type
+    if torch.is_autocast_enabled(device):  # by itself, it would reach the products forward, not those backward
+        kind = torch.get_autocast_dtype(device)
+        x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
     if geometry.before == geometry.after and _is_large(x, weight, geometry):
         each: Tensor = _EachConvolution.apply(x, weight, bias, geometry)
         return each
@@ -109,15 +107,6 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
         matrix = torch.cat([matrix, bias[..., None]], 2)
     output: Tensor = _Convolution.apply(x, matrix, geometry)
     return output
-
-
-def _in_precision(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Convert to the precision of a surrounding autocast, which reaches the products forward, not those backward."""
-    device = x.device.type
-    if not torch.is_autocast_enabled(device):
-        return x, weight, bias
-    kind = torch.get_autocast_dtype(device)
-    return x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
 
 
 _CACHED = 2**21  # bytes of columns; a core's cache holds one to two MiB
@@ -185,10 +174,14 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, geometry: Geometry) -> Tensor:  # noqa: ANN401 - torch's context
         windows = geometry.windows(geometry.padded(x))
-        columns = _columns(windows, matrix.shape[2])
+        size = windows.shape
+        filled = size[1:4].numel()
+        columns = windows.new_empty(size[0], matrix.shape[2], size[4:].numel())
+        columns[:, :filled].view(size).copy_(windows)
+        columns[:, filled:] = 1
         ctx.save_for_backward(columns, matrix)
-        ctx.geometry, ctx.sides, ctx.windows = geometry, x.shape[2:4], windows.shape
-        return torch.bmm(matrix, columns).view(len(x), -1, *windows.shape[4:])
+        ctx.geometry, ctx.sides, ctx.windows = geometry, x.shape[2:4], size
+        return torch.bmm(matrix, columns).view(len(x), -1, *size[4:])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -203,13 +196,3 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             kernels = torch.bmm(grad, columns.transpose(1, 2))
         return maps, kernels, None
-
-
-def _columns(windows: Tensor, rows: int) -> Tensor:
-    """(B, C, kh, kw, OH, OW, N) → (B, rows, OH·OW·N), filled up with ones."""
-    size = windows.shape
-    filled = size[1:4].numel()
-    columns = windows.new_empty(size[0], rows, size[4:].numel())
-    columns[:, :filled].view(size).copy_(windows)
-    columns[:, filled:] = 1
-    return columns

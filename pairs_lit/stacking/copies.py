@@ -37,16 +37,13 @@ class Loop(nn.Module):
 
     def forward(self, x: Tensor) -> Output:
         """Apply each copy to its own round's images."""
-        with generators_kept(x.device):
-            return joined(
-                [self._called(*each) for each in zip(self.copies, x, self._seeds(), strict=True)], torch.stack
-            )
-
-    def _seeds(self) -> list[int]:
         clock = self._streams.clock
         if self.training:
-            return self._streams.derived(clock.epoch, clock.step)
-        return self._streams.child(f"evaluation.{clock.split}").derived(clock.step)
+            seeds = self._streams.derived(clock.epoch, clock.step)
+        else:
+            seeds = self._streams.child(f"evaluation.{clock.split}").derived(clock.step)
+        with generators_kept(x.device):
+            return joined([self._called(*each) for each in zip(self.copies, x, seeds, strict=True)], torch.stack)
 
     def _called(self, copy: nn.Module, images: Tensor, seed: int) -> Output:
         seed_generators(seed, images.device)

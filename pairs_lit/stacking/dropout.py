@@ -118,11 +118,6 @@ class StackedDropout(nn.Module):
         """Show p."""
         return f"p={', '.join(map(str, dict.fromkeys(self.rates)))}"
 
-    def _p(self, device: torch.device) -> float | Tensor:
-        if len(set(self.rates)) == 1:
-            return self.rates[0]
-        return torch.tensor(self.rates, dtype=torch.float64, device=device)[:, None]
-
     def keys(self, device: torch.device) -> Tensor:
         """Return the (R, 2) int32 keys of the current epoch, derived once an epoch."""
         epoch = self._streams.clock.epoch
@@ -144,7 +139,10 @@ class StackedDropout(nn.Module):
         """Return which activations of a plain layer's output shape (N, ...) each round keeps now: (R, N, ...) bool."""
         drawn = [size if place < 2 or not self._whole else 1 for place, size in enumerate(shape)]
         count = torch.Size(drawn).numel()
-        keep = dropout_keep(self.keys(device), self._streams.clock.step, count, self._p(device))
+        p: float | Tensor = self.rates[0]
+        if len(set(self.rates)) > 1:
+            p = torch.tensor(self.rates, dtype=torch.float64, device=device)[:, None]
+        keep = dropout_keep(self.keys(device), self._streams.clock.step, count, p)
         return keep.view(-1, *drawn).expand(-1, *shape)
 
     def forward(self, x: Tensor) -> Tensor:

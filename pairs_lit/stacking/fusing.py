@@ -53,7 +53,8 @@ def _join(recording: Recording, first: Node, layer: nn.Module) -> None:
     if not _is_usual(layer):
         return
     after = _next(first) if isinstance(layer, nn.Conv2d) else None
-    dropout = after if after is not None and _is_usual_dropout(recording, after) else None
+    drop = None if after is None else recording.dropout(after)
+    dropout = after if drop is not None and drop.p < 1 and not drop.maps else None
     pool = _next(dropout or first)
     relu = _next(pool) if pool is not None and _is_half(pool) else None
     if pool is None or relu is None or not _is_call(relu, _RELU):
@@ -64,11 +65,6 @@ def _join(recording: Recording, first: Node, layer: nn.Module) -> None:
     for node in (relu, pool, dropout):
         if node is not None:
             recording.graph.erase_node(node)
-
-
-def _is_usual_dropout(recording: Recording, node: Node) -> bool:
-    dropout = recording.dropout(node)
-    return dropout is not None and dropout.p < 1 and not dropout.maps
 
 
 def _is_usual(layer: nn.Module) -> bool:

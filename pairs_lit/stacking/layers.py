@@ -165,9 +165,19 @@ class StackedBatchNorm2d(_Stacked):
             halve: Whether a max-pool 2×2 and ReLU follow; only with weight, bias and running statistics. All is done
                 in one pass where possible.
         """
-        if halve:
-            return self._halved(x)
-        return self._every(x)
+        if not halve:
+            return self._every(x)
+        weight, bias = cast(Tensor, self.weight).flatten(), cast(Tensor, self.bias).flatten()
+        mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+        maps = x.flatten(0, 1)
+        if not can_fuse(x, weight) or (torch.is_grad_enabled() and not self.training):
+            return pooled(F.max_pool2d, self._every(x), 2).relu()
+        if self.training:
+            small, seen_mean, seen_variance = normalise_pool_relu(maps, weight, bias, self._eps)
+            self._track(mean, variance, seen_mean, seen_variance, maps[0].numel())
+        else:
+            small = normalised_pool_relu(maps, mean.flatten(), variance.flatten(), weight, bias, self._eps)
+        return small.view(*x.shape[:2], *small.shape[1:])
 
     def _every(self, x: Tensor) -> Tensor:
         return self._normalised(x.reshape(1, x.shape[:2].numel(), -1)).view(x.shape)
@@ -183,19 +193,6 @@ class StackedBatchNorm2d(_Stacked):
         )
         momentum = 0.0 if self._momentum is None else self._momentum
         return F.batch_norm(x, mean, var, weight, bias, self.training or not tracked, momentum, self._eps)
-
-    def _halved(self, x: Tensor) -> Tensor:
-        weight, bias = cast(Tensor, self.weight).flatten(), cast(Tensor, self.bias).flatten()
-        mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
-        maps = x.flatten(0, 1)
-        if not can_fuse(x, weight) or (torch.is_grad_enabled() and not self.training):
-            return pooled(F.max_pool2d, self._every(x), 2).relu()
-        if self.training:
-            small, seen_mean, seen_variance = normalise_pool_relu(maps, weight, bias, self._eps)
-            self._track(mean, variance, seen_mean, seen_variance, maps[0].numel())
-        else:
-            small = normalised_pool_relu(maps, mean.flatten(), variance.flatten(), weight, bias, self._eps)
-        return small.view(*x.shape[:2], *small.shape[1:])
 
     def _track(self, mean: Tensor, variance: Tensor, seen_mean: Tensor, seen_variance: Tensor, count: int) -> None:
         """Move the running statistics towards what was seen; the variance as divided by count − 1."""

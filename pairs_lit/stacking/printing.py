@@ -1,7 +1,5 @@
 """A stack in words: what it computes, call by call, and in which layout."""
 
-from collections.abc import Iterator
-
 import torch
 from tabulate import tabulate
 from torch import nn
@@ -35,14 +33,13 @@ def _turns(network: StackedNetwork) -> str:
 
 
 def _table(network: StackedNetwork, program: Graph) -> str:
-    rows = list(_rows(network, program))
-    return tabulate(rows, ["call in training", "layout", "output of a round"]) if rows else "It gives what it gets."
-
-
-def _rows(network: StackedNetwork, program: Graph) -> Iterator[tuple[str, str, str]]:
+    rows = []
     for node in program.nodes:
         if node.op not in _HIDDEN:
-            yield _call(network, node), node.meta.get("layout", ""), _shape(node)
+            shape = node.meta.get("shape")
+            output = "" if shape is None else f"({', '.join(map(str, shape))})"
+            rows.append((_call(network, node), node.meta.get("layout", ""), output))
+    return tabulate(rows, ["call in training", "layout", "output of a round"]) if rows else "It gives what it gets."
 
 
 def _call(network: StackedNetwork, node: Node) -> str:
@@ -52,8 +49,3 @@ def _call(network: StackedNetwork, node: Node) -> str:
     layer = f"{node.target}: {network.get_submodule(str(node.target))}".replace(": Stacked", ": ").lstrip("_")
     dropped = " dropout," if len(node.args) > 2 else ""
     return f"{layer},{dropped} max-pool 2×2, ReLU" if len(node.args) > 1 else layer
-
-
-def _shape(node: Node) -> str:
-    shape = node.meta.get("shape")
-    return "" if shape is None else f"({', '.join(map(str, shape))})"

@@ -37,9 +37,13 @@ def apply_rule(program: Program, recorded: Node) -> None:
             new.target = _named(partial(_on_copy, called_of(recorded)), recorded)
         program.add(recorded, new, "rows")
         return
-    rule = _RULES.get(_plain_name(recorded))
+    name = _plain_name(recorded)
+    rule = _RULES.get(name)
     if rule is None or not rule(program, recorded):
-        _by_vmap(program, recorded)
+        function = vectorised(recorded)
+        function.__name__ = name or "call"
+        new = program.graph.call_function(function, program.argument(recorded.args), program.argument(recorded.kwargs))
+        program.add(recorded, new, "rows")
 
 
 def _plain_name(recorded: Node) -> str:
@@ -48,13 +52,6 @@ def _plain_name(recorded: Node) -> str:
     if name.startswith("__i") and name != "__invert__":
         return name.strip("_")[1:]
     return name.strip("_")
-
-
-def _by_vmap(program: Program, recorded: Node) -> None:
-    function = vectorised(recorded)
-    function.__name__ = _plain_name(recorded) or "call"
-    new = program.graph.call_function(function, program.argument(recorded.args), program.argument(recorded.kwargs))
-    program.add(recorded, new, "rows")
 
 
 def _named(function: Callable[..., Any], recorded: Node) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ lies in such convolutions, and not in those that are one pass with the pool afte
 itself, in the order of memory in which torch's convolutions are at their best.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -49,16 +49,14 @@ class Convolution(NamedTuple):
 
 def convolutions(recording: Recording, plain: nn.Module) -> list[Convolution]:
     """Return the convolutions in the recording of a plain module, after calls were joined."""
-    return list(_convolutions(recording, plain))
-
-
-def _convolutions(recording: Recording, plain: nn.Module) -> Iterator[Convolution]:
+    found = []
     for node in recording.graph.nodes:
         sizes = _kernel_sizes(recording, node, plain)
         if sizes is not None:
             columns = sizes[1:].numel() * torch.Size(node.meta["sizes"][2:]).numel()
             pooled = any(each.op == "call_module" and len(each.args) > 1 for each in (node, *node.users))
-            yield Convolution(columns, sizes.numel(), sizes[0] * columns, pooled)
+            found.append(Convolution(columns, sizes.numel(), sizes[0] * columns, pooled))
+    return found
 
 
 def _kernel_sizes(recording: Recording, node: Node, plain: nn.Module) -> torch.Size | None:
@@ -117,16 +115,12 @@ class Turns:
 
     def __call__(self, network: nn.Module, x: Tensor) -> Output:
         """Apply each round's network, of which ``network`` holds the stacked parameters, to its own inputs."""
-        states = self._states(network, len(x))
-        return joined(
-            [self._called(place, *each) for place, each in enumerate(zip(states, x, strict=True))], torch.stack
-        )
-
-    def _called(self, place: int, state: dict[str, Tensor], images: Tensor) -> Output:
-        for drop in self._drops.values():
-            cast(_DropoutInTurn, drop).place = place
-        output: Output = functional_call(self._plain, state, (_channels_last(images.clone()),))
-        return output
+        outputs: list[Output] = []
+        for place, (state, images) in enumerate(zip(self._states(network, len(x)), x, strict=True)):
+            for drop in self._drops.values():
+                cast(_DropoutInTurn, drop).place = place
+            outputs.append(functional_call(self._plain, state, (_channels_last(images.clone()),)))
+        return joined(outputs, torch.stack)
 
     def _states(self, network: nn.Module, rounds: int) -> list[dict[str, Tensor]]:
         """Return each round's parameters and buffers by the plain names; what is tied is one tensor under each."""

@@ -77,7 +77,9 @@ def _places(axes: Axes, dimension: Dimension, values: Sequence[object]) -> list[
         labels = list(dict.fromkeys(map(shown, values)))
         axes.set_xticks(range(len(labels)), labels)
         return _side_by_side([float(labels.index(shown(value))) for value in values])
-    if _is_log(dimension, numbers):
+    is_wide = bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) >= 10
+    is_log = dimension.is_log if isinstance(dimension, Range) else is_wide
+    if is_log:
         axes.set_xscale("log")
         return [float(np.exp(place)) for place in _side_by_side([float(np.log(number)) for number in numbers])]
     return _side_by_side(numbers)
@@ -92,13 +94,6 @@ def _side_by_side(places: Sequence[float]) -> list[float]:
         seen[place] = seen.get(place, 0) + 1
         moved.append(place + step * (seen[place] - (counts[place] + 1) / 2))
     return moved
-
-
-def _is_log(dimension: Dimension, values: Sequence[float]) -> bool:
-    """Say whether values are better seen on a logarithmic axis."""
-    if isinstance(dimension, Range):
-        return dimension.is_log
-    return bool(values) and min(values) > 0 and max(values) / min(values) >= 10
 
 
 def heat_map(sweep: Sweep, trials: Sequence[Trial]) -> Figure:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
@@ -16,7 +15,7 @@ from pairs_lit.runs.tables import write_csv
 from pairs_lit.runs.writing import write_text_durably
 from pairs_lit.seeds import range_of
 from pairs_lit.statistics import Difference, paired_t, summarise
-from pairs_lit.sweeps.space import Values, short_names, shown
+from pairs_lit.sweeps.space import short_names, shown
 from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Behind, Trial, behind, scores_of
 
@@ -83,16 +82,15 @@ class Sweep:
         return [trial for trial in self.trials if trial is self.best or (not trial.failed and trial.number not in far)]
 
     def __str__(self) -> str:
-        return "\n\n".join([_title(self), trials_table(self), _plateau(self), _selected(self), *_confirmation(self)])
-
-
-def _title(sweep: Sweep) -> str:
-    spec, source = sweep.spec, sweep.best.data["source"]
-    seeds = spec.rounds.all()
-    return (
-        f"{counted(len(sweep.trials), 'trial')} ({spec.sampler}) × {counted(len(seeds), 'round')} ({range_of(seeds)}); "
-        f"{spec.metric} after the last epoch, {'less' if spec.is_loss else 'more'} is better; data: {source}"
-    )
+        best, spec, seeds = self.best, self.spec, self.spec.rounds.all()
+        title = (
+            f"{counted(len(self.trials), 'trial')} ({spec.sampler}) × {counted(len(seeds), 'round')} "
+            f"({range_of(seeds)}); {spec.metric} after the last epoch, {'less' if spec.is_loss else 'more'} is better; "
+            f"data: {best.data['source']}"
+        )
+        flattering = "chosen as the best of many on these seeds, so it flatters itself"
+        selected = f"Selected: {best.label}. {spec.metric} {mean_and_std(best.summary)}: {flattering}."
+        return "\n\n".join([title, trials_table(self), _plateau(self), selected, *_confirmation(self)])
 
 
 def trials_table(sweep: Sweep, style: str = "simple") -> str:
@@ -100,17 +98,16 @@ def trials_table(sweep: Sweep, style: str = "simple") -> str:
     options = list(sweep.spec.space)
     failing = any(trial.failed for trial in sweep.trials)
     figures = ["n", "mean", "std", *(["failed"] if failing else []), "− best", "p (Holm)"]
-    rows = [_row(sweep, trial, options, failing) for trial in sweep.trials]
     header = ["trial", *short_names(options).values(), *figures]
+    rows = []
+    for trial in sweep.trials:
+        summary, lag = trial.summary, sweep.behind.get(trial.number)
+        values = [shown(trial.values[option]) for option in options]
+        failed = [len(trial.failed) or ""] if failing else []
+        compared = ["", ""] if lag is None else [f"{lag.difference.estimate:+.4f}", p_value(lag.p_holm)]
+        found = [summary.n, decimal(summary.mean), decimal(summary.std)]
+        rows.append([trial.number, *values, *found, *failed, *compared])
     return tabulate(rows, header, tablefmt=style, disable_numparse=True)
-
-
-def _row(sweep: Sweep, trial: Trial, options: Sequence[str], failing: bool) -> list[object]:
-    summary, lag = trial.summary, sweep.behind.get(trial.number)
-    values = [shown(trial.values[option]) for option in options]
-    failed = [len(trial.failed) or ""] if failing else []
-    compared = ["", ""] if lag is None else [f"{lag.difference.estimate:+.4f}", p_value(lag.p_holm)]
-    return [trial.number, *values, summary.n, decimal(summary.mean), decimal(summary.std), *failed, *compared]
 
 
 def _plateau(sweep: Sweep) -> str:
@@ -125,12 +122,6 @@ def _plateau(sweep: Sweep) -> str:
         f"{len(others)} of {len(sweep.trials) - 1} other trials cannot be told from the best one ({how}, Holm, 5 %): "
         f"{listed}."
     )
-
-
-def _selected(sweep: Sweep) -> str:
-    best = sweep.best
-    flattering = "chosen as the best of many on these seeds, so it flatters itself"
-    return f"Selected: {best.label}. {sweep.spec.metric} {mean_and_std(best.summary)}: {flattering}."
 
 
 def _confirmation(sweep: Sweep) -> list[str]:
@@ -171,27 +162,14 @@ def write_report(sweep: Sweep, best: str) -> None:
     """Write ``trials.csv``, ``report.md`` and ``best.yaml``."""
     options = list(sweep.spec.space)
     header = ["trial", *options, "n", "failed", "mean", "std", "minus_best", "p_holm", "run"]
-    write_csv(sweep.folder / TRIALS, header, [_csv_row(sweep, trial, options) for trial in sweep.trials])
+    rows = []
+    for trial in sweep.trials:
+        summary, lag = trial.summary, sweep.behind.get(trial.number)
+        tried = [trial.values[option] for option in options]
+        values = [value if isinstance(value, str | int | float) else shown(value) for value in tried]
+        found = [summary.n, len(trial.failed), summary.mean, summary.std]
+        compared = ["", ""] if lag is None else [lag.difference.estimate, lag.p_holm]
+        rows.append([trial.number, *values, *found, *compared, trial.folder.name])
+    write_csv(sweep.folder / TRIALS, header, rows)
     write_text_durably(sweep.folder / BEST, best)
     write_text_durably(sweep.folder / REPORT, f"```\n{sweep}\n```\n")
-
-
-def _csv_row(sweep: Sweep, trial: Trial, options: Sequence[str]) -> list[Any]:
-    summary, lag = trial.summary, sweep.behind.get(trial.number)
-    compared = ["", ""] if lag is None else [lag.difference.estimate, lag.p_holm]
-    values = [_cell(trial.values, option) for option in options]
-    return [
-        trial.number,
-        *values,
-        summary.n,
-        len(trial.failed),
-        summary.mean,
-        summary.std,
-        *compared,
-        trial.folder.name,
-    ]
-
-
-def _cell(values: Values, option: str) -> object:
-    value = values[option]
-    return value if isinstance(value, str | int | float) else shown(value)

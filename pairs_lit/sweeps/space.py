@@ -105,18 +105,19 @@ def read_space(content: object, place: str) -> dict[str, Dimension]:
         raise PairsLitError(
             f"{place}: the space is empty: name an option, model.loss.aux_weight: [0.1, 1] for instance."
         )
-    return {str(option): _dimension(value, f"{place}: {option}") for option, value in content.items()}
-
-
-def _dimension(value: object, place: str) -> Dimension:
-    if isinstance(value, list) and value:
-        kept = {json.dumps(each, sort_keys=True, default=str): each for each in value}
-        if len(kept) < len(value):
-            raise PairsLitError(f"{place}: a value stands twice: keep one of them.")
-        return Choices(tuple(value))
-    if not isinstance(value, Mapping) or not {"low", "high"} <= value.keys() <= set(_RANGE):
-        raise PairsLitError(f"{place} is {value!r}: give a list of values, or {{low: …, high: …}} with log or steps.")
-    return _range(value, place)
+    space: dict[str, Dimension] = {}
+    for option, value in content.items():
+        where = f"{place}: {option}"
+        if isinstance(value, list) and value:
+            if len({json.dumps(each, sort_keys=True, default=str) for each in value}) < len(value):
+                raise PairsLitError(f"{where}: a value stands twice: keep one of them.")
+            space[str(option)] = Choices(tuple(value))
+        elif isinstance(value, Mapping) and {"low", "high"} <= value.keys() <= set(_RANGE):
+            space[str(option)] = _range(value, where)
+        else:
+            what = "give a list of values, or {low: …, high: …} with log or steps"
+            raise PairsLitError(f"{where} is {value!r}: {what}.")
+    return space
 
 
 def _range(value: Mapping[str, Any], place: str) -> Range:

@@ -71,7 +71,12 @@ class Spec:
 
     def __post_init__(self) -> None:
         """Check what a sweep's file says, but for the values themselves."""
-        _check_metric(self.metric)
+        split, _, name = self.metric.partition("/")
+        if split == "test":
+            raise PairsLitError(f"metric is {self.metric}, but nothing is selected on the test set: use val/accuracy.")
+        if split != "val" or name not in METRICS:
+            known = ", ".join(f"val/{each}" for each in METRICS)
+            raise PairsLitError(f"metric is {self.metric}: use one of {known}.")
         for option in self.space:
             taken = next((name for name in _TAKEN if option == name or option.startswith(f"{name}.")), None)
             if taken is not None:
@@ -123,14 +128,6 @@ class Spec:
         """How many trials one process takes at a time."""
         slices = _SLICES // 10 if self.sampler == "tpe" else _SLICES
         return self.at_once or max(4 if self.sampler == "tpe" else 1, slices // self.rounds.count)
-
-
-def _check_metric(metric: str) -> None:
-    split, _, name = metric.partition("/")
-    if split == "test":
-        raise PairsLitError(f"metric is {metric}, but nothing is selected on the test set: use val/accuracy.")
-    if split != "val" or name not in METRICS:
-        raise PairsLitError(f"metric is {metric}: use one of {', '.join(f'val/{each}' for each in METRICS)}.")
 
 
 @dataclass(frozen=True)

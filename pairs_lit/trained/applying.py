@@ -98,32 +98,26 @@ class Applied:
         return str(self.run.data["source"])
 
     def __str__(self) -> str:
-        return _text(self)
-
-
-def _text(applied: Applied) -> str:
-    """Return a row for each pair, then one for each round of each pair."""
-    sign, n = sign_of(applied.relation), len(applied.seeds)
-    header = ["", "left", "right", f"P(left {sign} right)", "answer", "left read as", "right read as"]
-    rows = [_row(number, pair, n) for number, pair in enumerate(applied.pairs, 1)]
-    columns = [applied.seeds, *([decimal(value) for value in pair.rounds] for pair in applied.pairs)]
-    names = ["seed", *(f"pair {number}" for number in range(1, len(applied.pairs) + 1))]
-    failed, folder = applied.run.failed, printable(str(applied.run.folder))
-    which = f"{counted(len(failed), 'round')} that failed (seed {', '.join(map(str, failed))})"
-    left_out = f" Left out: {which}." if failed else ""
-    parts = [
-        tabulate(rows, header, disable_numparse=True),
-        f"P(left {sign} right) of each round:",
-        tabulate(list(zip(*columns, strict=True)), names, disable_numparse=True, stralign="right"),
-        f"mean ± std (ddof 1) over {counted(n, 'round')} of {folder}, trained on {applied.source}.{left_out}",
-    ]
-    return "\n\n".join(parts)
-
-
-def _row(number: int, pair: PairAnswer, n: int) -> list[str]:
-    answer = f"{'yes' if pair.probability.mean > 0.5 else 'no'} ({pair.agreeing} of {n})"
-    read = [f"{each.read} ({each.agreeing} of {n})" for each in pair.readings or ()] or ["–", "–"]
-    return [str(number), *map(printable, pair.names), mean_and_std(pair.probability), answer, *read]
+        """Return a row for each pair, then one for each round of each pair."""
+        sign, n = sign_of(self.relation), len(self.seeds)
+        header = ["", "left", "right", f"P(left {sign} right)", "answer", "left read as", "right read as"]
+        rows = []
+        for number, pair in enumerate(self.pairs, 1):
+            answer = f"{'yes' if pair.probability.mean > 0.5 else 'no'} ({pair.agreeing} of {n})"
+            read = [f"{each.read} ({each.agreeing} of {n})" for each in pair.readings or ()] or ["–", "–"]
+            rows.append([str(number), *map(printable, pair.names), mean_and_std(pair.probability), answer, *read])
+        columns = [self.seeds, *([decimal(value) for value in pair.rounds] for pair in self.pairs)]
+        names = ["seed", *(f"pair {number}" for number in range(1, len(self.pairs) + 1))]
+        failed, folder = self.run.failed, printable(str(self.run.folder))
+        which = f"{counted(len(failed), 'round')} that failed (seed {', '.join(map(str, failed))})"
+        left_out = f" Left out: {which}." if failed else ""
+        parts = [
+            tabulate(rows, header, disable_numparse=True),
+            f"P(left {sign} right) of each round:",
+            tabulate(list(zip(*columns, strict=True)), names, disable_numparse=True, stralign="right"),
+            f"mean ± std (ddof 1) over {counted(n, 'round')} of {folder}, trained on {self.source}.{left_out}",
+        ]
+        return "\n\n".join(parts)
 
 
 def apply(run: Run, pairs: Sequence[tuple[Picture, Picture]], *, as_is: bool = False) -> Applied:

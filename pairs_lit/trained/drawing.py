@@ -6,14 +6,13 @@ from html import escape
 
 import gradio as gr
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from pairs_lit.analysis.figures import COLOURS
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.errors import PairsLitError, counted, reason_of
 from pairs_lit.runs.run import Run
-from pairs_lit.trained.applying import Applied, Reading, answered, apply, form_of, sign_of
+from pairs_lit.trained.applying import Applied, answered, apply, form_of, sign_of
 
 Drawn = str | None
 """A canvas as the page sends it: a PNG file as a data URL; empty or None: nothing is drawn on it."""
@@ -141,24 +140,17 @@ def answer_html(applied: Applied) -> str:
     """Return what the rounds say of the first pair, as HTML that needs nothing from elsewhere."""
     pair, n, sign = applied.pairs[0], len(applied.seeds), escape(sign_of(applied.relation))
     says = "yes" if pair.probability.mean > 0.5 else "no"
-    readings = pair.readings or (None, None)
-    pictures = "".join(
-        _picture(image, side, reading, n)
-        for image, side, reading in zip(applied.images[0], ("left", "right"), readings, strict=True)
-    )
+    readings, pictures = pair.readings or (None, None), ""
+    for image, side, reading in zip(applied.images[0], ("left", "right"), readings, strict=True):
+        file = io.BytesIO()
+        Image.fromarray(image.round().astype(np.uint8)).save(file, "PNG")
+        code = base64.b64encode(file.getvalue()).decode()
+        said = "" if reading is None else f": {reading.read} ({reading.agreeing} of {counted(n, 'round')})"
+        shown = f"<img alt='{side}' src='data:image/png;base64,{code}'>"
+        pictures += f"<figure>{shown}<figcaption>{side}{said}</figcaption></figure>"
     return (
         f"<div class='answer'><p><b>{says}</b> ({pair.agreeing} of {counted(n, 'round')}): P(left {sign} right) = "
         f"{mean_and_std(pair.probability)}</p>{_strip(applied)}<p>What the networks saw, and read:</p>{pictures}</div>"
-    )
-
-
-def _picture(image: NDArray[np.float32], side: str, reading: Reading | None, n: int) -> str:
-    file = io.BytesIO()
-    Image.fromarray(image.round().astype(np.uint8)).save(file, "PNG")
-    said = "" if reading is None else f": {reading.read} ({reading.agreeing} of {counted(n, 'round')})"
-    code = base64.b64encode(file.getvalue()).decode()
-    return (
-        f"<figure><img alt='{side}' src='data:image/png;base64,{code}'><figcaption>{side}{said}</figcaption></figure>"
     )
 
 

@@ -54,7 +54,11 @@ class PairNetwork(nn.Module):
             output, digits = answer if isinstance(answer, tuple) else (answer, None)
         else:
             output, digits = self._compared(pairs)
-        return self._probability(output), digits
+        if isinstance(self.head, DigitHead):
+            return output, digits
+        if output.dim() == 2 and output.shape[1] == 2:
+            return output.softmax(-1)[:, 1], digits
+        return output.flatten().sigmoid(), digits
 
     def related(self, judged: Tensor) -> Tensor:
         """Return P(relation), (N,), of what :meth:`judged` gives."""
@@ -66,26 +70,16 @@ class PairNetwork(nn.Module):
         if self._is_joint:
             return self.head(self.code_activation(self.branches[0](pairs))), None
         first, second = self.branches[0], self.branches[-1]
-        code = self._both(first, second, pairs)
+        code: Tensor  # of both images, (N, 2, F)
+        if first is second:
+            code = first(pairs.flatten(0, 1).unsqueeze(1))
+            code = code.view(-1, 2, code.shape[-1])
+        else:
+            code = torch.stack([first(pairs[:, :1]), second(pairs[:, 1:])], 1)
         digits = code if self._reads_code else None
         if self.readout is not None:
             digits = self.readout(code)
         return self.head(self.code_activation(code).flatten(1)), digits
-
-    @staticmethod
-    def _both(first: nn.Module, second: nn.Module, pairs: Tensor) -> Tensor:
-        """Return the codes of both images, (N, 2, F)."""
-        if first is second:
-            code: Tensor = first(pairs.flatten(0, 1).unsqueeze(1))
-            return code.view(-1, 2, code.shape[-1])
-        return torch.stack([first(pairs[:, :1]), second(pairs[:, 1:])], 1)
-
-    def _probability(self, output: Tensor) -> Tensor:
-        if isinstance(self.head, DigitHead):
-            return output
-        if output.dim() == 2 and output.shape[1] == 2:
-            return output.softmax(-1)[:, 1]
-        return output.flatten().sigmoid()
 
 
 class AveragedNetwork(nn.Module):

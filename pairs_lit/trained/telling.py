@@ -4,10 +4,10 @@ import csv
 import io
 import json
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 from pairs_lit.errors import check_choice, printable
-from pairs_lit.trained.applying import Applied, PairAnswer
+from pairs_lit.trained.applying import Applied
 
 Format = Literal["text", "csv", "json"]
 
@@ -41,7 +41,14 @@ def _cell(text: str) -> str:
 
 
 def _json(applied: Applied) -> str:
-    pairs = [_pair(pair, applied) for pair in applied.pairs]
+    pairs = []
+    for pair in applied.pairs:
+        found = pair.probability
+        std = found.std if found.n > 1 else None
+        probability = {"mean": found.mean, "std": std, "n": found.n, "rounds": list(pair.rounds)}
+        readings = [None, None] if pair.readings is None else [asdict(each) for each in pair.readings]
+        sides = {"left": pair.names[0], "right": pair.names[1], "left_read": readings[0], "right_read": readings[1]}
+        pairs.append(sides | {"probability": probability, "answer": found.mean > 0.5, "agreeing": pair.agreeing})
     head = {
         "run": str(applied.run.folder),
         "source": applied.source,
@@ -51,12 +58,3 @@ def _json(applied: Applied) -> str:
         "failed": applied.run.failed,
     }
     return json.dumps(head | {"pairs": pairs}, indent=2)
-
-
-def _pair(pair: PairAnswer, applied: Applied) -> dict[str, Any]:
-    found = pair.probability
-    std = found.std if found.n > 1 else None
-    probability = {"mean": found.mean, "std": std, "n": found.n, "rounds": list(pair.rounds)}
-    readings = [None, None] if pair.readings is None else [asdict(each) for each in pair.readings]
-    sides = {"left": pair.names[0], "right": pair.names[1], "left_read": readings[0], "right_read": readings[1]}
-    return sides | {"probability": probability, "answer": found.mean > 0.5, "agreeing": pair.agreeing}

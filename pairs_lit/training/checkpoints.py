@@ -129,23 +129,18 @@ def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     saved = {**UNRECORDED, **USUAL, **saved}
     for name, value in wanted.items():
         if name == FINGERPRINT and saved.get(name) != value:
-            _check_data(saved, value)
+            if name in saved:  # earlier releases recorded none
+                raise PairsLitError(
+                    "the checkpoint does not match the data: the SHA-256 of all images and labels of "
+                    f"{saved.get('source')} is {str(saved[name])[:8]}… in the checkpoint and {str(value)[:8]}… now. "
+                    "Set data.root to the data that the run was trained on."
+                )
         elif name not in saved or not fits(saved[name], value) or saved[name] != value:
             here, there = _first_difference(saved.get(name), value)
             raise PairsLitError(
                 f"the checkpoint does not match the config: {name} is {_short(here)} in the checkpoint and "
                 f"{_short(there)} in the config. Use the config.yaml of the checkpoint's own run."
             )
-
-
-def _check_data(saved: Mapping[str, Any], fingerprint: object) -> None:
-    """Refuse a checkpoint of other data, unless an earlier release, which recorded no fingerprint, wrote it."""
-    if FINGERPRINT in saved:
-        raise PairsLitError(
-            f"the checkpoint does not match the data: the SHA-256 of all images and labels of {saved.get('source')} is "
-            f"{str(saved[FINGERPRINT])[:8]}… in the checkpoint and {str(fingerprint)[:8]}… now. Set data.root to the "
-            "data that the run was trained on."
-        )
 
 
 def _first_difference(saved: object, wanted: object) -> tuple[object, object]:

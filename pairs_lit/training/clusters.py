@@ -178,19 +178,15 @@ def cores_within(membership: Path, root: Path) -> float:
         membership: The file that says which groups it belongs to, as Linux writes it.
         root: The folder in which the groups lie.
     """
+    limits = [math.inf]
     with suppress(FileNotFoundError):  # a system without control groups
-        lines = membership.read_text(encoding="utf-8").splitlines()
-        return min((_quota(folder) for folder in _cgroups(lines, root)), default=math.inf)
-    return math.inf
-
-
-def _cgroups(lines: list[str], root: Path) -> Iterator[Path]:
-    """Yield the folders that may limit this process: its own control group, and those around it."""
-    for line in lines:
-        _, kinds, path = line.split(":", 2)
-        if not kinds or "cpu" in kinds.split(","):
-            own = root / kinds / path.lstrip("/")
-            yield from (own, *(each for each in own.parents if each.is_relative_to(root)))
+        for line in membership.read_text(encoding="utf-8").splitlines():
+            _, kinds, path = line.split(":", 2)
+            if not kinds or "cpu" in kinds.split(","):
+                own = root / kinds / path.lstrip("/")
+                around = [each for each in own.parents if each.is_relative_to(root)]
+                limits += [_quota(group) for group in (own, *around)]
+    return min(limits)
 
 
 def _quota(folder: Path) -> float:

@@ -116,7 +116,10 @@ class Exchange:
         Tensors go through the store, in pieces: in memory once, however large, and whoever is told to end can do so at
         once, while gloo would wait for the rest of a large message for ever.
         """
-        skeleton, own = _taken_apart(part)
+        file = io.BytesIO()
+        pickler = _Pickler(file)
+        pickler.dump(part)
+        skeleton, own = file.getvalue(), pickler.tensors
         layouts = self.gathered((skeleton, [(each.shape, each.dtype) for each in own]))
         with _talking():
             if self._rank > 0:
@@ -146,7 +149,7 @@ class Exchange:
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves tensors out."""
+    """Leaves tensors out, and keeps them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
@@ -170,14 +173,6 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: int) -> Tensor:
         """Return the tensor of a number."""
         return self._tensors[pid]
-
-
-def _taken_apart(part: object) -> tuple[bytes, list[Tensor]]:
-    """Pickle something but for its tensors, and return these."""
-    file = io.BytesIO()
-    pickler = _Pickler(file)
-    pickler.dump(part)
-    return file.getvalue(), pickler.tensors
 
 
 def _pieces(rank: int, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:

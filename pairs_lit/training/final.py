@@ -76,25 +76,19 @@ def whole_figures(trainer: Trainer, module: PairModule, splits: Sequence[Split])
 
     A round whose network answers NaN has no such figures (NaN).
     """
-    names, measured = whole_metrics(module), dict[str, Tensor]()
+    data, names, measured = _data(trainer), whole_metrics(module), dict[str, Tensor]()
     for split in splits:
-        found = _measured(trainer, module, split)
-        measured |= {f"{split}/{name}": values for name, values in zip(names, found, strict=False)}
+        images = data.bank.count_of(split)
+        loader = data.places_loader(split, places(module, images))
+        # (2, R), of which this worker fills in its own rounds
+        figures = torch.full((len(METRICS), len(module.seeds)), torch.nan, dtype=torch.float64)
+        with _evaluating(trainer, module):
+            for stack, batches in groupby(_batches(trainer, loader), lambda batch: batch.stack):
+                answered = ((module.compared(batch), batch) for batch in batches)
+                found = _exactly(module, answered, images) if module.follows_from_digits else _shown(answered)
+                figures[:, module.slices[stack]] = found.cpu()
+        measured |= {f"{split}/{name}": values for name, values in zip(names, figures, strict=False)}
     return added_up(trainer, module, measured)
-
-
-def _measured(trainer: Trainer, module: PairModule, split: Split) -> Tensor:
-    """Return :data:`METRICS`, (2, R) float64, of this worker's rounds."""
-    data = _data(trainer)
-    images = data.bank.count_of(split)
-    loader = data.places_loader(split, places(module, images))
-    figures = torch.full((len(METRICS), len(module.seeds)), torch.nan, dtype=torch.float64)
-    with _evaluating(trainer, module):
-        for stack, batches in groupby(_batches(trainer, loader), lambda batch: batch.stack):
-            answered = ((module.compared(batch), batch) for batch in batches)
-            found = _exactly(module, answered, images) if module.follows_from_digits else _shown(answered)
-            figures[:, module.slices[stack]] = found.cpu()
-    return figures
 
 
 def _exactly(module: PairModule, answered: Iterable[tuple[Answer, StackBatch]], images: int) -> Tensor:

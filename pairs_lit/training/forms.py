@@ -62,18 +62,15 @@ class Form:
         self._beside = {
             name for name, value in state.items() if name.split(".")[-1] == extra or not isinstance(value, Tensor)
         }
-        self.example = {name: _like(value) for name, value in self.tensors(state).items()}
+        self.example: dict[str, Tensor] = {}
+        for name, value in self.tensors(state).items():
+            self.example[name] = value  # saving will refuse it if it is not strided
+            if value.layout is torch.strided:  # an example takes no memory
+                self.example[name] = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
     def tensors(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return a state's tensors; what a user's module keeps beside them is handed to it."""
         return {name: value for name, value in state.items() if name not in self._beside}
-
-
-def _like(value: Tensor) -> Tensor:
-    """Return an example that takes no memory."""
-    if value.layout is not torch.strided:
-        return value  # saving will refuse it
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
 
 def check_kept(state: Mapping[str, object], wanted: Mapping[str, object]) -> None:

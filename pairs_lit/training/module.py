@@ -1,6 +1,6 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, Self, cast
 
@@ -251,15 +251,12 @@ class PairModule(LightningModule):
             batch: The batch.
             views: Show the images in ``model.views``, in evaluation mode; else as they are.
         """
-        members, shown = self._architecture.members, self._shown(batch.images) if views else [batch.images]
-        if members == 1 and isinstance(shown, list):
+        members, warping = self._architecture.members, self.views if views and not self.training else None
+        if members == 1 and warping is None:
             return self._answer(batch)
+        shown = [batch.images] if warping is None else warping.each(batch.images)  # one by one
         answers = (self._answer(batch._replace(images=images)) for images in shown)
         return averaged(answers, members, self._architecture.relation)
-
-    def _shown(self, images: Tensor) -> Iterable[Tensor]:
-        """Return the views of some images, one by one; in a list, the images as they are."""
-        return [images] if self.views is None or self.training else self.views.each(images)
 
     def _answer(self, batch: StackBatch) -> Answer:
         """Return what each network of a stack says of one batch: R·M answers, (R·M, B), round after round."""

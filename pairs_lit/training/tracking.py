@@ -143,22 +143,21 @@ class Tracking(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder only now that data, settings and checkpoint have proved good."""
-        folder = trainer.strategy.broadcast(self._opened(trainer) if trainer.is_global_zero else Path())
+        folder = Path()
+        if trainer.is_global_zero:
+            folder = folder_of(trainer, self._name)
+            self._lock = lock_run(folder)
+            clear_leftovers(folder)
+            mark_run(folder)
+            if self._job is not None:
+                note_job(folder, self._job)
+        folder = trainer.strategy.broadcast(folder)
         self._take_in(folder)
         self._logger = RunLogger(folder)
         self._others = [each for each in trainer.loggers if not isinstance(each, DummyLogger)]
         trainer.loggers = [self._logger, *self._others]
         for logger in self._others:
             logger.log_hyperparams(self._parameters(trainer, pl_module))
-
-    def _opened(self, trainer: Trainer) -> Path:
-        folder = folder_of(trainer, self._name)
-        self._lock = lock_run(folder)
-        clear_leftovers(folder)
-        mark_run(folder)
-        if self._job is not None:
-            note_job(folder, self._job)
-        return folder
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch just collected, over the rounds that have not failed."""

@@ -58,20 +58,17 @@ class TrialWriter(Results):
         for number, place in enumerate(self._places):
             own = slice(number * count, (number + 1) * count)
             _open(place)
-            recipe = module.recipes.index(place.variant.recipe)
-            self._write_checkpoint(splitter, number, recipe, place)
+            architecture, recipe = place.variant.architecture, module.recipes.index(place.variant.recipe)
+            network = architecture.description(architecture.build(self._slices.own_seeds[0]))
+            checkpoint = splitter.checkpoint(number, recipe, network, identity_of(place.folder))
+            DurableCheckpointIO().save_checkpoint(checkpoint, place.folder / LAST)
+            del checkpoint  # before the next one is made
             curves = self._slices.curves
             curves = Curves(self._slices.own_seeds, {name: values[:, own] for name, values in curves.values.items()})
             write_tables(place.folder, curves, self.rounds[own])
             summary = self.summary(trainer, module, self.rounds[own])
             _track(place, curves, self.rounds[own], summary)
             write_summary(place.folder / SUMMARY, summary | {"slices": len(self._slices.seeds)})
-
-    def _write_checkpoint(self, splitter: Splitter, number: int, recipe: int, place: Place) -> None:
-        architecture = place.variant.architecture
-        network = architecture.description(architecture.build(self._slices.own_seeds[0]))
-        checkpoint = splitter.checkpoint(number, recipe, network, identity_of(place.folder))
-        DurableCheckpointIO().save_checkpoint(checkpoint, place.folder / LAST)
 
 
 def _open(place: Place) -> None:

@@ -145,14 +145,13 @@ class StackStrategy(ParallelStrategy):
         super().setup_environment()
         self.set_world_ranks()
         if self.world_size > 1:
-            store = self._store() if self._is_local else environment_store(self._cluster)
+            if self._is_local:
+                listening = None if self._listener is None else self._listener.detach()
+                port, first = self._port or self._cluster.main_port, self.global_rank == 0
+                store = local_store(port, self.world_size, first=first, listening=listening)
+            else:
+                store = environment_store(self._cluster)
             self._exchange = Exchange(store, self.global_rank, self.world_size, alone=self.num_nodes == 1)
-
-    def _store(self) -> object:
-        """Return where the workers of one command find each other: within this machine."""
-        listening = None if self._listener is None else self._listener.detach()
-        port, first = self._port or self._cluster.main_port, self.global_rank == 0
-        return local_store(port, self.world_size, first=first, listening=listening)
 
     def batch_to_device(self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0) -> Any:  # noqa: ANN401 - Lightning's
         """Move a batch; Lightning's own way asks the module and the data module for three hooks each time."""
