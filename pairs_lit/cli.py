@@ -24,7 +24,7 @@ commands:
 examples:
   pairs-lit fit --config cnn_aux
   pairs-lit fit --config cnn_aux --rounds.count 20 --trainer.max_epochs 50
-  pairs-lit test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
+  pairs-lit test RUN
   pairs-lit inspect RUN
   pairs-lit compare RUN RUN --figure rounds.png
   pairs-lit export RUN --to onnx
@@ -44,7 +44,7 @@ _LIGHT = ("apply", "compare", "configs", "demo", "reproduce")
 """The commands that begin without PyTorch; those that load it later say so themselves."""
 
 _RESUMING = {
-    "fit": "fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt",
+    "fit": "pairs-lit fit RUN",
     "reproduce": "the same call",
     "sweep": "the same call",
 }

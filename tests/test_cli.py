@@ -123,8 +123,7 @@ def test_a_signal_ends_in_one_line(
     assert process.returncode == 128 + number
     assert out == ""
     assert err.splitlines() == [
-        f"pairs-lit: stopped by {number.name}; what was saved is kept, and fit --config RUN/config.yaml --ckpt_path "
-        "RUN/checkpoints/last.ckpt goes on."
+        f"pairs-lit: stopped by {number.name}; what was saved is kept, and pairs-lit fit RUN goes on."
     ]
 
 

@@ -245,7 +245,8 @@ def test_evaluation_without_a_checkpoint(
     command: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = refused([command, "--config", str(CONFIGS / "fc.yaml"), *tiny_options], capsys)
-    assert f"{command} needs a trained network: add --ckpt_path RUN/checkpoints/last.ckpt" in message
+    told = f"{command} needs a trained network: name a run folder, pairs-lit {command} RUN, or add --ckpt_path RUN"
+    assert told in message
 
 
 @pytest.mark.parametrize("path", ["last", "best", "hpc", "https://localhost/a.ckpt", "."])

@@ -819,13 +819,11 @@ class TestSlurm:
         _, said = job.communicate(timeout=60)
         (run,) = tmp_path.glob("lightning_logs/*/*")
         assert job.returncode == 128 + signal.SIGUSR1
-        assert said.splitlines()[-1] == (
-            f"pairs-lit: stopped by SIGUSR1; what was saved is kept, and fit --config {run}/config.yaml --ckpt_path "
-            f"{run}/checkpoints/last.ckpt goes on."
-        )
+        told = f"pairs-lit: stopped by SIGUSR1; what was saved is kept, and pairs-lit fit {run} goes on."
+        assert said.splitlines()[-1] == told
         assert not list(tmp_path.glob("*.ckpt"))
         epochs = read_checkpoint(run / "checkpoints" / "last.ckpt")["epoch"] + 1
-        assert main(["fit", *last(run), "--trainer.max_epochs", str(epochs + 1)]) == 0
+        assert main(["fit", str(run), "--trainer.max_epochs", str(epochs + 1)]) == 0
         assert read_curves(run / "curves.csv").epochs == epochs + 1
 
     def test_announced_in_the_last_epoch_a_fit_ends_as_usual(self, fit: Fit) -> None:
@@ -1568,6 +1566,12 @@ class TestCompareOfManyRuns:
         run = fit(config="fc_aux")
         (run / "summary.json").unlink()
         assert "is not a finished run (summary.json is missing)" in refused(["compare", str(run)], capsys)
+
+    def test_a_folder_of_runs_names_the_latest_one(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+        run = fit(config="fc_aux")
+        for folder in (run.parent, run.parent.parent):
+            assert f"{folder} is not a finished run" in (said := refused(["compare", str(folder)], capsys))
+            assert said.endswith(f"give run folders such as {run}.")
 
     def test_a_folder_that_does_not_exist_is_an_error(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         assert "nowhere is not a finished run" in refused(["compare", str(fit(config="fc_aux")), "nowhere"], capsys)

@@ -152,6 +152,26 @@ def test_fit_goes_on_from_a_checkpoint_in_its_own_folder(fit: Fit) -> None:
         assert (part / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_a_run_folder_stands_for_its_config_and_last_checkpoint(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, part = fit("--trainer.max_epochs", "3"), fit("--trainer.max_epochs", "1")
+    assert main(["fit", str(part), "--trainer.max_epochs", "3"]) == 0
+    assert (part / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
+    for command in ("test", "validate", "predict"):
+        assert main([command, str(part)]) == 0
+    tested = [float(row["test_accuracy"]) for row in _rows(part / "test.csv")]
+    assert tested == [result.test_accuracy for result in read_rounds(whole / "rounds.csv")]
+    assert main(["fit", str(part), "--ckpt_path", "null", "--trainer.max_epochs", "1"]) == 0
+    assert len(list(part.parent.iterdir())) == 3
+    capsys.readouterr()
+    assert main(["test", "cnn_aux"]) == 2
+    assert "cnn_aux is no run folder; a configuration is given as --config cnn_aux." in capsys.readouterr().err
+
+
+def test_the_config_of_a_run_is_found_in_its_folder(run: Path, fit: Fit) -> None:
+    again = fit(config=run)
+    assert (again / "curves.csv").read_bytes() == (run / "curves.csv").read_bytes()
+
+
 def test_resuming_goes_on_with_dropout_and_scheduler(fit: Fit) -> None:
     options = [
         "--model.backbone.dropout", "0.3",

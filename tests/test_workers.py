@@ -444,7 +444,7 @@ def test_a_trainer_of_ones_own_ends_with_the_weights_of_all_workers(
 # What goes wrong.
 
 MOODY = ("--model.backbone", "tests.worker_parts.Moody", "--model.backbone.kind")
-GOING_ON = "what was saved is kept, and pairs-lit fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt"
+GOING_ON = "what was saved is kept, and pairs-lit fit RUN"
 
 
 @pytest.mark.parametrize(

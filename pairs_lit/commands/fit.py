@@ -28,10 +28,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from pairs_lit.commands.builders import with_built_arguments
 from pairs_lit.commands.parsing import PairsParser, check_nulls, with_homes
 from pairs_lit.data.datamodule import PairDataModule, default_root
-from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, import_from_here
+from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, import_from_here, user_path
 from pairs_lit.errors import PairsLitError, Stopped, check_positive, notice
 from pairs_lit.nn.architecture import INSTEAD_OF_NETWORK
-from pairs_lit.runs.folder import LAST, check_name, keep_config, name_from, run_of_job
+from pairs_lit.runs.folder import CONFIG, LAST, check_name, keep_config, name_from, run_of_job
 from pairs_lit.runs.run import Run
 from pairs_lit.seeds import seeded
 from pairs_lit.stopping import is_stoppable, stoppable
@@ -138,8 +138,10 @@ class PairsCLI(LightningCLI):
         if config.ckpt_path is not None:
             self.stack_size = read_checkpoint(Path(config.ckpt_path))[RECORD].get("stack_size")
         elif self.config.subcommand != "fit":
+            command = self.config.subcommand
             raise PairsLitError(
-                f"{self.config.subcommand} needs a trained network: add --ckpt_path RUN/checkpoints/last.ckpt."
+                f"{command} needs a trained network: name a run folder, pairs-lit {command} RUN, or add --ckpt_path "
+                "RUN/checkpoints/last.ckpt."
             )
 
     def _go_on_with_job(self, config: Namespace) -> None:
@@ -380,6 +382,7 @@ def train(
     command: str, args: list[str], callbacks: Sequence[Callback] = (), kind: type[PairsCLI] = PairsCLI
 ) -> PairsCLI:
     """Parse the command line, of which the command is the first argument, and run it with more callbacks."""
+    given = _with_run(args)
     _be_quiet()
 
     class OneCommand(kind):  # type: ignore[valid-type, misc] # a class, but mypy sees a value
@@ -403,12 +406,23 @@ def train(
                 parser_class=PairsParser,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
-                args=args,
+                args=given,
             )
     except MisconfigurationException as error:
         raise PairsLitError(" ".join(str(error).split())) from error
     except SIGTERMException as error:  # Lightning notes SIGTERM, too, and may look for it before we do
         raise Stopped(SIGTERM) from error
+
+
+def _with_run(args: list[str]) -> list[str]:
+    """Let a run folder, as the first argument of a command, stand for its configuration and its last checkpoint."""
+    command, *others = args
+    if not others or others[0].startswith("-"):
+        return args
+    run = user_path(others[0])
+    if not (run / CONFIG).is_file():
+        raise PairsLitError(f"{others[0]} is no run folder; a configuration is given as --config {others[0]}.")
+    return [command, f"--config={run / CONFIG}", f"--ckpt_path={run / LAST}", *others[1:]]
 
 
 def _be_quiet() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, meant
+from pairs_lit.runs.folder import CONFIG
 
 SHIPPED = Path(__file__).parent.parent / "configs"
 """In an installation a folder of the package; in a clone, through a link, the one at the top of the repository."""
@@ -21,14 +22,16 @@ def shipped_configs() -> dict[str, Path]:
 def find_config(given: str) -> str:
     """Return the file that ``--config`` means: the user's own, with or without its ending, else the shipped one.
 
-    A text in place of a file, or ``-``, stays as it is; a name that stands for nothing is refused.
+    A run folder means the run's configuration. A text in place of a file, or ``-``, stays as it is; a name
+    that stands for nothing is refused.
     """
     if given in ("", "-") or any(mark in given for mark in ":{[\n"):
         return given
     name = given.removesuffix(".yaml")
     files = dict.fromkeys([given, f"{name}.yaml"])
+    places = (*files, f"{given}/{CONFIG}")
     try:
-        own = [file for file in files if user_path(file).exists() and not user_path(file).is_dir()]
+        own = [file for file in places if user_path(file).exists() and not user_path(file).is_dir()]
     except OSError:  # what cannot be looked at is left to the parser, which says why
         own = [given]
     if own:

@@ -107,9 +107,11 @@ def readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        below = [path.parent for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{SUMMARY}")]
+        example = max(below, default=Path("lightning_logs/cnn_aux/20260101-120000-1"))
         raise PairsLitError(
             f"{folder} is not a finished run ({Path(str(error.filename)).name} is missing): give run folders such as "
-            "lightning_logs/cnn_aux/20260101-120000-1."
+            f"{printable(str(example))}."
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error) as error:
         reason = printable(str(error))[:200]

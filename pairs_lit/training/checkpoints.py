@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pairs_lit.errors import PairsLitError, notice
-from pairs_lit.runs.folder import CONFIG, LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
+from pairs_lit.runs.folder import LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
 from pairs_lit.runs.summary import FINGERPRINT, UNRECORDED
 from pairs_lit.runs.writing import write_durably
 from pairs_lit.stopping import announce, announced, check_announced, check_asked, postponed
@@ -243,7 +243,7 @@ class LastCheckpoint(Checkpoint):
             announce()
             if trainer.is_global_zero:
                 requeue()
-            check_announced(shlex.join(["fit", "--config", str(run / CONFIG), "--ckpt_path", str(run / LAST)]))
+            check_announced(shlex.join(["pairs-lit", "fit", str(run)]))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wait for announcements no longer."""

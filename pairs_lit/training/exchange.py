@@ -27,9 +27,7 @@ Kept = TypeVar("Kept")
 _c10d: Any = distributed  # torch's annotations leave these classes out
 
 LOOPBACK = "127.0.0.1"
-GOING_ON = (
-    "what was saved is kept, and pairs-lit fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt goes on"
-)
+GOING_ON = "what was saved is kept, and pairs-lit fit RUN goes on"
 _PATIENCE = timedelta(days=1)  # an epoch may be long; a worker that ends is noticed at once
 _MEETING = timedelta(minutes=5)
 _NEWS_SECONDS = 3.0
