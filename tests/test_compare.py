@@ -106,6 +106,8 @@ def test_a_metric_that_a_run_lacks_is_refused_with_those_it_has(made: Made, caps
         (["nowhere"], "nowhere is not a finished run"),
         ([], "the following arguments are required: RUN"),
         (["nowhere", "--metric", "speed"], "invalid choice: 'speed'"),
+        (["nowhere", "--metric", "test_acuracy"], "'test_target_loss'): did you mean test_accuracy? ("),
+        (["nowhere", "--metrik", "test_loss"], "unrecognized arguments: --metrik test_loss: did you mean --metric? ("),
         (["nowhere", "--figure", "a.gif"], "must end in one of .png"),
     ],
 )

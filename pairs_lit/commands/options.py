@@ -16,8 +16,11 @@ class OptionParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise PairsLitError; argparse would print its usage and exit."""
-        unknown = re.match(r"unrecognized arguments: ([\w-]+)", message)
-        near = meant(unknown[1], [option.dest for option in self._actions]) if unknown else ""
+        unknown = re.search(r"unrecognized arguments: ([\w-]+)|invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        near = ""
+        if unknown is not None:
+            known = [option.dest for option in self._actions] if unknown[1] else re.findall(r"\w+", unknown[3])
+            near = meant(unknown[1] or unknown[2], known)
         raise PairsLitError(f"{message}{near} ({self.prog} --help lists the options).")
 
 
