@@ -1,7 +1,6 @@
 """The exception that the command line shows as one line, and the checks that raise it most often."""
 
 import os
-import re
 import signal
 import sys
 import sysconfig
@@ -47,7 +46,8 @@ def meant(written: str, known: Iterable[str]) -> str:
 
     Of dotted names, those are near that end alike: ``epochs`` stands for ``trainer.max_epochs``.
     """
-    dashes, name = re.match("(-*)(.*)", written, re.DOTALL).groups()  # type: ignore[union-attr] # matches any text
+    name = written.lstrip("-")
+    dashes = written.removesuffix(name)
     last = name.replace("-", "_").rpartition(".")[2]
     ends = {each: each.rpartition(".")[2] for each in known}
     close = [last] if last in ends.values() else get_close_matches(last, dict.fromkeys(ends.values()), cutoff=0.65)

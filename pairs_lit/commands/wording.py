@@ -48,7 +48,7 @@ _VALUES = (
 )
 _INNER = re.compile("⟦([^⟦⟧]*)⟧")
 _UNSPACED = re.compile(r"\{[^{}]*\w:[^\s/]")
-"""A mapping as JSON or Python would take it, but not YAML."""
+"""A mapping without the space that YAML needs after a colon."""
 
 
 def inner(message: str, options: Iterable[Action]) -> str:
@@ -88,7 +88,7 @@ def readable(message: str, options: Iterable[Action]) -> str:
 
 
 def _names(options: Iterable[Action]) -> list[str]:
-    """Return the names of options, and those that almost every optimizer has."""
+    """Return the names of options, and that of the learning rate, which is an option of every optimizer."""
     given = [name for option in options if option.help != SUPPRESS for name in option.option_strings]
     return [*(name.removeprefix("--") for name in given if name.startswith("--")), "model.optimizer.lr"]
 
