@@ -19,11 +19,12 @@ from typing import Any
 import yaml
 from torch import nn
 
+from pairs_lit.commands.given_texts import check_texts
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.built import Built, BuiltNetwork, imported, takes_shape
 from pairs_lit.runs.configs import find_config
-from pairs_lit.runs.reading import Loader
+from pairs_lit.runs.yaml_text import load
 
 _ROLES: dict[str, type[nn.Module]] = {"backbone": Built, "network": BuiltNetwork}
 """The parts of the model that may be named by a builder, and what stands around it then."""
@@ -31,11 +32,6 @@ _ROLES: dict[str, type[nn.Module]] = {"backbone": Built, "network": BuiltNetwork
 _SOURCE = "--data.source"
 _ADAPTING = ("channels", "size")
 _SPEC = {"class_path", "init_args", "dict_kwargs"}
-
-
-def read_yaml(text: str) -> object:
-    """Read YAML or JSON as jsonargparse does, or raise ``yaml.YAMLError``."""
-    return yaml.load(text, Loader)  # a safe loader
 
 
 def with_built(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,14 +63,15 @@ def _content(value: object) -> object:
         return value
     try:
         file = user_path(value)
-        return _yaml(file.read_text(encoding="utf-8-sig") if file.is_file() else value)
+        text = file.read_text(encoding="utf-8-sig") if file.is_file() else value
     except (OSError, ValueError, PairsLitError):  # too long for a file's name, say
         return _yaml(value)
+    return _yaml(text, value if text is not value else "a text of settings")
 
 
-def _yaml(text: str) -> object:
+def _yaml(text: str, name: str = "a text of settings") -> object:
     try:
-        return read_yaml(text)
+        return load(text, name)
     except (yaml.YAMLError, ValueError):
         return text
 
@@ -131,9 +128,10 @@ def with_built_arguments(args: Sequence[str]) -> list[str]:
     """Return the command line's arguments, with :class:`Built` around a part of the model if it is such a builder.
 
     Raises:
-        PairsLitError: There are arguments of a data set, but none is named.
+        PairsLitError: There are arguments of a data set, but none is named, or a text sets something twice.
     """
     tokens = [_read_once(token) for token in _joined(args)]
+    check_texts(tokens)
     for role in _ROLES:
         tokens = _with_built_part(tokens, role)
     return _with_source(tokens)

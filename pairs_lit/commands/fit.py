@@ -26,6 +26,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from pairs_lit.commands.builders import with_built_arguments
+from pairs_lit.commands.given_texts import MODE
 from pairs_lit.commands.parsing import PairsParser, check_nulls, with_homes
 from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, import_from_here, user_path
@@ -404,6 +405,7 @@ def train(
                 trainer_defaults=dict(_TRAINER_DEFAULTS),
                 seed_everything_default=False,
                 parser_class=PairsParser,
+                parser_kwargs={"parser_mode": MODE},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
                 args=given,

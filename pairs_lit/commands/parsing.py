@@ -17,11 +17,12 @@ from lightning.pytorch.plugins import LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
-from pairs_lit.commands.builders import read_yaml, with_built
+from pairs_lit.commands.builders import with_built
 from pairs_lit.commands.wording import inner, readable
 from pairs_lit.data.augment import Augmentation
 from pairs_lit.environment import is_in_home, user_path
 from pairs_lit.errors import PairsLitError, place_of, reason_of
+from pairs_lit.runs.yaml_text import load, not_yaml
 
 
 def check_empty_sections(content: Mapping[str, object], options: Collection[str], prefix: str = "") -> None:
@@ -83,10 +84,11 @@ class PairsParser(LightningArgumentParser):
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
         """Parse a configuration, from a file or given as text, and refuse unknown sections."""
         content = content.removeprefix("\ufeff")  # some editors put this mark before UTF-8
+        name = str(kwargs.get("path") or "--config")
         try:
-            found = read_yaml(content)
-        except yaml.YAMLError:  # jsonargparse says where
-            return cast(Namespace, super().parse_string(content, *args, **kwargs))
+            found = load(content, name)
+        except yaml.YAMLError as error:
+            raise not_yaml(name, error) from error
         if not isinstance(found, Mapping):
             got = "nothing" if found is None else repr(found)[:60]
             raise PairsLitError(f"--config: sections such as data, model, trainer and rounds are needed, got {got}.")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from pairs_lit.data.images import Digits, Source
 from pairs_lit.data.mnist import MNIST_SIZE, download_missing, load_mnist
 from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.runs.yaml_text import load
 
 SourceName = Literal["auto", "mnist", "digits"]
 
@@ -61,7 +62,7 @@ def _parts(source: SourceSpec) -> tuple[str, Mapping[str, Any]]:
         if "{" not in source:
             return source, {}
         try:
-            given = yaml.safe_load(source)
+            given = load(source, "data.source")
         except yaml.YAMLError:
             given = None
     if isinstance(given, Mapping) and given.keys() <= {"class_path", "init_args"}:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pairs_lit.errors import PairsLitError
 from pairs_lit.reproduction.published import ALONE, Report, Row
 from pairs_lit.runs.folder import CONFIG, LAST, SUMMARY
+from pairs_lit.runs.yaml_text import load_file
 
 _COUNT = "rounds.count"
 
@@ -94,7 +93,7 @@ def all_jobs(report: Report, conditions: Conditions) -> Iterator[Job]:
         config = conditions.configs / report.folder / f"{row.name}.yaml"
         if not config.is_file():
             raise PairsLitError(f"there is no {config}: --configs must be a folder that holds reports/REPORT/ROW.yaml.")
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        content = load_file(config)
         options = {"data.source": "mnist"}
         if conditions.allow_unverified:
             options["data.allow_unverified"] = "true"

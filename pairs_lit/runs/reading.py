@@ -1,7 +1,6 @@
 """Data files as dataclasses: what a class does not allow is refused with the file and the key."""
 
-import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -10,6 +9,7 @@ from typing import Any, Literal, NoReturn, TypeVar, cast, get_args, get_origin, 
 import yaml
 
 from pairs_lit.errors import PairsLitError, reason_of
+from pairs_lit.runs.yaml_text import load
 
 T = TypeVar("T")
 
@@ -21,8 +21,7 @@ def read(file: Path, kind: type[T]) -> T:
         PairsLitError: The file cannot be read, or is not what the class asks for; the message names file and key.
     """
     try:
-        with file.open(encoding="utf-8") as stream:
-            content = yaml.load(stream, _Strict)
+        content = load(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PairsLitError(f"{file} cannot be read ({reason_of(error)}).") from error
     return cast(T, _made(kind, content, (str(file),)))
@@ -31,28 +30,6 @@ def read(file: Path, kind: type[T]) -> T:
 def made(kind: type[T], content: Mapping[str, object], name: str) -> T:
     """Return what a file of this name would hold as a dataclass, as :func:`read` does."""
     return cast(T, _made(kind, dict(content), (name,)))
-
-
-class Loader(yaml.SafeLoader):
-    """Reads ``1e-3`` as a number, as jsonargparse does."""
-
-
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
-)
-
-
-class _Strict(Loader):
-    """Refuses a key that stands twice; YAML itself would let the last one count."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
-            if name in lines:
-                refuse((str(self.name), name), f"stands twice, in lines {lines[name]} and {line}: keep one")
-            lines[name] = line
-        return super().construct_mapping(node, deep)
 
 
 def refuse(place: tuple[str, ...], reason: str) -> NoReturn:

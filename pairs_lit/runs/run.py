@@ -7,12 +7,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 import pairs_lit  # its public names: what builds networks lies far above a finished run
 from pairs_lit.runs.folder import CONFIG, CURVES, ROUNDS
 from pairs_lit.runs.summary import Facts, Settings, read_data, read_facts, readable
 from pairs_lit.runs.tables import LOSSES, Curves, RoundResult, read_curves, read_rounds, summaries
+from pairs_lit.runs.yaml_text import load_file
 from pairs_lit.statistics import NAN, Summary
 
 
@@ -75,7 +74,7 @@ class Run:
     def config(self) -> Mapping[str, Any]:
         """Every option, as ``config.yaml`` has it."""
         with readable(self.folder):
-            content: Mapping[str, Any] = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
+            content: Mapping[str, Any] = load_file(self.folder / CONFIG)
             return content
 
     @cached_property
