@@ -5,6 +5,7 @@ from lightning.pytorch import Trainer, callbacks
 from pairs_lit.errors import PairsLitError
 from pairs_lit.training.guards import check_trainer
 from pairs_lit.training.optimizers import PER_ELEMENT_OPTIMIZERS, check_optimizer, check_scheduler
+from pairs_lit.training.recipes import Recipe, made
 
 QUIET = {
     "accelerator": "cpu",
@@ -47,6 +48,26 @@ def test_an_allowed_optimizer_updates_each_element_by_itself(kind: type[torch.op
 def test_other_optimizers_are_refused(kind: type[torch.optim.Optimizer]) -> None:
     with pytest.raises(PairsLitError, match=f"model.optimizer is {kind.__name__}, which may mix rounds"):
         check_optimizer(kind(_parameters()))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Muon", "it orthogonalises whole matrices, and those of all rounds lie in one tensor"),
+        ("Adafactor", "it scales its steps by norms of whole tensors"),
+        ("LBFGS", "it searches along one direction for the parameters of all rounds"),
+        ("SparseAdam", "it is for sparse gradients"),
+        ("Rprop", "it is not known to update each element by itself"),
+    ],
+)
+def test_the_reason_why_an_optimizer_is_refused(name: str, reason: str) -> None:
+    if not hasattr(torch.optim, name):
+        pytest.skip(f"this release of torch has no {name}")
+    recipe = Recipe(getattr(torch.optim, name), None)
+    with pytest.raises(
+        PairsLitError, match=rf"model.optimizer is {name}, which may mix rounds \({reason}.*: use one of"
+    ):
+        made([recipe], [[torch.nn.Parameter(torch.zeros(2, 3, 4))]])
 
 
 def test_a_subclass_of_an_allowed_optimizer_is_refused() -> None:

@@ -125,7 +125,6 @@ TWICE = {
             f"--config={{model: {{optimizer: {{{ADAM}, init_args: {{lr: 1}}, dict_kwargs: {{lr: 2}}}}}}}}",
             "--config: lr: stands twice",
         ),
-        ("--config={data: {source: '{class_path: a.B, init_args: {c: 1, c: 2}}'}}", "c: stands twice"),
         ("--config=a: [1", "--config is neither YAML nor JSON: line .*that begins in line 1"),
         ("--model=section.yaml", "section.yaml: aux_weight: stands twice, in lines 2 and 3"),
         ("--model.loss=loss.yaml", "loss.yaml: aux_weight: stands twice, in lines 1 and 2"),

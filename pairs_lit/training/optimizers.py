@@ -18,18 +18,25 @@ PER_ELEMENT_OPTIMIZERS = (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim
 _OTHER_SCHEDULERS = (lr_scheduler.ReduceLROnPlateau, lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
 
 
-def check_optimizer(optimizer: optim.Optimizer) -> None:
-    """Refuse optimizers that look at more than one element at a time.
+_WHOLE_TENSORS = {
+    "Muon": "it orthogonalises whole matrices, and those of all rounds lie in one tensor",
+    "Adafactor": "it scales its steps by norms of whole tensors, which hold all rounds",
+    "LBFGS": "it searches along one direction for the parameters of all rounds",
+    "SparseAdam": "it is for sparse gradients, which no network has here",
+}
+"""By the name of an optimizer, why it cannot train rounds side by side."""
 
-    Raises:
-        PairsLitError: The optimizer is not one of :data:`PER_ELEMENT_OPTIMIZERS`.
+
+def check_optimizer(optimizer: optim.Optimizer) -> None:
+    """Raise PairsLitError if the optimizer is not one of :data:`PER_ELEMENT_OPTIMIZERS`.
+
+    Others may look at more than one element at a time.
     """
+    name = type(optimizer).__name__
     if type(optimizer) not in PER_ELEMENT_OPTIMIZERS:
+        reason = _WHOLE_TENSORS.get(name, "it is not known to update each element by itself")
         allowed = ", ".join(kind.__name__ for kind in PER_ELEMENT_OPTIMIZERS)
-        raise PairsLitError(
-            f"model.optimizer is {type(optimizer).__name__}, which may mix rounds: use one that updates each element "
-            f"by itself ({allowed})."
-        )
+        raise PairsLitError(f"model.optimizer is {name}, which may mix rounds ({reason}): use one of {allowed}.")
 
 
 def check_scheduler(scheduler: object) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -50,10 +51,10 @@ class Recipe:
     def _make(self, parameters: Iterable[Tensor], changes: dict[str, float] | None) -> Optimizer:
         """Make the optimizer of one group; one that would mix rounds is refused."""
         with named("optimizer"):
+            check_optimizer(self.optimizer([nn.Parameter(torch.zeros(2, 2))]))  # before it objects to stacked shapes
             optimizer = self.optimizer(
                 parameters if changes is None else [{"params": list(parameters), **changes}]  # there may be none
             )
-        check_optimizer(optimizer)
         prefer_fused(optimizer)
         return optimizer
 
