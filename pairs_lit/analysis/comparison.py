@@ -166,6 +166,12 @@ def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool)
                 f"the runs differ in their images or labels, though their source has one name (SHA-256 {shown}): add "
                 "--allow-different to compare them."
             )
+    untrained = [run.label for run in runs if "digit" in metric and run.digits_trained is False]
+    if untrained:
+        raise PairsLitError(
+            f"{untrained[0]}: nothing trained its networks to name digits, so its {metric} cannot be compared: use "
+            "test_accuracy, or train digits with model.loss.digits and a model.loss.aux_weight above 0."
+        )
     lacking = [run.label for run in runs if not run.values(metric)]
     if lacking:
         common = [name for name in METRIC_COLUMNS if all(run.values(name) for run in runs)]

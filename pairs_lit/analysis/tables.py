@@ -1,6 +1,7 @@
 """Tables for people."""
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 
 from tabulate import tabulate
 
@@ -15,7 +16,7 @@ LABELS = {
     "val_digit_accuracy": "validation digit accuracy",
     "test_accuracy": "test accuracy",
     "test_digit_accuracy": "test digit accuracy",
-    "best_test_accuracy": "best test epoch (selected on test)",
+    "best_test_accuracy": "best test accuracy of any epoch (selected on test)",
     "val_all_accuracy": "validation accuracy, all pairs",
     "val_all_digit_accuracy": "validation digit accuracy, all images",
     "test_all_accuracy": "test accuracy, all pairs",
@@ -33,6 +34,11 @@ TITLES = {
 """By metric of ``curves.csv``, with the unit."""
 
 
+def without_digits(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
+    """Return the summaries that do not measure how well digits are named, for networks that nothing trained to."""
+    return {name: summary for name, summary in summaries.items() if "digit" not in name}
+
+
 def summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") -> str:
     """Show a row for each column of ``rounds.csv`` (std with ddof 1), in one of ``tabulate``'s table formats."""
     rows = [
@@ -43,11 +49,14 @@ def summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") ->
     return tabulate(rows, header, tablefmt=style, disable_numparse=True, colalign=["left", *["right"] * 6])
 
 
-def evaluation_table(evaluation: Evaluation) -> str:
-    """Show one row a round, then the summary."""
-    cells = [[decimal(cell) if isinstance(cell, float) else cell for cell in row] for row in evaluation.rows]
-    rounds = tabulate(cells, evaluation.header, disable_numparse=True)
-    parts = [rounds, summary_table(evaluation.summaries()), failures(evaluation.failed, len(evaluation.seeds))]
+def evaluation_table(evaluation: Evaluation, *, with_digits: bool = True) -> str:
+    """Show one row for each round, then the summary; without digit metrics, if nothing trained them."""
+    shown = [with_digits or "digit" not in name for name in evaluation.header]
+    header, *rows = (list(compress(row, shown)) for row in (evaluation.header, *evaluation.rows))
+    cells = [[decimal(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
+    summaries = evaluation.summaries() if with_digits else without_digits(evaluation.summaries())
+    rounds = tabulate(cells, header, disable_numparse=True)
+    parts = [rounds, summary_table(summaries), failures(evaluation.failed, len(evaluation.seeds))]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -95,8 +95,8 @@ def _table(report: Report, rows: Sequence[Outcome]) -> list[str]:
     columns = {"test_accuracy": "ours, final epoch"}
     note = []
     if report.column == "best_test_accuracy":
-        columns = {"best_test_accuracy": "ours, best test epoch"} | columns
-        note = ["The report's figure is the *best test epoch* of each round, which selects on the test set."]
+        columns = {"best_test_accuracy": "ours, best test accuracy"} | columns
+        note = ["The report's figure is each round's accuracy at its *best test epoch*, which selects on the test set."]
     shown = []
     for row in rows:
         published, fit = report.sample(row.row), row.fit

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import pairs_lit  # its public names: what builds networks lies far above a finished run
 from pairs_lit.runs.folder import CONFIG, CURVES, ROUNDS
-from pairs_lit.runs.summary import Facts, Settings, read_data, read_facts, readable
+from pairs_lit.runs.summary import Facts, Settings, read_data, read_digits_trained, read_facts, readable
 from pairs_lit.runs.tables import LOSSES, Curves, RoundResult, read_curves, read_rounds, summaries
 from pairs_lit.runs.yaml_text import load_file
 from pairs_lit.statistics import NAN, Summary
@@ -69,6 +69,11 @@ class Run:
     def facts(self) -> Facts:
         """What the run says of itself beside its figures: parameters, time, commits, versions."""
         return read_facts(self.folder)
+
+    @cached_property
+    def digits_trained(self) -> bool | None:
+        """Whether anything trained its networks to name digits; None if an earlier release trained it."""
+        return read_digits_trained(self.folder)
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -101,6 +101,13 @@ def read_data(folder: Path) -> Settings:
         return {name: printable(value) if isinstance(value, str) else value for name, value in settings.items()}
 
 
+def read_digits_trained(folder: Path) -> bool | None:
+    """Return whether anything trained a run's networks to name digits, or None if its release did not record it."""
+    with readable(folder):
+        found = _json(folder).get("digits_trained")
+        return found if isinstance(found, bool) else None
+
+
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
     """Refuse a run folder that cannot be read: a file is missing or damaged."""

@@ -72,7 +72,7 @@ def _said(run: Run, trained: Trained) -> tuple[Said, list[int]]:
             f"every round of {run.folder} failed (loss not finite): there is nothing to inspect but its curves.csv."
         )
     pairs = trained.data.bank.pairs
-    reads = answers.read is not None and any("digit" in name for name in run.summary)
+    reads = answers.read is not None and trained.module.trains_digits
     said = Said(
         seeds=[trained.seeds[place] for place in good],
         classes=max(classes, *(1 + int(each.digits.max()) for each in pairs.values())),

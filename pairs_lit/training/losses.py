@@ -81,9 +81,9 @@ class PairLoss:
         target_loss = self._target_loss(comparison, target, weights.smoothing)
         digit_loss = self._digit_loss(comparison, digits, weights.smoothing)
         of_target, of_digits = (_as(weight, target_loss) for weight in (weights.target, weights.aux))
-        if self._trains_target == self._trains_digits:
+        if self.trains_target == self.trains_digits:
             total = of_target * target_loss + of_digits * digit_loss
-        elif self._trains_target:  # what is not trained on costs no gradient, and cannot make a round fail
+        elif self.trains_target:  # what is not trained on costs no gradient, and cannot make a round fail
             total = of_target * target_loss
         else:
             total = of_digits * digit_loss
@@ -92,7 +92,7 @@ class PairLoss:
     @property
     def form(self) -> tuple[object, ...]:
         """What the losses of rounds in one stack must have in common: all but the numbers of what they train on."""
-        trained = self._trains_target, self._trains_digits, self.label_smoothing > 0
+        trained = self.trains_target, self.trains_digits, self.label_smoothing > 0
         return self.target, self.digits, self.digit_reduction, *trained
 
     def check(self, comparison: Answer) -> None:
@@ -115,15 +115,17 @@ class PairLoss:
                 f"model.loss.digits is {self.digits}, but there are no digit logits: "
                 "set model.readout to identity or linear, or model.loss.digits to none."
             )
-        if not self._trains_target and not self._trains_digits:
+        if not self.trains_target and not self.trains_digits:
             raise PairsLitError("model.loss: target and digits are both none or of weight 0: nothing would be trained.")
 
     @property
-    def _trains_target(self) -> bool:
+    def trains_target(self) -> bool:
+        """Whether the answer is trained."""
         return self.target != "none" and self.target_weight > 0
 
     @property
-    def _trains_digits(self) -> bool:
+    def trains_digits(self) -> bool:
+        """Whether the digit logits are trained as such."""
         return self.digits != "none" and self.aux_weight > 0
 
     def _target_loss(self, comparison: Answer, target: Tensor, smoothing: float | Tensor) -> Tensor:

@@ -215,6 +215,12 @@ class PairModule(LightningModule):
         return f" ({members} members)" * (members > 1) + f", {counted(views, 'view')}" * (views > 0)
 
     @property
+    def trains_digits(self) -> bool:
+        """Whether the loss trains the networks to name digits: as such, or through a head that compares digits."""
+        compares_digits = self.follows_from_digits and self._architecture.readout == "identity"
+        return self._loss.trains_digits or (compares_digits and self._loss.trains_target)
+
+    @property
     def parameters_per_round(self) -> int:
         """The number of trainable parameters of one round, in all its members."""
         return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.seeds)

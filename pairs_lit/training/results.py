@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pairs_lit import __version__
-from pairs_lit.analysis.tables import at_chance, classes, evaluation_table, failures, summary_table
+from pairs_lit.analysis.tables import at_chance, classes, evaluation_table, failures, summary_table, without_digits
 from pairs_lit.data.bank import Split
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError, counted
@@ -29,6 +29,7 @@ from pairs_lit.runs.tables import (
     write_summary,
 )
 from pairs_lit.seeds import range_of
+from pairs_lit.statistics import Summary
 from pairs_lit.training.checkpoints import folder_of
 from pairs_lit.training.final import AllPairs, drawn_figures, in_words, whole_figures, whole_of
 from pairs_lit.training.hooks import spares_batches
@@ -102,6 +103,7 @@ class Results(Callback):
             "metrics": {name: asdict(summary) for name, summary in summaries(rounds).items()},
             **({"all_pairs": {split: asdict(each) for split, each in self._whole.items()}} if self._whole else {}),
             "data": asdict(_data(trainer).settings),
+            "digits_trained": module.trains_digits,
             "class_names": list(_data(trainer).bank.class_names),
             "parameters_per_round": module.parameters_per_round,
             "epochs": runner.epochs,
@@ -111,6 +113,11 @@ class Results(Callback):
             "nodes": trainer.num_nodes,
             "versions": {"pairs_lit": __version__, "torch": torch.__version__, "commits": runner.commits},
         }
+
+    def shown(self, module: PairModule) -> dict[str, Summary]:
+        """Return what the tables show: all summaries, but how digits are named only where that is trained."""
+        found = summaries(self.rounds)
+        return found if module.trains_digits else without_digits(found)
 
     def table(self, trainer: Trainer, module: PairModule, *, style: str = "simple") -> str:
         """Show the results of all rounds, with n and the data source."""
@@ -123,7 +130,7 @@ class Results(Callback):
         compared = classes(settings.relation, _data(trainer).bank.class_names, settings.classes)
         failed = [result.seed for result in self.rounds if result.status == "failed"]
         learned_nothing = at_chance_seeds(self.rounds, _data(trainer).bank.commoner("train").tolist())
-        parts = [title, compared, summary_table(summaries(self.rounds), style=style)]
+        parts = [title, compared, summary_table(self.shown(module), style=style)]
         parts += [
             self._said_of_whole(),
             failures(failed, len(seeds)),
@@ -151,7 +158,11 @@ class Results(Callback):
         whole = self._measure_whole(trainer, module, cast(Any, trainer.state.fn).value)
         measured = drawn | {metric: values.masked_fill(failed, torch.nan) for metric, values in whole.items()}
         evaluation = Evaluation(self._runner.seeds, {metric: values.numpy() for metric, values in measured.items()})
-        parts = [f"data: {_data(trainer).settings.source}", evaluation_table(evaluation), self._said_of_whole()]
+        parts = [
+            f"data: {_data(trainer).settings.source}",
+            evaluation_table(evaluation, with_digits=module.trains_digits),
+            self._said_of_whole(),
+        ]
         self.text = "\n\n".join(part for part in parts if part)
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             path = folder_of(trainer, self._name) / name

@@ -16,7 +16,6 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from pairs_lit.analysis.tables import TITLES
 from pairs_lit.runs.folder import CHECKPOINTS, EVENTS, lock_run, mark_run, note_job
-from pairs_lit.runs.tables import summaries
 from pairs_lit.runs.writing import clear_leftovers, named
 from pairs_lit.training.checkpoints import folder_of, own_folder
 from pairs_lit.training.hooks import spares_batches
@@ -183,10 +182,11 @@ class Tracking(Callback):
         """Log the hyperparameters with the final metrics, and the table as text; let go of the folder."""
         if self._logger is None:
             return
-        final = {f"final/{name}": summary.mean for name, summary in summaries(self._results.rounds).items()}
+        module = cast(PairModule, pl_module)
+        final = {f"final/{name}": summary.mean for name, summary in self._results.shown(module).items()}
         self._logger.log_hyperparams(self._parameters(trainer, pl_module), final)
         self._log(self._others, final)
-        table = self._results.table(trainer, cast(PairModule, pl_module), style="github")
+        table = self._results.table(trainer, module, style="github")
         self._logger.log_text("summary", table)
         self._release()
 

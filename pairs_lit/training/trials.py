@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from lightning.pytorch import Trainer
 
-from pairs_lit.analysis.tables import summary_table
+from pairs_lit.analysis.tables import summary_table, without_digits
 from pairs_lit.runs.folder import CONFIG, EVENTS, LAST, SUMMARY, identity_of, mark_run
 from pairs_lit.runs.tables import Curves, RoundResult, summaries, write_summary
 from pairs_lit.runs.writing import clear_leftovers, write_text_durably
@@ -89,7 +89,7 @@ def _track(place: Place, curves: Curves, rounds: Sequence[RoundResult], summary:
         good = ~Curves(curves.seeds, {name: values[: epoch + 1] for name, values in curves.values.items()}).failed()
         latest = {name: values[epoch][good].tolist() for name, values in curves.values.items()}
         logger.log_metrics(figures_of(latest, several=len(curves.seeds) > 1), step=epoch + 1)
-    found = summaries(rounds)
+    found = summaries(rounds) if summary["digits_trained"] else without_digits(summaries(rounds))
     data, parameters = cast(Mapping[str, Any], summary["data"]), summary["parameters_per_round"]
     extra = {"data.source found": data["source"], "parameters per round": parameters}
     final = {f"final/{name}": each.mean for name, each in found.items()}
