@@ -189,3 +189,9 @@ def test_a_figure_is_printed_as_the_report_has_it() -> None:
     assert (grall.mean, grall.std) == (pytest.approx(1 - 0.056), 0.01)
     pillonel = rows["pillonel", "model3"]
     assert (pillonel.mean, pillonel.std, pillonel.minutes) == (0.8935, 0.0430, 30.75)
+    printed = [row.percent for row in REPORTS["pillonel"].rows]
+    assert printed == [100, 107.4, 114.8, 211.1]
+    page = (CONFIGS.parent / "docs" / "results" / "pillonel.md").read_text(encoding="utf-8")
+    assert all(
+        f"| {row.minutes:.2f} min               | {row.percent:.1f} |" in page for row in REPORTS["pillonel"].rows
+    )

@@ -38,6 +38,7 @@ class Row:
     train: Spread | None = None  # training accuracy
     test: Spread | None = None  # test accuracy in more detail
     minutes: float | None = None  # total time of all rounds
+    percent: float | None = None  # of the first row's time, as the report prints it, not recomputed from the minutes
 
 
 @dataclass(frozen=True)
