@@ -8,6 +8,7 @@ import pytest
 import pairs_lit
 from pairs_lit.analysis.tables import LABELS, summary_table
 from pairs_lit.cli import main
+from pairs_lit.commands.fit import ReadingCLI, train
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.backbones import FC
 from pairs_lit.nn.heads import MLP, PowerHead
@@ -15,7 +16,7 @@ from pairs_lit.runs.run import Run
 from pairs_lit.statistics import summarise
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
-from tests.conftest import Fit
+from tests.conftest import CONFIGS, Fit
 
 OLD_COLUMNS = ("train_digit_accuracy", "val_digit_accuracy", "test_digit_accuracy")
 
@@ -76,3 +77,50 @@ def test_an_older_run_is_compared_as_before(fit: Fit) -> None:
 def test_each_label_of_an_accuracy_says_so() -> None:
     assert all("accuracy" in label for label in LABELS.values())
     assert "best test accuracy of any epoch (selected on test)" in summary_table({"best_test_accuracy": summarise([1])})
+
+
+def name_of(*options: str) -> str:
+    config = train("fit", ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", *options], kind=ReadingCLI).config.fit
+    return str(config.name)
+
+
+BRANCHING = "--model.backbone=tests.user_parts.Branching"
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ((), "fc_aux"),
+        (("--model.backbone.widths=[3, 10]",), "fc_aux"),
+        (("--model.backbone=pairs_lit.nn.backbones.FC",), "fc_aux"),
+        (("--model.backbone", "FC"), "fc_aux"),
+        ((BRANCHING,), "fc_aux-Branching"),
+        (("--model={backbone: tests.user_parts.Branching}",), "fc_aux-Branching"),
+        ((BRANCHING, "--model.head=SoftmaxHead"), "fc_aux-Branching-SoftmaxHead"),
+        (("--model.network=tests.pair_parts.Siamese",), "fc_aux-Siamese"),
+        (
+            ("--model.backbone=torchvision.models.resnet18", "--model.backbone.num_classes=10"),
+            "fc_aux-resnet18",
+        ),
+        ((BRANCHING, "--name=mine"), "mine"),
+        ((BRANCHING, "--config={name: mine}"), "mine"),
+        ((BRANCHING, "--config={rounds: {count: 2}}"), "run-Branching"),
+        (("--config={model: {backbone: tests.user_parts.Branching}}",), "run"),
+    ],
+)
+@pytest.mark.quick(6)
+def test_a_run_of_another_network_has_another_name(options: tuple[str, ...], name: str) -> None:
+    assert name_of(*options) == name
+
+
+def test_the_config_of_a_run_names_the_next_one(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its name was chosen by nobody, so another network gets another one; a resumed run keeps its own."""
+    run = fit(BRANCHING, config="fc_aux")
+    assert run.parent.name == "fc_aux-Branching"
+    again = fit("--model.backbone", "pairs_lit.nn.backbones.FC", config=run / "config.yaml")
+    assert again.parent.name == "fc_aux-Branching-FC"
+    assert main(["fit", str(run), "--trainer.max_epochs", "3"]) == 0
+    assert Run.load(run).curves.epochs == 3
+    shown = str(pairs_lit.compare([run, again]))
+    assert "fc_aux-Branching " in shown
+    assert "fc_aux-Branching-FC " in shown

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 from torch import nn
 
 from pairs_lit.commands.given_texts import check_texts
@@ -130,7 +131,7 @@ def with_built_arguments(args: Sequence[str]) -> list[str]:
     Raises:
         PairsLitError: There are arguments of a data set, but none is named, or a text sets something twice.
     """
-    tokens = [_read_once(token) for token in _joined(args)]
+    tokens = [_read_once(token) for token in join_options(args)]
     check_texts(tokens)
     for role in _ROLES:
         tokens = _with_built_part(tokens, role)
@@ -143,7 +144,7 @@ def _with_source(tokens: list[str]) -> list[str]:
     nested = [token for token in tokens if token.startswith(f"{_SOURCE}.")]
     if not nested:
         return tokens
-    path, arguments = _last_named(tokens, {"--config": ("data", "source"), "--data": ("source",), _SOURCE: ()})
+    path, arguments = find_named(tokens, {"--config": ("data", "source"), "--data": ("source",), _SOURCE: ()})
     if path is None:
         raise PairsLitError(f"{nested[0]}: name the data set's class, too: {_SOURCE} torchvision.datasets.EMNIST.")
     arguments = dict(arguments)
@@ -172,7 +173,7 @@ def _with_built_part(tokens: list[str], role: str) -> list[str]:
         if name == "help" or name.endswith("+"):
             return tokens
         given[name.removeprefix("init_args.").removeprefix("arguments.")] = text
-    path, arguments = _last_named(tokens, {"--config": ("model", role), "--model": (role,), option: ()})
+    path, arguments = find_named(tokens, {"--config": ("model", role), "--model": (role,), option: ()})
     match arguments:
         case {"builder": str(builder), "arguments": Mapping() as own} if path == _path_of(role):  # a fit wrote it
             adapting = {name: arguments[name] for name in _ADAPTING if arguments.get(name) is not None}
@@ -189,7 +190,19 @@ def _option(role: str) -> str:
     return f"--model.{role}"
 
 
-def _last_named(tokens: Sequence[str], within: Mapping[str, Sequence[str]]) -> tuple[str | None, dict[str, Any]]:
+def path_of_part(part: object) -> str | None:
+    """Return the import path of a part of the model in a parsed config, or None if there is no such part."""
+    path, arguments = _parts(part.as_dict() if isinstance(part, Namespace) else part)
+    return builder_of(path, arguments)
+
+
+def builder_of(path: str | None, arguments: Mapping[str, Any]) -> str | None:
+    """Return the import path of the builder in a :class:`Built`, or that of another class as it is."""
+    is_built = path is not None and any(path == _path_of(role) for role in _ROLES)
+    return str(arguments.get("builder")) if is_built else path
+
+
+def find_named(tokens: Sequence[str], within: Mapping[str, Sequence[str]]) -> tuple[str | None, dict[str, Any]]:
     """Return import path and arguments of the part that files and options name last; within which keys of these."""
     path, arguments = None, dict[str, Any]()
     for token in tokens:
@@ -203,7 +216,7 @@ def _last_named(tokens: Sequence[str], within: Mapping[str, Sequence[str]]) -> t
     return path, arguments
 
 
-def _joined(args: Sequence[str]) -> list[str]:
+def join_options(args: Sequence[str]) -> list[str]:
     """Write the options that matter here as one token each: ``--config X``, ``--model.backbone X`` and so on."""
     parts = (*(_option(role) for role in _ROLES), _SOURCE)
     found: list[str] = []

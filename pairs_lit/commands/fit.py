@@ -27,12 +27,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from pairs_lit.commands.builders import with_built_arguments
 from pairs_lit.commands.given_texts import MODE
+from pairs_lit.commands.naming import name_run
 from pairs_lit.commands.parsing import PairsParser, check_nulls, with_homes
 from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, import_from_here, user_path
 from pairs_lit.errors import PairsLitError, Stopped, check_positive, notice
 from pairs_lit.nn.architecture import INSTEAD_OF_NETWORK
-from pairs_lit.runs.folder import CONFIG, LAST, check_name, keep_config, name_from, run_of_job
+from pairs_lit.runs.folder import CONFIG, LAST, check_name, keep_config, run_of_job
 from pairs_lit.runs.run import Run
 from pairs_lit.seeds import seeded
 from pairs_lit.stopping import is_stoppable, stoppable
@@ -53,6 +54,8 @@ _CHECKPOINT_HELP = (
     "A checkpoint, RUN/checkpoints/last.ckpt of a run with this configuration: fit goes on from it in RUN, the other "
     "commands need one. A local file; nothing in it is executed."
 )
+
+_NAME_HELP = "The run's name (default: the config file's, and the class of another backbone, head or network)."
 
 _PRINT_HELP = "Show how the rounds' networks are computed side by side, or why they are not, and end."
 
@@ -105,7 +108,12 @@ class PairsCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the rounds and link them and the data to the model."""
         parser.add_lightning_class_args(RoundRunner, "rounds")
-        parser.add_argument("--name", type=str | None, default=None, help="The run's name; null: the config file's.")
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help=_NAME_HELP,
+        )
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CHECKPOINT_HELP)
         parser.add_argument("--print_stack", type=bool, default=False, help=_PRINT_HELP)
         parser.set_defaults({"data.root": default_root()})
@@ -131,10 +139,7 @@ class PairsCLI(LightningCLI):
         for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
             check_nulls(config[section], part, section)
         _check_schedule(config.model)
-        if config.name is None:
-            last = str((config.config or ["-"])[-1] or "-")  # text on the command line and the input have no name
-            config.name = "run" if last == "-" else name_from(Path(last).stem)
-        check_name(config.name)
+        config.name = check_name(name_run(config, self.given))
         self._go_on_with_job(config)
         if config.ckpt_path is not None:
             self.stack_size = read_checkpoint(Path(config.ckpt_path))[RECORD].get("stack_size")
