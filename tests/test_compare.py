@@ -10,10 +10,10 @@ from scipy import stats
 
 from pairs_lit.analysis.comparison import check_comparable, compared, read_runs
 from pairs_lit.analysis.figures import rounds_figure
-from pairs_lit.analysis.verdicts import verdict
+from pairs_lit.analysis.decision import compare_rounds, decide
+from pairs_lit.analysis.verdicts import Side, describe_difference
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import RoundResult, write_rounds, write_summary
-from pairs_lit.statistics import Difference, paired
 
 DATA = {"source": "mnist", "relation": "le", "train_pairs": 1000}
 Made = Callable[..., Path]
@@ -215,7 +215,7 @@ def test_runs_that_cannot_be_told_apart_are_said_so_with_what_would_have_been_fo
     (pair,) = compared(read_runs(runs), "test_accuracy").pairs
     (sentence,) = said(runs)
     assert sentence.startswith(
-        "a and b cannot be told apart in test accuracy: the first minus the second is 0.1 points"
+        "a and b do not differ significantly in test accuracy: the first minus the second is 0.1 points"
     )
     points = f"{100 * pair.difference.detectable:.1f}"
     assert sentence.endswith(f"a difference of {points} points or more would probably have been found (80 % power).")
@@ -231,16 +231,17 @@ def test_unpaired_runs_are_said_to_be(made: Made) -> None:
 @pytest.mark.parametrize(
     ("first", "second", "seed", "expected"),
     [
-        ([0.9, 0.95], [0.5, 0.6], 0, "so few cannot tell any two runs apart (p is at least 0.500): train 6 rounds"),
-        (BETTER, GOOD, 0, "so few cannot tell any two runs apart (p is at least 0.125)"),
+        ([0.9, 0.95], [0.5, 0.6], 0, "with 2 rounds the smallest possible p is 0.500; use at least 6 rounds."),
+        (BETTER, GOOD, 0, "with 4 rounds the smallest possible p is 0.125; use at least 6 rounds."),
         (GOOD, GOOD, 0, "all rounds compared gave the same (4 pairs of rounds)"),
         ([0.5] * 3, [0.5] * 4, 9, "all rounds compared gave the same (3 and 4 rounds)"),
-        ([0.2, 0.9], [0.4, 0.6], 9, "so few rounds would hardly find any difference"),
+        ([0.2, 0.9], [0.4, 0.6], 9, "with 2 rounds the smallest possible p is 0.333; use at least 4 rounds."),
+        ([0.1, 0.9, 0.1, 0.9], [0.8, 0.2, 0.8, 0.2], 9, "too few rounds to detect a difference"),
     ],
 )
 def test_tiny_and_equal_samples(made: Made, first: list[float], second: list[float], seed: int, expected: str) -> None:
     (sentence,) = said([made("a", first), made("b", second, seed=seed)])
-    assert "cannot be told apart" in sentence
+    assert "do not differ significantly" in sentence
     assert expected in sentence
     assert "nan" not in sentence
 
@@ -259,9 +260,9 @@ def test_of_many_runs_the_first_is_compared_in_words_and_the_others_counted(made
     assert len(said(runs[:3])) == 3
     four = said(runs[:4])
     assert [each.split(" in ")[0] for each in four[:3]] == [f"{name} is better than a" for name in "bcd"]
-    assert four[3] == "The other 3 comparisons stand in the table."
+    assert four[3] == "The table lists the other 3 comparisons."
     assert len(said(runs)) == 6
-    assert said(runs)[-1] == "The other 23 comparisons stand in the table."
+    assert said(runs)[-1] == "The table lists the other 23 comparisons."
     assert "Holm's correction for 28 comparisons" in said(runs)[0]
 
 
@@ -272,7 +273,7 @@ def test_every_format_carries_the_sentence_and_the_statistics(
     runs = [str(made("a_1", BETTER)), str(made("b", GOOD))]
     assert main(["compare", *runs, "--format", style, "--statistics"]) == 0
     out = capsys.readouterr().out
-    assert "cannot be told apart" in out
+    assert "do not differ significantly" in out
     above = stats.mannwhitneyu(BETTER, GOOD).statistic / 16
     middle = stats.trim_mean(BETTER, 0.25)
     if style == "csv":
@@ -280,12 +281,12 @@ def test_every_format_carries_the_sentence_and_the_statistics(
         assert float(pair["superiority"]) == pytest.approx(above)
         assert float(pair["superiority_low"]) < above < float(pair["superiority_high"])
         assert float(first["iqm"]) == pytest.approx(middle)
-        assert pair["meaning"].startswith("a_1 and b cannot be told apart")
+        assert pair["meaning"].startswith("a_1 and b do not differ significantly")
     else:
         assert f"{above:.3f}" in out
         assert f"{middle:.4f}" in out
         name = {"text": "a_1", "md": "- a_1", "latex": r"a\_1"}[style]
-        assert f"\n{name} and b cannot" in out
+        assert f"\n{name} and b do not" in out
         assert main(["compare", *runs, "--format", style]) == 0
         assert "nterquartile" not in capsys.readouterr().out
 
@@ -293,9 +294,9 @@ def test_every_format_carries_the_sentence_and_the_statistics(
 def test_names_in_sentences_are_spelt_as_the_format_needs(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(made("a|b", BETTER)), str(made("{x}%", GOOD))]
     assert main(["compare", *runs, "--format", "latex"]) == 0
-    assert r"a|b and \{x\}\% cannot be told apart" in capsys.readouterr().out
+    assert r"a|b and \{x\}\% do not differ significantly" in capsys.readouterr().out
     assert main(["compare", *runs, "--format", "md"]) == 0
-    assert r"- a\|b and {x}% cannot be told apart" in capsys.readouterr().out
+    assert r"- a\|b and {x}% do not differ significantly" in capsys.readouterr().out
 
 
 def test_of_losses_less_is_better(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -171,7 +171,7 @@ def test_a_sweep_varies_one_option_and_judges_on_validation(
     assert alphas == list(REPORTS["belhadj"].sweeps[0].values)
     page = (tmp_path / "results" / "belhadj.md").read_text()
     assert "validation accuracy" in page
-    assert "Best: " in page
+    assert "Highest mean: " in page
     assert "selects on the test set" in page
     assert (tmp_path / "results" / "belhadj_alpha.png").is_file()
     assert swept[0].finished is not None
@@ -179,7 +179,7 @@ def test_a_sweep_varies_one_option_and_judges_on_validation(
     assert main([*command(["belhadj"], tiny_configs, tiny_root, tmp_path), "--no-training"]) == 0
     page = (tmp_path / "results" / "belhadj.md").read_text()
     assert "6 of 7 values are finished" in page
-    assert "Best: " not in page
+    assert "Highest mean: " not in page
 
 
 @pytest.mark.slow

@@ -11,15 +11,17 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
+from pairs_lit.analysis.decision import Decision, Outcome, MeasuredDifference, compare_many, decide
 from pairs_lit.analysis.effects import Estimate, interquartile_mean, superiority
+from pairs_lit.analysis.failures import Failures, failures_of
 from pairs_lit.analysis.tables import decimal, p_value
-from pairs_lit.analysis.verdicts import verdict
+from pairs_lit.analysis.verdicts import Side, describe_difference
 from pairs_lit.errors import PairsLitError, counted, notice, printable
 from pairs_lit.runs.folder import is_finished
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.summary import FINGERPRINT, unlike
 from pairs_lit.runs.tables import LOSSES, METRIC_COLUMNS, OPTIONAL_COLUMNS
-from pairs_lit.statistics import Difference, Summary, between_many, holm, mean_interval, summarise
+from pairs_lit.statistics import Summary, mean_interval, summarise
 
 Format = Literal["text", "md", "csv", "latex"]
 METRICS = (*METRIC_COLUMNS, *LOSSES)
@@ -38,8 +40,8 @@ class Pair:
     Attributes:
         first: The name of the first run.
         second: The name of the second run.
-        difference: The first minus the second.
-        p_holm: The p value of the difference, corrected for all pairs that were compared.
+        decision: What may be claimed of the first minus the second, among all pairs that were compared.
+        winner: The name of the run that is significantly better, or None if neither is.
         superiority: The probability that a round of the first is better than a round of the second.
         rounds: How many rounds of the first and of the second this rests on.
         sentence: What this means.
@@ -47,23 +49,53 @@ class Pair:
 
     first: str
     second: str
-    difference: Difference
-    p_holm: float
+    decision: Decision
+    winner: str | None
     superiority: Estimate
     rounds: tuple[int, int]
     sentence: str
 
+    @property
+    def difference(self) -> MeasuredDifference:
+        """The first minus the second."""
+        return self.decision.difference
+
+    @property
+    def p_holm(self) -> float:
+        """The p value of the difference, corrected for all pairs that were compared."""
+        return self.decision.p_holm
+
+    @property
+    def reason(self) -> Outcome:
+        """Why there is a winner, or why there is none; the sentence has the numbers."""
+        return self.decision.outcome
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, their summaries with the 95 % interval of the mean, and all pairs."""
+    """Runs, their summaries with the 95 % interval of the mean, and all pairs.
+
+    Attributes:
+        metric: What is compared.
+        runs: The runs.
+        pairs: Every two of them.
+        failures: The failed rounds of each run, in the order of the runs.
+    """
 
     metric: str
     runs: Sequence[Run]
     pairs: Sequence[Pair]
+    failures: Sequence[Failures]
 
     def __str__(self) -> str:
         return show(self, "text")
+
+    @property
+    def winner(self) -> str | None:
+        """The name of the run that is significantly better than every other one, or None if there is none."""
+        won = [pair.winner for pair in self.pairs]
+        winners = [run.label for run in self.runs if won and won.count(run.label) == len(self.runs) - 1]
+        return winners[0] if winners else None
 
     def summary(self, run: Run) -> tuple[Summary, tuple[float, float]]:
         """Summarise a run."""
@@ -79,14 +111,23 @@ class Comparison:
         """What the pairs mean; of many pairs, those of the first run with the next ones."""
         said = self.pairs if len(self.pairs) <= _FEW else self.pairs[: min(len(self.runs) - 1, _MOST_SAID)]
         left = len(self.pairs) - len(said)
-        return [pair.sentence for pair in said] + (
-            [f"The other {left} comparisons stand in the table."] if left else []
-        )
+        return [pair.sentence for pair in said] + ([f"The table lists the other {left} comparisons."] if left else [])
+
+    @property
+    def failure_lines(self) -> list[str]:
+        """How many rounds of each run failed, and how often they may fail; runs that say the same share a line."""
+        labels: dict[str, list[str]] = {}
+        for run, failures in zip(self.runs, self.failures, strict=True):
+            labels.setdefault(str(failures), []).append(run.label)
+        return [f"{', '.join(names)}: {failures}." for failures, names in labels.items()]
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """Read and label run folders; if some are finished, those that are not are left out, and a notice says so."""
-    paths = [Path(folder) for folder in folders]
+    """Read and label run folders.
+
+    If some are finished, those that are not are left out. A run that is given twice is read once. A notice says so.
+    """
+    paths = _drop_repeated([Path(folder) for folder in folders])
     unfinished = [path for path in paths if path.exists() and not is_finished(path)]
     if 0 < len(unfinished) < len(paths):
         paths = [path for path in paths if path not in unfinished]
@@ -96,13 +137,30 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
     return labelled([Run.load(path) for path in paths])
 
 
+def _drop_repeated(folders: Sequence[Path]) -> list[Path]:
+    """Return each folder once, and give a notice of those that are given again."""
+    kept: dict[Path, Path] = {}
+    for folder in folders:
+        if folder.resolve() in kept:
+            notice(f"{printable(str(folder))} is given twice; a run is not compared with itself.")
+        kept.setdefault(folder.resolve(), folder)
+    return list(kept.values())
+
+
 def labelled(runs: Sequence[Run]) -> list[Run]:
-    """Return runs with a label of their own each: with the time, where two have the same name."""
+    """Return runs with a label of their own each: with the time where two have the same name, else with the path."""
     names = [run.label for run in runs]
-    return [
-        replace(run, label=printable(name if names.count(name) == 1 else f"{name}/{run.folder.resolve().name}"))
-        for run, name in zip(runs, names, strict=True)
-    ]
+    for longer in (_name_and_time, _path):
+        names = [longer(run) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)]
+    return [replace(run, label=printable(name)) for run, name in zip(runs, names, strict=True)]
+
+
+def _name_and_time(run: Run) -> str:
+    return f"{run.label}/{run.folder.resolve().name}"
+
+
+def _path(run: Run) -> str:
+    return str(run.folder.resolve())
 
 
 def compare(
@@ -125,7 +183,11 @@ def compare(
         raise PairsLitError(f"metric is {metric!r}: it must be one of {', '.join(METRICS)}.")
     given = [run for run in runs if isinstance(run, Run)]
     folders = [run.folder if isinstance(run, Run) else run for run in runs]
-    found = labelled(given) if len(given) == len(runs) else read_runs(folders)
+    if len(given) == len(runs):
+        kept = _drop_repeated([run.folder for run in given])
+        found = labelled([next(run for run in given if run.folder == folder) for folder in kept])
+    else:
+        found = read_runs(folders)
     check_comparable(found, metric, allow_different=allow_different)
     return compared(found, metric)
 
@@ -138,16 +200,30 @@ def compared(runs: Sequence[Run], metric: str) -> Comparison:
             raise PairsLitError(
                 f"{run.label} has {counted(len(each), 'round')} with {metric}: a comparison needs 2 or more."
             )
-    both = list(itertools.combinations(values, 2))
-    found = between_many([(first, second, not unlike(one.data, other.data)) for (one, first), (other, second) in both])
-    corrected = holm([each.p for each in found])
-    pairs = []
-    for ((one, first), (other, second)), difference, p in zip(both, found, corrected, strict=True):
-        rounds = [list(each.values()) for each in (first, second)]
-        better = superiority(*reversed(rounds)) if metric in LOSSES else superiority(*rounds)
-        sentence = verdict(one.label, other.label, difference, p, metric, len(both))
-        pairs.append(Pair(one.label, other.label, difference, p, better, (len(first), len(second)), sentence))
-    return Comparison(metric, runs, pairs)
+    failures = [failures_of(run) for run in runs]
+    both = list(itertools.combinations(zip(runs, failures, (each for _, each in values), strict=True), 2))
+    cases = [(first, second, not unlike(one.data, other.data)) for (one, _, first), (other, _, second) in both]
+    decisions = decide(compare_many(cases))
+    pairs = [_pair(*two, decision, metric) for two, decision in zip(both, decisions, strict=True)]
+    return Comparison(metric, runs, pairs, failures)
+
+
+_Measured = tuple[Run, Failures, dict[int, float]]
+
+
+def _pair(first: _Measured, second: _Measured, decision: Decision, metric: str) -> Pair:
+    """Describe two runs, of which a decision was made."""
+    rounds = [list(values.values()) for _, _, values in (first, second)]
+    better = superiority(*reversed(rounds)) if metric in LOSSES else superiority(*rounds)
+    seeds = first[2].keys() & second[2].keys() if decision.difference.is_paired else first[2].keys() | second[2].keys()
+    one, other = (
+        Side(run.label, [seed for seed in failures.at_chance if seed in seeds], failures.not_finite)
+        for run, failures, _ in (first, second)
+    )
+    sign = -decision.sign if metric in LOSSES else decision.sign
+    winner = {1: one.name, -1: other.name}.get(sign)
+    sentence = describe_difference(one, other, decision, metric)
+    return Pair(one.name, other.name, decision, winner, better, (len(rounds[0]), len(rounds[1])), sentence)
 
 
 def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool) -> None:
@@ -180,9 +256,10 @@ def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool)
 
 _STYLES = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
 _RUNS = ["run", "n", "mean", "std", "median", "min", "max", "95 % interval of the mean"]
-_PAIRS = ["first − second", "how", "n", "difference", "95 % interval", "p", "p (Holm)", "detectable"]
+_PAIRS = ["comparison", "test", "n", "difference", "95 % interval", "median", "p", "p (Holm)"]
+_PAIRS += ["minimum detectable effect"]
 _MIDDLES = ["run", "n", "interquartile mean", "95 % interval"]
-_BETTER = ["first, second", "n", "P(a round of the first is better)", "95 % interval"]
+_BETTER = ["first, second", "n", "P(superiority)", "95 % interval"]
 _ESCAPES = {
     "md": (r"([\\`*\[\]<>|!#&~])", r"\\\1"),
     "csv": (r"\A([=+@\t-])", r"'\1"),  # a spreadsheet would take the text for a formula
@@ -208,7 +285,7 @@ def show(comparison: Comparison, style: Format, *, statistics: bool = False) -> 
         tables += _more_tables(comparison)
     parts = [tabulate(rows, header, tablefmt=_STYLES[style], disable_numparse=True) for rows, header in tables if rows]
     foot = notes(comparison) + (f" {_STATISTICS}" if statistics else "")
-    said = comparison.sentences
+    said = [*comparison.sentences, *comparison.failure_lines]
     if style == "latex":
         said, foot = ["".join(_LATEX.get(letter, letter) for letter in each) for each in said], f"% {foot}"
     bullet = "- " if style == "md" else ""
@@ -227,7 +304,13 @@ def _escaped(comparison: Comparison, pattern: str, replacement: str) -> Comparis
         for run in comparison.runs
     ]
     pairs = [
-        replace(pair, first=spell(pair.first), second=spell(pair.second), sentence=spell(pair.sentence))
+        replace(
+            pair,
+            first=spell(pair.first),
+            second=spell(pair.second),
+            winner=spell(pair.winner),
+            sentence=spell(pair.sentence),
+        )
         for pair in comparison.pairs
     ]
     return replace(comparison, runs=runs, pairs=pairs)
@@ -246,13 +329,13 @@ def run_rows(comparison: Comparison) -> list[list[str]]:
 
 def _pair_row(pair: Pair) -> list[str]:
     each = pair.difference
-    paired = each.method == "paired"
     return [
         f"{pair.first} − {pair.second}",
-        "paired by seed" if paired else "unpaired (seeds or data settings differ)",
-        ", ".join(map(str, each.n[:1] if paired else each.n)),
+        "paired by seed" if each.is_paired else "unpaired (seeds or data settings differ)",
+        ", ".join(map(str, each.n[:1] if each.is_paired else each.n)),
         f"{each.estimate:+.4f}",
         f"{each.low:+.4f} to {each.high:+.4f}",
+        f"{each.median:+.4f}",
         p_value(each.p),
         p_value(pair.p_holm),
         decimal(each.detectable),
@@ -273,9 +356,9 @@ def _more_tables(comparison: Comparison) -> list[tuple[list[list[str]], list[str
 
 
 _STATISTICS = (
-    "Interquartile mean: of the middle half of the rounds, with Tukey and McLaughlin's interval. P(a round of the "
-    "first is better): over all pairs of a round of either, ties count half (Mann and Whitney's U / (n·m)), with "
-    "Newcombe's interval, which takes the rounds as independent."
+    "Interquartile mean: of the middle half of the rounds, with Tukey and McLaughlin's interval. P(superiority): the "
+    "probability that a round of the first is better than a round of the second, ties count half (Mann and Whitney's "
+    "U / (n·m)), with Newcombe's interval, which takes the rounds as independent."
 )
 
 
@@ -287,11 +370,13 @@ def notes(comparison: Comparison) -> str:
     text += " Std with ddof 1; interval of a mean: Student's t."
     if comparison.pairs:
         text += (
-            " Pairs: where paired by seed, Student's interval and sign-change permutation test (from 14 rounds "
-            "on Wilcoxon's signed-rank test), else Welch's; Holm corrects for all "
-            f"{len(comparison.pairs)}. Detectable: the smallest true difference that so many rounds find with 80 % "
-            "power at the 5 % level."
+            " Comparisons: Student's paired t test and Wilcoxon's signed-rank test where paired by seed, else Welch's "
+            "and Mann and Whitney's; the interval is that of the t test, p the larger of both, corrected for all "
+            f"{len(comparison.pairs)} by Holm's method. A run is called better only if both tests reject at 5 % and "
+            "mean difference, median difference and ranks have the same sign. Minimum detectable effect: the smallest "
+            "true difference that this rule finds with 80 % power in a single comparison."
         )
+    text += " Failed: the loss was not finite, or the round learned nothing (at chance on its training pairs)."
     if comparison.metric in LOSSES:
         text += " Of a loss, less is better; it means something between losses of one kind only (target_loss: without "
         text += "the auxiliary part)."
@@ -305,6 +390,7 @@ def notes(comparison: Comparison) -> str:
 _COLUMNS = ["run", "other", "how", "n", "n_other", "mean", "std", "median", "min", "max", "low", "high"]
 _COLUMNS += ["p", "p_holm", "detectable", "iqm", "iqm_low", "iqm_high"]
 _COLUMNS += ["superiority", "superiority_low", "superiority_high", "meaning"]
+_COLUMNS += ["p_t", "p_rank", "winner", "outcome", "failed", "at_chance", "failure_rate_below"]
 
 
 def _csv(comparison: Comparison) -> str:
@@ -312,14 +398,17 @@ def _csv(comparison: Comparison) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for run in comparison.runs:
+    for run, failures in zip(comparison.runs, comparison.failures, strict=True):
         summary, (low, high) = comparison.summary(run)
         middle = _cells("iqm", comparison.interquartile_mean(run))
-        writer.writerow({"run": run.label, **vars(summary), "low": low, "high": high, **middle})
+        failed = {"failed": len(failures.not_finite), "at_chance": len(failures.at_chance)}
+        bound = {"failure_rate_below": failures.bound}
+        writer.writerow({"run": run.label, **vars(summary), "low": low, "high": high, **middle, **failed, **bound})
     for pair in comparison.pairs:
         each = pair.difference
         row = {"run": pair.first, "other": pair.second, "how": each.method, "n": each.n[0], "n_other": each.n[1]}
-        row |= {name: getattr(each, name) for name in ("low", "high", "p", "detectable")}
+        row |= {name: getattr(each, name) for name in ("median", "low", "high", "p", "p_t", "p_rank", "detectable")}
+        row |= {"winner": pair.winner or "", "outcome": pair.reason}
         row |= _cells("superiority", pair.superiority)
         writer.writerow(row | {"mean": each.estimate, "p_holm": pair.p_holm, "meaning": pair.sentence})
     return text.getvalue().rstrip("\n")

@@ -22,6 +22,7 @@ from pairs_lit.runs.folder import CONFIG, check_name, is_finished, name_from
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.writing import write_text_durably
 from pairs_lit.stopping import check_announced
+from pairs_lit.sweeps.limits import describe_limits
 from pairs_lit.sweeps.report import Confirmed, Sweep, write_report
 from pairs_lit.sweeps.space import examples
 from pairs_lit.sweeps.spec import Spec, read_spec
@@ -173,6 +174,8 @@ class _Search:
     def _show_plan(self, plans: Sequence[Plan] | None) -> None:
         """Say how many fits there will be; None: nobody knows yet which values they have."""
         spec = self._spec
+        for limit in describe_limits(spec):
+            notice(limit)
         whole = f"{counted(spec.count, 'trial')} × {counted(spec.rounds.count, 'round')}"
         if plans is None:
             notice(f"{whole}, {counted(spec.batch, 'trial')} at a time.")

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pairs_lit.analysis.decision import Decision, MeasuredDifference, compare_rounds, decide
 from pairs_lit.analysis.tables import decimal, p_value
 from pairs_lit.reproduction.claims import Claim, Contrast, Side
 from pairs_lit.reproduction.outcomes import interval, seconds_a_round, table
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.summary import unlike
-from pairs_lit.statistics import LEVEL, NAN, between_rounds, holm, spread_p, summarise
+from pairs_lit.statistics import LEVEL, SpreadRatio, compare_spreads, holm, summarise
 
 Fits = Mapping[tuple[str, str, str], Run]
 """Finished fits by report, row and variant."""
@@ -23,10 +24,12 @@ class Answer:
     first: str  # mean and std, or time
     second: str
     found: str  # the difference or ratio
-    direction: int  # 1 where the first is larger, else −1
-    p: float = NAN  # two-sided; NaN for a time
-    interval: str = "–"  # the 95 % interval of a difference
-    detectable: float = NAN  # the smallest difference that so many rounds find; NaN for a ratio
+    measured: MeasuredDifference | SpreadRatio | None = None  # None of a time, which was measured once
+
+    @property
+    def difference(self) -> MeasuredDifference | None:
+        """The difference of the means, or None if something else was compared."""
+        return self.measured if isinstance(self.measured, MeasuredDifference) else None
 
 
 def answer(contrast: Contrast, fits: Fits) -> Answer:
@@ -35,19 +38,17 @@ def answer(contrast: Contrast, fits: Fits) -> Answer:
     if contrast.kind == "time":
         time, other = seconds_a_round(first), seconds_a_round(second)
         shown = f"{time:.2f} s a round", f"{other:.2f} s a round"
-        return Answer(contrast, "1 measurement", *shown, f"× {time / other:.2f}", 1 if time > other else -1)
+        return Answer(contrast, "1 measurement", *shown, f"× {time / other:.2f}")
     one, two = values(contrast.first, fits), values(contrast.second, fits)
     here, there = summarise(list(one.values())), summarise(list(two.values()))
     shown = f"{here.mean:.4f} ± {here.std:.4f}", f"{there.mean:.4f} ± {there.std:.4f}"
     if contrast.kind == "spread":
-        ratio = here.std / there.std if there.std > 0 else NAN
-        p = spread_p(list(one.values()), list(two.values()))
-        return Answer(contrast, f"{here.n}, {there.n}", *shown, f"× {ratio:.2f}", 1 if ratio > 1 else -1, p)
+        spread = compare_spreads(list(one.values()), list(two.values()))
+        return Answer(contrast, f"{here.n}, {there.n}", *shown, f"× {spread.ratio:.2f}", spread)
     same_data = not unlike(first.facts.data, second.facts.data)
-    found = between_rounds(one, two, same_data=same_data, bootstrap=True)
-    n = f"{found.n[0]}, paired" if found.method == "paired" else f"{here.n}, {there.n}, unpaired"
-    sign = 1 if found.estimate > 0 else -1
-    return Answer(contrast, n, *shown, f"{found.estimate:+.4f}", sign, found.p, interval(found), found.detectable)
+    found = compare_rounds(one, two, same_data=same_data)
+    n = f"{found.n[0]}, paired" if found.is_paired else f"{here.n}, {there.n}, unpaired"
+    return Answer(contrast, n, *shown, f"{found.estimate:+.4f}", found)
 
 
 def values(side: Side, fits: Fits) -> dict[int, float]:
@@ -66,45 +67,80 @@ def page(claims: Sequence[Claim], fits: Fits, conditions: str) -> str:
     head = (
         "# What the reports claim, and what our rounds say\n\nMade by `pairs-lit reproduce`. " + conditions + " "
         "Accuracies are fractions of test pairs after the last epoch unless said otherwise, mean ± std (ddof 1). "
-        "Paired: by seed, bootstrap interval (BCa) and sign-change permutation test, from 14 rounds on Wilcoxon's "
-        "signed-rank test; unpaired: Welch. Spreads: Brown and Forsythe's test. p is Holm-corrected over the tests of "
-        f"its question; a difference counts below {LEVEL:g}. Detectable: the smallest true difference that so many "
-        "rounds find with 80 % power, uncorrected."
+        "Paired by seed: Student's paired t test and Wilcoxon's signed-rank test; unpaired: Welch's and Mann and "
+        "Whitney's. The interval is that of the t test, p the larger of both, Holm-corrected over the tests of its "
+        f"question. A difference counts if both tests reject at {LEVEL:g} and mean difference, median difference and "
+        "ranks have the same sign. Spreads: Brown and Forsythe's test. Minimum detectable effect: the smallest true "
+        "difference that this rule finds with 80 % power, uncorrected."
     )
     sections = [_section(claim, [answer(contrast, fits) for contrast in claim.contrasts]) for claim in claims]
     return "\n\n".join([head, *sections]) + "\n"
 
 
 def _section(claim: Claim, answers: Sequence[Answer]) -> str:
-    corrected = iter(holm([each.p for each in answers if each.p == each.p]))
-    p_values = [next(corrected) if each.p == each.p else None for each in answers]
+    findings = find(answers)
     rows = []
-    for each, p in zip(answers, p_values, strict=True):
-        tested = ["–" if p is None else p_value(p), decimal(each.detectable)]
-        rows.append([each.contrast.title, each.n, each.first, each.second, each.found, each.interval, *tested])
-    header = ["contrast", "n", "first", "second", "difference or ratio", "95 % interval", "p (Holm)", "detectable"]
-    ours = f"**Ours**: {verdict(answers, p_values)}."
+    for each, finding in zip(answers, findings, strict=True):
+        difference = each.difference
+        tested = ["–" if finding.p is None else p_value(finding.p)]
+        tested += ["–" if difference is None else decimal(difference.detectable)]
+        shown = "–" if difference is None else interval(difference)
+        rows.append([each.contrast.title, each.n, each.first, each.second, each.found, shown, *tested])
+    header = ["contrast", "n", "first", "second", "difference or ratio", "95 % interval", "p (Holm)"]
+    header += ["minimum detectable effect"]
+    ours = f"**Ours**: {describe_findings(answers, findings)}."
     parts = [f"## {claim.question}", f"*The reports*: {claim.said}", ours, claim.remark, table(header, rows)]
     return "\n\n".join(part for part in parts if part)
 
 
-def verdict(answers: Sequence[Answer], p_values: Sequence[float | None]) -> str:
-    """Say in words what came out: where the first is larger, where smaller, and where neither was shown."""
-    groups: dict[str, list[str]] = {}
-    for each, p in zip(answers, p_values, strict=True):
-        if p is None:
-            finding = "measured once"
-        elif p >= LEVEL:
-            finding = "no difference shown"
+@dataclass(frozen=True)
+class Finding:
+    """What came out of one contrast, in words, and its corrected p value; None of a time."""
+
+    words: str
+    p: float | None
+
+
+def find(answers: Sequence[Answer]) -> list[Finding]:
+    """Decide what may be said of the contrasts of one question; p values are corrected for all of its tests."""
+    differences = [each.difference for each in answers if each.difference is not None]
+    spreads = [each.measured for each in answers if isinstance(each.measured, SpreadRatio)]
+    decisions = iter(decide(differences, [each.p for each in spreads]))
+    corrected = iter(holm([*(each.p for each in spreads), *(each.p for each in differences)]))
+    findings = []
+    for each in answers:
+        if each.measured is None:
+            findings.append(Finding("measured once", None))
+        elif isinstance(each.measured, SpreadRatio):
+            p = next(corrected)
+            findings.append(Finding(_describe_spread(each.measured, p), p))
         else:
-            finding = _WORDS[each.contrast.kind, each.direction]
-        groups.setdefault(finding, []).append(f"{each.contrast.title} ({each.found})")
-    return "; ".join(f"{finding}: {', '.join(titles)}" for finding, titles in groups.items())
+            decision = next(decisions)
+            findings.append(Finding(_describe_decision(decision), decision.p_holm))
+    return findings
 
 
-_WORDS = {
-    ("mean", 1): "the first is higher",
-    ("mean", -1): "the first is lower",
-    ("spread", 1): "the first scatters more",
-    ("spread", -1): "the first scatters less",
-}
+def _describe_spread(spread: SpreadRatio, p: float) -> str:
+    sign = spread.sign if p < LEVEL else 0
+    return {1: "the first scatters more", -1: "the first scatters less", 0: "no difference in scatter shown"}[sign]
+
+
+def _describe_decision(decision: Decision) -> str:
+    if decision.sign:
+        return "the first is higher" if decision.sign > 0 else "the first is lower"
+    if decision.outcome == "tests disagree":
+        return "the tests disagree"
+    if decision.outcome == "too few rounds":
+        return f"no difference can be shown ({decision.limit})"
+    return "no difference shown"
+
+
+def describe_findings(answers: Sequence[Answer], findings: Sequence[Finding]) -> str:
+    """Return what came out, grouped: where the first is larger, where smaller, and where neither was shown."""
+    groups: dict[str, list[str]] = {}
+    for each, finding in zip(answers, findings, strict=True):
+        found = each.found
+        if finding.words == "the tests disagree" and each.difference is not None:
+            found = f"mean {found}, median {each.difference.median:+.4f}"
+        groups.setdefault(finding.words, []).append(f"{each.contrast.title} ({found})")
+    return "; ".join(f"{words}: {', '.join(titles)}" for words, titles in groups.items())

@@ -64,7 +64,9 @@ def _write_page(report: Report, found: Sequence[Outcome], folder: Path) -> Path:
     parts = [
         f"# {report.name}",
         f"Made by `pairs-lit reproduce {report.name}`. Accuracies are fractions of test pairs, mean ± std (ddof 1) "
-        f"over rounds; seeds {shown}. {sources(row.fit for row in rows)} Intervals: Welch's, from both n.",
+        f"over rounds; seeds {shown}. {sources(row.fit for row in rows)} Intervals: Welch's, from both n. "
+        "Of the published rounds only mean and std are known, so no test of ranks backs these intervals: one that "
+        "leaves out 0 hints at a difference, and does not show one.",
         *_table(report, rows),
         *_details(rows),
         *_times(rows, {each.row.name: each.fit for each in of_recipe(found, ALONE)}),
@@ -205,7 +207,8 @@ def _sweep(report: Report, sweep: Sweep, rows: Sequence[Outcome], folder: Path) 
     shown = [[f"{value:g}", mean_and_std(found[value]) + _failed(fit)] for value, fit in fits.items()]
     options = ", ".join(f"`--{option} '{text.replace('{}', 'VALUE')}'`" for option, text in sweep.options.items())
     return (
-        f"{head}Config `{sweep.row}`, {options}; judged on validation pairs, after the last epoch. Best: {best:g}.\n\n"
+        f"{head}Config `{sweep.row}`, {options}; judged on validation pairs, after the last epoch. Highest "
+        f"mean: {best:g}.\n\n"
         f"{table([sweep.title, 'validation accuracy'], shown)}\n\n![{sweep.title}]({file})\n\n"
         f"*Mean ± std over the rounds that did not fail, n as in the table.*"
     )

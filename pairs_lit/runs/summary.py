@@ -108,6 +108,15 @@ def read_digits_trained(folder: Path) -> bool | None:
         return found if isinstance(found, bool) else None
 
 
+def read_at_chance(folder: Path) -> list[int] | None:
+    """Return the seeds of the rounds that learned nothing, or None if ``summary.json`` does not record them."""
+    with readable(folder):
+        seeds = _json(folder).get("rounds", {}).get("at_chance")
+        if seeds is not None and not (isinstance(seeds, list) and all(type(seed) is int for seed in seeds)):
+            raise ValueError("rounds.at_chance is not a list of seeds")
+        return seeds
+
+
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
     """Refuse a run folder that cannot be read: a file is missing or damaged."""

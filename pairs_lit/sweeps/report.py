@@ -8,13 +8,17 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from pairs_lit.analysis.decision import Decision, MeasuredDifference, compare_rounds, decide
+from pairs_lit.analysis.failures import failures_of
 from pairs_lit.analysis.tables import LABELS, decimal, mean_and_std, p_value
+from pairs_lit.analysis.verdicts import Side, describe_difference
 from pairs_lit.errors import counted
 from pairs_lit.runs.run import Run
+from pairs_lit.runs.summary import unlike
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.runs.writing import write_text_durably
 from pairs_lit.seeds import range_of
-from pairs_lit.statistics import Difference, paired_t, summarise
+from pairs_lit.statistics import summarise
 from pairs_lit.sweeps.space import short_names, shown
 from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Behind, Trial, behind, scores_of
@@ -39,14 +43,20 @@ class Confirmed:
     baseline: Run | None
 
     @property
-    def difference(self) -> Difference | None:
-        """Winner minus baseline, seed by seed; None without a baseline, or where too few rounds did not fail."""
+    def decision(self) -> Decision | None:
+        """What may be claimed of winner minus baseline, or None if there is no baseline or too few rounds are left."""
         if self.baseline is None:
             return None
         first, second = (run.values(self.metric) for run in (self.winner, self.baseline))
-        shared = sorted(first.keys() & second.keys())
-        both = [[values[seed] for seed in shared] for values in (first, second)]
-        return paired_t(*both) if len(shared) > 1 else None
+        if min(len(first), len(second)) < 2:
+            return None
+        same_data = not unlike(self.winner.data, self.baseline.data)
+        return decide([compare_rounds(first, second, same_data=same_data)])[0]
+
+    @property
+    def difference(self) -> MeasuredDifference | None:
+        """Winner minus baseline, or None if there is no decision."""
+        return None if self.decision is None else self.decision.difference
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class Sweep:
 
     @property
     def plateau(self) -> list[Trial]:
-        """The trials that cannot be told from the best, which stands first."""
+        """The best trial, then those without failed rounds that do not differ significantly from it."""
         far = {number for number, each in self.behind.items() if each.can_be_told_apart}
         return [trial for trial in self.trials if trial is self.best or (not trial.failed and trial.number not in far)]
 
@@ -97,13 +107,16 @@ def trials_table(sweep: Sweep, style: str = "simple") -> str:
     """Show the trials, the best first."""
     options = list(sweep.spec.space)
     failing = any(trial.failed for trial in sweep.trials)
-    figures = ["n", "mean", "std", *(["failed"] if failing else []), "− best", "p (Holm)"]
+    stuck = {trial.number: len(trial.at_chance) for trial in sweep.trials}
+    counts = [*(["failed"] if failing else []), *(["at chance"] if any(stuck.values()) else [])]
+    figures = ["n", "mean", "std", *counts, "− best", "p (Holm)"]
     header = ["trial", *short_names(options).values(), *figures]
     rows = []
     for trial in sweep.trials:
         summary, lag = trial.summary, sweep.behind.get(trial.number)
         values = [shown(trial.values[option]) for option in options]
         failed = [len(trial.failed) or ""] if failing else []
+        failed += [stuck[trial.number] or ""] if any(stuck.values()) else []
         compared = ["", ""] if lag is None else [f"{lag.difference.estimate:+.4f}", p_value(lag.p_holm)]
         found = [summary.n, decimal(summary.mean), decimal(summary.std)]
         rows.append([trial.number, *values, *found, *failed, *compared])
@@ -111,17 +124,44 @@ def trials_table(sweep: Sweep, style: str = "simple") -> str:
 
 
 def _plateau(sweep: Sweep) -> str:
-    """Say which values cannot be told from the best."""
-    others = [trial for trial in sweep.plateau if trial is not sweep.best]
-    data = {json.dumps(trial.data, sort_keys=True) for trial in sweep.trials}
-    how = "paired by seed" if len(data) == 1 else "paired by seed, Welch's test where the data differ"
+    """Return which trials do not differ significantly from the best."""
+    others = [trial for trial in sweep.trials if trial is not sweep.best]
     if not others:
-        return f"Every other trial can be told from the best one ({how}, Holm, 5 %)."
-    listed = "; ".join(trial.label for trial in others[:10]) + ("; …" if len(others) > 10 else "")
-    return (
-        f"{len(others)} of {len(sweep.trials) - 1} other trials cannot be told from the best one ({how}, Holm, 5 %): "
-        f"{listed}."
-    )
+        return "There is no other trial to compare with."
+    significant = [trial for trial in others if (lag := sweep.behind.get(trial.number)) and lag.can_be_told_apart]
+    data = {json.dumps(trial.data, sort_keys=True) for trial in sweep.trials}
+    how = "paired by seed, Holm, 5 %" if len(data) == 1 else "paired by seed, unpaired where the data differ, Holm, 5 %"
+    if len(significant) == len(others):
+        return f"All other trials differ significantly from the best one ({how})."
+    left = [trial for trial in others if trial not in significant]
+    text = f"{len(left)} of {len(others)} other trials do not differ significantly from the best one ({how}): "
+    return f"{text}{_list(left)}.{_limit(sweep)}{_disagreements(sweep)}"
+
+
+def _list(trials: Sequence[Trial]) -> str:
+    shown = [trial.label + (" (rounds failed)" if trial.failed else "") for trial in trials[:10]]
+    return "; ".join(shown) + ("; …" if len(trials) > 10 else "")
+
+
+def _limit(sweep: Sweep) -> str:
+    """Return why no trial can differ significantly; empty where one can."""
+    decisions = [each.decision for each in sweep.behind.values()]
+    if not decisions or any(decision.outcome != "too few rounds" for decision in decisions):
+        return ""
+    most = min(decisions, key=lambda decision: decision.smallest_p)
+    return f" None can: {most.limit}."
+
+
+def _disagreements(sweep: Sweep) -> str:
+    """Return how the tests disagree; empty where they agree. Of many trials, the first three."""
+    name = sweep.spec.metric.replace("/", "_")
+    pairs = [(trial, sweep.behind[trial.number].decision) for trial in sweep.trials if trial.number in sweep.behind]
+    disagreeing = [(trial, decision) for trial, decision in pairs if decision.outcome == "tests disagree"][:3]
+    best = Side("the best one", sweep.best.at_chance)
+    said = [
+        describe_difference(Side(trial.label, trial.at_chance), best, decision, name) for trial, decision in disagreeing
+    ]
+    return "".join(f"\n{sentence}" for sentence in said)
 
 
 def _confirmation(sweep: Sweep) -> list[str]:
@@ -148,20 +188,23 @@ def _confirmation(sweep: Sweep) -> list[str]:
 def _difference(confirmed: Confirmed) -> str:
     if confirmed.baseline is None:
         return "The best values are those of the config as it is: there is nothing to compare."
-    found = confirmed.difference
-    if found is None:
+    decision = confirmed.decision
+    if decision is None:
         return "Too few rounds did not fail: there is nothing to compare."
-    return (
-        f"Best − config, {LABELS[confirmed.metric]}, {found.method} (n = {found.n[0]}): {found.estimate:+.4f}, 95 % "
-        f"interval {found.low:+.4f} to {found.high:+.4f}, p = {p_value(found.p)}; a difference of "
-        f"{found.detectable:.4f} would be found with 80 % power."
-    )
+    failures = [failures_of(run) for run in (confirmed.winner, confirmed.baseline)]
+    sides = [
+        Side(name, each.at_chance, each.not_finite)
+        for name, each in zip(("the selected trial", "the baseline"), failures, strict=True)
+    ]
+    sentence = describe_difference(sides[0], sides[1], decision, confirmed.metric)
+    lines = [f"{side.name}: {each}." for side, each in zip(sides, failures, strict=True)]
+    return "\n".join(line[0].upper() + line[1:] for line in (sentence, *lines))
 
 
 def write_report(sweep: Sweep, best: str) -> None:
     """Write ``trials.csv``, ``report.md`` and ``best.yaml``."""
     options = list(sweep.spec.space)
-    header = ["trial", *options, "n", "failed", "mean", "std", "minus_best", "p_holm", "run"]
+    header = ["trial", *options, "n", "failed", "mean", "std", "minus_best", "p_holm", "run", "outcome", "at_chance"]
     rows = []
     for trial in sweep.trials:
         summary, lag = trial.summary, sweep.behind.get(trial.number)
@@ -169,7 +212,8 @@ def write_report(sweep: Sweep, best: str) -> None:
         values = [value if isinstance(value, str | int | float) else shown(value) for value in tried]
         found = [summary.n, len(trial.failed), summary.mean, summary.std]
         compared = ["", ""] if lag is None else [lag.difference.estimate, lag.p_holm]
-        rows.append([trial.number, *values, *found, *compared, trial.folder.name])
+        outcome = "" if lag is None else lag.decision.outcome
+        rows.append([trial.number, *values, *found, *compared, trial.folder.name, outcome, len(trial.at_chance)])
     write_csv(sweep.folder / TRIALS, header, rows)
     write_text_durably(sweep.folder / BEST, best)
     write_text_durably(sweep.folder / REPORT, f"```\n{sweep}\n```\n")

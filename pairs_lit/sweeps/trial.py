@@ -1,12 +1,14 @@
-"""Trials, and what can be said of them: which is best, and which cannot be told from it."""
+"""Trials: what was measured, which is best, and which differ significantly from it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairs_lit.analysis.decision import Decision, Rounds, MeasuredDifference, compare_many, decide
+from pairs_lit.runs.folder import SUMMARY
 from pairs_lit.runs.run import Run
-from pairs_lit.runs.summary import Settings, unlike
-from pairs_lit.statistics import LEVEL, Difference, Rounds, Summary, between_many, holm, summarise
+from pairs_lit.runs.summary import Settings, read_at_chance, unlike
+from pairs_lit.statistics import Summary, summarise
 from pairs_lit.sweeps.space import Values, short_names, shown
 
 
@@ -34,6 +36,12 @@ class Trial:
     def summary(self) -> Summary:
         """The metric over the rounds that did not fail."""
         return summarise(list(self.scores.values()))
+
+    @property
+    def at_chance(self) -> list[int]:
+        """The seeds of the rounds that learned nothing; empty where the run folder is not on this machine."""
+        recorded = read_at_chance(self.folder) if (self.folder / SUMMARY).is_file() else None
+        return [seed for seed in self.scores if seed in (recorded or ())]
 
     @property
     def label(self) -> str:
@@ -65,22 +73,30 @@ class Behind:
     """How far a trial is behind the best one.
 
     Attributes:
-        difference: Trial minus best, seed by seed.
-        p_holm: Its p value, corrected for all trials.
+        decision: What may be claimed of trial minus best, among all trials.
     """
 
-    difference: Difference
-    p_holm: float
+    decision: Decision
+
+    @property
+    def difference(self) -> MeasuredDifference:
+        """Trial minus best, seed by seed where both have the same data."""
+        return self.decision.difference
+
+    @property
+    def p_holm(self) -> float:
+        """Its p value, corrected for all trials."""
+        return self.decision.p_holm
 
     @property
     def can_be_told_apart(self) -> bool:
-        """Whether the trial differs from the best."""
-        return self.p_holm < LEVEL
+        """Whether the trial differs significantly from the best."""
+        return self.decision.sign != 0
 
 
 def behind(best: Trial, others: Sequence[Trial]) -> Mapping[int, Behind]:
     """Compare trials with the best one, seed by seed where both have the same data, if two or more rounds can be."""
-    told = [trial for trial in others if trial is not best and len(trial.scores.keys() & best.scores.keys()) > 1]
-    found = between_many([(trial.scores, best.scores, not unlike(trial.data, best.data)) for trial in told])
-    corrected = holm([each.p for each in found])
-    return {trial.number: Behind(difference, p) for trial, difference, p in zip(told, found, corrected, strict=True)}
+    tested = [trial for trial in others if trial is not best and len(trial.scores.keys() & best.scores.keys()) > 1]
+    cases = [(trial.scores, best.scores, not unlike(trial.data, best.data)) for trial in tested]
+    decisions = decide(compare_many(cases))
+    return {trial.number: Behind(decision) for trial, decision in zip(tested, decisions, strict=True)}
