@@ -1,45 +1,47 @@
 """``pairs-lit sweep``: many values and many seeds in few fits, a winner, and what fresh seeds say of it."""
 
-import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
+import numpy as np
 import yaml
-from filelock import FileLock
 from lightning.pytorch import LightningModule, Trainer
 from tqdm import tqdm
 
 from pairs_lit.commands.fit import in_python, spelt
 from pairs_lit.commands.options import OptionParser
-from pairs_lit.commands.variants import Plan, fit_variants, fits_of, read_variants, with_common_recipes
+from pairs_lit.commands.sweep_options import check_options
+from pairs_lit.commands.variants import Plan, fit_variants, fits_of, read_variants, try_variants, with_common_recipes
 from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError, counted, notice
-from pairs_lit.runs.folder import CONFIG, check_name, is_finished, name_from
+from pairs_lit.errors import PairsLitError, counted, notice, own_place_of, reason_of
+from pairs_lit.runs.folder import CONFIG, SUMMARY, check_name, is_finished, name_from
 from pairs_lit.runs.run import Run
-from pairs_lit.runs.writing import write_text_durably
 from pairs_lit.stopping import check_announced
 from pairs_lit.sweeps.limits import describe_limits
-from pairs_lit.sweeps.report import Confirmed, Sweep, write_report
-from pairs_lit.sweeps.space import examples
+from pairs_lit.sweeps.report import BEST, REPORT, TRIALS, Confirmed, Sweep, write_report
+from pairs_lit.sweeps.space import Range, Values, examples, key_of
 from pairs_lit.sweeps.spec import Spec, read_spec
 from pairs_lit.sweeps.trial import Trial, ranked, scores_of
 from pairs_lit.training.clusters import check_alone
 from pairs_lit.training.progress import EpochsDone
 
 try:
-    from pairs_lit.sweeps.figures import write_figures
-    from pairs_lit.sweeps.study import Study, Taken
+    from pairs_lit.sweeps.figures import FIGURES, write_figures
+    from pairs_lit.sweeps.study import WORK, Study, Taken
 except ModuleNotFoundError as error:
     if error.name != "optuna":
         raise
     raise PairsLitError("pairs-lit sweep needs Optuna: pip install 'pairs-lit[sweep]'.") from error
 
 _SPEC = "sweep.yaml"
-_WORK = ".fits"
+_CONFIRMED = ("confirmed-best", "confirmed-config")
+_PRODUCTS = ("[0-9]" * 4, *_CONFIRMED, TRIALS, REPORT, BEST, *FIGURES)
 _PAUSE_SECONDS = 2.0
 _FEW = 200
 """So many trials are all read and checked before the first one is trained; of more, each value is."""
@@ -99,14 +101,24 @@ def sweep(
 
     Raises:
         PairsLitError: The user can correct something.
-        KeyboardInterrupt: It was interrupted; what was saved is kept, and the same call goes on.
+        KeyboardInterrupt: It was interrupted; what was saved is kept, and the same call resumes.
     """
     source = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else str(config)
     base = [f"--config={source}", *(f"--{option}={spelt(value)}" for option, value in (changes or {}).items())]
     with in_python():
-        search = _Search(base, read_spec(sweep), name, storage)
-        text = yaml.safe_dump(dict(sweep)) if isinstance(sweep, Mapping) else Path(sweep).read_text("utf-8")
-        return search.finish(text)
+        if isinstance(sweep, Mapping):
+            content = json.loads(json.dumps(dict(sweep), default=_plain))
+            return _Search(base, read_spec(content), name, storage).finish(yaml.safe_dump(content))
+        return _Search(base, read_spec(sweep), name, storage).finish(Path(sweep).read_text("utf-8"))
+
+
+def _plain(value: object) -> object:
+    """Return a value from Python as a sweep's file spells it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, type | FunctionType | Path):
+        return spelt(value)
+    raise PairsLitError(f"sweep must hold text, numbers, lists, mappings, classes or functions, got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -143,16 +155,30 @@ class _Search:
 
     def __init__(self, base: Sequence[str], spec: Spec, name: str, storage: str | None) -> None:
         check_alone("sweep")
+        check_options([arg for arg in base if not arg.startswith("--config=")], spec)
         self._base, self._spec, self._name = base, spec, check_name(name)
         self._storage = storage
         points = spec.points() or []
         tried = points if 0 < len(points) <= _FEW else list(examples(spec.space))
-        (self._as_it_is, *plans) = read_variants(base, [self._changes({}), *map(self._changes, tried)])
-        self._known = dict(zip(map(repr, tried), plans, strict=True))
+        self._as_it_is, *plans = self._read({}, *tried)
+        self._known = dict(zip(map(key_of, tried), plans, strict=True))
         self._check_metric([self._as_it_is, *plans])
+        self._check_confirmation()
+        _check_different(tried, plans)
+        self._show_whole_numbers()
         root = self._as_it_is.options["trainer.default_root_dir"]
         self.folder = Path("." if root == "None" else str(root)) / "lightning_logs" / name
-        self._show_plan([self._known[repr(values)] for values in points] if tried is points else None)
+        self._show_plan([self._known[key_of(values)] for values in points] if tried is points else None)
+
+    def _read(self, *points: Values) -> list[Plan]:
+        """Return the plans of trials; raise PairsLitError with the values of those that cannot be trained."""
+        plans = try_variants(self._base, list(map(self._changes, points)))
+        failed = [(values, plan) for values, plan in zip(points, plans, strict=True) if isinstance(plan, Exception)]
+        if failed:
+            values, error = failed[0]
+            count = f" ({len(failed)} of {counted(len(points) - 1, 'trial')} cannot be trained)"
+            raise PairsLitError(f"{_explain(values, error)}{count if len(failed) > 1 else ''}") from error
+        return with_common_recipes([plan for plan in plans if isinstance(plan, Plan)])
 
     def _changes(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return how a trial's fit differs from the configuration."""
@@ -171,6 +197,30 @@ class _Search:
                     f"{', '.join(f'val/{name}' for name in plan.measured)}."
                 )
 
+    def _check_confirmation(self) -> None:
+        """Raise PairsLitError if the runs on fresh seeds would have no test accuracy to be compared by."""
+        if self._spec.confirm is not None:
+            (plan,) = read_variants(self._base, [self._confirming({})])
+            if plan.options["data.watch_test"] is False:
+                raise PairsLitError(
+                    "data.watch_test must be true or end in the config, got false: the confirmed runs are compared on "
+                    "the test pairs. Change it, or leave confirm out of the sweep's file."
+                )
+
+    def _show_whole_numbers(self) -> None:
+        """Tell the user of ranges that hold whole numbers only, although their options take fractions."""
+        for option, dimension in self._spec.space.items():
+            if isinstance(dimension, Range) and dimension.is_whole and self._takes_fractions(option, dimension):
+                low, high = dimension.low, dimension.high
+                notice(
+                    f"space.{option}: only whole numbers from {low} to {high} are tried; write {float(low)} and "
+                    f"{float(high)} for fractions."
+                )
+
+    def _takes_fractions(self, option: str, dimension: Range) -> bool:
+        value = next(iter(self._known.values())).options.get(option)
+        return isinstance(value, float) and dimension.steps is None
+
     def _show_plan(self, plans: Sequence[Plan] | None) -> None:
         """Say how many fits there will be; None: nobody knows yet which values they have."""
         spec = self._spec
@@ -185,31 +235,52 @@ class _Search:
         notice(f"{whole}: {fits} fit{'s' if fits > 1 else ''}.")
 
     @property
-    def _digest(self) -> str:
-        """What processes of one sweep must have in common."""
-        options = {name: value for name, value in self._as_it_is.options.items() if name not in _OF_THE_MACHINE}
-        spec = replace(self._spec, at_once=None)
-        return hashlib.sha256(f"{json.dumps(options, sort_keys=True)} {spec}".encode()).hexdigest()[:32]
+    def _options(self) -> dict[str, object]:
+        """The options that decide what a trial computes, but for those of the space."""
+        return {name: value for name, value in self._as_it_is.options.items() if name not in _OF_THE_MACHINE}
 
     def finish(self, text: str) -> Sweep:
-        """Train what is not trained yet, and write what came of it beside the sweep's file, of this text."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        study = Study(self.folder, self._name, self._spec, self._digest, self._storage)
-        try:
-            write_text_durably(self.folder / _SPEC, text)
+        """Run the trials that are left, and write the report next to a copy of the sweep's file, of this text."""
+        with Study(self.folder, self._name, self._spec, self._options, self._products(text), self._storage) as study:
+            study.write(_SPEC, text)
+            self._show_progress(study)
             with self._bar(study) as bar:
                 self._search(study, bar)
-                trials = ranked(study.finished(), is_loss=self._spec.is_loss)
-                if not trials[0].scores:
-                    raise PairsLitError(f"every round of every trial failed: nothing can be chosen ({self.folder}).")
-                confirmed = self._confirm(trials[0], study, bar)
-            found = Sweep(self.folder, self._spec, trials, confirmed)
-            (best,) = read_variants(self._base, [trials[0].values])
-            write_report(found, best.config)
-            write_figures(found, study.optuna)
+                trials = self._ranked(study)
+                with study.finishing():
+                    found = Sweep(
+                        self.folder, self._spec, trials, self._confirm(trials[0], study, bar), tuple(study.notes())
+                    )
+                    if study.is_latest:
+                        self._write(found, study)
             return found
-        finally:
-            study.close()
+
+    def _products(self, text: str) -> list[str]:
+        """Return the names of what a sweep writes, without a copy of its file that is there already."""
+        copy = self.folder / _SPEC
+        is_same = copy.is_file() and copy.read_bytes() == text.encode("utf-8", "surrogateescape")
+        return [*_PRODUCTS, *([] if is_same else [_SPEC])]
+
+    def _show_progress(self, study: Study) -> None:
+        done = len(study.finished())
+        if done:
+            notice(f"{done} of {counted(max(self._spec.count, done), 'trial')} finished before.")
+        for note in study.notes():
+            notice(note)
+
+    def _ranked(self, study: Study) -> list[Trial]:
+        """Return the finished trials, the best first; raise PairsLitError if there is none to choose."""
+        trials = ranked(study.finished(), is_loss=self._spec.is_loss)
+        if not trials:
+            raise PairsLitError(f"no trial could be trained, so nothing can be chosen. {study.notes()[-1]}")
+        if not trials[0].scores:
+            raise PairsLitError(f"every round of every trial failed: nothing can be chosen ({self.folder}).")
+        return trials
+
+    def _write(self, sweep: Sweep, study: Study) -> None:
+        (best,) = read_variants(self._base, [sweep.best.values])
+        write_report(sweep, best.config)
+        write_figures(sweep, study.copy_of)
 
     def _bar(self, study: Study) -> "tqdm[Any]":
         epochs = int(self._as_it_is.options["trainer.max_epochs"])
@@ -217,8 +288,15 @@ class _Search:
         each = self._spec.rounds.count * epochs
         total = self._spec.count * each + confirm * epochs
         done = len(study.finished()) * each
+        is_hidden = self._as_it_is.options["trainer.enable_progress_bar"] is False or None
         return tqdm(
-            total=total, initial=done, unit="epoch", unit_scale=True, dynamic_ncols=True, disable=None, desc=self._name
+            total=total,
+            initial=done,
+            unit="epoch",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=is_hidden,
+            desc=self._name,
         )
 
     def _search(self, study: Study, bar: "tqdm[Any]") -> None:
@@ -237,39 +315,59 @@ class _Search:
             study.beat()
 
     def _train(self, taken: Sequence[Taken], study: Study, bar: "tqdm[Any]") -> None:
-        new = [each.values for each in taken if repr(each.values) not in self._known]
-        self._known |= zip(map(repr, new), read_variants(self._base, list(map(self._changes, new))), strict=True)
-        plans = with_common_recipes([self._known[repr(each.values)] for each in taken])
-        folders = [self.folder / f"{each.number:04d}" for each in taken]
+        trials = self._readable(taken, study)
+        plans = with_common_recipes([self._known[key_of(each.values)] for each in trials])
+        folders = [self.folder / f"{each.number:04d}" for each in trials]
         for numbers in fits_of(plans):
-            self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
+            with _naming([trials[number] for number in numbers]):
+                self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
             for number in numbers:
-                trial, folder = taken[number], folders[number]
+                trial, folder = trials[number], folders[number]
                 found = Run.load(folder)
                 scores = scores_of(found, self._spec.metric)
                 study.tell(Trial(trial.number, trial.values, scores, found.failed, folder, found.data))
 
+    def _readable(self, taken: Sequence[Taken], study: Study) -> list[Taken]:
+        """Return the trials that can be trained; the study notes why the others cannot."""
+        new = [each for each in taken if key_of(each.values) not in self._known]
+        plans = try_variants(self._base, [self._changes(each.values) for each in new])
+        given_up = set[int]()
+        for each, plan in zip(new, plans, strict=True):
+            if isinstance(plan, Plan):
+                self._known[key_of(each.values)] = plan
+                continue
+            reason = _explain(each.values, plan)
+            notice(f"trial {each.number} is left out: {reason}")
+            study.give_up(each, reason)
+            given_up.add(each.number)
+        return [each for each in taken if each.number not in given_up]
+
     def _fit(self, fit: _Fit, study: Study, bar: "tqdm[Any]") -> None:
-        """Train variants, unless all of them are finished; an interrupted fit goes on."""
+        """Train variants, unless all of them are finished; an interrupted fit resumes."""
         if all(map(_is_done, fit.plans, fit.folders)):
             return
+        for folder in fit.folders:  # what it holds is of other values: it must not pass for the run that begins
+            (folder / SUMMARY).unlink(missing_ok=True)
         slices = len(fit.plans) * int(fit.plans[0].options["rounds.count"])
-        fit_variants(self._base, fit.plans, fit.folders, self.folder / _WORK, [_Epochs(bar, slices, study)])
+        fit_variants(self._base, fit.plans, fit.folders, self.folder / WORK, [_Epochs(bar, slices, study)])
         check_announced()
+
+    def _confirming(self, values: Values) -> dict[str, object]:
+        """Return how a run on fresh seeds differs from the configuration."""
+        own: dict[str, object] = {"name": self._name, "print_stack": False}
+        if self._spec.confirm is not None:
+            own |= {"rounds.count": self._spec.confirm.count, "rounds.seed": self._spec.confirm.seed}
+        return {**values, **own}
 
     def _confirm(self, best: Trial, study: Study, bar: "tqdm[Any]") -> Confirmed | None:
         """Train the winner and the configuration as it is on fresh seeds."""
-        seeds = self._spec.confirm
-        if seeds is None:
+        if self._spec.confirm is None:
             return None
-        own: dict[str, object] = {"rounds.count": seeds.count, "rounds.seed": seeds.seed}
-        own |= {"name": self._name, "print_stack": False}
-        winner, baseline = read_variants(self._base, [{**best.values, **own}, own])
+        winner, baseline = read_variants(self._base, [self._confirming(best.values), self._confirming({})])
         plans = [winner] if winner.options == baseline.options else [winner, baseline]
-        folders = [self.folder / name for name in ("confirmed-best", "confirmed-config")]
-        with FileLock(self.folder / ".confirming.lock"):
-            for numbers in fits_of(plans):
-                self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
+        folders = [self.folder / name for name in _CONFIRMED]
+        for numbers in fits_of(plans):
+            self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
         runs = [Run.load(folder) for folder in folders[: len(plans)]]
         measured = "digit_accuracy" if "digit" in self._spec.metric else "accuracy"
         whole = f"test_all_{measured}"
@@ -277,7 +375,36 @@ class _Search:
         return Confirmed(metric, runs[0], runs[1] if len(runs) > 1 else None)
 
 
+def _explain(values: Values, error: Exception) -> str:
+    """Return why a trial cannot be trained, with its values."""
+    label = ", ".join(f"{option} {json.dumps(value)}" for option, value in values.items()) or "the config"
+    reason = str(error) if isinstance(error, PairsLitError) else f"{reason_of(error)} ({own_place_of(error)})."
+    return f"{label}: {reason}" if values else reason
+
+
+def _check_different(points: Sequence[Values], plans: Sequence[Plan]) -> None:
+    """Raise PairsLitError if two trials are the same fit: a value is written in two ways."""
+    seen = dict[str, Values]()
+    for values, plan in zip(points, plans, strict=True):
+        other = seen.setdefault(plan.config, values)
+        if other is not values:
+            raise PairsLitError(
+                f"space: {json.dumps(dict(other))} and {json.dumps(dict(values))} are the same fit. Keep one of them."
+            )
+
+
+@contextmanager
+def _naming(trials: Sequence[Taken]) -> Iterator[None]:
+    """Tell the user which trials were trained when an error arose."""
+    try:
+        yield
+    except Exception:
+        values = "; ".join(json.dumps(dict(trial.values)) for trial in trials[:3]) + ("; …" if len(trials) > 3 else "")
+        notice(f"an error ended the fit of {counted(len(trials), 'trial')} ({values}).")
+        raise
+
+
 def _is_done(plan: Plan, folder: Path) -> bool:
-    """Say whether a folder holds the finished run of a plan."""
+    """Return whether a folder holds the finished run of a plan."""
     config = folder / CONFIG
     return is_finished(folder) and config.is_file() and config.read_text(encoding="utf-8") == plan.config

@@ -83,7 +83,26 @@ def read_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) 
     Raises:
         PairsLitError: An option does not exist, or a value is not allowed.
     """
+    found = list[Plan]()
+    for plan in _read_each(base, changes, changes[0] if changes else {}):
+        if isinstance(plan, Exception):
+            raise plan
+        found.append(plan)
+    return with_common_recipes(found)
 
+
+def try_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) -> "list[Plan | Exception]":
+    """Read variants as :func:`read_variants` does; return the error in place of one that could not be trained.
+
+    Raises:
+        PairsLitError: The configuration itself could not be trained.
+    """
+    return _read_each(base, changes, {})
+
+
+def _read_each(
+    base: Sequence[str], changes: Sequence[Mapping[str, object]], first: Mapping[str, object]
+) -> "list[Plan | Exception]":
     class Reading(_VariantReader):
         asked = changes
         varied = base
@@ -91,8 +110,7 @@ def read_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) 
     if not changes:
         return []
     with loaded_once():
-        cli = cast(_VariantReader, train("fit", _arguments(base, changes[0]), kind=Reading))
-    return with_common_recipes(cli.plans)
+        return cast(_VariantReader, train("fit", _arguments(base, first), kind=Reading)).plans
 
 
 def _arguments(base: Sequence[str], changes: Mapping[str, object]) -> list[str]:
@@ -114,11 +132,17 @@ class _VariantReader(ReadingCLI):
 
     asked: Sequence[Mapping[str, object]]
     varied: Sequence[str]
-    plans: list[Plan]
+    plans: list[Plan | Exception]
 
     def instantiate_classes(self) -> None:
         """Read the variants in place of building what trains."""
-        self.plans = [self._plan(changes) for changes in self.asked]
+        self.plans = [self._try_plan(changes) for changes in self.asked]
+
+    def _try_plan(self, changes: Mapping[str, object]) -> Plan | Exception:
+        try:
+            return self._plan(changes)
+        except Exception as error:  # whatever a network of the user's raises
+            return error
 
     def _plan(self, changes: Mapping[str, object]) -> Plan:
         self.parse_arguments(self.parser, _arguments(self.varied, changes))

@@ -1,9 +1,14 @@
-"""Figures of a sweep: the metric against each option, a heat map of two, and Optuna's own for more."""
+"""Figures of a sweep, of bounded size: the metric by option, over two options, and Optuna's own for more."""
 
+import hashlib
+import json
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import optuna
@@ -11,127 +16,231 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.visualization import matplotlib as drawn
+from PIL import Image
 
 from pairs_lit.analysis.figures import COLOURS, save
 from pairs_lit.errors import counted, notice, reason_of
 from pairs_lit.statistics import half_width
 from pairs_lit.sweeps.report import Sweep
-from pairs_lit.sweeps.space import Dimension, Range, shown
+from pairs_lit.sweeps.space import Dimension, Range, key_of_value, shown
 from pairs_lit.sweeps.trial import Trial
+
+FIGURES = ("values.png", "heat-map.png", "importance.png", "parallel.png")
 
 _FEW = 2
 _ENOUGH = 4
+_MOST_CELLS = 30
+"""A heat map has at most so many rows and columns; more values are drawn as points."""
+
+_MOST_TICKS = 30
+_MOST_LETTERS = 24
+_MOST_PANELS = 4
+"""So many panels stand side by side."""
+
+_MOST_LINES = 1000
+"""Optuna draws a line for each trial: of more, the best ones."""
 
 
-def write_figures(sweep: Sweep, study: optuna.Study) -> None:
-    """Write ``values.png``, ``heat-map.png`` of two options, ``importance.png`` and ``parallel.png`` of several."""
-    trials = [trial for trial in sweep.trials if trial.scores]
-    save(values_figure(sweep, trials), sweep.folder / "values.png")
-    options = list(sweep.spec.space)
-    if len(options) == _FEW:
-        save(heat_map(sweep, trials), sweep.folder / "heat-map.png")
-    if len(options) < _FEW or len([trial for trial in trials if not trial.failed]) < _ENOUGH:
-        return
-    evaluator = PedAnovaImportanceEvaluator()
-    name = sweep.spec.metric
-    importances = partial(drawn.plot_param_importances, study, evaluator=evaluator, target_name=name)
-    _draw(importances, sweep.folder / "importance.png", left=0.35)
-    _draw(partial(drawn.plot_parallel_coordinate, study, target_name=name), sweep.folder / "parallel.png", bottom=0.3)
+def write_figures(sweep: Sweep, copy: Callable[[Sequence[Trial]], optuna.Study]) -> None:
+    """Write ``values.png``, ``heat-map.png`` of two options, ``importance.png`` and ``parallel.png`` of several.
+
+    A figure that shows these trials already is not drawn again.
+
+    Args:
+        sweep: The finished sweep.
+        copy: Returns a study of Optuna's that holds some of its trials.
+    """
+    mark = _mark_of(sweep)
+    for name, draw in _figures_of(sweep, copy):
+        if not _is_drawn(sweep.folder / name, mark):
+            _write(sweep.folder / name, draw, mark)
 
 
-def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
-    """Draw the metric of every trial against each option: mean and 95 % interval, the best marked."""
-    space = sweep.spec.space
-    figure = Figure(figsize=(5 * len(space), 3.6), layout="constrained")
-    for axes, (option, dimension) in zip(figure.subplots(1, len(space), squeeze=False)[0], space.items(), strict=True):
-        places = _places(axes, dimension, [trial.values[option] for trial in trials])
-        for place, trial in zip(places, trials, strict=True):
-            is_best = trial.number == sweep.best.number
-            half = half_width(trial.summary)
-            error = None if np.isnan(half) else half
-            colour = COLOURS[3] if is_best else COLOURS[0]
-            axes.errorbar(
-                place,
-                trial.summary.mean,
-                error,
-                fmt="D" if is_best else "o",
-                color=colour,
-                capsize=3,
-                zorder=2 + is_best,
-            )
-        axes.set(xlabel=option, ylabel=f"{sweep.spec.metric}, mean and 95 % interval")
-        axes.grid(alpha=0.3)
-    figure.suptitle(_what(sweep), fontsize="medium")
-    return figure
+def _figures_of(
+    sweep: Sweep, copy: Callable[[Sequence[Trial]], optuna.Study]
+) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Yield the name of each figure, and what draws it."""
+    trials, options = [trial for trial in sweep.trials if trial.scores], len(sweep.spec.space)
+    values, heat_map, importance, parallel = FIGURES
+    yield values, partial(values_figure, sweep, trials)
+    if options == _FEW:
+        yield heat_map, partial(two_options_figure, sweep, trials)
+    if options >= _FEW and len([trial for trial in trials if not trial.failed]) >= _ENOUGH:
+        yield importance, lambda: _importance_figure(copy(trials), sweep.spec.metric)
+        yield parallel, lambda: _parallel_figure(copy(trials[:_MOST_LINES]), sweep.spec.metric)
 
 
-def _what(sweep: Sweep) -> str:
-    """Say what the figures show: how many rounds a trial has, and of what data."""
-    return f"{sweep.folder.name}: {counted(sweep.spec.rounds.count, 'round')} a trial, {sweep.best.data['source']}"
+def _mark_of(sweep: Sweep) -> str:
+    """Return what tells figures of these trials from those of others; each file holds it."""
+    trials = [[trial.number, dict(trial.values), dict(trial.scores), list(trial.failed)] for trial in sweep.trials]
+    text = json.dumps([sweep.folder.name, str(sweep.spec), trials, sweep.best.data], default=str)
+    return f"trials {hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def _places(axes: Axes, dimension: Dimension, values: Sequence[object]) -> list[float]:
-    """Return where values stand on the axis; choices stand side by side, unless they are numbers."""
-    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) < len(values):
-        labels = list(dict.fromkeys(map(shown, values)))
-        axes.set_xticks(range(len(labels)), labels)
-        return _side_by_side([float(labels.index(shown(value))) for value in values])
-    is_wide = bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) >= 10
-    is_log = dimension.is_log if isinstance(dimension, Range) else is_wide
-    if is_log:
-        axes.set_xscale("log")
-        return [float(np.exp(place)) for place in _side_by_side([float(np.log(number)) for number in numbers])]
-    return _side_by_side(numbers)
+def _is_drawn(path: Path, mark: str) -> bool:
+    try:
+        with Image.open(path) as image:
+            return bool(image.info.get("Description") == mark)
+    except OSError:  # missing, or not an image
+        return False
 
 
-def _side_by_side(places: Sequence[float]) -> list[float]:
-    """Move what stands at the same place apart by a hundredth of the axis."""
-    step, seen = (max(places) - min(places) or 1.0) / 100, dict[float, int]()
-    counts = {place: places.count(place) for place in places}
-    moved = []
-    for place in places:
-        seen[place] = seen.get(place, 0) + 1
-        moved.append(place + step * (seen[place] - (counts[place] + 1) / 2))
-    return moved
-
-
-def heat_map(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
-    """Draw the mean of the metric over two options; where several trials meet, the first, and thus best, of them."""
-    first, second = sweep.spec.space
-    rows, columns = (_sorted([trial.values[option] for trial in trials]) for option in (first, second))
-    means = np.full((len(rows), len(columns)), np.nan)
-    for trial in reversed(trials):
-        means[rows.index(shown(trial.values[first])), columns.index(shown(trial.values[second]))] = trial.summary.mean
-    figure = Figure(figsize=(2 + 0.9 * len(columns), 1.5 + 0.55 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    shades = axes.imshow(means, aspect="auto", cmap="viridis")
-    axes.set_xticks(range(len(columns)), columns, rotation=45 if len(columns) > _ENOUGH else 0)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set(xlabel=second, ylabel=first)
-    figure.colorbar(shades, label=f"{sweep.spec.metric}, mean")
-    figure.suptitle(_what(sweep), fontsize="medium")
-    return figure
-
-
-def _sorted(values: Sequence[object]) -> list[str]:
-    numbers = [value for value in values if isinstance(value, int | float)]
-    ordered: Sequence[object] = sorted(numbers) if len(numbers) == len(values) else values
-    return list(dict.fromkeys(map(shown, ordered)))
-
-
-def _draw(draw: Callable[[], Axes], path: Path, *, left: float | None = None, bottom: float | None = None) -> None:
-    """Let Optuna draw, with room for the options' names; what it cannot draw is left out, and said so."""
+def _write(path: Path, draw: Callable[[], Figure], mark: str) -> None:
+    """Draw and save a figure; what Optuna cannot draw is left out with a notice."""
     from matplotlib import pyplot
 
     try:
-        with warnings.catch_warnings(action="ignore"), pyplot.rc_context():  # of what Optuna calls experimental
-            figure = draw().get_figure()
-            if isinstance(figure, Figure):
-                figure.set_size_inches(9, 5.5)
-                figure.subplots_adjust(left=left, bottom=bottom)
-                save(figure, path)
+        # warnings: of letters that the font lacks, and of what Optuna calls experimental
+        with warnings.catch_warnings(action="ignore"), pyplot.rc_context():
+            save(draw(), path, mark)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
         notice(f"{path.name} is left out: {reason_of(error)}.")
     finally:
         pyplot.close("all")
+
+
+def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
+    """Return a figure of every trial's metric by option: mean and 95 % interval, the best trial marked."""
+    space = sweep.spec.space
+    columns = min(len(space), _MOST_PANELS)
+    rows = math.ceil(len(space) / columns)
+    figure = Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
+    panels = iter(figure.subplots(rows, columns, squeeze=False).flat)
+    for (option, dimension), axes in zip(space.items(), panels, strict=False):
+        places = _lay_out(axes, "x", dimension, [trial.values[option] for trial in trials])
+        _draw_intervals(axes, _side_by_side(places, is_log=axes.get_xscale() == "log"), trials, sweep.best)
+        axes.set(xlabel=_shorten(option, 2 * _MOST_LETTERS), ylabel=f"{sweep.spec.metric}, mean and 95 % interval")
+        axes.grid(alpha=0.3)
+    for axes in panels:  # the rest of the last row
+        axes.remove()
+    figure.suptitle(_title(sweep), fontsize="medium")
+    return figure
+
+
+def _draw_intervals(axes: Axes, places: Sequence[float], trials: Sequence[Trial], best: Trial) -> None:
+    x, means = np.array(places), np.array([trial.summary.mean for trial in trials])
+    halves = np.array([half_width(trial.summary) for trial in trials])  # NaN, of a single round, draws no bar
+    is_best = np.array([trial.number == best.number for trial in trials])
+    for chosen, marker, colour, order in ((~is_best, "o", COLOURS[0], 2), (is_best, "D", COLOURS[3], 3)):
+        axes.errorbar(x[chosen], means[chosen], halves[chosen], fmt=marker, color=colour, capsize=3, zorder=order)
+
+
+def _title(sweep: Sweep) -> str:
+    """Return what the figures show: how many rounds a trial has, and of what data."""
+    source = _shorten(str(sweep.best.data["source"]), 2 * _MOST_LETTERS)
+    return f"{sweep.folder.name}: {counted(sweep.spec.rounds.count, 'round')} a trial, {source}"
+
+
+def _shorten(text: str, most: int = _MOST_LETTERS) -> str:
+    """Return the end of a long text, where names of classes differ; a dollar sign begins no formula."""
+    return (text if len(text) <= most else f"…{text[1 - most :]}").replace("$", r"\$")
+
+
+def _lay_out(axes: Axes, axis: Literal["x", "y"], dimension: Dimension, values: Sequence[object]) -> list[float]:
+    """Return where values stand on an axis: numbers at themselves, others one after the other."""
+    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(values):
+        return _name_ticks(axes, axis, values)
+    if _is_log(dimension, numbers):
+        axes.set(**{f"{axis}scale": "log"})
+    return numbers
+
+
+def _is_log(dimension: Dimension, numbers: Sequence[float]) -> bool:
+    if isinstance(dimension, Range):
+        return dimension.is_log
+    return min(numbers) > 0 and max(numbers) / min(numbers) >= 10
+
+
+def _name_ticks(axes: Axes, axis: Literal["x", "y"], values: Sequence[object]) -> list[float]:
+    """Name ticks after values, some of them if there are many; return where each value stands."""
+    names = {key_of_value(value): shown(value) for value in values}
+    places = {key: float(place) for place, key in enumerate(names)}
+    step = math.ceil(len(names) / _MOST_TICKS)
+    labels = [_shorten(name) for name in names.values()][::step]
+    ticks = range(0, len(names), step)
+    if axis == "x":
+        axes.set_xticks(ticks, labels, rotation=90 if sum(map(len, labels)) > 2 * _MOST_LETTERS else 0)
+    else:
+        axes.set_yticks(ticks, labels)
+    return [places[key_of_value(value)] for value in values]
+
+
+def _side_by_side(places: Sequence[float], *, is_log: bool) -> list[float]:
+    """Move what stands at the same place apart by a hundredth of the axis."""
+    if is_log:
+        return [math.exp(place) for place in _side_by_side(list(map(math.log, places)), is_log=False)]
+    step, seen, counts = (max(places) - min(places) or 1.0) / 100, Counter[float](), Counter(places)
+    moved = []
+    for place in places:
+        seen[place] += 1
+        # many at one place, of an option that hardly varies, share the space of three
+        moved.append(place + step * (seen[place] - (counts[place] + 1) / 2) * min(1, 6 / counts[place]))
+    return moved
+
+
+def two_options_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
+    """Return a figure of the mean of the metric over two options: cells for few values, points for many."""
+    options = [[trial.values[option] for trial in trials] for option in sweep.spec.space]
+    has_few = all(len(set(map(key_of_value, values))) <= _MOST_CELLS for values in options)
+    figure = _draw_cells(sweep, trials) if has_few else _draw_points(sweep, trials)
+    first, second = (_shorten(option, 2 * _MOST_LETTERS) for option in sweep.spec.space)
+    figure.axes[0].set(xlabel=second, ylabel=first)
+    figure.suptitle(_title(sweep), fontsize="medium")
+    return figure
+
+
+def _draw_cells(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
+    """Draw a heat map; where several trials meet, the first, and thus best, of them."""
+    first, second = ([trial.values[option] for trial in trials] for option in sweep.spec.space)
+    rows, columns = _sorted(first), _sorted(second)
+    means = np.full((len(rows), len(columns)), np.nan)
+    row_of, column_of = ({key_of_value(value): n for n, value in enumerate(values)} for values in (rows, columns))
+    for trial, row, column in reversed(list(zip(trials, first, second, strict=True))):
+        means[row_of[key_of_value(row)], column_of[key_of_value(column)]] = trial.summary.mean
+    figure = Figure(figsize=(min(2 + 0.9 * len(columns), 15), min(1.5 + 0.55 * len(rows), 12)), layout="constrained")
+    axes = figure.subplots()
+    figure.colorbar(axes.imshow(means, aspect="auto", cmap="viridis"), label=f"{sweep.spec.metric}, mean")
+    _name_ticks(axes, "x", columns)
+    _name_ticks(axes, "y", rows)
+    return figure
+
+
+def _draw_points(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
+    """Draw a coloured point for each trial, the best one on top and marked."""
+    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+    axes, from_worst = figure.subplots(), trials[::-1]
+    (first, down), (second, across) = sweep.spec.space.items()
+    x = _lay_out(axes, "x", across, [trial.values[second] for trial in from_worst])
+    y = _lay_out(axes, "y", down, [trial.values[first] for trial in from_worst])
+    shades = axes.scatter(x, y, c=[trial.summary.mean for trial in from_worst], cmap="viridis", s=18)
+    axes.plot(x[-1:], y[-1:], "D", markersize=9, markerfacecolor="none", markeredgecolor=COLOURS[3], label="best")
+    axes.legend(fontsize=8)
+    figure.colorbar(shades, label=f"{sweep.spec.metric}, mean")
+    return figure
+
+
+def _sorted(values: Sequence[object]) -> list[object]:
+    """Return each value once, numbers in ascending order."""
+    once = list({key_of_value(value): value for value in values}.values())
+    numbers = [value for value in once if isinstance(value, int | float)]
+    return [*sorted(numbers)] if len(numbers) == len(once) else once
+
+
+def _importance_figure(study: optuna.Study, metric: str) -> Figure:
+    axes = drawn.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target_name=metric)
+    return _with_room(axes, left=0.35)
+
+
+def _parallel_figure(study: optuna.Study, metric: str) -> Figure:
+    return _with_room(drawn.plot_parallel_coordinate(study, target_name=metric), bottom=0.3)
+
+
+def _with_room(axes: Axes, *, left: float | None = None, bottom: float | None = None) -> Figure:
+    """Return the figure of Optuna's axes, with room for the options' names."""
+    figure = axes.get_figure()
+    if not isinstance(figure, Figure):
+        raise RuntimeError("Optuna drew no figure")
+    figure.set_size_inches(9, 5.5)
+    figure.subplots_adjust(left=left, bottom=bottom)
+    return figure

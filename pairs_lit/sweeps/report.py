@@ -68,12 +68,14 @@ class Sweep:
         spec: What its file says.
         trials: What was tried, the best first; trials with failed rounds last.
         confirmed: What fresh seeds say; None: nothing was asked.
+        notes: What else the report says of the trials: how the sweep was extended, what could not be trained.
     """
 
     folder: Path
     spec: Spec
     trials: Sequence[Trial]
     confirmed: Confirmed | None
+    notes: Sequence[str] = ()
 
     @property
     def best(self) -> Trial:
@@ -100,7 +102,7 @@ class Sweep:
         )
         flattering = "chosen as the best of many on these seeds, so it flatters itself"
         selected = f"Selected: {best.label}. {spec.metric} {mean_and_std(best.summary)}: {flattering}."
-        return "\n\n".join([title, trials_table(self), _plateau(self), selected, *_confirmation(self)])
+        return "\n\n".join([title, *self.notes, trials_table(self), _plateau(self), selected, *_confirmation(self)])
 
 
 def trials_table(sweep: Sweep, style: str = "simple") -> str:

@@ -23,7 +23,7 @@ class Choices:
     """Some values, as they stand in the file.
 
     Attributes:
-        values: Of any kind that YAML knows.
+        values: Of the kinds that JSON knows.
     """
 
     values: tuple[Any, ...]
@@ -85,7 +85,8 @@ class Range:
         else:
             value = self.low + share * (self.high - self.low)
         rounded = round(value) if self.is_whole else float(f"{value:.12g}")
-        return min(max(rounded, self.low), self.high)
+        inside = min(max(rounded, self.low), self.high)
+        return inside if self.is_whole else float(inside)
 
 
 Dimension = Choices | Range
@@ -109,15 +110,82 @@ def read_space(content: object, place: str) -> dict[str, Dimension]:
     for option, value in content.items():
         where = f"{place}: {option}"
         if isinstance(value, list) and value:
-            if len({json.dumps(each, sort_keys=True, default=str) for each in value}) < len(value):
-                raise PairsLitError(f"{where}: a value stands twice: keep one of them.")
-            space[str(option)] = Choices(tuple(value))
+            space[str(option)] = _choices(value, where)
         elif isinstance(value, Mapping) and {"low", "high"} <= value.keys() <= set(_RANGE):
             space[str(option)] = _range(value, where)
         else:
             what = "give a list of values, or {low: …, high: …} with log or steps"
             raise PairsLitError(f"{where} is {value!r}: {what}.")
     return space
+
+
+def _choices(values: Sequence[Any], place: str) -> Choices:
+    """Return choices; raise PairsLitError for a value that no option takes, or that stands twice."""
+    seen = dict[str, Any]()
+    for value in values:
+        _check_value(value, place)
+        key = key_of_value(value)
+        if key in seen:
+            raise PairsLitError(f"{place}: a value stands twice ({seen[key]!r} and {value!r}): keep one of them.")
+        seen[key] = value
+    return Choices(tuple(values))
+
+
+def _check_value(value: object, place: str) -> None:
+    """Raise PairsLitError unless a value is text, a finite number, true, false, null, or made of such values."""
+    if isinstance(value, list) or (isinstance(value, Mapping) and all(isinstance(key, str) for key in value)):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            _check_value(part, place)
+    elif not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+        raise PairsLitError(
+            f"{place} must hold text, finite numbers, true, false, null, or lists and mappings of these, got "
+            f"{value!r}. Put a date or another special value in quotes."
+        )
+
+
+def key_of_value(value: object) -> str:
+    """Return a value as JSON; equal numbers give the same text, other values do not."""
+    return json.dumps(_with_whole_numbers(value), sort_keys=True)
+
+
+def _with_whole_numbers(value: object) -> object:
+    """Replace floats without a fraction by whole numbers: 1 and 1.0 in a file are the same value."""
+    if isinstance(value, Mapping):
+        return {key: _with_whole_numbers(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_whole_numbers(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def key_of(values: Values) -> str:
+    """Return a text that is the same for the same values only."""
+    return key_of_value(values)
+
+
+def describe(dimension: Dimension) -> list[Any] | dict[str, Any]:
+    """Return a dimension as :func:`read_space` reads it."""
+    if isinstance(dimension, Choices):
+        return list(dimension.values)
+    ends: dict[str, Any] = {"low": dimension.low, "high": dimension.high}
+    return ends | {"log": dimension.is_log, "steps": dimension.steps}
+
+
+def find_removed(before: Dimension, now: Dimension, *, is_grid: bool) -> list[str]:
+    """Return in words what an option could be before and cannot be now; empty if its values were kept or extended.
+
+    Args:
+        before: Its former values.
+        now: Its present values.
+        is_grid: Whether only the values of the grid count, not the whole range between them.
+    """
+    if is_grid or (isinstance(before, Choices) and isinstance(now, Choices)):
+        kept = set(map(key_of_value, now.grid()))
+        return [shown(value) for value in before.grid() if key_of_value(value) not in kept]
+    if isinstance(before, Choices) or isinstance(now, Choices):
+        return ["the same kind of values (a list, or a range)"]
+    if (before.is_log, before.is_whole) != (now.is_log, now.is_whole):
+        return ["the same kind of range (log, whole numbers)"]
+    return [] if now.low <= before.low and before.high <= now.high else [f"{shown(before.low)} to {shown(before.high)}"]
 
 
 def _range(value: Mapping[str, Any], place: str) -> Range:
@@ -133,7 +201,13 @@ def _range(value: Mapping[str, Any], place: str) -> Range:
         raise PairsLitError(f"{place}: low is {low}: with log it must be above 0.")
     if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
         raise PairsLitError(f"{place}: steps is {steps!r}: it must be 1 or more.")
-    return Range(low, high, log, steps)
+    found = Range(low, high, log, steps)
+    if found.is_whole and steps is not None and steps > high - low + 1:
+        raise PairsLitError(
+            f"{place}: steps must be at most {high - low + 1}, the whole numbers from {low} to {high}, got {steps}. "
+            f"Write {float(low)} and {float(high)} to try fractions, too."
+        )
+    return found
 
 
 def grid(space: Mapping[str, Dimension]) -> list[Values]:
@@ -180,8 +254,12 @@ def short_names(options: Iterable[str]) -> dict[str, str]:
     return {option: short(option) for option in names}
 
 
+_SHORT = 8
+
+
 def shown(value: object) -> str:
-    """Write a value as one would in a file, with four digits."""
+    """Return a value as one would write it in a file; long fractions are rounded to four digits."""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        rounded = f"{value:.4g}"
+        return rounded if float(rounded) == value or len(repr(value)) > _SHORT else repr(value)
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,6 +1,6 @@
 """The file of a sweep: what is varied, how it is searched, on which seeds, and what decides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -8,20 +8,43 @@ from typing import Any, Literal
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.reading import made, read
 from pairs_lit.seeds import round_seeds
-from pairs_lit.sweeps.space import MOST_TRIALS, Dimension, Values, drawn, grid, read_space
+from pairs_lit.sweeps.space import (
+    MOST_TRIALS,
+    Dimension,
+    Values,
+    describe,
+    drawn,
+    find_removed,
+    grid,
+    key_of,
+    read_space,
+)
 
 Sampler = Literal["grid", "random", "tpe"]
 METRICS = ("accuracy", "digit_accuracy", "loss", "target_loss", "digit_loss", "all_accuracy", "all_digit_accuracy")
 
-_TAKEN = {
-    "rounds": "the sweep's own rounds say how many and which seeds",
+SET_BY_SWEEP = {
+    "rounds.count": "the sweep's own rounds say how many and which seeds; change rounds in the sweep's file",
+    "rounds.seed": "the sweep's own rounds say how many and which seeds; change rounds in the sweep's file",
     "config": "it is no option of one trial",
-    "name": "all trials belong to one sweep",
+    "name": "all trials belong to one sweep, which has its own name",
     "ckpt_path": "each trial starts anew",
-    "print_stack": "nothing would be trained",
+    "print_stack": "nothing would be trained; use pairs-lit fit",
     "seed_everything": "every random number follows from the seeds of the rounds",
-    "data.watch_test": "the search leaves the test pairs alone",
+    "data.watch_test": "the search leaves the test pairs alone, and the confirmed runs do as the config's file says",
+}
+"""Options that a sweep sets itself, with the reason: neither its space nor its command line may hold them."""
+
+_NOT_VARIED = {
+    **SET_BY_SWEEP,
+    "rounds": "the sweep's own rounds say how many and which seeds",
     "trainer.default_root_dir": "all runs of a sweep lie in its folder",
+    "trainer.devices": "it changes nothing that a trial computes",
+    "trainer.num_nodes": "it changes nothing that a trial computes",
+    "trainer.enable_progress_bar": "a sweep has one bar for all trials",
+    "data": "name an option in it, data.train_pairs for instance",
+    "model": "name an option in it, model.loss.aux_weight for instance",
+    "trainer": "name an option in it, trainer.max_epochs for instance",
 }
 _SLICES = 200
 """So many slices a fit trains by default: more gain little, and the work can be shared by several processes."""
@@ -78,9 +101,9 @@ class Spec:
             known = ", ".join(f"val/{each}" for each in METRICS)
             raise PairsLitError(f"metric is {self.metric}: use one of {known}.")
         for option in self.space:
-            taken = next((name for name in _TAKEN if option == name or option.startswith(f"{name}.")), None)
-            if taken is not None:
-                raise PairsLitError(f"space.{option} cannot be varied: {_TAKEN[taken]}.")
+            taken = option if option in _NOT_VARIED or not option.startswith("rounds.") else "rounds"
+            if taken in _NOT_VARIED:
+                raise PairsLitError(f"space.{option} cannot be varied: {_NOT_VARIED[taken]}.")
         self._check_counts()
         self.points()  # a grid needs to know which
         both = set(self.rounds.all()) & set(self.confirm.all() if self.confirm else [])
@@ -110,12 +133,44 @@ class Spec:
         """Whether less is better."""
         return self.metric.endswith("loss")
 
-    def points(self) -> list[Values] | None:
-        """Return all values that will be tried; None: the sampler chooses them as it goes."""
+    def points(self, begun: Sequence[Values] = ()) -> list[Values] | None:
+        """Return all values that are tried, or None if the sampler chooses them as it goes.
+
+        Args:
+            begun: Values of trials that exist already; ``random`` draws only what is missing to ``trials``.
+        """
         if self.sampler == "tpe":
             return None
-        points = grid(self.space) if self.sampler == "grid" else drawn(self.space, self.trials or 0, self.seed)
-        return list({repr(values): values for values in points}.values())  # few choices may be drawn twice
+        if self.sampler == "grid":
+            return list({key_of(values): values for values in grid(self.space)}.values())
+        points = {key_of(values): values for values in begun}
+        for values in drawn(self.space, self.trials or 0, self.seed):  # few choices may be drawn twice
+            if len(points) < (self.trials or 0):
+                points.setdefault(key_of(values), values)
+        return list(points.values())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What cannot change while a sweep goes on, by the name in its file."""
+        rounds = {"rounds.count": self.rounds.count, "rounds.seed": self.rounds.seed}
+        return {"metric": self.metric, "sampler": self.sampler, **rounds, "seed": self.seed}
+
+    @property
+    def extent(self) -> dict[str, Any]:
+        """What can be extended, as it stands in the file: the space and the number of trials."""
+        return {"space": {option: describe(each) for option, each in self.space.items()}, "trials": self.trials}
+
+    def find_removed(self, before: Mapping[str, Any]) -> list[str]:
+        """Return in words what an earlier :attr:`extent` held and this one does not; empty if it was extended."""
+        former = read_space(before["space"], "sweep")
+        removed = [f"space.{option} was varied" for option in former.keys() - self.space.keys()]
+        removed += [f"space.{option} was not varied" for option in self.space.keys() - former.keys()]
+        for option in former.keys() & self.space.keys():
+            lost = find_removed(former[option], self.space[option], is_grid=self.sampler == "grid")
+            removed += [f"space.{option} held {', '.join(lost)}"] if lost else []
+        if (before["trials"] or 0) > (self.trials or 0):
+            removed.append(f"trials was {before['trials']}")
+        return sorted(removed)
 
     @property
     def count(self) -> int:

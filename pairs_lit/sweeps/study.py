@@ -1,11 +1,10 @@
-"""The study: which trials there are, who works on them, what came of them; kept by Optuna, shared by processes."""
+"""The study of a sweep: its trials, who works on them and their results; kept by Optuna, shared by processes."""
 
 import json
-import os
-import socket
+import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,29 +13,36 @@ from uuid import uuid4
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pairs_lit.errors import PairsLitError, reason_of
+from pairs_lit.errors import PairsLitError, counted, notice, reason_of
+from pairs_lit.runs.folder import LOCK
+from pairs_lit.runs.writing import clear_leftovers, named, write_text_durably
 from pairs_lit.seeds import derive
-from pairs_lit.sweeps.space import Choices, Dimension, Range, Values
+from pairs_lit.sweeps.journal import open_journal
+from pairs_lit.sweeps.parameters import can_stand_together, decode, distribution_of, encode
+from pairs_lit.sweeps.space import Values, key_of
 from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Trial
+from pairs_lit.sweeps.workers import Worker, has_ended, is_held
 
 JOURNAL = "study.log"
-_ADDING = ".adding.lock"
+WORK = ".fits"
+"""The folder for what only an interrupted fit needs."""
+
+_WORKING, _FINISHING, _MARK = ".working", "finishing.lock", ".study"
 _SILENT_SECONDS = 300.0
 _BEAT_SECONDS = 20.0
 _UNSIGNED_SECONDS = 10.0
-_COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
-_SPEC, _OWNER, _BATCH, _SEEN = "sweep", "owner", "batch", "seen"
+_DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+# user attributes of the study, and of its trials
+_SETTINGS, _EXTENTS, _ID, _SEEN = "sweep", "extents", "id", "seen"
+_VALUES, _EXTENT, _BATCH, _FILE, _OWNER, _REASON = "values", "extent", "batch", "owner_file", "owner", "reason"
+_NOBODY = ""
+"""The owner of a trial that its process released."""
 
 
 @dataclass(frozen=True)
@@ -53,139 +59,250 @@ class Taken:
 
 
 class Study:
-    """A study of Optuna's.
+    """The trials of a sweep, shared by all processes that work on it; to be used in a ``with`` statement.
 
     Args:
         folder: The sweep's folder; it holds the journal, unless the study is kept elsewhere.
         name: The study's name.
         spec: What the sweep's file says.
-        digest: What must be the same for all processes that work on the study.
+        options: The options of the configuration that decide what a trial computes.
+        products: What the sweep writes to its folder, as patterns of names.
         storage: A URL of Optuna's; None: a journal in the folder.
 
     Raises:
-        PairsLitError: The storage cannot be used, or holds another sweep of this name.
+        PairsLitError: The storage cannot be used or holds another sweep of this name, or the folder holds other files.
     """
 
-    def __init__(self, folder: Path, name: str, spec: Spec, digest: str, storage: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        spec: Spec,
+        options: Mapping[str, object],
+        products: Sequence[str],
+        storage: str | None = None,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._spec, self._folder = spec, folder
-        self._distributions = {option: _distribution(each) for option, each in spec.space.items()}
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self._alive = FileLock(self._file_of(self._owner))
-        self._alive.acquire()
+        self._folder, self._name, self._spec, self._storage, self._products = folder, name, spec, storage, products
+        self._distributions = {option: distribution_of(each) for option, each in spec.space.items()}
         self._seen = 0.0
-        with FileLock(folder / _ADDING), _reported(storage):  # two at once would both make the tables of a database
-            kept: str | BaseStorage = storage or JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-            self._study = optuna.create_study(
+        if storage is None and not (folder / JOURNAL).exists():
+            self._check_folder(None)
+        with named(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / LOCK)
+        with self._lock:
+            self._worker = Worker(folder / _WORKING)
+            try:
+                self._study = self._open()
+                self._extent = self._join(options)
+                self._wanted = self._add_points()
+            except BaseException:
+                self._worker.leave(is_released=True)
+                _remove_if_empty(folder / _WORKING)
+                raise
+
+    def _open(self) -> optuna.Study:
+        """Create or load Optuna's study; raise PairsLitError if the folder belongs to another one."""
+        with self._reported():
+            kept = optuna.storages.get_storage(self._storage) if self._storage else self._journal()
+            is_new = self._name not in optuna.get_all_study_names(kept)
+        self._check_folder(None if is_new else _id_of(optuna.load_study(study_name=self._name, storage=kept)))
+        with self._reported():
+            study = optuna.create_study(
                 storage=kept,
-                study_name=name,
-                direction="minimize" if spec.is_loss else "maximize",
+                study_name=self._name,
+                direction="minimize" if self._spec.is_loss else "maximize",
                 load_if_exists=True,
                 sampler=optuna.samplers.RandomSampler(0),
             )
-        with FileLock(folder / _ADDING):
-            known = self._study.user_attrs.setdefault(_SPEC, digest)
-            if known != digest:
-                raise PairsLitError(
-                    f"the study {name} is that of another sweep: its config or its file was changed; give --name."
-                )
-            self._study.set_user_attr(_SPEC, digest)
-            with warnings.catch_warnings(action="ignore"):  # Optuna calls it experimental
-                self._study.set_metric_names([spec.metric])
-            self._add_points()
+            study.set_metric_names([self._spec.metric])
+        if _id_of(study) is None:
+            study.set_user_attr(_ID, uuid4().hex)
+        write_text_durably(self._folder / _MARK, f"{_id_of(study)}\n")
+        return study
 
-    def _file_of(self, owner: str) -> Path:
-        folder = self._folder / ".working"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{owner.replace(':', '-')}.lock"
+    def _journal(self) -> BaseStorage:
+        return JournalStorage(open_journal(self._folder / JOURNAL, self._lock))
 
-    def _add_points(self) -> None:
-        """Add the trials that are known from the start, unless another process has."""
-        points = self._spec.points()
-        if points is None:
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Report in one line that a storage cannot be used."""
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of what Optuna calls experimental
+                yield
+        except Exception as error:  # whatever a database raises
+            place = f"--storage {self._storage}" if self._storage else f"{self._folder / JOURNAL}"
+            raise PairsLitError(f"{place} cannot be used as the sweep's storage: {reason_of(error)}.") from error
+
+    def _check_folder(self, study: str | None) -> None:
+        """Raise PairsLitError if the folder holds files that the study of this identity did not write."""
+        mark = self._folder / _MARK
+        if study is not None and mark.is_file() and mark.read_text(encoding="utf-8").strip() == study:
             return
-        there = {trial.user_attrs.get("point") for trial in self._trials(*_COUNTED)}
-        for number, values in enumerate(points):
-            if number not in there:
-                coded = {option: _coded(value) for option, value in values.items()}
-                self._study.enqueue_trial(coded, user_attrs={"point": number})
+        found = sorted(path.name for pattern in self._products for path in self._folder.glob(pattern))
+        if found:
+            listed = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+            raise PairsLitError(
+                f"{self._folder} must be empty or hold this sweep, got a folder with {listed}, which this sweep's "
+                "study did not write. Give --name for a new sweep, or the --storage that was used before."
+            )
+
+    def _join(self, options: Mapping[str, object]) -> int:
+        """Return how often the sweep was extended; raise PairsLitError if the study is that of another sweep."""
+        now = json.loads(json.dumps({**options, **self._spec.settings}))
+        extents = self._study.user_attrs.get(_EXTENTS, [])
+        changed = _find_changes(self._study.user_attrs.get(_SETTINGS, now), now)
+        changed += self._spec.find_removed(extents[-1]) if extents and not changed else []
+        if changed:
+            raise PairsLitError(
+                f"the study {self._name} is that of another sweep: {_list(changed)}. Values and trials can be added to "
+                "a sweep, nothing else can change: undo the change, or give --name for a new sweep."
+            )
+        extent = json.loads(json.dumps(self._spec.extent))
+        if not extents or extents[-1] != extent:
+            extents = [*extents, extent]
+            self._study.set_user_attr(_SETTINGS, now)
+            self._study.set_user_attr(_EXTENTS, extents)
+        return len(extents) - 1
+
+    def _add_points(self) -> set[str] | None:
+        """Add trials that are not there, or failed; return the keys of all, or None if the sampler chooses them."""
+        trials = self._trials()
+        points = self._spec.points([_values(trial) for trial in trials])
+        there = {_key(trial) for trial in trials if trial.state != TrialState.FAIL}
+        failed = {_key(trial): _values(trial) for trial in trials if trial.state == TrialState.FAIL}
+        wanted = failed if points is None else {key_of(values): values for values in points}
+        self._add([values for key, values in wanted.items() if key not in there])
+        return None if points is None else set(wanted)
+
+    def _add(self, points: Sequence[Values]) -> None:
+        """Add trials that wait.
+
+        Optuna's parameters are left out where it could not keep both their present and their former distribution.
+        """
+        space, kept = self._spec.space, self._kept_distributions()
+        fitting = {
+            option: each
+            for option, each in self._distributions.items()
+            if option not in kept or can_stand_together(kept[option], each)
+        }
+        for values in points:
+            parameters = {option: encode(space[option], values[option]) for option in fitting}
+            attributes = {_VALUES: dict(values), _EXTENT: self._extent}
+            trial = create_trial(
+                state=TrialState.WAITING, params=parameters, distributions=fitting, user_attrs=attributes
+            )
+            self._study.add_trial(trial)
+
+    def _kept_distributions(self) -> dict[str, BaseDistribution]:
+        kept = dict[str, BaseDistribution]()
+        for trial in reversed(self._trials()):
+            kept |= trial.distributions
+        return kept
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
 
     def take(self) -> list[Taken]:
-        """Take some trials that wait, that a process which has ended left, or that the sampler proposes."""
+        """Take some trials that a process which has ended left, that wait, or that the sampler proposes."""
         self.beat()
-        return self._left_behind() or self._waiting() or self._proposed()
+        with self._lock:
+            return self._left_behind() or self._waiting() or self._proposed()
 
     def _left_behind(self) -> list[Taken]:
-        """Return the trials of one batch whose process has ended."""
-        running = self._trials(TrialState.RUNNING)
-        left = [trial for trial in running if not self._is_worked_on(trial)]
-        if not left:
-            return []
-        batch = left[0].user_attrs.get(_BATCH)
-        return self._signed([trial._trial_id for trial in left if trial.user_attrs.get(_BATCH) == batch], batch)
+        """Return the trials of one batch whose process has ended: together, they resume from its checkpoint."""
+        left = [trial for trial in self._trials(TrialState.RUNNING) if self._is_wanted(trial) and self._is_left(trial)]
+        batch = left[0].user_attrs.get(_BATCH) if left else None
+        return self._sign([trial for trial in left if trial.user_attrs.get(_BATCH) == batch], batch)
 
-    def _is_worked_on(self, trial: FrozenTrial) -> bool:
+    def _is_wanted(self, trial: FrozenTrial) -> bool:
+        """Return whether a trial belongs to this process's space: another process may have extended it meanwhile."""
+        return self._wanted is None or _key(trial) in self._wanted
+
+    def _is_left(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get(_OWNER)
-        if owner is None:  # taken a moment ago, or by a process that was killed in that moment
+        if owner is None:  # taken a moment ago with another folder, or by a process that was killed in that moment
             start = trial.datetime_start
-            return start is not None and time.time() - start.timestamp() < _UNSIGNED_SECONDS
-        if owner == self._owner:
-            return True
-        file = self._file_of(owner)
-        if owner.split(":")[0] == socket.gethostname() and file.exists():
-            with suppress(Timeout), FileLock(file, timeout=0):
-                return False  # the file stays: it says that this owner has ended
-            return True
-        return time.time() - float(self._study.user_attrs.get(f"{_SEEN} {owner}", 0)) < _SILENT_SECONDS
+            return self._storage is None or start is None or time.time() - start.timestamp() > _UNSIGNED_SECONDS
+        if owner in (_NOBODY, self._worker.name):
+            return owner == _NOBODY
+        ended = has_ended(owner, Path(trial.user_attrs[_FILE]))
+        seen = float(self._study.user_attrs.get(f"{_SEEN} {owner}", 0))
+        return time.time() - seen > _SILENT_SECONDS if ended is None else ended
 
     def _waiting(self) -> list[Taken]:
-        found: list[int] = []
-        while len(found) < self._spec.batch:
-            number = self._study._pop_waiting_trial_id()  # another process gets another one
-            if number is None:
-                break
-            found.append(number)
-        return self._signed(found, uuid4().hex)
+        claimed = list[FrozenTrial]()
+        for trial in filter(self._is_wanted, self._trials(TrialState.WAITING)):
+            if len(claimed) < self._spec.batch and self._claim(trial):
+                claimed.append(trial)
+        return self._sign(claimed, None)
+
+    def _claim(self, trial: FrozenTrial) -> bool:
+        """Return whether this process gets a waiting trial: one that uses another folder may have been faster."""
+        try:
+            return self._study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
+
+    def _sign(self, trials: Sequence[FrozenTrial], batch: str | None) -> list[Taken]:
+        batch = batch or uuid4().hex
+        for trial in trials:
+            signature = {_BATCH: batch, _FILE: str(self._worker.file), _OWNER: self._worker.name}
+            for name, value in signature.items():
+                self._study._storage.set_trial_user_attr(trial._trial_id, name, value)
+        return [Taken(trial.number, _values(trial)) for trial in trials]
 
     def _proposed(self) -> list[Taken]:
-        """Let the sampler propose trials, as many as are still wanted."""
-        if self._spec.points() is not None:
+        """Let the sampler propose trials, as many as are still missing."""
+        missing = self._spec.count - self._count if self._wanted is None else 0
+        if missing < 1:
             return []
-        with FileLock(self._folder / _ADDING):
-            there = len(self._trials(*_COUNTED))
-            with warnings.catch_warnings(action="ignore"):  # Optuna calls both settings experimental
-                # a sampler that starts anew must not repeat its first draws
-                seed = derive(self._spec.seed, "sampler", there) % 2**32
-                self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=True)
-            count = min(self._spec.batch, self._spec.count - there)
-            asked = [self._study.ask(self._distributions)._trial_id for _ in range(count)]
-        return self._signed(asked, uuid4().hex)
+        self._add(self._propose(min(self._spec.batch, missing)))
+        return self._waiting()
 
-    def _signed(self, trial_ids: Sequence[int], batch: str | None) -> list[Taken]:
-        found = []
-        for trial_id in trial_ids:
-            trial = optuna.trial.Trial(self._study, trial_id)
-            trial.set_user_attr(_OWNER, self._owner)
-            trial.set_user_attr(_BATCH, batch)
-            values = {name: trial._suggest(name, each) for name, each in self._distributions.items()}
-            found.append(Taken(trial.number, {name: _decoded(value) for name, value in values.items()}))
-        return found
+    @property
+    def _count(self) -> int:
+        """How many trials there are; one that is tried anew counts once."""
+        trials = self._trials()
+        others = [_key(trial) for trial in trials if trial.state != TrialState.FAIL]
+        return len(others) + len({_key(trial) for trial in trials} - set(others))
+
+    def _propose(self, count: int) -> list[Values]:
+        """Ask Optuna's sampler, in a copy of the study in which all trials have the present space."""
+        space = self._spec.space
+        with warnings.catch_warnings(action="ignore"):  # Optuna calls both settings experimental
+            # a sampler that starts anew must not repeat its first draws
+            seed = derive(self._spec.seed, "sampler", self._count) % 2**32
+            sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=True)
+            copy = self._copy(self._trials(), sampler)
+            asked = [copy.ask(self._distributions).params for _ in range(count)]
+        return [{option: decode(space[option], params[option]) for option in space} for params in asked]
+
+    def _copy(self, trials: Sequence[FrozenTrial], sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+        """Return a study in memory, with the distributions of the present space, and without trials outside it."""
+        copy = optuna.create_study(direction=self._study.direction, sampler=sampler)
+        for trial in trials:
+            with suppress(ValueError):  # of a process that has extended the sweep meanwhile
+                copy.add_trial(self._in_present_space(trial))
+        return copy
+
+    def _in_present_space(self, trial: FrozenTrial) -> FrozenTrial:
+        values, space = _values(trial), self._spec.space
+        parameters = {option: encode(space[option], values[option]) for option in space}
+        state = TrialState.RUNNING if trial.state == TrialState.WAITING else trial.state
+        distributions = dict(self._distributions)
+        return create_trial(state=state, value=trial.value, params=parameters, distributions=distributions)
 
     def beat(self) -> None:
-        """Say that this process is at work, now and then: other machines cannot see it."""
+        """Show now and then that this process is at work: other machines cannot see it."""
         if time.monotonic() - self._seen > _BEAT_SECONDS:
             self._seen = time.monotonic()
-            self._study.set_user_attr(f"{_SEEN} {self._owner}", time.time())
+            self._study.set_user_attr(f"{_SEEN} {self._worker.name}", time.time())
 
     def tell(self, trial: Trial) -> None:
-        """Write down what came of a trial; one with failed rounds counts as worse than all others."""
-        storage, summary = self._study._storage, trial.summary
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, trial.number)
-        if storage.get_trial(trial_id).state.is_finished():  # another process took it up meanwhile
-            return
+        """Write down the result of a trial; one with failed rounds counts as worse than all others."""
+        summary = trial.summary
         told = {
             "mean": summary.mean,
             "std": summary.std,
@@ -195,71 +312,148 @@ class Study:
             "run": str(trial.folder.absolute()),
             "data": dict(trial.data),
         }
-        for name, value in told.items():
-            storage.set_trial_user_attr(trial_id, name, None if value != value else value)
         state = TrialState.PRUNED if trial.failed else TrialState.COMPLETE
-        self._study.tell(trial.number, None if trial.failed else summary.mean, state=state, skip_if_finished=True)
+        self._tell(trial.number, told, state, None if trial.failed else summary.mean)
+
+    def give_up(self, trial: Taken, reason: str) -> None:
+        """Write down why a trial cannot be trained; the next call tries it anew."""
+        self._tell(trial.number, {_REASON: reason}, TrialState.FAIL, None)
+
+    def _tell(self, number: int, attributes: Mapping[str, Any], state: TrialState, value: float | None) -> None:
+        storage = self._study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        if storage.get_trial(trial_id).state.is_finished():  # another process took it up meanwhile
+            return
+        for name, content in attributes.items():
+            storage.set_trial_user_attr(trial_id, name, None if content != content else content)
+        self._study.tell(number, value, state=state, skip_if_finished=True)
 
     def finished(self) -> list[Trial]:
         """Return the trials that are finished, one for each set of values."""
-        found = dict[str, Trial]()
-        for each in self._trials(TrialState.COMPLETE, TrialState.PRUNED):
-            attributes = each.user_attrs
-            scores = {int(seed): value for seed, value in attributes["scores"].items()}
-            values = {option: _decoded(each.params[option]) for option in self._spec.space}
-            came_of = scores, attributes["failed"], Path(attributes["run"]), attributes["data"]
-            trial = Trial(each.number, values, *came_of)
-            found.setdefault(json.dumps(values, sort_keys=True), trial)
-        return list(found.values())
+        return [_trial_of(each) for each in self._finished().values()]
+
+    def _finished(self) -> dict[str, FrozenTrial]:
+        trials = dict[str, FrozenTrial]()
+        for trial in filter(self._is_wanted, self._trials(*_DONE)):
+            trials.setdefault(_key(trial), trial)
+        return trials
+
+    def notes(self) -> list[str]:
+        """Return what a report must say of the trials: how the sweep was extended, and what could not be trained."""
+        done, failed = self._finished(), self._trials(TrialState.FAIL)
+        new = sum(trial.user_attrs[_EXTENT] == self._extent for trial in done.values())
+        extended = f"The sweep was extended: {counted(len(done) - new, 'trial')} from before, {new or 'none'} new."
+        last = {_key(trial): trial for trial in failed if _key(trial) not in done}
+        reasons = [f"Trial {each.number} could not be trained: {each.user_attrs[_REASON]}" for each in last.values()]
+        return [*([extended] if self._extent else []), *reasons]
 
     @property
     def is_over(self) -> bool:
         """Whether all trials are finished."""
-        done = len(self._trials(TrialState.COMPLETE, TrialState.PRUNED))
-        return done >= self._spec.count and not self._trials(TrialState.RUNNING, TrialState.WAITING)
+        if self._wanted is not None:
+            return self._wanted <= {_key(trial) for trial in self._trials(*_DONE, TrialState.FAIL)}
+        return self._count >= self._spec.count and not self._trials(TrialState.RUNNING, TrialState.WAITING)
 
     @property
-    def optuna(self) -> optuna.Study:
-        """Optuna's own study, for its figures."""
-        return self._study
+    def is_latest(self) -> bool:
+        """Whether no other process has extended the sweep since this one began."""
+        return len(self._study.user_attrs[_EXTENTS]) == self._extent + 1
 
-    def close(self) -> None:
-        """Work on it no longer."""
-        self._alive.release()
-        file = self._file_of(self._owner)
-        file.unlink(missing_ok=True)
-        with suppress(OSError):  # others are at work, or were killed
-            file.parent.rmdir()
+    def copy_of(self, trials: Sequence[Trial]) -> optuna.Study:
+        """Return a study of Optuna's in memory that holds some of the finished trials, for its figures."""
+        numbers = {trial.number for trial in trials}
+        chosen = [trial for trial in self._finished().values() if trial.number in numbers]
+        return self._copy(chosen, optuna.samplers.RandomSampler(0))
 
+    def write(self, name: str, text: str) -> None:
+        """Write a file to the sweep's folder, while no other process removes what was left of interrupted writes."""
+        with self._lock:
+            write_text_durably(self._folder / name, text)
 
-@contextmanager
-def _reported(storage: str | None) -> Iterator[None]:
-    """Report in one line that a storage cannot be used."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of what Optuna calls experimental
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Let one process after the other confirm the winner and write the report, of those that share the folder."""
+        lock = FileLock(self._folder / _WORKING / _FINISHING)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            notice("waiting for another process, which confirms the winner or writes the report.")
+            lock.acquire()
+        try:
+            with self._lock:
+                clear_leftovers(self._folder, below=False)
             yield
-    except Exception as error:  # whatever a database raises
-        raise PairsLitError(f"--storage {storage}: {reason_of(error)}.") from error
+        finally:
+            lock.release()
+
+    def __enter__(self) -> "Study":
+        """Work on it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the trials that this process took and did not finish: another call need not wait for them."""
+        try:
+            self._release()
+        except Exception:  # of a full disk or a lost database; the error that ended the work is the one to be seen
+            self._worker.leave(is_released=False)
+        else:
+            with suppress(OSError), self._lock:
+                self._worker.leave(is_released=True)
+                self._clear()
+
+    def _release(self) -> None:
+        for trial in self._trials(TrialState.RUNNING):
+            if trial.user_attrs.get(_OWNER) == self._worker.name:
+                self._study._storage.set_trial_user_attr(trial._trial_id, _OWNER, _NOBODY)
+
+    def _clear(self) -> None:
+        """Remove what processes that have ended left, and, if none is at work, what only those at work need."""
+        working = self._folder / _WORKING
+        needed = {Path(trial.user_attrs.get(_FILE, "")).name for trial in self._trials(TrialState.RUNNING)}
+        for file in set(working.glob("*.lock")) - {working / _FINISHING}:
+            if file.name not in needed and not is_held(file):
+                file.unlink(missing_ok=True)
+        if {path.name for path in working.glob("*")} - {_FINISHING}:
+            return
+        (working / _FINISHING).unlink(missing_ok=True)
+        _remove_if_empty(working)
+        if self.is_over:
+            shutil.rmtree(self._folder / WORK, ignore_errors=True)
 
 
-def _distribution(dimension: Dimension) -> BaseDistribution:
-    match dimension:
-        case Choices(values):
-            return CategoricalDistribution([_coded(value) for value in values])
-        case Range() if dimension.is_whole:
-            return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.is_log)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
+def _id_of(study: optuna.Study) -> str | None:
+    found = study.user_attrs.get(_ID)
+    return found if isinstance(found, str) else None
 
 
-_CODE = "yaml: "
+def _values(trial: FrozenTrial) -> Values:
+    values: Values = trial.user_attrs[_VALUES]
+    return values
 
 
-def _coded(value: Any) -> Any:  # noqa: ANN401 - any value
-    """Return a value as Optuna keeps it: lists and mappings as text."""
-    return value if isinstance(value, str | int | float | None) else _CODE + json.dumps(value)
+def _key(trial: FrozenTrial) -> str:
+    return key_of(_values(trial))
 
 
-def _decoded(value: Any) -> Any:  # noqa: ANN401 - any value
-    if isinstance(value, str) and value.startswith(_CODE):
-        return json.loads(value.removeprefix(_CODE))
-    return value
+def _trial_of(trial: FrozenTrial) -> Trial:
+    attributes = trial.user_attrs
+    scores = {int(seed): value for seed, value in attributes["scores"].items()}
+    came_of = attributes["failed"], Path(attributes["run"]), attributes["data"]
+    return Trial(trial.number, _values(trial), scores, *came_of)
+
+
+def _find_changes(before: object, now: Mapping[str, object]) -> list[str]:
+    """Return in words which settings differ."""
+    if not isinstance(before, dict):
+        return ["it was begun by an earlier release, which did not note its settings"]
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return [f"{name} was {before.get(name, 'not there')} and is {now.get(name, 'not there')}" for name in names]
+
+
+def _list(changes: Sequence[str]) -> str:
+    return "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # others are at work, or were killed
+        folder.rmdir()

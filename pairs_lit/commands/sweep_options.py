@@ -1,0 +1,54 @@
+"""The options on a sweep's command line: those that the sweep sets itself are rejected."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import yaml
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.reading import Loader
+from pairs_lit.sweeps.spec import SET_BY_SWEEP, Spec
+
+
+def check_options(args: Sequence[str], spec: Spec) -> None:
+    """Raise PairsLitError for an option that has no effect on a sweep.
+
+    Args:
+        args: The arguments of the fit that is varied, as the command line or ``changes`` spell them.
+        spec: What the sweep's file says.
+    """
+    for option in _options_in(args):
+        reason = SET_BY_SWEEP.get(option)
+        if reason is not None:
+            raise PairsLitError(f"{option} cannot be given to a sweep: {reason}. Leave it out.")
+        if option in spec.space and spec.confirm is None:
+            raise PairsLitError(
+                f"{option} has no effect, since the sweep varies it and confirms nothing. Leave it out, or add confirm "
+                "to the sweep's file, which compares the best values with it."
+            )
+
+
+def _options_in(args: Sequence[str]) -> Iterator[str]:
+    """Yield the dotted names of the options, also of those in a mapping: --data '{watch_test: true}'."""
+    for place, arg in enumerate(args):
+        if arg.startswith("--"):
+            name, is_joined, value = arg.removeprefix("--").partition("=")
+            follows = args[place + 1] if place + 1 < len(args) else ""
+            yield from _names(name, _read(value if is_joined else follows))
+
+
+def _names(name: str, value: object) -> Iterator[str]:
+    yield name
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _names(f"{name}.{key}", part)
+
+
+def _read(text: str) -> object:
+    """Return a value as YAML reads it, or None if it cannot."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        found: object = yaml.load(text, Loader)
+    except yaml.YAMLError:  # the parser of the fit says so
+        return None
+    return found

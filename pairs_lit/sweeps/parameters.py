@@ -1,0 +1,52 @@
+"""Values of options as Optuna's parameters, and back."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
+
+from pairs_lit.sweeps.space import Choices, Dimension, Range, key_of_value
+
+
+def distribution_of(dimension: Dimension) -> BaseDistribution:
+    """Return Optuna's distribution of a dimension."""
+    match dimension:
+        case Choices(values):
+            return CategoricalDistribution(_codes(values))
+        case Range() if dimension.is_whole:
+            return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.is_log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
+
+
+def encode(dimension: Dimension, value: Any) -> Any:  # noqa: ANN401 - any value
+    """Return a value as Optuna's parameter; raise ValueError if the dimension does not hold it."""
+    if not isinstance(dimension, Choices):
+        return value
+    return _codes(dimension.values)[list(map(key_of_value, dimension.values)).index(key_of_value(value))]
+
+
+def decode(dimension: Dimension, parameter: Any) -> Any:  # noqa: ANN401 - any value
+    """Return the value that a parameter stands for."""
+    return dimension.values[_codes(dimension.values).index(parameter)] if isinstance(dimension, Choices) else parameter
+
+
+def _codes(values: Sequence[Any]) -> list[Any]:
+    """Return choices as Optuna keeps them: as they are, or as text where it would mistake one for another."""
+    plain = [value if isinstance(value, str | int | float | None) else json.dumps(value) for value in values]
+    return plain if len(set(plain)) == len(plain) else [json.dumps(value) for value in values]
+
+
+def can_stand_together(first: BaseDistribution, second: BaseDistribution) -> bool:
+    """Return whether Optuna keeps both distributions for one parameter of a study."""
+    try:
+        check_distribution_compatibility(first, second)
+    except ValueError:
+        return False
+    return True
