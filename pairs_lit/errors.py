@@ -41,6 +41,11 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
+def sentence(text: str) -> str:
+    """Return a text with a capital at its beginning and a full stop; nothing stays nothing."""
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
 def meant(written: str, known: Iterable[str]) -> str:
     """Return ": did you mean NAME?" for a name that is not known, or nothing where no known one is near.
 
@@ -103,9 +108,14 @@ def own_place_of(error: BaseException) -> str:
 
 def _places(error: BaseException, *, own: bool = False) -> list[str]:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    others = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parent))
-    found = [frame for frame in frames if not (own and frame.filename.startswith(others))]
+    found = [frame for frame in frames if not own or is_user_file(frame.filename)]
     return [f"{Path(frame.filename).name}:{frame.lineno}" for frame in found]
+
+
+def is_user_file(filename: str) -> bool:
+    """Return whether a Python file is the user's own: not Python's, not of an installed package, not of this one."""
+    others = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parent))
+    return not filename.startswith(others)
 
 
 def printable(text: str) -> str:

@@ -311,6 +311,7 @@ class Inspection:
         class_pairs: The accuracy by the classes of both images.
         calibration: How well P(relation) is calibrated.
         agreement: How often two rounds give the same answer; None: there is only one.
+        note: What must be said if the networks' code has changed since the fit; else empty.
     """
 
     folder: Path
@@ -328,6 +329,7 @@ class Inspection:
     class_pairs: ClassPairs
     calibration: Calibration
     agreement: Agreement | None
+    note: str = ""
 
     def __str__(self) -> str:
         return f"{self.label}: {self.basis}\n\n{summary_table(self.summaries())}"
@@ -341,7 +343,8 @@ class Inspection:
     @property
     def basis(self) -> str:
         """What the figures rest on, in words."""
-        return f"{self.rounds}, {len(self.said.target)} test pairs of seed {self.pair_seed}, data: {self.source}"
+        note = f"; {self.note}" if self.note else ""
+        return f"{self.rounds}, {len(self.said.target)} test pairs of seed {self.pair_seed}, data: {self.source}{note}"
 
     def summaries(self) -> dict[str, Summary]:
         """Return the main figures over the rounds, or over pairs of rounds, by name."""

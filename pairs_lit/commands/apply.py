@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from pairs_lit.commands.options import OptionParser, check_figure, give
+from pairs_lit.commands.options import OptionParser, add_changed_code, check_figure, give
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.run import Run
@@ -34,6 +34,7 @@ def parser() -> OptionParser:
     found.add_argument("--format", default="text", choices=_FORMATS, help="of the answers")
     found.add_argument("--output", type=user_path, help="write the answers to this file instead of the screen")
     found.add_argument("--show", type=user_path, help="draw what the networks saw and said; .png, .svg or .pdf")
+    add_changed_code(found)
     return found
 
 
@@ -42,7 +43,7 @@ def run(args: Sequence[str]) -> None:
     options = parser().parse_args(args)
     check_figure("--show", options.show)
     pairs = _given(options.pictures, options.pairs)
-    found = Run.load(options.run)
+    found = Run.load(options.run, allow_changed_code=options.allow_changed_code)
     notice("loading PyTorch and Lightning …")
     from pairs_lit.trained.telling import told
 

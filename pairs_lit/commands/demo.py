@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from pairs_lit.commands.options import OptionParser
+from pairs_lit.commands.options import OptionParser, add_changed_code
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.run import Run
@@ -29,13 +29,14 @@ def parser() -> OptionParser:
     found.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
     found.add_argument("--port", type=int, default=0, help="where the page is served; 0, the default: a free one")
     found.add_argument("--no-browser", action="store_true", help="only say where the page is")
+    add_changed_code(found)
     return found
 
 
 def run(args: Sequence[str]) -> None:
     """Run the command; it lasts until it is stopped."""
     options = parser().parse_args(args)
-    found = Run.load(options.run)
+    found = Run.load(options.run, allow_changed_code=options.allow_changed_code)
     if find_spec("gradio") is None:
         raise PairsLitError("pairs-lit demo needs gradio: pip install 'pairs-lit[demo]'.")
     port = free_port(options.port)

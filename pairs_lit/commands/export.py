@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from pairs_lit.commands.opening import open_run
-from pairs_lit.commands.options import OptionParser
+from pairs_lit.commands.options import OptionParser, add_changed_code
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_choice
 from pairs_lit.runs.run import Run
@@ -43,13 +43,16 @@ def parser() -> OptionParser:
         "(default: RUN/export)",
     )
     found.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    add_changed_code(found)
     return found
 
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
     options = parser().parse_args(args)
-    export(options.run, options.to, options.seed, output=options.output, overwrite=options.overwrite, written=print)
+    check_installed(options.to)
+    run = Run.load(options.run, allow_changed_code=options.allow_changed_code)
+    export(run, options.to, options.seed, output=options.output, overwrite=options.overwrite, written=print)
 
 
 def _seeds(text: str) -> list[int] | None:
@@ -88,7 +91,7 @@ def export(
     check_choice("to", ExportFormat, to)
     check_installed(to)
     run = run if isinstance(run, Run) else Run.load(run)
-    trained = open_run(run.folder)
+    trained = open_run(run.folder, allow_changed_code=run.allow_changed_code)
     wanted = trained.seeds if seeds is None else [seeds] if isinstance(seeds, int) else seeds
     chosen = list(dict.fromkeys(wanted))
     for seed in chosen:
@@ -122,6 +125,7 @@ def _content(run: Run, trained: Trained, to: ExportFormat, seed: int) -> bytes:
     network, prepare = trained.network(seed), trained.preprocessing(seed)
     model = json.dumps(run.config["model"], default=str)
     facts = {"seed": str(seed), "source": str(run.data["source"]), "model": model}
+    facts |= {"note": trained.note} if trained.note else {}
     said = about(prepare, str(run.data["relation"]), facts)
     try:
         return exported(to, network, prepare, said)

@@ -57,6 +57,11 @@ _CHECKPOINT_HELP = (
 
 _NAME_HELP = "The run's name (default: the config file's, and the class of another backbone, head or network)."
 
+_CHANGED_CODE_HELP = (
+    "Continue although the network's code has changed since the checkpoint was saved, and say so in what is written "
+    "(default: false)."
+)
+
 _PRINT_HELP = "Show how the rounds' networks are computed side by side, or why they are not, and end."
 
 _TRAINER_DEFAULTS = {
@@ -115,6 +120,7 @@ class PairsCLI(LightningCLI):
             help=_NAME_HELP,
         )
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CHECKPOINT_HELP)
+        parser.add_argument("--allow_changed_code", type=bool, default=False, help=_CHANGED_CODE_HELP)
         parser.add_argument("--print_stack", type=bool, default=False, help=_PRINT_HELP)
         parser.set_defaults({"data.root": default_root()})
         for part in ("data", "model"):
@@ -135,6 +141,7 @@ class PairsCLI(LightningCLI):
         super().parse_arguments(parser, with_built_arguments(args) if isinstance(args, list) else args)
         config = with_homes(self.config[self.config.subcommand])
         self.prints_stack = config.pop("print_stack")
+        self.allows_changed_code = config.pop("allow_changed_code")
         self.replaced = _put_in_place(config.model)
         for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
             check_nulls(config[section], part, section)
@@ -233,6 +240,7 @@ class PairsCLI(LightningCLI):
         trainer.callbacks.sort(key=lambda each: each is not runner)  # it seeds what the others may draw from
         trainer.ckpt_path = self.config[self.subcommand].ckpt_path
         self.datamodule.stacks = self.model.slices
+        self.model.code.may_change = self.allows_changed_code
         if trainer.world_size > 1:
             self.datamodule.setup("fit")  # once, for all workers that share this memory
 

@@ -11,7 +11,7 @@ from pairs_lit.analysis.figures import save
 from pairs_lit.analysis.inspection import Inspection
 from pairs_lit.analysis.inspection_figures import FIGURES, inspection_figures
 from pairs_lit.analysis.inspection_page import MARK, page
-from pairs_lit.commands.options import OptionParser
+from pairs_lit.commands.options import OptionParser, add_changed_code
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.folder import EVENTS
@@ -38,13 +38,16 @@ def parser() -> OptionParser:
     )
     found.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
     found.add_argument("--pairs", type=int, default=_PAIRS, help="how many of the hardest pairs to draw")
+    add_changed_code(found)
     return found
 
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
     options = parser().parse_args(args)
-    found = inspect_run(options.run, pairs=options.pairs)
+    check_positive("--pairs", options.pairs)
+    opened = Run.load(options.run, allow_changed_code=options.allow_changed_code)
+    found = inspect_run(opened, pairs=options.pairs)
     print(f"\n{found}\n\ninspected: {found.folder / FOLDER / PAGE}")
 
 

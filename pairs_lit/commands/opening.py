@@ -15,6 +15,8 @@ from pairs_lit.trained.rounds import Trained
 from pairs_lit.training.checkpoints import RECORD, read_checkpoint
 from pairs_lit.training.module import PairModule
 
+_OPTION = "--allow-changed-code (in Python: allow_changed_code=True)"
+
 
 class _OpeningCLI(ReadingCLI):
     """Builds a run's module and data, and no trainer; the data need not be there."""
@@ -38,15 +40,17 @@ class _OpeningCLI(ReadingCLI):
         self.data.stacks = self.module.slices
 
 
-def open_run(folder: str | Path, checkpoint: str | Path | None = None) -> Trained:
+def open_run(folder: str | Path, checkpoint: str | Path | None = None, *, allow_changed_code: bool = False) -> Trained:
     """Return the trained networks of a run.
 
     Args:
         folder: The run folder.
         checkpoint: One of its checkpoints; the run need not be finished. None: the last one, of a finished run.
+        allow_changed_code: Continue, with a notice, if the network's code has changed since the fit.
 
     Raises:
-        PairsLitError: It is not a finished run with a checkpoint, or its networks cannot be built any more.
+        PairsLitError: It is not a finished run with a checkpoint, its networks cannot be built any more, or their code
+            has changed since the fit.
     """
     run = Run.load(folder).folder if checkpoint is None else Path(folder)
     chosen = run / LAST if checkpoint is None else Path(checkpoint)
@@ -55,5 +59,6 @@ def open_run(folder: str | Path, checkpoint: str | Path | None = None) -> Traine
     with in_python():
         cli = train("test", ["test", f"--config={run / CONFIG}", f"--ckpt_path={chosen}"], kind=_OpeningCLI)
     opened = cast(_OpeningCLI, cli)
+    opened.module.code.may_change, opened.module.code.option = allow_changed_code, _OPTION
     opened.module.load_weights(read_checkpoint(chosen))
     return Trained(opened.module, opened.data)

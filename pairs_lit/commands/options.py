@@ -24,6 +24,15 @@ class OptionParser(argparse.ArgumentParser):
         raise PairsLitError(f"{message}{near} ({self.prog} --help lists the options).")
 
 
+def add_changed_code(parser: OptionParser) -> None:
+    """Add the option of the commands that use a run's networks."""
+    parser.add_argument(
+        "--allow-changed-code",
+        action="store_true",
+        help="continue although the network's code has changed since the fit, and say so in what is written",
+    )
+
+
 def check_figure(option: str, path: Path | None) -> None:
     """Refuse a figure's file, if one is asked for, whose name does not say a format that can be drawn."""
     if path is not None and path.suffix not in _FIGURES:

@@ -84,6 +84,7 @@ class Comparer(nn.Module):
         clock: Set it before each batch: random numbers derive from it.
         widths: Those of the rounds' codes; one, or this is refused.
         description: The plain network of one round in words, a line a layer or setting.
+        kinds: The classes of the modules that the plain network of one round consists of.
     """
 
     def __init__(self, architecture: Architecture, seeds: Sequence[int], builders: Sequence[Architecture] = ()) -> None:
@@ -96,6 +97,7 @@ class Comparer(nn.Module):
         check_widths(self.widths)
         self.clock = Clock()
         self.description = architecture.description(rounds[0])
+        self.kinds = list(dict.fromkeys(type(each) for part in rounds[0].modules for each in part.modules()))
         self._sharing = architecture.sharing
         self._readout = architecture.readout
         self._relation = architecture.relation

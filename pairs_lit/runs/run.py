@@ -24,19 +24,28 @@ class Run:
         label: A short name; the config's, unless it is compared with others of this name.
         rounds: What came of each round.
         data: What was drawn: source, relation, counts and so on.
+        allow_changed_code: Whether to use its networks although their code has changed since the fit.
     """
 
     folder: Path
     label: str
     rounds: Sequence[RoundResult]
     data: Settings
+    allow_changed_code: bool = False
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read a run folder; refuse one that is damaged, or not of a finished run."""
+    def load(cls, folder: str | Path, *, allow_changed_code: bool = False) -> Self:
+        """Read a run folder; raise PairsLitError if it is damaged, or not of a finished run.
+
+        Args:
+            folder: The run folder.
+            allow_changed_code: Use its networks although their code has changed since the fit; what is written then
+                says so.
+        """
         folder = Path(folder)
         with readable(folder):
-            return cls(folder, folder.resolve().parent.name, read_rounds(folder / ROUNDS), read_data(folder))
+            rounds, data = read_rounds(folder / ROUNDS), read_data(folder)
+        return cls(folder, folder.resolve().parent.name, rounds, data, allow_changed_code)
 
     def values(self, metric: str) -> dict[int, float]:
         """Return a column of ``rounds.csv`` by seed, of the rounds that did not fail.
@@ -88,7 +97,7 @@ class Run:
 
         They can be where the run's data are not, unless ``data.normalise`` is ``standard``.
         """
-        return pairs_lit.open_run(self.folder)
+        return pairs_lit.open_run(self.folder, allow_changed_code=self.allow_changed_code)
 
     def network(self, seed: int) -> "pairs_lit.PairNetwork | pairs_lit.AveragedNetwork":
         """Return the plain torch module of one round, in evaluation mode: prepared pairs (N, 2, H, W) → P(relation).

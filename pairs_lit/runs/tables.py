@@ -183,6 +183,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     write_text_durably(path, _csv(header, rows))
 
 
+def with_note(
+    header: Sequence[str], rows: Iterable[Sequence[object]], note: str
+) -> tuple[list[str], list[list[object]]]:
+    """Return the header and the rows of a table with a note in a last column; as they are without a note."""
+    extra = [note] if note else []
+    return [*header, *["note"] * len(extra)], [[*row, *extra] for row in rows]
+
+
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -44,7 +44,8 @@ _QUESTIONS = {
     "requires_grad",
 }
 """What may be asked of a tensor without reading its values."""
-_ASKED = frozenset(name for line in _QUESTIONS for name in line.split())
+ASKED = frozenset(name for line in _QUESTIONS for name in line.split())
+"""The names of these questions."""
 
 _DROPOUTS = {F.dropout: False, F.dropout1d: True, F.dropout2d: True, F.dropout3d: True}
 _DROPPING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -231,7 +232,7 @@ class _Recorder(TorchFunctionMode):
 
     def _called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
         name = name_of(func)
-        if name in _ASKED or name == "_assert":
+        if name in ASKED or name == "_assert":
             return self._answered(name, func(*args, **kwargs), args)
         if name == "_set_grad_enabled":
             raise UntraceableError(_NO_GRADIENTS)

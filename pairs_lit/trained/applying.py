@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from pairs_lit.analysis.tables import decimal, mean_and_std
-from pairs_lit.errors import PairsLitError, check_choice, counted, printable
+from pairs_lit.errors import PairsLitError, check_choice, counted, printable, sentence
 from pairs_lit.relation import Relation
 from pairs_lit.runs.run import Run
 from pairs_lit.statistics import Summary, summarise
@@ -79,6 +79,7 @@ class Applied:
         pairs: What they say of each of the P pairs.
         images: What the pictures were brought to, (P, 2, S, S), 0 … 255.
         seen: What these are averaged to, which is what the networks saw but for the normalisation, (P, 2, H, W).
+        note: What must be said if the networks' code has changed since the fit; else empty.
     """
 
     run: Run
@@ -86,6 +87,7 @@ class Applied:
     pairs: Sequence[PairAnswer]
     images: NDArray[np.float32]
     seen: NDArray[np.float32]
+    note: str = ""
 
     @property
     def relation(self) -> str:
@@ -116,8 +118,9 @@ class Applied:
             f"P(left {sign} right) of each round:",
             tabulate(list(zip(*columns, strict=True)), names, disable_numparse=True, stralign="right"),
             f"mean ± std (ddof 1) over {counted(n, 'round')} of {folder}, trained on {self.source}.{left_out}",
+            sentence(self.note),
         ]
-        return "\n\n".join(parts)
+        return "\n\n".join(filter(None, parts))
 
 
 def apply(run: Run, pairs: Sequence[tuple[Picture, Picture]], *, as_is: bool = False) -> Applied:
@@ -186,7 +189,7 @@ def answered(run: Run, names: Sequence[tuple[str, str]], images: NDArray[np.floa
     height = trained.data.image_size
     factor = images.shape[-1] // height
     seen = images.reshape(*images.shape[:2], height, factor, height, factor).mean((3, 5))
-    return Applied(run, [trained.seeds[place] for place in good], pairs, images, seen)
+    return Applied(run, [trained.seeds[place] for place in good], pairs, images, seen, trained.note)
 
 
 def _readings(names: tuple[str, str], classes: NDArray[np.float64]) -> tuple[Reading, Reading]:

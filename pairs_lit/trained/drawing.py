@@ -10,7 +10,7 @@ from PIL import Image
 
 from pairs_lit.analysis.figures import COLOURS
 from pairs_lit.analysis.tables import mean_and_std
-from pairs_lit.errors import PairsLitError, counted, reason_of
+from pairs_lit.errors import PairsLitError, counted, reason_of, sentence
 from pairs_lit.runs.run import Run
 from pairs_lit.trained.applying import Applied, answered, apply, form_of, sign_of
 
@@ -42,7 +42,7 @@ def page_of(run: Run) -> gr.Blocks:
     with gr.Blocks(title="pairs-lit demo", analytics_enabled=False) as page:
         gr.Markdown(
             f"## left {sign} right?\nDraw a digit on each canvas. {counted(n, 'round')} trained on "
-            f"{run.data['source']} will answer."
+            f"{run.data['source']} will answer. {sentence(run.trained.note)}"
         )
         with gr.Row():
             canvases = [_canvas(side) for side in ("left", "right")]

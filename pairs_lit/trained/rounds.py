@@ -45,6 +45,11 @@ class Trained:
         self.data = data
 
     @property
+    def note(self) -> str:
+        """What everything must say that the networks give if their code has changed since the fit; else empty."""
+        return self.module.code.note
+
+    @property
     def seeds(self) -> Sequence[int]:
         """The seeds of the rounds."""
         return self.module.seeds

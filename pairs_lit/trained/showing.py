@@ -31,8 +31,9 @@ def applied_figure(applied: Applied) -> Figure:
                 row[2 * side].set_xlabel(said, fontsize=8)
         _draw_rounds(row[4], pair, sign_of(applied.relation))
     part = f" (the first {count} of {len(applied.pairs)} pairs)" if count < len(applied.pairs) else ""
+    note = f"\n{applied.note}" if applied.note else ""
     figure.suptitle(
-        f"What {counted(len(applied.seeds), 'round')} saw and said{part}; trained on {applied.source}", size=10
+        f"What {counted(len(applied.seeds), 'round')} saw and said{part}; trained on {applied.source}{note}", size=10
     )
     return figure
 

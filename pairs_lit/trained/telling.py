@@ -25,14 +25,15 @@ def _csv(applied: Applied) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = ["pair", "left", "right", "relation", "seed", "probability", "left_read", "right_read", "n", "mean", "std"]
-    writer.writerow([*names, "source", "run"])
+    note = [applied.note] if applied.note else []
+    writer.writerow([*names, "source", "run", *["note"] * len(note)])
     for number, pair in enumerate(applied.pairs, 1):
         found = pair.probability
         for place, seed in enumerate(applied.seeds):
             read = ["", ""] if pair.readings is None else [each.rounds[place] for each in pair.readings]
             row = [number, *map(_cell, pair.names), applied.relation, seed, pair.rounds[place], *read, found.n]
             std = found.std if found.n > 1 else ""
-            writer.writerow([*row, found.mean, std, applied.source, _cell(str(applied.run.folder))])
+            writer.writerow([*row, found.mean, std, applied.source, _cell(str(applied.run.folder)), *note])
     return text.getvalue().rstrip("\n")
 
 
@@ -56,5 +57,6 @@ def _json(applied: Applied) -> str:
         "n": len(applied.seeds),
         "seeds": list(applied.seeds),
         "failed": applied.run.failed,
+        **({"note": applied.note} if applied.note else {}),
     }
     return json.dumps(head | {"pairs": pairs}, indent=2)

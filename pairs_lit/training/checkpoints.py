@@ -23,6 +23,7 @@ from pairs_lit.runs.summary import FINGERPRINT, UNRECORDED
 from pairs_lit.runs.writing import write_durably
 from pairs_lit.stopping import announce, announced, check_announced, check_asked, postponed
 from pairs_lit.training.clusters import requeue
+from pairs_lit.training.code_check import CodeCheck
 from pairs_lit.training.forms import Form, Group, check_form, check_kept, fits, optimizer_state
 from pairs_lit.training.hooks import spares_batches
 from pairs_lit.training.plain import plain
@@ -34,6 +35,9 @@ RECORD = "pairs_lit"
 
 RUN = "run"
 """The record's key for the identity of the run that wrote the checkpoint; earlier releases wrote none."""
+
+NETWORK = "network"
+"""The record's key for the description of the network."""
 
 USUAL: Mapping[str, int] = {"members": 1}
 """What a record says only where it is otherwise; earlier releases knew nothing else."""
@@ -120,11 +124,13 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | None)
 
 
-def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint whose record differs from the configuration's.
+def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any], hint: str = "") -> None:
+    """Raise PairsLitError if a checkpoint's record differs from the configuration's; name the first difference.
 
-    Raises:
-        PairsLitError: A recorded value differs; the message names the first.
+    Args:
+        saved: The record.
+        wanted: That of the configuration.
+        hint: What else may have changed where the network differs.
     """
     saved = {**UNRECORDED, **USUAL, **saved}
     for name, value in wanted.items():
@@ -139,7 +145,8 @@ def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
             here, there = _first_difference(saved.get(name), value)
             raise PairsLitError(
                 f"the checkpoint does not match the config: {name} is {_short(here)} in the checkpoint and "
-                f"{_short(there)} in the config. Use the config.yaml of the checkpoint's own run."
+                f"{_short(there)} in the config. Use the config.yaml of the checkpoint's own run"
+                f"{hint if name == NETWORK else ''}."
             )
 
 
@@ -269,14 +276,27 @@ def sign(checkpoint: dict[str, Any], form: Form, record: Mapping[str, Any], trai
     checkpoint["lr_schedulers"] = []
 
 
-def check_weights(checkpoint: Mapping[str, Any], form: Form, record: Mapping[str, Any]) -> None:
-    """Refuse weights of another configuration than the ``record`` says, or of another form than the module's.
+def check_weights(
+    checkpoint: Mapping[str, Any], form: Form, record: Mapping[str, Any], code: CodeCheck, stage: str | None
+) -> None:
+    """Raise PairsLitError if a checkpoint's weights are another configuration's, or do not fit the module.
 
-    Raises:
-        PairsLitError: They are not those of this module.
+    A network that is described differently is one with changed code, if the user wants to continue with such.
+
+    Args:
+        checkpoint: The checkpoint.
+        form: The structure of the module's state.
+        record: What the checkpoint must share with the configuration.
+        code: The check of the network's code.
+        stage: What the checkpoint is loaded for, as in :meth:`CodeCheck.check`.
     """
-    check_match(checkpoint[RECORD], record)
+    saved = checkpoint[RECORD]
+    checked = [name for name in record if name != NETWORK or not code.may_change]
+    check_match(saved, {name: record[name] for name in checked}, code.hint)
     check_form("weights are", form.tensors(checkpoint["state_dict"]), form.example)
+    if saved.get(NETWORK) != record[NETWORK]:
+        before, now = _first_difference(saved.get(NETWORK), record[NETWORK])
+        code.report_change(f"it was {_short(before)} and is {_short(now)}", {}, checkpoint["epoch"], stage)
 
 
 def prepare(checkpoint: dict[str, Any], trainer: Trainer, groups: Sequence[Group]) -> None:

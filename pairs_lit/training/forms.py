@@ -23,7 +23,12 @@ def check_form(part: str, saved: object, wanted: object) -> None:
     Raises:
         PairsLitError: They differ in form.
     """
-    if not fits(saved, wanted):
+    check_that(part, fits(saved, wanted))
+
+
+def check_that(part: str, is_as_saved: bool) -> None:
+    """Raise PairsLitError if a part of a checkpoint ("weights are", in the message) is not as a run would save it."""
+    if not is_as_saved:
         raise PairsLitError(
             f"the checkpoint is damaged or does not fit: its {part} not what this config and these versions of the "
             "libraries would have saved. Use the config.yaml of the checkpoint's own run, or train anew."

@@ -27,7 +27,8 @@ from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.runs.folder import CONFIG, enclosing_run
 from pairs_lit.seeds import generator, seeded
 from pairs_lit.stacking.slices import View, views_of
-from pairs_lit.training.checkpoints import check_weights, prepare, read_checkpoint, sign
+from pairs_lit.training.checkpoints import RECORD, check_weights, prepare, read_checkpoint, sign
+from pairs_lit.training.code_check import CODE, CodeCheck
 from pairs_lit.training.forms import Form
 from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
 from pairs_lit.training.metrics import METRICS, RoundMeans, measure
@@ -137,6 +138,9 @@ class PairModule(LightningModule):
         self._recipe_of = [self.recipes.index(variant.recipe) for variant in each]
         self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
+        self.code = CodeCheck(
+            variants, seeds, self.stacks, self.slices, self._losses, repeats=self._repeats, draws=self._draws
+        )
         self._form = Form(self.state_dict())
         self._parameters_of = [list(stack.parameters()) for stack in self.stacks]
         self._views: list[list[View]] = [[] for _ in self.stacks]
@@ -156,12 +160,14 @@ class PairModule(LightningModule):
         trial = self._trial()
         with torch.enable_grad():
             first, second = (trial.eval()(_trial_images(3, self._architecture)) for _ in range(2))
-        if trial.draws_in_evaluation:
+        self._draws = trial.draws_in_evaluation
+        self._repeats = torch.equal(first.output.nan_to_num(), second.output.nan_to_num())
+        if self._draws:
             notice(
                 "the network draws random numbers in evaluation, too (dropout without training=self.training?): its "
                 "figures are those of one draw, which follows from each round's seed."
             )
-        elif not torch.equal(first.output.nan_to_num(), second.output.nan_to_num()):
+        elif not self._repeats:
             notice(
                 "the network gives another answer when it is evaluated again (a random generator or a count of its "
                 "own?): test, and going on from a checkpoint, will not repeat this fit's figures."
@@ -416,8 +422,12 @@ class PairModule(LightningModule):
         return own | asdict(cast(Any, self.trainer).datamodule.settings) | {"network": network}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what the weights belong to, unless no command could load them."""
-        sign(checkpoint, self._form, self.record(), self.trainer)
+        """Record what the weights belong to and what they compute, unless no command could load them."""
+        record, trainer = self.record(), cast(Any, self.trainer)
+        sign(checkpoint, self._form, record, self.trainer)
+        own = self.code.observe(range(trainer.global_rank, len(self.stacks), trainer.world_size), record["normalise"])
+        every = trainer.strategy.gathered(own) if trainer.world_size > 1 else [own]
+        checkpoint[CODE] = self.code.record({number: each for part in every for number, each in part.items()})
 
     @classmethod
     def load_from_checkpoint(
@@ -427,6 +437,7 @@ class PairModule(LightningModule):
         hparams_file: Any = None,  # noqa: ANN401
         strict: bool | None = None,
         weights_only: bool | None = None,
+        allow_changed_code: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> Self:
         """Build a module and give it the weights of a checkpoint; nothing in the file is executed.
@@ -441,17 +452,20 @@ class PairModule(LightningModule):
             hparams_file: Not used: our checkpoints say nothing of how to build a module.
             strict: Not used: the weights must always fit.
             weights_only: Not used: nothing but tensors and plain values is ever loaded.
+            allow_changed_code: Continue, with a notice, if the network's code has changed since the fit.
             **kwargs: The module's arguments, as the run's ``config.yaml`` names them: ``seeds``, ``backbone`` and so
                 on.
 
         Raises:
-            PairsLitError: An argument is missing, or the checkpoint is damaged or belongs to another network.
+            PairsLitError: An argument is missing, the checkpoint is damaged or belongs to another network, or the
+                network's code has changed since the fit.
         """
         path = user_path(checkpoint_path)
         checkpoint = read_checkpoint(path, map_location)
         run = enclosing_run(path)
         if cls is PairModule and not kwargs and run is not None and (run / CONFIG).is_file():
-            return cast(Self, pairs_lit.open_run(run, path).module.train())
+            opened = pairs_lit.open_run(run, path, allow_changed_code=allow_changed_code)
+            return cast(Self, opened.module.train())
         try:
             module = cls(**kwargs)
         except PairsLitError:
@@ -462,23 +476,37 @@ class PairModule(LightningModule):
                 "trained, as the run's config.yaml names them (seeds, backbone, head …), or use "
                 "pairs_lit.Run.load(folder).network(seed), which asks that file itself."
             ) from error
+        module.code.may_change, module.code.option = allow_changed_code, "allow_changed_code=True"
         module.load_weights(checkpoint)
         return module
 
     def load_weights(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take the weights of a checkpoint.
+        """Load the weights of a checkpoint.
 
         Raises:
-            PairsLitError: They belong to another network, or to other rounds.
+            PairsLitError: They belong to another network, or to other rounds, or the network's code has changed.
         """
-        check_weights(checkpoint, self._form, self._own_record())
+        self._check_weights(checkpoint, self._own_record(), None)
+        self._load_checked(checkpoint, None)
+
+    def _check_weights(self, checkpoint: Mapping[str, Any], wanted: dict[str, Any], stage: str | None) -> None:
+        """Raise PairsLitError if a checkpoint's weights are not those of this module."""
+        self.code.has_changed = False
+        check_weights(checkpoint, self._form, wanted, self.code, stage)
+
+    def _load_checked(self, checkpoint: Mapping[str, Any], stage: str | None) -> None:
+        """Load the weights of a checkpoint, and check that the networks compute with them what they did in the fit."""
         self.load_state_dict(checkpoint["state_dict"])
+        if CODE in checkpoint:  # earlier releases recorded nothing of it
+            self.code.check(checkpoint[CODE], checkpoint[RECORD].get("normalise"), checkpoint["epoch"], stage=stage)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another configuration, or a damaged one, before anything of it is used."""
-        check_weights(checkpoint, self._form, self.record())
+        """Raise PairsLitError if a checkpoint is damaged or another configuration's, before anything of it is used."""
+        stage = cast(Any, self.trainer.state.fn).value
+        self._check_weights(checkpoint, self.record(), stage)
         makers = [make for recipe in self.recipes for make in recipe.makers]
         prepare(checkpoint, self.trainer, list(zip(makers, _values(self._spread()), strict=True)))
+        self._load_checked(checkpoint, stage)
 
 
 def _values(groups: Sequence[Sequence[View]]) -> list[list[nn.Parameter]]:

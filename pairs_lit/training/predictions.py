@@ -8,11 +8,12 @@ from torch import Tensor
 
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
-from pairs_lit.errors import counted
+from pairs_lit.errors import counted, sentence
 from pairs_lit.runs.folder import PREDICTIONS
-from pairs_lit.runs.tables import write_csv
+from pairs_lit.runs.tables import with_note, write_csv
 from pairs_lit.training.checkpoints import folder_of
 from pairs_lit.training.hooks import spares_batches
+from pairs_lit.training.module import PairModule
 from pairs_lit.training.rounds import RoundRunner
 from pairs_lit.training.workers import gathered
 
@@ -67,5 +68,7 @@ class PredictionWriter(Callback):
             "mean",
             *(f"seed_{seed}" for seed in self._runner.seeds),
         ]
-        write_csv(path, header, ([pair, *known[pair], *said[pair]] for pair in range(len(known))))
-        self.text = f"{counted(len(p), 'round')}, {counted(p.shape[1], 'pair')}\n\npredictions: {path}"
+        note = cast(PairModule, pl_module).code.note
+        write_csv(path, *with_note(header, ([pair, *known[pair], *said[pair]] for pair in range(len(known))), note))
+        parts = [f"{counted(len(p), 'round')}, {counted(p.shape[1], 'pair')}", sentence(note), f"predictions: {path}"]
+        self.text = "\n\n".join(filter(None, parts))

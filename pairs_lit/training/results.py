@@ -16,13 +16,14 @@ from pairs_lit import __version__
 from pairs_lit.analysis.tables import at_chance, classes, evaluation_table, failures, summary_table, without_digits
 from pairs_lit.data.bank import Split
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.errors import PairsLitError, counted
+from pairs_lit.errors import PairsLitError, counted, sentence
 from pairs_lit.runs.folder import CURVES, ROUNDS, SUMMARY, TEST, VALIDATE
 from pairs_lit.runs.tables import (
     Curves,
     Evaluation,
     RoundResult,
     summaries,
+    with_note,
     write_csv,
     write_curves,
     write_rounds,
@@ -111,6 +112,7 @@ class Results(Callback):
             "threads": torch.get_num_threads(),
             "workers": trainer.world_size,
             "nodes": trainer.num_nodes,
+            **({"code_changed_after_epochs": module.code.changes} if module.code.changes else {}),
             "versions": {"pairs_lit": __version__, "torch": torch.__version__, "commits": runner.commits},
         }
 
@@ -135,6 +137,7 @@ class Results(Callback):
             self._said_of_whole(),
             failures(failed, len(seeds)),
             at_chance(learned_nothing, len(seeds)),
+            sentence(module.code.note),
         ]
         return "\n\n".join(part for part in parts if part)
 
@@ -162,11 +165,12 @@ class Results(Callback):
             f"data: {_data(trainer).settings.source}",
             evaluation_table(evaluation, with_digits=module.trains_digits),
             self._said_of_whole(),
+            sentence(module.code.note),
         ]
         self.text = "\n\n".join(part for part in parts if part)
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             path = folder_of(trainer, self._name) / name
-            write_csv(path, evaluation.header, evaluation.rows)
+            write_csv(path, *with_note(evaluation.header, evaluation.rows, module.code.note))
             self.text += f"\n\ntable: {path}"
 
 

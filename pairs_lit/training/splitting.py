@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pairs_lit.stacking.slices import View, owner, renamed, rows_of
 from pairs_lit.training.checkpoints import RECORD, RUN
+from pairs_lit.training.code_check import CODE, part_of_record
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.optimizers import hyperparameters
 from pairs_lit.training.rounds import RoundRunner
@@ -70,8 +71,10 @@ class Splitter:
         kept = [[state for stack in own for state in self._optimizer_state(stack, group)] for group in groups]
         settings = [hyperparameters(whole["optimizer_states"][0]["param_groups"][group]) for group in groups]
         numbers = itertools.count()
+        variants = len(self._module.seeds) // count
         return {
             **whole,
+            **({CODE: part_of_record(whole[CODE], variant, variants)} if CODE in whole else {}),
             "state_dict": {
                 f"stacks.{number}.{name}": value
                 for number, stack in enumerate(own)

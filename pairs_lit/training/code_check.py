@@ -1,0 +1,291 @@
+"""What a checkpoint records of the code that computed it, and the comparison with the code that loads it."""
+
+import hashlib
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from math import isfinite
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from pairs_lit import __version__
+from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.nn.architecture import Architecture
+from pairs_lit.nn.code_files import CodeFiles
+from pairs_lit.nn.comparer import Comparer
+from pairs_lit.stacking.calls import digest_of_calls
+from pairs_lit.stacking.copies import Loop
+from pairs_lit.training.behaviour import (
+    RANGES,
+    FixedPairs,
+    LossFunction,
+    Numbers,
+    find_difference,
+    observe,
+    precision_of,
+)
+from pairs_lit.training.forms import check_that, fits
+from pairs_lit.training.recipes import Variant
+
+CODE = "code"
+"""The key under which a checkpoint says what its networks compute; earlier releases wrote none."""
+
+_MODES = {"evaluation": False, "training": True}
+_NAMES = ("output", "digit_logits", "losses", "gradients")
+_OF_LOSS = ("losses", "gradients")
+_WORDS = {
+    "output": "the outputs",
+    "digit_logits": "the digit logits",
+    "losses": "the losses",
+    "gradients": "the gradients",
+}
+
+
+class CodeCheck:
+    """Records what the networks of a module compute, and compares it with what a checkpoint records.
+
+    Args:
+        variants: What is trained; each has the same number of rounds.
+        seeds: The seeds of all rounds, variant after variant.
+        stacks: The stacks.
+        slices: The rounds of each stack.
+        losses: The loss of each stack.
+        repeats: Whether the networks give the same outputs when they are evaluated again; if not, nothing is recorded.
+        draws: Whether the networks draw random numbers when they are evaluated.
+
+    Attributes:
+        may_change: Whether to continue although the code has changed.
+        option: How the user says so, for messages.
+        has_changed: Whether the code has changed since the fit that wrote the checkpoint that was loaded.
+        changes: The numbers of the epochs after which a fit was resumed with changed code.
+    """
+
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        seeds: Sequence[int],
+        stacks: Iterable[nn.Module],
+        slices: Sequence[slice],
+        losses: Sequence[LossFunction],
+        *,
+        repeats: bool,
+        draws: bool,
+    ) -> None:
+        self._variants, self._seeds, self._repeats, self._draws_in_evaluation = variants, seeds, repeats, draws
+        self._stacks = [cast(Comparer, stack) for stack in stacks]
+        self._slices, self._losses = slices, losses
+        first = variants[0].architecture
+        self._files = CodeFiles.of(
+            [first.backbone, first.head, first.network, *self._stacks[0].kinds, type(variants[0].loss)]
+        )
+        self.may_change = False
+        self.option = "--allow_changed_code true"
+        self.has_changed = False
+        self.changes: list[int] = []
+
+    @property
+    def place(self) -> str:
+        """Where the network's code is: the user's own files; else the class."""
+        if self._files.names:
+            return self._files.names
+        kind = self._stacks[0].kinds[0]
+        return f"{kind.__module__}.{kind.__qualname__}"
+
+    @property
+    def note(self) -> str:
+        """What everything must say that the networks gave if their code has changed; else empty."""
+        epochs = ", ".join(map(str, self.changes))
+        during = f"the network's code changed during the fit (after epoch {epochs})" if epochs else ""
+        since = "the network's code has changed since the fit" if self.has_changed else ""
+        return "; ".join(filter(None, [during, since]))
+
+    @property
+    def hint(self) -> str:
+        """What to do where another network may be due to changed code; empty if no code is the user's own."""
+        names = self._files.names
+        return f"; if {names} changed since the fit, restore it, or continue with {self.option}" if names else ""
+
+    @cached_property
+    def _calls(self) -> list[list[str]]:
+        """By variant, the digests of the calls of torch that its first network makes, in each mode."""
+        count = len(self._seeds) // len(self._variants)
+        firsts = self._seeds[::count]
+        return [_calls_of(each.architecture, seed) for each, seed in zip(self._variants, firsts, strict=True)]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """What the digests of calls, and random numbers of torch, may depend on beside the code."""
+        device = next((value.device.type for value in self._stacks[0].parameters()), "cpu")
+        return {"torch": torch.__version__, "pairs_lit": __version__, "machine": f"{platform.machine()} {device}"}
+
+    def observe(self, stacks: Iterable[int], normalise: str) -> dict[int, dict[str, Numbers]]:
+        """Return what some of the stacks compute for fixed pairs, in each mode, by the number of the stack.
+
+        Args:
+            stacks: Their numbers.
+            normalise: How the rounds' images are prepared.
+        """
+        first = self._variants[0].architecture
+        pairs = FixedPairs(first.image_size, normalise, first.classes)
+        return {number: self._observe(number, pairs) for number in stacks} if self._repeats else {}
+
+    def _observe(self, number: int, pairs: FixedPairs) -> dict[str, Numbers]:
+        rounds = self._slices[number]
+        stack, loss, count = self._stacks[number], self._losses[number], rounds.stop - rounds.start
+        return {name: observe(stack, loss, count, pairs, training=mode) for name, mode in _MODES.items()}
+
+    def record(self, observed: Mapping[int, Mapping[str, Numbers]]) -> dict[str, Any]:
+        """Return what a checkpoint records, given what :meth:`observe` returned for all stacks."""
+        numbers = {mode: _joined([observed[number][mode] for number in sorted(observed)]) for mode in _MODES}
+        return {
+            **numbers,
+            "calls": self._calls,
+            "losses": [_digest(repr(variant.loss)) for variant in self._variants],
+            "files": dict(self._files.digests),
+            "environment": self._environment,
+            "precision": precision_of(self._stacks[0]),
+            "changes": list(self.changes),
+        }
+
+    def check(self, saved: object, normalise: object, epoch: int, *, stage: str | None) -> None:
+        """Raise PairsLitError if the networks, with the checkpoint's weights, do not compute what they did in the fit.
+
+        Args:
+            saved: What the checkpoint records.
+            normalise: How it says that images are prepared.
+            epoch: The number of its last epoch.
+            stage: What it is loaded for: fit, validate, test or predict; None for networks without a trainer.
+        """
+        record, variants = cast(dict[str, Any], saved), len(self._variants)
+        check_that("record of the code is", normalise in RANGES and is_record(saved, len(self._seeds), variants))
+        self.changes = sorted({*record["changes"], *self.changes})
+        now = self.record(self.observe(range(len(self._stacks)), str(normalise)))
+        found = self._find_change(record, now, stage)
+        if found is not None:
+            self.report_change(found, record["files"], epoch, stage)
+        elif record["environment"] == now["environment"] and record["calls"] != now["calls"]:
+            notice(f"{self.place} has changed since the fit, but its networks compute the same for a few fixed images.")
+
+    def _find_change(self, saved: Mapping[str, Any], now: Mapping[str, Any], stage: str | None) -> str | None:
+        """Return in words what differs most; None: nothing does."""
+        precision = max(saved["precision"], now["precision"])
+        for mode in _MODES:
+            for name, before in saved[mode].items():
+                if not self._applies(mode, name, saved, now, stage):
+                    continue
+                difference = find_difference(name, before, now[mode].get(name), precision)
+                if difference is not None:
+                    where = f" in {mode} mode" if mode == "training" else ""
+                    size = f" by up to {difference.size:.2g}" if isfinite(difference.size) else ""
+                    seed = self._seeds[difference.round]
+                    return f"{_WORDS[name]} of seed {seed} for fixed images differ{size}{where}"
+        return None
+
+    def _applies(
+        self, mode: str, name: str, saved: Mapping[str, Any], now: Mapping[str, Any], stage: str | None
+    ) -> bool:
+        """Return whether a difference would change what is about to be done, and can only come from the code."""
+        if mode == "training" and stage != "fit":
+            return False
+        if name in _OF_LOSS and (stage not in ("fit", "validate", "test") or saved["losses"] != now["losses"]):
+            return False  # another loss may be configured
+        return saved["environment"] == now["environment"] or not self._draws(mode)
+
+    def _draws(self, mode: str) -> bool:
+        """Return whether random numbers of torch itself may be part of what is computed."""
+        if mode == "training":
+            return any(isinstance(part, Loop) for stack in self._stacks for part in stack.modules())
+        return self._draws_in_evaluation
+
+    def report_change(self, found: str, before: Mapping[str, str], epoch: int, stage: str | None) -> None:
+        """Raise PairsLitError for changed code; or note the change, if the user wants to continue.
+
+        Args:
+            found: What differs.
+            before: The digests of the files when the checkpoint was saved.
+            epoch: The number of the checkpoint's last epoch.
+            stage: What it is loaded for.
+        """
+        files = self._files.changed(before)
+        changed = f" ({files} changed)" if files else ""
+        message = f"{self.place} does not compute what it did in the fit{changed}: {found}."
+        if not self.may_change:
+            raise PairsLitError(
+                f"{message} Restore the code that the checkpoint was trained with, or train again; {self.option} "
+                "continues anyway, and says so in what it writes."
+            )
+        notice(message)
+        if stage == "fit":
+            self.changes = sorted({*self.changes, epoch + 1})
+        else:
+            self.has_changed = True
+
+
+def _calls_of(architecture: Architecture, seed: int) -> list[str]:
+    """Return the digests of the calls of one network, in each mode."""
+    parts = architecture.build(seed)
+    modules: list[tuple[nn.Module, Sequence[int]]] = [(each, architecture.image_shape) for each in parts.backbones]
+    if parts.head is not None:
+        modules.append((parts.head, [architecture.head_width(max(parts.widths))]))
+    return [digest_of_calls(modules, training=mode) for mode in _MODES.values()]
+
+
+def _joined(parts: Sequence[Numbers]) -> Numbers:
+    """Return the numbers of all stacks, without those that a stack lacks."""
+    names = [name for name in (parts[0] if parts else {}) if all(name in part for part in parts)]
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_record(saved: object, rounds: int, variants: int) -> bool:
+    """Return whether a value from a file has the structure of what :meth:`CodeCheck.record` returns."""
+    if not isinstance(saved, dict) or not _all_texts(saved.get("files")):
+        return False
+    if not all(_are_numbers(saved.get(mode), rounds) for mode in _MODES) or not _are_epochs(saved.get("changes")):
+        return False
+    texts = [""] * len(_MODES)
+    rest = {name: value for name, value in saved.items() if name not in (*_MODES, "files", "changes")}
+    environment = dict.fromkeys(("torch", "pairs_lit", "machine"), "")
+    example = {"calls": [texts] * variants, "losses": [""] * variants, "environment": environment, "precision": 0.0}
+    return fits(rest, example) and rest["precision"] < 1
+
+
+def _are_numbers(saved: object, rounds: int) -> bool:
+    if not isinstance(saved, dict) or not saved.keys() <= set(_NAMES):
+        return False
+    return all(_is_table(value, rounds) for value in saved.values())
+
+
+def _is_table(value: object, rounds: int) -> bool:
+    """Return whether a value is a dense table (R, ...) of floats."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_meta or value.dim() != 2:
+        return False
+    return fits(value, torch.empty(rounds, value.shape[1], device="meta"))
+
+
+def _all_texts(saved: object) -> bool:
+    return isinstance(saved, dict) and all(isinstance(each, str) for pair in saved.items() for each in pair)
+
+
+def _are_epochs(saved: object) -> bool:
+    return isinstance(saved, list) and all(fits(each, 0) for each in saved)
+
+
+def part_of_record(saved: Mapping[str, Any], variant: int, variants: int) -> dict[str, Any]:
+    """Return what the checkpoint of one variant alone would record, given the record of variants side by side.
+
+    Args:
+        saved: The record.
+        variant: The variant's number.
+        variants: How many there are.
+    """
+    numbers = {
+        mode: {name: value.chunk(variants)[variant].clone() for name, value in saved[mode].items()} for mode in _MODES
+    }
+    own = slice(variant, variant + 1)
+    return {**saved, **numbers, "calls": saved["calls"][own], "losses": saved["losses"][own]}
