@@ -11,7 +11,7 @@ import yaml
 
 import pairs_lit  # its public names: what builds networks lies far above a finished run
 from pairs_lit.runs.folder import CONFIG, CURVES, ROUNDS
-from pairs_lit.runs.summary import Facts, Settings, read_data, read_facts, readable
+from pairs_lit.runs.summary import Facts, Settings, read_class_names, read_data, read_facts, readable
 from pairs_lit.runs.tables import LOSSES, Curves, RoundResult, read_curves, read_rounds, summaries
 from pairs_lit.statistics import NAN, Summary
 
@@ -70,6 +70,11 @@ class Run:
     def facts(self) -> Facts:
         """What the run says of itself beside its figures: parameters, time, commits, versions."""
         return read_facts(self.folder)
+
+    @cached_property
+    def class_names(self) -> Sequence[str]:
+        """What the classes are called, in their order; empty if they are called by their numbers, from 0."""
+        return read_class_names(self.folder)
 
     @property
     def config(self) -> Mapping[str, Any]:

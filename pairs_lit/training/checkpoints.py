@@ -35,6 +35,9 @@ RECORD = "pairs_lit"
 RUN = "run"
 """The record's key for the identity of the run that wrote the checkpoint; earlier releases wrote none."""
 
+IMAGE_FORMAT = "image_format"
+"""The record's key for the format of the training images, as JSON; earlier releases wrote none."""
+
 USUAL: Mapping[str, int] = {"members": 1}
 """What a record says only where it is otherwise; earlier releases knew nothing else."""
 

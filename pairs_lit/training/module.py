@@ -27,7 +27,7 @@ from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.runs.folder import CONFIG, enclosing_run
 from pairs_lit.seeds import generator, seeded
 from pairs_lit.stacking.slices import View, views_of
-from pairs_lit.training.checkpoints import check_weights, prepare, read_checkpoint, sign
+from pairs_lit.training.checkpoints import IMAGE_FORMAT, check_weights, prepare, read_checkpoint, sign
 from pairs_lit.training.forms import Form
 from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
 from pairs_lit.training.metrics import METRICS, RoundMeans, measure
@@ -410,8 +410,9 @@ class PairModule(LightningModule):
         return own | asdict(cast(Any, self.trainer).datamodule.settings) | {"network": network}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what the weights belong to, unless no command could load them."""
-        sign(checkpoint, self._form, self.record(), self.trainer)
+        """Record what the weights belong to and what the training images look like, unless nothing could load them."""
+        image_format = cast(Any, self.trainer).datamodule.bank.image_format.to_text()
+        sign(checkpoint, self._form, self.record() | {IMAGE_FORMAT: image_format}, self.trainer)
 
     @classmethod
     def load_from_checkpoint(

@@ -103,6 +103,7 @@ class Results(Callback):
             **({"all_pairs": {split: asdict(each) for split, each in self._whole.items()}} if self._whole else {}),
             "data": asdict(_data(trainer).settings),
             "class_names": list(_data(trainer).bank.class_names),
+            "image_format": _data(trainer).bank.image_format.to_record(),
             "parameters_per_round": module.parameters_per_round,
             "epochs": runner.epochs,
             "times": {"seconds": seconds * len(rounds), "seconds_per_round": seconds},
