@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from pairs_lit.analysis.tables import classes, decimal, mean_and_std
+from pairs_lit.analysis.tables import decimal, mean_and_std
 from pairs_lit.data.image_format import ImageFormat
 from pairs_lit.errors import PairsLitError, check_choice, counted, notice, printable
 from pairs_lit.relation import Relation
 from pairs_lit.runs.run import Run
 from pairs_lit.statistics import Summary, summarise
 from pairs_lit.trained.conversion import Converted, Converter
-from pairs_lit.trained.pictures import MNIST, Form, Picture, grey_of
+from pairs_lit.trained.pictures import MNIST, Form, Grey, Picture, grey_of
 
 _SIDES = ("left", "right")
 _SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
@@ -106,8 +106,7 @@ class PairAnswer:
         if 2 * self.agreeing > n:
             return f"{said} ({self.agreeing} of {counted(n, 'round')})"
         others = n - self.agreeing
-        verb = "says" if others == 1 else "say"
-        return f"{said} (mean P {_near_half(self.probability.mean)}; {others} of {n} rounds {verb} {other})"
+        return f"{said} (mean P {_near_half(self.probability.mean)}; {others} of {n} rounds say {other})"
 
 
 def _near_half(mean: float) -> str:
@@ -187,8 +186,12 @@ class Applied:
         """Return in which order the relation compares classes that have names, in words; else nothing."""
         if not self.class_names:
             return []
-        text = classes(self.relation, self.class_names, len(self.class_names))
-        return [text.replace("first", "left").replace("second", "right")]
+        listed = [printable(name)[:40] for name in self.class_names]
+        shown = listed if len(listed) <= _MOST_LISTED else [*listed[: _MOST_LISTED - 1], "…", listed[-1]]
+        return [f"The relation compares the places of the classes in this order: {', '.join(shown)}."]
+
+
+_MOST_LISTED = 12
 
 
 def apply(run: Run, pairs: Sequence[tuple[Picture, Picture]], *, as_is: bool = False) -> Applied:
@@ -215,9 +218,14 @@ def examine(run: Run, pairs: Sequence[tuple[Picture, Picture]], *, as_is: bool =
     """Return the same as :func:`apply`, and print nothing."""
     named = _named(pairs)
     greys = [[(name, grey_of(picture, name)) for name, picture in pair] for pair in named]  # all of them can be read
+    return examine_greys(run, greys, as_is=as_is)
+
+
+def examine_greys(run: Run, greys: Sequence[Sequence[tuple[str, Grey]]], *, as_is: bool = False) -> Applied:
+    """Return the same for pairs of images that are read: name and grey values of the left and of the right one."""
     converter = Converter(form_of(run), run.trained.image_format, as_is)
     converted = [[converter.convert(grey, name) for name, grey in pair] for pair in greys]
-    names = [(left, right) for (left, _), (right, _) in named]
+    names = [(left, right) for (left, _), (right, _) in greys]
     applied = answered(run, names, np.asarray([[each.image for each in pair] for pair in converted]))
     lines = [*said_of_run(run, as_is=as_is), *_said_of_images(names, converted)]
     warned = [
