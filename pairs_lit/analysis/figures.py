@@ -16,6 +16,12 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 _STYLES = ("-", "--", "-.", ":")
 
 
+def shown_name(name: str, most: int) -> str:
+    """Return a name for a figure: cut after so many letters, and no formula."""
+    short = name if len(name) <= most else f"{name[: most - 1]}…"
+    return short.replace("$", r"\$")
+
+
 def curves_figure(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figure:
     """Draw metrics against the epoch, one line a run: the mean over its rounds, with a band of ± one std.
 

@@ -7,12 +7,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from pairs_lit.commands.fit import ReadingCLI, in_python, train
 from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.image_format import parse_format
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.folder import CONFIG, LAST
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.summary import UNRECORDED
 from pairs_lit.trained.rounds import Trained
-from pairs_lit.training.checkpoints import RECORD, read_checkpoint
+from pairs_lit.training.checkpoints import IMAGE_FORMAT, RECORD, read_checkpoint
 from pairs_lit.training.module import PairModule
 
 _OPTION = "--allow-changed-code (in Python: allow_changed_code=True)"
@@ -60,5 +61,6 @@ def open_run(folder: str | Path, checkpoint: str | Path | None = None, *, allow_
         cli = train("test", ["test", f"--config={run / CONFIG}", f"--ckpt_path={chosen}"], kind=_OpeningCLI)
     opened = cast(_OpeningCLI, cli)
     opened.module.code.may_change, opened.module.code.option = allow_changed_code, _OPTION
-    opened.module.load_weights(read_checkpoint(chosen))
-    return Trained(opened.module, opened.data)
+    content = read_checkpoint(chosen)
+    opened.module.load_weights(content)
+    return Trained(opened.module, opened.data, parse_format(content[RECORD].get(IMAGE_FORMAT)))

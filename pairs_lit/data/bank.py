@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from pairs_lit.data.augment import Augmenter
+from pairs_lit.data.image_format import measure_format
 from pairs_lit.data.images import Source
 from pairs_lit.data.pairs import Pairs, Swap, draw, relate, side_by_side, swapped
 from pairs_lit.errors import PairsLitError
@@ -84,6 +85,7 @@ class PairBank:
 
     Attributes:
         class_names: What the classes are called, in their order; empty: by their numbers.
+        image_format: What the training images look like.
         images: (n, H, W) float32, train, validation and test images in this order.
         pairs: By split, the pairs of the R rounds.
         scale: With ``standard``, mean and std of each round's training images, (R, 1, 1, 1, 1) each.
@@ -107,6 +109,7 @@ class PairBank:
             fingerprint=source.fingerprint(),
         )
         check_image_size(settings.image_size, size)
+        self.image_format = measure_format(source)
         parts, factor = source.parts, size // settings.image_size
         self._labels = torch.cat([part.labels for part in parts])
         ends = list(accumulate(len(part.labels) for part in parts))[:-1]

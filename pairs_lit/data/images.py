@@ -62,6 +62,8 @@ class Source:
         test: What test pairs are drawn from; only ever evaluated.
         class_names: What the K classes are called, in their order; empty: by their numbers.
         held_out: What was held out for the test, in words; None: the source has test images of its own.
+        transposed: Whether the images are stored with rows and columns exchanged, which reading undid.
+        original_size: The sizes before resizing, in words, or None if they were not resized.
     """
 
     name: str
@@ -70,6 +72,8 @@ class Source:
     test: Digits
     class_names: Sequence[str] = ()
     held_out: str | None = None
+    transposed: bool = False
+    original_size: str | None = None
 
     @property
     def parts(self) -> list[Digits]:

@@ -9,7 +9,15 @@ from typing import Any, Self
 
 import pairs_lit  # its public names: what builds networks lies far above a finished run
 from pairs_lit.runs.folder import CONFIG, CURVES, ROUNDS
-from pairs_lit.runs.summary import Facts, Settings, read_data, read_digits_trained, read_facts, readable
+from pairs_lit.runs.summary import (
+    Facts,
+    Settings,
+    read_class_names,
+    read_data,
+    read_digits_trained,
+    read_facts,
+    readable,
+)
 from pairs_lit.runs.tables import LOSSES, Curves, RoundResult, read_curves, read_rounds, summaries
 from pairs_lit.runs.yaml_text import load_file
 from pairs_lit.statistics import NAN, Summary
@@ -83,6 +91,11 @@ class Run:
     def digits_trained(self) -> bool | None:
         """Whether anything trained its networks to name digits; None if an earlier release trained it."""
         return read_digits_trained(self.folder)
+
+    @cached_property
+    def class_names(self) -> Sequence[str]:
+        """What the classes are called, in their order; empty if they are called by their numbers, from 0."""
+        return read_class_names(self.folder)
 
     @property
     def config(self) -> Mapping[str, Any]:

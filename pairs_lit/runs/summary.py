@@ -117,6 +117,25 @@ def read_at_chance(folder: Path) -> list[int] | None:
         return seeds
 
 
+_LONGEST_NAME = 200
+
+
+def read_class_names(folder: Path) -> list[str]:
+    """Return what a run's classes are called, in their order; empty if by their numbers, as in earlier releases.
+
+    Raises:
+        PairsLitError: The names are not short texts, or not as many as there are classes.
+    """
+    with readable(folder):
+        found = _json(folder)
+        names, count = found.get("class_names", []), found["data"].get("classes", UNRECORDED["classes"])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("class_names is not a list of texts")
+        if names and len(names) != count:
+            raise ValueError(f"there are {len(names)} class names for {count} classes")
+        return [printable(name)[:_LONGEST_NAME] for name in names]
+
+
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
     """Refuse a run folder that cannot be read: a file is missing or damaged."""

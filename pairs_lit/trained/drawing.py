@@ -1,4 +1,4 @@
-"""Drawing: a page in the browser on which two digits are drawn, and each round answers at once."""
+"""The demo's page: two digits are drawn or uploaded in the browser, and each round answers at once."""
 
 import base64
 import io
@@ -6,46 +6,49 @@ from html import escape
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from pairs_lit.analysis.figures import COLOURS
 from pairs_lit.analysis.tables import mean_and_std
-from pairs_lit.errors import PairsLitError, counted, reason_of, sentence
+from pairs_lit.errors import PairsLitError, counted, printable, sentence
 from pairs_lit.runs.run import Run
-from pairs_lit.trained.applying import Applied, answered, apply, form_of, sign_of
-
-Drawn = str | None
-"""A canvas as the page sends it: a PNG file as a data URL; empty or None: nothing is drawn on it."""
+from pairs_lit.trained.applying import Applied, answered, examine_greys, form_of, said_of_run, sign_of
+from pairs_lit.trained.canvas import STYLE as CANVAS_STYLE
+from pairs_lit.trained.canvas import Sent, build_canvas, is_upload, read_sent
 
 FONTS = ["system-ui", "sans-serif"]
 """Of the system: gradio's own would be fetched from elsewhere."""
 
-STYLE = """
-.canvas canvas { background: #fff; border: 1px solid #888; cursor: crosshair; touch-action: none; max-width: 100% }
-.canvas button { border: 1px solid #8888; border-radius: 4px; padding: 0 0.5rem; margin: 0 0 0.3rem 0.5rem }
+STYLE = (
+    CANVAS_STYLE
+    + """
 .answer { font-size: 1.05rem } .answer figure { display: inline-block; margin: 0 1.2rem 0.6rem 0 }
 .answer img { width: 140px; height: 140px; image-rendering: pixelated; border: 1px solid #8888 }
-.answer svg { display: block; width: 100%; max-width: 560px; height: auto }
+.answer svg { display: block; width: 100%; max-width: 460px; height: auto }
+.answer text { fill: currentColor; font-size: 13px } .answer path { stroke: currentColor; stroke-opacity: 0.35 }
+.answer circle { fill: #0072B2 } .dark .answer circle { fill: #56B4E9 }
+.answer .mean { stroke: #D55E00; stroke-width: 2.5; stroke-opacity: 1 }
+.answer .warning { border-left: 4px solid #E69F00; padding-left: 0.6rem }
+.answer .error { border-left: 4px solid #D55E00; padding-left: 0.6rem }
 """
+)
 
 
 def page_of(run: Run) -> gr.Blocks:
     """Return the page: two canvases, and below them what the rounds say."""
-    sign, n = sign_of(str(run.data["relation"])), len(run.rounds) - len(run.failed)
-
     _warm_up(run)
 
-    def answer(left: Drawn, right: Drawn) -> str:
-        return answer_to(run, left, right)
+    def answer(left: Sent, right: Sent) -> str:
+        try:
+            return answer_to(run, left, right)
+        except PairsLitError as error:
+            return f"<div class='answer'><p class='error' role='alert'>{escape(printable(str(error)))}</p></div>"
 
     page: gr.Blocks
     with gr.Blocks(title="pairs-lit demo", analytics_enabled=False) as page:
-        gr.Markdown(
-            f"## left {sign} right?\nDraw a digit on each canvas. {counted(n, 'round')} trained on "
-            f"{run.data['source']} will answer. {sentence(run.trained.note)}"
-        )
+        gr.HTML(introduction(run), elem_id="introduction")
         with gr.Row():
-            canvases = [_canvas(side) for side in ("left", "right")]
+            canvases = [build_canvas(side) for side in ("left", "right")]
         said = gr.HTML(_HINT, elem_id="answer")
         gr.on(
             [canvas.change for canvas in canvases],
@@ -65,118 +68,110 @@ def _warm_up(run: Run) -> None:
     answered(run, [("left", "right")], np.zeros((1, 2, form.size, form.size), np.float32))
 
 
-_HINT = "<p class='answer'>Draw a digit on each canvas.</p>"
+def introduction(run: Run) -> str:
+    """Return the page's head as HTML: the question, what to do, and how good the run's rounds are."""
+    n, sign = len(run.rounds) - len(run.failed), escape(sign_of(str(run.data["relation"])))
+    failed = f" ({len(run.failed)} more failed)" if run.failed else ""
+    test = run.summary.get("test_accuracy")
+    accuracy = f"test accuracy {mean_and_std(test)}" if test is not None and test.n else "no test accuracy was measured"
+    parts = [
+        f"<h2>Is left {sign} right?</h2>",
+        "<p>Draw a digit on each canvas, or upload an image for each side.</p>",
+        f"<p>{counted(n, 'round')}{failed} of {_text(run.label)}, trained on {_text(str(run.data['source']))}: "
+        f"{accuracy}.</p>",
+    ]
+    if run.class_names:
+        shown = ", ".join(name[:40] for name in run.class_names)
+        parts.append(f"<p>The classes in their order: {_text(shown)}.</p>")
+    warnings = [*said_of_run(run, as_is=False), *filter(None, [sentence(run.trained.note)])]
+    parts += [f"<p class='warning'>{_text(line)}</p>" for line in warnings]
+    return f"<div class='answer'>{''.join(parts)}</div>"
 
 
-_CANVAS = """
-<div class='canvas'><b>${label}</b> <button type='button'>clear</button><br>
-<canvas width='280' height='280' aria-label='draw the ${label} digit'></canvas></div>
-"""
-
-_PEN = """
-const canvas = element.querySelector('canvas'), pen = canvas.getContext('2d');
-Object.assign(pen, {lineWidth: 22, lineCap: 'round', lineJoin: 'round', strokeStyle: '#000'});
-const place = event => [event.offsetX * 280 / canvas.clientWidth, event.offsetY * 280 / canvas.clientHeight];
-const send = value => { props.value = value; trigger('change'); };
-let isDown = false;
-canvas.addEventListener('pointerdown', event => {
-  event.preventDefault();
-  canvas.setPointerCapture(event.pointerId);
-  isDown = true;
-  pen.beginPath();
-  pen.moveTo(...place(event));
-  pen.lineTo(...place(event));
-  pen.stroke();
-});
-canvas.addEventListener('pointermove', event => {
-  if (!isDown) return;
-  pen.lineTo(...place(event));
-  pen.stroke();
-});
-for (const end of ['pointerup', 'pointercancel']) canvas.addEventListener(end, () => {
-  if (!isDown) return;
-  isDown = false;
-  send(canvas.toDataURL('image/png'));
-});
-element.querySelector('button').addEventListener('click', () => {
-  pen.clearRect(0, 0, 280, 280);
-  send('');
-});
-"""
-"""Draws on a canvas, with a pen as thick as MNIST's strokes are for their box, and sends it after each stroke."""
+def _text(text: str) -> str:
+    return escape(printable(text))
 
 
-def _canvas(side: str) -> gr.HTML:
-    return gr.HTML(
-        "", label=side, html_template=_CANVAS.replace("${label}", side), js_on_load=_PEN, elem_id=side, min_width=300
-    )
+_HINT = (
+    "<div class='answer' aria-live='polite'><p>Draw a digit on each canvas, or upload an image for each side.</p></div>"
+)
 
 
-def answer_to(run: Run, left: Drawn, right: Drawn) -> str:
-    """Return what the rounds say of two drawings, as HTML; while one is missing, what to do.
+def answer_to(run: Run, left: Sent, right: Sent) -> str:
+    """Return what the rounds say of two drawings or uploaded files, as HTML; while one is missing, what to do.
 
     Raises:
-        PairsLitError: What was sent is no drawing.
+        PairsLitError: What was sent is no drawing, or a file that cannot be read; or nothing is on it.
     """
     if not left or not right:
         return _HINT
-    return answer_html(apply(run, [(_drawing(left), _drawing(right))]))
+    applied = examine_greys(run, [[read_sent(left, "left"), read_sent(right, "right")]])
+    has_upload = is_upload(left) or is_upload(right)
+    notes = [line for line in applied.notices if line not in said_of_run(run, as_is=False)] if has_upload else []
+    return answer_html(applied, [*applied.pairs[0].warnings, *notes])
 
 
-def _drawing(sent: str) -> Image.Image:
-    """Read a PNG file from a data URL."""
-    head, _, code = sent.partition(",")
-    try:
-        if head != "data:image/png;base64":
-            raise ValueError(head[:40])
-        image = Image.open(io.BytesIO(base64.b64decode(code, validate=True)), formats=["PNG"])
-        image.load()
-        return image
-    except (ValueError, OSError, SyntaxError) as error:
-        raise PairsLitError(f"what the page sent is no drawing ({reason_of(error)}): reload the page.") from error
-
-
-def answer_html(applied: Applied) -> str:
+def answer_html(applied: Applied, warnings: list[str] | None = None) -> str:
     """Return what the rounds say of the first pair, as HTML that needs nothing from elsewhere."""
-    pair, n, sign = applied.pairs[0], len(applied.seeds), escape(sign_of(applied.relation))
-    says = "yes" if pair.probability.mean > 0.5 else "no"
-    readings, pictures = pair.readings or (None, None), ""
-    for image, side, reading in zip(applied.images[0], ("left", "right"), readings, strict=True):
-        file = io.BytesIO()
-        Image.fromarray(image.round().astype(np.uint8)).save(file, "PNG")
-        code = base64.b64encode(file.getvalue()).decode()
-        said = "" if reading is None else f": {reading.read} ({reading.agreeing} of {counted(n, 'round')})"
-        shown = f"<img alt='{side}' src='data:image/png;base64,{code}'>"
-        pictures += f"<figure>{shown}<figcaption>{side}{said}</figcaption></figure>"
+    pair, sign, n = applied.pairs[0], escape(sign_of(applied.relation)), len(applied.seeds)
+    warned = "".join(f"<p class='warning' role='alert'>{_text(line)}</p>" for line in warnings or ())
+    readings, images = pair.readings or (None, None), ""
+    for image, side, reading in zip(applied.seen[0], ("left", "right"), readings, strict=True):
+        said = "" if reading is None else f": {_text(reading.label)} ({reading.agreeing} of {counted(n, 'round')})"
+        images += _figure(image, side, said)
+    size = "×".join(map(str, applied.seen.shape[-2:]))
     return (
-        f"<div class='answer'><p><b>{says}</b> ({pair.agreeing} of {counted(n, 'round')}): P(left {sign} right) = "
-        f"{mean_and_std(pair.probability)}</p>{_strip(applied)}<p>What the networks saw, and read:</p>{pictures}</div>"
+        f"<div class='answer' aria-live='polite'><p>Is left {sign} right? <b>{pair.answer}</b><br>"
+        f"P(left {sign} right) = {mean_and_std(pair.probability)}</p>{warned}{_dots(applied)}"
+        f"<p>What the networks see ({size} pixels), and read:</p>{images}</div>"
     )
 
 
-def _strip(applied: Applied) -> str:
-    """Draw P(relation) of each round as a point on a line from 0 to 1, with the mean as a stroke."""
-    pair, width, margin = applied.pairs[0], 500, 30
-    sign = escape(sign_of(applied.relation))
-    points = "".join(
-        f"<circle cx='{margin + width * p:.1f}' cy='{20 + 8 * (place % 3)}' r='5' fill='{COLOURS[0]}' "
-        f"fill-opacity='0.6'><title>seed {seed}: {p:.4f}</title></circle>"
+def _figure(image: NDArray[np.float32], side: str, said: str) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image.round().clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    code = base64.b64encode(file.getvalue()).decode()
+    shown = f"<img alt='{side}, as the networks see it' src='data:image/png;base64,{code}'>"
+    return f"<figure>{shown}<figcaption>{side}{said}</figcaption></figure>"
+
+
+_MOST_ROWS = 40
+_LEFT, _WIDTH, _ROW = 76, 250, 19
+
+
+def _dots(applied: Applied) -> str:
+    """Draw P(relation) of each round as a dot on a row of its own, with its seed and value, and the mean as a line.
+
+    More rounds than have room share rows; the dots then tell their seeds when pointed at.
+    """
+    pair, n = applied.pairs[0], len(applied.seeds)
+    has_rows = n <= _MOST_ROWS
+    rows = n if has_rows else 5
+    dots = "".join(
+        _dot(seed, p, _ROW * (place % rows), has_row=has_rows)
         for place, (seed, p) in enumerate(zip(applied.seeds, pair.rounds, strict=True))
     )
-    mean = margin + width * pair.probability.mean
-    line = "stroke='currentColor' stroke-opacity='0.4'"
-    return (
-        f"<svg viewBox='0 0 {width + 2 * margin} 72'>"
-        f"<path d='M{margin} 48 h{width} M{margin + width / 2} 8 v40' fill='none' {line}/>"
-        f"{points}<path d='M{mean:.1f} 8 v40' stroke='{COLOURS[3]}' stroke-width='2.5'/>"
-        + "".join(
-            f"<text x='{margin + width * place}' y='66' font-size='13' text-anchor='middle' fill='currentColor'>"
-            f"{text}</text>"
-            for place, text in (
-                (0, "0"),
-                (0.5, f"P(left {sign} right)"),
-                (1, "1"),
-            )
-        )
-        + "</svg>"
+    bottom = _ROW * rows + 4
+    mean = _LEFT + _WIDTH * pair.probability.mean
+    ends = ((0, "0"), (0.5, f"P(left {escape(sign_of(applied.relation))} right)"), (1, "1"))
+    words = "".join(
+        f"<text x='{_LEFT + _WIDTH * place}' y='{bottom + 17}' text-anchor='middle'>{text}</text>"
+        for place, text in ends
     )
+    legend = "line: mean" if has_rows else "line: mean; point at a dot for its seed"
+    return (
+        f"<svg viewBox='0 0 380 {bottom + 40}' role='img' aria-label='P of each round'>"
+        f"<path d='M{_LEFT} {bottom} h{_WIDTH} M{_LEFT + _WIDTH / 2} 0 v{bottom}' fill='none'/>"
+        f"<path class='mean' d='M{mean:.1f} 0 v{bottom}'/>{dots}{words}"
+        f"<text x='{_LEFT + _WIDTH / 2}' y='{bottom + 34}' text-anchor='middle'>{legend}</text></svg>"
+    )
+
+
+def _dot(seed: int, p: float, top: int, *, has_row: bool) -> str:
+    middle = top + _ROW / 2
+    words = (
+        f"<text x='{_LEFT - 12}' y='{middle + 4}' text-anchor='end'>seed {seed}</text>"
+        f"<text x='{_LEFT + _WIDTH + 12}' y='{middle + 4}'>{p:.2f}</text>"
+    )
+    dot = f"<circle cx='{_LEFT + _WIDTH * p:.1f}' cy='{middle}' r='5'><title>seed {seed}: {p:.4f}</title></circle>"
+    return dot + (words if has_row else "")

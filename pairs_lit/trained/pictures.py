@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 from torch import Tensor
 
+from pairs_lit.data.pictures import resized
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, reason_of
 
@@ -135,8 +137,9 @@ def _on_paper(grey: Grey, opacity: Grey) -> Grey:
 
 
 def as_it_is(grey: Grey, size: int) -> NDArray[np.float32]:
-    """Scale a picture to (size, size), and nothing else."""
-    return _resized(grey, size, size)
+    """Resize an image to (size, size) exactly as training images are resized, and do nothing else."""
+    levels = torch.from_numpy(grey.round().clip(0, 255).astype(np.uint8))
+    return resized(levels[None], size)[0].numpy().astype(np.float32)
 
 
 def _resized(grey: Grey, height: int, width: int) -> NDArray[np.float32]:
@@ -146,7 +149,7 @@ def _resized(grey: Grey, height: int, width: int) -> NDArray[np.float32]:
 
 
 def prepared(grey: Grey, form: Form, name: str) -> NDArray[np.float32]:
-    """Bring a picture to MNIST's form: light strokes on black, scaled into the box, centred by mass.
+    """Bring an image to MNIST's form: light strokes on black, scaled into the box, centred by mass.
 
     Args:
         grey: (H, W), 0 … 255, dark on light or light on dark.
@@ -159,19 +162,50 @@ def prepared(grey: Grey, form: Form, name: str) -> NDArray[np.float32]:
     Raises:
         PairsLitError: There are no strokes in it.
     """
+    found = find_strokes(grey)
+    if found is None:
+        raise blank(name)
+    return found.centred(form)
+
+
+def blank(name: str) -> PairsLitError:
+    """Return the error for an image that shows nothing."""
+    return PairsLitError(f"{name} is blank: no strokes stand out from the paper. Draw darker, or crop it closer.")
+
+
+@dataclass(frozen=True)
+class Strokes:
+    """The strokes that were found in an image.
+
+    Attributes:
+        ink: How far each pixel of a stroke is from the paper around it, 0 … 255, and 0 elsewhere, (H, W).
+        core: The pixels that are strokes without doubt, (H, W).
+        is_dark: Whether the strokes are darker than the paper.
+    """
+
+    ink: Grey
+    core: NDArray[np.bool_]
+    is_dark: bool
+
+    def centred(self, form: Form) -> NDArray[np.float32]:
+        """Return the strokes, light on black, scaled into the box and centred, (size, size), 0 … 255."""
+        return _centred(self.ink, form)
+
+
+def find_strokes(grey: Grey) -> Strokes | None:
+    """Return the strokes in an image, (H, W), 0 … 255, or None if it is blank."""
     shrink = max(1.0, max(grey.shape) / _LARGEST)
     small = _resized(grey, *(max(1, round(side / shrink)) for side in grey.shape)).astype(np.float64)
-    ink = _ink(small)
-    strokes = _strokes(ink)
-    if strokes is None:
-        raise PairsLitError(f"{name} is blank: no strokes stand out from the paper. Draw darker, or crop it closer.")
-    return _centred(np.where(strokes, ink, 0.0), form)
+    window = max(3, max(small.shape) // 3)
+    is_dark = _is_dark_on_light(small, window)
+    ink = _ink(small, window, is_dark=is_dark)
+    found = _strokes(ink)
+    return None if found is None else Strokes(np.where(found[0], ink, 0.0), found[1], is_dark)
 
 
-def _ink(grey: Grey) -> Grey:
+def _ink(grey: Grey, window: int, *, is_dark: bool) -> Grey:
     """Return how far each pixel is from the paper around it, in the strokes' direction, 0 … 255."""
-    window = max(3, max(grey.shape) // 3)
-    if _is_dark_on_light(grey, window):
+    if is_dark:
         paper = 255 - _paper(255 - grey, window)
         return np.clip(255 * (1 - grey / np.maximum(paper, 1.0)), 0, 255)
     return np.clip(grey - _paper(grey, window), 0, 255)
@@ -212,8 +246,8 @@ def _otsu(values: Grey) -> float:
     return float(edges[1:][np.nanargmax(between[:-1])])
 
 
-def _strokes(ink: Grey) -> NDArray[np.bool_] | None:
-    """Say which pixels belong to strokes; None: there are none."""
+def _strokes(ink: Grey) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Return which pixels belong to strokes with their soft edges, and which without, or None if there are none."""
     if np.ptp(ink) < _FAINTEST:
         return None
     core = ink > _otsu(ink)
@@ -223,10 +257,10 @@ def _strokes(ink: Grey) -> NDArray[np.bool_] | None:
     contrast = float(np.median(ink[core])) - level
     if contrast < max(_FAINTEST, _NOISE * noise):
         return None
-    distance: Grey = ndimage.distance_transform_edt(~_kept(core))
+    kept = _kept(core)
+    distance: Grey = ndimage.distance_transform_edt(~kept)
     near = distance <= max(2.0, max(ink.shape) / 50)
-    found: NDArray[np.bool_] = near & (ink > level + max(3 * noise, _FRINGE * contrast))
-    return found
+    return near & (ink > level + max(3 * noise, _FRINGE * contrast)), kept
 
 
 def _kept(core: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.image_format import ImageFormat
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.seeds import range_of
@@ -38,11 +39,13 @@ class Trained:
     Args:
         module: With the weights of the run's checkpoint.
         data: The run's data; loaded only where the preparation of images follows from them.
+        image_format: What the training images look like, or None if the checkpoint does not record it.
     """
 
-    def __init__(self, module: PairModule, data: PairDataModule) -> None:
+    def __init__(self, module: PairModule, data: PairDataModule, image_format: ImageFormat | None = None) -> None:
         self.module = module.eval()
         self.data = data
+        self.image_format = image_format
 
     @property
     def note(self) -> str:
@@ -109,7 +112,8 @@ class Trained:
         """Return what all rounds say of the same pairs.
 
         Args:
-            images: (P, 2, S, S), grey, 0 … 255, light strokes on dark; S a multiple of the run's ``data.image_size``.
+            images: (P, 2, S, S), grey, 0 … 255, in the format of the training images; S a multiple of the run's
+                ``data.image_size``.
         """
         parts = [self._answered(part) for part in torch.split(images, _AT_A_TIME)]
         digits = [part.digits for part in parts if part.digits is not None]

@@ -3,9 +3,9 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pairs_lit.analysis.figures import COLOURS
+from pairs_lit.analysis.figures import COLOURS, shown_name
 from pairs_lit.analysis.tables import mean_and_std
-from pairs_lit.errors import counted
+from pairs_lit.errors import counted, printable
 from pairs_lit.trained.applying import Applied, PairAnswer, sign_of
 
 _MOST = 40
@@ -27,8 +27,8 @@ def applied_figure(applied: Applied) -> Figure:
             _draw_image(row[2 * side + 1], seen[side], "averaged to")
             if pair.readings is not None:
                 reading = pair.readings[side]
-                said = f"read as {reading.read} ({reading.agreeing} of {len(applied.seeds)})"
-                row[2 * side].set_xlabel(said, fontsize=8)
+                count = f" ({reading.agreeing} of {len(applied.seeds)})"
+                row[2 * side].set_xlabel(f"read as {shown_name(reading.label, 18)}{count}", fontsize=8)
         _draw_rounds(row[4], pair, sign_of(applied.relation))
     part = f" (the first {count} of {len(applied.pairs)} pairs)" if count < len(applied.pairs) else ""
     note = f"\n{applied.note}" if applied.note else ""
@@ -40,11 +40,11 @@ def applied_figure(applied: Applied) -> Figure:
 
 def _draw_image(axes: Axes, image: object, title: str) -> None:
     """Draw grey values as they are; a long name is cut at its beginning."""
-    short = title if len(title) <= 22 else f"…{title[-21:]}"
+    short = title if len(title) <= 22 else f"…{title[-21:]}"  # the end of a path tells most
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")  # type: ignore[arg-type]
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(short.replace("$", r"\$"), fontsize=8)
+    axes.set_title(printable(short).replace("$", r"\$"), fontsize=8)
 
 
 def _draw_rounds(axes: Axes, pair: PairAnswer, sign: str) -> None:
@@ -57,4 +57,4 @@ def _draw_rounds(axes: Axes, pair: PairAnswer, sign: str) -> None:
     axes.set(xlim=(-0.03, 1.03), ylim=(-1, n), yticks=[])
     axes.set_xlabel(f"P(left {sign} right) of each round", fontsize=8)
     axes.tick_params(labelsize=8)
-    axes.set_title(f"{'yes' if mean > 0.5 else 'no'}: {mean_and_std(pair.probability)}", fontsize=9)
+    axes.set_title(f"{pair.answer}\n{mean_and_std(pair.probability)}", fontsize=8)

@@ -39,6 +39,9 @@ RUN = "run"
 NETWORK = "network"
 """The record's key for the description of the network."""
 
+IMAGE_FORMAT = "image_format"
+"""The record's key for the format of the training images, as JSON; earlier releases wrote none."""
+
 USUAL: Mapping[str, int] = {"members": 1}
 """What a record says only where it is otherwise; earlier releases knew nothing else."""
 

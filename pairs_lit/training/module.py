@@ -27,7 +27,7 @@ from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.runs.folder import CONFIG, enclosing_run
 from pairs_lit.seeds import generator, seeded
 from pairs_lit.stacking.slices import View, views_of
-from pairs_lit.training.checkpoints import RECORD, check_weights, prepare, read_checkpoint, sign
+from pairs_lit.training.checkpoints import IMAGE_FORMAT, RECORD, check_weights, prepare, read_checkpoint, sign
 from pairs_lit.training.code_check import CODE, CodeCheck
 from pairs_lit.training.forms import Form
 from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
@@ -422,9 +422,10 @@ class PairModule(LightningModule):
         return own | asdict(cast(Any, self.trainer).datamodule.settings) | {"network": network}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what the weights belong to and what they compute, unless no command could load them."""
+        """Record what the weights belong to and compute, and what the training images look like."""
         record, trainer = self.record(), cast(Any, self.trainer)
-        sign(checkpoint, self._form, record, self.trainer)
+        image_format = trainer.datamodule.bank.image_format.to_text()
+        sign(checkpoint, self._form, record | {IMAGE_FORMAT: image_format}, self.trainer)
         own = self.code.observe(range(trainer.global_rank, len(self.stacks), trainer.world_size), record["normalise"])
         every = trainer.strategy.gathered(own) if trainer.world_size > 1 else [own]
         checkpoint[CODE] = self.code.record({number: each for part in every for number, each in part.items()})

@@ -106,6 +106,7 @@ class Results(Callback):
             "data": asdict(_data(trainer).settings),
             "digits_trained": module.trains_digits,
             "class_names": list(_data(trainer).bank.class_names),
+            "image_format": _data(trainer).bank.image_format.to_record(),
             "parameters_per_round": module.parameters_per_round,
             "epochs": runner.epochs,
             "times": {"seconds": seconds * len(rounds), "seconds_per_round": seconds},
