@@ -103,6 +103,8 @@ class Results(Callback):
             **({"all_pairs": {split: asdict(each) for split, each in self._whole.items()}} if self._whole else {}),
             "data": asdict(_data(trainer).settings),
             "class_names": list(_data(trainer).bank.class_names),
+            "duplicates": asdict(_data(trainer).bank.duplicates),
+            "data_notes": list(_data(trainer).bank.notes),
             "parameters_per_round": module.parameters_per_round,
             "epochs": runner.epochs,
             "times": {"seconds": seconds * len(rounds), "seconds_per_round": seconds},
@@ -128,6 +130,7 @@ class Results(Callback):
             self._said_of_whole(),
             failures(failed, len(seeds)),
             at_chance(learned_nothing, len(seeds)),
+            *_data(trainer).bank.warnings,
         ]
         return "\n\n".join(part for part in parts if part)
 
@@ -152,6 +155,7 @@ class Results(Callback):
         measured = drawn | {metric: values.masked_fill(failed, torch.nan) for metric, values in whole.items()}
         evaluation = Evaluation(self._runner.seeds, {metric: values.numpy() for metric, values in measured.items()})
         parts = [f"data: {_data(trainer).settings.source}", evaluation_table(evaluation), self._said_of_whole()]
+        parts += _data(trainer).bank.warnings
         self.text = "\n\n".join(part for part in parts if part)
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             path = folder_of(trainer, self._name) / name
