@@ -244,7 +244,7 @@ def another_size(root: Path) -> None:
 
 def not_square(root: Path) -> None:
     for file in root.glob("*/*.png"):
-        Image.new("L", (20, 14)).save(file)
+        Image.open(file).resize((20, 14)).save(file)
 
 
 def train_only(root: Path) -> None:

@@ -10,9 +10,11 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from pairs_lit.data.augment import Augmenter
+from pairs_lit.data.duplicates import describe, find_duplicates
 from pairs_lit.data.image_format import measure_format
 from pairs_lit.data.images import Source
 from pairs_lit.data.pairs import Pairs, Swap, draw, relate, side_by_side, swapped
+from pairs_lit.data.splits import hold_out
 from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.seeds import generator
@@ -30,13 +32,15 @@ MOST_UNSEEN = 10_000
 class DataSettings:
     """The settings that decide which pairs a round sees; recorded in every checkpoint and run.
 
-    The last three are those of the source that was found; earlier releases recorded none of the last four, see
-    :data:`pairs_lit.runs.summary.UNRECORDED`.
+    From ``classes`` on, they are those of the source that was found; earlier releases recorded nothing from ``resize``
+    on, see :data:`pairs_lit.runs.summary.UNRECORDED`.
 
     Attributes:
         resize: The height and width that images were given; None: as they were.
+        transpose: Whether rows and columns of the images were exchanged, as ``data.transpose`` asks for.
         classes: K, the number of classes.
         held_out: What was held out for the test, in words; None: the source has test images of its own.
+        deterministic: Whether the dataset returned the same images when it was asked again.
         fingerprint: The SHA-256 of all images and labels.
     """
 
@@ -50,8 +54,10 @@ class DataSettings:
     normalise: Normalise
     reuse: bool
     resize: int | None = None
+    transpose: bool = False
     classes: int = DIGITS
     held_out: str | None = None
+    deterministic: bool = True
     fingerprint: str = ""
 
     @property
@@ -86,6 +92,9 @@ class PairBank:
     Attributes:
         class_names: What the classes are called, in their order; empty: by their numbers.
         image_format: What the training images look like.
+        notes: What was told when the images were read, a line each.
+        duplicates: How many images are identical to others.
+        warnings: The same in words, a line each; empty where there are none.
         images: (n, H, W) float32, train, validation and test images in this order.
         pairs: By split, the pairs of the R rounds.
         scale: With ``standard``, mean and std of each round's training images, (R, 1, 1, 1, 1) each.
@@ -101,11 +110,14 @@ class PairBank:
     ) -> None:
         self.seeds = seeds
         self.class_names, size = source.class_names, source.train.size
+        self.notes, self.duplicates, self._groups = source.notes, find_duplicates(source), source.groups
+        self.warnings = describe(self.duplicates, source)
         self.settings = settings = replace(
             settings,
             source=f"{source.name} (originals {size}x{size})" if originals else source.name,
             classes=source.train.classes,
             held_out=source.held_out,
+            deterministic=source.deterministic,
             fingerprint=source.fingerprint(),
         )
         check_image_size(settings.image_size, size)
@@ -130,7 +142,10 @@ class PairBank:
     def _draw(self, seed: int) -> dict[Split, Pairs]:
         settings, drawn = self.settings, dict[Split, Pairs]()
         for split, pool in self._pools(seed).items():
-            index = draw(pool, settings.pairs[split], generator(seed, f"{split} pairs"), reuse=settings.reuse)
+            try:
+                index = draw(pool, settings.pairs[split], generator(seed, f"{split} pairs"), reuse=settings.reuse)
+            except PairsLitError as error:
+                raise PairsLitError(f"data.{split}_pairs: {error}") from error
             drawn[split] = relate(index, self._labels, settings.relation)
         return drawn | {"train": swapped(drawn["train"], settings.swap, settings.relation)}
 
@@ -141,12 +156,24 @@ class PairBank:
             return {"train": train, "val": validation[0], "test": test}
         held_out = 2 * self.settings.val_pairs
         if held_out >= len(train) - 1:
-            raise PairsLitError(
-                f"data.val_pairs is {self.settings.val_pairs}, but the source has {len(train)} training images to "
-                "share between training and validation pairs: ask for fewer."
-            )
+            raise PairsLitError(self._propose_pairs())
         order = train[torch.randperm(len(train), generator=generator(seed, "held-out images"))]
-        return {"train": order[held_out:], "val": order[:held_out], "test": test}
+        val, rest = hold_out(order, held_out, self._groups)
+        return {"train": rest, "val": val, "test": test}
+
+    def _propose_pairs(self) -> str:
+        """Return what to say of too many validation pairs, with numbers of pairs that fit the source."""
+        images, asked = len(self._own_pools[0]), f"data.val_pairs is {self.settings.val_pairs}, but the source has"
+        most = (images - 2) // 2
+        if most < 1:
+            return f"{asked} {images} training images: 4 or more are needed. Add images."
+        val = max(1, images // 6)
+        fitting = {"val": val, "train": (images - 2 * val) // 2, "test": max(1, len(self._own_pools[-1]) // 2)}
+        options = " ".join(f"--data.{split}_pairs {count}" for split, count in fitting.items())
+        return (
+            f"{asked} {images} training images to share between training and validation pairs, two for each pair: ask "
+            f"for {most} or fewer, for instance {options}."
+        )
 
     def _standard(self) -> tuple[Tensor, Tensor]:
         """Mean and std, (R, 1, 1, 1, 1) each, of the distinct images in each round's own training pairs."""

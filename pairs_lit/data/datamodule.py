@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.bank import SPLITS, DataSettings, Normalise, PairBank, Split, check_image_size
+from pairs_lit.data.class_names import check_names
 from pairs_lit.data.images import Source
 from pairs_lit.data.loaders import PlacesLoader, PredictLoader, StackBatch, StackLoader, stack_slices
 from pairs_lit.data.pairs import Swap
@@ -57,7 +58,8 @@ class PairDataModule(LightningDataModule):
         allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's; every table then says so. Only
             for ``mnist`` and ``auto``.
         relation: The target is 1 where the first digit is le (≤), lt (<), ge (≥) or gt (>) the second; of other
-            images, the number of the class: classes are sorted by name (folders) or label, and numbered from 0.
+            images, the number of the class: classes are sorted by name (folders) or label, and numbered from 0, see
+            ``class_names``.
         train_pairs: Training pairs per round, before swapping.
         val_pairs: Validation pairs per round.
         test_pairs: Test pairs per round.
@@ -72,6 +74,12 @@ class PairDataModule(LightningDataModule):
         reuse: Draw images more than once, in further permutations, if a source has too few; false: refuse instead.
         resize: Resize all images to this height and width first (bilinear, with antialias); null: leave them as they
             are, then they must be square and of one size.
+        class_names: The names of all classes in the order in which the relation compares them, for instance
+            ``[zero, one, two]``: the sub-folders of a folder of images, or the names that a dataset gives its classes.
+            Where a dataset has no names, they become the names of its labels, in ascending order. null: names that are
+            numbers are sorted by value, other folders alphabetically, and other datasets by label.
+        transpose: Exchange rows and columns of all images, for datasets that store them so; torchvision's EMNIST is
+            read upright anyway.
         augment: Change training images at random, anew in each epoch by each round's own seed; null: leave them as
             they are. Evaluation never sees changed images.
         watch_test: Measure the test pairs after every epoch of a fit, too; end: only once, after the last epoch, so
@@ -103,6 +111,8 @@ class PairDataModule(LightningDataModule):
         normalise: Normalise = "raw",
         reuse: bool = True,
         resize: int | None = None,
+        class_names: list[str] | None = None,
+        transpose: bool = False,
         augment: Augmentation | None = None,
         watch_test: bool | Literal["end"] = True,
         all_pairs: Sequence[Whole] = (),
@@ -127,6 +137,13 @@ class PairDataModule(LightningDataModule):
                 raise PairsLitError(f"data.resize is {resize}: it must be {MOST_SIZE} or less.")
         if is_named(source):  # the size of others is known once they are loaded
             check_image_size(image_size, known_size(resize))
+        if class_names is not None:
+            check_names(class_names)
+            if is_named(source) and len(class_names) != DIGITS:
+                raise PairsLitError(
+                    f"data.class_names must name the {DIGITS} digits of {source}, got {len(class_names)} names. Name "
+                    "all."
+                )
         check_choice("data.swap", Swap, swap)
         check_choice("data.normalise", Normalise, normalise)
         self.image_size, self.normalise, self.augment = image_size, normalise, augment
@@ -148,9 +165,9 @@ class PairDataModule(LightningDataModule):
         self.stacks = stack_slices(len(seeds), stack_size or len(seeds))
         self._source = source
         self._root = user_path(default_root() if root is None else root)
-        self._allow_unverified = allow_unverified
+        self._allow_unverified, self._class_names = allow_unverified, class_names
         self._wanted = DataSettings(
-            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize
+            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize, transpose
         )
 
     @cached_property
@@ -176,8 +193,14 @@ class PairDataModule(LightningDataModule):
     @cached_property
     def _found(self) -> Source:
         """The labelled images, until the bank holds them."""
-        unverified, resize = self._allow_unverified, self._wanted.resize
-        source = load_source(self._source, self._root, allow_unverified=unverified, resize=resize)
+        source = load_source(
+            self._source,
+            self._root,
+            allow_unverified=self._allow_unverified,
+            resize=self._wanted.resize,
+            class_names=self._class_names,
+            transpose=self._wanted.transpose,
+        )
         check_image_size(self.image_size, source.train.size)
         return source
 

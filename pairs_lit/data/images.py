@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from pairs_lit.data.identical import group_identical
 from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import DIGITS
 
@@ -62,8 +64,12 @@ class Source:
         test: What test pairs are drawn from; only ever evaluated.
         class_names: What the K classes are called, in their order; empty: by their numbers.
         held_out: What was held out for the test, in words; None: the source has test images of its own.
-        transposed: Whether the images are stored with rows and columns exchanged, which reading undid.
-        original_size: The sizes before resizing, in words, or None if they were not resized.
+        transposed: Whether the stored images have rows and columns exchanged, which reading has undone.
+        original_size: The height and width of the images before ``data.resize``, ``28x28`` for instance, ``various``
+            where they differ, or None if that is not known.
+        bits: How many bits of 16-bit images are in use, or None if there were no such images.
+        deterministic: Whether the dataset returned the same images when it was asked again.
+        notes: What was told when the images were read, a line each: files that were skipped, and the like.
     """
 
     name: str
@@ -74,11 +80,19 @@ class Source:
     held_out: str | None = None
     transposed: bool = False
     original_size: str | None = None
+    bits: int | None = None
+    deterministic: bool = True
+    notes: Sequence[str] = ()
 
     @property
     def parts(self) -> list[Digits]:
         """Training, validation and test images, as far as there are any."""
         return [part for part in (self.train, self.validation, self.test) if part is not None]
+
+    @cached_property
+    def groups(self) -> Tensor:
+        """For each image of all parts, in order, the position of the first one that is identical to it, (n,) int64."""
+        return group_identical(torch.cat([part.images for part in self.parts]))
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of shapes, images and labels of all parts, in order: other data, another fingerprint."""

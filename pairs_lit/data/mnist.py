@@ -52,7 +52,8 @@ def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
                 "to download it anew, or set data.allow_unverified to true if the files are your own."
             )
         train, test = (_read_part(root, files, part) for part in ("train", "t10k"))
-    return Source("mnist (unverified)" if altered else "mnist", train, None, test)
+    name, size = "mnist (unverified)" if altered else "mnist", f"{MNIST_SIZE}x{MNIST_SIZE}"
+    return Source(name, train, None, test, original_size=size)
 
 
 def _folders(root: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """Sources of labelled digits: MNIST, scikit-learn's bundled digits, whichever is available, or a set of the user's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -11,9 +11,12 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from pairs_lit.data.class_names import order_classes
+from pairs_lit.data.duplicates import tell
 from pairs_lit.data.images import Digits, Source
 from pairs_lit.data.mnist import MNIST_SIZE, download_missing, load_mnist
 from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.relation import DIGITS
 from pairs_lit.runs.yaml_text import load
 
 SourceName = Literal["auto", "mnist", "digits"]
@@ -84,7 +87,15 @@ def loaded_once() -> Iterator[None]:
         _loaded.reset(token)
 
 
-def load_source(source: SourceSpec, root: Path, *, allow_unverified: bool, resize: int | None = None) -> Source:
+def load_source(
+    source: SourceSpec,
+    root: Path,
+    *,
+    allow_unverified: bool,
+    resize: int | None = None,
+    class_names: Sequence[str] | None = None,
+    transpose: bool = False,
+) -> Source:
     """Load a source by name or class path.
 
     ``auto`` is MNIST where its files lie under ``root`` or can be downloaded, else the bundled digits, with a loud
@@ -96,19 +107,24 @@ def load_source(source: SourceSpec, root: Path, *, allow_unverified: bool, resiz
         root: Where its files lie.
         allow_unverified: Accept files in MNIST's format that are not MNIST's.
         resize: The height and width to give the images; None: as they are.
+        class_names: The order and names of the classes, see :func:`~pairs_lit.data.class_names.order_classes`; None: as
+            they are.
+        transpose: Exchange rows and columns of the images, which are stored so.
 
     Raises:
         PairsLitError: It was asked for and is not available, or its files are damaged, with ``auto`` too.
     """
-    kept, key = _loaded.get(), repr((source, root, allow_unverified, resize))
+    kept, key = _loaded.get(), repr((source, root, allow_unverified, resize, class_names, transpose))
     if kept is not None and key in kept:
         return kept[key]
     if is_named(source):
-        found = _resized(_load_named(cast(SourceName, source), root, allow_unverified=allow_unverified), resize)
+        named = _load_named(cast(SourceName, source), root, allow_unverified=allow_unverified)
+        found = _with_classes(_resized(_transposed(named) if transpose else named, resize), class_names)
+        tell(found)
     else:
         from pairs_lit.data.own import load_own  # imports torchvision, which takes its time
 
-        found = load_own(*_parts(source), root, resize=resize)
+        found = load_own(*_parts(source), root, resize=resize, class_names=class_names, transpose=transpose)
     if kept is not None:
         kept.clear()  # only the last one: they take memory
         kept[key] = found
@@ -141,6 +157,26 @@ def _resized(source: Source, size: int | None) -> Source:
         except PairsLitError as error:
             raise PairsLitError(f"data.source: {source.name}: {error}.") from error
 
+    return _changed(source, change)
+
+
+def _transposed(source: Source) -> Source:
+    changed = _changed(source, lambda part: replace(part, images=part.images.transpose(1, 2).contiguous()))
+    return replace(changed, transposed=True)
+
+
+def _with_classes(source: Source, names: Sequence[str] | None) -> Source:
+    """Give the ten digits other names, or another order."""
+    if names is None:
+        return source
+    order, called = order_classes(range(DIGITS), {}, names, f"data.source {source.name}")
+    number_of = torch.tensor(order).argsort()
+    named = called if called != [str(digit) for digit in range(DIGITS)] else []
+    return replace(_changed(source, lambda part: replace(part, labels=number_of[part.labels])), class_names=named)
+
+
+def _changed(source: Source, change: Callable[[Digits], Digits]) -> Source:
+    """Change each part of a source."""
     validation = None if source.validation is None else change(source.validation)
     return replace(source, train=change(source.train), validation=validation, test=change(source.test))
 
@@ -158,4 +194,4 @@ def _bundled_digits() -> Source:
     images = F.interpolate(small, size=size, mode="bilinear")[:, 0].round().to(torch.uint8)
     labels = torch.from_numpy(bunch.target).long()
     parts = [Digits(images[part], labels[part]) for part in (train, validation, test)]
-    return Source("digits", parts[0], parts[1], parts[2])
+    return Source("digits", parts[0], parts[1], parts[2], original_size=f"{MNIST_SIZE}x{MNIST_SIZE}")

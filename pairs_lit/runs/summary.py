@@ -42,7 +42,16 @@ def _git(folder: Path, *arguments: str) -> str | None:
 Settings = dict[str, str | int | float | None]
 """The data settings of a run."""
 
-UNRECORDED: Settings = {"resize": None, "classes": 10, "held_out": None}
+DETERMINISTIC = "deterministic"
+"""The setting that says whether a dataset returned the same images when it was asked again."""
+
+UNRECORDED: Settings = {
+    "resize": None,
+    "transpose": False,
+    "classes": 10,
+    "held_out": None,
+    DETERMINISTIC: True,
+}
 """What the runs and checkpoints of releases that did not record it have in common."""
 
 FINGERPRINT = "fingerprint"

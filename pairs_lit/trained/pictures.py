@@ -5,7 +5,6 @@ anti-aliasing, into 20×20 pixels, and put into 28×28 so that its centre of mas
 black. What comes before is for drawings, scans and photos: the strokes are found on the paper.
 """
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 from torch import Tensor
 
+from pairs_lit.data.grey_range import MASK_TOP
+from pairs_lit.data.image_reader import numbers_of, to_greyscale
 from pairs_lit.data.pictures import resized
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, reason_of
@@ -67,73 +68,51 @@ class Form:
 MNIST = Form()
 
 
-def grey_of(picture: Picture, name: str) -> Grey:
-    """Read a picture as grey values; transparent pixels count as paper, and EXIF's orientation is followed.
+def grey_of(picture: Picture, name: str, *, bits: int | None = None) -> Grey:
+    """Read a picture as grey values with the reader of training images, :mod:`pairs_lit.data.image_reader`.
 
     Args:
         picture: A file, an image, an array or a tensor.
         name: What to call it in errors.
+        bits: How many bits of 16-bit images were in use in training; None: as many as the picture's values need.
 
     Raises:
-        PairsLitError: It is missing, a folder, no picture, or an array of another form.
+        PairsLitError: It is missing, a folder, no picture, nearly black, or an array of another form.
     """
     if isinstance(picture, Tensor):
-        picture = picture.detach().cpu().numpy()
+        picture = numbers_of(picture)
     if isinstance(picture, np.ndarray):
-        return _grey(_image_of(picture, name))
-    if isinstance(picture, Image.Image):
-        return _grey(picture)
-    path = user_path(picture)
-    if path.is_dir():
+        _check_array(picture, name)
+    path = user_path(picture) if isinstance(picture, str | Path) else None
+    if path is not None and path.is_dir():
         raise PairsLitError(f"{name} is a folder: give the pictures in it, two for each pair.")
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            return _grey(image)
+        grey = to_greyscale(path or picture, bits=bits).numpy()
     except FileNotFoundError as error:
         raise PairsLitError(f"{name} is not there: check the path.") from error
     except PermissionError as error:
         raise PairsLitError(f"{name} cannot be read ({error.strerror}): change its permissions.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, PairsLitError, Image.DecompressionBombError) as error:
         kinds = "give a PNG, JPEG or another kind of file that Pillow reads"
         why = "an unknown format" if isinstance(error, UnidentifiedImageError) else reason_of(error)
         raise PairsLitError(f"{name} is no picture that can be read ({why}): {kinds}.") from error
-
-
-def _image_of(array: NDArray[Any], name: str) -> Image.Image:
-    """Return an array as an image."""
-    channels_first = array.ndim == 3 and array.shape[0] <= 4 < min(array.shape[1:])
-    pixels = np.moveaxis(array, 0, -1) if channels_first else array
-    if pixels.ndim == 3 and pixels.shape[-1] == 1:
-        pixels = pixels[..., 0]
-    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (2, 3, 4))) or 0 in pixels.shape:
-        raise PairsLitError(f"{name} has the shape {array.shape}: (H, W), (H, W, C) or (C, H, W) is needed, C 1 to 4.")
-    top = 1 if pixels.dtype.kind in "fb" else 255
-    if pixels.dtype.kind not in "fbiu" or not (np.isfinite(pixels).all() and 0 <= pixels.min() <= pixels.max() <= top):
+    if 0 < grey.max() <= MASK_TOP:
         raise PairsLitError(
-            f"{name} holds {pixels.dtype} outside what is allowed: whole numbers 0 to 255, or decimals 0 to 1."
+            f"{name} must use the range 0 … 255 (whole numbers) or 0 … 1 (decimals), got grey values of at most "
+            f"{grey.max()} of 255. Scale it: multiply a mask of 0 and 1 by 255, values of 0 … 16 by 255 / 16."
         )
-    return Image.fromarray(np.ascontiguousarray((pixels * (255 / top)).round().astype(np.uint8)))
+    return grey.astype(np.float64)
 
 
-def _grey(image: Image.Image) -> Grey:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":  # Pillow would cut these off at 255
-        values = np.asarray(image, dtype=np.float64)
-        return np.clip(values * (255 / (65535 if values.max() > 255 else 255)), 0, 255)
-    if not image.has_transparency_data:
-        return np.asarray(image.convert("RGB").convert("L"), dtype=np.float64)
-    both = np.asarray(image.convert("RGBA").convert("LA"), dtype=np.float64)
-    return _on_paper(both[..., 0], both[..., 1] / 255)
-
-
-def _on_paper(grey: Grey, opacity: Grey) -> Grey:
-    """Lay a picture on paper of its own brightness, or, where only strokes are opaque, of the opposite one."""
-    opaque = grey[opacity > 0.5]
-    if not len(opaque):
-        return np.full_like(grey, 255.0)
-    holds_paper = len(opaque) > grey.size / 2 and np.ptp(np.percentile(opaque, [5, 95])) > 64
-    paper = float(np.median(opaque)) if holds_paper else 255.0 * (opaque.mean() < 128)
-    return grey * opacity + paper * (1 - opacity)
+def _check_array(array: NDArray[Any], name: str) -> None:
+    """Raise PairsLitError if an array has another shape or holds other numbers than an image."""
+    if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and not {1, 2, 3, 4} & set(array.shape[::2])):
+        raise PairsLitError(f"{name} has the shape {array.shape}: (H, W), (H, W, C) or (C, H, W) is needed, C 1 to 4.")
+    top = 1 if array.dtype.kind in "fb" else 65535 if array.dtype == np.uint16 else 255
+    if array.dtype.kind not in "fbiu" or not (np.isfinite(array).all() and 0 <= array.min() <= array.max() <= top):
+        raise PairsLitError(
+            f"{name} holds {array.dtype} outside what is allowed: whole numbers 0 to 255, or decimals 0 to 1."
+        )
 
 
 def as_it_is(grey: Grey, size: int) -> NDArray[np.float32]:

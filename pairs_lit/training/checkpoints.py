@@ -19,7 +19,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pairs_lit.errors import PairsLitError, notice
 from pairs_lit.runs.folder import LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
-from pairs_lit.runs.summary import FINGERPRINT, UNRECORDED
+from pairs_lit.runs.summary import DETERMINISTIC, FINGERPRINT, UNRECORDED
 from pairs_lit.runs.writing import write_durably
 from pairs_lit.stopping import announce, announced, check_announced, check_asked, postponed
 from pairs_lit.training.clusters import requeue
@@ -42,7 +42,7 @@ NETWORK = "network"
 IMAGE_FORMAT = "image_format"
 """The record's key for the format of the training images, as JSON; earlier releases wrote none."""
 
-USUAL: Mapping[str, int] = {"members": 1}
+USUAL: Mapping[str, int] = {"members": 1, "transpose": False, DETERMINISTIC: True}
 """What a record says only where it is otherwise; earlier releases knew nothing else."""
 
 SAVE_SECONDS = 30.0
@@ -142,8 +142,10 @@ def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any], hint: str =
                 raise PairsLitError(
                     "the checkpoint does not match the data: the SHA-256 of all images and labels of "
                     f"{saved.get('source')} is {str(saved[name])[:8]}… in the checkpoint and {str(value)[:8]}… now. "
-                    "Set data.root to the data that the run was trained on."
+                    f"{_explain_other_images(saved, wanted)}"
                 )
+        elif name == DETERMINISTIC:  # seen only by chance, and of no account where the images are the same
+            continue
         elif name not in saved or not fits(saved[name], value) or saved[name] != value:
             here, there = _first_difference(saved.get(name), value)
             raise PairsLitError(
@@ -151,6 +153,23 @@ def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any], hint: str =
                 f"{_short(there)} in the config. Use the config.yaml of the checkpoint's own run"
                 f"{hint if name == NETWORK else ''}."
             )
+
+
+def _explain_other_images(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return why the images may be others than those of the checkpoint, and what to do."""
+    source = str(saved.get("source"))
+    if not (saved.get(DETERMINISTIC, True) and wanted.get(DETERMINISTIC, True)):
+        return (
+            f"The dataset {source} returns different images each time it is read, so those of the run cannot be read "
+            "again. Remove the random transform from the dataset, set data.augment instead, and train again."
+        )
+    if source.startswith("EMNIST"):
+        return (
+            "Set data.root to the data that the run was trained on; if an earlier release trained it, which read "
+            "EMNIST with rows and columns exchanged, train again."
+        )
+    own = "; if the dataset draws random numbers when it is made, give it a fixed seed" if "." in source else ""
+    return f"Set data.root to the data that the run was trained on{own}."
 
 
 def _first_difference(saved: object, wanted: object) -> tuple[object, object]:

@@ -107,6 +107,8 @@ class Results(Callback):
             "digits_trained": module.trains_digits,
             "class_names": list(_data(trainer).bank.class_names),
             "image_format": _data(trainer).bank.image_format.to_record(),
+            "duplicates": asdict(_data(trainer).bank.duplicates),
+            "data_notes": list(_data(trainer).bank.notes),
             "parameters_per_round": module.parameters_per_round,
             "epochs": runner.epochs,
             "times": {"seconds": seconds * len(rounds), "seconds_per_round": seconds},
@@ -139,6 +141,7 @@ class Results(Callback):
             failures(failed, len(seeds)),
             at_chance(learned_nothing, len(seeds)),
             sentence(module.code.note),
+            *_data(trainer).bank.warnings,
         ]
         return "\n\n".join(part for part in parts if part)
 
@@ -168,6 +171,7 @@ class Results(Callback):
             self._said_of_whole(),
             sentence(module.code.note),
         ]
+        parts += _data(trainer).bank.warnings
         self.text = "\n\n".join(part for part in parts if part)
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             path = folder_of(trainer, self._name) / name
