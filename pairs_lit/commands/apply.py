@@ -1,7 +1,9 @@
 """``pairs-lit apply``: what the rounds of a finished run say of pictures of one's own."""
 
 import csv
+import re
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 from pairs_lit.commands.options import OptionParser, add_changed_code, check_figure, give
@@ -70,6 +72,18 @@ def _given(pictures: Sequence[str], file: Path | None) -> list[tuple[str | Path,
     return list(zip(pictures[::2], pictures[1::2], strict=True))
 
 
+def _rows(text: str, file: Path) -> tuple[list[tuple[int, list[str]]], str]:
+    """Return the rows that are not empty, each with the number of its last line, and what separates their cells."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    unquoted = re.sub(r'"[^"]*"', "", first)
+    separator = next((mark for mark in (",", ";", "\t") if mark in unquoted), ",")
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    try:
+        return [(reader.line_num, row) for row in reader if any(map(str.strip, row))], separator
+    except csv.Error as error:
+        raise PairsLitError(f"{file}, line {reader.line_num}: {error}: give a CSV file of two columns.") from error
+
+
 def read_pairs(file: Path) -> list[tuple[Path, Path]]:
     """Read a CSV file of two columns of paths, relative to it; a first line that names no files is a header.
 
@@ -79,15 +93,11 @@ def read_pairs(file: Path) -> list[tuple[Path, Path]]:
         PairsLitError: It cannot be read, a line has not two columns, or there are none.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text in UTF-8"
         raise PairsLitError(f"{file} cannot be read ({reason}): give a CSV file of two columns of paths.") from error
-    first = next((line for line in lines if line.strip()), "")
-    separator = next((mark for mark in (",", ";", "\t") if mark in first), ",")
-    rows = [
-        (place, row) for place, row in enumerate(csv.reader(lines, delimiter=separator), 1) if any(map(str.strip, row))
-    ]
+    rows, separator = _rows(text, file)
     for place, row in rows:
         if len(row) != 2 or not all(map(str.strip, row)):
             found = separator.join(row)

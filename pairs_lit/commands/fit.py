@@ -5,10 +5,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from types import FunctionType
@@ -230,6 +231,8 @@ class PairsCLI(LightningCLI):
         if self.stack_size is not None:
             self.config[self.subcommand].model.stack_size = None  # as it was given, for config.yaml
         check_trainer(self.trainer)
+        if self.subcommand == "fit":
+            _tell_of_main(flat(self.config.fit.as_dict()))
         if self.replaced:
             notice(f"model.network stands in place of model's {', '.join(self.replaced)}.")
         if self.prints_stack:
@@ -256,6 +259,22 @@ class ReadingCLI(PairsCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Nothing is run."""
+
+
+def _tell_of_main(options: Mapping[str, object]) -> None:
+    """Tell that a run can be loaded by this script alone, where its classes or functions are defined in it."""
+    named = {name: found[0] for name, value in options.items() if (found := _OF_MAIN.search(str(value)))}
+    for name, path in named.items():
+        option = name.partition(".init_args")[0].removesuffix(".class_path")
+        _tell_once(
+            f"{option} is {path}, which this script or notebook defines itself, so only it can load the run again: "
+            "put it in a file of its own, such as my_nets.py, and import it from there, to use pairs-lit test RUN and "
+            "the other commands."
+        )
+
+
+_OF_MAIN = re.compile(r"\b__main__\.\w+")
+_tell_once = cache(notice)  # a sweep consists of many fits
 
 
 def _check_schedule(model: Namespace) -> None:
@@ -440,6 +459,9 @@ def _with_run(args: list[str]) -> list[str]:
     return [command, f"--config={run / CONFIG}", f"--ckpt_path={run / LAST}", *others[1:]]
 
 
+_ABOUT_IMPORTS = r"\s*(Importing '[\w.]+' is not allowed|By default only one JsonargparseDeprecationWarning)"
+
+
 def _be_quiet() -> None:
     """Silence what a user cannot act on, but not what was asked for: a profile, a summary of the layers."""
     for part in ("pytorch", "fabric"):
@@ -447,3 +469,5 @@ def _be_quiet() -> None:
     for asked_for in ("profilers.profiler", "callbacks.model_summary"):
         logging.getLogger(f"lightning.pytorch.{asked_for}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="lightning")
+    # jsonargparse's own list of modules: a file of the user's may have such a name, and configs name trusted code
+    warnings.filterwarnings("ignore", _ABOUT_IMPORTS, DeprecationWarning)

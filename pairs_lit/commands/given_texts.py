@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import get_loader, set_loader
 
-from pairs_lit.environment import user_path
+from pairs_lit.environment import prefer_own_modules, user_path
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.yaml_text import compose, line_of, not_yaml, told_twice
 
@@ -22,7 +22,10 @@ _DEEPEST = 3
 
 
 def check_texts(tokens: Sequence[str]) -> None:
-    """Raise PairsLitError if an option's text, its file, or a file that this names sets something twice."""
+    """Raise PairsLitError if an option's text, its file, or a file that this names sets something twice.
+
+    Class paths in them that name a file here are found there, even where Python has a module of this name.
+    """
     for option, value in _options(tokens):
         _check_value(option, value, Path(), is_config=option == "--config")
 
@@ -53,6 +56,7 @@ def _file_of(value: str, folder: Path) -> Path | None:
 
 
 def _check_text(text: str, name: str, folder: Path, depth: int, *, has_options: bool) -> None:
+    prefer_own_modules(text)
     if not set(text) & set("{:?"):  # no keys
         return
     try:

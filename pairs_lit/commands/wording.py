@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
+from pairs_lit.environment import hidden_file
 from pairs_lit.errors import meant
 
 _LONGEST = 300
@@ -74,7 +75,7 @@ def readable(message: str, options: Iterable[Action]) -> str:
     got = "" if value is None else f", got {value}"
     got += ": YAML needs a space after each colon" if _UNSPACED.match(value or "") else ""
     if elsewhere is not None:
-        return f"{key}: {elsewhere[0]}{got}"
+        return f"{key}: {elsewhere[0]}{got}{hidden_file(value or '')}"
     if problem is not None:
         return shortened(f"{key}: {problem[1]}: {problem[2]}")
     reasons = [reason for reason in _REASONS.findall(message) if not _MISMATCH.search(reason)]

@@ -17,7 +17,7 @@ from filelock import FileLock
 from torchvision import datasets
 
 from pairs_lit.data.mnist import STALL_SECONDS, unpacked
-from pairs_lit.environment import user_path
+from pairs_lit.environment import hidden_file, user_path
 from pairs_lit.errors import PairsLitError, notice, own_place_of, reason_of
 
 _HALVES = {"train": ("train", "trainval"), "test": ("test", "val", "valid")}
@@ -48,7 +48,7 @@ class DataSet:
         try:
             found = resolve_name(self.path)
         except Exception as error:  # a file of the user's may raise anything when it is imported
-            raise PairsLitError(f"data.source: {self.path}: {blame(error)}.") from error
+            raise PairsLitError(f"data.source: {self.path}: {blame(error)}{hidden_file(self.path)}.") from error
         if not callable(found):
             raise PairsLitError(f"data.source: {self.path} is no class of data sets, but a {type(found).__name__}.")
         made: Callable[..., Any] = found

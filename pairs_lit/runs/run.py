@@ -18,7 +18,17 @@ from pairs_lit.runs.summary import (
     read_facts,
     readable,
 )
-from pairs_lit.runs.tables import LOSSES, Curves, RoundResult, read_curves, read_rounds, summaries
+from pairs_lit.runs.tables import (
+    COLUMNS,
+    LOSSES,
+    METRIC_COLUMNS,
+    Curves,
+    RoundResult,
+    read_curves,
+    read_rounds,
+    summaries,
+    unknown_name,
+)
 from pairs_lit.runs.yaml_text import load_file
 from pairs_lit.statistics import NAN, Summary
 
@@ -59,7 +69,12 @@ class Run:
         """Return a column of ``rounds.csv`` by seed, of the rounds that did not fail.
 
         Likewise the losses after the last epoch, ``val_loss`` and so on, which ``curves.csv`` holds.
+
+        Raises:
+            PairsLitError: There is no such column; one that this run did not measure is empty.
         """
+        if metric not in (*COLUMNS, *LOSSES):
+            raise unknown_name(metric, (*METRIC_COLUMNS, *LOSSES))
         good = [vars(each) for each in self.rounds if each.status == "ok"]
         if metric in LOSSES:
             last = self.curves.last(metric.replace("_", "/", 1))

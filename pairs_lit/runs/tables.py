@@ -9,11 +9,12 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pairs_lit.errors import PairsLitError, meant
 from pairs_lit.runs.writing import named, write_durably, write_text_durably
 from pairs_lit.statistics import Summary, summarise
 
@@ -61,6 +62,23 @@ OPTIONAL_COLUMNS = tuple(name for name in COLUMNS if "_all_" in name)
 
 METRIC_COLUMNS = tuple(name for name in COLUMNS if name not in ("seed", "status", "best_test_epoch"))
 """The columns of ``rounds.csv`` that are summarised over rounds."""
+
+V = TypeVar("V")
+
+
+class ByName(dict[str, V]):
+    """Values by name; a name that is not known is answered with those that are."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        """Raise PairsLitError that lists the names."""
+        raise unknown_name(name, self)
+
+
+def unknown_name(name: str, known: Iterable[str]) -> PairsLitError:
+    """Return the error about a name that is none of those known."""
+    names = list(known)
+    return PairsLitError(f"there is no {name!r}{meant(name, names) or ':'} use one of {', '.join(names)}.")
+
 
 LOSSES = ("val_loss", "val_target_loss", "test_loss", "test_target_loss")
 """What else runs can be compared by: measured after the last epoch, and kept in ``curves.csv``; less is better."""
@@ -143,11 +161,11 @@ class Evaluation:
         return {name: summarise([row[place] for row in good]) for place, name in enumerate(self.header) if place > 1}
 
 
-def summaries(results: Sequence[RoundResult]) -> dict[str, Summary]:
+def summaries(results: Sequence[RoundResult]) -> ByName[Summary]:
     """Summarise each metric over the rounds that did not fail; metrics without values are left out."""
     rows = [vars(result) for result in results]
     measured = [name for name in METRIC_COLUMNS if any(row[name] is not None for row in rows)]
-    return {name: summarise([row[name] for row in rows if row["status"] == "ok"]) for name in measured}
+    return ByName({name: summarise([row[name] for row in rows if row["status"] == "ok"]) for name in measured})
 
 
 def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:
@@ -257,4 +275,4 @@ def read_curves(path: Path) -> Curves:
     collected: dict[str, dict[int, list[float]]] = {}
     for seed, metric, value in rows:
         collected.setdefault(metric, {}).setdefault(seed, []).append(value)
-    return Curves(seeds, {name: np.array([by[seed] for seed in seeds]).T for name, by in collected.items()})
+    return Curves(seeds, ByName({name: np.array([by[seed] for seed in seeds]).T for name, by in collected.items()}))

@@ -1,0 +1,177 @@
+"""Names that users give: modules that are called as Python's are, classes of a script, metrics, files in a table."""
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pairs_lit
+from pairs_lit.cli import main
+from pairs_lit.commands.apply import read_pairs
+from pairs_lit.commands.fit import ReadingCLI, _tell_of_main, in_python, train
+from pairs_lit.environment import hidden_file
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.run import Run
+from tests.conftest import CONFIGS, Fit
+
+NET = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(196, 10))
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the user's own files; what is imported from it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr("pairs_lit.environment._OWN_MODULES.names", set())
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def read(option: str) -> object:
+    with in_python():
+        arguments = ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", option]
+        return train("fit", arguments, kind=ReadingCLI).config.fit.model
+
+
+@pytest.mark.parametrize(
+    ("file", "path"),
+    [
+        ("sched.py", "sched.Net"),
+        ("code.py", "code.Net"),
+        ("test.py", "test.Net"),
+        ("test/__init__.py", "test.Net"),
+        ("test/nets.py", "test.nets.Net"),
+    ],
+)
+def test_a_file_with_the_name_of_a_module_of_pythons(
+    file: str, path: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / file).parent.mkdir(exist_ok=True)
+    (here / "test" / "__init__.py").touch() if "/" in file else None
+    (here / file).write_text(NET)
+    monkeypatch.delitem(sys.modules, path.partition(".")[0], raising=False)  # pytest uses code
+    assert read(f"--model.backbone={path}").backbone.init_args.builder == path  # type: ignore[attr-defined]
+    module = sys.modules[path.rpartition(".")[0]]
+    assert str(here) in str(module.__file__)
+
+
+def test_other_modules_stay_pythons(here: Path) -> None:
+    """A file here is found first only if it defines what a class path names."""
+    (here / "sched.py").write_text(NET)
+    (here / "test.py").write_text(NET)
+    read("--model.backbone=test.Net")
+    assert importlib.import_module("sched").scheduler
+
+
+@pytest.mark.parametrize("role", ["backbone", "network"])
+def test_a_module_that_is_in_use_already(role: str, here: Path) -> None:
+    (here / "types.py").write_text(NET)
+    message = (
+        f"model.{role}: module 'types' has no attribute 'Net', got types.Net: Python's own module of this name was "
+        "imported, not types.py: give the file another name"
+    )
+    with pytest.raises(PairsLitError, match=message):
+        read(f"--model.{role}=types.Net")
+
+
+def test_a_module_that_is_installed_and_in_use(here: Path) -> None:
+    (here / "yaml.py").touch()
+    assert hidden_file("yaml.Net").startswith(": an installed module of this name was imported, not yaml.py")
+    assert hidden_file("pathlib.Path") == ""
+
+
+def test_a_data_set_in_such_a_file(here: Path, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "types.py").touch()
+    assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), "--data.source", "types.Set"]) == 2
+    assert "Python's own module of this name was imported, not types.py" in capsys.readouterr().err
+
+
+def test_a_class_of_a_script_is_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        _tell_of_main({"model.backbone.init_args.builder": "__main__.Net", "model.head.class_path": "my_nets.Head"})
+    shown = capsys.readouterr().err
+    assert shown.count("model.backbone is __main__.Net, which this script or notebook defines itself") == 1
+    assert "put it in a file of its own, such as my_nets.py" in shown
+    assert "Head" not in shown
+
+
+def test_a_class_of_another_script(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(PairsLitError, match="the script that trained it defined it: put it in a file of its own"):
+        read("--model.backbone=__main__.NoNet")
+
+
+@pytest.mark.slow
+def test_a_script_that_trains_its_own_class(tiny_root: Path, tmp_path: Path) -> None:
+    options = {
+        "data.source": "mnist", "data.root": str(tiny_root), "data.allow_unverified": True, "data.train_pairs": 40,
+        "data.val_pairs": 20, "data.test_pairs": 30, "rounds.count": 2, "trainer.max_epochs": 1, "trainer.devices": 1,
+    }  # fmt: skip
+    fit = f'pairs_lit.fit("{CONFIGS / "fc_aux.yaml"}", {{"model.backbone": Net, **{options}}})'
+    (tmp_path / "script.py").write_text(
+        f"import pairs_lit\n{NET}\nif __name__ == '__main__':\n    print({fit}.folder)\n"
+    )
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr.count("model.backbone is __main__.Net") == 1
+    assert "fc_aux-Net" in done.stdout
+
+
+def test_unknown_metrics_are_answered_with_the_known_ones(fit: Fit) -> None:
+    run = Run.load(fit("--rounds.count", "2", config="fc_aux"))
+    with pytest.raises(PairsLitError, match=r"there is no 'unknown': use one of train_accuracy, .*, val_loss"):
+        run.values("unknown")
+    with pytest.raises(PairsLitError, match=r"no 'test_acuracy': did you mean test_accuracy\? use one"):
+        run.values("test_acuracy")
+    with pytest.raises(PairsLitError, match="there is no 'unknown': use one of train_accuracy"):
+        run.summary["unknown"]
+    with pytest.raises(PairsLitError, match="there is no 'unknown': use one of train/loss"):
+        run.curves.values["unknown"]
+    with pytest.raises(PairsLitError, match="there is no round of seed 7 in this run: it has seeds 0 to 1"):
+        run.network(7)
+    with pytest.raises(PairsLitError, match="metric is 'unknown': it must be one of train_accuracy"):
+        pairs_lit.compare([run, run], "unknown")
+    assert run.values("val_all_accuracy") == {}  # not asked for
+    assert set(run.values("best_test_epoch")) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ('a.png, "b,1.png"\n', [("a.png", "b,1.png")]),
+        ('"a,1.png", "b 2.png"\r\nc.png,d.png\r\n', [("a,1.png", "b 2.png"), ("c.png", "d.png")]),
+        ('"a,1.png";b.png\n', [("a,1.png", "b.png")]),
+        ('"a;1.png"\tb.png\n', [("a;1.png", "b.png")]),
+        ('\ufeffleft, right\n\n"a ""x"".png", b.png', [('a "x".png', "b.png")]),
+    ],
+)
+def test_quoted_names_in_a_table_of_pairs(text: str, pairs: list[tuple[str, str]], tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_bytes(text.encode())
+    assert read_pairs(file) == [(tmp_path / left, tmp_path / right) for left, right in pairs]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a.png,b.png\n# more\n", "line 2: '# more': two paths are needed"),
+        (b"a.png,b.png,\n", "line 1: 'a.png,b.png,': two paths are needed"),
+        (b'a.png,"b.png\nc.png,d.png\n' + b"x" * 200_000, "line .*: field larger than field limit"),
+        ("a.png,b.png".encode("utf-16"), "it is not a text in UTF-8"),
+    ],
+)
+def test_a_table_of_pairs_that_cannot_be_read(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_bytes(content)
+    with pytest.raises(PairsLitError, match=message):
+        read_pairs(tmp_path / "pairs.csv")
