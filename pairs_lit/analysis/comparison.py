@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
-from pairs_lit.analysis.decision import Decision, Outcome, MeasuredDifference, compare_many, decide
+from pairs_lit.analysis.decision import Decision, MeasuredDifference, Outcome, compare_many, decide
 from pairs_lit.analysis.effects import Estimate, interquartile_mean, superiority
 from pairs_lit.analysis.failures import Failures, failures_of
 from pairs_lit.analysis.tables import decimal, p_value
