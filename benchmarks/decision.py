@@ -184,7 +184,7 @@ def limit_ratio() -> float:
     def lack(shift: float) -> float:
         return float(joint.cdf([shift - threshold, correlation * shift - threshold])) - POWER
 
-    return float(optimize.brentq(lack, 2.5, 3.5)) / (threshold + special.ndtri(POWER))
+    return float(optimize.brentq(lack, 2.5, 3.5) / (threshold + special.ndtri(POWER)))
 
 
 def power_ratio(n: int, *, is_paired: bool, count: int = 100_000) -> float:

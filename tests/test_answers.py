@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pairs_lit.reproduction.answers import Answer, answer, describe_findings, find, page, values
+from pairs_lit.cli import main
+from pairs_lit.reproduction.answers import Answer, answer, describe_findings, describe_limit_of, find, page, values
 from pairs_lit.reproduction.claims import CLAIMS, Claim, Contrast, Side
 from pairs_lit.reproduction.published import REPORTS
 from pairs_lit.runs.run import Run
@@ -136,3 +137,18 @@ def test_every_claim_names_rows_that_exist() -> None:
     assert {(report, row) for report, row, _ in variants} <= rows
     remarks = [claim.remark for claim in CLAIMS] + [report.remark for report in REPORTS.values()]
     assert not any(letter.isdigit() for remark in remarks for letter in remark)
+
+
+def test_so_few_rounds_that_questions_stay_open_are_named_before_training() -> None:
+    contrast = Contrast("x", ONE, TWO)
+    claims = [Claim("One?", "Yes.", (contrast,)), Claim("Three?", "Yes.", (contrast,) * 3), Claim("No?", "Yes.", ())]
+    limit = "with 6 rounds and 3 comparisons the smallest possible p is 0.094; use at least 7 rounds"
+    expected = f"1 of 3 questions on the reports' claims cannot be answered by rounds that are paired by seed: {limit}"
+    assert describe_limit_of(claims, 6) == expected
+    assert describe_limit_of(claims, 7) == ""
+    assert describe_limit_of(CLAIMS, 10) == ""  # what the configs train
+
+
+def test_the_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "--no-training", "--rounds", "3", "--runs", str(tmp_path)]) == 2
+    assert "the smallest possible p is" in capsys.readouterr().err

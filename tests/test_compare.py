@@ -469,3 +469,44 @@ def test_copies_of_a_run_are_told_apart_by_their_paths(made: Made, tmp_path: Pat
     (pair,) = compare([run, copy]).pairs
     assert (pair.first, pair.second) == (str(run.resolve()), str(copy.resolve()))
     assert "all rounds compared gave the same" in pair.sentence
+
+
+def with_loss(run: Path, value: float, **loss: object) -> str:
+    """Give a run that was written by hand a loss after its only epoch, and the configuration of it."""
+    config = {"model": {"loss": {"target": "bce", "digits": "none", "aux_weight": 1.0} | loss}}
+    (run / "config.yaml").write_text(json.dumps(config))
+    lines = [f"{seed},1,{name},{value}\n" for seed in range(4) for name in ("test/loss", "test/target_loss")]
+    (run / "curves.csv").write_text("seed,epoch,metric,value\n" + "".join(lines))
+    return str(run)
+
+
+@pytest.mark.parametrize(
+    ("metric", "loss", "message"),
+    [
+        ("test_loss", {"aux_weight": 0.1}, "differ in their loss (a: aux_weight 1.0; b: aux_weight 0.1), so test_loss"),
+        (
+            "test_target_loss",
+            {"target": "mse"},
+            "(a: target bce; b: target mse), so test_target_loss does not mean the",
+        ),
+        (
+            "test_target_loss",
+            {"target": "none"},
+            "b: target none), so test_target_loss does not mean the same: compare",
+        ),
+    ],
+)
+def test_losses_of_different_kinds_are_not_compared_unasked(
+    made: Made, metric: str, loss: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [with_loss(made("a", GOOD), 0.5), with_loss(made("b", GOOD), 0.1, **loss)]
+    assert main(["compare", *runs, "--metric", metric]) == 2
+    assert message in capsys.readouterr().err
+    assert main(["compare", *runs, "--metric", metric, "--allow-different"]) == 0
+    assert main(["compare", *runs]) == 0
+
+
+@pytest.mark.parametrize("loss", [{"target": "ce"}, {"digits": "ce", "aux_weight": 0.1}])
+def test_target_losses_of_one_kind_are_compared(made: Made, loss: dict[str, object]) -> None:
+    runs = [with_loss(made("a", GOOD), 0.5), with_loss(made("b", GOOD), 0.1, **loss)]
+    assert compare(runs, "test_target_loss").pairs[0].difference.estimate == pytest.approx(0.4)
