@@ -20,10 +20,13 @@ from tabulate import tabulate
 
 import pairs_lit
 from pairs_lit import Run
+from pairs_lit.analysis.decision import compare_many, compare_rounds, decide
 from pairs_lit.analysis.figures import save
+from pairs_lit.analysis.tables import p_value
+from pairs_lit.analysis.verdicts import Side, describe_difference
 from pairs_lit.runs.folder import LAST, SUMMARY
 from pairs_lit.runs.writing import write_text_durably
-from pairs_lit.statistics import Summary, between_many, holm, mean_interval, summarise
+from pairs_lit.statistics import Summary, mean_interval, summarise
 
 HERE = Path(__file__).parent.parent
 PAGE = HERE / "docs" / "results" / "record.md"
@@ -165,10 +168,10 @@ HEADER = [
 def gain(record: Run, members: Run) -> str:
     """Say what members bring, paired by seed."""
     own, base = members.values(EXACT), record.values(EXACT)
-    (found,) = between_many([(own, base, True)])
-    low, mean, high = (f"{100 * value:+.3f}" for value in (found.low, found.estimate, found.high))
-    shown = f"{mean} points (95 % {low} to {high}, p = {found.p:.3f} by Wilcoxon's signed-rank test)"
-    return f"Paired by seed (n = {len(own)}), three members instead of one bring {shown}.\n"
+    (decision,) = decide([compare_rounds(own, base, same_data=True)])
+    sides = Side("the network of three members"), Side("that of one")
+    sentence = describe_difference(*sides, decision, EXACT)
+    return f"{sentence[0].upper()}{sentence[1:]}\n"
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
@@ -180,20 +183,19 @@ def parts_table(record: Run, runs: Sequence[tuple[Fit, Run]]) -> str:
     """Show what each part brings: the same rounds without it, paired by seed with those of the record."""
     base = record.values(EXACT)
     cases = [(run.values(EXACT), base, True) for _, run in runs]
-    found = between_many(cases)
+    decisions = decide(compare_many(cases))
     rows, worse = [], list[str]()
-    for (fit, run), (own, _, _), difference, p in zip(
-        runs, cases, found, holm([each.p for each in found]), strict=True
-    ):
-        digits = list(run.values(DIGITS).values())
+    for (fit, run), (own, _, _), decision in zip(runs, cases, decisions, strict=True):
+        digits, difference = list(run.values(DIGITS).values()), decision.difference
         points = [f"{100 * value:+.2f}" for value in (difference.estimate, difference.low, difference.high)]
-        shown = "< 0.001" if p < 0.001 else f"{p:.3f}"
+        shown = p_value(decision.p_holm)
         rows.append([fit.said, str(len(own)), percent(list(own.values())), points[0], " to ".join(points[1:]), shown])
         rows[-1].append(percent(digits, error=True))
-        worse += [fit.said] if difference.high < 0 else []
+        worse += [fit.said] if decision.sign < 0 else []
     header = ["", "n", "accuracy over all pairs, %", "− record", "95 %", "p (Holm)", "digit error, %"]
-    said = f"Worse than the record by intervals that lie below 0 (each by itself, of {len(rows)}): {', '.join(worse)}."
-    return f"{table(rows, header)}\n\n{said if worse else 'No interval lies below 0.'}"
+    limits = [decision.limit for decision in decisions if decision.limit]
+    said = f"Significantly worse than the record: {', '.join(worse) or 'none'}."
+    return "\n\n".join([table(rows, header), said, *(f"No difference can be shown: {limit}." for limit in limits[:1])])
 
 
 def tuning_table(runs: Sequence[tuple[Fit, Run]]) -> str:
@@ -321,15 +323,14 @@ On validation digits that no training pair of the round shows (10,000 training i
 
 {rows}
 
-Differences are paired by seed. On these seeds members helped, shorter training and half precision cost; of the rest,
-nothing was clearly better.
+Differences are paired by seed. Four seeds cannot show any of them by the rule of [comparing](../comparing.md): means
+on validation digits guided the choice, and no row is called better here.
 """
 
 BROUGHT = """## What each part brings
 
-Each row is the record's configuration with one change, on the same seeds, paired with the record's rounds. p is that of
-the sign-change permutation test, which is 0.0625 or more with five pairs, so the intervals say more. Rows that have not
-been trained yet are left out.
+Each row is the record's configuration with one change, on the same seeds, paired with the record's rounds. A row is
+called worse only by the rule of [comparing](../comparing.md). Rows that have not been trained yet are left out.
 
 {rows}
 """

@@ -116,9 +116,9 @@ def welch(first: Summary, second: Summary) -> Difference:
 
 def welch_error(first_std: Values | float, second_std: Values | float, n: int, m: int) -> tuple[Values, Values]:
     """Return the standard error of the difference of two means, and its degrees of freedom (Welch, Satterthwaite)."""
-    parts = np.square([first_std, second_std]) / np.expand_dims([n, m], tuple(range(1, 1 + np.ndim(first_std))))
-    total = parts.sum(0)
-    shares = parts / np.where(total > 0, total, 1.0)
+    parts = np.square(first_std) / n, np.square(second_std) / m
+    total = np.asarray(parts[0] + parts[1], dtype=np.float64)
+    shares = [part / np.where(total > 0, total, 1.0) for part in parts]
     freedom = 1 / np.where(total > 0, shares[0] ** 2 / (n - 1) + shares[1] ** 2 / (m - 1), 1.0)
     return np.sqrt(total), freedom
 

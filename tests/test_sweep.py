@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ import yaml
 
 import pairs_lit
 from pairs_lit import PairsLitError, Run
+from pairs_lit.analysis.decision import compare_rounds
 from pairs_lit.cli import main
-from pairs_lit.statistics import holm, paired, paired_t
+from pairs_lit.data.bank import DataSettings
+from pairs_lit.statistics import holm
+from pairs_lit.sweeps.limits import DATA_OPTIONS, describe_limits
 from pairs_lit.sweeps.report import Sweep
 from pairs_lit.sweeps.space import Choices, Range, drawn, examples, grid, read_space, short_names
 from pairs_lit.sweeps.spec import read_spec
@@ -195,7 +198,7 @@ def test_what_cannot_be_told_from_the_best_is_a_paired_test_corrected() -> None:
     others = [best - 0.0005 * rng.normal(1, 1, 12), best - rng.normal(0.02, 0.004, 12), best - rng.normal(0, 0.02, 12)]
     trials = [trial(0, *best), *(trial(number, *each) for number, each in enumerate(others, 1))]
     found = behind(trials[0], trials)
-    by_hand = [paired(each, best) for each in others]
+    by_hand = [compare_rounds(dict(enumerate(each)), dict(enumerate(best)), same_data=True) for each in others]
     corrected = holm([each.p for each in by_hand])
     for number, (difference, p) in enumerate(zip(by_hand, corrected, strict=True), 1):
         told = found[number].difference
@@ -261,14 +264,16 @@ def test_winner_and_config_are_confirmed_on_fresh_seeds(done: Sweep) -> None:
         assert len(run.values("test_accuracy")) == 4
     assert confirmed.winner.config["model"]["loss"]["aux_weight"] == done.best.values[ALPHA]
     first, second = (run.values("test_accuracy") for run in (confirmed.winner, confirmed.baseline))
-    assert confirmed.difference == paired_t(list(first.values()), list(second.values()))
+    expected = compare_rounds(first, second, same_data=True)
+    assert confirmed.difference is not None
+    assert (confirmed.difference.p, confirmed.difference.estimate) == (expected.p, expected.estimate)
 
 
 def test_the_table_says_where_trials_of_other_data_are_not_paired(done: Sweep) -> None:
     first, *others = done.trials
     more = [replace(trial, data={**trial.data, "train_pairs": 20}) for trial in others]
     text = str(replace(done, trials=[first, *more]))
-    assert "(paired by seed, Welch's test where the data differ, Holm, 5 %)" in text
+    assert "(paired by seed, unpaired where the data differ, Holm, 5 %)" in text
 
 
 def test_the_table_says_what_is_selected_and_what_is_confirmed(done: Sweep) -> None:
@@ -276,8 +281,11 @@ def test_the_table_says_what_is_selected_and_what_is_confirmed(done: Sweep) -> N
     assert "4 trials (grid) × 3 rounds (seeds 5 to 7); val/accuracy after the last epoch" in text
     assert "it flatters itself" in text
     assert "Confirmed on 4 fresh seeds, 100 to 103:" in text
-    assert "Best − config, test accuracy, paired t (n = 4):" in text
-    assert "cannot be told from the best one (paired by seed, Holm, 5 %)" in text
+    assert "The selected trial and the baseline do not differ significantly in test accuracy:" in text
+    assert "n = 4 pairs of rounds" in text
+    assert "\nThe baseline: " in text
+    assert "3 of 3 other trials do not differ significantly from the best one (paired by seed, Holm, 5 %)" in text
+    assert "None can: with 3 rounds and 3 comparisons the smallest possible p is 0.750; use at least 7 rounds." in text
     assert (done.folder / "report.md").read_text() == f"```\n{text}\n```\n"
     with (done.folder / "trials.csv").open() as lines:
         rows = list(csv.DictReader(lines))
@@ -458,7 +466,8 @@ def test_a_confirmed_difference_is_not_flattering() -> None:
         trials = [trial(number, *(0.87 + pairs + rng.normal(0, 0.0083, 10))) for number in range(20)]
         flattery.append(ranked(trials, is_loss=False)[0].summary.mean - 0.87 - pairs.mean())
         shared = rng.normal(0, 0.008, 20)
-        covered += paired_t(*(shared + rng.normal(0, 0.0083, 20) for _ in range(2))).contains_zero
+        first, second = (dict(enumerate(shared + rng.normal(0, 0.0083, 20))) for _ in range(2))
+        covered += compare_rounds(first, second, same_data=True).contains_zero
     assert 0.935 <= covered / SWEEPS <= 0.965
     assert np.mean(flattery) > 0.003
 
@@ -483,3 +492,55 @@ def test_trials_of_other_data_are_compared_unpaired() -> None:
     assert behind(one, [one, other])[1].difference.method == "paired"
     other = replace(other, data={"source": "mnist", "train_pairs": 10})
     assert behind(one, [one, other])[1].difference.method == "Welch"
+
+
+def test_a_sweep_that_cannot_find_a_difference_says_so_before_it_trains() -> None:
+    content = spec(space={ALPHA: [0.1, 0.2, 0.5, 1.0]}, rounds={"count": 6}, confirm={"count": 5, "seed": 100})
+    assert describe_limits(read_spec(content)) == [
+        "no trial can differ significantly from the best one: with 6 rounds and 3 comparisons the smallest possible p "
+        "is 0.094; use at least 7 rounds (rounds.count).",
+        "fresh seeds cannot confirm a difference: with 5 rounds the smallest possible p is 0.062; use at least 6 "
+        "rounds (confirm.count).",
+    ]
+    assert describe_limits(read_spec(content | {"rounds": {"count": 7}, "confirm": None})) == []
+    assert describe_limits(read_spec(spec(space={ALPHA: [0.1]}))) == []
+    several = spec(space={"data.train_pairs": [50, 100, 200, 400]}, rounds={"count": 6})
+    assert describe_limits(read_spec(several)) == []  # these are not paired, and so can differ
+
+
+def test_the_options_that_unpair_trials_are_those_that_are_recorded() -> None:
+    recorded = {f"data.{field.name}" for field in fields(DataSettings)}
+    derived = {"data.classes", "data.held_out", "data.fingerprint"}
+    assert recorded - derived == DATA_OPTIONS - {"data.root"}
+
+
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("count", [2])
+def test_the_limit_is_shown_before_the_first_fit(
+    count: int, base: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept(base, spec(rounds={"count": count}))
+    err = capsys.readouterr().err
+    limit = "with 2 rounds the smallest possible p is 0.500; use at least 6 rounds (rounds.count)."
+    assert err.index(limit) < err.index("2 trials × 2 rounds")
+
+
+def test_a_trial_whose_tests_disagree_is_not_told_apart_and_is_explained(tmp_path: Path) -> None:
+    base = [0.87 + 0.001 * place for place in range(20)]
+    better = [value + 0.004 + 0.0001 * place for place, value in enumerate(base)]
+    better[4] = 0.55
+    trials = [trial(0, *base), trial(1, *better)]
+    found = Sweep(tmp_path, read_spec(spec(space={"a": [0, 1]})), ranked(trials, is_loss=False), None)
+    assert [each.number for each in found.plateau] == [0, 1]
+    text = str(found)
+    assert "1 of 1 other trials do not differ significantly" in text
+    assert "a 1 is better in most rounds (median +0.5 points, p < 0.001), but its mean is lower" in text
+
+
+def test_trials_that_failed_are_not_said_to_differ(tmp_path: Path) -> None:
+    trials = [trial(0, *(0.8 + 0.01 * place for place in range(8))), trial(1, failed=tuple(range(8)))]
+    space = read_spec(spec(space={"a": [0, 1]}))
+    text = str(Sweep(tmp_path, space, trials, None))
+    assert "1 of 1 other trials do not differ significantly from the best one" in text
+    assert "a 1 (rounds failed)" in text
+    assert "There is no other trial" in str(Sweep(tmp_path, space, trials[:1], None))

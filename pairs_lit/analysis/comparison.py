@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
-from pairs_lit.analysis.decision import Decision, Outcome, MeasuredDifference, compare_many, decide
+from pairs_lit.analysis.decision import Decision, MeasuredDifference, Outcome, compare_many, decide
 from pairs_lit.analysis.effects import Estimate, interquartile_mean, superiority
 from pairs_lit.analysis.failures import Failures, failures_of
 from pairs_lit.analysis.tables import decimal, p_value
 from pairs_lit.analysis.verdicts import Side, describe_difference
 from pairs_lit.errors import PairsLitError, counted, notice, printable
-from pairs_lit.runs.folder import is_finished
+from pairs_lit.runs.folder import CONFIG, is_finished
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.summary import FINGERPRINT, unlike
 from pairs_lit.runs.tables import LOSSES, METRIC_COLUMNS, OPTIONAL_COLUMNS
@@ -171,7 +171,7 @@ def compare(
     Args:
         runs: Runs, or run folders.
         metric: A column of ``rounds.csv``, or a loss (``test_loss`` and so on), of which less is better.
-        allow_different: Compare runs of different data sources or relations, too.
+        allow_different: Compare runs of different data sources, relations or losses, too.
 
     Returns:
         The comparison; printed, it shows its tables.
@@ -227,7 +227,7 @@ def _pair(first: _Measured, second: _Measured, decision: Decision, metric: str) 
 
 
 def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool) -> None:
-    """Refuse to compare runs whose data sources, images or relations differ, or without the metric."""
+    """Raise PairsLitError if data sources, images, relations or compared losses differ, or a run lacks the metric."""
     for setting, words in _MUST_AGREE.items():
         values = {run.label: run.data.get(setting) for run in runs}
         if len(set(values.values())) > 1 and not allow_different:
@@ -248,10 +248,41 @@ def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool)
             f"{untrained[0]}: nothing trained its networks to name digits, so its {metric} cannot be compared: use "
             "test_accuracy, or train digits with model.loss.digits and a model.loss.aux_weight above 0."
         )
+    if metric in LOSSES and not allow_different:
+        _check_losses(runs, metric)
     lacking = [run.label for run in runs if not run.values(metric)]
     if lacking:
         common = [name for name in METRIC_COLUMNS if all(run.values(name) for run in runs)]
         raise PairsLitError(f"{lacking[0]} has no {metric}: all runs have {', '.join(common) or 'nothing in common'}.")
+
+
+_TARGET = ("target", "label_smoothing")
+_LOSS = (*_TARGET, "target_weight", "digits", "aux_weight", "digit_reduction")
+
+
+def _check_losses(runs: Sequence[Run], metric: str) -> None:
+    """Raise PairsLitError if the runs do not measure the same loss: its numbers cannot be compared with each other."""
+    kinds = {run.label: _loss_of(run, _TARGET if "target" in metric else _LOSS) for run in runs}
+    known = {label: kind for label, kind in kinds.items() if kind is not None}
+    differing = [name for name in _LOSS if len({kind.get(name) for kind in known.values()}) > 1]
+    if differing:
+        shown = "; ".join(
+            f"{label}: {', '.join(f'{name} {kind.get(name)}' for name in differing)}" for label, kind in known.items()
+        )
+        raise PairsLitError(
+            f"the runs differ in their loss ({printable(shown)}), so {metric} does not mean the same: compare an "
+            "accuracy, or add --allow-different."
+        )
+
+
+def _loss_of(run: Run, names: Sequence[str]) -> dict[str, object] | None:
+    """Return what a run's loss is made of, or None if its configuration is not there."""
+    if not (run.folder / CONFIG).is_file():
+        return None
+    loss = run.config.get("model", {}).get("loss") or {}
+    kind = {name: loss.get(name) for name in names}
+    # of two classes, both cross-entropies are the same number
+    return kind | {"target": "bce" if kind["target"] == "ce" else kind["target"]}
 
 
 _STYLES = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
@@ -378,8 +409,7 @@ def notes(comparison: Comparison) -> str:
         )
     text += " Failed: the loss was not finite, or the round learned nothing (at chance on its training pairs)."
     if comparison.metric in LOSSES:
-        text += " Of a loss, less is better; it means something between losses of one kind only (target_loss: without "
-        text += "the auxiliary part)."
+        text += " Of a loss, less is better (target_loss: without the auxiliary part)."
     if "best_test" in comparison.metric:
         text += " best_test_accuracy selects its epoch on the test set."
     if comparison.metric in OPTIONAL_COLUMNS:

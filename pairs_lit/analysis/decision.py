@@ -64,6 +64,12 @@ class BothTests(NamedTuple):
         common: Values = np.where((signs == signs[0]).all(0), signs[0], 0.0)
         return common
 
+    @property
+    def sign(self) -> Values:
+        """The outcome of a single comparison: 1 or -1 where both tests reject and the signs agree, else 0."""
+        decided: Values = np.where(self.p < LEVEL, self.common_sign, 0.0)
+        return decided
+
 
 def paired_tests(rows: Values) -> BothTests:
     """Apply both tests to each row (k, n) of differences between rounds of one seed, n ≥ 2."""

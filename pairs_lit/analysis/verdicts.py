@@ -7,6 +7,8 @@ from pairs_lit.analysis.decision import Decision, MeasuredDifference
 from pairs_lit.analysis.failures import name_seeds
 from pairs_lit.analysis.tables import p_value
 
+_MOST_DIGITS = 12
+
 
 @dataclass(frozen=True)
 class Side:
@@ -83,6 +85,8 @@ def describe_difference(first: Side, second: Side, decision: Decision, metric: s
 def _unit_of(found: MeasuredDifference, metric: str) -> _Unit:
     is_loss, width = metric.endswith("loss"), max(found.high - found.low, abs(found.estimate))
     digits = 4 if is_loss else 1 if width >= 0.002 else 2
+    while 0 < width * (1 if is_loss else 100) < 2 * 10.0**-digits and digits < _MOST_DIGITS:
+        digits += 1
     return _Unit(metric.replace("val_", "validation_").replace("_", " "), is_loss, digits)
 
 

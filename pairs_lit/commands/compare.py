@@ -13,8 +13,8 @@ def parser() -> OptionParser:
     found = OptionParser(
         prog="pairs-lit compare",
         description="Compare finished runs: n, mean, std, median, min, max and 95 % interval of each. Every two of "
-        "them are tested, paired by seed where they share seeds and data settings, else by Welch's test, and "
-        "a sentence says what came out.",
+        "them are tested, paired by seed where they share seeds and data settings, else unpaired. A run is called "
+        "better only if a t test and a rank test agree; failed rounds are counted.",
     )
     found.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="a run folder")
     found.add_argument("--metric", default="test_accuracy", choices=METRICS, help="a column of rounds.csv, or a loss")
@@ -22,12 +22,12 @@ def parser() -> OptionParser:
     found.add_argument(
         "--statistics",
         action="store_true",
-        help="show interquartile means, and how probably a round of one is better than a round of the other, too",
+        help="show interquartile means and the probability of superiority, too",
     )
     found.add_argument("--output", type=user_path, help="write the tables to this file instead of the screen")
     found.add_argument("--figure", type=user_path, help="draw every round as a point; .png, .svg or .pdf")
     found.add_argument(
-        "--allow-different", action="store_true", help="compare runs of different data sources or relations"
+        "--allow-different", action="store_true", help="compare runs of different data sources, relations or losses"
     )
     return found
 

@@ -10,6 +10,8 @@ from tqdm import tqdm
 from pairs_lit.commands.options import OptionParser
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_positive, notice
+from pairs_lit.reproduction.answers import describe_limit_of
+from pairs_lit.reproduction.claims import CLAIMS
 from pairs_lit.reproduction.jobs import Conditions, Job, all_jobs
 from pairs_lit.reproduction.published import REPORTS
 from pairs_lit.runs.configs import SHIPPED
@@ -52,6 +54,8 @@ def run(args: Sequence[str]) -> None:
         options.configs, options.rounds, options.seed, options.root, options.allow_unverified, options.runs
     )
     jobs = [job for report in reports for job in all_jobs(report, conditions)]
+    if options.rounds is not None and (limit := describe_limit_of(CLAIMS, options.rounds)):
+        notice(f"{limit} (--rounds).")
     if not options.no_training:
         with lock_runs(options.runs / "lightning_logs"):
             train(jobs)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pairs_lit.analysis.decision import Decision, MeasuredDifference, compare_rounds, decide
+from pairs_lit.analysis.power import describe_limit
 from pairs_lit.analysis.tables import decimal, p_value
 from pairs_lit.reproduction.claims import Claim, Contrast, Side
 from pairs_lit.reproduction.outcomes import interval, seconds_a_round, table
@@ -91,6 +92,17 @@ def _section(claim: Claim, answers: Sequence[Answer]) -> str:
     ours = f"**Ours**: {describe_findings(answers, findings)}."
     parts = [f"## {claim.question}", f"*The reports*: {claim.said}", ours, claim.remark, table(header, rows)]
     return "\n\n".join(part for part in parts if part)
+
+
+def describe_limit_of(claims: Sequence[Claim], rounds: int) -> str:
+    """Return why so many rounds cannot answer some of the questions; empty where they can answer all."""
+    counts = [sum(contrast.kind == "mean" for contrast in claim.contrasts) for claim in claims]
+    limits = {count: describe_limit(rounds, rounds, count, is_paired=True) for count in counts}
+    unanswered = [count for count in counts if limits[count]]
+    if not unanswered:
+        return ""
+    questions = f"{len(unanswered)} of {len(claims)} questions on the reports' claims"
+    return f"{questions} cannot be answered by rounds that are paired by seed: {limits[max(unanswered)]}"
 
 
 @dataclass(frozen=True)

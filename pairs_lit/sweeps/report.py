@@ -130,12 +130,12 @@ def _plateau(sweep: Sweep) -> str:
     others = [trial for trial in sweep.trials if trial is not sweep.best]
     if not others:
         return "There is no other trial to compare with."
-    significant = [trial for trial in others if (lag := sweep.behind.get(trial.number)) and lag.can_be_told_apart]
+    significant = {number for number, each in sweep.behind.items() if each.can_be_told_apart}
     data = {json.dumps(trial.data, sort_keys=True) for trial in sweep.trials}
     how = "paired by seed, Holm, 5 %" if len(data) == 1 else "paired by seed, unpaired where the data differ, Holm, 5 %"
     if len(significant) == len(others):
         return f"All other trials differ significantly from the best one ({how})."
-    left = [trial for trial in others if trial not in significant]
+    left = [trial for trial in others if trial.number not in significant]
     text = f"{len(left)} of {len(others)} other trials do not differ significantly from the best one ({how}): "
     return f"{text}{_list(left)}.{_limit(sweep)}{_disagreements(sweep)}"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pairs_lit.analysis.decision import Decision, Rounds, MeasuredDifference, compare_many, decide
+from pairs_lit.analysis.decision import Decision, MeasuredDifference, Rounds, compare_many, decide
 from pairs_lit.runs.folder import SUMMARY
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.summary import Settings, read_at_chance, unlike
