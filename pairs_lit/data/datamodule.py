@@ -111,7 +111,7 @@ class PairDataModule(LightningDataModule):
         normalise: Normalise = "raw",
         reuse: bool = True,
         resize: int | None = None,
-        class_names: list[str] | None = None,
+        class_names: list[str | int | float] | None = None,
         transpose: bool = False,
         augment: Augmentation | None = None,
         watch_test: bool | Literal["end"] = True,
