@@ -299,4 +299,5 @@ def _mixed(colours: Values) -> Values:
     if colours.shape[1] == 1:
         return colours[:, 0]
     red, green, blue = np.moveaxis(colours.astype(np.uint32 if colours.dtype == np.uint8 else np.uint64), 1, 0)
-    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(colours.dtype)
+    grey: Values = ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(colours.dtype)
+    return grey
