@@ -27,6 +27,7 @@ from pairs_lit.data.pictures import all_grey, grey, resized
 from pairs_lit.data.sources import SourceSpec, load_source, loaded_once
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.summary import unlike
+from pairs_lit.training.checkpoints import check_match
 from tests.conftest import CONFIGS, write_idx
 from tests.own_sets import pictures
 
@@ -604,7 +605,7 @@ def test_transpose_exchanges_rows_and_columns(folder: Path) -> None:
         turned = load_source(source, folder, allow_unverified=False, transpose=True)
         assert torch.equal(turned.train.images, plain.train.images.transpose(1, 2))
         assert (plain.transposed, turned.transposed) == (False, True)
-    assert PairDataModule(seeds=[0], source="digits", transpose=True).settings.transpose
+    assert PairDataModule(seeds=[0], source="digits", transpose=True).reading["transpose"]
 
 
 def test_the_size_before_resizing_is_known(folder: Path, tmp_path: Path) -> None:
@@ -912,7 +913,7 @@ def test_the_test_of_a_run_on_changing_images_is_explained(tmp_path: Path, capsy
         "model.backbone.widths": [10, 3],
     }
     changing = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own | {"trainer.default_root_dir": str(tmp_path)})
-    assert summary_of(changing)["data"]["deterministic"] is False
+    assert summary_of(changing)["deterministic"] is False
     assert "returns different images each time it is read" in summary_of(changing)["data_notes"][0]
     assert main(arguments_of("test", changing)) == 2
     said = capsys.readouterr().err.splitlines()[-1]
@@ -920,6 +921,34 @@ def test_the_test_of_a_run_on_changing_images_is_explained(tmp_path: Path, capsy
         "Turning (own True) returns different images each time it is read, so those of the run cannot be read" in said
     )
     assert "data.root" not in said
+
+
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        ("mnist", r"Set data\.root to the data that the run was trained on\.$"),
+        (
+            "EMNIST (split letters)",
+            r"if an earlier release trained it, which read EMNIST with rows and columns exchanged",
+        ),
+        ("my_data.Own", r"; if the dataset draws random numbers when it is made, give it a fixed seed\.$"),
+    ],
+)
+def test_other_images_are_explained(source: str, advice: str) -> None:
+    saved = {"source": source, "fingerprint": "a"}
+    with pytest.raises(PairsLitError, match=advice):
+        check_match(saved, saved | {"fingerprint": "b"})
+    check_match(saved, saved | {"deterministic": False, "transpose": False})
+
+
+def test_the_test_of_a_run_on_transposed_images_needs_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"data.source": "digits", "data.transpose": True, "trainer.default_root_dir": str(tmp_path)}
+    run = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own)
+    assert main(arguments_of("test", run)) == 0
+    assert main([*arguments_of("test", run), "--data.transpose", "false"]) == 2
+    assert "transpose is True in the checkpoint and False in the config" in capsys.readouterr().err
 
 
 def test_a_run_is_opened_where_its_pictures_are_gone(run: pairs_lit.Run, folder: Path) -> None:

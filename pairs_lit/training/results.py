@@ -18,6 +18,7 @@ from pairs_lit.data.bank import Split
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError, counted
 from pairs_lit.runs.folder import CURVES, ROUNDS, SUMMARY, TEST, VALIDATE
+from pairs_lit.runs.summary import DETERMINISTIC
 from pairs_lit.runs.tables import (
     Curves,
     Evaluation,
@@ -103,6 +104,7 @@ class Results(Callback):
             **({"all_pairs": {split: asdict(each) for split, each in self._whole.items()}} if self._whole else {}),
             "data": asdict(_data(trainer).settings),
             "class_names": list(_data(trainer).bank.class_names),
+            DETERMINISTIC: _data(trainer).bank.deterministic,
             "duplicates": asdict(_data(trainer).bank.duplicates),
             "data_notes": list(_data(trainer).bank.notes),
             "parameters_per_round": module.parameters_per_round,
