@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 COUNT = 90
 
@@ -71,6 +72,86 @@ class Normalised(Floats):
     def __getitem__(self, place: int) -> tuple[Any, Any]:
         picture, label = super().__getitem__(place)
         return (picture - 0.5) / 0.5, label
+
+
+class Scaled(Items):
+    """Items by another factor, as whole numbers: 1 gives truth values as numbers, 16 is scikit-learn's range."""
+
+    def __init__(self, top: int = 1, train: bool = True) -> None:
+        super().__init__()
+        self.top = top if train else 255
+        self.images = self.images if train else self.images[:, ::-1].copy()
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        return (self.images[place] / 250 * self.top).round().astype(np.int64), int(self.labels[place])
+
+
+class Deep(Items):
+    """16-bit arrays of as many bits, or images of Pillow's; the first one is dark."""
+
+    def __init__(self, bits: int = 12, pillow: bool = False) -> None:
+        super().__init__()
+        self.images = self.images.copy()
+        self.images[0] //= 8
+        self.bits, self.pillow = bits, pillow
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        values = self.images[place].astype(np.uint16) << (self.bits - 8)
+        return Image.fromarray(values) if self.pillow else values, int(self.labels[place])
+
+
+class Alike(Items):
+    """The same image over and over."""
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        return self.images[0], int(self.labels[place])
+
+
+class Glass(Items):
+    """Black strokes whose shape is in their opacity alone."""
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        opacity = self.images[place]
+        return np.stack([np.zeros_like(opacity)] * 3 + [opacity], -1), int(self.labels[place])
+
+
+class Turning(Items):
+    """Turned at random by torch's global generator, or by a generator of its own."""
+
+    def __init__(self, own: bool = False, train: bool = True) -> None:
+        super().__init__()
+        self.images = self.images if train else 255 - self.images
+        self.own, self.random = own, train
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        turns = np.random.default_rng().integers(1, 99) if self.own else torch.randint(99, ()).item()
+        return np.roll(self.images[place], int(turns) if self.random else 0, 0), int(self.labels[place])
+
+
+class Named(Items):
+    """Has names for its classes."""
+
+    def __init__(self, names: str = "a b c", first: int = 0, step: int = 1) -> None:
+        self.classes = names.split()
+        super().__init__(len(self.classes))
+        self.labels = first + step * self.labels
+
+
+class Renumbered(Items):
+    """Its parts number their classes by their own names, as an ImageFolder for each part does."""
+
+    def __init__(self, train: bool = True) -> None:
+        super().__init__()
+        self.images = self.images if train else 255 - self.images
+        self.classes = ["a", "b", "c"] if train else ["b", "c", "d"]
+
+
+class Copies(Items):
+    """Each image stands in it several times."""
+
+    def __init__(self, copies: int = 2) -> None:
+        super().__init__()
+        self.images, self.labels = np.repeat(self.images, copies, 0), np.repeat(self.labels, copies)
 
 
 class Texts(Items):

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 import shutil
 import struct
 from collections import Counter
@@ -20,11 +21,13 @@ from torchvision import datasets
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.identical import group_identical
 from pairs_lit.data.images import Source
 from pairs_lit.data.pictures import all_grey, grey, resized
 from pairs_lit.data.sources import SourceSpec, load_source, loaded_once
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.summary import unlike
+from pairs_lit.training.checkpoints import check_match
 from tests.conftest import CONFIGS, write_idx
 from tests.own_sets import pictures
 
@@ -324,11 +327,20 @@ def test_sets_in_mnists_format_are_read_as_they_were_written(tmp_path: Path, nam
     assert not packed or {path.suffix for path in raw.iterdir()} == {".gz"}
 
 
-def test_emnist_takes_its_split_and_has_both_parts(tmp_path: Path) -> None:
+def test_emnist_takes_its_split_has_both_parts_and_is_upright(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_like_mnist(tmp_path, "EMNIST", "emnist-letters-", "test", first=1)
     source = load({"class_path": f"{SETS}.EMNIST", "init_args": {"split": "letters"}}, tmp_path)
     assert (source.name, len(source.train.labels), len(source.test.labels)) == ("EMNIST (split letters)", 60, 30)
     assert source.class_names == list("abcdefghij")
+    images = pictures(60, 10, 28)[0]
+    np.testing.assert_array_equal(source.train.images.numpy(), images.swapaxes(1, 2))  # as torchvision stores them
+    assert source.transposed
+    letters = {"class_path": f"{SETS}.EMNIST", "init_args": {"split": "letters"}}
+    again = load_source(letters, tmp_path, allow_unverified=False, transpose=True)
+    assert again.fingerprint() == source.fingerprint()
+    assert "EMNIST is always read upright: data.transpose changes nothing" in capsys.readouterr().err
     assert source.train.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
 
 
@@ -447,6 +459,220 @@ def test_what_a_set_gives_counts_not_what_it_holds() -> None:
 def test_a_set_that_takes_split_has_two_parts(tmp_path: Path) -> None:
     source = load(f"{OWN}.Halves", tmp_path)
     assert (len(source.train.labels), len(source.test.labels), source.held_out) == (60, 30, None)
+
+
+def own(name: str, **arguments: Any) -> Source:  # noqa: ANN401 - of a class
+    return load({"class_path": f"{OWN}.{name}", "init_args": arguments})
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("pillow", [False, True])
+def test_a_set_of_16_bit_images_has_one_scale(bits: int, pillow: bool) -> None:
+    images, _ = pictures()
+    images[0] //= 8  # a dark image is not stretched to the brightness of the others
+    source = own("Deep", bits=bits, pillow=pillow)
+    found = {image.tobytes() for part in source.parts for image in part.images.numpy()}
+    assert found == {image.tobytes() for image in images}
+    assert source.bits == bits
+
+
+def test_transparent_arrays_are_laid_on_paper() -> None:
+    found = {image.tobytes() for part in own("Glass").parts for image in part.images.numpy()}
+    assert found == {(255 - image).tobytes() for image in pictures()[0]}
+
+
+@pytest.mark.parametrize("top", [1, 15, 16, 31])
+def test_a_small_part_of_the_range_is_rejected(top: int) -> None:
+    with pytest.raises(PairsLitError, match=rf"must use the range 0 … 255 .* only 0 to {top} of 255 in all 90\. Scale"):
+        own("Scaled", top=top, train=True)
+    with pytest.raises(PairsLitError, match=r"must use the range"):
+        own("Scaled", top=top)  # the test images alone are well
+
+
+def test_dark_images_are_read_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert own("Scaled", top=50, train=True).train.classes == 3
+    assert "its 90 images use only the grey values 0 to 50 of 255" in capsys.readouterr().err
+
+
+def test_images_that_are_all_the_same_are_rejected() -> None:
+    with pytest.raises(PairsLitError, match=r"images must differ from each other, got 90 that are all identical"):
+        own("Alike")
+
+
+@pytest.mark.parametrize("by_own_generator", [False, True])
+def test_a_set_that_changes_is_told_once(by_own_generator: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    source = own("Turning", own=by_own_generator)
+    state = torch.get_rng_state()
+    assert not source.deterministic
+    said = capsys.readouterr().err
+    assert said.count("returns different images each time it is read (picture 0, for instance)") == 1
+    assert "set data.augment for random changes" in said
+    torch.manual_seed(0)
+    if not by_own_generator:  # asking again has left the user's stream alone
+        for _ in range(2 * 90):  # both parts draw
+            torch.randint(99, ())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert own("Items").deterministic
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"names": "a b c", "first": 1}, ["a", "b", "c"]),
+        ({"names": "x a b c", "first": 1}, ["x", "a", "b", "c"]),
+        ({"names": "10 9 -1"}, ["-1", "9", "10"]),
+    ],
+)
+def test_names_of_classes_stand_at_their_labels(arguments: dict[str, Any], wanted: list[str]) -> None:
+    source = own("Named", **arguments)
+    assert source.class_names == wanted
+    images, labels = pictures(classes=len(wanted))
+    names = arguments["names"].split()
+    called = {image.tobytes(): names[label] for image, label in zip(images, labels, strict=True)}
+    for part in source.parts:
+        found = [wanted[label] for label in part.labels.tolist()]
+        assert found == [called[image.tobytes()] for image in part.images.numpy()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"first": 3}, r"its classes must name each label, got 3 names \(a, b, c\) for the labels 3, 4, 5"),
+        ({"step": 2}, r"got 3 names \(a, b, c\) for the labels 0, 2, 4"),
+        (
+            {"names": "a b a"},
+            r"class names must differ from each other, got 'a' twice|got 'a' twice for labels 0 and 2",
+        ),
+    ],
+)
+def test_names_that_fit_no_labels_are_rejected(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        own("Named", **arguments)
+
+
+def test_parts_that_number_their_classes_otherwise_are_rejected() -> None:
+    with pytest.raises(PairsLitError, match=r"got 'a' for label 0 in training and 'b' in another part"):
+        own("Renumbered")
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "wanted"),
+    [
+        ("Items", ["low", "middle", "high"], ["low", "middle", "high"]),
+        ("Items", [2, 0, 1], ["2", "0", "1"]),
+        ("Named", ["c", "a", "b"], ["c", "a", "b"]),
+    ],
+)
+def test_class_names_order_and_name_the_classes_of_a_set(name: str, names: list[Any], wanted: list[str]) -> None:
+    source = load_source(f"{OWN}.{name}", Path("nowhere"), allow_unverified=False, class_names=names)
+    assert source.class_names == wanted
+    images, labels = pictures()
+    order = {"2": 2, "0": 0, "1": 1, "a": 0, "b": 1, "c": 2, "low": 0, "middle": 1, "high": 2}
+    label_of = {image.tobytes(): label for image, label in zip(images, labels.tolist(), strict=True)}
+    for image, label in zip(source.train.images.numpy(), source.train.labels.tolist(), strict=True):
+        assert label_of[image.tobytes()] == order[wanted[label]]
+
+
+def test_class_names_of_the_digits() -> None:
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    plain, named, backwards = (
+        load_source("digits", Path("nowhere"), allow_unverified=False, class_names=names)
+        for names in (None, words, [*range(9, -1, -1)])
+    )
+    assert (list(plain.class_names), list(named.class_names)) == ([], words)
+    assert named.fingerprint() == plain.fingerprint()
+    assert torch.equal(backwards.train.labels, 9 - plain.train.labels)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "a"], r"data\.class_names must differ from each other, got 'a' twice"),
+        (["a", " "], r"data\.class_names must be texts or numbers, got ' '"),
+        ([True, "b"], r"must be texts or numbers, got True\. Put empty names, yes, no"),
+        (["a", "b"], r"data\.class_names must name the 10 digits of digits, got 2 names"),
+    ],
+)
+def test_unclear_class_names_are_rejected_at_once(names: list[Any], message: str) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        PairDataModule(seeds=[0], source="digits", class_names=names)
+
+
+def test_transpose_exchanges_rows_and_columns(folder: Path) -> None:
+    for source in ("digits", f"{OWN}.Items", f"{OWN}.Arrays", FOLDER):
+        plain = load_source(source, folder, allow_unverified=False)
+        turned = load_source(source, folder, allow_unverified=False, transpose=True)
+        assert torch.equal(turned.train.images, plain.train.images.transpose(1, 2))
+        assert (plain.transposed, turned.transposed) == (False, True)
+    assert PairDataModule(seeds=[0], source="digits", transpose=True).reading["transpose"]
+
+
+def test_the_size_before_resizing_is_known(folder: Path, tmp_path: Path) -> None:
+    assert load(FOLDER, folder, resize=28).original_size == "14x14"
+    assert load("digits", resize=14).original_size == "28x28"
+    root = write_pictures(tmp_path, ["a", "b"])
+    another_size(root)
+    assert load(FOLDER, root, resize=28).original_size == "various"
+
+
+# --- identical images ---
+
+
+def test_copies_stay_on_one_side_of_a_split() -> None:
+    for copies in (2, 3, 5):
+        source = own("Copies", copies=copies)
+        train, test = ({image.tobytes() for image in part.images.numpy()} for part in (source.train, source.test))
+        assert train.isdisjoint(test)
+        assert len(train | test) == 90
+        count = 90 * copies // 6
+        assert 0 < len(source.test.labels) <= count
+        assert len(source.test.labels) > count - 3 * copies
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path, ["a", "b"])
+    for file in sorted((root / "b").iterdir())[1:]:
+        shutil.copy(sorted((root / "b").iterdir())[0], file)
+    refused(r"class 'b' must have different images for training and test, got so many identical", FOLDER, root)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_copies_stay_on_one_side_of_each_rounds_validation(copies: int) -> None:
+    source = {"class_path": f"{OWN}.Copies", "init_args": {"copies": copies}}
+    counts = {"train_pairs": 20, "val_pairs": 15, "test_pairs": 5}
+    bank = PairDataModule(seeds=[0, 1], source=source, image_size=14, **counts).bank
+    for r in range(2):
+        train, val = (
+            {image.numpy().tobytes() for image in bank.images[bank.pairs[split].index[r].flatten()]}
+            for split in ("train", "val")
+        )
+        assert train.isdisjoint(val)
+
+
+def test_test_images_among_training_images_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_pictures(tmp_path / "train", ["0", "1", "2"]).parent
+    for part, count in (("test", 2), ("val", 1)):
+        for name in "012":
+            (root / part / name).mkdir(parents=True)
+            for file in sorted((root / "train" / name).iterdir())[:count]:
+                shutil.copy(file, root / part / name / f"copy {file.name}")
+            Image.fromarray(np.random.default_rng(count).integers(0, 255, (14, 14), np.uint8)).save(
+                root / part / name / "new.png"
+            )
+    shutil.copy(sorted((root / "train" / "0").iterdir())[5], root / "train" / "1" / "conflict.png")
+    load(FOLDER, root)
+    said = capsys.readouterr().err
+    assert "WARNING: 6 of 9 test images are byte-identical to training images, so test accuracies are too high" in said
+    assert "WARNING: 3 of 6 validation images are byte-identical to training images" in said
+    assert re.search(r"WARNING: \d+ images are byte-identical to images of another class, so labels contradict", said)
+
+
+def test_identical_images_are_found_exactly() -> None:
+    images = torch.randint(2, (400, 2, 5), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    rows = [image.numpy().tobytes() for image in images]
+    assert group_identical(images).tolist() == [rows.index(row) for row in rows]
+    assert len(set(rows)) < 400
 
 
 def test_arguments_are_part_of_the_name() -> None:
@@ -650,6 +876,79 @@ def test_the_digit_accuracy_is_that_of_the_plain_network_on_the_files(run: pairs
         assert result.test_digit_accuracy == pytest.approx((logits.argmax(-1).numpy() == digits).mean())
         holds = digits[:, 0] <= digits[:, 1]
         assert result.test_accuracy == pytest.approx(((probability > 0.5).numpy() == holds).mean())
+
+
+def test_a_fit_reports_copies_and_names_below_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_pictures(tmp_path / "train", ["low", "middle", "high"]).parent
+    for name in ("low", "middle", "high"):
+        shutil.copytree(root / "train" / name, root / "test" / name)
+        (root / "test" / name / sorted(path.name for path in (root / "test" / name).iterdir())[0]).unlink()
+    own = {"data.source": FOLDER, "data.root": root, "data.val_pairs": 4, "data.train_pairs": 10}
+    own |= {"data.class_names": "[low, middle, high]", "trainer.default_root_dir": tmp_path / "runs"}
+    arguments = [f"--{name}={value}" for name, value in (OPTIONS | own).items()]
+    widths = ["--model.backbone.widths", "[10, 3]"]
+    assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *arguments, *widths]) == 0
+    out, err = capsys.readouterr()
+    said = "WARNING: 33 of 33 test images are byte-identical to training images, so test accuracies are too high"
+    assert (out.count(said), err.count(said)) == (1, 1)
+    assert out.index(said) > out.index("test accuracy")
+    assert "0 = 'low', 1 = 'middle', 2 = 'high'" in out
+    run = pairs_lit.Run.load(next((tmp_path / "runs").rglob("summary.json")).parent)
+    summary = summary_of(run)
+    assert summary["duplicates"] == {
+        "test_in_train": 33,
+        "validation_in_train": 0,
+        "within_train": 0,
+        "in_several_classes": 0,
+    }
+    assert summary["class_names"] == ["low", "middle", "high"]
+    assert summary["data_notes"] == []
+    assert main(arguments_of("test", run)) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_the_test_of_a_run_on_changing_images_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = {
+        "data.source": {"class_path": f"{OWN}.Turning", "init_args": {"own": True}},
+        "model.backbone.widths": [10, 3],
+    }
+    changing = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own | {"trainer.default_root_dir": str(tmp_path)})
+    assert summary_of(changing)["deterministic"] is False
+    assert "returns different images each time it is read" in summary_of(changing)["data_notes"][0]
+    assert main(arguments_of("test", changing)) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        "Turning (own True) returns different images each time it is read, so those of the run cannot be read" in said
+    )
+    assert "data.root" not in said
+
+
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        ("mnist", r"Set data\.root to the data that the run was trained on\.$"),
+        (
+            "EMNIST (split letters)",
+            r"if an earlier release trained it, which read EMNIST with rows and columns exchanged",
+        ),
+        ("my_data.Own", r"; if the dataset draws random numbers when it is made, give it a fixed seed\.$"),
+    ],
+)
+def test_other_images_are_explained(source: str, advice: str) -> None:
+    saved = {"source": source, "fingerprint": "a"}
+    with pytest.raises(PairsLitError, match=advice):
+        check_match(saved, saved | {"fingerprint": "b"})
+    check_match(saved, saved | {"deterministic": False, "transpose": False})
+
+
+def test_the_test_of_a_run_on_transposed_images_needs_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"data.source": "digits", "data.transpose": True, "trainer.default_root_dir": str(tmp_path)}
+    run = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own)
+    assert main(arguments_of("test", run)) == 0
+    assert main([*arguments_of("test", run), "--data.transpose", "false"]) == 2
+    assert "transpose is True in the checkpoint and False in the config" in capsys.readouterr().err
 
 
 def test_a_run_is_opened_where_its_pictures_are_gone(run: pairs_lit.Run, folder: Path) -> None:

@@ -32,15 +32,13 @@ MOST_UNSEEN = 10_000
 class DataSettings:
     """The settings that decide which pairs a round sees; recorded in every checkpoint and run.
 
-    From ``classes`` on, they are those of the source that was found; earlier releases recorded nothing from ``resize``
-    on, see :data:`pairs_lit.runs.summary.UNRECORDED`.
+    The last three are those of the source that was found; earlier releases recorded none of the last four, see
+    :data:`pairs_lit.runs.summary.UNRECORDED`.
 
     Attributes:
         resize: The height and width that images were given; None: as they were.
-        transpose: Whether rows and columns of the images were exchanged, as ``data.transpose`` asks for.
         classes: K, the number of classes.
         held_out: What was held out for the test, in words; None: the source has test images of its own.
-        deterministic: Whether the dataset returned the same images when it was asked again.
         fingerprint: The SHA-256 of all images and labels.
     """
 
@@ -54,10 +52,8 @@ class DataSettings:
     normalise: Normalise
     reuse: bool
     resize: int | None = None
-    transpose: bool = False
     classes: int = DIGITS
     held_out: str | None = None
-    deterministic: bool = True
     fingerprint: str = ""
 
     @property
@@ -93,6 +89,7 @@ class PairBank:
         class_names: What the classes are called, in their order; empty: by their numbers.
         image_format: What the training images look like.
         notes: What was told when the images were read, a line each.
+        deterministic: Whether the dataset returned the same images when it was asked again.
         duplicates: How many images are identical to others.
         warnings: The same in words, a line each; empty where there are none.
         images: (n, H, W) float32, train, validation and test images in this order.
@@ -110,6 +107,7 @@ class PairBank:
     ) -> None:
         self.seeds = seeds
         self.class_names, size = source.class_names, source.train.size
+        self.deterministic = source.deterministic
         self.notes, self.duplicates, self._groups = source.notes, find_duplicates(source), source.groups
         self.warnings = describe(self.duplicates, source)
         self.settings = settings = replace(
@@ -117,7 +115,6 @@ class PairBank:
             source=f"{source.name} (originals {size}x{size})" if originals else source.name,
             classes=source.train.classes,
             held_out=source.held_out,
-            deterministic=source.deterministic,
             fingerprint=source.fingerprint(),
         )
         check_image_size(settings.image_size, size)

@@ -8,6 +8,9 @@ from itertools import pairwise
 
 from pairs_lit.errors import PairsLitError, meant, printable
 
+ClassName = str | int | float
+"""A class's name as a config gives it; YAML reads a name such as 10 as a number."""
+
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,4})?", re.IGNORECASE)
 _MINUS = "−"  # a true minus sign
 _SHOWN = 12
@@ -47,29 +50,38 @@ def are_in_numeric_order(names: Sequence[str]) -> bool:
     return len(values) == len(names) and all(first < second for first, second in pairwise(values))
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raise PairsLitError if a name is empty or no text, or stands twice."""
-    other = next((name for name in names if not isinstance(name, str) or not name.strip()), None)
-    if other is not None:
-        raise PairsLitError(f"data.class_names must be texts, got {other!r}. Put it in quotes.")
-    twice = [name for name, count in Counter(names).items() if count > 1]
+def check_names(names: Sequence[ClassName]) -> None:
+    """Raise PairsLitError if a name is empty or neither text nor number, or stands twice."""
+    unclear = [name for name in names if isinstance(name, bool) or re.fullmatch(r"\s*|\[.*\]", str(name))]
+    if unclear:  # YAML reads no, off and the like as truth values
+        raise PairsLitError(
+            f"data.class_names must be texts or numbers, got {unclear[0]!r}. Put empty names, yes, no, on, off, true "
+            "and false in quotes, or rename these classes."
+        )
+    twice = [name for name, count in Counter(map(str, names)).items() if count > 1]
     if twice:
         raise PairsLitError(
             f"data.class_names must differ from each other, got {twice[0]!r} twice. Name each class once."
         )
 
 
+def _texts(wanted: Sequence[ClassName], found: Sequence[str]) -> list[str]:
+    """Return the wanted names as texts; a number is the found name of this value, since YAML reads 1.00 as 1.0."""
+    named = {number: name for name, number in _numbers(found).items()}
+    return [name if isinstance(name, str) else named.get(Decimal(str(name)), str(name)) for name in wanted]
+
+
 def order_classes(
-    labels: Sequence[int], names: Mapping[int, str], wanted: Sequence[str] | None, where: str
+    labels: Sequence[int], names: Mapping[int, str], class_names: Sequence[ClassName] | None, where: str
 ) -> tuple[list[int], list[str]]:
     """Return the labels of a dataset in the order of its classes, and what the classes are called.
 
     Args:
         labels: The labels that there are, ascending.
         names: What the dataset calls its classes, by label; empty: nothing.
-        wanted: The user's ``data.class_names``: the order of the names that were found, or, where a dataset has none,
-            names for its labels, ascending. None: names that are numbers are sorted by value, others keep the order of
-            their labels.
+        class_names: The user's ``data.class_names``: the order of the names that were found, or, where a dataset has
+            none, names for its labels, ascending. None: names that are numbers are sorted by value, others keep the
+            order of their labels.
         where: The dataset, for errors.
 
     Raises:
@@ -84,13 +96,14 @@ def order_classes(
             "one."
         )
     label_of = dict(zip(found, labels, strict=True))
+    wanted = None if class_names is None else _texts(class_names, found)
     if wanted is None:
         called = sort_names(found) if _numbers(found) else found
     elif not names and not set(wanted) & set(found) and len(wanted) == len(found):
-        return list(labels), list(wanted)
+        return list(labels), wanted
     else:
         _check_wanted(wanted, found, where)
-        called = list(wanted)
+        called = wanted
     return [label_of[name] for name in called], called
 
 

@@ -21,6 +21,7 @@ from pairs_lit.data.sources import check_source, is_named, known_size, load_sour
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, check_choice, check_positive, counted, notice
 from pairs_lit.relation import DIGITS, Relation
+from pairs_lit.runs.summary import DETERMINISTIC
 
 MOST_SIZE = 1024
 """The largest height and width that images can be given."""
@@ -111,7 +112,7 @@ class PairDataModule(LightningDataModule):
         normalise: Normalise = "raw",
         reuse: bool = True,
         resize: int | None = None,
-        class_names: list[str] | None = None,
+        class_names: list[str | int | float] | None = None,
         transpose: bool = False,
         augment: Augmentation | None = None,
         watch_test: bool | Literal["end"] = True,
@@ -165,9 +166,9 @@ class PairDataModule(LightningDataModule):
         self.stacks = stack_slices(len(seeds), stack_size or len(seeds))
         self._source = source
         self._root = user_path(default_root() if root is None else root)
-        self._allow_unverified, self._class_names = allow_unverified, class_names
+        self._allow_unverified, self._class_names, self._transpose = allow_unverified, class_names, transpose
         self._wanted = DataSettings(
-            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize, transpose
+            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize
         )
 
     @cached_property
@@ -199,7 +200,7 @@ class PairDataModule(LightningDataModule):
             allow_unverified=self._allow_unverified,
             resize=self._wanted.resize,
             class_names=self._class_names,
-            transpose=self._wanted.transpose,
+            transpose=self._transpose,
         )
         check_image_size(self.image_size, source.train.size)
         return source
@@ -219,6 +220,11 @@ class PairDataModule(LightningDataModule):
     def settings(self) -> DataSettings:
         """The settings of what was drawn, with the source that was found."""
         return self.bank.settings
+
+    @property
+    def reading(self) -> dict[str, bool]:
+        """How the images were read, which a checkpoint records where it is unusual."""
+        return {"transpose": self._transpose, DETERMINISTIC: self.bank.deterministic}
 
     @property
     def steps(self) -> int:

@@ -29,14 +29,14 @@ class Duplicates:
 def find_duplicates(source: Source) -> Duplicates:
     """Return how many images of a source are identical to others."""
     parts, first = source.parts, source.groups
-    groups = first.split([len(part.labels) for part in parts])
-    if len(first.unique()) == len(first):
+    groups = torch.split(first, [len(part.labels) for part in parts])
+    if len(torch.unique(first)) == len(first):
         return Duplicates()
     train, test = groups[0], groups[-1]
     return Duplicates(
         test_in_train=int(torch.isin(test, train).sum()),
         validation_in_train=int(torch.isin(groups[1], train).sum()) if len(groups) > 2 else 0,
-        within_train=len(train) - len(train.unique()),
+        within_train=len(train) - len(torch.unique(train)),
         in_several_classes=_count_conflicts(first, torch.cat([part.labels for part in parts])),
     )
 

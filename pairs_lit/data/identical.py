@@ -36,4 +36,4 @@ def _keys(rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 def are_all_identical(images: Tensor) -> bool:
     """Return whether there are two images or more (n, H, W), and all are the same."""
-    return len(images) > 1 and all(bool((some == images[0]).all()) for some in images.split(100))
+    return len(images) > 1 and all(bool((some == images[0]).all()) for some in torch.split(images, 100))

@@ -178,7 +178,8 @@ def _decode_image(image: Image.Image) -> Values:
         return _deep_values(image)
     if not image.has_transparency_data:
         return np.array(_in_mode_l(image))
-    both = np.asarray(image.convert("RGBA").convert("LA"))
+    straight = image.convert("LA") if image.mode == "La" else image  # La has no other way
+    both = np.asarray(straight.convert("RGBA").convert("LA"))
     return lay_on_paper(both[..., 0], both[..., 1])
 
 
@@ -191,13 +192,11 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _in_mode_l(image: Image.Image) -> Image.Image:
-    """Return an image in Pillow's mode L; what has no way there (HSV, LAB) goes by RGB, or by its lightness."""
-    for change in (lambda: image.convert("L"), lambda: image.convert("RGB").convert("L")):
-        try:
-            return change()
-        except ValueError:
-            continue
-    return image.getchannel(0)
+    """Return an image in Pillow's mode L; what has no way there (HSV, LAB) goes by RGB."""
+    try:
+        return image.convert("L")
+    except ValueError:
+        return image.convert("RGB").convert("L")
 
 
 def _deep_values(image: Image.Image) -> Values:
@@ -300,4 +299,5 @@ def _mixed(colours: Values) -> Values:
     if colours.shape[1] == 1:
         return colours[:, 0]
     red, green, blue = np.moveaxis(colours.astype(np.uint32 if colours.dtype == np.uint8 else np.uint64), 1, 0)
-    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(colours.dtype)
+    grey: Values = ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(colours.dtype)
+    return grey

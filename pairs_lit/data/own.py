@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 from torchvision import datasets
 
-from pairs_lit.data.class_names import note_order, order_classes, shown
+from pairs_lit.data.class_names import ClassName, note_order, order_classes, shown
 from pairs_lit.data.datasets import DataSet, blame
 from pairs_lit.data.duplicates import tell
 from pairs_lit.data.folders import PictureFolder, notes_beside_parts, picture_folders
@@ -57,7 +57,7 @@ def load_own(
     root: Path,
     *,
     resize: int | None,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[ClassName] | None = None,
     transpose: bool = False,
 ) -> Source:
     """Load a data set by the import path of its class, and tell what stands out.
@@ -143,7 +143,7 @@ def _one_of(parts: Sequence[Labelled]) -> str:
 
 
 def _order_classes(
-    found: Sequence[object], parts: Sequence[Labelled], class_names: Sequence[str] | None, name: str
+    found: Sequence[object], parts: Sequence[Labelled], class_names: Sequence[ClassName] | None, name: str
 ) -> tuple[list[int], list[str]]:
     """Return the labels in the order of the classes, and what these are called."""
     labels = _distinct(parts[0].labels)

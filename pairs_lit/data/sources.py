@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from pairs_lit.data.class_names import order_classes
+from pairs_lit.data.class_names import ClassName, order_classes
 from pairs_lit.data.duplicates import tell
 from pairs_lit.data.images import Digits, Source
 from pairs_lit.data.mnist import MNIST_SIZE, download_missing, load_mnist
@@ -93,7 +93,7 @@ def load_source(
     *,
     allow_unverified: bool,
     resize: int | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[ClassName] | None = None,
     transpose: bool = False,
 ) -> Source:
     """Load a source by name or class path.
@@ -165,7 +165,7 @@ def _transposed(source: Source) -> Source:
     return replace(changed, transposed=True)
 
 
-def _with_classes(source: Source, names: Sequence[str] | None) -> Source:
+def _with_classes(source: Source, names: Sequence[ClassName] | None) -> Source:
     """Give the ten digits other names, or another order."""
     if names is None:
         return source

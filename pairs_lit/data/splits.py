@@ -70,7 +70,7 @@ def _choose_groups(order: Tensor, groups: Tensor, labels: Tensor, wanted: Tensor
             chosen[group] = None
             left -= labels[groups == group].bincount(minlength=len(left))
     for label in (left == wanted).nonzero().flatten().tolist():  # all its groups are large: the smallest one
-        own = groups[labels == label].unique()
+        own = torch.unique(groups[labels == label])
         chosen[int(own[sizes[own].argmin()])] = None
     return torch.tensor(list(chosen))
 

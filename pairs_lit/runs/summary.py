@@ -43,15 +43,9 @@ Settings = dict[str, str | int | float | None]
 """The data settings of a run."""
 
 DETERMINISTIC = "deterministic"
-"""The setting that says whether a dataset returned the same images when it was asked again."""
+"""The key that says whether a dataset returned the same images when it was asked again."""
 
-UNRECORDED: Settings = {
-    "resize": None,
-    "transpose": False,
-    "classes": 10,
-    "held_out": None,
-    DETERMINISTIC: True,
-}
+UNRECORDED: Settings = {"resize": None, "classes": 10, "held_out": None}
 """What the runs and checkpoints of releases that did not record it have in common."""
 
 FINGERPRINT = "fingerprint"

@@ -419,7 +419,8 @@ class PairModule(LightningModule):
         """Return what a checkpoint must share with the config that loads it."""
         own = self._own_record()
         network = own.pop("network")
-        return own | asdict(cast(Any, self.trainer).datamodule.settings) | {"network": network}
+        data = cast(Any, self.trainer).datamodule
+        return own | data.reading | asdict(data.settings) | {"network": network}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights belong to and compute, and what the training images look like."""

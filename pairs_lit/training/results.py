@@ -18,6 +18,7 @@ from pairs_lit.data.bank import Split
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError, counted, sentence
 from pairs_lit.runs.folder import CURVES, ROUNDS, SUMMARY, TEST, VALIDATE
+from pairs_lit.runs.summary import DETERMINISTIC
 from pairs_lit.runs.tables import (
     Curves,
     Evaluation,
@@ -107,6 +108,7 @@ class Results(Callback):
             "digits_trained": module.trains_digits,
             "class_names": list(_data(trainer).bank.class_names),
             "image_format": _data(trainer).bank.image_format.to_record(),
+            DETERMINISTIC: _data(trainer).bank.deterministic,
             "duplicates": asdict(_data(trainer).bank.duplicates),
             "data_notes": list(_data(trainer).bank.notes),
             "parameters_per_round": module.parameters_per_round,
