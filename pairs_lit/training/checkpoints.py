@@ -315,7 +315,7 @@ def check_weights(
     saved = checkpoint[RECORD]
     checked = [name for name in record if name != NETWORK or not code.may_change]
     check_match(saved, {name: record[name] for name in checked}, code.hint)
-    check_form("weights are", form.tensors(checkpoint["state_dict"]), form.example)
+    check_form("weights are", form.tensors(checkpoint["state_dict"]), form.example, code.file_hint)
     if saved.get(NETWORK) != record[NETWORK]:
         before, now = _first_difference(saved.get(NETWORK), record[NETWORK])
         code.report_change(f"it was {_short(before)} and is {_short(now)}", {}, checkpoint["epoch"], stage)

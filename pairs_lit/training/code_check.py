@@ -104,8 +104,13 @@ class CodeCheck:
     @property
     def hint(self) -> str:
         """What to do where another network may be due to changed code; empty if no code is the user's own."""
+        return f"{self.file_hint}, or continue with {self.option}" if self._files.names else ""
+
+    @property
+    def file_hint(self) -> str:
+        """The same where to continue is no choice."""
         names = self._files.names
-        return f"; if {names} changed since the fit, restore it, or continue with {self.option}" if names else ""
+        return f"; if {names} changed since the fit, restore it" if names else ""
 
     @cached_property
     def _calls(self) -> list[list[str]]:
@@ -118,7 +123,7 @@ class CodeCheck:
     def _environment(self) -> dict[str, str]:
         """What the digests of calls, and random numbers of torch, may depend on beside the code."""
         device = next((value.device.type for value in self._stacks[0].parameters()), "cpu")
-        return {"torch": torch.__version__, "pairs_lit": __version__, "machine": f"{platform.machine()} {device}"}
+        return {"torch": str(torch.__version__), "pairs_lit": __version__, "machine": f"{platform.machine()} {device}"}
 
     def observe(self, stacks: Iterable[int], normalise: str) -> dict[int, dict[str, Numbers]]:
         """Return what some of the stacks compute for fixed pairs, in each mode, by the number of the stack.
@@ -159,7 +164,8 @@ class CodeCheck:
             stage: What it is loaded for: fit, validate, test or predict; None for networks without a trainer.
         """
         record, variants = cast(dict[str, Any], saved), len(self._variants)
-        check_that("record of the code is", normalise in RANGES and is_record(saved, len(self._seeds), variants))
+        is_known = isinstance(normalise, str) and normalise in RANGES
+        check_that("record of the code is", is_known and is_record(saved, len(self._seeds), variants))
         self.changes = sorted({*record["changes"], *self.changes})
         now = self.record(self.observe(range(len(self._stacks)), str(normalise)))
         found = self._find_change(record, now, stage)

@@ -15,23 +15,24 @@ _LARGEST = 2**40
 """No run has more epochs, batches or seconds."""
 
 
-def check_form(part: str, saved: object, wanted: object) -> None:
+def check_form(part: str, saved: object, wanted: object, hint: str = "") -> None:
     """Refuse a part of a checkpoint ("weights are", in the message) that does not have the form of an example.
 
-    The form is names, lengths, types and, of tensors, shapes and strides; the numbers do not matter.
+    The form is names, lengths, types and, of tensors, shapes and strides; the numbers do not matter. A hint says what
+    else the user may do.
 
     Raises:
         PairsLitError: They differ in form.
     """
-    check_that(part, fits(saved, wanted))
+    check_that(part, fits(saved, wanted), hint)
 
 
-def check_that(part: str, is_as_saved: bool) -> None:
+def check_that(part: str, is_as_saved: bool, hint: str = "") -> None:
     """Raise PairsLitError if a part of a checkpoint ("weights are", in the message) is not as a run would save it."""
     if not is_as_saved:
         raise PairsLitError(
             f"the checkpoint is damaged or does not fit: its {part} not what this config and these versions of the "
-            "libraries would have saved. Use the config.yaml of the checkpoint's own run, or train anew."
+            f"libraries would have saved. Use the config.yaml of the checkpoint's own run, or train anew{hint}."
         )
 
 

@@ -1,0 +1,550 @@
+"""Code that was changed after the fit is told from code that was not, whatever file or default argument it is in."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import pairs_lit
+from pairs_lit.cli import main
+from pairs_lit.errors import PairsLitError
+from pairs_lit.nn.backbones import CNN, FC
+from pairs_lit.nn.code_files import CodeFiles
+from pairs_lit.nn.comparer import Answer
+from pairs_lit.nn.heads import MLP
+from pairs_lit.training.behaviour import FixedPairs, find_difference, observe
+from pairs_lit.training.code_check import CODE, is_record
+from pairs_lit.training.losses import LossParts, PairLoss
+from pairs_lit.training.module import PairModule
+from tests.conftest import CONFIGS
+
+NETS = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from changed_helpers import SCALE, activation
+
+
+class Small(nn.Module):
+    def __init__(self, width=12, slope=0.5, p=0.2):
+        super().__init__()
+        self.first, self.second = nn.Linear(196, width), nn.Linear(width, 10)
+        self.slope, self.p = slope, p
+
+    def forward(self, x):
+        hidden = activation(self.first(x.flatten(1))) * self.slope * SCALE
+        return self.second(F.dropout(hidden, self.p, self.training))
+
+
+class Head(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layer = nn.Linear(width, 1)
+
+    def forward(self, x):
+        return self.layer(torch.tanh(x))
+"""
+HELPERS = """
+import torch
+
+SCALE = 1.0
+
+
+def activation(x):
+    return torch.relu(x)
+"""
+MODULES = ("changed_nets", "changed_helpers")
+FAILS = r"changed_nets\.py does not compute what it did in the fit"
+
+
+def write(nets: str = NETS, helpers: str = HELPERS) -> None:
+    """Write the user's files, as if a new process were to import them."""
+    Path("changed_nets.py").write_text(nets)
+    Path("changed_helpers.py").write_text(helpers)
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished run of the user's network and head."""
+    root = tmp_path_factory.mktemp("changed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.syspath_prepend(str(root))
+        write()
+        options = (
+            f"--model.backbone changed_nets.Small --model.head changed_nets.Head --data.root {tiny_root} "
+            "--data.source mnist --data.allow_unverified true --data.train_pairs 60 --data.val_pairs 20 "
+            "--data.test_pairs 30 --data.batch_size 16 --rounds.count 2 --trainer.max_epochs 1 "
+            "--trainer.enable_progress_bar false"
+        )
+        assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options.split()]) == 0
+        for name in ("left", "right"):
+            pixels = np.random.default_rng(0).integers(0, 255, (28, 28), np.uint8)
+            Image.fromarray(pixels).save(f"{name}.png")
+        (run,) = root.glob("lightning_logs/*/*")
+        yield run
+        for name in MODULES:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the run, with the code as it was."""
+    write()
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+Command = Callable[[Path], list[str]]
+COMMANDS: dict[str, Command] = {
+    "test": lambda run: ["test", str(run)],
+    "validate": lambda run: ["validate", str(run)],
+    "predict": lambda run: ["predict", str(run)],
+    "fit": lambda run: ["fit", str(run), "--trainer.max_epochs", "2"],
+    "apply": lambda run: ["apply", str(run), "left.png", "right.png", "--as-is"],
+    "inspect": lambda run: ["inspect", str(run)],
+    "export": lambda run: ["export", str(run), "--to", "state_dict"],
+    "demo": lambda run: ["demo", str(run), "--no-browser"],
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """Texts of the two files after a change."""
+
+    nets: str = NETS
+    helpers: str = HELPERS
+
+
+CHANGES = {
+    "an activation in an imported function": Change(helpers=HELPERS.replace("relu", "tanh")),
+    "a constant that is imported": Change(helpers=HELPERS.replace("1.0", "1.02")),
+    "a default argument": Change(NETS.replace("slope=0.5", "slope=0.51")),
+    "a head": Change(NETS.replace("torch.tanh", "torch.sin")),
+    "a slightly leaky activation": Change(helpers=HELPERS.replace("torch.relu(x)", "x.clamp(min=0.01 * x)")),
+    "no digit logits' order": Change(NETS.replace("return self.second(", "return -self.second(")),
+}
+IN_TRAINING = {
+    "a probability of dropping": Change(NETS.replace("p=0.2", "p=0.3")),
+    "a branch in training": Change(NETS.replace("SCALE\n", "SCALE * (1.1 if self.training else 1)\n")),
+    "a gradient that is cut": Change(NETS.replace("x.flatten(1)", "x.flatten(1)").replace(
+        "self.first(x.flatten(1))", "self.first(x.flatten(1)).detach()"
+    )),
+}  # fmt: skip
+HARMLESS = {
+    "comments and names": Change("# new\n" + NETS.replace("hidden", "h")),
+    "another spelling of the same": Change(NETS.replace("x.flatten(1)", "x.reshape(x.shape[0], -1)")),
+}
+
+
+# --- what is told from what ---
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.quick(9)
+def test_changed_code_is_refused_by_every_command(
+    run: Path, capsys: pytest.CaptureFixture[str], command: str, change: Change
+) -> None:
+    if command in ("demo", "export"):
+        pytest.importorskip({"demo": "gradio", "export": "safetensors"}[command])
+    before = sorted(run.rglob("*"))
+    write(change.nets, change.helpers)
+    assert main(COMMANDS[command](run)) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "changed_nets.py does not compute what it did in the fit" in line
+    assert ("(changed_helpers.py changed)" in line) == (change.helpers != HELPERS)
+    assert "Restore the code that the checkpoint was trained with, or train again" in line
+    allowing = "--allow_changed_code true" if command in ("test", "validate", "predict", "fit") else "--allow-changed"
+    assert allowing in line
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize("change", IN_TRAINING.values(), ids=IN_TRAINING.keys())
+def test_code_that_differs_in_training_only_cannot_be_resumed_with(
+    run: Path, capsys: pytest.CaptureFixture[str], change: Change
+) -> None:
+    write(change.nets, change.helpers)
+    assert main(COMMANDS["fit"](run)) == 2
+    assert "in training mode" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", IN_TRAINING.values(), ids=IN_TRAINING.keys())
+@pytest.mark.parametrize("command", ["test", "apply"])
+def test_code_that_differs_in_training_only_is_good_for_the_rest(run: Path, command: str, change: Change) -> None:
+    write(change.nets, change.helpers)
+    assert main(COMMANDS[command](run)) == 0
+
+
+@pytest.mark.parametrize("command", ["test", "fit", "apply", "predict", "validate", "inspect", "export"])
+@pytest.mark.quick(3)
+def test_unchanged_code_passes_without_a_word(run: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert main(COMMANDS[command](run)) == 0
+    captured = capsys.readouterr()
+    assert "since the fit" not in captured.err + captured.out
+
+
+@pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS.keys())
+@pytest.mark.parametrize("command", ["fit", "test", "apply"])
+@pytest.mark.quick(2)
+def test_code_that_is_only_written_otherwise_passes(
+    run: Path, capsys: pytest.CaptureFixture[str], command: str, change: Change
+) -> None:
+    write(change.nets, change.helpers)
+    assert main(COMMANDS[command](run)) == 0
+    told = "changed_nets.py has changed since the fit, but its networks compute the same for a few fixed images"
+    assert (told in capsys.readouterr().err) == ("reshape" in change.nets)
+
+
+def test_another_release_of_torch_is_not_a_change(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    code = checkpoint[CODE]
+    code["environment"]["torch"], code["calls"] = "2.0.0", [["0" * 16] * 2]
+    for mode in ("evaluation", "training"):
+        for value in code[mode].values():
+            value *= 1 + 3e-4  # far more than rounding
+    torch.save(checkpoint, last)
+    assert main(COMMANDS["fit"](run)) == 0
+    assert "changed since" not in capsys.readouterr().err
+
+
+def test_failed_rounds_do_not_count(run: Path) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    for mode in ("evaluation", "training"):
+        for value in checkpoint[CODE][mode].values():
+            value[1] = torch.nan
+    torch.save(checkpoint, last)
+    assert main(COMMANDS["test"](run)) == 0
+
+
+def test_a_checkpoint_of_an_earlier_release_is_not_checked(run: Path) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    del checkpoint[CODE]
+    torch.save(checkpoint, last)
+    write(helpers=HELPERS.replace("relu", "tanh"))
+    assert main(COMMANDS["test"](run)) == 0
+
+
+def test_a_layer_that_changed_names_the_file_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(NETS.replace("self.slope, self.p", "self.extra = nn.Identity()\n        self.slope, self.p"))
+    assert main(COMMANDS["test"](run)) == 2
+    assert "if changed_nets.py changed since the fit, restore it, or continue with --allow_changed_code true" in (
+        capsys.readouterr().err
+    )
+    assert main([*COMMANDS["test"](run), "--allow_changed_code", "true"]) == 0
+    assert "The network's code has changed since the fit." in capsys.readouterr().out
+
+
+def test_code_that_cannot_be_stacked_any_more_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(NETS.replace("x.flatten(1)", "x.flatten(1) if x.sum() > 0 else x.flatten(1)"))
+    assert main(COMMANDS["test"](run)) == 2
+    assert "if changed_nets.py changed since the fit, restore it" in capsys.readouterr().err
+
+
+# --- who continues anyway says so ---
+
+NOTE = "the network's code has changed since the fit"
+
+
+@pytest.fixture
+def tanh(run: Path) -> Path:
+    """The run, and then changed code."""
+    write(helpers=HELPERS.replace("relu", "tanh"))
+    return run
+
+
+@pytest.mark.parametrize(("command", "table"), [("test", "test"), ("validate", "validate"), ("predict", "predictions")])
+@pytest.mark.quick(2)
+def test_tables_say_so(tanh: Path, capsys: pytest.CaptureFixture[str], command: str, table: str) -> None:
+    assert main([command, str(tanh), "--allow_changed_code", "true"]) == 0
+    captured = capsys.readouterr()
+    assert "The network's code has changed since the fit." in captured.out
+    assert "changed_nets.py does not compute what it did in the fit (changed_helpers.py changed)" in captured.err
+    with (tanh / f"{table}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["note"] for row in rows} == {NOTE}
+    assert "allow_changed_code" not in (tanh / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("style", ["text", "csv", "json"])
+def test_apply_says_so(tanh: Path, capsys: pytest.CaptureFixture[str], style: str) -> None:
+    run = pairs_lit.Run.load(tanh, allow_changed_code=True)
+    applied = run.apply([("left.png", "right.png")], as_is=True)
+    assert applied.note == NOTE
+    if style == "text":
+        assert main([*COMMANDS["apply"](tanh), "--allow-changed-code", "--format", style]) == 0
+        assert str(applied).endswith("The network's code has changed since the fit.")
+    from pairs_lit.trained.telling import told
+
+    assert "code has changed since the fit" in told(applied, style)  # type: ignore[arg-type]
+
+
+def test_the_figure_of_apply_says_so(tanh: Path) -> None:
+    from pairs_lit.trained.showing import applied_figure
+
+    applied = pairs_lit.Run.load(tanh, allow_changed_code=True).apply([("left.png", "right.png")], as_is=True)
+    title = applied_figure(applied)._suptitle  # type: ignore[attr-defined] # there is no other way
+    assert NOTE in title.get_text()
+
+
+@pytest.mark.slow
+def test_the_demo_says_so(tanh: Path) -> None:
+    pytest.importorskip("gradio")
+    command = [sys.executable, "-m", "pairs_lit", "demo", str(tanh), "--no-browser", "--allow-changed-code"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline().split()[0]  # type: ignore[union-attr] # it is a pipe
+        with urllib.request.urlopen(address) as page:
+            text = page.read().decode()
+        process.send_signal(signal.SIGINT)
+    assert NOTE[1:] in text
+
+
+@pytest.mark.slow
+def test_inspect_says_so(tanh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(tanh), "--allow-changed-code"]) == 0
+    assert NOTE in capsys.readouterr().out
+    assert "code has changed since the fit" in (tanh / "inspect" / "report.md").read_text()
+
+
+def test_what_is_exported_says_so(tanh: Path) -> None:
+    safetensors = pytest.importorskip("safetensors")
+    assert main([*COMMANDS["export"](tanh), "--allow-changed-code"]) == 0
+    with safetensors.safe_open(tanh / "export" / "seed_0.safetensors", "pt") as file:
+        assert file.metadata()["note"] == NOTE
+
+
+def test_a_fit_that_is_resumed_with_changed_code_says_so_for_good(
+    tanh: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMMANDS["fit"](tanh), "--allow_changed_code", "true"]) == 0
+    assert "The network's code changed during the fit (after epoch 1)." in capsys.readouterr().out
+    assert json.loads((tanh / "summary.json").read_text())["code_changed_after_epochs"] == [1]
+    assert main(COMMANDS["test"](tanh)) == 0  # its checkpoint is of the code as it is now
+    assert "The network's code changed during the fit (after epoch 1)." in capsys.readouterr().out
+    assert main(["fit", str(tanh), "--trainer.max_epochs", "3"]) == 0
+    assert json.loads((tanh / "summary.json").read_text())["code_changed_after_epochs"] == [1]
+
+
+def test_python_is_told_its_own_option(tanh: Path) -> None:
+    with pytest.raises(PairsLitError, match=FAILS):
+        _ = pairs_lit.Run.load(tanh).trained
+    with pytest.raises(PairsLitError, match=r"allow_changed_code=True\) continues anyway"):
+        pairs_lit.open_run(tanh)
+    assert pairs_lit.open_run(tanh, allow_changed_code=True).note == NOTE
+    assert PairModule.load_from_checkpoint(tanh / "checkpoints" / "last.ckpt", allow_changed_code=True).code.has_changed
+
+
+# --- what is observed ---
+
+
+class Louder(PairLoss):
+    """A loss whose code is another, with the name and the settings of the usual one."""
+
+    def __call__(self, comparison: Answer, digits: torch.Tensor, target: torch.Tensor) -> LossParts:
+        parts = super().__call__(comparison, digits, target)
+        return parts._replace(target=parts.target * 1.1)
+
+
+Louder.__qualname__ = "PairLoss"
+ARGUMENTS = {"seeds": [3, 4, 5], "head": MLP, "image_size": 14}
+
+
+def module(**changes: object) -> PairModule:
+    return PairModule(**(ARGUMENTS | {"backbone": FC} | changes))  # type: ignore[arg-type]
+
+
+def saved(of: PairModule) -> dict[str, object]:
+    return of.code.record(of.code.observe(range(len(of.stacks)), "unit"))
+
+
+def test_a_changed_loss_matters_where_losses_are_measured() -> None:
+    before, now = saved(module()), module(loss=Louder())
+    assert repr(Louder()) == repr(PairLoss())
+    for stage in ("fit", "validate", "test"):
+        with pytest.raises(PairsLitError, match=r"the losses of seed [345] for fixed images differ"):
+            now.code.check(before, "unit", 0, stage=stage)
+    for stage in ("predict", None):
+        now.code.check(before, "unit", 0, stage=stage)
+
+
+def test_another_configured_loss_is_not_changed_code() -> None:
+    module(loss=PairLoss(target_weight=2.0)).code.check(saved(module()), "unit", 0, stage="fit")
+
+
+NETWORKS = {
+    "dense": {},
+    "separate": {"sharing": "separate", "readout": "linear"},
+    "joint": {"sharing": "joint"},
+    "members": {"members": 2},
+    "batch norm and dropout": {"backbone": lambda shape: FC(shape, widths=[8], batch_norm=True, dropout=0.3)},
+    "a loop": {"backbone": lambda shape: Looped()},
+    "stacks": {"stack_size": 2},
+}
+
+
+class Looped(nn.Module):
+    """Counts its calls and draws random numbers, so it is kept as copies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm, self.calls = nn.Linear(196, 5), nn.BatchNorm1d(5), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        code: torch.Tensor = self.norm(self.layer(x.flatten(1)))
+        return code + torch.randn_like(code) * self.training
+
+
+@pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS.keys())
+def test_observing_changes_nothing_and_repeats_itself(changes: dict[str, object]) -> None:
+    one = module(**changes)
+    state = {name: value.clone() for name, value in one.state_dict().items()}
+    calls = [part.calls for part in one.modules() if isinstance(part, Looped)]
+    clock, drawn = vars(one.stacks[0].clock).copy(), torch.get_rng_state()
+    first = saved(one)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
+    assert all(part.training for part in one.stacks.modules())
+    assert all(value.grad is None for value in one.parameters())
+    assert vars(one.stacks[0].clock) == clock
+    assert [part.calls for part in one.modules() if isinstance(part, Looped)] == calls
+    for mode in ("evaluation", "training"):
+        assert first[mode]
+        for name, value in saved(module(**changes))[mode].items():  # type: ignore[attr-defined]
+            assert torch.equal(value, first[mode][name])  # type: ignore[index]
+    assert is_record(first, 3, 1)
+
+
+def test_rounds_in_stacks_of_any_size_agree() -> None:
+    module(backbone=CNN).code.check(saved(module(backbone=CNN, stack_size=1)), "unit", 0, stage="fit")
+
+
+class Restless(nn.Module):
+    """Gives another output each time, by a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.random = nn.Linear(196, 5), np.random.default_rng(0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        code: torch.Tensor = self.layer(x.flatten(1))
+        return code * (1 + float(self.random.random()))
+
+
+def test_a_network_that_does_not_repeat_itself_is_not_checked() -> None:
+    one = module(backbone=lambda shape: Restless())
+    record = saved(one)
+    assert record["evaluation"] == {}
+    module(backbone=lambda shape: Restless()).code.check(record, "unit", 0, stage="fit")
+
+
+def test_a_batch_that_a_network_cannot_take_is_left_out() -> None:
+    one = module()
+    loss = PairLoss()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(one.stacks[0]), "forward", lambda self, images: 1 / 0)
+        assert observe(one.stacks[0], loss, 3, FixedPairs(7, "unit", 10), training=False) == {}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "differs"),
+    [
+        ([1.0, 2.0], [1.0, 2.0019], False),
+        ([1.0, 2.0], [1.0, 2.0025], True),
+        ([0.0, 1e-5], [5e-5, 0.0], False),
+        ([1.0, torch.nan], [1.0, 7.0], False),
+        ([1.0, 2.0], [1.0, torch.nan], True),
+        ([1.0, torch.inf], [1.0, torch.inf], False),
+    ],
+)
+def test_rounding_is_no_difference(before: list[float], now: list[float], differs: bool) -> None:
+    one, other = torch.tensor([before, [0.0, 0.0]]), torch.tensor([now, [0.0, 0.0]])
+    assert (find_difference("output", one, other, 1e-7) is not None) == differs
+
+
+def test_coarse_numbers_round_more() -> None:
+    one, other = torch.tensor([[1.0]]), torch.tensor([[1.05]])
+    assert find_difference("output", one, other, torch.finfo(torch.bfloat16).eps) is None
+    assert find_difference("output", one, other, torch.finfo(torch.float32).eps) is not None
+
+
+def test_another_number_of_outputs_is_a_difference() -> None:
+    assert find_difference("output", torch.zeros(2, 3), torch.zeros(2, 4), 1e-7) is not None
+    assert find_difference("output", torch.zeros(2, 3), None, 1e-7) is not None
+
+
+# --- files ---
+
+
+def test_files_are_those_of_the_code_and_of_what_it_imports(trained: Path) -> None:
+    write()
+    import changed_nets  # type: ignore[import-not-found] # written above
+
+    found = CodeFiles.of([changed_nets.Small])
+    assert found.names == "changed_nets.py"
+    assert sorted(found.digests) == ["changed_helpers", "changed_nets"]
+    assert CodeFiles.of(["changed_nets.Small", {"a": [nn.Linear]}]).names == "changed_nets.py"
+    assert CodeFiles.of([FC, nn.Linear]).names == ""
+    assert found.changed(found.digests) == ""
+    assert found.changed({"changed_nets": "other"}) == "changed_nets.py"
+
+
+# --- damaged records ---
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ((), None),
+        ((), {}),
+        (("evaluation",), []),
+        (("evaluation",), {"more": torch.zeros(2, 3)}),
+        (("evaluation", "output"), torch.zeros(3, 3)),
+        (("evaluation", "output"), torch.zeros(2, 3, dtype=torch.int64)),
+        (("evaluation", "output"), torch.zeros(2, 1).expand(2, 10**9)),
+        (("evaluation", "output"), "x"),
+        (("training", "gradients"), torch.zeros(())),
+        (("calls",), [["a"]]),
+        (("losses",), [1]),
+        (("files",), {"a": 1}),
+        (("files",), {1: "a"}),
+        (("environment", "torch"), None),
+        (("precision",), float("nan")),
+        (("precision",), 2.0),
+        (("changes",), [-1]),
+        (("changes",), ["\x1b[2J"]),
+    ],
+)
+def test_a_damaged_record_is_refused(place: tuple[str, ...], value: object) -> None:
+    record: dict[str, object] = {CODE: saved(module(seeds=[0, 1]))}
+    inner = record
+    for name in (CODE, *place)[:-1]:
+        inner = inner[name]  # type: ignore[assignment]
+    inner[(CODE, *place)[-1]] = value
+    with pytest.raises(PairsLitError, match="the checkpoint is damaged or does not fit: its record of the code is not"):
+        module(seeds=[0, 1]).code.check(record[CODE], "unit", 0, stage="test")
+
+
+@pytest.mark.parametrize("normalise", [None, "other", []])
+def test_a_damaged_preparation_is_refused(normalise: object) -> None:
+    with pytest.raises(PairsLitError, match="its record of the code is not"):
+        module().code.check(saved(module()), normalise, 0, stage="test")
