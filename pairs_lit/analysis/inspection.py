@@ -311,6 +311,7 @@ class Inspection:
         class_pairs: The accuracy by the classes of both images.
         calibration: How well P(relation) is calibrated.
         agreement: How often two rounds give the same answer; None: there is only one.
+        class_names: What the classes are called, in their order; empty if by their numbers.
     """
 
     folder: Path
@@ -328,9 +329,15 @@ class Inspection:
     class_pairs: ClassPairs
     calibration: Calibration
     agreement: Agreement | None
+    class_names: Sequence[str] = ()
 
     def __str__(self) -> str:
         return f"{self.label}: {self.basis}\n\n{summary_table(self.summaries())}"
+
+    @property
+    def names(self) -> list[str]:
+        """What each of the K classes is called: its name, else its number."""
+        return list(self.class_names) or [str(number) for number in range(self.said.classes)]
 
     @property
     def rounds(self) -> str:

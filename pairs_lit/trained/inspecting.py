@@ -58,6 +58,7 @@ def inspected(run: Run, trained: Trained, pairs: int) -> Inspection:
         class_pairs=by_classes(said),
         calibration=calibration(said),
         agreement=agreement(said),
+        class_names=trained.data.bank.class_names,
     )
 
 
