@@ -152,7 +152,7 @@ def build_canvas(side: str) -> gr.HTML:
     """Return the canvas of one side, with its buttons."""
     template = _TEMPLATE.replace("${label}", side)
     script = _SCRIPT.replace("MOST_BYTES", str(_MOST_MEGABYTES * 10**6)).replace("TOO_LARGE", _TOO_LARGE)
-    return gr.HTML("", label=side, html_template=template, js_on_load=script, elem_id=side, min_width=280)
+    return gr.HTML("", label=side, html_template=template, js_on_load=script, elem_id=side, min_width=240)
 
 
 def is_upload(sent: str) -> bool:

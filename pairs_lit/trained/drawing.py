@@ -23,11 +23,11 @@ FONTS = ["system-ui", "sans-serif"]
 STYLE = (
     CANVAS_STYLE
     + """
-#canvases { display: flex; flex-wrap: wrap; gap: 1rem 3rem } #canvases > * { flex: 0 1 300px; min-width: 280px }
+#canvases { display: flex; flex-wrap: wrap; gap: 1rem 2rem } #canvases > * { flex: 1 1 240px; max-width: 320px }
 .answer { font-size: 1.05rem } .answer figure { display: inline-block; vertical-align: top; width: 140px;
   margin: 0 1.2rem 0.6rem 0 }
 .answer img { width: 140px; height: 140px; image-rendering: pixelated; border: 1px solid #8888 }
-.answer svg { display: block; width: 100%; max-width: 440px; height: auto }
+.answer svg { display: block; width: 100%; max-width: 350px; height: auto }
 .answer text { fill: currentColor; font-size: 14px } .answer path { stroke: currentColor; stroke-opacity: 0.35 }
 .answer circle { fill: #0072B2 } .dark .answer circle { fill: #56B4E9 }
 .answer .mean { stroke: #D55E00; stroke-width: 2.5; stroke-opacity: 1 }
