@@ -9,13 +9,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from pairs_lit.commands.demo import HOST, free_port, serve
 from pairs_lit.runs.run import Run
 from pairs_lit.runs.writing import write_durably
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "demo.png"
+
+VIEW: ViewportSize = {"width": 760, "height": 1200}
+
+_OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 Stroke = Sequence[tuple[float, float]]
 """Points from (0, 0), above on the left, to (1, 1)."""
@@ -29,8 +33,8 @@ def opened(port: int, browser: str) -> Iterator[tuple[Page, list[str]]]:
     """Open the page in a browser of this machine; yields it, and the addresses that it asks for."""
     asked: list[str] = []
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 820, "height": 790})
+        chromium = playwright.chromium.launch(executable_path=browser, args=_OFFLINE)
+        page = chromium.new_page(viewport=VIEW)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"http://{HOST}:{port}/")
         page.wait_for_selector("#right canvas", timeout=60_000)

@@ -11,12 +11,16 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import pairs_lit
+from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from tests.test_apply import drawn
@@ -89,7 +93,8 @@ def test_the_page_shows_what_the_networks_saw(run: pairs_lit.Run) -> None:
     html = answer_to(run, sent(canvas()), sent(canvas()))
     codes = re.findall(r"base64,([^']+)'", html)
     images = [np.asarray(Image.open(io.BytesIO(base64.b64decode(code)))) for code in codes]
-    np.testing.assert_allclose(images, run.apply([(canvas(), canvas())]).images[0], atol=0.51)
+    np.testing.assert_allclose(images, run.apply([(canvas(), canvas())]).seen[0], atol=0.51)
+    assert images[0].shape == (14, 14)
     assert "http" not in html
 
 
@@ -181,6 +186,111 @@ def test_a_signal_ends_it_in_a_line(run: pairs_lit.Run, number: signal.Signals, 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+# what the page shows
+
+
+def uploaded(content: bytes, name: str = "my 7.png") -> str:
+    """Return a file as the page sends it."""
+    return f"file;name={quote(name)},{base64.b64encode(content).decode()}"
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_the_question_is_repeated_with_the_answer_and_dots_name_their_seeds(run: pairs_lit.Run) -> None:
+    from pairs_lit.trained.drawing import answer_to
+
+    html = answer_to(run, sent(canvas()), sent(canvas()))
+    pair = run.apply([(canvas(), canvas())]).pairs[0]
+    assert f"Is left ≤ right? <b>{pair.answer}</b>" in html
+    assert [f">seed {seed}</text>" in html for seed in run.trained.seeds] == [True] * 3
+    places = [float(each) for each in re.findall(r"<text x='[\d.]+' y='([\d.]+)' text-anchor='end'>seed", html)]
+    assert min(np.diff(places)) >= 15  # letters are 14 high
+
+
+def test_many_rounds_share_rows_and_tell_their_seeds_when_pointed_at(run: pairs_lit.Run) -> None:
+    from pairs_lit.trained.drawing import answer_html
+
+    applied = run.apply([(canvas(), canvas())])
+    (pair,) = applied.pairs
+    many = replace(applied, seeds=range(60), pairs=[replace(pair, rounds=[0.25] * 60)])
+    html = answer_html(many)
+    assert html.count("<circle") == html.count("<title>seed") == 60
+    assert "point at a dot for its seed" in html
+
+
+def test_the_head_tells_test_accuracy_and_source(run: pairs_lit.Run) -> None:
+    from pairs_lit.trained.drawing import introduction
+
+    html = introduction(run)
+    assert "<h2>Is left ≤ right?</h2>" in html
+    assert f"trained on digits: test accuracy {mean_and_std(run.summary['test_accuracy'])}" in html
+    failed = [replace(each, status="failed" if each.seed == 4 else "ok") for each in run.rounds]
+    unwatched = [replace(each, test_accuracy=None) for each in failed]
+    assert "2 rounds (1 more failed) of" in introduction(replace(run, rounds=failed))
+    assert "no test accuracy was measured" in introduction(replace(run, rounds=unwatched))
+
+
+def test_names_from_elsewhere_are_only_names(run: pairs_lit.Run) -> None:
+    from pairs_lit.trained.drawing import answer_html, introduction
+
+    named = replace(run, label="<b>x</b>")
+    vars(named)["class_names"] = ["<script>", *"123456789"]
+    assert "<b>x" not in introduction(named)
+    assert "&lt;script&gt;, 1, 2" in introduction(named)
+    applied = named.apply([(canvas(), canvas())])
+    assert "<script" not in answer_html(applied)
+
+
+def test_an_uploaded_file_is_read_as_apply_reads_it(run: pairs_lit.Run, tmp_path: Path) -> None:
+    from pairs_lit.trained.drawing import answer_to
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    drawn().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    content = (tmp_path / "turned.jpg").read_bytes()
+    html = answer_to(run, uploaded(content, "turned.jpg"), sent(canvas()))
+    pair = run.apply([(tmp_path / "turned.jpg", canvas())]).pairs[0]
+    assert mean_and_std(pair.probability) in html
+    assert "turned.jpg: dark on light (training images: light on dark)" in html
+
+
+@pytest.mark.parametrize(
+    ("upload", "message"),
+    [
+        (uploaded(b"no image", "a&b.txt"), r"^a&b\.txt is no picture that can be read"),
+        (uploaded(b"", "empty.png"), r"^empty\.png is no picture that can be read"),
+        ("file;name=large.png,too large", r"^large\.png has more than 50 MB: upload a smaller image\.$"),
+        ("file;name=half.png,AAA", r"^half\.png did not arrive whole: upload it once more\.$"),
+        (uploaded(png(Image.new("L", (50, 50), 255)), "white.png"), r"^white\.png is blank"),
+    ],
+)
+def test_a_bad_upload_is_named(run: pairs_lit.Run, upload: str, message: str) -> None:
+    from pairs_lit.trained.drawing import answer_to
+
+    with pytest.raises(PairsLitError, match=message):
+        answer_to(run, upload, sent(canvas()))
+
+
+@pytest.mark.slow
+def test_errors_are_shown_on_the_page(port: int) -> None:
+    html = asked(port, uploaded(b"<i>", "<i>.txt"), sent(canvas()))
+    assert "role='alert'>&lt;i&gt;.txt is no picture that can be read" in html
+
+
+def test_two_digits_are_warned_of(run: pairs_lit.Run) -> None:
+    from pairs_lit.trained.drawing import answer_to
+
+    both = Image.new("L", (560, 280), 255)
+    for left in (0, 280):
+        both.paste(drawn(), (left, 0))
+    html = answer_to(run, uploaded(png(both), "77.png"), sent(canvas()))
+    assert "77.png shows two separate shapes side by side" in html
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 def test_strokes_on_both_canvases_are_answered(port: int) -> None:
@@ -197,3 +307,68 @@ def test_strokes_on_both_canvases_are_answered(port: int) -> None:
         page.locator("#left button").click()
         page.wait_for_selector("#answer svg", state="detached", timeout=30_000)
         assert all(f"127.0.0.1:{port}" in url or url.startswith(("data:", "blob:")) for url in urls)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_the_keyboard_alone_suffices(port: int) -> None:
+    from demo_figure import opened
+
+    with opened(port, str(CHROMIUM)) as (page, _):
+        seen = []
+        page.locator("#left canvas").focus()
+        for side in ("left", "right"):
+            for place in range(3):
+                seen.append(page.evaluate("document.activeElement.ariaLabel"))
+                if place == 0:
+                    page.keyboard.press("Space")
+                    for key in ("ArrowUp", "ArrowRight"):
+                        for _ in range(6):
+                            page.keyboard.press(key)
+                    page.keyboard.press("Space")
+                page.keyboard.press("Tab")
+            assert page.evaluate(f"document.querySelector('#{side} canvas').toDataURL().length") > 1000
+        assert seen == [
+            "left: draw here", "clear left", "upload an image for left",
+            "right: draw here", "clear right", "upload an image for right",
+        ]  # fmt: skip
+        page.wait_for_selector("#answer svg", timeout=30_000)
+        page.locator("#right canvas").focus()
+        page.keyboard.press("Delete")
+        page.wait_for_selector("#answer svg", state="detached", timeout=30_000)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_files_can_be_uploaded_and_replaced_by_drawings(port: int, tmp_path: Path) -> None:
+    from demo_figure import SEVEN, draw, opened
+
+    drawn().save(tmp_path / "seven.png")
+    (tmp_path / "bad.png").write_text("no image")
+    with opened(port, str(CHROMIUM)) as (page, _):
+        page.locator("#left input").set_input_files(tmp_path / "seven.png")
+        page.locator("#right input").set_input_files(tmp_path / "bad.png")
+        page.get_by_text("bad.png is no picture that can be read").wait_for(timeout=30_000)
+        draw(page, "right", SEVEN)
+        page.wait_for_selector("#answer svg", timeout=30_000)
+        assert page.locator("#right input").input_value() == ""
+        page.locator("#left button").click()
+        page.wait_for_selector("#answer svg", state="detached", timeout=30_000)
+        page.locator("#left input").set_input_files(tmp_path / "seven.png")  # the same file once more
+        page.wait_for_selector("#answer svg", timeout=30_000)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_nothing_overlaps_or_leaves_the_page_on_a_telephone(port: int) -> None:
+    from demo_figure import opened
+
+    with opened(port, str(CHROMIUM)) as (page, _):
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        boxes = [page.locator(each).bounding_box() for each in ("#left input", "#right input")]
+        assert all(box is not None and box["x"] + box["width"] <= 390 for box in boxes)
+        first, second = boxes
+        assert first is not None
+        assert second is not None
+        assert first["y"] + first["height"] <= second["y"]

@@ -312,6 +312,7 @@ class Inspection:
         calibration: How well P(relation) is calibrated.
         agreement: How often two rounds give the same answer; None: there is only one.
         note: What must be said if the networks' code has changed since the fit; else empty.
+        class_names: What the classes are called, in their order; empty if by their numbers.
     """
 
     folder: Path
@@ -330,9 +331,15 @@ class Inspection:
     calibration: Calibration
     agreement: Agreement | None
     note: str = ""
+    class_names: Sequence[str] = ()
 
     def __str__(self) -> str:
         return f"{self.label}: {self.basis}\n\n{summary_table(self.summaries())}"
+
+    @property
+    def names(self) -> list[str]:
+        """What each of the K classes is called: its name, else its number."""
+        return list(self.class_names) or [str(number) for number in range(self.said.classes)]
 
     @property
     def rounds(self) -> str:

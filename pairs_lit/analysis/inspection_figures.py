@@ -10,7 +10,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from pairs_lit.analysis.figures import COLOURS
+from pairs_lit.analysis.figures import COLOURS, shown_name
 from pairs_lit.analysis.inspection import (
     FEW_PAIRS,
     SIGNS,
@@ -29,6 +29,8 @@ from pairs_lit.runs.tables import Curves
 _BLUE, _RED, _GREY = COLOURS[0], COLOURS[3], "0.45"
 _COLUMNS = 4
 _MOST_WRITTEN = 12  # a heat map of more rows than this has no numbers in its cells
+_LONGEST, _SHORT = 14, 2  # letters of a class's name that are shown, and that stand side by side without being turned
+_FITS = 36  # letters below a hard pair
 _MOST_ROUNDS = 20  # agreement of more rounds than this is drawn as a histogram
 _MOST_LINES = 100  # so many rounds are drawn behind a mean
 FIGURES = (
@@ -49,11 +51,11 @@ def inspection_figures(found: Inspection) -> dict[str, Figure]:
     """Draw all figures, by name; those that a run cannot have are left out."""
     figures = {"learning-curves": learning_curves(found.curves, found.failed)}
     if found.hardest:
-        figures["hardest-pairs"] = hardest_pairs(found.hardest, found.images, found.relation)
+        figures["hardest-pairs"] = hardest_pairs(found.hardest, found.images, found.relation, found.class_names)
     if found.confusion is not None:
-        figures["digit-confusion"] = digit_confusion(found.confusion)
-    figures["accuracy-by-distance"] = accuracy_by_distance(found.distances)
-    figures["accuracy-by-classes"] = accuracy_by_classes(found.class_pairs)
+        figures["digit-confusion"] = digit_confusion(found.confusion, found.class_names)
+    figures["accuracy-by-distance"] = accuracy_by_distance(found.distances, has_names=bool(found.class_names))
+    figures["accuracy-by-classes"] = accuracy_by_classes(found.class_pairs, found.class_names)
     figures["calibration"] = reliability(found.calibration, found.relation)
     if found.agreement is not None:
         figures["agreement"] = agreement_of_rounds(found.agreement, found.said.seeds)
@@ -67,7 +69,7 @@ _CELL = (2.6, 2.15)  # inches of a hard pair, and of what stands around all of t
 _HEAD, _FOOT = 0.3, 0.55
 
 
-def hardest_pairs(pairs: Sequence[HardPair], images: Numbers, relation: str) -> Figure:
+def hardest_pairs(pairs: Sequence[HardPair], images: Numbers, relation: str, names: Sequence[str] = ()) -> Figure:
     """Draw pairs of images (H, 2, S, S), with the truth above and P(relation) of every round, a dot each, below."""
     columns = min(_COLUMNS, len(pairs))
     rows = -(-len(pairs) // columns)
@@ -78,28 +80,32 @@ def hardest_pairs(pairs: Sequence[HardPair], images: Numbers, relation: str) -> 
         left, top = _CELL[0] * (column + 0.12), height - _HEAD - _CELL[1] * row
         above = figure.add_axes((left / width, (top - 1.35) / height, 0.76 * _CELL[0] / width, 0.95 / height))
         below = figure.add_axes((left / width, (top - 1.9) / height, 0.76 * _CELL[0] / width, 0.25 / height))
-        _draw_pair(above, pair, both, relation)
+        _draw_pair(above, pair, both, relation, names)
         _draw_answers(below, pair)
     said = f"P(first {SIGNS[relation]} second), a dot a round: blue right, orange wrong"
     figure.text(0.5, 0.15 / height, said, ha="center", size=9)
     return figure
 
 
-def _draw_pair(axes: Axes, pair: HardPair, images: Numbers, relation: str) -> None:
+def _draw_pair(axes: Axes, pair: HardPair, images: Numbers, relation: str, names: Sequence[str]) -> None:
     gap = np.full((images.shape[-2], max(1, images.shape[-1] // 14)), 1.0)
     axes.imshow(np.concatenate([images[0], gap, images[1]], 1), cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[], frame_on=False)
-    (first, second), n = pair.digits, len(pair.probability)
-    truth = "yes" if pair.holds else "no"
-    axes.set_title(f"{first} {SIGNS[relation]} {second}: {truth}; wrong in {pair.wrong} of {n}", size=9)
+    n, truth = len(pair.probability), "yes" if pair.holds else "no"
+    first, second = (shown_name(names[each], _LONGEST) if names else str(each) for each in pair.digits)
+    separator = "\n" if len(first + second) > 8 else " "
+    title = f"{first} {SIGNS[relation]} {second}: {truth};{separator}wrong in {pair.wrong} of {n}"
+    axes.set_title(title, size=9 if separator == " " else 7.5)
     if pair.read is not None:
-        axes.set_xlabel(f"{readings(pair.read[0])}  |  {readings(pair.read[1])}", size=6.5, color="0.25")
+        short = [shown_name(name, _LONGEST) for name in names]
+        read = [readings(each, names=short) for each in pair.read]
+        axes.set_xlabel(("  |  " if len("".join(read)) <= _FITS else "\n").join(read), size=6.5, color="0.25")
 
 
-def readings(counts: Counts, most: int = 2) -> str:
-    """Say which classes were read how often, the commonest first: ``9 (7×), 4 (3×)``, and ``…`` if there are more."""
+def readings(counts: Counts, most: int = 2, names: Sequence[str] = ()) -> str:
+    """Return which classes were read how often, the commonest first, such as ``9 (7×), 4 (3×)``; ``…`` for more."""
     order = [place for place in np.argsort(-counts, kind="stable").tolist() if counts[place]]
-    shown = [f"{place} ({counts[place]}×)" for place in order[:most]]
+    shown = [f"{names[place] if names else place} ({counts[place]}×)" for place in order[:most]]
     return ", ".join(shown) + (" …" if len(order) > most else "")
 
 
@@ -115,7 +121,7 @@ def _draw_answers(axes: Axes, pair: HardPair) -> None:
     axes.spines[["left", "right", "top"]].set_visible(False)
 
 
-def digit_confusion(found: Confusion) -> Figure:
+def digit_confusion(found: Confusion, names: Sequence[str] = ()) -> Figure:
     """Draw how often a class (row) is read as each class (column); colours show the errors only."""
     shares, size = found.shares, len(found.counts)
     errors = np.where(np.eye(size, dtype=bool), np.nan, shares)
@@ -126,6 +132,7 @@ def digit_confusion(found: Confusion) -> Figure:
     figure, axes = _square(size)
     highest = max(100 * float(errors[np.isfinite(errors)].max(initial=0)), 1)
     shades = _heat_map(axes, 100 * errors, texts, "Oranges", 0, highest, "true", "read")
+    _name_classes(axes, names)
     figure.colorbar(shades, label="read wrongly as (% of the true class)", shrink=0.8)
     return figure
 
@@ -158,6 +165,17 @@ def _heat_map(
     return shades
 
 
+def _name_classes(axes: Axes, names: Sequence[str]) -> None:
+    """Write the names of classes at the marks of both axes; numbers stay where classes have no names."""
+    if not names:
+        return
+    for axis in (axes.xaxis, axes.yaxis):
+        places = [round(place) for place in axis.get_ticklocs()]
+        axis.set_ticks(places, [shown_name(names[place], _LONGEST) for place in places])
+    if max(map(len, names)) > _SHORT:
+        axes.tick_params("x", rotation=90)
+
+
 def _ink(shades: AxesImage, value: float) -> str:
     """Return black or white, whichever can be read on a value's colour."""
     if np.isnan(value):
@@ -166,7 +184,7 @@ def _ink(shades: AxesImage, value: float) -> str:
     return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
 
 
-def accuracy_by_distance(found: Sequence[Distance]) -> Figure:
+def accuracy_by_distance(found: Sequence[Distance], *, has_names: bool = False) -> Figure:
     """Draw the mean accuracy over rounds by distance of the classes, with its 95 % interval and the number of pairs."""
     figure = Figure(figsize=(max(5.5, 2 + 0.45 * len(found)), 3.6), layout="constrained")
     axes = figure.subplots()
@@ -177,12 +195,13 @@ def accuracy_by_distance(found: Sequence[Distance]) -> Figure:
     step = 1 if len(found) <= 2 * _MOST_WRITTEN else -(-len(found) // _MOST_WRITTEN)
     labels = [f"{each.distance}\n({each.pairs})" for each in found[::step]]
     axes.set_xticks(places[::step], labels)
-    axes.set(xlabel="|first − second| (number of pairs)", ylabel="accuracy (fraction of pairs)")
+    what = "|first − second|" if not has_names else "classes apart in their order"
+    axes.set(xlabel=f"{what} (number of pairs)", ylabel="accuracy (fraction of pairs)")
     axes.grid(alpha=0.3)
     return figure
 
 
-def accuracy_by_classes(found: ClassPairs) -> Figure:
+def accuracy_by_classes(found: ClassPairs, names: Sequence[str] = ()) -> Figure:
     """Draw the accuracy by the classes of both images; cells that rest on few pairs are hatched."""
     size = len(found.pairs)
     texts = [
@@ -195,6 +214,7 @@ def accuracy_by_classes(found: ClassPairs) -> Figure:
     figure, axes = _square(size)
     low = 100 * float(np.nanmin(found.accuracy))
     shades = _heat_map(axes, 100 * found.accuracy, texts, "Oranges_r", min(low, 99), 100, "first", "second")
+    _name_classes(axes, names)
     few = np.argwhere((found.pairs > 0) & (found.pairs < FEW_PAIRS))
     for row, column in few.tolist():
         corner = (column - 0.5, row - 0.5)

@@ -1,7 +1,7 @@
 """The page of an inspection: its figures with captions, and its numbers as tables."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from tabulate import tabulate
@@ -60,6 +60,10 @@ def _introduction(found: Inspection) -> str:
         seeds = ", ".join(map(str, found.failed))
         rounds = counted(len(found.curves.seeds), "round")
         text += f" **{len(found.failed)} of {rounds} FAILED** (seed {seeds}): only in the learning curves."
+    if found.class_names:
+        text += (
+            f" The relation compares the places of the classes in this order: {', '.join(map(_plain, found.names))}."
+        )
     return text
 
 
@@ -100,17 +104,18 @@ def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
     sign = SIGNS[found.relation]
     header = ["pair", f"first {sign} second", "truth", "wrong in", "read", "mean P"]
     header += [f"P, seed {seed}" for seed in found.said.seeds] if each else ["least P", "greatest P"]
-    rows = [_hard_row(pair, sign, each) for pair in found.hardest]
+    names = [_plain(name) for name in found.names]
+    rows = [_hard_row(pair, sign, names, each=each) for pair in found.hardest]
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     note = f"Pairs are counted as in `predictions.csv`; P is P(first {sign} second), n = {_rounds(found)}."
     return [title, text, *_figure("hardest-pairs", figures), table, note]
 
 
-def _hard_row(pair: HardPair, sign: str, each: bool) -> list[str]:
-    read = "–" if pair.read is None else f"{readings(pair.read[0])}; {readings(pair.read[1])}"
+def _hard_row(pair: HardPair, sign: str, names: Sequence[str], *, each: bool) -> list[str]:
+    read = "–" if pair.read is None else "; ".join(readings(counts, names=names) for counts in pair.read)
     p = pair.probability
     shown = p.tolist() if each else [p.min(), p.max()]
-    first, second = pair.digits
+    first, second = (names[place] for place in pair.digits)
     known = [str(pair.place), f"{first} {sign} {second}", "yes" if pair.holds else "no", f"{pair.wrong} of {len(p)}"]
     return [*known, read, f"{p.mean():.3f}", *(f"{value:.3f}" for value in shown)]
 
@@ -127,8 +132,9 @@ def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
     )
     if found.confusion.accuracy.mean < 2 / size:
         text += f" Guessing has {1 / size:.4f}: this network was hardly trained to name digits."
-    rows = [[str(place), *map(str, row)] for place, row in enumerate(counts.tolist())]
-    table = tabulate(rows, ["true \\ read", *map(str, range(size))], tablefmt="github", disable_numparse=True)
+    names = [_plain(name) for name in found.names]
+    rows = [[name, *map(str, row)] for name, row in zip(names, counts.tolist(), strict=True)]
+    table = tabulate(rows, ["true \\ read", *names], tablefmt="github", disable_numparse=True)
     return [title, *_figure("digit-confusion", figures), text, table]
 
 
@@ -138,9 +144,10 @@ def _distances(found: Inspection) -> list[str]:
         mean, std, (low, high) = each.accuracy.mean, each.accuracy.std, each.interval
         ends = "–" if np.isnan(each.interval).any() else f"{low:.4f} to {high:.4f}"
         rows.append([each.distance, each.pairs, decimal(mean), decimal(std), ends])
+    apart = "lie so far apart in their order" if found.class_names else "differ by so much"
     header = ["distance", "pairs", "mean accuracy", "std", "95 % interval"]
     text = (
-        f"Accuracy on the pairs whose classes differ by so much: mean over {_rounds(found)}, bars: Student's "
+        f"Accuracy on the pairs whose classes {apart}: mean over {_rounds(found)}, bars: Student's "
         f"{100 * (1 - LEVEL):.0f} % interval of the mean over the rounds. It says how other rounds would do on these "
         "very pairs, not on others: a point of few pairs is uncertain beyond its bar."
     )

@@ -18,10 +18,11 @@ def parser() -> OptionParser:
     """Return the parser of the command line."""
     found = OptionParser(
         prog="pairs-lit apply",
-        description="Show pairs of your own pictures to all rounds of a finished run: P(relation) of each round, their "
-        "mean and std, and what the rounds read in each picture. Drawings, scans and photos, dark on light or light on "
-        "dark, are brought to MNIST's form: the strokes are found, scaled into 20×20 pixels and centred by mass in "
-        "28×28. Draw with a thick pen, one digit in a picture.",
+        description="Show pairs of your own images to all rounds of a finished run: P(relation) of each round, their "
+        "mean and std, and what the rounds read in each image. An image that looks like the run's training images is "
+        "used as it is. In any other one (a drawing, scan or photo, dark on light or light on dark) the strokes are "
+        "found, and scaled and placed as in the training images: for MNIST, into 20×20 pixels, centred by mass in "
+        "28×28, light on dark. Draw with a thick pen, one digit in an image.",
     )
     found.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
     found.add_argument("pictures", nargs="*", metavar="PICTURE", help="left and right picture of each pair")
@@ -31,7 +32,9 @@ def parser() -> OptionParser:
         help="a CSV file of two columns of paths, relative to it, in place of these",
     )
     found.add_argument(
-        "--as-is", action="store_true", help="only make them grey and scale them; they are in MNIST's form already"
+        "--as-is",
+        action="store_true",
+        help="only make images grey and resize them: they are stored as the training images are",
     )
     found.add_argument("--format", default="text", choices=_FORMATS, help="of the answers")
     found.add_argument("--output", type=user_path, help="write the answers to this file instead of the screen")

@@ -25,7 +25,7 @@ def parser() -> OptionParser:
         prog="pairs-lit export",
         description="Write the plain network of each round of a finished run as a file: prepared pairs (N, 2, H, W) "
         "float32 in, P(relation) out, and digit logits where the network gives them. How images are prepared, "
-        "relation, seed and source of the data stand in the file's metadata.",
+        "class names, relation, seed and source of the data stand in the file's metadata.",
     )
     found.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
     found.add_argument(
@@ -126,7 +126,7 @@ def _content(run: Run, trained: Trained, to: ExportFormat, seed: int) -> bytes:
     model = json.dumps(run.config["model"], default=str)
     facts = {"seed": str(seed), "source": str(run.data["source"]), "model": model}
     facts |= {"note": trained.note} if trained.note else {}
-    said = about(prepare, str(run.data["relation"]), facts)
+    said = about(prepare, str(run.data["relation"]), facts, trained.image_format, run.class_names)
     try:
         return exported(to, network, prepare, said)
     except PairsLitError as error:

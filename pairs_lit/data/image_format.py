@@ -98,7 +98,7 @@ def parse_format(record: object) -> ImageFormat | None:
     if record is None:
         return None
     try:
-        found = json.loads(record) if isinstance(record, str) else record
+        found: Any = json.loads(record) if isinstance(record, str) else record
         return _checked({field.name: found[field.name] for field in fields(ImageFormat)})
     except (KeyError, TypeError, ValueError) as error:
         raise PairsLitError(
@@ -179,7 +179,7 @@ def _polarity_of(found: "Measures") -> Polarity:
 
 
 def _centring_of(found: "Measures") -> Centring:
-    mass, box = (float(np.quantile(found.offset(centring), 0.9)) for centring in ("mass", "box"))  # type: ignore[arg-type]
+    mass, box = (float(np.quantile(found.offset(centring), 0.9)) for centring in ("mass", "box"))
     if mass <= min(box, _CENTRED):
         return "mass"
     return "box" if box <= _NEAR else "none"
@@ -261,9 +261,9 @@ def _shrunk(images: Tensor) -> Numbers:
 
 def _boxes(mask: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
     """Return the longer side of each mask's bounding box, and how far its centre is from the middle."""
-    side = mask.shape[-1]
-    first = [mask.any(axis).argmax(1) for axis in (2, 1)]
-    last = [side - mask.any(axis)[:, ::-1].argmax(1) for axis in (2, 1)]
+    side, shadows = mask.shape[-1], [np.asarray(mask.any(axis)) for axis in (2, 1)]
+    first = [each.argmax(1) for each in shadows]
+    last = [side - each[:, ::-1].argmax(1) for each in shadows]
     longest = np.maximum(*(end - start for start, end in zip(first, last, strict=True))).astype(np.float64)
     offsets = [np.abs(start + end - side) / 2 for start, end in zip(first, last, strict=True)]
     return longest, np.maximum(*offsets)
@@ -302,7 +302,7 @@ def is_side_by_side(mask: NDArray[np.bool_]) -> bool:
         return False
     height = rows[-1] + 1 - rows[0]
     shapes = np.split(columns, np.flatnonzero(np.diff(columns) - 1 >= max(1, _GAP * height)) + 1)
-    return sum(_height(mask[:, each]) >= _TALL * height for each in shapes) > 1
+    return sum(bool(_height(mask[:, each]) >= _TALL * height) for each in shapes) > 1
 
 
 def _height(mask: NDArray[np.bool_]) -> int:

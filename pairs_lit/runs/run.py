@@ -144,7 +144,8 @@ class Run:
         Args:
             images: Two pictures each: files, images of Pillow, arrays or tensors, (H, W), (H, W, C) or (C, H, W), with
                 whole numbers 0 … 255 or decimals 0 … 1.
-            as_is: Only make them grey and scale them; otherwise the strokes are found, and brought to MNIST's form.
+            as_is: Only make them grey and resize them, as images stored as the training images are. Otherwise the
+                strokes of images that do not look like these are found, and placed as theirs are.
 
         Raises:
             PairsLitError: A picture cannot be read, or holds no strokes; or there is no checkpoint.

@@ -67,12 +67,14 @@ class PairAnswer:
         rounds: P(relation) of each round, (R,).
         readings: What is read in each image, or None if the network does not read digits.
         warnings: Why the answer may mean nothing.
+        differences: How either image clearly differed from the training images; empty where it did not.
     """
 
     names: tuple[str, str]
     rounds: Sequence[float]
     readings: tuple[Reading, Reading] | None
     warnings: Sequence[str] = ()
+    differences: Sequence[str] = ("", "")
 
     @property
     def probability(self) -> Summary:
@@ -230,19 +232,14 @@ def examine_greys(run: Run, greys: Sequence[Sequence[tuple[str, Grey]]], *, as_i
     converted = [[converter.convert(grey, name) for name, grey in pair] for pair in greys]
     names = [(left, right) for (left, _), (right, _) in greys]
     applied = answered(run, names, np.asarray([[each.image for each in pair] for pair in converted]))
-    lines = [*said_of_run(run, as_is=as_is), *_said_of_images(names, converted)]
-    warned = [
-        replace(
-            pair,
-            warnings=[
-                f"{printable(name)} {each.warning}."
-                for name, each in zip(pair.names, both, strict=True)
-                if each.warning
-            ],
-        )
-        for pair, both in zip(applied.pairs, converted, strict=True)
-    ]
-    return replace(applied, pairs=warned, notices=lines)
+    told = [_tell(pair, both) for pair, both in zip(applied.pairs, converted, strict=True)]
+    return replace(applied, pairs=told, notices=[*said_of_run(run, as_is=as_is), *_said_of_images(told)])
+
+
+def _tell(pair: PairAnswer, both: Sequence[Converted]) -> PairAnswer:
+    """Return a pair with what is to be told of its images."""
+    named = [f"{printable(name)} {each.warning}." for name, each in zip(pair.names, both, strict=True) if each.warning]
+    return replace(pair, warnings=named, differences=[each.difference for each in both])
 
 
 def said_of_run(run: Run, *, as_is: bool) -> list[str]:
@@ -266,12 +263,11 @@ def said_of_run(run: Run, *, as_is: bool) -> list[str]:
 _MOST_NAMED = 3
 
 
-def _said_of_images(names: Sequence[tuple[str, str]], converted: Sequence[Sequence[Converted]]) -> list[str]:
+def _said_of_images(pairs: Sequence[PairAnswer]) -> list[str]:
     """Return a sentence for each kind of difference from the training images."""
-    pairs = zip(names, converted, strict=True)
-    different = {name: each.difference for both, pair in pairs for name, each in zip(both, pair, strict=True)}
+    different = {name: text for pair in pairs for name, text in zip(pair.names, pair.differences, strict=True) if text}
     found = []
-    for text, count in Counter(filter(None, different.values())).items():
+    for text, count in Counter(different.values()).items():
         shown = [printable(name) for name, each in different.items() if each == text][:_MOST_NAMED]
         more = f" and {count - len(shown)} more" if count > len(shown) else ""
         found.append(f"{', '.join(shown)}{more}: {text}.")

@@ -28,7 +28,7 @@ STYLE = """
 .canvas .tools { display: flex; flex-wrap: wrap; gap: 0.4rem 0.8rem; align-items: center; margin: 0.3rem 0 }
 .canvas button { border: 1px solid #8888; border-radius: 4px; padding: 0.15rem 0.6rem; font-size: 0.9rem;
   font-weight: normal }
-.canvas input { max-width: 15rem; font-size: 0.9rem }
+.canvas input { max-width: 100%; font-size: 0.9rem }
 .canvas input::file-selector-button { border: 1px solid #8888; border-radius: 4px; padding: 0.15rem 0.6rem;
   background: transparent; color: inherit; font: inherit }
 .canvas .sheet { position: relative; width: 280px; max-width: 100% }
@@ -152,7 +152,7 @@ def build_canvas(side: str) -> gr.HTML:
     """Return the canvas of one side, with its buttons."""
     template = _TEMPLATE.replace("${label}", side)
     script = _SCRIPT.replace("MOST_BYTES", str(_MOST_MEGABYTES * 10**6)).replace("TOO_LARGE", _TOO_LARGE)
-    return gr.HTML("", label=side, html_template=template, js_on_load=script, elem_id=side, min_width=300)
+    return gr.HTML("", label=side, html_template=template, js_on_load=script, elem_id=side, min_width=240)
 
 
 def is_upload(sent: str) -> bool:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from html import escape
 
 import gradio as gr
@@ -22,10 +23,12 @@ FONTS = ["system-ui", "sans-serif"]
 STYLE = (
     CANVAS_STYLE
     + """
-.answer { font-size: 1.05rem } .answer figure { display: inline-block; margin: 0 1.2rem 0.6rem 0 }
+#canvases { display: flex; flex-wrap: wrap; gap: 1rem 2rem } #canvases > * { flex: 1 1 240px; max-width: 320px }
+.answer { font-size: 1.05rem } .answer figure { display: inline-block; vertical-align: top; width: 140px;
+  margin: 0 1.2rem 0.6rem 0 }
 .answer img { width: 140px; height: 140px; image-rendering: pixelated; border: 1px solid #8888 }
-.answer svg { display: block; width: 100%; max-width: 460px; height: auto }
-.answer text { fill: currentColor; font-size: 13px } .answer path { stroke: currentColor; stroke-opacity: 0.35 }
+.answer svg { display: block; width: 100%; max-width: 350px; height: auto }
+.answer text { fill: currentColor; font-size: 14px } .answer path { stroke: currentColor; stroke-opacity: 0.35 }
 .answer circle { fill: #0072B2 } .dark .answer circle { fill: #56B4E9 }
 .answer .mean { stroke: #D55E00; stroke-width: 2.5; stroke-opacity: 1 }
 .answer .warning { border-left: 4px solid #E69F00; padding-left: 0.6rem }
@@ -47,7 +50,7 @@ def page_of(run: Run) -> gr.Blocks:
     page: gr.Blocks
     with gr.Blocks(title="pairs-lit demo", analytics_enabled=False) as page:
         gr.HTML(introduction(run), elem_id="introduction")
-        with gr.Row():
+        with gr.Row(elem_id="canvases"):
             canvases = [build_canvas(side) for side in ("left", "right")]
         said = gr.HTML(_HINT, elem_id="answer")
         gr.on(
@@ -106,15 +109,15 @@ def answer_to(run: Run, left: Sent, right: Sent) -> str:
     if not left or not right:
         return _HINT
     applied = examine_greys(run, [[read_sent(left, "left"), read_sent(right, "right")]])
-    has_upload = is_upload(left) or is_upload(right)
-    notes = [line for line in applied.notices if line not in said_of_run(run, as_is=False)] if has_upload else []
-    return answer_html(applied, [*applied.pairs[0].warnings, *notes])
+    (pair,) = applied.pairs
+    each = zip(pair.names, pair.differences, (left, right), strict=True)
+    return answer_html(applied, [f"{name}: {text}." for name, text, sent in each if text and is_upload(sent)])
 
 
-def answer_html(applied: Applied, warnings: list[str] | None = None) -> str:
+def answer_html(applied: Applied, notices: Sequence[str] = ()) -> str:
     """Return what the rounds say of the first pair, as HTML that needs nothing from elsewhere."""
     pair, sign, n = applied.pairs[0], escape(sign_of(applied.relation)), len(applied.seeds)
-    warned = "".join(f"<p class='warning' role='alert'>{_text(line)}</p>" for line in warnings or ())
+    warned = "".join(f"<p class='warning' role='alert'>{_text(line)}</p>" for line in (*pair.warnings, *notices))
     readings, images = pair.readings or (None, None), ""
     for image, side, reading in zip(applied.seen[0], ("left", "right"), readings, strict=True):
         said = "" if reading is None else f": {_text(reading.label)} ({reading.agreeing} of {counted(n, 'round')})"
@@ -136,7 +139,7 @@ def _figure(image: NDArray[np.float32], side: str, said: str) -> str:
 
 
 _MOST_ROWS = 40
-_LEFT, _WIDTH, _ROW = 76, 250, 19
+_LEFT, _WIDTH, _ROW = 72, 216, 20
 
 
 def _dots(applied: Applied) -> str:
@@ -160,7 +163,7 @@ def _dots(applied: Applied) -> str:
     )
     legend = "line: mean" if has_rows else "line: mean; point at a dot for its seed"
     return (
-        f"<svg viewBox='0 0 380 {bottom + 40}' role='img' aria-label='P of each round'>"
+        f"<svg viewBox='0 0 336 {bottom + 40}' role='img' aria-label='P of each round'>"
         f"<path d='M{_LEFT} {bottom} h{_WIDTH} M{_LEFT + _WIDTH / 2} 0 v{bottom}' fill='none'/>"
         f"<path class='mean' d='M{mean:.1f} 0 v{bottom}'/>{dots}{words}"
         f"<text x='{_LEFT + _WIDTH / 2}' y='{bottom + 34}' text-anchor='middle'>{legend}</text></svg>"

@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Literal, cast
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pairs_lit import __version__
+from pairs_lit.data.image_format import ImageFormat
 from pairs_lit.errors import PairsLitError, reason_of
 from pairs_lit.nn.backbones import TorchModule
 from pairs_lit.trained.network import PairNetwork, PlainNetwork
@@ -28,7 +29,7 @@ _OUTPUTS = ["probability", "digit_logits"]
 METADATA = "pairs_lit.json"
 """The name of the metadata within a ``.pt2`` file."""
 
-_PREPARING = "average-pool grey images (0 ... 255, light on dark) to image_size, then (x / divisor - mean) / std"
+_PREPARING = "{before}average-pool grey images (0 ... 255, {polarity}) to image_size, then (x / divisor - mean) / std"
 _MEANING = {"le": "first <= second", "lt": "first < second", "ge": "first >= second", "gt": "first > second"}
 
 
@@ -39,22 +40,55 @@ def check_installed(to: ExportFormat) -> None:
         raise PairsLitError(f"--to {to} needs {', '.join(missing)}: pip install 'pairs-lit[export]'.")
 
 
-def about(prepare: Preprocessing, relation: str, facts: Mapping[str, str]) -> dict[str, str]:
+def about(
+    prepare: Preprocessing,
+    relation: str,
+    facts: Mapping[str, str],
+    known: ImageFormat | None = None,
+    class_names: Sequence[str] = (),
+) -> dict[str, str]:
     """Return what a file says of itself beside its content.
 
     Args:
         prepare: How images are prepared.
         relation: The relation of which the network gives the probability.
         facts: More of it: seed, source and so on.
+        known: The format of the training images, or None if the run does not record it.
+        class_names: What the classes are called, in their order; empty if by their numbers.
     """
     size = prepare.image_size
     return {
         "producer": f"pairs_lit {__version__}",
         "relation": f"{relation}: {_MEANING[relation]}",
         "input": f"prepared pairs, (N, 2, {size}, {size}) float32",
-        "preparing": _PREPARING,
+        "preparing": _preparing(known),
+        **_format_facts(known),
+        "class_names": json.dumps(list(class_names)),
         **{name: str(value) for name, value in asdict(prepare).items()},
         **facts,
+    }
+
+
+def _preparing(known: ImageFormat | None) -> str:
+    """Return in words how images are prepared."""
+    if known is None:
+        return _PREPARING.format(before="", polarity="light on dark, as far as is known")
+    sides = f"{known.size}x{known.size}"
+    transposed = "exchange rows and columns of images stored as the training images were; " if known.transposed else ""
+    return _PREPARING.format(before=f"{transposed}resize to {sides}; ", polarity=known.polarity)
+
+
+def _format_facts(known: ImageFormat | None) -> dict[str, str]:
+    """Return what the training images looked like, as texts."""
+    if known is None:
+        return {"polarity": "unknown"}
+    return {
+        "polarity": known.polarity,
+        "size": str(known.size),
+        "original_size": known.original_size or f"{known.size}x{known.size}",
+        "transposed": str(known.transposed).lower(),
+        "value_range": f"{known.lowest} ... {known.highest}",
+        "image_format": known.to_text(),
     }
 
 

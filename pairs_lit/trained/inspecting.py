@@ -59,6 +59,7 @@ def inspected(run: Run, trained: Trained, pairs: int) -> Inspection:
         calibration=calibration(said),
         agreement=agreement(said),
         note=trained.note,
+        class_names=trained.data.bank.class_names,
     )
 
 

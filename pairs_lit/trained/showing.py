@@ -27,8 +27,8 @@ def applied_figure(applied: Applied) -> Figure:
             _draw_image(row[2 * side + 1], seen[side], "averaged to")
             if pair.readings is not None:
                 reading = pair.readings[side]
-                count = f" ({reading.agreeing} of {len(applied.seeds)})"
-                row[2 * side].set_xlabel(f"read as {shown_name(reading.label, 18)}{count}", fontsize=8)
+                agreeing = f" ({reading.agreeing} of {len(applied.seeds)})"
+                row[2 * side].set_xlabel(f"read as {shown_name(reading.label, 18)}{agreeing}", fontsize=8)
         _draw_rounds(row[4], pair, sign_of(applied.relation))
     part = f" (the first {count} of {len(applied.pairs)} pairs)" if count < len(applied.pairs) else ""
     note = f"\n{applied.note}" if applied.note else ""

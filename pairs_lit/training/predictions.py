@@ -22,7 +22,8 @@ from pairs_lit.training.workers import gathered
 class PredictionWriter(Callback):
     """Writes P(relation) of every round for the test pairs of the first seed, into the checkpoint's run folder.
 
-    Columns: pair, first_digit, second_digit, target, mean (of P over the rounds), seed_0, seed_1 and so on.
+    Columns: pair, first_digit, second_digit, target, mean (of P over the rounds), seed_0, seed_1 and so on; where
+    classes have names, first_name and second_name at the end.
 
     Args:
         runner: The runner of the rounds.
@@ -56,7 +57,8 @@ class PredictionWriter(Callback):
         if not trainer.is_global_zero:
             return
         p = torch.cat([torch.cat(stacks[stack], 1) for stack in sorted(stacks)]).double()
-        pairs = cast(PairDataModule, cast(Any, trainer).datamodule).bank.pairs["test"]
+        bank = cast(PairDataModule, cast(Any, trainer).datamodule).bank
+        pairs, names = bank.pairs["test"], bank.class_names
         known = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()
         said = torch.cat([p.mean(0)[:, None], p.T], 1).tolist()
         path = folder_of(trainer, self._name) / PREDICTIONS
@@ -67,8 +69,11 @@ class PredictionWriter(Callback):
             "target",
             "mean",
             *(f"seed_{seed}" for seed in self._runner.seeds),
+            *(("first_name", "second_name") if names else ()),
         ]
         note = cast(PairModule, pl_module).code.note
-        write_csv(path, *with_note(header, ([pair, *known[pair], *said[pair]] for pair in range(len(known))), note))
+        named = [[names[digit] for digit in both] if names else [] for both in pairs.digits[0].tolist()]
+        rows = ([pair, *known[pair], *said[pair], *named[pair]] for pair in range(len(known)))
+        write_csv(path, *with_note(header, rows, note))
         parts = [f"{counted(len(p), 'round')}, {counted(p.shape[1], 'pair')}", sentence(note), f"predictions: {path}"]
         self.text = "\n\n".join(filter(None, parts))
