@@ -420,7 +420,8 @@ class PairModule(LightningModule):
         own = self._own_record()
         network = own.pop("network")
         data = cast(Any, self.trainer).datamodule
-        return own | data.reading | asdict(data.settings) | {"network": network}
+        record: dict[str, Any] = own | data.reading | asdict(data.settings) | {"network": network}
+        return record
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights belong to and compute, and what the training images look like."""
