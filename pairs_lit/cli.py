@@ -7,7 +7,13 @@ from importlib import import_module
 
 from pairs_lit import __version__
 from pairs_lit.commands import COMMANDS, OF_LIGHTNING
-from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, drop_missing_backend, import_from_here
+from pairs_lit.environment import (
+    ONE_AT_A_TIME,
+    any_encoding,
+    drop_missing_backend,
+    import_from_here,
+    quiet_other_packages,
+)
 from pairs_lit.errors import PairsLitError, Stopped, WorkerError, meant, notice, place_of, printable, reason_of
 from pairs_lit.stopping import stoppable
 
@@ -109,6 +115,7 @@ def _dispatch(given: list[str]) -> None:
         known = f"use one of {', '.join(COMMANDS)} (see pairs-lit --help)."
         raise PairsLitError(f"unknown command {command!r}{meant(command, COMMANDS) or ':'} {known}")
     drop_missing_backend()
+    quiet_other_packages()
     import_from_here()
     if command not in _LIGHT and "lightning.pytorch" not in sys.modules:
         notice("loading PyTorch and Lightning …")

@@ -4,6 +4,7 @@ import codecs
 import ctypes
 import io
 import locale
+import logging
 import os
 import re
 import sys
@@ -111,6 +112,12 @@ def any_encoding() -> Iterator[None]:
                     locale.setlocale(locale.LC_CTYPE, name)
                     break
         yield
+
+
+def quiet_other_packages() -> None:
+    """Keep matplotlib and onnxruntime from writing about a home folder that they cannot write to, before they load."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def drop_missing_backend() -> None:

@@ -1,10 +1,13 @@
 import ctypes
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pairs_lit.environment import keep_freed_memory
+from tests.conftest import Fit
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done")
@@ -38,3 +41,22 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     monkeypatch.setattr(sys, "platform", "linux")
     assert keep_freed_memory() is False
+
+
+@pytest.mark.slow
+def test_other_packages_do_not_write_about_a_home_that_cannot_be_written(fit: Fit, tmp_path: Path) -> None:
+    """No folder can be made below a file."""
+    run = fit("--rounds.count", "2", config="fc_aux")
+    home = tmp_path / "home"
+    home.touch()
+    around = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "MPL", "ORT_"))}
+    calls = [
+        ["export", str(run), "--to", "onnx"],
+        ["inspect", str(run)],
+        ["compare", str(run), str(run), "--figure", "a.png"],
+    ]
+    for call in calls:
+        command = [sys.executable, "-m", "pairs_lit", *call]
+        environment = around | {"HOME": str(home / "below")}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        assert all(line.startswith("pairs-lit: ") for line in done.stderr.splitlines()), done.stderr

@@ -31,7 +31,7 @@ from pairs_lit.commands.given_texts import MODE
 from pairs_lit.commands.naming import name_run
 from pairs_lit.commands.parsing import PairsParser, check_nulls, with_homes
 from pairs_lit.data.datamodule import PairDataModule, default_root
-from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, import_from_here, user_path
+from pairs_lit.environment import ONE_AT_A_TIME, any_encoding, import_from_here, quiet_other_packages, user_path
 from pairs_lit.errors import PairsLitError, Stopped, check_positive, notice
 from pairs_lit.nn.architecture import INSTEAD_OF_NETWORK
 from pairs_lit.runs.folder import CONFIG, LAST, check_name, keep_config, run_of_job
@@ -388,6 +388,7 @@ def in_python() -> Iterator[None]:
         try:
             with stoppable():
                 import_from_here()
+                quiet_other_packages()
                 yield
         except Stopped as stop:
             if within_command or stop.code != 128 + SIGINT:
