@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pairs_lit.data.bank import DataSettings
 from pairs_lit.statistics import holm
 from pairs_lit.sweeps.limits import DATA_OPTIONS, describe_limits
 from pairs_lit.sweeps.report import Sweep
-from pairs_lit.sweeps.space import Choices, Range, drawn, examples, grid, read_space, short_names
+from pairs_lit.sweeps.space import Choices, Range, drawn, examples, grid, read_space, short_names, shown
 from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.trial import Trial, behind, ranked
 
@@ -66,6 +67,12 @@ def swept(base: dict[str, object], content: dict[str, Any], config: str = "fc_au
         ({"space": {ALPHA: []}}, "aux_weight is \\[\\]: give a list of values, or {low: …, high: …}"),
         ({"space": {ALPHA: 0.5}}, "aux_weight is 0.5: give a list of values"),
         ({"space": {ALPHA: [0.5, 0.5]}}, "aux_weight: a value stands twice"),
+        ({"space": {ALPHA: [1, 1.0]}}, r"aux_weight: a value stands twice \(1 and 1.0\): keep one of them"),
+        ({"space": {ALPHA: [[1, 2], [1.0, 2]]}}, "aux_weight: a value stands twice"),
+        ({"space": {ALPHA: [float("nan")]}}, "aux_weight must hold text, finite numbers, .* got nan. Put a date"),
+        ({"space": {ALPHA: [date(2020, 1, 1)]}}, "aux_weight must hold text, finite numbers"),
+        ({"space": {ALPHA: {"low": 2, "high": 2}}}, "low is 2 and high 2: low must be the smaller one"),
+        ({"space": {ALPHA: {"low": 0, "high": 1, "steps": 5}}}, "steps must be at most 2, .* got 5. Write 0.0 and 1.0"),
         ({"space": {ALPHA: {"low": 1, "high": 0.1}}}, "low is 1 and high 0.1: low must be the smaller one"),
         ({"space": {ALPHA: {"low": "a", "high": 1}}}, "low is 'a' and high 1: they must be numbers"),
         ({"space": {ALPHA: {"low": 0, "high": 1, "log": True}}}, "low is 0: with log it must be above 0"),
@@ -74,6 +81,9 @@ def swept(base: dict[str, object], content: dict[str, Any], config: str = "fc_au
         ({"space": {ALPHA: {"low": 0, "high": 1}}}, "a grid needs values, or a range with steps"),
         ({"space": {"rounds.count": [1, 2]}}, "rounds.count cannot be varied: the sweep's own rounds"),
         ({"space": {"name": ["a", "b"]}}, "name cannot be varied: all trials belong to one sweep"),
+        ({"space": {"data": [{"watch_test": True}]}}, r"space.data cannot be varied: name an option in it"),
+        ({"space": {"trainer.devices": [1, 2]}}, "devices cannot be varied: it changes nothing that a trial computes"),
+        ({"space": {"trainer.enable_progress_bar": [True]}}, "cannot be varied: a sweep has one bar for all trials"),
         ({"space": {"data.watch_test": [True]}}, "watch_test cannot be varied: the search leaves the test pairs alone"),
         (
             {"space": {ALPHA: {"low": 0.0, "high": 1.0, "steps": 10001}}},
@@ -108,7 +118,7 @@ def test_a_sweeps_file_is_checked(changes: dict[str, Any], message: str) -> None
         ({ALPHA: ["much"]}, "aux_weight.*much"),
         ({ALPHA: [-1.0]}, "model.loss.aux_weight is -1.0: it must be a finite number, 0 or more"),
         ({"model.backbone.init_args.widths": [[10, 9]]}, "readout is identity, which needs a code of width 10"),
-        ({"data.batch_size": [0]}, "data.batch_size is 0: it must be 1 or more"),
+        ({"data.batch_size": [0]}, r"data.batch_size 0: data.batch_size is 0: it must be 1 or more"),
         ({LR: {"low": -1.0, "high": 1.0, "steps": 2}}, "Invalid learning rate: -1.0"),
     ],
 )
@@ -165,6 +175,12 @@ def test_random_values_lie_in_the_space_and_follow_from_the_seed() -> None:
     assert abs(logarithms.mean() + 3) < 0.1
     assert {each["b"] for each in values} == {1, 2, 3, 4, 5, 6}
     assert {each["c"] for each in values} == {"x", "y"}
+
+
+def test_values_are_shown_as_in_the_file_unless_they_are_long() -> None:
+    assert list(map(shown, [0.99991, 1e-3, 0.1, 1 / 3, 2.0, 7, "a", [1, 2], None, True])) == [
+        "0.99991", "0.001", "0.1", "0.3333", "2", "7", "a", "[1, 2]", "null", "true",
+    ]  # fmt: skip
 
 
 def test_names_are_as_short_as_they_can_be() -> None:
@@ -371,7 +387,7 @@ def test_optuna_opens_the_storage(base: dict[str, object], tmp_path: Path) -> No
     attributes = study.best_trial.user_attrs
     assert attributes["scores"] == {str(seed): value for seed, value in found.best.scores.items()}
     assert (attributes["n"], attributes["failed"]) == (2, [])
-    with pytest.raises(PairsLitError, match="--storage nonsense://x"):
+    with pytest.raises(PairsLitError, match="--storage nonsense://x cannot be used as the sweep's storage"):
         swept(base, spec(), name="elsewhere", storage="nonsense://x")
 
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
-from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.reading import Loader
+from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.runs.yaml_text import Loader
 from pairs_lit.sweeps.spec import SET_BY_SWEEP, Spec
 
 
 def check_options(args: Sequence[str], spec: Spec) -> None:
-    """Raise PairsLitError for an option that has no effect on a sweep.
+    """Raise PairsLitError for an option that the sweep sets; tell the user of one that it varies.
 
     Args:
         args: The arguments of the fit that is varied, as the command line or ``changes`` spell them.
@@ -21,10 +21,7 @@ def check_options(args: Sequence[str], spec: Spec) -> None:
         if reason is not None:
             raise PairsLitError(f"{option} cannot be given to a sweep: {reason}. Leave it out.")
         if option in spec.space and spec.confirm is None:
-            raise PairsLitError(
-                f"{option} has no effect, since the sweep varies it and confirms nothing. Leave it out, or add confirm "
-                "to the sweep's file, which compares the best values with it."
-            )
+            notice(f"{option} is varied: the values in the sweep's file are used, not that of the command line.")
 
 
 def _options_in(args: Sequence[str]) -> Iterator[str]:

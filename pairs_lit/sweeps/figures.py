@@ -22,7 +22,7 @@ from pairs_lit.analysis.figures import COLOURS, save
 from pairs_lit.errors import counted, notice, reason_of
 from pairs_lit.statistics import half_width
 from pairs_lit.sweeps.report import Sweep
-from pairs_lit.sweeps.space import Dimension, Range, key_of_value, shown
+from pairs_lit.sweeps.space import Choices, Dimension, Range, key_of_value, shown
 from pairs_lit.sweeps.trial import Trial
 
 FIGURES = ("values.png", "heat-map.png", "importance.png", "parallel.png")
@@ -39,6 +39,9 @@ _MOST_PANELS = 4
 
 _MOST_LINES = 1000
 """Optuna draws a line for each trial: of more, the best ones."""
+
+_MOST_BARS = 100
+"""Intervals of more trials would hide their means."""
 
 
 def write_figures(sweep: Sweep, copy: Callable[[Sequence[Trial]], optuna.Study]) -> None:
@@ -67,7 +70,8 @@ def _figures_of(
         yield heat_map, partial(two_options_figure, sweep, trials)
     if options >= _FEW and len([trial for trial in trials if not trial.failed]) >= _ENOUGH:
         yield importance, lambda: _importance_figure(copy(trials), sweep.spec.metric)
-        yield parallel, lambda: _parallel_figure(copy(trials[:_MOST_LINES]), sweep.spec.metric)
+        if all(isinstance(each, Range) or len(each.values) <= _MOST_TICKS for each in sweep.spec.space.values()):
+            yield parallel, lambda: _parallel_figure(copy(trials[:_MOST_LINES]), sweep.spec.metric)
 
 
 def _mark_of(sweep: Sweep) -> str:
@@ -100,16 +104,18 @@ def _write(path: Path, draw: Callable[[], Figure], mark: str) -> None:
 
 
 def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
-    """Return a figure of every trial's metric by option: mean and 95 % interval, the best trial marked."""
-    space = sweep.spec.space
+    """Return a figure of every trial's metric by option: mean, 95 % interval if few, the best trial marked."""
+    space, has_bars = sweep.spec.space, len(trials) <= _MOST_BARS
+    label = f"{sweep.spec.metric}, mean and 95 % interval" if has_bars else f"{sweep.spec.metric}, mean"
     columns = min(len(space), _MOST_PANELS)
     rows = math.ceil(len(space) / columns)
     figure = Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
     panels = iter(figure.subplots(rows, columns, squeeze=False).flat)
     for (option, dimension), axes in zip(space.items(), panels, strict=False):
         places = _lay_out(axes, "x", dimension, [trial.values[option] for trial in trials])
-        _draw_intervals(axes, _side_by_side(places, is_log=axes.get_xscale() == "log"), trials, sweep.best)
-        axes.set(xlabel=_shorten(option, 2 * _MOST_LETTERS), ylabel=f"{sweep.spec.metric}, mean and 95 % interval")
+        moved = _side_by_side(places, is_log=axes.get_xscale() == "log")
+        _draw_trials(axes, moved, trials, sweep.best, has_bars=has_bars)
+        axes.set(xlabel=_shorten(option, 2 * _MOST_LETTERS), ylabel=label)
         axes.grid(alpha=0.3)
     for axes in panels:  # the rest of the last row
         axes.remove()
@@ -117,12 +123,14 @@ def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     return figure
 
 
-def _draw_intervals(axes: Axes, places: Sequence[float], trials: Sequence[Trial], best: Trial) -> None:
+def _draw_trials(axes: Axes, places: Sequence[float], trials: Sequence[Trial], best: Trial, *, has_bars: bool) -> None:
     x, means = np.array(places), np.array([trial.summary.mean for trial in trials])
     halves = np.array([half_width(trial.summary) for trial in trials])  # NaN, of a single round, draws no bar
     is_best = np.array([trial.number == best.number for trial in trials])
-    for chosen, marker, colour, order in ((~is_best, "o", COLOURS[0], 2), (is_best, "D", COLOURS[3], 3)):
-        axes.errorbar(x[chosen], means[chosen], halves[chosen], fmt=marker, color=colour, capsize=3, zorder=order)
+    size, alpha = (None, 1.0) if has_bars else (3, 0.5)
+    bars = halves[~is_best] if has_bars else None
+    axes.errorbar(x[~is_best], means[~is_best], bars, fmt="o", color=COLOURS[0], capsize=3, ms=size, alpha=alpha)
+    axes.errorbar(x[is_best], means[is_best], halves[is_best], fmt="D", color=COLOURS[3], capsize=3, zorder=3)
 
 
 def _title(sweep: Sweep) -> str:
@@ -140,7 +148,7 @@ def _lay_out(axes: Axes, axis: Literal["x", "y"], dimension: Dimension, values: 
     """Return where values stand on an axis: numbers at themselves, others one after the other."""
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) < len(values):
-        return _name_ticks(axes, axis, values)
+        return _name_ticks(axes, axis, values, _in_order(dimension, values))
     if _is_log(dimension, numbers):
         axes.set(**{f"{axis}scale": "log"})
     return numbers
@@ -152,17 +160,24 @@ def _is_log(dimension: Dimension, numbers: Sequence[float]) -> bool:
     return min(numbers) > 0 and max(numbers) / min(numbers) >= 10
 
 
-def _name_ticks(axes: Axes, axis: Literal["x", "y"], values: Sequence[object]) -> list[float]:
-    """Name ticks after values, some of them if there are many; return where each value stands."""
-    names = {key_of_value(value): shown(value) for value in values}
-    places = {key: float(place) for place, key in enumerate(names)}
+def _in_order(dimension: Dimension, values: Sequence[object]) -> list[object]:
+    """Return each value once, as they follow one another in the space."""
+    tried = {key_of_value(value): value for value in values}
+    space = dimension.values if isinstance(dimension, Choices) else ()
+    return list({key: tried[key] for key in [*map(key_of_value, space), *tried] if key in tried}.values())
+
+
+def _name_ticks(axes: Axes, axis: Literal["x", "y"], values: Sequence[object], names: Sequence[object]) -> list[float]:
+    """Name ticks, some of them if there are many names; return where each value stands."""
+    places = {key_of_value(name): float(place) for place, name in enumerate(names)}
     step = math.ceil(len(names) / _MOST_TICKS)
-    labels = [_shorten(name) for name in names.values()][::step]
-    ticks = range(0, len(names), step)
+    labels = [_shorten(shown(name)) for name in names[::step]]
+    is_crowded = sum(map(len, labels)) > 2 * _MOST_LETTERS
     if axis == "x":
-        axes.set_xticks(ticks, labels, rotation=90 if sum(map(len, labels)) > 2 * _MOST_LETTERS else 0)
+        axes.set_xticks(range(0, len(names), step), labels, rotation=90 if is_crowded else 0)
     else:
-        axes.set_yticks(ticks, labels)
+        axes.set_yticks(range(0, len(names), step), labels)
+    axes.tick_params(axis, labelsize=6 if len(labels) > _MOST_TICKS / 2 else None)
     return [places[key_of_value(value)] for value in values]
 
 
@@ -193,7 +208,8 @@ def two_options_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
 def _draw_cells(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     """Draw a heat map; where several trials meet, the first, and thus best, of them."""
     first, second = ([trial.values[option] for trial in trials] for option in sweep.spec.space)
-    rows, columns = _sorted(first), _sorted(second)
+    down, across = sweep.spec.space.values()
+    rows, columns = _sorted(_in_order(down, first)), _sorted(_in_order(across, second))
     means = np.full((len(rows), len(columns)), np.nan)
     row_of, column_of = ({key_of_value(value): n for n, value in enumerate(values)} for values in (rows, columns))
     for trial, row, column in reversed(list(zip(trials, first, second, strict=True))):
@@ -201,8 +217,8 @@ def _draw_cells(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     figure = Figure(figsize=(min(2 + 0.9 * len(columns), 15), min(1.5 + 0.55 * len(rows), 12)), layout="constrained")
     axes = figure.subplots()
     figure.colorbar(axes.imshow(means, aspect="auto", cmap="viridis"), label=f"{sweep.spec.metric}, mean")
-    _name_ticks(axes, "x", columns)
-    _name_ticks(axes, "y", rows)
+    _name_ticks(axes, "x", columns, columns)
+    _name_ticks(axes, "y", rows, rows)
     return figure
 
 
@@ -221,10 +237,9 @@ def _draw_points(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
 
 
 def _sorted(values: Sequence[object]) -> list[object]:
-    """Return each value once, numbers in ascending order."""
-    once = list({key_of_value(value): value for value in values}.values())
-    numbers = [value for value in once if isinstance(value, int | float)]
-    return [*sorted(numbers)] if len(numbers) == len(once) else once
+    """Return numbers in ascending order, other values as they are."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    return [*(sorted(numbers) if len(numbers) == len(values) else values)]
 
 
 def _importance_figure(study: optuna.Study, metric: str) -> Figure:

@@ -241,7 +241,7 @@ class Study:
     def _claim(self, trial: FrozenTrial) -> bool:
         """Return whether this process gets a waiting trial: one that uses another folder may have been faster."""
         try:
-            return self._study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            return bool(self._study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING))
         except optuna.exceptions.UpdateFinishedTrialError:
             return False
 
@@ -350,9 +350,11 @@ class Study:
     @property
     def is_over(self) -> bool:
         """Whether all trials are finished."""
-        if self._wanted is not None:
-            return self._wanted <= {_key(trial) for trial in self._trials(*_DONE, TrialState.FAIL)}
-        return self._count >= self._spec.count and not self._trials(TrialState.RUNNING, TrialState.WAITING)
+        begun = self._trials(TrialState.RUNNING, TrialState.WAITING)
+        if self._wanted is None:
+            return self._count >= self._spec.count and not begun
+        failed = {_key(trial) for trial in self._trials(TrialState.FAIL)} - set(map(_key, begun))
+        return self._wanted <= {_key(trial) for trial in self._trials(*_DONE)} | failed
 
     @property
     def is_latest(self) -> bool:
