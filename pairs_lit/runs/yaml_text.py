@@ -14,7 +14,7 @@ _SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoade
 """The one in C, if PyYAML was built with it: it is faster, and takes tabs between the parts of a JSON text."""
 
 
-class Loader(_SafeLoader):
+class Loader(_SafeLoader):  # type: ignore[valid-type, misc] # a class, but mypy sees a value
     """Safe loader that reads ``1e-3`` as a number and dates as text, as jsonargparse does."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own, a dictionary of each loader
@@ -67,7 +67,7 @@ def compose(text: str, name: str) -> yaml.Node | None:
     """Return the nodes of a YAML or JSON text, or None if it is empty; raise as :func:`load` does."""
     loader = Loader(text)
     try:
-        node = loader.get_single_node()
+        node: yaml.Node | None = loader.get_single_node()
         _check(loader, node, name)
         return node
     finally:
