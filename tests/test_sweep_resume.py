@@ -428,11 +428,11 @@ def test_a_network_that_cannot_be_built_leaves_the_other_trials_alone(
     base: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep_module, "_FEW", 1)  # only examples are read before the first fit
-    widths, head = "model.backbone.init_args.widths", "model.backbone.init_args.dropout"
-    space = {widths: [[8, 10], [12, 10]], head: [[0.0], [0.1, 0.2]]}
-    with pytest.raises(PairsLitError, match=r"dropout \[0.1, 0.2\]"):
+    widths, dropout = "model.backbone.init_args.widths", "model.backbone.init_args.dropout"
+    space = {widths: [[8, 10], [12, 10]], dropout: [0.0, 1.5]}
+    with pytest.raises(PairsLitError, match=r"dropout 1\.5: .*each must be 0 or more and below 1"):
         pairs_lit.sweep("fc_aux", spec(space=space), base)
-    monkeypatch.setattr(sweep_module, "examples", lambda space: [{widths: [8, 10], head: [0.0]}])
+    monkeypatch.setattr(sweep_module, "examples", lambda space: [{widths: [8, 10], dropout: 0.0}])
     found = pairs_lit.sweep("fc_aux", spec(space=space), base)
     assert len(found.trials) == 2
     assert "Trial 1 could not be trained: " in str(found)

@@ -226,7 +226,7 @@ class Study:
             start = trial.datetime_start
             return self._storage is None or start is None or time.time() - start.timestamp() > _UNSIGNED_SECONDS
         if owner in (_NOBODY, self._worker.name):
-            return owner == _NOBODY
+            return bool(owner == _NOBODY)
         ended = has_ended(owner, Path(trial.user_attrs[_FILE]))
         seen = float(self._study.user_attrs.get(f"{_SEEN} {owner}", 0))
         return time.time() - seen > _SILENT_SECONDS if ended is None else ended
