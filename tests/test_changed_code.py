@@ -192,7 +192,7 @@ def test_code_that_differs_in_training_only_is_good_for_the_rest(run: Path, comm
     assert main(COMMANDS[command](run)) == 0
 
 
-@pytest.mark.parametrize("command", ["test", "fit", "apply", "predict", "validate", "inspect", "export"])
+@pytest.mark.parametrize("command", ["test", "fit", "apply", "predict", "validate", "export"])
 @pytest.mark.quick(3)
 def test_unchanged_code_passes_without_a_word(run: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main(COMMANDS[command](run)) == 0
@@ -454,6 +454,8 @@ def test_a_network_that_does_not_repeat_itself_is_not_checked() -> None:
     one = module(backbone=lambda shape: Restless())
     record = saved(one)
     assert record["evaluation"] == {}
+    with pytest.raises(PairsLitError, match="its outputs could not be recorded, since they were others each time"):
+        module().code.check(record, "unit", 0, stage="test")
     module(backbone=lambda shape: Restless()).code.check(record, "unit", 0, stage="fit")
 
 

@@ -65,8 +65,8 @@ def _modules_of(part: object) -> Iterator[str]:
             for each in part:
                 yield from _modules_of(each)
         case _:
-            name = getattr(part, "__module__", None)
-            yield from [name] if isinstance(name, str) else []
+            module = getattr(part, "__module__", None)
+            yield from [module] if isinstance(module, str) else []
 
 
 def _with_imports(names: list[str]) -> dict[str, Path]:

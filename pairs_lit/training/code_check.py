@@ -176,6 +176,8 @@ class CodeCheck:
 
     def _find_change(self, saved: Mapping[str, Any], now: Mapping[str, Any], stage: str | None) -> str | None:
         """Return in words what differs most; None: nothing does."""
+        if not saved["evaluation"] and now["evaluation"]:
+            return "its outputs could not be recorded, since they were others each time"
         precision = max(saved["precision"], now["precision"])
         for mode in _MODES:
             for name, before in saved[mode].items():
