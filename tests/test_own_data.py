@@ -613,7 +613,7 @@ def test_the_size_before_resizing_is_known(folder: Path, tmp_path: Path) -> None
     assert load("digits", resize=14).original_size == "28x28"
     root = write_pictures(tmp_path, ["a", "b"])
     another_size(root)
-    assert load(FOLDER, root, resize=28).original_size == "various"
+    assert load(FOLDER, root, resize=28).original_size == "14x14 to 20x20"
 
 
 # --- identical images ---

@@ -48,8 +48,9 @@ class ImageFormat:
         content: Whether they show strokes.
         polarity: Whether what they show is lighter or darker than the background; ``mixed`` if neither holds for 90 %.
         size: Their height and width in pixels, after resizing.
-        original_size: The sizes before resizing, such as ``20×30 to 400×600`` (height×width), or None if unknown.
+        original_size: Height and width before resizing, such as ``28x28`` or ``20x30 to 60x40``, or None if unknown.
         transposed: Whether they are stored with rows and columns exchanged, which reading undoes.
+        bits: How many bits of 16-bit images were in use, or None if there were no such images.
         centring: What lies in the middle of the images.
         lowest: The lowest grey value in use.
         highest: The highest grey value in use.
@@ -66,6 +67,7 @@ class ImageFormat:
     size: int
     original_size: str | None
     transposed: bool
+    bits: int | None
     centring: Centring
     lowest: int
     highest: int
@@ -123,6 +125,7 @@ def _checked(values: dict[str, Any]) -> ImageFormat:
         and 0 < values["size"] <= 2**14
         and isinstance(values["original_size"], str | None)
         and isinstance(values["transposed"], bool)
+        and (values["bits"] is None or (type(values["bits"]) is int and 8 <= values["bits"] <= 16))
     )
     if not is_sound:
         raise ValueError("a value is not one that a run records")
@@ -141,6 +144,7 @@ def measure_format(source: Source) -> ImageFormat:
         size=source.train.size,
         original_size=source.original_size,
         transposed=source.transposed,
+        bits=source.bits,
         centring=centring,
         lowest=int(images.min()),
         highest=int(images.max()),
@@ -311,7 +315,7 @@ def _height(mask: NDArray[np.bool_]) -> int:
 
 
 def parse_sizes(text: str) -> Sequence[tuple[int, int]]:
-    """Return the sizes (height, width) that a text such as ``20×30 to 400×600`` names."""
+    """Return the sizes (height, width) that a text such as ``20x30 to 60x40`` names."""
     import re
 
     return [(int(height), int(width)) for height, width in re.findall(r"(\d+)\s*[×x]\s*(\d+)", text)]

@@ -65,8 +65,8 @@ class Source:
         class_names: What the K classes are called, in their order; empty: by their numbers.
         held_out: What was held out for the test, in words; None: the source has test images of its own.
         transposed: Whether the stored images have rows and columns exchanged, which reading has undone.
-        original_size: The height and width of the images before ``data.resize``, ``28x28`` for instance, ``various``
-            where they differ, or None if that is not known.
+        original_size: The height and width of the images before ``data.resize``, ``28x28`` for instance, or from the
+            flattest to the narrowest, ``20x30 to 60x40``, or None if that is not known.
         bits: How many bits of 16-bit images are in use, or None if there were no such images.
         deterministic: Whether the dataset returned the same images when it was asked again.
         notes: What was told when the images were read, a line each: files that were skipped, and the like.

@@ -89,7 +89,7 @@ def load_own(
     source = replace(
         _source_of(wanted.name, parts, labels, called),
         transposed=transpose or is_emnist,
-        original_size=_one_of(parts),
+        original_size=_describe_sizes(parts),
         bits=bits,
         deterministic=all(part.changed is None for part in parts),
     )
@@ -137,9 +137,15 @@ def _has_transform(part: object) -> bool:
     return any(getattr(part, name, None) is not None for name in ("transform", "target_transform", "transforms"))
 
 
-def _one_of(parts: Sequence[Labelled]) -> str:
-    sizes = frozenset[str]().union(*(part.sizes for part in parts))
-    return next(iter(sizes)) if len(sizes) == 1 else "various"
+def _describe_sizes(parts: Sequence[Labelled]) -> str:
+    """Return the sizes of all images, from the flattest to the narrowest: ``30x20`` or ``20x30 to 60x40``."""
+
+    def shape(size: str) -> tuple[float, int]:
+        height, width = map(int, size.split("x"))
+        return height / width, height
+
+    sizes = sorted(frozenset[str]().union(*(part.sizes for part in parts)), key=shape)
+    return " to ".join(dict.fromkeys([sizes[0], sizes[-1]]))
 
 
 def _order_classes(

@@ -221,8 +221,8 @@ def apply(run: Run, pairs: Sequence[tuple[Picture, Picture]], *, as_is: bool = F
 
 def examine(run: Run, pairs: Sequence[tuple[Picture, Picture]], *, as_is: bool = False) -> Applied:
     """Return the same as :func:`apply`, and print nothing."""
-    named = _named(pairs)
-    greys = [[(name, grey_of(picture, name)) for name, picture in pair] for pair in named]  # all of them can be read
+    named, bits = _named(pairs), bits_of(run)
+    greys = [[(name, grey_of(picture, name, bits=bits)) for name, picture in pair] for pair in named]
     return examine_greys(run, greys, as_is=as_is)
 
 
@@ -291,6 +291,12 @@ def _named(pairs: object) -> list[list[tuple[str, Picture]]]:
             ]
         )
     return found
+
+
+def bits_of(run: Run) -> int | None:
+    """Return how many bits of 16-bit images were in use in training, or None if there were none, or no record."""
+    known = run.trained.image_format
+    return None if known is None else known.bits
 
 
 def form_of(run: Run) -> Form:

@@ -160,14 +160,14 @@ def is_upload(sent: str) -> bool:
     return sent.startswith(_UPLOADED)
 
 
-def read_sent(sent: str, side: str) -> tuple[str, Grey]:
-    """Return the name and the grey values of what a canvas sent.
+def read_sent(sent: str, side: str, bits: int | None = None) -> tuple[str, Grey]:
+    """Return the name and the grey values of what a canvas sent; of 16-bit files, this many bits are in use.
 
     Raises:
         PairsLitError: It sent something else, or the uploaded file is no image that can be read.
     """
     if is_upload(sent):
-        return _read_upload(sent)
+        return _read_upload(sent, bits)
     name = f"the {side} drawing"
     return name, grey_of(_read_drawing(sent), name)
 
@@ -184,7 +184,7 @@ def _read_drawing(sent: str) -> Image.Image:
         raise PairsLitError(f"what the page sent is no drawing ({reason_of(error)}): reload the page.") from error
 
 
-def _read_upload(sent: str) -> tuple[str, Grey]:
+def _read_upload(sent: str, bits: int | None) -> tuple[str, Grey]:
     """Read an uploaded file as any file of the user's is read."""
     head, _, code = sent.partition(",")
     name = printable(unquote(head.removeprefix(_UPLOADED)))[-80:] or "the file"
@@ -197,4 +197,4 @@ def _read_upload(sent: str) -> tuple[str, Grey]:
     with tempfile.TemporaryDirectory(prefix="pairs_lit-") as folder:
         file = Path(folder) / f"upload{Path(name).suffix}"
         file.write_bytes(content)
-        return name, grey_of(file, name)
+        return name, grey_of(file, name, bits=bits)

@@ -13,7 +13,7 @@ from PIL import Image
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.errors import PairsLitError, counted, printable, sentence
 from pairs_lit.runs.run import Run
-from pairs_lit.trained.applying import Applied, answered, examine_greys, form_of, said_of_run, sign_of
+from pairs_lit.trained.applying import Applied, answered, bits_of, examine_greys, form_of, said_of_run, sign_of
 from pairs_lit.trained.canvas import STYLE as CANVAS_STYLE
 from pairs_lit.trained.canvas import Sent, build_canvas, is_upload, read_sent
 
@@ -108,7 +108,8 @@ def answer_to(run: Run, left: Sent, right: Sent) -> str:
     """
     if not left or not right:
         return _HINT
-    applied = examine_greys(run, [[read_sent(left, "left"), read_sent(right, "right")]])
+    bits = bits_of(run)
+    applied = examine_greys(run, [[read_sent(left, "left", bits), read_sent(right, "right", bits)]])
     (pair,) = applied.pairs
     each = zip(pair.names, pair.differences, (left, right), strict=True)
     return answer_html(applied, [f"{name}: {text}." for name, text, sent in each if text and is_upload(sent)])
