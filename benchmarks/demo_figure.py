@@ -17,7 +17,7 @@ from pairs_lit.runs.writing import write_durably
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "demo.png"
 
-VIEW: ViewportSize = {"width": 760, "height": 1200}
+VIEW: ViewportSize = {"width": 760, "height": 1220}
 
 _OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.commands.export import run
+from pairs_lit.data.image_format import parse_format
 from pairs_lit.errors import PairsLitError
 from pairs_lit.trained import formats
 from tests.field_parts import Altered
@@ -193,6 +195,27 @@ def test_a_file_says_how_images_are_prepared_and_where_it_comes_from(to: str, ru
     assert prepare.std != 1
     assert (facts["seed"], facts["source"], facts["relation"]) == ("6", trained.data["source"], "le: first <= second")
     assert json.loads(facts["model"])["sharing"] == "separate"
+    assert (facts["polarity"], facts["size"], facts["transposed"]) == ("light on dark", "28", "false")
+    assert json.loads(facts["class_names"]) == []
+    assert parse_format(facts["image_format"]) == trained.trained.image_format
+    assert "resize to 28x28; average-pool grey images (0 ... 255, light on dark)" in facts["preparing"]
+
+
+def test_metadata_of_a_run_without_a_record_say_that_the_polarity_is_unknown(runs: Runs) -> None:
+    facts = formats.about(runs("joint").trained.preprocessing(5), "le", {}, None, ["a", "b"])
+    assert facts["polarity"] == "unknown"
+    assert "as far as is known" in facts["preparing"]
+    assert json.loads(facts["class_names"]) == ["a", "b"]
+
+
+def test_metadata_name_what_was_dark_and_transposed(runs: Runs) -> None:
+    known = runs("joint").trained.image_format
+    assert known is not None
+    dark = replace(known, polarity="dark on light", transposed=True)
+    facts = formats.about(runs("joint").trained.preprocessing(5), "le", {}, dark)
+    assert (facts["polarity"], facts["transposed"]) == ("dark on light", "true")
+    assert facts["preparing"].startswith("exchange rows and columns")
+    assert "dark on light" in facts["preparing"]
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch"])

@@ -455,3 +455,13 @@ def test_own_training_files_are_answered_as_well_as_in_training(
     assert main(["apply", str(run.folder), str(files["1"][0]), str(files["5"][0]), "--format", "csv"]) == 0
     row = next(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert {row["left_read"], row["right_read"]} <= set(names)
+    assert (
+        main(["predict", "--config", f"{run.folder}/config.yaml", f"--ckpt_path={run.folder}/checkpoints/last.ckpt"])
+        == 0
+    )
+    with (run.folder / "predictions.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            assert [names[int(row[f"{side}_digit"])] for side in ("first", "second")] == [
+                row["first_name"],
+                row["second_name"],
+            ]

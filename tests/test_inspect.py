@@ -1,5 +1,6 @@
 """``pairs-lit inspect``: the numbers against plain computations, the figures by what they draw, the files."""
 
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -516,6 +517,40 @@ def test_many_classes_are_drawn_without_numbers() -> None:
             assert figure.axes[0].images[0].get_array().shape == (47, 47)
             figure.draw_without_rendering()
         accuracy_by_distance(by_distance(each)).draw_without_rendering()
+
+
+NAMED = ["T-shirt", "$x^2$", "a|b", "an extremely long name", "ü", "Sandal", "7"]
+
+
+def test_classes_are_called_by_their_names_in_figures() -> None:
+    each = said()
+    found = inspection.hardest(each, 3)
+    figures = [digit_confusion(confusion(each), NAMED), accuracy_by_classes(by_classes(each), NAMED)]
+    for figure in figures:
+        for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+            texts = [tick.get_text() for tick in axis.get_ticklabels()]
+            assert texts == ["T-shirt", r"\$x^2\$", "a|b", "an extremely …", "ü", "Sandal", "7"]
+    figure = hardest_pairs(found, np.zeros((3, 2, 14, 14)), "le", ["zero", *"123456"])
+    for pair, above in zip(found, figure.axes[::2], strict=True):
+        first, second = (["zero", *"123456"][digit] for digit in pair.digits)
+        assert above.get_title().startswith(f"{first} ≤ {second}: ")
+    assert readings(np.array([0, 2, 5]), names=["a", "b", "c"]) == "c (5×), b (2×)"
+    assert (
+        "classes apart in their order" in accuracy_by_distance(by_distance(each), has_names=True).axes[0].get_xlabel()
+    )
+    for figure in figures:
+        figure.draw_without_rendering()
+
+
+def test_the_page_calls_classes_by_their_names(runs: Callable[[str], pairs_lit.Run]) -> None:
+    found = pairs_lit.inspect_run(runs("aux, standard"), write=False)
+    text = page(replace(found, class_names=["a|b", *"bcdefghij"]), [])
+    assert "in this order: a\\|b, b, c" in text
+    first, second = (["a\\|b", *"bcdefghij"][digit] for digit in found.hardest[0].digits)
+    assert re.search(rf"\| {found.hardest[0].place} +\| {re.escape(first)} ≤ {re.escape(second)} ", text)
+    if found.confusion is not None:
+        assert re.search(r"\| true \\ read +\| a\\\|b +\| b +\| c ", text)
+    assert "lie so far apart in their order" in text
 
 
 def test_the_public_names_are_there() -> None:
