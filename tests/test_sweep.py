@@ -136,6 +136,33 @@ def test_a_metric_that_the_network_does_not_have_is_refused(base: dict[str, obje
         swept(base | {"model.loss.digits": "none"}, spec(space={LR: [0.1]}, metric="val/digit_loss"))
 
 
+@pytest.mark.parametrize("values", [{"model.loss.digits": "none"}, {"model.loss.aux_weight": 0}])
+def test_digit_accuracy_decides_nothing_where_nothing_trains_it(
+    base: dict[str, object], values: dict[str, Any]
+) -> None:
+    with pytest.raises(PairsLitError, match="metric is val/digit_accuracy, which this network does not have: use val/"):
+        swept(base | values, spec(space={LR: [0.1]}, metric="val/digit_accuracy"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "option"),
+    [
+        ("val/loss", "model.loss.aux_weight"),
+        ("val/loss", "model.loss.target_weight"),
+        ("val/target_loss", "model.loss.target"),
+        ("val/digit_loss", "model.loss.digit_reduction"),
+        ("val/loss", "model.loss"),
+    ],
+)
+def test_trials_are_not_ranked_by_losses_of_different_meaning(metric: str, option: str) -> None:
+    with pytest.raises(PairsLitError, match=rf"metric is {metric}, whose meaning changes with {option}, which .* Use"):
+        read_spec(spec(space={option: [1, 2]}, metric=metric))
+
+
+def test_trials_may_be_ranked_by_a_loss_that_means_the_same_in_all() -> None:
+    assert read_spec(spec(space={"model.loss.aux_weight": [1, 2]}, metric="val/target_loss")).is_loss
+
+
 def test_a_file_that_is_not_there_or_holds_a_key_twice_ends_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,7 @@ class Plan:
         config: Its whole configuration, as ``config.yaml`` has it.
         options: The same by dotted name.
         variant: What it trains.
-        measured: Which metrics it has.
+        measured: Which metrics it has; those of digits only if something trains its networks to name digits.
         guests: Whether there are callbacks or loggers of the user's, which must see a fit of its own.
     """
 
@@ -156,7 +156,8 @@ class _VariantReader(ReadingCLI):
             *made.model.measured,
             *(whole_metrics(made.model) if "val" in made.data.whole_splits["fit"] else ()),
         )
-        return Plan(changes, text, flat(config.as_dict()), made.model.variant, measured, guests)
+        told = [name for name in measured if made.model.trains_digits or "digit" not in name]
+        return Plan(changes, text, flat(config.as_dict()), made.model.variant, told, guests)
 
 
 def _with_one_round(config: Namespace) -> Namespace:

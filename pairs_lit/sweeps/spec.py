@@ -46,6 +46,13 @@ _NOT_VARIED = {
     "model": "name an option in it, model.loss.aux_weight for instance",
     "trainer": "name an option in it, trainer.max_epochs for instance",
 }
+_LOSS_PARTS = {
+    "loss": ("target", "digits", "aux_weight", "target_weight", "digit_reduction", "label_smoothing"),
+    "target_loss": ("target", "label_smoothing"),
+    "digit_loss": ("digits", "digit_reduction", "label_smoothing"),
+}
+"""By loss, the options of ``model.loss`` that decide what it measures."""
+
 _SLICES = 200
 """So many slices a fit trains by default: more gain little, and the work can be shared by several processes."""
 
@@ -104,6 +111,7 @@ class Spec:
             taken = option if option in _NOT_VARIED or not option.startswith("rounds.") else "rounds"
             if taken in _NOT_VARIED:
                 raise PairsLitError(f"space.{option} cannot be varied: {_NOT_VARIED[taken]}.")
+        self._check_loss(name)
         self._check_counts()
         self.points()  # a grid needs to know which
         both = set(self.rounds.all()) & set(self.confirm.all() if self.confirm else [])
@@ -111,6 +119,16 @@ class Spec:
             raise PairsLitError(
                 f"rounds and confirm share the seeds {min(both)} to {max(both)}: a winner is confirmed on seeds that "
                 f"did not choose it; set confirm.seed to {max(self.rounds.all()) + 1} or more."
+            )
+
+    def _check_loss(self, name: str) -> None:
+        """Raise PairsLitError if the metric is a loss that does not mean the same in all trials."""
+        options = [f"model.loss.{part}" for part in _LOSS_PARTS.get(name, ())]
+        varied = next((option for option in [*options, "model.loss"] if options and option in self.space), None)
+        if varied is not None:
+            raise PairsLitError(
+                f"metric is {self.metric}, whose meaning changes with {varied}, which the space varies: its values "
+                "cannot be compared. Use val/accuracy, or val/target_loss if only weights vary."
             )
 
     def _check_counts(self) -> None:

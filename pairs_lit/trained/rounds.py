@@ -126,5 +126,6 @@ class Trained:
             none = torch.zeros(len(seen), len(images), 2, dtype=torch.int64)
             found.append(self.module.compared(StackBatch(stack, "test", 0, seen, none, none[..., 0])))
         probability = torch.cat([answer.probability() for answer in found])
-        logits = [answer.digit_logits for answer in found if answer.digit_logits is not None]
+        reads = self.module.trains_digits  # else its digit logits mean nothing
+        logits = [answer.digit_logits for answer in found if reads and answer.digit_logits is not None]
         return Answers(probability, torch.cat(logits).softmax(-1) if logits else None)
