@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pairs_lit
@@ -63,6 +64,13 @@ def test_digit_accuracy_is_hidden_where_nothing_trains_it(
     with pytest.raises(PairsLitError, match=r"fc: nothing trained its networks to name digits, so its test_digit_acc"):
         pairs_lit.compare([run, trained], "test_digit_accuracy")
     assert "test_accuracy" in str(pairs_lit.compare([run, trained]))
+
+
+def test_apply_reads_no_digits_where_nothing_trains_them(fit: Fit) -> None:
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, 12:16] = 255
+    (pair,) = Run.load(fit(config="fc")).apply([(image, image)]).pairs
+    assert pair.readings is None
 
 
 def test_an_older_run_is_compared_as_before(fit: Fit) -> None:
