@@ -25,9 +25,10 @@ from pairs_lit.nn.code_files import CodeFiles
 from pairs_lit.nn.comparer import Answer
 from pairs_lit.nn.heads import MLP
 from pairs_lit.training.behaviour import FixedPairs, find_difference, observe
-from pairs_lit.training.code_check import CODE, is_record
+from pairs_lit.training.code_check import CODE, is_record, part_of_record
 from pairs_lit.training.losses import LossParts, PairLoss
 from pairs_lit.training.module import PairModule
+from pairs_lit.training.slices import VariantsModule
 from tests.conftest import CONFIGS
 
 NETS = """
@@ -436,6 +437,21 @@ def test_observing_changes_nothing_and_repeats_itself(changes: dict[str, object]
 
 def test_rounds_in_stacks_of_any_size_agree() -> None:
     module(backbone=CNN).code.check(saved(module(backbone=CNN, stack_size=1)), "unit", 0, stage="fit")
+
+
+def test_a_variants_part_is_what_its_own_fit_would_record(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = [module(loss=PairLoss(target_weight=weight), readout="linear") for weight in (1.0, 2.0)]
+    whole = saved(VariantsModule([each.variant for each in alone], [3, 4, 5], None))
+    assert is_record(whole, 6, 2)
+    for number, each in enumerate(alone):
+        part = part_of_record(whole, number, 2)
+        each.code.check(part, "unit", 0, stage="fit")
+        assert {name: part[name] for name in ("calls", "losses")} == {
+            name: saved(each)[name] for name in ("calls", "losses")
+        }
+    assert "since the fit" not in capsys.readouterr().err
+    with pytest.raises(PairsLitError, match="does not compute what it did"):
+        alone[0].code.check(part_of_record(whole, 1, 2) | {"losses": saved(alone[0])["losses"]}, "unit", 0, stage="fit")
 
 
 class Restless(nn.Module):
