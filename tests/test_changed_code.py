@@ -157,8 +157,10 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.quick(9)
+@pytest.mark.parametrize(
+    "command", [*(each for each in COMMANDS if each != "demo"), pytest.param("demo", marks=pytest.mark.slow)]
+)
+@pytest.mark.quick(5)
 def test_changed_code_is_refused_by_every_command(
     run: Path, capsys: pytest.CaptureFixture[str], command: str, change: Change
 ) -> None:
@@ -177,6 +179,7 @@ def test_changed_code_is_refused_by_every_command(
 
 
 @pytest.mark.parametrize("change", IN_TRAINING.values(), ids=IN_TRAINING.keys())
+@pytest.mark.quick(2)
 def test_code_that_differs_in_training_only_cannot_be_resumed_with(
     run: Path, capsys: pytest.CaptureFixture[str], change: Change
 ) -> None:
@@ -193,8 +196,8 @@ def test_code_that_differs_in_training_only_is_good_for_the_rest(run: Path, comm
     assert main(COMMANDS[command](run)) == 0
 
 
-@pytest.mark.parametrize("command", ["test", "fit", "apply", "predict", "validate", "export"])
-@pytest.mark.quick(3)
+@pytest.mark.parametrize("command", ["test", "fit", "apply", "predict", "validate", "inspect", "export"])
+@pytest.mark.quick(1)
 def test_unchanged_code_passes_without_a_word(run: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main(COMMANDS[command](run)) == 0
     captured = capsys.readouterr()
@@ -287,6 +290,7 @@ def test_tables_say_so(tanh: Path, capsys: pytest.CaptureFixture[str], command: 
 
 
 @pytest.mark.parametrize("style", ["text", "csv", "json"])
+@pytest.mark.quick(2)
 def test_apply_says_so(tanh: Path, capsys: pytest.CaptureFixture[str], style: str) -> None:
     run = pairs_lit.Run.load(tanh, allow_changed_code=True)
     applied = run.apply([("left.png", "right.png")], as_is=True)
@@ -416,6 +420,7 @@ class Looped(nn.Module):
 
 
 @pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS.keys())
+@pytest.mark.quick(3)
 def test_observing_changes_nothing_and_repeats_itself(changes: dict[str, object]) -> None:
     one = module(**changes)
     state = {name: value.clone() for name, value in one.state_dict().items()}
@@ -435,6 +440,7 @@ def test_observing_changes_nothing_and_repeats_itself(changes: dict[str, object]
     assert is_record(first, 3, 1)
 
 
+@pytest.mark.slow
 def test_rounds_in_stacks_of_any_size_agree() -> None:
     module(backbone=CNN).code.check(saved(module(backbone=CNN, stack_size=1)), "unit", 0, stage="fit")
 
@@ -529,6 +535,12 @@ def test_files_are_those_of_the_code_and_of_what_it_imports(trained: Path) -> No
 # --- damaged records ---
 
 
+@pytest.fixture(scope="module")
+def whole() -> PairModule:
+    """A module of two rounds, of which a record is damaged."""
+    return module(seeds=[0, 1])
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -552,17 +564,17 @@ def test_files_are_those_of_the_code_and_of_what_it_imports(trained: Path) -> No
         (("changes",), ["\x1b[2J"]),
     ],
 )
-def test_a_damaged_record_is_refused(place: tuple[str, ...], value: object) -> None:
-    record: dict[str, object] = {CODE: saved(module(seeds=[0, 1]))}
+def test_a_damaged_record_is_refused(whole: PairModule, place: tuple[str, ...], value: object) -> None:
+    record: dict[str, object] = {CODE: saved(whole)}
     inner = record
     for name in (CODE, *place)[:-1]:
         inner = inner[name]  # type: ignore[assignment]
     inner[(CODE, *place)[-1]] = value
     with pytest.raises(PairsLitError, match="the checkpoint is damaged or does not fit: its record of the code is not"):
-        module(seeds=[0, 1]).code.check(record[CODE], "unit", 0, stage="test")
+        whole.code.check(record[CODE], "unit", 0, stage="test")
 
 
 @pytest.mark.parametrize("normalise", [None, "other", []])
-def test_a_damaged_preparation_is_refused(normalise: object) -> None:
+def test_a_damaged_preparation_is_refused(whole: PairModule, normalise: object) -> None:
     with pytest.raises(PairsLitError, match="its record of the code is not"):
-        module().code.check(saved(module()), normalise, 0, stage="test")
+        whole.code.check(saved(whole), normalise, 0, stage="test")
