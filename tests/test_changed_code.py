@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import nn
 
@@ -347,6 +348,25 @@ def test_a_fit_that_is_resumed_with_changed_code_says_so_for_good(
     assert "The network's code changed during the fit (after epoch 1)." in capsys.readouterr().out
     assert main(["fit", str(tanh), "--trainer.max_epochs", "3"]) == 0
     assert json.loads((tanh / "summary.json").read_text())["code_changed_after_epochs"] == [1]
+
+
+@pytest.mark.slow
+def test_a_sweep_does_not_mix_code(run: Path, tmp_path: Path) -> None:
+    """Trials of the old code are not compared with trials of the new one; those that are finished are reported."""
+    config = yaml.safe_load((run / "config.yaml").read_text()) | {"ckpt_path": None}
+    changes = {"trainer.default_root_dir": str(tmp_path)}
+
+    def search(*weights: float) -> pairs_lit.Sweep:
+        spec = {"space": {"model.loss.aux_weight": list(weights)}, "rounds": {"count": 2}}
+        return pairs_lit.sweep(config, spec, changes)
+
+    search(0.5)
+    write(helpers=HELPERS.replace("relu", "tanh"))
+    assert len(search(0.5).trials) == 1
+    with pytest.raises(PairsLitError, match=rf"{FAILS}.* cannot be compared with new ones\. Restore the code, or give"):
+        search(0.5, 2.0)
+    write(helpers=f"{HELPERS}# as before")
+    assert len(search(0.5, 2.0).trials) == 2
 
 
 def test_python_is_told_its_own_option(tanh: Path) -> None:

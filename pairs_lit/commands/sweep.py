@@ -15,12 +15,13 @@ from lightning.pytorch import LightningModule, Trainer
 from tqdm import tqdm
 
 from pairs_lit.commands.fit import in_python, spelt
+from pairs_lit.commands.opening import open_run
 from pairs_lit.commands.options import OptionParser
 from pairs_lit.commands.sweep_options import check_options
 from pairs_lit.commands.variants import Plan, fit_variants, fits_of, read_variants, try_variants, with_common_recipes
 from pairs_lit.environment import user_path
 from pairs_lit.errors import PairsLitError, counted, notice, own_place_of, reason_of
-from pairs_lit.runs.folder import CONFIG, SUMMARY, check_name, is_finished, name_from
+from pairs_lit.runs.folder import CONFIG, LAST, SUMMARY, check_name, is_finished, name_from
 from pairs_lit.runs.run import Run
 from pairs_lit.stopping import check_announced
 from pairs_lit.sweeps.limits import describe_limits
@@ -29,6 +30,7 @@ from pairs_lit.sweeps.space import Range, Values, examples, key_of
 from pairs_lit.sweeps.spec import Spec, read_spec
 from pairs_lit.sweeps.trial import Trial, ranked, scores_of
 from pairs_lit.training.clusters import check_alone
+from pairs_lit.training.code_check import ChangedCodeError
 from pairs_lit.training.progress import EpochsDone
 
 try:
@@ -42,6 +44,7 @@ except ModuleNotFoundError as error:
 _SPEC = "sweep.yaml"
 _CONFIRMED = ("confirmed-best", "confirmed-config")
 _PRODUCTS = ("[0-9]" * 4, *_CONFIRMED, TRIALS, REPORT, BEST, *FIGURES)
+_NETWORK = ("model.backbone", "model.head", "model.network")
 _PAUSE_SECONDS = 2.0
 _FEW = 200
 """So many trials are all read and checked before the first one is trained; of more, each value is."""
@@ -162,6 +165,7 @@ class _Search:
         tried = points if 0 < len(points) <= _FEW else list(examples(spec.space))
         self._as_it_is, *plans = self._read({}, *tried)
         self._known = dict(zip(map(key_of, tried), plans, strict=True))
+        self._is_code_checked = False
         self._check_metric([self._as_it_is, *plans])
         self._check_confirmation()
         _check_different(tried, plans)
@@ -346,11 +350,27 @@ class _Search:
         """Train variants, unless all of them are finished; an interrupted fit resumes."""
         if all(map(_is_done, fit.plans, fit.folders)):
             return
+        self._check_code(study)
         for folder in fit.folders:  # what it holds is of other values: it must not pass for the run that begins
             (folder / SUMMARY).unlink(missing_ok=True)
         slices = len(fit.plans) * int(fit.plans[0].options["rounds.count"])
         fit_variants(self._base, fit.plans, fit.folders, self.folder / WORK, [_Epochs(bar, slices, study)])
         check_announced()
+
+    def _check_code(self, study: Study) -> None:
+        """Raise PairsLitError if a network's code has changed since the finished trials; once is enough."""
+        if self._is_code_checked:
+            return
+        self._is_code_checked = True
+        trained = [trial for trial in study.finished() if (trial.folder / LAST).is_file()]
+        for trial in {_network_of(trial.values): trial for trial in trained}.values():
+            try:
+                open_run(trial.folder)
+            except ChangedCodeError as error:
+                raise PairsLitError(
+                    f"{error.difference} Trials that are finished cannot be compared with new ones. Restore the code, "
+                    "or give --name for a new sweep."
+                ) from error
 
     def _confirming(self, values: Values) -> dict[str, object]:
         """Return how a run on fresh seeds differs from the configuration."""
@@ -373,6 +393,11 @@ class _Search:
         whole = f"test_all_{measured}"
         metric = whole if "all_" in self._spec.metric and runs[0].values(whole) else f"test_{measured}"
         return Confirmed(metric, runs[0], runs[1] if len(runs) > 1 else None)
+
+
+def _network_of(values: Values) -> str:
+    """Return the values of a trial that decide which classes its network is made of."""
+    return repr({option: value for option, value in values.items() if option.startswith(_NETWORK)})
 
 
 def _explain(values: Values, error: Exception) -> str:

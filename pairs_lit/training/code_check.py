@@ -43,6 +43,22 @@ _WORDS = {
 }
 
 
+class ChangedCodeError(PairsLitError):
+    """The code of a network has changed since its fit.
+
+    Args:
+        difference: What differs, in a sentence.
+        option: How the user says that the command should continue anyway.
+    """
+
+    def __init__(self, difference: str, option: str) -> None:
+        super().__init__(
+            f"{difference} Restore the code that the checkpoint was trained with, or train again; {option} continues "
+            "anyway, and says so in what it writes."
+        )
+        self.difference = difference
+
+
 class CodeCheck:
     """Records what the networks of a module compute, and compares it with what a checkpoint records.
 
@@ -220,10 +236,7 @@ class CodeCheck:
         changed = f" ({files} changed)" if files else ""
         message = f"{self.place} does not compute what it did in the fit{changed}: {found}."
         if not self.may_change:
-            raise PairsLitError(
-                f"{message} Restore the code that the checkpoint was trained with, or train again; {self.option} "
-                "continues anyway, and says so in what it writes."
-            )
+            raise ChangedCodeError(message, self.option)
         notice(message)
         if stage == "fit":
             self.changes = sorted({*self.changes, epoch + 1})
