@@ -62,7 +62,7 @@ def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.Capt
         ("inspect", ["RUN/inspect/report.md", "--pairs", "TensorBoard", "test pairs of the first seed"]),
         ("compare", ["--metric", "--format", "--statistics", "--figure", "--allow-different", "paired by seed"]),
         ("configs", ["--config takes", "file of your own"]),
-        ("apply", ["--pairs", "--as-is", "--format", "--show", "MNIST's form"]),
+        ("apply", ["--pairs", "--as-is", "--format", "--show", "training images"]),
         ("demo", ["--port", "--no-browser", "127.0.0.1"]),
         ("export", ["--to", "safetensors", "--seed", "--output", "--overwrite"]),
         ("completion", ["bash", "zsh", "$fpath"]),
