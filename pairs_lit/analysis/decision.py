@@ -127,7 +127,7 @@ class MeasuredDifference(Difference):
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p value that so many rounds can give."""
+        """The smallest p value that this number of rounds can give."""
         return smallest_p(*self.n, is_paired=self.is_paired)
 
 

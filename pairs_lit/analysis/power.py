@@ -28,7 +28,7 @@ the correlation √(3/π).
 
 
 def smallest_p(first: int, second: int, *, is_paired: bool) -> float:
-    """Return the smallest p value that the rank test of so many rounds can give; both tests together give no smaller.
+    """Return the smallest p value that the rank test of this many rounds can give; both tests together give no smaller.
 
     Of n pairs of rounds, all differences have the same sign in 2 of 2ⁿ cases; of two samples, all rounds of one are
     better than all of the other in 2 of (n + m choose n).
