@@ -19,6 +19,7 @@ import pairs_lit
 from pairs_lit import PairsLitError, Run
 from pairs_lit.analysis.decision import compare_rounds
 from pairs_lit.cli import main
+from pairs_lit.commands.sweep_options import check_options
 from pairs_lit.data.bank import DataSettings
 from pairs_lit.statistics import holm
 from pairs_lit.sweeps.limits import DATA_OPTIONS, describe_limits
@@ -589,3 +590,10 @@ def test_trials_that_failed_are_not_said_to_differ(tmp_path: Path) -> None:
     assert "1 of 1 other trials do not differ significantly from the best one" in text
     assert "a 1 (rounds failed)" in text
     assert "There is no other trial" in str(Sweep(tmp_path, space, trials[:1], None))
+
+
+def test_the_numbers_of_rounds_that_the_sweep_has_itself_may_be_given() -> None:
+    found = read_spec(spec(rounds={"count": 3, "seed": 5}))
+    check_options(["--rounds.count=3", "--rounds", "{seed: 5}"], found)
+    with pytest.raises(PairsLitError, match=r"rounds\.count cannot be given to a sweep: the sweep's own rounds say"):
+        check_options(["--rounds.count", "4"], found)

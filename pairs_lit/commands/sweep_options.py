@@ -16,28 +16,29 @@ def check_options(args: Sequence[str], spec: Spec) -> None:
         args: The arguments of the fit that is varied, as the command line or ``changes`` spell them.
         spec: What the sweep's file says.
     """
-    for option in _options_in(args):
+    own = {"rounds.count": str(spec.rounds.count), "rounds.seed": str(spec.rounds.seed)}
+    for option, value in _options_in(args):
         reason = SET_BY_SWEEP.get(option)
-        if reason is not None:
+        if reason is not None and value != own.get(option):  # the sweep's own number changes nothing
             raise PairsLitError(f"{option} cannot be given to a sweep: {reason}. Leave it out.")
         if option in spec.space and spec.confirm is None:
             notice(f"{option} is varied: the values in the sweep's file are used, not that of the command line.")
 
 
-def _options_in(args: Sequence[str]) -> Iterator[str]:
-    """Yield the dotted names of the options, also of those in a mapping: --data '{watch_test: true}'."""
+def _options_in(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the dotted names and the values of the options, also of those in a mapping: --data '{watch_test: true}'."""
     for place, arg in enumerate(args):
         if arg.startswith("--"):
             name, is_joined, value = arg.removeprefix("--").partition("=")
-            follows = args[place + 1] if place + 1 < len(args) else ""
-            yield from _names(name, _read(value if is_joined else follows))
+            text = value if is_joined else args[place + 1] if place + 1 < len(args) else ""
+            yield from _values(name, _read(text), text)
 
 
-def _names(name: str, value: object) -> Iterator[str]:
-    yield name
+def _values(name: str, value: object, text: str) -> Iterator[tuple[str, str]]:
+    yield name, text
     if isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _names(f"{name}.{key}", part)
+            yield from _values(f"{name}.{key}", part, str(part))
 
 
 def _read(text: str) -> object:
