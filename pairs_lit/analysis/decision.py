@@ -139,7 +139,7 @@ def compare_rounds(first: Rounds, second: Rounds, *, same_data: bool) -> Measure
 
     Args:
         first: The metric of each round of the first run; at least two, and all finite.
-        second: Likewise, of the second.
+        second: The same of the second.
         same_data: Whether a seed stands for the same pairs of images in both.
 
     Raises:
@@ -170,7 +170,7 @@ def _compare(first: Rounds, second: Rounds, same_data: bool) -> MeasuredDifferen
 
 
 def _without_noise(values: Values, *samples: Values) -> Values:
-    """Round so that values tie which are equal but for float noise, 1e-12 of the samples' typical size."""
+    """Round so that values tie that differ only by float noise, 1e-12 of the samples' typical size."""
     sizes = np.abs(np.concatenate(samples))
     typical = float(np.median(sizes[sizes > 0])) if sizes.any() else 1.0
     unit = 2.0 ** np.frexp(typical)[1]
@@ -181,7 +181,7 @@ def _without_noise(values: Values, *samples: Values) -> Values:
 
 
 def _tested(tests: BothTests, n: tuple[int, int], *, is_paired: bool) -> MeasuredDifference:
-    """Return the only one of these tests, with its interval and what so many rounds could have found."""
+    """Return the only one of these tests, with its interval and what this many rounds could have found."""
     mean, error, freedom, median, rank_sign, p_t, p_rank = (float(values[0]) for values in tests)
     half = critical(freedom) * error if error > 0 else 0.0
     shift = error * min_detectable_errors(*n, freedom, is_paired=is_paired)
@@ -197,9 +197,9 @@ class Decision:
     Attributes:
         difference: First minus second.
         p_holm: Its p value, the larger of both tests', corrected for the number of comparisons.
-        p_t_holm: That of the t test alone, corrected likewise.
-        p_rank_holm: That of the rank test alone, corrected likewise.
-        smallest_p: The smallest corrected p value that so many rounds and comparisons can give.
+        p_t_holm: That of the t test alone, corrected in the same way.
+        p_rank_holm: That of the rank test alone, corrected in the same way.
+        smallest_p: The smallest corrected p value that this many rounds and comparisons can give.
         comparisons: For how many comparisons p is corrected.
     """
 
