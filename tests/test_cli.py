@@ -159,4 +159,4 @@ def test_a_users_class_beside_the_call_is_found(tiny_options: list[str], tmp_pat
     arguments += ["--model.backbone", "my_nets.Mine", "--model.backbone.width", "10"]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("error")) == (0, 0)
-    assert list(tmp_path.glob("lightning_logs/fc/*/rounds.csv"))
+    assert list(tmp_path.glob("lightning_logs/fc-Mine/*/rounds.csv"))
