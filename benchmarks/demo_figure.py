@@ -12,8 +12,8 @@ from pathlib import Path
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from pairs_lit.commands.demo import HOST, free_port, serve
-from pairs_lit.runs.run import Run
-from pairs_lit.runs.writing import write_durably
+from pairs_lit.inference.run import Run
+from pairs_lit.runs.atomic_write import write_durably
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "demo.png"
 

@@ -23,7 +23,7 @@ from tabulate import tabulate
 
 from busy import busy
 from networks import CONFIGS
-from pairs_lit.runs.writing import write_text_durably
+from pairs_lit.runs.atomic_write import write_text_durably
 
 HERE = Path(__file__).parent
 ROUNDS, EPOCHS, STARTS = 10, 150, 5

@@ -20,12 +20,12 @@ from tabulate import tabulate
 
 import pairs_lit
 from pairs_lit import Run
+from pairs_lit.analysis.comparison_text import Side, describe_difference
 from pairs_lit.analysis.decision import compare_many, compare_rounds, decide
 from pairs_lit.analysis.figures import save
 from pairs_lit.analysis.tables import p_value
-from pairs_lit.analysis.verdicts import Side, describe_difference
-from pairs_lit.runs.folder import LAST, SUMMARY
-from pairs_lit.runs.writing import write_text_durably
+from pairs_lit.runs.atomic_write import write_text_durably
+from pairs_lit.runs.run_folder import LAST, SUMMARY
 from pairs_lit.statistics import Summary, mean_interval, summarise
 
 HERE = Path(__file__).parent.parent

@@ -28,7 +28,7 @@ from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackLoader
 from pairs_lit.nn.backbones import CNN
-from pairs_lit.runs.writing import write_text_durably
+from pairs_lit.runs.atomic_write import write_text_durably
 
 HERE = Path(__file__).parent
 GOAL = 1.5

@@ -30,8 +30,8 @@ from contenders import CONTENDERS, Timing
 from floor import floor, peaks
 from networks import NETWORKS
 from pairs_lit.analysis.figures import save
+from pairs_lit.runs.atomic_write import write_text_durably
 from pairs_lit.runs.tables import write_csv
-from pairs_lit.runs.writing import write_text_durably
 
 DOCS = Path(__file__).parent.parent / "docs"
 STACKED = ("functional", "pairs-lit")

@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from job import seconds
 from networks import CONFIGS
-from pairs_lit.runs.writing import write_text_durably
+from pairs_lit.runs.atomic_write import write_text_durably
 
 HERE = Path(__file__).parent
 VALUES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0]

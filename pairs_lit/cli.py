@@ -7,15 +7,13 @@ from importlib import import_module
 
 from pairs_lit import __version__
 from pairs_lit.commands import COMMANDS, OF_LIGHTNING
-from pairs_lit.environment import (
-    ONE_AT_A_TIME,
-    any_encoding,
-    drop_missing_backend,
-    import_from_here,
-    quiet_other_packages,
-)
-from pairs_lit.errors import PairsLitError, Stopped, WorkerError, meant, notice, place_of, printable, reason_of
-from pairs_lit.stopping import stoppable
+from pairs_lit.errors import PairsLitError, Stopped, WorkerError
+from pairs_lit.system.console import any_encoding, notice
+from pairs_lit.system.libraries import ONE_AT_A_TIME, drop_missing_backend, quiet_other_packages
+from pairs_lit.system.signals import stoppable
+from pairs_lit.system.tracebacks import place_of, reason_of
+from pairs_lit.system.user_modules import import_from_here
+from pairs_lit.text import meant, printable
 
 HELP = f"""\
 usage: pairs-lit COMMAND --config FILE [--SECTION.KEY VALUE ...]

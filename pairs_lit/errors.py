@@ -1,13 +1,7 @@
 """The exception that the command line shows as one line, and the checks that raise it most often."""
 
-import os
 import signal
-import sys
-import sysconfig
-import traceback
-from collections.abc import Iterable, Sequence
-from difflib import SequenceMatcher, get_close_matches
-from pathlib import Path
+from collections.abc import Sequence
 from typing import get_args
 
 
@@ -36,31 +30,6 @@ class Stopped(BaseException):
         self.going_on = going_on
 
 
-def counted(count: int, what: str) -> str:
-    """Return "1 round", "2 rounds", and the like."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def sentence(text: str) -> str:
-    """Return a text with a capital at its beginning and a full stop; nothing stays nothing."""
-    return f"{text[0].upper()}{text[1:]}." if text else ""
-
-
-def meant(written: str, known: Iterable[str]) -> str:
-    """Return ": did you mean NAME?" for a name that is not known, or nothing where no known one is near.
-
-    Of dotted names, those are near that end alike: ``epochs`` stands for ``trainer.max_epochs``.
-    """
-    name = written.lstrip("-")
-    dashes = written.removesuffix(name)
-    last = name.replace("-", "_").rpartition(".")[2]
-    ends = {each: each.rpartition(".")[2] for each in known}
-    close = [last] if last in ends.values() else get_close_matches(last, dict.fromkeys(ends.values()), cutoff=0.65)
-    alike = {each: SequenceMatcher(None, name, each).ratio() for each, end in ends.items() if end in close}
-    best = [each for each, ratio in alike.items() if ratio > max(alike.values()) - 0.05]
-    return f": did you mean {' or '.join(dashes + each for each in best[:3])}?" if best else ""
-
-
 def check_positive(name: str, value: int) -> None:
     """Refuse a count below 1; the name is the option's, as the user writes it."""
     if value < 1:
@@ -85,48 +54,3 @@ def check_choice(name: str, allowed: object, *values: object) -> None:
     for value in values:
         if value not in choices:
             raise PairsLitError(f"{name} is {value!r}: it must be one of {', '.join(map(repr, choices))}.")
-
-
-def reason_of(error: BaseException) -> str:
-    """Return kind and message of an error from elsewhere, in one short line."""
-    text = " ".join(str(error).split())
-    reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return reason.rstrip(".") if len(reason) <= 300 else f"{reason[:299]}…"
-
-
-def place_of(error: BaseException) -> str:
-    """Return where in the user's own code an error arose, ``my_nets.py:12``; elsewhere, the innermost place."""
-    if isinstance(error, SyntaxError):
-        return f"{Path(error.filename or '?').name}:{error.lineno}"
-    return own_place_of(error) or "".join(_places(error)[-1:])
-
-
-def own_place_of(error: BaseException) -> str:
-    """Return where in the user's own code an error arose, ``my_nets.py:12``; empty: it did not arise there."""
-    return "".join(_places(error, own=True)[-1:])
-
-
-def _places(error: BaseException, *, own: bool = False) -> list[str]:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    found = [frame for frame in frames if not own or is_user_file(frame.filename)]
-    return [f"{Path(frame.filename).name}:{frame.lineno}" for frame in found]
-
-
-def is_user_file(filename: str) -> bool:
-    """Return whether a Python file is the user's own: not Python's, not of an installed package, not of this one."""
-    others = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parent))
-    return not filename.startswith(others)
-
-
-def printable(text: str) -> str:
-    """Replace control characters, which a terminal would obey, by question marks: the text may come from any file."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def notice(message: str) -> None:
-    """Tell the user what is going on, on the error stream; the output stream is for results.
-
-    Of the processes that torchrun or srun started, the first one speaks for all.
-    """
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
-        print(f"pairs-lit: {message}", file=sys.stderr, flush=True)

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from pairs_lit.errors import PairsLitError, check_positive, counted
+from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.text import counted
 
 SEED_LIMIT = 2**32
 MOST_ROUNDS = 10_000

@@ -16,9 +16,9 @@ from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.comparer import Comparer
 from pairs_lit.nn.heads import ArgmaxHead, DigitHead, PowerHead, SoftmaxHead
 from pairs_lit.seeds import derive
-from pairs_lit.stacking.copies import Loop
-from pairs_lit.stacking.dropout import StackedDropout
-from pairs_lit.stacking.network import StackedNetwork
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.ops.dropout import StackedDropout
+from pairs_lit.stacking.stacked_network import StackedNetwork
 from pairs_lit.training.losses import PairLoss
 
 OPERATORS = {"le": operator.le, "lt": operator.lt, "ge": operator.ge, "gt": operator.gt}

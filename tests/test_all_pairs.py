@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 import pairs_lit
 from pairs_lit import PairDataModule, PairModule, PairsLitError, Run
 from pairs_lit.cli import main
-from pairs_lit.data import bank, pairs
+from pairs_lit.data import pair_store as bank
+from pairs_lit.data import pairs
 from pairs_lit.data.pairs import ordered_pairs
 from pairs_lit.nn.backbones import FC
 from pairs_lit.nn.heads import SoftmaxHead

@@ -5,11 +5,19 @@ import pytest
 from scipy import stats
 
 from pairs_lit.cli import main
-from pairs_lit.reproduction.answers import Answer, answer, describe_findings, describe_limit_of, find, page, values
+from pairs_lit.inference.run import Run
+from pairs_lit.reproduction.claim_results import (
+    Answer,
+    answer,
+    describe_findings,
+    describe_limit_of,
+    find,
+    page,
+    values,
+)
 from pairs_lit.reproduction.claims import CLAIMS, Claim, Contrast, Side
 from pairs_lit.reproduction.published import REPORTS
-from pairs_lit.runs.run import Run
-from pairs_lit.runs.summary import Facts
+from pairs_lit.runs.run_metadata import Facts
 from pairs_lit.runs.tables import Curves, RoundResult, write_curves
 
 ONE, TWO = Side("a", "one"), Side("a", "two")

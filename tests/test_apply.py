@@ -20,10 +20,10 @@ from pairs_lit.cli import main
 from pairs_lit.data.mnist import load_mnist
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
-from pairs_lit.trained.applying import form_of
-from pairs_lit.trained.pictures import MNIST, as_it_is, grey_of, prepared
-from pairs_lit.trained.showing import applied_figure
-from pairs_lit.trained.telling import told
+from pairs_lit.inference.apply import form_of
+from pairs_lit.inference.apply_figure import applied_figure
+from pairs_lit.inference.apply_formats import told
+from pairs_lit.inference.user_images import MNIST, as_it_is, grey_of, prepared
 from tests.test_trained import CASES, SMALL, fitted
 
 Array = NDArray[np.float64]

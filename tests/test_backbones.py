@@ -12,8 +12,8 @@ from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.backbones import CNN
 from pairs_lit.nn.comparer import Comparer
 from pairs_lit.nn.heads import SoftmaxHead
-from pairs_lit.stacking.copies import Loop
-from pairs_lit.stacking.network import MappedNetwork
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.stacked_network import MappedNetwork
 from tests import oracle
 from tests.oracle import PlainNetwork
 

@@ -17,9 +17,9 @@ from floor import floor, work
 from networks import NETWORKS
 from pairs_figure import COUNT
 from pairs_figure import figure as pairs_figure
-from pairs_lit.commands.variants import read_variants
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.training.clusters import usable_cores
+from pairs_lit.variants.fits import read_variants
+from pairs_lit.workers.cluster import usable_cores
 from rounds import Case, Line, agree, cases, csv_rows, facts, figure, lines, report, spread
 from tests.conftest import CONFIGS
 from tests.test_configs import PARAMETERS

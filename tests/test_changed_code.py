@@ -29,7 +29,7 @@ from pairs_lit.training.behaviour import FixedPairs, find_difference, observe
 from pairs_lit.training.code_check import CODE, is_record, part_of_record
 from pairs_lit.training.losses import LossParts, PairLoss
 from pairs_lit.training.module import PairModule
-from pairs_lit.training.slices import VariantsModule
+from pairs_lit.variants.module import VariantsModule
 from tests.conftest import CONFIGS
 
 NETS = """
@@ -299,13 +299,13 @@ def test_apply_says_so(tanh: Path, capsys: pytest.CaptureFixture[str], style: st
     if style == "text":
         assert main([*COMMANDS["apply"](tanh), "--allow-changed-code", "--format", style]) == 0
         assert str(applied).endswith("The network's code has changed since the fit.")
-    from pairs_lit.trained.telling import told
+    from pairs_lit.inference.apply_formats import told
 
     assert "code has changed since the fit" in told(applied, style)  # type: ignore[arg-type]
 
 
 def test_the_figure_of_apply_says_so(tanh: Path) -> None:
-    from pairs_lit.trained.showing import applied_figure
+    from pairs_lit.inference.apply_figure import applied_figure
 
     applied = pairs_lit.Run.load(tanh, allow_changed_code=True).apply([("left.png", "right.png")], as_is=True)
     title = applied_figure(applied)._suptitle  # type: ignore[attr-defined] # there is no other way

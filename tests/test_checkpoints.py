@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from pairs_lit.checkpoints.files import RECORD, DurableCheckpointIO, check_match, read_checkpoint
 from pairs_lit.errors import PairsLitError
-from pairs_lit.training.checkpoints import RECORD, DurableCheckpointIO, check_match, read_checkpoint
 
 RECORDED = {"seeds": [0, 1], "source": "digits", "train_pairs": 1000}
 DAMAGED = "damaged, or not a checkpoint of tensors and plain values; nothing in it was executed"

@@ -10,7 +10,7 @@ import pytest
 from pairs_lit import __version__
 from pairs_lit.cli import COMMANDS, main
 from pairs_lit.errors import Stopped
-from pairs_lit.stopping import check_asked, postponed, stoppable
+from pairs_lit.system.signals import check_asked, postponed, stoppable
 from tests.conftest import CONFIGS
 
 COMMAND = [sys.executable, "-c", "import sys; from pairs_lit.cli import main; sys.exit(main())"]

@@ -10,7 +10,7 @@ import pytest
 from pairs_lit.cli import main
 from pairs_lit.commands import COMMANDS
 from pairs_lit.commands.completion import completion
-from pairs_lit.runs.configs import shipped_configs
+from pairs_lit.runs.shipped_configs import shipped_configs
 
 bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 

@@ -14,10 +14,16 @@ from numba.core.dispatcher import Dispatcher
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.stacking import convolution, kernels
-from pairs_lit.stacking.convolution import Geometry, convolve
-from pairs_lit.stacking.dropout import StackedDropout
-from pairs_lit.stacking.fused import Dropped, convolve_pool_relu, is_small, normalise_pool_relu, normalised_pool_relu
+from pairs_lit.stacking.ops import convolution, kernels
+from pairs_lit.stacking.ops.convolution import Geometry, convolve
+from pairs_lit.stacking.ops.dropout import StackedDropout
+from pairs_lit.stacking.ops.fused_ops import (
+    Dropped,
+    convolve_pool_relu,
+    is_small,
+    normalise_pool_relu,
+    normalised_pool_relu,
+)
 from pairs_lit.stacking.stack import stack
 from tests import oracle
 

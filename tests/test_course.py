@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pairs_lit.data.bank import SPLITS
+from pairs_lit.data.pair_store import SPLITS
 from pairs_lit.errors import PairsLitError
 from pairs_lit.reproduction.claims import CURVE_METRICS, Contrast, Side, read_claims
 from pairs_lit.reproduction.published import REPORTS, Sweep, Variant, read_reports

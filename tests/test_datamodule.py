@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torchvision.datasets import MNIST
 
-from pairs_lit.data.bank import SPLITS, Normalise, Split
 from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.data.loaders import StackBatch, StackLoader
+from pairs_lit.data.pair_store import SPLITS, Normalise, Split
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import SourceName, load_source
 from pairs_lit.errors import PairsLitError

@@ -12,7 +12,7 @@ from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.backbones import CNN
 from pairs_lit.nn.heads import MLP
-from pairs_lit.stacking.copies import Apart, Loop
+from pairs_lit.stacking.looped import Apart, Loop
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.optimizers import PER_ELEMENT_OPTIMIZERS

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from pairs_lit import PairsLitError
+from pairs_lit.analysis.comparison_text import Side, describe_difference
 from pairs_lit.analysis.decision import (
     Decision,
     MeasuredDifference,
@@ -22,7 +23,6 @@ from pairs_lit.analysis.decision import (
 )
 from pairs_lit.analysis.power import describe_limit, min_detectable_errors, needed_rounds, smallest_p
 from pairs_lit.analysis.rank_tests import rank_sum, signed_rank
-from pairs_lit.analysis.verdicts import Side, describe_difference
 from pairs_lit.statistics import holm, t_detectable_errors
 
 

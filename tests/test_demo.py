@@ -88,7 +88,7 @@ def test_the_page_says_what_apply_says(run: pairs_lit.Run, port: int) -> None:
 
 @pytest.mark.slow
 def test_the_page_shows_what_the_networks_saw(run: pairs_lit.Run) -> None:
-    from pairs_lit.trained.drawing import answer_to
+    from pairs_lit.inference.demo_page import answer_to
 
     html = answer_to(run, sent(canvas()), sent(canvas()))
     codes = re.findall(r"base64,([^']+)'", html)
@@ -100,7 +100,7 @@ def test_the_page_shows_what_the_networks_saw(run: pairs_lit.Run) -> None:
 
 @pytest.mark.parametrize("missing", ["", None])
 def test_a_canvas_that_is_empty_asks_for_a_digit(run: pairs_lit.Run, missing: str | None) -> None:
-    from pairs_lit.trained.drawing import answer_to
+    from pairs_lit.inference.demo_page import answer_to
 
     assert "Draw a digit on each canvas" in answer_to(run, sent(canvas()), missing)
     assert "Draw a digit on each canvas" in answer_to(run, missing, sent(canvas()))
@@ -108,7 +108,7 @@ def test_a_canvas_that_is_empty_asks_for_a_digit(run: pairs_lit.Run, missing: st
 
 @pytest.mark.parametrize("text", ["nothing", "data:image/png;base64,!", "data:image/png;base64,AAAA", "/etc/passwd"])
 def test_what_is_no_drawing_is_refused(run: pairs_lit.Run, text: str) -> None:
-    from pairs_lit.trained.drawing import answer_to
+    from pairs_lit.inference.demo_page import answer_to
 
     with pytest.raises(PairsLitError, match=r"what the page sent is no drawing"):
         answer_to(run, text, text)
@@ -201,7 +201,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def test_the_question_is_repeated_with_the_answer_and_dots_name_their_seeds(run: pairs_lit.Run) -> None:
-    from pairs_lit.trained.drawing import answer_to
+    from pairs_lit.inference.demo_page import answer_to
 
     html = answer_to(run, sent(canvas()), sent(canvas()))
     pair = run.apply([(canvas(), canvas())]).pairs[0]
@@ -212,7 +212,7 @@ def test_the_question_is_repeated_with_the_answer_and_dots_name_their_seeds(run:
 
 
 def test_many_rounds_share_rows_and_tell_their_seeds_when_pointed_at(run: pairs_lit.Run) -> None:
-    from pairs_lit.trained.drawing import answer_html
+    from pairs_lit.inference.demo_page import answer_html
 
     applied = run.apply([(canvas(), canvas())])
     (pair,) = applied.pairs
@@ -223,7 +223,7 @@ def test_many_rounds_share_rows_and_tell_their_seeds_when_pointed_at(run: pairs_
 
 
 def test_the_head_tells_test_accuracy_and_source(run: pairs_lit.Run) -> None:
-    from pairs_lit.trained.drawing import introduction
+    from pairs_lit.inference.demo_page import introduction
 
     html = introduction(run)
     assert "<h2>Is left ≤ right?</h2>" in html
@@ -235,7 +235,7 @@ def test_the_head_tells_test_accuracy_and_source(run: pairs_lit.Run) -> None:
 
 
 def test_names_from_elsewhere_are_only_names(run: pairs_lit.Run) -> None:
-    from pairs_lit.trained.drawing import answer_html, introduction
+    from pairs_lit.inference.demo_page import answer_html, introduction
 
     named = replace(run, label="<b>x</b>")
     vars(named)["class_names"] = ["<script>", *"123456789"]
@@ -246,7 +246,7 @@ def test_names_from_elsewhere_are_only_names(run: pairs_lit.Run) -> None:
 
 
 def test_an_uploaded_file_is_read_as_apply_reads_it(run: pairs_lit.Run, tmp_path: Path) -> None:
-    from pairs_lit.trained.drawing import answer_to
+    from pairs_lit.inference.demo_page import answer_to
 
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -269,7 +269,7 @@ def test_an_uploaded_file_is_read_as_apply_reads_it(run: pairs_lit.Run, tmp_path
     ],
 )
 def test_a_bad_upload_is_named(run: pairs_lit.Run, upload: str, message: str) -> None:
-    from pairs_lit.trained.drawing import answer_to
+    from pairs_lit.inference.demo_page import answer_to
 
     with pytest.raises(PairsLitError, match=message):
         answer_to(run, upload, sent(canvas()))
@@ -282,7 +282,7 @@ def test_errors_are_shown_on_the_page(port: int) -> None:
 
 
 def test_two_digits_are_warned_of(run: pairs_lit.Run) -> None:
-    from pairs_lit.trained.drawing import answer_to
+    from pairs_lit.inference.demo_page import answer_to
 
     both = Image.new("L", (560, 280), 255)
     for left in (0, 280):

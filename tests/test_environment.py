@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pairs_lit.environment import keep_freed_memory
+from pairs_lit.system.memory import keep_freed_memory
 from tests.conftest import Fit
 
 

@@ -23,7 +23,7 @@ from pairs_lit.cli import main
 from pairs_lit.commands.export import run
 from pairs_lit.data.image_format import parse_format
 from pairs_lit.errors import PairsLitError
-from pairs_lit.trained import formats
+from pairs_lit.inference.export import formats
 from tests.field_parts import Altered
 from tests.pair_parts import Siamese
 from tests.test_trained import CASES, SMALL

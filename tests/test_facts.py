@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.summary import Facts, read_data, read_facts
+from pairs_lit.runs.run_metadata import Facts, read_data, read_facts
 
 SUMMARY: dict[str, Any] = {
     "data": {"source": "mnist", "train_pairs": 1000, "swap": None},

@@ -24,21 +24,22 @@ import torchvision
 import yaml
 from torch import nn
 
+from pairs_lit.checkpoints.files import read_checkpoint
+from pairs_lit.checkpoints.values import plain
 from pairs_lit.cli import main
-from pairs_lit.environment import any_encoding, drop_missing_backend
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.backbones import FC, TorchModule
 from pairs_lit.nn.built import Built, takes_shape
 from pairs_lit.nn.heads import MLP, SoftmaxHead
-from pairs_lit.runs.folder import name_from
+from pairs_lit.runs.run_folder import name_from
 from pairs_lit.runs.tables import read_curves
-from pairs_lit.stacking.copies import Loop
-from pairs_lit.stacking.network import StackedNetwork
-from pairs_lit.threads import asked_threads, computing_on
-from pairs_lit.training.batches import check_batches
-from pairs_lit.training.checkpoints import read_checkpoint
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.stacked_network import StackedNetwork
+from pairs_lit.system.console import any_encoding
+from pairs_lit.system.libraries import drop_missing_backend
+from pairs_lit.system.threads import asked_threads, computing_on
+from pairs_lit.training.batch_checks import check_batches
 from pairs_lit.training.module import PairModule
-from pairs_lit.training.plain import plain
 from tests import field_parts
 from tests.conftest import CONFIGS, Fit, write_mnist
 from tests.field_parts import Altered, AlteredCall, FrozenNorm, KeepsThings, MonteCarlo
@@ -368,7 +369,7 @@ class TestThreads:
         return int(json.loads((run / "summary.json").read_text())["threads"])
 
     def test_one_by_default_whatever_torch_takes_by_itself(self, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pairs_lit.threads._UNASKED", {1, 2})
+        monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {1, 2})
         before = torch.get_num_threads()
         torch.set_num_threads(2)
         try:
@@ -408,7 +409,7 @@ class TestThreads:
     @pytest.mark.parametrize(("text", "count"), [(" 3", 3), ("3,1", 3), ("", 1), ("0", 1), ("many", 1)])
     def test_forms_of_the_environment(self, text: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OMP_NUM_THREADS", text)
-        monkeypatch.setattr("pairs_lit.threads._UNASKED", {torch.get_num_threads()})
+        monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
         assert asked_threads() == count
 
     @pytest.mark.parametrize("option", ["--rounds.threads=100000", "OMP_NUM_THREADS=100000"])
@@ -418,7 +419,7 @@ class TestThreads:
         options = [*tiny_options, *([option] if option.startswith("--") else [])]
         if not option.startswith("--"):
             monkeypatch.setenv(*option.split("="))
-            monkeypatch.setattr("pairs_lit.threads._UNASKED", {torch.get_num_threads()})
+            monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
         message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
         assert re.search(r"100000 threads are asked for, by rounds.threads or OMP_NUM_THREADS: take at most", message)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.folder import (
+from pairs_lit.runs.run_folder import (
     LAST,
     check_name,
     enclosing_run,
@@ -26,7 +26,7 @@ class StoppedClock(datetime):
 
 @pytest.fixture
 def _stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairs_lit.runs.folder.datetime", StoppedClock)
+    monkeypatch.setattr("pairs_lit.runs.run_folder.datetime", StoppedClock)
 
 
 def test_a_run_folder_is_named_after_config_time_and_number(tmp_path: Path) -> None:

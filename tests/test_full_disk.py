@@ -19,7 +19,7 @@ Order = Callable[[Path], list[str]]
 
 @pytest.fixture(autouse=True)
 def _checkpoint_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairs_lit.training.checkpoints.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("pairs_lit.checkpoints.files.SAVE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def failing_sync(monkeypatch: pytest.MonkeyPatch, code: int, when: Callable[[str
             raise OSError(code, os.strerror(code))
         sync(descriptor)
 
-    monkeypatch.setattr("pairs_lit.runs.writing.os.fsync", refuse)
+    monkeypatch.setattr("pairs_lit.runs.atomic_write.os.fsync", refuse)
 
 
 @pytest.mark.parametrize("file", WRITTEN)

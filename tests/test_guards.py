@@ -3,9 +3,9 @@ import torch
 from lightning.pytorch import Trainer, callbacks
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.training.guards import check_trainer
 from pairs_lit.training.optimizers import PER_ELEMENT_OPTIMIZERS, check_optimizer, check_scheduler
 from pairs_lit.training.recipes import Recipe, made
+from pairs_lit.training.trainer_checks import check_trainer
 
 QUIET = {
     "accelerator": "cpu",

@@ -1,7 +1,7 @@
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pairs_lit.training.hooks import NoProfiler, spares_batches
+from pairs_lit.system.lightning_hooks import NoProfiler, spares_batches
 
 
 def test_only_hooks_that_do_nothing_are_passed_over() -> None:

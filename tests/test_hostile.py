@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from pairs_lit.analysis.comparison import read_runs
+from pairs_lit.checkpoints.schema import fits
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import RoundResult, write_rounds
-from pairs_lit.training.forms import fits
 from tests.conftest import CONFIGS, Fit
 
 Damage = Callable[[Path, Path], None]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairs_lit.data.images import Source
-from pairs_lit.data.own import load_own
+from pairs_lit.data.custom_dataset import load_own
+from pairs_lit.data.labelled_images import Source
 from pairs_lit.errors import PairsLitError
 from tests.test_own_data import FOLDER, write_pictures
 

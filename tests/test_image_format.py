@@ -17,16 +17,16 @@ from sklearn.datasets import load_sample_images
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.data.image_format import ImageFormat, is_side_by_side, measure_format, parse_format
-from pairs_lit.data.images import Digits, Source
+from pairs_lit.data.labelled_images import Digits, Source
 from pairs_lit.data.mnist import load_mnist
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
-from pairs_lit.trained.applying import PairAnswer, form_of
-from pairs_lit.trained.conversion import Converter, is_like, place
-from pairs_lit.trained.pictures import Form, as_it_is
-from pairs_lit.trained.rounds import Answers, Trained
-from pairs_lit.trained.showing import applied_figure
-from pairs_lit.trained.telling import told
+from pairs_lit.inference.apply import PairAnswer, form_of
+from pairs_lit.inference.apply_figure import applied_figure
+from pairs_lit.inference.apply_formats import told
+from pairs_lit.inference.conversion import Converter, is_like, place
+from pairs_lit.inference.trained_rounds import Answers, Trained
+from pairs_lit.inference.user_images import Form, as_it_is
 from tests.test_apply import drawn
 from tests.test_trained import SMALL, fitted
 
@@ -191,7 +191,7 @@ def test_training_images_stay_as_they_are(make: Callable[[Bytes], Bytes], as_is:
 
 
 def test_files_of_other_sizes_are_resized_as_in_training(digits: Bytes) -> None:
-    from pairs_lit.data.pictures import resized
+    from pairs_lit.data.image_conversion import resized
 
     large = digits.repeat(3, 1).repeat(2, 2)
     known = format_of(resized(torch.from_numpy(large), 28).numpy(), original_size="84×56")

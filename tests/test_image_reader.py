@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
+from pairs_lit.data.custom_dataset import load_own
 from pairs_lit.data.image_reader import GreyReader, arrays_to_greyscale, readable_endings, to_greyscale
-from pairs_lit.data.own import load_own
 from pairs_lit.errors import PairsLitError
-from pairs_lit.trained.pictures import grey_of
+from pairs_lit.inference.user_images import grey_of
 from tests.own_sets import pictures
 
 FOLDER = "torchvision.datasets.ImageFolder"

@@ -17,11 +17,11 @@ from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.comparer import Comparer
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
-from pairs_lit.stacking.copies import Loop
-from pairs_lit.stacking.dropout import Clock, StackedDropout, Streams, dropout_keep
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.ops.dropout import Clock, StackedDropout, Streams, dropout_keep
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
-from pairs_lit.training.rounds import RoundRunner
+from pairs_lit.training.round_runner import RoundRunner
 from tests import oracle
 from tests.oracle import PlainNetwork
 

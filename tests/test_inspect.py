@@ -16,9 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torchmetrics.classification import BinaryCalibrationError
 
 import pairs_lit
-from pairs_lit.analysis import inspection
-from pairs_lit.analysis.inspection import Inspection, Said, agreement, by_classes, by_distance, calibration, confusion
-from pairs_lit.analysis.inspection_figures import (
+from pairs_lit.analysis.inspection import numbers as inspection
+from pairs_lit.analysis.inspection.figures import (
     accuracy_by_classes,
     accuracy_by_distance,
     agreement_of_rounds,
@@ -29,7 +28,16 @@ from pairs_lit.analysis.inspection_figures import (
     readings,
     reliability,
 )
-from pairs_lit.analysis.inspection_page import page
+from pairs_lit.analysis.inspection.numbers import (
+    Inspection,
+    Said,
+    agreement,
+    by_classes,
+    by_distance,
+    calibration,
+    confusion,
+)
+from pairs_lit.analysis.inspection.page import page
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.tables import Curves

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.runs.tables import read_curves, read_rounds
-from pairs_lit.training.checkpoints import read_checkpoint
 from tests import victim
 from tests.conftest import CONFIGS
 

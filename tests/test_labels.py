@@ -9,11 +9,11 @@ import pytest
 import pairs_lit
 from pairs_lit.analysis.tables import LABELS, summary_table
 from pairs_lit.cli import main
-from pairs_lit.commands.fit import ReadingCLI, train
+from pairs_lit.configuration.cli import ParseOnlyCLI, train
 from pairs_lit.errors import PairsLitError
+from pairs_lit.inference.run import Run
 from pairs_lit.nn.backbones import FC
 from pairs_lit.nn.heads import MLP, PowerHead
-from pairs_lit.runs.run import Run
 from pairs_lit.statistics import summarise
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
@@ -88,7 +88,7 @@ def test_each_label_of_an_accuracy_says_so() -> None:
 
 
 def name_of(*options: str) -> str:
-    config = train("fit", ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", *options], kind=ReadingCLI).config.fit
+    config = train("fit", ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", *options], kind=ParseOnlyCLI).config.fit
     return str(config.name)
 
 

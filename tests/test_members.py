@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 
 import pairs_lit
+from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.cli import main
-from pairs_lit.commands.variants import fits_of, read_variants
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture
-from pairs_lit.nn.averaging import averaged
 from pairs_lit.nn.backbones import FC
 from pairs_lit.nn.comparer import Answer, Comparer, default_stack_size
+from pairs_lit.nn.ensemble import averaged
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
 from pairs_lit.seeds import derive
-from pairs_lit.training.checkpoints import read_checkpoint
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
+from pairs_lit.variants.fits import fits_of, read_variants
 from tests.oracle import OPERATORS, PlainNetwork
 from tests.test_comparer import DESIGN, RICH_CNN, TINY_FC, LoopedBackbone
 from tests.test_trained import SMALL, small_fit

@@ -11,10 +11,12 @@ import pytest
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.commands.apply import read_pairs
-from pairs_lit.commands.fit import ReadingCLI, _tell_of_main, in_python, train
-from pairs_lit.environment import hidden_file
+from pairs_lit.configuration.cli import ParseOnlyCLI, train
+from pairs_lit.configuration.option_checks import report_main_classes
+from pairs_lit.configuration.python_calls import python_api_context
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.run import Run
+from pairs_lit.inference.run import Run
+from pairs_lit.system.user_modules import hidden_file
 from tests.conftest import CONFIGS, Fit
 
 NET = """
@@ -32,7 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
-    monkeypatch.setattr("pairs_lit.environment._OWN_MODULES.names", set())
+    monkeypatch.setattr("pairs_lit.system.user_modules._OWN_MODULES.names", set())
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
@@ -41,9 +43,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def read(option: str) -> object:
-    with in_python():
+    with python_api_context():
         arguments = ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", option]
-        return train("fit", arguments, kind=ReadingCLI).config.fit.model
+        return train("fit", arguments, kind=ParseOnlyCLI).config.fit.model
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,9 @@ def test_a_data_set_in_such_a_file(here: Path, fit: Fit, capsys: pytest.CaptureF
 
 def test_a_class_of_a_script_is_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
-        _tell_of_main({"model.backbone.init_args.builder": "__main__.Net", "model.head.class_path": "my_nets.Head"})
+        report_main_classes(
+            {"model.backbone.init_args.builder": "__main__.Net", "model.head.class_path": "my_nets.Head"}
+        )
     shown = capsys.readouterr().err
     assert shown.count("model.backbone is __main__.Net, which this script or notebook defines itself") == 1
     assert "put it in a file of its own, such as my_nets.py" in shown

@@ -13,8 +13,8 @@ from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.backbones import CNN
 from pairs_lit.nn.heads import MLP
-from pairs_lit.stacking.copies import Loop
-from pairs_lit.stacking.network import StackedNetwork
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.stacked_network import StackedNetwork
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from tests import oracle, pair_parts

@@ -19,15 +19,15 @@ from PIL import Image
 from torchvision import datasets
 
 import pairs_lit
+from pairs_lit.checkpoints.files import check_match
 from pairs_lit.cli import main
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.identical import group_identical
-from pairs_lit.data.images import Source
-from pairs_lit.data.pictures import all_grey, grey, resized
+from pairs_lit.data.image_conversion import all_grey, grey, resized
+from pairs_lit.data.labelled_images import Source
 from pairs_lit.data.sources import SourceSpec, load_source, loaded_once
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.summary import unlike
-from pairs_lit.training.checkpoints import check_match
+from pairs_lit.runs.run_metadata import unlike
 from tests.conftest import CONFIGS, write_idx
 from tests.own_sets import pictures
 
@@ -779,7 +779,7 @@ def test_the_digits_can_be_resized() -> None:
 
 
 def test_more_pictures_than_memory_holds_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairs_lit.data.pictures.MOST_BYTES", 2**13)
+    monkeypatch.setattr("pairs_lit.data.image_conversion.MOST_BYTES", 2**13)
     refused(r"300 pictures of 20×20 take .* GiB, at most .* set data\.resize to a smaller size", "digits", resize=20)
     refused(r"36 pictures of 20×20 take", FOLDER, folder, resize=20)
     assert load(FOLDER, folder).train.classes == 3
@@ -793,7 +793,7 @@ def test_a_folder_of_the_current_one_is_read(folder: Path, monkeypatch: pytest.M
 def test_reading_that_takes_long_says_how_far_it_is(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pairs_lit.data.own._NOTICE_SECONDS", -1.0)
+    monkeypatch.setattr("pairs_lit.data.custom_dataset._NOTICE_SECONDS", -1.0)
     load(FOLDER, folder)
     assert "reading ImageFolder: 12 of 36 pictures …" in capsys.readouterr().err
 

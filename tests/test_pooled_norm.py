@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.stacking.fused import can_fuse, normalise_pool_relu, normalised_pool_relu
+from pairs_lit.stacking.ops.fused_ops import can_fuse, normalise_pool_relu, normalised_pool_relu
 from pairs_lit.stacking.stack import stack
 from tests.oracle import fused
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from pairs_lit.runs import summary as provenance
-from pairs_lit.runs.summary import commit
+from pairs_lit.runs import run_metadata as provenance
+from pairs_lit.runs.commit import commit
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -12,8 +12,8 @@ from pairs_lit import __version__
 from pairs_lit.cli import COMMANDS
 from pairs_lit.nn.architecture import code_width
 from pairs_lit.runs.tables import RoundResult
-from pairs_lit.stacking.network import StackedNetwork
 from pairs_lit.stacking.stack import stack
+from pairs_lit.stacking.stacked_network import StackedNetwork
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

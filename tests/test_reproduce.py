@@ -16,11 +16,11 @@ import yaml
 import pairs_lit
 from pairs_lit.analysis.figures import sweep_figure
 from pairs_lit.cli import main
-from pairs_lit.reproduction.jobs import Conditions, all_jobs
-from pairs_lit.reproduction.outcomes import of_recipe, outcomes
-from pairs_lit.reproduction.pages import forest_figure
+from pairs_lit.reproduction.fit_results import of_recipe, outcomes
+from pairs_lit.reproduction.fits import Conditions, all_jobs
 from pairs_lit.reproduction.published import PUBLISHED, REPORTS
-from pairs_lit.runs.folder import lock_runs
+from pairs_lit.reproduction.report_pages import forest_figure
+from pairs_lit.runs.run_folder import lock_runs
 from pairs_lit.runs.tables import read_rounds
 from pairs_lit.statistics import Summary, summarise, welch
 from tests.conftest import CONFIGS

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
+from pairs_lit.inference.run import Run
 from pairs_lit.runs import tables
-from pairs_lit.runs.run import Run
 from pairs_lit.runs.tables import (
     METRIC_COLUMNS,
     Curves,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
+from pairs_lit.checkpoints.schema import check_progress, fits, optimizer_state
 from pairs_lit.errors import PairsLitError
-from pairs_lit.training.forms import check_progress, fits, optimizer_state
 
 NESTED = {"weight": torch.zeros(2, 3), "counts": [1, 2], "done": True, "name": "a", "none": None, "seconds": 1.5}
 

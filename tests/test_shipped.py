@@ -11,7 +11,7 @@ import pytest
 
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.configs import SHIPPED, find_config, shipped_configs
+from pairs_lit.runs.shipped_configs import SHIPPED, find_config, shipped_configs
 from tests.conftest import CONFIGS
 from tests.test_configs import PARAMETERS
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pairs_lit.analysis.effects import interquartile_mean, superiority
+from pairs_lit.analysis.effect_sizes import interquartile_mean, superiority
 from pairs_lit.statistics import Summary, compare_spreads, half_width, holm, mean_interval, welch
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 import pairs_lit
 from pairs_lit import Run
-from pairs_lit.commands.variants import fit_variants, fits_of, read_variants
+from pairs_lit.variants.fits import fit_variants, fits_of, read_variants
 
 ROUNDS = 6
 SAME = 4

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torchvision.datasets import MNIST
 
-from pairs_lit.data.images import Digits
+from pairs_lit.data.labelled_images import Digits
 from pairs_lit.data.mnist import MNIST_SHA256
 from pairs_lit.data.sources import SourceName, load_source
 from pairs_lit.errors import PairsLitError

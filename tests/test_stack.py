@@ -11,11 +11,11 @@ from torch.nn.utils.parametrizations import weight_norm
 from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
 from pairs_lit.seeds import derive
-from pairs_lit.stacking.copies import Apart, Loop
-from pairs_lit.stacking.dropout import StackedDropout
-from pairs_lit.stacking.layers import SwitchedOff, to_maps, to_rows
-from pairs_lit.stacking.network import StackedNetwork
+from pairs_lit.stacking.looped import Apart, Loop
+from pairs_lit.stacking.ops.dropout import StackedDropout
+from pairs_lit.stacking.ops.stacked_layers import SwitchedOff, to_maps, to_rows
 from pairs_lit.stacking.stack import is_known, stack
+from pairs_lit.stacking.stacked_network import StackedNetwork
 from tests import oracle
 
 SEEDS = [3, 11, 7]

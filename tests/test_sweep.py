@@ -19,13 +19,13 @@ import pairs_lit
 from pairs_lit import PairsLitError, Run
 from pairs_lit.analysis.decision import compare_rounds
 from pairs_lit.cli import main
-from pairs_lit.commands.sweep_options import check_options
-from pairs_lit.data.bank import DataSettings
+from pairs_lit.data.pair_store import DataSettings
 from pairs_lit.statistics import holm
 from pairs_lit.sweeps.limits import DATA_OPTIONS, describe_limits
 from pairs_lit.sweeps.report import Sweep
-from pairs_lit.sweeps.space import Choices, Range, drawn, examples, grid, read_space, short_names, shown
+from pairs_lit.sweeps.search_space import Choices, Range, drawn, examples, grid, read_space, short_names, shown
 from pairs_lit.sweeps.spec import read_spec
+from pairs_lit.sweeps.sweep_options import check_options
 from pairs_lit.sweeps.trial import Trial, behind, ranked
 
 ALPHA, LR = "model.loss.aux_weight", "model.optimizer.init_args.lr"

@@ -14,11 +14,11 @@ import pairs_lit
 from pairs_lit import PairsLitError
 from pairs_lit.cli import main
 from pairs_lit.commands import sweep as sweep_module
-from pairs_lit.commands.sweep_options import check_options
 from pairs_lit.sweeps import study as study_module
 from pairs_lit.sweeps import workers
 from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.study import Study, Taken
+from pairs_lit.sweeps.sweep_options import check_options
 from pairs_lit.sweeps.trial import Trial
 
 ALPHA, LR = "model.loss.aux_weight", "model.optimizer.init_args.lr"

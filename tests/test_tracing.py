@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pairs_lit.seeds import derive, generators_state, seeded
-from pairs_lit.stacking import rules
-from pairs_lit.stacking.copies import Apart, Loop
-from pairs_lit.stacking.counts import Count
-from pairs_lit.stacking.network import MappedNetwork, StackedNetwork
-from pairs_lit.stacking.recording import UntraceableError
+from pairs_lit.stacking.looped import Apart, Loop
+from pairs_lit.stacking.program import rules
+from pairs_lit.stacking.recording.symbolic_sizes import Count
+from pairs_lit.stacking.recording.traced_graph import UntraceableError
 from pairs_lit.stacking.stack import stack
+from pairs_lit.stacking.stacked_network import MappedNetwork, StackedNetwork
 from tests import oracle
 from tests.test_zoo import Masked, listed, loss, round_loss, step
 

@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams import metadata
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves
-from pairs_lit.training.rounds import RoundRunner
+from pairs_lit.training.round_runner import RoundRunner
 from tests.conftest import CONFIGS, Fit
 
 

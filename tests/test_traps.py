@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.stacking.network import StackedNetwork
 from pairs_lit.stacking.stack import stack
+from pairs_lit.stacking.stacked_network import StackedNetwork
 from tests.test_tracing import SEEDS, WIDTH, Base, ReplacesBuffer, right
 
 

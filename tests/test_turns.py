@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.stacking.network import StackedNetwork
-from pairs_lit.stacking.printing import described
+from pairs_lit.stacking.program.sequential import Convolution, fewest_in_turn, in_turn
+from pairs_lit.stacking.program.summary import described
 from pairs_lit.stacking.stack import stack
-from pairs_lit.stacking.turns import Convolution, fewest_in_turn, in_turn
+from pairs_lit.stacking.stacked_network import StackedNetwork
 
 SHAPE = (1, 14, 14)
 

@@ -8,9 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pairs_lit.cli import main
-from pairs_lit.stacking.copies import Loop
-from pairs_lit.stacking.network import StackedNetwork
+from pairs_lit.stacking.looped import Loop
 from pairs_lit.stacking.stack import stack
+from pairs_lit.stacking.stacked_network import StackedNetwork
 from tests import twins
 from tests.conftest import Fit
 from tests.test_field import last, predictions, tables

@@ -15,9 +15,9 @@ from pairs_lit.cli import main
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.data.warps import Warp, enlarged, enlarging, standard_warps, warped
 from pairs_lit.errors import PairsLitError
-from pairs_lit.nn.averaging import averaged
+from pairs_lit.nn.ensemble import averaged
 from pairs_lit.nn.heads import MLP, SoftmaxHead
-from pairs_lit.nn.views import Views
+from pairs_lit.nn.test_time_augmentation import Views
 from pairs_lit.training.module import PairModule
 from tests.test_comparer import TINY_FC
 from tests.test_trained import SMALL, small_fit

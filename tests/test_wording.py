@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pairs_lit.commands.wording import in_words, readable
+from pairs_lit.configuration.parser_messages import in_words, readable
 from pairs_lit.data.warps import Warp
-from pairs_lit.errors import meant
+from pairs_lit.text import meant
 
 KINDS = [
     (int, "a whole number"),

@@ -25,17 +25,18 @@ from lightning.pytorch import Trainer
 
 import pairs_lit
 from pairs_lit import PairDataModule, PairModule, Results, RoundRunner
+from pairs_lit.checkpoints import files as checkpoints
+from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError, Stopped
 from pairs_lit.nn.backbones import FC
 from pairs_lit.nn.heads import MLP
-from pairs_lit.stopping import ask_to_end, forget_failures
-from pairs_lit.training import checkpoints, clusters
-from pairs_lit.training import exchange as exchange_module
-from pairs_lit.training.checkpoints import read_checkpoint
-from pairs_lit.training.exchange import LOOPBACK, Exchange, local_store
-from pairs_lit.training.launching import Launcher
-from pairs_lit.training.workers import StackStrategy
+from pairs_lit.system.signals import ask_to_end, forget_failures
+from pairs_lit.workers import cluster as clusters
+from pairs_lit.workers import communication as exchange_module
+from pairs_lit.workers.communication import LOOPBACK, Exchange, local_store
+from pairs_lit.workers.launcher import Launcher
+from pairs_lit.workers.strategy import StackStrategy
 from tests import victim
 from tests.conftest import CONFIGS
 from tests.test_errors import NOTICES
@@ -436,7 +437,7 @@ def test_a_trainer_of_ones_own_ends_with_the_weights_of_all_workers(
         trainer.test(module, data, verbose=False)
         weights.append(module.state_dict())
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-    monkeypatch.setattr("pairs_lit.training.workers.can_fork", lambda device: False)
+    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
     with pytest.raises(PairsLitError, match="devices is 2, but a Trainer of your own cannot start processes here"):
         trainer_of_ones_own(tmp_path, tiny_root, 2)
 
@@ -609,7 +610,7 @@ def test_a_full_disk_is_named_once(
                 raise OSError(28, os.strerror(28))
             sync(descriptor)
 
-        broken.setattr("pairs_lit.runs.writing.os.fsync", full)
+        broken.setattr("pairs_lit.runs.atomic_write.os.fsync", full)
         assert main(order(tmp_path, *workers(2))) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "last.ckpt cannot be written (No space left on device)" in line
@@ -741,7 +742,7 @@ def test_any_task_of_srun_may_hear_of_the_end_and_one_queues_the_job_again(
 def test_workers_that_start_the_command_again_give_the_same_tables(
     order: Order, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr("pairs_lit.training.workers.can_fork", lambda device: False)
+    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
     check_same(fitted(order(tmp_path, *workers(count)), tmp_path), alone)
 
 
@@ -749,7 +750,7 @@ def test_workers_that_start_the_command_again_give_the_same_tables(
 def test_what_goes_wrong_in_such_a_worker_is_said_in_one_line(
     order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pairs_lit.training.workers.can_fork", lambda device: False)
+    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
     assert main(order(tmp_path, *workers(2), *MOODY, "raise")) == 1
     *_, line = capfd.readouterr().err.splitlines()  # after the note that this network trains as copies
     assert re.fullmatch(
@@ -765,8 +766,8 @@ def test_a_script_without_main_guard_is_told_what_is_missing(order: Order, tmp_p
     script = tmp_path / "script.py"
     script.write_text(
         "import pairs_lit\n"
-        "import pairs_lit.training.workers\n"
-        "pairs_lit.training.workers.can_fork = lambda device: False\n"
+        "import pairs_lit.workers.strategy\n"
+        "pairs_lit.workers.strategy.can_fork = lambda device: False\n"
         f"pairs_lit.fit('fc_aux', {dict(zip(given[::2], given[1::2], strict=True))!r})\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)

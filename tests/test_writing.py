@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.writing import write_durably, write_text_durably
+from pairs_lit.runs.atomic_write import write_durably, write_text_durably
 
 
 def disk_full(*_: object) -> NoReturn:
@@ -69,7 +69,7 @@ def test_a_write_that_breaks_midway_leaves_nothing_where_nothing_was(tmp_path: P
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("place", ["pairs_lit.runs.writing.os.fsync", "pathlib.Path.replace"])
+@pytest.mark.parametrize("place", ["pairs_lit.runs.atomic_write.os.fsync", "pathlib.Path.replace"])
 def test_a_full_disk_is_one_line_and_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -89,7 +89,7 @@ def test_the_content_reaches_the_disk_before_it_gets_its_name(tmp_path: Path, mo
         seen.append((os.fstat(descriptor).st_size, (tmp_path / "text.txt").exists()))
         sync(descriptor)
 
-    monkeypatch.setattr("pairs_lit.runs.writing.os.fsync", watch)
+    monkeypatch.setattr("pairs_lit.runs.atomic_write.os.fsync", watch)
     write_text_durably(tmp_path / "text.txt", "12345")
     assert seen[0] == (5, False)
 

@@ -7,13 +7,13 @@ import pytest
 
 import pairs_lit
 from pairs_lit.cli import main
-from pairs_lit.commands.builders import with_built_arguments
-from pairs_lit.commands.fit import ReadingCLI, train
+from pairs_lit.configuration.cli import ParseOnlyCLI, train
+from pairs_lit.configuration.factory_options import with_built_arguments
 from pairs_lit.data.sources import check_source
 from pairs_lit.errors import PairsLitError
-from pairs_lit.reproduction.jobs import Conditions, all_jobs
+from pairs_lit.inference.run import Run
+from pairs_lit.reproduction.fits import Conditions, all_jobs
 from pairs_lit.reproduction.published import REPORTS
-from pairs_lit.runs.run import Run
 from pairs_lit.runs.yaml_text import load, load_file
 from tests.conftest import CONFIGS, Fit
 from tests.test_errors import refused
@@ -92,7 +92,7 @@ def test_a_file_that_is_not_yaml(content: bytes, message: str, tmp_path: Path) -
 
 def read(*options: str) -> object:
     """Read a command line, as every command of Lightning does first."""
-    return train("fit", ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", *options], kind=ReadingCLI).config.fit
+    return train("fit", ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", *options], kind=ParseOnlyCLI).config.fit
 
 
 TWICE = {
@@ -158,7 +158,7 @@ def test_a_file_named_deep_in_another(tmp_path: Path, monkeypatch: pytest.Monkey
     """What the command line's own check does not find, the parser does."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "deep.yaml").write_text("{aux_weight: 1, aux_weight: 2}")
-    monkeypatch.setattr("pairs_lit.commands.builders.check_texts", lambda tokens: None)
+    monkeypatch.setattr("pairs_lit.configuration.factory_options.check_texts", lambda tokens: None)
     with pytest.raises(PairsLitError, match="aux_weight: stands twice"):
         read("--model.loss=deep.yaml")
 

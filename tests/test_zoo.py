@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from pairs_lit.stacking.network import StackedNetwork
 from pairs_lit.stacking.stack import stack
+from pairs_lit.stacking.stacked_network import StackedNetwork
 from tests import oracle
 from tests.networks import NETWORKS, Case
 

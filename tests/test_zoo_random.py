@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.stacking.copies import Loop
-from pairs_lit.stacking.network import StackedNetwork
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.stacked_network import StackedNetwork
 from tests.test_tracing import right
 from tests.test_zoo import round_loss, step
 

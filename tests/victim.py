@@ -10,7 +10,7 @@ from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")  # PyTorch is loaded once, each victim is a fork of that
 FORKS.set_forkserver_preload(
-    ["pairs_lit.commands.fit", "pairs_lit.commands.reproduce", "pairs_lit.reproduction.pages", "tests.victim"]
+    ["pairs_lit.commands.fit", "pairs_lit.commands.reproduce", "pairs_lit.reproduction.report_pages", "tests.victim"]
 )
 
 STAGES = ("before the sync", "before the rename", "after the rename")
@@ -51,8 +51,8 @@ def duration(arguments: list[str]) -> float:
 def _run(arguments: list[str], dies_at: int | None) -> None:
     import torch
 
+    from pairs_lit.checkpoints import files as checkpoints
     from pairs_lit.cli import main
-    from pairs_lit.training import checkpoints
 
     torch.set_num_threads(1)
     checkpoints.SAVE_SECONDS = 0.0  # a checkpoint at the end of every epoch

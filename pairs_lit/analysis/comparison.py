@@ -11,17 +11,19 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
+from pairs_lit.analysis.comparison_text import Side, describe_difference
 from pairs_lit.analysis.decision import Decision, MeasuredDifference, Outcome, compare_many, decide
-from pairs_lit.analysis.effects import Estimate, interquartile_mean, superiority
+from pairs_lit.analysis.effect_sizes import Estimate, interquartile_mean, superiority
 from pairs_lit.analysis.failures import Failures, failures_of
 from pairs_lit.analysis.tables import decimal, p_value
-from pairs_lit.analysis.verdicts import Side, describe_difference
-from pairs_lit.errors import PairsLitError, counted, notice, printable
-from pairs_lit.runs.folder import CONFIG, is_finished
-from pairs_lit.runs.run import Run
-from pairs_lit.runs.summary import FINGERPRINT, unlike
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.run import FinishedRun
+from pairs_lit.runs.run_folder import CONFIG, is_finished
+from pairs_lit.runs.run_metadata import FINGERPRINT, unlike
 from pairs_lit.runs.tables import LOSSES, METRIC_COLUMNS, OPTIONAL_COLUMNS
 from pairs_lit.statistics import Summary, mean_interval, summarise
+from pairs_lit.system.console import notice
+from pairs_lit.text import counted, printable
 
 Format = Literal["text", "md", "csv", "latex"]
 METRICS = (*METRIC_COLUMNS, *LOSSES)
@@ -83,7 +85,7 @@ class Comparison:
     """
 
     metric: str
-    runs: Sequence[Run]
+    runs: Sequence[FinishedRun]
     pairs: Sequence[Pair]
     failures: Sequence[Failures]
 
@@ -97,12 +99,12 @@ class Comparison:
         winners = [run.label for run in self.runs if won and won.count(run.label) == len(self.runs) - 1]
         return winners[0] if winners else None
 
-    def summary(self, run: Run) -> tuple[Summary, tuple[float, float]]:
+    def summary(self, run: FinishedRun) -> tuple[Summary, tuple[float, float]]:
         """Summarise a run."""
         values = list(run.values(self.metric).values())
         return summarise(values), mean_interval(values)
 
-    def interquartile_mean(self, run: Run) -> Estimate:
+    def interquartile_mean(self, run: FinishedRun) -> Estimate:
         """Return the mean of the middle half of a run's rounds."""
         return interquartile_mean(list(run.values(self.metric).values()))
 
@@ -122,7 +124,7 @@ class Comparison:
         return [f"{', '.join(names)}: {failures}." for failures, names in labels.items()]
 
 
-def read_runs(folders: Sequence[str | Path]) -> list[Run]:
+def read_runs(folders: Sequence[str | Path]) -> list[FinishedRun]:
     """Read and label run folders.
 
     If some are finished, those that are not are left out. A run that is given twice is read once. A notice says so.
@@ -134,7 +136,7 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
         shown = ", ".join(printable(str(folder)) for folder in unfinished[:3])
         more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
         notice(f"left out (not finished runs): {shown}{more}.")
-    return labelled([Run.load(path) for path in paths])
+    return labelled([FinishedRun.load(path) for path in paths])
 
 
 def _drop_repeated(folders: Sequence[Path]) -> list[Path]:
@@ -147,7 +149,7 @@ def _drop_repeated(folders: Sequence[Path]) -> list[Path]:
     return list(kept.values())
 
 
-def labelled(runs: Sequence[Run]) -> list[Run]:
+def labelled(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     """Return runs with a label of their own each: with the time where two have the same name, else with the path."""
     names = [run.label for run in runs]
     for longer in (_name_and_time, _path):
@@ -155,16 +157,16 @@ def labelled(runs: Sequence[Run]) -> list[Run]:
     return [replace(run, label=printable(name)) for run, name in zip(runs, names, strict=True)]
 
 
-def _name_and_time(run: Run) -> str:
+def _name_and_time(run: FinishedRun) -> str:
     return f"{run.label}/{run.folder.resolve().name}"
 
 
-def _path(run: Run) -> str:
+def _path(run: FinishedRun) -> str:
     return str(run.folder.resolve())
 
 
 def compare(
-    runs: Sequence[Run | str | Path], metric: str = "test_accuracy", *, allow_different: bool = False
+    runs: Sequence[FinishedRun | str | Path], metric: str = "test_accuracy", *, allow_different: bool = False
 ) -> Comparison:
     """Compare every pair of finished runs by a metric of their rounds.
 
@@ -181,8 +183,8 @@ def compare(
     """
     if metric not in METRICS:
         raise PairsLitError(f"metric is {metric!r}: it must be one of {', '.join(METRICS)}.")
-    given = [run for run in runs if isinstance(run, Run)]
-    folders = [run.folder if isinstance(run, Run) else run for run in runs]
+    given = [run for run in runs if isinstance(run, FinishedRun)]
+    folders = [run.folder if isinstance(run, FinishedRun) else run for run in runs]
     if len(given) == len(runs):
         kept = _drop_repeated([run.folder for run in given])
         found = labelled([next(run for run in given if run.folder == folder) for folder in kept])
@@ -192,7 +194,7 @@ def compare(
     return compared(found, metric)
 
 
-def compared(runs: Sequence[Run], metric: str) -> Comparison:
+def compared(runs: Sequence[FinishedRun], metric: str) -> Comparison:
     """Compare every pair of runs that may be compared; a run with fewer than 2 rounds is refused."""
     values = [(run, run.values(metric)) for run in runs]
     for run, each in values:
@@ -208,7 +210,7 @@ def compared(runs: Sequence[Run], metric: str) -> Comparison:
     return Comparison(metric, runs, pairs, failures)
 
 
-_Measured = tuple[Run, Failures, dict[int, float]]
+_Measured = tuple[FinishedRun, Failures, dict[int, float]]
 
 
 def _pair(first: _Measured, second: _Measured, decision: Decision, metric: str) -> Pair:
@@ -226,7 +228,7 @@ def _pair(first: _Measured, second: _Measured, decision: Decision, metric: str) 
     return Pair(one.name, other.name, decision, winner, better, (len(rounds[0]), len(rounds[1])), sentence)
 
 
-def check_comparable(runs: Sequence[Run], metric: str, *, allow_different: bool) -> None:
+def check_comparable(runs: Sequence[FinishedRun], metric: str, *, allow_different: bool) -> None:
     """Raise PairsLitError if data sources, images, relations or compared losses differ, or a run lacks the metric."""
     for setting, words in _MUST_AGREE.items():
         values = {run.label: run.data.get(setting) for run in runs}
@@ -260,7 +262,7 @@ _TARGET = ("target", "label_smoothing")
 _LOSS = (*_TARGET, "target_weight", "digits", "aux_weight", "digit_reduction")
 
 
-def _check_losses(runs: Sequence[Run], metric: str) -> None:
+def _check_losses(runs: Sequence[FinishedRun], metric: str) -> None:
     """Raise PairsLitError if the runs do not measure the same loss: its numbers cannot be compared with each other."""
     kinds = {run.label: _loss_of(run, _TARGET if "target" in metric else _LOSS) for run in runs}
     known = {label: kind for label, kind in kinds.items() if kind is not None}
@@ -275,7 +277,7 @@ def _check_losses(runs: Sequence[Run], metric: str) -> None:
         )
 
 
-def _loss_of(run: Run, names: Sequence[str]) -> dict[str, object] | None:
+def _loss_of(run: FinishedRun, names: Sequence[str]) -> dict[str, object] | None:
     """Return what a run's loss is made of, or None if its configuration is not there."""
     if not (run.folder / CONFIG).is_file():
         return None

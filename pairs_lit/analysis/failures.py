@@ -7,8 +7,8 @@ from typing import Any
 
 from scipy import special
 
-from pairs_lit.runs.run import Run
-from pairs_lit.runs.summary import UNRECORDED, read_at_chance
+from pairs_lit.runs.run import FinishedRun
+from pairs_lit.runs.run_metadata import UNRECORDED, read_at_chance
 from pairs_lit.statistics import LEVEL
 
 _CONFIDENCE = f"at {100 * (1 - LEVEL):.0f} % confidence"
@@ -58,12 +58,12 @@ class Failures:
         return f"{text}: failure rate below {100 * self.bound:.1f} % {_CONFIDENCE}"
 
 
-def failures_of(run: Run) -> Failures:
+def failures_of(run: FinishedRun) -> Failures:
     """Return the failed rounds of a run."""
     return Failures(len(run.rounds), run.failed, at_chance_seeds(run))
 
 
-def at_chance_seeds(run: Run) -> list[int]:
+def at_chance_seeds(run: FinishedRun) -> list[int]:
     """Return the seeds of the rounds that learned nothing.
 
     They are those that the fit recorded in ``summary.json``. For a run of an earlier release, which recorded none, they
@@ -76,7 +76,7 @@ def at_chance_seeds(run: Run) -> list[int]:
     return [each.seed for each in run.rounds if each.status == "ok" and _is_at_chance(vars(each), run)]
 
 
-def _is_at_chance(figures: dict[str, Any], run: Run) -> bool:
+def _is_at_chance(figures: dict[str, Any], run: FinishedRun) -> bool:
     data = {**UNRECORDED, **run.data}
     classes = int(data["classes"] or 10)
     share = (classes + 1) / (2 * classes)  # of all ordered pairs of K classes, for any of the relations

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from pairs_lit.runs.atomic_write import write_durably
 from pairs_lit.runs.tables import Curves
-from pairs_lit.runs.writing import write_durably
 from pairs_lit.statistics import Summary, mean_interval
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")

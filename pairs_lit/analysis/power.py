@@ -6,8 +6,8 @@ from math import comb
 import numpy as np
 
 from pairs_lit.analysis.tables import p_value
-from pairs_lit.errors import counted
 from pairs_lit.statistics import LEVEL, NAN, t_detectable_errors
+from pairs_lit.text import counted
 
 _PAIRED = (
     *(1.2622, 1.0659, 1.0904, 1.0852, 1.0410, 1.0627, 1.0619, 1.0424, 1.0384),

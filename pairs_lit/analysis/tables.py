@@ -5,9 +5,9 @@ from itertools import compress
 
 from tabulate import tabulate
 
-from pairs_lit.errors import counted, printable
 from pairs_lit.runs.tables import Evaluation
 from pairs_lit.statistics import Summary
+from pairs_lit.text import counted, printable
 
 LABELS = {
     "train_accuracy": "train accuracy",

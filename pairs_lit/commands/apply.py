@@ -5,11 +5,18 @@ import re
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pairs_lit.commands.options import OptionParser, add_changed_code, check_figure, give
-from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError, notice
-from pairs_lit.runs.run import Run
+from pairs_lit.commands.option_parser import OptionParser, add_changed_code, check_figure, give
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.run import FinishedRun
+from pairs_lit.system.console import notice
+from pairs_lit.system.paths import user_path
+
+if TYPE_CHECKING:
+    from pairs_lit.inference.apply import Applied
+    from pairs_lit.inference.run import Run
+    from pairs_lit.inference.user_images import Picture
 
 _FORMATS = ("text", "csv", "json")
 
@@ -48,17 +55,23 @@ def run(args: Sequence[str]) -> None:
     options = parser().parse_args(args)
     check_figure("--show", options.show)
     pairs = _given(options.pictures, options.pairs)
-    found = Run.load(options.run, allow_changed_code=options.allow_changed_code)
+    FinishedRun.load(options.run)  # its errors come before the seconds that the networks' libraries take
     notice("loading PyTorch and Lightning …")
-    from pairs_lit.trained.telling import told
+    from pairs_lit.inference.apply_formats import told
+    from pairs_lit.inference.run import Run
 
-    applied = found.apply(pairs, as_is=options.as_is)
+    applied = Run.load(options.run, allow_changed_code=options.allow_changed_code).apply(pairs, as_is=options.as_is)
     give(told(applied, options.format), options.output)
     if options.show is not None:
         from pairs_lit.analysis.figures import save
-        from pairs_lit.trained.showing import applied_figure
+        from pairs_lit.inference.apply_figure import applied_figure
 
         save(applied_figure(applied), options.show)
+
+
+def apply(run: "Run", pairs: Sequence[tuple["Picture", "Picture"]], *, as_is: bool = False) -> "Applied":
+    """Return what each round of a run says of pairs of images, as ``pairs-lit apply`` does; see :meth:`Run.apply`."""
+    return run.apply(pairs, as_is=as_is)
 
 
 def _given(pictures: Sequence[str], file: Path | None) -> list[tuple[str | Path, str | Path]]:

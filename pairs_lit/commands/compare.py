@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from pairs_lit.analysis.comparison import METRICS, Format, compare, show
-from pairs_lit.commands.options import OptionParser, check_figure, give
-from pairs_lit.environment import user_path
+from pairs_lit.commands.option_parser import OptionParser, check_figure, give
+from pairs_lit.system.paths import user_path
 
 
 def parser() -> OptionParser:

@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
 
 from pairs_lit.commands import COMMANDS, OF_LIGHTNING
-from pairs_lit.commands.fit import ReadingCLI, train
-from pairs_lit.commands.options import OptionParser
+from pairs_lit.commands.option_parser import OptionParser
+from pairs_lit.configuration.cli import ParseOnlyCLI, train
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.configs import shipped_configs
+from pairs_lit.runs.shipped_configs import shipped_configs
 
 try:
     import shtab
@@ -49,7 +49,7 @@ def completion(shell: str) -> str:
     whole = argparse.ArgumentParser(prog="pairs-lit")
     whole.add_argument("--version", action="store_true", help="the version")
     commands = whole.add_subparsers()
-    of_fit: Sequence[Any] = train("fit", ["fit", "--config=fc"], kind=ReadingCLI)._parser("fit")._actions
+    of_fit: Sequence[Any] = train("fit", ["fit", "--config=fc"], kind=ParseOnlyCLI)._parser("fit")._actions
     options = [each for each in of_fit if all(name.startswith("-") for name in each.option_strings)]
     for name, said in COMMANDS.items():
         each = commands.add_parser(name, help=said, add_help=False)

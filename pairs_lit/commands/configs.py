@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pairs_lit.commands.options import OptionParser
-from pairs_lit.runs.configs import shipped_configs
+from pairs_lit.commands.option_parser import OptionParser
+from pairs_lit.runs.shipped_configs import shipped_configs
 
 
 def parser() -> OptionParser:

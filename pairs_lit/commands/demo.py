@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from pairs_lit.commands.options import OptionParser, add_changed_code
-from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError, notice
-from pairs_lit.runs.run import Run
+from pairs_lit.commands.option_parser import OptionParser, add_changed_code
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.run import FinishedRun
+from pairs_lit.system.console import notice
+from pairs_lit.system.paths import user_path
 
 if TYPE_CHECKING:
     import gradio as gr
+
+    from pairs_lit.inference.run import Run
 
 HOST = "127.0.0.1"
 """Only this machine can open the page."""
@@ -36,11 +39,14 @@ def parser() -> OptionParser:
 def run(args: Sequence[str]) -> None:
     """Run the command; it lasts until it is stopped."""
     options = parser().parse_args(args)
-    found = Run.load(options.run, allow_changed_code=options.allow_changed_code)
+    FinishedRun.load(options.run)  # its errors come before the seconds that the networks' libraries take
     if find_spec("gradio") is None:
         raise PairsLitError("pairs-lit demo needs gradio: pip install 'pairs-lit[demo]'.")
     port = free_port(options.port)
     notice("loading PyTorch, Lightning and gradio …")
+    from pairs_lit.inference.run import Run
+
+    found = Run.load(options.run, allow_changed_code=options.allow_changed_code)
     page = serve(found, port, open_browser=not options.no_browser)
     try:
         print(f"http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
@@ -69,12 +75,12 @@ def free_port(wanted: int) -> int:
         return port
 
 
-def serve(run: Run, port: int, *, open_browser: bool = False) -> "gr.Blocks":
+def serve(run: "Run", port: int, *, open_browser: bool = False) -> "gr.Blocks":
     """Serve the page of a run to this machine, without telling anyone else, and return it."""
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # before gradio is loaded
     import gradio as gr
 
-    from pairs_lit.trained.drawing import FONTS, STYLE, page_of
+    from pairs_lit.inference.demo_page import FONTS, STYLE, page_of
 
     page = page_of(run)
     page.launch(

@@ -6,14 +6,14 @@ from operator import methodcaller
 from pathlib import Path
 from typing import get_args
 
-from pairs_lit.commands.opening import open_run
-from pairs_lit.commands.options import OptionParser, add_changed_code
-from pairs_lit.environment import user_path
+from pairs_lit.commands.option_parser import OptionParser, add_changed_code
 from pairs_lit.errors import PairsLitError, check_choice
-from pairs_lit.runs.run import Run
-from pairs_lit.runs.writing import write_durably
-from pairs_lit.trained.formats import SUFFIXES, ExportFormat, about, check_installed, exported
-from pairs_lit.trained.rounds import Trained
+from pairs_lit.inference.export.formats import SUFFIXES, ExportFormat, about, check_installed, exported
+from pairs_lit.inference.open_run import open_run
+from pairs_lit.inference.run import Run
+from pairs_lit.inference.trained_rounds import Trained
+from pairs_lit.runs.atomic_write import write_durably
+from pairs_lit.system.paths import user_path
 
 FOLDER = "export"
 """Where the files go within the run folder."""

@@ -8,16 +8,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pairs_lit.analysis.figures import save
-from pairs_lit.analysis.inspection import Inspection
-from pairs_lit.analysis.inspection_figures import FIGURES, inspection_figures
-from pairs_lit.analysis.inspection_page import MARK, page
-from pairs_lit.commands.options import OptionParser, add_changed_code
-from pairs_lit.environment import user_path
+from pairs_lit.analysis.inspection.figures import FIGURES, inspection_figures
+from pairs_lit.analysis.inspection.numbers import Inspection
+from pairs_lit.analysis.inspection.page import MARK, page
+from pairs_lit.commands.option_parser import OptionParser, add_changed_code
 from pairs_lit.errors import PairsLitError, check_positive
-from pairs_lit.runs.folder import EVENTS
-from pairs_lit.runs.run import Run
-from pairs_lit.runs.writing import clear_leftovers, named, write_durably, write_text_durably
-from pairs_lit.trained.inspecting import inspected
+from pairs_lit.inference.inspection import inspected
+from pairs_lit.inference.run import Run
+from pairs_lit.runs.atomic_write import clear_leftovers, named, write_durably, write_text_durably
+from pairs_lit.runs.run_folder import EVENTS
+from pairs_lit.system.paths import user_path
 
 FOLDER = "inspect"
 """The folder in a run folder that an inspection is written into."""

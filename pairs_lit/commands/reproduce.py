@@ -7,17 +7,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pairs_lit.commands.options import OptionParser
-from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError, check_positive, notice
-from pairs_lit.reproduction.answers import describe_limit_of
+from pairs_lit.commands.option_parser import OptionParser
+from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.reproduction.claim_results import describe_limit_of
 from pairs_lit.reproduction.claims import CLAIMS
-from pairs_lit.reproduction.jobs import Conditions, Job, all_jobs
+from pairs_lit.reproduction.fits import Conditions, Job, all_jobs
 from pairs_lit.reproduction.published import REPORTS
-from pairs_lit.runs.configs import SHIPPED
-from pairs_lit.runs.folder import lock_runs, new_run_folder
-from pairs_lit.runs.summary import commit
-from pairs_lit.stopping import check_announced
+from pairs_lit.runs.commit import commit
+from pairs_lit.runs.run_folder import lock_runs, new_run_folder
+from pairs_lit.runs.shipped_configs import SHIPPED
+from pairs_lit.system.console import notice
+from pairs_lit.system.paths import user_path
+from pairs_lit.system.signals import check_announced
 
 
 def parser() -> OptionParser:
@@ -61,7 +62,7 @@ def run(args: Sequence[str]) -> None:
             train(jobs)
     elif not any(job.finished for job in jobs):
         raise PairsLitError(f"nothing of {', '.join(report.name for report in reports)} is finished: train it first.")
-    from pairs_lit.reproduction.pages import write_pages
+    from pairs_lit.reproduction.report_pages import write_pages
 
     for path in write_pages(reports, conditions, options.output):
         print(path)
@@ -77,8 +78,8 @@ def train(jobs: Sequence[Job]) -> None:
     if (commit() or "").endswith("+changes"):
         notice("the project's files differ from their last commit, and the results will say so.")
     from pairs_lit.commands.fit import fit
-    from pairs_lit.training.clusters import check_alone
     from pairs_lit.training.progress import EpochsDone
+    from pairs_lit.workers.cluster import check_alone
 
     check_alone("reproduce")
     total = sum(job.rounds * job.epochs for job in todo)
@@ -105,8 +106,8 @@ def _together(todo: Sequence[Job]) -> list[list[Job]]:
 
 def _train_sweep(jobs: Sequence[Job], bar: "tqdm[Any]") -> None:
     """Train the values of a sweep, in one fit those that can be in one."""
-    from pairs_lit.commands.variants import fit_variants, fits_of, read_variants
     from pairs_lit.training.progress import EpochsDone
+    from pairs_lit.variants.fits import fit_variants, fits_of, read_variants
 
     base, runs = [f"--config={jobs[0].config}"], jobs[0].conditions.runs
     plans = read_variants(base, [job.changes for job in jobs])

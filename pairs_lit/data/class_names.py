@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 
-from pairs_lit.errors import PairsLitError, meant, printable
+from pairs_lit.errors import PairsLitError
+from pairs_lit.text import meant, printable
 
 ClassName = str | int | float
 """A class's name as a config gives it; YAML reads a name such as 10 as a number."""

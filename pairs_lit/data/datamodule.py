@@ -12,16 +12,18 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from pairs_lit.data.augment import Augmentation, Augmenter
-from pairs_lit.data.bank import SPLITS, DataSettings, Normalise, PairBank, Split, check_image_size
 from pairs_lit.data.class_names import check_names
-from pairs_lit.data.images import Source
+from pairs_lit.data.labelled_images import Source
 from pairs_lit.data.loaders import PlacesLoader, PredictLoader, StackBatch, StackLoader, stack_slices
+from pairs_lit.data.pair_store import SPLITS, DataSettings, Normalise, PairBank, Split, check_image_size
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import check_source, is_named, known_size, load_source
-from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError, check_choice, check_positive, counted, notice
+from pairs_lit.errors import PairsLitError, check_choice, check_positive
 from pairs_lit.relation import DIGITS, Relation
-from pairs_lit.runs.summary import DETERMINISTIC
+from pairs_lit.runs.run_metadata import DETERMINISTIC
+from pairs_lit.system.console import notice
+from pairs_lit.system.paths import user_path
+from pairs_lit.text import counted
 
 MOST_SIZE = 1024
 """The largest height and width that images can be given."""

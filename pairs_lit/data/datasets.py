@@ -17,8 +17,11 @@ from filelock import FileLock
 from torchvision import datasets
 
 from pairs_lit.data.mnist import STALL_SECONDS, unpacked
-from pairs_lit.environment import hidden_file, user_path
-from pairs_lit.errors import PairsLitError, notice, own_place_of, reason_of
+from pairs_lit.errors import PairsLitError
+from pairs_lit.system.console import notice
+from pairs_lit.system.paths import user_path
+from pairs_lit.system.tracebacks import own_place_of, reason_of
+from pairs_lit.system.user_modules import hidden_file
 
 _HALVES = {"train": ("train", "trainval"), "test": ("test", "val", "valid")}
 """What the training part and the test part are called by sets that take ``split``."""

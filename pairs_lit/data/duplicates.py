@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pairs_lit.data.images import Source
-from pairs_lit.errors import counted, notice
+from pairs_lit.data.labelled_images import Source
+from pairs_lit.system.console import notice
+from pairs_lit.text import counted
 
 
 @dataclass(frozen=True)

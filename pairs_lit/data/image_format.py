@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pairs_lit.data.images import Source
+from pairs_lit.data.labelled_images import Source
 from pairs_lit.errors import PairsLitError
 
 Content = Literal["strokes", "other"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pairs_lit.data.augment import Augmenter
-from pairs_lit.data.bank import PairBank, Split
+from pairs_lit.data.pair_store import PairBank, Split
 from pairs_lit.data.pairs import Pairs
 from pairs_lit.seeds import generator
 

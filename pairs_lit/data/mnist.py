@@ -13,8 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pairs_lit.data.images import Digits, Source
-from pairs_lit.errors import PairsLitError, notice, printable
+from pairs_lit.data.labelled_images import Digits, Source
+from pairs_lit.errors import PairsLitError
+from pairs_lit.system.console import notice
+from pairs_lit.text import printable
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

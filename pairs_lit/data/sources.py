@@ -13,11 +13,12 @@ from torch.nn import functional as F
 
 from pairs_lit.data.class_names import ClassName, order_classes
 from pairs_lit.data.duplicates import tell
-from pairs_lit.data.images import Digits, Source
+from pairs_lit.data.labelled_images import Digits, Source
 from pairs_lit.data.mnist import MNIST_SIZE, download_missing, load_mnist
-from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import DIGITS
 from pairs_lit.runs.yaml_text import load
+from pairs_lit.system.console import notice
 
 SourceName = Literal["auto", "mnist", "digits"]
 
@@ -100,7 +101,7 @@ def load_source(
 
     ``auto`` is MNIST where its files lie under ``root`` or can be downloaded, else the bundled digits, with a loud
     warning. See :func:`~pairs_lit.data.mnist.load_mnist` for where MNIST's files lie and what is accepted, and
-    :func:`~pairs_lit.data.own.load_own` for data sets.
+    :func:`~pairs_lit.data.custom_dataset.load_own` for data sets.
 
     Args:
         source: Its name, or the class path of a data set, or both class path and arguments.
@@ -122,7 +123,7 @@ def load_source(
         found = _with_classes(_resized(_transposed(named) if transpose else named, resize), class_names)
         tell(found)
     else:
-        from pairs_lit.data.own import load_own  # imports torchvision, which takes its time
+        from pairs_lit.data.custom_dataset import load_own  # imports torchvision, which takes its time
 
         found = load_own(*_parts(source), root, resize=resize, class_names=class_names, transpose=transpose)
     if kept is not None:
@@ -149,7 +150,7 @@ def _load_named(name: SourceName, root: Path, *, allow_unverified: bool) -> Sour
 def _resized(source: Source, size: int | None) -> Source:
     if size is None:
         return source
-    from pairs_lit.data.pictures import resized
+    from pairs_lit.data.image_conversion import resized
 
     def change(part: Digits) -> Digits:
         try:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pairs_lit.data.identical import group_identical
-from pairs_lit.data.images import Digits, Source
+from pairs_lit.data.labelled_images import Digits, Source
 from pairs_lit.errors import PairsLitError
 
 HELD_OUT, SPLIT_SEED = 6, 0

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar, cast
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
 
-from pairs_lit.errors import PairsLitError, check_positive, place_of, reason_of
+from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.nn.backbones import BackboneFactory, Shape
 from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.built import TRIED, Built, BuiltNetwork, tried
@@ -15,7 +15,8 @@ from pairs_lit.nn.heads import DigitHead, HeadFactory
 from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.seeds import derive, seeded
 from pairs_lit.stacking.stack import check_separate
-from pairs_lit.threads import computing_on
+from pairs_lit.system.threads import computing_on
+from pairs_lit.system.tracebacks import place_of, reason_of
 
 Sharing = Literal["shared", "separate", "joint"]
 Readout = Literal["none", "identity", "linear"]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError, check_choice, check_dropout, check_sizes
 from pairs_lit.nn.blocks import Activation, activation_layer, linear_layers
-from pairs_lit.stacking.layers import SwitchedOff
+from pairs_lit.stacking.ops.stacked_layers import SwitchedOff
 
 Shape = tuple[int, int, int]
 """Channels, height, width of an image; two channels where a pair is one image (``sharing: joint``)."""

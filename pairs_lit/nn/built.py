@@ -1,7 +1,7 @@
 """Networks named by their builder: a function such as torchvision's ``resnet18``, or a class that takes no shape.
 
 On the command line and in config files such a builder is named as any backbone or network is: see
-:mod:`pairs_lit.commands.builders`.
+:mod:`pairs_lit.configuration.factory_options`.
 """
 
 import inspect
@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pairs_lit.errors import PairsLitError, check_positive, place_of, reason_of
+from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.nn.backbones import Shape, TorchModule
 from pairs_lit.seeds import generators_kept
+from pairs_lit.system.tracebacks import place_of, reason_of
 
 TRIED = 2
 """On how many inputs a module is tried; a single one has no statistics."""

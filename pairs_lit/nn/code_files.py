@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from pairs_lit.errors import is_user_file
+from pairs_lit.system.tracebacks import is_user_file
 
 
 @dataclass(frozen=True)

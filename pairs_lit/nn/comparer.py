@@ -12,11 +12,11 @@ from pairs_lit.nn.architecture import Architecture, PlainParts
 from pairs_lit.nn.blocks import activation_layer
 from pairs_lit.nn.heads import DigitHead
 from pairs_lit.relation import relation_probability
-from pairs_lit.stacking.copies import Loop
-from pairs_lit.stacking.dropout import Clock, Streams
-from pairs_lit.stacking.network import MappedNetwork
-from pairs_lit.stacking.printing import described
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.ops.dropout import Clock, Streams
+from pairs_lit.stacking.program.summary import described
 from pairs_lit.stacking.stack import stack_copies
+from pairs_lit.stacking.stacked_network import MappedNetwork
 
 Kind = Literal["logit", "logits", "probability"]
 

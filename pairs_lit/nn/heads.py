@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError, check_dropout, check_sizes
 from pairs_lit.nn.blocks import Activation, linear_layers
-from pairs_lit.stacking.layers import Rowwise
+from pairs_lit.stacking.ops.stacked_layers import Rowwise
 
 HeadFactory = Callable[[int], nn.Module]
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pairs_lit.analysis.tables import TITLES
 from pairs_lit.reproduction.published import REPORTS, Report
-from pairs_lit.runs.configs import COURSE
-from pairs_lit.runs.reading import read, refuse
+from pairs_lit.runs.shipped_configs import COURSE
 from pairs_lit.runs.tables import METRIC_COLUMNS
+from pairs_lit.runs.yaml_dataclasses import read, refuse
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pairs_lit.runs.configs import COURSE
-from pairs_lit.runs.reading import read, refuse
+from pairs_lit.runs.shipped_configs import COURSE
+from pairs_lit.runs.yaml_dataclasses import read, refuse
 from pairs_lit.statistics import Summary
 
 ALONE = "alone"

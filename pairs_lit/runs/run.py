@@ -1,4 +1,4 @@
-"""A finished run, as its folder tells it."""
+"""A finished run, as its folder tells it, without its networks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
-import pairs_lit  # its public names: what builds networks lies far above a finished run
-from pairs_lit.runs.folder import CONFIG, CURVES, ROUNDS
-from pairs_lit.runs.summary import (
+from pairs_lit.runs.run_folder import CONFIG, CURVES, ROUNDS
+from pairs_lit.runs.run_metadata import (
     Facts,
     Settings,
     read_class_names,
@@ -34,8 +33,8 @@ from pairs_lit.statistics import NAN, Summary
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run.
+class FinishedRun:
+    """A finished run: its results, settings and curves.
 
     Attributes:
         folder: The run folder.
@@ -118,36 +117,3 @@ class Run:
         with readable(self.folder):
             content: Mapping[str, Any] = load_file(self.folder / CONFIG)
             return content
-
-    @cached_property
-    def trained(self) -> "pairs_lit.Trained":
-        """The trained networks of all rounds; built when they are asked for.
-
-        They can be where the run's data are not, unless ``data.normalise`` is ``standard``.
-        """
-        return pairs_lit.open_run(self.folder, allow_changed_code=self.allow_changed_code)
-
-    def network(self, seed: int) -> "pairs_lit.PairNetwork | pairs_lit.AveragedNetwork":
-        """Return the plain torch module of one round, in evaluation mode: prepared pairs (N, 2, H, W) → P(relation).
-
-        Of a round of several members it gives the mean of their probabilities.
-
-        ``run.trained.preprocessing(seed)`` prepares images for it.
-        """
-        return self.trained.network(seed)
-
-    def apply(
-        self, images: Sequence[tuple["pairs_lit.Picture", "pairs_lit.Picture"]], *, as_is: bool = False
-    ) -> "pairs_lit.Applied":
-        """Say what each round says of pairs of pictures of one's own.
-
-        Args:
-            images: Two pictures each: files, images of Pillow, arrays or tensors, (H, W), (H, W, C) or (C, H, W), with
-                whole numbers 0 … 255 or decimals 0 … 1.
-            as_is: Only make them grey and resize them, as images stored as the training images are. Otherwise the
-                strokes of images that do not look like these are found, and placed as theirs are.
-
-        Raises:
-            PairsLitError: A picture cannot be read, or holds no strokes; or there is no checkpoint.
-        """
-        return pairs_lit.apply(self, images, as_is=as_is)

@@ -14,9 +14,10 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pairs_lit.errors import PairsLitError, meant
-from pairs_lit.runs.writing import named, write_durably, write_text_durably
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.atomic_write import named, write_durably, write_text_durably
 from pairs_lit.statistics import Summary, summarise
+from pairs_lit.text import meant
 
 
 @dataclass(frozen=True)

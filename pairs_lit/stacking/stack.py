@@ -1,8 +1,8 @@
 """``stack()``: R seeded copies of a plain torch module become one module that trains them side by side.
 
-What a module computes is recorded (:mod:`pairs_lit.stacking.tracing`) and done for R rounds at once
-(:mod:`pairs_lit.stacking.network`). A module that cannot be recorded is kept as R copies in a loop
-(:mod:`pairs_lit.stacking.copies`). Either way, first weights, outputs and gradients are those of the plain modules.
+What a module computes is recorded (:mod:`pairs_lit.stacking.recording.tracing`) and done for R rounds at once
+(:mod:`pairs_lit.stacking.stacked_network`). A module that cannot be recorded is kept as R copies in a loop
+(:mod:`pairs_lit.stacking.looped`). Either way, first weights, outputs and gradients are those of the plain modules.
 """
 
 import copy
@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pairs_lit.errors import PairsLitError, check_positive, reason_of
+from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.seeds import generators_kept, generators_state, seeded
-from pairs_lit.stacking.copies import Apart, Loop, Output
-from pairs_lit.stacking.dropout import Clock, Streams
-from pairs_lit.stacking.layers import Rowwise, SwitchedOff
-from pairs_lit.stacking.network import MappedNetwork, StackedNetwork
-from pairs_lit.stacking.recording import LEAVES, OnlyMappableError, Recording, UntraceableError, is_usual
-from pairs_lit.stacking.state import Watch, surely_alike
-from pairs_lit.stacking.tracing import trace, trace_once
+from pairs_lit.stacking.looped import Apart, Loop, Output
+from pairs_lit.stacking.ops.dropout import Clock, Streams
+from pairs_lit.stacking.ops.stacked_layers import Rowwise, SwitchedOff
+from pairs_lit.stacking.recording.module_state import Watch, surely_alike
+from pairs_lit.stacking.recording.traced_graph import LEAVES, OnlyMappableError, Recording, UntraceableError, is_usual
+from pairs_lit.stacking.recording.tracing import trace, trace_once
+from pairs_lit.stacking.stacked_network import MappedNetwork, StackedNetwork
+from pairs_lit.system.tracebacks import reason_of
 
 _ELEMENTWISE = (
     nn.CELU,

@@ -19,11 +19,13 @@ from optuna.visualization import matplotlib as drawn
 from PIL import Image
 
 from pairs_lit.analysis.figures import COLOURS, save
-from pairs_lit.errors import counted, notice, reason_of
 from pairs_lit.statistics import half_width
 from pairs_lit.sweeps.report import Sweep
-from pairs_lit.sweeps.space import Choices, Dimension, Range, key_of_value, shown
+from pairs_lit.sweeps.search_space import Choices, Dimension, Range, key_of_value, shown
 from pairs_lit.sweeps.trial import Trial
+from pairs_lit.system.console import notice
+from pairs_lit.system.tracebacks import reason_of
+from pairs_lit.text import counted
 
 FIGURES = ("values.png", "heat-map.png", "importance.png", "parallel.png")
 

@@ -12,7 +12,7 @@ from optuna.distributions import (
     check_distribution_compatibility,
 )
 
-from pairs_lit.sweeps.space import Choices, Dimension, Range, key_of_value
+from pairs_lit.sweeps.search_space import Choices, Dimension, Range, key_of_value
 
 
 def distribution_of(dimension: Dimension) -> BaseDistribution:

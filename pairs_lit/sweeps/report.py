@@ -8,20 +8,20 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from pairs_lit.analysis.comparison_text import Side, describe_difference
 from pairs_lit.analysis.decision import Decision, MeasuredDifference, compare_rounds, decide
 from pairs_lit.analysis.failures import failures_of
 from pairs_lit.analysis.tables import LABELS, decimal, mean_and_std, p_value
-from pairs_lit.analysis.verdicts import Side, describe_difference
-from pairs_lit.errors import counted
-from pairs_lit.runs.run import Run
-from pairs_lit.runs.summary import unlike
+from pairs_lit.inference.run import Run
+from pairs_lit.runs.atomic_write import write_text_durably
+from pairs_lit.runs.run_metadata import unlike
 from pairs_lit.runs.tables import write_csv
-from pairs_lit.runs.writing import write_text_durably
 from pairs_lit.seeds import range_of
 from pairs_lit.statistics import summarise
-from pairs_lit.sweeps.space import short_names, shown
+from pairs_lit.sweeps.search_space import short_names, shown
 from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Behind, Trial, behind, scores_of
+from pairs_lit.text import counted
 
 TRIALS = "trials.csv"
 REPORT = "report.md"

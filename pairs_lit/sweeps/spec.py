@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pairs_lit.errors import PairsLitError, check_positive
-from pairs_lit.runs.reading import made, read
+from pairs_lit.runs.yaml_dataclasses import made, read
 from pairs_lit.seeds import round_seeds
-from pairs_lit.sweeps.space import (
+from pairs_lit.sweeps.search_space import (
     MOST_TRIALS,
     Dimension,
     Values,

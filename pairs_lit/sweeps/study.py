@@ -17,16 +17,19 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pairs_lit.errors import PairsLitError, counted, notice, reason_of
-from pairs_lit.runs.folder import LOCK
-from pairs_lit.runs.writing import clear_leftovers, named, write_text_durably
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.atomic_write import clear_leftovers, named, write_text_durably
+from pairs_lit.runs.run_folder import LOCK
 from pairs_lit.seeds import derive
 from pairs_lit.sweeps.journal import open_journal
 from pairs_lit.sweeps.parameters import can_stand_together, decode, distribution_of, encode
-from pairs_lit.sweeps.space import Values, key_of
+from pairs_lit.sweeps.search_space import Values, key_of
 from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Trial
 from pairs_lit.sweeps.workers import Worker, has_ended, is_held
+from pairs_lit.system.console import notice
+from pairs_lit.system.tracebacks import reason_of
+from pairs_lit.text import counted
 
 JOURNAL = "study.log"
 WORK = ".fits"

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairs_lit.analysis.decision import Decision, MeasuredDifference, Rounds, compare_many, decide
-from pairs_lit.runs.folder import SUMMARY
-from pairs_lit.runs.run import Run
-from pairs_lit.runs.summary import Settings, read_at_chance, unlike
+from pairs_lit.runs.run import FinishedRun
+from pairs_lit.runs.run_folder import SUMMARY
+from pairs_lit.runs.run_metadata import Settings, read_at_chance, unlike
 from pairs_lit.statistics import Summary, summarise
-from pairs_lit.sweeps.space import Values, short_names, shown
+from pairs_lit.sweeps.search_space import Values, short_names, shown
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Trial:
         return ", ".join(f"{names[option]} {shown(value)}" for option, value in self.values.items())
 
 
-def scores_of(run: Run, metric: str) -> Rounds:
+def scores_of(run: FinishedRun, metric: str) -> Rounds:
     """Return a metric after the last epoch, of each round that did not fail: of ``curves.csv``, or of all pairs."""
     if "/all_" in metric:
         return run.values(metric.replace("/", "_"))

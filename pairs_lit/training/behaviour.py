@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from pairs_lit.nn.comparer import Answer, Comparer
 from pairs_lit.seeds import generator
-from pairs_lit.stacking.copies import Loop
-from pairs_lit.stacking.slices import owner, renamed
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.parameter_slices import owner, renamed
 from pairs_lit.training.losses import LossParts
 
 Numbers = dict[str, Tensor]

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from pairs_lit import __version__
-from pairs_lit.errors import PairsLitError, notice
+from pairs_lit.checkpoints.files import NETWORK, RECORD, _first_difference, _short, check_match
+from pairs_lit.checkpoints.schema import Form, check_form, check_that, fits
+from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.code_files import CodeFiles
 from pairs_lit.nn.comparer import Comparer
-from pairs_lit.stacking.calls import digest_of_calls
-from pairs_lit.stacking.copies import Loop
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.recording.calls import digest_of_calls
+from pairs_lit.system.console import notice
 from pairs_lit.training.behaviour import (
     RANGES,
     FixedPairs,
@@ -26,7 +29,6 @@ from pairs_lit.training.behaviour import (
     observe,
     precision_of,
 )
-from pairs_lit.training.forms import check_that, fits
 from pairs_lit.training.recipes import Variant
 
 CODE = "code"
@@ -310,3 +312,26 @@ def part_of_record(saved: Mapping[str, Any], variant: int, variants: int) -> dic
     }
     own = slice(variant, variant + 1)
     return {**saved, **numbers, "calls": saved["calls"][own], "losses": saved["losses"][own]}
+
+
+def check_weights(
+    checkpoint: Mapping[str, Any], form: Form, record: Mapping[str, Any], code: CodeCheck, stage: str | None
+) -> None:
+    """Raise PairsLitError if a checkpoint's weights are another configuration's, or do not fit the module.
+
+    A network that is described differently is one with changed code, if the user wants to continue with such.
+
+    Args:
+        checkpoint: The checkpoint.
+        form: The structure of the module's state.
+        record: What the checkpoint must share with the configuration.
+        code: The check of the network's code.
+        stage: What the checkpoint is loaded for, as in :meth:`CodeCheck.check`.
+    """
+    saved = checkpoint[RECORD]
+    checked = [name for name in record if name != NETWORK or not code.may_change]
+    check_match(saved, {name: record[name] for name in checked}, code.hint)
+    check_form("weights are", form.tensors(checkpoint["state_dict"]), form.example, code.file_hint)
+    if saved.get(NETWORK) != record[NETWORK]:
+        before, now = _first_difference(saved.get(NETWORK), record[NETWORK])
+        code.report_change(f"it was {_short(before)} and is {_short(now)}", {}, checkpoint["epoch"], stage)

@@ -10,26 +10,28 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-import pairs_lit  # its public names: what reads a configuration lies above
-from pairs_lit.data.bank import SPLITS, Split
+from pairs_lit.checkpoints.files import IMAGE_FORMAT, RECORD, prepare, read_checkpoint, sign
+from pairs_lit.checkpoints.schema import Form
 from pairs_lit.data.loaders import StackBatch, stack_slices
+from pairs_lit.data.pair_store import SPLITS, Split
 from pairs_lit.data.warps import Warp
-from pairs_lit.environment import user_path
-from pairs_lit.errors import PairsLitError, check_choice, check_positive, counted, notice, reason_of
+from pairs_lit.errors import PairsLitError, check_choice, check_positive
 from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing
-from pairs_lit.nn.averaging import averaged
 from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.comparer import Answer, Comparer, check_widths, default_stack_size
+from pairs_lit.nn.ensemble import averaged
 from pairs_lit.nn.heads import HeadFactory
-from pairs_lit.nn.views import Views, warps_of
+from pairs_lit.nn.test_time_augmentation import Views, warps_of
 from pairs_lit.relation import DIGITS, Relation
-from pairs_lit.runs.folder import CONFIG, enclosing_run
+from pairs_lit.runs.run_folder import CONFIG, enclosing_run
 from pairs_lit.seeds import generator, seeded
-from pairs_lit.stacking.slices import View, views_of
-from pairs_lit.training.checkpoints import IMAGE_FORMAT, RECORD, check_weights, prepare, read_checkpoint, sign
-from pairs_lit.training.code_check import CODE, CodeCheck
-from pairs_lit.training.forms import Form
+from pairs_lit.stacking.parameter_slices import View, views_of
+from pairs_lit.system.console import notice
+from pairs_lit.system.paths import user_path
+from pairs_lit.system.tracebacks import reason_of
+from pairs_lit.text import counted
+from pairs_lit.training.code_check import CODE, CodeCheck, check_weights
 from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
 from pairs_lit.training.metrics import METRICS, RoundMeans, measure
 from pairs_lit.training.optimizers import hyperparameters, replayed, schedule_seed
@@ -467,7 +469,9 @@ class PairModule(LightningModule):
         checkpoint = read_checkpoint(path, map_location)
         run = enclosing_run(path)
         if cls is PairModule and not kwargs and run is not None and (run / CONFIG).is_file():
-            opened = pairs_lit.open_run(run, path, allow_changed_code=allow_changed_code)
+            from pairs_lit.inference.open_run import open_run  # Lightning expects a classmethod that needs no arguments
+
+            opened = open_run(run, path, allow_changed_code=allow_changed_code)
             return cast(Self, opened.module.train())
         try:
             module = cls(**kwargs)

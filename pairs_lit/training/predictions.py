@@ -6,16 +6,16 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from pairs_lit.checkpoints.files import folder_of
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
-from pairs_lit.errors import counted, sentence
-from pairs_lit.runs.folder import PREDICTIONS
+from pairs_lit.runs.run_folder import PREDICTIONS
 from pairs_lit.runs.tables import with_note, write_csv
-from pairs_lit.training.checkpoints import folder_of
-from pairs_lit.training.hooks import spares_batches
+from pairs_lit.system.lightning_hooks import spares_batches
+from pairs_lit.text import counted, sentence
 from pairs_lit.training.module import PairModule
-from pairs_lit.training.rounds import RoundRunner
-from pairs_lit.training.workers import gathered
+from pairs_lit.training.round_runner import RoundRunner
+from pairs_lit.workers.strategy import gathered
 
 
 @spares_batches

@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.data.loaders import StackBatch, StackLoader
-from pairs_lit.errors import counted
 from pairs_lit.statistics import summarise
-from pairs_lit.training.hooks import spares_batches
-from pairs_lit.training.rounds import RoundRunner
+from pairs_lit.system.lightning_hooks import spares_batches
+from pairs_lit.text import counted
+from pairs_lit.training.round_runner import RoundRunner
 
 
 @spares_batches

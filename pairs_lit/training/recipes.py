@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from pairs_lit.data.warps import Warp
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.seeds import seeded
-from pairs_lit.stacking.slices import plain_parameter
+from pairs_lit.stacking.parameter_slices import plain_parameter
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.optimizers import check_optimizer, check_scheduler, named, prefer_fused, schedule_seed
 from pairs_lit.training.schedules import Stepwise

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from pairs_lit import __version__
 from pairs_lit.analysis.tables import at_chance, classes, evaluation_table, failures, summary_table, without_digits
-from pairs_lit.data.bank import Split
+from pairs_lit.checkpoints.files import folder_of
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.errors import PairsLitError, counted, sentence
-from pairs_lit.runs.folder import CURVES, ROUNDS, SUMMARY, TEST, VALIDATE
-from pairs_lit.runs.summary import DETERMINISTIC
+from pairs_lit.data.pair_store import Split
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.run_folder import CURVES, ROUNDS, SUMMARY, TEST, VALIDATE
+from pairs_lit.runs.run_metadata import DETERMINISTIC
 from pairs_lit.runs.tables import (
     Curves,
     Evaluation,
@@ -32,12 +33,12 @@ from pairs_lit.runs.tables import (
 )
 from pairs_lit.seeds import range_of
 from pairs_lit.statistics import Summary
-from pairs_lit.training.checkpoints import folder_of
-from pairs_lit.training.final import AllPairs, drawn_figures, in_words, whole_figures, whole_of
-from pairs_lit.training.hooks import spares_batches
+from pairs_lit.system.lightning_hooks import spares_batches
+from pairs_lit.text import counted, sentence
+from pairs_lit.training.collection import collected
+from pairs_lit.training.final_evaluation import AllPairs, drawn_figures, in_words, whole_figures, whole_of
 from pairs_lit.training.module import PairModule
-from pairs_lit.training.rounds import RoundRunner
-from pairs_lit.training.workers import collected
+from pairs_lit.training.round_runner import RoundRunner
 
 
 @spares_batches

@@ -15,13 +15,13 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from pairs_lit.analysis.tables import TITLES
-from pairs_lit.runs.folder import CHECKPOINTS, EVENTS, lock_run, mark_run, note_job
-from pairs_lit.runs.writing import clear_leftovers, named
-from pairs_lit.training.checkpoints import folder_of, own_folder
-from pairs_lit.training.hooks import spares_batches
+from pairs_lit.checkpoints.files import folder_of, own_folder
+from pairs_lit.runs.atomic_write import clear_leftovers, named
+from pairs_lit.runs.run_folder import CHECKPOINTS, EVENTS, lock_run, mark_run, note_job
+from pairs_lit.system.lightning_hooks import spares_batches
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.results import Results
-from pairs_lit.training.rounds import RoundRunner
+from pairs_lit.training.round_runner import RoundRunner
 
 
 @contextmanager

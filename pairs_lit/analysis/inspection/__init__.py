@@ -1,0 +1,1 @@
+"""What finished rounds get wrong: numbers, figures and a page."""

@@ -1,0 +1,1 @@
+"""From YAML and options to objects: the LightningCLI, its parser and its messages."""

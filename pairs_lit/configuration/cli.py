@@ -1,0 +1,290 @@
+"""The LightningCLI of pairs_lit: LightningCLI with one-line errors, rounds and run folders."""
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from pairs_lit.checkpoints.files import RECORD, LastCheckpoint, read_checkpoint
+from pairs_lit.configuration.factory_options import with_built_arguments
+from pairs_lit.configuration.given_texts import MODE
+from pairs_lit.configuration.option_checks import (
+    check_schedule,
+    reject_global_seed,
+    replace_parts_by_network,
+    report_main_classes,
+)
+from pairs_lit.configuration.option_text import flatten
+from pairs_lit.configuration.parser import PairsParser, check_nulls, with_homes
+from pairs_lit.configuration.run_name import name_run
+from pairs_lit.configuration.saved_config import RunConfig
+from pairs_lit.configuration.trainer_parts import TRAINER_DEFAULTS, add_checkpoint_plugin, as_list, build_loggers
+from pairs_lit.data.datamodule import PairDataModule, default_root
+from pairs_lit.errors import PairsLitError, Stopped, check_positive
+from pairs_lit.runs.run_folder import CONFIG, LAST, check_name, run_of_job
+from pairs_lit.seeds import seeded
+from pairs_lit.system.console import notice
+from pairs_lit.system.libraries import silence_libraries
+from pairs_lit.system.lightning_hooks import NoProfiler
+from pairs_lit.system.paths import user_path
+from pairs_lit.system.threads import asked_threads, check_threads, computing_on
+from pairs_lit.system.user_modules import import_from_here
+from pairs_lit.training.module import PairModule
+from pairs_lit.training.predictions import PredictionWriter
+from pairs_lit.training.progress import Progress
+from pairs_lit.training.results import Results
+from pairs_lit.training.round_runner import RoundRunner
+from pairs_lit.training.tracking import Tracking, quiet_writers
+from pairs_lit.training.trainer_checks import check_given, check_trainer
+from pairs_lit.workers.cluster import environment, job, outside_slurm, spread, was_requeued
+from pairs_lit.workers.strategy import StackStrategy
+
+_CHECKPOINT_HELP = (
+    "A checkpoint, RUN/checkpoints/last.ckpt of a run with this configuration: fit goes on from it in RUN, the other "
+    "commands need one. A local file; nothing in it is executed."
+)
+
+
+_NAME_HELP = "The run's name (default: the config file's, and the class of another backbone, head or network)."
+_CHANGED_CODE_HELP = (
+    "Continue although the network's code has changed since the checkpoint was saved, and say so in what is written "
+    "(default: false)."
+)
+
+
+_PRINT_HELP = "Show how the rounds' networks are computed side by side, or why they are not, and end."
+
+
+class PairsCLI(LightningCLI):
+    """``fit``, ``validate``, ``test``, ``predict`` over a section ``rounds`` and the parts it is linked to."""
+
+    more_callbacks: Sequence[Callback] = ()
+    outcome: Results | PredictionWriter
+    """What came of the command."""
+
+    stack_size: object = None
+    """That of the checkpoint: the default may have been another when it was made."""
+
+    job: str | None = None
+    """Which fit of which Slurm job this is; None: of none."""
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
+        parser.add_argument("--seed_everything", type=reject_global_seed, default=False, help=argparse.SUPPRESS)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the rounds and link them and the data to the model."""
+        parser.add_lightning_class_args(RoundRunner, "rounds")
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help=_NAME_HELP,
+        )
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CHECKPOINT_HELP)
+        parser.add_argument("--allow_changed_code", type=bool, default=False, help=_CHANGED_CODE_HELP)
+        parser.add_argument("--print_stack", type=bool, default=False, help=_PRINT_HELP)
+        parser.set_defaults({"data.root": default_root()})
+        for part in ("data", "model"):
+            parser.link_arguments("rounds.seeds", f"{part}.seeds", apply_on="instantiate")
+        for part in ("data", "model"):
+            parser.link_arguments("rounds.stack_size", f"{part}.stack_size")
+        parser.link_arguments("data.image_size", "model.image_size")
+        parser.link_arguments("data.relation", "model.relation")
+        self.link_classes(parser)
+
+    def link_classes(self, parser: LightningArgumentParser) -> None:
+        """Let the data say how many classes the model tells apart."""
+        parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, name the run, and look at the checkpoint before anything else does."""
+        self.given = args if isinstance(args, list) else []
+        super().parse_arguments(parser, with_built_arguments(args) if isinstance(args, list) else args)
+        config = with_homes(self.config[self.config.subcommand])
+        self.prints_stack = config.pop("print_stack")
+        self.allows_changed_code = config.pop("allow_changed_code")
+        self.replaced = replace_parts_by_network(config.model)
+        for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
+            check_nulls(config[section], part, section)
+        check_schedule(config.model)
+        config.name = check_name(name_run(config, self.given))
+        self._go_on_with_job(config)
+        if config.ckpt_path is not None:
+            self.stack_size = read_checkpoint(Path(config.ckpt_path))[RECORD].get("stack_size")
+        elif self.config.subcommand != "fit":
+            command = self.config.subcommand
+            raise PairsLitError(
+                f"{command} needs a trained network: name a run folder, pairs-lit {command} RUN, or add --ckpt_path "
+                "RUN/checkpoints/last.ckpt."
+            )
+
+    def _go_on_with_job(self, config: Namespace) -> None:
+        """Name the fit of a Slurm job, and go on from the checkpoint that it left when it ran before."""
+        number = job()
+        if number is None:
+            return
+        text = json.dumps(flatten(config.as_dict()), sort_keys=True)
+        self.job = f"{number} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        if config.ckpt_path is None and was_requeued():
+            run = run_of_job(Path(config.trainer.default_root_dir or "."), config.name, self.job)
+            if self.config.subcommand == "fit" and run is not None:
+                config.ckpt_path = str(run / LAST)
+                notice(f"this job was queued again: it goes on in {run}.")
+
+    def before_instantiate_classes(self) -> None:
+        """Compute on as many threads as asked for, from the data and the first weights on; keep a run's stack size."""
+        config = self.config[self.config.subcommand]
+        if config.rounds.stack_size is not None or not isinstance(self.stack_size, int) or self.stack_size < 1:
+            self.stack_size = None
+        else:
+            config.model.stack_size = self.stack_size
+        threads = config.rounds.threads
+        if threads is not None:
+            check_positive("rounds.threads", threads)
+            check_threads(threads)
+            torch.set_num_threads(threads)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+        """Add what every run has: tracking, progress, checkpoints."""
+        config, made = (each[self.subcommand] for each in (self.config, self.config_init))
+        runner: RoundRunner = made.rounds
+        check_given(made.trainer)
+        results = self.make_results(runner)
+        shown = flatten(config.as_dict())
+        tracking = Tracking(runner, results, name=config.name, hyperparameters=shown, job=self.job)
+        callbacks: list[Callback] = [results, tracking, LastCheckpoint(), *self.more_callbacks]
+        self.outcome = results
+        if self.subcommand == "predict":
+            self.outcome = PredictionWriter(runner, config.name)
+            callbacks.append(self.outcome)
+        other_bar = any(isinstance(each, ProgressBar) for each in as_list(made.trainer.callbacks))
+        if made.trainer.enable_progress_bar is not False and not other_bar:
+            callbacks.append(Progress(runner))
+        self.trainer_defaults["callbacks"] = callbacks
+        made.trainer.logger = build_loggers(made.trainer.logger)
+        made.trainer.profiler = made.trainer.profiler or NoProfiler()
+        self._spread(made)
+        try:
+            return super().instantiate_trainer(plugins=add_checkpoint_plugin(as_list(made.trainer.plugins)), **kwargs)
+        except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
+            raise PairsLitError(f"trainer: {' '.join(str(error).split())}") from error
+
+    def make_results(self, runner: RoundRunner) -> Results:
+        """Return what writes what came of the rounds."""
+        return Results(runner, self.config[self.subcommand].name)
+
+    def _spread(self, made: Namespace) -> None:
+        """Choose the workers: as many as are asked for, else as many as can work at a time."""
+        settings, threads = made.trainer, made.rounds.threads or asked_threads()
+        settings.devices, settings.num_nodes = spread(
+            settings.devices,
+            settings.num_nodes,
+            on_cpu=settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available()),
+            stacks=len(made.model.stacks),
+            threads=threads,
+        )
+        again = partial(_again, str(self.subcommand), self.given)
+        settings.strategy = StackStrategy(cluster_environment=environment(), again=again)
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
+        if self.stack_size is not None:
+            self.config[self.subcommand].model.stack_size = None  # as it was given, for config.yaml
+        check_trainer(self.trainer)
+        if self.subcommand == "fit":
+            report_main_classes(flatten(self.config.fit.as_dict()))
+        if self.replaced:
+            notice(f"model.network stands in place of model's {', '.join(self.replaced)}.")
+        if self.prints_stack:
+            print(self.model.described())
+            raise SystemExit(0)
+        runner: RoundRunner = self.config_init[self.subcommand].rounds
+        trainer: Any = self.trainer  # a connector sets its callbacks
+        trainer.callbacks.sort(key=lambda each: each is not runner)  # it seeds what the others may draw from
+        trainer.ckpt_path = self.config[self.subcommand].ckpt_path
+        self.datamodule.stacks = self.model.slices
+        self.model.code.may_change = self.allows_changed_code
+        if trainer.world_size > 1:
+            self.datamodule.setup("fit")  # once, for all workers that share this memory
+
+
+class ParseOnlyCLI(PairsCLI):
+    """Reads a command line, and builds and runs nothing."""
+
+    def instantiate_classes(self) -> None:
+        """Build nothing."""
+
+    def after_instantiate_classes(self) -> None:
+        """There is no trainer to be set up."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
+
+
+def _again(command: str, args: list[str], rank: int, port: int) -> None:
+    """Run the command once more, as another worker of it."""
+    os.environ.update(LOCAL_RANK=str(rank), MASTER_PORT=str(port))
+    import_from_here()
+    train(command, args)
+
+
+def train(
+    command: str, args: list[str], callbacks: Sequence[Callback] = (), kind: type[PairsCLI] = PairsCLI
+) -> PairsCLI:
+    """Parse the command line, of which the command is the first argument, and run it with more callbacks."""
+    given = _with_run(args)
+    silence_libraries()
+
+    class OneCommand(kind):  # type: ignore[valid-type, misc] # a class, but mypy sees a value
+        """Builds no parsers of other commands, which cost a fifth of a second each."""
+
+        more_callbacks = callbacks
+
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            """Leave out ``weights_only``, since weights are all that is ever loaded, and Lightning's ``ckpt_path``."""
+            return {command: LightningCLI.subcommands()[command] | {"weights_only", "ckpt_path"}}
+
+    try:
+        with quiet_writers(), outside_slurm(), computing_on(asked_threads()), seeded(0):
+            return OneCommand(
+                PairModule,
+                PairDataModule,
+                save_config_callback=RunConfig,
+                trainer_defaults=dict(TRAINER_DEFAULTS),
+                seed_everything_default=False,
+                parser_class=PairsParser,
+                parser_kwargs={"parser_mode": MODE},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                args=given,
+            )
+    except MisconfigurationException as error:
+        raise PairsLitError(" ".join(str(error).split())) from error
+    except SIGTERMException as error:  # Lightning notes SIGTERM, too, and may look for it before we do
+        raise Stopped(SIGTERM) from error
+
+
+def _with_run(args: list[str]) -> list[str]:
+    """Let a run folder, as the first argument of a command, stand for its configuration and its last checkpoint."""
+    command, *others = args
+    if not others or others[0].startswith("-"):
+        return args
+    run = user_path(others[0])
+    if not (run / CONFIG).is_file():
+        raise PairsLitError(f"{others[0]} is no run folder; a configuration is given as --config {others[0]}.")
+    return [command, f"--config={run / CONFIG}", f"--ckpt_path={run / LAST}", *others[1:]]

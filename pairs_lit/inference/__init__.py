@@ -1,0 +1,1 @@
+"""Using finished runs: loading, applying, inspecting, exporting and drawing."""

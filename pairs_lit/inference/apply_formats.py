@@ -1,0 +1,79 @@
+"""Telling what a run says of pictures: as text for people, as CSV and as JSON."""
+
+import csv
+import io
+import json
+from typing import Literal
+
+from pairs_lit.errors import check_choice
+from pairs_lit.inference.apply import Applied, PairAnswer, Reading
+from pairs_lit.text import printable
+
+Format = Literal["text", "csv", "json"]
+
+
+def told(applied: Applied, style: Format) -> str:
+    """Return what a run says in a format, without a line break at its end."""
+    check_choice("format", Format, style)
+    if style == "text":
+        return str(applied)
+    return _csv(applied) if style == "csv" else _json(applied)
+
+
+def _csv(applied: Applied) -> str:
+    """Return a row for each pair and round; names that a spreadsheet would compute are quoted with an apostrophe."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = ["pair", "left", "right", "relation", "seed", "probability", "left_read", "right_read", "n", "mean", "std"]
+    note = [applied.note] if applied.note else []
+    writer.writerow([*names, "source", "run", "answer", "rounds_yes", "warning", *["note"] * len(note)])
+    for number, pair in enumerate(applied.pairs, 1):
+        found = pair.probability
+        end = [applied.source, _cell(str(applied.run.folder)), _word(pair), pair.yes, " ".join(pair.warnings)]
+        for place, seed in enumerate(applied.seeds):
+            read = ["", ""] if pair.readings is None else [each.labels[place] for each in pair.readings]
+            row = [number, *map(_cell, pair.names), applied.relation, seed, pair.rounds[place], *read, found.n]
+            std = found.std if found.n > 1 else ""
+            writer.writerow([*row, found.mean, std, *end, *note])
+    return text.getvalue().rstrip("\n")
+
+
+def _word(pair: PairAnswer) -> str:
+    return "yes" if pair.holds else "no"
+
+
+def _cell(text: str) -> str:
+    return f"'{printable(text)}" if text.startswith(("=", "+", "-", "@")) else printable(text)
+
+
+def _json(applied: Applied) -> str:
+    pairs = []
+    for pair in applied.pairs:
+        found = pair.probability
+        std = found.std if found.n > 1 else None
+        probability = {"mean": found.mean, "std": std, "n": found.n, "rounds": list(pair.rounds)}
+        readings = [None, None] if pair.readings is None else [_reading(each) for each in pair.readings]
+        sides = {"left": pair.names[0], "right": pair.names[1], "left_read": readings[0], "right_read": readings[1]}
+        answer = {"answer": pair.holds, "agreeing": pair.agreeing, "yes": pair.yes, "in_words": pair.answer}
+        pairs.append(sides | {"probability": probability} | answer | {"warnings": list(pair.warnings)})
+    head = {
+        "run": str(applied.run.folder),
+        "source": applied.source,
+        "relation": applied.relation,
+        "class_names": list(applied.class_names),
+        "n": len(applied.seeds),
+        "seeds": list(applied.seeds),
+        "failed": applied.left_out,
+        "notices": list(applied.notices),
+        **({"note": applied.note} if applied.note else {}),
+    }
+    return json.dumps(head | {"pairs": pairs}, indent=2)
+
+
+def _reading(reading: Reading) -> dict[str, object]:
+    """Return what is read: names where classes have names, else numbers, and beside the names the numbers."""
+    found: dict[str, object] = {"name": reading.name, "rounds": list(reading.rounds), "read": reading.read}
+    if reading.class_names:
+        named = {"rounds": reading.labels, "read": reading.label}
+        found |= named | {"class_numbers": list(reading.rounds), "class_number": reading.read}
+    return found | {"agreeing": reading.agreeing}

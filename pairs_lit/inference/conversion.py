@@ -1,0 +1,192 @@
+"""Conversion of a user's images to the format of the images that a run was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pairs_lit.data.image_format import ImageFormat, Measures, is_side_by_side, measure_images, parse_sizes
+from pairs_lit.inference.user_images import Form, Grey, Strokes, as_it_is, blank, find_strokes
+
+_LEVELS = 12  # of 255, by which the background may differ from all training images and still be like them
+_FAINTER = 25
+_SHARE = 6  # % of the side, likewise for box and centre
+_CLEARLY = 15  # % of the side: worth a notice
+_ASPECT = 1.25
+_DECIDED = 0.7
+_PARTS_KNOWN = 5  # % of the training images that have two shapes: then an image may have them, too
+_BLANK = 20.0  # of 255
+
+TWO_SHAPES = "shows two separate shapes side by side, perhaps two digits, but the networks expect one per image"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """An image as the networks get it.
+
+    Attributes:
+        image: (S, S), 0 … 255, in the format of the training images.
+        difference: How it clearly differed from the training images, and what was done about it, or empty.
+        warning: Why the answer may mean nothing, or empty.
+    """
+
+    image: NDArray[np.float32]
+    difference: str = ""
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Converter:
+    """Brings images to a run's format.
+
+    Attributes:
+        form: Where strokes are put.
+        known: The format of the training images, or None if the run does not record it; then they are taken to be
+            light on dark, in MNIST's form.
+        as_is: Whether images are only resized.
+    """
+
+    form: Form
+    known: ImageFormat | None
+    as_is: bool
+
+    def convert(self, grey: Grey, name: str) -> Converted:
+        """Convert an image.
+
+        An image that looks like the training images is used as it is. Where these show strokes, those of any other
+        image are found and placed as the strokes of the training images are; where not, it is only resized.
+
+        Args:
+            grey: (H, W), 0 … 255, dark on light or light on dark.
+            name: What to call it in errors.
+
+        Raises:
+            PairsLitError: The image is blank.
+        """
+        if np.ptp(grey) < self._least_contrast():
+            raise blank(name)
+        known, flatten = self.known, self._resize(grey)
+        strokes = find_strokes(grey) if known is None or known.content == "strokes" else None
+        warning = TWO_SHAPES if strokes is not None and self._has_too_many(strokes) else ""
+        if self.as_is or (known is not None and known.content == "other"):
+            return Converted(flatten, "" if known is None else self._difference(flatten, grey.shape, known), warning)
+        if known is not None and is_like(flatten, grey.shape, known):
+            return Converted(flatten, "", warning)
+        if strokes is None:
+            raise blank(name)
+        image = strokes.centred(self.form)
+        if known is None:
+            return Converted(image, "", warning)
+        return Converted(place(image, known, is_dark=strokes.is_dark), _inversion(strokes, known), warning)
+
+    def _least_contrast(self) -> float:
+        return _BLANK if self.known is None else min(_BLANK, max(1.0, self.known.contrast[0] / 2))
+
+    def _resize(self, grey: Grey) -> NDArray[np.float32]:
+        """Resize as training images are; what is stored transposed is read as the training images were."""
+        is_transposed = self.as_is and self.known is not None and self.known.transposed
+        return as_it_is(grey.T if is_transposed else grey, self.form.size)
+
+    def _has_too_many(self, strokes: Strokes) -> bool:
+        is_usual = self.known is not None and self.known.side_by_side >= _PARTS_KNOWN
+        return not is_usual and is_side_by_side(strokes.core)
+
+    def _difference(self, flatten: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> str:
+        """Return how an image that is only resized differs from the training images, or an empty text."""
+        found = differences(_measured(flatten), sides, known)
+        if not found:
+            return ""
+        fix = (
+            "leave out --as-is to have images converted" if self.as_is and known.content == "strokes" else "check them"
+        )
+        return f"{' and '.join(found)}: {fix}"
+
+
+def is_like(flatten: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> bool:
+    """Return whether an image looks like the training images: same polarity, grey values, size and place of its ink.
+
+    Args:
+        flatten: The image, resized to (S, S), 0 … 255.
+        sides: Its height and width before.
+        known: The format of the training images.
+    """
+    found = _measured(flatten)
+    offset, unevenness = 100 * float(found.offset(known.centring)[0]), float(found.unevenness[0])
+    return (
+        known.polarity in ("mixed", _polarity(found))
+        and _has_usual_aspect(sides, known)
+        and _is_within(float(found.background[0]), known.background, _LEVELS)
+        and _is_within(float(found.contrast[0]), known.contrast, _FAINTER)
+        and _is_within(100 * float(found.box[0]), known.box, _SHARE)
+        and offset <= known.offset[2] + _SHARE
+        and unevenness <= 1.5 * known.unevenness[2] + 3
+    )
+
+
+def _measured(flatten: NDArray[np.float32]) -> Measures:
+    return measure_images(torch.from_numpy(flatten.round().astype(np.uint8))[None])
+
+
+def _polarity(found: Measures) -> str:
+    light = float(found.light[0])
+    return "light on dark" if light >= _DECIDED else "dark on light" if light <= 1 - _DECIDED else "mixed"
+
+
+def _is_within(value: float, limits: Sequence[int], margin: float) -> bool:
+    return limits[0] - margin <= value <= limits[2] + margin
+
+
+def _has_usual_aspect(sides: Sequence[int], known: ImageFormat) -> bool:
+    """Return whether height by width is that of the training images; those of unknown size were square."""
+    sizes = parse_sizes(known.original_size or "") or [(1, 1)]
+    usual = [height / width for height, width in sizes]
+    return min(usual) / _ASPECT <= sides[0] / sides[1] <= max(usual) * _ASPECT
+
+
+def differences(found: Measures, sides: Sequence[int], known: ImageFormat) -> list[str]:
+    """Return in words how an image that was resized clearly differs from the training images.
+
+    Args:
+        found: The measures of the resized image.
+        sides: Its height and width before.
+        known: The format of the training images.
+    """
+    polarity, box, size = _polarity(found), 100 * float(found.box[0]), f"{known.size}×{known.size}"
+    found_contrast = float(found.contrast[0])
+    said = []
+    if "mixed" not in (polarity, known.polarity) and polarity != known.polarity:
+        said.append(f"{polarity} (training images: {known.polarity})")
+    if not _has_usual_aspect(sides, known):
+        said.append(f"{sides[0]}×{sides[1]} pixels, squeezed (training images: {known.original_size or size})")
+    if found_contrast < known.contrast[0] / 2:
+        said.append(f"faint, contrast {found_contrast:.0f} of 255 (training images: {known.contrast[0]} or more)")
+    if known.content == "strokes" and not _is_within(box, known.box, _CLEARLY):
+        usual = f"{known.box[0]} to {known.box[2]} %"
+        said.append(f"placed differently, strokes over {box:.0f} % of the side (training images: {usual})")
+    return said
+
+
+def place(image: NDArray[np.float32], known: ImageFormat, *, is_dark: bool) -> NDArray[np.float32]:
+    """Give light strokes on black, (S, S), the polarity and the grey values of the training images.
+
+    Args:
+        image: Strokes of 0 … 255.
+        known: The format of the training images.
+        is_dark: Whether the strokes were dark on light; decides where the training images are of either polarity.
+    """
+    inverts = is_dark if known.polarity == "mixed" else known.polarity == "dark on light"
+    if known.polarity == "mixed":
+        return (255 - image) if inverts else image
+    background, contrast = known.background[1], known.contrast[2]
+    levels = background + image * (-contrast if inverts else contrast) / 255
+    return np.clip(levels, 0, 255).astype(np.float32)
+
+
+def _inversion(strokes: Strokes, known: ImageFormat) -> str:
+    """Return that an image was inverted, or an empty text."""
+    polarity = "dark on light" if strokes.is_dark else "light on dark"
+    if known.polarity in ("mixed", polarity):
+        return ""
+    return f"{polarity} (training images: {known.polarity}): strokes are found, inverted and placed as in training"

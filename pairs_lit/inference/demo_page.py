@@ -1,0 +1,182 @@
+"""The demo's page: two digits are drawn or uploaded in the browser, and each round answers at once."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pairs_lit.analysis.tables import mean_and_std
+from pairs_lit.errors import PairsLitError
+from pairs_lit.inference.apply import Applied, answered, bits_of, examine_greys, form_of, said_of_run, sign_of
+from pairs_lit.inference.canvas import STYLE as CANVAS_STYLE
+from pairs_lit.inference.canvas import Sent, build_canvas, is_upload, read_sent
+from pairs_lit.inference.run import Run
+from pairs_lit.text import counted, printable, sentence
+
+FONTS = ["system-ui", "sans-serif"]
+"""Of the system: gradio's own would be fetched from elsewhere."""
+
+STYLE = (
+    CANVAS_STYLE
+    + """
+#canvases { display: flex; flex-wrap: wrap; gap: 1rem 2rem } #canvases > * { flex: 1 1 240px; max-width: 320px }
+.answer { font-size: 1.05rem } .answer figure { display: inline-block; vertical-align: top; width: 140px;
+  margin: 0 1.2rem 0.6rem 0 }
+.answer img { width: 140px; height: 140px; image-rendering: pixelated; border: 1px solid #8888 }
+.answer svg { display: block; width: 100%; max-width: 350px; height: auto }
+.answer text { fill: currentColor; font-size: 14px } .answer path { stroke: currentColor; stroke-opacity: 0.35 }
+.answer circle { fill: #0072B2 } .dark .answer circle { fill: #56B4E9 }
+.answer .mean { stroke: #D55E00; stroke-width: 2.5; stroke-opacity: 1 }
+.answer .warning { border-left: 4px solid #E69F00; padding-left: 0.6rem }
+.answer .error { border-left: 4px solid #D55E00; padding-left: 0.6rem }
+"""
+)
+
+
+def page_of(run: Run) -> gr.Blocks:
+    """Return the page: two canvases, and below them what the rounds say."""
+    _warm_up(run)
+
+    def answer(left: Sent, right: Sent) -> str:
+        try:
+            return answer_to(run, left, right)
+        except PairsLitError as error:
+            return f"<div class='answer'><p class='error' role='alert'>{escape(printable(str(error)))}</p></div>"
+
+    page: gr.Blocks
+    with gr.Blocks(title="pairs-lit demo", analytics_enabled=False) as page:
+        gr.HTML(introduction(run), elem_id="introduction")
+        with gr.Row(elem_id="canvases"):
+            canvases = [build_canvas(side) for side in ("left", "right")]
+        said = gr.HTML(_HINT, elem_id="answer")
+        gr.on(
+            [canvas.change for canvas in canvases],
+            answer,
+            canvases,
+            said,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_name="answer",
+        )
+    return page
+
+
+def _warm_up(run: Run) -> None:
+    """Let the networks answer once, so that they are built, in the thread that may build them, and kernels compiled."""
+    form = form_of(run, run.trained)
+    answered(run, run.trained, [("left", "right")], np.zeros((1, 2, form.size, form.size), np.float32))
+
+
+def introduction(run: Run) -> str:
+    """Return the page's head as HTML: the question, what to do, and how good the run's rounds are."""
+    n, sign = len(run.rounds) - len(run.failed), escape(sign_of(str(run.data["relation"])))
+    failed = f" ({len(run.failed)} more failed)" if run.failed else ""
+    test = run.summary.get("test_accuracy")
+    accuracy = f"test accuracy {mean_and_std(test)}" if test is not None and test.n else "no test accuracy was measured"
+    parts = [
+        f"<h2>Is left {sign} right?</h2>",
+        "<p>Draw a digit on each canvas, or upload an image for each side.</p>",
+        f"<p>{counted(n, 'round')}{failed} of {_text(run.label)}, trained on {_text(str(run.data['source']))}: "
+        f"{accuracy}.</p>",
+    ]
+    if run.class_names:
+        shown = ", ".join(name[:40] for name in run.class_names)
+        parts.append(f"<p>The classes in their order: {_text(shown)}.</p>")
+    warnings = [*said_of_run(run, run.trained, as_is=False), *filter(None, [sentence(run.trained.note)])]
+    parts += [f"<p class='warning'>{_text(line)}</p>" for line in warnings]
+    return f"<div class='answer'>{''.join(parts)}</div>"
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))
+
+
+_HINT = (
+    "<div class='answer' aria-live='polite'><p>Draw a digit on each canvas, or upload an image for each side.</p></div>"
+)
+
+
+def answer_to(run: Run, left: Sent, right: Sent) -> str:
+    """Return what the rounds say of two drawings or uploaded files, as HTML; while one is missing, what to do.
+
+    Raises:
+        PairsLitError: What was sent is no drawing, or a file that cannot be read; or nothing is on it.
+    """
+    if not left or not right:
+        return _HINT
+    bits = bits_of(run.trained)
+    applied = examine_greys(run, run.trained, [[read_sent(left, "left", bits), read_sent(right, "right", bits)]])
+    (pair,) = applied.pairs
+    each = zip(pair.names, pair.differences, (left, right), strict=True)
+    return answer_html(applied, [f"{name}: {text}." for name, text, sent in each if text and is_upload(sent)])
+
+
+def answer_html(applied: Applied, notices: Sequence[str] = ()) -> str:
+    """Return what the rounds say of the first pair, as HTML that needs nothing from elsewhere."""
+    pair, sign, n = applied.pairs[0], escape(sign_of(applied.relation)), len(applied.seeds)
+    warned = "".join(f"<p class='warning' role='alert'>{_text(line)}</p>" for line in (*pair.warnings, *notices))
+    readings, images = pair.readings or (None, None), ""
+    for image, side, reading in zip(applied.seen[0], ("left", "right"), readings, strict=True):
+        said = "" if reading is None else f": {_text(reading.label)} ({reading.agreeing} of {counted(n, 'round')})"
+        images += _figure(image, side, said)
+    size = "×".join(map(str, applied.seen.shape[-2:]))
+    return (
+        f"<div class='answer' aria-live='polite'><p>Is left {sign} right? <b>{pair.answer}</b><br>"
+        f"P(left {sign} right) = {mean_and_std(pair.probability)}</p>{warned}{_dots(applied)}"
+        f"<p>What the networks see ({size} pixels), and read:</p>{images}</div>"
+    )
+
+
+def _figure(image: NDArray[np.float32], side: str, said: str) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image.round().clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    code = base64.b64encode(file.getvalue()).decode()
+    shown = f"<img alt='{side}, as the networks see it' src='data:image/png;base64,{code}'>"
+    return f"<figure>{shown}<figcaption>{side}{said}</figcaption></figure>"
+
+
+_MOST_ROWS = 40
+_LEFT, _WIDTH, _ROW = 72, 216, 20
+
+
+def _dots(applied: Applied) -> str:
+    """Draw P(relation) of each round as a dot on a row of its own, with its seed and value, and the mean as a line.
+
+    More rounds than have room share rows; the dots then tell their seeds when pointed at.
+    """
+    pair, n = applied.pairs[0], len(applied.seeds)
+    has_rows = n <= _MOST_ROWS
+    rows = n if has_rows else 5
+    dots = "".join(
+        _dot(seed, p, _ROW * (place % rows), has_row=has_rows)
+        for place, (seed, p) in enumerate(zip(applied.seeds, pair.rounds, strict=True))
+    )
+    bottom = _ROW * rows + 4
+    mean = _LEFT + _WIDTH * pair.probability.mean
+    ends = ((0, "0"), (0.5, f"P(left {escape(sign_of(applied.relation))} right)"), (1, "1"))
+    words = "".join(
+        f"<text x='{_LEFT + _WIDTH * place}' y='{bottom + 17}' text-anchor='middle'>{text}</text>"
+        for place, text in ends
+    )
+    legend = "line: mean" if has_rows else "line: mean; point at a dot for its seed"
+    return (
+        f"<svg viewBox='0 0 336 {bottom + 40}' role='img' aria-label='P of each round'>"
+        f"<path d='M{_LEFT} {bottom} h{_WIDTH} M{_LEFT + _WIDTH / 2} 0 v{bottom}' fill='none'/>"
+        f"<path class='mean' d='M{mean:.1f} 0 v{bottom}'/>{dots}{words}"
+        f"<text x='{_LEFT + _WIDTH / 2}' y='{bottom + 34}' text-anchor='middle'>{legend}</text></svg>"
+    )
+
+
+def _dot(seed: int, p: float, top: int, *, has_row: bool) -> str:
+    middle = top + _ROW / 2
+    words = (
+        f"<text x='{_LEFT - 12}' y='{middle + 4}' text-anchor='end'>seed {seed}</text>"
+        f"<text x='{_LEFT + _WIDTH + 12}' y='{middle + 4}'>{p:.2f}</text>"
+    )
+    dot = f"<circle cx='{_LEFT + _WIDTH * p:.1f}' cy='{middle}' r='5'><title>seed {seed}: {p:.4f}</title></circle>"
+    return dot + (words if has_row else "")

@@ -1,0 +1,195 @@
+"""The files that a trained network can be exported to: what is in each, as bytes."""
+
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from pairs_lit import __version__
+from pairs_lit.data.image_format import ImageFormat
+from pairs_lit.errors import PairsLitError
+from pairs_lit.inference.export.program import PAIRS, check, quiet, recorded, trials
+from pairs_lit.inference.preprocessing import Preprocessing
+from pairs_lit.nn.backbones import TorchModule
+from pairs_lit.nn.pair_network import PairNetwork, PlainNetwork
+from pairs_lit.system.tracebacks import reason_of
+
+ExportFormat = Literal["onnx", "torch", "state_dict"]
+"""An ONNX model, a program of ``torch.export``, or the weights alone as safetensors."""
+
+SUFFIXES: Mapping[ExportFormat, str] = {"onnx": ".onnx", "torch": ".pt2", "state_dict": ".safetensors"}
+
+_NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": (), "state_dict": ("safetensors",)}
+_OUTPUTS = ["probability", "digit_logits"]
+METADATA = "pairs_lit.json"
+"""The name of the metadata within a ``.pt2`` file."""
+
+_PREPARING = "{before}average-pool grey images (0 ... 255, {polarity}) to image_size, then (x / divisor - mean) / std"
+_MEANING = {"le": "first <= second", "lt": "first < second", "ge": "first >= second", "gt": "first > second"}
+
+
+def check_installed(to: ExportFormat) -> None:
+    """Refuse a format whose library is not installed."""
+    missing = [name for name in _NEEDED[to] if find_spec(name) is None]
+    if missing:
+        raise PairsLitError(f"--to {to} needs {', '.join(missing)}: pip install 'pairs-lit[export]'.")
+
+
+def about(
+    prepare: Preprocessing,
+    relation: str,
+    facts: Mapping[str, str],
+    known: ImageFormat | None = None,
+    class_names: Sequence[str] = (),
+) -> dict[str, str]:
+    """Return what a file says of itself beside its content.
+
+    Args:
+        prepare: How images are prepared.
+        relation: The relation of which the network gives the probability.
+        facts: More of it: seed, source and so on.
+        known: The format of the training images, or None if the run does not record it.
+        class_names: What the classes are called, in their order; empty if by their numbers.
+    """
+    size = prepare.image_size
+    return {
+        "producer": f"pairs_lit {__version__}",
+        "relation": f"{relation}: {_MEANING[relation]}",
+        "input": f"prepared pairs, (N, 2, {size}, {size}) float32",
+        "preparing": _preparing(known),
+        **_format_facts(known),
+        "class_names": json.dumps(list(class_names)),
+        **{name: str(value) for name, value in asdict(prepare).items()},
+        **facts,
+    }
+
+
+def _preparing(known: ImageFormat | None) -> str:
+    """Return in words how images are prepared."""
+    if known is None:
+        return _PREPARING.format(before="", polarity="light on dark, as far as is known")
+    sides = f"{known.size}x{known.size}"
+    transposed = "exchange rows and columns of images stored as the training images were; " if known.transposed else ""
+    return _PREPARING.format(before=f"{transposed}resize to {sides}; ", polarity=known.polarity)
+
+
+def _format_facts(known: ImageFormat | None) -> dict[str, str]:
+    """Return what the training images looked like, as texts."""
+    if known is None:
+        return {"polarity": "unknown"}
+    return {
+        "polarity": known.polarity,
+        "size": str(known.size),
+        "original_size": known.original_size or f"{known.size}x{known.size}",
+        "transposed": str(known.transposed).lower(),
+        "value_range": f"{known.lowest} ... {known.highest}",
+        "image_format": known.to_text(),
+    }
+
+
+def exported(to: ExportFormat, network: PlainNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        to: Its format.
+        network: In evaluation mode.
+        prepare: How its images are prepared.
+        said: The metadata, as :func:`about` gives it.
+
+    Raises:
+        PairsLitError: The network cannot be exported to this format.
+    """
+    if to == "onnx":
+        return _onnx(network, prepare, said)
+    return _program(network, prepare, said) if to == "torch" else _state(network, said)
+
+
+def _program(network: PlainNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+    program, content = recorded(network, prepare), io.BytesIO()
+    with quiet():
+        torch.export.save(program, content, extra_files={METADATA: json.dumps({**said, **_output(network, prepare)})})
+    return content.getvalue()
+
+
+def _onnx(network: PlainNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+    import onnx
+    from onnxruntime import InferenceSession, SessionOptions
+
+    program, output = recorded(network, prepare), _output(network, prepare)
+    names = [name for name in _OUTPUTS if name in output]
+    try:
+        with quiet():
+            made = torch.onnx.export(
+                program, dynamo=True, input_names=[PAIRS], output_names=names, dynamic_shapes={PAIRS: {0: "N"}}
+            )
+        assert made is not None
+        model = made.model_proto
+        for node in [*model.graph.node, *(node for function in model.functions for node in function.node)]:
+            del node.metadata_props[:]  # they name folders of this machine
+        onnx.helper.set_model_props(model, {**said, **output})
+        content: bytes = model.SerializeToString()
+        options = SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 3, 1
+        session = InferenceSession(content, options)
+    except Exception as error:  # a converter's and a runtime's errors have no end
+        reason = re.split(r"\n|\. ", reason_of(error))[0]
+        raise PairsLitError(
+            f"the network cannot be written as ONNX ({reason}): use --to torch, or --to state_dict, which always works."
+        ) from error
+
+    def run(pairs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(each) for each in session.run(names, {PAIRS: pairs.numpy()}))
+
+    check(network, run, trials(prepare))
+    return content
+
+
+def _output(network: PlainNetwork, prepare: Preprocessing) -> dict[str, str]:
+    """Say in words what a network gives, by the names of its outputs."""
+    with torch.no_grad():
+        said = network(trials(prepare)[0])
+    found = {"probability": "P(relation), (N,) float32"}
+    return found | ({"digit_logits": f"(N, 2, {said[1].shape[-1]}) float32"} if isinstance(said, tuple) else {})
+
+
+def _state(network: PlainNetwork, said: Mapping[str, str]) -> bytes:
+    from safetensors.torch import save
+
+    # a whole pair network of the user's loads under its own names, the members of a round under theirs
+    whole = network.network if isinstance(network, PairNetwork) else None
+    state: Mapping[str, object] = (network if whole is None else whole).state_dict()
+    kept = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if len(kept) < len(state):
+        other = next(name for name in state if name not in kept)
+        raise PairsLitError(f"{other} of the network is no tensor, and safetensors hold nothing else.")
+    prefixes = {"": whole} if whole is not None else _all_parts(network)
+    classes = {prefix: f"{type(part).__module__}.{type(part).__qualname__}" for prefix, part in prefixes.items()}
+    # two names of one tensor are written as two tensors, since safetensors know no shared ones
+    return save(
+        {name: value.detach().clone().contiguous() for name, value in kept.items()},
+        {**said, "classes": json.dumps(classes)},
+    )
+
+
+def _all_parts(network: PlainNetwork) -> dict[str, nn.Module]:
+    """Return the parts, as their authors wrote them, by what stands before the names of their weights."""
+    if isinstance(network, PairNetwork):
+        return _parts(network)
+    members = enumerate(cast(PairNetwork, member) for member in network.members)
+    return {f"members.{m}.{prefix}": part for m, member in members for prefix, part in _parts(member).items()}
+
+
+def _parts(network: PairNetwork) -> dict[str, nn.Module]:
+    """Return those of one network."""
+    found: dict[str, nn.Module] = {} if network.network is None else {"network.": network.network}
+    for number, branch in enumerate(network.branches):
+        inner = branch.module if isinstance(branch, TorchModule) else branch  # what resizes images is ours
+        found[f"branches.{number}.{'' if inner is branch else 'module.'}"] = inner
+    named = {"readout.": network.readout, "head.": network.head}
+    return found | {prefix: part for prefix, part in named.items() if part is not None}

@@ -1,0 +1,67 @@
+"""Opening a finished run: its networks, with their trained weights, built as its configuration says."""
+
+from pathlib import Path
+from typing import cast
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from pairs_lit.checkpoints.files import IMAGE_FORMAT, RECORD, read_checkpoint
+from pairs_lit.configuration.cli import ParseOnlyCLI, train
+from pairs_lit.configuration.python_calls import python_api_context
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.image_format import parse_format
+from pairs_lit.errors import PairsLitError
+from pairs_lit.inference.trained_rounds import Trained
+from pairs_lit.runs.run import FinishedRun
+from pairs_lit.runs.run_folder import CONFIG, LAST
+from pairs_lit.runs.run_metadata import UNRECORDED
+from pairs_lit.training.module import PairModule
+
+_OPTION = "--allow-changed-code (in Python: allow_changed_code=True)"
+
+
+class _OpeningCLI(ParseOnlyCLI):
+    """Builds a run's module and data, and no trainer; the data need not be there."""
+
+    def link_classes(self, parser: LightningArgumentParser) -> None:
+        """The checkpoint says how many there are."""
+
+    def before_instantiate_classes(self) -> None:
+        """Take the number of classes from the checkpoint; earlier releases had ten."""
+        super().before_instantiate_classes()
+        config = self.config[self.subcommand]
+        classes = read_checkpoint(Path(config.ckpt_path))[RECORD].get("classes", UNRECORDED["classes"])
+        if not isinstance(classes, int) or classes < 1:
+            raise PairsLitError(f"{config.ckpt_path} is damaged: it says that there are {classes!r} classes.")
+        config.model.classes = classes
+
+    def instantiate_classes(self) -> None:
+        """Build the module and the data."""
+        made = self.parser.instantiate_classes(self.config)[self.subcommand]
+        self.module, self.data = cast(PairModule, made.model), cast(PairDataModule, made.data)
+        self.data.stacks = self.module.slices
+
+
+def open_run(folder: str | Path, checkpoint: str | Path | None = None, *, allow_changed_code: bool = False) -> Trained:
+    """Return the trained networks of a run.
+
+    Args:
+        folder: The run folder.
+        checkpoint: One of its checkpoints; the run need not be finished. None: the last one, of a finished run.
+        allow_changed_code: Continue, with a notice, if the network's code has changed since the fit.
+
+    Raises:
+        PairsLitError: It is not a finished run with a checkpoint, its networks cannot be built any more, or their code
+            has changed since the fit.
+    """
+    run = FinishedRun.load(folder).folder if checkpoint is None else Path(folder)
+    chosen = run / LAST if checkpoint is None else Path(checkpoint)
+    if not chosen.is_file():
+        raise PairsLitError(f"{folder} has no {LAST}, which holds the trained weights: train it again.")
+    with python_api_context():
+        cli = train("test", ["test", f"--config={run / CONFIG}", f"--ckpt_path={chosen}"], kind=_OpeningCLI)
+    opened = cast(_OpeningCLI, cli)
+    opened.module.code.may_change, opened.module.code.option = allow_changed_code, _OPTION
+    content = read_checkpoint(chosen)
+    opened.module.load_weights(content)
+    return Trained(opened.module, opened.data, parse_format(content[RECORD].get(IMAGE_FORMAT)))

@@ -1,0 +1,47 @@
+"""A finished run with its trained networks."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from pairs_lit.inference.apply import Applied, apply_networks
+from pairs_lit.inference.open_run import open_run
+from pairs_lit.inference.trained_rounds import Trained
+from pairs_lit.inference.user_images import Picture
+from pairs_lit.nn.pair_network import PlainNetwork
+from pairs_lit.runs.run import FinishedRun
+
+
+class Run(FinishedRun):
+    """A finished run: its results, and the trained networks of its rounds."""
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The trained networks of all rounds; built when they are asked for.
+
+        They can be where the run's data are not, unless ``data.normalise`` is ``standard``.
+        """
+        return open_run(self.folder, allow_changed_code=self.allow_changed_code)
+
+    def network(self, seed: int) -> PlainNetwork:
+        """Return the plain torch module of one round, in evaluation mode: prepared pairs (N, 2, H, W) → P(relation).
+
+        Of a round of several members it gives the mean of their probabilities.
+
+        ``run.trained.preprocessing(seed)`` prepares images for it.
+        """
+        return self.trained.network(seed)
+
+    def apply(self, images: Sequence[tuple[Picture, Picture]], *, as_is: bool = False) -> Applied:
+        """Say what each round says of pairs of pictures of one's own.
+
+        Args:
+            images: Two pictures each: files, images of Pillow, arrays or tensors, (H, W), (H, W, C) or (C, H, W), with
+                whole numbers 0 … 255 or decimals 0 … 1.
+            as_is: Only make them grey and resize them, for images stored as the training images are. Else an image that
+                does not look like the training images is brought to their format.
+
+        Raises:
+            PairsLitError: There is no pair, or one that is not of two; an image cannot be read, or is blank; the run
+                has no checkpoint, or all of its rounds failed.
+        """
+        return apply_networks(self, self.trained, images, as_is=as_is)

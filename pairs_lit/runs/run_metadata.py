@@ -1,0 +1,142 @@
+"""``summary.json``, read as numbers and short texts only, or refused; and the commit that made a run."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.commit import is_commit
+from pairs_lit.runs.run_folder import SUMMARY
+from pairs_lit.text import printable
+
+Settings = dict[str, str | int | float | None]
+"""The data settings of a run."""
+
+DETERMINISTIC = "deterministic"
+"""The key that says whether a dataset returned the same images when it was asked again."""
+
+UNRECORDED: Settings = {"resize": None, "classes": 10, "held_out": None}
+"""What the runs and checkpoints of releases that did not record it have in common."""
+
+FINGERPRINT = "fingerprint"
+"""The setting that says which images and labels there were; earlier releases recorded none."""
+
+
+def unlike(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """Return the names of the data settings in which two runs differ; a fingerprint counts where both have one."""
+    first, second = {**UNRECORDED, **one}, {**UNRECORDED, **other}
+    names = [name for name in dict.fromkeys([*first, *second]) if first.get(name) != second.get(name)]
+    both_known = bool(first.get(FINGERPRINT)) and bool(second.get(FINGERPRINT))
+    return [name for name in names if name != FINGERPRINT or both_known]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about a run that the pages of a reproduction state beside its figures.
+
+    Attributes:
+        data: The data settings.
+        parameters: How many parameters a round's network has.
+        seconds: How long all rounds took.
+        commits: The commits that trained it; more than one where it was interrupted.
+        torch: The version of torch.
+    """
+
+    data: Settings
+    parameters: int
+    seconds: float
+    commits: list[str]
+    torch: str
+
+
+def read_facts(folder: Path) -> Facts:
+    """Read a run folder's ``summary.json``; refuse what no run writes."""
+    settings = read_data(folder)
+    with readable(folder):
+        found = _json(folder)
+        seconds, commits = float(found["times"]["seconds"]), found["versions"]["commits"]
+        if not math.isfinite(seconds):
+            raise ValueError(f"the time is {seconds}")
+        if not all(each is None or is_commit(each) for each in commits):
+            raise ValueError("a commit is not a hash")
+        _check_plain(settings["source"])
+        _check_plain(torch := found["versions"]["torch"])
+        return Facts(settings, int(found["parameters_per_round"]), seconds, list(map(str, commits)), torch)
+
+
+def read_data(folder: Path) -> Settings:
+    """Read only the data settings, likewise."""
+    with readable(folder):
+        settings = _json(folder)["data"]
+        for value in settings.values():
+            if not isinstance(value, str | int | float | None) or len(str(value)) > 100:
+                raise ValueError("a data setting is not a plain value, or too long")
+        return {name: printable(value) if isinstance(value, str) else value for name, value in settings.items()}
+
+
+def read_digits_trained(folder: Path) -> bool | None:
+    """Return whether anything trained a run's networks to name digits, or None if its release did not record it."""
+    with readable(folder):
+        found = _json(folder).get("digits_trained")
+        return found if isinstance(found, bool) else None
+
+
+def read_at_chance(folder: Path) -> list[int] | None:
+    """Return the seeds of the rounds that learned nothing, or None if ``summary.json`` does not record them."""
+    with readable(folder):
+        seeds = _json(folder).get("rounds", {}).get("at_chance")
+        if seeds is not None and not (isinstance(seeds, list) and all(type(seed) is int for seed in seeds)):
+            raise ValueError("rounds.at_chance is not a list of seeds")
+        return seeds
+
+
+_LONGEST_NAME = 200
+
+
+def read_class_names(folder: Path) -> list[str]:
+    """Return what a run's classes are called, in their order; empty if by their numbers, as in earlier releases.
+
+    Raises:
+        PairsLitError: The names are not short texts, or not as many as there are classes.
+    """
+    with readable(folder):
+        found = _json(folder)
+        names, count = found.get("class_names", []), found["data"].get("classes", UNRECORDED["classes"])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("class_names is not a list of texts")
+        if names and len(names) != count:
+            raise ValueError(f"there are {len(names)} class names for {count} classes")
+        return [printable(name)[:_LONGEST_NAME] for name in names]
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Refuse a run folder that cannot be read: a file is missing or damaged."""
+    try:
+        yield
+    except OSError as error:
+        below = [path.parent for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{SUMMARY}")]
+        example = max(below, default=Path("lightning_logs/cnn_aux/20260101-120000-1"))
+        raise PairsLitError(
+            f"{folder} is not a finished run ({Path(str(error.filename)).name} is missing): give run folders such as "
+            f"{printable(str(example))}."
+        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error) as error:
+        reason = printable(str(error))[:200]
+        raise PairsLitError(f"{folder} holds no readable run ({reason}): its tables are damaged.") from error
+
+
+def _json(folder: Path) -> Any:  # noqa: ANN401 - JSON
+    return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+
+
+def _check_plain(text: object) -> None:
+    """Accept only texts that a page can show as they are, without Markdown's special characters."""
+    if not isinstance(text, str) or not re.fullmatch(r"[\w.+ ()-]{1,100}", text):
+        raise ValueError("the source or the version of torch is not a plain text")

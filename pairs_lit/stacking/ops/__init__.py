@@ -1,0 +1,1 @@
+"""Stacked layers and compiled kernels."""

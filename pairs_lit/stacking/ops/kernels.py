@@ -1,0 +1,400 @@
+"""Compiled kernels: what stands between an image and the next matrix product, in one pass, and its gradients.
+
+Two of them: a small convolution 3×3 with dropout, max-pool 2×2 and ReLU; and batch norm with max-pool 2×2 and ReLU.
+For the first, a matrix product is at its best when all three sides are long; with 1 to 16 channels two of them are not,
+and writing the columns and the maps before the pool costs more than the arithmetic. Here a pair of rows stays in the
+cache. In the second, a map is read from memory once, not five times. All stand in this one file, since a kernel that is
+kept on disk is compiled anew only when its own file changes.
+Arrays are (B, C, H, W, N), images last, C-contiguous; one stack of maps after the other.
+NaN and infinity stay what they are: a round that diverges must show.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan, ninf: see above
+
+
+def _compiled(function: Function, *, keep: bool = True) -> Function:
+    """Compile a function at its first call, and keep it on disk for other processes where that is possible."""
+    try:
+        compiled = numba.njit(function, cache=keep, nogil=True, fastmath=_FAST, error_model="numpy")
+    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
+        if not keep:
+            raise
+        return _compiled(function, keep=False)
+    return cast(Function, compiled)
+
+
+def _inlined(function: Function) -> Function:
+    """Compile a function into those that call it.
+
+    Compiled on its own, it would be one machine code in the process that compiles it and another, optimised within its
+    caller, in those that load it from disk: the first fit after an installation would differ in its last bits.
+    """
+    return cast(Function, numba.njit(function, inline="always", nogil=True, fastmath=_FAST, error_model="numpy"))
+
+
+def run(kernel: Callable[..., None], *tensors: Tensor) -> None:
+    """Run a kernel on one thread: cores are for workers, each of which trains whole stacks."""
+    kernel(*[tensor.detach().numpy() for tensor in tensors])
+
+
+@_inlined
+def _add_rows(first: Array, second: Array, x: Array, kernel: Array, y: int) -> None:
+    """Add the convolution of one map at rows y and y + 1 to two rows (columns · N)."""
+    w, n = x.shape[1] * x.shape[2], x.shape[2]
+    a, b, c = kernel[0, 0], kernel[0, 1], kernel[0, 2]
+    d, e, f = kernel[1, 0], kernel[1, 1], kernel[1, 2]
+    g, h, i = kernel[2, 0], kernel[2, 1], kernel[2, 2]
+    p0, q0, r0, s0 = x[y].reshape(w), x[y + 1].reshape(w), x[y + 2].reshape(w), x[y + 3].reshape(w)
+    p1, q1, r1, s1 = p0[n:], q0[n:], r0[n:], s0[n:]
+    p2, q2, r2, s2 = p1[n:], q1[n:], r1[n:], s1[n:]
+    for k in range(first.size):
+        first[k] += (
+            a * p0[k] + b * p1[k] + c * p2[k] + d * q0[k] + e * q1[k] + f * q2[k] + g * r0[k] + h * r1[k] + i * r2[k]
+        )
+        second[k] += (
+            a * q0[k] + b * q1[k] + c * q2[k] + d * r0[k] + e * r1[k] + f * r2[k] + g * s0[k] + h * s1[k] + i * s2[k]
+        )
+
+
+@_inlined
+def _pool_rows(first: Array, second: Array, pooled: Array, place: Array) -> None:
+    """Pool two rows 2×2 with ReLU; note which of the four won, −1 where ReLU cut off."""
+    columns, n = pooled.shape
+    for x in range(columns):
+        start, middle, end = 2 * x * n, (2 * x + 1) * n, (2 * x + 2) * n
+        a, b, c, d = first[start:middle], first[middle:end], second[start:middle], second[middle:end]
+        best, where = pooled[x], place[x]
+        for k in range(n):
+            top, left = max(a[k], b[k]), np.int32(b[k] > a[k])
+            low, right = max(c[k], d[k]), np.int32(2) + np.int32(d[k] > c[k])
+            value = max(top, low)
+            winner = right if low > top else left
+            value = value if a[k] + b[k] + c[k] + d[k] == a[k] + b[k] + c[k] + d[k] else a[k] + b[k] + c[k] + d[k]
+            where[k] = np.int32(-1) if value <= 0 else winner
+            best[k] = 0 if value <= 0 else value
+
+
+@_inlined
+def _drop_row(row: Array, word: Array, p: float, number: int, step: int, n: int) -> None:
+    """Dropout in a row (columns · N), whose activation of column x and image k has the number + x + k · step.
+
+    The hash is that of :func:`pairs_lit.stacking.ops.dropout.dropout_keep`, in unsigned words.
+    """
+    first, second = np.uint32(word[0]), np.uint32(word[1])
+    limit, kept = np.uint32(p * 2**31), row.dtype.type(1 - p)
+    for x in range(row.size // n):
+        part = row[x * n : (x + 1) * n]
+        for k in range(n):
+            bits = np.uint32(np.uint32(number + x + k * step) ^ first)
+            bits = np.uint32(np.uint32(bits ^ (bits >> np.uint32(16))) * np.uint32(0x7FEB352D))
+            bits = np.uint32(bits ^ second)
+            bits = np.uint32(np.uint32(bits ^ (bits >> np.uint32(15))) * np.uint32(0x846CA68B))
+            bits = np.uint32(bits ^ (bits >> np.uint32(16))) & np.uint32(0x7FFFFFFF)
+            part[k] *= (bits >= limit) / kept
+
+
+@_inlined
+def _convolved_map(
+    x: Array, kernels: Array, bias: float, words: Array, p: float, place: int, outputs: int, pooled: Array, won: Array
+) -> None:
+    """One output map of one stack, the one at ``place`` of so many."""
+    height, width, n = pooled.shape
+    full_height, full_width = x.shape[1] - 2, x.shape[2] - 2
+    rows = np.empty((2, 2 * width * n), x.dtype)
+    for y in range(height):
+        rows[:] = bias
+        for channel in range(x.shape[0]):
+            _add_rows(rows[0], rows[1], x[channel], kernels[channel], 2 * y)
+        if p > 0:
+            for row in range(2):
+                number = (place * full_height + 2 * y + row) * full_width
+                _drop_row(rows[row], words, p, number, outputs * full_height * full_width, n)
+        _pool_rows(rows[0], rows[1], pooled[y], won[y])
+
+
+@_compiled
+def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, pooled: Array, place: Array) -> None:
+    """Convolve 3×3, drop, pool 2×2, ReLU.
+
+    Args:
+        x: (B, C, H, W, N).
+        weight: (B, O, C, 3, 3).
+        bias: (B, O).
+        words: (B, 2) int32, which decide what is dropped.
+        p: The probability of dropping an activation, (B,) float64.
+        pooled: (B, O, (H − 2) // 2, (W − 2) // 2, N), the result.
+        place: Likewise, int32: which of the four was the largest, −1 where the result is 0.
+    """
+    b, o = bias.shape
+    for item in range(b * o):
+        r, out = item // o, item % o
+        _convolved_map(x[r], weight[r, out], bias[r, out], words[r], p[r], out, o, pooled[r, out], place[r, out])
+
+
+@_inlined
+def _spread(grad: Array, place: Array, spread: Array, border: int) -> None:
+    """Put the gradient of a pooled map where the winners stood, inside a border of zeros."""
+    height, width, n = grad.shape
+    if border > 0:
+        spread[:] = 0
+    for y in range(height):
+        for x in range(width):
+            g, where = grad[y, x], place[y, x]
+            for corner in range(4):
+                target = spread[border + 2 * y + corner // 2, border + 2 * x + corner % 2]
+                for k in range(n):
+                    target[k] = g[k] if where[k] == corner else 0
+
+
+@_inlined
+def _kernel_row(x: Array, spread: Array, border: int, ky: int, gradient: Array) -> None:
+    """Row ky of the gradient (4, 3, 3) of four kernels, from one input map and four spread gradients."""
+    h, w, n = spread.shape[1], spread.shape[2], spread.shape[3]
+    long, full, wide = (w - 2 * border) * n, w * n, x.shape[1] * n
+    a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = d0 = d1 = d2 = x.dtype.type(0)
+    for y in range(h - 2 * border):
+        ga, gb = spread[0, y + border].reshape(full)[border * n :], spread[1, y + border].reshape(full)[border * n :]
+        gc, gd = spread[2, y + border].reshape(full)[border * n :], spread[3, y + border].reshape(full)[border * n :]
+        p = x[y + ky].reshape(wide)
+        q = p[n:]
+        r = q[n:]
+        for k in range(long):
+            a0 += ga[k] * p[k]
+            a1 += ga[k] * q[k]
+            a2 += ga[k] * r[k]
+            b0 += gb[k] * p[k]
+            b1 += gb[k] * q[k]
+            b2 += gb[k] * r[k]
+            c0 += gc[k] * p[k]
+            c1 += gc[k] * q[k]
+            c2 += gc[k] * r[k]
+            d0 += gd[k] * p[k]
+            d1 += gd[k] * q[k]
+            d2 += gd[k] * r[k]
+    gradient[0, ky, 0], gradient[0, ky, 1], gradient[0, ky, 2] = a0, a1, a2
+    gradient[1, ky, 0], gradient[1, ky, 1], gradient[1, ky, 2] = b0, b1, b2
+    gradient[2, ky, 0], gradient[2, ky, 1], gradient[2, ky, 2] = c0, c1, c2
+    gradient[3, ky, 0], gradient[3, ky, 1], gradient[3, ky, 2] = d0, d1, d2
+
+
+@_inlined
+def _kernel_gradient(x: Array, spread: Array, border: int, gradient: Array) -> None:
+    """Gradient (4, C, 3, 3) of four output maps' kernels."""
+    for channel in range(x.shape[0]):
+        for ky in range(3):
+            _kernel_row(x[channel], spread, border, ky, gradient[:, channel])
+
+
+@_inlined
+def _weight_gradient(x: Array, grad: Array, place: Array, kernels: Array, biases: Array) -> None:
+    """Gradients of one stack's kernels and biases, four output maps after four, the last four overlapping."""
+    o, height, width, n = grad.shape
+    spread = np.empty((4, 2 * height, 2 * width, n), x.dtype)
+    for group in range((o + 3) // 4):
+        first = min(4 * group, o - 4)
+        for out in range(4):
+            _spread(grad[first + out], place[first + out], spread[out], 0)
+            biases[first + out] = spread[out].sum()
+        _kernel_gradient(x, spread, 0, kernels[first : first + 4])
+
+
+@_inlined
+def _add_taps(rows: Array, g: Array, kernels: Array, ky: int) -> None:
+    """Add to rows (4, columns · N) what one row g of a spread gradient gives four input maps through row ky."""
+    n = (g.size - rows.shape[1]) // 2
+    a, b, c, d = rows[0], rows[1], rows[2], rows[3]
+    a0, a1, a2 = kernels[0, ky, 2], kernels[0, ky, 1], kernels[0, ky, 0]
+    b0, b1, b2 = kernels[1, ky, 2], kernels[1, ky, 1], kernels[1, ky, 0]
+    c0, c1, c2 = kernels[2, ky, 2], kernels[2, ky, 1], kernels[2, ky, 0]
+    d0, d1, d2 = kernels[3, ky, 2], kernels[3, ky, 1], kernels[3, ky, 0]
+    p, q, r = g, g[n:], g[2 * n :]
+    for k in range(a.size):
+        a[k] += a0 * p[k] + a1 * q[k] + a2 * r[k]
+        b[k] += b0 * p[k] + b1 * q[k] + b2 * r[k]
+        c[k] += c0 * p[k] + c1 * q[k] + c2 * r[k]
+        d[k] += d0 * p[k] + d1 * q[k] + d2 * r[k]
+
+
+@_inlined
+def _map_gradient(spread: Array, weight: Array, maps: Array) -> None:
+    """The gradient of four input maps (4, H, W, N)."""
+    _, h, w, n = maps.shape
+    o, full = len(spread), spread.shape[2] * n
+    rows = np.empty((4, w * n), maps.dtype)
+    for y in range(h):
+        rows[:] = 0
+        for out in range(o):
+            for ky in range(max(0, y - h + 3), min(3, y + 1)):
+                _add_taps(rows, spread[out, y - ky + 2].reshape(full), weight[out], ky)
+        for channel in range(4):
+            maps[channel, y] = rows[channel].reshape(w, n)
+
+
+@_inlined
+def _all_gradients(
+    x: Array, weight: Array, grad: Array, place: Array, maps: Array, kernels: Array, biases: Array
+) -> None:
+    """Gradients of one stack's maps, kernels and biases."""
+    o = len(weight)
+    c, h, w, n = x.shape
+    spread = np.empty((o, h + 2, w + 2, n), x.dtype)
+    for out in range(o):
+        _spread(grad[out], place[out], spread[out], 2)
+        biases[out] = spread[out].sum()
+    for group in range((o + 3) // 4):
+        first = min(4 * group, o - 4)
+        _kernel_gradient(x, spread[first : first + 4], 2, kernels[first : first + 4])
+    for group in range((c + 3) // 4):
+        first = min(4 * group, c - 4)
+        _map_gradient(spread, weight[:, first : first + 4], maps[first : first + 4])
+
+
+@_compiled
+def weight_gradient(x: Array, grad: Array, place: Array, kernels: Array, biases: Array) -> None:
+    """Gradients of :func:`convolve_pool` without that of its maps.
+
+    Args:
+        x: (B, C, H, W, N).
+        grad: Gradient of the pooled maps.
+        place: As :func:`convolve_pool` left it.
+        kernels: (B, O, C, 3, 3), O at least 4: gradient of the weights, a result.
+        biases: (B, O), gradient of the biases, a result.
+    """
+    for r in range(len(x)):
+        _weight_gradient(x[r], grad[r], place[r], kernels[r], biases[r])
+
+
+@_compiled
+def all_gradients(
+    x: Array, weight: Array, grad: Array, place: Array, maps: Array, kernels: Array, biases: Array
+) -> None:
+    """Gradients of :func:`convolve_pool`.
+
+    Args:
+        x: (B, C, H, W, N), C at least 4.
+        weight: (B, O, C, 3, 3), O at least 4.
+        grad: Gradient of the pooled maps.
+        place: As :func:`convolve_pool` left it.
+        maps: (B, C, H, W, N), gradient of x, a result.
+        kernels: (B, O, C, 3, 3), gradient of the weights, a result.
+        biases: (B, O), gradient of the biases, a result.
+    """
+    for r in range(len(x)):
+        _all_gradients(x[r], weight[r], grad[r], place[r], maps[r], kernels[r], biases[r])
+
+
+@_inlined
+def _moments(x: Array) -> tuple[float, float]:
+    """Return mean and variance (divided by the count) of one map."""
+    h, w, n = x.shape
+    total = squares = 0.0
+    for y in range(h):
+        total += x[y].sum()
+    mean = x.dtype.type(total / x.size)
+    for y in range(h):
+        row, part = x[y].reshape(w * n), x.dtype.type(0)
+        for k in range(w * n):
+            part += (row[k] - mean) * (row[k] - mean)
+        squares += part
+    return mean, squares / x.size
+
+
+@_inlined
+def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, place: Array) -> None:
+    """Scale, shift and pool one map."""
+    height, width, n = pooled.shape
+    rows = np.empty((2, 2 * width * n), x.dtype)
+    for y in range(height):
+        for row in range(2):
+            source, target = x[2 * y + row].reshape(x.shape[1] * n), rows[row]
+            for k in range(target.size):
+                target[k] = source[k] * scale + shift
+        _pool_rows(rows[0], rows[1], pooled[y], place[y])
+
+
+@_inlined
+def _normalised(x: Array, moments: Array, affine: Array, eps: float, pooled: Array, place: Array) -> None:
+    """Normalise one map by its moments and pool it."""
+    scale = affine[0] / np.sqrt(moments[1] + eps)
+    _normalised_map(x, x.dtype.type(scale), x.dtype.type(affine[1] - moments[0] * scale), pooled, place)
+
+
+@_compiled
+def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, place: Array) -> None:
+    """Batch norm by the maps' own moments, max-pool 2×2, ReLU.
+
+    Args:
+        x: (B, H, W, N).
+        moments: (B, 2) float64, mean and variance (divided by the count) of each map, a result.
+        affine: (B, 2) float64, weight and bias.
+        eps: What is added to the variance, an array without dimensions.
+        pooled: (B, H // 2, W // 2, N), the result.
+        place: Likewise, int32: which of the four was the largest, −1 where the result is 0.
+    """
+    for item in range(len(x)):
+        moments[item, 0], moments[item, 1] = _moments(x[item])
+        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], place[item])
+
+
+@_compiled
+def normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, place: Array) -> None:
+    """Batch norm by given moments, max-pool 2×2, ReLU; arguments as of :func:`measure_normalise_pool`."""
+    for item in range(len(x)):
+        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], place[item])
+
+
+@_inlined
+def _normalised_gradient(
+    x: Array, moments: Array, weight: float, eps: float, grad: Array, place: Array, maps: Array, affine: Array
+) -> None:
+    """Gradients of one map normalised by its own moments."""
+    h, w, n = x.shape
+    deviation = np.sqrt(moments[1] + eps)
+    if grad.shape[0] * grad.shape[1] * 4 < h * w:
+        maps[:] = 0
+    _spread(grad, place, maps, 0)
+    mean, total, product = x.dtype.type(moments[0]), 0.0, 0.0
+    for y in range(h):
+        g, row, sums, products = maps[y].reshape(w * n), x[y].reshape(w * n), x.dtype.type(0), x.dtype.type(0)
+        for k in range(w * n):
+            sums += g[k]
+            products += g[k] * (row[k] - mean)
+        total, product = total + sums, product + products
+    affine[0], affine[1] = product / deviation, total
+    scale, even = x.dtype.type(weight / deviation), x.dtype.type(total / x.size)
+    steep = x.dtype.type(product / (x.size * deviation * deviation))
+    for y in range(h):
+        g, row = maps[y].reshape(w * n), x[y].reshape(w * n)
+        for k in range(w * n):
+            g[k] = scale * (g[k] - even - steep * (row[k] - mean))
+
+
+@_compiled
+def normalise_gradients(
+    x: Array, moments: Array, weight: Array, eps: Array, grad: Array, place: Array, maps: Array, affine: Array
+) -> None:
+    """Gradients of :func:`measure_normalise_pool`.
+
+    Args:
+        x: (B, H, W, N).
+        moments: As :func:`measure_normalise_pool` left them.
+        weight: (B,) float64.
+        eps: What is added to the variance, an array without dimensions.
+        grad: Gradient of the pooled maps.
+        place: As :func:`measure_normalise_pool` left it.
+        maps: (B, H, W, N), gradient of x, a result.
+        affine: (B, 2) float64, gradients of weight and bias, a result.
+    """
+    for i in range(len(x)):
+        _normalised_gradient(x[i], moments[i], weight[i], eps.item(), grad[i], place[i], maps[i], affine[i])

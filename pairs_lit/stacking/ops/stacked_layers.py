@@ -1,0 +1,226 @@
+"""Stacked layers: R copies of one layer as one, each with its own parameters.
+
+Two layouts of activations occur. ``rows``: (R, N, ...), the images before their features. ``maps``: (R, C, H, W, N),
+the images last, so that convolutions are batched matrix products, and pooling and normalisation run over long rows.
+Parameters and buffers always have the plain layer's names and shapes with a leading dimension R, so that
+``{name: value[r] for name, value in stacked.state_dict().items()}`` is the state of round r's plain layer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairs_lit.stacking.ops.convolution import Geometry, convolve
+from pairs_lit.stacking.ops.dropout import StackedDropout
+from pairs_lit.stacking.ops.fused_ops import (
+    Dropped,
+    can_fuse,
+    convolve_pool_relu,
+    is_small,
+    normalise_pool_relu,
+    normalised_pool_relu,
+)
+
+
+class Rowwise(nn.Module):
+    """A module without parameters or state whose forward acts on the last dimension alone and changes nothing in place.
+
+    One such module serves a whole stack. A class must name this one among its own bases: a class derived from such a
+    class may compute something else, so it gets one copy for each round.
+    """
+
+
+def pooled(pool: Callable[..., Tensor], x: Tensor, *options: int) -> Tensor:
+    """Pool maps (R, C, H, W, N).
+
+    To torch, the R·C maps are a batch, and the images are its channels, last in memory: pooling runs over images in
+    long rows.
+    """
+    small = pool(x.flatten(0, 1).permute(0, 3, 1, 2), *options).permute(0, 2, 3, 1)
+    return small.reshape(*x.shape[:2], *small.shape[1:])
+
+
+def to_maps(x: Tensor) -> Tensor:
+    """Layout: rows (R, N, C, H, W) → maps (R, C, H, W, N), contiguous."""
+    return x.permute(0, 2, 3, 4, 1).contiguous()
+
+
+def to_rows(x: Tensor) -> Tensor:
+    """Layout: maps (R, C, H, W, N) → rows (R, N, C, H, W)."""
+    return x.permute(0, 4, 1, 2, 3)
+
+
+class _Stacked(nn.Module):
+    """Is printed as the plain layer that it replaces.
+
+    Args:
+        copies: The R plain layers.
+    """
+
+    def __init__(self, copies: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.plain = copies[0].extra_repr()
+
+    def extra_repr(self) -> str:
+        """Show the plain layer's settings."""
+        return self.plain
+
+
+def stacked(values: Sequence[Tensor | None]) -> nn.Parameter | None:
+    """Return R parameters as one, or None if a layer does without."""
+    present = [value.detach() for value in values if value is not None]
+    wanted = any(value is not None and value.requires_grad for value in values)
+    return nn.Parameter(torch.stack(present), requires_grad=wanted) if present else None
+
+
+class StackedLinear(_Stacked):
+    """R linear layers: (R, N, ..., in) → (R, N, ..., out), by one batched matrix product.
+
+    Args:
+        copies: The R plain layers.
+    """
+
+    def __init__(self, copies: Sequence[nn.Linear]) -> None:
+        super().__init__(copies)
+        self.weight = cast(nn.Parameter, stacked([copy.weight for copy in copies]))
+        self.bias = stacked([copy.bias for copy in copies])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply each round's layer to its own rows."""
+        rows = x.flatten(1, -2)
+        if self.bias is None:
+            output = torch.bmm(rows, self.weight.transpose(1, 2))
+        else:
+            output = torch.baddbmm(self.bias[:, None], rows, self.weight.transpose(1, 2))
+        return output.view(*x.shape[:-1], -1)
+
+
+class StackedConv2d(_Stacked):
+    """R convolutions as one batched matrix product; layout maps.
+
+    Args:
+        copies: The R plain layers, zero-padded.
+    """
+
+    def __init__(self, copies: Sequence[nn.Conv2d]) -> None:
+        super().__init__(copies)
+        self.weight = cast(nn.Parameter, stacked([copy.weight for copy in copies]))
+        self.bias = stacked([copy.bias for copy in copies])
+        self._geometry = Geometry.of(copies[0])
+        self._groups = copies[0].groups
+
+    def forward(self, x: Tensor, halve: bool = False, dropout: StackedDropout | None = None) -> Tensor:
+        """Apply each round's kernels to its own maps.
+
+        Args:
+            x: The maps.
+            halve: Whether dropout or none, a max-pool 2×2 and ReLU follow; only for 3×3 with bias, stride 1 and no
+                padding. All is done in one pass where that is faster.
+            dropout: What is dropped between convolution and pool.
+        """
+        if not halve:
+            return self._convolved(x)
+        if self.bias is not None and is_small(x, self.weight):
+            dropped = None if dropout is None else Dropped(dropout.rates, dropout.words(x.device))
+            return convolve_pool_relu(x, self.weight, self.bias, dropped)
+        maps = self._convolved(x)
+        return pooled(F.max_pool2d, maps if dropout is None else dropout(maps), 2).relu()
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        size = (len(x) * self._groups, -1)
+        maps, weight = x.reshape(*size, *x.shape[2:]), self.weight.view(*size, *self.weight.shape[2:])
+        bias = None if self.bias is None else self.bias.view(size)
+        output = convolve(maps, weight, bias, self._geometry)
+        return output.view(len(x), -1, *output.shape[2:])
+
+
+class StackedBatchNorm2d(_Stacked):
+    """R batch norms; layout maps. Statistics are per round and channel, so no round sees another's.
+
+    Args:
+        copies: The R plain layers, with a fixed momentum.
+    """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(self, copies: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> None:
+        super().__init__(copies)
+        self.weight = stacked([copy.weight for copy in copies])
+        self.bias = stacked([copy.bias for copy in copies])
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            values = [value for copy in copies if (value := copy.get_buffer(name)) is not None]
+            self.register_buffer(name, torch.stack(values) if values else None)
+        self._momentum, self._eps = copies[0].momentum, copies[0].eps
+
+    def forward(self, x: Tensor, halve: bool = False) -> Tensor:
+        """Normalise each round's channels by their own statistics.
+
+        Args:
+            x: The maps.
+            halve: Whether a max-pool 2×2 and ReLU follow; only with weight, bias and running statistics. All is done
+                in one pass where possible.
+        """
+        if not halve:
+            return self._every(x)
+        weight, bias = cast(Tensor, self.weight).flatten(), cast(Tensor, self.bias).flatten()
+        mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+        maps = x.flatten(0, 1)
+        if not can_fuse(x, weight) or (torch.is_grad_enabled() and not self.training):
+            return pooled(F.max_pool2d, self._every(x), 2).relu()
+        if self.training:
+            small, seen_mean, seen_variance = normalise_pool_relu(maps, weight, bias, self._eps)
+            self._track(mean, variance, seen_mean, seen_variance, maps[0].numel())
+        else:
+            small = normalised_pool_relu(maps, mean.flatten(), variance.flatten(), weight, bias, self._eps)
+        return small.view(*x.shape[:2], *small.shape[1:])
+
+    def _every(self, x: Tensor) -> Tensor:
+        return self._normalised(x.reshape(1, x.shape[:2].numel(), -1)).view(x.shape)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """Normalise (N, R·C, ...) over N and what follows the channels."""
+        tracked = self.num_batches_tracked is not None
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        mean, var, weight, bias = (
+            None if value is None else value.flatten()
+            for value in (self.running_mean, self.running_var, self.weight, self.bias)
+        )
+        momentum = 0.0 if self._momentum is None else self._momentum
+        return F.batch_norm(x, mean, var, weight, bias, self.training or not tracked, momentum, self._eps)
+
+    def _track(self, mean: Tensor, variance: Tensor, seen_mean: Tensor, seen_variance: Tensor, count: int) -> None:
+        """Move the running statistics towards what was seen; the variance as divided by count − 1."""
+        cast(Tensor, self.num_batches_tracked).add_(1)
+        momentum = cast(float, self._momentum)
+        mean.mul_(1 - momentum).add_(seen_mean.view_as(mean), alpha=momentum)
+        variance.mul_(1 - momentum).add_(seen_variance.view_as(mean), alpha=momentum * count / (count - 1))
+
+
+class StackedBatchNorm1d(StackedBatchNorm2d):
+    """R batch norms over vectors or sequences; layout rows: (R, N, F) or (R, N, F, L), unchanged."""
+
+    def _every(self, x: Tensor) -> Tensor:
+        rows = x.transpose(0, 1)
+        return self._normalised(rows.flatten(1, 2)).view(rows.shape).transpose(0, 1)
+
+
+class SwitchedOff(nn.Module):
+    """A layer that exists, with its parameters, but does nothing: x → x.
+
+    Args:
+        layer: The layer.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x

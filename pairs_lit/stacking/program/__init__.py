@@ -1,0 +1,1 @@
+"""Building the graph that computes R rounds from the record of one."""

@@ -1,0 +1,1 @@
+"""Recording what a plain module computes."""

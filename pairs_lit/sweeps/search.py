@@ -1,0 +1,363 @@
+"""The search of a sweep: trials in few fits, a winner, and its confirmation on fresh seeds."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from tqdm import tqdm
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.inference.open_run import open_run
+from pairs_lit.inference.run import Run
+from pairs_lit.runs.run_folder import CONFIG, LAST, SUMMARY, check_name, is_finished
+from pairs_lit.sweeps.figures import FIGURES, write_figures
+from pairs_lit.sweeps.limits import describe_limits
+from pairs_lit.sweeps.report import BEST, REPORT, TRIALS, Confirmed, Sweep, write_report
+from pairs_lit.sweeps.search_space import Range, Values, examples, key_of
+from pairs_lit.sweeps.spec import Spec
+from pairs_lit.sweeps.study import WORK, Study, Taken
+from pairs_lit.sweeps.sweep_options import check_options
+from pairs_lit.sweeps.trial import Trial, ranked, scores_of
+from pairs_lit.system.console import notice
+from pairs_lit.system.signals import check_announced
+from pairs_lit.system.tracebacks import own_place_of, reason_of
+from pairs_lit.text import counted
+from pairs_lit.training.code_check import ChangedCodeError
+from pairs_lit.training.progress import EpochsDone
+from pairs_lit.variants.fits import Plan, fit_variants, fits_of, read_variants, try_variants, with_common_recipes
+from pairs_lit.workers.cluster import check_alone
+
+_SPEC = "sweep.yaml"
+_CONFIRMED = ("confirmed-best", "confirmed-config")
+_PRODUCTS = ("[0-9]" * 4, *_CONFIRMED, TRIALS, REPORT, BEST, *FIGURES)
+_NETWORK = ("model.backbone", "model.head", "model.network")
+_PAUSE_SECONDS = 2.0
+_FEW = 200
+"""So many trials are all read and checked before the first one is trained; of more, each value is."""
+
+
+_OF_THE_MACHINE = (
+    "data.root",
+    "rounds.threads",
+    "trainer.accelerator",
+    "trainer.default_root_dir",
+    "trainer.devices",
+    "trainer.num_nodes",
+)
+"""Options that may differ between processes of one sweep."""
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Variants that train side by side."""
+
+    plans: Sequence[Plan]
+    folders: Sequence[Path]
+
+
+class _Epochs(EpochsDone):
+    """Counts the epochs of one fit, and tells other machines that this process is at work."""
+
+    def __init__(self, bar: "tqdm[Any]", rounds: int, study: Study) -> None:
+        super().__init__(bar, rounds)
+        self._study = study
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count one epoch."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if trainer.is_global_zero:
+            self._study.beat()
+
+
+class Search:
+    """One process's work on a sweep.
+
+    Args:
+        base: The arguments of the fit that is varied.
+        spec: What the sweep's file says.
+        name: The sweep's name.
+        storage: Where the study is kept; None: in the sweep's folder.
+    """
+
+    def __init__(self, base: Sequence[str], spec: Spec, name: str, storage: str | None) -> None:
+        check_alone("sweep")
+        check_options([arg for arg in base if not arg.startswith("--config=")], spec)
+        self._base, self._spec, self._name = base, spec, check_name(name)
+        self._storage = storage
+        points = spec.points() or []
+        tried = points if 0 < len(points) <= _FEW else list(examples(spec.space))
+        self._as_it_is, *plans = self._read({}, *tried)
+        self._known = dict(zip(map(key_of, tried), plans, strict=True))
+        self._is_code_checked = False
+        self._check_metric([self._as_it_is, *plans])
+        self._check_confirmation()
+        _check_different(tried, plans)
+        self._show_whole_numbers()
+        root = self._as_it_is.options["trainer.default_root_dir"]
+        self.folder = Path("." if root == "None" else str(root)) / "lightning_logs" / name
+        self._show_plan([self._known[key_of(values)] for values in points] if tried is points else None)
+
+    def _read(self, *points: Values) -> list[Plan]:
+        """Return the plans of trials; raise PairsLitError with the values of those that cannot be trained."""
+        plans = try_variants(self._base, list(map(self._changes, points)))
+        failed = [(values, plan) for values, plan in zip(points, plans, strict=True) if isinstance(plan, Exception)]
+        if failed:
+            values, error = failed[0]
+            count = f" ({len(failed)} of {counted(len(points) - 1, 'trial')} cannot be trained)"
+            raise PairsLitError(f"{_explain(values, error)}{count if len(failed) > 1 else ''}") from error
+        return with_common_recipes([plan for plan in plans if isinstance(plan, Plan)])
+
+    def _changes(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Return how a trial's fit differs from the configuration."""
+        rounds = self._spec.rounds
+        own = {"rounds.count": rounds.count, "rounds.seed": rounds.seed, "data.watch_test": False, "name": self._name}
+        return {**values, **own, "print_stack": False}
+
+    def _check_metric(self, plans: Sequence[Plan]) -> None:
+        metric = self._spec.metric.removeprefix("val/")
+        if metric.startswith("all_") and not any(metric in plan.measured for plan in plans):
+            raise PairsLitError(f"metric is {self._spec.metric}, which is not measured: set data.all_pairs to [val].")
+        for plan in plans:
+            if metric not in plan.measured:
+                raise PairsLitError(
+                    f"metric is {self._spec.metric}, which this network does not have: use "
+                    f"{', '.join(f'val/{name}' for name in plan.measured)}."
+                )
+
+    def _check_confirmation(self) -> None:
+        """Raise PairsLitError if the runs on fresh seeds would have no test accuracy to be compared by."""
+        if self._spec.confirm is not None:
+            (plan,) = read_variants(self._base, [self._confirming({})])
+            if plan.options["data.watch_test"] is False:
+                raise PairsLitError(
+                    "data.watch_test must be true or end in the config, got false: the confirmed runs are compared on "
+                    "the test pairs. Change it, or leave confirm out of the sweep's file."
+                )
+
+    def _show_whole_numbers(self) -> None:
+        """Tell the user of ranges that hold whole numbers only, although their options take fractions."""
+        for option, dimension in self._spec.space.items():
+            if isinstance(dimension, Range) and dimension.is_whole and self._takes_fractions(option, dimension):
+                low, high = dimension.low, dimension.high
+                notice(
+                    f"space.{option}: only whole numbers from {low} to {high} are tried; write {float(low)} and "
+                    f"{float(high)} for fractions."
+                )
+
+    def _takes_fractions(self, option: str, dimension: Range) -> bool:
+        value = next(iter(self._known.values())).options.get(option)
+        return isinstance(value, float) and dimension.steps is None
+
+    def _show_plan(self, plans: Sequence[Plan] | None) -> None:
+        """Say how many fits there will be; None: nobody knows yet which values they have."""
+        spec = self._spec
+        for limit in describe_limits(spec):
+            notice(limit)
+        whole = f"{counted(spec.count, 'trial')} × {counted(spec.rounds.count, 'round')}"
+        if plans is None:
+            notice(f"{whole}, {counted(spec.batch, 'trial')} at a time.")
+            return
+        batches = [plans[start : start + spec.batch] for start in range(0, len(plans), spec.batch)]
+        fits = sum(len(fits_of(batch)) for batch in batches)
+        notice(f"{whole}: {fits} fit{'s' if fits > 1 else ''}.")
+
+    @property
+    def _options(self) -> dict[str, object]:
+        """The options that decide what a trial computes, but for those of the space."""
+        return {name: value for name, value in self._as_it_is.options.items() if name not in _OF_THE_MACHINE}
+
+    def finish(self, text: str) -> Sweep:
+        """Run the trials that are left, and write the report next to a copy of the sweep's file, of this text."""
+        with Study(self.folder, self._name, self._spec, self._options, self._products(text), self._storage) as study:
+            study.write(_SPEC, text)
+            self._show_progress(study)
+            with self._bar(study) as bar:
+                self._search(study, bar)
+                trials = self._ranked(study)
+                with study.finishing():
+                    found = Sweep(
+                        self.folder, self._spec, trials, self._confirm(trials[0], study, bar), tuple(study.notes())
+                    )
+                    if study.is_latest:
+                        self._write(found, study)
+            return found
+
+    def _products(self, text: str) -> list[str]:
+        """Return the names of what a sweep writes, without a copy of its file that is there already."""
+        copy = self.folder / _SPEC
+        is_same = copy.is_file() and copy.read_bytes() == text.encode("utf-8", "surrogateescape")
+        return [*_PRODUCTS, *([] if is_same else [_SPEC])]
+
+    def _show_progress(self, study: Study) -> None:
+        done = len(study.finished())
+        if done:
+            notice(f"{done} of {counted(max(self._spec.count, done), 'trial')} finished before.")
+        for note in study.notes():
+            notice(note)
+
+    def _ranked(self, study: Study) -> list[Trial]:
+        """Return the finished trials, the best first; raise PairsLitError if there is none to choose."""
+        trials = ranked(study.finished(), is_loss=self._spec.is_loss)
+        if not trials:
+            raise PairsLitError(f"no trial could be trained, so nothing can be chosen. {study.notes()[-1]}")
+        if not trials[0].scores:
+            raise PairsLitError(f"every round of every trial failed: nothing can be chosen ({self.folder}).")
+        return trials
+
+    def _write(self, sweep: Sweep, study: Study) -> None:
+        (best,) = read_variants(self._base, [sweep.best.values])
+        write_report(sweep, best.config)
+        write_figures(sweep, study.copy_of)
+
+    def _bar(self, study: Study) -> "tqdm[Any]":
+        epochs = int(self._as_it_is.options["trainer.max_epochs"])
+        confirm = 2 * self._spec.confirm.count if self._spec.confirm else 0
+        each = self._spec.rounds.count * epochs
+        total = self._spec.count * each + confirm * epochs
+        done = len(study.finished()) * each
+        is_hidden = self._as_it_is.options["trainer.enable_progress_bar"] is False or None
+        return tqdm(
+            total=total,
+            initial=done,
+            unit="epoch",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=is_hidden,
+            desc=self._name,
+        )
+
+    def _search(self, study: Study, bar: "tqdm[Any]") -> None:
+        """Take trials until there are none, and wait for those of other processes."""
+        waits = False
+        while not study.is_over:
+            taken = study.take()
+            if taken:
+                self._train(taken, study, bar)
+                continue
+            if not waits:
+                notice("waiting for the trials of other processes.")
+            waits = True
+            check_announced()
+            time.sleep(_PAUSE_SECONDS)
+            study.beat()
+
+    def _train(self, taken: Sequence[Taken], study: Study, bar: "tqdm[Any]") -> None:
+        trials = self._readable(taken, study)
+        plans = with_common_recipes([self._known[key_of(each.values)] for each in trials])
+        folders = [self.folder / f"{each.number:04d}" for each in trials]
+        for numbers in fits_of(plans):
+            with _naming([trials[number] for number in numbers]):
+                self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
+            for number in numbers:
+                trial, folder = trials[number], folders[number]
+                found = Run.load(folder)
+                scores = scores_of(found, self._spec.metric)
+                study.tell(Trial(trial.number, trial.values, scores, found.failed, folder, found.data))
+
+    def _readable(self, taken: Sequence[Taken], study: Study) -> list[Taken]:
+        """Return the trials that can be trained; the study notes why the others cannot."""
+        new = [each for each in taken if key_of(each.values) not in self._known]
+        plans = try_variants(self._base, [self._changes(each.values) for each in new])
+        given_up = set[int]()
+        for each, plan in zip(new, plans, strict=True):
+            if isinstance(plan, Plan):
+                self._known[key_of(each.values)] = plan
+                continue
+            reason = _explain(each.values, plan)
+            notice(f"trial {each.number} is left out: {reason}")
+            study.give_up(each, reason)
+            given_up.add(each.number)
+        return [each for each in taken if each.number not in given_up]
+
+    def _fit(self, fit: _Fit, study: Study, bar: "tqdm[Any]") -> None:
+        """Train variants, unless all of them are finished; an interrupted fit resumes."""
+        if all(map(_is_done, fit.plans, fit.folders)):
+            return
+        self._check_code(study)
+        for folder in fit.folders:  # what it holds is of other values: it must not pass for the run that begins
+            (folder / SUMMARY).unlink(missing_ok=True)
+        slices = len(fit.plans) * int(fit.plans[0].options["rounds.count"])
+        fit_variants(self._base, fit.plans, fit.folders, self.folder / WORK, [_Epochs(bar, slices, study)])
+        check_announced()
+
+    def _check_code(self, study: Study) -> None:
+        """Raise PairsLitError if a network's code has changed since the finished trials; once is enough."""
+        if self._is_code_checked:
+            return
+        self._is_code_checked = True
+        trained = [trial for trial in study.finished() if (trial.folder / LAST).is_file()]
+        for trial in {_network_of(trial.values): trial for trial in trained}.values():
+            try:
+                open_run(trial.folder)
+            except ChangedCodeError as error:
+                raise PairsLitError(
+                    f"{error.difference} Trials that are finished cannot be compared with new ones. Restore the code, "
+                    "or give --name for a new sweep."
+                ) from error
+
+    def _confirming(self, values: Values) -> dict[str, object]:
+        """Return how a run on fresh seeds differs from the configuration."""
+        own: dict[str, object] = {"name": self._name, "print_stack": False}
+        if self._spec.confirm is not None:
+            own |= {"rounds.count": self._spec.confirm.count, "rounds.seed": self._spec.confirm.seed}
+        return {**values, **own}
+
+    def _confirm(self, best: Trial, study: Study, bar: "tqdm[Any]") -> Confirmed | None:
+        """Train the winner and the configuration as it is on fresh seeds."""
+        if self._spec.confirm is None:
+            return None
+        winner, baseline = read_variants(self._base, [self._confirming(best.values), self._confirming({})])
+        plans = [winner] if winner.options == baseline.options else [winner, baseline]
+        folders = [self.folder / name for name in _CONFIRMED]
+        for numbers in fits_of(plans):
+            self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
+        runs = [Run.load(folder) for folder in folders[: len(plans)]]
+        measured = "digit_accuracy" if "digit" in self._spec.metric else "accuracy"
+        whole = f"test_all_{measured}"
+        metric = whole if "all_" in self._spec.metric and runs[0].values(whole) else f"test_{measured}"
+        return Confirmed(metric, runs[0], runs[1] if len(runs) > 1 else None)
+
+
+def _network_of(values: Values) -> str:
+    """Return the values of a trial that decide which classes its network is made of."""
+    return repr({option: value for option, value in values.items() if option.startswith(_NETWORK)})
+
+
+def _explain(values: Values, error: Exception) -> str:
+    """Return why a trial cannot be trained, with its values."""
+    label = ", ".join(f"{option} {json.dumps(value)}" for option, value in values.items()) or "the config"
+    reason = str(error) if isinstance(error, PairsLitError) else f"{reason_of(error)} ({own_place_of(error)})."
+    return f"{label}: {reason}" if values else reason
+
+
+def _check_different(points: Sequence[Values], plans: Sequence[Plan]) -> None:
+    """Raise PairsLitError if two trials are the same fit: a value is written in two ways."""
+    seen = dict[str, Values]()
+    for values, plan in zip(points, plans, strict=True):
+        other = seen.setdefault(plan.config, values)
+        if other is not values:
+            raise PairsLitError(
+                f"space: {json.dumps(dict(other))} and {json.dumps(dict(values))} are the same fit. Keep one of them."
+            )
+
+
+@contextmanager
+def _naming(trials: Sequence[Taken]) -> Iterator[None]:
+    """Tell the user which trials were trained when an error arose."""
+    try:
+        yield
+    except Exception:
+        values = "; ".join(json.dumps(dict(trial.values)) for trial in trials[:3]) + ("; …" if len(trials) > 3 else "")
+        notice(f"an error ended the fit of {counted(len(trials), 'trial')} ({values}).")
+        raise
+
+
+def _is_done(plan: Plan, folder: Path) -> bool:
+    """Return whether a folder holds the finished run of a plan."""
+    config = folder / CONFIG
+    return is_finished(folder) and config.is_file() and config.read_text(encoding="utf-8") == plan.config

@@ -1,0 +1,49 @@
+"""Text on the terminal: encodings, and notices to the user."""
+
+import codecs
+import io
+import locale
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+_SPELT = {"−": "-", "–": "-", "×": "x", "±": "+/-", "…": "...", "≤": "<=", "≥": ">=", "→": "->", "·": "."}
+
+
+def _spelt(error: UnicodeError) -> tuple[str, int]:
+    """Write characters that an output stream cannot show in plain letters."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_SPELT.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("pairs_lit.spelt", _spelt)
+
+
+@contextmanager
+def any_encoding() -> Iterator[None]:
+    """Read every file and the input as UTF-8, and replace characters that the output streams cannot show."""
+    with ExitStack() as stack:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stack.callback(stream.reconfigure, errors=stream.errors)
+                stream.reconfigure(errors="pairs_lit.spelt")
+        if locale.getencoding().lower() != "utf-8":  # the locale's is that of files that libraries open
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(encoding="utf-8")
+            stack.callback(locale.setlocale, locale.LC_CTYPE, locale.setlocale(locale.LC_CTYPE))
+            for name in ("C.UTF-8", "UTF-8", "en_US.UTF-8"):  # Linux, macOS, elsewhere
+                with suppress(locale.Error):
+                    locale.setlocale(locale.LC_CTYPE, name)
+                    break
+        yield
+
+
+def notice(message: str) -> None:
+    """Tell the user what is going on, on the error stream; the output stream is for results.
+
+    Of the processes that torchrun or srun started, the first one speaks for all.
+    """
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        print(f"pairs-lit: {message}", file=sys.stderr, flush=True)

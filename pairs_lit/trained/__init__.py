@@ -1,1 +1,0 @@
-"""Trained networks: what the rounds of a finished run are used for."""

@@ -1,0 +1,1 @@
+"""Configurations trained side by side in one stack."""

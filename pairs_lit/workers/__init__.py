@@ -1,0 +1,1 @@
+"""Worker processes: strategy, launcher, communication and clusters."""
