@@ -99,7 +99,8 @@ def tiny_options(tiny_root: Path) -> list[str]:
     ]  # fmt: skip
 
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.system.paths import user_path
 
 try:
+    import optuna  # noqa: F401 - asked for here, for one line that says how to install it
+
     from pairs_lit.sweeps.search import Search
 except ModuleNotFoundError as error:
     if error.name != "optuna":

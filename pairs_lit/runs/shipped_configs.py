@@ -7,8 +7,10 @@ from pairs_lit.runs.run_folder import CONFIG
 from pairs_lit.system.paths import user_path
 from pairs_lit.text import meant
 
-SHIPPED = Path(__file__).parent.parent / "configs"
-"""In an installation a folder of the package; in a clone, through a link, the one at the top of the repository."""
+_PACKAGE = Path(__file__).parent.parent
+
+SHIPPED = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
+"""In an installation a folder of the package, in a clone the one at the top of the repository."""
 
 COURSE = SHIPPED / "reports"
 """Holds, beside the configs of each report, what the reports publish and claim."""

@@ -1,0 +1,35 @@
+"""The tutorial's notebook runs from top to bottom."""
+
+import resource
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
+
+
+@pytest.mark.slow
+# jupyter_client's own, about its event loop
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_notebook_runs_in_two_minutes_on_two_cores(tmp_path: Path) -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    before = _seconds_of_children()  # of the tests that this process ran before
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert _seconds_of_children() - before < 240  # of the kernel and its workers
+    printed = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output]
+    assert any("paired by seed" in text for text in printed)
+    assert len(list(tmp_path.glob("lightning_logs/*/*/rounds.csv"))) >= 5
+
+
+def _seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_the_notebook_shows_what_it_printed_without_an_error() -> None:
+    cells = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert len(outputs) >= 6
+    assert not [output for output in outputs if output.output_type == "error"]

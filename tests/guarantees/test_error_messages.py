@@ -1,0 +1,356 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from pairs_lit.cli import main
+from tests.conftest import CONFIGS, Fit, write_mnist
+
+BACKBONES = "pairs_lit.nn.backbones"
+HEADS = "pairs_lit.nn.heads"
+SCHEDULERS = "torch.optim.lr_scheduler"
+CALLBACKS = "lightning.pytorch.callbacks"
+
+MISTAKES = {
+    "--nokey 3": "unrecognized arguments: --nokey 3",
+    "--data.nokey 3": r"unrecognized arguments: --data.nokey 3 \(",
+    "--max_epochs 3": r"unrecognized arguments: --max_epochs 3: did you mean --trainer.max_epochs\?",
+    "--rounds.seeds 3": r"unrecognized arguments: --rounds.seeds 3: did you mean --rounds.seed\? \(",
+    "--model.lr 3": r"could match .*: did you mean --model.optimizer.lr\?",
+    "--model.backbone.chanels [3]": r"model.backbone: Option 'chanels' is not accepted: did you mean channels\?",
+    "--model.loss {aux_weight:0.3}": "expected settings, or a file of them, got {aux_weight:0.3}: YAML needs a space",
+    "--data.augment.elastic {4:0.8}": r"data.augment: expected settings such as {shift: 0.5} or null",
+    "--model.backbone nowhere.Net": "model.backbone: No module named 'nowhere', got nowhere.Net",
+    f"--model.backbone {BACKBONES}.Nope": "model.backbone: module 'pairs_lit.nn.backbones' has no attribute 'Nope'",
+    "--model.backbone.nokey 3": "model.backbone: Option 'nokey' is not accepted",
+    "--data.batch_size null": "data.batch_size: expected a whole number, got null",
+    "--data.relation eq": "data.relation: expected one of 'le', 'lt', 'ge', 'gt', got eq",
+    "--data.watch_test never": "data.watch_test: expected true or false or 'end', got never",
+    "--data.augment.rotate -3": "data.augment.rotate is -3.0: it must be 0 or more, at most 180",
+    "--data.augment.rotation 8": "data.augment: Option 'rotation' is not accepted",
+    "--data.augment.elastic 4": "data.augment: elastic: expected a mapping such as {1: 0.5}, got 4",
+    '--data.augment.elastic {"4":"a"}': "data.augment: elastic: expected a mapping such as {1: 0.5}",
+    "--data.augment 5": "data.augment: expected settings such as {shift: 0.5} or null, got 5",
+    "--data.source kmnist": "data.source is 'kmnist': it must be one of 'auto', 'mnist', 'digits', or a data set's",
+    "--data.all_pairs val": r"data.all_pairs: expected a list such as \[val, test\], got val",
+    "--data 3": "data: expected settings, or a file of them, got 3",
+    "--model.loss [1]": r"model.loss: expected settings, or a file of them, got \[1\]",
+    "--model.views [1]": r"model.views: expected 'standard', a list such as \[{shift_x: 0.5}\] or null, got \[1\]",
+    '--model.views [{"rotation":"a"}]': "model.views: rotation: expected a number",
+    "--model.optimizer Adma": r"model.optimizer: expected the class path of a subclass of Optimizer, got Adma",
+    "--model.optimizer.lr a": "model.optimizer: lr: expected a number",
+    "--model.backbone.channels 3": r"model.backbone: channels: expected a list such as \[1, 2\], got 3",
+    "--model.backbone.batch_norm yes": r"model.backbone: batch_norm: expected a list such as \[maps, hidden\], got yes",
+    "--model.loss {target:foo}": "model.loss: expected settings, or a file of them",
+    '--model.loss {"target":"foo"}': "model.loss.target: expected one of 'bce', 'ce', 'mse', 'none', got foo",
+    "--model.backbone torch.optim.SGD": "model.backbone: expected the class path of a subclass of Module or null, got",
+    "--model.optimizer torch.nn.Linear": "model.optimizer: expected the class path of a subclass of Optimizer, got",
+    '--trainer.callbacks [{"class_path":"tests.support.no_licence.Callback"}]': "trainer.callbacks: no licence, got",
+    "--rounds.stack_size a": "rounds.stack_size: expected a whole number or null, got a",
+    "--trainer.callbacks 3": r"trainer.callbacks: expected a list such as \[module.Class\], the class",
+    "--data.swap both": "data.swap: expected one of 'none', 'relabel', 'flip', got both",
+    "--data.image_size 20": "data.image_size is 20, but the images are 28×28: it must be one of 1, 2, 4, 7, 14, 28",
+    "--rounds.count 0": "rounds.count is 0: it must be 1 or more",
+    "--rounds.count -3": "rounds.count is -3: it must be 1 or more",
+    "--rounds.count ten": "rounds.count: expected a whole number, got ten",
+    "--rounds.seed -1": "rounds.seed is -1 for 3 rounds: seeds must lie in 0",
+    "--rounds.stack_size 0": "rounds.stack_size is 0: it must be 1 or more",
+    "--data.train_pairs 0": "data.train_pairs is 0: it must be 1 or more",
+    "--data.val_pairs -1": "data.val_pairs is -1: it must be 1 or more",
+    "--data.test_pairs 0": "data.test_pairs is 0: it must be 1 or more",
+    "--data.batch_size 0": "data.batch_size is 0: it must be 1 or more",
+    "--data.batch_size -5": "data.batch_size is -5: it must be 1 or more",
+    "--data.eval_batch_size 0": "data.eval_batch_size is 0: it must be 1 or more",
+    "--trainer.max_epochs 0": "trainer.max_epochs is 0: it must be 1 or more",
+    "--trainer.max_epochs -1": "trainer.max_epochs is -1: it must be 1 or more",
+    "--trainer.max_epochs many": "trainer.max_epochs: expected a whole number or null, got many",
+    "--data.train_pairs 201 --data.reuse false": "201 pairs were asked for, but 360 images make 180 pairs",
+    "--data.val_pairs 200": "data.val_pairs is 200, but the source has 400 training images",
+    "--data.allow_unverified false": "is not MNIST's file .* Delete it",
+    "--model.loss.aux_weight -1": "model.loss.aux_weight is -1.0: it must be a finite number, 0 or more",
+    "--model.loss.target ce": "model.loss.target is ce, which needs logits or probability from the head",
+    "--model.loss.target none --model.loss.digits none": "nothing would be trained",
+    "--model.readout none": "model.loss.digits is ce, but there are no digit logits",
+    "--model.sharing joint": "model.readout is identity: with sharing: joint it must be none",
+    f"--model.head {HEADS}.ArgmaxHead": "this head has no gradient",
+    "--model.head.outputs 3": "MLP: outputs is 3: it must be 1 or 2",
+    "--model.backbone.widths [10,7]": "model.readout is identity, which needs a code of width 10",
+    "--model.backbone.widths [0,10]": "CNN: widths is \\[0, 10\\]: each must be 1 or more",
+    "--model.backbone.channels [4,-1]": "CNN: channels is \\[4, -1\\]: each must be 1 or more",
+    "--model.backbone.pools 0": "CNN: pools is \\[0, 0\\]: each must be 1 or more",
+    "--model.backbone.conv_dropout -0.1": "CNN: conv_dropout is \\[-0.1, -0.1\\]: each must be 0 or more and below 1",
+    "--model.backbone.dropout .nan": "CNN: dropout is \\[nan\\]: each must be 0 or more and below 1",
+    f"--model.backbone {BACKBONES}.FC --model.backbone.widths [0,10]": "FC: widths is \\[0, 10\\]",
+    f"--model.backbone {BACKBONES}.FC --model.backbone.dropout 1": "FC: dropout is \\[1.0\\]",
+    "--model.head.hidden [0]": "MLP: hidden is \\[0\\]: each must be 1 or more",
+    "--model.head.dropout -1": "MLP: dropout is \\[-1.0\\]",
+    "--rounds.count 1000000000000": "rounds.count is 1000000000000: at most 10000 rounds",
+    "--data.test_pairs 1000000000": "data.test_pairs 1000000000 for 3 rounds .rounds.count.: at most 100000000 pairs",
+    f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.Linear "
+    "--model.backbone.module.in_features -1 --model.backbone.module.out_features 2": "model.backbone cannot be built",
+    "--model.backbone.kernels 13": "CNN: kernels \\[13, 13\\] and pools \\[2, 2\\] are too large",
+    "--model.backbone.kernels [3,3,3]": "CNN: kernels has 3 entries for 2 convolutions",
+    "--model.backbone tests.support.user_parts.Resting": "model.backbone: Resting leaves Dropout in evaluation mode",
+    "--model.backbone tests.support.user_parts.KeepsImages": "a backbone must map .* gave \\(2, 1, 14, 14\\)",
+    f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.BatchNorm1d "
+    "--model.backbone.module.num_features 3": "the backbone TorchModule cannot take an input of shape \\(1, 14, 14\\)",
+    "--model.optimizer.lr -1": "model.optimizer: Invalid learning rate: -1.0",
+    "--model.optimizer torch.optim.SGD --model.optimizer.lr 0.1 --model.optimizer.momentum -1": "model.optimizer: Inv",
+    f"--model.lr_scheduler {SCHEDULERS}.LinearLR --model.lr_scheduler.start_factor 0": "model.lr_scheduler: Starting",
+    "--model.lr_scheduler {}": "model.lr_scheduler names no class: name one, such as .*StepLR, or null for none",
+    "--name ../elsewhere": "--name '../elsewhere': use letters",
+    "--seed_everything 3": "seed_everything is 3: .* set rounds.seed",
+    "--ckpt_path nowhere.ckpt": "--ckpt_path nowhere.ckpt: no such file",
+    "--trainer.accelerator tpu": "trainer: .*torch_xla",
+    "--trainer.accelerator abacus": "trainer: .*abacus",
+    "--trainer.precision 3": "trainer.precision: ",
+    "--trainer.logger true": "trainer.logger is true: every run has TensorBoard files of its own",
+    "--trainer.enable_checkpointing false": "trainer.enable_checkpointing is False: it must be True, since a run keeps",
+}
+
+MIXING = {
+    "--trainer.gradient_clip_val 1.0": "trainer.gradient_clip_val is 1.0: clipping by the norm",
+    "--trainer.accumulate_grad_batches 2": "trainer.accumulate_grad_batches is 2: it must be 1",
+    "--trainer.devices 0": "trainer.devices is 0: it must be auto, or the number of workers, 1 or more",
+    "--trainer.num_nodes 0": "trainer.num_nodes is 0: it must be 1 or more",
+    "--trainer.num_nodes null": "trainer.num_nodes: expected a whole number, got null",
+    "--trainer.num_nodes -2": "trainer.num_nodes is -2: it must be 1 or more",
+    "--trainer.num_nodes 3": "trainer.num_nodes is 3, but nothing says which node this is",
+    "--trainer.strategy ddp": "trainer.strategy is ddp: it must be stacks",
+    "--trainer.fast_dev_run true": "trainer.fast_dev_run is True: it must be False",
+    "--trainer.overfit_batches 2": "trainer.overfit_batches is 2: it must be 0.0",
+    "--trainer.limit_train_batches 2": "trainer.limit_train_batches is 2: it must be 1.0",
+    "--trainer.limit_val_batches 0.5": "trainer.limit_val_batches is 0.5: it must be 1.0",
+    "--trainer.max_steps 5": "trainer.max_steps is 5: it must be -1",
+    "--trainer.max_time 00:00:10:00": "trainer.max_time would mix rounds or end them early",
+    "--trainer.num_sanity_val_steps 2": "trainer.num_sanity_val_steps is 2: it must be 0",
+    "--trainer.check_val_every_n_epoch 2": "trainer.check_val_every_n_epoch is 2: it must be 1",
+    "--trainer.val_check_interval 0.5": "trainer.val_check_interval is 0.5: it must be 1.0",
+    "--trainer.detect_anomaly true": "trainer.detect_anomaly is True: it must be False",
+    f"--trainer.callbacks+={CALLBACKS}.EarlyStopping --trainer.callbacks.monitor=x": "callback EarlyStopping would mix",
+    f"--trainer.callbacks+={CALLBACKS}.StochasticWeightAveraging --trainer.callbacks.swa_lrs=0.1": "WeightAveraging",
+    f"--trainer.callbacks+={CALLBACKS}.WeightAveraging": "callback WeightAveraging would mix",
+    f"--trainer.callbacks+={CALLBACKS}.BatchSizeFinder": "callback BatchSizeFinder would mix",
+    f"--trainer.callbacks+={CALLBACKS}.LearningRateFinder": "callback LearningRateFinder would mix",
+    "--model.optimizer torch.optim.LBFGS": "model.optimizer is LBFGS, which may mix rounds",
+    "--model.optimizer torch.optim.Adafactor": "model.optimizer is Adafactor, which may mix rounds",
+    "--model.lr_scheduler lightning.pytorch.cli.ReduceLROnPlateau --model.lr_scheduler.monitor x": "ReduceLROnPlateau",
+    f"--model.lr_scheduler {SCHEDULERS}.OneCycleLR --model.lr_scheduler.max_lr 1 --model.lr_scheduler.total_steps 9":
+        "model.lr_scheduler is OneCycleLR, which would mix rounds",
+    f"--model.lr_scheduler {SCHEDULERS}.CyclicLR --model.lr_scheduler.base_lr 1 --model.lr_scheduler.max_lr 2 "
+    "--model.lr_scheduler.cycle_momentum false": "model.lr_scheduler is CyclicLR, which would mix rounds",
+}  # fmt: skip
+
+
+NOTICES = ("loading PyTorch", "trains as copies in a loop, which is slower")
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail with a short message and exit code 2; return the message."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if not any(notice in line for notice in NOTICES)]
+    assert len(lines) == 1
+    assert len(lines[0]) < 400
+    return lines[0]
+
+
+@pytest.mark.parametrize("options", [*MISTAKES, *MIXING])
+@pytest.mark.quick(24)
+def test_a_mistake_ends_in_one_line_and_leaves_no_run(
+    options: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(CONFIGS / "cnn_aux.yaml")
+    root = ["--trainer.default_root_dir", str(tmp_path)]
+    message = refused(["fit", "--config", config, *tiny_options, *root, *options.split()], capsys)
+    assert re.search((MISTAKES | MIXING)[options], message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_config_file(capsys: pytest.CaptureFixture[str]) -> None:
+    told = "--config nowhere.yaml: there is no file nowhere.yaml in .*, and no shipped config of that name"
+    assert re.search(told, refused(["fit", "--config", "nowhere.yaml"], capsys))
+    near = r"no shipped config of that name: did you mean cnn_aux\? \(pairs-lit configs"
+    assert re.search(near, refused(["fit", "--config", "cnn_auxx"], capsys))
+
+
+def test_a_config_that_is_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("model: [")
+    assert "config" in refused(["fit", "--config", str(path)], capsys)
+
+
+def test_an_unknown_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text((CONFIGS / "cnn_aux.yaml").read_text().replace("belhadj/", f"{CONFIGS}/belhadj/") + "  speed: 3\n")
+    assert "speed" in refused(["fit", "--config", str(path)], capsys)
+
+
+def test_a_misspelt_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("model: {aux_weight: 3}")
+    message = refused(["fit", "--config", str(path)], capsys)
+    assert "there is no option model.aux_weight: did you mean model.loss.aux_weight? (pairs-lit" in message
+
+
+def with_value(key: str, value: object, tmp_path: Path) -> list[str]:
+    """The arguments of a fit of a config in which one option has another value."""
+    content = yaml.safe_load((CONFIGS / "cnn_aux.yaml").read_text())
+    *outer, last = key.split(".")
+    place = content
+    for name in outer:
+        place = place[name]
+    place[last] = value
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return ["fit", "--config", str(path)]
+
+
+@pytest.mark.parametrize("section", ["nokey", "data.nokey", "model.loss.nokey"])
+def test_an_unknown_section_without_content(section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"{section}: there is no such option" in refused(with_value(section, {}, tmp_path), capsys)
+
+
+@pytest.mark.parametrize(
+    "option", ["data.batch_size", "data.relation", "model.code_activation", "model.loss.aux_weight", "rounds.seed"]
+)
+def test_null_where_there_is_no_such_value(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert option in refused(with_value(option, None, tmp_path), capsys)
+
+
+def test_a_missing_backbone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "model.backbone" in refused(["fit"], capsys)
+
+
+def test_a_long_list_of_what_is_allowed_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(with_value("trainer", {"logger": [0]}, tmp_path), capsys)
+    assert (
+        "trainer.logger: expected the class path of a subclass of Logger, a list such as [module.Class], true or false"
+        in message
+    )
+    assert "got [0]" in message
+
+
+def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown command 'train': use one of fit, validate, test, predict" in refused(["train"], capsys)
+    assert "unknown command 'fitt': did you mean fit? use one of fit, validate" in refused(["fitt"], capsys)
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_evaluation_without_a_checkpoint(
+    command: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused([command, "--config", str(CONFIGS / "fc.yaml"), *tiny_options], capsys)
+    told = f"{command} needs a trained network: name a run folder, pairs-lit {command} RUN, or add --ckpt_path RUN"
+    assert told in message
+
+
+@pytest.mark.parametrize("path", ["last", "best", "hpc", "https://localhost/a.ckpt", "."])
+def test_only_local_files_are_checkpoints(
+    path: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["test", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--ckpt_path", path]
+    assert "no such file" in refused(arguments, capsys)
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--rounds.seed 1", "seeds is 0 in the checkpoint and 1 in the config"),
+        ("--rounds.count 2", "seeds is \\[0, 1, 2\\] in the checkpoint and \\[0, 1\\] in the config"),
+        ("--rounds.stack_size 2", "stack_size is 3 in the checkpoint and 2 in the config"),
+        ("--data.source digits", "source is mnist \\(unverified\\) in the checkpoint and digits in the config"),
+        ("--data.relation gt", "relation is le in the checkpoint and gt in the config"),
+        ("--data.train_pairs 41", "train_pairs is 40 in the checkpoint and 41 in the config"),
+        ("--data.image_size 28", "network is|image_size is 14 in the checkpoint and 28 in the config"),
+        ("--data.normalise unit", "normalise is raw in the checkpoint and unit in the config"),
+        ("--model.backbone.widths [11,10]", "out_features=10.* in the checkpoint and .*out_features=11"),
+        ("--model.backbone.activation tanh", "ReLU\\(\\) in the checkpoint and .*Tanh\\(\\) in the config"),
+        ("--model.code_activation tanh", "network is .* in the checkpoint and .* in the config"),
+    ],
+)
+@pytest.mark.quick(4)
+def test_a_checkpoint_of_another_config(
+    command: str, option: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and "events" not in path.name}
+    error = refused([command, *last, *option.split()], capsys)
+    assert "the checkpoint does not match the config" in error
+    assert re.search(message, error)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.fixture(scope="module")
+def run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("run")
+    options = f"--data.root {tiny_root} --data.source mnist --data.allow_unverified true --data.train_pairs 40 "
+    options += "--data.val_pairs 20 --data.test_pairs 30 --rounds.count 3 --trainer.max_epochs 1"
+    config = str(CONFIGS / "fc_aux.yaml")
+    assert main(["fit", "--config", config, *options.split(), "--trainer.default_root_dir", str(root)]) == 0
+    (folder,) = root.glob("lightning_logs/*/*")
+    return folder
+
+
+def test_a_checkpoint_that_is_damaged(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit(config="fc")
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    arguments = ["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(last)]
+    assert "damaged, or not a checkpoint" in refused(arguments, capsys)
+
+
+def test_a_checkpoint_that_pairs_lit_did_not_write(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {}}, path)
+    arguments = ["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(path)]
+    assert "not a checkpoint that pairs-lit wrote" in refused(arguments, capsys)
+
+
+def _fit_from(root: Path) -> list[str]:
+    return ["fit", "--config", str(CONFIGS / "fc.yaml"), "--data.source", "mnist", "--data.root", str(root)]
+
+
+def test_a_truncated_mnist_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = write_mnist(tmp_path) / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    raw.write_bytes(raw.read_bytes()[:-100])
+    message = refused([*_fit_from(tmp_path), "--data.allow_unverified", "true"], capsys)
+    assert re.search("t10k-images-idx3-ubyte is not in MNIST's format", message)
+
+
+def test_an_altered_mnist_file(mnist_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in (mnist_root / "MNIST" / "raw").iterdir():
+        (raw / file.name).symlink_to(file.resolve())
+    labels = raw / "train-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[100] ^= 1
+    labels.unlink()
+    labels.write_bytes(content)
+    message = refused(_fit_from(tmp_path), capsys)
+    assert re.search("train-labels-idx1-ubyte is not MNIST's file", message)
+
+
+def test_mnist_without_a_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pairs_lit.data.mnist._reachable", lambda mirrors: False)
+    assert "its servers do not answer: set data.root" in refused(_fit_from(tmp_path), capsys)
+
+
+def test_a_folder_that_cannot_be_written(
+    tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    arguments = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--trainer.default_root_dir", str(blocked)]
+    message = refused(arguments, capsys)
+    assert re.search("no run folder can be made in .*: set --trainer.default_root_dir", message)

@@ -1,0 +1,550 @@
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.loaders import StackBatch
+from pairs_lit.nn.architecture import Architecture
+from pairs_lit.nn.backbones import CNN, FC
+from pairs_lit.nn.comparer import Comparer
+from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.ops.dropout import Clock, StackedDropout, Streams, dropout_keep
+from pairs_lit.training.losses import PairLoss
+from pairs_lit.training.module import PairModule
+from pairs_lit.training.round_runner import RoundRunner
+from tests.support import reference_impl
+from tests.support.reference_impl import PlainNetwork
+
+TRAIN, VAL, TEST = 21, 9, 10
+BATCH = 8
+CPU = torch.device("cpu")
+RICH_CNN = partial(
+    CNN, channels=(3, 2), widths=(6, 10), batch_norm=("maps", "hidden", "code"), conv_dropout=[0.0, 0.2], dropout=0.3
+)
+RICH_FC = partial(FC, widths=(5, 10), batch_norm=True, dropout=0.4)
+DEEP_MLP = partial(MLP, hidden=(7,), batch_norm=True, dropout=0.25)
+DESIGN = Architecture(RICH_CNN, DEEP_MLP, "shared", "identity", "relu", "le", 14)
+LOSS = PairLoss(digits="ce", aux_weight=0.5)
+SGD = partial(torch.optim.SGD, lr=0.02, momentum=0.9)
+ADAM = partial(torch.optim.Adam, lr=0.01, eps=1e-4)
+
+
+class LoopedBackbone(nn.Module):
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(shape[0], 3, 5, stride=3)
+        self.last = nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.first(x)
+        if self.training:
+            maps = maps * (torch.rand_like(maps[:, :, :1, :1]) > 0.3) / 0.7  # numbers that no stack can draw
+        return self.last(maps.relu().flatten(1))
+
+
+def data_module(root: Path, seeds: list[int], stack_size: int, **changes: Any) -> PairDataModule:  # noqa: ANN401
+    options: dict[str, Any] = {
+        "source": "mnist",
+        "root": str(root),
+        "allow_unverified": True,
+        "train_pairs": TRAIN,
+        "val_pairs": VAL,
+        "test_pairs": TEST,
+        "batch_size": BATCH,
+        "eval_batch_size": 4,
+    }
+    return PairDataModule(seeds=seeds, stack_size=stack_size, **options | changes)
+
+
+def pair_module(seeds: list[int], stack_size: int, **changes: Any) -> PairModule:  # noqa: ANN401
+    parts: dict[str, Any] = {
+        "backbone": DESIGN.backbone,
+        "head": DESIGN.head,
+        "readout": DESIGN.readout,
+        "code_activation": DESIGN.code_activation,
+        "loss": LOSS,
+        "optimizer": SGD,
+    }
+    return PairModule(seeds=seeds, stack_size=stack_size, **parts | changes)
+
+
+class Recorder(Callback):
+    """Keeps what each training step is fed."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, StackBatch]] = []
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: StackBatch, batch_idx: int
+    ) -> None:
+        self.batches.append((trainer.current_epoch, batch))
+
+
+def fitted(
+    root: Path,
+    folder: Path,
+    *,
+    count: int,
+    seed: int,
+    stack_size: int,
+    epochs: int = 2,
+    **parts: Any,  # noqa: ANN401
+) -> tuple[PairModule, Recorder, RoundRunner]:
+    runner, recorder = RoundRunner(count=count, seed=seed, stack_size=stack_size), Recorder()
+    module = pair_module(runner.seeds, stack_size, **parts)
+    trainer = Trainer(
+        max_epochs=epochs,
+        precision="64-true",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        callbacks=[runner, recorder],
+    )
+    trainer.fit(module, data_module(root, runner.seeds, stack_size))
+    return module, recorder, runner
+
+
+def own_batches(data: reference_impl.RoundData, seed: int, epoch: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    order = reference_impl.shuffle(TRAIN, seed, epoch)
+    for step, index in enumerate(order.split(BATCH)):
+        yield step, data.images["train"][index].double(), data.digits["train"][index], data.target["train"][index]
+
+
+def trained_alone(
+    plain: PlainNetwork, comparer: Comparer, data: reference_impl.RoundData, optimizer: Callable[..., Any]
+) -> None:
+    own = optimizer(plain.parameters())
+    train(plain, comparer, data, own, own.step)
+
+
+def train(
+    plain: PlainNetwork,
+    comparer: Comparer,
+    data: reference_impl.RoundData,
+    own: torch.optim.Optimizer,
+    step_on: Callable[[], object],
+) -> None:
+    for epoch in range(2):
+        for step, images, digits, target in own_batches(data, plain.seed, epoch):
+            comparer.clock.epoch, comparer.clock.step = epoch, step
+            own.zero_grad()
+            reference_impl.round_loss(LOSS, plain(images), digits, target)[0].backward()
+            step_on()
+
+
+def final_values(module: PairModule, seed: int, design: Architecture = DESIGN) -> list[Tensor]:
+    place = module.seeds.index(seed)
+    comparer = module.stacks[place // module.stack_size]
+    return PlainNetwork(design, seed).values_in(comparer, place % module.stack_size, reference_impl.states)
+
+
+def bit_equal(actual: list[Tensor], expected: list[Tensor]) -> bool:
+    return len(actual) == len(expected) and all(map(torch.equal, actual, expected))
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
+@pytest.mark.parametrize(("backbone", "sharing"), [(RICH_CNN, "shared"), (LoopedBackbone, "separate")])
+@pytest.mark.quick(2)
+def test_a_trainers_fit_equals_plain_loops_fed_with_each_rounds_own_data_in_its_own_order(
+    tiny_root: Path, tmp_path: Path, optimizer: Callable[..., Any], backbone: Callable[..., nn.Module], sharing: str
+) -> None:
+    module, recorder, _ = fitted(
+        tiny_root, tmp_path, count=3, seed=5, stack_size=2, optimizer=optimizer, backbone=backbone, sharing=sharing
+    )
+    design = Architecture(backbone, DEEP_MLP, sharing, "identity", "relu", "le", 14)
+    for place, seed in enumerate([5, 6, 7]):
+        stack, r = divmod(place, 2)
+        data = reference_impl.round_data(tiny_root, seed, TRAIN, VAL, TEST)
+        fed = [(epoch, batch) for epoch, batch in recorder.batches if batch.stack == stack]
+        expected = [(epoch, *batch) for epoch in range(2) for batch in own_batches(data, seed, epoch)]
+        assert [len(target) for *_, target in expected] == [8, 8, 5] * 2
+        for (epoch, batch), (own_epoch, step, images, digits, target) in zip(fed, expected, strict=True):
+            assert (epoch, batch.step) == (own_epoch, step)
+            assert torch.equal(batch.images[r], images)
+            assert torch.equal(batch.digits[r], digits)
+            assert torch.equal(batch.target[r], target)
+        plain = PlainNetwork(design, seed).double().beside(module.stacks[stack], r)
+        trained_alone(plain, module.stacks[stack], data, optimizer)
+        for value, wanted in zip(final_values(module, seed, design), plain.state_dict().values(), strict=True):
+            reference_impl.close(value, wanted)
+
+
+def test_evaluation_pairs_and_final_figures_are_those_of_each_rounds_own_data(tiny_root: Path, tmp_path: Path) -> None:
+    module, _, runner = fitted(tiny_root, tmp_path, count=3, seed=5, stack_size=2)
+    for place, seed in enumerate(runner.seeds):
+        stack, r = divmod(place, 2)
+        data = reference_impl.round_data(tiny_root, seed, TRAIN, VAL, TEST)
+        plain = PlainNetwork(DESIGN, seed).double().beside(module.stacks[stack], r)
+        trained_alone(plain, module.stacks[stack], data, SGD)
+        plain.eval()
+        for split in ("val", "test"):
+            answer = plain(data.images[split].double())
+            right = (answer.output[:, 0] > 0) == data.target[split]
+            digits_right = answer.digit_logits.argmax(-1) == data.digits[split]
+            losses = reference_impl.round_loss(LOSS, answer, data.digits[split], data.target[split])
+            figures = [*losses, right.double().mean(), digits_right.double().mean()]
+            for name, wanted in zip(
+                ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy"), figures, strict=True
+            ):
+                actual = runner.curves.values[f"{split}/{name}"][-1][place]
+                assert actual == pytest.approx(wanted.item(), rel=1e-9, abs=1e-9)
+
+
+NEIGHBOURS = [([5, 6, 7], 3), ([5], 1), ([5, 90, 91], 3), ([80, 5], 2), ([80, 81, 5, 83], 2), ([9, 8, 7, 6, 5], 5)]
+every_neighbourhood = pytest.mark.parametrize(("seeds", "stack_size"), NEIGHBOURS)
+
+
+@every_neighbourhood
+@pytest.mark.parametrize("normalise", ["raw", "unit", "standard"])
+@pytest.mark.parametrize("swap", ["none", "relabel"])
+def test_neighbours_and_stacks_change_no_pair_and_no_shuffle_of_a_round(
+    tiny_root: Path, seeds: list[int], stack_size: int, normalise: str, swap: str
+) -> None:
+    def fed(module: PairDataModule, place: int, size: int) -> list[Tensor]:
+        loaders = (module.train_dataloader(), module.loader("train", "val", "test"))
+        batches = [batch for loader in loaders for batch in loader if batch.stack == place // size]
+        r = place % size
+        return [value[r] for batch in batches for value in (batch.images, batch.digits, batch.target)]
+
+    alone = data_module(tiny_root, [5], 1, normalise=normalise, swap=swap)
+    beside = data_module(tiny_root, seeds, stack_size, normalise=normalise, swap=swap)
+    assert bit_equal(fed(beside, seeds.index(5), stack_size), fed(alone, 0, 1))
+
+
+@every_neighbourhood
+def test_the_bank_draws_the_documented_pairs_whoever_stands_beside(
+    tiny_root: Path, seeds: list[int], stack_size: int
+) -> None:
+    torch.manual_seed(len(seeds))
+    bank, data = (
+        data_module(tiny_root, seeds, stack_size).bank,
+        reference_impl.round_data(tiny_root, 5, TRAIN, VAL, TEST),
+    )
+    place = seeds.index(5)
+    for split in ("train", "val", "test"):
+        pairs = bank.ordered(split, slice(place, place + 1))
+        images, digits, target = bank.gather(pairs.index, slice(place, place + 1)), pairs.digits, pairs.target
+        assert torch.equal(images[0], data.images[split])
+        assert torch.equal(digits[0], data.digits[split])
+        assert torch.equal(target[0], data.target[split])
+
+
+@every_neighbourhood
+@pytest.mark.parametrize("backbone", [RICH_CNN, RICH_FC, LoopedBackbone])
+@pytest.mark.parametrize("sharing", ["shared", "separate"])
+@pytest.mark.quick(12)
+def test_neighbours_and_stacks_change_no_first_weight_of_a_round(
+    seeds: list[int], stack_size: int, backbone: Callable[..., nn.Module], sharing: str
+) -> None:
+    design = Architecture(backbone, DEEP_MLP, sharing, "identity", "relu", "le", 14)
+    torch.manual_seed(sum(seeds))
+    module = pair_module(seeds, stack_size, backbone=backbone, sharing=sharing)
+    assert bit_equal(final_values(module, 5, design), list(PlainNetwork(design, 5).state_dict().values()))
+
+
+def masks_of(comparer: Comparer, r: int, branches: int) -> list[Tensor]:
+    parts = [(comparer.branch, r * branches + number) for number in range(branches)] + [(comparer.head, r)]
+    layers = [(layer, copy) for part, copy in parts for layer in part.modules() if isinstance(layer, StackedDropout)]
+    return [layer.mask((6, 20), CPU)[copy] for layer, copy in layers]
+
+
+@every_neighbourhood
+@pytest.mark.parametrize("sharing", ["shared", "separate"])
+@pytest.mark.quick(4)
+def test_neighbours_and_stacks_change_no_dropout_mask_of_a_round(
+    seeds: list[int], stack_size: int, sharing: str
+) -> None:
+    branches = 2 if sharing == "separate" else 1
+    alone, module = pair_module([5], 1, sharing=sharing).stacks[0], pair_module(seeds, stack_size, sharing=sharing)
+    stack, r = divmod(seeds.index(5), stack_size)
+    for epoch, step in ((0, 0), (0, 1), (1, 0), (3, 7)):
+        for comparer in (alone, module.stacks[stack]):
+            comparer.clock.epoch, comparer.clock.step = epoch, step
+        actual, expected = masks_of(module.stacks[stack], r, branches), masks_of(alone, 0, branches)
+        assert len(expected) == 2 * branches + 1
+        assert bit_equal(actual, expected)
+        assert not any(torch.equal(one, other) for one, other in combinations(actual, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("backbone", [RICH_CNN, RICH_FC, LoopedBackbone])
+def test_in_a_stack_of_the_same_size_other_neighbours_change_no_bit_of_a_rounds_training(
+    dtype: torch.dtype, backbone: Callable[..., nn.Module]
+) -> None:
+    finals = []
+    for seeds in ([5, 6, 7], [5, 90, 3]):
+        module = pair_module(seeds, 3, backbone=backbone).to(dtype)
+        run(module, [disturbed(batch(step, dtype), seeds[1]) for step in range(3)])
+        finals.append(final_values(module, 5, Architecture(backbone, DEEP_MLP, "shared", "identity", "relu", "le", 14)))
+    assert bit_equal(*finals)
+
+
+def batch(step: int, dtype: torch.dtype = torch.float64, rounds: int = 3) -> StackBatch:
+    return StackBatch(0, "train", step, *reference_impl.random_batch(rounds, 6 - step, dtype=dtype, seed=step))
+
+
+def disturbed(batch: StackBatch, seed: int) -> StackBatch:
+    """Feed other images to all rounds but the first."""
+    images = batch.images.clone()
+    images[1:] += seed
+    return batch._replace(images=images)
+
+
+def run(module: PairModule, batches: list[StackBatch]) -> tuple[list[Tensor], list[Tensor]]:
+    """Train; return the losses of all steps, and all gradients of the last."""
+    optimizer, losses = module.configure_optimizers(), []
+    for index, each in enumerate(batches):
+        optimizer.zero_grad()
+        module.stacks[0].clock.step = each.step
+        _, parts = module.shared_step(each)
+        losses.append(parts.total.detach())
+        module.training_step(each, index).backward()
+        optimizer.step()
+    return losses, [value.grad for value in module.parameters() if value.grad is not None]
+
+
+def disturb_with_other_work() -> None:
+    torch.manual_seed(999)
+    run(pair_module([70, 71, 72], 3).double(), [batch(0), batch(1)])
+    torch.rand(17)
+
+
+@pytest.mark.parametrize("seeds", [[5], [5, 6, 7], [40, 41, 5]], ids=str)
+@pytest.mark.parametrize("disturb", [lambda: None, disturb_with_other_work], ids=["first", "after other work"])
+def test_before_its_first_step_a_rounds_loss_is_that_of_its_plain_network(
+    seeds: list[int], disturb: Callable[[], None]
+) -> None:
+    disturb()
+    module = pair_module(seeds, len(seeds)).double()
+    first = batch(0, rounds=len(seeds))
+    _, parts = module.shared_step(first)
+    r = seeds.index(5)
+    plain = PlainNetwork(DESIGN, 5).double().beside(module.stacks[0], r)
+    expected = reference_impl.round_loss(LOSS, plain(first.images[r]), first.digits[r], first.target[r])
+    for part, wanted in zip(parts, expected, strict=True):
+        reference_impl.close(part[r], wanted)
+
+
+def test_a_fit_is_the_same_whatever_was_fitted_before_in_this_process(tiny_root: Path, tmp_path: Path) -> None:
+    first, recorder, _ = fitted(tiny_root, tmp_path / "a", count=2, seed=5, stack_size=2, epochs=1)
+    fitted(tiny_root, tmp_path / "b", count=3, seed=40, stack_size=1, epochs=1)
+    torch.manual_seed(4321)
+    again, recorder_again, _ = fitted(tiny_root, tmp_path / "c", count=2, seed=5, stack_size=2, epochs=1)
+    for seed in (5, 6):
+        assert bit_equal(final_values(again, seed), final_values(first, seed))
+    for (_, one), (_, other) in zip(recorder.batches, recorder_again.batches, strict=True):
+        assert torch.equal(one.images, other.images)
+
+
+def test_the_stack_that_a_round_falls_in_changes_its_trained_weights_by_rounding_only(
+    tiny_root: Path, tmp_path: Path
+) -> None:
+    runs = [fitted(tiny_root, tmp_path / str(size), count=3, seed=5, stack_size=size)[0] for size in (1, 2, 3)]
+    for seed in (5, 6, 7):
+        for value, *others in zip(*(final_values(module, seed) for module in runs), strict=True):
+            for other in others:
+                reference_impl.close(value, other)
+
+
+@pytest.mark.parametrize("backbone", [RICH_CNN, LoopedBackbone])
+def test_building_and_training_leave_the_global_generator_alone(backbone: Callable[..., nn.Module]) -> None:
+    before = torch.get_rng_state()
+    run(pair_module([5, 6, 7], 3, backbone=backbone).double(), [batch(0), batch(1)])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_whole_fit_leaves_the_global_generator_alone(tiny_root: Path, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    fitted(tiny_root, tmp_path, count=2, seed=5, stack_size=1, epochs=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "CNN": {"backbone": partial(CNN, channels=(3, 2), widths=(6, 10))},
+    "CNN, batch norm": {},
+    "CNN, separate": {"sharing": "separate"},
+    "CNN, joint": {"sharing": "joint", "readout": "none", "loss": PairLoss()},
+    "wide CNN": {"backbone": partial(CNN, channels=(16, 8), widths=(10,)), "readout": "linear"},
+    "FC, batch norm": {"backbone": RICH_FC, "head": partial(DEEP_MLP, outputs=2), "loss": PairLoss("ce", "mse")},
+    "two logits, mse": {"head": partial(MLP, outputs=2), "loss": PairLoss("mse", "ce")},
+    "loop": {"backbone": LoopedBackbone},
+    "softmax, ce": {"head": SoftmaxHead, "loss": PairLoss("ce", "ce")},
+    "softmax, bce": {"head": SoftmaxHead, "loss": PairLoss("bce")},
+    "power, ce": {"head": PowerHead, "loss": PairLoss("ce", "mse")},
+    "power, bce": {"head": PowerHead, "loss": PairLoss("bce")},
+    "power, mse": {"head": PowerHead, "loss": PairLoss("mse")},
+}
+
+
+def poisoned(module: PairModule, value: float) -> PairModule:
+    """Put a value that is no number into all weights of the middle round of three."""
+    with torch.no_grad():
+        for weight in module.parameters():
+            copies = len(weight) // 3
+            weight[copies : 2 * copies] = value
+    return module
+
+
+def poisoned_loop(module: PairModule, value: float) -> PairModule:
+    assert isinstance(module.stacks[0].branch, Loop)
+    with torch.no_grad():
+        for weight in module.stacks[0].branch.copies[1].parameters():
+            weight.fill_(value)
+    return module
+
+
+def others(values: list[Tensor]) -> list[Tensor]:
+    """Return what does not belong to the middle round."""
+    return [torch.cat([value[: len(value) // 3], value[2 * (len(value) // 3) :]]) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(float("nan"), torch.float32), (float("nan"), torch.float64), (float("inf"), torch.float32)],
+    ids=str,
+)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "loop"])
+@pytest.mark.quick(4)
+def test_a_round_that_breaks_changes_no_bit_of_its_neighbours(name: str, value: float, dtype: torch.dtype) -> None:
+    whole, broken = (pair_module([5, 6, 7], 3, **NETWORKS[name]).to(dtype) for _ in range(2))
+    batches = [batch(step, dtype) for step in range(2)]
+    (losses, gradients), (broken_losses, broken_gradients) = run(whole, batches), run(poisoned(broken, value), batches)
+    assert all(not loss[1].isfinite() for loss in broken_losses)
+    assert all(loss[0].isfinite() and loss[2].isfinite() for loss in losses)
+    assert bit_equal(others(broken_losses), others(losses))
+    assert bit_equal(others(broken_gradients), others(gradients))
+    weights = [others([*module.stacks[0].state_dict().values()]) for module in (broken, whole)]
+    assert bit_equal(*weights)
+    figures = [module.collect() for module in (broken, whole)]
+    assert figures[0].keys() == figures[1].keys()
+    assert bit_equal(*([value[[0, 2]] for value in each.values()] for each in figures))
+    assert figures[0]["train/accuracy"][1].isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_round_that_breaks_in_a_loop_changes_no_bit_of_its_neighbours(dtype: torch.dtype) -> None:
+    whole, broken = (pair_module([5, 6, 7], 3, **NETWORKS["loop"]).to(dtype) for _ in range(2))
+    batches = [batch(step, dtype) for step in range(2)]
+    (losses, _), (broken_losses, _) = run(whole, batches), run(poisoned_loop(broken, float("nan")), batches)
+    assert all(loss[1].isnan() for loss in broken_losses)
+    assert bit_equal(others(broken_losses), others(losses))
+    design = Architecture(LoopedBackbone, DEEP_MLP, "shared", "identity", "relu", "le", 14)
+    for seed in (5, 7):
+        assert bit_equal(final_values(broken, seed, design), final_values(whole, seed, design))
+
+
+def stacked_dropout(p: float, seeds: list[int], *, name: str = "layer") -> StackedDropout:
+    return StackedDropout([p] * len(seeds), Streams(tuple(seeds), (0,) * len(seeds), Clock(), name), maps=False)
+
+
+def at(layer: StackedDropout, epoch: int, step: int, count: int = 20_000) -> Tensor:
+    layer._streams.clock.epoch, layer._streams.clock.step = epoch, step
+    return layer.mask((count,), CPU)
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    return torch.corrcoef(torch.stack([one.flatten().double(), other.flatten().double()]))[0, 1].item()
+
+
+@pytest.mark.parametrize("p", [0.05, 0.2, 0.5, 0.9])
+def test_the_kept_share_lies_within_five_standard_deviations_in_every_round(p: float) -> None:
+    keep = at(stacked_dropout(p, list(range(50))), 2, 3)
+    deviation = (p * (1 - p) / keep.shape[1]) ** 0.5
+    assert ((keep.double().mean(1) - (1 - p)).abs() < 5 * deviation).all()
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_masks_of_rounds_steps_epochs_layers_and_places_are_not_correlated(p: float) -> None:
+    layer, other = stacked_dropout(p, [0, 1, 2]), stacked_dropout(p, [0, 1, 2], name="other")
+    base = at(layer, 0, 0)
+    pairs = {
+        "rounds": (base[0], base[1]),
+        "steps": (base, at(layer, 0, 1)),
+        "far steps": (base, at(layer, 0, 1000)),
+        "epochs": (base, at(layer, 1, 0)),
+        "layers": (base, at(other, 0, 0)),
+        "step for epoch": (at(layer, 0, 1), at(layer, 1, 0)),
+        **{f"lag {lag}": (base[:, lag:], base[:, :-lag]) for lag in (1, 2, 3, 16, 64, 1024)},
+    }
+    found = {name: correlation(*both) for name, both in pairs.items()}
+    assert all(abs(value) < 5 / 20_000**0.5 for value in found.values()), found
+
+
+def test_correlations_between_all_pairs_of_many_rounds_and_steps_look_like_chance() -> None:
+    layer = stacked_dropout(0.5, list(range(20)))
+    masks = torch.cat([at(layer, 0, step, 4096) for step in range(20)]).double()
+    matrix = torch.corrcoef(masks)[~torch.eye(400, dtype=torch.bool)]
+    assert matrix.abs().max() < 6 / 4096**0.5
+    assert abs(matrix.std().item() * 4096**0.5 - 1) < 0.02
+
+
+words = st.integers(-(2**31), 2**31 - 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    keys=st.lists(st.tuples(words, words), min_size=1, max_size=4),
+    step=st.integers(0, 2**40),
+    count=st.integers(1, 300),
+    p=st.floats(0, 0.999),
+)
+def test_the_hash_is_a_pure_function_and_each_round_and_prefix_stands_alone(
+    keys: list[tuple[int, int]], step: int, count: int, p: float
+) -> None:
+    every = torch.tensor(keys, dtype=torch.int32)
+    keep = dropout_keep(every, step, count, p)
+    assert keep.shape == (len(keys), count)
+    assert torch.equal(dropout_keep(every, step, count, p), keep)
+    assert torch.equal(dropout_keep(every[-1:], step, count, p)[0], keep[-1])
+    assert torch.equal(dropout_keep(every, step, count + 5, p)[:, :count], keep)
+
+
+def test_a_higher_p_drops_what_a_lower_p_drops_and_more() -> None:
+    lower, higher = (at(stacked_dropout(p, [4]), 1, 1) for p in (0.3, 0.6))
+    assert not (higher & ~lower).any()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_p_of_zero_changes_nothing(training: bool) -> None:
+    x = torch.randn(2, 5, 3)
+    layer = stacked_dropout(0.0, [0, 1]).train(training)
+    assert torch.equal(layer(x), x)
+    assert layer.mask((5, 3), CPU).all()
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_a_p_of_one_drops_everything_and_gives_no_nan(maps: bool) -> None:
+    layer = StackedDropout([1.0, 1.0], Streams((0, 1), (0, 0), Clock(), "layer"), maps=maps)
+    x = torch.randn((2, 4, 3, 3, 6) if maps else (2, 5, 3), requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    assert torch.equal(y, torch.zeros_like(x))
+    assert torch.equal(x.grad, torch.zeros_like(x))
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_kept_activations_are_scaled_to_keep_their_mean() -> None:
+    x = torch.ones(2, 50, 4, dtype=torch.float64)
+    layer = stacked_dropout(0.25, [0, 1])
+    reference_impl.close(layer(x), layer.mask((50, 4), CPU).double() / 0.75)
+
+
+def test_masks_of_an_epoch_do_not_depend_on_which_epochs_were_asked_for_before() -> None:
+    fresh, used = stacked_dropout(0.5, [3, 4]), stacked_dropout(0.5, [3, 4])
+    at(used, 0, 5)
+    at(used, 9, 0)
+    assert torch.equal(at(used, 2, 1), at(fresh, 2, 1))

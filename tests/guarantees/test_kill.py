@@ -1,0 +1,125 @@
+"""Killed at any moment, a run goes on to the very tables of an undisturbed one."""
+
+import json
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pairs_lit.checkpoints.files import read_checkpoint
+from pairs_lit.runs.tables import read_curves, read_rounds
+from tests.conftest import CONFIGS
+from tests.support import kill_targets
+
+TABLES = ("rounds.csv", "curves.csv")
+EPOCHS = 4
+Order = Callable[[Path], list[str]]
+
+
+@pytest.fixture(scope="module")
+def order(tiny_root: Path) -> Order:
+    """The arguments of a small fit with dropout, batch norm and a scheduler, all of which have state."""
+
+    def arguments(root: Path) -> list[str]:
+        options = (
+            f"--data.root {tiny_root} --data.source mnist --data.allow_unverified true --data.train_pairs 40 "
+            "--data.val_pairs 20 --data.test_pairs 30 --data.batch_size 16 --rounds.count 3 --rounds.stack_size 2 "
+            f"--trainer.max_epochs {EPOCHS} --trainer.default_root_dir {root} --trainer.enable_progress_bar false "
+            "--model.backbone.dropout 0.2 --model.backbone.batch_norm [maps] --model.lr_scheduler.step_size 1 "
+        )
+        scheduler = ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR"]
+        return ["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *scheduler, *options.split()]
+
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def whole(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of an undisturbed fit."""
+    root = tmp_path_factory.mktemp("whole")
+    assert kill_targets.ended(order(root)) == 0
+    (run,) = root.glob("lightning_logs/*/*")
+    return run
+
+
+def check_nothing_only_looks_whole(root: Path, whole: Path) -> None:
+    """Every file under its final name is complete."""
+    for run in root.glob("lightning_logs/*/*"):
+        for table in TABLES:
+            if (run / table).exists():
+                assert (run / table).read_bytes() == (whole / table).read_bytes()
+        if (run / "checkpoints" / "last.ckpt").exists():
+            assert read_checkpoint(run / "checkpoints" / "last.ckpt")["epoch"] in range(EPOCHS)
+        if (run / "summary.json").exists():
+            assert json.loads((run / "summary.json").read_text())["epochs"] == EPOCHS
+            assert read_rounds(run / "rounds.csv")
+            assert read_curves(run / "curves.csv").epochs == EPOCHS
+        if (run / "config.yaml").exists():
+            assert yaml.safe_load((run / "config.yaml").read_text())["rounds"]["count"] == 3
+
+
+def gone_on(root: Path, first: list[str]) -> Path:
+    """Do what the documentation says after a kill: go on from the checkpoint, or start over where there is none."""
+    checkpoints = list(root.glob("lightning_logs/*/*/checkpoints/last.ckpt"))
+    if not checkpoints:
+        before = set(root.glob("lightning_logs/*/*"))
+        assert kill_targets.ended(first) == 0
+        (run,) = set(root.glob("lightning_logs/*/*")) - before
+        return run
+    (last,) = checkpoints
+    run = last.parent.parent
+    assert kill_targets.ended(["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(last)]) == 0
+    return run
+
+
+def check_same(run: Path, whole: Path) -> None:
+    for table in TABLES:
+        assert (run / table).read_bytes() == (whole / table).read_bytes()
+    names = {path.name for path in run.rglob("*") if "events" not in path.name}
+    assert names == {path.name for path in whole.rglob("*") if "events" not in path.name}
+    theirs = json.loads((whole / "summary.json").read_text())
+    assert json.loads((run / "summary.json").read_text()) | {"times": theirs["times"]} == theirs
+
+
+WRITES = 2 + EPOCHS + 3  # the run's identity, the config, a checkpoint an epoch, and three tables
+
+
+@pytest.mark.parametrize("write", range(WRITES))
+@pytest.mark.parametrize("stage", range(len(kill_targets.STAGES)), ids=kill_targets.STAGES)
+@pytest.mark.slow
+def test_killed_while_it_writes(order: Order, whole: Path, tmp_path: Path, write: int, stage: int) -> None:
+    assert kill_targets.ended(order(tmp_path), dies_at=len(kill_targets.STAGES) * write + stage) == -signal.SIGKILL
+    check_nothing_only_looks_whole(tmp_path, whole)
+    check_same(gone_on(tmp_path, order(tmp_path)), whole)
+
+
+@pytest.mark.slow
+def test_there_are_no_more_writes_than_those(order: Order, whole: Path, tmp_path: Path) -> None:
+    assert kill_targets.ended(order(tmp_path), dies_at=len(kill_targets.STAGES) * WRITES) == 0
+
+
+@pytest.mark.slow
+def test_killed_at_twelve_random_moments(order: Order, whole: Path, tmp_path: Path) -> None:
+    seconds = kill_targets.duration(order(tmp_path / "clock"))
+    moments = random.Random(20).choices(range(1000), k=12)
+    for place, moment in enumerate(moments):
+        root = tmp_path / str(place)
+        root.mkdir()
+        kill_targets.killed(order(root), seconds * moment / 1000)
+        check_nothing_only_looks_whole(root, whole)
+        check_same(gone_on(root, order(root)), whole)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_still_arrives(order: Order, whole: Path, tmp_path: Path) -> None:
+    assert kill_targets.ended(order(tmp_path), dies_at=8) == -signal.SIGKILL
+    (last,) = tmp_path.glob("lightning_logs/*/*/checkpoints/last.ckpt")
+    run = last.parent.parent
+    again = ["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(last)]
+    for _ in range(EPOCHS - 1):
+        assert kill_targets.ended(again, dies_at=5) == -signal.SIGKILL
+    assert kill_targets.ended(again) == 0
+    check_same(run, whole)

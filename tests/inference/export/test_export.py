@@ -1,0 +1,328 @@
+"""Exports: files that other tools load, without this package, and that answer as the run does."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torchvision
+from onnxruntime import InferenceSession
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import pairs_lit
+from pairs_lit.cli import main
+from pairs_lit.commands.export import run
+from pairs_lit.data.image_format import parse_format
+from pairs_lit.errors import PairsLitError
+from pairs_lit.inference.export import formats
+from tests.inference.test_trained_rounds import CASES, SMALL
+from tests.support.pair_networks import Siamese
+from tests.support.real_world_parts import Altered
+from tests.support.user_parts import TwoPaths
+
+RESNET = {"model.backbone": "torchvision.models.resnet18", "model.backbone.num_classes": 10, "model.backbone.size": 32}
+MORE: dict[str, tuple[str, dict[str, object]]] = {
+    "resnet18": ("fc_aux", {**RESNET, "trainer.max_epochs": 1}),
+    "a class of the user's": ("fc_aux", {"model.backbone": "tests.support.user_parts.TwoPaths"}),
+    "branching": ("fc_aux", {"model.backbone": "tests.support.user_parts.Branching"}),
+    "random": ("fc_aux", {"model.backbone": "tests.support.real_world_parts.MonteCarlo"}),
+}
+ALL = {**CASES, **MORE}
+
+
+class Runs:
+    """Trains a run when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._runs: dict[str, pairs_lit.Run] = {}
+
+    def __call__(self, case: str) -> pairs_lit.Run:
+        if case not in self._runs:
+            config, changes = ALL[case]
+            options = {**SMALL, "trainer.default_root_dir": self._root, **changes}
+            self._runs[case] = pairs_lit.fit(config, options)
+        return self._runs[case]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"))
+
+
+def answers(trained: pairs_lit.Run, seed: int, count: int = 7) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return prepared pairs, and what the round's plain network says of them."""
+    images = torch.randint(256, (count, 2, 28, 28), generator=torch.Generator().manual_seed(count))
+    pairs = trained.trained.preprocessing(seed)(images)
+    with torch.no_grad():
+        said = trained.network(seed)(pairs)
+    return pairs, said if isinstance(said, tuple) else (said,)
+
+
+def close(found: object, expected: tuple[Tensor, ...]) -> None:
+    both = found if isinstance(found, tuple | list) else (found,)
+    assert len(both) == len(expected)
+    for one, other in zip(both, expected, strict=True):
+        scale = max(1.0, float(other.abs().max()))  # P lies in 0 ... 1; logits may be large
+        np.testing.assert_allclose(np.asarray(one), other.numpy(), atol=1e-5 * scale, rtol=0)
+
+
+EXPORTED = [
+    pytest.param(case, marks=pytest.mark.slow) if case == "resnet18" else case
+    for case in ALL
+    if case not in ("branching", "random")
+]
+
+
+@pytest.mark.parametrize("case", EXPORTED)
+@pytest.mark.quick(1)
+def test_onnx_answers_as_the_round_does_for_any_number_of_pairs(case: str, runs: Runs, tmp_path: Path) -> None:
+    (path,) = pairs_lit.export(runs(case), "onnx", 5, output=tmp_path)
+    session = InferenceSession(path)
+    for count in (1, 7, 100):
+        pairs, expected = answers(runs(case), 5, count)
+        close(session.run(None, {"pairs": pairs.numpy()}), expected)
+    names = [each.name for each in session.get_outputs()]
+    assert names == ["probability", "digit_logits"][: len(expected)]
+    assert session.get_inputs()[0].shape[0] == "N"
+
+
+@pytest.mark.parametrize("case", EXPORTED)
+@pytest.mark.quick(1)
+def test_a_program_answers_as_the_round_does_for_any_number_of_pairs(case: str, runs: Runs, tmp_path: Path) -> None:
+    (path,) = pairs_lit.export(runs(case), "torch", 5, output=tmp_path)
+    program = torch.export.load(path).module()
+    for count in (1, 7, 100):
+        pairs, expected = answers(runs(case), 5, count)
+        with torch.no_grad():
+            close(program(pairs), expected)
+
+
+@pytest.mark.parametrize("case", [case for case in ALL if case != "resnet18"])
+@pytest.mark.quick(3)
+def test_weights_are_those_of_the_plain_network(case: str, runs: Runs, tmp_path: Path) -> None:
+    (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
+    network = runs(case).network(5)
+    whole = network.network if isinstance(network, pairs_lit.PairNetwork) else None
+    expected = (network if whole is None else whole).state_dict()
+    found = load_file(path)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value)
+
+
+AUTHORS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "whole network": ("", lambda: Siamese()),
+    "a class of the user's": ("branches.0.", lambda: TwoPaths((1, 14, 14))),
+    "resnet18": ("branches.0.module.", lambda: torchvision.models.resnet18(num_classes=10)),
+    "loop": ("branches.0.", lambda: Altered((1, 14, 14))),
+    "members in a loop": ("members.1.branches.0.", lambda: Altered((1, 14, 14))),
+    "members, whole networks": ("members.1.network.", lambda: Siamese()),
+}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case == "resnet18" else case for case in AUTHORS]
+)
+@pytest.mark.quick(1)
+def test_weights_load_into_the_class_that_their_author_wrote(case: str, runs: Runs, tmp_path: Path) -> None:
+    (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
+    prefix, make = AUTHORS[case]
+    plain = make().eval()
+    part = {name.removeprefix(prefix): value for name, value in load_file(path).items() if name.startswith(prefix)}
+    plain.load_state_dict(part)
+    with safe_open(path, "pt") as file:
+        classes = json.loads(file.metadata()["classes"])
+    assert classes[prefix] == f"{type(plain).__module__}.{type(plain).__qualname__}"
+    pairs, (probability, *_) = answers(runs(case), 5)
+    if case == "whole network":
+        with torch.no_grad():
+            close(plain(pairs)[0].sigmoid().flatten(), (probability,))
+
+
+@pytest.mark.slow
+def test_a_program_and_its_metadata_are_read_without_this_package(runs: Runs, tmp_path: Path) -> None:
+    (path,) = pairs_lit.export(runs("whole network"), "torch", 5, output=tmp_path)
+    pairs, expected = answers(runs("whole network"), 5)
+    torch.save(pairs, tmp_path / "pairs.pt")
+    code = """
+import json, sys, torch
+sys.modules["pairs_lit"] = None  # importing it fails
+sys.modules["tests"] = None
+facts = {"pairs_lit.json": ""}
+program = torch.export.load(sys.argv[1], extra_files=facts).module()
+with torch.no_grad():
+    said = [each.tolist() for each in program(torch.load(sys.argv[2]))]
+print(json.dumps([said, json.loads(facts["pairs_lit.json"])]))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, str(path), str(tmp_path / "pairs.pt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    said, facts = json.loads(done.stdout)
+    close([np.array(each) for each in said], expected)
+    assert facts["seed"] == "5"
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch", "state_dict"])
+@pytest.mark.quick(1)
+def test_a_file_says_how_images_are_prepared_and_where_it_comes_from(to: str, runs: Runs, tmp_path: Path) -> None:
+    trained = runs("separate")
+    (path,) = pairs_lit.export(trained, to, 6, output=tmp_path)
+    if to == "onnx":
+        facts = {each.key: each.value for each in onnx.load(path).metadata_props}
+    elif to == "torch":
+        extra = {formats.METADATA: ""}
+        torch.export.load(path, extra_files=extra)
+        facts = json.loads(extra[formats.METADATA])
+    else:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata()
+    prepare = trained.trained.preprocessing(6)
+    assert [float(facts[name]) for name in ("image_size", "divisor", "mean", "std")] == [
+        prepare.image_size,
+        prepare.divisor,
+        prepare.mean,
+        prepare.std,
+    ]
+    assert prepare.std != 1
+    assert (facts["seed"], facts["source"], facts["relation"]) == ("6", trained.data["source"], "le: first <= second")
+    assert json.loads(facts["model"])["sharing"] == "separate"
+    assert (facts["polarity"], facts["size"], facts["transposed"]) == ("light on dark", "28", "false")
+    assert json.loads(facts["class_names"]) == []
+    assert parse_format(facts["image_format"]) == trained.trained.image_format
+    assert "resize to 28x28; average-pool grey images (0 ... 255, light on dark)" in facts["preparing"]
+
+
+def test_metadata_of_a_run_without_a_record_say_that_the_polarity_is_unknown(runs: Runs) -> None:
+    facts = formats.about(runs("joint").trained.preprocessing(5), "le", {}, None, ["a", "b"])
+    assert facts["polarity"] == "unknown"
+    assert "as far as is known" in facts["preparing"]
+    assert json.loads(facts["class_names"]) == ["a", "b"]
+
+
+def test_metadata_name_what_was_dark_and_transposed(runs: Runs) -> None:
+    known = runs("joint").trained.image_format
+    assert known is not None
+    dark = replace(known, polarity="dark on light", transposed=True)
+    facts = formats.about(runs("joint").trained.preprocessing(5), "le", {}, dark)
+    assert (facts["polarity"], facts["transposed"]) == ("dark on light", "true")
+    assert facts["preparing"].startswith("exchange rows and columns")
+    assert "dark on light" in facts["preparing"]
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.quick(1)
+def test_no_file_names_folders_of_this_machine(to: str, runs: Runs, tmp_path: Path) -> None:
+    (path,) = pairs_lit.export(runs("parts"), to, 5, output=tmp_path)
+    assert str(Path(pairs_lit.__file__).parent).encode() not in path.read_bytes()
+    assert str(Path(torch.__file__).parent).encode() not in path.read_bytes()
+
+
+@pytest.mark.slow
+def test_all_rounds_are_written_into_the_run_folder_and_their_names_are_said(
+    runs: Runs, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs("joint").folder
+    assert main(["export", "--to", "onnx", str(folder)]) == 0
+    files = [folder / "export" / f"seed_{seed}.onnx" for seed in (4, 5, 6)]
+    assert all(path.is_file() for path in files)
+    said, told = capfd.readouterr()
+    assert said.split() == [str(path) for path in files]
+    assert len(told.splitlines()) <= 1  # that torch is being loaded
+    contents = {path.read_bytes() for path in files}
+    assert len(contents) == 3
+    assert main(["export", "--to", "onnx", str(folder), "--seed", "6"]) == 2
+    assert "seed_6.onnx exists already: add --overwrite, or name another --output" in capfd.readouterr().err
+    files[2].write_bytes(b"")
+    assert main(["export", "--to", "onnx", "--seed", "6", str(folder), "--overwrite"]) == 0
+    assert files[2].read_bytes() in contents  # the same bytes again
+    assert pairs_lit.Run.load(folder).rounds
+
+
+def test_one_round_may_be_given_a_file(runs: Runs, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "mine.safetensors"
+    assert pairs_lit.export(runs("joint").folder, "state_dict", [4], output=path) == [path]
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", "3"], r"no round of seed 3 in this run: it has seeds 4 to 6"),
+        (["--seed", "a"], r"--seed a: give a seed such as 3, several such as 3,4,7, or all"),
+        (["--output", "x.onnx"], r"x\.onnx is one file, but there are 3 rounds: name a folder"),
+        (["--seed", "4", "--output", "x.pt2"], r"x\.pt2: a file for --to onnx must end in \.onnx; or name a folder"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    options: list[str], message: str, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = str(runs("joint").folder)
+    with pytest.raises(PairsLitError, match=message):
+        run(["--to", "onnx", *options, folder])
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_format_is_refused(runs: Runs) -> None:
+    with pytest.raises(PairsLitError, match=r"to is 'pickle': it must be one of 'onnx', 'torch', 'state_dict'"):
+        pairs_lit.export(runs("joint"), "pickle")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("branching", r"seed 5: the network cannot be recorded \(.*user_parts\.py:64\).*--to state_dict always works"),
+        ("random", r"seed 5: what was exported gives another answer for 3 pairs: the network draws random numbers"),
+    ],
+)
+@pytest.mark.quick(1)
+def test_what_no_program_can_hold_is_said_and_leaves_no_file(
+    to: str, case: str, message: str, runs: Runs, tmp_path: Path
+) -> None:
+    with pytest.raises(PairsLitError, match=message) as caught:
+        pairs_lit.export(runs(case), to, 5, output=tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_library_is_named(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    with pytest.raises(PairsLitError, match=r"--to onnx needs onnxruntime: pip install 'pairs-lit\[export\]'"):
+        pairs_lit.export(runs("joint"), "onnx")
+
+
+def predictions_equal_the_export(folder: Path, tmp_path: Path) -> int:
+    """Compare ``predictions.csv`` with what ONNX Runtime makes of the same pairs; return how many there are."""
+    assert main(["predict", "--config", f"{folder}/config.yaml", "--ckpt_path", f"{folder}/checkpoints/last.ckpt"]) == 0
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    trained = pairs_lit.Run.load(folder).trained
+    bank = trained.data.bank
+    images = bank.gather(bank.pairs["test"].index[:1], slice(0, 1))[0]  # the first seed's, as predict shows them
+    for path, seed in zip(pairs_lit.export(folder, "onnx", output=tmp_path / "out"), trained.seeds, strict=True):
+        said, *_ = InferenceSession(path).run(None, {"pairs": images.numpy()})
+        np.testing.assert_allclose(said, [float(row[f"seed_{seed}"]) for row in rows], atol=1e-5, rtol=0)
+    return len(rows)
+
+
+@pytest.mark.slow
+def test_onnx_says_what_predict_says_of_a_thousand_pairs_of_the_bundled_digits(tmp_path: Path) -> None:
+    options = {**SMALL, "trainer.default_root_dir": tmp_path, "data.test_pairs": 1000, "trainer.max_epochs": 3}
+    assert predictions_equal_the_export(pairs_lit.fit("cnn_aux", options).folder, tmp_path) == 1000
+
+
+@pytest.mark.slow
+def test_onnx_says_what_predict_says_of_a_thousand_pairs_of_mnist(mnist_root: Path, tmp_path: Path) -> None:
+    options = {**SMALL, "data.source": "mnist", "data.root": mnist_root, "data.test_pairs": 1000}
+    options |= {"trainer.default_root_dir": tmp_path}
+    assert predictions_equal_the_export(pairs_lit.fit("cnn_aux", options).folder, tmp_path) == 1000

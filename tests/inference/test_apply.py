@@ -1,0 +1,493 @@
+"""Pictures of one's own: they are brought to MNIST's form, and every round says what it says of them."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from sklearn.neighbors import KNeighborsClassifier
+
+import pairs_lit
+from pairs_lit.cli import main
+from pairs_lit.data.mnist import load_mnist
+from pairs_lit.data.sources import load_source
+from pairs_lit.errors import PairsLitError
+from pairs_lit.inference.apply import form_of
+from pairs_lit.inference.apply_figure import applied_figure
+from pairs_lit.inference.apply_formats import told
+from pairs_lit.inference.user_images import MNIST, as_it_is, grey_of, prepared
+from tests.inference.test_trained_rounds import CASES, SMALL, fitted
+
+Array = NDArray[np.float64]
+
+
+def drawn(size: int = 280, ink: int = 0, paper: int = 255) -> Image.Image:
+    """Draw a seven, off the centre."""
+    image = Image.new("L", (size, size), paper)
+    points = [(size * x, size * y) for x, y in ((0.15, 0.2), (0.55, 0.2), (0.3, 0.8))]
+    ImageDraw.Draw(image).line(points, fill=ink, width=size // 12, joint="curve")
+    return image
+
+
+def in_form(picture: object, name: str = "it") -> NDArray[np.float32]:
+    return prepared(grey_of(picture, name), MNIST, name)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
+    return fitted("parts", tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[str]:
+    """Four files: a seven, light on dark, larger, and lying on its side."""
+    images = [drawn(), drawn(ink=255, paper=0), drawn(900), drawn().transpose(Image.Transpose.ROTATE_90)]
+    files = [str(tmp_path / f"{number}.png") for number in range(4)]
+    for image, file in zip(images, files, strict=True):
+        image.save(file)
+    return files
+
+
+# the form
+
+
+def test_a_drawing_has_mnists_form() -> None:
+    image = in_form(drawn())
+    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+    assert image.shape == (28, 28)
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
+    assert image.max() == pytest.approx(255)
+    assert np.abs(np.array(ndimage.center_of_mass(image)) - 14).max() <= 0.5 + 1e-6
+
+
+def test_it_is_scaled_as_torch_scales_with_anti_aliasing() -> None:
+    ink = 255 - np.asarray(drawn(), dtype=np.float64)
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    cut = torch.from_numpy(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])[None, None]
+    height, width = cut.shape[-2:]
+    size = [20, round(width * 20 / height)]
+    small = torch.nn.functional.interpolate(cut, size, mode="bilinear", antialias=True)[0, 0].numpy()
+    small *= 255 / small.max()
+    total = small.sum()
+    place = [(small.sum(1 - axis) * np.arange(small.shape[axis])).sum() / total for axis in (0, 1)]
+    top, left = (round(14 - each) for each in place)
+    expected = np.zeros((28, 28))
+    top = min(top, 8)
+    expected[top : top + size[0], left : left + size[1]] = small
+    np.testing.assert_allclose(in_form(drawn()), expected, atol=2.0)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [drawn(ink=255, paper=0), drawn(900), drawn().resize((140, 140), Image.Resampling.BOX), drawn(ink=40, paper=190)],
+)
+def test_a_drawing_is_the_same_on_other_paper_and_at_other_sizes(seen: Image.Image) -> None:
+    assert np.abs(in_form(seen) - in_form(drawn())).mean() < 4
+
+
+def with_exif(image: Image.Image, orientation: int) -> Image.Image:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image.save(file, "JPEG", exif=exif, quality=95)
+    return Image.open(file)
+
+
+def test_exifs_orientation_is_followed() -> None:
+    turned = with_exif(drawn().transpose(Image.Transpose.ROTATE_90), 6)
+    assert np.abs(in_form(turned) - in_form(drawn())).mean() < 3
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+def test_transparent_pixels_are_paper(ink: int) -> None:
+    mask = drawn(ink=255, paper=0)
+    image = Image.merge("LA", (Image.new("L", mask.size, ink), mask))
+    for each in (image, image.convert("RGBA")):
+        np.testing.assert_allclose(in_form(each), in_form(mask), atol=2)
+
+
+def test_paper_with_transparent_corners_is_paper() -> None:
+    mask = Image.new("L", (280, 280), 0)
+    ImageDraw.Draw(mask).ellipse((5, 5, 274, 274), fill=255)
+    assert np.abs(in_form(Image.merge("LA", (drawn(), mask))) - in_form(drawn())).mean() < 3
+
+
+def test_16_bits_are_not_cut_off(tmp_path: Path) -> None:
+    Image.fromarray(np.asarray(drawn()).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    np.testing.assert_allclose(in_form(tmp_path / "deep.png"), in_form(drawn()), atol=0.5)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGB", "CMYK", "YCbCr", "I", "F"])
+def test_any_kind_of_image_is_read(mode: str) -> None:
+    np.testing.assert_allclose(in_form(drawn().convert(mode)), in_form(drawn()), atol=3)
+
+
+def test_arrays_and_tensors_are_pictures() -> None:
+    array = np.asarray(drawn())
+    colour = np.stack([array] * 3, -1)
+    forms = [
+        array,
+        colour,
+        array / 255,
+        array > 127,
+        array.astype(np.int64),
+        torch.from_numpy(array.copy()),
+        torch.from_numpy(colour.copy()).permute(2, 0, 1).float() / 255,
+        torch.from_numpy(array.copy())[None],
+    ]
+    for each in forms:
+        np.testing.assert_array_equal(in_form(each), in_form(drawn()))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 3, 4, 5)), r"has the shape \(2, 3, 4, 5\)"),
+        (np.zeros((0, 5)), r"has the shape \(0, 5\)"),
+        (np.zeros((9, 9, 7)), r"\(H, W\), \(H, W, C\) or \(C, H, W\) is needed"),
+        (np.full((9, 9), 200.0), "holds float64 outside .*: whole numbers 0 to 255, or decimals 0 to 1"),
+        (np.full((9, 9), np.nan), "holds float64 outside"),
+        (np.full((9, 9), -1), "holds int64 outside"),
+        (np.full((9, 9), "a"), "holds <U1 outside"),
+    ],
+)
+def test_other_arrays_are_refused(array: NDArray[np.generic], message: str) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        grey_of(array, "it")
+
+
+@pytest.mark.parametrize("shade", [0, 128, 255])
+def test_a_blank_picture_is_refused(shade: int) -> None:
+    with pytest.raises(PairsLitError, match=r"^it is blank: no strokes stand out from the paper"):
+        in_form(np.full((60, 50), shade, np.uint8))
+
+
+def test_noise_alone_is_blank() -> None:
+    noise = np.random.default_rng(0).normal(200, 6, (300, 200)).clip(0, 255).astype(np.uint8)
+    with pytest.raises(PairsLitError, match="is blank"):
+        in_form(noise)
+
+
+def test_transparency_alone_and_a_single_pixel_are_blank() -> None:
+    for image in (Image.new("RGBA", (30, 30), (0, 0, 0, 0)), Image.new("L", (1, 1), 80)):
+        with pytest.raises(PairsLitError, match="is blank"):
+            in_form(image)
+
+
+def test_a_picture_too_large_to_decode_safely_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn().save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(PairsLitError, match=r"huge\.png is no picture that can be read \(DecompressionBombError"):
+        in_form(tmp_path / "huge.png", "huge.png")
+
+
+def test_as_it_is_changes_nothing_of_the_right_size() -> None:
+    array = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
+    np.testing.assert_array_equal(as_it_is(grey_of(array, "it"), 28), array)
+
+
+# MNIST's own digits
+
+TEST, TRAIN = 150, 3000
+
+
+@pytest.fixture(scope="module")
+def digits(mnist_root: Path) -> tuple[Array, NDArray[np.int64], KNeighborsClassifier]:
+    source = load_mnist(mnist_root, allow_unverified=False)
+    train = source.train.images[:TRAIN].flatten(1).numpy()
+    known = KNeighborsClassifier(3).fit(train, source.train.labels[:TRAIN].numpy())
+    return source.test.images[:TEST].numpy().astype(np.float64), source.test.labels[:TEST].numpy(), known
+
+
+def larger(image: Array, times: int) -> Array:
+    size = (image.shape[1] * times, image.shape[0] * times)
+    return np.asarray(Image.fromarray(image.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC), dtype=np.float64)
+
+
+def jpeg(image: Array) -> Array:
+    file = io.BytesIO()
+    Image.fromarray(image.round().astype(np.uint8)).save(file, "JPEG", quality=85)
+    return np.asarray(Image.open(file), dtype=np.float64)
+
+
+def photo(image: Array) -> Array:
+    """Lay a digit on paper whose light falls off to one side and to the edges, with a camera's noise."""
+    ink = np.pad(larger(image, 6), 50) / 255
+    y, x = np.mgrid[: len(ink), : len(ink)] / len(ink) - 0.5
+    light = 220 - 80 * x - 120 * (x**2 + y**2)
+    noise = np.random.default_rng(0).normal(0, 4, ink.shape)
+    return np.asarray((light * (1 - 0.75 * ink) + noise).clip(0, 255))
+
+
+def ruled(image: Array) -> Array:
+    ink = np.pad(larger(image, 6), 60) / 255
+    paper = np.full(ink.shape, 240.0)
+    paper[::24], paper[:, ::24] = 190, 190
+    return np.asarray(paper * (1 - 0.85 * ink))
+
+
+def framed(image: Array) -> Array:
+    return np.pad(np.pad(255 - image, 10, constant_values=255), 3, constant_values=0)
+
+
+def on_a_table(image: Array) -> Array:
+    return np.pad(np.pad(230 - 0.8 * larger(image, 6), 20, constant_values=230), 25, constant_values=70)
+
+
+VARIANTS: dict[str, tuple[Callable[[Array], Array], float]] = {
+    "as it is": (lambda image: image, 0.01),
+    "dark on light": (lambda image: 255 - image, 0.01),
+    "coloured paper": (lambda image: 200 - 0.7 * image, 0.01),
+    "larger": (lambda image: 255 - larger(image, 10), 0.03),
+    "JPEG": (lambda image: jpeg(255 - image), 0.03),
+    "shifted": (lambda image: np.pad(image, ((30, 2), (60, 9))), 0.01),
+    "with a border": (framed, 0.01),
+    "on a table": (on_a_table, 0.03),
+    "photo": (photo, 0.03),
+    "ruled paper": (ruled, 0.04),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.quick(2)
+def test_mnists_digits_are_still_read(name: str, digits: tuple[Array, NDArray[np.int64], KNeighborsClassifier]) -> None:
+    images, labels, known = digits
+    change, allowed = VARIANTS[name]
+    seen = np.stack([prepared(change(image).round(), MNIST, name) for image in images]).reshape(TEST, -1)
+    before, after = known.score(images.reshape(TEST, -1), labels), known.score(seen, labels)
+    assert after >= before - allowed
+
+
+def test_mnists_digits_come_back_almost_unchanged(
+    digits: tuple[Array, NDArray[np.int64], KNeighborsClassifier], tmp_path: Path
+) -> None:
+    differences = []
+    for image in digits[0]:
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / "digit.png")
+        differences.append(np.abs(in_form(tmp_path / "digit.png") - image).mean())
+    assert np.mean(differences) < 0.5  # of 255
+    assert np.quantile(differences, 0.95) < 1
+
+
+# what the rounds say
+
+
+def test_every_round_says_what_it_says_of_the_prepared_images(run: pairs_lit.Run, pictures: list[str]) -> None:
+    applied = run.apply([(pictures[0], pictures[1]), (Image.open(pictures[2]), np.asarray(drawn()))])
+    form = form_of(run, run.trained)
+    images = np.stack([prepared(grey_of(file, file), form, file) for file in [*pictures[:3], pictures[0]]])
+    said = run.trained.answers(torch.from_numpy(images).view(2, 2, form.size, form.size))
+    assert said.digits is not None
+    for place, pair in enumerate(applied.pairs):
+        own = said.probability[:, place].double().numpy()
+        np.testing.assert_allclose(pair.rounds, own, atol=1e-6)
+        assert pair.probability.n == 3
+        assert pair.probability.mean == pytest.approx(own.mean())
+        assert pair.probability.std == pytest.approx(own.std(ddof=1))
+        assert pair.agreeing == sum((own > 0.5) == (own.mean() > 0.5))
+        assert pair.readings is not None
+        for side, reading in enumerate(pair.readings):
+            classes = said.digits[:, place, side].argmax(-1).tolist()
+            assert list(reading.rounds) == classes
+            assert classes.count(reading.read) == reading.agreeing == max(map(classes.count, classes))
+    assert applied.pairs[0].names == (pictures[0], pictures[1])
+    assert applied.pairs[1].names == ("the left picture of pair 2", "the right picture of pair 2")
+    assert (applied.relation, applied.source, list(applied.seeds)) == ("le", "digits", [4, 5, 6])
+    averaged = torch.nn.functional.avg_pool2d(torch.from_numpy(applied.images), 2).numpy()
+    np.testing.assert_allclose(applied.seen, averaged, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_bundled_digits_are_read_as_they_were(tmp_path: Path) -> None:
+    changes = {"data.train_pairs": 400, "trainer.max_epochs": 25, "rounds.count": 2, "data.batch_size": 16}
+    run = pairs_lit.fit("cnn_aux", {**SMALL, "trainer.default_root_dir": tmp_path, **changes})
+    test = load_source("digits", tmp_path, allow_unverified=False).test
+    pairs = [tuple(255 - test.images[2 * n : 2 * n + 2]) for n in range(100)]
+    applied = run.apply(pairs)
+    raw = run.apply([tuple(test.images[2 * n : 2 * n + 2]) for n in range(100)], as_is=True)
+    labels = test.labels[:200].tolist()
+
+    def right(found: pairs_lit.Applied) -> float:
+        read = [each.read for pair in found.pairs for each in pair.readings or ()]
+        return float(np.mean(np.array(read) == labels))
+
+    assert right(raw) > 0.5
+    assert right(applied) > right(raw) - 0.1
+
+
+def test_rounds_that_failed_are_left_out(run: pairs_lit.Run, pictures: list[str]) -> None:
+    rounds = [replace(each, status="failed" if each.seed == 5 else "ok") for each in run.rounds]
+    applied = replace(run, rounds=rounds).apply([(pictures[0], pictures[1])])
+    assert list(applied.seeds) == [4, 6]
+    assert applied.pairs[0].probability.n == 2
+    lost = replace(run, rounds=[replace(each, status="failed") for each in run.rounds])
+    with pytest.raises(PairsLitError, match=r"every round of .* failed, so there is nothing to ask"):
+        lost.apply([(pictures[0], pictures[1])])
+
+
+@pytest.mark.slow
+def test_a_network_that_reads_no_digits_answers_too(
+    tmp_path: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert CASES["joint"][1]["model.readout"] == "none"
+    run = fitted("joint", tmp_path)
+    assert run.apply([(pictures[0], pictures[1])]).pairs[0].readings is None
+    for style in ("text", "csv", "json"):
+        assert main(["apply", str(run.folder), *pictures[:2], "--format", style]) == 0
+    assert main(["apply", str(run.folder), *pictures[:2], "--show", str(tmp_path / "show.png")]) == 0
+    assert "–" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([], "no pair of pictures was given"),
+        ("a.png", "no pair of pictures was given"),
+        (["a.png", "b.png"], r"pair 1 is a single str: give two"),
+        ([("a.png",)], r"pair 1 is 1 pictures: give two"),
+        ([("a.png", "b.png", "c.png")], r"pair 1 is 3 pictures: give two"),
+    ],
+)
+def test_what_is_not_pairs_is_refused(run: pairs_lit.Run, pairs: object, message: str) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        run.apply(pairs)  # type: ignore[arg-type]
+
+
+# the command
+
+
+def test_the_table_has_every_pair_and_round(
+    run: pairs_lit.Run, pictures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["apply", str(run.folder), *pictures]) == 0
+    out = capsys.readouterr().out
+    pair = run.apply([(pictures[0], pictures[1])]).pairs[0]
+    assert f"{pair.probability.mean:.4f} ± {pair.probability.std:.4f} (n = 3)" in out
+    assert all(f"{value:.4f}" in out for value in pair.rounds)
+    assert "P(left ≤ right)" in out
+    assert "trained on digits" in out
+
+
+def test_csv_and_json_say_the_same(run: pairs_lit.Run, pictures: list[str], tmp_path: Path) -> None:
+    files = {style: tmp_path / f"answers.{style}" for style in ("csv", "json")}
+    for style, file in files.items():
+        assert main(["apply", str(run.folder), *pictures, "--format", style, "--output", str(file)]) == 0
+    rows = list(csv.DictReader(io.StringIO(files["csv"].read_text())))
+    found = json.loads(files["json"].read_text())
+    assert (found["n"], found["relation"], found["source"], found["run"]) == (3, "le", "digits", str(run.folder))
+    assert len(rows) == 6
+    for row in rows:
+        pair = found["pairs"][int(row["pair"]) - 1]
+        place = found["seeds"].index(int(row["seed"]))
+        assert float(row["probability"]) == pair["probability"]["rounds"][place]
+        assert float(row["mean"]) == pair["probability"]["mean"]
+        assert float(row["std"]) == pair["probability"]["std"]
+        assert int(row["left_read"]) == pair["left_read"]["rounds"][place]
+        assert (row["left"], row["right"]) == (pair["left"], pair["right"])
+
+
+@pytest.mark.parametrize(
+    "text", ["0.png,1.png\n2.png,3.png\n", "left,right\n0.png,1.png\n\n2.png,3.png", "\ufeff0.png;1.png\n2.png;3.png\n"]
+)
+def test_pairs_are_read_from_a_table(
+    text: str, run: pairs_lit.Run, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
+    assert main(["apply", str(run.folder), "--pairs", str(tmp_path / "pairs.csv"), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["pairs"]
+    assert [each for pair in found for each in (pair["left"], pair["right"])] == pictures
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0.png\n", "line 1: '0.png': two paths are needed"),
+        ("0.png,1.png\n2.png,\n", "line 2: '2.png,': two paths are needed"),
+        ("", "holds no pairs"),
+        ("left,right\n", "holds no pairs"),
+        ("gone.png,1.png\n", "gone.png is not there: check the path"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_wrong_table_is_named(
+    text: str | None, message: str, run: pairs_lit.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        (tmp_path / "pairs.csv").write_text(text)
+    assert main(["apply", str(run.folder), "--pairs", str(tmp_path / "pairs.csv")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_wrong_pictures_are_named_in_a_line(
+    run: pairs_lit.Run, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blank, text, half = tmp_path / "blank.png", tmp_path / "text.png", tmp_path / "half.png"
+    drawn(ink=255).save(blank)
+    text.write_text("no picture")
+    whole = Path(pictures[0]).read_bytes()
+    half.write_bytes(whole[: len(whole) // 2])
+    cases = {
+        str(blank): "blank.png is blank: no strokes stand out",
+        str(text): "text.png is no picture that can be read (an unknown format)",
+        str(half): "half.png is no picture that can be read",
+        str(tmp_path / "gone.png"): "gone.png is not there: check the path",
+        str(tmp_path): "is a folder: give the pictures in it",
+    }
+    for file, message in cases.items():
+        assert main(["apply", str(run.folder), pictures[0], file]) == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert len(lines) == 1
+        assert message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["0.png"], "1 pictures were given, and 0.png has no partner"),
+        ([], "no pictures were given"),
+        (["0.png", "1.png", "--pairs", "pairs.csv"], "pictures and --pairs pairs.csv were given: give one of them"),
+        (["0.png", "1.png", "--show", "show.gif"], "--show show.gif: its name must end in one of .png"),
+        (["0.png", "1.png", "--format", "yaml"], "invalid choice: 'yaml'"),
+    ],
+)
+def test_mistakes_are_named(
+    arguments: list[str], message: str, run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["apply", str(run.folder), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_damaged_relation_is_named(run: pairs_lit.Run, pictures: list[str]) -> None:
+    applied = replace(run, data=run.data | {"relation": "<b>"}).apply([(pictures[0], pictures[1])])
+    with pytest.raises(PairsLitError, match=r"relation is '<b>': it must be one of 'le', 'lt', 'ge', 'gt'"):
+        told(applied, "text")
+
+
+def test_what_is_no_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["apply", "nowhere", "0.png", "1.png"]) == 2
+    assert "nowhere is not a finished run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_figure_shows_what_was_seen(run: pairs_lit.Run, pictures: list[str], tmp_path: Path) -> None:
+    applied = run.apply([(pictures[0], pictures[1])] * 2)
+    figure = applied_figure(applied)
+    assert len(figure.axes) == 10
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), applied.images[0, 0])
+    np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), applied.seen[0, 1])
+    many = applied_figure(
+        replace(applied, pairs=applied.pairs * 30, images=applied.images.repeat(30, 0), seen=applied.seen.repeat(30, 0))
+    )
+    assert "the first 40 of 60 pairs" in many.get_suptitle()
+    assert main(["apply", str(run.folder), *pictures, "--show", str(tmp_path / "show.svg")]) == 0
+    assert (tmp_path / "show.svg").read_text().startswith("<?xml")

@@ -1,0 +1,374 @@
+"""The demo: a page for this machine only, on which each round answers what is drawn."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pairs_lit
+from pairs_lit.analysis.tables import mean_and_std
+from pairs_lit.cli import main
+from pairs_lit.errors import PairsLitError
+from tests.inference.test_apply import drawn
+from tests.inference.test_trained_rounds import fitted
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
+    return fitted("parts", tmp_path_factory.mktemp("run"))
+
+
+def started(run: pairs_lit.Run) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pairs_lit", "demo", str(run.folder), "--no-browser"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    found = re.match(r"http://127\.0\.0\.1:(\d+) \(Ctrl-C ends it\)", process.stdout.readline())
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.fixture(scope="module")
+def port(run: pairs_lit.Run) -> Iterator[int]:
+    with started(run) as process:
+        yield port_of(process)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+def sent(image: Image.Image) -> str:
+    """Return an image as the page sends a canvas."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def canvas() -> Image.Image:
+    mask = drawn(ink=255, paper=0)
+    return Image.merge("RGBA", (*[Image.new("L", mask.size, 0)] * 3, mask))
+
+
+def asked(port: int, *data: str) -> str:
+    """Ask the page's server as the page does."""
+    url = f"http://127.0.0.1:{port}/gradio_api/call/answer"
+    body = json.dumps({"data": data}).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})) as reply:
+        event = json.load(reply)["event_id"]
+    with urllib.request.urlopen(f"{url}/{event}") as reply:
+        kind, _, answer = reply.read().decode().partition("\n")
+    assert kind == "event: complete"
+    return str(json.loads(answer.strip().removeprefix("data: "))[0])
+
+
+@pytest.mark.slow
+def test_the_page_says_what_apply_says(run: pairs_lit.Run, port: int) -> None:
+    html = asked(port, sent(canvas()), sent(canvas()))
+    pair = run.apply([(canvas(), canvas())]).pairs[0]
+    assert f"{pair.probability.mean:.4f} ± {pair.probability.std:.4f} (n = 3)" in html
+    assert html.count("<circle") == 3
+    assert pair.readings is not None
+    assert f"left: {pair.readings[0].read} ({pair.readings[0].agreeing} of 3 rounds)" in html
+
+
+@pytest.mark.slow
+def test_the_page_shows_what_the_networks_saw(run: pairs_lit.Run) -> None:
+    from pairs_lit.inference.demo_page import answer_to
+
+    html = answer_to(run, sent(canvas()), sent(canvas()))
+    codes = re.findall(r"base64,([^']+)'", html)
+    images = [np.asarray(Image.open(io.BytesIO(base64.b64decode(code)))) for code in codes]
+    np.testing.assert_allclose(images, run.apply([(canvas(), canvas())]).seen[0], atol=0.51)
+    assert images[0].shape == (14, 14)
+    assert "http" not in html
+
+
+@pytest.mark.parametrize("missing", ["", None])
+def test_a_canvas_that_is_empty_asks_for_a_digit(run: pairs_lit.Run, missing: str | None) -> None:
+    from pairs_lit.inference.demo_page import answer_to
+
+    assert "Draw a digit on each canvas" in answer_to(run, sent(canvas()), missing)
+    assert "Draw a digit on each canvas" in answer_to(run, missing, sent(canvas()))
+
+
+@pytest.mark.parametrize("text", ["nothing", "data:image/png;base64,!", "data:image/png;base64,AAAA", "/etc/passwd"])
+def test_what_is_no_drawing_is_refused(run: pairs_lit.Run, text: str) -> None:
+    from pairs_lit.inference.demo_page import answer_to
+
+    with pytest.raises(PairsLitError, match=r"what the page sent is no drawing"):
+        answer_to(run, text, text)
+
+
+@pytest.mark.slow
+def test_only_this_machine_is_served_and_nothing_is_reported(port: int) -> None:
+    with socket.socket() as other:
+        other.settimeout(1)
+        assert other.connect_ex((_own_address(), port)) != 0
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/config") as reply:
+        assert json.load(reply)["analytics_enabled"] is False
+
+
+def _own_address() -> str:
+    """Return an address of this machine that others would use, or one of the loopback net but ours."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # for documentation only; nothing is sent
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.2"
+
+
+def test_a_port_in_use_is_named(run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        assert main(["demo", str(run.folder), "--port", str(number), "--no-browser"]) == 2
+    err = capsys.readouterr().err
+    assert f"port {number} cannot be used (Address already in use): leave out --port for a free one." in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "70000"], "--port is 70000: it must be 1 to 65535, or 0 for a free one"),
+        (["--port", "x"], "argument --port: invalid int value: 'x'"),
+    ],
+)
+def test_mistakes_are_named(
+    arguments: list[str], message: str, run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", str(run.folder), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_no_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "nowhere"]) == 2
+    assert "nowhere is not a finished run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_without_gradio_the_extra_is_named(
+    run: pairs_lit.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pairs_lit.commands.demo.find_spec", lambda name: None)
+    assert main(["demo", str(run.folder)]) == 2
+    assert "pairs-lit demo needs gradio: pip install 'pairs-lit[demo]'." in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_in_a_line(run: pairs_lit.Run, number: signal.Signals, code: int) -> None:
+    with started(run) as process:
+        assert port_of(process) > 0
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err.splitlines()[1:] == [f"pairs-lit: stopped by {number.name}."]
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+# what the page shows
+
+
+def uploaded(content: bytes, name: str = "my 7.png") -> str:
+    """Return a file as the page sends it."""
+    return f"file;name={quote(name)},{base64.b64encode(content).decode()}"
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_the_question_is_repeated_with_the_answer_and_dots_name_their_seeds(run: pairs_lit.Run) -> None:
+    from pairs_lit.inference.demo_page import answer_to
+
+    html = answer_to(run, sent(canvas()), sent(canvas()))
+    pair = run.apply([(canvas(), canvas())]).pairs[0]
+    assert f"Is left ≤ right? <b>{pair.answer}</b>" in html
+    assert [f">seed {seed}</text>" in html for seed in run.trained.seeds] == [True] * 3
+    places = [float(each) for each in re.findall(r"<text x='[\d.]+' y='([\d.]+)' text-anchor='end'>seed", html)]
+    assert min(np.diff(places)) >= 15  # letters are 14 high
+
+
+def test_many_rounds_share_rows_and_tell_their_seeds_when_pointed_at(run: pairs_lit.Run) -> None:
+    from pairs_lit.inference.demo_page import answer_html
+
+    applied = run.apply([(canvas(), canvas())])
+    (pair,) = applied.pairs
+    many = replace(applied, seeds=range(60), pairs=[replace(pair, rounds=[0.25] * 60)])
+    html = answer_html(many)
+    assert html.count("<circle") == html.count("<title>seed") == 60
+    assert "point at a dot for its seed" in html
+
+
+def test_the_head_tells_test_accuracy_and_source(run: pairs_lit.Run) -> None:
+    from pairs_lit.inference.demo_page import introduction
+
+    html = introduction(run)
+    assert "<h2>Is left ≤ right?</h2>" in html
+    assert f"trained on digits: test accuracy {mean_and_std(run.summary['test_accuracy'])}" in html
+    failed = [replace(each, status="failed" if each.seed == 4 else "ok") for each in run.rounds]
+    unwatched = [replace(each, test_accuracy=None) for each in failed]
+    assert "2 rounds (1 more failed) of" in introduction(replace(run, rounds=failed))
+    assert "no test accuracy was measured" in introduction(replace(run, rounds=unwatched))
+
+
+def test_names_from_elsewhere_are_only_names(run: pairs_lit.Run) -> None:
+    from pairs_lit.inference.demo_page import answer_html, introduction
+
+    named = replace(run, label="<b>x</b>")
+    vars(named)["class_names"] = ["<script>", *"123456789"]
+    assert "<b>x" not in introduction(named)
+    assert "&lt;script&gt;, 1, 2" in introduction(named)
+    applied = named.apply([(canvas(), canvas())])
+    assert "<script" not in answer_html(applied)
+
+
+def test_an_uploaded_file_is_read_as_apply_reads_it(run: pairs_lit.Run, tmp_path: Path) -> None:
+    from pairs_lit.inference.demo_page import answer_to
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    drawn().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    content = (tmp_path / "turned.jpg").read_bytes()
+    html = answer_to(run, uploaded(content, "turned.jpg"), sent(canvas()))
+    pair = run.apply([(tmp_path / "turned.jpg", canvas())]).pairs[0]
+    assert mean_and_std(pair.probability) in html
+    assert "turned.jpg: dark on light (training images: light on dark)" in html
+
+
+@pytest.mark.parametrize(
+    ("upload", "message"),
+    [
+        (uploaded(b"no image", "a&b.txt"), r"^a&b\.txt is no picture that can be read"),
+        (uploaded(b"", "empty.png"), r"^empty\.png is no picture that can be read"),
+        ("file;name=large.png,too large", r"^large\.png has more than 50 MB: upload a smaller image\.$"),
+        ("file;name=half.png,AAA", r"^half\.png did not arrive whole: upload it once more\.$"),
+        (uploaded(png(Image.new("L", (50, 50), 255)), "white.png"), r"^white\.png is blank"),
+    ],
+)
+def test_a_bad_upload_is_named(run: pairs_lit.Run, upload: str, message: str) -> None:
+    from pairs_lit.inference.demo_page import answer_to
+
+    with pytest.raises(PairsLitError, match=message):
+        answer_to(run, upload, sent(canvas()))
+
+
+@pytest.mark.slow
+def test_errors_are_shown_on_the_page(port: int) -> None:
+    html = asked(port, uploaded(b"<i>", "<i>.txt"), sent(canvas()))
+    assert "role='alert'>&lt;i&gt;.txt is no picture that can be read" in html
+
+
+def test_two_digits_are_warned_of(run: pairs_lit.Run) -> None:
+    from pairs_lit.inference.demo_page import answer_to
+
+    both = Image.new("L", (560, 280), 255)
+    for left in (0, 280):
+        both.paste(drawn(), (left, 0))
+    html = answer_to(run, uploaded(png(both), "77.png"), sent(canvas()))
+    assert "77.png shows two separate shapes side by side" in html
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_strokes_on_both_canvases_are_answered(port: int) -> None:
+    from demo_figure import SEVEN, draw, opened
+
+    with opened(port, str(CHROMIUM)) as (page, urls):
+        answer = page.locator("#answer")
+        assert "Draw a digit on each canvas" in answer.inner_text()
+        draw(page, "left", SEVEN)
+        draw(page, "right", SEVEN)
+        page.wait_for_selector("#answer svg", timeout=30_000)
+        assert re.search(r"P\(left ≤ right\) = \d\.\d{4} ± \d\.\d{4} \(n = 3\)", answer.inner_text())
+        assert page.locator("#answer img").count() == 2
+        page.locator("#left button").click()
+        page.wait_for_selector("#answer svg", state="detached", timeout=30_000)
+        assert all(f"127.0.0.1:{port}" in url or url.startswith(("data:", "blob:")) for url in urls)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_the_keyboard_alone_suffices(port: int) -> None:
+    from demo_figure import opened
+
+    with opened(port, str(CHROMIUM)) as (page, _):
+        seen = []
+        page.locator("#left canvas").focus()
+        for side in ("left", "right"):
+            for place in range(3):
+                seen.append(page.evaluate("document.activeElement.ariaLabel"))
+                if place == 0:
+                    page.keyboard.press("Space")
+                    for key in ("ArrowUp", "ArrowRight"):
+                        for _ in range(6):
+                            page.keyboard.press(key)
+                    page.keyboard.press("Space")
+                page.keyboard.press("Tab")
+            assert page.evaluate(f"document.querySelector('#{side} canvas').toDataURL().length") > 1000
+        assert seen == [
+            "left: draw here", "clear left", "upload an image for left",
+            "right: draw here", "clear right", "upload an image for right",
+        ]  # fmt: skip
+        page.wait_for_selector("#answer svg", timeout=30_000)
+        page.locator("#right canvas").focus()
+        page.keyboard.press("Delete")
+        page.wait_for_selector("#answer svg", state="detached", timeout=30_000)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_files_can_be_uploaded_and_replaced_by_drawings(port: int, tmp_path: Path) -> None:
+    from demo_figure import SEVEN, draw, opened
+
+    drawn().save(tmp_path / "seven.png")
+    (tmp_path / "bad.png").write_text("no image")
+    with opened(port, str(CHROMIUM)) as (page, _):
+        page.locator("#left input").set_input_files(tmp_path / "seven.png")
+        page.locator("#right input").set_input_files(tmp_path / "bad.png")
+        page.get_by_text("bad.png is no picture that can be read").wait_for(timeout=30_000)
+        draw(page, "right", SEVEN)
+        page.wait_for_selector("#answer svg", timeout=30_000)
+        assert page.locator("#right input").input_value() == ""
+        page.locator("#left button").click()
+        page.wait_for_selector("#answer svg", state="detached", timeout=30_000)
+        page.locator("#left input").set_input_files(tmp_path / "seven.png")  # the same file once more
+        page.wait_for_selector("#answer svg", timeout=30_000)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_nothing_overlaps_or_leaves_the_page_on_a_telephone(port: int) -> None:
+    from demo_figure import opened
+
+    with opened(port, str(CHROMIUM)) as (page, _):
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        boxes = [page.locator(each).bounding_box() for each in ("#left input", "#right input")]
+        assert all(box is not None and box["x"] + box["width"] <= 390 for box in boxes)
+        first, second = boxes
+        assert first is not None
+        assert second is not None
+        assert first["y"] + first["height"] <= second["y"]

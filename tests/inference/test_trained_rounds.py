@@ -1,0 +1,174 @@
+"""Trained networks: the plain network of each round says what the run said, whatever it was stacked into."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+import pairs_lit
+from pairs_lit.errors import PairsLitError
+
+SMALL = {
+    "data.source": "digits",
+    "data.train_pairs": 60,
+    "data.val_pairs": 20,
+    "data.test_pairs": 30,
+    "rounds.count": 3,
+    "rounds.seed": 4,
+    "rounds.stack_size": 2,
+    "trainer.max_epochs": 2,
+    "trainer.devices": 1,
+    "trainer.enable_progress_bar": False,
+}
+
+
+def small_fit(options: Mapping[str, object], root: Path, **changes: object) -> pairs_lit.Run:
+    """Fit fc_aux with some options and changes; an option's dots are written as two underscores."""
+    more = {name.replace("__", "."): value for name, value in changes.items()}
+    return pairs_lit.fit("fc_aux", {**options, "trainer.default_root_dir": root, **more})
+
+
+CASES: dict[str, tuple[str, dict[str, object]]] = {
+    "parts": ("cnn_aux", {}),
+    "separate": ("cnn", {"model.sharing": "separate", "data.normalise": "standard"}),
+    "joint": (
+        "fc",
+        {"model.sharing": "joint", "model.readout": "none", "model.loss.digits": "none", "data.normalise": "unit"},
+    ),
+    "linear read-out": ("reports/pillonel/model4", {}),
+    "digit head": ("reports/grall/b_classes_ce", {}),
+    "two logits, batch norm": ("reports/gardoni/ws_aux_bn", {}),
+    "whole network": ("fc_aux", {"model.network": "tests.support.pair_networks.Siamese"}),
+    "loop": ("fc", {"model.backbone": "tests.support.real_world_parts.Altered"}),
+    "members": ("cnn_aux", {"model.members": 2}),
+    "members, separate": ("fc_aux", {"model.members": 3, "model.sharing": "separate", "data.normalise": "standard"}),
+    "members with a digit head": ("reports/grall/b_classes_ce", {"model.members": 2}),
+    "members of two logits": ("reports/gardoni/ws_aux_bn", {"model.members": 2}),
+    "members, whole networks": ("fc_aux", {"model.members": 2, "model.network": "tests.support.pair_networks.Siamese"}),
+    "views": ("cnn_aux", {"model.views": "standard"}),
+    "views and members": (
+        "reports/grall/b_classes_ce",
+        {"model.views": "[{}, {rotation: 6}]", "model.members": 2, "data.normalise": "standard"},
+    ),
+    "members in a loop": ("fc", {"model.members": 2, "model.backbone": "tests.support.real_world_parts.Altered"}),
+}
+
+
+def fitted(case: str, root: Path) -> pairs_lit.Run:
+    config, changes = CASES[case]
+    return pairs_lit.fit(config, {**SMALL, "trainer.default_root_dir": root, **changes})
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.quick(2)
+def test_a_plain_network_says_what_its_round_said(case: str, tmp_path: Path) -> None:
+    run = fitted(case, tmp_path)
+    bank = run.trained.data.bank
+    pairs = bank.pairs["test"]
+    for place, seed in enumerate(run.trained.seeds):
+        images = bank.gather(pairs.index, slice(None))[place]
+        said = run.network(seed)(images)
+        probability, digits = said if isinstance(said, tuple) else (said, None)
+        right = ((probability > 0.5) == pairs.target[place]).double().mean().item()
+        assert right == pytest.approx(run.values("test_accuracy")[seed])
+        if digits is not None and "test_digit_accuracy" in run.summary:
+            read = (digits.argmax(-1) == pairs.digits[place]).double().mean().item()
+            assert read == pytest.approx(run.values("test_digit_accuracy")[seed])
+
+
+@pytest.mark.parametrize("case", ["parts", "members"])
+@pytest.mark.quick(1)
+def test_all_rounds_answer_for_the_same_pairs(case: str, tmp_path: Path) -> None:
+    run = fitted(case, tmp_path)
+    images = torch.randint(0, 256, (7, 2, 28, 28), generator=torch.Generator().manual_seed(0))
+    answers = run.trained.answers(images)
+    assert answers.digits is not None
+    for place, seed in enumerate(run.trained.seeds):
+        prepared = run.trained.preprocessing(seed)(images)
+        probability, logits = run.network(seed)(prepared)
+        torch.testing.assert_close(answers.probability[place], probability, atol=1e-5, rtol=0)
+        torch.testing.assert_close(answers.digits[place], logits.softmax(-1), atol=1e-5, rtol=0)
+
+
+def test_the_data_of_an_opened_run_come_in_its_stacks(tmp_path: Path) -> None:
+    trained = fitted("parts", tmp_path).trained
+    assert [stack.stop - stack.start for stack in trained.module.slices] == [2, 1]
+    shapes = [batch.images.shape[0] for batch in trained.data.predict_dataloader()]
+    assert shapes == [2, 1]
+
+
+def test_a_seed_that_is_not_there_is_named(tmp_path: Path) -> None:
+    run = fitted("parts", tmp_path)
+    with pytest.raises(PairsLitError, match=r"no round of seed 3 in this run: it has seeds 4 to 6\."):
+        run.network(3)
+
+
+def test_a_run_without_its_weights_is_refused(tmp_path: Path) -> None:
+    run = fitted("parts", tmp_path)
+    (run.folder / "checkpoints/last.ckpt").unlink()
+    with pytest.raises(PairsLitError, match=r"has no checkpoints/last\.ckpt, which holds the trained weights"):
+        pairs_lit.open_run(run.folder)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
+    return fitted("parts", tmp_path_factory.mktemp("parts"))
+
+
+def random_pairs(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, (*shape, 2, 14, 14), generator=torch.Generator().manual_seed(1)).float()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.quick(1)
+def test_a_module_that_is_called_answers_for_all_rounds(case: str, tmp_path: Path) -> None:
+    run = fitted(case, tmp_path)
+    module = pairs_lit.PairModule.load_from_checkpoint(run.folder / "checkpoints/last.ckpt").eval()
+    shown, each = random_pairs(5), random_pairs(3, 5)
+    with torch.no_grad():
+        for images, own in ((shown, [shown] * 3), (each, list(each))):
+            said = module(images)
+            assert said.shape == (3, 5)
+            for place, seed in enumerate(module.seeds):
+                plain = run.network(seed)(own[place])
+                probability = plain[0] if isinstance(plain, tuple) else plain
+                torch.testing.assert_close(said[place], probability, atol=1e-5, rtol=0)
+
+
+def test_a_called_module_passes_gradients_to_its_images(parts: pairs_lit.Run) -> None:
+    module = pairs_lit.PairModule.load_from_checkpoint(parts.folder / "checkpoints/last.ckpt")
+    assert module.training
+    images = random_pairs(4).requires_grad_()
+    module(images)[1].sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (random_pairs(2, 4), r"shape \(2, 4, 2, 14, 14\) and torch\.float32: give prepared floats, \(B, 2, 14, 14\)"),
+        (torch.zeros(4, 2, 28, 28), r"shape \(4, 2, 28, 28\) .*for all rounds or \(3, B, 2, 14, 14\) for each\."),
+        (torch.zeros(4, 2, 14, 14, dtype=torch.uint8), r"and torch\.uint8: give prepared floats"),
+        (torch.zeros(2, 14, 14), r"shape \(2, 14, 14\)"),
+    ],
+)
+def test_images_of_another_form_are_refused(images: torch.Tensor, message: str, parts: pairs_lit.Run) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        parts.trained.module(images)
+
+
+def test_an_unfinished_run_is_loaded_from_its_checkpoint(parts: pairs_lit.Run, tmp_path: Path) -> None:
+    unfinished = shutil.copytree(parts.folder, tmp_path / "unfinished")
+    (unfinished / "summary.json").unlink()
+    module = pairs_lit.PairModule.load_from_checkpoint(unfinished / "checkpoints/last.ckpt").eval()
+    assert torch.equal(module(random_pairs(3)), parts.trained.module(random_pairs(3)))
+
+
+def test_a_checkpoint_outside_its_run_folder_asks_for_arguments(parts: pairs_lit.Run, tmp_path: Path) -> None:
+    alone = shutil.copy(parts.folder / "checkpoints/last.ckpt", tmp_path / "alone.ckpt")
+    with pytest.raises(PairsLitError, match=r"or use pairs_lit\.Run\.load\(folder\)\.network\(seed\)") as caught:
+        pairs_lit.PairModule.load_from_checkpoint(alone)
+    assert "\n" not in str(caught.value)

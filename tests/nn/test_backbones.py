@@ -1,0 +1,106 @@
+"""Padded convolutions without bias, dropout before the last layer: networks of 3×3 blocks as they are built today."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.nn.architecture import Architecture
+from pairs_lit.nn.backbones import CNN
+from pairs_lit.nn.comparer import Comparer
+from pairs_lit.nn.heads import SoftmaxHead
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.stacked_network import MappedNetwork
+from tests.support import reference_impl
+from tests.support.reference_impl import PlainNetwork
+
+SHAPE = (1, 14, 14)
+SETTINGS: dict[str, Any] = {
+    "channels": (32, 32, 64, 64, 128, 128),
+    "paddings": [1, 1, 1, 1, 0, 0],
+    "conv_bias": False,
+    "batch_norm": ("maps",),
+    "pools": [1, 2, 1, 1, 1, 1],
+    "flat_dropout": 0.4,
+    "widths": (10,),
+}
+THIN = SETTINGS | {"channels": (3, 4, 5, 4, 6, 5)}
+
+
+def written_out(channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)) -> nn.Sequential:
+    """Return the same network, layer by layer."""
+    layers: list[nn.Module] = []
+    before = 1
+    for place, width in enumerate(channels):
+        layers += [nn.Conv2d(before, width, 3, padding=0 if place > 3 else 1, bias=False), nn.BatchNorm2d(width)]
+        layers += [nn.ReLU(), nn.MaxPool2d(2)] if place == 1 else [nn.ReLU()]
+        before = width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.4), nn.Linear(9 * before, 10))
+
+
+def test_a_network_of_padded_blocks_is_the_one_written_out() -> None:
+    ours, theirs = reference_impl.built(partial(CNN, SHAPE, **SETTINGS), 3), reference_impl.built(written_out, 3)
+    assert repr(ours).splitlines()[1:] == repr(theirs).splitlines()[1:]
+    for (name, value), (other, expected) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        assert name == other
+        assert torch.equal(value, expected)
+    assert sum(value.numel() for value in ours.parameters()) == 298_410
+
+
+def design(**settings: object) -> Architecture:
+    return Architecture(partial(CNN, **THIN | settings), SoftmaxHead, "shared", "identity", "none", "le", 14)
+
+
+def gradients(module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    names, values = zip(*module.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, values), strict=True))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"kernels": [5, 3, 3, 2, 3, 3], "paddings": [4, 2, 1, 1, 0, 0]},
+        {"kernels": 4, "paddings": 2, "pools": [2, 1, 2, 1, 1, 1], "batch_norm": ()},
+        {"conv_bias": True, "batch_norm": (), "conv_dropout": 0.2},
+    ],
+    ids=["record", "kernels", "even kernels", "biases"],
+)
+def test_stacked_padded_blocks_equal_plain_torch(settings: dict[str, Any]) -> None:
+    seeds = [4, 5, 6]
+    parts = design(**settings)
+    comparer = Comparer(parts, seeds).double()
+    assert not any(isinstance(part, Loop | MappedNetwork) for part in comparer.modules())
+    batch = reference_impl.random_batch(3, 6)
+    answer = comparer(batch.images)
+    found = gradients(comparer, answer.digit_logits.square().sum())
+    for place, seed in enumerate(seeds):
+        plain = PlainNetwork(parts, seed).double().beside(comparer, place)
+        expected = plain(batch.images[place])
+        reference_impl.close(answer.output[place], expected.output)
+        reference_impl.close(answer.digit_logits[place], expected.digit_logits)
+        wanted = gradients(plain, expected.digit_logits.square().sum())
+        for ours, theirs in zip(found.values(), wanted.values(), strict=True):
+            reference_impl.close(ours[place], theirs)
+    assert (comparer.eval()(batch.images).output != answer.output).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"paddings": [1]}, "CNN: paddings has 1 entries for 2 convolutions: give one, or one for each"),
+        ({"paddings": -1}, r"CNN: paddings is \[-1, -1\]: each must be 0 or more and below its kernel size, \[3, 3\]"),
+        (
+            {"paddings": [1, 3]},
+            r"CNN: paddings is \[1, 3\]: each must be 0 or more and below its kernel size, \[3, 3\]",
+        ),
+        ({"flat_dropout": 1.0}, r"CNN: flat_dropout is \[1.0\]: each must be 0 or more and below 1"),
+        ({"paddings": 1, "pools": [4, 4]}, r"kernels \[3, 3\], paddings \[1, 1\] and pools \[4, 4\] are too large"),
+    ],
+)
+def test_paddings_and_dropouts_that_cannot_be_are_refused(arguments: dict[str, Any], match: str) -> None:
+    with pytest.raises(PairsLitError, match=match):
+        CNN(SHAPE, **arguments)

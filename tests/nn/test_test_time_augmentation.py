@@ -1,0 +1,213 @@
+"""Views: a trained network may be shown each image in several small warps; training and curves are without."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import pairs_lit
+from pairs_lit.cli import main
+from pairs_lit.data.loaders import StackBatch
+from pairs_lit.data.warps import Warp, enlarged, enlarging, standard_warps, warped
+from pairs_lit.errors import PairsLitError
+from pairs_lit.nn.ensemble import averaged
+from pairs_lit.nn.heads import MLP, SoftmaxHead
+from pairs_lit.nn.test_time_augmentation import Views
+from pairs_lit.training.module import PairModule
+from tests.inference.test_trained_rounds import SMALL, small_fit
+from tests.nn.test_pair_network import TINY_FC
+
+
+def images(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.rand(*shape, dtype=dtype, generator=torch.Generator().manual_seed(3))
+
+
+def cubic(x: float, a: float = -0.75) -> float:
+    """Keys' cubic convolution kernel."""
+    x = abs(x)
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
+
+
+def warped_by_loops(large: np.ndarray, warp: Warp) -> np.ndarray:
+    """Warp one image of 2S×2S pixel by pixel, by the formulas of the docstrings, and average 2×2 pixels."""
+    side, angle = len(large), math.radians(warp.rotation)
+    moved = np.zeros_like(large)
+    for row in range(side):
+        for column in range(side):
+            x, y = column + 0.5 - side / 2 - warp.shift_x * side, row + 0.5 - side / 2 - warp.shift_y * side
+            x, y = math.cos(angle) * x - math.sin(angle) * y, math.sin(angle) * x + math.cos(angle) * y
+            x = x + warp.shear * y
+            x, y = x / warp.scale_x + side / 2 - 0.5, y / warp.scale_y + side / 2 - 0.5
+            for i in range(math.floor(y) - 1, math.floor(y) + 3):
+                for j in range(math.floor(x) - 1, math.floor(x) + 3):
+                    value = large[min(max(i, 0), side - 1), min(max(j, 0), side - 1)]
+                    moved[row, column] += cubic(y - i) * cubic(x - j) * value
+    return moved.reshape(side // 2, 2, side // 2, 2).mean((1, 3))
+
+
+@pytest.mark.parametrize("warp", [*standard_warps(), Warp(0.1, -0.2, 30, 0.3, 0.8, 1.3)], ids=str)
+def test_a_view_is_what_plain_loops_give(warp: Warp) -> None:
+    image = images(1, 6, 6)
+    expected = warped_by_loops(enlarged(image)[0].numpy(), warp)
+    np.testing.assert_allclose(warped(enlarged(image), warp.theta)[0].numpy(), expected, atol=1e-9)
+    np.testing.assert_allclose(Views([warp], 6).double()(image)[0, 0].numpy(), expected, atol=2e-6)
+
+
+def moved(**numbers: float) -> list[float]:
+    """Return by how many pixels, down and to the right, a dot goes that is 5 pixels above the middle of 21×21."""
+    image = torch.zeros(1, 21, 21, dtype=torch.float64)
+    image[0, 5, 10] = 1
+    view, places = warped(enlarged(image), Warp(**numbers).theta)[0], torch.arange(21, dtype=torch.float64)
+    row, column = (view.sum(1) @ places / view.sum()).item(), (view.sum(0) @ places / view.sum()).item()
+    return [row - 5, column - 10]
+
+
+def test_warps_go_where_their_names_say() -> None:
+    assert moved(shift_x=1 / 21) == pytest.approx([0, 1], abs=0.05)
+    assert moved(shift_y=1 / 21) == pytest.approx([1, 0], abs=0.05)
+    assert moved(shear=0.3) == pytest.approx([0, 1.5], abs=0.1)
+    angle = math.radians(20)  # counter-clockwise: from the top to the left
+    assert moved(rotation=20) == pytest.approx([5 - 5 * math.cos(angle), -5 * math.sin(angle)], abs=0.1)
+    assert moved(scale_y=0.8) == pytest.approx([1, 0], abs=0.1)
+    assert moved(scale_x=0.8) == pytest.approx([0, 0], abs=0.05)
+
+
+def test_pooling_an_enlarged_image_gives_it_back() -> None:
+    small = images(5, 14, 10)
+    torch.testing.assert_close(F.avg_pool2d(enlarged(small), 2), small, atol=1e-12, rtol=0)
+    plain = small.unsqueeze(1)
+    large = F.interpolate(plain, scale_factor=2, mode="bicubic")
+    for _ in range(60):  # iterated back-projection, of which it is the limit
+        large = large + F.interpolate(plain - F.avg_pool2d(large, 2), scale_factor=2, mode="bicubic")
+    torch.testing.assert_close(enlarged(small), large.squeeze(1), atol=1e-9, rtol=0)
+    torch.testing.assert_close(enlarging(7).sum(1), torch.ones(14, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 7, 14, 40])
+def test_views_of_prepared_images_are_prepared_views(size: int) -> None:
+    shown, views = images(3, 2, size, size), Views(standard_warps(), size).double()
+    seen = views(shown)
+    assert seen.shape == (13, 3, 2, size, size)
+    assert torch.equal(seen[0], shown)
+    mean, std = images(3, 1, 1, 1), 0.5 + images(3, 1, 1, 1)
+    torch.testing.assert_close(views((shown - mean) / std), (seen - mean) / std, atol=1e-5, rtol=0)
+
+
+def test_tables_and_direct_warps_are_alike() -> None:
+    shown, views = images(4, 14, 14), Views(standard_warps(), 14).double()
+    by_tables = views(shown)
+    views._has_tables = False
+    torch.testing.assert_close(views(shown), by_tables, atol=1e-5, rtol=0)
+
+
+def test_views_are_exact_in_low_precision() -> None:
+    shown, views = images(4, 14, 14, dtype=torch.float32), Views(standard_warps(), 14)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(views(shown), Views(standard_warps(), 14)(shown))
+    assert views(shown.bfloat16()).dtype is torch.bfloat16
+
+
+def module(**options: Any) -> PairModule:  # noqa: ANN401 - any option
+    return PairModule(seeds=[5, 2], **{"backbone": TINY_FC, "head": MLP, "readout": "identity"} | options)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("head", [MLP, SoftmaxHead])
+def test_the_answer_is_the_mean_over_views_and_members(members: int, head: Any) -> None:  # noqa: ANN401 - a factory
+    network = module(views="standard", members=members, head=head).eval()
+    shown = images(2, 6, 2, 14, 14, dtype=torch.float32)
+    none = torch.zeros(2, 6, 2, dtype=torch.int64)
+    batch = StackBatch(0, "val", 0, shown, none, none[..., 0])
+    answers = [network.stacks[0](view) for view in Views(standard_warps(), 14)(shown)]
+    read = torch.stack([answer.digit_logits.softmax(-1).view(2, members, 6, 2, 10) for answer in answers]).mean((0, 2))
+    found = network.compared(batch)
+    torch.testing.assert_close(found.digit_logits.exp(), read)
+    if head is MLP:
+        expected = torch.stack([answer.output.sigmoid().view(2, members, 6) for answer in answers]).mean((0, 2))
+    else:
+        expected = torch.stack([read[:, :, 0, i] * read[:, :, 1, j] for i in range(10) for j in range(i, 10)]).sum(0)
+    torch.testing.assert_close(found.probability(), expected)
+    torch.testing.assert_close(network(shown), expected)
+    single = network.compared(batch, views=False)
+    plain = network.stacks[0](shown)
+    torch.testing.assert_close(single.probability(), averaged([plain], members, "le").probability())
+    assert network.train().compared(batch).averaged == (members > 1)
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        ("all", r"model\.views is 'all': it must be standard, null, or a list of warps such as \[\{\}, \{rotation: 6"),
+        ([3], r"model\.views is \[3\]: it must be standard"),
+        ([], r"model\.views has 0 warps: name 1 to 1000, or null for no views\."),
+        ([Warp()] * 1001, r"model\.views has 1001 warps"),
+        ([Warp(scale_x=0)], r"model\.views: scale_x is 0: it must lie in 0\.1 … 10\."),
+        ([Warp(shift_y=2)], r"model\.views: shift_y is 2: it must lie in -1 … 1\."),
+        ([Warp(rotation=math.nan)], r"model\.views: rotation is nan: it must lie in -360 … 360\."),
+    ],
+)
+def test_other_views_are_refused(views: object, message: str) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        module(views=views)
+
+
+OPTIONS: dict[str, object] = {**SMALL, "model.views": [{}, {"rotation": 20}, {"shift_x": 0.1, "scale_y": 1.2}]}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
+    return small_fit(OPTIONS, tmp_path_factory.mktemp("views"))
+
+
+def test_curves_are_without_views_and_final_figures_with_them(run: pairs_lit.Run, tmp_path: Path) -> None:
+    without = small_fit(OPTIONS, tmp_path, model__views="null")
+    assert (without.folder / "curves.csv").read_bytes() == (run.folder / "curves.csv").read_bytes()
+    for split in ("val", "test"):
+        command = {"val": "validate", "test": "test"}[split]
+        checkpoint = str(run.folder / "checkpoints/last.ckpt")
+        assert main([command, "--config", str(run.folder / "config.yaml"), "--ckpt_path", checkpoint]) == 0
+        rows = [line.split(",") for line in (run.folder / f"{command}.csv").read_text("utf-8").splitlines()]
+        place = rows[0].index(f"{split}_accuracy")
+        assert [float(row[place]) for row in rows[1:]] == list(run.values(f"{split}_accuracy").values())
+    assert run.values("val_digit_accuracy") != without.values("val_digit_accuracy")
+
+
+def test_neither_workers_nor_stacks_change_a_round(run: pairs_lit.Run, tmp_path: Path) -> None:
+    spread = small_fit(OPTIONS, tmp_path, trainer__devices=2)
+    assert (run.folder / "rounds.csv").read_bytes() == (spread.folder / "rounds.csv").read_bytes()
+    together = small_fit(OPTIONS, tmp_path, rounds__stack_size=3)
+    for name in ("val_accuracy", "test_accuracy"):
+        assert list(together.values(name).values()) == pytest.approx(list(run.values(name).values()), abs=0.04)
+
+
+def test_a_checkpoint_can_be_evaluated_with_other_views(
+    run: pairs_lit.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(run.folder / "checkpoints/last.ckpt")
+    options = ["--config", str(run.folder / "config.yaml"), "--ckpt_path", checkpoint]
+    assert main(["predict", *options, "--model.views", "standard"]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["torch", "onnx"])
+@pytest.mark.slow
+def test_networks_with_views_of_large_images_are_exported(to: Literal["torch", "onnx"], large: pairs_lit.Run) -> None:
+    (path,) = pairs_lit.export(large, to, 4)  # which compares answers
+    assert path.is_file()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
+    """A run whose images are warped one by one."""
+    sizes = {"data__resize": 56, "data__image_size": 56, "trainer__max_epochs": 1}
+    run = small_fit(OPTIONS, tmp_path_factory.mktemp("large"), **sizes)
+    assert run.trained.module.views is not None
+    assert run.trained.module.views._tables.numel() == 0
+    return run

@@ -1,0 +1,144 @@
+"""``model.network``: a whole pair network of one's own; and ``--print_stack``."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from pairs_lit.cli import main
+from pairs_lit.errors import PairsLitError
+from pairs_lit.nn.backbones import CNN
+from pairs_lit.nn.heads import MLP
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.stacked_network import StackedNetwork
+from pairs_lit.training.losses import PairLoss
+from pairs_lit.training.module import PairModule
+from tests.conftest import CONFIGS, Fit
+from tests.guarantees.test_error_messages import refused
+from tests.support import pair_networks, reference_impl
+
+PARTS = "tests.support.pair_networks"
+KINDS = {
+    "siamese": ["Siamese"],
+    "a shape, and an argument": ["OneLogit", "--model.network.width", "5", "--model.loss.digits", "none"],
+    "a function": ["built", "--model.network.width", "5", "--model.loss.digits", "none"],
+    "a loop": ["TwoLogits", "--model.loss.target", "ce", "--model.loss.digits", "none"],
+}
+
+
+def options(kind: str) -> list[str]:
+    name, *others = KINDS[kind]
+    return ["--model.network", f"{PARTS}.{name}", *others]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.quick(1)
+def test_a_whole_network_is_trained_tested_and_gone_on_with(kind: str, fit: Fit) -> None:
+    run = fit(*options(kind))
+    config = str(run / "config.yaml")
+    model = yaml.safe_load(Path(config).read_text())["model"]
+    assert (model["backbone"], model["head"], model["sharing"]) == (None, None, "shared")
+    last = ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+    assert main(["test", "--config", config, *last]) == 0
+    assert main(["predict", "--config", config, *last]) == 0
+    longer = fit(*options(kind), "--trainer.max_epochs", "4")
+    assert main(["fit", "--config", config, *last, "--trainer.max_epochs", "4"]) == 0
+    assert (run / "rounds.csv").read_bytes() == (longer / "rounds.csv").read_bytes()
+
+
+@pytest.mark.parametrize("stack_size", [1, 2])
+def test_a_whole_network_computes_what_its_parts_do(stack_size: int) -> None:
+    seeds = [3, 11]
+    whole = PairModule(seeds=seeds, stack_size=stack_size, network=lambda _: pair_networks.Siamese()).double()
+    parts = PairModule(
+        seeds=seeds, stack_size=stack_size, backbone=CNN, head=MLP, readout="identity", code_activation="relu"
+    ).double()
+    assert isinstance(whole.stacks[0].network, StackedNetwork)
+    batch = reference_impl.random_batch(stack_size, 6)
+    for one, other in zip(whole.stacks, parts.stacks, strict=True):
+        answers = one(batch.images), other(batch.images)
+        reference_impl.close(answers[0].output, answers[1].output)
+        reference_impl.close(answers[0].digit_logits, answers[1].digit_logits)
+        assert answers[0].kind == answers[1].kind == "logit"
+
+
+def test_a_loop_gives_answers_of_any_form() -> None:
+    loss = PairLoss(target="ce", digits="none")
+    module = PairModule(seeds=[0, 1], stack_size=2, network=pair_networks.TwoLogits, loss=loss).double()
+    stack = module.stacks[0]
+    assert isinstance(stack.network, Loop)
+    images = reference_impl.random_batch(2, 5).images
+    answer = stack(images)
+    assert (answer.kind, answer.digit_logits) == ("logits", None)
+    for place, seed in enumerate([0, 1]):
+        plain = reference_impl.built(lambda: pair_networks.TwoLogits((2, 14, 14)), seed).double()
+        reference_impl.close(answer.output[place], plain(images[place]))
+
+
+REFUSED = {
+    f"--model.network {PARTS}.MapsOfDigits": r"gave \(2, 2, 10\) and NoneType for N = 2",
+    f"--model.network {PARTS}.NineDigits": r"gave \(2, 1\) and \(2, 2, 9\) for N = 2",
+    f"--model.network {PARTS}.Nope": "model.network: module 'tests.support.pair_networks' has no attribute 'Nope', got",
+    f"--model.network {PARTS}.no_module": "returned a int, which is not a torch module",
+    f"--model.network {PARTS}.siamese": f"model.network: {PARTS}.siamese is one module for all rounds",
+    f"--model.network {PARTS}.Siamese --model.network.width 3": "model.network cannot be built .*'width'",
+    f"--model.network {PARTS}.OneLogit": "digit",
+    "--model.backbone null": "model.backbone is missing: name backbone and head, or a whole pair network",
+    "--model.head null": "model.head is missing: name backbone and head, or a whole pair network",
+}
+
+
+@pytest.mark.parametrize("given", REFUSED)
+def test_what_is_no_pair_network_ends_in_one_line(
+    given: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options, *given.split()], capsys)
+    assert re.search(REFUSED[given], message)
+
+
+def test_a_whole_network_beside_its_parts_is_refused() -> None:
+    with pytest.raises(PairsLitError, match=r"model\.backbone has no place beside it: leave out backbone, readout"):
+        PairModule(seeds=[0], network=lambda _: pair_networks.Siamese(), backbone=CNN, readout="linear")
+
+
+def test_networks_whose_answers_have_drawn_widths_are_refused() -> None:
+    def drawn(shape: tuple[int, int, int]) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(392, 1 + int(torch.initial_seed() % 2)))
+
+    with pytest.raises(PairsLitError, match="codes or answers of widths 1, 2"):
+        PairModule(seeds=[0, 1], network=drawn)
+
+
+def test_a_fit_says_what_the_network_stands_in_place_of_and_how_it_trains(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit(*options("a loop"))
+    said = capsys.readouterr().err
+    assert "model.network stands in place of model's backbone, head, readout, code_activation.\n" in said
+    way = r"TwoLogits trains as copies in a loop, which is slower: it branches on a tensor's value at "
+    assert len(re.findall(rf"{way}pair_networks.py:\d+\.", said)) == 1
+    assert json.loads((run / "summary.json").read_text())["parameters_per_round"] == 392 * 8 + 8 + 18
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("siamese", [r"conv1: Conv2d\(1, 16.*max-pool 2×2, ReLU +maps +\(N, 16, 6, 6\)", r"view +rows +\(N, 32\)"]),
+        ("a loop", [r"copies in a loop: TwoLogits branches on a tensor's value at pair_networks.py:\d+"]),
+    ],
+)
+def test_the_stack_is_printed_and_nothing_is_trained(
+    kind: str, shown: list[str], tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options, *options(kind)]
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--print_stack", "true", "--trainer.default_root_dir", str(tmp_path)])
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("3 rounds in 1 stack of 3\n\nnetwork\n")
+    assert all(re.search(line, printed) for line in shown)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,304 @@
+"""Convolutions with the images last: matrix products and compiled kernels against plain torch."""
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from numba.core.dispatcher import Dispatcher
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairs_lit.stacking.ops import convolution, kernels
+from pairs_lit.stacking.ops.convolution import Geometry, convolve
+from pairs_lit.stacking.ops.dropout import StackedDropout
+from pairs_lit.stacking.ops.fused_ops import (
+    Dropped,
+    convolve_pool_relu,
+    is_small,
+    normalise_pool_relu,
+    normalised_pool_relu,
+)
+from pairs_lit.stacking.stack import stack
+from tests.support import reference_impl
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
+# channels, outputs, height, width, images
+SHAPES = [(1, 4, 14, 14, 6), (1, 16, 6, 6, 9), (4, 5, 6, 7, 3), (5, 4, 7, 6, 1), (16, 8, 5, 5, 17), (6, 11, 4, 4, 2)]
+
+
+def inputs(shape: tuple[int, ...], rounds: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+    channels, outputs, height, width, images = shape
+    x = torch.randn(rounds, channels, height, width, images, dtype=dtype)
+    weight = torch.randn(rounds, outputs, channels, 3, 3, dtype=dtype)
+    bias = torch.randn(rounds, outputs, dtype=dtype)
+    return x, weight, bias
+
+
+def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """One round after the other, as torch does it: images (N, C, H, W)."""
+    rounds = zip(x, weight, bias, strict=True)
+    outputs = [F.max_pool2d(F.conv2d(maps.permute(3, 0, 1, 2), w, b), 2).relu() for maps, w, b in rounds]
+    return torch.stack([output.permute(1, 2, 3, 0) for output in outputs])
+
+
+def with_gradients(function: Callable[..., Tensor], *arguments: Tensor) -> Gradients:
+    leaves = [argument.clone().requires_grad_() for argument in arguments]
+    output = function(*leaves)
+    torch.manual_seed(7)
+    x, weight, bias = torch.autograd.grad(output, leaves, torch.randn(output.shape, dtype=output.dtype))
+    return output.detach(), x, weight, bias
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0] > 1], ids=str)
+def test_kernels_equal_plain_torch_in_value_and_gradient(shape: tuple[int, ...]) -> None:
+    arguments = inputs(shape)
+    for ours, theirs in zip(
+        with_gradients(convolve_pool_relu, *arguments), with_gradients(plain, *arguments), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("function", [convolve_pool_relu, plain])
+def test_kernels_give_the_weights_gradient_alone_where_the_maps_need_none(
+    shape: tuple[int, ...], function: Callable[..., Tensor]
+) -> None:
+    x, *parameters = inputs(shape)
+    expected = with_gradients(plain, x, *parameters)
+    leaves = [parameter.clone().requires_grad_() for parameter in parameters]
+    output = function(x, *leaves)
+    torch.manual_seed(7)
+    found = torch.autograd.grad(output, leaves, torch.randn(output.shape, dtype=output.dtype))
+    for ours, theirs in zip(found, expected[2:], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_kernels_in_single_precision_are_as_exact_as_that_allows() -> None:
+    single = inputs((4, 8, 8, 8, 16), dtype=torch.float32)
+    output = convolve_pool_relu(*single)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output.double(), plain(*(value.double() for value in single)), rtol=1e-5, atol=1e-5)
+
+
+def test_a_round_is_bit_identical_whatever_runs_beside_it() -> None:
+    beside = inputs((4, 6, 6, 6, 5), rounds=5)
+    alone = tuple(value[3:4] for value in beside)
+    for one, many in zip(
+        with_gradients(convolve_pool_relu, *alone)[:1], with_gradients(convolve_pool_relu, *beside)[:1], strict=True
+    ):
+        assert torch.equal(one[0], many[3])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_shows_in_its_own_round_alone(value: float) -> None:
+    x, weight, bias = inputs((4, 6, 6, 6, 5))
+    weight[1, 2, 0, 1, 1] = value
+    ours, theirs = convolve_pool_relu(x, weight, bias), plain(x, weight, bias)
+    assert torch.equal(ours.isfinite(), theirs.isfinite())
+    assert ours[[0, 2]].isfinite().all()
+    assert not ours[1].isfinite().all()
+
+
+def test_non_contiguous_maps_kernels_and_gradients_are_understood() -> None:
+    x, weight, bias = inputs((4, 4, 6, 6, 5))
+    crooked = x.transpose(2, 3), weight.transpose(3, 4), bias
+    torch.testing.assert_close(convolve_pool_relu(*crooked), plain(*crooked), rtol=1e-9, atol=1e-9)
+    leaf = weight.clone().requires_grad_()
+    convolve_pool_relu(x, leaf, bias).transpose(0, 1).square().sum().backward()
+    other = weight.clone().requires_grad_()
+    plain(x, other, bias).square().sum().backward()
+    torch.testing.assert_close(leaf.grad, other.grad, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "dtype", "needs_gradient", "expected"),
+    [
+        (1, 4, torch.float32, False, True),
+        (1, 4, torch.float32, True, False),  # the kernels of the maps' gradient take four maps at once
+        (4, 4, torch.float64, True, True),
+        (16, 99, torch.float32, True, True),
+        (17, 99, torch.float32, True, False),
+        (4, 3, torch.float32, False, False),
+        (4, 4, torch.bfloat16, False, False),
+    ],
+)
+def test_what_the_kernels_take(
+    channels: int, outputs: int, dtype: torch.dtype, needs_gradient: bool, expected: bool
+) -> None:
+    x = torch.zeros(1, channels, 6, 6, 2, dtype=dtype, requires_grad=needs_gradient)
+    assert is_small(x, torch.zeros(1, outputs, channels, 3, 3, dtype=dtype)) is expected
+
+
+def test_other_devices_take_the_matrix_product() -> None:
+    assert not is_small(torch.zeros(1, 4, 6, 6, 2, device="meta"), torch.zeros(1, 4, 4, 3, 3, device="meta"))
+
+
+BLOCKS: dict[str, Callable[[], list[nn.Module]]] = {
+    "pool, relu": lambda: [nn.Conv2d(4, 5, 3), nn.MaxPool2d(2), nn.ReLU()],
+    "relu, pool": lambda: [nn.Conv2d(4, 5, 3), nn.ReLU(), nn.MaxPool2d(2)],
+    "dropout between": lambda: [nn.Conv2d(4, 5, 3), nn.Dropout(0.4), nn.MaxPool2d(2), nn.ReLU()],
+    "no dropout between": lambda: [nn.Conv2d(4, 5, 3), nn.Dropout(0.0), nn.ReLU(), nn.MaxPool2d(2)],
+}
+OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
+    "kernel": lambda: [nn.Conv2d(4, 5, 2), nn.MaxPool2d(2), nn.ReLU()],
+    "stride": lambda: [nn.Conv2d(4, 5, 3, stride=2), nn.MaxPool2d(2), nn.ReLU()],
+    "padding": lambda: [nn.Conv2d(4, 5, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()],
+    "dilation": lambda: [nn.Conv2d(4, 5, 3, dilation=2), nn.MaxPool2d(2), nn.ReLU()],
+    "groups": lambda: [nn.Conv2d(4, 4, 3, groups=2), nn.MaxPool2d(2), nn.ReLU()],
+    "no bias": lambda: [nn.Conv2d(4, 5, 3, bias=False), nn.MaxPool2d(2), nn.ReLU()],
+    "larger pool": lambda: [nn.Conv2d(4, 5, 3), nn.MaxPool2d(3), nn.ReLU()],
+    "overlapping pool": lambda: [nn.Conv2d(4, 5, 3), nn.MaxPool2d(2, stride=1), nn.ReLU()],
+    "average": lambda: [nn.Conv2d(4, 5, 3), nn.AvgPool2d(2), nn.ReLU()],
+    "tanh": lambda: [nn.Conv2d(4, 5, 3), nn.MaxPool2d(2), nn.Tanh()],
+    "norm between": lambda: [nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.MaxPool2d(2), nn.ReLU()],
+    "all dropped": lambda: [nn.Conv2d(4, 5, 3), nn.Dropout(1.0), nn.MaxPool2d(2), nn.ReLU()],
+}
+
+
+@pytest.mark.parametrize("name", [*BLOCKS, *OTHERS])
+def test_only_what_the_kernels_compute_is_put_together_and_all_is_right(name: str) -> None:
+    build = (BLOCKS | OTHERS)[name]
+    stacked = stack(lambda: nn.Sequential(*build()), [3, 5], [4, 8, 9]).double().eval()
+    assert ("0" in reference_impl.fused(stacked)) is (name in BLOCKS)
+    assert ("0" in reference_impl.fused(stacked, training=False)) is (name in BLOCKS or name == "all dropped")
+    x = torch.randn(2, 6, 4, 8, 9, dtype=torch.float64)
+    for place, seed in enumerate((3, 5)):
+        torch.manual_seed(seed)
+        torch.testing.assert_close(
+            stacked(x)[place], nn.Sequential(*build()).double().eval()(x[place]), rtol=1e-9, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 6)])
+@pytest.mark.parametrize("outputs", [5, 3])  # with and without the kernels
+def test_dropout_in_a_block_drops_what_its_mask_says(height: int, width: int, outputs: int) -> None:
+    plain = [nn.Conv2d(4, outputs, 3), nn.Dropout(0.4), nn.ReLU(), nn.MaxPool2d(2)]
+    stacked = stack(lambda: copy.deepcopy(nn.Sequential(*plain)), [3, 5, 8], [4, height, width]).double()
+    (dropout,) = (layer for layer in stacked.modules() if isinstance(layer, StackedDropout))
+    x = torch.randn(3, 6, 4, height, width, dtype=torch.float64, requires_grad=True)
+    keep = dropout.mask((6, outputs, height - 2, width - 2), x.device)
+    assert 0.5 < keep.double().mean() < 0.7
+    convolution = plain[0].double()
+    rounds = [F.max_pool2d(convolution(x[r]) * keep[r] / 0.6, 2).relu() for r in range(3)]
+    torch.testing.assert_close(stacked(x), torch.stack(rounds), rtol=1e-9, atol=1e-9)
+    weight = torch.randn(stacked(x).shape, dtype=torch.float64)
+    (ours,) = torch.autograd.grad(stacked(x), x, weight)
+    (theirs,) = torch.autograd.grad(torch.stack(rounds), x, weight)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_a_block_keeps_the_names_of_the_plain_layers_and_works_without_the_kernels() -> None:
+    def factory() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))  # too few outputs
+
+    few = stack(factory, [1, 2], [2, 7, 7])
+    assert reference_impl.fused(few) == ["0"]
+    assert set(few.state_dict()) == {"0.weight", "0.bias"}
+    x = torch.randn(2, 4, 2, 7, 7)
+    torch.testing.assert_close(few(x)[1], reference_impl.built(factory, 2)(x[1]))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 1, (2, 0)])
+@pytest.mark.parametrize("kernel", [(3, 5), (1, 3)])
+def test_products_equal_plain_torch_with_any_padding(
+    padding: str | int | tuple[int, int], kernel: tuple[int, int]
+) -> None:
+    layer = nn.Conv2d(2, 3, kernel, padding=padding).double()
+    x = torch.randn(5, 2, 6, 7, dtype=torch.float64)
+    maps = x.permute(1, 2, 3, 0)[None]
+    output = convolve(maps, layer.weight[None], layer.bias[None], Geometry.of(layer))
+    torch.testing.assert_close(output[0].permute(3, 0, 1, 2), layer(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("options", [{}, {"padding": (2, 1)}, {"stride": (2, 1), "dilation": 2}], ids=str)
+def test_convolutions_round_by_round_equal_plain_torch(
+    options: dict[str, Any], biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "_CACHED", 0)
+    layers = [nn.Conv2d(3, 4, 3, bias=biased, **options).double() for _ in range(2)]
+    maps = torch.randn(2, 3, 7, 8, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.stack([layer.weight for layer in layers])
+    bias = torch.stack([layer.bias for layer in layers]) if biased else None
+    output = convolution.convolve(maps, weight, bias, Geometry.of(layers[0]))
+    assert "EachConvolution" in str(output.grad_fn)
+    plain = torch.stack([layer(x.permute(3, 0, 1, 2)) for layer, x in zip(layers, maps, strict=True)])
+    rows = output.permute(0, 4, 1, 2, 3)
+    torch.testing.assert_close(rows, plain, rtol=1e-9, atol=1e-9)
+    wanted = [maps, *(parameter for layer in layers for parameter in layer.parameters())]
+    weigh = torch.randn_like(plain)
+    for one, other in zip(*(torch.autograd.grad(each, wanted, weigh) for each in (rows, plain)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_kernel_that_cannot_be_kept_on_disk_is_compiled_all_the_same() -> None:
+    names: dict[str, Callable[[int], int]] = {}
+    exec("def double(x): return 2 * x", names)  # has no file beside which it could be kept
+    assert kernels._compiled(names["double"])(3) == 6
+
+
+def all_kernels() -> list[torch.Tensor]:
+    """Run every kernel, and return what it gives."""
+    x, weight, bias = torch.rand(2, 16, 8, 8, 32), torch.rand(2, 8, 16, 3, 3) - 0.5, torch.rand(2, 8) - 0.5
+    leaves = [part.requires_grad_() for part in (x, weight, bias)]
+    dropped = Dropped((0.2, 0.2), torch.tensor([[1, 2], [3, 4]], dtype=torch.int32))
+    found = []
+    for drop in (None, dropped):
+        output = convolve_pool_relu(x, weight, bias, drop)
+        found += [output, *torch.autograd.grad((output**2).sum(), leaves)]
+    output = convolve_pool_relu(x.detach(), weight, bias)
+    found += torch.autograd.grad((output**2).sum(), [weight, bias])
+    maps, scale, shift = torch.rand(3, 6, 6, 64), torch.rand(3) - 0.5, torch.rand(3) - 0.5
+    leaves = [part.requires_grad_() for part in (maps, scale, shift)]
+    output, mean, variance = normalise_pool_relu(maps, scale, shift, 1e-5)
+    found += [output, mean, variance, *torch.autograd.grad((output**2).sum(), leaves)]
+    return [*found, normalised_pool_relu(maps, mean, variance, scale, shift, 1e-5)]
+
+
+def test_kernels_are_compiled_as_wholes() -> None:
+    inner = [each for name, each in vars(kernels).items() if name.startswith("_") and isinstance(each, Dispatcher)]
+    assert len(inner) > 10
+    assert [each.py_func.__name__ for each in inner if each.targetoptions.get("inline") != "always"] == []
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_the_kernels_gives_the_bits_of_those_that_load_them(tmp_path: Path) -> None:
+    code = (
+        "import hashlib, torch\n"
+        "from tests.stacking.ops.test_convolution import all_kernels\n"
+        "torch.manual_seed(0)\n"
+        "print([hashlib.md5(part.detach().numpy().tobytes()).hexdigest() for part in all_kernels()])\n"
+    )
+    around = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [subprocess.check_output([sys.executable, "-c", code], env=around) for _ in range(3)]
+    assert list(tmp_path.rglob("*.nbc"))
+    assert len(set(said)) == 1
+
+
+@pytest.mark.parametrize("channels", [4, 200])  # as one matrix product, and one round after the other
+def test_convolutions_train_in_the_precision_of_autocast(channels: int) -> None:
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(2, channels, 6, 6, 16, generator=draws)
+    weight, bias = torch.randn(2, 5, channels, 3, 3, generator=draws), torch.randn(2, 5, generator=draws)
+    layer = nn.Conv2d(channels, 5, 3, padding=1)
+    ours = [part.clone().requires_grad_() for part in (x, weight, bias)]
+    plain = [part.clone().requires_grad_() for part in (x, weight, bias)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = convolve(ours[0], ours[1], ours[2], Geometry.of(layer))
+        maps = plain[0].permute(0, 4, 1, 2, 3)
+        rounds = [F.conv2d(*parts, padding=1) for parts in zip(maps, plain[1], plain[2], strict=True)]
+    expected = torch.stack(rounds).permute(0, 2, 3, 4, 1)
+    assert actual.dtype == torch.bfloat16
+    actual.float().sin().sum().backward()
+    expected.float().sin().sum().backward()
+    torch.testing.assert_close(actual, expected, rtol=2e-2, atol=2e-1)
+    for one, other in zip(ours, plain, strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert (one.grad - other.grad).norm() < 0.05 * other.grad.norm()

@@ -1,0 +1,149 @@
+"""Batch norm, max-pool and ReLU in one pass, against plain torch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairs_lit.stacking.ops.fused_ops import can_fuse, normalise_pool_relu, normalised_pool_relu
+from pairs_lit.stacking.stack import stack
+from tests.support.reference_impl import fused
+
+SHAPES = [(3, 6, 6, 5), (1, 2, 2, 1), (4, 7, 5, 9), (2, 12, 12, 33)]  # maps, height, width, images
+EPS = 1e-5
+
+
+def inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    x = 3 * torch.randn(shape, dtype=dtype) + 5
+    return x, torch.randn(shape[0], dtype=dtype), torch.randn(shape[0], dtype=dtype)
+
+
+def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """One map after the other, each as one channel of N images."""
+    outputs = []
+    for maps, w, b in zip(x, weight, bias, strict=True):
+        images = maps.permute(2, 0, 1)[:, None]
+        normalised = F.batch_norm(images, None, None, w[None], b[None], training=True, eps=EPS)
+        outputs.append(F.max_pool2d(normalised, 2).relu()[:, 0].permute(1, 2, 0))
+    return torch.stack(outputs)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_values_and_gradients_equal_plain_torch(shape: tuple[int, ...]) -> None:
+    leaves = [value.requires_grad_() for value in inputs(shape)]
+    ours, mean, variance = normalise_pool_relu(*leaves, EPS)
+    theirs = plain(*leaves)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(mean, leaves[0].flatten(1).mean(1))
+    torch.testing.assert_close(variance, leaves[0].flatten(1).var(1, correction=0))
+    grad = torch.randn(ours.shape, dtype=ours.dtype)
+    for one, other in zip(
+        torch.autograd.grad(ours, leaves, grad), torch.autograd.grad(theirs, leaves, grad), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_large_mean_costs_single_precision_no_more_than_it_costs_torch() -> None:
+    x, weight, bias = inputs((3, 12, 12, 200), torch.float32)
+    far = x + 1000
+    ours, _, variance = normalise_pool_relu(far, weight, bias, EPS)
+    exact = plain(far.double(), weight.double(), bias.double())
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(variance.double(), far.double().flatten(1).var(1, correction=0), rtol=1e-5, atol=0)
+
+
+def test_given_moments_are_used_as_they_are() -> None:
+    x, weight, bias = inputs((3, 6, 7, 5))
+    mean, variance = torch.randn(3, dtype=x.dtype), torch.rand(3, dtype=x.dtype) + 0.1
+    images = x.permute(3, 0, 1, 2)
+    expected = F.max_pool2d(F.batch_norm(images, mean, variance, weight, bias, eps=EPS), 2).relu().permute(1, 2, 3, 0)
+    found = normalised_pool_relu(x, mean, variance, weight, bias, EPS)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_shows_in_its_own_map_alone(value: float) -> None:
+    x, weight, bias = inputs((3, 4, 4, 6))
+    x[1, 2, 2, 3] = value
+    pooled, mean, variance = normalise_pool_relu(x, weight, bias, EPS)
+    for result in (pooled, mean, variance):
+        assert result[[0, 2]].isfinite().all()
+        assert not result[1].isfinite().all()
+    assert pooled[1].isnan().all()
+
+
+def test_a_map_is_bit_identical_whatever_stands_beside_it() -> None:
+    x, weight, bias = inputs((5, 6, 6, 7), torch.float32)
+    (many, *_), (one, *_) = (normalise_pool_relu(*(v[s] for v in (x, weight, bias)), EPS) for s in (slice(5), [3]))
+    assert torch.equal(many[3], one[0])
+
+
+def test_non_contiguous_maps_and_gradients_are_understood() -> None:
+    x, weight, bias = inputs((3, 6, 6, 5))
+    crooked = x.transpose(1, 2).requires_grad_()
+    ours, theirs = normalise_pool_relu(crooked, weight, bias, EPS)[0], plain(crooked, weight, bias)
+    (one,), (other,) = (torch.autograd.grad(y.transpose(1, 2).square().sum(), crooked) for y in (ours, theirs))
+    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weights", "device", "expected"),
+    [
+        (torch.float32, torch.float32, "cpu", True),
+        (torch.float64, torch.float64, "cpu", True),
+        (torch.bfloat16, torch.float32, "cpu", False),
+        (torch.float32, torch.float64, "cpu", False),
+        (torch.float32, torch.float32, "meta", False),
+    ],
+)
+def test_what_the_kernels_take(dtype: torch.dtype, weights: torch.dtype, device: str, expected: bool) -> None:
+    x = torch.zeros(1, 2, 2, 1, dtype=dtype, device=device)
+    assert can_fuse(x, torch.zeros(1, dtype=weights)) is expected
+
+
+ORDERS: dict[str, Callable[[], list[nn.Module]]] = {
+    "pool, relu": lambda: [nn.BatchNorm2d(4, momentum=0.3), nn.MaxPool2d(2), nn.ReLU()],
+    "relu, pool": lambda: [nn.BatchNorm2d(4, eps=0.1), nn.ReLU(), nn.MaxPool2d(2)],
+    "no dropout between": lambda: [nn.BatchNorm2d(4), nn.Dropout(0.0), nn.MaxPool2d(2), nn.ReLU()],
+}
+OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
+    "no weights": lambda: [nn.BatchNorm2d(4, affine=False), nn.MaxPool2d(2), nn.ReLU()],
+    "no running statistics": lambda: [nn.BatchNorm2d(4, track_running_stats=False), nn.MaxPool2d(2), nn.ReLU()],
+    "larger pool": lambda: [nn.BatchNorm2d(4), nn.MaxPool2d(3), nn.ReLU()],
+    "other activation": lambda: [nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Tanh()],
+    "identity instead": lambda: [nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Identity()],
+}
+
+
+@pytest.mark.parametrize("name", [*ORDERS, *OTHERS])
+@pytest.mark.parametrize("sides", [(6, 8), (7, 5)])
+def test_a_stack_trains_and_evaluates_as_the_plain_layers_do(name: str, sides: tuple[int, int]) -> None:
+    build = (ORDERS | OTHERS)[name]
+    stacked = stack(lambda: nn.Sequential(*build()), [3, 5], [4, *sides]).double()
+    oracles = [nn.Sequential(*build()).double() for _ in range(2)]
+    assert [fused(stacked, training=mode) for mode in (True, False)] == [["0"] * (name in ORDERS)] * 2
+    torch.manual_seed(1)
+    for module in (*stacked.modules(), *(layer for oracle in oracles for layer in oracle)):
+        if (weight := getattr(module, "weight", None)) is not None:
+            nn.init.constant_(weight, -0.7)
+    for _ in range(3):
+        x = torch.randn(2, 9, 4, *sides, dtype=torch.float64)
+        torch.testing.assert_close(stacked(x), torch.stack([oracle(y) for oracle, y in zip(oracles, x, strict=True)]))
+    _same_state(stacked, oracles)
+    stacked.eval()
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            for oracle in oracles:
+                oracle.eval()
+            expected = torch.stack([oracle(y) for oracle, y in zip(oracles, x, strict=True)])
+            torch.testing.assert_close(stacked(x), expected, rtol=1e-9, atol=1e-9)
+    _same_state(stacked, oracles)
+
+
+def _same_state(stacked: nn.Module, oracles: list[Any]) -> None:
+    for key, value in stacked.state_dict().items():
+        expected = torch.stack([oracle.state_dict()[key] for oracle in oracles])
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)

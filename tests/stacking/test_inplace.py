@@ -1,0 +1,85 @@
+"""A network that writes in place gives, to the byte, what its twin gives that does not."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pairs_lit.cli import main
+from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.stack import stack
+from pairs_lit.stacking.stacked_network import StackedNetwork
+from tests.conftest import Fit
+from tests.support import inplace_modules
+from tests.support.runs import last, predictions, tables
+
+TINY = ("--data.source", "digits", "--data.train_pairs", "24", "--data.val_pairs", "10", "--data.test_pairs", "20")
+STACKED = [
+    inplace_modules.Divides,
+    inplace_modules.BeginsWithRelu,
+    inplace_modules.Blanks,
+    inplace_modules.Clamps,
+    inplace_modules.RectifiesByFunction,
+    inplace_modules.DropsByFunction,
+    inplace_modules.Residual,
+    inplace_modules.Scales,
+]
+
+
+def fitted(fit: Fit, kind: type[inplace_modules.Twin], writes: bool, capsys: pytest.CaptureFixture[str]) -> list[Any]:
+    """Return the tables of a fit, what ``test`` says and gives, and the predictions."""
+    options = (
+        "--model.backbone",
+        f"tests.support.inplace_modules.{kind.__name__}",
+        "--model.backbone.writes",
+        str(writes),
+    )
+    run = fit(*options, *TINY, config="fc_aux")
+    found: list[Any] = [*tables(run)]
+    capsys.readouterr()
+    assert main(["test", *last(run)]) == 0
+    found += [capsys.readouterr().out.replace(str(run), "RUN"), *tables(run), predictions(run)]
+    assert b"mean,seed_0,seed_1,seed_2" in found[-1]
+    return found
+
+
+@pytest.mark.parametrize("kind", [*STACKED, inplace_modules.WritesIntoView])
+@pytest.mark.quick(1)
+def test_a_twin_gives_the_same_bytes(
+    kind: type[inplace_modules.Twin], fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = StackedNetwork if kind in STACKED else Loop
+    for writes in (True, False):
+        assert isinstance(stack(lambda writes=writes: kind((1, 14, 14), writes), [0, 1], [1, 14, 14]), expected)
+    assert fitted(fit, kind, True, capsys) == fitted(fit, kind, False, capsys)
+
+
+@pytest.mark.parametrize("kind", [*STACKED, inplace_modules.WritesIntoView])
+def test_one_of_the_twins_writes_and_the_other_does_not(kind: type[inplace_modules.Twin]) -> None:
+    outputs, written = [], []
+    for writes in (True, False):
+        with Writes() as calls, torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = kind((1, 14, 14), writes)
+            calls.names.clear()
+            outputs.append(network(255 * torch.rand(4, 1, 14, 14)))
+        written.append(Counter(calls.names))
+    assert torch.equal(*outputs)
+    assert written[0] - written[1]
+    assert not written[1] - written[0]
+
+
+class Writes(TorchDispatchMode):
+    """Notes what writes into its first argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:  # noqa: ANN401
+        name = func.overloadpacket.__name__
+        if name.endswith("_"):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,112 @@
+"""Networks as people write them, stacked, against as many plain copies: everything that training does, in float64."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from pairs_lit.stacking.stack import stack
+from pairs_lit.stacking.stacked_network import StackedNetwork
+from tests.support import reference_impl
+from tests.support.networks import NETWORKS, Case
+
+SEEDS = [3, 11]
+DROPPING = (F.dropout, F.dropout1d, F.dropout2d)
+
+
+class Masked(TorchFunctionMode):
+    """Drops, in plain modules, what a stack drops in one of its rounds."""
+
+    def __init__(self, network: StackedNetwork, place: int) -> None:
+        super().__init__()
+        self.masks = iter(network._dropouts.values())
+        self.place = place
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        if func not in DROPPING:
+            return func(*args, **(kwargs or {}))
+        return self.dropped(*args, **(kwargs or {}))
+
+    def dropped(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: A002
+        if not training or p == 0:
+            return input
+        keep = next(self.masks).mask(input.shape, input.device)[self.place]
+        return input.mul_(keep).div_(1 - p) if inplace else input * keep / (1 - p)
+
+
+def listed(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [output] if isinstance(output, Tensor) else list(output)
+
+
+def step(network: nn.Module, x: Tensor, weigh: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Train on one batch; return the outputs and the gradient of the inputs."""
+    x = x.clone().requires_grad_()
+    outputs = listed(network(1 * x))
+    torch.stack([weigh(output) for output in outputs]).sum().backward()
+    return [*outputs, x.grad]
+
+
+def loss(output: Tensor) -> Tensor:
+    """Return a loss in which no two values count the same; of a stack, the sum over its rounds."""
+    return (output.tanh() * torch.linspace(0.5, 1.5, output[0].numel()).view(output[0].shape)).sum()
+
+
+def round_loss(output: Tensor) -> Tensor:
+    return loss(output[None])
+
+
+@pytest.mark.parametrize("way", ["side_by_side", "in_turn"])
+@pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.quick(14)
+def test_a_network_trains_in_a_stack_as_it_does_alone(case: Case, way: str) -> None:
+    """Outputs, gradients, three steps, statistics, evaluation, and the state in and out."""
+    network = stack(case.factory, SEEDS, case.shape).double()
+    assert isinstance(network, StackedNetwork), network.reason
+    network.forward = getattr(network, way)
+    plain = [reference_impl.built(case.factory, seed).double() for seed in SEEDS]
+    names = list(plain[0].state_dict())
+    assert list(network.state_dict()) == names
+    optimizers = [
+        torch.optim.SGD(each.parameters(), 0.01, 0.9) for each in (network, *plain) if list(each.parameters())
+    ]
+    torch.manual_seed(0)
+    for images in (4, 3, 5):
+        x = torch.randn(len(SEEDS), images, *case.shape, dtype=torch.float64)
+        outputs = step(network, x, loss)
+        for place, own in enumerate(plain):
+            with Masked(network, place) as masked:
+                expected = step(own, x[place], round_loss)
+            assert next(masked.masks, None) is None
+            for one, other in zip(outputs, expected, strict=True):
+                torch.testing.assert_close(one[place], other, rtol=1e-7, atol=1e-9)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    for place, own in enumerate(plain):
+        state = {name: value[place] for name, value in network.state_dict().items()}
+        for name, value in own.state_dict().items():
+            torch.testing.assert_close(state[name], value, rtol=1e-5, atol=1e-7)
+        case.factory().double().load_state_dict(state)
+    x = torch.randn(len(SEEDS), 4, *case.shape, dtype=torch.float64)
+    before = x.clone()
+    with torch.no_grad():
+        outputs = listed(network.eval()(x))
+    assert torch.equal(x, before)
+    for place, own in enumerate(plain):
+        for one, other in zip(outputs, listed(own.eval()(x[place].clone())), strict=True):
+            torch.testing.assert_close(one[place], other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["course", "residual", "tied", "dropouts", "siamese"])
+def test_first_weights_are_those_of_plain_torch_and_a_round_depends_on_no_other(name: str) -> None:
+    case = NETWORKS[name]
+    x = torch.rand(3, 4, *case.shape)
+    together = stack(case.factory, [3, 11, 7], case.shape)
+    alone = stack(case.factory, [11], case.shape)
+    assert all(torch.equal(value[1], alone.state_dict()[key][0]) for key, value in together.state_dict().items())
+    for one, other in zip(listed(together(x)), listed(alone(x[1:2])), strict=True):
+        torch.testing.assert_close(one[1:2], other)

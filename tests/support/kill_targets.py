@@ -1,0 +1,95 @@
+"""Commands in processes of their own, to be killed at some moment."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+FORKS = multiprocessing.get_context("forkserver")  # PyTorch is loaded once, each victim is a fork of that
+FORKS.set_forkserver_preload(
+    [
+        "pairs_lit.commands.fit",
+        "pairs_lit.commands.reproduce",
+        "pairs_lit.reproduction.report_pages",
+        "tests.support.kill_targets",
+    ]
+)
+
+STAGES = ("before the sync", "before the rename", "after the rename")
+
+
+def started(arguments: list[str], dies_at: int | None = None) -> BaseProcess:
+    """Start ``main(arguments)``; with ``dies_at`` it kills itself at that moment of its durable writes, from 0."""
+    process = FORKS.Process(target=_run, args=(arguments, dies_at))
+    process.start()
+    return process
+
+
+def ended(arguments: list[str], dies_at: int | None = None) -> int:
+    """Run a command to its end and return its exit code; −9 where it was killed."""
+    process = started(arguments, dies_at)
+    process.join(120)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def killed(arguments: list[str], after: float) -> int:
+    """Kill a command after some seconds, and return its exit code: −9, or 0 where it was quicker."""
+    process = started(arguments)
+    process.join(after)
+    process.kill()
+    process.join(120)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def duration(arguments: list[str]) -> float:
+    """Run a command, and return its seconds."""
+    start = time.monotonic()
+    assert ended(arguments) == 0
+    return time.monotonic() - start
+
+
+def _run(arguments: list[str], dies_at: int | None) -> None:
+    import torch
+
+    from pairs_lit.checkpoints import files as checkpoints
+    from pairs_lit.cli import main
+
+    torch.set_num_threads(1)
+    checkpoints.SAVE_SECONDS = 0.0  # a checkpoint at the end of every epoch
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    if dies_at is not None:
+        _die(dies_at)
+    raise SystemExit(main(arguments))
+
+
+def _die(dies_at: int) -> None:
+    """Kill this process at a moment of its writes; before a sync, half of what was written is lost too."""
+    moment = -1
+    sync, rename = os.fsync, Path.replace
+
+    def reach(lose: Callable[[], None] | None = None) -> None:
+        nonlocal moment
+        moment += 1
+        if moment == dies_at:
+            if lose is not None:
+                lose()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying_sync(descriptor: int) -> None:
+        reach(lambda: os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2))
+        sync(descriptor)
+
+    def dying_rename(path: Path, target: Path) -> Path:
+        reach()
+        renamed = rename(path, target)
+        reach()
+        return renamed
+
+    os.fsync, Path.replace = dying_sync, dying_rename  # type: ignore[assignment,method-assign]

@@ -1,0 +1,91 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pairs_lit.system.threads import asked_threads, computing_on
+from tests.conftest import CONFIGS, Fit
+from tests.guarantees.test_error_messages import refused
+from tests.support.runs import process
+
+
+class TestThreads:
+    @pytest.fixture(autouse=True)
+    def _unasked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            monkeypatch.delenv(name, raising=False)
+
+    @staticmethod
+    def said(run: Path) -> int:
+        return int(json.loads((run / "summary.json").read_text())["threads"])
+
+    def test_one_by_default_whatever_torch_takes_by_itself(self, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {1, 2})
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            assert self.said(fit(config="cnn_aux")) == 1
+            assert torch.get_num_threads() == 2
+            torch.set_num_threads(3)
+            assert self.said(fit(config="cnn_aux")) == 3
+        finally:
+            torch.set_num_threads(before)
+
+    def test_another_number_is_kept_used_and_recorded(self, fit: Fit) -> None:
+        before = torch.get_num_threads()
+        two = fit("--rounds.threads", "2")
+        assert self.said(two) == 2
+        assert torch.get_num_threads() == before
+
+    @pytest.mark.parametrize("asked", [None, "3"])
+    @pytest.mark.slow
+    def test_the_environment_is_obeyed(self, asked: str | None, tiny_options: list[str], tmp_path: Path) -> None:
+        options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
+        config = str(CONFIGS / "cnn_aux.yaml")
+        assert process("fit", "--config", config, *options, OMP_NUM_THREADS=asked).returncode == 0
+        (run,) = tmp_path.glob("lightning_logs/*/*")
+        assert self.said(run) == int(asked or 1)
+
+    @pytest.mark.slow
+    def test_a_number_set_before_the_first_command(self, tiny_options: list[str], tmp_path: Path) -> None:
+        options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
+        call = (
+            "import sys, torch; torch.set_num_threads(3); from pairs_lit.cli import main; sys.exit(main(sys.argv[1:]))"
+        )
+        command = [sys.executable, "-c", call, "fit", "--config", str(CONFIGS / "fc.yaml"), *options]
+        assert subprocess.run(command, capture_output=True, check=False, timeout=300).returncode == 0
+        (run,) = tmp_path.glob("lightning_logs/*/*")
+        assert self.said(run) == 3
+
+    @pytest.mark.parametrize(("text", "count"), [(" 3", 3), ("3,1", 3), ("", 1), ("0", 1), ("many", 1)])
+    def test_forms_of_the_environment(self, text: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
+        assert asked_threads() == count
+
+    @pytest.mark.parametrize("option", ["--rounds.threads=100000", "OMP_NUM_THREADS=100000"])
+    def test_too_many_are_refused(
+        self, option: str, tiny_options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = [*tiny_options, *([option] if option.startswith("--") else [])]
+        if not option.startswith("--"):
+            monkeypatch.setenv(*option.split("="))
+            monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
+        message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
+        assert re.search(r"100000 threads are asked for, by rounds.threads or OMP_NUM_THREADS: take at most", message)
+
+    def test_what_is_set_while_computing_was_asked_for(self) -> None:
+        with computing_on(1):
+            torch.set_num_threads(2)
+            assert asked_threads() == 2
+
+    @pytest.mark.parametrize("asked", ["0", "-2"])
+    def test_no_threads_are_refused(
+        self, asked: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--rounds.threads", asked]
+        assert re.search(f"rounds.threads is {asked}: it must be 1 or more", refused(options, capsys))

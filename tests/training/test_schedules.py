@@ -1,0 +1,306 @@
+"""Schedules that go on with each step of a round: against plain loops, resumed, side by side, as callbacks see them."""
+
+import math
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger
+
+import pairs_lit
+from pairs_lit.cli import main
+from pairs_lit.data.loaders import StackBatch
+from pairs_lit.errors import PairsLitError
+from pairs_lit.training.optimizers import check_scheduler
+from pairs_lit.training.schedules import Stepwise, WarmupCosine
+from tests.commands.test_fit import _last
+from tests.conftest import Fit
+from tests.guarantees.test_independence_of_rounds import (
+    BATCH,
+    DESIGN,
+    TEST,
+    TRAIN,
+    VAL,
+    final_values,
+    fitted,
+    train,
+)
+from tests.support import reference_impl
+from tests.support.reference_impl import PlainNetwork
+from tests.training.test_recipes import two_groups
+from tests.variants.test_module import alone as trained_alone
+from tests.variants.test_module import check_same_bytes, config, side_by_side
+
+ADAMW = partial(torch.optim.AdamW, lr=0.02, eps=1e-4, weight_decay=0.1)
+WARM = "pairs_lit.training.schedules.WarmupCosine"
+OPTIONS = ("--model.lr_scheduler", WARM, "--model.lr_scheduler.warmup", "0.3")
+
+
+def written_out(progress: float, warmup: float, final: float = 0.0) -> float:
+    """Return the factor, as one writes it for LambdaLR."""
+    if progress < warmup:
+        return progress / warmup
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+class Falling(Stepwise):
+    """A schedule of one's own."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, power: float = 1.0) -> None:
+        self.power = power
+        super().__init__(optimizer)
+
+    def factor(self, progress: float) -> float:
+        return (1 - progress) ** self.power
+
+
+class Drawn(Stepwise):
+    """One that draws random numbers."""
+
+    def factor(self, progress: float) -> float:
+        return float(torch.rand(())) + float(np.random.rand())
+
+
+class Negative(Stepwise):
+    def factor(self, progress: float) -> float:
+        return 0.5 - progress
+
+
+class Broken(Stepwise):
+    def factor(self, progress: float) -> float:
+        return 1.0 if progress == 0 else [][0]
+
+
+def optimizer_of(rate: float = 0.1) -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(3))], lr=rate)
+
+
+@pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("warmup", [0.0, 0.15, 0.9])
+def test_warm_up_is_linear_and_then_comes_half_a_cosine(warmup: float, final: float) -> None:
+    schedule = WarmupCosine(optimizer_of(), warmup, final)
+    for progress in np.linspace(0, 1, 41):
+        assert schedule.factor(progress) == pytest.approx(written_out(progress, warmup, final), abs=1e-12)
+    assert schedule.factor(warmup) == 1.0
+    assert schedule.factor(1.0) == pytest.approx(final, abs=1e-12)
+
+
+def test_an_epoch_sets_the_rates_of_its_own_steps_from_the_middle_of_each() -> None:
+    optimizer = optimizer_of(0.5)
+    schedule = Falling(optimizer)
+    for epoch in (1, 0, 2):
+        schedule.begin(epoch, 3, 4)
+        for step in (0, 3, 1, 0):
+            schedule.at(step)
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * (1 - (4 * epoch + step + 0.5) / 12))
+            assert schedule.get_last_lr() == [optimizer.param_groups[0]["lr"]]
+
+
+@pytest.mark.parametrize("decay", ["all", "weights"])
+def test_a_fit_equals_plain_loops_whose_schedule_steps_with_each_batch(
+    tiny_root: Path, tmp_path: Path, decay: str
+) -> None:
+    schedule = partial(WarmupCosine, warmup=0.4)
+    parts: dict[str, Any] = {"optimizer": ADAMW, "lr_scheduler": schedule, "decay": decay}
+    module, _, _ = fitted(tiny_root, tmp_path, count=3, seed=5, stack_size=2, **parts)
+    steps = 2 * math.ceil(TRAIN / BATCH)
+    for place, seed in enumerate([5, 6, 7]):
+        stack, r = divmod(place, 2)
+        data = reference_impl.round_data(tiny_root, seed, TRAIN, VAL, TEST)
+        plain = PlainNetwork(DESIGN, seed).double().beside(module.stacks[stack], r)
+        own = ADAMW(two_groups(plain) if decay == "weights" else plain.parameters())
+        scheduler = torch.optim.lr_scheduler.LambdaLR(own, lambda step: written_out((step + 0.5) / steps, 0.4))
+
+        def step_on(optimizer: Any = own, schedule: Any = scheduler) -> None:  # noqa: ANN401
+            optimizer.step()
+            schedule.step()
+
+        train(plain, module.stacks[stack], data, own, step_on)
+        for value, wanted in zip(final_values(module, seed), plain.state_dict().values(), strict=True):
+            reference_impl.close(value, wanted)
+
+
+def tables(run: Path) -> list[bytes]:
+    return [(run / name).read_bytes() for name in ("rounds.csv", "curves.csv")]
+
+
+class Watching(Callback):
+    """Keeps the learning rate of each step, and may end the fit in its second epoch."""
+
+    def __init__(self, *, ends: bool = False) -> None:
+        self.ends = ends
+        self.rates: dict[tuple[int, int, int], float] = {}
+
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:  # noqa: ANN401
+        self.now = optimizer.param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StackBatch, batch_idx: int
+    ) -> None:
+        self.rates[trainer.current_epoch, batch.stack, batch.step] = self.now
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.ends and trainer.current_epoch == 1:
+            raise RuntimeError("the power failed")
+
+
+def warm(root: Path, folder: Path, **more: object) -> dict[str, Any]:
+    content = config(root, lr_scheduler={"class_path": WARM, "init_args": {"warmup": 0.3}}, **more)
+    content["trainer"] |= {"default_root_dir": str(folder), "devices": 1}
+    content["rounds"] = {"count": 3, "stack_size": 2}
+    return content
+
+
+def test_every_stack_sees_the_same_rates_and_an_interrupted_fit_goes_on_with_them(
+    tiny_root: Path, tmp_path: Path
+) -> None:
+    whole, first, second = Watching(), Watching(ends=True), Watching()
+    content = warm(tiny_root, tmp_path, decay="weights", optimizer={"class_path": "torch.optim.AdamW"})
+    run = pairs_lit.fit(content, callbacks=[whole])
+    assert set(whole.rates) == {(epoch, stack, step) for epoch in range(3) for stack in range(2) for step in range(3)}
+    for (epoch, _, step), rate in whole.rates.items():
+        assert rate == pytest.approx(0.001 * written_out((3 * epoch + step + 0.5) / 9, 0.3), rel=1e-12)
+    with pytest.raises(RuntimeError, match="the power failed"):
+        pairs_lit.fit(content, {"name": "broken"}, callbacks=[first])
+    (folder,) = tmp_path.glob("lightning_logs/broken/*")
+    again = {"ckpt_path": folder / "checkpoints" / "last.ckpt"}
+    resumed = pairs_lit.fit(folder / "config.yaml", again, callbacks=[second])
+    assert first.rates | second.rates == whole.rates
+    assert tables(resumed.folder) == tables(run.folder)
+
+
+def test_going_on_with_more_epochs_goes_on_at_the_place_of_the_longer_schedule(fit: Fit) -> None:
+    plain = ("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.0")
+    run = fit(*OPTIONS, *plain, "--trainer.max_epochs", "1")
+    watching = Watching()
+    changes = {"ckpt_path": run / "checkpoints" / "last.ckpt", "trainer.max_epochs": 3, "model.optimizer.lr": 0.01}
+    pairs_lit.fit(run / "config.yaml", changes, callbacks=[watching])
+    for (epoch, _, step), rate in watching.rates.items():
+        assert rate == pytest.approx(0.01 * written_out((3 * epoch + step + 0.5) / 9, 0.3), rel=1e-12)
+    assert {epoch for epoch, *_ in watching.rates} == {1, 2}
+
+
+def test_a_monitor_of_the_learning_rate_sees_that_of_each_epochs_first_step(tiny_root: Path, tmp_path: Path) -> None:
+    content = warm(tiny_root, tmp_path)
+    content["trainer"]["logger"] = {
+        "class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(tmp_path / "csv")}
+    }  # fmt: skip
+    monitor = LearningRateMonitor("epoch")
+    seen = list[float]()
+    log = CSVLogger.log_metrics
+
+    def kept(self: CSVLogger, metrics: dict[str, float], step: int | None = None) -> None:
+        seen.extend(value for name, value in metrics.items() if name.startswith("lr-"))
+        log(self, metrics, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CSVLogger, "log_metrics", kept)
+        pairs_lit.fit(content, callbacks=[monitor])
+    expected = [0.001 * written_out((3 * epoch + 0.5) / 9, 0.3) for epoch in range(3)]
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
+SCHEDULE = "model.lr_scheduler"
+LR = "model.optimizer.init_args.lr"
+STEP = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1}}
+SIDE_BY_SIDE = {
+    "warm-up": [{f"{SCHEDULE}.init_args.warmup": 0.1}, {f"{SCHEDULE}.init_args.warmup": 0.5, LR: 0.01}],
+    "kinds": [{LR: 0.01}, {SCHEDULE: STEP}, {SCHEDULE: None}],
+    "decay": [{"model.decay": "weights"}, {"model.decay": "all", SCHEDULE: None}, {"model.decay": "weights", LR: 0.01}],
+}
+
+
+@pytest.mark.parametrize("case", ["kinds", pytest.param("warm-up", marks=pytest.mark.slow), "decay"])
+@pytest.mark.slow
+def test_variants_side_by_side_have_schedules_and_decay_of_their_own(
+    case: str, tiny_root: Path, tmp_path: Path
+) -> None:
+    content = config(
+        tiny_root,
+        lr_scheduler={"class_path": WARM, "init_args": {"warmup": 0.3}},
+        optimizer={"class_path": "torch.optim.AdamW", "init_args": {"weight_decay": 0.3}},
+    )
+    variants = SIDE_BY_SIDE[case]
+    runs = side_by_side(tmp_path, content, variants)
+    for run, changes in zip(runs, variants, strict=True):
+        own = trained_alone(tmp_path, content, changes)
+        check_same_bytes(run, own)
+        longer = [
+            pairs_lit.fit(
+                each.folder / "config.yaml",
+                {"ckpt_path": each.folder / "checkpoints" / "last.ckpt", "trainer.max_epochs": 4},
+            )
+            for each in (run, own)
+        ]
+        check_same_bytes(*longer)
+    curves = [run.curves.values["train/loss"] for run in runs]
+    assert not any(np.array_equal(one, other) for one, other in pairwise(curves))
+
+
+@pytest.mark.slow
+def test_schedules_of_ones_own_work_and_one_that_draws_is_the_same_each_time(fit: Fit) -> None:
+    falling = ("--model.lr_scheduler", f"{__name__}.Falling", "--model.lr_scheduler.power", "2")
+    assert tables(fit(*falling)) != tables(fit())
+    drawn = ("--model.lr_scheduler", f"{__name__}.Drawn", "--rounds.stack_size", "2")
+    first = fit(*drawn)
+    assert tables(first) == tables(fit(*drawn)) == tables(fit(*drawn, "--trainer.devices", "2"))
+
+
+@pytest.mark.slow
+def test_workers_and_other_commands_take_it(fit: Fit) -> None:
+    options = (*OPTIONS, "--model.decay", "weights", "--rounds.stack_size", "1")
+    run = fit(*options)
+    assert tables(run) == tables(fit(*options, "--trainer.devices", "2"))
+    assert main(["test", *_last(run)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"warmup": 1.0}, r"WarmupCosine: warmup is 1.0: it must be 0 or more and below 1"),
+        ({"warmup": -0.1}, r"WarmupCosine: warmup is -0.1: it must be 0 or more and below 1"),
+        ({"warmup": math.nan}, r"WarmupCosine: warmup is nan: it must be 0 or more and below 1"),
+        ({"final": 1.5}, r"WarmupCosine: final is 1.5: it must be from 0 to 1"),
+        ({"final": math.nan}, r"WarmupCosine: final is nan: it must be from 0 to 1"),
+    ],
+)
+def test_shares_out_of_range_are_refused(options: dict[str, float], match: str) -> None:
+    with pytest.raises(PairsLitError, match=match):
+        WarmupCosine(optimizer_of(), **options)
+
+
+def test_factors_that_are_no_factors_are_refused() -> None:
+    with pytest.raises(PairsLitError, match=r"model.lr_scheduler: Negative.factor\(0.625\) is -0.125: it must be fin"):
+        Negative(optimizer_of()).begin(0, 1, 4)
+    with pytest.raises(PairsLitError, match=r"model.lr_scheduler: list index out of range"):
+        Broken(optimizer_of()).begin(0, 1, 4)
+
+
+def test_a_schedule_that_counts_steps_is_refused_and_another_one_named() -> None:
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer_of(), 1.0, 10)
+    with pytest.raises(PairsLitError, match=r"OneCycleLR, which would mix .* pairs_lit.training.schedules.WarmupCos"):
+        check_scheduler(scheduler)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model.lr_scheduler", WARM, "--model.lr_scheduler.warmup", "2"), "WarmupCosine: warmup is 2.0"),
+        (("--model.decay", "biases"), "model.decay"),
+    ],
+)
+def test_the_command_refuses_in_one_line(
+    options: tuple[str, ...], message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", "--config", "configs/fc.yaml", *tiny_options, "--trainer.default_root_dir", str(tmp_path)]
+    assert main([*arguments, *options]) == 2
+    captured = capsys.readouterr().err
+    assert message in captured
+    assert "Traceback" not in captured
+    assert not list(tmp_path.glob("lightning_logs/*/*/summary.json"))
