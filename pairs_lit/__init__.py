@@ -10,6 +10,7 @@ Example:
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 __version__ = "0.1.0"
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from pairs_lit.inference.trained_rounds import Answers as Answers
     from pairs_lit.inference.trained_rounds import Trained as Trained
     from pairs_lit.inference.user_images import Picture as Picture
-    from pairs_lit.nn.pair_network import AveragedNetwork as AveragedNetwork
     from pairs_lit.nn.pair_network import PairNetwork as PairNetwork
+    from pairs_lit.nn.round_network import RoundNetwork as RoundNetwork
     from pairs_lit.stacking.stack import stack as stack
     from pairs_lit.statistics import Summary as Summary
     from pairs_lit.sweeps.report import Sweep as Sweep
@@ -56,7 +57,8 @@ _MODULES = {
     "inference.run": ("Run",),
     "inference.trained_rounds": ("Answers", "Trained"),
     "inference.user_images": ("Picture",),
-    "nn.pair_network": ("AveragedNetwork", "PairNetwork"),
+    "nn.pair_network": ("PairNetwork",),
+    "nn.round_network": ("RoundNetwork",),
     "stacking.stack": ("stack",),
     "statistics": ("Summary",),
     "sweeps.report": ("Sweep",),
@@ -67,10 +69,16 @@ _MODULES = {
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 
+_RENAMED = {"AveragedNetwork": "RoundNetwork"}
+"""Public names of the release before, which this one still takes."""
+
 __all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names
+    if name in _RENAMED:
+        warn(f"pairs_lit.{name} is now pairs_lit.{_RENAMED[name]}.", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -7,7 +7,7 @@ from pairs_lit.inference.apply import Applied, apply_networks
 from pairs_lit.inference.open_run import open_run
 from pairs_lit.inference.trained_rounds import Trained
 from pairs_lit.inference.user_images import Picture
-from pairs_lit.nn.pair_network import PlainNetwork
+from pairs_lit.nn.round_network import RoundNetwork
 from pairs_lit.runs.run import FinishedRun
 
 
@@ -22,7 +22,7 @@ class Run(FinishedRun):
         """
         return open_run(self.folder, allow_changed_code=self.allow_changed_code)
 
-    def network(self, seed: int) -> PlainNetwork:
+    def network(self, seed: int) -> RoundNetwork:
         """Return the plain torch module of one round, in evaluation mode: prepared pairs (N, 2, H, W) → P(relation).
 
         Of a round of several members it gives the mean of their probabilities.

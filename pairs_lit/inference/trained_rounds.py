@@ -12,7 +12,8 @@ from pairs_lit.data.image_format import ImageFormat
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.preprocessing import Preprocessing
-from pairs_lit.nn.pair_network import AveragedNetwork, PairNetwork, PlainNetwork
+from pairs_lit.nn.pair_network import PairNetwork
+from pairs_lit.nn.round_network import RoundNetwork
 from pairs_lit.seeds import range_of
 from pairs_lit.stacking.parameter_slices import plain_state
 from pairs_lit.training.module import PairModule
@@ -57,7 +58,7 @@ class Trained:
         """The seeds of the rounds."""
         return self.module.seeds
 
-    def network(self, seed: int) -> PlainNetwork:
+    def network(self, seed: int) -> RoundNetwork:
         """Return the plain network of one round, in evaluation mode; of several members or views, the mean of theirs.
 
         Raises:
@@ -66,23 +67,18 @@ class Trained:
         place = self._place(seed)
         seeds = self.module.architectures[place].member_seeds(seed)
         members = [self._member(place, member, own_seed) for member, own_seed in enumerate(seeds)]
-        views = deepcopy(self.module.views)
-        return members[0] if len(members) == 1 and views is None else AveragedNetwork(members, views).eval()
+        return RoundNetwork(members, self.module.architectures[place].relation, deepcopy(self.module.views)).eval()
 
     def _member(self, place: int, member: int, seed: int) -> PairNetwork:
         """Return the plain network of one member of one round."""
         architecture = self.module.architectures[place]
-        parts = architecture.build(seed)
+        network = architecture.build(seed)
         number = next(number for number, rounds in enumerate(self.module.slices) if place < rounds.stop)
-        stack = self.module.stacks[number]
         own = (place - self.module.slices[number].start) * architecture.members + member
-        named = {"network": parts.backbones} if architecture.network is not None else {"branch": parts.backbones}
-        named |= {name: [part] for name, part in (("readout", parts.readout), ("head", parts.head)) if part is not None}
-        for name, plain in named.items():
-            for branch, module in enumerate(plain):
-                state = plain_state(stack.get_submodule(name), module, own * len(plain) + branch)
-                module.load_state_dict(state)
-        return PairNetwork(architecture, parts).eval()
+        for name in network.parts(architecture.pair_shape):
+            part = network.get_submodule(name)
+            part.load_state_dict(plain_state(self.module.stacks[number].get_submodule(name), part, own))
+        return network
 
     def preprocessing(self, seed: int) -> Preprocessing:
         """Return how a round's images are prepared.

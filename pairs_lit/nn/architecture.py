@@ -9,9 +9,10 @@ from torch.nn.parameter import UninitializedBuffer
 
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.nn.backbones import BackboneFactory, Shape
-from pairs_lit.nn.blocks import CodeActivation
+from pairs_lit.nn.blocks import CodeActivation, activation_layer
 from pairs_lit.nn.built import TRIED, Built, BuiltNetwork, tried
 from pairs_lit.nn.heads import DigitHead, HeadFactory
+from pairs_lit.nn.pair_network import PairNetwork
 from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.seeds import derive, seeded
 from pairs_lit.stacking.stack import check_separate
@@ -93,27 +94,48 @@ class Architecture:
         both = self.network is not None or self.sharing == "joint"
         return (2 if both else 1, self.image_size, self.image_size)
 
+    @property
+    def pair_shape(self) -> Shape:
+        """The shape of a pair of images."""
+        return (2, self.image_size, self.image_size)
+
     def member_seeds(self, seed: int) -> list[int]:
         """Return the seeds of the networks of a round: its own, then one for each further member."""
         return [seed, *(derive(seed, "member", member) for member in range(1, self.members))]
 
-    def build(self, seed: int) -> "PlainParts":
-        """Build one network's plain parts after ``torch.manual_seed(seed)``: backbone(s), read-out, head."""
+    def build(self, seed: int) -> PairNetwork:
+        """Build one network after ``torch.manual_seed(seed)``, in this order: backbone(s), read-out, head.
+
+        Raises:
+            PairsLitError: Its parts do not fit together, or a part cannot be built.
+        """
         with seeded(seed), computing_on(1):  # some first weights depend on the number of threads
             if self.network is not None:
                 network = _made(self.network, self.image_shape, "network")
-                return PlainParts([network], None, None, {self._answer_width(network)})
-            factory, branches = cast(BackboneFactory, self.backbone), range(2 if self.sharing == "separate" else 1)
-            backbones = [_made(factory, self.image_shape, "backbone") for _ in branches]
-            widths = {code_width(backbone, self.image_shape) for backbone in backbones}
-            readout = self._readout(max(widths))
-            both = self.head_width(max(widths))
-            head = _made(cast(HeadFactory, self.head), both, "head")
-            if isinstance(head, DigitHead):
-                head.check(self.classes)
-            if not isinstance(_output(head, both, role="head"), Tensor):
-                raise PairsLitError(f"a head must return one tensor; {type(head).__name__} returned something else.")
-            return PlainParts(backbones, readout, head, widths)
+                return PairNetwork(network=network, width=self._answer_width(network))
+            factory, copies = cast(BackboneFactory, self.backbone), range(2 if self.sharing == "separate" else 1)
+            backbones = [_made(factory, self.image_shape, "backbone") for _ in copies]
+            check_separate(backbones)
+            width = check_widths({code_width(backbone, self.image_shape) for backbone in backbones})
+            readout = self._readout(width)
+            return PairNetwork(
+                backbones[0],
+                self._head(self.head_width(width)),
+                width=width,
+                second_branch=backbones[1] if self.sharing == "separate" else None,
+                readout=readout,
+                code_activation=activation_layer(self.code_activation),
+                reads_code=self.readout == "identity",
+                is_joint=self.sharing == "joint",
+            )
+
+    def _head(self, width: int) -> nn.Module:
+        head = _made(cast(HeadFactory, self.head), width, "head")
+        if isinstance(head, DigitHead):
+            head.check(self.classes)
+        if not isinstance(_output(head, width, role="head"), Tensor):
+            raise PairsLitError(f"a head must return one tensor; {type(head).__name__} returned something else.")
+        return head
 
     def head_width(self, width: int) -> int:
         """Return the width of what the head sees, for codes of this width."""
@@ -125,15 +147,15 @@ class Architecture:
         Raises:
             PairsLitError: Building the network twice gives the same parameter twice.
         """
-        for both in zip(self.build(seed).modules, self.build(seed).modules, strict=True):
+        for both in zip(self.build(seed).children(), self.build(seed).children(), strict=True):
             check_separate(both)
 
-    def description(self, parts: "PlainParts") -> list[str]:
+    def description(self, network: PairNetwork) -> list[str]:
         """Describe the plain network: its settings, then its layers, a line each."""
         named = ("relation",) if self.network is not None else ("sharing", "readout", "code_activation", "relation")
         settings = [f"members: {self.members}"] if self.members > 1 else []
         settings += [f"{name}: {getattr(self, name)}" for name in named]
-        modules = [*parts.backbones, parts.readout, parts.head]  # a read-out that does not exist is "None"
+        modules = [*network.backbones, network.readout, network.head]  # a read-out that does not exist is "None"
         return settings + [line.strip() for module in modules for line in repr(module).splitlines()]
 
     def _readout(self, width: int) -> nn.Module | None:
@@ -166,26 +188,18 @@ class Architecture:
         return 2 if shapes[0] == (TRIED, 2) else 1
 
 
-@dataclass(frozen=True)
-class PlainParts:
-    """One round's plain torch modules, in the order in which they were built.
+def check_widths(widths: set[int]) -> int:
+    """Return the one width of all embeddings.
 
-    Attributes:
-        backbones: One or two, or the whole network.
-        readout: What gives digit logits beside the head.
-        head: What gives the answer; None: the whole network does.
-        widths: Those of the codes, or of the whole network's answer.
+    Raises:
+        PairsLitError: There are several, because constructors chose them at random.
     """
-
-    backbones: list[nn.Module]
-    readout: nn.Module | None
-    head: nn.Module | None
-    widths: set[int]
-
-    @property
-    def modules(self) -> list[nn.Module]:
-        """All of them."""
-        return [*self.backbones, *(part for part in (self.readout, self.head) if part is not None)]
+    if len(widths) > 1:
+        raise PairsLitError(
+            f"the networks of different rounds give codes or answers of widths {', '.join(map(str, sorted(widths)))}: "
+            "the width must not depend on random numbers."
+        )
+    return max(widths)
 
 
 def code_width(backbone: nn.Module, shape: Shape) -> int:

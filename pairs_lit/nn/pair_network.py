@@ -1,124 +1,121 @@
-"""The plain network of one round, in plain torch: nothing of the stack is left."""
+"""The pair network: one round in plain PyTorch, from two images to the output that says whether the relation holds."""
 
-import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from pairs_lit.nn.architecture import Architecture, PlainParts
-from pairs_lit.nn.blocks import activation_layer
 from pairs_lit.nn.heads import DigitHead
-from pairs_lit.nn.test_time_augmentation import Views
-from pairs_lit.relation import relation_probability
-
-Said = Tensor | tuple[Tensor, Tensor]
-"""P(relation), (N,); with a read-out of the digits, beside their logits, (N, 2, K)."""
+from pairs_lit.nn.pair_output import Output
+from pairs_lit.stacking.composite import Composite, Part
 
 
-class PairNetwork(nn.Module):
-    """The network of one round: prepared pairs (N, 2, H, W) → P(relation), or (P(relation), digit logits).
+class PairNetwork(Composite):
+    """A network that compares two images: (N, 2, H, W) → output, or (output, digit logits).
+
+    Each image goes through a backbone to an embedding; the head turns both embeddings into the output. The output is
+    (N, 1), the logit of the relation; (N, 2), the logits of "does not hold" and "holds"; or, from a
+    :class:`~pairs_lit.nn.heads.DigitHead`, the digit probabilities (N, 2, K), which
+    :func:`~pairs_lit.nn.pair_output.interpret` compares. The digit logits are (N, 2, K).
+
+    With a stack of R modules in place of each part, as :func:`pairs_lit.stack` makes it, the same network maps the
+    images of R rounds, (R, N, 2, H, W) → (R, N, ...).
 
     Args:
-        architecture: How its parts stand together.
-        parts: The parts, as their authors' classes hold them.
+        branch: The backbone (N, 1, H, W) → (N, F) of both images, or of the first; if ``is_joint``, of the pair as one
+            image of two channels, (N, 2, H, W) → (N, F).
+        head: Maps both embeddings side by side, (N, 2·F), to the output; if ``is_joint``, (N, F).
+        second_branch: The backbone of the second image, or None if both images share one.
+        readout: A linear layer from each embedding (N, 2, F) to its digit logits, or None.
+        code_activation: The activation of each embedding before the head.
+        reads_code: Whether the embeddings are the digit logits themselves.
+        is_joint: Whether the backbone sees both images at once.
+        width: F, or the width of the output of a whole network.
+        network: A whole network (N, 2, H, W) → (N,), (N, 1), (N, 2) or one of these with digit logits, in place of all
+            other modules.
 
     Attributes:
-        network: The whole pair network of ``model.network``; None: it consists of parts.
-        branches: One backbone, or one for each image.
-        readout: What gives digit logits beside the head.
-        head: What gives the answer.
+        is_digit_head: Whether the output is digit probabilities.
+
+    Example:
+        >>> network = PairNetwork(nn.Sequential(nn.Flatten(), nn.Linear(196, 10)), nn.Linear(20, 1), width=10)
+        >>> network(torch.zeros(5, 2, 14, 14)).shape
+        torch.Size([5, 1])
     """
 
-    def __init__(self, architecture: Architecture, parts: PlainParts) -> None:
+    def __init__(
+        self,
+        branch: nn.Module | None = None,
+        head: nn.Module | None = None,
+        *,
+        width: int,
+        second_branch: nn.Module | None = None,
+        readout: nn.Module | None = None,
+        code_activation: nn.Module | None = None,
+        reads_code: bool = False,
+        is_joint: bool = False,
+        network: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        whole = architecture.network is not None
-        self.network = parts.backbones[0] if whole else None
-        self.branches = nn.ModuleList([] if whole else parts.backbones)
-        self.code_activation = activation_layer(architecture.code_activation)
-        self.readout, self.head = parts.readout, parts.head
-        self._reads_code = architecture.readout == "identity"
-        self._is_joint, self._relation = architecture.sharing == "joint", architecture.relation
+        # a whole network has none of the parts, and parts have no whole network: absent ones leave no trace in repr
+        self.network = network
+        self.branch, self.second_branch = branch, second_branch
+        self.code_activation = code_activation
+        self.readout, self.head = readout, head
+        self.width, self.is_digit_head = width, isinstance(head, DigitHead)
+        self._reads_code, self._is_joint = reads_code, is_joint
 
-    def forward(self, pairs: Tensor) -> Said:
-        """Say how probable the relation is: (N, 2, H, W) → (N,), or beside it the digit logits (N, 2, K)."""
-        judged, digits = self.judged(pairs)
-        probability = self.related(judged)
-        return probability if digits is None else (probability, digits)
+    @property
+    def backbones(self) -> list[nn.Module]:
+        """The one or two backbones; of a whole network, itself."""
+        return [part for part in (self.network, self.branch, self.second_branch) if part is not None]
 
-    def judged(self, pairs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return digit probabilities (N, 2, K) if the head gives any, else P(relation), (N,); and digit logits."""
+    def forward(self, pairs: Tensor) -> Output:
+        """Compare pairs of images: (N, 2, H, W) → output, or (output, digit logits); see the class."""
         if self.network is not None:
-            answer = self.network(pairs)
-            output, digits = answer if isinstance(answer, tuple) else (answer, None)
-        else:
-            output, digits = self._compared(pairs)
-        if isinstance(self.head, DigitHead):
-            return output, digits
-        if output.dim() == 2 and output.shape[1] == 2:
-            return output.softmax(-1)[:, 1], digits
-        return output.flatten().sigmoid(), digits
-
-    def related(self, judged: Tensor) -> Tensor:
-        """Return P(relation), (N,), of what :meth:`judged` gives."""
-        return relation_probability(self._relation, judged) if isinstance(self.head, DigitHead) else judged
-
-    def _compared(self, pairs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the head's output and the digit logits."""
+            return _with_columns(self.network(pairs), pairs.dim() - 3)
         assert self.head is not None
+        embedding = self.embed(pairs)
+        digit_logits = self.readout(embedding) if self.readout is not None else embedding if self._reads_code else None
+        active = embedding if self.code_activation is None else self.code_activation(embedding)
+        if digit_logits is active:  # a head may work in place
+            active = active.clone()
+        output: Tensor = self.head(active if self._is_joint else active.flatten(-2))
+        return output if digit_logits is None else (output, digit_logits)
+
+    def embed(self, pairs: Tensor) -> Tensor:
+        """Return the embeddings of both images: (N, 2, H, W) → (N, 2, F); of a joint backbone, (N, F)."""
+        assert self.branch is not None
         if self._is_joint:
-            return self.head(self.code_activation(self.branches[0](pairs))), None
-        first, second = self.branches[0], self.branches[-1]
-        code: Tensor  # of both images, (N, 2, F)
-        if first is second:
-            code = first(pairs.flatten(0, 1).unsqueeze(1))
-            code = code.view(-1, 2, code.shape[-1])
-        else:
-            code = torch.stack([first(pairs[:, :1]), second(pairs[:, 1:])], 1)
-        digits = code if self._reads_code else None
-        if self.readout is not None:
-            digits = self.readout(code)
-        return self.head(self.code_activation(code).flatten(1)), digits
+            joint: Tensor = self.branch(pairs)
+            return joint
+        if self.second_branch is not None:
+            first, second = torch.split(pairs, 1, -3)
+            return torch.stack([self.branch(first), self.second_branch(second)], -2)
+        *leading, count, both, height, width = pairs.shape
+        embedding: Tensor = self.branch(pairs.reshape(*leading, count * both, 1, height, width))
+        return embedding.view(*leading, count, both, -1)
+
+    def parts(self, shape: Sequence[int]) -> Mapping[str, Part]:
+        """Return the parts with the shapes of their inputs, for pairs of this shape (2, H, W)."""
+        image = shape if self._is_joint else [1, *shape[1:]]
+        every = {
+            "network": Part(shape, ".network"),
+            "branch": Part(image, "branch"),
+            "second_branch": Part(image, "branch", copy=1),
+            "readout": Part([2, self.width], ".readout"),
+            "head": Part([self.width if self._is_joint else 2 * self.width], ".head"),
+        }
+        return {name: part for name, part in every.items() if getattr(self, name) is not None}
 
 
-class AveragedNetwork(nn.Module):
-    """The network of a round of several members or views: prepared pairs (N, 2, H, W) → as :class:`PairNetwork`.
-
-    Where a head gives digit probabilities, their means are compared; otherwise P(relation) is averaged. The digit
-    logits are the logarithms of mean probabilities.
+def _with_columns(output: Output, leading: int) -> Output:
+    """Return the output of a whole network, (..., N) or (..., N, 1 or 2), as (..., N, 1 or 2).
 
     Args:
-        members: The networks of the round's members.
-        views: The views of its images; None: it sees them as they are.
-
-    Attributes:
-        members: The same.
-        views: The same.
+        output: The output, perhaps with digit logits.
+        leading: The number of dimensions up to N.
     """
-
-    def __init__(self, members: Sequence[PairNetwork], views: Views | None) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.views = views
-
-    def forward(self, pairs: Tensor) -> Said:
-        """Say how probable the relation is: (N, 2, H, W) → (N,), or beside it the digit logits (N, 2, K)."""
-        networks = [cast(PairNetwork, member) for member in self.members]
-        views, shown = (1, pairs) if self.views is None else (self.views.count, self.views(pairs).flatten(0, 1))
-        said = [network.judged(shown) for network in networks]
-        every = torch.cat([_by_view(judged, views) for judged, _ in said])
-        probability = networks[0].related(every.mean(0))
-        read = [_by_view(digits.log_softmax(-1), views) for _, digits in said if digits is not None]
-        if not read:
-            return probability
-        return probability, torch.cat(read).logsumexp(0) - math.log(len(every))
-
-
-def _by_view(values: Tensor, views: int) -> Tensor:
-    """(V·N, ...) → (V, N, ...)."""
-    return values.view(views, -1, *values.shape[1:])
-
-
-PlainNetwork = PairNetwork | AveragedNetwork
-"""The network of one round: prepared pairs (N, 2, H, W) → P(relation), or (P(relation), digit logits)."""
+    values, digit_logits = (output, None) if isinstance(output, Tensor) else output
+    columns = values if values.dim() > leading else values.unsqueeze(-1)
+    return columns if digit_logits is None else (columns, digit_logits)

@@ -55,6 +55,11 @@ class Loop(nn.Module):
         return output
 
 
+def draws_in_evaluation(stack: nn.Module) -> bool:
+    """Return whether a module of a stack drew random numbers when it was evaluated."""
+    return any(isinstance(part, Loop) and bool(part.draws_in_evaluation) for part in stack.modules())
+
+
 class Apart(nn.Module):
     """R modules in a loop, one for each round: (R, N, ...) → (R, N, ...), for rounds whose networks differ.
 

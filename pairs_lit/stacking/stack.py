@@ -9,12 +9,15 @@ import copy
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.seeds import generators_kept, generators_state, seeded
+from pairs_lit.stacking.composite import Composite
 from pairs_lit.stacking.looped import Apart, Loop, Output
 from pairs_lit.stacking.ops.dropout import Clock, Streams
 from pairs_lit.stacking.ops.stacked_layers import Rowwise, SwitchedOff
@@ -64,8 +67,8 @@ def stack(factory: Callable[[], nn.Module], seeds: Sequence[int], shape: Sequenc
             it, the stack is a loop over the modules.
 
     Returns:
-        A module (R, N, ...) → (R, N, ...). Its dropout masks are those of epoch 0, step 0; inside
-        :class:`~pairs_lit.nn.comparer.Comparer` they follow the training.
+        A module (R, N, ...) → (R, N, ...). Its dropout masks are those of epoch 0, step 0; in a
+        :class:`~pairs_lit.nn.pair_stack.PairStack` they follow the training.
 
     Raises:
         PairsLitError: Two rounds would share a parameter.
@@ -94,6 +97,8 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[
     Raises:
         PairsLitError: Two of them share a parameter.
     """
+    if isinstance(copies[0], Composite):
+        return _part_by_part(copies, streams, shape)
     check_separate(copies)
     if any(form(copy) != form(copies[0]) for copy in copies[1:]):
         return _apart(copies, streams, shape)
@@ -105,6 +110,16 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[
         return _mapped(copies, shape, str(reason)) or Loop(copies, streams, str(reason))
     except UntraceableError as reason:
         return Loop(copies, streams, str(reason))
+
+
+def _part_by_part(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> nn.Module:
+    """Return the first of some composites with a stack of all in place of each of its parts."""
+    whole = cast(Composite, copies[0])
+    for name, part in whole.parts(shape or ()).items():
+        parts = [copy.get_submodule(name) for copy in copies]
+        own = replace(streams, name=part.stream, copies=(part.copy,) * len(copies))
+        whole.add_module(name, stack_copies(parts, own, part.shape if shape else None))
+    return whole
 
 
 def _mapped(copies: Sequence[nn.Module], shape: Sequence[int] | None, reason: str) -> MappedNetwork | None:

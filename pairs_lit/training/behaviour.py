@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.nn.comparer import Answer, Comparer
+from pairs_lit.nn.pair_output import PairOutput
+from pairs_lit.nn.pair_stack import PairStack
 from pairs_lit.seeds import generator
 from pairs_lit.stacking.looped import Loop
 from pairs_lit.stacking.parameter_slices import owner, renamed
@@ -20,7 +21,7 @@ from pairs_lit.training.losses import LossParts
 Numbers = dict[str, Tensor]
 """By name, values of R rounds, (R, ...) on the CPU."""
 
-LossFunction = Callable[[Answer, Tensor, Tensor], LossParts]
+LossFunction = Callable[[PairOutput, Tensor, Tensor], LossParts]
 
 PAIRS = 3
 """The number of fixed pairs; every network is tried on as many when it is built."""
@@ -75,7 +76,7 @@ class FixedPairs:
         return torch.arange(PAIRS) % 2
 
 
-def observe(stack: Comparer, loss: LossFunction, rounds: int, pairs: FixedPairs, *, training: bool) -> Numbers:
+def observe(stack: PairStack, loss: LossFunction, rounds: int, pairs: FixedPairs, *, training: bool) -> Numbers:
     """Return what the rounds of a stack compute for fixed pairs; the stack stays as it is, to the last bit.
 
     Args:
@@ -91,7 +92,7 @@ def observe(stack: Comparer, loss: LossFunction, rounds: int, pairs: FixedPairs,
     """
     try:
         with _undisturbed(stack, training) as own, warnings.catch_warnings(action="ignore"), _in_full_precision():
-            own.train(training)
+            own.network.train(training)
             own.clock.epoch, own.clock.step, own.clock.split = 0, 0, "train" if training else "test"
             with torch.inference_mode(not training), torch.set_grad_enabled(training):
                 found = _numbers(own, loss, rounds, pairs, training)
@@ -101,18 +102,18 @@ def observe(stack: Comparer, loss: LossFunction, rounds: int, pairs: FixedPairs,
         return {}
 
 
-def _is_loop(stack: Comparer) -> bool:
+def _is_loop(stack: PairStack) -> bool:
     """Return whether a stack runs modules as they were written, which may keep or draw anything."""
-    return any(isinstance(part, Loop) for part in stack.modules())
+    return any(isinstance(part, Loop) for part in stack.network.modules())
 
 
 def _same(one: Numbers, other: Numbers) -> bool:
     return all(torch.equal(one[name].nan_to_num(), other[name].nan_to_num()) for name in one)
 
 
-def _numbers(stack: Comparer, loss: LossFunction, rounds: int, pairs: FixedPairs, training: bool) -> Numbers:
-    like = next(stack.parameters(), torch.empty(0))
-    answer: Answer = stack(pairs.images.to(like).repeat(rounds, 1, 1, 1, 1))
+def _numbers(stack: PairStack, loss: LossFunction, rounds: int, pairs: FixedPairs, training: bool) -> Numbers:
+    like = next(stack.network.parameters(), torch.empty(0))
+    answer: PairOutput = stack(pairs.images.to(like).repeat(rounds, 1, 1, 1, 1))
     each = len(answer.output)
     labels = (part.to(like.device).repeat(each, *[1] * part.dim()) for part in (pairs.digits, pairs.target))
     losses = loss(answer, *labels)
@@ -120,10 +121,10 @@ def _numbers(stack: Comparer, loss: LossFunction, rounds: int, pairs: FixedPairs
     if answer.digit_logits is not None:
         found["digit_logits"] = answer.digit_logits
     numbers = {name: value.detach().reshape(rounds, -1).float().cpu() for name, value in found.items()}
-    return numbers | ({"gradients": _gradients(stack, losses.total.sum(), rounds)} if training else {})
+    return numbers | ({"gradients": _gradients(stack.network, losses.total.sum(), rounds)} if training else {})
 
 
-def _gradients(stack: Comparer, total: Tensor, rounds: int) -> Tensor:
+def _gradients(stack: nn.Module, total: Tensor, rounds: int) -> Tensor:
     """Return the norm of the gradient of each parameter of each round, in order of size, (R, parameters) float32."""
     named = {name: value for name, value in stack.named_parameters() if value.requires_grad}
     found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
@@ -141,11 +142,11 @@ def _gradients(stack: Comparer, total: Tensor, rounds: int) -> Tensor:
 
 
 @contextmanager
-def _undisturbed(stack: Comparer, training: bool) -> Iterator[Comparer]:
+def _undisturbed(stack: PairStack, training: bool) -> Iterator[PairStack]:
     """Yield the stack, and put its modes, buffers and clock back; or a copy of it, if its parts may keep more."""
     own = _copied(stack, training) if _is_loop(stack) else stack
-    modes = [(part, part.training) for part in stack.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in stack.buffers()] if training and own is stack else []
+    modes = [(part, part.training) for part in stack.network.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in stack.network.buffers()] if training and own is stack else []
     clock = vars(stack.clock).copy()
     try:
         yield own
@@ -154,7 +155,7 @@ def _undisturbed(stack: Comparer, training: bool) -> Iterator[Comparer]:
         vars(stack.clock).update(clock)
 
 
-def _copied(stack: Comparer, training: bool) -> Comparer:
+def _copied(stack: PairStack, training: bool) -> PairStack:
     """Return a copy of a stack; or the stack, if something in it cannot be copied and it is only evaluated."""
     try:
         return copy.deepcopy(stack)

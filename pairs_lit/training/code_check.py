@@ -16,7 +16,7 @@ from pairs_lit.checkpoints.schema import Form, check_form, check_that, fits
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.code_files import CodeFiles
-from pairs_lit.nn.comparer import Comparer
+from pairs_lit.nn.pair_stack import PairStack
 from pairs_lit.stacking.looped import Loop
 from pairs_lit.stacking.recording.calls import digest_of_calls
 from pairs_lit.system.console import notice
@@ -84,7 +84,7 @@ class CodeCheck:
         self,
         variants: Sequence[Variant],
         seeds: Sequence[int],
-        stacks: Iterable[nn.Module],
+        stacks: Sequence[PairStack],
         slices: Sequence[slice],
         losses: Sequence[LossFunction],
         *,
@@ -92,7 +92,7 @@ class CodeCheck:
         draws: bool,
     ) -> None:
         self._variants, self._seeds, self._repeats, self._draws_in_evaluation = variants, seeds, repeats, draws
-        self._stacks = [cast(Comparer, stack) for stack in stacks]
+        self._stacks = list(stacks)
         self._slices, self._losses = slices, losses
         first = variants[0].architecture
         self._files = CodeFiles.of(
@@ -140,7 +140,7 @@ class CodeCheck:
     @property
     def _environment(self) -> dict[str, str]:
         """What the digests of calls, and random numbers of torch, may depend on beside the code."""
-        device = next((value.device.type for value in self._stacks[0].parameters()), "cpu")
+        device = next((value.device.type for value in self._stacks[0].network.parameters()), "cpu")
         return {"torch": str(torch.__version__), "pairs_lit": __version__, "machine": f"{platform.machine()} {device}"}
 
     def observe(self, stacks: Iterable[int], normalise: str) -> dict[int, dict[str, Numbers]]:
@@ -168,7 +168,7 @@ class CodeCheck:
             "losses": [_digest(repr(variant.loss)) for variant in self._variants],
             "files": dict(self._files.digests),
             "environment": self._environment,
-            "precision": precision_of(self._stacks[0]),
+            "precision": precision_of(self._stacks[0].network),
             "changes": list(self.changes),
         }
 
@@ -222,7 +222,7 @@ class CodeCheck:
     def _draws(self, mode: str) -> bool:
         """Return whether random numbers of torch itself may be part of what is computed."""
         if mode == "training":
-            return any(isinstance(part, Loop) for stack in self._stacks for part in stack.modules())
+            return any(isinstance(part, Loop) for stack in self._stacks for part in stack.network.modules())
         return self._draws_in_evaluation
 
     def report_change(self, found: str, before: Mapping[str, str], epoch: int, stage: str | None) -> None:
@@ -248,10 +248,10 @@ class CodeCheck:
 
 def _calls_of(architecture: Architecture, seed: int) -> list[str]:
     """Return the digests of the calls of one network, in each mode."""
-    parts = architecture.build(seed)
-    modules: list[tuple[nn.Module, Sequence[int]]] = [(each, architecture.image_shape) for each in parts.backbones]
-    if parts.head is not None:
-        modules.append((parts.head, [architecture.head_width(max(parts.widths))]))
+    network = architecture.build(seed)
+    modules: list[tuple[nn.Module, Sequence[int]]] = [(each, architecture.image_shape) for each in network.backbones]
+    if network.head is not None:
+        modules.append((network.head, [architecture.head_width(network.width)]))
     return [digest_of_calls(modules, training=mode) for mode in _MODES.values()]
 
 

@@ -14,7 +14,7 @@ from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch, StackLoader
 from pairs_lit.data.pair_store import Split
 from pairs_lit.data.pairs import ordered_pairs
-from pairs_lit.nn.comparer import Answer
+from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.relation import second_weights
 from pairs_lit.system.signals import check_asked
 from pairs_lit.training.all_pairs import is_shared, places, right_answers
@@ -91,7 +91,7 @@ def whole_figures(trainer: Trainer, module: PairModule, splits: Sequence[Split])
     return added_up(trainer, module, measured)
 
 
-def _exactly(module: PairModule, answered: Iterable[tuple[Answer, StackBatch]], images: int) -> Tensor:
+def _exactly(module: PairModule, answered: Iterable[tuple[PairOutput, StackBatch]], images: int) -> Tensor:
     """Return the figures of one stack, (2, R), from the digit probabilities of n images."""
     relation, parts = module.variant.architecture.relation, list[tuple[Tensor, ...]]()
     broken = torch.zeros(())
@@ -113,7 +113,7 @@ def _exactly(module: PairModule, answered: Iterable[tuple[Answer, StackBatch]], 
     return torch.stack([accuracy, digit_accuracy]) + broken.cpu()
 
 
-def _shown(answered: Iterable[tuple[Answer, StackBatch]]) -> Tensor:
+def _shown(answered: Iterable[tuple[PairOutput, StackBatch]]) -> Tensor:
     """Return the figures of one stack, (2, R), from pairs that were shown to the networks."""
     total, pairs = torch.zeros(()), 0
     for answer, batch in answered:
@@ -124,14 +124,14 @@ def _shown(answered: Iterable[tuple[Answer, StackBatch]]) -> Tensor:
     return total / pairs
 
 
-def _broken(answer: Answer) -> Tensor:
+def _broken(answer: PairOutput) -> Tensor:
     """Return NaN for each round that answers NaN anywhere, else 0, (R,) float64: what it says means nothing."""
     parts = [answer.output] if answer.digit_logits is None else [answer.output, answer.digit_logits]
     found = torch.stack([part.isnan().flatten(1).any(1) for part in parts]).any(0)
     return torch.zeros(found.shape, dtype=torch.float64, device=found.device).masked_fill(found, torch.nan)
 
 
-def _digits_right(answer: Answer, batch: StackBatch) -> Tensor:
+def _digits_right(answer: PairOutput, batch: StackBatch) -> Tensor:
     """Say which digits are recognised, (R, B, 2) bool; none without digit logits."""
     if answer.digit_logits is None:
         return torch.zeros_like(batch.digits, dtype=torch.bool)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.nn.comparer import Answer
+from pairs_lit.nn.pair_output import PairOutput
 
 EPSILON = 1e-6
 """Probabilities are clamped to [EPSILON, 1 − EPSILON] before a logarithm."""
@@ -71,12 +71,12 @@ class PairLoss:
         if not 0 <= self.label_smoothing < 1:
             raise PairsLitError(f"model.loss.label_smoothing is {self.label_smoothing}: it must be 0 or more, below 1.")
 
-    def __call__(self, comparison: Answer, digits: Tensor, target: Tensor) -> LossParts:
+    def __call__(self, comparison: PairOutput, digits: Tensor, target: Tensor) -> LossParts:
         """Return the losses of each round, mean over its pairs; digits (R, B, 2) and target (R, B) are int64."""
         weights = Weights(self.target_weight, self.aux_weight, self.label_smoothing)
         return self.weighed(comparison, digits, target, weights)
 
-    def weighed(self, comparison: Answer, digits: Tensor, target: Tensor, weights: Weights) -> LossParts:
+    def weighed(self, comparison: PairOutput, digits: Tensor, target: Tensor, weights: Weights) -> LossParts:
         """Return the same with other weights."""
         target_loss = self._target_loss(comparison, target, weights.smoothing)
         digit_loss = self._digit_loss(comparison, digits, weights.smoothing)
@@ -95,7 +95,7 @@ class PairLoss:
         trained = self.trains_target, self.trains_digits, self.label_smoothing > 0
         return self.target, self.digits, self.digit_reduction, *trained
 
-    def check(self, comparison: Answer) -> None:
+    def check(self, comparison: PairOutput) -> None:
         """Refuse a network that this loss cannot train, by what it says of any pairs while gradients are recorded.
 
         Raises:
@@ -128,7 +128,7 @@ class PairLoss:
         """Whether the digit logits are trained as such."""
         return self.digits != "none" and self.aux_weight > 0
 
-    def _target_loss(self, comparison: Answer, target: Tensor, smoothing: float | Tensor) -> Tensor:
+    def _target_loss(self, comparison: PairOutput, target: Tensor, smoothing: float | Tensor) -> Tensor:
         output = comparison.output
         if self.target == "none":
             return output.new_zeros(len(output))
@@ -152,7 +152,7 @@ class PairLoss:
             return self._cross_entropy(output, target, smoothing).mean(1)
         return (output - F.one_hot(target, 2)).square().mean((1, 2))
 
-    def _digit_loss(self, comparison: Answer, digits: Tensor, smoothing: float | Tensor) -> Tensor:
+    def _digit_loss(self, comparison: PairOutput, digits: Tensor, smoothing: float | Tensor) -> Tensor:
         logits = comparison.digit_logits
         if self.digits == "none" or logits is None:
             return comparison.output.new_zeros(len(comparison.output))
@@ -183,7 +183,7 @@ class WeighedLosses:
 
     losses: Sequence[PairLoss]
 
-    def __call__(self, comparison: Answer, digits: Tensor, target: Tensor) -> LossParts:
+    def __call__(self, comparison: PairOutput, digits: Tensor, target: Tensor) -> LossParts:
         """Return the losses of each round, or of each of its members, as :class:`PairLoss` does."""
         numbers = [(loss.target_weight, loss.aux_weight, loss.label_smoothing) for loss in self.losses]
         table = torch.tensor(numbers, dtype=torch.float64, device=comparison.output.device)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from pairs_lit.nn.comparer import Answer
+from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.training.losses import LossParts
 
 METRICS = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
@@ -48,7 +48,7 @@ class RoundMeans(Metric):
 
 
 @torch.no_grad()
-def measure(comparison: Answer, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
+def measure(comparison: PairOutput, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
     """Return all of :data:`METRICS` for one batch of one stack, (M, R) float64.
 
     A round whose loss is not finite has no accuracy either (NaN): the answers of a broken network mean nothing.

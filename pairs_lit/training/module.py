@@ -16,17 +16,20 @@ from pairs_lit.data.loaders import StackBatch, stack_slices
 from pairs_lit.data.pair_store import SPLITS, Split
 from pairs_lit.data.warps import Warp
 from pairs_lit.errors import PairsLitError, check_choice, check_positive
-from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing
+from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing, check_widths
 from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
-from pairs_lit.nn.comparer import Answer, Comparer, check_widths, default_stack_size
-from pairs_lit.nn.ensemble import averaged
+from pairs_lit.nn.ensemble import average
 from pairs_lit.nn.heads import HeadFactory
+from pairs_lit.nn.pair_output import PairOutput
+from pairs_lit.nn.pair_stack import PairStack, default_stack_size
 from pairs_lit.nn.test_time_augmentation import Views, warps_of
 from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.runs.run_folder import CONFIG, enclosing_run
 from pairs_lit.seeds import generator, seeded
+from pairs_lit.stacking.looped import draws_in_evaluation
 from pairs_lit.stacking.parameter_slices import View, views_of
+from pairs_lit.stacking.program.summary import describe_parts, describe_slow_parts
 from pairs_lit.system.console import notice
 from pairs_lit.system.paths import user_path
 from pairs_lit.system.tracebacks import reason_of
@@ -131,17 +134,18 @@ class PairModule(LightningModule):
         self.seeds = seeds
         self.stack_size = min(wanted, len(seeds))
         self.slices = stack_slices(len(seeds), self.stack_size, self.count)
-        self.stacks = nn.ModuleList(
-            Comparer(self._architecture, seeds[rounds], self.architectures[rounds]) for rounds in self.slices
-        )
-        check_widths(set[int]().union(*(cast(Comparer, stack).widths for stack in self.stacks)))
+        self.pair_stacks = [
+            PairStack.build(self._architecture, seeds[rounds], self.architectures[rounds]) for rounds in self.slices
+        ]
+        check_widths({stack.width for stack in self.pair_stacks})
+        self.stacks = nn.ModuleList(stack.network for stack in self.pair_stacks)
         self._losses = [side_by_side([variant.loss for variant in each[rounds]]) for rounds in self.slices]
         self.recipes = list(dict.fromkeys(variant.recipe for variant in variants))
         self._recipe_of = [self.recipes.index(variant.recipe) for variant in each]
         self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
         self.code = CodeCheck(
-            variants, seeds, self.stacks, self.slices, self._losses, repeats=self._repeats, draws=self._draws
+            variants, seeds, self.pair_stacks, self.slices, self._losses, repeats=self._repeats, draws=self._draws
         )
         self._form = Form(self.state_dict())
         self._parameters_of = [list(stack.parameters()) for stack in self.stacks]
@@ -161,8 +165,9 @@ class PairModule(LightningModule):
         """Refuse parts that do not fit together; return which metrics this network has."""
         trial = self._trial()
         with torch.enable_grad():
-            first, second = (trial.eval()(_trial_images(3, self._architecture)) for _ in range(2))
-        self._draws = trial.draws_in_evaluation
+            trial.network.eval()
+            first, second = (trial(_trial_images(3, self._architecture)) for _ in range(2))
+        self._draws = draws_in_evaluation(trial.network)
         self._repeats = torch.equal(first.output.nan_to_num(), second.output.nan_to_num())
         if self._draws:
             notice(
@@ -174,7 +179,7 @@ class PairModule(LightningModule):
                 "the network gives another answer when it is evaluated again (a random generator or a count of its "
                 "own?): test, and going on from a checkpoint, will not repeat this fit's figures."
             )
-        if first.misshapen(3):
+        if not first.has_shape_of(1, 3):
             raise PairsLitError(
                 f"a head must give 1 or 2 logits a pair; this one gave {tuple(first.output.shape[1:])} for 3 pairs of "
                 "images."
@@ -188,17 +193,19 @@ class PairModule(LightningModule):
         }
         return tuple(name for name in METRICS if not absent.get(name, False))
 
-    def _trial(self) -> Comparer:
+    def _trial(self) -> PairStack:
         """Build one network of the first round once more: what is tried leaves no trace in the one that is trained."""
-        return Comparer(replace(self._architecture, members=1), self.seeds[:1])
+        return PairStack.build(replace(self._architecture, members=1), self.seeds[:1])
 
     def objection(self, pairs: int, *, training: bool) -> str | None:
         """Say why the network cannot be trained or evaluated on a batch of so many pairs; None: it can."""
         digits = torch.zeros(1, pairs, 2, dtype=torch.int64)
         try:
             with torch.inference_mode(not training):
-                comparison = self._trial().train(training)(_trial_images(pairs, self._architecture))
-                if comparison.misshapen(pairs):
+                trial = self._trial()
+                trial.network.train(training)
+                comparison = trial(_trial_images(pairs, self._architecture))
+                if not comparison.has_shape_of(1, pairs):
                     return f"it gives an output of shape {tuple(comparison.output.shape[1:])}"
                 total = self._loss(comparison, digits, digits[..., 0]).total.sum()
                 if training:
@@ -211,10 +218,10 @@ class PairModule(LightningModule):
         """Return how the stacks work, in words."""
         sizes = [len(self.seeds[rounds]) for rounds in self.slices]
         shown = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
-        first = cast(Comparer, self.stacks[0])
+        first = self.pair_stacks[0]
         members = f" of {first.members} members" if first.members > 1 else ""
         rounds, stacks = counted(len(self.seeds), "round"), counted(len(sizes), "stack")
-        return f"{rounds}{members} in {stacks} of {shown}\n\n{first.described()}"
+        return f"{rounds}{members} in {stacks} of {shown}\n\n{describe_parts(first.network)}"
 
     @property
     def mean_of(self) -> str:
@@ -258,7 +265,7 @@ class PairModule(LightningModule):
         ]
         return torch.cat([self.compared(batch).probability() for batch in batches])
 
-    def compared(self, batch: StackBatch, *, views: bool = True) -> Answer:
+    def compared(self, batch: StackBatch, *, views: bool = True) -> PairOutput:
         """Return what the rounds of a stack say of one batch, (R, B): the mean over members and, if any, views.
 
         Args:
@@ -270,16 +277,15 @@ class PairModule(LightningModule):
             return self._answer(batch)
         shown = [batch.images] if warping is None else warping.each(batch.images)  # one by one
         answers = (self._answer(batch._replace(images=images)) for images in shown)
-        return averaged(answers, members, self._architecture.relation)
+        return average(answers, members, self._architecture.relation)
 
-    def _answer(self, batch: StackBatch) -> Answer:
+    def _answer(self, batch: StackBatch) -> PairOutput:
         """Return what each network of a stack says of one batch: R·M answers, (R·M, B), round after round."""
-        stack = cast(Comparer, self.stacks[batch.stack])
+        stack = self.pair_stacks[batch.stack]
         stack.clock.epoch, stack.clock.step, stack.clock.split = self.current_epoch, batch.step, batch.split
-        comparison: Answer = stack(batch.images)
-        return comparison
+        return stack(batch.images)
 
-    def shared_step(self, batch: StackBatch, *, views: bool = True) -> tuple[Answer, LossParts]:
+    def shared_step(self, batch: StackBatch, *, views: bool = True) -> tuple[PairOutput, LossParts]:
         """Run one batch through its stack and add its metrics to those of its split.
 
         In training, answers and losses are those of the R·M members, each of which learns by itself, and a round's
@@ -393,7 +399,7 @@ class PairModule(LightningModule):
     def on_train_start(self) -> None:
         """Set the optimizer and the schedule as the config says for this epoch, whatever a checkpoint says."""
         trainer = cast(Any, self.trainer)
-        for way in cast(Comparer, self.stacks[0]).ways() if trainer.is_global_zero else []:
+        for way in describe_slow_parts(self.stacks[0]) if trainer.is_global_zero else []:
             notice(f"{way}.")
         (optimizer,) = trainer.optimizers
         for group, settings in zip(optimizer.param_groups, self._settings, strict=True):
@@ -413,7 +419,7 @@ class PairModule(LightningModule):
 
     def _own_record(self) -> dict[str, Any]:
         """Return what the weights alone belong to."""
-        network = cast(Comparer, self.stacks[0]).description
+        network = self.pair_stacks[0].description
         members = self._architecture.members
         return {"seeds": list(self.seeds), "members": members, "stack_size": self.stack_size, "network": network}
 

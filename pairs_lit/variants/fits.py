@@ -15,7 +15,7 @@ from lightning.pytorch import Callback
 from pairs_lit.configuration.cli import PairsCLI, ParseOnlyCLI, train
 from pairs_lit.configuration.option_text import flatten, format_option
 from pairs_lit.data.sources import loaded_once
-from pairs_lit.nn.comparer import Comparer
+from pairs_lit.nn.pair_stack import PairStack
 from pairs_lit.runs.run_folder import CHECKPOINTS, LAST
 from pairs_lit.stacking.looped import Apart
 from pairs_lit.stacking.stack import form
@@ -56,7 +56,7 @@ class Plan:
     def group(self) -> str:
         """What variants must have in common to train side by side: all that is not a slice's own."""
         common = {name: value for name, value in self.options.items() if not _is_own(name, value)}
-        parts = self.variant.architecture.build(0).modules
+        parts = self.variant.architecture.build(0).children()
         return repr([sorted(common.items()), self.variant.loss.form, list(map(form, parts))])
 
     @property
@@ -181,8 +181,8 @@ def _stackable(group: Sequence[int], plans: Sequence[Plan]) -> list[list[int]]:
     architectures = [plans[number].variant.architecture for number in group]
     networks = {json.dumps([each for each in plans[n].options.items() if each[0].startswith(_NETWORK)]) for n in group}
     if len(networks) > 1:
-        tried = Comparer(architectures[0], [0] * len(group), architectures)
-        if any(isinstance(part, Apart) for part in tried.modules()):
+        tried = PairStack.build(architectures[0], [0] * len(group), architectures)
+        if any(isinstance(part, Apart) for part in tried.network.modules()):
             return [[number] for number in group]
     return [list(group)]
 

@@ -15,8 +15,8 @@ from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.backbones import CNN, FC
-from pairs_lit.nn.comparer import Comparer
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
+from pairs_lit.nn.pair_stack import PairStack
 from pairs_lit.stacking.looped import Loop
 from pairs_lit.stacking.ops.dropout import Clock, StackedDropout, Streams, dropout_keep
 from pairs_lit.training.losses import PairLoss
@@ -125,22 +125,22 @@ def own_batches(data: reference_impl.RoundData, seed: int, epoch: int) -> Iterat
 
 
 def trained_alone(
-    plain: PlainNetwork, comparer: Comparer, data: reference_impl.RoundData, optimizer: Callable[..., Any]
+    plain: PlainNetwork, stack: PairStack, data: reference_impl.RoundData, optimizer: Callable[..., Any]
 ) -> None:
     own = optimizer(plain.parameters())
-    train(plain, comparer, data, own, own.step)
+    train(plain, stack, data, own, own.step)
 
 
 def train(
     plain: PlainNetwork,
-    comparer: Comparer,
+    stack: PairStack,
     data: reference_impl.RoundData,
     own: torch.optim.Optimizer,
     step_on: Callable[[], object],
 ) -> None:
     for epoch in range(2):
         for step, images, digits, target in own_batches(data, plain.seed, epoch):
-            comparer.clock.epoch, comparer.clock.step = epoch, step
+            stack.clock.epoch, stack.clock.step = epoch, step
             own.zero_grad()
             reference_impl.round_loss(LOSS, plain(images), digits, target)[0].backward()
             step_on()
@@ -148,8 +148,8 @@ def train(
 
 def final_values(module: PairModule, seed: int, design: Architecture = DESIGN) -> list[Tensor]:
     place = module.seeds.index(seed)
-    comparer = module.stacks[place // module.stack_size]
-    return PlainNetwork(design, seed).values_in(comparer, place % module.stack_size, reference_impl.states)
+    stack = module.pair_stacks[place // module.stack_size]
+    return PlainNetwork(design, seed).values_in(stack, place % module.stack_size, reference_impl.states)
 
 
 def bit_equal(actual: list[Tensor], expected: list[Tensor]) -> bool:
@@ -177,8 +177,8 @@ def test_a_trainers_fit_equals_plain_loops_fed_with_each_rounds_own_data_in_its_
             assert torch.equal(batch.images[r], images)
             assert torch.equal(batch.digits[r], digits)
             assert torch.equal(batch.target[r], target)
-        plain = PlainNetwork(design, seed).double().beside(module.stacks[stack], r)
-        trained_alone(plain, module.stacks[stack], data, optimizer)
+        plain = PlainNetwork(design, seed).double().beside(module.pair_stacks[stack], r)
+        trained_alone(plain, module.pair_stacks[stack], data, optimizer)
         for value, wanted in zip(final_values(module, seed, design), plain.state_dict().values(), strict=True):
             reference_impl.close(value, wanted)
 
@@ -188,8 +188,8 @@ def test_evaluation_pairs_and_final_figures_are_those_of_each_rounds_own_data(ti
     for place, seed in enumerate(runner.seeds):
         stack, r = divmod(place, 2)
         data = reference_impl.round_data(tiny_root, seed, TRAIN, VAL, TEST)
-        plain = PlainNetwork(DESIGN, seed).double().beside(module.stacks[stack], r)
-        trained_alone(plain, module.stacks[stack], data, SGD)
+        plain = PlainNetwork(DESIGN, seed).double().beside(module.pair_stacks[stack], r)
+        trained_alone(plain, module.pair_stacks[stack], data, SGD)
         plain.eval()
         for split in ("val", "test"):
             answer = plain(data.images[split].double())
@@ -256,10 +256,9 @@ def test_neighbours_and_stacks_change_no_first_weight_of_a_round(
     assert bit_equal(final_values(module, 5, design), list(PlainNetwork(design, 5).state_dict().values()))
 
 
-def masks_of(comparer: Comparer, r: int, branches: int) -> list[Tensor]:
-    parts = [(comparer.branch, r * branches + number) for number in range(branches)] + [(comparer.head, r)]
-    layers = [(layer, copy) for part, copy in parts for layer in part.modules() if isinstance(layer, StackedDropout)]
-    return [layer.mask((6, 20), CPU)[copy] for layer, copy in layers]
+def masks_of(stack: PairStack, r: int) -> list[Tensor]:
+    layers = [layer for layer in stack.network.modules() if isinstance(layer, StackedDropout)]
+    return [layer.mask((6, 20), CPU)[r] for layer in layers]
 
 
 @every_neighbourhood
@@ -269,12 +268,13 @@ def test_neighbours_and_stacks_change_no_dropout_mask_of_a_round(
     seeds: list[int], stack_size: int, sharing: str
 ) -> None:
     branches = 2 if sharing == "separate" else 1
-    alone, module = pair_module([5], 1, sharing=sharing).stacks[0], pair_module(seeds, stack_size, sharing=sharing)
-    stack, r = divmod(seeds.index(5), stack_size)
+    alone, module = pair_module([5], 1, sharing=sharing).pair_stacks[0], pair_module(seeds, stack_size, sharing=sharing)
+    number, r = divmod(seeds.index(5), stack_size)
+    beside = module.pair_stacks[number]
     for epoch, step in ((0, 0), (0, 1), (1, 0), (3, 7)):
-        for comparer in (alone, module.stacks[stack]):
-            comparer.clock.epoch, comparer.clock.step = epoch, step
-        actual, expected = masks_of(module.stacks[stack], r, branches), masks_of(alone, 0, branches)
+        for stack in (alone, beside):
+            stack.clock.epoch, stack.clock.step = epoch, step
+        actual, expected = masks_of(beside, r), masks_of(alone, 0)
         assert len(expected) == 2 * branches + 1
         assert bit_equal(actual, expected)
         assert not any(torch.equal(one, other) for one, other in combinations(actual, 2))
@@ -309,7 +309,7 @@ def run(module: PairModule, batches: list[StackBatch]) -> tuple[list[Tensor], li
     optimizer, losses = module.configure_optimizers(), []
     for index, each in enumerate(batches):
         optimizer.zero_grad()
-        module.stacks[0].clock.step = each.step
+        module.pair_stacks[0].clock.step = each.step
         _, parts = module.shared_step(each)
         losses.append(parts.total.detach())
         module.training_step(each, index).backward()
@@ -333,7 +333,7 @@ def test_before_its_first_step_a_rounds_loss_is_that_of_its_plain_network(
     first = batch(0, rounds=len(seeds))
     _, parts = module.shared_step(first)
     r = seeds.index(5)
-    plain = PlainNetwork(DESIGN, 5).double().beside(module.stacks[0], r)
+    plain = PlainNetwork(DESIGN, 5).double().beside(module.pair_stacks[0], r)
     expected = reference_impl.round_loss(LOSS, plain(first.images[r]), first.digits[r], first.target[r])
     for part, wanted in zip(parts, expected, strict=True):
         reference_impl.close(part[r], wanted)

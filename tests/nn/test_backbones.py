@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.backbones import CNN
-from pairs_lit.nn.comparer import Comparer
 from pairs_lit.nn.heads import SoftmaxHead
 from pairs_lit.stacking.looped import Loop
 from pairs_lit.stacking.stacked_network import MappedNetwork
@@ -72,20 +71,21 @@ def gradients(module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 def test_stacked_padded_blocks_equal_plain_torch(settings: dict[str, Any]) -> None:
     seeds = [4, 5, 6]
     parts = design(**settings)
-    comparer = Comparer(parts, seeds).double()
-    assert not any(isinstance(part, Loop | MappedNetwork) for part in comparer.modules())
+    stack = reference_impl.build_stack(parts, seeds)
+    assert not any(isinstance(part, Loop | MappedNetwork) for part in stack.network.modules())
     batch = reference_impl.random_batch(3, 6)
-    answer = comparer(batch.images)
-    found = gradients(comparer, answer.digit_logits.square().sum())
+    answer = stack(batch.images)
+    found = gradients(stack.network, answer.digit_logits.square().sum())
     for place, seed in enumerate(seeds):
-        plain = PlainNetwork(parts, seed).double().beside(comparer, place)
+        plain = PlainNetwork(parts, seed).double().beside(stack, place)
         expected = plain(batch.images[place])
         reference_impl.close(answer.output[place], expected.output)
         reference_impl.close(answer.digit_logits[place], expected.digit_logits)
         wanted = gradients(plain, expected.digit_logits.square().sum())
         for ours, theirs in zip(found.values(), wanted.values(), strict=True):
             reference_impl.close(ours[place], theirs)
-    assert (comparer.eval()(batch.images).output != answer.output).all()
+    stack.network.eval()
+    assert (stack(batch.images).output != answer.output).all()
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,17 @@ from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.backbones import FC
-from pairs_lit.nn.comparer import Answer, Comparer, default_stack_size
-from pairs_lit.nn.ensemble import averaged
+from pairs_lit.nn.ensemble import average
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
+from pairs_lit.nn.pair_output import PairOutput
+from pairs_lit.nn.pair_stack import default_stack_size
 from pairs_lit.seeds import derive
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from pairs_lit.variants.fits import fits_of, read_variants
 from tests.inference.test_trained_rounds import SMALL, small_fit
 from tests.nn.test_pair_network import DESIGN, RICH_CNN, TINY_FC, LoopedBackbone
+from tests.support import reference_impl
 from tests.support.reference_impl import OPERATORS, PlainNetwork
 from tests.support.user_parts import Branching
 
@@ -52,14 +54,14 @@ def images(rounds: int = len(SEEDS), pairs: int = PAIRS, dtype: torch.dtype = to
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_each_member_is_the_plain_network_of_its_own_seed(design: Architecture, training: bool) -> None:
-    comparer = Comparer(replace(design, members=MEMBERS), SEEDS).double().train(training)
+    stack = reference_impl.build_stack(replace(design, members=MEMBERS), SEEDS, training=training)
     batch = images()
-    said = comparer(batch)
+    said = stack(batch)
     assert len(said.output) == len(SEEDS) * MEMBERS
     place = 0
     for round_, seed in enumerate(SEEDS):
         for own in OWN[seed]:
-            plain = PlainNetwork(design, own).double().beside(comparer, place).train(training)
+            plain = PlainNetwork(design, own).double().beside(stack, place).train(training)
             expected = plain(batch[round_])
             torch.testing.assert_close(said.output[place], expected.output.view_as(said.output[place]))
             if expected.digit_logits is not None:
@@ -115,8 +117,8 @@ def by_hand(answers: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
 def test_digit_probabilities_are_averaged_before_they_are_compared() -> None:
     z = torch.randn(2 * MEMBERS, PAIRS, 2, 10, dtype=torch.float64) * 3
     p = PowerHead(20).digit_probabilities(z)
-    said = Answer(torch.zeros(2 * MEMBERS, PAIRS, dtype=torch.float64), "probability", z, p)
-    mean = averaged([said], MEMBERS, "le")
+    said = PairOutput(torch.zeros(2 * MEMBERS, PAIRS, dtype=torch.float64), "probability", z, p)
+    mean = average([said], MEMBERS, "le")
     own = [[(p[r * MEMBERS + m, :, 0], p[r * MEMBERS + m, :, 1]) for m in range(MEMBERS)] for r in range(2)]
     torch.testing.assert_close(mean.output, by_hand(own), atol=1e-9, rtol=0)
     assert (mean.kind, mean.averaged) == ("probability", True)
@@ -129,7 +131,7 @@ def test_digit_probabilities_are_averaged_before_they_are_compared() -> None:
 def test_other_answers_are_averaged_as_probabilities(kind: Literal["logit", "logits"]) -> None:
     z = torch.randn(4, PAIRS, *([2] if kind == "logits" else []), dtype=torch.float64)
     p = z.sigmoid() if kind == "logit" else z.exp()[..., 1] / z.exp().sum(-1)
-    mean = averaged([Answer(z, kind, None)], 2, "le")
+    mean = average([PairOutput(z, kind, None)], 2, "le")
     torch.testing.assert_close(mean.probability(), torch.stack([(p[0] + p[1]) / 2, (p[2] + p[3]) / 2]))
     assert mean.digit_logits is None
     assert mean.digit_probabilities is None
@@ -140,7 +142,7 @@ def test_other_answers_are_averaged_as_probabilities(kind: Literal["logit", "log
 def test_an_answer_that_is_not_finite_is_not_hidden_by_the_mean(kind: Literal["logit", "logits"], wrong: float) -> None:
     z = torch.zeros(4, PAIRS, *([2] if kind == "logits" else []))
     z[3, 0] = wrong
-    mean = averaged([Answer(z, kind, None)], 2, "le").output
+    mean = average([PairOutput(z, kind, None)], 2, "le").output
     assert mean.isnan().sum() == 1
     assert mean[1, 0].isnan()
 
@@ -148,7 +150,7 @@ def test_an_answer_that_is_not_finite_is_not_hidden_by_the_mean(kind: Literal["l
 def test_far_off_digit_logits_keep_their_size() -> None:
     """A mean probability below what a float holds still has a logarithm."""
     z = torch.tensor([[0.0, 500.0], [0.0, 700.0]]).view(2, 1, 1, 2).expand(2, 1, 2, 2)
-    mean = averaged([Answer(torch.zeros(2, 1), "logit", z)], 2, "le")
+    mean = average([PairOutput(torch.zeros(2, 1), "logit", z)], 2, "le")
     assert mean.digit_logits[0, 0, 0, 0].item() == pytest.approx(-500 - torch.tensor(2.0).log().item())
 
 
@@ -168,7 +170,7 @@ def test_the_losses_of_an_averaged_answer_are_those_of_its_probabilities(
     z, digits = torch.randn(shape).double(), torch.randint(10, (1, PAIRS, 2))
     read = torch.randn(2, PAIRS, 2, 10).double()
     target = (digits[..., 0] <= digits[..., 1]).long()
-    found = loss(averaged([Answer(z, "logit" if outputs == 1 else "logits", read)], 2, "le"), digits, target)
+    found = loss(average([PairOutput(z, "logit" if outputs == 1 else "logits", read)], 2, "le"), digits, target)
     p = (z.sigmoid() if outputs == 1 else z.softmax(-1)[..., 1]).mean(0)
     torch.testing.assert_close(found.target[0], expected(p, target[0].double()))
     hot = nn.functional.one_hot(digits[0], 10)
@@ -205,7 +207,7 @@ def test_a_called_module_averages_in_either_mode() -> None:
     network, shown = module(), images(dtype=torch.float32)
     for mode in (True, False):
         network.train(mode)
-        own = torch.cat([network.stacks[0](shown).probability()]).view(2, MEMBERS, PAIRS)
+        own = torch.cat([network.pair_stacks[0](shown).probability()]).view(2, MEMBERS, PAIRS)
         torch.testing.assert_close(network(shown), own.mean(1))
 
 
@@ -249,10 +251,10 @@ def test_neither_workers_nor_stacks_change_a_round(run: pairs_lit.Run, tmp_path:
 def test_the_first_member_is_the_round_without_members(run: pairs_lit.Run, tmp_path: Path) -> None:
     alone, images_ = small_fit(OPTIONS, tmp_path, model__members=1), torch.rand(9, 2, 14, 14) * 255
     own = run.network(4)
-    assert isinstance(own, pairs_lit.AveragedNetwork)
-    for one, other in zip(own.members[0](images_), alone.network(4)(images_), strict=True):
+    assert isinstance(own, pairs_lit.RoundNetwork)
+    for one, other in zip(own.members[0](images_), alone.network(4).members[0](images_), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
-    probability = torch.stack([member(images_)[0] for member in own.members]).mean(0)
+    probability = torch.stack([member(images_)[0].squeeze(-1).sigmoid() for member in own.members]).mean(0)
     torch.testing.assert_close(own(images_)[0], probability)
     assert (own.members[0](images_)[0] - own.members[1](images_)[0]).abs().max() > 0.01
 

@@ -12,8 +12,9 @@ from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture, code_width
 from pairs_lit.nn.backbones import CNN, FC, TorchModule
-from pairs_lit.nn.comparer import Answer, Comparer, default_stack_size
 from pairs_lit.nn.heads import MLP, ArgmaxHead, PowerHead, SoftmaxHead
+from pairs_lit.nn.pair_output import PairOutput
+from pairs_lit.nn.pair_stack import PairStack, default_stack_size
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from tests.support import reference_impl
@@ -95,15 +96,15 @@ def loss_for(design: Architecture, head: str) -> PairLoss:
 
 def against_plain(design: Architecture, loss: PairLoss, *, rounds: int = 3, training: bool = True) -> None:
     seeds = SEEDS[:rounds]
-    comparer = Comparer(design, seeds).double().train(training)
-    comparer.clock.epoch, comparer.clock.step = 4, 3
+    stack = reference_impl.build_stack(design, seeds, training=training)
+    stack.clock.epoch, stack.clock.step = 4, 3
     batch = reference_impl.random_batch(rounds, PAIRS)
-    comparison = comparer(batch.images)
+    comparison = stack(batch.images)
     parts = loss(comparison, batch.digits, batch.target)
     if parts.total.requires_grad:
         parts.total.sum().backward()
     for r, seed in enumerate(seeds):
-        plain = PlainNetwork(design, seed).double().beside(comparer, r).train(training)
+        plain = PlainNetwork(design, seed).double().beside(stack, r).train(training)
         answer = plain(batch.images[r])
         same_answer(comparison, r, answer)
         expected = reference_impl.round_loss(loss, answer, batch.digits[r], batch.target[r])
@@ -111,11 +112,11 @@ def against_plain(design: Architecture, loss: PairLoss, *, rounds: int = 3, trai
             reference_impl.close(part[r], wanted)
         if expected[0].requires_grad:
             expected[0].backward()
-        same_values(plain, comparer, r, reference_impl.gradients)
-        same_values(plain, comparer, r, reference_impl.states)
+        same_values(plain, stack, r, reference_impl.gradients)
+        same_values(plain, stack, r, reference_impl.states)
 
 
-def same_answer(comparison: Answer, r: int, answer: reference_impl.Answer) -> None:
+def same_answer(comparison: PairOutput, r: int, answer: reference_impl.Answer) -> None:
     assert comparison.kind == answer.kind
     reference_impl.close(comparison.output[r], answer.output[:, 0] if answer.kind == "logit" else answer.output)
     assert (comparison.digit_logits is None) == (answer.digit_logits is None)
@@ -123,8 +124,8 @@ def same_answer(comparison: Answer, r: int, answer: reference_impl.Answer) -> No
         reference_impl.close(comparison.digit_logits[r], answer.digit_logits)
 
 
-def same_values(plain: PlainNetwork, comparer: Comparer, r: int, named: reference_impl.Named) -> None:
-    actual, expected = plain.values_in(comparer, r, named), list(named(plain).values())
+def same_values(plain: PlainNetwork, stack: PairStack, r: int, named: reference_impl.Named) -> None:
+    actual, expected = plain.values_in(stack, r, named), list(named(plain).values())
     for value, wanted in zip(actual, expected, strict=True):
         reference_impl.close(value, wanted)
 
@@ -192,7 +193,9 @@ def test_a_head_that_works_in_place_does_not_change_the_digit_logits(sharing: st
 
     images = reference_impl.random_batch(3, PAIRS, dtype=torch.float32).images
     design = replace(DESIGN, sharing=sharing, readout="identity")
-    one, other = (Comparer(replace(design, head=partial(head, inplace=way)), SEEDS)(images) for way in (False, True))
+    one, other = (
+        PairStack.build(replace(design, head=partial(head, inplace=way)), SEEDS)(images) for way in (False, True)
+    )
     assert torch.equal(one.output, other.output)
     assert torch.equal(one.digit_logits, other.digit_logits)
 
@@ -208,10 +211,10 @@ def test_evaluation_mode_equals_plain_networks(backbone: str) -> None:
 def test_first_weights_are_bit_equal_to_plain_torch_after_manual_seed(backbone: str, sharing: str) -> None:
     readout = "none" if sharing == "joint" else "linear"
     design = replace(DESIGN, backbone=BACKBONES[backbone], head=DEEP_MLP, sharing=sharing, readout=readout)
-    comparer = Comparer(design, SEEDS)
+    stack = PairStack.build(design, SEEDS)
     for r, seed in enumerate(SEEDS):
         plain = PlainNetwork(design, seed)
-        actual, expected = plain.values_in(comparer, r, reference_impl.states), plain.state_dict().values()
+        actual, expected = plain.values_in(stack, r, reference_impl.states), plain.state_dict().values()
         assert all(torch.equal(value, wanted) for value, wanted in zip(actual, expected, strict=True))
 
 
@@ -259,7 +262,7 @@ def test_weights_after_training_equal_those_of_separately_trained_plain_networks
         optimizer=OPTIMIZERS[optimizer],
     ).double()
     rounds = [
-        PlainNetwork(design, seed).double().beside(module.stacks[place // stack_size], place % stack_size)
+        PlainNetwork(design, seed).double().beside(module.pair_stacks[place // stack_size], place % stack_size)
         for place, seed in enumerate(SEEDS)
     ]
     optimizers = [OPTIMIZERS[optimizer](network.parameters()) for network in rounds]
@@ -276,7 +279,7 @@ def test_weights_after_training_equal_those_of_separately_trained_plain_networks
                 reference_impl.round_loss(loss, answer, batch.digits[r], batch.target[r])[0].backward()
                 optimizers[place].step()
     for place, plain in enumerate(rounds):
-        same_values(plain, module.stacks[place // stack_size], place % stack_size, reference_impl.states)
+        same_values(plain, module.pair_stacks[place // stack_size], place % stack_size, reference_impl.states)
 
 
 CONTRACT_BACKBONES = {"FC": TINY_FC, "CNN": TINY_CNN, "TorchModule": torch_module}
@@ -295,38 +298,41 @@ def test_contract_of_every_backbone_and_head(backbone: str, head: str) -> None:
     design = replace(
         DESIGN, backbone=CONTRACT_BACKBONES[backbone], head=CONTRACT_HEADS[head], readout="identity", relation="gt"
     )
-    comparer, other = (Comparer(design, seeds).double() for seeds in ([1, 2], [3, 4]))
+    stack, other = (reference_impl.build_stack(design, seeds) for seeds in ([1, 2], [3, 4]))
     batch = reference_impl.random_batch(2, PAIRS)
-    comparison = comparer(batch.images)
+    comparison = stack(batch.images)
     shape = (2, PAIRS, 2) if head == "MLP 2" else (2, PAIRS)
     assert comparison.output.shape == shape
     assert comparison.digit_logits.shape == (2, PAIRS, 2, 10)
     assert comparison.probability().shape == comparison.decision().shape == (2, PAIRS)
     target = {"MLP 1": "bce", "ArgmaxHead": "none"}.get(head, "ce")
     PairLoss(target, "ce")(comparison, batch.digits, batch.target).total.sum().backward()
-    assert all(value.grad is not None and value.grad.isfinite().all() for value in comparer.parameters())
-    assert all((value.grad.flatten(1).abs().sum(1) > 0).all() for value in comparer.head.parameters())
-    assert any(value.grad.abs().sum() > 0 for value in comparer.branch.parameters())
-    assert torch.equal(comparer.eval()(batch.images).output, comparison.output)
-    other.load_state_dict(comparer.state_dict())
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in stack.network.parameters())
+    assert all((value.grad.flatten(1).abs().sum(1) > 0).all() for value in stack.network.head.parameters())
+    assert any(value.grad.abs().sum() > 0 for value in stack.network.branch.parameters())
+    stack.network.eval()
+    assert torch.equal(stack(batch.images).output, comparison.output)
+    other.network.load_state_dict(stack.network.state_dict())
     assert torch.equal(other(batch.images).output, comparison.output)
 
 
 @pytest.mark.parametrize("backbone", CONTRACT_BACKBONES)
 def test_a_target_loss_alone_reaches_every_parameter_of_branch_and_head(backbone: str) -> None:
-    comparer = Comparer(replace(DESIGN, backbone=CONTRACT_BACKBONES[backbone], readout="linear"), [1, 2])
+    stack = PairStack.build(replace(DESIGN, backbone=CONTRACT_BACKBONES[backbone], readout="linear"), [1, 2])
     batch = reference_impl.random_batch(2, PAIRS, dtype=torch.float32)
-    PairLoss()(comparer(batch.images), batch.digits, batch.target).total.sum().backward()
-    reached = {name.split(".")[0] for name, value in comparer.named_parameters() if value.grad is not None}
+    PairLoss()(stack(batch.images), batch.digits, batch.target).total.sum().backward()
+    reached = {name.split(".")[0] for name, value in stack.network.named_parameters() if value.grad is not None}
     assert reached == {"branch", "head"}
-    assert all(value.grad is not None for part in (comparer.branch, comparer.head) for value in part.parameters())
+    assert all(
+        value.grad is not None for part in (stack.network.branch, stack.network.head) for value in part.parameters()
+    )
 
 
 @pytest.mark.parametrize("kind", ["logit", "logits", "probability"])
 def test_probability_and_decision_follow_the_kind_of_output(kind: str) -> None:
     z = torch.tensor([[-2.0, -0.1, 0.0, 0.1, 0.4, 0.5, 0.6, 3.0]])
     output = torch.stack([torch.zeros_like(z), z], -1) if kind == "logits" else z
-    comparison = Answer(output, kind, None)
+    comparison = PairOutput(output, kind, None)
     if kind == "probability":
         assert torch.equal(comparison.probability(), z)
         assert torch.equal(comparison.decision(), z > 0.5)

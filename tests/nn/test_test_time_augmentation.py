@@ -15,7 +15,7 @@ from pairs_lit.cli import main
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.data.warps import Warp, enlarged, enlarging, standard_warps, warped
 from pairs_lit.errors import PairsLitError
-from pairs_lit.nn.ensemble import averaged
+from pairs_lit.nn.ensemble import average
 from pairs_lit.nn.heads import MLP, SoftmaxHead
 from pairs_lit.nn.test_time_augmentation import Views
 from pairs_lit.training.module import PairModule
@@ -125,7 +125,7 @@ def test_the_answer_is_the_mean_over_views_and_members(members: int, head: Any) 
     shown = images(2, 6, 2, 14, 14, dtype=torch.float32)
     none = torch.zeros(2, 6, 2, dtype=torch.int64)
     batch = StackBatch(0, "val", 0, shown, none, none[..., 0])
-    answers = [network.stacks[0](view) for view in Views(standard_warps(), 14)(shown)]
+    answers = [network.pair_stacks[0](view) for view in Views(standard_warps(), 14)(shown)]
     read = torch.stack([answer.digit_logits.softmax(-1).view(2, members, 6, 2, 10) for answer in answers]).mean((0, 2))
     found = network.compared(batch)
     torch.testing.assert_close(found.digit_logits.exp(), read)
@@ -136,8 +136,8 @@ def test_the_answer_is_the_mean_over_views_and_members(members: int, head: Any) 
     torch.testing.assert_close(found.probability(), expected)
     torch.testing.assert_close(network(shown), expected)
     single = network.compared(batch, views=False)
-    plain = network.stacks[0](shown)
-    torch.testing.assert_close(single.probability(), averaged([plain], members, "le").probability())
+    plain = network.pair_stacks[0](shown)
+    torch.testing.assert_close(single.probability(), average([plain], members, "le").probability())
     assert network.train().compared(batch).averaged == (members > 1)
 
 

@@ -59,7 +59,7 @@ def test_a_whole_network_computes_what_its_parts_do(stack_size: int) -> None:
     ).double()
     assert isinstance(whole.stacks[0].network, StackedNetwork)
     batch = reference_impl.random_batch(stack_size, 6)
-    for one, other in zip(whole.stacks, parts.stacks, strict=True):
+    for one, other in zip(whole.pair_stacks, parts.pair_stacks, strict=True):
         answers = one(batch.images), other(batch.images)
         reference_impl.close(answers[0].output, answers[1].output)
         reference_impl.close(answers[0].digit_logits, answers[1].digit_logits)
@@ -69,8 +69,8 @@ def test_a_whole_network_computes_what_its_parts_do(stack_size: int) -> None:
 def test_a_loop_gives_answers_of_any_form() -> None:
     loss = PairLoss(target="ce", digits="none")
     module = PairModule(seeds=[0, 1], stack_size=2, network=pair_networks.TwoLogits, loss=loss).double()
-    stack = module.stacks[0]
-    assert isinstance(stack.network, Loop)
+    stack = module.pair_stacks[0]
+    assert isinstance(stack.network.network, Loop)
     images = reference_impl.random_batch(2, 5).images
     answer = stack(images)
     assert (answer.kind, answer.digit_logits) == ("logits", None)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pairs_lit.nn.architecture import Architecture
-from pairs_lit.nn.comparer import Comparer
 from pairs_lit.nn.heads import ArgmaxHead, DigitHead, PowerHead, SoftmaxHead
+from pairs_lit.nn.pair_stack import PairStack
 from pairs_lit.seeds import derive
 from pairs_lit.stacking.looped import Loop
 from pairs_lit.stacking.ops.dropout import StackedDropout
@@ -122,23 +122,26 @@ class PlainNetwork(nn.Module):
             width = _width(self.backbones[0], shape)
             self.readout = nn.Linear(width, 10) if design.readout == "linear" else None
             self.head = design.head(width if design.sharing == "joint" else 2 * width)
-        self._comparer: tuple[Comparer, int] | None = None
+        self._stack: PairStack | None = None
 
-    def beside(self, comparer: Comparer, place: int) -> "PlainNetwork":
-        """Use the random numbers of the round at this place of a comparer."""
-        self._comparer = comparer, place
-        for number, backbone in enumerate(self.backbones):
-            _mask_unless_loop(backbone, comparer.branch, place * len(self.backbones) + number)
-        _mask_unless_loop(self.head, comparer.head, place)
+    def beside(self, stack: PairStack, place: int) -> "PlainNetwork":
+        """Use the random numbers of the round at this place of a stack."""
+        self._stack = stack
+        for plain, stacked in self._parts_in(stack):
+            _mask_unless_loop(plain, stacked, place)
         return self
 
-    def values_in(self, comparer: Comparer, place: int, named: Named) -> list[Tensor]:
-        """Return a comparer's values of one round, in the order of this network's own."""
-        count = len(self.backbones)
-        parts = [of_copy(comparer.branch, place * count + number, named) for number in range(count)]
-        if comparer.readout is not None:
-            parts.append(of_copy(comparer.readout, place, named))
-        parts.append(of_copy(comparer.head, place, named))
+    def _parts_in(self, stack: PairStack) -> list[tuple[nn.Module, nn.Module]]:
+        """Return the parts of this network, in the order of its own values, each with its stack."""
+        network = stack.network
+        parts = [*zip(self.backbones, network.backbones, strict=True)]
+        if self.readout is not None:
+            parts.append((self.readout, network.readout))
+        return [*parts, (self.head, network.head)]
+
+    def values_in(self, stack: PairStack, place: int, named: Named) -> list[Tensor]:
+        """Return a stack's values of one round, in the order of this network's own."""
+        parts = [of_copy(stacked, place, named) for _, stacked in self._parts_in(stack)]
         return [value for part in parts for value in part.values()]
 
     def forward(self, images: Tensor) -> Answer:
@@ -163,10 +166,10 @@ class PlainNetwork(nn.Module):
         return self._call(self.backbones[0], "branch", 0, images.reshape(2 * pairs, 1, *sides)).view(pairs, 2, -1)
 
     def _call(self, part: nn.Module, name: str, copy: int, x: Tensor) -> Tensor:
-        if self._comparer is None or not self.training:
+        if self._stack is None or not self.training:
             return part(x)
-        comparer, _ = self._comparer
-        clock, stacked = comparer.clock, comparer.head if name == ".head" else comparer.branch
+        clock, network = self._stack.clock, self._stack.network
+        stacked = network.head if name == ".head" else network.backbones[copy]
         if not isinstance(stacked, Loop):
             return part(x)
         with manual_seed(derive(self.seed, name, copy, clock.epoch, clock.step)):
@@ -285,3 +288,10 @@ def _idx(root: Path, name: str) -> tuple[Tensor, Tensor]:
     labels = np.frombuffer((raw / f"{name}-labels-idx1-ubyte").read_bytes()[8:], np.uint8).astype(np.int64)
     pixels = np.frombuffer((raw / f"{name}-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 14, 2, 14, 2)
     return torch.from_numpy(pixels.astype(np.float32).mean((2, 4))), torch.from_numpy(labels)
+
+
+def build_stack(design: Architecture, seeds: Sequence[int], *, training: bool = True) -> PairStack:
+    """Build a stack in double precision."""
+    stack = PairStack.build(design, seeds)
+    stack.network.double().train(training)
+    return stack

@@ -23,8 +23,8 @@ from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.code_files import CodeFiles
-from pairs_lit.nn.comparer import Answer
 from pairs_lit.nn.heads import MLP
+from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.training.behaviour import FixedPairs, find_difference, observe
 from pairs_lit.training.code_check import CODE, is_record, part_of_record
 from pairs_lit.training.losses import LossParts, PairLoss
@@ -384,7 +384,7 @@ def test_python_is_told_its_own_option(tanh: Path) -> None:
 class Louder(PairLoss):
     """A loss whose code is another, with the name and the settings of the usual one."""
 
-    def __call__(self, comparison: Answer, digits: torch.Tensor, target: torch.Tensor) -> LossParts:
+    def __call__(self, comparison: PairOutput, digits: torch.Tensor, target: torch.Tensor) -> LossParts:
         parts = super().__call__(comparison, digits, target)
         return parts._replace(target=parts.target * 1.1)
 
@@ -445,13 +445,13 @@ def test_observing_changes_nothing_and_repeats_itself(changes: dict[str, object]
     one = module(**changes)
     state = {name: value.clone() for name, value in one.state_dict().items()}
     calls = [part.calls for part in one.modules() if isinstance(part, Looped)]
-    clock, drawn = vars(one.stacks[0].clock).copy(), torch.get_rng_state()
+    clock, drawn = vars(one.pair_stacks[0].clock).copy(), torch.get_rng_state()
     first = saved(one)
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
     assert all(part.training for part in one.stacks.modules())
     assert all(value.grad is None for value in one.parameters())
-    assert vars(one.stacks[0].clock) == clock
+    assert vars(one.pair_stacks[0].clock) == clock
     assert [part.calls for part in one.modules() if isinstance(part, Looped)] == calls
     for mode in ("evaluation", "training"):
         assert first[mode]
@@ -506,7 +506,7 @@ def test_a_batch_that_a_network_cannot_take_is_left_out() -> None:
     loss = PairLoss()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(one.stacks[0]), "forward", lambda self, images: 1 / 0)
-        assert observe(one.stacks[0], loss, 3, FixedPairs(7, "unit", 10), training=False) == {}  # type: ignore[arg-type]
+        assert observe(one.pair_stacks[0], loss, 3, FixedPairs(7, "unit", 10), training=False) == {}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.nn.comparer import Answer
 from pairs_lit.nn.heads import ArgmaxHead, DigitHead, PowerHead, SoftmaxHead
+from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.relation import relation_probability, target_of
 from pairs_lit.training.losses import PairLoss, side_by_side
 from tests.support import reference_impl
@@ -29,8 +29,8 @@ def raw(kind: str) -> Tensor:
     return torch.randn(shape, dtype=torch.float64) * 2
 
 
-def comparison(kind: str, values: Tensor, digit_logits: Tensor | None) -> Answer:
-    return Answer(values.sigmoid() if kind == "probability" else values, kind, digit_logits)
+def comparison(kind: str, values: Tensor, digit_logits: Tensor | None) -> PairOutput:
+    return PairOutput(values.sigmoid() if kind == "probability" else values, kind, digit_logits)
 
 
 def answer(kind: str, values: Tensor, digit_logits: Tensor | None) -> reference_impl.Answer:
@@ -64,7 +64,7 @@ def test_every_combination_equals_torchs_own_loss_classes_round_by_round(
 def test_probabilities_at_the_ends_are_clamped_and_finite(target: str, p: float) -> None:
     output = torch.full((1, 2), p, dtype=torch.float64, requires_grad=True)
     truth = torch.tensor([[0, 1]])
-    parts = PairLoss(target)(Answer(output, "probability", None), torch.zeros(1, 2, 2).long(), truth)
+    parts = PairLoss(target)(PairOutput(output, "probability", None), torch.zeros(1, 2, 2).long(), truth)
     clamped = torch.tensor([1e-6, 1 - 1e-6], dtype=torch.float64)
     reference_impl.close(parts.target[0], -clamped.log().mean())
     parts.total.sum().backward()
@@ -203,16 +203,16 @@ def test_weights_that_are_negative_or_not_finite_are_refused(name: str, value: f
 def test_a_head_that_does_not_suit_the_target_loss_is_refused(target: str, kind: str, needed: str) -> None:
     match = rf"model\.loss\.target is {target}, which needs {needed} from the head, but the head gives {kind}: "
     with pytest.raises(PairsLitError, match=match):
-        PairLoss(target).check(Answer(raw(kind).requires_grad_(), kind, None))
+        PairLoss(target).check(PairOutput(raw(kind).requires_grad_(), kind, None))
 
 
 @pytest.mark.parametrize(("target", "kind"), [(target, kind) for target, kinds in SUITING.items() for kind in kinds])
 def test_a_head_that_suits_the_target_loss_is_accepted(target: str, kind: str) -> None:
-    PairLoss(target).check(Answer(raw(kind).requires_grad_(), kind, None))
+    PairLoss(target).check(PairOutput(raw(kind).requires_grad_(), kind, None))
 
 
 def test_a_head_without_gradient_is_refused_unless_the_target_is_not_trained() -> None:
-    still = Answer(raw("probability"), "probability", torch.zeros(ROUNDS, PAIRS, 2, 10))
+    still = PairOutput(raw("probability"), "probability", torch.zeros(ROUNDS, PAIRS, 2, 10))
     with pytest.raises(PairsLitError, match=r"model\.loss\.target is mse, but this head has no gradient"):
         PairLoss("mse").check(still)
     PairLoss("none", "ce").check(still)
@@ -221,12 +221,12 @@ def test_a_head_without_gradient_is_refused_unless_the_target_is_not_trained() -
 @pytest.mark.parametrize("digits", ["ce", "mse"])
 def test_a_digit_loss_without_digit_logits_is_refused(digits: str) -> None:
     with pytest.raises(PairsLitError, match=rf"model\.loss\.digits is {digits}, but there are no digit logits"):
-        PairLoss("bce", digits).check(Answer(raw("logit").requires_grad_(), "logit", None))
+        PairLoss("bce", digits).check(PairOutput(raw("logit").requires_grad_(), "logit", None))
 
 
 def test_training_nothing_is_refused() -> None:
     with pytest.raises(PairsLitError, match="nothing would be trained"):
-        PairLoss("none").check(Answer(raw("logit"), "logit", None))
+        PairLoss("none").check(PairOutput(raw("logit"), "logit", None))
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

@@ -4,7 +4,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
-from pairs_lit.nn.comparer import Answer
+from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.training.losses import LossParts
 from pairs_lit.training.metrics import METRICS, RoundMeans, measure
 from tests.support import reference_impl
@@ -14,11 +14,11 @@ UNEVEN = [5, 4, 1]
 KINDS = ["logit", "logits", "probability"]
 
 
-def random_comparison(kind: str, pairs: int, rounds: int = ROUNDS) -> Answer:
+def random_comparison(kind: str, pairs: int, rounds: int = ROUNDS) -> PairOutput:
     logits = torch.randn(rounds, pairs, 2, 10, dtype=torch.float64)
     z = torch.randn(rounds, pairs, 2, dtype=torch.float64)
     output = {"logit": z[..., 0], "logits": z, "probability": z[..., 0].sigmoid()}[kind]
-    return Answer(output, kind, logits)
+    return PairOutput(output, kind, logits)
 
 
 def random_losses(rounds: int = ROUNDS) -> LossParts:
@@ -33,7 +33,7 @@ class PlainMetrics:
         self._accuracy = BinaryAccuracy()
         self._digits = MulticlassAccuracy(10, average="micro")
 
-    def update(self, comparison: Answer, losses: LossParts, batch: reference_impl.Batch, r: int) -> None:
+    def update(self, comparison: PairOutput, losses: LossParts, batch: reference_impl.Batch, r: int) -> None:
         for metric, value in zip(self._losses, losses, strict=True):
             metric.update(value[r], weight=batch.target.shape[1])
         output = comparison.output[r]
@@ -120,7 +120,7 @@ def test_half_or_single_precision_of_the_network_does_not_change_the_accumulator
 def test_thresholds_are_half_for_a_probability_and_zero_for_a_logit(
     kind: str, output: list[object], holds: list[int]
 ) -> None:
-    comparison = Answer(torch.tensor([output]), kind, None)
+    comparison = PairOutput(torch.tensor([output]), kind, None)
     accuracy = METRICS.index("accuracy")
     for truth, expected in ((holds, 1.0), ([1 - value for value in holds], 0.0)):
         values = measure(comparison, random_losses(1), torch.zeros(1, 5, 2).long(), torch.tensor([truth]))
@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_finite_leaves_that_round_alone_without_accuracies(va
 
 def test_without_digit_logits_there_is_no_digit_accuracy() -> None:
     batch = reference_impl.random_batch(ROUNDS, 6, 2)
-    comparison = Answer(torch.randn(ROUNDS, 6), "logit", None)
+    comparison = PairOutput(torch.randn(ROUNDS, 6), "logit", None)
     values = measure(comparison, random_losses(), batch.digits, batch.target)
     assert values[METRICS.index("digit_accuracy")].isnan().all()
     assert values[METRICS.index("accuracy")].isfinite().all()

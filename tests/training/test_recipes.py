@@ -104,7 +104,7 @@ def test_training_equals_plain_torch_with_two_groups(kind: type[torch.optim.Opti
     parts = {"backbone": backbone, "head": DEEP_MLP, "sharing": "separate", "readout": "linear", "loss": loss}
     module = PairModule(seeds=SEEDS, stack_size=2, optimizer=make, decay="weights", **parts).double()
     rounds = [
-        PlainNetwork(design, seed).double().beside(module.stacks[place // 2], place % 2)
+        PlainNetwork(design, seed).double().beside(module.pair_stacks[place // 2], place % 2)
         for place, seed in enumerate(SEEDS)
     ]
     own = [make(two_groups(network)) for network in rounds]
@@ -120,7 +120,7 @@ def test_training_equals_plain_torch_with_two_groups(kind: type[torch.optim.Opti
                 reference_impl.round_loss(loss, answer, batch.digits[r], batch.target[r])[0].backward()
                 own[place].step()
     for place, plain in enumerate(rounds):
-        same_values(plain, module.stacks[place // 2], place % 2, reference_impl.states)
+        same_values(plain, module.pair_stacks[place // 2], place % 2, reference_impl.states)
 
 
 ADAMW = ("--model.optimizer", "torch.optim.AdamW", "--model.optimizer.weight_decay", "0.5", "--model.optimizer.lr=0.01")

@@ -113,7 +113,7 @@ def test_a_fit_equals_plain_loops_whose_schedule_steps_with_each_batch(
     for place, seed in enumerate([5, 6, 7]):
         stack, r = divmod(place, 2)
         data = reference_impl.round_data(tiny_root, seed, TRAIN, VAL, TEST)
-        plain = PlainNetwork(DESIGN, seed).double().beside(module.stacks[stack], r)
+        plain = PlainNetwork(DESIGN, seed).double().beside(module.pair_stacks[stack], r)
         own = ADAMW(two_groups(plain) if decay == "weights" else plain.parameters())
         scheduler = torch.optim.lr_scheduler.LambdaLR(own, lambda step: written_out((step + 0.5) / steps, 0.4))
 
@@ -121,7 +121,7 @@ def test_a_fit_equals_plain_loops_whose_schedule_steps_with_each_batch(
             optimizer.step()
             schedule.step()
 
-        train(plain, module.stacks[stack], data, own, step_on)
+        train(plain, module.pair_stacks[stack], data, own, step_on)
         for value, wanted in zip(final_values(module, seed), plain.state_dict().values(), strict=True):
             reference_impl.close(value, wanted)
 

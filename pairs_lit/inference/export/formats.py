@@ -17,7 +17,8 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.export.program import PAIRS, check, quiet, recorded, trials
 from pairs_lit.inference.preprocessing import Preprocessing
 from pairs_lit.nn.backbones import TorchModule
-from pairs_lit.nn.pair_network import PairNetwork, PlainNetwork
+from pairs_lit.nn.pair_network import PairNetwork
+from pairs_lit.nn.round_network import RoundNetwork
 from pairs_lit.system.tracebacks import reason_of
 
 ExportFormat = Literal["onnx", "torch", "state_dict"]
@@ -93,7 +94,7 @@ def _format_facts(known: ImageFormat | None) -> dict[str, str]:
     }
 
 
-def exported(to: ExportFormat, network: PlainNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def exported(to: ExportFormat, network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
     """Return the content of a file.
 
     Args:
@@ -110,14 +111,14 @@ def exported(to: ExportFormat, network: PlainNetwork, prepare: Preprocessing, sa
     return _program(network, prepare, said) if to == "torch" else _state(network, said)
 
 
-def _program(network: PlainNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def _program(network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
     program, content = recorded(network, prepare), io.BytesIO()
     with quiet():
         torch.export.save(program, content, extra_files={METADATA: json.dumps({**said, **_output(network, prepare)})})
     return content.getvalue()
 
 
-def _onnx(network: PlainNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def _onnx(network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
     import onnx
     from onnxruntime import InferenceSession, SessionOptions
 
@@ -150,7 +151,7 @@ def _onnx(network: PlainNetwork, prepare: Preprocessing, said: Mapping[str, str]
     return content
 
 
-def _output(network: PlainNetwork, prepare: Preprocessing) -> dict[str, str]:
+def _output(network: RoundNetwork, prepare: Preprocessing) -> dict[str, str]:
     """Say in words what a network gives, by the names of its outputs."""
     with torch.no_grad():
         said = network(trials(prepare)[0])
@@ -158,38 +159,41 @@ def _output(network: PlainNetwork, prepare: Preprocessing) -> dict[str, str]:
     return found | ({"digit_logits": f"(N, 2, {said[1].shape[-1]}) float32"} if isinstance(said, tuple) else {})
 
 
-def _state(network: PlainNetwork, said: Mapping[str, str]) -> bytes:
+def _state(network: RoundNetwork, said: Mapping[str, str]) -> bytes:
     from safetensors.torch import save
 
-    # a whole pair network of the user's loads under its own names, the members of a round under theirs
-    whole = network.network if isinstance(network, PairNetwork) else None
-    state: Mapping[str, object] = (network if whole is None else whole).state_dict()
-    kept = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    if len(kept) < len(state):
-        other = next(name for name in state if name not in kept)
+    parts = _parts_of_round(network)
+    state = {f"{prefix}{name}": value for prefix, part in parts.items() for name, value in part.state_dict().items()}
+    other = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
+    if other is not None:
         raise PairsLitError(f"{other} of the network is no tensor, and safetensors hold nothing else.")
-    prefixes = {"": whole} if whole is not None else _all_parts(network)
-    classes = {prefix: f"{type(part).__module__}.{type(part).__qualname__}" for prefix, part in prefixes.items()}
+    classes = dict(_class_of(prefix, part) for prefix, part in parts.items())
     # two names of one tensor are written as two tensors, since safetensors know no shared ones
     return save(
-        {name: value.detach().clone().contiguous() for name, value in kept.items()},
+        {name: value.detach().clone().contiguous() for name, value in state.items()},
         {**said, "classes": json.dumps(classes)},
     )
 
 
-def _all_parts(network: PlainNetwork) -> dict[str, nn.Module]:
-    """Return the parts, as their authors wrote them, by what stands before the names of their weights."""
-    if isinstance(network, PairNetwork):
-        return _parts(network)
-    members = enumerate(cast(PairNetwork, member) for member in network.members)
-    return {f"members.{m}.{prefix}": part for m, member in members for prefix, part in _parts(member).items()}
+def _class_of(prefix: str, part: nn.Module) -> tuple[str, str]:
+    """Return the class that its author wrote, with what stands before the names of its weights."""
+    if isinstance(part, TorchModule):  # what resizes images is ours
+        prefix, part = f"{prefix}module.", part.module
+    return prefix, f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+def _parts_of_round(network: RoundNetwork) -> dict[str, nn.Module]:
+    """Return the parts of a round's network by what stands before the names of their weights in the file."""
+    members = [cast(PairNetwork, member) for member in network.members]
+    if len(members) > 1 or network.views is not None:
+        return {f"members.{m}.{name}": part for m, each in enumerate(members) for name, part in _parts(each).items()}
+    # a whole network of the user's loads under its own names
+    return _parts(members[0]) if members[0].network is None else {"": members[0].network}
 
 
 def _parts(network: PairNetwork) -> dict[str, nn.Module]:
-    """Return those of one network."""
-    found: dict[str, nn.Module] = {} if network.network is None else {"network.": network.network}
-    for number, branch in enumerate(network.branches):
-        inner = branch.module if isinstance(branch, TorchModule) else branch  # what resizes images is ours
-        found[f"branches.{number}.{'' if inner is branch else 'module.'}"] = inner
-    named = {"readout.": network.readout, "head.": network.head}
-    return found | {prefix: part for prefix, part in named.items() if part is not None}
+    """Return the parts of one network."""
+    backbones = [] if network.network is not None else network.backbones
+    named = {"network.": network.network} | {f"branches.{place}.": part for place, part in enumerate(backbones)}
+    named |= {"readout.": network.readout, "head.": network.head}
+    return {prefix: part for prefix, part in named.items() if part is not None}

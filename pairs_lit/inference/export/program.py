@@ -12,7 +12,8 @@ from torch.export import Dim, ExportedProgram
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.preprocessing import Preprocessing
-from pairs_lit.nn.pair_network import PlainNetwork, Said
+from pairs_lit.nn.pair_output import Output
+from pairs_lit.nn.round_network import RoundNetwork
 from pairs_lit.system.tracebacks import own_place_of
 from pairs_lit.text import counted
 
@@ -45,7 +46,7 @@ def trials(prepare: Preprocessing) -> list[Tensor]:
     return [prepare(torch.randint(256, (pairs, 2, size, size), generator=generator)) for pairs in _TRIED]
 
 
-def recorded(network: PlainNetwork, prepare: Preprocessing) -> ExportedProgram:
+def recorded(network: RoundNetwork, prepare: Preprocessing) -> ExportedProgram:
     """Record a network, and try whether what was recorded answers as it does.
 
     Args:
@@ -64,7 +65,7 @@ def recorded(network: PlainNetwork, prepare: Preprocessing) -> ExportedProgram:
     return program
 
 
-def _program(network: PlainNetwork, example: Tensor) -> ExportedProgram:
+def _program(network: RoundNetwork, example: Tensor) -> ExportedProgram:
     failures = []
     for strict in (False, True):  # the second knows len() of a tensor; the first, more of Python
         try:
@@ -85,7 +86,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
-def check(network: PlainNetwork, exported: Callable[[Tensor], object], trials: Sequence[Tensor]) -> None:
+def check(network: RoundNetwork, exported: Callable[[Tensor], object], trials: Sequence[Tensor]) -> None:
     """Refuse what answers otherwise than the network.
 
     Args:
@@ -110,7 +111,7 @@ def check(network: PlainNetwork, exported: Callable[[Tensor], object], trials: S
             )
 
 
-def _is_close(said: Said, exported: object) -> bool:
+def _is_close(said: Output, exported: object) -> bool:
     ours, theirs = (each if isinstance(each, tuple | list) else (each,) for each in (said, exported))
     return len(ours) == len(theirs) and all(
         one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=_CLOSE * _scale(one), equal_nan=True)

@@ -5,11 +5,28 @@ from tabulate import tabulate
 from torch import nn
 from torch.fx import Graph, Node
 
+from pairs_lit.stacking.composite import Composite
 from pairs_lit.stacking.looped import Apart, Loop
 from pairs_lit.stacking.program.sequential import fewest_in_turn
 from pairs_lit.stacking.stacked_network import MappedNetwork, StackedNetwork
 
 _HIDDEN = ("placeholder", "output", "get_attr")
+
+
+def describe_parts(stack: Composite) -> str:
+    """Return how each part of a stack works, in words."""
+    return "\n\n".join(f"{name}\n{described(stack.get_submodule(name))}" for name in stack.parts(()))
+
+
+def describe_slow_parts(stack: nn.Module) -> list[str]:
+    """Return a sentence for each part that does not train as one stack, with the reason."""
+    found = [
+        f"{type(part.copies[0]).__name__} trains as copies in a loop, which is slower: it {part.reason}"
+        for part in stack.modules()
+        if isinstance(part, Loop)
+    ]
+    mapped = [part for part in stack.modules() if isinstance(part, MappedNetwork)]
+    return found + [f"a part is computed by torch.vmap, which is slower: it {part.reason}" for part in mapped]
 
 
 def described(part: nn.Module) -> str:

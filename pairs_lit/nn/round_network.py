@@ -1,0 +1,66 @@
+"""The network of one finished round, ready for use: the mean over its ensemble members and views of its images."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from pairs_lit.nn.ensemble import average
+from pairs_lit.nn.pair_network import PairNetwork
+from pairs_lit.nn.pair_output import Output, PairOutput, interpret
+from pairs_lit.nn.test_time_augmentation import Views
+from pairs_lit.relation import Relation
+
+
+class RoundNetwork(nn.Module):
+    """The plain network of a round: prepared pairs (N, 2, H, W) → P(relation), (N,), or (P(relation), digit logits).
+
+    The digit logits are (N, 2, K). Of several members or views, predictions are averaged as
+    :func:`~pairs_lit.nn.ensemble.average` says.
+
+    Args:
+        members: The pair networks of the round's members; usually one.
+        relation: The relation whose probability is returned.
+        views: The views of its images, or None if it sees them as they are.
+
+    Attributes:
+        members: The same.
+        views: The same.
+    """
+
+    def __init__(self, members: Sequence[PairNetwork], relation: Relation, views: Views | None = None) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.views, self._relation = views, relation
+
+    def forward(self, pairs: Tensor) -> Output:
+        """Return P(relation): (N, 2, H, W) → (N,), or with it the digit logits (N, 2, K)."""
+        found = self._predict(pairs)
+        return found.probability() if found.digit_logits is None else (found.probability(), found.digit_logits)
+
+    def _predict(self, pairs: Tensor) -> PairOutput:
+        count, shown = (1, pairs) if self.views is None else (self.views.count, self.views(pairs).flatten(0, 1))
+        networks = [cast(PairNetwork, member) for member in self.members]
+        if len(networks) == 1 and self.views is None:
+            return self._interpret(networks[0], networks[0](shown))
+        outputs = [_by_view(network(shown), count) for network in networks]
+        every = self._interpret(networks[0], _join(outputs))
+        mean = average([every], len(networks) * count, self._relation)
+        logits = None if mean.digit_logits is None else mean.digit_logits[0]
+        return PairOutput(mean.output[0], mean.kind, logits, averaged=True)
+
+    def _interpret(self, network: PairNetwork, output: Output) -> PairOutput:
+        return interpret(output, self._relation, is_digit_head=network.is_digit_head)
+
+
+def _by_view(output: Output, views: int) -> list[Tensor]:
+    """(V·N, ...) → (V, N, ...), the output and, if there are any, the digit logits."""
+    parts = [output] if isinstance(output, Tensor) else list(output)
+    return [part.view(views, -1, *part.shape[1:]) for part in parts]
+
+
+def _join(outputs: Sequence[Sequence[Tensor]]) -> Output:
+    """Return the outputs of M networks on V views, (V, N, ...) each, as (M·V, N, ...)."""
+    parts = [torch.cat(part) for part in zip(*outputs, strict=True)]
+    return parts[0] if len(parts) == 1 else (parts[0], parts[1])
