@@ -77,7 +77,7 @@ class PairNetwork(Composite):
         assert self.head is not None
         embedding = self.embed(pairs)
         digit_logits = self.readout(embedding) if self.readout is not None else embedding if self._reads_code else None
-        active = embedding if self.code_activation is None else self.code_activation(embedding)
+        active: Tensor = embedding if self.code_activation is None else self.code_activation(embedding)
         if digit_logits is active:  # a head may work in place
             active = active.clone()
         output: Tensor = self.head(active if self._is_joint else active.flatten(-2))

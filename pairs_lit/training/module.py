@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from pairs_lit.checkpoints.earlier_layout import separate_backbones
 from pairs_lit.checkpoints.files import IMAGE_FORMAT, RECORD, prepare, read_checkpoint, sign
 from pairs_lit.checkpoints.schema import Form
 from pairs_lit.data.loaders import StackBatch, stack_slices
@@ -27,7 +28,7 @@ from pairs_lit.nn.test_time_augmentation import Views, warps_of
 from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.runs.run_folder import CONFIG, enclosing_run
 from pairs_lit.seeds import generator, seeded
-from pairs_lit.stacking.looped import draws_in_evaluation
+from pairs_lit.stacking.looped import Apart, Loop, draws_in_evaluation
 from pairs_lit.stacking.parameter_slices import View, views_of
 from pairs_lit.stacking.program.summary import describe_parts, describe_slow_parts
 from pairs_lit.system.console import notice
@@ -493,14 +494,21 @@ class PairModule(LightningModule):
         module.load_weights(checkpoint)
         return module
 
-    def load_weights(self, checkpoint: Mapping[str, Any]) -> None:
+    def load_weights(self, checkpoint: dict[str, Any]) -> None:
         """Load the weights of a checkpoint.
 
         Raises:
             PairsLitError: They belong to another network, or to other rounds, or the network's code has changed.
         """
+        self._modernise(checkpoint, [])
         self._check_weights(checkpoint, self._own_record(), None)
         self._load_checked(checkpoint, None)
+
+    def _modernise(self, checkpoint: dict[str, Any], groups: Sequence[Sequence[str]]) -> None:
+        """Give a checkpoint of an earlier release today's layout."""
+        branches = [stack.network.branch for stack in self.pair_stacks]
+        looped = [number for number, branch in enumerate(branches) if isinstance(branch, Loop | Apart)]
+        separate_backbones(checkpoint, self.state_dict().keys(), groups, looped)
 
     def _check_weights(self, checkpoint: Mapping[str, Any], wanted: dict[str, Any], stage: str | None) -> None:
         """Raise PairsLitError if a checkpoint's weights are not those of this module."""
@@ -516,6 +524,7 @@ class PairModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise PairsLitError if a checkpoint is damaged or another configuration's, before anything of it is used."""
         stage = cast(Any, self.trainer.state.fn).value
+        self._modernise(checkpoint, [[view.name for view in group] for group in self._spread()])
         self._check_weights(checkpoint, self.record(), stage)
         makers = [make for recipe in self.recipes for make in recipe.makers]
         prepare(checkpoint, self.trainer, list(zip(makers, _values(self._spread()), strict=True)))

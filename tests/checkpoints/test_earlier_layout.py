@@ -1,0 +1,79 @@
+"""Checkpoints of separate backbones as earlier releases wrote them: one stack of 2·R networks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pairs_lit.cli import main
+from tests.conftest import Fit
+
+KINDS = {
+    "side by side": "pairs_lit.nn.backbones.FC",
+    "in a loop": "tests.support.real_world_parts.Altered",
+}
+
+
+def interleaved(first: Tensor, second: Tensor) -> Tensor:
+    """Return rows of both, one after the other."""
+    return torch.stack([first, second], 1).flatten(0, 1) if first.dim() else first
+
+
+def as_before(checkpoint: Mapping[str, Any], order: list[str]) -> dict[str, Any]:
+    """Return a checkpoint in the former layout.
+
+    Args:
+        checkpoint: Today's.
+        order: The names of the parameters that its optimizer trains.
+    """
+    state, kept = checkpoint["state_dict"], checkpoint["optimizer_states"][0]["state"]
+    by_name = {name: kept[place] for place, name in enumerate(order)}
+    weights: dict[str, Tensor] = {}
+    moments: dict[str, Any] = {}
+    for stack in sorted({name.split(".")[1] for name in state}):
+        own = [name for name in state if name.startswith(f"stacks.{stack}.")]
+        first = [name for name in own if ".branch." in name]
+        if any(".copies." in name for name in first):
+            copies = 1 + max(int(name.split(".")[4]) for name in first)
+            for copy in range(copies):
+                for place, branch in enumerate(("branch", "second_branch")):
+                    prefix = f"stacks.{stack}.{branch}.copies.{copy}."
+                    for name in (each for each in own if each.startswith(prefix)):
+                        former = f"stacks.{stack}.branch.copies.{2 * copy + place}.{name.removeprefix(prefix)}"
+                        weights[former] = state[name]
+                        moments |= {former: by_name[name]} if name in by_name else {}
+        else:
+            for name in first:
+                other = name.replace(".branch.", ".second_branch.")
+                weights[name] = interleaved(state[name], state[other])
+                if name in by_name:
+                    pairs = zip(by_name[name].items(), by_name[other].values(), strict=True)
+                    moments[name] = {kind: interleaved(one, two) for (kind, one), two in pairs}
+        rest = [name for name in own if "branch." not in name]
+        weights |= {name: state[name] for name in rest}
+        moments |= {name: by_name[name] for name in rest if name in by_name}
+    whole = {**checkpoint["optimizer_states"][0], "state": dict(enumerate(moments.values()))}
+    return {**checkpoint, "state_dict": weights, "optimizer_states": [whole]}
+
+
+@pytest.mark.parametrize("backbone", KINDS.values(), ids=KINDS.keys())
+def test_a_fit_resumes_to_the_same_bytes(backbone: str, fit: Fit) -> None:
+    options = ["--model.sharing", "separate", "--rounds.stack_size", "2", "--model.backbone", backbone]
+    options += ["--model.backbone.widths", "[12, 10]"] if "FC" in backbone else []
+    options += ["--model.readout", "linear"]
+    run, longer = (fit(*options, "--trainer.max_epochs", epochs, config="fc_aux") for epochs in ("2", "4"))
+    last = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    order = [name for name in checkpoint["state_dict"] if "weight" in name or "bias" in name]
+    torch.save(as_before(checkpoint, order), last)
+    assert not [name for name in torch.load(last, weights_only=True)["state_dict"] if "second" in name]
+    assert main(["test", str(run)]) == 0
+    assert main(["fit", str(run), "--trainer.max_epochs", "4"]) == 0
+    assert curves(run) == curves(longer)
+
+
+def curves(run: Path) -> list[bytes]:
+    return [(run / name).read_bytes() for name in ("rounds.csv", "curves.csv")]
