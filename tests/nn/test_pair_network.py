@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import pairs_lit
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture, code_width
 from pairs_lit.nn.backbones import CNN, FC, TorchModule
 from pairs_lit.nn.heads import MLP, ArgmaxHead, PowerHead, SoftmaxHead
-from pairs_lit.nn.pair_output import PairOutput
+from pairs_lit.nn.pair_network import PairNetwork
+from pairs_lit.nn.pair_output import Output, PairOutput, interpret
 from pairs_lit.nn.pair_stack import PairStack, default_stack_size
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
@@ -601,3 +603,52 @@ def test_torch_module_repeats_channels_resizes_and_flattens(channels: int | None
     x = torch.randn(3, 1, 14, 14)
     resized = x if size is None else nn.functional.interpolate(x, (20, 20), mode="bilinear")
     assert torch.equal(backbone(x), nn.AvgPool2d(side // 2)(resized.repeat(1, depth, 1, 1)).flatten(1))
+
+
+PLAIN = [
+    replace(DESIGN, backbone=RICH_CNN, readout="linear"),
+    replace(DESIGN, sharing="separate", readout="identity", code_activation="relu"),
+    replace(DESIGN, sharing="joint"),
+    replace(DESIGN, backbone=TINY_FC, head=PowerHead, readout="identity"),
+]
+
+
+@pytest.mark.parametrize("design", PLAIN, ids=["shared", "separate", "joint", "digit head"])
+def test_a_pair_network_is_plain_torch_and_its_stack_computes_the_same(design: Architecture) -> None:
+    batch = reference_impl.random_batch(3, PAIRS)
+    stacked = reference_impl.build_stack(design, SEEDS[:3], training=False)
+    together = stacked.network(batch.images)
+    for r, seed in enumerate(SEEDS[:3]):
+        network = design.build(seed).double().eval()
+        alone = network(batch.images[r])
+        for one, other in zip(listed(together), listed(alone), strict=True):
+            reference_impl.close(one[r], other)
+        expected = PlainNetwork(design, seed).double().eval()(batch.images[r])
+        found = interpret(alone, design.relation, is_digit_head=network.is_digit_head)
+        reference_impl.close(found.output, expected.output[:, 0] if expected.kind == "logit" else expected.output)
+        assert found.kind == expected.kind
+
+
+def listed(output: Output) -> list[Tensor]:
+    return [output] if isinstance(output, Tensor) else list(output)
+
+
+def test_stack_takes_a_pair_network_built_by_hand() -> None:
+    def build() -> PairNetwork:
+        return PairNetwork(nn.Sequential(nn.Flatten(), nn.Linear(196, 10)), nn.Linear(20, 1), width=10)
+
+    stacked = pairs_lit.stack(build, SEEDS, (2, 14, 14))
+    assert isinstance(stacked, PairNetwork)
+    images = reference_impl.random_batch(len(SEEDS), PAIRS, dtype=torch.float32).images
+    for r, seed in enumerate(SEEDS):
+        with reference_impl.manual_seed(seed):
+            plain = build()
+        torch.testing.assert_close(stacked(images)[r], plain(images[r]))
+
+
+def test_rounds_share_no_parameter_of_a_pair_network() -> None:
+    shared = nn.Linear(20, 1)
+    with pytest.raises(PairsLitError, match="Linear has the same parameter 'weight' in two rounds"):
+        stack(
+            lambda: PairNetwork(nn.Sequential(nn.Flatten(), nn.Linear(196, 10)), shared, width=10), [0, 1], (2, 14, 14)
+        )
