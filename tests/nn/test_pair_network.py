@@ -649,6 +649,4 @@ def test_stack_takes_a_pair_network_built_by_hand() -> None:
 def test_rounds_share_no_parameter_of_a_pair_network() -> None:
     shared = nn.Linear(20, 1)
     with pytest.raises(PairsLitError, match="Linear has the same parameter 'weight' in two rounds"):
-        stack(
-            lambda: PairNetwork(nn.Sequential(nn.Flatten(), nn.Linear(196, 10)), shared, width=10), [0, 1], (2, 14, 14)
-        )
+        pairs_lit.stack(lambda: PairNetwork(nn.Flatten(), shared, width=10), [0, 1], (2, 14, 14))
