@@ -76,7 +76,7 @@ class PairNetwork(Composite):
             return _with_columns(self.network(pairs), pairs.dim() - 3)
         assert self.head is not None
         embedding = self.embed(pairs)
-        digit_logits = self.readout(embedding) if self.readout is not None else embedding if self._reads_code else None
+        digit_logits = self._read(embedding)
         active: Tensor = embedding if self.code_activation is None else self.code_activation(embedding)
         if digit_logits is active:  # a head may work in place
             active = active.clone()
@@ -95,6 +95,13 @@ class PairNetwork(Composite):
         *leading, count, both, height, width = pairs.shape
         embedding: Tensor = self.branch(pairs.reshape(*leading, count * both, 1, height, width))
         return embedding.view(*leading, count, both, -1)
+
+    def _read(self, embedding: Tensor) -> Tensor | None:
+        """Return the digit logits of both images, (N, 2, K), or None if there are none."""
+        if self.readout is not None:
+            logits: Tensor = self.readout(embedding)
+            return logits
+        return embedding if self._reads_code else None
 
     def parts(self, shape: Sequence[int]) -> Mapping[str, Part]:
         """Return the parts with the shapes of their inputs, for pairs of this shape (2, H, W)."""
