@@ -1,17 +1,14 @@
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from pairs_lit.cli import main
+from tests.support.mnist_files import write_mnist
 
 torch.set_num_threads(1)  # these networks are tiny: a second thread only waits, for long on a busy machine
-
-TINY_TRAIN, TINY_TEST = 400, 200
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,26 +36,6 @@ def _covering(cases: list[pytest.Function], count: int) -> list[pytest.Function]
         chosen.append(best)
         seen |= set(best.callspec.indices.items())
     return chosen
-
-
-def write_idx(path: Path, array: np.ndarray) -> None:
-    """Write an array of bytes in MNIST's own format."""
-    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
-
-
-def write_mnist(root: Path, train: int = TINY_TRAIN, test: int = TINY_TEST) -> Path:
-    """Write synthetic digits in MNIST's format under ``root``: ten blurred patterns with noise."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    patterns = rng.integers(0, 2, (10, 7, 7)).repeat(4, 1).repeat(4, 2) * 180
-    for name, count in (("train", train), ("t10k", test)):
-        labels = np.arange(count) % 10
-        images = patterns[labels] + rng.integers(0, 70, (count, 28, 28))
-        write_idx(raw / f"{name}-images-idx3-ubyte", images)
-        write_idx(raw / f"{name}-labels-idx1-ubyte", labels)
-    return root
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import pytest
 
 from pairs_lit.cli import main
 from tests.conftest import Fit
-from tests.guarantees.test_error_messages import refused
+from tests.support.runs import refused
 
 
 class TestCompareOfManyRuns:

@@ -22,7 +22,7 @@ from pairs_lit.variants.fits import read_variants
 from pairs_lit.workers.cluster import usable_cores
 from rounds import Case, Line, agree, cases, csv_rows, facts, figure, lines, report, spread
 from tests.conftest import CONFIGS
-from tests.nn.test_shipped_networks import PARAMETERS
+from tests.support.shipped import PARAMETERS
 
 WHOLE = {"residual": 52_251, "resnet18": 11_181_663}
 

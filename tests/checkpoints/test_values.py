@@ -12,9 +12,8 @@ from pairs_lit.checkpoints.values import plain
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
 from tests.support.real_world_parts import KeepsThings
-from tests.support.runs import last, tables
+from tests.support.runs import last, refused, tables
 
 PARTS = "tests.support.real_world_parts"
 

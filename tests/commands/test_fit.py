@@ -13,10 +13,7 @@ from filelock import FileLock
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves, read_rounds
 from tests.conftest import Fit
-
-
-def _last(run: Path) -> list[str]:
-    return ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+from tests.support.runs import last
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -97,7 +94,7 @@ def test_the_terminal_shows_the_table_the_source_and_the_folder(fit: Fit, capsys
 
 
 def test_test_reproduces_the_final_figures_exactly(run: Path) -> None:
-    assert main(["test", *_last(run)]) == 0
+    assert main(["test", *last(run)]) == 0
     rounds = read_rounds(run / "rounds.csv")
     tested = _rows(run / "test.csv")
     assert [float(row["test_accuracy"]) for row in tested] == [result.test_accuracy for result in rounds]
@@ -107,7 +104,7 @@ def test_test_reproduces_the_final_figures_exactly(run: Path) -> None:
 
 
 def test_validate_reproduces_the_final_figures_exactly(run: Path) -> None:
-    assert main(["validate", *_last(run)]) == 0
+    assert main(["validate", *last(run)]) == 0
     expected = [result.val_accuracy for result in read_rounds(run / "rounds.csv")]
     rows = _rows(run / "validate.csv")
     assert [float(row["val_accuracy"]) for row in rows] == expected
@@ -118,12 +115,12 @@ def test_evaluation_changes_no_file_of_the_run(fit: Fit) -> None:
     run = fit("--model.backbone.batch_norm", "[maps, hidden]")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     for command in ("test", "validate", "predict"):
-        assert main([command, *_last(run)]) == 0
+        assert main([command, *last(run)]) == 0
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_predict_writes_every_rounds_probability_of_common_pairs(run: Path) -> None:
-    assert main(["predict", *_last(run)]) == 0
+    assert main(["predict", *last(run)]) == 0
     rows = _rows(run / "predictions.csv")
     assert list(rows[0]) == ["pair", "first_digit", "second_digit", "target", "mean", "seed_0", "seed_1", "seed_2"]
     assert [int(row["pair"]) for row in rows] == list(range(30))
@@ -140,14 +137,14 @@ def test_predict_says_the_same_in_one_stack_or_several(fit: Fit) -> None:
     tables = []
     for stack_size in ("3", "2"):
         run = fit("--trainer.precision", "64-true", "--rounds.stack_size", stack_size)
-        assert main(["predict", *_last(run)]) == 0
+        assert main(["predict", *last(run)]) == 0
         tables.append([[float(value) for value in row.values()] for row in _rows(run / "predictions.csv")])
     np.testing.assert_allclose(tables[0], tables[1], atol=1e-9)
 
 
 def test_fit_goes_on_from_a_checkpoint_in_its_own_folder(fit: Fit) -> None:
     whole, part = fit("--trainer.max_epochs", "3"), fit("--trainer.max_epochs", "1")
-    assert main(["fit", *_last(part), "--trainer.max_epochs", "3"]) == 0
+    assert main(["fit", *last(part), "--trainer.max_epochs", "3"]) == 0
     for name in ("rounds.csv", "curves.csv"):
         assert (part / name).read_bytes() == (whole / name).read_bytes()
 
@@ -179,13 +176,13 @@ def test_resuming_goes_on_with_dropout_and_scheduler(fit: Fit) -> None:
         "--model.lr_scheduler.step_size", "1",
     ]  # fmt: skip
     whole, part = fit("--trainer.max_epochs", "3", *options), fit("--trainer.max_epochs", "1", *options)
-    assert main(["fit", *_last(part), "--trainer.max_epochs", "3"]) == 0
+    assert main(["fit", *last(part), "--trainer.max_epochs", "3"]) == 0
     assert (part / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
 
 
 def test_the_command_line_beats_the_config_on_resuming(fit: Fit) -> None:
     run = fit("--trainer.max_epochs", "1")
-    assert main(["fit", *_last(run), "--trainer.max_epochs", "2", "--model.optimizer.lr", "0.5"]) == 0
+    assert main(["fit", *last(run), "--trainer.max_epochs", "2", "--model.optimizer.lr", "0.5"]) == 0
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["trainer"]["max_epochs"] == 2
     assert config["model"]["optimizer"]["init_args"]["lr"] == 0.5
@@ -199,7 +196,7 @@ STEP = ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_s
 @pytest.mark.quick(1)
 def test_the_command_lines_learning_rate_trains_the_epochs_to_come(fit: Fit, resumed: list[str]) -> None:
     run = fit("--trainer.max_epochs", "1")
-    assert main(["fit", *_last(run), "--trainer.max_epochs", "3", "--model.optimizer.lr", "0.0", *resumed]) == 0
+    assert main(["fit", *last(run), "--trainer.max_epochs", "3", "--model.optimizer.lr", "0.0", *resumed]) == 0
     losses = read_curves(run / "curves.csv").values["test/loss"]
     np.testing.assert_array_equal(losses[1:], np.stack([losses[0], losses[0]]))
 
@@ -208,7 +205,7 @@ def test_a_new_schedule_is_as_if_it_had_always_been_there(fit: Fit) -> None:
     options = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.01"]
     run = fit("--trainer.max_epochs", "2", *options)
     with_schedule = [*STEP, "--model.lr_scheduler.gamma", "0.0"]
-    assert main(["fit", *_last(run), "--trainer.max_epochs", "3", *with_schedule]) == 0
+    assert main(["fit", *last(run), "--trainer.max_epochs", "3", *with_schedule]) == 0
     losses = read_curves(run / "curves.csv").values["test/loss"]
     assert (losses[1] != losses[0]).all()
     np.testing.assert_array_equal(losses[2], losses[1])
@@ -219,10 +216,10 @@ def test_a_run_that_goes_on_with_another_config_keeps_the_former_one(
 ) -> None:
     run = fit("--trainer.max_epochs", "1")
     former = (run / "config.yaml").read_text()
-    assert main(["fit", *_last(run), "--trainer.max_epochs", "2"]) == 0
+    assert main(["fit", *last(run), "--trainer.max_epochs", "2"]) == 0
     assert (run / "config-until-epoch-1.yaml").read_text() == former
     assert "goes on with another config from epoch 2 on" in capsys.readouterr().err
-    assert main(["fit", *_last(run)]) == 0
+    assert main(["fit", *last(run)]) == 0
     assert len(list(run.glob("config-until*"))) == 1
 
 
@@ -233,7 +230,7 @@ def test_a_run_that_was_stopped_after_its_last_epoch_gets_its_tables(
     for name in (*tables, "summary.json"):
         (run / name).unlink()
     capsys.readouterr()
-    assert main(["fit", *_last(run)]) == 0
+    assert main(["fit", *last(run)]) == 0
     assert {name: (run / name).read_bytes() for name in tables} == tables
     assert "test accuracy" in capsys.readouterr().out
 
@@ -241,10 +238,10 @@ def test_a_run_that_was_stopped_after_its_last_epoch_gets_its_tables(
 def test_a_run_that_another_process_trains_is_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with FileLock(run / ".lock"):
-        assert main(["fit", *_last(run), "--trainer.max_epochs", "3"]) == 2
+        assert main(["fit", *last(run), "--trainer.max_epochs", "3"]) == 2
     assert f"{run} is being trained by another process" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    assert main(["fit", *_last(run), "--trainer.max_epochs", "3"]) == 0
+    assert main(["fit", *last(run), "--trainer.max_epochs", "3"]) == 0
 
 
 def test_what_a_killed_process_left_half_written_is_cleared(run: Path) -> None:
@@ -252,7 +249,7 @@ def test_what_a_killed_process_left_half_written_is_cleared(run: Path) -> None:
     mine = run / ".mine"
     for path in (*left, mine):
         path.write_text("half")
-    assert main(["fit", *_last(run)]) == 0
+    assert main(["fit", *last(run)]) == 0
     assert not any(path.exists() for path in left)
     assert mine.exists()
 

@@ -11,8 +11,7 @@ import yaml
 from pairs_lit.cli import main
 from pairs_lit.runs.run_folder import name_from
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
-from tests.support.runs import COMMAND, tables
+from tests.support.runs import COMMAND, refused, tables
 
 
 class TestConfigForms:

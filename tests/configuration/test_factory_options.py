@@ -18,15 +18,10 @@ from pairs_lit.nn.heads import MLP
 from pairs_lit.stacking.looped import Loop
 from pairs_lit.training.module import PairModule
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
 from tests.support import real_world_parts
-from tests.support.runs import last, tables
+from tests.support.runs import last, refused, tables
 
 PARTS = "tests.support.real_world_parts"
-
-
-def content(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class TestBuilders:

@@ -5,8 +5,7 @@ import pytest
 
 from pairs_lit.cli import main
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
-from tests.support.runs import last, process
+from tests.support.runs import last, process, refused
 
 PARTS = "tests.support.real_world_parts"
 

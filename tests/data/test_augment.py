@@ -19,7 +19,7 @@ from pairs_lit.data.warps import enlarged
 from pairs_lit.errors import PairsLitError
 from pairs_lit.seeds import generator
 from tests.conftest import Fit
-from tests.data.test_datamodule import at_epoch, module
+from tests.support.data_modules import at_epoch, module
 
 ALL = Augmentation(
     shift=0.7,

@@ -4,14 +4,11 @@ from collections import Counter
 from dataclasses import asdict
 from itertools import pairwise, product
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchvision.datasets import MNIST
 
 from pairs_lit.data.datamodule import PairDataModule, default_root
 from pairs_lit.data.loaders import StackBatch, StackLoader
@@ -19,35 +16,8 @@ from pairs_lit.data.pair_store import SPLITS, Normalise, Split
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import SourceName, load_source
 from pairs_lit.errors import PairsLitError
-from tests.conftest import TINY_TEST, TINY_TRAIN, write_idx
-
-SEEDS = [3, 5, 9]
-COUNTS: dict[Split, int] = {"train": 40, "val": 20, "test": 30}
-
-
-@pytest.fixture(autouse=True)
-def _no_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MNIST, "mirrors", [])
-
-
-def module(root: Path, **options: Any) -> PairDataModule:  # noqa: ANN401 - any option
-    usual: dict[str, Any] = {
-        "seeds": SEEDS,
-        "stack_size": 2,
-        "source": "mnist",
-        "root": str(root),
-        "allow_unverified": True,
-        "batch_size": 16,
-        "eval_batch_size": 8,
-        **{f"{split}_pairs": count for split, count in COUNTS.items()},
-    }
-    return PairDataModule(**usual | options)
-
-
-def at_epoch(data: PairDataModule, epoch: int, fn: str = "fit") -> PairDataModule:
-    """Put the data module where Lightning's trainer would put it."""
-    data.trainer = SimpleNamespace(current_epoch=epoch, global_rank=0, world_size=1, state=SimpleNamespace(fn=fn))
-    return data
+from tests.support.data_modules import COUNTS, SEEDS, at_epoch, module
+from tests.support.mnist_files import TINY_TEST, TINY_TRAIN, write_idx
 
 
 def raw_images(root: Path, prefix: str) -> np.ndarray:
@@ -115,9 +85,6 @@ def same_batches(first: StackLoader, second: StackLoader) -> bool:
         return a[:3] == b[:3] and all(torch.equal(x, y) for x, y in zip(a[3:], b[3:], strict=True))
 
     return len(first) == len(second) and all(equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-# --- which images a round sees ---
 
 
 @pytest.mark.parametrize("counts", [(40, 20, 30), (1, 1, 1), (100, 50, 100), (300, 190, 150)])
@@ -224,9 +191,6 @@ def test_test_digits_change_nothing_in_training(tiny_root: Path, tmp_path: Path)
         assert not same_batches(first.test_dataloader(), second.test_dataloader())
 
 
-# --- what an image looks like ---
-
-
 def held_out_are_the_2x2_average_pool(tiny_root: Path) -> None:
     both = np.concatenate([raw_images(tiny_root, "train"), raw_images(tiny_root, "t10k")])
     images = module(tiny_root).bank.images
@@ -274,9 +238,6 @@ def test_standard_training_images_have_mean_zero_and_std_one(tiny_root: Path) ->
     for images in shown(module(tiny_root, normalise="standard"), "train"):
         assert abs(images.mean()) < 1e-5
         assert abs(images.std(ddof=1) - 1) < 1e-5
-
-
-# --- batches ---
 
 
 @pytest.mark.parametrize(
@@ -421,9 +382,6 @@ def test_predict_shows_the_first_rounds_test_pairs_to_all_rounds(
     assert seen == 3
 
 
-# --- swapping ---
-
-
 @pytest.mark.parametrize("swap", ["relabel", "flip"])
 def test_swap_doubles_the_training_pairs_only(tiny_root: Path, swap: Swap) -> None:
     plain, doubled = module(tiny_root), module(tiny_root, swap=swap)
@@ -442,9 +400,6 @@ def test_swapped_targets_are_recomputed_or_flipped(tiny_root: Path) -> None:
     ties = relabel.digits[:, 40:, 0] == relabel.digits[:, 40:, 1]
     assert ties.any()
     assert torch.equal(relabel.target[:, 40:] != flip.target[:, 40:], ties)
-
-
-# --- what is said and refused ---
 
 
 def test_reuse_is_said_once_and_names_the_source(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

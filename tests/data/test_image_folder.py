@@ -13,7 +13,8 @@ from PIL import Image
 from pairs_lit.data.custom_dataset import load_own
 from pairs_lit.data.labelled_images import Source
 from pairs_lit.errors import PairsLitError
-from tests.data.test_custom_dataset import FOLDER, write_pictures
+from tests.support.images import write_pictures
+from tests.support.sources import FOLDER
 
 NAMES = ["0", "1", "2"]
 

@@ -1,5 +1,7 @@
 """The one reader of images: what a file, an image, an array or a tensor looks like to training and to apply."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +119,12 @@ def test_opacity_that_is_the_same_everywhere_tells_nothing(opacity: int) -> None
 
 def test_a_transparent_value_of_a_16_bit_png_is_paper(tmp_path: Path) -> None:
     strokes = GREY > 127
-    Image.fromarray(np.where(strokes, 1, 60000).astype(np.uint16)).save(tmp_path / "a.png", transparency=60000)
+    Image.fromarray(np.where(strokes, 1, 60000).astype(np.uint16)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    chunk = b"tRNS" + struct.pack(">H", 60000)  # Pillow reads it from 10.1 on, and writes it from 10.3 on
+    whole = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a.png").write_bytes(content[:33] + whole + content[33:])  # after the signature and the header
+    assert Image.open(tmp_path / "a.png").info["transparency"] == 60000
     np.testing.assert_array_equal(to_greyscale(tmp_path / "a.png").numpy() > 127, ~strokes)
 
 

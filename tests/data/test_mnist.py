@@ -1,114 +1,199 @@
-import gzip
-import re
+"""Files in MNIST's format: read as they were written, and refused where they are altered or damaged."""
+
+import hashlib
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.conftest import CONFIGS, Fit, write_mnist
-from tests.guarantees.test_error_messages import refused
-from tests.support.runs import tables
-
-
-def content(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-def packed(raw: Path, spell: Callable[[str], str] = str) -> None:
-    for name in NAMES:
-        (raw / f"{spell(name)}.gz").write_bytes(gzip.compress((raw / name).read_bytes(), 1))
-        (raw / name).unlink()
-
-
-def dotted(raw: Path) -> None:
-    for name in NAMES:
-        (raw / name).rename(raw / name.replace("-idx", ".idx"))
+from pairs_lit.data.sources import SourceName, load_source
+from tests.support.mnist_files import (
+    FILES,
+    TEST,
+    TRAIN,
+    empty,
+    images_in,
+    labels_in,
+    raw,
+    refused,
+    text,
+    truncate,
+    unexpected,
+    write_idx,
+    write_mnist,
+)
 
 
-class TestMnistsFiles:
-    @pytest.fixture
-    def refuse_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pairs_lit.data.mnist._reachable", lambda mirrors: False)
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_mnist(tmp_path, TRAIN, TEST)
 
-    @pytest.mark.parametrize("place", ["", "MNIST", "MNIST/raw"])
-    @pytest.mark.parametrize(
-        "form",
-        [lambda raw: None, packed, dotted, lambda raw: packed(raw, lambda name: name.replace("-idx", ".idx"))],
-        ids=["plain", "packed", "dotted", "packed and dotted"],
-    )
-    @pytest.mark.usefixtures("refuse_network")
-    @pytest.mark.quick(2)
-    def test_are_found_as_they_lie_there(
-        self, place: str, form: Callable[[Path], None], fit: Fit, tiny_root: Path, tmp_path: Path
-    ) -> None:
-        root = write_mnist(tmp_path / "mnist")
-        form(root / "MNIST" / "raw")
-        run = fit("--data.root", str(root / place), config="fc_aux")
-        assert tables(run) == tables(fit(config="fc_aux"))
 
-    @pytest.mark.parametrize("form", [packed, dotted])
-    def test_of_real_mnist_are_verified(self, form: Callable[[Path], None], mnist_root: Path, tmp_path: Path) -> None:
-        from pairs_lit.data.sources import load_source
+@pytest.mark.parametrize("name", ["mnist", "auto"])
+def test_files_are_read_as_they_were_written(root: Path, name: SourceName) -> None:
+    source = load_source(name, root, allow_unverified=True)
+    assert source.name == "mnist (unverified)"
+    assert source.validation is None
+    for digits, prefix, count in ((source.train, "train", TRAIN), (source.test, "t10k", TEST)):
+        assert (digits.images.shape, digits.images.dtype) == ((count, 28, 28), torch.uint8)
+        assert (digits.labels.shape, digits.labels.dtype) == ((count,), torch.int64)
+        np.testing.assert_array_equal(digits.images.numpy(), images_in(raw(root) / f"{prefix}-images-idx3-ubyte"))
+        np.testing.assert_array_equal(digits.labels.numpy(), labels_in(raw(root) / f"{prefix}-labels-idx1-ubyte"))
 
-        raw = tmp_path / "raw"
-        raw.mkdir()
-        for name in NAMES:
-            shutil.copy(mnist_root / "MNIST" / "raw" / name, raw / name)
-            (raw / name).chmod(0o644)
-        form(raw)
-        for root in (tmp_path, raw):
-            source = load_source("mnist", root, allow_unverified=False)
-            assert (source.name, len(source.train.labels)) == ("mnist", 60_000)
 
-    @pytest.mark.usefixtures("refuse_network")
-    def test_a_damaged_packed_file_is_named(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        raw = write_mnist(tmp_path) / "MNIST" / "raw"
-        packed(raw)
-        file = raw / "t10k-images-idx3-ubyte.gz"
-        for damaged in (file.read_bytes()[:-200], b"<html>not found</html>", b""):
-            file.write_bytes(damaged)
-            options = [
-                "fit",
-                "--config",
-                str(CONFIGS / "fc.yaml"),
-                "--data.root",
-                str(tmp_path),
-                "--data.source",
-                "mnist",
-            ]
-            message = refused([*options, "--data.allow_unverified", "true"], capsys)
-            assert re.search(
-                r"t10k-images-idx3-ubyte.gz (is damaged and cannot be unpacked|is not in MNIST's)", message
-            )
+@pytest.mark.parametrize("name", ["mnist", "auto"])
+def test_altered_files_are_refused_by_name(root: Path, name: SourceName) -> None:
+    message = r"train-images-idx3-ubyte is not MNIST's file .* set data\.allow_unverified to true"
+    refused(root, message, name, allow_unverified=False)
 
-    @pytest.mark.usefixtures("refuse_network")
-    @pytest.mark.slow
-    def test_are_found_wherever_each_lies(self, fit: Fit, tmp_path: Path) -> None:
-        """One packed without saying so, one unpacked that says so, one beside the folder, one in its own folder."""
-        raw = write_mnist(tmp_path / "mnist") / "MNIST" / "raw"
-        images, labels, tests, last_one = (raw / name for name in NAMES)
-        images.write_bytes(gzip.compress(images.read_bytes(), 1))
-        labels.rename(raw / f"{labels.name}.gz")
-        tests.rename(tmp_path / "mnist" / tests.name)
-        content = last_one.read_bytes()
-        last_one.unlink()
-        last_one.mkdir()
-        (last_one / last_one.name).write_bytes(content)
-        for root in (tmp_path / "mnist", tmp_path / "mnist" / tests.name):
-            assert tables(fit("--data.root", str(root), config="fc_aux")) == tables(fit(config="fc_aux"))
 
-    @pytest.mark.usefixtures("refuse_network")
-    def test_what_was_found_and_what_is_wanted_is_said(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        (tmp_path / "mnist.npz").write_text("")
-        (tmp_path / "train-images-idx3-ubyte").write_text("")
-        options = ["fit", "--config", str(CONFIGS / "fc.yaml"), "--data.root", str(tmp_path), "--data.source", "mnist"]
-        message = refused(options, capsys)
-        assert re.search(
-            r"found: mnist.npz, train-images-idx3-ubyte; wanted: train-labels-idx1-ubyte\[.gz\], ", message
-        )
+@pytest.mark.parametrize("altered", FILES)
+def test_the_one_altered_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, altered: str) -> None:
+    hashes = {name: hashlib.sha256((raw(root) / name).read_bytes()).hexdigest() for name in FILES}
+    monkeypatch.setattr("pairs_lit.data.mnist.MNIST_SHA256", hashes)
+    assert load_source("mnist", root, allow_unverified=False).name == "mnist"
+    with (raw(root) / altered).open("ab") as file:
+        file.write(b"\0")
+    refused(root, rf"{altered} is not MNIST's file", allow_unverified=False)
+
+
+def only_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:16])
+
+
+def wrong_magic(path: Path) -> None:
+    path.write_bytes(b"\x12\x34\x56\x78" + path.read_bytes()[4:])
+
+
+def unknown_type(path: Path) -> None:
+    path.write_bytes(b"\0\0\x0a" + path.read_bytes()[3:])
+
+
+def signed_bytes(path: Path) -> None:
+    path.write_bytes(b"\0\0\x09" + path.read_bytes()[3:])
+
+
+def fewer(path: Path) -> None:
+    write_idx(path, np.zeros((7, 28, 28)) if "images" in path.name else np.zeros(7))
+
+
+def none(path: Path) -> None:
+    write_idx(path, np.zeros((0, 28, 28)) if "images" in path.name else np.zeros(0))
+
+
+def small(path: Path) -> None:
+    write_idx(path, np.zeros((TRAIN if "train" in path.name else TEST, 14, 14)))
+
+
+def other_dimensions(path: Path) -> None:
+    write_idx(path, np.zeros((TRAIN, 28)))
+
+
+def not_numbers(path: Path) -> None:
+    count = TRAIN if "train" in path.name else TEST
+    header = struct.pack(">HBB3I", 0, 0x0D, 3, count, 28, 28)  # 0x0D: float32
+    path.write_bytes(header + np.full((count, 28, 28), np.nan, ">f4").tobytes())
+
+
+def eleven_classes(path: Path) -> None:
+    write_idx(path, np.arange(TRAIN if "train" in path.name else TEST) % 11)
+
+
+FORMAT, APART, CLASSES = "ubyte is not in MNIST's format", "are needed for n labels", "0 … 9 are needed"
+
+
+@pytest.mark.parametrize("name", ["mnist", "auto"])
+@pytest.mark.parametrize("split", ["train", "t10k"])
+@pytest.mark.parametrize(
+    ("kind", "damage", "message"),
+    [
+        ("images-idx3", truncate, FORMAT),
+        ("images-idx3", empty, FORMAT),
+        ("images-idx3", only_header, FORMAT),
+        ("images-idx3", wrong_magic, FORMAT),
+        ("images-idx3", unknown_type, FORMAT),
+        ("images-idx3", signed_bytes, FORMAT),
+        ("images-idx3", text, FORMAT),
+        ("images-idx3", not_numbers, FORMAT),
+        ("images-idx3", none, FORMAT),
+        ("images-idx3", other_dimensions, FORMAT),
+        ("images-idx3", fewer, APART),
+        ("images-idx3", small, APART),
+        ("labels-idx1", truncate, FORMAT),
+        ("labels-idx1", empty, FORMAT),
+        ("labels-idx1", wrong_magic, FORMAT),
+        ("labels-idx1", signed_bytes, FORMAT),
+        ("labels-idx1", fewer, APART),
+        ("labels-idx1", eleven_classes, CLASSES),
+    ],
+)
+def test_damaged_files_are_an_error_even_if_unverified_ones_are_allowed(
+    root: Path, name: SourceName, split: str, kind: str, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(raw(root) / f"{split}-{kind}-ubyte")
+    refused(root, f"MNIST/raw.*{split}.*{message}", name)
+
+
+def test_no_images_and_no_labels_are_an_error(root: Path) -> None:
+    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+        none(raw(root) / name)
+    refused(root, f"{FORMAT}|{CLASSES}")
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), name=st.sampled_from(FILES))
+def test_a_file_cut_off_anywhere_is_an_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, name: str
+) -> None:
+    root = write_mnist(tmp_path_factory.mktemp("cut"), 4, 4)
+    whole = (raw(root) / name).read_bytes()
+    (raw(root) / name).write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    refused(root, "Replace the files|replace it")
+
+
+@pytest.mark.parametrize("flipped", [1, 2, 4, 128])
+@pytest.mark.parametrize("place", range(16))
+def test_an_image_file_with_a_changed_header_is_an_error(tmp_path: Path, place: int, flipped: int) -> None:
+    root = write_mnist(tmp_path, 4, 4)
+    changed = bytearray((raw(root) / "train-images-idx3-ubyte").read_bytes())
+    changed[place] ^= flipped
+    (raw(root) / "train-images-idx3-ubyte").write_bytes(changed)
+    refused(root, "Replace the files|replace it")
+
+
+def test_torchvisions_old_cache_is_never_read_in_place_of_the_checked_files(root: Path) -> None:
+    (root / "MNIST" / "processed").mkdir()
+    for name in ("training.pt", "test.pt"):
+        old = (torch.zeros(5, 28, 28, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64))
+        torch.save(old, root / "MNIST" / "processed" / name)
+    source = load_source("mnist", root, allow_unverified=True)
+    np.testing.assert_array_equal(source.train.images.numpy(), images_in(raw(root) / "train-images-idx3-ubyte"))
+
+
+def test_real_mnist_passes_its_hashes(mnist_root: Path) -> None:
+    source = load_source("auto", mnist_root, allow_unverified=False)
+    assert source.name == "mnist"
+    assert source.validation is None
+    assert source.train.images.shape == (60000, 28, 28)
+    assert source.test.images.shape == (10000, 28, 28)
+    assert source.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert source.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+def test_one_changed_byte_of_real_mnist_is_refused(mnist_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(raw(mnist_root), raw(tmp_path))
+    path = raw(tmp_path) / "t10k-labels-idx1-ubyte"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x09")
+    refused(tmp_path, "t10k-labels-idx1-ubyte is not MNIST's file", "auto", allow_unverified=False)
+
+
+def test_files_that_are_present_never_need_the_network(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairs_lit.data.mnist._reachable", unexpected)
+    assert load_source("auto", root, allow_unverified=True).name == "mnist (unverified)"

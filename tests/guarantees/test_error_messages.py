@@ -6,12 +6,15 @@ import torch
 import yaml
 
 from pairs_lit.cli import main
-from tests.conftest import CONFIGS, Fit, write_mnist
+from tests.conftest import CONFIGS, Fit
+from tests.support.mnist_files import write_mnist
+from tests.support.runs import refused
 
 BACKBONES = "pairs_lit.nn.backbones"
 HEADS = "pairs_lit.nn.heads"
 SCHEDULERS = "torch.optim.lr_scheduler"
 CALLBACKS = "lightning.pytorch.callbacks"
+
 
 MISTAKES = {
     "--nokey 3": "unrecognized arguments: --nokey 3",
@@ -110,6 +113,7 @@ MISTAKES = {
     "--trainer.enable_checkpointing false": "trainer.enable_checkpointing is False: it must be True, since a run keeps",
 }
 
+
 MIXING = {
     "--trainer.gradient_clip_val 1.0": "trainer.gradient_clip_val is 1.0: clipping by the norm",
     "--trainer.accumulate_grad_batches 2": "trainer.accumulate_grad_batches is 2: it must be 1",
@@ -142,21 +146,6 @@ MIXING = {
     f"--model.lr_scheduler {SCHEDULERS}.CyclicLR --model.lr_scheduler.base_lr 1 --model.lr_scheduler.max_lr 2 "
     "--model.lr_scheduler.cycle_momentum false": "model.lr_scheduler is CyclicLR, which would mix rounds",
 }  # fmt: skip
-
-
-NOTICES = ("loading PyTorch", "trains as copies in a loop, which is slower")
-
-
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command that must fail with a short message and exit code 2; return the message."""
-    capsys.readouterr()
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    lines = [line for line in captured.err.splitlines() if not any(notice in line for notice in NOTICES)]
-    assert len(lines) == 1
-    assert len(lines[0]) < 400
-    return lines[0]
 
 
 @pytest.mark.parametrize("options", [*MISTAKES, *MIXING])

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from pairs_lit.data.datamodule import PairDataModule
@@ -21,22 +20,30 @@ from pairs_lit.stacking.looped import Loop
 from pairs_lit.stacking.ops.dropout import Clock, StackedDropout, Streams, dropout_keep
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
-from pairs_lit.training.round_runner import RoundRunner
 from tests.support import reference_impl
 from tests.support.reference_impl import PlainNetwork
-
-TRAIN, VAL, TEST = 21, 9, 10
-BATCH = 8
-CPU = torch.device("cpu")
-RICH_CNN = partial(
-    CNN, channels=(3, 2), widths=(6, 10), batch_norm=("maps", "hidden", "code"), conv_dropout=[0.0, 0.2], dropout=0.3
+from tests.support.round_fits import (
+    ADAM,
+    CPU,
+    DEEP_MLP,
+    DESIGN,
+    LOSS,
+    RICH_CNN,
+    SGD,
+    TEST,
+    TRAIN,
+    VAL,
+    bit_equal,
+    data_module,
+    every_neighbourhood,
+    final_values,
+    fitted,
+    own_batches,
+    pair_module,
+    trained_alone,
 )
+
 RICH_FC = partial(FC, widths=(5, 10), batch_norm=True, dropout=0.4)
-DEEP_MLP = partial(MLP, hidden=(7,), batch_norm=True, dropout=0.25)
-DESIGN = Architecture(RICH_CNN, DEEP_MLP, "shared", "identity", "relu", "le", 14)
-LOSS = PairLoss(digits="ce", aux_weight=0.5)
-SGD = partial(torch.optim.SGD, lr=0.02, momentum=0.9)
-ADAM = partial(torch.optim.Adam, lr=0.01, eps=1e-4)
 
 
 class LoopedBackbone(nn.Module):
@@ -50,110 +57,6 @@ class LoopedBackbone(nn.Module):
         if self.training:
             maps = maps * (torch.rand_like(maps[:, :, :1, :1]) > 0.3) / 0.7  # numbers that no stack can draw
         return self.last(maps.relu().flatten(1))
-
-
-def data_module(root: Path, seeds: list[int], stack_size: int, **changes: Any) -> PairDataModule:  # noqa: ANN401
-    options: dict[str, Any] = {
-        "source": "mnist",
-        "root": str(root),
-        "allow_unverified": True,
-        "train_pairs": TRAIN,
-        "val_pairs": VAL,
-        "test_pairs": TEST,
-        "batch_size": BATCH,
-        "eval_batch_size": 4,
-    }
-    return PairDataModule(seeds=seeds, stack_size=stack_size, **options | changes)
-
-
-def pair_module(seeds: list[int], stack_size: int, **changes: Any) -> PairModule:  # noqa: ANN401
-    parts: dict[str, Any] = {
-        "backbone": DESIGN.backbone,
-        "head": DESIGN.head,
-        "readout": DESIGN.readout,
-        "code_activation": DESIGN.code_activation,
-        "loss": LOSS,
-        "optimizer": SGD,
-    }
-    return PairModule(seeds=seeds, stack_size=stack_size, **parts | changes)
-
-
-class Recorder(Callback):
-    """Keeps what each training step is fed."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[int, StackBatch]] = []
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: StackBatch, batch_idx: int
-    ) -> None:
-        self.batches.append((trainer.current_epoch, batch))
-
-
-def fitted(
-    root: Path,
-    folder: Path,
-    *,
-    count: int,
-    seed: int,
-    stack_size: int,
-    epochs: int = 2,
-    **parts: Any,  # noqa: ANN401
-) -> tuple[PairModule, Recorder, RoundRunner]:
-    runner, recorder = RoundRunner(count=count, seed=seed, stack_size=stack_size), Recorder()
-    module = pair_module(runner.seeds, stack_size, **parts)
-    trainer = Trainer(
-        max_epochs=epochs,
-        precision="64-true",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-        callbacks=[runner, recorder],
-    )
-    trainer.fit(module, data_module(root, runner.seeds, stack_size))
-    return module, recorder, runner
-
-
-def own_batches(data: reference_impl.RoundData, seed: int, epoch: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    order = reference_impl.shuffle(TRAIN, seed, epoch)
-    for step, index in enumerate(order.split(BATCH)):
-        yield step, data.images["train"][index].double(), data.digits["train"][index], data.target["train"][index]
-
-
-def trained_alone(
-    plain: PlainNetwork, stack: PairStack, data: reference_impl.RoundData, optimizer: Callable[..., Any]
-) -> None:
-    own = optimizer(plain.parameters())
-    train(plain, stack, data, own, own.step)
-
-
-def train(
-    plain: PlainNetwork,
-    stack: PairStack,
-    data: reference_impl.RoundData,
-    own: torch.optim.Optimizer,
-    step_on: Callable[[], object],
-) -> None:
-    for epoch in range(2):
-        for step, images, digits, target in own_batches(data, plain.seed, epoch):
-            stack.clock.epoch, stack.clock.step = epoch, step
-            own.zero_grad()
-            reference_impl.round_loss(LOSS, plain(images), digits, target)[0].backward()
-            step_on()
-
-
-def final_values(module: PairModule, seed: int, design: Architecture = DESIGN) -> list[Tensor]:
-    place = module.seeds.index(seed)
-    stack = module.pair_stacks[place // module.stack_size]
-    return PlainNetwork(design, seed).values_in(stack, place % module.stack_size, reference_impl.states)
-
-
-def bit_equal(actual: list[Tensor], expected: list[Tensor]) -> bool:
-    return len(actual) == len(expected) and all(map(torch.equal, actual, expected))
 
 
 @pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
@@ -202,10 +105,6 @@ def test_evaluation_pairs_and_final_figures_are_those_of_each_rounds_own_data(ti
             ):
                 actual = runner.curves.values[f"{split}/{name}"][-1][place]
                 assert actual == pytest.approx(wanted.item(), rel=1e-9, abs=1e-9)
-
-
-NEIGHBOURS = [([5, 6, 7], 3), ([5], 1), ([5, 90, 91], 3), ([80, 5], 2), ([80, 81, 5, 83], 2), ([9, 8, 7, 6, 5], 5)]
-every_neighbourhood = pytest.mark.parametrize(("seeds", "stack_size"), NEIGHBOURS)
 
 
 @every_neighbourhood

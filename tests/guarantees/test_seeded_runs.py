@@ -10,8 +10,7 @@ import torch
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
-from tests.support.runs import last, predictions, tables
+from tests.support.runs import last, predictions, refused, tables
 
 PARTS = "tests.support.real_world_parts"
 

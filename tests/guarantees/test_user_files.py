@@ -11,14 +11,9 @@ from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
-from tests.support.runs import last, tables
+from tests.support.runs import contents, last, refused, tables
 
 CALLBACKS = "lightning.pytorch.callbacks"
-
-
-def content(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class TestNothingOfTheUsersIsOverwritten:
@@ -44,10 +39,10 @@ class TestNothingOfTheUsersIsOverwritten:
     def test_a_checkpoint_elsewhere(
         self, command: str, checkpoint: str, project: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        before = content(project)
+        before = contents(project)
         options = ["--trainer.default_root_dir", ".", "--ckpt_path", checkpoint]
         assert main([command, "--config", "../fc_aux.yaml", *options]) == 0
-        after = content(project)
+        after = contents(project)
         assert {path: after[path] for path in before} == before
         (run,) = project.glob("lightning_logs/fc_aux/*")
         assert {path for path in after if path not in before} == {path for path in after if run in path.parents}
@@ -61,10 +56,10 @@ class TestNothingOfTheUsersIsOverwritten:
     def test_another_runs_folder_is_not_its_own(self, fit: Fit) -> None:
         first, second = fit(config="fc_aux"), fit("--rounds.seed", "7", config="fc_aux")
         shutil.copy(first / "checkpoints" / "last.ckpt", second / "checkpoints" / "other.ckpt")
-        before = content(second)
+        before = contents(second)
         config = str(first / "config.yaml")
         assert main(["test", "--config", config, "--ckpt_path", str(second / "checkpoints" / "other.ckpt")]) == 0
-        assert content(second) == before
+        assert contents(second) == before
 
     def test_a_run_that_was_moved_goes_on_in_itself(self, fit: Fit, tmp_path: Path) -> None:
         moved = tmp_path / "the best one"
@@ -113,12 +108,12 @@ class TestNothingOfTheUsersIsOverwritten:
     def test_a_run_that_got_further_is_not_overwritten(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         options = ["--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
         run = fit(*options, "--trainer.max_epochs", "4", config="fc_aux")
-        before = content(run)
+        before = contents(run)
         (early,) = (run / "checkpoints").glob("epoch=1-*")
         arguments = ["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(early)]
         for rate in ("0.1", "0.2"):
             assert main([*arguments, "--model.optimizer.lr", rate]) == 0
-        assert content(run) == before
+        assert contents(run) == before
         assert capsys.readouterr().err.count("is not the latest of its run, so this writes into a new one: ") == 2
         others = sorted(set(run.parent.iterdir()) - {run})
         assert [

@@ -24,17 +24,10 @@ from pairs_lit.inference.apply import form_of
 from pairs_lit.inference.apply_figure import applied_figure
 from pairs_lit.inference.apply_formats import told
 from pairs_lit.inference.user_images import MNIST, as_it_is, grey_of, prepared
-from tests.inference.test_trained_rounds import CASES, SMALL, fitted
+from tests.support.images import drawn
+from tests.support.small_runs import CASES, SMALL, fitted
 
 Array = NDArray[np.float64]
-
-
-def drawn(size: int = 280, ink: int = 0, paper: int = 255) -> Image.Image:
-    """Draw a seven, off the centre."""
-    image = Image.new("L", (size, size), paper)
-    points = [(size * x, size * y) for x, y in ((0.15, 0.2), (0.55, 0.2), (0.3, 0.8))]
-    ImageDraw.Draw(image).line(points, fill=ink, width=size // 12, joint="curve")
-    return image
 
 
 def in_form(picture: object, name: str = "it") -> NDArray[np.float32]:
@@ -57,8 +50,6 @@ def pictures(tmp_path: Path) -> list[str]:
 
 
 # the form
-
-
 def test_a_drawing_has_mnists_form() -> None:
     image = in_form(drawn())
     rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
@@ -195,7 +186,6 @@ def test_as_it_is_changes_nothing_of_the_right_size() -> None:
 
 
 # MNIST's own digits
-
 TEST, TRAIN = 150, 3000
 
 
@@ -278,8 +268,6 @@ def test_mnists_digits_come_back_almost_unchanged(
 
 
 # what the rounds say
-
-
 def test_every_round_says_what_it_says_of_the_prepared_images(run: pairs_lit.Run, pictures: list[str]) -> None:
     applied = run.apply([(pictures[0], pictures[1]), (Image.open(pictures[2]), np.asarray(drawn()))])
     form = form_of(run, run.trained)
@@ -362,8 +350,6 @@ def test_what_is_not_pairs_is_refused(run: pairs_lit.Run, pairs: object, message
 
 
 # the command
-
-
 def test_the_table_has_every_pair_and_round(
     run: pairs_lit.Run, pictures: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

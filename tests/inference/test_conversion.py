@@ -27,8 +27,8 @@ from pairs_lit.inference.apply_formats import told
 from pairs_lit.inference.conversion import Converter, is_like, place
 from pairs_lit.inference.trained_rounds import Answers, Trained
 from pairs_lit.inference.user_images import Form, as_it_is
-from tests.inference.test_apply import drawn
-from tests.inference.test_trained_rounds import SMALL, fitted
+from tests.support.images import drawn
+from tests.support.small_runs import SMALL, fitted
 
 Bytes = NDArray[np.uint8]
 

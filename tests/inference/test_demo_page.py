@@ -23,8 +23,8 @@ import pairs_lit
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
-from tests.inference.test_apply import drawn
-from tests.inference.test_trained_rounds import fitted
+from tests.support.images import drawn
+from tests.support.small_runs import fitted
 
 
 @pytest.fixture(scope="module")

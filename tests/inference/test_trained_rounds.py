@@ -1,7 +1,6 @@
 """Trained networks: the plain network of each round says what the run said, whatever it was stacked into."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,56 +8,7 @@ import torch
 
 import pairs_lit
 from pairs_lit.errors import PairsLitError
-
-SMALL = {
-    "data.source": "digits",
-    "data.train_pairs": 60,
-    "data.val_pairs": 20,
-    "data.test_pairs": 30,
-    "rounds.count": 3,
-    "rounds.seed": 4,
-    "rounds.stack_size": 2,
-    "trainer.max_epochs": 2,
-    "trainer.devices": 1,
-    "trainer.enable_progress_bar": False,
-}
-
-
-def small_fit(options: Mapping[str, object], root: Path, **changes: object) -> pairs_lit.Run:
-    """Fit fc_aux with some options and changes; an option's dots are written as two underscores."""
-    more = {name.replace("__", "."): value for name, value in changes.items()}
-    return pairs_lit.fit("fc_aux", {**options, "trainer.default_root_dir": root, **more})
-
-
-CASES: dict[str, tuple[str, dict[str, object]]] = {
-    "parts": ("cnn_aux", {}),
-    "separate": ("cnn", {"model.sharing": "separate", "data.normalise": "standard"}),
-    "joint": (
-        "fc",
-        {"model.sharing": "joint", "model.readout": "none", "model.loss.digits": "none", "data.normalise": "unit"},
-    ),
-    "linear read-out": ("reports/pillonel/model4", {}),
-    "digit head": ("reports/grall/b_classes_ce", {}),
-    "two logits, batch norm": ("reports/gardoni/ws_aux_bn", {}),
-    "whole network": ("fc_aux", {"model.network": "tests.support.pair_networks.Siamese"}),
-    "loop": ("fc", {"model.backbone": "tests.support.real_world_parts.Altered"}),
-    "members": ("cnn_aux", {"model.members": 2}),
-    "members, separate": ("fc_aux", {"model.members": 3, "model.sharing": "separate", "data.normalise": "standard"}),
-    "members with a digit head": ("reports/grall/b_classes_ce", {"model.members": 2}),
-    "members of two logits": ("reports/gardoni/ws_aux_bn", {"model.members": 2}),
-    "members, whole networks": ("fc_aux", {"model.members": 2, "model.network": "tests.support.pair_networks.Siamese"}),
-    "views": ("cnn_aux", {"model.views": "standard"}),
-    "views and members": (
-        "reports/grall/b_classes_ce",
-        {"model.views": "[{}, {rotation: 6}]", "model.members": 2, "data.normalise": "standard"},
-    ),
-    "members in a loop": ("fc", {"model.members": 2, "model.backbone": "tests.support.real_world_parts.Altered"}),
-}
-
-
-def fitted(case: str, root: Path) -> pairs_lit.Run:
-    config, changes = CASES[case]
-    return pairs_lit.fit(config, {**SMALL, "trainer.default_root_dir": root, **changes})
+from tests.support.small_runs import CASES, fitted
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -26,10 +26,10 @@ from pairs_lit.seeds import derive
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from pairs_lit.variants.fits import fits_of, read_variants
-from tests.inference.test_trained_rounds import SMALL, small_fit
-from tests.nn.test_pair_network import DESIGN, RICH_CNN, TINY_FC, LoopedBackbone
 from tests.support import reference_impl
+from tests.support.designs import DESIGN, RICH_CNN, TINY_FC, LoopedBackbone
 from tests.support.reference_impl import OPERATORS, PlainNetwork
+from tests.support.small_runs import SMALL, small_fit
 from tests.support.user_parts import Branching
 
 SEEDS, MEMBERS, PAIRS = [5, 2], 3, 6

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import pairs_lit
-from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture, code_width
 from pairs_lit.nn.backbones import CNN, FC, TorchModule
@@ -20,29 +19,21 @@ from pairs_lit.nn.pair_stack import PairStack, default_stack_size
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from tests.support import reference_impl
+from tests.support.designs import (
+    DESIGN,
+    PAIRS,
+    RICH_CNN,
+    SEEDS,
+    TINY_CNN,
+    TINY_FC,
+    LoopedBackbone,
+    same_values,
+    stack_batches,
+)
 from tests.support.reference_impl import OPERATORS, PlainNetwork
 
-SEEDS = [5, 2, 9]
-PAIRS = 6
-TINY_CNN = partial(CNN, channels=(3, 2), widths=(6, 10))
-RICH_CNN = partial(
-    CNN, channels=(3, 2), widths=(6, 10), batch_norm=("maps", "hidden"), conv_dropout=[0.0, 0.2], dropout=0.3
-)
-TINY_FC = partial(FC, widths=(5, 10))
 RICH_FC = partial(FC, widths=(5, 6, 10), batch_norm=True, dropout=0.4, activation="silu")
 DEEP_MLP = partial(MLP, hidden=(7, 5), batch_norm=True, dropout=0.25)
-
-
-class LoopedBackbone(nn.Module):
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(shape[0], 3, 5, stride=3)
-        self.norm = nn.BatchNorm2d(3)
-        self.drop = nn.Dropout(0.3)
-        self.last = nn.Linear(48, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.drop(self.norm(self.conv(x)).relu()).flatten(1))
 
 
 class LoopedHead(nn.Module):
@@ -61,15 +52,6 @@ def torch_module(shape: tuple[int, int, int]) -> nn.Module:
     return TorchModule(shape, module=layers, channels=channels, size=8)
 
 
-DESIGN = Architecture(
-    backbone=TINY_CNN,
-    head=MLP,
-    sharing="shared",
-    readout="none",
-    code_activation="none",
-    relation="le",
-    image_size=14,
-)
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "FC": TINY_FC,
     "rich FC": RICH_FC,
@@ -78,6 +60,8 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "looped": LoopedBackbone,
     "TorchModule": torch_module,
 }
+
+
 HEADS: dict[str, Callable[[int], nn.Module]] = {
     "one logit": MLP,
     "two logits": partial(MLP, outputs=2),
@@ -88,6 +72,8 @@ HEADS: dict[str, Callable[[int], nn.Module]] = {
     "power": PowerHead,
     "argmax": ArgmaxHead,
 }
+
+
 TARGET = {"one logit": "bce", "deep, one logit": "bce", "argmax": "none"}
 
 
@@ -126,12 +112,6 @@ def same_answer(comparison: PairOutput, r: int, answer: reference_impl.Answer) -
         reference_impl.close(comparison.digit_logits[r], answer.digit_logits)
 
 
-def same_values(plain: PlainNetwork, stack: PairStack, r: int, named: reference_impl.Named) -> None:
-    actual, expected = plain.values_in(stack, r, named), list(named(plain).values())
-    for value, wanted in zip(actual, expected, strict=True):
-        reference_impl.close(value, wanted)
-
-
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize(
     ("sharing", "readout"),
@@ -166,6 +146,8 @@ def test_every_relation_equals_the_plain_double_loop_with_probability_heads(rela
 
 
 HEAD_OF_KIND = {"logit": MLP, "logits": partial(MLP, outputs=2), "softmax": SoftmaxHead, "power": PowerHead}
+
+
 LOSSES = [
     *(("bce", kind) for kind in ("logit", "softmax", "power")),
     *((target, kind) for target in ("ce", "mse") for kind in ("logits", "softmax", "power")),
@@ -220,22 +202,13 @@ def test_first_weights_are_bit_equal_to_plain_torch_after_manual_seed(backbone: 
         assert all(torch.equal(value, wanted) for value, wanted in zip(actual, expected, strict=True))
 
 
-def stack_batches(seeds: list[int], stack_size: int, sizes: list[int]) -> list[StackBatch]:
-    """An epoch of random batches, stack after stack."""
-    batches = []
-    for stack, start in enumerate(range(0, len(seeds), stack_size)):
-        rounds = len(seeds[start : start + stack_size])
-        for step, size in enumerate(sizes):
-            batch = reference_impl.random_batch(rounds, size, seed=100 * stack + step)
-            batches.append(StackBatch(stack, "train", step, *batch))
-    return batches
-
-
 # eps: the gradient of a bias before batch norm is 0 but for rounding, which Adam's default of 1e-8 would blow up
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "Adam": partial(torch.optim.Adam, lr=0.01, eps=1e-4, weight_decay=0.01),
     "SGD, momentum": partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=0.01),
 }
+
+
 SHARED = (DEEP_MLP, "shared", PairLoss(digits="ce", aux_weight=0.5))
 SEPARATE = (partial(DEEP_MLP, outputs=2), "separate", PairLoss("ce", "mse"))
 PROBABILITY = (SoftmaxHead, "shared", PairLoss("ce", "none"))
@@ -285,6 +258,8 @@ def test_weights_after_training_equal_those_of_separately_trained_plain_networks
 
 
 CONTRACT_BACKBONES = {"FC": TINY_FC, "CNN": TINY_CNN, "TorchModule": torch_module}
+
+
 CONTRACT_HEADS = {
     "MLP 1": partial(MLP, hidden=(8,)),
     "MLP 2": partial(MLP, outputs=2),
@@ -353,6 +328,8 @@ PILLONEL_HEAD = partial(MLP, hidden=(256, 128, 64))
 GRALL_CNN = partial(CNN, channels=(64, 128, 256), kernels=[3, 3, 2], pools=[2, 2, 1], widths=(128, 10))
 HAKOBYAN_NET1 = partial(CNN, channels=(10, 20), conv_dropout=[0.0, 0.2], widths=(50, 10))
 HAKOBYAN_NET2 = partial(CNN, channels=(10, 20), conv_dropout=[0.0, 0.2], widths=(80, 10))
+
+
 REPORTS: dict[str, tuple[int, dict[str, Any]]] = {
     "belhadj FC": (2101, {"backbone": partial(FC, widths=(10, 10)), **BELHADJ}),
     "belhadj CNN": (1781, {"backbone": partial(CNN, channels=(16, 8), widths=(10, 10)), **BELHADJ}),

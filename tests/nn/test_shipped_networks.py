@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pairs_lit.reproduction.published import PUBLISHED, REPORTS
+from pairs_lit.reproduction.published import PUBLISHED
 from pairs_lit.runs.tables import read_curves, read_rounds
 from tests.conftest import CONFIGS, Fit
+from tests.support.shipped import BELHADJ, PARAMETERS, RUNNABLE
 
-RUNNABLE = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("reports/*/*.yaml"), *CONFIGS.glob("further/*.yaml")])
-BELHADJ = ("fc", "fc_aux", "cnn", "cnn_aux")
-PARAMETERS = {f"{report.folder}/{row.name}": row.parameters for report in REPORTS.values() for row in report.rows}
 PARAMETERS |= {name: PARAMETERS[f"reports/belhadj/{name}"] for name in BELHADJ}
+
+
 PARAMETERS |= {"record": 298_410, "record_members": 3 * 298_410}
 
 

@@ -19,8 +19,8 @@ from pairs_lit.nn.ensemble import average
 from pairs_lit.nn.heads import MLP, SoftmaxHead
 from pairs_lit.nn.test_time_augmentation import Views
 from pairs_lit.training.module import PairModule
-from tests.inference.test_trained_rounds import SMALL, small_fit
-from tests.nn.test_pair_network import TINY_FC
+from tests.support.designs import TINY_FC
+from tests.support.small_runs import SMALL, small_fit
 
 
 def images(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:

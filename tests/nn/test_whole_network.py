@@ -18,8 +18,8 @@ from pairs_lit.stacking.stacked_network import StackedNetwork
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
 from tests.support import pair_networks, reference_impl
+from tests.support.runs import refused
 
 PARTS = "tests.support.pair_networks"
 KINDS = {

@@ -1,10 +1,7 @@
 import csv
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from random import Random
@@ -24,7 +21,9 @@ from pairs_lit.runs.run_folder import lock_runs
 from pairs_lit.runs.tables import read_rounds
 from pairs_lit.statistics import Summary, summarise, welch
 from tests.conftest import CONFIGS
+from tests.support.kill_targets import Command
 
+SEVERAL = ["belhadj", "pillonel", "gardoni"]
 TINY = {"train_pairs": 40, "val_pairs": 20, "test_pairs": 30, "batch_size": 20}
 
 
@@ -61,10 +60,10 @@ def finished(tiny_configs: Path, tiny_root: Path, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="session")
-def everything(tiny_configs: Path, tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which all reports have been reproduced, in one call."""
-    folder = tmp_path_factory.mktemp("everything")
-    assert main(command([], tiny_configs, tiny_root, folder)) == 0
+def several(tiny_configs: Path, tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which three reports have been reproduced in one call: a sweep, times, other recipes."""
+    folder = tmp_path_factory.mktemp("several")
+    assert main(command(SEVERAL, tiny_configs, tiny_root, folder)) == 0
     return folder
 
 
@@ -97,8 +96,8 @@ def test_the_csv_is_what_the_runs_say(finished: Path, tiny_configs: Path, tiny_r
 
 
 @pytest.mark.slow
-def test_times_stand_for_the_stack_and_for_rounds_one_at_a_time(everything: Path) -> None:
-    page = (everything / "results" / "pillonel.md").read_text()
+def test_times_stand_for_the_stack_and_for_rounds_one_at_a_time(several: Path) -> None:
+    page = (several / "results" / "pillonel.md").read_text()
     times = page[page.index("## Times") :]
     assert "27.06 min" in times
     assert [figure in times for figure in ("107.4", "114.8", "211.1")] == [True] * 3  # as the report prints them
@@ -158,9 +157,9 @@ def test_rows_with_seeds_of_their_own_keep_their_distance(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_sweep_varies_one_option_and_judges_on_validation(
-    everything: Path, tiny_configs: Path, tiny_root: Path, tmp_path: Path
+    several: Path, tiny_configs: Path, tiny_root: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(everything, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(several, tmp_path, dirs_exist_ok=True)
     jobs = list(all_jobs(REPORTS["belhadj"], conditions(tiny_configs, tiny_root, tmp_path)))
     swept = [job for job in jobs if job.recipe == "alpha"]
     alphas = []
@@ -184,15 +183,15 @@ def test_a_sweep_varies_one_option_and_judges_on_validation(
 
 @pytest.mark.slow
 def test_other_recipes_stand_below_the_rows_that_they_may_explain(
-    everything: Path, tiny_configs: Path, tiny_root: Path
+    several: Path, tiny_configs: Path, tiny_root: Path
 ) -> None:
-    page = (everything / "results" / "gardoni.md").read_text()
+    page = (several / "results" / "gardoni.md").read_text()
     section = page[page.index("## Why ours differ") :].split("![")[0]
     report = REPORTS["gardoni"]
     assert report.remark in section
     for variant in report.variants:
         assert section.count(f"| {variant.title} ") == len(variant.rows)
-        jobs = all_jobs(report, conditions(tiny_configs, tiny_root, everything))
+        jobs = all_jobs(report, conditions(tiny_configs, tiny_root, several))
         for job in (job for job in jobs if job.recipe == variant.name):
             assert job.finished is not None
             config = yaml.safe_load((job.finished / "config.yaml").read_text())
@@ -232,25 +231,18 @@ def kept(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def started(arguments: list[str], errors: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
-    call = [sys.executable, "-c", "import sys; from pairs_lit.cli import main; sys.exit(main())"]
-    alone = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*call, *arguments], stdout=subprocess.DEVNULL, stderr=errors, env=alone)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.slow
 def test_a_signal_ends_in_one_line(tiny_configs: Path, tiny_root: Path, tmp_path: Path, number: signal.Signals) -> None:
-    process = started(command(["belhadj"], tiny_configs, tiny_root, tmp_path), errors=subprocess.PIPE)
+    process = Command(command(["belhadj"], tiny_configs, tiny_root, tmp_path))
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("lightning_logs/*/*/events*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.finish() == 128 + number
     told = f"pairs-lit: stopped by {number.name}; what was saved is kept, and the same call goes on."
-    assert errors.decode().splitlines()[-1] == told
+    assert process.err.splitlines()[-1] == told
     assert not (tmp_path / "results").exists()
 
 
@@ -261,13 +253,12 @@ def test_killed_half_way_and_called_again_it_gives_the_same_files(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main(command(["hakobyan"], tiny_configs, tiny_root, whole)) == 0
     arguments = command(["hakobyan"], tiny_configs, tiny_root, broken)
-    process = started(arguments)
+    process = Command(arguments)
     deadline = time.monotonic() + 120
     while not list(broken.glob("lightning_logs/hakobyan-net1-*/*/summary.json")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert not list(broken.glob("lightning_logs/hakobyan-net2-*/*/summary.json"))
     assert not (broken / "results").exists()
     assert main(arguments) == 0
@@ -287,16 +278,15 @@ def test_killed_again_and_again_it_gives_the_same_files(tiny_configs: Path, tiny
     arguments = command(["belhadj"], tiny_configs, tiny_root, broken)
     random, kills = Random(0), 0
     while True:
-        before, process = written(broken), started(arguments)
-        while process.poll() is None and written(broken) == before:
+        before, process = written(broken), Command(arguments)
+        while process.is_alive and written(broken) == before:
             time.sleep(0.02)
-        try:
-            assert process.wait(random.uniform(0, 0.5)) == 0  # each start gets a little further, on any machine
+        process.process.join(random.uniform(0, 0.5))  # each start gets a little further, on any machine
+        if not process.is_alive:
+            assert process.finish() == 0
             break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
+        process.kill()
+        kills += 1
     assert kills > 2
     assert kept(broken) == kept(whole)
 
@@ -391,9 +381,16 @@ def test_a_sweeps_figure_shows_mean_and_std_at_each_value() -> None:
 
 
 @pytest.mark.slow
-def test_all_reports_are_reproduced_in_one_call(everything: Path) -> None:
-    written = {path.name for path in (everything / "results").iterdir()}
-    assert {f"{name}.{kind}" for name in REPORTS for kind in ("md", "csv")} <= written
-    for page in (everything / "results").glob("*.md"):
+def test_several_reports_are_reproduced_in_one_call(several: Path) -> None:
+    written = {path.name for path in (several / "results").iterdir()}
+    assert {f"{name}.{kind}" for name in SEVERAL for kind in ("md", "csv")} <= written
+    for page in (several / "results").glob("*.md"):
         for image in re.findall(r"\]\((\w+\.png)\)", page.read_text()):
             assert image in written
+
+
+def test_without_a_name_all_reports_are_meant(
+    tiny_configs: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command([], tiny_configs, tiny_root, tmp_path), "--no-training"]) == 2
+    assert f"nothing of {', '.join(REPORTS)} is finished: train it first" in capsys.readouterr().err

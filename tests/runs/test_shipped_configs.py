@@ -14,7 +14,7 @@ from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.shipped_configs import SHIPPED, find_config, shipped_configs
 from tests.conftest import CONFIGS
-from tests.nn.test_shipped_networks import PARAMETERS
+from tests.support.shipped import PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -16,7 +16,7 @@ from pairs_lit.reproduction.fits import Conditions, all_jobs
 from pairs_lit.reproduction.published import REPORTS
 from pairs_lit.runs.yaml_text import load, load_file
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
+from tests.support.runs import refused
 
 ADAM = "class_path: torch.optim.Adam"
 

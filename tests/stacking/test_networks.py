@@ -1,62 +1,15 @@
 """Networks as people write them, stacked, against as many plain copies: everything that training does, in float64."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from pairs_lit.stacking.stack import stack
 from pairs_lit.stacking.stacked_network import StackedNetwork
 from tests.support import reference_impl
 from tests.support.networks import NETWORKS, Case
+from tests.support.stack_checks import Masked, listed, loss, round_loss, step
 
 SEEDS = [3, 11]
-DROPPING = (F.dropout, F.dropout1d, F.dropout2d)
-
-
-class Masked(TorchFunctionMode):
-    """Drops, in plain modules, what a stack drops in one of its rounds."""
-
-    def __init__(self, network: StackedNetwork, place: int) -> None:
-        super().__init__()
-        self.masks = iter(network._dropouts.values())
-        self.place = place
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        if func not in DROPPING:
-            return func(*args, **(kwargs or {}))
-        return self.dropped(*args, **(kwargs or {}))
-
-    def dropped(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: A002
-        if not training or p == 0:
-            return input
-        keep = next(self.masks).mask(input.shape, input.device)[self.place]
-        return input.mul_(keep).div_(1 - p) if inplace else input * keep / (1 - p)
-
-
-def listed(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return [output] if isinstance(output, Tensor) else list(output)
-
-
-def step(network: nn.Module, x: Tensor, weigh: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Train on one batch; return the outputs and the gradient of the inputs."""
-    x = x.clone().requires_grad_()
-    outputs = listed(network(1 * x))
-    torch.stack([weigh(output) for output in outputs]).sum().backward()
-    return [*outputs, x.grad]
-
-
-def loss(output: Tensor) -> Tensor:
-    """Return a loss in which no two values count the same; of a stack, the sum over its rounds."""
-    return (output.tanh() * torch.linspace(0.5, 1.5, output[0].numel()).view(output[0].shape)).sum()
-
-
-def round_loss(output: Tensor) -> Tensor:
-    return loss(output[None])
 
 
 @pytest.mark.parametrize("way", ["side_by_side", "in_turn"])

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from pairs_lit.stacking.looped import Loop
 from pairs_lit.stacking.stacked_network import StackedNetwork
-from tests.stacking.recording.test_tracing import right
-from tests.stacking.test_networks import round_loss, step
+from tests.support.stack_checks import right, round_loss, step
 
 EXAMPLES = int(os.environ.get("PAIRS_LIT_EXAMPLES", "60"))
 MAPS, ROWS = 3, 2

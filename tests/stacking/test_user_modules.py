@@ -16,9 +16,8 @@ from pairs_lit.stacking.looped import Loop
 from pairs_lit.stacking.stacked_network import StackedNetwork
 from pairs_lit.training.module import PairModule
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
 from tests.support.real_world_parts import Altered, AlteredCall, FrozenNorm, MonteCarlo
-from tests.support.runs import last, predictions, tables
+from tests.support.runs import last, predictions, refused, tables
 
 PARTS = "tests.support.real_world_parts"
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pairs_lit.cli import main
 
 COMMAND = [sys.executable, "-m", "pairs_lit"]
@@ -12,6 +14,11 @@ COMMAND = [sys.executable, "-m", "pairs_lit"]
 
 def tables(run: Path) -> list[bytes]:
     return [(run / name).read_bytes() for name in ("rounds.csv", "curves.csv")]
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return the content of every file below a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def last(run: Path) -> list[str]:
@@ -27,3 +34,18 @@ def process(*arguments: str, **environment: str | None) -> "subprocess.Completed
     """Run a command as a process of its own; None takes a variable away."""
     around = {key: value for key, value in (os.environ | environment).items() if value is not None}
     return subprocess.run([*COMMAND, *arguments], capture_output=True, check=False, env=around, timeout=300)
+
+
+NOTICES = ("loading PyTorch", "trains as copies in a loop, which is slower")
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail with a short message and exit code 2; return the message."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if not any(notice in line for notice in NOTICES)]
+    assert len(lines) == 1
+    assert len(lines[0]) < 400
+    return lines[0]

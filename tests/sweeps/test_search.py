@@ -1,16 +1,13 @@
-"""Sweeps: their file, what they try, what they say; grid, random and tpe, from the shell and from Python."""
+"""Sweeps: what they check before they train, what they train and what they say; from the shell and from Python."""
 
 import csv
 import json
-import subprocess
 import sys
 import time
 from dataclasses import fields, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 import yaml
@@ -20,96 +17,17 @@ from pairs_lit import PairsLitError, Run
 from pairs_lit.analysis.decision import compare_rounds
 from pairs_lit.cli import main
 from pairs_lit.data.pair_store import DataSettings
-from pairs_lit.statistics import holm
 from pairs_lit.sweeps.limits import DATA_OPTIONS, describe_limits
 from pairs_lit.sweeps.report import Sweep
-from pairs_lit.sweeps.search_space import Choices, Range, drawn, examples, grid, read_space, short_names, shown
 from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.sweep_options import check_options
-from pairs_lit.sweeps.trial import Trial, behind, ranked
-
-ALPHA, LR = "model.loss.aux_weight", "model.optimizer.init_args.lr"
-
-
-def spec(**changes: object) -> dict[str, Any]:
-    """Return what a sweep's file may say."""
-    return {"space": {ALPHA: [0.1, 1.0]}, "rounds": {"count": 2}} | changes
-
-
-@pytest.fixture
-def base(tiny_root: Path, tmp_path: Path) -> dict[str, object]:
-    return tiny_changes(tiny_root, tmp_path)
-
-
-def tiny_changes(tiny_root: Path, folder: Path) -> dict[str, object]:
-    """Return changes that make a shipped config run on the synthetic digits."""
-    return {
-        "data.root": tiny_root,
-        "data.source": "mnist",
-        "data.allow_unverified": True,
-        "data.train_pairs": 40,
-        "data.val_pairs": 20,
-        "data.test_pairs": 30,
-        "data.batch_size": 16,
-        "trainer.max_epochs": 2,
-        "trainer.default_root_dir": folder,
-        "trainer.devices": 1,
-    }
+from pairs_lit.sweeps.trial import ranked
+from tests.support.kill_targets import Command
+from tests.support.sweeps import ALPHA, LR, spec, tiny_changes, trial
 
 
 def swept(base: dict[str, object], content: dict[str, Any], config: str = "fc_aux", **more: object) -> Sweep:
     return pairs_lit.sweep(config, content, base, **more)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"space": {}}, "sweep: the space is empty: name an option, model.loss.aux_weight"),
-        ({"space": {ALPHA: []}}, "aux_weight is \\[\\]: give a list of values, or {low: …, high: …}"),
-        ({"space": {ALPHA: 0.5}}, "aux_weight is 0.5: give a list of values"),
-        ({"space": {ALPHA: [0.5, 0.5]}}, "aux_weight: a value stands twice"),
-        ({"space": {ALPHA: [1, 1.0]}}, r"aux_weight: a value stands twice \(1 and 1.0\): keep one of them"),
-        ({"space": {ALPHA: [[1, 2], [1.0, 2]]}}, "aux_weight: a value stands twice"),
-        ({"space": {ALPHA: [float("nan")]}}, "aux_weight must hold text, finite numbers, .* got nan. Put a date"),
-        ({"space": {ALPHA: [date(2020, 1, 1)]}}, "aux_weight must hold text, finite numbers"),
-        ({"space": {ALPHA: {"low": 2, "high": 2}}}, "low is 2 and high 2: low must be the smaller one"),
-        ({"space": {ALPHA: {"low": 0, "high": 1, "steps": 5}}}, "steps must be at most 2, .* got 5. Write 0.0 and 1.0"),
-        ({"space": {ALPHA: {"low": 1, "high": 0.1}}}, "low is 1 and high 0.1: low must be the smaller one"),
-        ({"space": {ALPHA: {"low": "a", "high": 1}}}, "low is 'a' and high 1: they must be numbers"),
-        ({"space": {ALPHA: {"low": 0, "high": 1, "log": True}}}, "low is 0: with log it must be above 0"),
-        ({"space": {ALPHA: {"low": 0, "high": 1, "log": 3}}}, "log is 3: it must be true or false"),
-        ({"space": {ALPHA: {"low": 0, "high": 1, "steps": 0}}}, "steps is 0: it must be 1 or more"),
-        ({"space": {ALPHA: {"low": 0, "high": 1}}}, "a grid needs values, or a range with steps"),
-        ({"space": {"rounds.count": [1, 2]}}, "rounds.count cannot be varied: the sweep's own rounds"),
-        ({"space": {"name": ["a", "b"]}}, "name cannot be varied: all trials belong to one sweep"),
-        ({"space": {"data": [{"watch_test": True}]}}, r"space.data cannot be varied: name an option in it"),
-        ({"space": {"trainer.devices": [1, 2]}}, "devices cannot be varied: it changes nothing that a trial computes"),
-        ({"space": {"trainer.enable_progress_bar": [True]}}, "cannot be varied: a sweep has one bar for all trials"),
-        ({"space": {"data.watch_test": [True]}}, "watch_test cannot be varied: the search leaves the test pairs alone"),
-        (
-            {"space": {ALPHA: {"low": 0.0, "high": 1.0, "steps": 10001}}},
-            "the space has 10001 combinations, at most 10000",
-        ),
-        ({"metric": "test/accuracy"}, "metric is test/accuracy, but nothing is selected on the test set"),
-        ({"metric": "val/f1"}, "metric is val/f1: use one of val/accuracy"),
-        ({"sampler": "bayes"}, "sampler: expected one of grid, random, tpe, got 'bayes'"),
-        ({"sampler": "random"}, "sampler is random: say how many values it tries"),
-        ({"sampler": "tpe"}, "sampler is tpe: say how many values it tries"),
-        ({"trials": 3}, "trials is 3, but a grid tries every combination"),
-        ({"sampler": "random", "trials": 0}, "trials is 0: it must be 1 or more"),
-        ({"at_once": 0}, "at_once is 0: it must be 1 or more"),
-        ({"seed": -1}, "seed is -1: it must be 0 or more"),
-        ({"rounds": {"count": 0}}, "rounds.count is 0: it must be 1 or more"),
-        ({"rounds": {"count": "3"}}, "rounds.count: expected a whole number, got '3'"),
-        ({"rounds": {"size": 3}}, "rounds.size: there is no such key"),
-        ({"confirm": {"count": 1, "seed": 100}}, "confirm.count is 1: a difference needs 2 rounds or more"),
-        ({"confirm": {"count": 5, "seed": 1}}, "rounds and confirm share the seeds 1 to 1: .* set confirm.seed to 2"),
-        ({"prune": True}, "prune: there is no such key, use space, metric, sampler"),
-    ],
-)
-def test_a_sweeps_file_is_checked(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(PairsLitError, match=message):
-        read_spec(spec(**changes)).points()
 
 
 @pytest.mark.parametrize(
@@ -162,95 +80,6 @@ def test_trials_are_not_ranked_by_losses_of_different_meaning(metric: str, optio
 
 def test_trials_may_be_ranked_by_a_loss_that_means_the_same_in_all() -> None:
     assert read_spec(spec(space={"model.loss.aux_weight": [1, 2]}, metric="val/target_loss")).is_loss
-
-
-def test_a_file_that_is_not_there_or_holds_a_key_twice_ends_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    missing, twice = tmp_path / "no.yaml", tmp_path / "twice.yaml"
-    twice.write_text("space: {a: [1]}\nspace: {b: [1]}\n")
-    for file, message in {missing: "cannot be read", twice: "stands twice, in lines 1 and 2"}.items():
-        assert main(["sweep", "--config", "fc_aux", "--sweep", str(file)]) == 2
-        assert message in capsys.readouterr().err
-    assert main(["sweep", "--sweep", str(missing)]) == 2
-    assert "required: --config (pairs-lit sweep --help lists the options)" in capsys.readouterr().err
-
-
-def test_grid_tries_every_combination() -> None:
-    space = read_space({"a": [1, [2, 3]], "b": {"low": 1e-3, "high": 0.1, "log": True, "steps": 3}}, "sweep")
-    assert grid(space) == [
-        {"a": 1, "b": 0.001},
-        {"a": 1, "b": 0.01},
-        {"a": 1, "b": 0.1},
-        {"a": [2, 3], "b": 0.001},
-        {"a": [2, 3], "b": 0.01},
-        {"a": [2, 3], "b": 0.1},
-    ]
-    assert Range(0, 10, steps=3).grid() == [0, 5, 10]
-    assert Range(1, 3, steps=9).grid() == [1, 2, 3]  # whole numbers, none twice
-
-
-def test_random_values_lie_in_the_space_and_follow_from_the_seed() -> None:
-    space = read_space(
-        {"a": {"low": 1e-4, "high": 1e-2, "log": True}, "b": {"low": 1, "high": 6}, "c": ["x", "y"]}, "s"
-    )
-    values = drawn(space, 400, 3)
-    assert drawn(space, 10, 3) == values[:10]
-    assert drawn(space, 10, 4) != values[:10]
-    logarithms = np.log10([each["a"] for each in values])
-    assert (logarithms >= -4).all()
-    assert (logarithms <= -2).all()
-    assert abs(logarithms.mean() + 3) < 0.1
-    assert {each["b"] for each in values} == {1, 2, 3, 4, 5, 6}
-    assert {each["c"] for each in values} == {"x", "y"}
-
-
-def test_values_are_shown_as_in_the_file_unless_they_are_long() -> None:
-    assert list(map(shown, [0.99991, 1e-3, 0.1, 1 / 3, 2.0, 7, "a", [1, 2], None, True])) == [
-        "0.99991", "0.001", "0.1", "0.3333", "2", "7", "a", "[1, 2]", "null", "true",
-    ]  # fmt: skip
-
-
-def test_names_are_as_short_as_they_can_be() -> None:
-    options = ["model.backbone.init_args.dropout", "model.head.init_args.dropout", "model.loss.aux_weight"]
-    assert list(short_names([*options, "data"]).values()) == [
-        "backbone.init_args.dropout",
-        "head.init_args.dropout",
-        "aux_weight",
-        "data",
-    ]
-
-
-def test_examples_hold_every_value_once() -> None:
-    space = {"a": Choices((1, 2, 3)), "b": Range(0.0, 1.0)}
-    assert list(examples(space)) == [{"a": 1, "b": 0.0}, {"a": 2, "b": 0.0}, {"a": 3, "b": 0.0}, {"a": 1, "b": 1.0}]
-
-
-def trial(number: int, *scores: float, failed: tuple[int, ...] = ()) -> Trial:
-    return Trial(number, {"a": number}, dict(enumerate(scores)), failed, Path(str(number)), {"source": "mnist"})
-
-
-def test_trials_are_ranked_by_their_mean_and_failed_ones_come_last() -> None:
-    trials = [trial(0, 0.5, 0.6), trial(1, 0.9, failed=(1,)), trial(2, 0.7, 0.8), trial(3, failed=(0, 1))]
-    assert [each.number for each in ranked(trials, is_loss=False)] == [2, 0, 1, 3]
-    assert [each.number for each in ranked(trials, is_loss=True)] == [0, 2, 1, 3]
-
-
-def test_what_cannot_be_told_from_the_best_is_a_paired_test_corrected() -> None:
-    rng = np.random.default_rng(0)
-    best = rng.normal(0.9, 0.02, 12)
-    others = [best - 0.0005 * rng.normal(1, 1, 12), best - rng.normal(0.02, 0.004, 12), best - rng.normal(0, 0.02, 12)]
-    trials = [trial(0, *best), *(trial(number, *each) for number, each in enumerate(others, 1))]
-    found = behind(trials[0], trials)
-    by_hand = [compare_rounds(dict(enumerate(each)), dict(enumerate(best)), same_data=True) for each in others]
-    corrected = holm([each.p for each in by_hand])
-    for number, (difference, p) in enumerate(zip(by_hand, corrected, strict=True), 1):
-        told = found[number].difference
-        for name in ("estimate", "low", "high", "p", "detectable"):
-            assert getattr(told, name) == pytest.approx(getattr(difference, name))
-        assert found[number].p_holm == pytest.approx(p)
-    assert found[2].can_be_told_apart
-    assert not found[3].can_be_told_apart
 
 
 @pytest.fixture(scope="module")
@@ -432,18 +261,10 @@ def test_user_callbacks_see_a_fit_of_their_own(base: dict[str, object]) -> None:
         assert len(list((each.folder / "checkpoints").glob("epoch=*.ckpt"))) == 1
 
 
-COMMAND = [sys.executable, "-m", "pairs_lit", "sweep"]
-
-
-def started(base: dict[str, object], file: Path, **more: str) -> subprocess.Popen[str]:
+def started(base: dict[str, object], file: Path, **more: str) -> Command:
     options = [f"--{name}={json.dumps(value) if isinstance(value, bool) else value}" for name, value in base.items()]
     named = [f"--{name}={value}" for name, value in more.items()]
-    return subprocess.Popen(
-        [*COMMAND, "--config", "fc_aux", "--sweep", str(file), *named, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Command(["sweep", "--config", "fc_aux", "--sweep", str(file), *named, *options])
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -460,18 +281,17 @@ def test_killed_at_any_moment_it_goes_on(sampler: str, base: dict[str, object], 
         content["trials"] = 6
     file = tmp_path / "sweep.yaml"
     file.write_text(yaml.safe_dump(content))
-    slow = base | {"trainer.max_epochs": 60}
-    whole = started(slow | {"trainer.default_root_dir": tmp_path / "whole"}, file)
-    _, errors = whole.communicate(timeout=200)
-    assert whole.returncode == 0, errors
-    for moment in (4.0, 7.0, 9.0):
-        process = started(slow | {"trainer.default_root_dir": tmp_path / "killed"}, file)
-        time.sleep(moment)
+    longer = base | {"trainer.max_epochs": 20}
+    start = time.monotonic()
+    whole = started(longer | {"trainer.default_root_dir": tmp_path / "whole"}, file)
+    assert whole.finish() == 0, whole.err
+    seconds = time.monotonic() - start
+    for part in (0.25, 0.4, 0.35):
+        process = started(longer | {"trainer.default_root_dir": tmp_path / "killed"}, file)
+        time.sleep(part * seconds)
         process.kill()
-        process.communicate()
-    last = started(slow | {"trainer.default_root_dir": tmp_path / "killed"}, file)
-    _, errors = last.communicate(timeout=300)
-    assert last.returncode == 0, errors
+    last = started(longer | {"trainer.default_root_dir": tmp_path / "killed"}, file)
+    assert last.finish() == 0, last.err
     folders = [tmp_path / name / "lightning_logs" / "fc_aux-sweep" for name in ("whole", "killed")]
     one, other = map(table, folders)
     if sampler == "grid":
@@ -485,37 +305,17 @@ def test_several_processes_share_the_work(base: dict[str, object], tmp_path: Pat
     content = spec(space={ALPHA: [0.1, 0.2, 0.3, 0.5, 1.0], LR: [0.001, 0.01]}, at_once=2)
     file = tmp_path / "sweep.yaml"
     file.write_text(yaml.safe_dump(content))
-    longer = base | {"trainer.max_epochs": 30}
+    longer = base | {"trainer.max_epochs": 10}
     url = f"sqlite:///{tmp_path / 'study.db'}"
     processes = [started(longer, file, storage=url) for _ in range(3)]
-    results = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], results
+    assert [process.finish() for process in processes] == [0, 0, 0], [process.err for process in processes]
     rows = table(tmp_path / "lightning_logs" / "fc_aux-sweep")
     assert len(rows) == 10
     study = optuna.load_study(study_name="fc_aux-sweep", storage=url)
     assert len(study.trials) == 10
     assert len({each.user_attrs["owner"] for each in study.trials}) > 1
-    tables = ["\n".join(out.splitlines()[2:]) for out, _ in results]
+    tables = ["\n".join(process.out.splitlines()[2:]) for process in processes]
     assert tables[0] == tables[1] == tables[2]
-
-
-SWEEPS = 2000
-
-
-@pytest.mark.slow
-def test_a_confirmed_difference_is_not_flattering() -> None:
-    """Of 100 sweeps over 20 identical configs, the interval of winner − baseline covers 0 in about 95."""
-    rng = np.random.default_rng(7)
-    covered, flattery = 0, []
-    for _ in range(SWEEPS):
-        pairs = rng.normal(0, 0.008, 10)  # what rounds of one seed share
-        trials = [trial(number, *(0.87 + pairs + rng.normal(0, 0.0083, 10))) for number in range(20)]
-        flattery.append(ranked(trials, is_loss=False)[0].summary.mean - 0.87 - pairs.mean())
-        shared = rng.normal(0, 0.008, 20)
-        first, second = (dict(enumerate(shared + rng.normal(0, 0.0083, 20))) for _ in range(2))
-        covered += compare_rounds(first, second, same_data=True).contains_zero
-    assert 0.935 <= covered / SWEEPS <= 0.965
-    assert np.mean(flattery) > 0.003
 
 
 def test_without_optuna_the_message_says_what_to_install(
@@ -526,18 +326,6 @@ def test_without_optuna_the_message_says_what_to_install(
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep", "--config", "fc", "--sweep", "sweep.yaml"]) == 2
     assert "pairs-lit sweep needs Optuna: pip install 'pairs-lit[sweep]'" in capsys.readouterr().err
-
-
-def test_a_choice_that_is_drawn_twice_is_tried_once() -> None:
-    points = read_spec(spec(space={ALPHA: [0.1, 1.0]}, sampler="random", trials=30)).points()
-    assert sorted(values[ALPHA] for values in points or []) == [0.1, 1.0]
-
-
-def test_trials_of_other_data_are_compared_unpaired() -> None:
-    one, other = trial(0, 0.9, 0.8, 0.85), trial(1, 0.7, 0.6, 0.66)
-    assert behind(one, [one, other])[1].difference.method == "paired"
-    other = replace(other, data={"source": "mnist", "train_pairs": 10})
-    assert behind(one, [one, other])[1].difference.method == "Welch"
 
 
 def test_a_sweep_that_cannot_find_a_difference_says_so_before_it_trains() -> None:

@@ -20,14 +20,10 @@ from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.study import Study, Taken
 from pairs_lit.sweeps.sweep_options import check_options
 from pairs_lit.sweeps.trial import Trial
+from tests.support.sweeps import ALPHA, LR, spec
 
-ALPHA, LR = "model.loss.aux_weight", "model.optimizer.init_args.lr"
 OPTIONS: dict[str, object] = {"data.batch_size": 16, "model.optimizer": "Adam"}
 PRODUCTS = ("[0-9][0-9][0-9][0-9]", "report.md", "sweep.yaml")
-
-
-def spec(**changes: object) -> dict[str, Any]:
-    return {"space": {ALPHA: [0.1, 1.0]}, "rounds": {"count": 2}} | changes
 
 
 @pytest.fixture(params=["journal", pytest.param("sqlite", marks=pytest.mark.slow)])
@@ -82,6 +78,8 @@ from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.study import Study
 study = Study(Path({folder!r}), "s", read_spec({content!r}), {options!r}, (), None)
 print(len(study.take()), flush=True)
+if "{how}" == "HUP":  # ignored if the tests were started by nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.kill(os.getpid(), signal.SIG{how})
 """
 
@@ -323,22 +321,6 @@ def test_other_options_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == ""
     check_options([f"--{ALPHA}=0.3"], read_spec(spec()))
     assert f"{ALPHA} is varied: the values in the sweep's file are used" in capsys.readouterr().err
-
-
-@pytest.fixture
-def base(tiny_root: Path, tmp_path: Path) -> dict[str, object]:
-    return {
-        "data.root": tiny_root,
-        "data.source": "mnist",
-        "data.allow_unverified": True,
-        "data.train_pairs": 40,
-        "data.val_pairs": 20,
-        "data.test_pairs": 30,
-        "data.batch_size": 16,
-        "trainer.max_epochs": 3,
-        "trainer.default_root_dir": tmp_path,
-        "trainer.devices": 1,
-    }
 
 
 def trained(folder: Path) -> dict[str, int]:

@@ -6,8 +6,7 @@ import pytest
 
 from pairs_lit.system.console import any_encoding
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
-from tests.support.runs import process
+from tests.support.runs import process, refused
 
 
 class TestEncodings:

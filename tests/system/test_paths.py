@@ -7,7 +7,7 @@ import yaml
 
 from pairs_lit.cli import main
 from tests.conftest import CONFIGS
-from tests.guarantees.test_error_messages import refused
+from tests.support.runs import refused
 
 
 class TestHome:

@@ -9,8 +9,7 @@ import torch
 
 from pairs_lit.system.threads import asked_threads, computing_on
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
-from tests.support.runs import process
+from tests.support.runs import process, refused
 
 
 class TestThreads:

@@ -5,7 +5,7 @@ import pytest
 
 from pairs_lit.cli import main
 from tests.conftest import CONFIGS
-from tests.guarantees.test_error_messages import refused
+from tests.support.runs import refused
 
 PARTS = "tests.support.real_world_parts"
 

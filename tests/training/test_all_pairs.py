@@ -25,7 +25,7 @@ from pairs_lit.nn.heads import SoftmaxHead
 from pairs_lit.relation import Relation, second_weights
 from pairs_lit.training import all_pairs
 from pairs_lit.training.all_pairs import block_rows, places, right_answers
-from tests.conftest import write_mnist
+from tests.support.mnist_files import write_mnist
 
 TRAIN, TEST = 61, 23
 HOLDS = {"le": lambda a, b: a <= b, "lt": lambda a, b: a < b, "ge": lambda a, b: a >= b, "gt": lambda a, b: a > b}

@@ -6,7 +6,7 @@ import pytest
 from pairs_lit.errors import PairsLitError
 from pairs_lit.training.batch_checks import check_batches
 from tests.conftest import CONFIGS, Fit
-from tests.guarantees.test_error_messages import refused
+from tests.support.runs import refused
 
 PARTS = "tests.support.real_world_parts"
 

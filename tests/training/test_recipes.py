@@ -16,11 +16,11 @@ from pairs_lit.stacking.looped import Apart, Loop
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.optimizers import PER_ELEMENT_OPTIMIZERS
-from tests.commands.test_fit import _last
 from tests.conftest import Fit
-from tests.nn.test_pair_network import DESIGN, SEEDS, LoopedBackbone, same_values, stack_batches
 from tests.support import reference_impl
+from tests.support.designs import DESIGN, SEEDS, LoopedBackbone, same_values, stack_batches, two_groups
 from tests.support.reference_impl import PlainNetwork
+from tests.support.runs import last
 
 NORMED_CNN = partial(CNN, channels=(3, 2), widths=(6, 10), batch_norm=("maps", "hidden", "code"))
 DEEP_MLP = partial(MLP, hidden=(7,), batch_norm=True)
@@ -61,7 +61,11 @@ class DifferentEachRound(Everything):
 
 
 SPARED = {"conv.bias", "patches.bias", "last.bias", "slope.weight"}
+
+
 SPARED |= {f"{norm}.{name}" for norm in ("whole", "groups", "each") for name in ("weight", "bias")}
+
+
 DECAYED = {"conv.weight", "patches.weight", "last.weight", "places"}
 
 
@@ -78,16 +82,6 @@ def test_weights_decay_and_what_norms_scale_and_shift_by_does_not(
         found = {view.name for view in group if ".branch." in view.name}
         assert {next(name for name in DECAYED | SPARED if f".{each}".endswith(f".{name}")) for each in found} == names
         assert [view.name for view in group if ".head." in view.name] == [f"stacks.0.head.0.{head}"]
-
-
-def two_groups(network: nn.Module) -> list[dict[str, Any]]:
-    """Return what one writes by hand: by the kind of layer."""
-    weights, others = list[nn.Parameter](), list[nn.Parameter]()
-    for layer in network.modules():
-        for name, value in layer.named_parameters(recurse=False):
-            is_weight = isinstance(layer, nn.Linear | nn.Conv2d) and name == "weight"
-            (weights if is_weight else others).append(value)
-    return [{"params": weights}, {"params": others, "weight_decay": 0}]
 
 
 def settings_of(kind: type[torch.optim.Optimizer]) -> dict[str, Any]:
@@ -138,7 +132,7 @@ def test_where_nothing_decays_nothing_changes(fit: Fit) -> None:
 def test_a_fit_whose_weights_decay_goes_on_with_the_same_bits(fit: Fit) -> None:
     options = (*ADAMW, "--model.decay", "weights", "--rounds.stack_size", "2")
     whole, part = fit(*options, "--trainer.max_epochs", "3"), fit(*options, "--trainer.max_epochs", "1")
-    assert main(["fit", *_last(part), "--trainer.max_epochs", "3"]) == 0
+    assert main(["fit", *last(part), "--trainer.max_epochs", "3"]) == 0
     assert tables(part) == tables(whole)
     assert tables(whole) != tables(fit(*ADAMW, "--rounds.stack_size", "2", "--trainer.max_epochs", "3"))
     assert tables(whole) == tables(fit(*options, "--trainer.max_epochs", "3", "--trainer.devices", "2"))
@@ -146,7 +140,7 @@ def test_a_fit_whose_weights_decay_goes_on_with_the_same_bits(fit: Fit) -> None:
 
 def test_a_fit_does_not_go_on_with_another_decay(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     run = fit(*ADAMW, "--trainer.max_epochs", "1")
-    assert main(["fit", *_last(run), "--trainer.max_epochs", "2", "--model.decay", "weights"]) == 2
+    assert main(["fit", *last(run), "--trainer.max_epochs", "2", "--model.decay", "weights"]) == 2
     assert "its optimizer's state is not what this config" in capsys.readouterr().err
 
 

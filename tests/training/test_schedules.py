@@ -19,23 +19,14 @@ from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.training.optimizers import check_scheduler
 from pairs_lit.training.schedules import Stepwise, WarmupCosine
-from tests.commands.test_fit import _last
 from tests.conftest import Fit
-from tests.guarantees.test_independence_of_rounds import (
-    BATCH,
-    DESIGN,
-    TEST,
-    TRAIN,
-    VAL,
-    final_values,
-    fitted,
-    train,
-)
 from tests.support import reference_impl
+from tests.support.designs import two_groups
 from tests.support.reference_impl import PlainNetwork
-from tests.training.test_recipes import two_groups
-from tests.variants.test_module import alone as trained_alone
-from tests.variants.test_module import check_same_bytes, config, side_by_side
+from tests.support.round_fits import BATCH, DESIGN, TEST, TRAIN, VAL, final_values, fitted, train
+from tests.support.runs import last
+from tests.support.side_by_side import alone as trained_alone
+from tests.support.side_by_side import check_same_bytes, config, side_by_side
 
 ADAMW = partial(torch.optim.AdamW, lr=0.02, eps=1e-4, weight_decay=0.1)
 WARM = "pairs_lit.training.schedules.WarmupCosine"
@@ -257,7 +248,7 @@ def test_workers_and_other_commands_take_it(fit: Fit) -> None:
     options = (*OPTIONS, "--model.decay", "weights", "--rounds.stack_size", "1")
     run = fit(*options)
     assert tables(run) == tables(fit(*options, "--trainer.devices", "2"))
-    assert main(["test", *_last(run)]) == 0
+    assert main(["test", *last(run)]) == 0
 
 
 @pytest.mark.parametrize(

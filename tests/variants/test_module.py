@@ -15,63 +15,17 @@ from lightning.pytorch.callbacks import LambdaCallback
 import pairs_lit
 from pairs_lit import Run
 from pairs_lit.variants.fits import fit_variants, fits_of, read_variants
-
-ROUNDS = 6
-SAME = 4
-"""A stack size with which a variant's rounds are in stacks of 4 and 2, alone and side by side: the same bytes."""
+from tests.support.side_by_side import FC, ROUNDS, SAME, alone, check_same_bytes, config, side_by_side
 
 MIXED = 12
 """One with which all slices are in one stack, where a variant alone has one of 6: float rounding."""
 
-ADAM = {"class_path": "torch.optim.Adam"}
-FC = {"class_path": "pairs_lit.nn.backbones.FC", "init_args": {"widths": [8, 10]}}
+
 CNN = {"class_path": "pairs_lit.nn.backbones.CNN", "init_args": {"channels": [4, 4], "conv_dropout": 0.2}}
-
-
-def config(root: Path, **model: object) -> dict[str, Any]:
-    """Return a config of a tiny job whose model's parts may be changed."""
-    parts = {
-        "backbone": FC,
-        "head": {"class_path": "pairs_lit.nn.heads.MLP"},
-        "readout": "identity",
-        "loss": {"digits": "ce", "aux_weight": 0.5},
-        "optimizer": ADAM,
-    }
-    data = {"root": str(root), "source": "mnist", "allow_unverified": True, "batch_size": 16, "watch_test": False}
-    return {
-        "data": data | {"train_pairs": 40, "val_pairs": 20, "test_pairs": 30, "normalise": "unit"},
-        "model": parts | model,
-        "trainer": {"max_epochs": 3, "enable_progress_bar": False},
-    }
 
 
 def optimizer(name: str, **settings_: object) -> dict[str, Any]:
     return {"class_path": f"torch.optim.{name}", "init_args": settings_}
-
-
-def side_by_side(
-    tmp_path: Path, content: dict[str, Any], variants: list[dict[str, Any]], size: int = SAME, **more: object
-) -> list[Run]:
-    """Train variants in one fit."""
-    tmp_path.mkdir(exist_ok=True)
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(content))
-    common = {"rounds.count": ROUNDS, "rounds.stack_size": size} | more
-    base = [f"--config={tmp_path / 'base.yaml'}"]
-    plans = read_variants(base, [common | changes for changes in variants])
-    assert fits_of(plans) == [list(range(len(variants)))]
-    folders = [tmp_path / "runs" / str(number) for number in range(len(variants))]
-    fit_variants(base, plans, folders, tmp_path / "work")
-    return [Run.load(folder) for folder in folders]
-
-
-def alone(tmp_path: Path, content: dict[str, Any], changes: dict[str, Any]) -> Run:
-    common = {"rounds.count": ROUNDS, "rounds.stack_size": SAME, "trainer.default_root_dir": tmp_path / "alone"}
-    return pairs_lit.fit(content, common | changes)
-
-
-def check_same_bytes(slice_: Run, own: Run) -> None:
-    for file in ("rounds.csv", "curves.csv"):
-        assert (slice_.folder / file).read_bytes() == (own.folder / file).read_bytes(), file
 
 
 def check_close(slice_: Run, own: Run) -> None:
@@ -288,7 +242,7 @@ def test_what_cannot_be_a_slice_is_a_fit_of_its_own(
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     rates=st.lists(st.floats(1e-4, 0.3), min_size=2, max_size=4),
     weights=st.lists(st.floats(0.01, 3.0), min_size=4, max_size=4),

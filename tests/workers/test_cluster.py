@@ -1,96 +1,115 @@
-import os
-import signal
-import subprocess
-import time
+"""How many workers start, and what tells it: cores, quotas, srun, torchrun."""
+
+import multiprocessing
 from pathlib import Path
 
 import pytest
-import yaml
 
-from pairs_lit.checkpoints.files import read_checkpoint
-from pairs_lit.cli import main
-from pairs_lit.runs.tables import read_curves
-from tests.conftest import CONFIGS, Fit
-from tests.support.runs import COMMAND, process
+from pairs_lit.errors import PairsLitError
+from pairs_lit.workers import cluster as clusters
+from tests.support.worker_runs import ON_LINUX, Order, as_torchrun, check_same, environment_of, fitted
 
-PARTS = "tests.support.real_world_parts"
+pytestmark = ON_LINUX
 
 
-def content(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def chosen(devices: object, *, stacks: int = 4, nodes: int = 1, on_cpu: bool = True, threads: int = 1) -> object:
+    return clusters.spread(devices, nodes, on_cpu=on_cpu, stacks=stacks, threads=threads)
 
 
-SLURM_JOB = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS_PER_NODE": "4"}
+@pytest.mark.parametrize("nodes", [None, 0, -1])
+def test_a_number_of_nodes_that_is_none_is_refused(nodes: int | None) -> None:
+    with pytest.raises(PairsLitError, match=r"num_nodes is .*: it must be 1 or more"):
+        clusters.spread("auto", nodes, on_cpu=True, stacks=2, threads=1)
 
 
-class TestSlurm:
-    def test_no_fit_takes_a_file_that_it_was_not_given(
-        self, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for name, value in SLURM_JOB.items():
-            monkeypatch.setenv(name, value)
-        (tmp_path / "hpc_ckpt_1.ckpt").write_text("of somebody else")
-        fit(config="fc_aux")
-        assert os.environ["SLURM_NTASKS"] == "1"
+def test_a_worker_takes_a_core_for_each_of_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "usable_cores", lambda: 6)
+    assert chosen("auto", stacks=10) == (6, 1)
+    assert chosen("auto", stacks=10, threads=2) == (3, 1)
+    assert chosen("auto", stacks=10, threads=7) == (1, 1)
+    assert chosen("auto", stacks=4) == (4, 1)
+    assert chosen(-1, stacks=4) == chosen("-1", stacks=4) == (4, 1)
+    assert chosen(3) == (3, 1)
+    assert chosen("3") == ("3", 1)
 
-    @pytest.mark.slow
-    def test_one_of_several_processes_is_refused(self, tiny_options: list[str]) -> None:
-        done = process("fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, SLURM_PROCID="1")
-        assert (done.returncode, done.stderr.count(b"SLURM_PROCID is 1: this is one of several")) == (2, 1)
 
-    @pytest.mark.slow
-    def test_sigusr1_saves_and_says_how_to_go_on(self, tiny_options: list[str], tmp_path: Path) -> None:
-        whole = [*tiny_options, "--trainer.max_epochs", "100000", "--trainer.default_root_dir", str(tmp_path)]
-        arguments = [*COMMAND, "fit", "--config", str(CONFIGS / "fc.yaml"), *whole]
-        job = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=os.environ | SLURM_JOB, cwd=tmp_path)
-        while not any(tmp_path.glob("lightning_logs/*/*/checkpoints/last.ckpt")):
-            assert job.poll() is None
-            time.sleep(0.1)
-        job.send_signal(signal.SIGUSR1)
-        _, said = job.communicate(timeout=60)
-        (run,) = tmp_path.glob("lightning_logs/*/*")
-        assert job.returncode == 128 + signal.SIGUSR1
-        told = f"pairs-lit: stopped by SIGUSR1; what was saved is kept, and pairs-lit fit {run} goes on."
-        assert said.splitlines()[-1] == told
-        assert not list(tmp_path.glob("*.ckpt"))
-        epochs = read_checkpoint(run / "checkpoints" / "last.ckpt")["epoch"] + 1
-        assert main(["fit", str(run), "--trainer.max_epochs", str(epochs + 1)]) == 0
-        assert read_curves(run / "curves.csv").epochs == epochs + 1
+def test_more_workers_than_stacks_are_not_started(capsys: pytest.CaptureFixture[str]) -> None:
+    assert chosen(9, stacks=4) == (4, 1)
+    assert "trainer.devices is 9, but the rounds make 4 stacks: 4 workers will train" in capsys.readouterr().err
 
-    def test_announced_in_the_last_epoch_a_fit_ends_as_usual(self, fit: Fit) -> None:
-        run = fit("--trainer.callbacks", f"{PARTS}.Announces", config="fc_aux")
-        assert (run / "summary.json").is_file()
 
-    def test_announced_in_the_last_epoch_of_a_fit_reproduce_ends_after_it(
-        self, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        for row in ("net1", "net2"):
-            content = yaml.safe_load((CONFIGS / "reports" / "hakobyan" / f"{row}.yaml").read_text())
-            content["trainer"] |= {"max_epochs": 2, "callbacks": [{"class_path": f"{PARTS}.Announces"}]}
-            content["data"] |= {"train_pairs": 40, "val_pairs": 20, "test_pairs": 30, "batch_size": 20}
-            content["rounds"]["count"] = 2
-            (tmp_path / "reports" / "hakobyan").mkdir(exist_ok=True, parents=True)
-            (tmp_path / "reports" / "hakobyan" / f"{row}.yaml").write_text(yaml.safe_dump(content))
-        options = ["--configs", str(tmp_path), "--data.root", str(tiny_root), "--data.allow_unverified"]
-        options += ["--runs", str(tmp_path), "--output", str(tmp_path / "results")]
-        assert main(["reproduce", "hakobyan", *options]) == 128 + signal.SIGUSR1
-        assert "stopped by SIGUSR1; what was saved is kept, and the same call goes on." in capsys.readouterr().err
-        assert len(list(tmp_path.glob("lightning_logs/*/*/summary.json"))) == 1
-        assert main(["reproduce", "hakobyan", *options]) == 128 + signal.SIGUSR1
-        assert len(list(tmp_path.glob("lightning_logs/*/*/summary.json"))) == 2
+@pytest.mark.parametrize("devices", [0, "0", -2, "some", [0], "1.5"])
+def test_a_number_that_is_none_is_refused(devices: object) -> None:
+    with pytest.raises(PairsLitError, match="it must be auto, or the number of workers, 1 or more"):
+        chosen(devices)
 
-    def test_sigusr1_while_nothing_trains_ends_in_one_line(self, tiny_options: list[str], tmp_path: Path) -> None:
-        arguments = [*COMMAND, "fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options]
-        job = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-        assert job.stderr is not None
-        job.stderr.readline()  # "loading PyTorch and Lightning …"
-        job.send_signal(signal.SIGUSR1)
-        _, said = job.communicate(timeout=60)
-        assert job.returncode == 128 + signal.SIGUSR1
-        assert said.splitlines()[-1].startswith("pairs-lit: stopped by SIGUSR1; ")
-        assert "Traceback" not in said
 
-    def test_the_handler_of_before_is_put_back(self, fit: Fit) -> None:
-        before = signal.getsignal(signal.SIGUSR1)
-        fit(config="fc_aux")
-        assert signal.getsignal(signal.SIGUSR1) is before
+def test_a_worker_of_a_pool_starts_none_of_its_own(
+    order: Order, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "usable_cores", lambda: 6)
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    assert chosen("auto") == (1, 1)
+    assert chosen(1) == (1, 1)
+    with pytest.raises(PairsLitError, match=r"trainer\.devices is 2, but this is a worker of a multiprocessing\.Pool"):
+        chosen(2)
+    check_same(fitted(order(tmp_path), tmp_path), alone)
+
+
+def test_torchrun_says_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_torchrun(monkeypatch, 2, 4)
+    assert chosen("auto") == (2, 2)
+    assert chosen(2) == (2, 2)
+    with pytest.raises(PairsLitError, match=r"trainer\.devices is 3, but 2 processes were started: leave it out"):
+        chosen(3)
+    with pytest.raises(PairsLitError, match="4 processes were started, but the rounds make 3 stacks: start at most 3"):
+        chosen("auto", stacks=3)
+    as_torchrun(monkeypatch, 2, 3)
+    with pytest.raises(PairsLitError, match="3 processes were started on 2 nodes: start as many on each"):
+        chosen("auto")
+
+
+def test_srun_says_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (environment_of(0, 1, size=4) | {"SLURM_NNODES": "2"}).items():
+        monkeypatch.setenv(name, value)
+    assert chosen("auto") == (2, 2)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    with pytest.raises(PairsLitError, match="3 processes were started on 2 nodes: start as many on each"):
+        chosen("auto")
+
+
+def control_group(root: Path, path: str, **files: str) -> None:
+    folder = root / path
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("membership", "groups", "cores"),
+    [
+        ("0::/job\n", {"job": {"cpu__max": "150000 100000\n"}}, 1.5),
+        ("0::/job\n", {"job": {"cpu__max": "max 100000\n"}}, float("inf")),
+        ("0::/slice/job\n", {"slice": {"cpu__max": "300000 100000\n"}, "slice/job": {"cpu__max": "max 100000\n"}}, 3),
+        ("0::/elsewhere\n", {"": {"cpu__max": "200000 100000\n"}}, 2),
+        ("4:cpu,cpuacct:/a\n", {"cpu,cpuacct/a": {"cpu__cfs_quota_us": "50000", "cpu__cfs_period_us": "25000"}}, 2),
+        ("4:cpu:/a\n1:memory:/b\n", {"cpu/a": {"cpu__cfs_quota_us": "-1", "cpu__cfs_period_us": "1"}}, float("inf")),
+        ("1:memory:/b\n", {}, float("inf")),
+        ("", {}, float("inf")),
+    ],
+)  # fmt: skip
+def test_the_quota_of_a_container_counts(
+    tmp_path: Path, membership: str, groups: dict[str, dict[str, str]], cores: float
+) -> None:
+    (tmp_path / "cgroup").write_text(membership)
+    for path, files in groups.items():
+        control_group(tmp_path / "groups", path, **files)
+    assert clusters.cores_within(tmp_path / "cgroup", tmp_path / "groups") == cores
+
+
+def test_cores_are_those_that_the_process_is_bound_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(clusters, "_MEMBERSHIP", tmp_path / "nothing")
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(5)))
+    assert clusters.usable_cores() == 5
+    monkeypatch.setattr(clusters, "cores_within", lambda membership, root: 0.5)
+    assert clusters.usable_cores() == 1

@@ -41,7 +41,7 @@ from pairs_lit.analysis.inspection.page import page
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.tables import Curves
-from tests.inference.test_trained_rounds import SMALL
+from tests.support.small_runs import SMALL
 
 ROUNDS, PAIRS, K = 6, 400, 7
 

@@ -24,9 +24,9 @@ from pairs_lit.commands.export import run
 from pairs_lit.data.image_format import parse_format
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.export import formats
-from tests.inference.test_trained_rounds import CASES, SMALL
 from tests.support.pair_networks import Siamese
 from tests.support.real_world_parts import Altered
+from tests.support.small_runs import CASES, SMALL
 from tests.support.user_parts import TwoPaths
 
 RESNET = {"model.backbone": "torchvision.models.resnet18", "model.backbone.num_classes": 10, "model.backbone.size": 32}

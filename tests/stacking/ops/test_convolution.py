@@ -276,7 +276,7 @@ def test_the_process_that_compiles_the_kernels_gives_the_bits_of_those_that_load
         "print([hashlib.md5(part.detach().numpy().tobytes()).hexdigest() for part in all_kernels()])\n"
     )
     around = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    said = [subprocess.check_output([sys.executable, "-c", code], env=around) for _ in range(3)]
+    said = [subprocess.check_output([sys.executable, "-c", code], env=around) for _ in range(2)]
     assert list(tmp_path.rglob("*.nbc"))
     assert len(set(said)) == 1
 

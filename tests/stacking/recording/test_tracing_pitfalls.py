@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from pairs_lit.stacking.stack import stack
 from pairs_lit.stacking.stacked_network import StackedNetwork
-from tests.stacking.recording.test_tracing import SEEDS, WIDTH, Base, ReplacesBuffer, right
+from tests.support.stack_checks import SEEDS, WIDTH, Base, right
+from tests.support.untraceable_modules import ReplacesBuffer
 
 
 class ReplacesAttribute(Base):

@@ -1,0 +1,96 @@
+"""Class names: from a dataset or set by the user, in their order."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.sources import load_source
+from pairs_lit.errors import PairsLitError
+from tests.support.custom_datasets import pictures
+from tests.support.sources import OWN, own
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"names": "a b c", "first": 1}, ["a", "b", "c"]),
+        ({"names": "x a b c", "first": 1}, ["x", "a", "b", "c"]),
+        ({"names": "10 9 -1"}, ["-1", "9", "10"]),
+    ],
+)
+def test_names_of_classes_stand_at_their_labels(arguments: dict[str, Any], wanted: list[str]) -> None:
+    source = own("Named", **arguments)
+    assert source.class_names == wanted
+    images, labels = pictures(classes=len(wanted))
+    names = arguments["names"].split()
+    called = {image.tobytes(): names[label] for image, label in zip(images, labels, strict=True)}
+    for part in source.parts:
+        found = [wanted[label] for label in part.labels.tolist()]
+        assert found == [called[image.tobytes()] for image in part.images.numpy()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"first": 3}, r"its classes must name each label, got 3 names \(a, b, c\) for the labels 3, 4, 5"),
+        ({"step": 2}, r"got 3 names \(a, b, c\) for the labels 0, 2, 4"),
+        (
+            {"names": "a b a"},
+            r"class names must differ from each other, got 'a' for labels 0 and 2",
+        ),
+    ],
+)
+def test_names_that_fit_no_labels_are_rejected(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        own("Named", **arguments)
+
+
+def test_parts_that_number_their_classes_otherwise_are_rejected() -> None:
+    with pytest.raises(PairsLitError, match=r"got 'a' for label 0 in training and 'b' in another part"):
+        own("Renumbered")
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "wanted"),
+    [
+        ("Items", ["low", "middle", "high"], ["low", "middle", "high"]),
+        ("Items", [2, 0, 1], ["2", "0", "1"]),
+        ("Named", ["c", "a", "b"], ["c", "a", "b"]),
+    ],
+)
+def test_class_names_order_and_name_the_classes_of_a_set(name: str, names: list[Any], wanted: list[str]) -> None:
+    source = load_source(f"{OWN}.{name}", Path("nowhere"), allow_unverified=False, class_names=names)
+    assert source.class_names == wanted
+    images, labels = pictures()
+    order = {"2": 2, "0": 0, "1": 1, "a": 0, "b": 1, "c": 2, "low": 0, "middle": 1, "high": 2}
+    label_of = {image.tobytes(): label for image, label in zip(images, labels.tolist(), strict=True)}
+    for image, label in zip(source.train.images.numpy(), source.train.labels.tolist(), strict=True):
+        assert label_of[image.tobytes()] == order[wanted[label]]
+
+
+def test_class_names_of_the_digits() -> None:
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    plain, named, backwards = (
+        load_source("digits", Path("nowhere"), allow_unverified=False, class_names=names)
+        for names in (None, words, [*range(9, -1, -1)])
+    )
+    assert (list(plain.class_names), list(named.class_names)) == ([], words)
+    assert named.fingerprint() == plain.fingerprint()
+    assert torch.equal(backwards.train.labels, 9 - plain.train.labels)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "a"], r"data\.class_names must differ from each other, got 'a' twice"),
+        (["a", " "], r"data\.class_names must be texts or numbers, got ' '"),
+        ([True, "b"], r"must be texts or numbers, got True\. Put empty names, yes, no"),
+        (["a", "b"], r"data\.class_names must name the 10 digits of digits, got 2 names"),
+    ],
+)
+def test_unclear_class_names_are_rejected_at_once(names: list[Any], message: str) -> None:
+    with pytest.raises(PairsLitError, match=message):
+        PairDataModule(seeds=[0], source="digits", class_names=names)

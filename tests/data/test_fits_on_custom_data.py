@@ -1,0 +1,307 @@
+"""Whole fits on the user's data, and the commands on their runs."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import pairs_lit
+from pairs_lit.checkpoints.files import check_match
+from pairs_lit.cli import main
+from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.errors import PairsLitError
+from tests.conftest import CONFIGS
+from tests.support.images import write_pictures
+from tests.support.sources import COUNTS, FOLDER, OPTIONS, OWN, SETS, load
+
+NETWORK = {"model.backbone.widths": [10, 3]}
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
+    own = {
+        "data.source": FOLDER,
+        "data.root": str(folder),
+        "trainer.default_root_dir": str(tmp_path_factory.mktemp("r")),
+    }
+    return pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | NETWORK | own)
+
+
+def summary_of(run: pairs_lit.Run) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run.folder / "summary.json").read_text())
+    return found
+
+
+def test_a_folder_of_three_classes_is_trained(run: pairs_lit.Run, folder: Path) -> None:
+    summary = summary_of(run)
+    assert {name: summary["data"][name] for name in ("source", "classes", "held_out")} == {
+        "source": "ImageFolder",
+        "classes": 3,
+        "held_out": "a sixth of each class (seed 0)",
+    }
+    assert summary["data"]["fingerprint"] == load(FOLDER, folder).fingerprint()
+    assert summary["class_names"] == ["1", "2", "10"]
+    assert yaml.safe_load((run.folder / "config.yaml").read_text())["data"]["source"] == FOLDER
+    assert run.network(0).branches[0][-1].out_features == 3
+
+
+def test_the_digit_accuracy_is_that_of_the_plain_network_on_the_files(run: pairs_lit.Run, folder: Path) -> None:
+    number = {
+        np.asarray(Image.open(file)).astype(np.float32).tobytes(): place
+        for place, name in enumerate(["1", "2", "10"])
+        for file in (folder / name).iterdir()
+    }
+    counts = {name.removeprefix("data."): count for name, count in COUNTS.items()}
+    data = PairDataModule(seeds=[0, 1], source=FOLDER, root=str(folder), **counts)
+    for r, result in enumerate(run.rounds):
+        pairs = data.bank.images[data.bank.pairs["test"].index[r]]
+        digits = np.array([[number[image.numpy().tobytes()] for image in pair] for pair in pairs])
+        with torch.no_grad():
+            probability, logits = run.network(result.seed)(pairs)
+        assert result.test_digit_accuracy == pytest.approx((logits.argmax(-1).numpy() == digits).mean())
+        holds = digits[:, 0] <= digits[:, 1]
+        assert result.test_accuracy == pytest.approx(((probability > 0.5).numpy() == holds).mean())
+
+
+def test_a_fit_reports_copies_and_names_below_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_pictures(tmp_path / "train", ["low", "middle", "high"]).parent
+    for name in ("low", "middle", "high"):
+        shutil.copytree(root / "train" / name, root / "test" / name)
+        (root / "test" / name / sorted(path.name for path in (root / "test" / name).iterdir())[0]).unlink()
+    own = {"data.source": FOLDER, "data.root": root, "data.val_pairs": 4, "data.train_pairs": 10}
+    own |= {"data.class_names": "[low, middle, high]", "trainer.default_root_dir": tmp_path / "runs"}
+    arguments = [f"--{name}={value}" for name, value in (OPTIONS | own).items()]
+    widths = ["--model.backbone.widths", "[10, 3]"]
+    assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *arguments, *widths]) == 0
+    out, err = capsys.readouterr()
+    said = "WARNING: 33 of 33 test images are byte-identical to training images, so test accuracies are too high"
+    assert (out.count(said), err.count(said)) == (1, 1)
+    assert out.index(said) > out.index("test accuracy")
+    assert "0 = 'low', 1 = 'middle', 2 = 'high'" in out
+    run = pairs_lit.Run.load(next((tmp_path / "runs").rglob("summary.json")).parent)
+    summary = summary_of(run)
+    assert summary["duplicates"] == {
+        "test_in_train": 33,
+        "validation_in_train": 0,
+        "within_train": 0,
+        "in_several_classes": 0,
+    }
+    assert summary["class_names"] == ["low", "middle", "high"]
+    assert summary["data_notes"] == []
+    assert main(arguments_of("test", run)) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_the_test_of_a_run_on_changing_images_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = {
+        "data.source": {"class_path": f"{OWN}.Turning", "init_args": {"own": True}},
+        "model.backbone.widths": [10, 3],
+    }
+    changing = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own | {"trainer.default_root_dir": str(tmp_path)})
+    assert summary_of(changing)["deterministic"] is False
+    assert "returns different images each time it is read" in summary_of(changing)["data_notes"][0]
+    assert main(arguments_of("test", changing)) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        "Turning (own True) returns different images each time it is read, so those of the run cannot be read" in said
+    )
+    assert "data.root" not in said
+
+
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        ("mnist", r"Set data\.root to the data that the run was trained on\.$"),
+        (
+            "EMNIST (split letters)",
+            r"if an earlier release trained it, which read EMNIST with rows and columns exchanged",
+        ),
+        ("my_data.Own", r"; if the dataset draws random numbers when it is made, give it a fixed seed\.$"),
+    ],
+)
+def test_other_images_are_explained(source: str, advice: str) -> None:
+    saved = {"source": source, "fingerprint": "a"}
+    with pytest.raises(PairsLitError, match=advice):
+        check_match(saved, saved | {"fingerprint": "b"})
+    check_match(saved, saved | {"deterministic": False, "transpose": False})
+
+
+def test_the_test_of_a_run_on_transposed_images_needs_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"data.source": "digits", "data.transpose": True, "trainer.default_root_dir": str(tmp_path)}
+    run = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own)
+    assert main(arguments_of("test", run)) == 0
+    assert main([*arguments_of("test", run), "--data.transpose", "false"]) == 2
+    assert "transpose is True in the checkpoint and False in the config" in capsys.readouterr().err
+
+
+def test_a_run_is_opened_where_its_pictures_are_gone(run: pairs_lit.Run, folder: Path) -> None:
+    away = folder.with_name("away")
+    folder.rename(away)
+    try:
+        assert pairs_lit.open_run(run.folder).network(1).branches[0][-1].out_features == 3
+    finally:
+        away.rename(folder)
+
+
+def arguments_of(command: str, run: pairs_lit.Run) -> list[str]:
+    last = run.folder / "checkpoints" / "last.ckpt"
+    return [command, "--config", str(run.folder / "config.yaml"), "--ckpt_path", str(last)]
+
+
+def test_other_pictures_are_refused(
+    run: pairs_lit.Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    Image.new("L", (14, 14)).save(other / "1" / "0.png")
+    before = sorted(path.name for path in run.folder.iterdir())
+    for command in ("test", "predict", "fit"):
+        assert main([*arguments_of(command, run), "--data.root", str(other), "--trainer.max_epochs", "3"]) == 2
+        message = "the checkpoint does not match the data: the SHA-256 of all images and labels of ImageFolder is"
+        assert message in capsys.readouterr().err
+    assert sorted(path.name for path in run.folder.iterdir()) == before
+    assert main([*arguments_of("test", run), "--data.root", str(shutil.copytree(folder, tmp_path / "same"))]) == 0
+
+
+def test_runs_on_other_pictures_are_compared_only_on_demand(
+    run: pairs_lit.Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(run.folder, tmp_path / "other" / "20260101-120000-1")
+    summary = summary_of(run)
+    summary["data"]["fingerprint"] = "0" * 64
+    (other / "summary.json").write_text(json.dumps(summary))
+    folders = [str(run.folder), str(other)]
+    assert main(["compare", *folders]) == 2
+    assert (
+        "the runs differ in their images or labels, though their source has one name (SHA-256 "
+        in capsys.readouterr().err
+    )
+    assert main(["compare", *folders, "--allow-different"]) == 0
+    assert "unpaired" in capsys.readouterr().out
+    del summary["data"]["fingerprint"]
+    (other / "summary.json").write_text(json.dumps(summary))
+    assert main(["compare", *folders]) == 0
+    assert "paired by seed" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_before_is_tested_and_gone_on_with(tmp_path: Path) -> None:
+    own = {"data.source": "digits", "trainer.default_root_dir": str(tmp_path)}
+    earlier = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own)
+    last = earlier.folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    for name in ("resize", "classes", "held_out", "fingerprint"):
+        del checkpoint["pairs_lit"][name]
+    torch.save(checkpoint, last)
+    assert main(arguments_of("test", earlier)) == 0
+    assert pairs_lit.open_run(earlier.folder).network(0).branches[0][-1].out_features == 10
+    assert main([*arguments_of("fit", earlier), "--trainer.max_epochs", "3"]) == 0
+    assert pairs_lit.Run.load(earlier.folder).curves.epochs == 3
+
+
+def test_fashion_mnist_is_trained_and_its_classes_named(
+    fashion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = OPTIONS | {"data.source": f"{SETS}.FashionMNIST", "data.root": fashion, "data.val_pairs": 5}
+    arguments = [f"--{name}={value}" for name, value in (options | {"trainer.default_root_dir": tmp_path}).items()]
+    assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *arguments, "--data.train_pairs", "20"]) == 0
+    shown = capsys.readouterr().out
+    assert "data: FashionMNIST, 20 training pairs" in shown
+    assert "relation le: first ≤ second by the number of the class, of 10: 0 = 'T-shirt/top', 1 = 'Trouser'" in shown
+
+
+FOUR = {"class_path": f"{OWN}.Items", "init_args": {"classes": 4}}
+THREE = FOUR | {"init_args": {"classes": 3}}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--data.source", f"{OWN}.Items", "--data.source.classes", "4"],
+        ["--data.source.classes=4", f"--data.source={OWN}.Items"],
+        ["--data.source.init_args.classes", "4", "--data.source.class_path", f"{OWN}.Items"],
+        [f"--data.source={json.dumps(FOUR)}"],
+        [f"--data.source={json.dumps(THREE)}", f"--data.source={json.dumps(FOUR)}"],
+        [f"--data.source={json.dumps(THREE)}", "--data.source.classes", "4"],
+        ["--config", json.dumps({"data": {"source": FOUR}})],
+        ["--config", json.dumps({"data": {"source": THREE}}), "--data.source.classes", "4"],
+        ["--config", json.dumps({"data": {"source": THREE}}), "--config", json.dumps({"data": {"source": FOUR}})],
+        ["--config", json.dumps({"data": {"source": f"{OWN}.Items"}}), "--data.source.classes", "4"],
+        ["--data", json.dumps({"source": THREE}), "--data.source.classes", "4"],
+        ["--data", "own.yaml"],
+        ["--config", json.dumps({"data": "own.yaml"})],
+        ["--data", "own.yaml", "--data", json.dumps({"source": FOUR})],
+    ],
+)
+@pytest.mark.quick(5)
+def test_a_set_is_named_with_its_arguments_in_any_place(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"source": FOUR}))
+    wrong = ["--model.backbone.widths", "[10, 5]"]  # shows how many classes there are, and ends
+    assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *arguments, *wrong]) == 2
+    assert "needs a code of width 4, but the backbone's is 5" in capsys.readouterr().err
+
+
+def test_a_config_of_a_set_with_arguments_is_read_again(tmp_path: Path) -> None:
+    network = {"model.backbone.widths": [10, 4], "trainer.default_root_dir": str(tmp_path)}
+    run = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | network | {"data.source": FOUR})
+    assert summary_of(run)["data"]["source"] == f"{OWN}.Items (classes 4)"
+    assert main(arguments_of("test", run)) == 0
+    assert main([*arguments_of("test", run), "--data.source.count", "100"]) == 2
+
+
+def test_an_argument_of_no_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), "--data.source.split", "digits"]) == 2
+    assert "--data.source.split=digits: name the data set's class, too" in capsys.readouterr().err
+
+
+def test_a_network_for_ten_classes_says_what_to_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--data.source", FOLDER, "--data.root", str(folder)]
+    assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *own]) == 2
+    message = (
+        "which needs a code of width 3, but the backbone's is 10: change its last width to 3, the number of classes"
+    )
+    assert message in capsys.readouterr().err
+    head = ["--model.head", "pairs_lit.nn.heads.PowerHead", "--model.loss.target", "mse", "--model.readout", "none"]
+    assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *own, *head, "--model.loss.digits", "none"]) == 2
+    assert "needs a width of 6 for both images, got 20: give the backbone 3 outputs" in capsys.readouterr().err
+    assert (
+        main(
+            [
+                "fit",
+                "--config",
+                str(CONFIGS / "fc.yaml"),
+                *own,
+                "--model.network",
+                "tests.support.pair_networks.Siamese",
+            ]
+        )
+        == 2
+    )
+    assert "(answer, digit logits (N, 2, 3)); Siamese gave (2, 1) and (2, 2, 10)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_sweep_over_a_folder_of_pictures(folder: Path, tmp_path: Path) -> None:
+    own = {"data.source": FOLDER, "data.root": str(folder), "trainer.default_root_dir": str(tmp_path)}
+    space = {"space": {"model.loss.aux_weight": [0.1, 1.0]}, "rounds": {"count": 2}}
+    found = pairs_lit.sweep(str(CONFIGS / "fc_aux.yaml"), space, OPTIONS | NETWORK | own)
+    assert len(found.trials) == 2
+    assert found.best.data["classes"] == 3
+
+
+@pytest.mark.parametrize("head", ["SoftmaxHead", "PowerHead", "ArgmaxHead"])
+def test_probability_heads_have_as_many_classes_as_the_data(folder: Path, tmp_path: Path, head: str) -> None:
+    own = {"data.source": FOLDER, "data.root": str(folder), "trainer.default_root_dir": str(tmp_path)}
+    own |= {"model.head": f"pairs_lit.nn.heads.{head}", "model.code_activation": "none"}
+    own |= {"model.loss.target": "none" if head == "ArgmaxHead" else "ce", "model.loss.digits": "mse"}
+    made = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | NETWORK | own)
+    assert made.network(0)(torch.rand(4, 2, 14, 14))[1].shape == (4, 2, 3)

@@ -1,0 +1,29 @@
+"""Sources of the user's choice: their class paths, loading and rejecting them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pairs_lit.data.labelled_images import Source
+from pairs_lit.data.sources import SourceSpec, load_source
+from pairs_lit.errors import PairsLitError
+
+OWN, SETS = "tests.support.custom_datasets", "torchvision.datasets"
+FOLDER = f"{SETS}.ImageFolder"
+COUNTS = {"data.train_pairs": 30, "data.val_pairs": 10, "data.test_pairs": 10}
+OPTIONS = COUNTS | {"rounds.count": 2, "trainer.max_epochs": 2, "trainer.devices": 1}
+
+
+def load(source: SourceSpec, root: Path = Path("nowhere"), resize: int | None = None) -> Source:
+    return load_source(source, root, allow_unverified=False, resize=resize)
+
+
+def refused(message: str, source: SourceSpec, root: Path = Path("nowhere"), resize: int | None = None) -> None:
+    with pytest.raises(PairsLitError, match=message) as caught:
+        load(source, root, resize)
+    assert "\n" not in str(caught.value)
+
+
+def own(name: str, **arguments: Any) -> Source:  # noqa: ANN401 - of a class
+    return load({"class_path": f"{OWN}.{name}", "init_args": arguments})

@@ -1,0 +1,201 @@
+"""Fits of a few stacks by several workers: in this process and in processes of their own, and what they leave."""
+
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pairs_lit.checkpoints import files as checkpoints
+from pairs_lit.checkpoints.files import read_checkpoint
+from pairs_lit.cli import main
+from pairs_lit.workers.communication import LOOPBACK
+from tests.support import kill_targets
+from tests.support.runs import NOTICES
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
+TABLES = ("rounds.csv", "curves.csv", "test.csv", "validate.csv", "predictions.csv")
+TRAINED = TABLES[:2]
+EVALUATIONS = ("test", "validate", "predict")
+SCRIPT = str(Path(sys.executable).parent / "pairs-lit")
+
+
+SLURM = {
+    "SLURM_JOB_ID": "4711",
+    "SLURM_JOB_NAME": "digits",
+    "SLURM_NTASKS": "1",
+    "SLURM_NTASKS_PER_NODE": "1",
+    "SLURM_NNODES": "1",
+    "SLURM_NODELIST": "node1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+}
+
+
+Order = Callable[..., list[str]]
+
+
+STATEFUL = (
+    *("--model.backbone.dropout", "0.2", "--model.backbone.batch_norm", "[maps]"),
+    *("--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size", "1"),
+)
+
+
+def workers(count: int | str) -> tuple[str, str]:
+    return "--trainer.devices", str(count)
+
+
+def run_in(root: Path) -> Path:
+    (run,) = root.glob("lightning_logs/*/*")
+    return run
+
+
+def going_on(run: Path, command: str = "fit") -> list[str]:
+    return [command, "--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/last.ckpt")]
+
+
+def fitted(arguments: list[str], root: Path) -> Path:
+    assert main(arguments) == 0
+    return run_in(root)
+
+
+def check_same(run: Path, other: Path, tables: Sequence[str] = TRAINED) -> None:
+    for table in tables:
+        assert (run / table).read_bytes() == (other / table).read_bytes(), table
+
+
+def tensors(part: Any, place: str = "") -> dict[str, torch.Tensor]:  # noqa: ANN401 - anything in a checkpoint
+    if isinstance(part, torch.Tensor):
+        return {place: part}
+    items = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list | tuple) else ()
+    return {name: each for key, item in items for name, each in tensors(item, f"{place}/{key}").items()}
+
+
+def check_same_checkpoint(run: Path, other: Path) -> None:
+    ours, theirs = (tensors(read_checkpoint(each / "checkpoints/last.ckpt")) for each in (run, other))
+    assert list(ours) == list(theirs)
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+# Commands in processes of their own.
+def _command(arguments: list[str], said: Path, environment: Mapping[str, str]) -> None:
+    os.setsid()  # all that it starts can be killed at once
+    os.environ.update(environment)
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    torch.set_num_threads(1)
+    checkpoints.SAVE_SECONDS = 0.0
+    raise SystemExit(main(arguments))
+
+
+@contextmanager
+def started(arguments: list[str], said: Path, environment: Mapping[str, str] | None = None) -> Iterator[BaseProcess]:
+    process = kill_targets.FORKS.Process(target=_command, args=(arguments, said, environment or {}))
+    process.start()
+    try:
+        yield process
+        process.join(60)
+        assert process.exitcode is not None, "it has not ended within a minute"
+    finally:
+        if process.is_alive():
+            os.killpg(process.pid or 0, signal.SIGKILL)
+    check_none_left(process)
+
+
+def ended(arguments: list[str], said: Path, environment: Mapping[str, str] | None = None) -> int:
+    with started(arguments, said, environment) as process:
+        pass
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def group(process: BaseProcess) -> list[int]:
+    """Return the processes that a command consists of, without those that have ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[2]) == process.pid and fields[0] not in "ZX":
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def check_none_left(process: BaseProcess, seconds: float = 5.0) -> None:
+    wait_for(lambda: not group(process), seconds)
+
+
+def wait_for(happened: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def wait_for_checkpoint(root: Path) -> None:
+    wait_for(lambda: list(root.glob("lightning_logs/*/*/checkpoints/last.ckpt")))
+
+
+def lines(said: Path) -> list[str]:
+    return [line for line in said.read_text().splitlines() if line and not any(notice in line for notice in NOTICES)]
+
+
+def listening(pids: Sequence[int]) -> set[str]:
+    """Return the addresses, as the kernel writes them, at which some processes listen."""
+    own = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # that of this very listing
+                own |= set(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in own:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+LOCAL = {"0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF0000" + "0100007F"}
+"""127.0.0.1 and ::1, as the kernel writes them."""
+
+
+LONG = ("--trainer.max_epochs", "100000")
+
+
+def environment_of(rank: int, port: int, size: int = 2) -> dict[str, str]:
+    """What srun sets for one of its tasks."""
+    number = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+    tasks = {"SLURM_NTASKS": str(size), "SLURM_STEP_NUM_TASKS": str(size), "SLURM_NTASKS_PER_NODE": str(size)}
+    return SLURM | number | tasks | {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(port)}
+
+
+def free_port() -> int:
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+# What goes wrong.
+MOODY = ("--model.backbone", "tests.support.worker_parts.Moody", "--model.backbone.kind")
+
+
+GOING_ON = "what was saved is kept, and pairs-lit fit RUN"
+
+
+def as_torchrun(monkeypatch: pytest.MonkeyPatch, local: int, world: int) -> None:
+    found = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": str(local), "WORLD_SIZE": str(world), "RANK": "0"}
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)

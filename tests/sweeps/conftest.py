@@ -1,0 +1,12 @@
+"""Options of a small sweep."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.sweeps import tiny_changes
+
+
+@pytest.fixture
+def base(tiny_root: Path, tmp_path: Path) -> dict[str, object]:
+    return tiny_changes(tiny_root, tmp_path)

@@ -1,0 +1,62 @@
+"""What a sweep tries: grids, random values, their names."""
+
+import numpy as np
+
+from pairs_lit.sweeps.search_space import Choices, Range, drawn, examples, grid, read_space, short_names, shown
+from pairs_lit.sweeps.spec import read_spec
+from tests.support.sweeps import ALPHA, spec
+
+
+def test_grid_tries_every_combination() -> None:
+    space = read_space({"a": [1, [2, 3]], "b": {"low": 1e-3, "high": 0.1, "log": True, "steps": 3}}, "sweep")
+    assert grid(space) == [
+        {"a": 1, "b": 0.001},
+        {"a": 1, "b": 0.01},
+        {"a": 1, "b": 0.1},
+        {"a": [2, 3], "b": 0.001},
+        {"a": [2, 3], "b": 0.01},
+        {"a": [2, 3], "b": 0.1},
+    ]
+    assert Range(0, 10, steps=3).grid() == [0, 5, 10]
+    assert Range(1, 3, steps=9).grid() == [1, 2, 3]  # whole numbers, none twice
+
+
+def test_random_values_lie_in_the_space_and_follow_from_the_seed() -> None:
+    space = read_space(
+        {"a": {"low": 1e-4, "high": 1e-2, "log": True}, "b": {"low": 1, "high": 6}, "c": ["x", "y"]}, "s"
+    )
+    values = drawn(space, 400, 3)
+    assert drawn(space, 10, 3) == values[:10]
+    assert drawn(space, 10, 4) != values[:10]
+    logarithms = np.log10([each["a"] for each in values])
+    assert (logarithms >= -4).all()
+    assert (logarithms <= -2).all()
+    assert abs(logarithms.mean() + 3) < 0.1
+    assert {each["b"] for each in values} == {1, 2, 3, 4, 5, 6}
+    assert {each["c"] for each in values} == {"x", "y"}
+
+
+def test_values_are_shown_as_in_the_file_unless_they_are_long() -> None:
+    assert list(map(shown, [0.99991, 1e-3, 0.1, 1 / 3, 2.0, 7, "a", [1, 2], None, True])) == [
+        "0.99991", "0.001", "0.1", "0.3333", "2", "7", "a", "[1, 2]", "null", "true",
+    ]  # fmt: skip
+
+
+def test_names_are_as_short_as_they_can_be() -> None:
+    options = ["model.backbone.init_args.dropout", "model.head.init_args.dropout", "model.loss.aux_weight"]
+    assert list(short_names([*options, "data"]).values()) == [
+        "backbone.init_args.dropout",
+        "head.init_args.dropout",
+        "aux_weight",
+        "data",
+    ]
+
+
+def test_examples_hold_every_value_once() -> None:
+    space = {"a": Choices((1, 2, 3)), "b": Range(0.0, 1.0)}
+    assert list(examples(space)) == [{"a": 1, "b": 0.0}, {"a": 2, "b": 0.0}, {"a": 3, "b": 0.0}, {"a": 1, "b": 1.0}]
+
+
+def test_a_choice_that_is_drawn_twice_is_tried_once() -> None:
+    points = read_spec(spec(space={ALPHA: [0.1, 1.0]}, sampler="random", trials=30)).points()
+    assert sorted(values[ALPHA] for values in points or []) == [0.1, 1.0]

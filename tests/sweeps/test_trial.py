@@ -1,0 +1,60 @@
+"""Trials are ranked and compared."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pairs_lit.analysis.decision import compare_rounds
+from pairs_lit.statistics import holm
+from pairs_lit.sweeps.trial import behind, ranked
+from tests.support.sweeps import trial
+
+
+def test_trials_are_ranked_by_their_mean_and_failed_ones_come_last() -> None:
+    trials = [trial(0, 0.5, 0.6), trial(1, 0.9, failed=(1,)), trial(2, 0.7, 0.8), trial(3, failed=(0, 1))]
+    assert [each.number for each in ranked(trials, is_loss=False)] == [2, 0, 1, 3]
+    assert [each.number for each in ranked(trials, is_loss=True)] == [0, 2, 1, 3]
+
+
+def test_what_cannot_be_told_from_the_best_is_a_paired_test_corrected() -> None:
+    rng = np.random.default_rng(0)
+    best = rng.normal(0.9, 0.02, 12)
+    others = [best - 0.0005 * rng.normal(1, 1, 12), best - rng.normal(0.02, 0.004, 12), best - rng.normal(0, 0.02, 12)]
+    trials = [trial(0, *best), *(trial(number, *each) for number, each in enumerate(others, 1))]
+    found = behind(trials[0], trials)
+    by_hand = [compare_rounds(dict(enumerate(each)), dict(enumerate(best)), same_data=True) for each in others]
+    corrected = holm([each.p for each in by_hand])
+    for number, (difference, p) in enumerate(zip(by_hand, corrected, strict=True), 1):
+        told = found[number].difference
+        for name in ("estimate", "low", "high", "p", "detectable"):
+            assert getattr(told, name) == pytest.approx(getattr(difference, name))
+        assert found[number].p_holm == pytest.approx(p)
+    assert found[2].can_be_told_apart
+    assert not found[3].can_be_told_apart
+
+
+SWEEPS = 2000
+
+
+@pytest.mark.slow
+def test_a_confirmed_difference_is_not_flattering() -> None:
+    """Of 100 sweeps over 20 identical configs, the interval of winner − baseline covers 0 in about 95."""
+    rng = np.random.default_rng(7)
+    covered, flattery = 0, []
+    for _ in range(SWEEPS):
+        pairs = rng.normal(0, 0.008, 10)  # what rounds of one seed share
+        trials = [trial(number, *(0.87 + pairs + rng.normal(0, 0.0083, 10))) for number in range(20)]
+        flattery.append(ranked(trials, is_loss=False)[0].summary.mean - 0.87 - pairs.mean())
+        shared = rng.normal(0, 0.008, 20)
+        first, second = (dict(enumerate(shared + rng.normal(0, 0.0083, 20))) for _ in range(2))
+        covered += compare_rounds(first, second, same_data=True).contains_zero
+    assert 0.935 <= covered / SWEEPS <= 0.965
+    assert np.mean(flattery) > 0.003
+
+
+def test_trials_of_other_data_are_compared_unpaired() -> None:
+    one, other = trial(0, 0.9, 0.8, 0.85), trial(1, 0.7, 0.6, 0.66)
+    assert behind(one, [one, other])[1].difference.method == "paired"
+    other = replace(other, data={"source": "mnist", "train_pairs": 10})
+    assert behind(one, [one, other])[1].difference.method == "Welch"

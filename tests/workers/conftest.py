@@ -1,0 +1,58 @@
+"""Small fits of three stacks, in one process, and the environment of a Slurm job."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pairs_lit.cli import main
+from tests.conftest import CONFIGS
+from tests.support.worker_runs import EVALUATIONS, SLURM, STATEFUL, Order, fitted, going_on, workers
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else_started_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "MASTER_", "TORCHELASTIC"))]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def order(tiny_root: Path) -> Order:
+    """The arguments of a small fit of three stacks, the last of a single round."""
+
+    def arguments(root: Path, *options: str, config: str = "fc_aux") -> list[str]:
+        common = (
+            f"--data.root {tiny_root} --data.source mnist --data.allow_unverified true --data.train_pairs 40 "
+            "--data.val_pairs 20 --data.test_pairs 30 --data.batch_size 16 --rounds.count 5 --rounds.stack_size 2 "
+            f"--trainer.max_epochs 3 --trainer.default_root_dir {root} --trainer.enable_progress_bar false"
+        )
+        return ["fit", "--config", str(CONFIGS / f"{config}.yaml"), *common.split(), *options]
+
+    return arguments
+
+
+@pytest.fixture(scope="session")
+def alone(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a fit in one process."""
+    root = tmp_path_factory.mktemp("alone")
+    return fitted(order(root, *workers(1)), root)
+
+
+@pytest.fixture(scope="session")
+def stateful(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with dropout, batch norm and a schedule, and the tables of the other commands."""
+    root = tmp_path_factory.mktemp("stateful")
+    run = fitted(order(root, *STATEFUL, *workers(1), config="cnn_aux"), root)
+    for command in EVALUATIONS:
+        assert main(going_on(run, command)) == 0
+    return run
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> dict[str, str]:
+    """The environment of a job, with a stand-in for scontrol that notes what it is told."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n')
+    (tools / "scontrol").chmod(0o755)
+    return SLURM | {"PATH": f"{tools}:{os.environ['PATH']}"}

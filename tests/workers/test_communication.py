@@ -1,0 +1,154 @@
+"""What workers send each other."""
+
+import sys
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import torch
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.system.signals import ask_to_end, forget_failures
+from pairs_lit.workers import communication as exchange_module
+from pairs_lit.workers.communication import Exchange, local_store
+from pairs_lit.workers.strategy import StackStrategy
+from tests.support import kill_targets
+from tests.support.worker_runs import ON_LINUX, free_port
+
+pytestmark = ON_LINUX
+
+
+def _member(rank: int, size: int, port: int, answers: Any) -> None:  # noqa: ANN401 - a queue
+    store = local_store(port, size, first=rank == 0, listening=None)
+    exchange = Exchange(store, rank, size, alone=True)
+    strategy = StackStrategy(parallel_devices=[torch.device("cpu")] * size)
+    strategy._exchange = exchange
+    strategy.set_world_ranks = lambda: None  # type: ignore[method-assign]
+    monkey: Any = StackStrategy
+    monkey.world_size = property(lambda self: size)
+    own = torch.tensor([rank + 1.0, 10.0])
+    said = {
+        "sum": strategy.reduce(own, reduce_op="sum").tolist(),
+        "mean": strategy.reduce(own).tolist(),
+        "own": own.tolist(),
+        "text": strategy.reduce("text"),
+        "broadcast": strategy.broadcast({"from": rank}, src=1),
+        "all": strategy.all_gather(own).tolist(),
+        "gathered": strategy.gathered("x" * 1000 * rank),
+    }
+    strategy.barrier()
+    answers.put((rank, said))
+
+
+def test_sums_means_broadcasts_and_parts_of_any_size() -> None:
+    context, port = kill_targets.FORKS, free_port()
+    answers = context.Queue()
+    members = [context.Process(target=_member, args=(rank, 2, port, answers)) for rank in range(2)]
+    for member in members:
+        member.start()
+    found = dict(answers.get(timeout=60) for _ in members)
+    for member in members:
+        member.join()
+    for rank in range(2):
+        assert found[rank] == {
+            "sum": [3.0, 20.0],
+            "mean": [1.5, 10.0],
+            "own": [rank + 1.0, 10.0],
+            "text": "text",
+            "broadcast": {"from": 1},
+            "all": [[1.0, 10.0], [2.0, 10.0]],
+            "gathered": ["", "x" * 1000],
+        }
+
+
+def _parts(rank: int) -> dict[str, Any]:
+    """Return what no two workers have alike: shapes, types, empty and scalar tensors, and what is no tensor."""
+    values = torch.arange(30.0 + 7 * rank)
+    return {
+        f"weights {rank}": values,
+        "columns": values[:6].view(2, 3).t(),
+        "half": values.bfloat16(),
+        "flags": values > 3,
+        "scalar": torch.tensor(rank),
+        "nothing": torch.empty(0, 3),
+        "words": ["text", {"rank": rank}],
+    }
+
+
+def _passing_on(rank: int, size: int, port: int, answers: Any) -> None:  # noqa: ANN401 - a queue
+    exchange_module._PIECE = 50  # so that tensors come in several pieces, and pieces hold several tensors
+    store = local_store(port, size, first=rank == 0, listening=None)
+    found = Exchange(store, rank, size, alone=True).gathered_by_first(_parts(rank))
+    wanted = [_parts(each) for each in range(size)] if rank == 0 else [_parts(rank)]
+    answers.put((rank, _alike(found, wanted)))
+
+
+def _alike(found: Any, wanted: Any) -> bool:  # noqa: ANN401 - nested
+    if isinstance(wanted, torch.Tensor):
+        return found.dtype == wanted.dtype and torch.equal(found, wanted)
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(_alike(found[key], each) for key, each in wanted.items())
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(_alike, found, wanted))
+    return bool(found == wanted)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_first_worker_gets_every_tensor_in_pieces(size: int) -> None:
+    context, port = kill_targets.FORKS, free_port()
+    answers = context.Queue()
+    members = [context.Process(target=_passing_on, args=(rank, size, port, answers)) for rank in range(size)]
+    for member in members:
+        member.start()
+    found = dict(answers.get(timeout=60) for _ in members)
+    for member in members:
+        member.join()
+    assert found == dict.fromkeys(range(size), True)
+
+
+def _keeping_what_it_has(port: int, met: Any) -> None:  # noqa: ANN401 - an event
+    exchange = Exchange(local_store(port, 2, first=False, listening=None), 1, 2, alone=True)
+    met.set()
+    exchange.gathered((b"", [(torch.Size([2**24]), torch.float32)]))  # and never passes it on
+    time.sleep(60)
+
+
+def _waiting_for_it(port: int, patience: float) -> None:
+    exchange_module._MEETING = timedelta(seconds=patience)
+    exchange = Exchange(local_store(port, 2, first=True, listening=None), 0, 2, alone=True)
+    if patience > 1:
+        threading.Timer(0.5, ask_to_end, [PairsLitError("told to end")]).start()
+    try:
+        exchange.gathered_by_first([])
+    except PairsLitError as error:
+        sys.exit(17 if "told to end" in str(error) else 19 if "did not answer in time" in str(error) else 18)
+
+
+@pytest.mark.parametrize(("patience", "code"), [(60.0, 17), (0.2, 19)])
+@pytest.mark.slow
+def test_who_waits_for_a_large_tensor_can_be_told_to_end(patience: float, code: int) -> None:
+    context, port = kill_targets.FORKS, free_port()
+    met = context.Event()
+    other = context.Process(target=_keeping_what_it_has, args=(port, met))
+    first = context.Process(target=_waiting_for_it, args=(port, patience))
+    other.start()
+    first.start()
+    try:
+        first.join(20)
+        assert met.is_set()
+        assert first.exitcode == code
+    finally:
+        first.kill()
+        other.kill()
+
+
+def test_who_waits_for_a_worker_that_never_comes_hears_of_its_failure() -> None:
+    store = local_store(free_port(), 2, first=True, listening=None)
+    ask_to_end(PairsLitError("worker 1 is gone"))
+    try:
+        with pytest.raises(PairsLitError, match="worker 1 is gone"):
+            Exchange(store, 0, 2, alone=True)
+    finally:
+        forget_failures()

@@ -1,0 +1,181 @@
+"""Workers started by srun, torchrun, the user or the command itself give the same tables."""
+
+import json
+import multiprocessing
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pairs_lit.cli import main
+from pairs_lit.errors import Stopped
+from pairs_lit.workers.communication import LOOPBACK
+from pairs_lit.workers.launcher import Launcher
+from tests.support.worker_runs import (
+    MOODY,
+    ON_LINUX,
+    SCRIPT,
+    Order,
+    as_torchrun,
+    check_same,
+    ended,
+    environment_of,
+    fitted,
+    free_port,
+    going_on,
+    lines,
+    run_in,
+    started,
+    workers,
+)
+
+pytestmark = ON_LINUX
+
+
+@pytest.mark.slow
+def test_tasks_of_srun_give_the_same_tables_and_one_run_folder(order: Order, alone: Path, tmp_path: Path) -> None:
+    port, arguments = free_port(), order(tmp_path)
+    with (
+        started(arguments, tmp_path / "first", environment_of(0, port)) as first,
+        started(arguments, tmp_path / "second", environment_of(1, port)) as second,
+    ):
+        pass
+    assert (first.exitcode, second.exitcode) == (0, 0)
+    check_same(run_in(tmp_path), alone)
+    assert "test accuracy" in (tmp_path / "first").read_text()
+    assert lines(tmp_path / "second") == []
+    assert json.loads((run_in(tmp_path) / "summary.json").read_text())["workers"] == 2
+
+
+@pytest.mark.slow
+def test_torchrun_gives_the_same_tables_and_speaks_once(order: Order, alone: Path, tmp_path: Path) -> None:
+    torchrun = [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc_per_node", "2", SCRIPT]
+    done = subprocess.run([*torchrun, *order(tmp_path)], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run: ") == 1
+    assert done.stderr.count("loading PyTorch") == 1
+    check_same(run_in(tmp_path), alone)
+    again = subprocess.run([*torchrun, *going_on(run_in(tmp_path), "predict")], check=False, timeout=120)
+    assert again.returncode == 0
+    assert main([*going_on(alone, "predict")]) == 0
+    check_same(run_in(tmp_path), alone, ["predictions.csv"])
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_same_tables(order: Order, alone: Path, tmp_path: Path) -> None:
+    torchrun, port = str(Path(sys.executable).parent / "torchrun"), free_port()
+    nodes = [
+        subprocess.Popen(
+            [
+                *(torchrun, "--nnodes", "2", "--node_rank", str(node), "--nproc_per_node", "1"),
+                *("--master_addr", LOOPBACK, "--master_port", str(port), SCRIPT, *order(tmp_path)),
+            ]
+        )
+        for node in range(2)
+    ]
+    assert [node.wait(120) for node in nodes] == [0, 0]
+    check_same(run_in(tmp_path), alone)
+    summary = json.loads((run_in(tmp_path) / "summary.json").read_text())
+    assert (summary["workers"], summary["nodes"]) == (2, 2)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.slow
+def test_workers_that_start_the_command_again_give_the_same_tables(
+    order: Order, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
+    check_same(fitted(order(tmp_path, *workers(count)), tmp_path), alone)
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_such_a_worker_is_said_in_one_line(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
+    assert main(order(tmp_path, *workers(2), *MOODY, "raise")) == 1
+    *_, line = capfd.readouterr().err.splitlines()  # after the note that this network trains as copies
+    assert re.fullmatch(
+        r"pairs-lit: error: ArithmeticError: the second worker has no idea \(worker_parts\.py:\d+\)", line
+    )
+    assert main(order(tmp_path, *workers(2), *MOODY, "segfault")) == 2
+    assert "was killed by SIGSEGV" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_script_without_main_guard_is_told_what_is_missing(order: Order, tmp_path: Path) -> None:
+    given = [each.removeprefix("--") for each in order(tmp_path / "runs", *workers(2))[3:]]
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pairs_lit\n"
+        "import pairs_lit.workers.strategy\n"
+        "pairs_lit.workers.strategy.can_fork = lambda device: False\n"
+        f"pairs_lit.fit('fc_aux', {dict(zip(given[::2], given[1::2], strict=True))!r})\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert 'does the script call pairs_lit.fit under if __name__ == "__main__" only?' in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_rank_that_is_left_over_starts_nothing_and_waits_for_nobody(
+    order: Order, alone: Path, tmp_path: Path
+) -> None:
+    assert ended(order(tmp_path, *workers(2)), tmp_path / "said", {"LOCAL_RANK": "0"}) == 0
+    check_same(run_in(tmp_path), alone)
+
+
+def test_workers_that_the_user_starts_give_the_same_tables(order: Order, alone: Path, tmp_path: Path) -> None:
+    meeting, arguments = {"MASTER_PORT": str(free_port())}, order(tmp_path, *workers(2))
+    with (
+        started(arguments, tmp_path / "first", meeting | {"LOCAL_RANK": "0"}) as first,
+        started(arguments, tmp_path / "second", meeting | {"LOCAL_RANK": "1"}) as second,
+    ):
+        pass
+    assert (first.exitcode, second.exitcode) == (0, 0)
+    check_same(run_in(tmp_path), alone)
+
+
+def test_a_launcher_that_tells_us_nothing_is_refused(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    assert main(order(tmp_path)) == 2
+    assert "OMPI_COMM_WORLD_RANK is 1: this is one of several processes, but neither" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_reproduce_is_started_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_torchrun(monkeypatch, 2, 2)
+    assert main(["reproduce", "belhadj", "--runs", str(tmp_path / "runs")]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]  # before it, it may say that files differ from their commit
+    assert "was started in several processes: start it once; its fits use all cores" in line
+    assert not list(tmp_path.glob("runs/lightning_logs/*/*"))
+
+
+def test_a_signal_between_two_starts_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    forks: Any = multiprocessing.get_context("fork").Process
+    start, begun = forks.start, []
+
+    def once(self: BaseProcess) -> None:
+        if begun:
+            raise Stopped(signal.SIGTERM)
+        start(self)
+        begun.append(self)
+
+    monkeypatch.setattr(forks, "start", once)
+    launcher = Launcher(3, lambda: nullcontext(0), lambda _: time.sleep(60), None)
+    with pytest.raises(Stopped):
+        launcher.launch(lambda: None)
+    (worker,) = begun
+    worker.join(5)
+    assert worker.exitcode == -signal.SIGKILL

@@ -1,0 +1,186 @@
+"""Slurm jobs that are queued again go on in their own run."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pairs_lit.checkpoints.files import read_checkpoint
+from pairs_lit.cli import main
+from pairs_lit.runs.tables import read_curves
+from tests.conftest import CONFIGS, Fit
+from tests.support.runs import COMMAND, process
+from tests.support.worker_runs import (
+    ON_LINUX,
+    Order,
+    check_same,
+    ended,
+    environment_of,
+    free_port,
+    lines,
+    run_in,
+    started,
+    workers,
+)
+
+pytestmark = ON_LINUX
+ANNOUNCED = "[{class_path: tests.support.worker_parts.Announces, init_args: {rank: %d}}]"
+REQUEUED = {"SLURM_RESTART_COUNT": "1"}
+
+
+@pytest.mark.slow
+def test_a_job_that_ends_is_queued_again_and_goes_on_in_its_own_run(
+    order: Order, alone: Path, tmp_path: Path, slurm: dict[str, str]
+) -> None:
+    said, told = tmp_path / "said", tmp_path / "told"
+    arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
+    assert ended(arguments, said, slurm) == 128 + signal.SIGUSR1
+    assert told.read_text() == "requeue 4711\n"
+    assert [line.partition(";")[0] for line in lines(said)] == [
+        "pairs-lit: Slurm queues job 4711 again.",
+        "pairs-lit: stopped by SIGUSR1",
+    ]
+    run = run_in(tmp_path)
+    (tmp_path / "hpc_ckpt_1.ckpt").write_bytes(b"not ours")
+    before = {path: path.read_bytes() for path in run.rglob("*.*") if path.is_file()}
+    others = {"another job": slurm | {"SLURM_JOB_ID": "4712"} | REQUEUED, "a first start": slurm}
+    for environment in others.values():  # each makes a folder of its own
+        assert ended(arguments, said, environment) == 128 + signal.SIGUSR1 or environment is not slurm
+    assert ended([*arguments, "--rounds.seed", "7"], said, slurm | REQUEUED) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list(tmp_path.glob("lightning_logs/*/*"))) == 4
+    said.unlink()
+    assert ended(arguments, said, slurm | REQUEUED) == 0
+    assert "this job was queued again: it goes on in" in said.read_text()
+    assert len(list(tmp_path.glob("lightning_logs/*/*"))) == 4
+
+
+def test_the_run_that_a_requeued_job_goes_on_in_has_the_tables_of_an_undisturbed_one(
+    order: Order, alone: Path, tmp_path: Path, slurm: dict[str, str]
+) -> None:
+    arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
+    assert ended(arguments, tmp_path / "said", slurm) == 128 + signal.SIGUSR1
+    assert read_checkpoint(run_in(tmp_path) / "checkpoints/last.ckpt")["epoch"] == 1
+    assert ended(arguments, tmp_path / "said", slurm | REQUEUED) == 0
+    check_same(run_in(tmp_path), alone)
+
+
+def test_an_array_job_is_named_by_its_task(order: Order, tmp_path: Path, slurm: dict[str, str]) -> None:
+    array = {"SLURM_ARRAY_JOB_ID": "90", "SLURM_ARRAY_TASK_ID": "3"}
+    arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
+    assert ended(arguments, tmp_path / "said", slurm | array) == 128 + signal.SIGUSR1
+    assert (tmp_path / "told").read_text() == "requeue 90_3\n"
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["refuses", "is missing"])
+@pytest.mark.quick(1)
+def test_a_scontrol_that_fails_is_said(order: Order, tmp_path: Path, slurm: dict[str, str], missing: bool) -> None:
+    tool = tmp_path / "tools" / "scontrol"
+    tool.write_text("#!/bin/sh\necho 'slurm_requeue error:\nJob is pending' >&2\nexit 1\n")
+    if missing:
+        tool.unlink()
+    arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
+    assert ended(arguments, tmp_path / "said", slurm) == 128 + signal.SIGUSR1
+    first, second = lines(tmp_path / "said")
+    reason = "No such file" if missing else "slurm_requeue error: Job is pending"
+    assert "scontrol requeue 4711 failed (" in first
+    assert reason in first
+    assert "queue the job again yourself" in first
+    assert "stopped by SIGUSR1" in second
+
+
+def test_any_task_of_srun_may_hear_of_the_end_and_one_queues_the_job_again(
+    order: Order, tmp_path: Path, slurm: dict[str, str]
+) -> None:
+    port, arguments = free_port(), order(tmp_path, "--trainer.callbacks", ANNOUNCED % 1)
+    with (
+        started(arguments, tmp_path / "first", slurm | environment_of(0, port)) as first,
+        started(arguments, tmp_path / "second", slurm | environment_of(1, port)) as second,
+    ):
+        pass
+    assert (first.exitcode, second.exitcode) == (138, 138)
+    assert (tmp_path / "told").read_text() == "requeue 4711\n"
+    assert lines(tmp_path / "second") == []
+
+
+PARTS = "tests.support.real_world_parts"
+
+
+SLURM_JOB = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS_PER_NODE": "4"}
+
+
+class TestSlurm:
+    def test_no_fit_takes_a_file_that_it_was_not_given(
+        self, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in SLURM_JOB.items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / "hpc_ckpt_1.ckpt").write_text("of somebody else")
+        fit(config="fc_aux")
+        assert os.environ["SLURM_NTASKS"] == "1"
+
+    @pytest.mark.slow
+    def test_one_of_several_processes_is_refused(self, tiny_options: list[str]) -> None:
+        done = process("fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, SLURM_PROCID="1")
+        assert (done.returncode, done.stderr.count(b"SLURM_PROCID is 1: this is one of several")) == (2, 1)
+
+    @pytest.mark.slow
+    def test_sigusr1_saves_and_says_how_to_go_on(self, tiny_options: list[str], tmp_path: Path) -> None:
+        whole = [*tiny_options, "--trainer.max_epochs", "100000", "--trainer.default_root_dir", str(tmp_path)]
+        arguments = [*COMMAND, "fit", "--config", str(CONFIGS / "fc.yaml"), *whole]
+        job = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=os.environ | SLURM_JOB, cwd=tmp_path)
+        while not any(tmp_path.glob("lightning_logs/*/*/checkpoints/last.ckpt")):
+            assert job.poll() is None
+            time.sleep(0.1)
+        job.send_signal(signal.SIGUSR1)
+        _, said = job.communicate(timeout=60)
+        (run,) = tmp_path.glob("lightning_logs/*/*")
+        assert job.returncode == 128 + signal.SIGUSR1
+        told = f"pairs-lit: stopped by SIGUSR1; what was saved is kept, and pairs-lit fit {run} goes on."
+        assert said.splitlines()[-1] == told
+        assert not list(tmp_path.glob("*.ckpt"))
+        epochs = read_checkpoint(run / "checkpoints" / "last.ckpt")["epoch"] + 1
+        assert main(["fit", str(run), "--trainer.max_epochs", str(epochs + 1)]) == 0
+        assert read_curves(run / "curves.csv").epochs == epochs + 1
+
+    def test_announced_in_the_last_epoch_a_fit_ends_as_usual(self, fit: Fit) -> None:
+        run = fit("--trainer.callbacks", f"{PARTS}.Announces", config="fc_aux")
+        assert (run / "summary.json").is_file()
+
+    def test_announced_in_the_last_epoch_of_a_fit_reproduce_ends_after_it(
+        self, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for row in ("net1", "net2"):
+            content = yaml.safe_load((CONFIGS / "reports" / "hakobyan" / f"{row}.yaml").read_text())
+            content["trainer"] |= {"max_epochs": 2, "callbacks": [{"class_path": f"{PARTS}.Announces"}]}
+            content["data"] |= {"train_pairs": 40, "val_pairs": 20, "test_pairs": 30, "batch_size": 20}
+            content["rounds"]["count"] = 2
+            (tmp_path / "reports" / "hakobyan").mkdir(exist_ok=True, parents=True)
+            (tmp_path / "reports" / "hakobyan" / f"{row}.yaml").write_text(yaml.safe_dump(content))
+        options = ["--configs", str(tmp_path), "--data.root", str(tiny_root), "--data.allow_unverified"]
+        options += ["--runs", str(tmp_path), "--output", str(tmp_path / "results")]
+        assert main(["reproduce", "hakobyan", *options]) == 128 + signal.SIGUSR1
+        assert "stopped by SIGUSR1; what was saved is kept, and the same call goes on." in capsys.readouterr().err
+        assert len(list(tmp_path.glob("lightning_logs/*/*/summary.json"))) == 1
+        assert main(["reproduce", "hakobyan", *options]) == 128 + signal.SIGUSR1
+        assert len(list(tmp_path.glob("lightning_logs/*/*/summary.json"))) == 2
+
+    def test_sigusr1_while_nothing_trains_ends_in_one_line(self, tiny_options: list[str], tmp_path: Path) -> None:
+        arguments = [*COMMAND, "fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options]
+        job = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        assert job.stderr is not None
+        job.stderr.readline()  # "loading PyTorch and Lightning …"
+        job.send_signal(signal.SIGUSR1)
+        _, said = job.communicate(timeout=60)
+        assert job.returncode == 128 + signal.SIGUSR1
+        assert said.splitlines()[-1].startswith("pairs-lit: stopped by SIGUSR1; ")
+        assert "Traceback" not in said
+
+    def test_the_handler_of_before_is_put_back(self, fit: Fit) -> None:
+        before = signal.getsignal(signal.SIGUSR1)
+        fit(config="fc_aux")
+        assert signal.getsignal(signal.SIGUSR1) is before

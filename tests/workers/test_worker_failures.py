@@ -1,0 +1,213 @@
+"""Errors and signals in any worker end all of them, in one line, and leave nothing behind."""
+
+import multiprocessing
+import os
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pairs_lit.checkpoints import files as checkpoints
+from pairs_lit.checkpoints.files import read_checkpoint
+from pairs_lit.cli import main
+from tests.support.worker_runs import (
+    EVALUATIONS,
+    GOING_ON,
+    LOCAL,
+    LONG,
+    MOODY,
+    ON_LINUX,
+    Order,
+    check_none_left,
+    check_same,
+    ended,
+    fitted,
+    going_on,
+    group,
+    lines,
+    listening,
+    run_in,
+    started,
+    wait_for,
+    wait_for_checkpoint,
+    workers,
+)
+
+pytestmark = ON_LINUX
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (
+            (*MOODY, "raise"),
+            1,
+            r"ArithmeticError: the second worker has no idea \(worker_parts\.py:\d+\)",
+        ),
+        ((*MOODY, "refuse"), 2, "leave it out"),
+        ((*MOODY, "segfault"), 2, rf"worker 1 \(process \d+\) was killed by SIGSEGV; {GOING_ON} goes on\."),
+        ((*MOODY, "exit"), 2, rf"worker 1 \(process \d+\) was ended with code 7; {GOING_ON} goes on\."),
+        (
+            ("--trainer.callbacks", "[tests.support.worker_parts.MoodyCallback]"),
+            1,
+            r"ArithmeticError: the second worker has no idea \(worker_parts\.py:\d+\)",
+        ),
+        (
+            (
+                "--trainer.callbacks",
+                "[{class_path: tests.support.worker_parts.MoodyCallback, init_args: {early: true}}]",
+            ),
+            1,
+            r"ArithmeticError: the second worker has no idea \(worker_parts\.py:\d+\)",
+        ),
+    ],
+    ids=["module raises", "module refuses", "module crashes", "module exits", "callback raises", "before they met"],
+)
+@pytest.mark.quick(2)
+def test_what_goes_wrong_in_another_worker_is_said_in_one_line(
+    order: Order, tmp_path: Path, options: tuple[str, ...], code: int, message: str
+) -> None:
+    start = time.monotonic()
+    assert ended(order(tmp_path, *LONG, *workers(2), *options), tmp_path / "said") == code
+    (line,) = lines(tmp_path / "said")
+    assert re.fullmatch(f"pairs-lit: error: {message}", line)
+    assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize("evaluation", EVALUATIONS)
+@pytest.mark.quick(1)
+def test_evaluation_ends_likewise(
+    order: Order, alone: Path, tmp_path: Path, evaluation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = "[{class_path: tests.support.worker_parts.MoodyCallback, init_args: {early: true, kind: segfault}}]"
+    arguments = [*going_on(alone, evaluation), "--trainer.callbacks", early, *workers(2)]
+    assert ended(arguments, tmp_path / "said") == 2
+    (line,) = lines(tmp_path / "said")
+    assert "worker 1 (process" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.quick(1)
+def test_a_worker_that_is_killed_ends_the_command_and_the_run_goes_on(
+    order: Order, tmp_path: Path, number: signal.Signals
+) -> None:
+    with started(order(tmp_path, *LONG, *workers(3)), tmp_path / "said") as process:
+        wait_for_checkpoint(tmp_path)
+        pids = group(process)
+        assert len(pids) == 3
+        os.kill(pids[-1], number)
+        process.join(10)
+        assert process.exitcode == 2
+    (line,) = lines(tmp_path / "said")
+    how = "killed by SIGKILL (out of memory?)" if number == signal.SIGKILL else "ended with code 143"
+    assert re.fullmatch(
+        rf"pairs-lit: error: worker \d \(process {pids[-1]}\) was {re.escape(how)}; {GOING_ON} .*", line
+    )
+    run = run_in(tmp_path)
+    epoch = read_checkpoint(run / "checkpoints/last.ckpt")["epoch"]
+    assert main([*going_on(run), "--trainer.max_epochs", str(epoch + 2), *workers(2)]) == 0
+
+
+def test_without_the_first_worker_the_others_end(order: Order, tmp_path: Path) -> None:
+    with started(order(tmp_path, *LONG, *workers(3)), tmp_path / "said") as process:
+        wait_for_checkpoint(tmp_path)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        check_none_left(process, seconds=3)
+    assert lines(tmp_path / "said") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("all_of_them", [False, True], ids=["the command", "the terminal"])
+@pytest.mark.quick(1)
+def test_a_signal_ends_all_in_one_line(order: Order, tmp_path: Path, number: signal.Signals, all_of_them: bool) -> None:
+    with started(order(tmp_path, *LONG, *workers(3)), tmp_path / "said") as process:
+        wait_for_checkpoint(tmp_path)
+        (os.killpg if all_of_them else os.kill)(process.pid or 0, number)
+        process.join(10)
+        assert process.exitcode == 128 + number
+    (line,) = lines(tmp_path / "said")
+    assert line.startswith(f"pairs-lit: stopped by {number.name}; what was saved is kept")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
+def test_a_signal_ends_also_what_waits_for_a_slow_worker(order: Order, tmp_path: Path, number: signal.Signals) -> None:
+    with started(order(tmp_path, *workers(2), *MOODY, "sleep"), tmp_path / "said") as process:
+        wait_for(lambda: list(tmp_path.glob("lightning_logs/*/*/config.yaml")))
+        time.sleep(1.0)
+        os.kill(process.pid or 0, number)
+        process.join(10)
+        assert process.exitcode == 128 + number
+    assert len(lines(tmp_path / "said")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["the command", "the terminal", "a worker"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_at_any_moment_leaves_nothing_behind(
+    order: Order, tmp_path: Path, number: signal.Signals, whom: str
+) -> None:
+    moments = random.Random(f"{number} {whom}")
+    for place in range(8):
+        root, said = tmp_path / str(place), tmp_path / f"said{place}"
+        said.touch()  # the signal may come before the command can open it
+        with started(order(root, *LONG, *workers(3)), said) as process:
+            wait_for(lambda: len(group(process)) == (3 if place % 2 else 1))  # noqa: B023 - called at once
+            time.sleep(moments.random() / (2 if place % 2 else 20))
+            pids = group(process)
+            if whom == "the terminal":
+                os.killpg(process.pid or 0, number)
+            else:
+                os.kill(pids[-1] if whom == "a worker" else pids[0], number)
+            if whom == "a worker" and number == signal.SIGINT and len(pids) > 1:  # left to the first one
+                time.sleep(0.5)
+                assert len(group(process)) == 3
+                os.kill(pids[0], signal.SIGTERM)
+            process.join(15)
+            assert process.exitcode is not None, (place, said.read_text())
+        assert len(lines(said)) <= 1, said.read_text()
+
+
+def test_a_running_fit_listens_to_this_machine_only(order: Order, tmp_path: Path) -> None:
+    with started(order(tmp_path, *LONG, *workers(3)), tmp_path / "said") as process:
+        wait_for_checkpoint(tmp_path)
+        addresses = listening(group(process))
+        os.kill(process.pid or 0, signal.SIGTERM)
+    assert addresses
+    assert addresses <= LOCAL
+
+
+def test_a_fit_leaves_no_socket_and_no_process(order: Order, tmp_path: Path) -> None:
+    fitted(order(tmp_path, *workers(2)), tmp_path)
+    assert not listening([os.getpid()])
+    assert not multiprocessing.active_children()
+    early = "[{class_path: tests.support.worker_parts.MoodyCallback}]"
+    assert main(order(tmp_path, *workers(2), "--trainer.callbacks", early)) == 1
+    assert not listening([os.getpid()])
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_once(
+    order: Order, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checkpoints, "SAVE_SECONDS", 0.0)
+    with monkeypatch.context() as broken:
+        sync, saved = os.fsync, []
+
+        def full(descriptor: int) -> None:
+            saved.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+            if [name.startswith(".last.ckpt.") for name in saved].count(True) == 2:
+                raise OSError(28, os.strerror(28))
+            sync(descriptor)
+
+        broken.setattr("pairs_lit.runs.atomic_write.os.fsync", full)
+        assert main(order(tmp_path, *workers(2))) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "last.ckpt cannot be written (No space left on device)" in line
+    run = run_in(tmp_path)
+    assert main(going_on(run)) == 0
+    check_same(run, alone)
