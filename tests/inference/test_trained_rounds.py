@@ -8,13 +8,13 @@ import torch
 
 import pairs_lit
 from pairs_lit.errors import PairsLitError
-from tests.support.small_runs import CASES, fitted
+from tests.support.small_runs import CASES, Runs, fitted
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.quick(2)
-def test_a_plain_network_says_what_its_round_said(case: str, tmp_path: Path) -> None:
-    run = fitted(case, tmp_path)
+def test_a_plain_network_says_what_its_round_said(case: str, runs: Runs) -> None:
+    run = runs(case)
     bank = run.trained.data.bank
     pairs = bank.pairs["test"]
     for place, seed in enumerate(run.trained.seeds):
@@ -30,8 +30,8 @@ def test_a_plain_network_says_what_its_round_said(case: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("case", ["parts", "members"])
 @pytest.mark.quick(1)
-def test_all_rounds_answer_for_the_same_pairs(case: str, tmp_path: Path) -> None:
-    run = fitted(case, tmp_path)
+def test_all_rounds_answer_for_the_same_pairs(case: str, runs: Runs) -> None:
+    run = runs(case)
     images = torch.randint(0, 256, (7, 2, 28, 28), generator=torch.Generator().manual_seed(0))
     answers = run.trained.answers(images)
     assert answers.digits is not None
@@ -42,15 +42,15 @@ def test_all_rounds_answer_for_the_same_pairs(case: str, tmp_path: Path) -> None
         torch.testing.assert_close(answers.digits[place], logits.softmax(-1), atol=1e-5, rtol=0)
 
 
-def test_the_data_of_an_opened_run_come_in_its_stacks(tmp_path: Path) -> None:
-    trained = fitted("parts", tmp_path).trained
+def test_the_data_of_an_opened_run_come_in_its_stacks(runs: Runs) -> None:
+    trained = runs("parts").trained
     assert [stack.stop - stack.start for stack in trained.module.slices] == [2, 1]
     shapes = [batch.images.shape[0] for batch in trained.data.predict_dataloader()]
     assert shapes == [2, 1]
 
 
-def test_a_seed_that_is_not_there_is_named(tmp_path: Path) -> None:
-    run = fitted("parts", tmp_path)
+def test_a_seed_that_is_not_there_is_named(runs: Runs) -> None:
+    run = runs("parts")
     with pytest.raises(PairsLitError, match=r"no round of seed 3 in this run: it has seeds 4 to 6\."):
         run.network(3)
 
@@ -62,9 +62,9 @@ def test_a_run_without_its_weights_is_refused(tmp_path: Path) -> None:
         pairs_lit.open_run(run.folder)
 
 
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
-    return fitted("parts", tmp_path_factory.mktemp("parts"))
+@pytest.fixture
+def parts(runs: Runs) -> pairs_lit.Run:
+    return runs("parts")
 
 
 def random_pairs(*shape: int) -> torch.Tensor:
@@ -73,8 +73,8 @@ def random_pairs(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.quick(1)
-def test_a_module_that_is_called_answers_for_all_rounds(case: str, tmp_path: Path) -> None:
-    run = fitted(case, tmp_path)
+def test_a_module_that_is_called_answers_for_all_rounds(case: str, runs: Runs) -> None:
+    run = runs(case)
     module = pairs_lit.PairModule.load_from_checkpoint(run.folder / "checkpoints/last.ckpt").eval()
     shown, each = random_pairs(5), random_pairs(3, 5)
     with torch.no_grad():

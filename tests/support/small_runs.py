@@ -51,6 +51,29 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
+RESNET = {"model.backbone": "torchvision.models.resnet18", "model.backbone.num_classes": 10, "model.backbone.size": 32}
+MORE: dict[str, tuple[str, dict[str, object]]] = {
+    "resnet18": ("fc_aux", {**RESNET, "trainer.max_epochs": 1}),
+    "a class of the user's": ("fc_aux", {"model.backbone": "tests.support.user_parts.TwoPaths"}),
+    "branching": ("fc_aux", {"model.backbone": "tests.support.user_parts.Branching"}),
+    "random": ("fc_aux", {"model.backbone": "tests.support.real_world_parts.MonteCarlo"}),
+}
+ALL = {**CASES, **MORE}
+
+
 def fitted(case: str, root: Path) -> pairs_lit.Run:
-    config, changes = CASES[case]
+    config, changes = ALL[case]
     return pairs_lit.fit(config, {**SMALL, "trainer.default_root_dir": root, **changes})
+
+
+class Runs:
+    """Trains a run when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._runs: dict[str, pairs_lit.Run] = {}
+
+    def __call__(self, case: str) -> pairs_lit.Run:
+        if case not in self._runs:
+            self._runs[case] = fitted(case, self._root)
+        return self._runs[case]

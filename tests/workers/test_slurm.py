@@ -13,7 +13,8 @@ from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves
 from tests.conftest import CONFIGS, Fit
-from tests.support.runs import COMMAND, process
+from tests.support.kill_targets import Command
+from tests.support.runs import COMMAND
 from tests.support.worker_runs import (
     ON_LINUX,
     Order,
@@ -125,23 +126,21 @@ class TestSlurm:
 
     @pytest.mark.slow
     def test_one_of_several_processes_is_refused(self, tiny_options: list[str]) -> None:
-        done = process("fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, SLURM_PROCID="1")
-        assert (done.returncode, done.stderr.count(b"SLURM_PROCID is 1: this is one of several")) == (2, 1)
+        second = Command(["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options], SLURM_PROCID="1")
+        assert (second.finish(), second.err.count("SLURM_PROCID is 1: this is one of several")) == (2, 1)
 
     @pytest.mark.slow
     def test_sigusr1_saves_and_says_how_to_go_on(self, tiny_options: list[str], tmp_path: Path) -> None:
         whole = [*tiny_options, "--trainer.max_epochs", "100000", "--trainer.default_root_dir", str(tmp_path)]
-        arguments = [*COMMAND, "fit", "--config", str(CONFIGS / "fc.yaml"), *whole]
-        job = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=os.environ | SLURM_JOB, cwd=tmp_path)
+        job = Command(["fit", "--config", str(CONFIGS / "fc.yaml"), *whole], **SLURM_JOB)
         while not any(tmp_path.glob("lightning_logs/*/*/checkpoints/last.ckpt")):
-            assert job.poll() is None
+            assert job.is_alive
             time.sleep(0.1)
         job.send_signal(signal.SIGUSR1)
-        _, said = job.communicate(timeout=60)
+        assert job.finish() == 128 + signal.SIGUSR1
         (run,) = tmp_path.glob("lightning_logs/*/*")
-        assert job.returncode == 128 + signal.SIGUSR1
         told = f"pairs-lit: stopped by SIGUSR1; what was saved is kept, and pairs-lit fit {run} goes on."
-        assert said.splitlines()[-1] == told
+        assert job.err.splitlines()[-1] == told
         assert not list(tmp_path.glob("*.ckpt"))
         epochs = read_checkpoint(run / "checkpoints" / "last.ckpt")["epoch"] + 1
         assert main(["fit", str(run), "--trainer.max_epochs", str(epochs + 1)]) == 0

@@ -26,37 +26,8 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.export import formats
 from tests.support.pair_networks import Siamese
 from tests.support.real_world_parts import Altered
-from tests.support.small_runs import CASES, SMALL
+from tests.support.small_runs import ALL, SMALL, Runs
 from tests.support.user_parts import TwoPaths
-
-RESNET = {"model.backbone": "torchvision.models.resnet18", "model.backbone.num_classes": 10, "model.backbone.size": 32}
-MORE: dict[str, tuple[str, dict[str, object]]] = {
-    "resnet18": ("fc_aux", {**RESNET, "trainer.max_epochs": 1}),
-    "a class of the user's": ("fc_aux", {"model.backbone": "tests.support.user_parts.TwoPaths"}),
-    "branching": ("fc_aux", {"model.backbone": "tests.support.user_parts.Branching"}),
-    "random": ("fc_aux", {"model.backbone": "tests.support.real_world_parts.MonteCarlo"}),
-}
-ALL = {**CASES, **MORE}
-
-
-class Runs:
-    """Trains a run when it is first asked for."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._runs: dict[str, pairs_lit.Run] = {}
-
-    def __call__(self, case: str) -> pairs_lit.Run:
-        if case not in self._runs:
-            config, changes = ALL[case]
-            options = {**SMALL, "trainer.default_root_dir": self._root, **changes}
-            self._runs[case] = pairs_lit.fit(config, options)
-        return self._runs[case]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(tmp_path_factory.mktemp("runs"))
 
 
 def answers(trained: pairs_lit.Run, seed: int, count: int = 7) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -1,0 +1,10 @@
+"""Small runs, trained once for all tests of inference, which leave them as they are."""
+
+import pytest
+
+from tests.support.small_runs import Runs
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"))
