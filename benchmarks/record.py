@@ -25,8 +25,9 @@ from pairs_lit.analysis.decision import compare_many, compare_rounds, decide
 from pairs_lit.analysis.figures import save
 from pairs_lit.analysis.tables import p_value
 from pairs_lit.runs.atomic_write import write_text_durably
+from pairs_lit.runs.metrics import BY_COLUMN
 from pairs_lit.runs.run_folder import LAST, SUMMARY
-from pairs_lit.statistics import Summary, mean_interval, summarise
+from pairs_lit.statistics import Summary, summarise
 
 HERE = Path(__file__).parent.parent
 PAGE = HERE / "docs" / "results" / "record.md"
@@ -137,7 +138,7 @@ def percent(values: Sequence[float], *, error: bool = False) -> str:
 def row(said: str, run: Run) -> list[str]:
     """Return what the tables say of a run."""
     exact, sampled, digits = (list(run.values(name).values()) for name in (EXACT, SAMPLED, DIGITS))
-    low, high = (100 * end for end in mean_interval(exact))
+    low, high = (100 * end for end in summarise(exact).interval)
     facts = run.facts
     return [
         said,
@@ -170,7 +171,7 @@ def gain(record: Run, members: Run) -> str:
     own, base = members.values(EXACT), record.values(EXACT)
     (decision,) = decide([compare_rounds(own, base, same_data=True)])
     sides = Side("the network of three members"), Side("that of one")
-    sentence = describe_difference(*sides, decision, EXACT)
+    sentence = describe_difference(*sides, decision, BY_COLUMN[EXACT])
     return f"{sentence[0].upper()}{sentence[1:]}\n"
 
 

@@ -35,6 +35,16 @@ class Summary:
     min: float = NAN
     max: float = NAN
 
+    @property
+    def half_width(self) -> float:
+        """Half the width of Student's 95 % interval of the mean; NaN for fewer than two values."""
+        return critical(self.n - 1) * self.std / sqrt(self.n) if self.n > 1 else NAN
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Student's 95 % interval of the mean; NaN for fewer than two values."""
+        return self.mean - self.half_width, self.mean + self.half_width
+
 
 def summarise(values: Sequence[float]) -> Summary:
     """Summarise the values of n rounds."""
@@ -66,7 +76,6 @@ class Difference:
         low: Lower end of the 95 % interval.
         high: Upper end.
         p: Two-sided p value.
-        detectable: The smallest true difference that this many rounds with this spread detect with 80 % power.
     """
 
     method: str
@@ -75,7 +84,6 @@ class Difference:
     low: float
     high: float
     p: float
-    detectable: float
 
     @property
     def contains_zero(self) -> bool:
@@ -88,18 +96,6 @@ def critical(freedom: float) -> float:
     return float(special.stdtrit(freedom, 1 - LEVEL / 2))
 
 
-def half_width(sample: Summary) -> float:
-    """Return half the width of Student's 95 % interval of a mean; NaN for fewer than two values."""
-    return critical(sample.n - 1) * sample.std / sqrt(sample.n) if sample.n > 1 else NAN
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return Student's 95 % interval of the mean; NaN for fewer than two values."""
-    sample = summarise(values)
-    half = half_width(sample)
-    return sample.mean - half, sample.mean + half
-
-
 def welch(first: Summary, second: Summary) -> Difference:
     """Compare two independent samples of unequal variance by their moments (Welch 1947).
 
@@ -109,9 +105,9 @@ def welch(first: Summary, second: Summary) -> Difference:
     error, freedom = (float(value) for value in welch_error(first.std, second.std, first.n, second.n))
     estimate, n = first.mean - second.mean, (first.n, second.n)
     if error == 0:
-        return Difference("Welch", n, estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0, 0.0)
+        return Difference("Welch", n, estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0)
     half, p = critical(freedom) * error, float(2 * special.stdtr(freedom, -abs(estimate / error)))
-    return Difference("Welch", n, estimate, estimate - half, estimate + half, p, error * t_detectable_errors(freedom))
+    return Difference("Welch", n, estimate, estimate - half, estimate + half, p)
 
 
 def welch_error(first_std: Values | float, second_std: Values | float, n: int, m: int) -> tuple[Values, Values]:

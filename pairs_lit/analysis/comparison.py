@@ -17,16 +17,17 @@ from pairs_lit.analysis.effect_sizes import Estimate, interquartile_mean, superi
 from pairs_lit.analysis.failures import Failures, failures_of
 from pairs_lit.analysis.tables import decimal, p_value
 from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.metrics import BY_COLUMN, COMPARED_METRICS, Metric
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.runs.run_folder import CONFIG, is_finished
 from pairs_lit.runs.run_metadata import FINGERPRINT, unlike
-from pairs_lit.runs.tables import LOSSES, METRIC_COLUMNS, OPTIONAL_COLUMNS
-from pairs_lit.statistics import Summary, mean_interval, summarise
+from pairs_lit.runs.tables import METRIC_COLUMNS
+from pairs_lit.statistics import Summary, summarise
 from pairs_lit.system.console import notice
 from pairs_lit.text import counted, printable
 
 Format = Literal["text", "md", "csv", "latex"]
-METRICS = (*METRIC_COLUMNS, *LOSSES)
+METRICS = tuple(metric.column for metric in COMPARED_METRICS)
 """What runs can be compared by."""
 
 _MUST_AGREE = {"source": "data source", "relation": "relation"}
@@ -100,9 +101,9 @@ class Comparison:
         return winners[0] if winners else None
 
     def summary(self, run: FinishedRun) -> tuple[Summary, tuple[float, float]]:
-        """Summarise a run."""
-        values = list(run.values(self.metric).values())
-        return summarise(values), mean_interval(values)
+        """Return a run's summary, and the 95 % interval of its mean."""
+        summary = summarise(list(run.values(self.metric).values()))
+        return summary, summary.interval
 
     def interquartile_mean(self, run: FinishedRun) -> Estimate:
         """Return the mean of the middle half of a run's rounds."""
@@ -206,24 +207,23 @@ def compared(runs: Sequence[FinishedRun], metric: str) -> Comparison:
     both = list(itertools.combinations(zip(runs, failures, (each for _, each in values), strict=True), 2))
     cases = [(first, second, not unlike(one.data, other.data)) for (one, _, first), (other, _, second) in both]
     decisions = decide(compare_many(cases))
-    pairs = [_pair(*two, decision, metric) for two, decision in zip(both, decisions, strict=True)]
+    pairs = [_pair(*two, decision, BY_COLUMN[metric]) for two, decision in zip(both, decisions, strict=True)]
     return Comparison(metric, runs, pairs, failures)
 
 
 _Measured = tuple[FinishedRun, Failures, dict[int, float]]
 
 
-def _pair(first: _Measured, second: _Measured, decision: Decision, metric: str) -> Pair:
+def _pair(first: _Measured, second: _Measured, decision: Decision, metric: Metric) -> Pair:
     """Describe two runs, of which a decision was made."""
     rounds = [list(values.values()) for _, _, values in (first, second)]
-    better = superiority(*reversed(rounds)) if metric in LOSSES else superiority(*rounds)
+    better = superiority(*reversed(rounds)) if metric.is_loss else superiority(*rounds)
     seeds = first[2].keys() & second[2].keys() if decision.difference.is_paired else first[2].keys() | second[2].keys()
     one, other = (
         Side(run.label, [seed for seed in failures.at_chance if seed in seeds], failures.not_finite)
         for run, failures, _ in (first, second)
     )
-    sign = -decision.sign if metric in LOSSES else decision.sign
-    winner = {1: one.name, -1: other.name}.get(sign)
+    winner = {1: one.name, -1: other.name}.get(metric.better_sign * decision.sign)
     sentence = describe_difference(one, other, decision, metric)
     return Pair(one.name, other.name, decision, winner, better, (len(rounds[0]), len(rounds[1])), sentence)
 
@@ -244,13 +244,13 @@ def check_comparable(runs: Sequence[FinishedRun], metric: str, *, allow_differen
                 f"the runs differ in their images or labels, though their source has one name (SHA-256 {shown}): add "
                 "--allow-different to compare them."
             )
-    untrained = [run.label for run in runs if "digit" in metric and run.digits_trained is False]
+    untrained = [run.label for run in runs if BY_COLUMN[metric].is_of_digits and run.digits_trained is False]
     if untrained:
         raise PairsLitError(
             f"{untrained[0]}: nothing trained its networks to name digits, so its {metric} cannot be compared: use "
             "test_accuracy, or train digits with model.loss.digits and a model.loss.aux_weight above 0."
         )
-    if metric in LOSSES and not allow_different:
+    if BY_COLUMN[metric].is_loss and not allow_different:
         _check_losses(runs, metric)
     lacking = [run.label for run in runs if not run.values(metric)]
     if lacking:
@@ -264,7 +264,7 @@ _LOSS = (*_TARGET, "target_weight", "digits", "aux_weight", "digit_reduction")
 
 def _check_losses(runs: Sequence[FinishedRun], metric: str) -> None:
     """Raise PairsLitError if the runs do not measure the same loss: its numbers cannot be compared with each other."""
-    kinds = {run.label: _loss_of(run, _TARGET if "target" in metric else _LOSS) for run in runs}
+    kinds = {run.label: _loss_of(run, _TARGET if BY_COLUMN[metric].name == "target_loss" else _LOSS) for run in runs}
     known = {label: kind for label, kind in kinds.items() if kind is not None}
     differing = [name for name in _LOSS if len({kind.get(name) for kind in known.values()}) > 1]
     if differing:
@@ -410,11 +410,12 @@ def notes(comparison: Comparison) -> str:
             "true difference that this rule finds with 80 % power in a single comparison."
         )
     text += " Failed: the loss was not finite, or the round learned nothing (at chance on its training pairs)."
-    if comparison.metric in LOSSES:
+    metric = BY_COLUMN[comparison.metric]
+    if metric.is_loss:
         text += " Of a loss, less is better (target_loss: without the auxiliary part)."
-    if "best_test" in comparison.metric:
+    if metric.is_best:
         text += " best_test_accuracy selects its epoch on the test set."
-    if comparison.metric in OPTIONAL_COLUMNS:
+    if metric.is_over_all_pairs:
         text += " Over all ordered pairs of two different images, or a sample of them: each run's summary.json says."
     return text
 

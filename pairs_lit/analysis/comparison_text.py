@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pairs_lit.analysis.decision import Decision, MeasuredDifference
 from pairs_lit.analysis.failures import name_seeds
 from pairs_lit.analysis.tables import p_value
+from pairs_lit.runs.metrics import Metric
 
 _MOST_DIGITS = 12
 
@@ -29,44 +30,33 @@ class Side:
 class _Unit:
     """How differences of a metric are written: accuracies in percentage points, losses as they are."""
 
-    metric: str
-    is_loss: bool
+    metric: Metric
     digits: int
 
     @property
-    def better_sign(self) -> int:
-        """1 where more is better, -1 of a loss."""
-        return -1 if self.is_loss else 1
-
-    @property
     def better_word(self) -> str:
-        return "lower" if self.is_loss else "higher"
+        return "lower" if self.metric.is_loss else "higher"
 
     @property
     def worse_word(self) -> str:
-        return "higher" if self.is_loss else "lower"
+        return "higher" if self.metric.is_loss else "lower"
 
-    def amount(self, value: float) -> str:
-        return f"{self.number(value)}{'' if self.is_loss else ' points'}"
+    def amount(self, value: float, sign: str = "") -> str:
+        return f"{self.number(value, sign)}{'' if self.metric.is_loss else ' points'}"
 
-    def number(self, value: float) -> str:
-        return f"{self._scaled(value):.{self.digits}f}"
-
-    def signed(self, value: float) -> str:
-        return f"{self._scaled(value):+.{self.digits}f}{'' if self.is_loss else ' points'}"
-
-    def _scaled(self, value: float) -> float:
-        return round(value if self.is_loss else 100 * value, self.digits) + 0.0  # + 0.0: no minus before a zero
+    def number(self, value: float, sign: str = "") -> str:
+        scaled = round(value if self.metric.is_loss else 100 * value, self.digits)
+        return f"{scaled + 0.0:{sign}.{self.digits}f}"  # + 0.0: no minus before a zero
 
 
-def describe_difference(first: Side, second: Side, decision: Decision, metric: str) -> str:
+def describe_difference(first: Side, second: Side, decision: Decision, metric: Metric) -> str:
     """Return in a sentence which of two runs is better, that neither is shown to be, or how the tests disagree.
 
     Args:
         first: The first run.
         second: The second run.
         decision: What may be claimed of the first minus the second.
-        metric: What was compared: ``test_accuracy``, or ``test_loss``, of which less is better.
+        metric: What was compared.
     """
     found, unit = decision.difference, _unit_of(decision.difference, metric)
     if decision.sign:
@@ -82,23 +72,23 @@ def describe_difference(first: Side, second: Side, decision: Decision, metric: s
     return f"{sentence}{_describe_left_out(first, second)}."
 
 
-def _unit_of(found: MeasuredDifference, metric: str) -> _Unit:
-    is_loss, width = metric.endswith("loss"), max(found.high - found.low, abs(found.estimate))
+def _unit_of(found: MeasuredDifference, metric: Metric) -> _Unit:
+    is_loss, width = metric.is_loss, max(found.high - found.low, abs(found.estimate))
     digits = 4 if is_loss else 1 if width >= 0.002 else 2
     while 0 < width * (1 if is_loss else 100) < 2 * 10.0**-digits and digits < _MOST_DIGITS:
         digits += 1
-    return _Unit(metric.replace("val_", "validation_").replace("_", " "), is_loss, digits)
+    return _Unit(metric, digits)
 
 
 def _lead(first: Side, second: Side, unit: _Unit) -> str:
-    return f"{first.name} and {second.name} do not differ significantly in {unit.metric}"
+    return f"{first.name} and {second.name} do not differ significantly in {unit.metric.words}"
 
 
 def _describe_winner(first: Side, second: Side, decision: Decision, unit: _Unit) -> str:
-    is_first = decision.sign == unit.better_sign
+    is_first = decision.sign == unit.metric.better_sign
     better, worse = (first, second) if is_first else (second, first)
     lead = f"{better.name} is better than {worse.name} "
-    lead += f"(lower {unit.metric}) by" if unit.is_loss else f"in {unit.metric} by"
+    lead += f"(lower {unit.metric.words}) by" if unit.metric.is_loss else f"in {unit.metric.words} by"
     found = decision.difference
     return f"{lead} {unit.amount(abs(found.estimate))} {_evidence(unit, decision.sign, decision)}"
 
@@ -131,7 +121,7 @@ def _describe_power(unit: _Unit, decision: Decision) -> str:
     found = decision.difference
     if decision.outcome == "too few rounds":
         return decision.limit
-    if not unit.is_loss and found.detectable >= 1:
+    if not unit.metric.is_loss and found.detectable >= 1:
         return "too few rounds to detect a difference"
     alone = ", in a single comparison" if decision.comparisons > 1 else ""
     return f"a difference of {unit.amount(found.detectable)} or more would probably have been found (80 % power{alone})"
@@ -142,11 +132,11 @@ def _describe_disagreement(first: Side, second: Side, decision: Decision, unit: 
     found = decision.difference
     by_ranks = decision.rank_rejects and not (decision.t_rejects and found.rank_sign * found.estimate > 0)
     sign = found.rank_sign if by_ranks else 1 if found.estimate > 0 else -1
-    is_first = sign == unit.better_sign
+    is_first = sign == unit.metric.better_sign
     better, worse = (first, second) if is_first else (second, first)
     describe = _describe_ranks_against_mean if by_ranks else _describe_mean_against_ranks
     corrected = f" (Holm's correction for {decision.comparisons} comparisons)" if decision.comparisons > 1 else ""
-    lead = f"The tests disagree on {first.name} and {second.name} in {unit.metric}, n = {_count_rounds(found)}"
+    lead = f"The tests disagree on {first.name} and {second.name} in {unit.metric.words}, n = {_count_rounds(found)}"
     return f"{lead}{corrected}: {better.name} {describe(unit, sign, decision)}{_describe_chance(better, worse)}"
 
 
@@ -167,7 +157,7 @@ def _describe_mean_against_ranks(unit: _Unit, sign: int, decision: Decision) -> 
 
 def _median(unit: _Unit, sign: int, decision: Decision) -> str:
     """Return ``(median +0.4 points, p = 0.002)``, of the run whose differences have this sign where it is better."""
-    shown = unit.signed(sign * unit.better_sign * decision.difference.median)
+    shown = unit.amount(sign * unit.metric.better_sign * decision.difference.median, "+")
     return f"(median {shown}, {_shown_p(decision.p_rank_holm)})"
 
 

@@ -16,15 +16,13 @@ from math import isfinite, sqrt
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from pairs_lit.analysis.power import describe_limit, min_detectable_errors, smallest_p
 from pairs_lit.analysis.rank_tests import rank_sum, signed_rank
 from pairs_lit.errors import PairsLitError
-from pairs_lit.statistics import LEVEL, Difference, critical, holm, welch_error
+from pairs_lit.statistics import LEVEL, Difference, Values, critical, holm, welch_error
 
-Values = NDArray[np.float64]
 Rounds = Mapping[int, float]
 """A metric of each round, by seed."""
 
@@ -107,6 +105,7 @@ class MeasuredDifference(Difference):
     """First minus second, as both tests see it; ``p`` is the larger of both p values.
 
     Attributes:
+        detectable: The smallest true difference that this many rounds with this spread detect with 80 % power.
         median: Paired, the median of the differences, else the difference of the medians.
         rank_sign: 1 where the ranks of the first are higher, -1 where lower, 0 where neither.
         common_sign: The sign of mean, median and ranks where all three agree, else 0.
@@ -114,6 +113,7 @@ class MeasuredDifference(Difference):
         p_rank: That of Wilcoxon's signed-rank test, or of Mann and Whitney's.
     """
 
+    detectable: float
     median: float
     rank_sign: int
     common_sign: int

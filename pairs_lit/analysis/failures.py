@@ -7,6 +7,7 @@ from typing import Any
 
 from scipy import special
 
+from pairs_lit.runs.metrics import Metric
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.runs.run_metadata import UNRECORDED, read_at_chance
 from pairs_lit.statistics import LEVEL
@@ -81,7 +82,7 @@ def _is_at_chance(figures: dict[str, Any], run: FinishedRun) -> bool:
     classes = int(data["classes"] or 10)
     share = (classes + 1) / (2 * classes)  # of all ordered pairs of K classes, for any of the relations
     for split in ("train", "val", "test"):
-        accuracy, pairs = figures[f"{split}_accuracy"], data.get(f"{split}_pairs")
+        accuracy, pairs = figures[Metric(split, "accuracy").column], data.get(f"{split}_pairs")
         margin = 2 * sqrt(share * (1 - share) / float(pairs)) if isinstance(pairs, int | float) and pairs > 0 else 0.0
         if accuracy is not None and accuracy <= share + margin:
             return True

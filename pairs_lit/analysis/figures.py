@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from pairs_lit.runs.atomic_write import write_durably
 from pairs_lit.runs.tables import Curves
-from pairs_lit.statistics import Summary, mean_interval
+from pairs_lit.statistics import Summary, summarise
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -56,11 +56,10 @@ def rounds_figure(values: Mapping[str, Sequence[float]], label: str) -> Figure:
     axes = figure.subplots()
     plain = {name.replace("$", r"\$"): points for name, points in values.items()}  # no formulas in a run's name
     for row, (name, points) in enumerate(plain.items()):
-        colour, mean = COLOURS[row % len(COLOURS)], float(np.mean(points))
+        colour, summary = COLOURS[row % len(COLOURS)], summarise(points)
         heights = row + 0.12 * np.cos(2.4 * np.arange(len(points)))  # spread, and the same each time
         axes.plot(points, heights, "o", color=colour, alpha=0.5, markersize=4, label=f"{name} (n = {len(points)})")
-        low, high = mean_interval(points)
-        axes.errorbar(mean, row + 0.32, xerr=[[mean - low], [high - mean]], fmt="D", color=colour, capsize=4)
+        axes.errorbar(summary.mean, row + 0.32, xerr=summary.half_width, fmt="D", color=colour, capsize=4)
     axes.set_yticks(range(len(values)), [f"{name}\nn = {len(points)}" for name, points in plain.items()])
     axes.set(ylim=(len(values) - 0.4, -0.6), xlabel=f"{label}; diamonds: mean and 95 % interval")
     axes.grid(alpha=0.3, axis="x")

@@ -7,9 +7,8 @@ pairs of rounds significant though no test of five pairs can reach 5 %.
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-Values = NDArray[np.float64]
+from pairs_lit.statistics import Values
 
 _EXACT_DIFFERENCES = 50  # scipy's limit, too, for what neither ties nor is 0
 _EXACT_PRODUCTS = 400  # two samples of 20 rounds

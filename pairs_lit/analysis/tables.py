@@ -5,53 +5,37 @@ from itertools import compress
 
 from tabulate import tabulate
 
+from pairs_lit.relation import sign_of
+from pairs_lit.runs.metrics import BY_COLUMN
 from pairs_lit.runs.tables import Evaluation
 from pairs_lit.statistics import Summary
 from pairs_lit.text import counted, printable
 
-LABELS = {
-    "train_accuracy": "train accuracy",
-    "train_digit_accuracy": "train digit accuracy",
-    "val_accuracy": "validation accuracy",
-    "val_digit_accuracy": "validation digit accuracy",
-    "test_accuracy": "test accuracy",
-    "test_digit_accuracy": "test digit accuracy",
-    "best_test_accuracy": "best test accuracy of any epoch (selected on test)",
-    "val_all_accuracy": "validation accuracy, all pairs",
-    "val_all_digit_accuracy": "validation digit accuracy, all images",
-    "test_all_accuracy": "test accuracy, all pairs",
-    "test_all_digit_accuracy": "test digit accuracy, all images",
-}
-"""By column of ``rounds.csv``."""
-
-TITLES = {
-    "accuracy": "accuracy (fraction of pairs)",
-    "digit_accuracy": "digit accuracy (fraction of digits)",
-    "loss": "loss",
-    "target_loss": "target loss (without the auxiliary part)",
-    "digit_loss": "digit loss (unweighted)",
-}
-"""By metric of ``curves.csv``, with the unit."""
+_OF_DIGITS = frozenset(metric.column for metric in BY_COLUMN.values() if metric.is_of_digits)
 
 
 def without_digits(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
-    """Return the summaries that do not measure how well digits are named, for networks that nothing trained to."""
-    return {name: summary for name, summary in summaries.items() if "digit" not in name}
+    """Return the summaries, by column, that do not measure how well digits are named: nothing trained that."""
+    return {name: summary for name, summary in summaries.items() if name not in _OF_DIGITS}
 
 
 def summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") -> str:
-    """Show a row for each column of ``rounds.csv`` (std with ddof 1), in one of ``tabulate``'s table formats."""
-    rows = [
-        (LABELS.get(name, name.replace("_", " ")), s.n, *map(decimal, (s.mean, s.std, s.median, s.min, s.max)))
-        for name, s in summaries.items()
-    ]
+    """Show a row for each summary (std with ddof 1), in one of ``tabulate``'s table formats.
+
+    Args:
+        summaries: By column of a table of rounds, or by what else the row is to be called.
+        style: The format.
+    """
+    labels = [BY_COLUMN[name].label if name in BY_COLUMN else name for name in summaries]
+    figures = [(s.n, *map(decimal, (s.mean, s.std, s.median, s.min, s.max))) for s in summaries.values()]
+    rows = [(label, *each) for label, each in zip(labels, figures, strict=True)]
     header = ["", "n", "mean", "std", "median", "min", "max"]
     return tabulate(rows, header, tablefmt=style, disable_numparse=True, colalign=["left", *["right"] * 6])
 
 
 def evaluation_table(evaluation: Evaluation, *, with_digits: bool = True) -> str:
     """Show one row for each round, then the summary; without digit metrics, if nothing trained them."""
-    shown = [with_digits or "digit" not in name for name in evaluation.header]
+    shown = [with_digits or name not in _OF_DIGITS for name in evaluation.header]
     header, *rows = (list(compress(row, shown)) for row in (evaluation.header, *evaluation.rows))
     cells = [[decimal(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
     summaries = evaluation.summaries() if with_digits else without_digits(evaluation.summaries())
@@ -79,7 +63,6 @@ def at_chance(seeds: Sequence[int], count: int) -> str:
     )
 
 
-_SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
 _MOST_NAMES = 12
 
 
@@ -91,7 +74,7 @@ def classes(relation: str, names: Sequence[str], count: int) -> str:
     if len(listed) > _MOST_NAMES:
         listed = [*listed[: _MOST_NAMES - 1], "…", listed[-1]]
     shown = ", ".join(listed) or f"0 to {count - 1}"
-    return f"relation {relation}: first {_SIGNS[relation]} second by the number of the class, of {count}: {shown}"
+    return f"relation {relation}: first {sign_of(relation)} second by the number of the class, of {count}: {shown}"
 
 
 def mean_and_std(summary: Summary) -> str:

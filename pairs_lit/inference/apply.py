@@ -12,24 +12,17 @@ from tabulate import tabulate
 
 from pairs_lit.analysis.tables import decimal, mean_and_std
 from pairs_lit.data.image_format import ImageFormat
-from pairs_lit.errors import PairsLitError, check_choice
+from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.conversion import Converted, Converter
 from pairs_lit.inference.trained_rounds import Trained
 from pairs_lit.inference.user_images import MNIST, Form, Grey, Picture, grey_of
-from pairs_lit.relation import Relation
+from pairs_lit.relation import sign_of
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.statistics import Summary, summarise
 from pairs_lit.system.console import notice
 from pairs_lit.text import counted, printable, sentence
 
 _SIDES = ("left", "right")
-_SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
-
-
-def sign_of(relation: str) -> str:
-    """Return a relation as people write it; refuse one that a damaged run names."""
-    check_choice("relation", Relation, relation)
-    return _SIGNS[relation]
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from PIL import Image
 
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.apply import Applied, answered, bits_of, examine_greys, form_of, said_of_run, sign_of
+from pairs_lit.inference.apply import Applied, answered, bits_of, examine_greys, form_of, said_of_run
 from pairs_lit.inference.canvas import STYLE as CANVAS_STYLE
 from pairs_lit.inference.canvas import Sent, build_canvas, is_upload, read_sent
 from pairs_lit.inference.run import Run
+from pairs_lit.relation import sign_of
 from pairs_lit.text import counted, printable, sentence
 
 FONTS = ["system-ui", "sans-serif"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pairs_lit.analysis.tables import TITLES
 from pairs_lit.reproduction.published import REPORTS, Report
+from pairs_lit.runs.metrics import EPOCH_METRICS
 from pairs_lit.runs.shipped_configs import COURSE
 from pairs_lit.runs.tables import METRIC_COLUMNS
 from pairs_lit.runs.yaml_dataclasses import read, refuse
@@ -88,7 +88,7 @@ def _check_side(side: Side, reports: Mapping[str, Report], place: tuple[str, ...
         refuse((*place, "metric"), f"{side.metric!r} is no {kind}, use {', '.join(known)}")
 
 
-CURVE_METRICS = tuple(f"{split}/{metric}" for split in ("train", "val", "test") for metric in TITLES)
+CURVE_METRICS = tuple(metric.tag for metric in EPOCH_METRICS)
 """What is measured after each epoch."""
 
 CLAIMS = read_claims(COURSE / "claims.yaml", REPORTS)

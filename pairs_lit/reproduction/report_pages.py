@@ -13,9 +13,10 @@ from pairs_lit.reproduction.fit_results import Outcome, interval, of_recipe, out
 from pairs_lit.reproduction.fits import Conditions
 from pairs_lit.reproduction.published import ALONE, PUBLISHED, REPORTS, Report, Sweep
 from pairs_lit.runs.atomic_write import clear_leftovers, write_text_durably
+from pairs_lit.runs.metrics import SPLITS, Metric
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.runs.tables import write_csv
-from pairs_lit.statistics import Summary, half_width
+from pairs_lit.statistics import Summary
 
 _COMPARED = ["ours − published", "95 % interval", "contains 0"]
 _CSV = ["report", "row", "title", "parameters", "column", "published_mean", "published_std", "published_n"]
@@ -128,7 +129,7 @@ def _details(rows: Sequence[Outcome]) -> list[str]:
         for split, published in (("train", row.row.train), ("test", row.row.test)):
             if published is None:
                 continue
-            ours = row.fit.summary[f"{split}_accuracy"]
+            ours = row.fit.summary[Metric(split, "accuracy").column]
             for name, n, each in (("published", row.report.rounds, published), ("ours", ours.n, ours)):
                 figures = (f"{value:.4f}" for value in (each.mean, each.max, each.median, each.std))
                 shown.append([row.row.title, split, f"{name} (n = {n})", *figures])
@@ -199,17 +200,18 @@ def _sweep(report: Report, sweep: Sweep, rows: Sequence[Outcome], folder: Path) 
     fits = {row.value: row.fit for row in rows if row.value is not None}
     if len(fits) < len(sweep.values):
         return f"{head}{len(fits)} of {len(sweep.values)} values are finished."
-    found = {value: fit.summary["val_accuracy"] for value, fit in fits.items()}
+    judged_by = Metric("val", "accuracy")
+    found = {value: fit.summary[judged_by.column] for value, fit in fits.items()}
     best = max(found, key=lambda value: found[value].mean)
     file = f"{report.name}_{sweep.name}.png"
-    figure = sweep_figure(found, sweep.title, "validation accuracy (fraction of pairs)")
+    figure = sweep_figure(found, sweep.title, f"{SPLITS[judged_by.split]} {judged_by.title}")
     save(figure, folder / file, sources(fits.values()))
     shown = [[f"{value:g}", mean_and_std(found[value]) + _failed(fit)] for value, fit in fits.items()]
     options = ", ".join(f"`--{option} '{text.replace('{}', 'VALUE')}'`" for option, text in sweep.options.items())
     return (
         f"{head}Config `{sweep.row}`, {options}; judged on validation pairs, after the last epoch. Highest "
         f"mean: {best:g}.\n\n"
-        f"{table([sweep.title, 'validation accuracy'], shown)}\n\n![{sweep.title}]({file})\n\n"
+        f"{table([sweep.title, judged_by.words], shown)}\n\n![{sweep.title}]({file})\n\n"
         f"*Mean ± std over the rounds that did not fail, n as in the table.*"
     )
 
@@ -225,7 +227,7 @@ def forest_figure(rows: Sequence[Outcome]) -> Figure:
     for name, (colour, marker, shift, samples) in both.items():
         known = [(place + shift, sample) for place, sample in enumerate(samples) if sample is not None]
         heights, means = [height for height, _ in known], [sample.mean for _, sample in known]
-        halves = [half_width(sample) for _, sample in known]
+        halves = [sample.half_width for _, sample in known]
         axes.errorbar(means, heights, xerr=halves, fmt=marker, color=colour, capsize=3, markersize=5, label=name)
     labels = [f"{row.report.name} {row.row.title} (n = {row.report.rounds}; {row.ours.n})" for row in rows]
     axes.set_yticks(range(len(rows)), labels)

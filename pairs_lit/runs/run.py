@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
+from pairs_lit.runs.metrics import COMPARED_METRICS
 from pairs_lit.runs.run_folder import CONFIG, CURVES, ROUNDS
 from pairs_lit.runs.run_metadata import (
     Facts,
@@ -17,17 +18,7 @@ from pairs_lit.runs.run_metadata import (
     read_facts,
     readable,
 )
-from pairs_lit.runs.tables import (
-    COLUMNS,
-    LOSSES,
-    METRIC_COLUMNS,
-    Curves,
-    RoundResult,
-    read_curves,
-    read_rounds,
-    summaries,
-    unknown_name,
-)
+from pairs_lit.runs.tables import COLUMNS, Curves, RoundResult, read_curves, read_rounds, summaries, unknown_name
 from pairs_lit.runs.yaml_text import load_file
 from pairs_lit.statistics import NAN, Summary
 
@@ -72,13 +63,14 @@ class FinishedRun:
         Raises:
             PairsLitError: There is no such column; one that this run did not measure is empty.
         """
-        if metric not in (*COLUMNS, *LOSSES):
-            raise unknown_name(metric, (*METRIC_COLUMNS, *LOSSES))
+        compared = {each.column: each for each in COMPARED_METRICS}
+        if metric not in COLUMNS and metric not in compared:
+            raise unknown_name(metric, compared)
         good = [vars(each) for each in self.rounds if each.status == "ok"]
-        if metric in LOSSES:
-            last = self.curves.last(metric.replace("_", "/", 1))
-            return {row["seed"]: last[row["seed"]] for row in good if isfinite(last.get(row["seed"], NAN))}
-        return {row["seed"]: row[metric] for row in good if row[metric] is not None}
+        if metric in COLUMNS:
+            return {row["seed"]: row[metric] for row in good if row[metric] is not None}
+        last = self.curves.last(compared[metric].tag)
+        return {row["seed"]: last[row["seed"]] for row in good if isfinite(last.get(row["seed"], NAN))}
 
     @property
     def failed(self) -> list[int]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.atomic_write import named, write_durably, write_text_durably
+from pairs_lit.runs.metrics import BY_TAG, ROUND_METRICS, TOTAL_LOSSES
 from pairs_lit.statistics import Summary, summarise
 from pairs_lit.text import meant
 
@@ -58,11 +59,11 @@ class RoundResult:
 
 
 COLUMNS = tuple(field.name for field in fields(RoundResult))
-OPTIONAL_COLUMNS = tuple(name for name in COLUMNS if "_all_" in name)
-"""The columns of ``rounds.csv`` that are left out where no round has such a figure."""
-
-METRIC_COLUMNS = tuple(name for name in COLUMNS if name not in ("seed", "status", "best_test_epoch"))
+METRIC_COLUMNS = tuple(metric.column for metric in ROUND_METRICS)
 """The columns of ``rounds.csv`` that are summarised over rounds."""
+
+_OPTIONAL_COLUMNS = tuple(metric.column for metric in ROUND_METRICS if metric.is_over_all_pairs)
+"""The columns of ``rounds.csv`` that are left out where no round has such a figure."""
 
 V = TypeVar("V")
 
@@ -79,10 +80,6 @@ def unknown_name(name: str, known: Iterable[str]) -> PairsLitError:
     """Return the error about a name that is none of those known."""
     names = list(known)
     return PairsLitError(f"there is no {name!r}{meant(name, names) or ':'} use one of {', '.join(names)}.")
-
-
-LOSSES = ("val_loss", "val_target_loss", "test_loss", "test_target_loss")
-"""What else runs can be compared by: measured after the last epoch, and kept in ``curves.csv``; less is better."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class Curves:
 
     def failed(self) -> NDArray[np.bool_]:
         """Say which rounds ever had a loss that is not finite, (R,)."""
-        losses = [value for name, value in self.values.items() if name.endswith("/loss")]
+        losses = [value for name, value in self.values.items() if name in TOTAL_LOSSES]
         return np.logical_not(np.isfinite(np.concatenate(losses)).all(axis=0))
 
     def last(self, metric: str) -> dict[int, float]:
@@ -141,8 +138,8 @@ class Evaluation:
 
     @property
     def header(self) -> list[str]:
-        """The columns: seed, status, and the metrics with an underscore for the slash."""
-        return ["seed", "status", *(name.replace("/", "_") for name in self.measured)]
+        """The columns: seed, status, and those of the metrics."""
+        return ["seed", "status", *(BY_TAG[tag].column for tag in self.measured)]
 
     @property
     def rows(self) -> list[list[Any]]:
@@ -172,7 +169,7 @@ def summaries(results: Sequence[RoundResult]) -> ByName[Summary]:
 def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:
     """Write ``rounds.csv``: one row for each round; a field is empty if there is no such figure."""
     rows = [vars(result) for result in results]
-    columns = [name for name in COLUMNS if name not in OPTIONAL_COLUMNS or any(row[name] is not None for row in rows)]
+    columns = [name for name in COLUMNS if name not in _OPTIONAL_COLUMNS or any(row[name] is not None for row in rows)]
     write_csv(path, columns, [[row[name] for name in columns] for row in rows])
 
 
@@ -240,7 +237,7 @@ def read_rounds(path: Path) -> list[RoundResult]:
     results = []
     with path.open(newline="", encoding="utf-8") as file:
         for given in csv.DictReader(file):
-            row = {**dict.fromkeys(OPTIONAL_COLUMNS, ""), **given}
+            row = {**dict.fromkeys(_OPTIONAL_COLUMNS, ""), **given}
             numbers = {name: float(row[name]) if row[name] else None for name in METRIC_COLUMNS}
             epoch = int(row["best_test_epoch"]) if row["best_test_epoch"] else None
             status = row["status"]

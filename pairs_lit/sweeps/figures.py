@@ -19,7 +19,6 @@ from optuna.visualization import matplotlib as drawn
 from PIL import Image
 
 from pairs_lit.analysis.figures import COLOURS, save
-from pairs_lit.statistics import half_width
 from pairs_lit.sweeps.report import Sweep
 from pairs_lit.sweeps.search_space import Choices, Dimension, Range, key_of_value, shown
 from pairs_lit.sweeps.trial import Trial
@@ -127,7 +126,7 @@ def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
 
 def _draw_trials(axes: Axes, places: Sequence[float], trials: Sequence[Trial], best: Trial, *, has_bars: bool) -> None:
     x, means = np.array(places), np.array([trial.summary.mean for trial in trials])
-    halves = np.array([half_width(trial.summary) for trial in trials])  # NaN, of a single round, draws no bar
+    halves = np.array([trial.summary.half_width for trial in trials])  # NaN, of a single round, draws no bar
     is_best = np.array([trial.number == best.number for trial in trials])
     size, alpha = (None, 1.0) if has_bars else (3, 0.5)
     bars = halves[~is_best] if has_bars else None

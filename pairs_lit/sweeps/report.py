@@ -2,25 +2,25 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from tabulate import tabulate
 
+from pairs_lit.analysis.comparison import Comparison, compared
 from pairs_lit.analysis.comparison_text import Side, describe_difference
-from pairs_lit.analysis.decision import Decision, MeasuredDifference, compare_rounds, decide
-from pairs_lit.analysis.failures import failures_of
-from pairs_lit.analysis.tables import LABELS, decimal, mean_and_std, p_value
+from pairs_lit.analysis.decision import Decision, MeasuredDifference
+from pairs_lit.analysis.tables import decimal, mean_and_std, p_value
 from pairs_lit.inference.run import Run
 from pairs_lit.runs.atomic_write import write_text_durably
-from pairs_lit.runs.run_metadata import unlike
+from pairs_lit.runs.metrics import BY_COLUMN
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.seeds import range_of
 from pairs_lit.statistics import summarise
 from pairs_lit.sweeps.search_space import short_names, shown
 from pairs_lit.sweeps.spec import Spec
-from pairs_lit.sweeps.trial import Behind, Trial, behind, scores_of
+from pairs_lit.sweeps.trial import Trial, behind, scores_of
 from pairs_lit.text import counted
 
 TRIALS = "trials.csv"
@@ -42,20 +42,22 @@ class Confirmed:
     winner: Run
     baseline: Run | None
 
-    @property
-    def decision(self) -> Decision | None:
-        """What may be claimed of winner minus baseline, or None if there is no baseline or too few rounds are left."""
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """Winner and baseline compared, or None if there is no baseline or too few rounds are left."""
         if self.baseline is None:
             return None
-        first, second = (run.values(self.metric) for run in (self.winner, self.baseline))
-        if min(len(first), len(second)) < 2:
-            return None
-        same_data = not unlike(self.winner.data, self.baseline.data)
-        return decide([compare_rounds(first, second, same_data=same_data)])[0]
+        runs = [replace(self.winner, label="the selected trial"), replace(self.baseline, label="the baseline")]
+        return compared(runs, self.metric) if all(len(run.values(self.metric)) > 1 for run in runs) else None
+
+    @property
+    def decision(self) -> Decision | None:
+        """What may be claimed of winner minus baseline, or None if they are not compared."""
+        return None if self.comparison is None else self.comparison.pairs[0].decision
 
     @property
     def difference(self) -> MeasuredDifference | None:
-        """Winner minus baseline, or None if there is no decision."""
+        """Winner minus baseline, or None if they are not compared."""
         return None if self.decision is None else self.decision.difference
 
 
@@ -83,21 +85,27 @@ class Sweep:
         return self.trials[0]
 
     @cached_property
-    def behind(self) -> Mapping[int, Behind]:
-        """By number, how far each other trial is behind the best."""
+    def behind(self) -> Mapping[int, Decision]:
+        """By number, what may be claimed of each other trial minus the best."""
         return behind(self.best, self.trials)
+
+    @property
+    def tied(self) -> list[Trial]:
+        """The other trials that do not differ significantly from the best."""
+        significant = {number for number, decision in self.behind.items() if decision.sign}
+        return [trial for trial in self.trials[1:] if trial.number not in significant]
 
     @property
     def plateau(self) -> list[Trial]:
         """The best trial, then those without failed rounds that do not differ significantly from it."""
-        far = {number for number, each in self.behind.items() if each.can_be_told_apart}
-        return [trial for trial in self.trials if trial is self.best or (not trial.failed and trial.number not in far)]
+        return [self.best, *(trial for trial in self.tied if not trial.failed)]
 
     def __str__(self) -> str:
         best, spec, seeds = self.best, self.spec, self.spec.rounds.all()
+        direction = "less" if spec.decided_by.is_loss else "more"
         title = (
             f"{counted(len(self.trials), 'trial')} ({spec.sampler}) × {counted(len(seeds), 'round')} "
-            f"({range_of(seeds)}); {spec.metric} after the last epoch, {'less' if spec.is_loss else 'more'} is better; "
+            f"({range_of(seeds)}); {spec.metric} after the last epoch, {direction} is better; "
             f"data: {best.data['source']}"
         )
         flattering = "chosen as the best of many on these seeds, so it flatters itself"
@@ -127,17 +135,15 @@ def trials_table(sweep: Sweep, style: str = "simple") -> str:
 
 def _plateau(sweep: Sweep) -> str:
     """Return which trials do not differ significantly from the best."""
-    others = [trial for trial in sweep.trials if trial is not sweep.best]
+    others, tied = sweep.trials[1:], sweep.tied
     if not others:
         return "There is no other trial to compare with."
-    significant = {number for number, each in sweep.behind.items() if each.can_be_told_apart}
     data = {json.dumps(trial.data, sort_keys=True) for trial in sweep.trials}
     how = "paired by seed, Holm, 5 %" if len(data) == 1 else "paired by seed, unpaired where the data differ, Holm, 5 %"
-    if len(significant) == len(others):
+    if not tied:
         return f"All other trials differ significantly from the best one ({how})."
-    left = [trial for trial in others if trial.number not in significant]
-    text = f"{len(left)} of {len(others)} other trials do not differ significantly from the best one ({how}): "
-    return f"{text}{_list(left)}.{_limit(sweep)}{_disagreements(sweep)}"
+    text = f"{len(tied)} of {len(others)} other trials do not differ significantly from the best one ({how}): "
+    return f"{text}{_list(tied)}.{_limit(sweep)}{_disagreements(sweep)}"
 
 
 def _list(trials: Sequence[Trial]) -> str:
@@ -147,7 +153,7 @@ def _list(trials: Sequence[Trial]) -> str:
 
 def _limit(sweep: Sweep) -> str:
     """Return why no trial can differ significantly; empty where one can."""
-    decisions = [each.decision for each in sweep.behind.values()]
+    decisions = sweep.behind.values()
     if not decisions or any(decision.outcome != "too few rounds" for decision in decisions):
         return ""
     most = min(decisions, key=lambda decision: decision.smallest_p)
@@ -156,12 +162,12 @@ def _limit(sweep: Sweep) -> str:
 
 def _disagreements(sweep: Sweep) -> str:
     """Return how the tests disagree; empty where they agree. Of many trials, the first three."""
-    name = sweep.spec.metric.replace("/", "_")
-    pairs = [(trial, sweep.behind[trial.number].decision) for trial in sweep.trials if trial.number in sweep.behind]
+    pairs = [(trial, sweep.behind[trial.number]) for trial in sweep.trials if trial.number in sweep.behind]
     disagreeing = [(trial, decision) for trial, decision in pairs if decision.outcome == "tests disagree"][:3]
     best = Side("the best one", sweep.best.at_chance)
     said = [
-        describe_difference(Side(trial.label, trial.at_chance), best, decision, name) for trial, decision in disagreeing
+        describe_difference(Side(trial.label, trial.at_chance), best, decision, sweep.spec.decided_by)
+        for trial, decision in disagreeing
     ]
     return "".join(f"\n{sentence}" for sentence in said)
 
@@ -177,8 +183,8 @@ def _confirmation(sweep: Sweep) -> list[str]:
         for name, run in runs.items()
         if run is not None
         for metric, summary in {
-            sweep.spec.metric: summarise(list(scores_of(run, sweep.spec.metric).values())),
-            LABELS[confirmed.metric]: run.summary[confirmed.metric],
+            sweep.spec.metric: summarise(list(scores_of(run, sweep.spec.decided_by).values())),
+            BY_COLUMN[confirmed.metric].label: run.summary[confirmed.metric],
         }.items()
     ]
     header = ["", "", "n", "mean", "std", "failed"]
@@ -190,17 +196,11 @@ def _confirmation(sweep: Sweep) -> list[str]:
 def _difference(confirmed: Confirmed) -> str:
     if confirmed.baseline is None:
         return "The best values are those of the config as it is: there is nothing to compare."
-    decision = confirmed.decision
-    if decision is None:
+    comparison = confirmed.comparison
+    if comparison is None:
         return "Too few rounds did not fail: there is nothing to compare."
-    failures = [failures_of(run) for run in (confirmed.winner, confirmed.baseline)]
-    sides = [
-        Side(name, each.at_chance, each.not_finite)
-        for name, each in zip(("the selected trial", "the baseline"), failures, strict=True)
-    ]
-    sentence = describe_difference(sides[0], sides[1], decision, confirmed.metric)
-    lines = [f"{side.name}: {each}." for side, each in zip(sides, failures, strict=True)]
-    return "\n".join(line[0].upper() + line[1:] for line in (sentence, *lines))
+    lines = [f"{run.label}: {each}." for run, each in zip(comparison.runs, comparison.failures, strict=True)]
+    return "\n".join(line[0].upper() + line[1:] for line in (*comparison.sentences, *lines))
 
 
 def write_report(sweep: Sweep, best: str) -> None:
@@ -214,7 +214,7 @@ def write_report(sweep: Sweep, best: str) -> None:
         values = [value if isinstance(value, str | int | float) else shown(value) for value in tried]
         found = [summary.n, len(trial.failed), summary.mean, summary.std]
         compared = ["", ""] if lag is None else [lag.difference.estimate, lag.p_holm]
-        outcome = "" if lag is None else lag.decision.outcome
+        outcome = "" if lag is None else lag.outcome
         rows.append([trial.number, *values, *found, *compared, trial.folder.name, outcome, len(trial.at_chance)])
     write_csv(sweep.folder / TRIALS, header, rows)
     write_text_durably(sweep.folder / BEST, best)

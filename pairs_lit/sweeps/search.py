@@ -14,6 +14,7 @@ from tqdm import tqdm
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.open_run import open_run
 from pairs_lit.inference.run import Run
+from pairs_lit.runs.metrics import Metric
 from pairs_lit.runs.run_folder import CONFIG, LAST, SUMMARY, check_name, is_finished
 from pairs_lit.sweeps.figures import FIGURES, write_figures
 from pairs_lit.sweeps.limits import describe_limits
@@ -119,15 +120,13 @@ class Search:
         return {**values, **own, "print_stack": False}
 
     def _check_metric(self, plans: Sequence[Plan]) -> None:
-        metric = self._spec.metric.removeprefix("val/")
-        if metric.startswith("all_") and not any(metric in plan.measured for plan in plans):
-            raise PairsLitError(f"metric is {self._spec.metric}, which is not measured: set data.all_pairs to [val].")
+        metric = self._spec.decided_by
+        if metric.is_over_all_pairs and not any(metric.name in plan.measured for plan in plans):
+            raise PairsLitError(f"metric is {metric.tag}, which is not measured: set data.all_pairs to [val].")
         for plan in plans:
-            if metric not in plan.measured:
-                raise PairsLitError(
-                    f"metric is {self._spec.metric}, which this network does not have: use "
-                    f"{', '.join(f'val/{name}' for name in plan.measured)}."
-                )
+            if metric.name not in plan.measured:
+                known = ", ".join(Metric(metric.split, name).tag for name in plan.measured)
+                raise PairsLitError(f"metric is {metric.tag}, which this network does not have: use {known}.")
 
     def _check_confirmation(self) -> None:
         """Raise PairsLitError if the runs on fresh seeds would have no test accuracy to be compared by."""
@@ -202,7 +201,7 @@ class Search:
 
     def _ranked(self, study: Study) -> list[Trial]:
         """Return the finished trials, the best first; raise PairsLitError if there is none to choose."""
-        trials = ranked(study.finished(), is_loss=self._spec.is_loss)
+        trials = ranked(study.finished(), self._spec.decided_by)
         if not trials:
             raise PairsLitError(f"no trial could be trained, so nothing can be chosen. {study.notes()[-1]}")
         if not trials[0].scores:
@@ -256,7 +255,7 @@ class Search:
             for number in numbers:
                 trial, folder = trials[number], folders[number]
                 found = Run.load(folder)
-                scores = scores_of(found, self._spec.metric)
+                scores = scores_of(found, self._spec.decided_by)
                 study.tell(Trial(trial.number, trial.values, scores, found.failed, folder, found.data))
 
     def _readable(self, taken: Sequence[Taken], study: Study) -> list[Taken]:
@@ -317,9 +316,10 @@ class Search:
         for numbers in fits_of(plans):
             self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
         runs = [Run.load(folder) for folder in folders[: len(plans)]]
-        measured = "digit_accuracy" if "digit" in self._spec.metric else "accuracy"
-        whole = f"test_all_{measured}"
-        metric = whole if "all_" in self._spec.metric and runs[0].values(whole) else f"test_{measured}"
+        decided_by = self._spec.decided_by
+        name = "digit_accuracy" if decided_by.is_of_digits else "accuracy"
+        drawn, whole = Metric("test", name).column, Metric("test", f"all_{name}").column
+        metric = whole if decided_by.is_over_all_pairs and runs[0].values(whole) else drawn
         return Confirmed(metric, runs[0], runs[1] if len(runs) > 1 else None)
 
 

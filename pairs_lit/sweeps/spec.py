@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.runs.metrics import BY_TAG, SWEEP_METRICS, Metric
 from pairs_lit.runs.yaml_dataclasses import made, read
 from pairs_lit.seeds import round_seeds
 from pairs_lit.sweeps.search_space import (
@@ -21,7 +22,6 @@ from pairs_lit.sweeps.search_space import (
 )
 
 Sampler = Literal["grid", "random", "tpe"]
-METRICS = ("accuracy", "digit_accuracy", "loss", "target_loss", "digit_loss", "all_accuracy", "all_digit_accuracy")
 
 SET_BY_SWEEP = {
     "rounds.count": "the sweep's own rounds say how many and which seeds; change rounds in the sweep's file",
@@ -101,17 +101,16 @@ class Spec:
 
     def __post_init__(self) -> None:
         """Check what a sweep's file says, but for the values themselves."""
-        split, _, name = self.metric.partition("/")
-        if split == "test":
+        if self.metric.startswith("test/"):
             raise PairsLitError(f"metric is {self.metric}, but nothing is selected on the test set: use val/accuracy.")
-        if split != "val" or name not in METRICS:
-            known = ", ".join(f"val/{each}" for each in METRICS)
-            raise PairsLitError(f"metric is {self.metric}: use one of {known}.")
+        known = [metric.tag for metric in SWEEP_METRICS]
+        if self.metric not in known:
+            raise PairsLitError(f"metric is {self.metric}: use one of {', '.join(known)}.")
         for option in self.space:
             taken = option if option in _NOT_VARIED or not option.startswith("rounds.") else "rounds"
             if taken in _NOT_VARIED:
                 raise PairsLitError(f"space.{option} cannot be varied: {_NOT_VARIED[taken]}.")
-        self._check_loss(name)
+        self._check_loss()
         self._check_counts()
         self.points()  # a grid needs to know which
         both = set(self.rounds.all()) & set(self.confirm.all() if self.confirm else [])
@@ -121,9 +120,9 @@ class Spec:
                 f"did not choose it; set confirm.seed to {max(self.rounds.all()) + 1} or more."
             )
 
-    def _check_loss(self, name: str) -> None:
+    def _check_loss(self) -> None:
         """Raise PairsLitError if the metric is a loss that does not mean the same in all trials."""
-        options = [f"model.loss.{part}" for part in _LOSS_PARTS.get(name, ())]
+        options = [f"model.loss.{part}" for part in _LOSS_PARTS.get(self.decided_by.name, ())]
         varied = next((option for option in [*options, "model.loss"] if options and option in self.space), None)
         if varied is not None:
             raise PairsLitError(
@@ -147,9 +146,9 @@ class Spec:
             raise PairsLitError(f"confirm.count is {self.confirm.count}: a difference needs 2 rounds or more.")
 
     @property
-    def is_loss(self) -> bool:
-        """Whether less is better."""
-        return self.metric.endswith("loss")
+    def decided_by(self) -> Metric:
+        """The metric that decides."""
+        return BY_TAG[self.metric]
 
     def points(self, begun: Sequence[Values] = ()) -> list[Values] | None:
         """Return all values that are tried, or None if the sampler chooses them as it goes.

@@ -115,7 +115,7 @@ class Study:
             study = optuna.create_study(
                 storage=kept,
                 study_name=self._name,
-                direction="minimize" if self._spec.is_loss else "maximize",
+                direction="minimize" if self._spec.decided_by.is_loss else "maximize",
                 load_if_exists=True,
                 sampler=optuna.samplers.RandomSampler(0),
             )

@@ -16,14 +16,12 @@ from pairs_lit.data.pair_store import Split
 from pairs_lit.data.pairs import ordered_pairs
 from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.relation import second_weights
+from pairs_lit.runs.metrics import OVER_ALL_PAIRS, Metric
 from pairs_lit.system.signals import check_asked
 from pairs_lit.training.all_pairs import is_shared, places, right_answers
 from pairs_lit.training.collection import added_up, collected
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.progress import Progress
-
-METRICS = ("all_accuracy", "all_digit_accuracy")
-"""What is measured over all pairs of a split, in this order: accuracy of the answer and of the digits."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,8 @@ def drawn_figures(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
 
 
 def whole_metrics(module: PairModule) -> tuple[str, ...]:
-    """Return which of :data:`METRICS` the networks have."""
-    return METRICS if "digit_accuracy" in module.measured else METRICS[:1]
+    """Return which of :data:`~pairs_lit.runs.metrics.OVER_ALL_PAIRS` the networks have."""
+    return OVER_ALL_PAIRS if "digit_accuracy" in module.measured else OVER_ALL_PAIRS[:1]
 
 
 def whole_figures(trainer: Trainer, module: PairModule, splits: Sequence[Split]) -> dict[str, Tensor]:
@@ -81,13 +79,13 @@ def whole_figures(trainer: Trainer, module: PairModule, splits: Sequence[Split])
         images = data.bank.count_of(split)
         loader = data.places_loader(split, places(module, images))
         # (2, R), of which this worker fills in its own rounds
-        figures = torch.full((len(METRICS), len(module.seeds)), torch.nan, dtype=torch.float64)
+        figures = torch.full((len(OVER_ALL_PAIRS), len(module.seeds)), torch.nan, dtype=torch.float64)
         with _evaluating(trainer, module):
             for stack, batches in groupby(_batches(trainer, loader), lambda batch: batch.stack):
                 answered = ((module.compared(batch), batch) for batch in batches)
                 found = _exactly(module, answered, images) if module.follows_from_digits else _shown(answered)
                 figures[:, module.slices[stack]] = found.cpu()
-        measured |= {f"{split}/{name}": values for name, values in zip(names, figures, strict=False)}
+        measured |= {Metric(split, name).tag: values for name, values in zip(names, figures, strict=False)}
     return added_up(trainer, module, measured)
 
 

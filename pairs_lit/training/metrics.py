@@ -7,9 +7,6 @@ from torchmetrics import Metric
 from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.training.losses import LossParts
 
-METRICS = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
-"""The metrics of each split: total, target and digit loss, accuracy of the answer and of the digits."""
-
 
 class RoundMeans(Metric):
     """Means of named values for each of R rounds, of all stacks, weighted by each batch's pairs, added in float64.
@@ -49,7 +46,7 @@ class RoundMeans(Metric):
 
 @torch.no_grad()
 def measure(comparison: PairOutput, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
-    """Return all of :data:`METRICS` for one batch of one stack, (M, R) float64.
+    """Return all of :data:`~pairs_lit.runs.metrics.PER_EPOCH` for one batch of one stack, (M, R) float64.
 
     A round whose loss is not finite has no accuracy either (NaN): the answers of a broken network mean nothing.
     """

@@ -26,6 +26,7 @@ from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.nn.pair_stack import PairStack, default_stack_size
 from pairs_lit.nn.test_time_augmentation import Views, warps_of
 from pairs_lit.relation import DIGITS, Relation
+from pairs_lit.runs.metrics import PER_EPOCH
 from pairs_lit.runs.run_folder import CONFIG, enclosing_run
 from pairs_lit.seeds import generator, seeded
 from pairs_lit.stacking.looped import Apart, Loop, draws_in_evaluation
@@ -37,7 +38,7 @@ from pairs_lit.system.tracebacks import reason_of
 from pairs_lit.text import counted
 from pairs_lit.training.code_check import CODE, CodeCheck, check_weights
 from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
-from pairs_lit.training.metrics import METRICS, RoundMeans, measure
+from pairs_lit.training.metrics import RoundMeans, measure
 from pairs_lit.training.optimizers import hyperparameters, replayed, schedule_seed
 from pairs_lit.training.recipes import Decay, Recipe, Schedules, Variant, made, schedule_of
 from pairs_lit.training.schedules import Stepwise
@@ -143,7 +144,7 @@ class PairModule(LightningModule):
         self._losses = [side_by_side([variant.loss for variant in each[rounds]]) for rounds in self.slices]
         self.recipes = list(dict.fromkeys(variant.recipe for variant in variants))
         self._recipe_of = [self.recipes.index(variant.recipe) for variant in each]
-        self._means = nn.ModuleDict({_key(split): RoundMeans(METRICS, len(seeds)) for split in SPLITS})
+        self._means = nn.ModuleDict({_key(split): RoundMeans(PER_EPOCH, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
         self.code = CodeCheck(
             variants, seeds, self.pair_stacks, self.slices, self._losses, repeats=self._repeats, draws=self._draws
@@ -192,7 +193,7 @@ class PairModule(LightningModule):
             "digit_loss": self._loss.digits == "none",
             "digit_accuracy": first.digit_logits is None,
         }
-        return tuple(name for name in METRICS if not absent.get(name, False))
+        return tuple(name for name in PER_EPOCH if not absent.get(name, False))
 
     def _trial(self) -> PairStack:
         """Build one network of the first round once more: what is tried leaves no trace in the one that is trained."""

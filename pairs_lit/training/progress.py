@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.data.loaders import StackBatch, StackLoader
+from pairs_lit.runs.metrics import Metric
 from pairs_lit.statistics import summarise
 from pairs_lit.system.lightning_hooks import spares_batches
 from pairs_lit.text import counted
@@ -65,9 +66,10 @@ class Progress(ProgressBar):
         """Advance by one epoch."""
         if self._bar is None or self._bar.disable:
             return
-        split = "test" if "test/accuracy" in self._runner.latest else "val"
-        summary = summarise(self._runner.latest[f"{split}/accuracy"])
-        self._bar.set_postfix_str(f"{split} accuracy {mean_and_std(summary)}", refresh=False)
+        measured = (Metric("test", "accuracy"), Metric("val", "accuracy"))
+        shown = next(metric for metric in measured if metric.tag in self._runner.latest)
+        summary = summarise(self._runner.latest[shown.tag])
+        self._bar.set_postfix_str(f"{shown.words} {mean_and_std(summary)}", refresh=False)
         self._bar.update()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -18,6 +18,7 @@ from pairs_lit.checkpoints.files import folder_of
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.pair_store import Split
 from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.metrics import ROUND_METRICS, Metric
 from pairs_lit.runs.run_folder import CURVES, ROUNDS, SUMMARY, TEST, VALIDATE
 from pairs_lit.runs.run_metadata import DETERMINISTIC
 from pairs_lit.runs.tables import (
@@ -205,29 +206,19 @@ def round_results(curves: Curves, final: Mapping[str, NDArray[np.float64]]) -> l
 
 
 def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: int, *, failed: bool) -> RoundResult:
-    def final(name: str) -> float | None:
-        return float(last[name][r]) if name in last else None
-
-    def whole(name: str) -> float | None:
-        return math.nan if failed and name in last else final(name)
+    def final(metric: Metric) -> float | None:
+        if metric.tag not in last:
+            return None
+        return math.nan if failed and metric.is_over_all_pairs else float(last[metric.tag][r])
 
     test = curves.values["test/accuracy"][:, r] if "test/accuracy" in curves.values else None
     best = None if failed or test is None else int(test.argmax())
     return RoundResult(
         seed=curves.seeds[r],
         status="failed" if failed else "ok",
-        train_accuracy=final("train/accuracy"),
-        train_digit_accuracy=final("train/digit_accuracy"),
-        val_accuracy=final("val/accuracy"),
-        val_digit_accuracy=final("val/digit_accuracy"),
-        test_accuracy=final("test/accuracy"),
-        test_digit_accuracy=final("test/digit_accuracy"),
         best_test_accuracy=None if test is None else math.nan if best is None else float(test[best]),
         best_test_epoch=None if best is None else best + 1,
-        val_all_accuracy=whole("val/all_accuracy"),
-        val_all_digit_accuracy=whole("val/all_digit_accuracy"),
-        test_all_accuracy=whole("test/all_accuracy"),
-        test_all_digit_accuracy=whole("test/all_digit_accuracy"),
+        **{metric.column: final(metric) for metric in ROUND_METRICS if not metric.is_best},
     )
 
 

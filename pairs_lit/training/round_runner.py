@@ -13,6 +13,7 @@ from pairs_lit.checkpoints.schema import check_form, check_progress
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.commit import commit
+from pairs_lit.runs.metrics import TOTAL_LOSSES
 from pairs_lit.runs.tables import Curves
 from pairs_lit.seeds import derive, generators_kept, round_seeds, seed_generators
 from pairs_lit.statistics import summarise
@@ -87,7 +88,7 @@ class RoundRunner(Callback):
         """Add an epoch; a loss that is not finite marks its round as failed for good."""
         for name, values in measured.items():
             self._epochs.setdefault(name, []).append(values)
-            if name.endswith("/loss"):
+            if name in TOTAL_LOSSES:
                 self._good &= values.isfinite()
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from pairs_lit.analysis.tables import TITLES
 from pairs_lit.checkpoints.files import folder_of, own_folder
 from pairs_lit.runs.atomic_write import clear_leftovers, named
+from pairs_lit.runs.metrics import BY_TAG
 from pairs_lit.runs.run_folder import CHECKPOINTS, EVENTS, lock_run, mark_run, note_job
 from pairs_lit.system.lightning_hooks import spares_batches
 from pairs_lit.training.module import PairModule
@@ -75,9 +75,8 @@ class RunLogger(TensorBoardLogger):
         """Define the margin charts, mean ± std over rounds, of metrics such as ``test/accuracy``."""
         charts: dict[str, dict[str, list[Any]]] = {}
         for name in names:
-            split, metric = name.split("/")
-            tags = [f"{name}/mean", f"{name}/low", f"{name}/high"]
-            charts.setdefault(TITLES[metric], {})[split] = ["Margin", tags]
+            metric, tags = BY_TAG[name], [f"{name}/mean", f"{name}/low", f"{name}/high"]
+            charts.setdefault(metric.title, {})[metric.split] = ["Margin", tags]
         with named(self._files):
             self.experiment.add_custom_scalars(charts)
 

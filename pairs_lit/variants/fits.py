@@ -16,6 +16,7 @@ from pairs_lit.configuration.cli import PairsCLI, ParseOnlyCLI, train
 from pairs_lit.configuration.option_text import flatten, format_option
 from pairs_lit.data.sources import loaded_once
 from pairs_lit.nn.pair_stack import PairStack
+from pairs_lit.runs.metrics import Metric
 from pairs_lit.runs.run_folder import CHECKPOINTS, LAST
 from pairs_lit.stacking.looped import Apart
 from pairs_lit.stacking.stack import form
@@ -157,7 +158,7 @@ class _VariantReader(ParseOnlyCLI):
             *made.model.measured,
             *(whole_metrics(made.model) if "val" in made.data.whole_splits["fit"] else ()),
         )
-        told = [name for name in measured if made.model.trains_digits or "digit" not in name]
+        told = [name for name in measured if made.model.trains_digits or not Metric("val", name).is_of_digits]
         return Plan(changes, text, flatten(config.as_dict()), made.model.variant, told, guests)
 
 

@@ -16,6 +16,7 @@ from pairs_lit.analysis.failures import Failures, failures_of, name_seeds
 from pairs_lit.analysis.figures import rounds_figure
 from pairs_lit.cli import main
 from pairs_lit.inference.run import Run
+from pairs_lit.runs.metrics import BY_COLUMN
 from pairs_lit.runs.tables import RoundResult, write_rounds, write_summary
 
 DATA = {"source": "mnist", "relation": "le", "train_pairs": 1000}
@@ -329,7 +330,7 @@ def between(first: list[float], second: list[float], metric: str) -> tuple[Decis
     """Compare two runs a and b of the same seeds."""
     found = compare_rounds(dict(enumerate(first)), dict(enumerate(second)), same_data=True)
     (decision,) = decide([found])
-    return decision, describe_difference(Side("a"), Side("b"), decision, metric)
+    return decision, describe_difference(Side("a"), Side("b"), decision, BY_COLUMN[metric])
 
 
 @pytest.mark.parametrize(("shift", "winner"), [(-0.2, "a"), (0.2, "b")])

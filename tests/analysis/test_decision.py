@@ -23,6 +23,7 @@ from pairs_lit.analysis.decision import (
 )
 from pairs_lit.analysis.power import describe_limit, min_detectable_errors, needed_rounds, smallest_p
 from pairs_lit.analysis.rank_tests import rank_sum, signed_rank
+from pairs_lit.runs.metrics import BY_COLUMN
 from pairs_lit.statistics import holm, t_detectable_errors
 
 
@@ -230,13 +231,13 @@ def test_the_sentence_says_how_the_tests_disagree_and_which_seed_explains_it() -
         r"\+0\.4 points, p < 0\.001\), but its mean is lower \(by 1\.2 points, 95 % interval -2\.2 to 4\.6, p = "
         r"0\.465\): seed 17 ended at chance\."
     )
-    sentence = describe_difference(Side("a", [17]), Side("b"), decided(better, base), "test_accuracy")
+    sentence = describe_difference(Side("a", [17]), Side("b"), decided(better, base), BY_COLUMN["test_accuracy"])
     assert re.fullmatch(expected, sentence)
 
 
 def test_of_losses_the_words_are_turned_round() -> None:
     better, base = failing()
-    sentence = describe_difference(Side("a"), Side("b", [17]), decided(1 - better, 1 - base), "val_loss")
+    sentence = describe_difference(Side("a"), Side("b", [17]), decided(1 - better, 1 - base), BY_COLUMN["val_loss"])
     assert "a is better in most rounds (median -0.0040, p < 0.001), but its mean is higher (by 0.0120" in sentence
     assert sentence.endswith("seed 17 of b ended at chance.")
 
@@ -247,7 +248,7 @@ def test_a_higher_mean_that_few_rounds_make_is_said_to_be_so() -> None:
     found = decided(base, other)
     assert found.t_rejects
     assert not found.rank_rejects
-    sentence = describe_difference(Side("a"), Side("b", list(range(8))), found, "test_accuracy")
+    sentence = describe_difference(Side("a"), Side("b", list(range(8))), found, BY_COLUMN["test_accuracy"])
     assert "a has the higher mean (by 0.6 points" in sentence
     assert "but it is not significantly better in most rounds (median" in sentence
     assert sentence.endswith("seeds 0, 1, 2, 3, 4, 5, 6 and 7 of b ended at chance.")
@@ -266,7 +267,7 @@ def test_a_median_of_zero_has_no_winner() -> None:
     assert found.t_rejects
     assert found.rank_rejects
     assert found.outcome == "tests disagree"
-    sentence = describe_difference(Side("a"), Side("b"), found, "test_accuracy")
+    sentence = describe_difference(Side("a"), Side("b"), found, BY_COLUMN["test_accuracy"])
     assert "a has the higher mean" in sentence
     assert "but the median round is not (median +0.0 points" in sentence
 
@@ -274,7 +275,9 @@ def test_a_median_of_zero_has_no_winner() -> None:
 def test_rounds_that_failed_are_named_as_left_out() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(0.9, 0.01, 12), rng.normal(0.8, 0.01, 12)
-    sentence = describe_difference(Side("a", [], [3, 40]), Side("b"), decided(first, second), "test_accuracy")
+    sentence = describe_difference(
+        Side("a", [], [3, 40]), Side("b"), decided(first, second), BY_COLUMN["test_accuracy"]
+    )
     assert sentence.endswith("; left out, since they failed: seeds 3 and 40 of a.")
 
 

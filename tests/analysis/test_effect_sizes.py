@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from pairs_lit.analysis.effect_sizes import interquartile_mean, superiority
-from pairs_lit.statistics import Summary, compare_spreads, half_width, holm, mean_interval, welch
+from pairs_lit.statistics import Summary, compare_spreads, holm, summarise, welch
 
 
 def sample(values: np.ndarray) -> Summary:
@@ -38,9 +38,9 @@ def test_holm_is_the_hand_worked_case() -> None:
 
 def test_the_interval_of_a_mean_is_students() -> None:
     values = [0.8, 0.82, 0.79, 0.85]
-    assert mean_interval(values) == pytest.approx(stats.t.interval(0.95, 3, np.mean(values), stats.sem(values)))
-    assert all(map(math.isnan, mean_interval([0.8])))
-    assert math.isnan(half_width(Summary(1, 0.8, math.nan)))
+    assert summarise(values).interval == pytest.approx(stats.t.interval(0.95, 3, np.mean(values), stats.sem(values)))
+    assert all(map(math.isnan, summarise([0.8]).interval))
+    assert math.isnan(Summary(1, 0.8, math.nan).half_width)
 
 
 def test_spreads_are_compared_by_brown_and_forsythes_test() -> None:
@@ -131,4 +131,4 @@ def test_the_interquartile_mean_of_few_rounds() -> None:
     assert math.isnan(interquartile_mean([0.5]).low)
     assert math.isnan(interquartile_mean([]).value)
     pair = interquartile_mean([0.5, 0.6])  # nothing is trimmed
-    assert (pair.low, pair.high) == pytest.approx(mean_interval([0.5, 0.6]))
+    assert (pair.low, pair.high) == pytest.approx(summarise([0.5, 0.6]).interval)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 import pairs_lit
-from pairs_lit.analysis.tables import LABELS, summary_table
+from pairs_lit.analysis.tables import summary_table
 from pairs_lit.cli import main
 from pairs_lit.configuration.cli import ParseOnlyCLI, train
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.run import Run
 from pairs_lit.nn.backbones import FC
 from pairs_lit.nn.heads import MLP, PowerHead
+from pairs_lit.runs.metrics import ROUND_METRICS
 from pairs_lit.statistics import summarise
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
@@ -83,7 +84,7 @@ def test_an_older_run_is_compared_as_before(fit: Fit) -> None:
 
 
 def test_each_label_of_an_accuracy_says_so() -> None:
-    assert all("accuracy" in label for label in LABELS.values())
+    assert all("accuracy" in metric.label for metric in ROUND_METRICS)
     assert "best test accuracy of any epoch (selected on test)" in summary_table({"best_test_accuracy": summarise([1])})
 
 

@@ -11,8 +11,8 @@ from pairs_lit.data.pair_store import SPLITS
 from pairs_lit.errors import PairsLitError
 from pairs_lit.reproduction.claims import CURVE_METRICS, Contrast, Side, read_claims
 from pairs_lit.reproduction.published import REPORTS, Sweep, Variant, read_reports
+from pairs_lit.runs.metrics import PER_EPOCH
 from pairs_lit.statistics import Summary
-from pairs_lit.training.metrics import METRICS
 from tests.conftest import CONFIGS
 
 PUBLISHED, CLAIMS = CONFIGS / "reports" / "published.yaml", CONFIGS / "reports" / "claims.yaml"
@@ -130,7 +130,7 @@ def test_a_metric_that_no_epoch_has_is_named(metric: str, tmp_path: Path) -> Non
 
 
 def test_the_metrics_of_an_epoch_are_those_that_are_measured() -> None:
-    assert {metric.partition("/")[2] for metric in CURVE_METRICS} == set(METRICS)
+    assert {metric.partition("/")[2] for metric in CURVE_METRICS} == set(PER_EPOCH)
     assert {metric.partition("/")[0] for metric in CURVE_METRICS} == set(SPLITS)
 
 

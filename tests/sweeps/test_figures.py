@@ -11,6 +11,7 @@ import optuna
 import pytest
 from PIL import Image
 
+from pairs_lit.runs.metrics import BY_TAG
 from pairs_lit.sweeps.figures import two_options_figure, values_figure, write_figures
 from pairs_lit.sweeps.parameters import distribution_of, encode
 from pairs_lit.sweeps.report import Sweep
@@ -29,7 +30,7 @@ def sweep_of(space: dict[str, Any], folder: Path, trials: int | None = None) -> 
     found = [
         Trial(n, each, scores, [], Path(f"{n:04d}"), {"source": "mnist"}) for n, (each, scores) in enumerate(values)
     ]
-    return Sweep(folder, spec, ranked(found, is_loss=False), None)
+    return Sweep(folder, spec, ranked(found, BY_TAG["val/accuracy"]), None)
 
 
 def copier(sweep: Sweep) -> Callable[[Sequence[Trial]], optuna.Study]:

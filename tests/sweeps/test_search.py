@@ -17,6 +17,7 @@ from pairs_lit import PairsLitError, Run
 from pairs_lit.analysis.decision import compare_rounds
 from pairs_lit.cli import main
 from pairs_lit.data.pair_store import DataSettings
+from pairs_lit.runs.metrics import BY_TAG
 from pairs_lit.sweeps.limits import DATA_OPTIONS, describe_limits
 from pairs_lit.sweeps.report import Sweep
 from pairs_lit.sweeps.spec import read_spec
@@ -79,7 +80,7 @@ def test_trials_are_not_ranked_by_losses_of_different_meaning(metric: str, optio
 
 
 def test_trials_may_be_ranked_by_a_loss_that_means_the_same_in_all() -> None:
-    assert read_spec(spec(space={"model.loss.aux_weight": [1, 2]}, metric="val/target_loss")).is_loss
+    assert read_spec(spec(space={"model.loss.aux_weight": [1, 2]}, metric="val/target_loss")).decided_by.is_loss
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +365,7 @@ def test_a_trial_whose_tests_disagree_is_not_told_apart_and_is_explained(tmp_pat
     better = [value + 0.004 + 0.0001 * place for place, value in enumerate(base)]
     better[4] = 0.55
     trials = [trial(0, *base), trial(1, *better)]
-    found = Sweep(tmp_path, read_spec(spec(space={"a": [0, 1]})), ranked(trials, is_loss=False), None)
+    found = Sweep(tmp_path, read_spec(spec(space={"a": [0, 1]})), ranked(trials, BY_TAG["val/accuracy"]), None)
     assert [each.number for each in found.plateau] == [0, 1]
     text = str(found)
     assert "1 of 1 other trials do not differ significantly" in text

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pairs_lit.analysis.decision import compare_rounds
+from pairs_lit.runs.metrics import BY_TAG
 from pairs_lit.statistics import holm
 from pairs_lit.sweeps.trial import behind, ranked
 from tests.support.sweeps import trial
@@ -13,8 +14,8 @@ from tests.support.sweeps import trial
 
 def test_trials_are_ranked_by_their_mean_and_failed_ones_come_last() -> None:
     trials = [trial(0, 0.5, 0.6), trial(1, 0.9, failed=(1,)), trial(2, 0.7, 0.8), trial(3, failed=(0, 1))]
-    assert [each.number for each in ranked(trials, is_loss=False)] == [2, 0, 1, 3]
-    assert [each.number for each in ranked(trials, is_loss=True)] == [0, 2, 1, 3]
+    assert [each.number for each in ranked(trials, BY_TAG["val/accuracy"])] == [2, 0, 1, 3]
+    assert [each.number for each in ranked(trials, BY_TAG["val/loss"])] == [0, 2, 1, 3]
 
 
 def test_what_cannot_be_told_from_the_best_is_a_paired_test_corrected() -> None:
@@ -30,8 +31,8 @@ def test_what_cannot_be_told_from_the_best_is_a_paired_test_corrected() -> None:
         for name in ("estimate", "low", "high", "p", "detectable"):
             assert getattr(told, name) == pytest.approx(getattr(difference, name))
         assert found[number].p_holm == pytest.approx(p)
-    assert found[2].can_be_told_apart
-    assert not found[3].can_be_told_apart
+    assert found[2].sign
+    assert not found[3].sign
 
 
 SWEEPS = 2000
@@ -45,7 +46,7 @@ def test_a_confirmed_difference_is_not_flattering() -> None:
     for _ in range(SWEEPS):
         pairs = rng.normal(0, 0.008, 10)  # what rounds of one seed share
         trials = [trial(number, *(0.87 + pairs + rng.normal(0, 0.0083, 10))) for number in range(20)]
-        flattery.append(ranked(trials, is_loss=False)[0].summary.mean - 0.87 - pairs.mean())
+        flattery.append(ranked(trials, BY_TAG["val/accuracy"])[0].summary.mean - 0.87 - pairs.mean())
         shared = rng.normal(0, 0.008, 20)
         first, second = (dict(enumerate(shared + rng.normal(0, 0.0083, 20))) for _ in range(2))
         covered += compare_rounds(first, second, same_data=True).contains_zero

@@ -5,8 +5,9 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from pairs_lit.nn.pair_output import PairOutput
+from pairs_lit.runs.metrics import PER_EPOCH
 from pairs_lit.training.losses import LossParts
-from pairs_lit.training.metrics import METRICS, RoundMeans, measure
+from pairs_lit.training.metrics import RoundMeans, measure
 from tests.support import reference_impl
 
 ROUNDS = 3
@@ -47,7 +48,7 @@ class PlainMetrics:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_means_over_uneven_batches_equal_torchmetrics_of_each_round(kind: str) -> None:
-    means, plain = RoundMeans(METRICS, ROUNDS), [PlainMetrics() for _ in range(ROUNDS)]
+    means, plain = RoundMeans(PER_EPOCH, ROUNDS), [PlainMetrics() for _ in range(ROUNDS)]
     for pairs in UNEVEN:
         comparison, losses = random_comparison(kind, pairs), random_losses()
         batch = reference_impl.random_batch(ROUNDS, pairs, 2, seed=pairs)
@@ -56,7 +57,7 @@ def test_means_over_uneven_batches_equal_torchmetrics_of_each_round(kind: str) -
             metrics.update(comparison, losses, batch, r)
     actual = torch.stack(list(means.compute().values()))
     expected = torch.stack([metrics.compute() for metrics in plain], 1)
-    assert tuple(means.compute()) == METRICS
+    assert tuple(means.compute()) == PER_EPOCH
     assert actual.dtype == torch.float64
     torch.testing.assert_close(actual[:3], expected[:3], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(actual[3:], expected[3:], rtol=1e-6, atol=1e-6)  # theirs counts in float32
@@ -121,7 +122,7 @@ def test_thresholds_are_half_for_a_probability_and_zero_for_a_logit(
     kind: str, output: list[object], holds: list[int]
 ) -> None:
     comparison = PairOutput(torch.tensor([output]), kind, None)
-    accuracy = METRICS.index("accuracy")
+    accuracy = PER_EPOCH.index("accuracy")
     for truth, expected in ((holds, 1.0), ([1 - value for value in holds], 0.0)):
         values = measure(comparison, random_losses(1), torch.zeros(1, 5, 2).long(), torch.tensor([truth]))
         assert values[accuracy].tolist() == [expected]
@@ -144,14 +145,14 @@ def test_without_digit_logits_there_is_no_digit_accuracy() -> None:
     batch = reference_impl.random_batch(ROUNDS, 6, 2)
     comparison = PairOutput(torch.randn(ROUNDS, 6), "logit", None)
     values = measure(comparison, random_losses(), batch.digits, batch.target)
-    assert values[METRICS.index("digit_accuracy")].isnan().all()
-    assert values[METRICS.index("accuracy")].isfinite().all()
+    assert values[PER_EPOCH.index("digit_accuracy")].isnan().all()
+    assert values[PER_EPOCH.index("accuracy")].isfinite().all()
 
 
 def test_measured_values_are_detached_float64() -> None:
     losses = LossParts(*torch.rand(3, ROUNDS, requires_grad=True))
     batch = reference_impl.random_batch(ROUNDS, 6, 2)
     values = measure(random_comparison("logit", 6), losses, batch.digits, batch.target)
-    assert values.shape == (len(METRICS), ROUNDS)
+    assert values.shape == (len(PER_EPOCH), ROUNDS)
     assert values.dtype == torch.float64
     assert not values.requires_grad

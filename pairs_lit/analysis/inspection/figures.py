@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 from pairs_lit.analysis.figures import COLOURS, shown_name
 from pairs_lit.analysis.inspection.numbers import (
     FEW_PAIRS,
-    SIGNS,
     Agreement,
     Calibration,
     ClassPairs,
@@ -24,6 +23,8 @@ from pairs_lit.analysis.inspection.numbers import (
     Inspection,
     Numbers,
 )
+from pairs_lit.relation import sign_of
+from pairs_lit.runs.metrics import SPLITS, Metric
 from pairs_lit.runs.tables import Curves
 
 _BLUE, _RED, _GREY = COLOURS[0], COLOURS[3], "0.45"
@@ -43,8 +44,6 @@ FIGURES = (
     "agreement",
 )
 """The names of all figures."""
-
-_SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def inspection_figures(found: Inspection) -> dict[str, Figure]:
@@ -82,7 +81,7 @@ def hardest_pairs(pairs: Sequence[HardPair], images: Numbers, relation: str, nam
         below = figure.add_axes((left / width, (top - 1.9) / height, 0.76 * _CELL[0] / width, 0.25 / height))
         _draw_pair(above, pair, both, relation, names)
         _draw_answers(below, pair)
-    said = f"P(first {SIGNS[relation]} second), a dot a round: blue right, orange wrong"
+    said = f"P(first {sign_of(relation)} second), a dot a round: blue right, orange wrong"
     figure.text(0.5, 0.15 / height, said, ha="center", size=9)
     return figure
 
@@ -94,7 +93,7 @@ def _draw_pair(axes: Axes, pair: HardPair, images: Numbers, relation: str, names
     n, truth = len(pair.probability), "yes" if pair.holds else "no"
     first, second = (shown_name(names[each], _LONGEST) if names else str(each) for each in pair.digits)
     separator = "\n" if len(first + second) > 8 else " "
-    title = f"{first} {SIGNS[relation]} {second}: {truth};{separator}wrong in {pair.wrong} of {n}"
+    title = f"{first} {sign_of(relation)} {second}: {truth};{separator}wrong in {pair.wrong} of {n}"
     axes.set_title(title, size=9 if separator == " " else 7.5)
     if pair.read is not None:
         short = [shown_name(name, _LONGEST) for name in names]
@@ -190,13 +189,13 @@ def accuracy_by_distance(found: Sequence[Distance], *, has_names: bool = False) 
     axes = figure.subplots()
     places = [each.distance for each in found]
     means = np.array([each.accuracy.mean for each in found])
-    halves = np.nan_to_num([each.interval[1] - each.accuracy.mean for each in found])
+    halves = np.nan_to_num([each.accuracy.half_width for each in found])
     axes.errorbar(places, means, halves, fmt="o-", color=_BLUE, capsize=3, linewidth=1, markersize=4)
     step = 1 if len(found) <= 2 * _MOST_WRITTEN else -(-len(found) // _MOST_WRITTEN)
     labels = [f"{each.distance}\n({each.pairs})" for each in found[::step]]
     axes.set_xticks(places[::step], labels)
     what = "|first − second|" if not has_names else "classes apart in their order"
-    axes.set(xlabel=f"{what} (number of pairs)", ylabel="accuracy (fraction of pairs)")
+    axes.set(xlabel=f"{what} (number of pairs)", ylabel=Metric("test", "accuracy").title)
     axes.grid(alpha=0.3)
     return figure
 
@@ -237,7 +236,7 @@ def reliability(found: Calibration, relation: str) -> Figure:
     top.errorbar(
         probability[some], share[some], bars, fmt="o-", color=_BLUE, markersize=5, linewidth=1, capsize=2, label=what
     )
-    sign = SIGNS[relation]
+    sign = sign_of(relation)
     top.set(ylabel=f"share of pairs with first {sign} second", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03))
     top.legend(fontsize=8, loc="upper left")
     edges = np.linspace(0, 1, len(counts) + 1)
@@ -274,18 +273,20 @@ def learning_curves(curves: Curves, failed: Sequence[int]) -> Figure:
 
     Rounds that failed are dotted as far as they have figures, end in a cross, and are not in the mean.
     """
-    rows = [metric for metric in ("accuracy", "loss") if any(f"{split}/{metric}" in curves.values for split in _SPLITS)]
-    columns = [split for split in _SPLITS if any(f"{split}/{metric}" in curves.values for metric in rows)]
+    shown = [Metric(split, name) for name in ("accuracy", "loss") for split in SPLITS]
+    measured = [metric for metric in shown if metric.tag in curves.values]
+    rows = list(dict.fromkeys(metric.title for metric in measured))
+    columns = [split for split in SPLITS if any(metric.split == split for metric in measured)]
     figure = Figure(figsize=(3.6 * len(columns), 0.4 + 2.7 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey="row")
-    for row, metric in zip(grid, rows, strict=True):
-        for axes, split in zip(row, columns, strict=True):
-            if f"{split}/{metric}" in curves.values:
-                _draw_curves(axes, curves, f"{split}/{metric}", failed)
-            axes.grid(alpha=0.3)
-        row[0].set_ylabel("accuracy (fraction of pairs)" if metric == "accuracy" else "loss")
+    for axes in grid.flat:
+        axes.grid(alpha=0.3)
+    for metric in measured:
+        _draw_curves(grid[rows.index(metric.title), columns.index(metric.split)], curves, metric.tag, failed)
+    for axes, title in zip(grid[:, 0], rows, strict=True):
+        axes.set_ylabel(title)
     for axes, split in zip(grid[0], columns, strict=True):
-        axes.set_title(_SPLITS[split], size=10)
+        axes.set_title(SPLITS[split], size=10)
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

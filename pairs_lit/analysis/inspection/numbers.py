@@ -9,14 +9,11 @@ from numpy.typing import NDArray
 
 from pairs_lit.analysis.tables import summary_table
 from pairs_lit.runs.tables import Curves
-from pairs_lit.statistics import Summary, critical, mean_interval, summarise
+from pairs_lit.statistics import Summary, critical, summarise
 
 Numbers = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Truths = NDArray[np.bool_]
-
-SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
-"""By relation, its sign."""
 
 BINS = 15
 """Bins of a calibration, of equal width over 0 … 1."""
@@ -141,13 +138,11 @@ class Distance:
         distance: Absolute difference of the classes.
         pairs: How many pairs have it.
         accuracy: On these, over the rounds.
-        interval: Student's 95 % interval of the mean over the rounds; NaN for one round.
     """
 
     distance: int
     pairs: int
     accuracy: Summary
-    interval: tuple[float, float]
 
 
 def by_distance(said: Said) -> list[Distance]:
@@ -156,8 +151,7 @@ def by_distance(said: Said) -> list[Distance]:
     found = []
     for distance in np.unique(distances).tolist():
         own = distances == distance
-        values = said.right[:, own].mean(1).tolist()
-        found.append(Distance(distance, int(own.sum()), summarise(values), mean_interval(values)))
+        found.append(Distance(distance, int(own.sum()), summarise(said.right[:, own].mean(1).tolist())))
     return found
 
 

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Collection, Sequence
 
-import numpy as np
 from tabulate import tabulate
 
 from pairs_lit.analysis.inspection.figures import readings
-from pairs_lit.analysis.inspection.numbers import BINS, FEW_PAIRS, MOST_COMPARED, SIGNS, HardPair, Inspection
+from pairs_lit.analysis.inspection.numbers import BINS, FEW_PAIRS, MOST_COMPARED, HardPair, Inspection
 from pairs_lit.analysis.tables import decimal, mean_and_std, summary_table
+from pairs_lit.relation import sign_of
 from pairs_lit.statistics import LEVEL
 from pairs_lit.text import counted, printable
 
@@ -49,7 +49,7 @@ def _plain(text: str) -> str:
 
 
 def _introduction(found: Inspection) -> str:
-    relation = f"first {SIGNS[found.relation]} second"
+    relation = f"first {sign_of(found.relation)} second"
     text = (
         f"Made by `pairs-lit inspect`: {_plain(found.basis)}; relation: {relation}. All rounds are shown the same "
         f"pairs, the test pairs of seed {found.pair_seed}, as `pairs-lit predict` does; they are only evaluated. So "
@@ -101,7 +101,7 @@ def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
     if found.confusion is not None:
         text += " Below each image: the classes read, and by how many rounds."
     each = n <= _MOST_ROUNDS
-    sign = SIGNS[found.relation]
+    sign = sign_of(found.relation)
     header = ["pair", f"first {sign} second", "truth", "wrong in", "read", "mean P"]
     header += [f"P, seed {seed}" for seed in found.said.seeds] if each else ["least P", "greatest P"]
     names = [_plain(name) for name in found.names]
@@ -141,9 +141,9 @@ def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
 def _distances(found: Inspection) -> list[str]:
     rows = []
     for each in found.distances:
-        mean, std, (low, high) = each.accuracy.mean, each.accuracy.std, each.interval
-        ends = "–" if np.isnan(each.interval).any() else f"{low:.4f} to {high:.4f}"
-        rows.append([each.distance, each.pairs, decimal(mean), decimal(std), ends])
+        low, high = each.accuracy.interval
+        ends = f"{low:.4f} to {high:.4f}" if each.accuracy.n > 1 else "–"
+        rows.append([each.distance, each.pairs, decimal(each.accuracy.mean), decimal(each.accuracy.std), ends])
     apart = "lie so far apart in their order" if found.class_names else "differ by so much"
     header = ["distance", "pairs", "mean accuracy", "std", "95 % interval"]
     text = (
@@ -167,7 +167,7 @@ def _classes(found: Inspection) -> list[str]:
 
 def _calibration(found: Inspection) -> list[str]:
     each = found.calibration
-    relation = f"P(first {SIGNS[found.relation]} second)"
+    relation = f"P(first {sign_of(found.relation)} second)"
     text = (
         f"Of the pairs of which a round says that the relation holds with probability p, in which share does it hold? "
         f"{int(each.counts.sum())} answers of {_rounds(found)} in {BINS} bins of equal width; points "

@@ -114,7 +114,7 @@ def test_accuracy_by_distance_is_counted_pair_by_pair() -> None:
         values = [np.mean((decision == each.target)[own]) for decision in each.decision]
         assert row.accuracy.mean == pytest.approx(np.mean(values))
         expected = stats.t.interval(0.95, ROUNDS - 1, np.mean(values), stats.sem(values))
-        assert row.interval == pytest.approx(expected)
+        assert row.accuracy.interval == pytest.approx(expected)
 
 
 def test_accuracy_by_classes_is_counted_pair_by_pair() -> None:
@@ -221,7 +221,7 @@ def test_accuracy_by_distance_is_drawn_with_interval_and_pairs() -> None:
     (container,) = axes.containers
     np.testing.assert_allclose(container.lines[0].get_ydata(), [row.accuracy.mean for row in found])
     bars = [segment[:, 1] for segment in container.lines[2][0].get_segments()]
-    np.testing.assert_allclose(bars, [row.interval for row in found])
+    np.testing.assert_allclose(bars, [row.accuracy.interval for row in found])
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == [f"{row.distance}\n({row.pairs})" for row in found]
 

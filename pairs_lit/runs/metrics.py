@@ -1,0 +1,110 @@
+"""The table of metrics: what is measured of every round, what files and tables call it, and whether less is better."""
+
+from dataclasses import dataclass
+
+PER_EPOCH = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
+"""What is measured after each epoch, in the order of ``curves.csv``: total, target and digit loss, accuracy of the
+answer and of the digits."""
+
+OVER_ALL_PAIRS = ("all_accuracy", "all_digit_accuracy")
+"""What the end of a fit measures over all pairs of a split, if asked for: accuracy of the answer and of the digits."""
+
+_UNITS = {
+    "target_loss": "without the auxiliary part",
+    "digit_loss": "unweighted",
+    "accuracy": "fraction of pairs",
+    "digit_accuracy": "fraction of digits",
+}
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+"""What the splits are called in words."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of every round, measured on the pairs of one split.
+
+    Attributes:
+        split: ``train``, ``val`` or ``test``.
+        name: What is measured: one of :data:`PER_EPOCH` or of :data:`OVER_ALL_PAIRS`.
+        is_best: Whether it is the best of all epochs, not the last one.
+    """
+
+    split: str
+    name: str
+    is_best: bool = False
+
+    @property
+    def tag(self) -> str:
+        """Its name in ``curves.csv``, TensorBoard and a sweep's file: ``val/accuracy``."""
+        return f"{self.split}/{self.name}"
+
+    @property
+    def column(self) -> str:
+        """Its name in ``rounds.csv`` and ``compare``: ``val_accuracy``."""
+        return f"{'best_' if self.is_best else ''}{self.split}_{self.name}"
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether less is better."""
+        return self.name.endswith("loss")
+
+    @property
+    def better_sign(self) -> int:
+        """1 where more is better, -1 of a loss."""
+        return -1 if self.is_loss else 1
+
+    @property
+    def is_of_digits(self) -> bool:
+        """Whether it measures how well digits are named."""
+        return "digit" in self.name
+
+    @property
+    def is_over_all_pairs(self) -> bool:
+        """Whether it is measured over all pairs of the split, not over those that were drawn."""
+        return self.name in OVER_ALL_PAIRS
+
+    @property
+    def title(self) -> str:
+        """What is measured, with its unit, without the split: ``accuracy (fraction of pairs)``."""
+        words, unit = self.name.replace("_", " "), _UNITS.get(self.name)
+        return f"{words} ({unit})" if unit else words
+
+    @property
+    def words(self) -> str:
+        """Its name within a sentence: ``validation digit accuracy``."""
+        return f"{'best ' if self.is_best else ''}{SPLITS[self.split]} {self.name.replace('_', ' ')}"
+
+    @property
+    def label(self) -> str:
+        """Its name in a table of results: ``validation digit accuracy, all images``."""
+        if self.is_over_all_pairs:
+            return f"{self.words.replace(' all ', ' ')}, all {'images' if self.is_of_digits else 'pairs'}"
+        return f"{self.words} of any epoch (selected on test)" if self.is_best else self.words
+
+
+_ACCURACIES = ("accuracy", "digit_accuracy")
+
+EPOCH_METRICS = tuple(Metric(split, name) for split in SPLITS for name in PER_EPOCH)
+"""The metrics of ``curves.csv``."""
+
+ROUND_METRICS = (
+    *(Metric(split, name) for split in SPLITS for name in _ACCURACIES),
+    Metric("test", "accuracy", is_best=True),
+    *(Metric(split, name) for split in ("val", "test") for name in OVER_ALL_PAIRS),
+)
+"""The metrics of ``rounds.csv``, in the order of its columns."""
+
+COMPARED_METRICS = (
+    *ROUND_METRICS,
+    *(Metric(split, name) for split in ("val", "test") for name in ("loss", "target_loss")),
+)
+"""What runs can be compared by: the losses are those after the last epoch, which ``curves.csv`` holds."""
+
+SWEEP_METRICS = tuple(Metric("val", name) for name in dict.fromkeys((*_ACCURACIES, *PER_EPOCH, *OVER_ALL_PAIRS)))
+"""What a sweep can be decided by."""
+
+TOTAL_LOSSES = frozenset(Metric(split, "loss").tag for split in SPLITS)
+"""The tags of the losses that decide whether a round failed: it did where one was not finite."""
+
+BY_TAG = {metric.tag: metric for metric in (*ROUND_METRICS, *EPOCH_METRICS) if not metric.is_best}
+BY_COLUMN = {metric.column: metric for metric in (*ROUND_METRICS, *EPOCH_METRICS)}
