@@ -1,7 +1,5 @@
 """Finished runs side by side, every pair of them tested, as text, Markdown, LaTeX or CSV."""
 
-import csv
-import io
 import itertools
 import re
 from collections.abc import Sequence
@@ -9,19 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tabulate import tabulate
-
 from pairs_lit.analysis.comparison_text import Side, describe_difference
 from pairs_lit.analysis.decision import Decision, MeasuredDifference, Outcome, compare_many, decide
 from pairs_lit.analysis.effect_sizes import Estimate, interquartile_mean, superiority
 from pairs_lit.analysis.failures import Failures, failures_of
-from pairs_lit.analysis.tables import decimal, p_value
+from pairs_lit.analysis.tables import decimal, interval, p_value, table
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.metrics import BY_COLUMN, COMPARED_METRICS, Metric
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.runs.run_folder import CONFIG, is_finished
 from pairs_lit.runs.run_metadata import FINGERPRINT, unlike
-from pairs_lit.runs.tables import METRIC_COLUMNS
+from pairs_lit.runs.tables import METRIC_COLUMNS, csv_text
 from pairs_lit.statistics import Summary, summarise
 from pairs_lit.system.console import notice
 from pairs_lit.text import counted, printable
@@ -316,7 +312,7 @@ def show(comparison: Comparison, style: Format, *, statistics: bool = False) -> 
     tables = [(run_rows(comparison), _RUNS), ([_pair_row(pair) for pair in comparison.pairs], _PAIRS)]
     if statistics:
         tables += _more_tables(comparison)
-    parts = [tabulate(rows, header, tablefmt=_STYLES[style], disable_numparse=True) for rows, header in tables if rows]
+    parts = [table(header, rows, _STYLES[style]) for rows, header in tables if rows]
     foot = notes(comparison) + (f" {_STATISTICS}" if statistics else "")
     said = [*comparison.sentences, *comparison.failure_lines]
     if style == "latex":
@@ -353,10 +349,10 @@ def run_rows(comparison: Comparison) -> list[list[str]]:
     """Return one row a run."""
     rows = []
     for run in comparison.runs:
-        summary, (low, high) = comparison.summary(run)
+        summary, ends = comparison.summary(run)
         n = f"{summary.n} ({len(run.failed)} failed)" if run.failed else str(summary.n)
         figures = (summary.mean, summary.std, summary.median, summary.min, summary.max)
-        rows.append([run.label, n, *map(decimal, figures), f"{decimal(low)} to {decimal(high)}"])
+        rows.append([run.label, n, *map(decimal, figures), interval(*ends)])
     return rows
 
 
@@ -367,7 +363,7 @@ def _pair_row(pair: Pair) -> list[str]:
         "paired by seed" if each.is_paired else "unpaired (seeds or data settings differ)",
         ", ".join(map(str, each.n[:1] if each.is_paired else each.n)),
         f"{each.estimate:+.4f}",
-        f"{each.low:+.4f} to {each.high:+.4f}",
+        interval(each.low, each.high, "+"),
         f"{each.median:+.4f}",
         p_value(each.p),
         p_value(pair.p_holm),
@@ -380,7 +376,7 @@ def _more_tables(comparison: Comparison) -> list[tuple[list[list[str]], list[str
     middles, betters = [], []
     for run in comparison.runs:
         middle, n = comparison.interquartile_mean(run), str(comparison.summary(run)[0].n)
-        middles.append([run.label, n, decimal(middle.value), f"{decimal(middle.low)} to {decimal(middle.high)}"])
+        middles.append([run.label, n, decimal(middle.value), interval(middle.low, middle.high)])
     for pair in comparison.pairs:
         better, n = pair.superiority, ", ".join(map(str, pair.rounds))
         ends = f"{better.low:.3f} to {better.high:.3f}"
@@ -428,23 +424,21 @@ _COLUMNS += ["p_t", "p_rank", "winner", "outcome", "failed", "at_chance", "failu
 
 def _csv(comparison: Comparison) -> str:
     """One table: a row a run, then a row a pair, whose mean is the difference."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    rows = list[dict[str, object]]()
     for run, failures in zip(comparison.runs, comparison.failures, strict=True):
         summary, (low, high) = comparison.summary(run)
         middle = _cells("iqm", comparison.interquartile_mean(run))
         failed = {"failed": len(failures.not_finite), "at_chance": len(failures.at_chance)}
         bound = {"failure_rate_below": failures.bound}
-        writer.writerow({"run": run.label, **vars(summary), "low": low, "high": high, **middle, **failed, **bound})
+        rows.append({"run": run.label, **vars(summary), "low": low, "high": high, **middle, **failed, **bound})
     for pair in comparison.pairs:
         each = pair.difference
-        row = {"run": pair.first, "other": pair.second, "how": each.method, "n": each.n[0], "n_other": each.n[1]}
+        row: dict[str, object] = {"run": pair.first, "other": pair.second, "how": each.method}
+        row |= {"n": each.n[0], "n_other": each.n[1], "mean": each.estimate, "p_holm": pair.p_holm}
         row |= {name: getattr(each, name) for name in ("median", "low", "high", "p", "p_t", "p_rank", "detectable")}
         row |= {"winner": pair.winner or "", "outcome": pair.reason}
-        row |= _cells("superiority", pair.superiority)
-        writer.writerow(row | {"mean": each.estimate, "p_holm": pair.p_holm, "meaning": pair.sentence})
-    return text.getvalue().rstrip("\n")
+        rows.append(row | _cells("superiority", pair.superiority) | {"meaning": pair.sentence})
+    return csv_text(_COLUMNS, ([row.get(name, "") for name in _COLUMNS] for row in rows)).rstrip("\n")
 
 
 def _cells(name: str, estimate: Estimate) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Tables for people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 
 from tabulate import tabulate
@@ -12,6 +12,11 @@ from pairs_lit.statistics import Summary
 from pairs_lit.text import counted, printable
 
 _OF_DIGITS = frozenset(metric.column for metric in BY_COLUMN.values() if metric.is_of_digits)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], style: str = "simple") -> str:
+    """Show rows as they are, no text read as a number, in one of ``tabulate``'s formats."""
+    return tabulate(list(rows), header, tablefmt=style, disable_numparse=True)
 
 
 def without_digits(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
@@ -39,8 +44,7 @@ def evaluation_table(evaluation: Evaluation, *, with_digits: bool = True) -> str
     header, *rows = (list(compress(row, shown)) for row in (evaluation.header, *evaluation.rows))
     cells = [[decimal(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
     summaries = evaluation.summaries() if with_digits else without_digits(evaluation.summaries())
-    rounds = tabulate(cells, header, disable_numparse=True)
-    parts = [rounds, summary_table(summaries), failures(evaluation.failed, len(evaluation.seeds))]
+    parts = [table(header, cells), summary_table(summaries), failures(evaluation.failed, len(evaluation.seeds))]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -86,6 +90,11 @@ def mean_and_std(summary: Summary) -> str:
 def decimal(value: float) -> str:
     """Show an accuracy or a loss; a dash where there is none."""
     return "–" if value != value else f"{value:.4f}"
+
+
+def interval(low: float, high: float, sign: str = "") -> str:
+    """Show the ends of an interval, ``+0.0032 to +0.0048`` with the sign ``+``; a dash where there is none."""
+    return "–" if low != low else f"{low:{sign}.4f} to {high:{sign}.4f}"
 
 
 def p_value(p: float) -> str:

@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pairs_lit.commands.option_parser import OptionParser, add_changed_code, check_figure, give
+from pairs_lit.commands.option_parser import OptionParser, add_run, check_figure, give
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.system.console import notice
@@ -31,7 +31,7 @@ def parser() -> OptionParser:
         "found, and scaled and placed as in the training images: for MNIST, into 20×20 pixels, centred by mass in "
         "28×28, light on dark. Draw with a thick pen, one digit in an image.",
     )
-    found.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
+    add_run(found)
     found.add_argument("pictures", nargs="*", metavar="PICTURE", help="left and right picture of each pair")
     found.add_argument(
         "--pairs",
@@ -46,7 +46,6 @@ def parser() -> OptionParser:
     found.add_argument("--format", default="text", choices=_FORMATS, help="of the answers")
     found.add_argument("--output", type=user_path, help="write the answers to this file instead of the screen")
     found.add_argument("--show", type=user_path, help="draw what the networks saw and said; .png, .svg or .pdf")
-    add_changed_code(found)
     return found
 
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from pairs_lit.commands.option_parser import OptionParser, add_changed_code
+from pairs_lit.commands.option_parser import OptionParser, add_run
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.system.console import notice
-from pairs_lit.system.paths import user_path
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -29,10 +28,9 @@ def parser() -> OptionParser:
         description="Draw two digits in the browser and see at once what each round of a finished run says. The page "
         f"is for this machine only ({HOST}) and needs no network. Ctrl-C ends it. Needs the extra demo (gradio).",
     )
-    found.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
+    add_run(found)
     found.add_argument("--port", type=int, default=0, help="where the page is served; 0, the default: a free one")
     found.add_argument("--no-browser", action="store_true", help="only say where the page is")
-    add_changed_code(found)
     return found
 
 

@@ -6,7 +6,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import get_args
 
-from pairs_lit.commands.option_parser import OptionParser, add_changed_code
+from pairs_lit.commands.option_parser import OptionParser, add_run
 from pairs_lit.errors import PairsLitError, check_choice
 from pairs_lit.inference.export.formats import SUFFIXES, ExportFormat, about, check_installed, exported
 from pairs_lit.inference.open_run import open_run
@@ -27,7 +27,7 @@ def parser() -> OptionParser:
         "float32 in, P(relation) out, and digit logits where the network gives them. How images are prepared, "
         "class names, relation, seed and source of the data stand in the file's metadata.",
     )
-    found.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
+    add_run(found)
     found.add_argument(
         "--to",
         required=True,
@@ -43,7 +43,6 @@ def parser() -> OptionParser:
         "(default: RUN/export)",
     )
     found.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    add_changed_code(found)
     return found
 
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import Callback
 
 from pairs_lit.configuration.cli import train
-from pairs_lit.configuration.option_text import format_option
+from pairs_lit.configuration.option_text import arguments_of
 from pairs_lit.configuration.python_calls import python_api_context
 from pairs_lit.inference.run import Run
 
@@ -30,10 +29,8 @@ def fit(
         PairsLitError: The user can correct something.
         KeyboardInterrupt: It was interrupted; what was saved is kept.
     """
-    source = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else str(config)
-    options = [f"--{name}={format_option(value)}" for name, value in (changes or {}).items()]
     with python_api_context():
-        cli = train("fit", ["fit", f"--config={source}", *options], callbacks)
+        cli = train("fit", ["fit", *arguments_of(config, changes)], callbacks)
     return Run.load(str(cli.trainer.log_dir))
 
 

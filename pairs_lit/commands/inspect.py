@@ -11,13 +11,12 @@ from pairs_lit.analysis.figures import save
 from pairs_lit.analysis.inspection.figures import FIGURES, inspection_figures
 from pairs_lit.analysis.inspection.numbers import Inspection
 from pairs_lit.analysis.inspection.page import MARK, page
-from pairs_lit.commands.option_parser import OptionParser, add_changed_code
+from pairs_lit.commands.option_parser import OptionParser, add_run
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.inference.inspection import inspected
 from pairs_lit.inference.run import Run
 from pairs_lit.runs.atomic_write import clear_leftovers, named, write_durably, write_text_durably
 from pairs_lit.runs.run_folder import EVENTS
-from pairs_lit.system.paths import user_path
 
 FOLDER = "inspect"
 """The folder in a run folder that an inspection is written into."""
@@ -36,9 +35,8 @@ def parser() -> OptionParser:
         f"shown the test pairs of the first seed. Writes RUN/{FOLDER}/{PAGE} with its figures, and puts these into the "
         "run's TensorBoard files (IMAGES, inspect/...). Called again, it writes its own files anew.",
     )
-    found.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
+    add_run(found)
     found.add_argument("--pairs", type=int, default=_PAIRS, help="how many of the hardest pairs to draw")
-    add_changed_code(found)
     return found
 
 

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.atomic_write import write_text_durably
+from pairs_lit.system.paths import user_path
 from pairs_lit.text import meant
 
 _FIGURES = (".png", ".svg", ".pdf")
@@ -25,8 +26,9 @@ class OptionParser(argparse.ArgumentParser):
         raise PairsLitError(f"{message}{near} ({self.prog} --help lists the options).")
 
 
-def add_changed_code(parser: OptionParser) -> None:
-    """Add the option of the commands that use a run's networks."""
+def add_run(parser: OptionParser) -> None:
+    """Add the run, and the option of the commands that use its networks."""
+    parser.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
     parser.add_argument(
         "--allow-changed-code",
         action="store_true",

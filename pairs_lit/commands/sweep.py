@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from pairs_lit.commands.option_parser import OptionParser
-from pairs_lit.configuration.option_text import format_option
+from pairs_lit.configuration.option_text import arguments_of, format_option
 from pairs_lit.configuration.python_calls import python_api_context
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run_folder import name_from
@@ -74,8 +74,7 @@ def sweep(
         PairsLitError: The user can correct something.
         KeyboardInterrupt: It was interrupted; what was saved is kept, and the same call resumes.
     """
-    source = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else str(config)
-    base = [f"--config={source}", *(f"--{option}={format_option(value)}" for option, value in (changes or {}).items())]
+    base = arguments_of(config, changes)
     with python_api_context():
         if isinstance(sweep, Mapping):
             content = json.loads(json.dumps(dict(sweep), default=_plain))

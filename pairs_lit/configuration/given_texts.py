@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import get_loader, set_loader
 
+from pairs_lit.configuration.option_text import options_in
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.yaml_text import compose, line_of, not_yaml, told_twice
 from pairs_lit.system.paths import user_path
@@ -27,16 +28,8 @@ def check_texts(tokens: Sequence[str]) -> None:
 
     Class paths in them that name a file here are found there, even where Python has a module of this name.
     """
-    for option, value in _options(tokens):
+    for option, value in options_in(tokens):
         _check_value(option, value, Path(), is_config=option == "--config")
-
-
-def _options(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each option with its value."""
-    for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
-        if token.startswith("--"):
-            option, joined, value = token.partition("=")
-            yield option, value if joined else following
 
 
 def _check_value(name: str, value: str, folder: Path, *, is_config: bool, depth: int = 0) -> None:

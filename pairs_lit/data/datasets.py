@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 from filelock import FileLock
@@ -21,7 +20,7 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.system.console import notice
 from pairs_lit.system.paths import user_path
 from pairs_lit.system.tracebacks import own_place_of, reason_of
-from pairs_lit.system.user_modules import hidden_file
+from pairs_lit.system.user_modules import hidden_file, import_path
 
 _HALVES = {"train": ("train", "trainval"), "test": ("test", "val", "valid")}
 """What the training part and the test part are called by sets that take ``split``."""
@@ -49,7 +48,7 @@ class DataSet:
             PairsLitError: There is no such thing, or it cannot be called.
         """
         try:
-            found = resolve_name(self.path)
+            found = import_path(self.path)
         except Exception as error:  # a file of the user's may raise anything when it is imported
             raise PairsLitError(f"data.source: {self.path}: {blame(error)}{hidden_file(self.path)}.") from error
         if not callable(found):

@@ -1,12 +1,11 @@
 """Telling what a run says of pictures: as text for people, as CSV and as JSON."""
 
-import csv
-import io
 import json
 from typing import Literal
 
 from pairs_lit.errors import check_choice
 from pairs_lit.inference.apply import Applied, PairAnswer, Reading
+from pairs_lit.runs.tables import csv_text, with_note
 from pairs_lit.text import printable
 
 Format = Literal["text", "csv", "json"]
@@ -22,11 +21,8 @@ def told(applied: Applied, style: Format) -> str:
 
 def _csv(applied: Applied) -> str:
     """Return a row for each pair and round; names that a spreadsheet would compute are quoted with an apostrophe."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = ["pair", "left", "right", "relation", "seed", "probability", "left_read", "right_read", "n", "mean", "std"]
-    note = [applied.note] if applied.note else []
-    writer.writerow([*names, "source", "run", "answer", "rounds_yes", "warning", *["note"] * len(note)])
+    header, rows = [*names, "source", "run", "answer", "rounds_yes", "warning"], list[list[object]]()
     for number, pair in enumerate(applied.pairs, 1):
         found = pair.probability
         end = [applied.source, _cell(str(applied.run.folder)), _word(pair), pair.yes, " ".join(pair.warnings)]
@@ -34,8 +30,8 @@ def _csv(applied: Applied) -> str:
             read = ["", ""] if pair.readings is None else [each.labels[place] for each in pair.readings]
             row = [number, *map(_cell, pair.names), applied.relation, seed, pair.rounds[place], *read, found.n]
             std = found.std if found.n > 1 else ""
-            writer.writerow([*row, found.mean, std, *end, *note])
-    return text.getvalue().rstrip("\n")
+            rows.append([*row, found.mean, std, *end])
+    return csv_text(*with_note(header, rows, applied.note)).rstrip("\n")
 
 
 def _word(pair: PairAnswer) -> str:

@@ -6,7 +6,6 @@ On the command line and in config files such a builder is named as any backbone 
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.nn.backbones import Shape, TorchModule
 from pairs_lit.seeds import generators_kept
 from pairs_lit.system.tracebacks import place_of, reason_of
+from pairs_lit.system.user_modules import import_path
 
 TRIED = 2
 """On how many inputs a module is tried; a single one has no statistics."""
@@ -161,24 +161,13 @@ def imported(path: str, role: str = "backbone") -> Callable[..., Any]:
         PairsLitError: There is no such thing, or it cannot be called.
     """
     try:
-        found = _found(path)
+        found = import_path(path)
     except Exception as error:  # a file of the user's may raise anything when it is imported
         raise PairsLitError(f"model.{role}: {path}: {reason_of(error)} ({place_of(error)}).") from error
     if not callable(found):
         raise PairsLitError(f"model.{role}: {path} is not a function or class that builds a module.")
     made: Callable[..., Any] = found
     return made
-
-
-def _found(path: str) -> Any:  # noqa: ANN401 - anything can be imported
-    """Import ``module.name``, or ``module.Class.method``."""
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name != module or "." not in module:
-            raise
-        return getattr(_found(module), name)
 
 
 def takes_shape(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from pairs_lit.analysis.decision import Decision, MeasuredDifference, compare_rounds, decide
 from pairs_lit.analysis.power import describe_limit
-from pairs_lit.analysis.tables import decimal, p_value
+from pairs_lit.analysis.tables import decimal, interval, p_value, table
 from pairs_lit.reproduction.claims import Claim, Contrast, Side
-from pairs_lit.reproduction.fit_results import interval, seconds_a_round, table
+from pairs_lit.reproduction.fit_results import seconds_a_round
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.runs.run_metadata import unlike
 from pairs_lit.statistics import LEVEL, SpreadRatio, compare_spreads, holm, summarise
@@ -85,12 +85,12 @@ def _section(claim: Claim, answers: Sequence[Answer]) -> str:
         difference = each.difference
         tested = ["–" if finding.p is None else p_value(finding.p)]
         tested += ["–" if difference is None else decimal(difference.detectable)]
-        shown = "–" if difference is None else interval(difference)
+        shown = "–" if difference is None else interval(difference.low, difference.high, "+")
         rows.append([each.contrast.title, each.n, each.first, each.second, each.found, shown, *tested])
     header = ["contrast", "n", "first", "second", "difference or ratio", "95 % interval", "p (Holm)"]
     header += ["minimum detectable effect"]
     ours = f"**Ours**: {describe_findings(answers, findings)}."
-    parts = [f"## {claim.question}", f"*The reports*: {claim.said}", ours, claim.remark, table(header, rows)]
+    parts = [f"## {claim.question}", f"*The reports*: {claim.said}", ours, claim.remark, table(header, rows, "github")]
     return "\n\n".join(part for part in parts if part)
 
 

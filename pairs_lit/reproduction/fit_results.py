@@ -1,9 +1,7 @@
 """What came of the fits of a reproduction, beside what the reports publish."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-from tabulate import tabulate
 
 from pairs_lit.reproduction.fits import Conditions, all_jobs
 from pairs_lit.reproduction.published import Report, Row
@@ -62,13 +60,3 @@ def sources(fits: Iterable[FinishedRun]) -> str:
 def seconds_a_round(fit: FinishedRun) -> float:
     """Return the time that a fit took, over its rounds."""
     return fit.facts.seconds / len(fit.rounds)
-
-
-def interval(difference: Difference) -> str:
-    """Show the 95 % interval of a difference."""
-    return f"{difference.low:+.4f} to {difference.high:+.4f}"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of texts in Markdown."""
-    return tabulate(list(rows), header, tablefmt="github", disable_numparse=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pairs_lit.analysis.figures import COLOURS, curves_figure, save, sweep_figure
-from pairs_lit.analysis.tables import mean_and_std
+from pairs_lit.analysis.tables import interval, mean_and_std, table
 from pairs_lit.reproduction.claim_results import page
 from pairs_lit.reproduction.claims import CLAIMS
-from pairs_lit.reproduction.fit_results import Outcome, interval, of_recipe, outcomes, seconds_a_round, sources, table
+from pairs_lit.reproduction.fit_results import Outcome, of_recipe, outcomes, seconds_a_round, sources
 from pairs_lit.reproduction.fits import Conditions
 from pairs_lit.reproduction.published import ALONE, PUBLISHED, REPORTS, Report, Sweep
 from pairs_lit.runs.atomic_write import clear_leftovers, write_text_durably
@@ -108,7 +108,7 @@ def _table(report: Report, rows: Sequence[Outcome]) -> list[str]:
         ours = [first + _failed(fit), *others]
         time = f"{fit.facts.seconds:.0f} s"
         shown.append([row.row.title, f"{fit.facts.parameters:,}", told, *ours, *_compared(row), time])
-    return [table(["row", "parameters", "published", *columns.values(), *_COMPARED, "time"], shown), *note]
+    return [table(["row", "parameters", "published", *columns.values(), *_COMPARED, "time"], shown, "github"), *note]
 
 
 def _failed(fit: FinishedRun) -> str:
@@ -119,7 +119,7 @@ def _compared(outcome: Outcome) -> list[str]:
     found = outcome.difference
     if found is None:
         return ["–"] * len(_COMPARED)
-    return [f"{found.estimate:+.4f}", interval(found), "yes" if found.contains_zero else "no"]
+    return [f"{found.estimate:+.4f}", interval(found.low, found.high, "+"), "yes" if found.contains_zero else "no"]
 
 
 def _details(rows: Sequence[Outcome]) -> list[str]:
@@ -134,7 +134,7 @@ def _details(rows: Sequence[Outcome]) -> list[str]:
                 figures = (f"{value:.4f}" for value in (each.mean, each.max, each.median, each.std))
                 shown.append([row.row.title, split, f"{name} (n = {n})", *figures])
     header = ["row", "pairs", "", "mean", "max", "median", "std"]
-    return ["## Spread over rounds", table(header, shown)] if shown else []
+    return ["## Spread over rounds", table(header, shown, "github")] if shown else []
 
 
 def _times(rows: Sequence[Outcome], alone: Mapping[str, FinishedRun]) -> list[str]:
@@ -157,7 +157,7 @@ def _times(rows: Sequence[Outcome], alone: Mapping[str, FinishedRun]) -> list[st
         f"one at a time: {len(alone[timed[0].row.name].rounds)} rounds, stack size 1. Per cent of the first row; "
         "the published ones as printed."
     )
-    return ["## Times", table(header, shown), note]
+    return ["## Times", table(header, shown, "github"), note]
 
 
 def _variants(report: Report, rows: Sequence[Outcome], found: Sequence[Outcome]) -> list[str]:
@@ -177,7 +177,7 @@ def _variants(report: Report, rows: Sequence[Outcome], found: Sequence[Outcome])
         "the rows above keep theirs, which no test pair chose."
     )
     header = ["row", "recipe", "ours", *_COMPARED]
-    return ["## Why ours differ", report.remark, note, table(header, shown)] if shown else []
+    return ["## Why ours differ", report.remark, note, table(header, shown, "github")] if shown else []
 
 
 def _curves(report: Report, rows: Sequence[Outcome], folder: Path) -> Iterator[str]:
@@ -211,7 +211,7 @@ def _sweep(report: Report, sweep: Sweep, rows: Sequence[Outcome], folder: Path) 
     return (
         f"{head}Config `{sweep.row}`, {options}; judged on validation pairs, after the last epoch. Highest "
         f"mean: {best:g}.\n\n"
-        f"{table([sweep.title, judged_by.words], shown)}\n\n![{sweep.title}]({file})\n\n"
+        f"{table([sweep.title, judged_by.words], shown, 'github')}\n\n![{sweep.title}]({file})\n\n"
         f"*Mean ± std over the rounds that did not fail, n as in the table.*"
     )
 

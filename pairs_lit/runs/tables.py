@@ -179,7 +179,7 @@ COMPRESSED_ABOVE = 8 * 2**20
 
 def write_curves(path: Path, curves: Curves) -> None:
     """Write ``curves.csv``: seed, epoch, metric, value; a large one compressed, as ``curves.csv.gz`` in its place."""
-    content = _csv(["seed", "epoch", "metric", "value"], curves.rows()).encode()
+    content = csv_text(["seed", "epoch", "metric", "value"], curves.rows()).encode()
     is_large = len(content) > COMPRESSED_ABOVE
     own, other = (_packed(path), path) if is_large else (path, _packed(path))
     content = (
@@ -196,7 +196,7 @@ def _packed(path: Path) -> Path:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table durably; floats in full precision."""
-    write_text_durably(path, _csv(header, rows))
+    write_text_durably(path, csv_text(header, rows))
 
 
 def with_note(
@@ -207,7 +207,8 @@ def with_note(
     return [*header, *["note"] * len(extra)], [[*row, *extra] for row in rows]
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as CSV; floats in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

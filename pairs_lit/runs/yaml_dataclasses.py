@@ -15,6 +15,10 @@ from pairs_lit.system.tracebacks import reason_of
 T = TypeVar("T")
 
 
+READER = "reader"
+"""The key of a field's metadata that holds a function which reads its value, from this and the file's name."""
+
+
 def read(file: Path, kind: type[T]) -> T:
     """Read a YAML file as a dataclass of texts, numbers, choices, mappings, tuples, and other such dataclasses.
 
@@ -53,8 +57,6 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
 def _made(kind: Any, value: object, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any type that a field may have
     """Return a value as a type asks for it."""
     origin, inner = get_origin(kind), get_args(kind)
-    if kind is Any:  # whoever asked for it checks it
-        return value
     if is_dataclass(kind):
         return _made_dataclass(kind, _mapping(value, place), place)
     if origin is tuple:
@@ -85,7 +87,10 @@ def _made_dataclass(kind: Any, content: Mapping[str, object], place: tuple[str, 
         if name not in content and field.default is MISSING and field.default_factory is MISSING:
             refuse((*place, name), "is missing")
     hints = get_type_hints(kind)
-    return kind(**{key: _made(hints[key], value, (*place, key)) for key, value in content.items()})
+    own = {key: field.metadata[READER] for key, field in known.items() if READER in field.metadata}
+    read_own = {key: own[key](content[key], place[0]) for key in own if key in content}
+    others = {key: _made(hints[key], value, (*place, key)) for key, value in content.items() if key not in own}
+    return kind(**others, **read_own)
 
 
 def _mapping(value: object, place: tuple[str, ...]) -> dict[str, object]:

@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from tabulate import tabulate
-
 from pairs_lit.analysis.comparison import Comparison, compared
 from pairs_lit.analysis.comparison_text import Side, describe_difference
 from pairs_lit.analysis.decision import Decision, MeasuredDifference
-from pairs_lit.analysis.tables import decimal, mean_and_std, p_value
+from pairs_lit.analysis.tables import decimal, mean_and_std, p_value, table
 from pairs_lit.inference.run import Run
 from pairs_lit.runs.atomic_write import write_text_durably
 from pairs_lit.runs.metrics import BY_COLUMN
@@ -130,7 +128,7 @@ def trials_table(sweep: Sweep, style: str = "simple") -> str:
         compared = ["", ""] if lag is None else [f"{lag.difference.estimate:+.4f}", p_value(lag.p_holm)]
         found = [summary.n, decimal(summary.mean), decimal(summary.std)]
         rows.append([trial.number, *values, *found, *failed, *compared])
-    return tabulate(rows, header, tablefmt=style, disable_numparse=True)
+    return table(header, rows, style)
 
 
 def _plateau(sweep: Sweep) -> str:
@@ -188,9 +186,8 @@ def _confirmation(sweep: Sweep) -> list[str]:
         }.items()
     ]
     header = ["", "", "n", "mean", "std", "failed"]
-    table = tabulate(rows, header, disable_numparse=True)
     title = f"Confirmed on {len(seeds)} fresh seeds, {seeds[0]} to {seeds[-1]}:"
-    return [f"{title}\n\n{table}", _difference(confirmed)]
+    return [f"{title}\n\n{table(header, rows)}", _difference(confirmed)]
 
 
 def _difference(confirmed: Confirmed) -> str:

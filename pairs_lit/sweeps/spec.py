@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.metrics import BY_TAG, SWEEP_METRICS, Metric
-from pairs_lit.runs.yaml_dataclasses import made, read
+from pairs_lit.runs.yaml_dataclasses import READER, made, read
 from pairs_lit.seeds import round_seeds
 from pairs_lit.sweeps.search_space import (
     MOST_TRIALS,
@@ -90,10 +90,10 @@ class Spec:
             of 20.
     """
 
-    space: Mapping[str, Dimension]
+    space: Mapping[str, Dimension] = field(metadata={READER: read_space})
     metric: str = "val/accuracy"
     sampler: Sampler = "grid"
-    rounds: Seeds = field(default_factory=lambda: Seeds(10))
+    rounds: Seeds = Seeds(10)
     confirm: Seeds | None = None
     trials: int | None = None
     seed: int = 0
@@ -202,29 +202,14 @@ class Spec:
         return self.at_once or max(4 if self.sampler == "tpe" else 1, slices // self.rounds.count)
 
 
-@dataclass(frozen=True)
-class _File:
-    """A sweep's file, before its space is read."""
-
-    space: Any
-    metric: str = "val/accuracy"
-    sampler: Sampler = "grid"
-    rounds: Seeds = Seeds(10)
-    confirm: Seeds | None = None
-    trials: int | None = None
-    seed: int = 0
-    at_once: int | None = None
-
-
 def read_spec(given: str | Path | Mapping[str, Any]) -> Spec:
     """Read a sweep's file, or what one would hold.
 
     Raises:
         PairsLitError: It cannot be read, or something in it is not allowed.
     """
-    file = made(_File, dict(given), "sweep") if isinstance(given, Mapping) else read(Path(given), _File)
-    name = "sweep" if isinstance(given, Mapping) else str(given)
+    name = "sweep" if isinstance(given, Mapping) else str(Path(given))
     try:
-        return Spec(**{**vars(file), "space": read_space(file.space, name)})
+        return made(Spec, given, name) if isinstance(given, Mapping) else read(Path(given), Spec)
     except PairsLitError as error:
         raise PairsLitError(str(error) if str(error).startswith(name) else f"{name}: {error}") from error

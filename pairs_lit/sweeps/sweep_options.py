@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
+from pairs_lit.configuration.option_text import options_in
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.yaml_text import Loader
 from pairs_lit.sweeps.spec import SET_BY_SWEEP, Spec
@@ -28,11 +29,8 @@ def check_options(args: Sequence[str], spec: Spec) -> None:
 
 def _options_in(args: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the dotted names and the values of the options, also of those in a mapping: --data '{watch_test: true}'."""
-    for place, arg in enumerate(args):
-        if arg.startswith("--"):
-            name, is_joined, value = arg.removeprefix("--").partition("=")
-            text = value if is_joined else args[place + 1] if place + 1 < len(args) else ""
-            yield from _values(name, _read(text), text)
+    for option, text in options_in(args):
+        yield from _values(option.removeprefix("--"), _read(text), text)
 
 
 def _values(name: str, value: object, text: str) -> Iterator[tuple[str, str]]:

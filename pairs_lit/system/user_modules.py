@@ -3,10 +3,12 @@
 import re
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 
 def import_from_here() -> None:
@@ -14,6 +16,26 @@ def import_from_here() -> None:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
+
+
+def import_path(path: str) -> Any:  # noqa: ANN401 - anything can be imported
+    """Import ``module``, ``module.name`` or ``module.Class.method``.
+
+    Unlike ``pkgutil.resolve_name``, it reports what a module itself lacks, not that its package has no such attribute.
+
+    Raises:
+        ImportError: There is no such module, or it cannot be imported; a user's file may raise anything else, too.
+        AttributeError: It defines no such name.
+    """
+    module, _, name = path.rpartition(".")
+    if not module:
+        return import_module(path)
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name != module or "." not in module:
+            raise
+        return getattr(import_path(module), name)
 
 
 class _OwnModules(MetaPathFinder):

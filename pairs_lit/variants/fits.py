@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback
 
 from pairs_lit.configuration.cli import PairsCLI, ParseOnlyCLI, train
-from pairs_lit.configuration.option_text import flatten, format_option
+from pairs_lit.configuration.option_text import flatten, format_options
 from pairs_lit.data.sources import loaded_once
 from pairs_lit.nn.pair_stack import PairStack
 from pairs_lit.runs.metrics import Metric
@@ -116,7 +116,7 @@ def _read_each(
 
 
 def _arguments(base: Sequence[str], changes: Mapping[str, object]) -> list[str]:
-    return ["fit", *base, *(f"--{name}={format_option(value)}" for name, value in changes.items())]
+    return ["fit", *base, *format_options(changes)]
 
 
 def with_common_recipes(plans: Sequence[Plan]) -> list[Plan]:

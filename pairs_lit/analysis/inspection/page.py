@@ -3,11 +3,9 @@
 import re
 from collections.abc import Collection, Sequence
 
-from tabulate import tabulate
-
 from pairs_lit.analysis.inspection.figures import readings
 from pairs_lit.analysis.inspection.numbers import BINS, FEW_PAIRS, MOST_COMPARED, HardPair, Inspection
-from pairs_lit.analysis.tables import decimal, mean_and_std, summary_table
+from pairs_lit.analysis.tables import decimal, interval, mean_and_std, summary_table, table
 from pairs_lit.relation import sign_of
 from pairs_lit.statistics import LEVEL
 from pairs_lit.text import counted, printable
@@ -106,9 +104,8 @@ def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
     header += [f"P, seed {seed}" for seed in found.said.seeds] if each else ["least P", "greatest P"]
     names = [_plain(name) for name in found.names]
     rows = [_hard_row(pair, sign, names, each=each) for pair in found.hardest]
-    table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     note = f"Pairs are counted as in `predictions.csv`; P is P(first {sign} second), n = {_rounds(found)}."
-    return [title, text, *_figure("hardest-pairs", figures), table, note]
+    return [title, text, *_figure("hardest-pairs", figures), table(header, rows, "github"), note]
 
 
 def _hard_row(pair: HardPair, sign: str, names: Sequence[str], *, each: bool) -> list[str]:
@@ -134,16 +131,14 @@ def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
         text += f" Guessing has {1 / size:.4f}: this network was hardly trained to name digits."
     names = [_plain(name) for name in found.names]
     rows = [[name, *map(str, row)] for name, row in zip(names, counts.tolist(), strict=True)]
-    table = tabulate(rows, ["true \\ read", *names], tablefmt="github", disable_numparse=True)
-    return [title, *_figure("digit-confusion", figures), text, table]
+    return [title, *_figure("digit-confusion", figures), text, table(["true \\ read", *names], rows, "github")]
 
 
 def _distances(found: Inspection) -> list[str]:
     rows = []
     for each in found.distances:
-        low, high = each.accuracy.interval
-        ends = f"{low:.4f} to {high:.4f}" if each.accuracy.n > 1 else "–"
-        rows.append([each.distance, each.pairs, decimal(each.accuracy.mean), decimal(each.accuracy.std), ends])
+        figures = decimal(each.accuracy.mean), decimal(each.accuracy.std), interval(*each.accuracy.interval)
+        rows.append([each.distance, each.pairs, *figures])
     apart = "lie so far apart in their order" if found.class_names else "differ by so much"
     header = ["distance", "pairs", "mean accuracy", "std", "95 % interval"]
     text = (
@@ -151,8 +146,8 @@ def _distances(found: Inspection) -> list[str]:
         f"{100 * (1 - LEVEL):.0f} % interval of the mean over the rounds. It says how other rounds would do on these "
         "very pairs, not on others: a point of few pairs is uncertain beyond its bar."
     )
-    table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
-    return ["## Accuracy by |first − second|", "![accuracy by distance](accuracy-by-distance.png)", text, table]
+    figure = "![accuracy by distance](accuracy-by-distance.png)"
+    return ["## Accuracy by |first − second|", figure, text, table(header, rows, "github")]
 
 
 def _classes(found: Inspection) -> list[str]:

@@ -1,0 +1,44 @@
+"""Import paths: modules, names in them, methods of classes; and what is said of those that cannot be imported."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from pairs_lit.system.user_modules import import_path
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("json", json),
+        ("json.loads", json.loads),
+        ("json.decoder", json.decoder),
+        ("datetime.datetime.now", datetime.now),
+    ],
+)
+def test_a_path_names_a_module_a_name_in_it_or_a_method(path: str, found: object) -> None:
+    assert import_path(path) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "message"),
+    [
+        ("nowhere", ImportError, "No module named 'nowhere'"),
+        ("nowhere.deep.Net", ImportError, "No module named 'nowhere'"),
+        ("json.Nope", AttributeError, "module 'json' has no attribute 'Nope'"),
+        ("json.nope.Net", AttributeError, "module 'json' has no attribute 'nope'"),
+    ],
+)
+def test_what_is_missing_is_named(path: str, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        import_path(path)
+
+
+def test_what_a_module_in_a_package_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "nets.py").write_text("import not_installed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'not_installed'"):
+        import_path("own_package.nets.Net")
