@@ -121,19 +121,20 @@ class Comparison:
         return [f"{', '.join(names)}: {failures}." for failures, names in labels.items()]
 
 
-def read_runs(folders: Sequence[str | Path]) -> list[FinishedRun]:
-    """Read and label run folders.
+def read_runs(runs: Sequence[FinishedRun | str | Path]) -> list[FinishedRun]:
+    """Read run folders, unless they are read already, and label the runs.
 
     If some are finished, those that are not are left out. A run that is given twice is read once. A notice says so.
     """
-    paths = _drop_repeated([Path(folder) for folder in folders])
+    known = {run.folder: run for run in runs if isinstance(run, FinishedRun)}
+    paths = _drop_repeated([run.folder if isinstance(run, FinishedRun) else Path(run) for run in runs])
     unfinished = [path for path in paths if path.exists() and not is_finished(path)]
     if 0 < len(unfinished) < len(paths):
         paths = [path for path in paths if path not in unfinished]
         shown = ", ".join(printable(str(folder)) for folder in unfinished[:3])
         more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
         notice(f"left out (not finished runs): {shown}{more}.")
-    return labelled([FinishedRun.load(path) for path in paths])
+    return labelled([known[path] if path in known else FinishedRun.load(path) for path in paths])
 
 
 def _drop_repeated(folders: Sequence[Path]) -> list[Path]:
@@ -180,13 +181,7 @@ def compare(
     """
     if metric not in METRICS:
         raise PairsLitError(f"metric is {metric!r}: it must be one of {', '.join(METRICS)}.")
-    given = [run for run in runs if isinstance(run, FinishedRun)]
-    folders = [run.folder if isinstance(run, FinishedRun) else run for run in runs]
-    if len(given) == len(runs):
-        kept = _drop_repeated([run.folder for run in given])
-        found = labelled([next(run for run in given if run.folder == folder) for folder in kept])
-    else:
-        found = read_runs(folders)
+    found = read_runs(runs)
     check_comparable(found, metric, allow_different=allow_different)
     return compared(found, metric)
 
@@ -246,30 +241,28 @@ def check_comparable(runs: Sequence[FinishedRun], metric: str, *, allow_differen
             f"{untrained[0]}: nothing trained its networks to name digits, so its {metric} cannot be compared: use "
             "test_accuracy, or train digits with model.loss.digits and a model.loss.aux_weight above 0."
         )
-    if BY_COLUMN[metric].is_loss and not allow_different:
-        _check_losses(runs, metric)
+    if not allow_different:
+        _check_losses(runs, BY_COLUMN[metric])
     lacking = [run.label for run in runs if not run.values(metric)]
     if lacking:
         common = [name for name in METRIC_COLUMNS if all(run.values(name) for run in runs)]
         raise PairsLitError(f"{lacking[0]} has no {metric}: all runs have {', '.join(common) or 'nothing in common'}.")
 
 
-_TARGET = ("target", "label_smoothing")
-_LOSS = (*_TARGET, "target_weight", "digits", "aux_weight", "digit_reduction")
-
-
-def _check_losses(runs: Sequence[FinishedRun], metric: str) -> None:
+def _check_losses(runs: Sequence[FinishedRun], metric: Metric) -> None:
     """Raise PairsLitError if the runs do not measure the same loss: its numbers cannot be compared with each other."""
-    kinds = {run.label: _loss_of(run, _TARGET if BY_COLUMN[metric].name == "target_loss" else _LOSS) for run in runs}
+    if not metric.is_loss:
+        return
+    kinds = {run.label: _loss_of(run, metric.loss_options) for run in runs}
     known = {label: kind for label, kind in kinds.items() if kind is not None}
-    differing = [name for name in _LOSS if len({kind.get(name) for kind in known.values()}) > 1]
+    differing = [name for name in metric.loss_options if len({kind.get(name) for kind in known.values()}) > 1]
     if differing:
         shown = "; ".join(
             f"{label}: {', '.join(f'{name} {kind.get(name)}' for name in differing)}" for label, kind in known.items()
         )
         raise PairsLitError(
-            f"the runs differ in their loss ({printable(shown)}), so {metric} does not mean the same: compare an "
-            "accuracy, or add --allow-different."
+            f"the runs differ in their loss ({printable(shown)}), so {metric.column} does not mean the same: compare "
+            "an accuracy, or add --allow-different."
         )
 
 

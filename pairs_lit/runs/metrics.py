@@ -15,6 +15,12 @@ _UNITS = {
     "accuracy": "fraction of pairs",
     "digit_accuracy": "fraction of digits",
 }
+_TARGET_OPTIONS, _DIGIT_OPTIONS = ("target", "label_smoothing"), ("digits", "digit_reduction", "label_smoothing")
+_LOSS_OPTIONS = {
+    "loss": (*dict.fromkeys((*_TARGET_OPTIONS, *_DIGIT_OPTIONS)), "target_weight", "aux_weight"),
+    "target_loss": _TARGET_OPTIONS,
+    "digit_loss": _DIGIT_OPTIONS,
+}
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 """What the splits are called in words."""
 
@@ -52,6 +58,11 @@ class Metric:
     def better_sign(self) -> int:
         """1 where more is better, -1 of a loss."""
         return -1 if self.is_loss else 1
+
+    @property
+    def loss_options(self) -> tuple[str, ...]:
+        """The options of ``model.loss`` that decide what a loss measures; none of an accuracy."""
+        return _LOSS_OPTIONS.get(self.name, ())
 
     @property
     def is_of_digits(self) -> bool:

@@ -23,23 +23,15 @@ from pairs_lit.text import meant
 
 @dataclass(frozen=True)
 class RoundResult:
-    """One row of ``rounds.csv``.
+    """One row of ``rounds.csv``: the metrics of a final network, 0 … 1, or None where they were not measured.
 
     Attributes:
         seed: The round's seed.
         status: ``ok``, or ``failed``: its loss was not finite at some epoch.
-        train_accuracy: Of the final network on all training pairs, one evaluation pass, 0 … 1.
-        train_digit_accuracy: Likewise, of the digits; None without digit logits.
-        val_accuracy: After the last epoch.
-        val_digit_accuracy: Likewise.
-        test_accuracy: Likewise.
-        test_digit_accuracy: Likewise.
+        train_accuracy: On all training pairs, one evaluation pass.
         best_test_accuracy: The highest over all epochs: **selected on the test set**; belhadj's table gives it.
         best_test_epoch: The first epoch (from 1) that reached it; None for a round that failed.
-        val_all_accuracy: Over all ordered pairs of the validation images, or a large sample; None: not asked for.
-        val_all_digit_accuracy: Over these images.
-        test_all_accuracy: As of validation.
-        test_all_digit_accuracy: Likewise.
+        val_all_accuracy: Over all ordered pairs of the validation images, or a large sample; test pairs likewise.
     """
 
     seed: int

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,8 @@ def load(text: str, name: str) -> Any:  # noqa: ANN401 - whatever the text holds
         PairsLitError: A key is given twice, or a number means something else than it seems to.
         yaml.YAMLError: It is not YAML.
     """
-    loader = Loader(text)
-    try:
-        node = loader.get_single_node()
-        _check(loader, node, name)
+    with _composed(text, name) as (loader, node):
         return None if node is None else loader.construct_document(node)
-    finally:
-        loader.dispose()
 
 
 def load_file(file: Path) -> Any:  # noqa: ANN401 - whatever the file holds
@@ -65,11 +61,18 @@ def load_file(file: Path) -> Any:  # noqa: ANN401 - whatever the file holds
 
 def compose(text: str, name: str) -> yaml.Node | None:
     """Return the nodes of a YAML or JSON text, or None if it is empty; raise as :func:`load` does."""
+    with _composed(text, name) as (_, node):
+        return node
+
+
+@contextmanager
+def _composed(text: str, name: str) -> Iterator[tuple[Loader, yaml.Node | None]]:
+    """Provide a loader of a text and the text's nodes, checked."""
     loader = Loader(text)
     try:
-        node: yaml.Node | None = loader.get_single_node()
+        node = loader.get_single_node()
         _check(loader, node, name)
-        return node
+        yield loader, node
     finally:
         loader.dispose()
 

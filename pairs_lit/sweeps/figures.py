@@ -20,7 +20,7 @@ from PIL import Image
 
 from pairs_lit.analysis.figures import COLOURS, save
 from pairs_lit.sweeps.report import Sweep
-from pairs_lit.sweeps.search_space import Choices, Dimension, Range, key_of_value, shown
+from pairs_lit.sweeps.search_space import Choices, Dimension, Range, key_of, shown
 from pairs_lit.sweeps.trial import Trial
 from pairs_lit.system.console import notice
 from pairs_lit.system.tracebacks import reason_of
@@ -163,14 +163,14 @@ def _is_log(dimension: Dimension, numbers: Sequence[float]) -> bool:
 
 def _in_order(dimension: Dimension, values: Sequence[object]) -> list[object]:
     """Return each value once, as they follow one another in the space."""
-    tried = {key_of_value(value): value for value in values}
+    tried = {key_of(value): value for value in values}
     space = dimension.values if isinstance(dimension, Choices) else ()
-    return list({key: tried[key] for key in [*map(key_of_value, space), *tried] if key in tried}.values())
+    return list({key: tried[key] for key in [*map(key_of, space), *tried] if key in tried}.values())
 
 
 def _name_ticks(axes: Axes, axis: Literal["x", "y"], values: Sequence[object], names: Sequence[object]) -> list[float]:
     """Name ticks, some of them if there are many names; return where each value stands."""
-    places = {key_of_value(name): float(place) for place, name in enumerate(names)}
+    places = {key_of(name): float(place) for place, name in enumerate(names)}
     step = math.ceil(len(names) / _MOST_TICKS)
     labels = [_shorten(shown(name)) for name in names[::step]]
     is_crowded = sum(map(len, labels)) > 2 * _MOST_LETTERS
@@ -179,7 +179,7 @@ def _name_ticks(axes: Axes, axis: Literal["x", "y"], values: Sequence[object], n
     else:
         axes.set_yticks(range(0, len(names), step), labels)
     axes.tick_params(axis, labelsize=6 if len(labels) > _MOST_TICKS / 2 else None)
-    return [places[key_of_value(value)] for value in values]
+    return [places[key_of(value)] for value in values]
 
 
 def _side_by_side(places: Sequence[float], *, is_log: bool) -> list[float]:
@@ -198,7 +198,7 @@ def _side_by_side(places: Sequence[float], *, is_log: bool) -> list[float]:
 def two_options_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     """Return a figure of the mean of the metric over two options: cells for few values, points for many."""
     options = [[trial.values[option] for trial in trials] for option in sweep.spec.space]
-    has_few = all(len(set(map(key_of_value, values))) <= _MOST_CELLS for values in options)
+    has_few = all(len(set(map(key_of, values))) <= _MOST_CELLS for values in options)
     figure = _draw_cells(sweep, trials) if has_few else _draw_points(sweep, trials)
     first, second = (_shorten(option, 2 * _MOST_LETTERS) for option in sweep.spec.space)
     figure.axes[0].set(xlabel=second, ylabel=first)
@@ -212,9 +212,9 @@ def _draw_cells(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     down, across = sweep.spec.space.values()
     rows, columns = _sorted(_in_order(down, first)), _sorted(_in_order(across, second))
     means = np.full((len(rows), len(columns)), np.nan)
-    row_of, column_of = ({key_of_value(value): n for n, value in enumerate(values)} for values in (rows, columns))
+    row_of, column_of = ({key_of(value): n for n, value in enumerate(values)} for values in (rows, columns))
     for trial, row, column in reversed(list(zip(trials, first, second, strict=True))):
-        means[row_of[key_of_value(row)], column_of[key_of_value(column)]] = trial.summary.mean
+        means[row_of[key_of(row)], column_of[key_of(column)]] = trial.summary.mean
     figure = Figure(figsize=(min(2 + 0.9 * len(columns), 15), min(1.5 + 0.55 * len(rows), 12)), layout="constrained")
     axes = figure.subplots()
     figure.colorbar(axes.imshow(means, aspect="auto", cmap="viridis"), label=f"{sweep.spec.metric}, mean")

@@ -12,7 +12,7 @@ from optuna.distributions import (
     check_distribution_compatibility,
 )
 
-from pairs_lit.sweeps.search_space import Choices, Dimension, Range, key_of_value
+from pairs_lit.sweeps.search_space import Choices, Dimension, Range, key_of
 
 
 def distribution_of(dimension: Dimension) -> BaseDistribution:
@@ -29,7 +29,7 @@ def encode(dimension: Dimension, value: Any) -> Any:  # noqa: ANN401 - any value
     """Return a value as Optuna's parameter; raise ValueError if the dimension does not hold it."""
     if not isinstance(dimension, Choices):
         return value
-    return _codes(dimension.values)[list(map(key_of_value, dimension.values)).index(key_of_value(value))]
+    return _codes(dimension.values)[list(map(key_of, dimension.values)).index(key_of(value))]
 
 
 def decode(dimension: Dimension, parameter: Any) -> Any:  # noqa: ANN401 - any value

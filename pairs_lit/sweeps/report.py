@@ -111,7 +111,7 @@ class Sweep:
         return "\n\n".join([title, *self.notes, trials_table(self), _plateau(self), selected, *_confirmation(self)])
 
 
-def trials_table(sweep: Sweep, style: str = "simple") -> str:
+def trials_table(sweep: Sweep) -> str:
     """Show the trials, the best first."""
     options = list(sweep.spec.space)
     failing = any(trial.failed for trial in sweep.trials)
@@ -128,7 +128,7 @@ def trials_table(sweep: Sweep, style: str = "simple") -> str:
         compared = ["", ""] if lag is None else [f"{lag.difference.estimate:+.4f}", p_value(lag.p_holm)]
         found = [summary.n, decimal(summary.mean), decimal(summary.std)]
         rows.append([trial.number, *values, *found, *failed, *compared])
-    return table(header, rows, style)
+    return table(header, rows)
 
 
 def _plateau(sweep: Sweep) -> str:

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +50,6 @@ _OF_THE_MACHINE = (
     "trainer.num_nodes",
 )
 """Options that may differ between processes of one sweep."""
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """Variants that train side by side."""
-
-    plans: Sequence[Plan]
-    folders: Sequence[Path]
 
 
 class _Epochs(EpochsDone):
@@ -251,7 +242,7 @@ class Search:
         folders = [self.folder / f"{each.number:04d}" for each in trials]
         for numbers in fits_of(plans):
             with _naming([trials[number] for number in numbers]):
-                self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
+                self._fit([plans[number] for number in numbers], [folders[number] for number in numbers], study, bar)
             for number in numbers:
                 trial, folder = trials[number], folders[number]
                 found = Run.load(folder)
@@ -273,15 +264,15 @@ class Search:
             given_up.add(each.number)
         return [each for each in taken if each.number not in given_up]
 
-    def _fit(self, fit: _Fit, study: Study, bar: "tqdm[Any]") -> None:
-        """Train variants, unless all of them are finished; an interrupted fit resumes."""
-        if all(map(_is_done, fit.plans, fit.folders)):
+    def _fit(self, plans: Sequence[Plan], folders: Sequence[Path], study: Study, bar: "tqdm[Any]") -> None:
+        """Train variants side by side, unless all of them are finished; an interrupted fit resumes."""
+        if all(map(_is_done, plans, folders)):
             return
         self._check_code(study)
-        for folder in fit.folders:  # what it holds is of other values: it must not pass for the run that begins
+        for folder in folders:  # what it holds is of other values: it must not pass for the run that begins
             (folder / SUMMARY).unlink(missing_ok=True)
-        slices = len(fit.plans) * int(fit.plans[0].options["rounds.count"])
-        fit_variants(self._base, fit.plans, fit.folders, self.folder / WORK, [_Epochs(bar, slices, study)])
+        slices = len(plans) * int(plans[0].options["rounds.count"])
+        fit_variants(self._base, plans, folders, self.folder / WORK, [_Epochs(bar, slices, study)])
         check_announced()
 
     def _check_code(self, study: Study) -> None:
@@ -314,7 +305,7 @@ class Search:
         plans = [winner] if winner.options == baseline.options else [winner, baseline]
         folders = [self.folder / name for name in _CONFIRMED]
         for numbers in fits_of(plans):
-            self._fit(_Fit([plans[n] for n in numbers], [folders[n] for n in numbers]), study, bar)
+            self._fit([plans[number] for number in numbers], [folders[number] for number in numbers], study, bar)
         runs = [Run.load(folder) for folder in folders[: len(plans)]]
         decided_by = self._spec.decided_by
         name = "digit_accuracy" if decided_by.is_of_digits else "accuracy"

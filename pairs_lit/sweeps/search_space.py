@@ -28,8 +28,6 @@ class Choices:
 
     values: tuple[Any, ...]
 
-    is_log = False
-
     def grid(self) -> Sequence[Any]:
         """Return all of them."""
         return self.values
@@ -124,7 +122,7 @@ def _choices(values: Sequence[Any], place: str) -> Choices:
     seen = dict[str, Any]()
     for value in values:
         _check_value(value, place)
-        key = key_of_value(value)
+        key = key_of(value)
         if key in seen:
             raise PairsLitError(f"{place}: a value stands twice ({seen[key]!r} and {value!r}): keep one of them.")
         seen[key] = value
@@ -143,8 +141,8 @@ def _check_value(value: object, place: str) -> None:
         )
 
 
-def key_of_value(value: object) -> str:
-    """Return a value as JSON; equal numbers give the same text, other values do not."""
+def key_of(value: object) -> str:
+    """Return a value, or those of a trial, as JSON; equal numbers give the same text, other values do not."""
     return json.dumps(_with_whole_numbers(value), sort_keys=True)
 
 
@@ -155,11 +153,6 @@ def _with_whole_numbers(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_with_whole_numbers(part) for part in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def key_of(values: Values) -> str:
-    """Return a text that is the same for the same values only."""
-    return key_of_value(values)
 
 
 def describe(dimension: Dimension) -> list[Any] | dict[str, Any]:
@@ -179,8 +172,8 @@ def find_removed(before: Dimension, now: Dimension, *, is_grid: bool) -> list[st
         is_grid: Whether only the values of the grid count, not the whole range between them.
     """
     if is_grid or (isinstance(before, Choices) and isinstance(now, Choices)):
-        kept = set(map(key_of_value, now.grid()))
-        return [shown(value) for value in before.grid() if key_of_value(value) not in kept]
+        kept = set(map(key_of, now.grid()))
+        return [shown(value) for value in before.grid() if key_of(value) not in kept]
     if isinstance(before, Choices) or isinstance(now, Choices):
         return ["the same kind of values (a list, or a range)"]
     if (before.is_log, before.is_whole) != (now.is_log, now.is_whole):

@@ -46,13 +46,6 @@ _NOT_VARIED = {
     "model": "name an option in it, model.loss.aux_weight for instance",
     "trainer": "name an option in it, trainer.max_epochs for instance",
 }
-_LOSS_PARTS = {
-    "loss": ("target", "digits", "aux_weight", "target_weight", "digit_reduction", "label_smoothing"),
-    "target_loss": ("target", "label_smoothing"),
-    "digit_loss": ("digits", "digit_reduction", "label_smoothing"),
-}
-"""By loss, the options of ``model.loss`` that decide what it measures."""
-
 _SLICES = 200
 """So many slices a fit trains by default: more gain little, and the work can be shared by several processes."""
 
@@ -122,7 +115,7 @@ class Spec:
 
     def _check_loss(self) -> None:
         """Raise PairsLitError if the metric is a loss that does not mean the same in all trials."""
-        options = [f"model.loss.{part}" for part in _LOSS_PARTS.get(self.decided_by.name, ())]
+        options = [f"model.loss.{part}" for part in self.decided_by.loss_options]
         varied = next((option for option in [*options, "model.loss"] if options and option in self.space), None)
         if varied is not None:
             raise PairsLitError(

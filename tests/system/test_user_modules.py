@@ -1,7 +1,7 @@
 """Import paths: modules, names in them, methods of classes; and what is said of those that cannot be imported."""
 
 import json
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from pairs_lit.system.user_modules import import_path
         ("json", json),
         ("json.loads", json.loads),
         ("json.decoder", json.decoder),
-        ("datetime.datetime.now", datetime.now),
+        ("datetime.date.today", date.today),
     ],
 )
 def test_a_path_names_a_module_a_name_in_it_or_a_method(path: str, found: object) -> None:

@@ -97,15 +97,15 @@ def _draw_pair(axes: Axes, pair: HardPair, images: Numbers, relation: str, names
     axes.set_title(title, size=9 if separator == " " else 7.5)
     if pair.read is not None:
         short = [shown_name(name, _LONGEST) for name in names]
-        read = [readings(each, names=short) for each in pair.read]
+        read = [readings(each, short) for each in pair.read]
         axes.set_xlabel(("  |  " if len("".join(read)) <= _FITS else "\n").join(read), size=6.5, color="0.25")
 
 
-def readings(counts: Counts, most: int = 2, names: Sequence[str] = ()) -> str:
+def readings(counts: Counts, names: Sequence[str] = ()) -> str:
     """Return which classes were read how often, the commonest first, such as ``9 (7×), 4 (3×)``; ``…`` for more."""
     order = [place for place in np.argsort(-counts, kind="stable").tolist() if counts[place]]
-    shown = [f"{names[place] if names else place} ({counts[place]}×)" for place in order[:most]]
-    return ", ".join(shown) + (" …" if len(order) > most else "")
+    shown = [f"{names[place] if names else place} ({counts[place]}×)" for place in order[:2]]
+    return ", ".join(shown) + (" …" if len(order) > 2 else "")
 
 
 def _draw_answers(axes: Axes, pair: HardPair) -> None:

@@ -109,7 +109,7 @@ def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
 
 
 def _hard_row(pair: HardPair, sign: str, names: Sequence[str], *, each: bool) -> list[str]:
-    read = "–" if pair.read is None else "; ".join(readings(counts, names=names) for counts in pair.read)
+    read = "–" if pair.read is None else "; ".join(readings(counts, names) for counts in pair.read)
     p = pair.probability
     shown = p.tolist() if each else [p.min(), p.max()]
     first, second = (names[place] for place in pair.digits)
