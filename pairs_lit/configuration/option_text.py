@@ -46,7 +46,7 @@ def arguments_of(config: str | Path | Mapping[str, Any], changes: Mapping[str, o
 
 def options_in(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each option among arguments with its value, be it joined by ``=`` or the next argument."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if argument.startswith("--"):
             option, joined, value = argument.partition("=")
             yield option, value if joined else following

@@ -1,0 +1,34 @@
+"""Options as text, both ways: as the arguments of a command, and read back from them."""
+
+from pathlib import Path
+
+import yaml
+
+from pairs_lit.configuration.option_text import arguments_of, options_in
+from pairs_lit.nn.backbones import FC
+
+
+def test_options_are_read_joined_or_as_the_next_argument() -> None:
+    assert list(options_in(["fit", "--a=1", "--b", "2", "--c", "--d="])) == [
+        *(("--a", "1"), ("--b", "2"), ("--c", "--d=")),
+        ("--d", ""),
+    ]
+    assert list(options_in(["--last"])) == [("--last", "")]
+    assert list(options_in([])) == []
+
+
+def test_a_config_and_its_changes_become_arguments() -> None:
+    changes = {"rounds.count": 3, "model.backbone": FC, "data.root": Path("mnist"), "data.watch_test": False}
+    assert arguments_of("fc.yaml", changes) == [
+        "--config=fc.yaml",
+        "--rounds.count=3",
+        "--model.backbone=pairs_lit.nn.backbones.FC",
+        "--data.root=mnist",
+        "--data.watch_test=false",
+    ]
+
+
+def test_a_config_may_be_what_its_file_would_hold() -> None:
+    content = {"rounds": {"count": 3}}
+    (argument,) = arguments_of(content, None)
+    assert yaml.safe_load(argument.removeprefix("--config=")) == content
