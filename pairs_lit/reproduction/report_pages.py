@@ -13,7 +13,7 @@ from pairs_lit.reproduction.fit_results import Outcome, of_recipe, outcomes, sec
 from pairs_lit.reproduction.fits import Conditions
 from pairs_lit.reproduction.published import ALONE, PUBLISHED, REPORTS, Report, Sweep
 from pairs_lit.runs.atomic_write import clear_leftovers, write_text_durably
-from pairs_lit.runs.metrics import SPLITS, Metric
+from pairs_lit.runs.metrics import SPLIT_NAMES, Metric
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.statistics import Summary
@@ -204,7 +204,7 @@ def _sweep(report: Report, sweep: Sweep, rows: Sequence[Outcome], folder: Path) 
     found = {value: fit.summary[judged_by.column] for value, fit in fits.items()}
     best = max(found, key=lambda value: found[value].mean)
     file = f"{report.name}_{sweep.name}.png"
-    figure = sweep_figure(found, sweep.title, f"{SPLITS[judged_by.split]} {judged_by.title}")
+    figure = sweep_figure(found, sweep.title, f"{SPLIT_NAMES[judged_by.split]} {judged_by.title}")
     save(figure, folder / file, sources(fits.values()))
     shown = [[f"{value:g}", mean_and_std(found[value]) + _failed(fit)] for value, fit in fits.items()]
     options = ", ".join(f"`--{option} '{text.replace('{}', 'VALUE')}'`" for option, text in sweep.options.items())

@@ -21,7 +21,7 @@ _LOSS_OPTIONS = {
     "target_loss": _TARGET_OPTIONS,
     "digit_loss": _DIGIT_OPTIONS,
 }
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 """What the splits are called in words."""
 
 
@@ -83,7 +83,7 @@ class Metric:
     @property
     def words(self) -> str:
         """Its name within a sentence: ``validation digit accuracy``."""
-        return f"{'best ' if self.is_best else ''}{SPLITS[self.split]} {self.name.replace('_', ' ')}"
+        return f"{'best ' if self.is_best else ''}{SPLIT_NAMES[self.split]} {self.name.replace('_', ' ')}"
 
     @property
     def label(self) -> str:
@@ -95,11 +95,11 @@ class Metric:
 
 _ACCURACIES = ("accuracy", "digit_accuracy")
 
-EPOCH_METRICS = tuple(Metric(split, name) for split in SPLITS for name in PER_EPOCH)
+EPOCH_METRICS = tuple(Metric(split, name) for split in SPLIT_NAMES for name in PER_EPOCH)
 """The metrics of ``curves.csv``."""
 
 ROUND_METRICS = (
-    *(Metric(split, name) for split in SPLITS for name in _ACCURACIES),
+    *(Metric(split, name) for split in SPLIT_NAMES for name in _ACCURACIES),
     Metric("test", "accuracy", is_best=True),
     *(Metric(split, name) for split in ("val", "test") for name in OVER_ALL_PAIRS),
 )
@@ -114,8 +114,9 @@ COMPARED_METRICS = (
 SWEEP_METRICS = tuple(Metric("val", name) for name in dict.fromkeys((*_ACCURACIES, *PER_EPOCH, *OVER_ALL_PAIRS)))
 """What a sweep can be decided by."""
 
-TOTAL_LOSSES = frozenset(Metric(split, "loss").tag for split in SPLITS)
+TOTAL_LOSSES = frozenset(Metric(split, "loss").tag for split in SPLIT_NAMES)
 """The tags of the losses that decide whether a round failed: it did where one was not finite."""
 
 BY_TAG = {metric.tag: metric for metric in (*ROUND_METRICS, *EPOCH_METRICS) if not metric.is_best}
 BY_COLUMN = {metric.column: metric for metric in (*ROUND_METRICS, *EPOCH_METRICS)}
+"""Every metric, by its name in either kind of file; the best of all epochs has a column only."""

@@ -4,14 +4,14 @@ from dataclasses import fields
 
 import pytest
 
-from pairs_lit.data.pair_store import SPLITS as DATA_SPLITS
+from pairs_lit.data.pair_store import SPLITS
 from pairs_lit.runs.metrics import (
     BY_COLUMN,
     BY_TAG,
     COMPARED_METRICS,
     EPOCH_METRICS,
     ROUND_METRICS,
-    SPLITS,
+    SPLIT_NAMES,
     SWEEP_METRICS,
     Metric,
 )
@@ -36,8 +36,8 @@ def test_a_row_of_rounds_csv_has_a_field_for_each_metric() -> None:
 
 def test_the_metrics_of_curves_csv_are_those_of_earlier_releases() -> None:
     names = ["loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy"]
-    assert [metric.tag for metric in EPOCH_METRICS] == [f"{split}/{name}" for split in DATA_SPLITS for name in names]
-    assert list(SPLITS) == list(DATA_SPLITS)
+    assert [metric.tag for metric in EPOCH_METRICS] == [f"{split}/{name}" for split in SPLITS for name in names]
+    assert list(SPLIT_NAMES) == list(SPLITS)
 
 
 def test_runs_are_compared_by_accuracies_and_losses() -> None:

@@ -24,7 +24,7 @@ from pairs_lit.analysis.inspection.numbers import (
     Numbers,
 )
 from pairs_lit.relation import sign_of
-from pairs_lit.runs.metrics import SPLITS, Metric
+from pairs_lit.runs.metrics import SPLIT_NAMES, Metric
 from pairs_lit.runs.tables import Curves
 
 _BLUE, _RED, _GREY = COLOURS[0], COLOURS[3], "0.45"
@@ -273,10 +273,10 @@ def learning_curves(curves: Curves, failed: Sequence[int]) -> Figure:
 
     Rounds that failed are dotted as far as they have figures, end in a cross, and are not in the mean.
     """
-    shown = [Metric(split, name) for name in ("accuracy", "loss") for split in SPLITS]
+    shown = [Metric(split, name) for name in ("accuracy", "loss") for split in SPLIT_NAMES]
     measured = [metric for metric in shown if metric.tag in curves.values]
     rows = list(dict.fromkeys(metric.title for metric in measured))
-    columns = [split for split in SPLITS if any(metric.split == split for metric in measured)]
+    columns = [split for split in SPLIT_NAMES if any(metric.split == split for metric in measured)]
     figure = Figure(figsize=(3.6 * len(columns), 0.4 + 2.7 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey="row")
     for axes in grid.flat:
@@ -286,7 +286,7 @@ def learning_curves(curves: Curves, failed: Sequence[int]) -> Figure:
     for axes, title in zip(grid[:, 0], rows, strict=True):
         axes.set_ylabel(title)
     for axes, split in zip(grid[0], columns, strict=True):
-        axes.set_title(SPLITS[split], size=10)
+        axes.set_title(SPLIT_NAMES[split], size=10)
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
