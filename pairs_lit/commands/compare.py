@@ -5,6 +5,7 @@ from typing import get_args
 
 from pairs_lit.analysis.comparison import METRICS, Format, compare, show
 from pairs_lit.commands.option_parser import OptionParser, check_figure, give
+from pairs_lit.runs.metrics import BY_COLUMN
 from pairs_lit.system.paths import user_path
 
 
@@ -42,4 +43,4 @@ def run(args: Sequence[str]) -> None:
         from pairs_lit.analysis.figures import rounds_figure, save
 
         values = {run.label: list(run.values(options.metric).values()) for run in comparison.runs}
-        save(rounds_figure(values, options.metric.replace("_", " ")), options.figure)
+        save(rounds_figure(values, BY_COLUMN[options.metric].label), options.figure)
