@@ -8,11 +8,6 @@ from pairs_lit.runs.tables import read_curves, read_rounds
 from tests.conftest import CONFIGS, Fit
 from tests.support.shipped import BELHADJ, PARAMETERS, RUNNABLE
 
-PARAMETERS |= {name: PARAMETERS[f"reports/belhadj/{name}"] for name in BELHADJ}
-
-
-PARAMETERS |= {"record": 298_410, "record_members": 3 * 298_410}
-
 
 def _name(path: Path) -> str:
     return path.relative_to(CONFIGS).with_suffix("").as_posix()
