@@ -257,7 +257,9 @@ REFUSALS: dict[str, Refusal] = {
     "Python's random numbers": Refusal(DrawsFromPython, "draws random numbers$"),
     "NumPy's random numbers": Refusal(DrawsFromNumpy, "draws random numbers$"),
     "torch's random numbers": Refusal(DrawsFromTorch, r"draws random numbers \(randn_like\)", "torch.randn_like(x)"),
-    "an error": Refusal(TakesDoubles, r"raises ValueError: doubles only \(test_tracing.py:\d+\) when it is tried"),
+    "an error": Refusal(
+        TakesDoubles, r"raises ValueError: doubles only \(untraceable_modules.py:\d+\) when it is tried"
+    ),
     "a counter": Refusal(CountsCalls, "changes its calls"),
     "a history": Refusal(KeepsHistory, "neither its own nor made from its inputs|changes its history"),
     "its output, stored": Refusal(StoresOutput, "changes its last"),

@@ -334,7 +334,7 @@ def trained(folder: Path) -> dict[str, int]:
 def test_an_error_in_a_fit_names_the_trials_and_the_same_call_resumes(
     error: Exception, base: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    epochs = []
+    epochs, base = [], base | {"trainer.max_epochs": 3}
 
     class Failing(sweep_module._Epochs):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

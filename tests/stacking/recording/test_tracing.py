@@ -21,6 +21,7 @@ from pairs_lit.stacking.recording.symbolic_sizes import Count
 from pairs_lit.stacking.recording.traced_graph import UntraceableError
 from pairs_lit.stacking.stack import stack
 from pairs_lit.stacking.stacked_network import MappedNetwork, StackedNetwork
+from tests.support import untraceable_modules
 from tests.support.stack_checks import SEEDS, WIDTH, Base, right
 from tests.support.untraceable_modules import (
     REFUSALS,
@@ -38,9 +39,9 @@ def test_what_cannot_be_recorded_is_a_loop_that_says_why_and_is_right(name: str)
     network = right(factory)
     assert isinstance(network, Loop)
     assert re.search(reason, network.reason)
-    place = re.search(r" at test_tracing.py:(\d+)", network.reason)
+    place = re.search(r" at untraceable_modules.py:(\d+)", network.reason)
     if line:
-        assert line in linecache.getline(__file__, int(place[1]))
+        assert line in linecache.getline(str(untraceable_modules.__file__), int(place[1]))
 
 
 def test_a_stack_that_gives_other_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
