@@ -76,14 +76,14 @@ def apply(run: "Run", pairs: Sequence[tuple["Picture", "Picture"]], *, as_is: bo
 def _given(pictures: Sequence[str], file: Path | None) -> list[tuple[str | Path, str | Path]]:
     """Return the pairs that were named, on the command line or in a file."""
     if file is not None and pictures:
-        raise PairsLitError(f"pictures and --pairs {file} were given: give one of them.")
+        raise PairsLitError(f"images and --pairs {file} were given: give one of them.")
     if file is not None:
         return list(read_pairs(file))
     if not pictures:
-        raise PairsLitError("no pictures were given: name a left and a right one for each pair, or --pairs FILE.")
+        raise PairsLitError("no images were given: name a left and a right one for each pair, or --pairs FILE.")
     if len(pictures) % 2:
         count, last = len(pictures), pictures[-1]
-        raise PairsLitError(f"{count} pictures were given, and {last} has no partner: give two for each pair.")
+        raise PairsLitError(f"{count} images were given, and {last} has no partner: give two for each pair.")
     return list(zip(pictures[::2], pictures[1::2], strict=True))
 
 
@@ -121,5 +121,5 @@ def read_pairs(file: Path) -> list[tuple[Path, Path]]:
     if pairs and not any(path.suffix or path.exists() for path in pairs[0]):
         del pairs[0]
     if not pairs:
-        raise PairsLitError(f"{file} holds no pairs: write a left and a right picture in each line.")
+        raise PairsLitError(f"{file} holds no pairs: write a left and a right image in each line.")
     return [(left, right) for left, right in pairs]

@@ -17,8 +17,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from pairs_lit.data.grey_range import MASK_TOP
-from pairs_lit.data.image_conversion import resized
 from pairs_lit.data.image_reader import numbers_of, to_greyscale
+from pairs_lit.data.resize import resize_images
 from pairs_lit.errors import PairsLitError
 from pairs_lit.system.paths import user_path
 from pairs_lit.system.tracebacks import reason_of
@@ -119,7 +119,7 @@ def _check_array(array: NDArray[Any], name: str) -> None:
 def as_it_is(grey: Grey, size: int) -> NDArray[np.float32]:
     """Resize an image to (size, size) exactly as training images are resized, and do nothing else."""
     levels = torch.from_numpy(grey.round().clip(0, 255).astype(np.uint8))
-    return resized(levels[None], size)[0].numpy().astype(np.float32)
+    return resize_images(levels[None], size)[0].numpy().astype(np.float32)
 
 
 def _resized(grey: Grey, height: int, width: int) -> NDArray[np.float32]:

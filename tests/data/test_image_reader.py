@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
-from pairs_lit.data.custom_dataset import load_own
+from pairs_lit.data.custom_dataset import load_custom_dataset
 from pairs_lit.data.image_reader import GreyReader, arrays_to_greyscale, readable_endings, to_greyscale
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.user_images import grey_of
@@ -81,7 +81,7 @@ def test_training_and_apply_read_a_file_alike(name: str, tmp_path: Path) -> None
             Image.fromarray(noise).save(tmp_path / label / f"{number}{label}.png")
     file = tmp_path / "0" / name
     WRITERS[name](file)
-    source = load_own(FOLDER, {}, tmp_path, resize=None)
+    source = load_custom_dataset(FOLDER, {}, tmp_path, resize=None)
     found = [image.tobytes() for part in source.parts for image in part.images.numpy()]
     applied = grey_of(file, "it").astype(np.uint8)
     assert applied.tobytes() in found
@@ -175,15 +175,15 @@ def test_tensors_of_any_type(given: torch.dtype) -> None:
         (Image.fromarray(np.full((4, 4), -1, np.int32)), "an image of mode I must hold values from 0 to 65535, got -1"),
         (Image.fromarray(np.full((4, 4), 70000, np.int32)), "must hold values from 0 to 65535, got 70000"),
         (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "an image of mode F must hold .* got nan"),
-        (np.ones((4, 4), complex), "an array of complex128 holds no pictures"),
-        (b"image", "a bytes is no picture"),
+        (np.ones((4, 4), complex), "an array of complex128 holds no images"),
+        (b"image", "a bytes is no image"),
     ],
 )
 def test_other_values_are_rejected(image: object, message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
         to_greyscale(image)
     if not isinstance(image, np.ndarray):
-        with pytest.raises(PairsLitError, match=f"^it is no picture that can be read .*{message}"):
+        with pytest.raises(PairsLitError, match=f"^it is no image that can be read .*{message}"):
             grey_of(image, "it")  # type: ignore[arg-type]
 
 

@@ -176,7 +176,7 @@ def test_transparency_alone_and_a_single_pixel_are_blank() -> None:
 def test_a_picture_too_large_to_decode_safely_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     drawn().save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(PairsLitError, match=r"huge\.png is no picture that can be read \(DecompressionBombError"):
+    with pytest.raises(PairsLitError, match=r"huge\.png is no image that can be read \(DecompressionBombError"):
         in_form(tmp_path / "huge.png", "huge.png")
 
 
@@ -287,7 +287,7 @@ def test_every_round_says_what_it_says_of_the_prepared_images(run: pairs_lit.Run
             assert list(reading.rounds) == classes
             assert classes.count(reading.read) == reading.agreeing == max(map(classes.count, classes))
     assert applied.pairs[0].names == (pictures[0], pictures[1])
-    assert applied.pairs[1].names == ("the left picture of pair 2", "the right picture of pair 2")
+    assert applied.pairs[1].names == ("the left image of pair 2", "the right image of pair 2")
     assert (applied.relation, applied.source, list(applied.seeds)) == ("le", "digits", [4, 5, 6])
     averaged = torch.nn.functional.avg_pool2d(torch.from_numpy(applied.images), 2).numpy()
     np.testing.assert_allclose(applied.seen, averaged, atol=1e-3)
@@ -337,11 +337,11 @@ def test_a_network_that_reads_no_digits_answers_too(
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ([], "no pair of pictures was given"),
-        ("a.png", "no pair of pictures was given"),
+        ([], "no pair of images was given"),
+        ("a.png", "no pair of images was given"),
         (["a.png", "b.png"], r"pair 1 is a single str: give two"),
-        ([("a.png",)], r"pair 1 is 1 pictures: give two"),
-        ([("a.png", "b.png", "c.png")], r"pair 1 is 3 pictures: give two"),
+        ([("a.png",)], r"pair 1 is 1 images: give two"),
+        ([("a.png", "b.png", "c.png")], r"pair 1 is 3 images: give two"),
     ],
 )
 def test_what_is_not_pairs_is_refused(run: pairs_lit.Run, pairs: object, message: str) -> None:
@@ -417,15 +417,15 @@ def test_wrong_pictures_are_named_in_a_line(
 ) -> None:
     blank, text, half = tmp_path / "blank.png", tmp_path / "text.png", tmp_path / "half.png"
     drawn(ink=255).save(blank)
-    text.write_text("no picture")
+    text.write_text("no image")
     whole = Path(pictures[0]).read_bytes()
     half.write_bytes(whole[: len(whole) // 2])
     cases = {
         str(blank): "blank.png is blank: no strokes stand out",
-        str(text): "text.png is no picture that can be read (an unknown format)",
-        str(half): "half.png is no picture that can be read",
+        str(text): "text.png is no image that can be read (an unknown format)",
+        str(half): "half.png is no image that can be read",
         str(tmp_path / "gone.png"): "gone.png is not there: check the path",
-        str(tmp_path): "is a folder: give the pictures in it",
+        str(tmp_path): "is a folder: give the images in it",
     }
     for file, message in cases.items():
         assert main(["apply", str(run.folder), pictures[0], file]) == 2
@@ -437,9 +437,9 @@ def test_wrong_pictures_are_named_in_a_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["0.png"], "1 pictures were given, and 0.png has no partner"),
-        ([], "no pictures were given"),
-        (["0.png", "1.png", "--pairs", "pairs.csv"], "pictures and --pairs pairs.csv were given: give one of them"),
+        (["0.png"], "1 images were given, and 0.png has no partner"),
+        ([], "no images were given"),
+        (["0.png", "1.png", "--pairs", "pairs.csv"], "images and --pairs pairs.csv were given: give one of them"),
         (["0.png", "1.png", "--show", "show.gif"], "--show show.gif: its name must end in one of .png"),
         (["0.png", "1.png", "--format", "yaml"], "invalid choice: 'yaml'"),
     ],

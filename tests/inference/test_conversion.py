@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.data.image_format import ImageFormat, is_side_by_side, measure_format, parse_format
-from pairs_lit.data.labelled_images import Digits, Source
+from pairs_lit.data.labelled_images import LabelledImages, Source
 from pairs_lit.data.mnist import load_mnist
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
@@ -34,7 +34,7 @@ Bytes = NDArray[np.uint8]
 
 
 def source_of(images: Bytes, **facts: object) -> Source:
-    part = Digits(torch.from_numpy(images), torch.zeros(len(images), dtype=torch.int64))
+    part = LabelledImages(torch.from_numpy(images), torch.zeros(len(images), dtype=torch.int64))
     return replace(Source("made", part, None, part), **facts)  # type: ignore[arg-type]
 
 
@@ -191,13 +191,13 @@ def test_training_images_stay_as_they_are(make: Callable[[Bytes], Bytes], as_is:
 
 
 def test_files_of_other_sizes_are_resized_as_in_training(digits: Bytes) -> None:
-    from pairs_lit.data.image_conversion import resized
+    from pairs_lit.data.resize import resize_images
 
     large = digits.repeat(3, 1).repeat(2, 2)
-    known = format_of(resized(torch.from_numpy(large), 28).numpy(), original_size="84×56")
+    known = format_of(resize_images(torch.from_numpy(large), 28).numpy(), original_size="84×56")
     converter = Converter(Form(28, 28, False), known, False)
     for image in large[:20]:
-        expected = resized(torch.from_numpy(image)[None], 28)[0].numpy()
+        expected = resize_images(torch.from_numpy(image)[None], 28)[0].numpy()
         np.testing.assert_array_equal(converter.convert(image.astype(np.float64), "it").image, expected)
 
 
