@@ -14,7 +14,7 @@ from pairs_lit.system.console import notice
 from pairs_lit.system.paths import user_path
 
 if TYPE_CHECKING:
-    from pairs_lit.inference.apply import Applied
+    from pairs_lit.inference.predictions import Applied
     from pairs_lit.inference.run import Run
     from pairs_lit.inference.user_images import Picture
 
@@ -56,16 +56,16 @@ def run(args: Sequence[str]) -> None:
     pairs = _given(options.pictures, options.pairs)
     FinishedRun.load(options.run)  # its errors come before the seconds that the networks' libraries take
     notice("loading PyTorch and Lightning …")
-    from pairs_lit.inference.apply_formats import told
+    from pairs_lit.inference.result_formats import format_result
     from pairs_lit.inference.run import Run
 
     applied = Run.load(options.run, allow_changed_code=options.allow_changed_code).apply(pairs, as_is=options.as_is)
-    give(told(applied, options.format), options.output)
+    give(format_result(applied, options.format), options.output)
     if options.show is not None:
         from pairs_lit.analysis.figures import save
-        from pairs_lit.inference.apply_figure import applied_figure
+        from pairs_lit.inference.result_figure import draw_result
 
-        save(applied_figure(applied), options.show)
+        save(draw_result(applied), options.show)
 
 
 def apply(run: "Run", pairs: Sequence[tuple["Picture", "Picture"]], *, as_is: bool = False) -> "Applied":

@@ -253,9 +253,7 @@ def _decode_arrays(images: Tensor | NDArray[Any]) -> Values:
         places = [place for place in ((1, 3) if is_tensor else (3, 1)) if values.shape[place] in _CHANNELS]
         values = np.moveaxis(values, places[0], 1) if places else values[:0, :0]
     if values.ndim not in (3, 4) or 0 in values.shape[1:]:
-        raise PairsLitError(
-            f"images of shape {tuple(images.shape)[1:]}: (H, W), or 1, 3 or 4 channels of it, are needed"
-        )
+        raise PairsLitError(f"images of shape {tuple(images.shape)[1:]}: (H, W), or 1 to 4 channels of it, are needed")
     return _in_parts(values, lambda part: _without_channels(_checked(part)))
 
 
