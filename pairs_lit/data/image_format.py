@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from itertools import chain
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from pairs_lit.data.labelled_images import Source
 from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.yaml_dataclasses import made
 
 Content = Literal["strokes", "other"]
 """Lines on an even background (digits, letters), or anything else (clothes, photos)."""
@@ -80,6 +81,15 @@ class ImageFormat:
     unevenness: Range
     side_by_side: int
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for values that no run records."""
+        ranges = (self.background, self.contrast, self.box, self.offset, self.unevenness)
+        numbers = [self.lowest, self.highest, self.side_by_side, *chain.from_iterable(ranges)]
+        if min(numbers) < 0 or any(len(each) != 3 for each in ranges) or not 0 < self.size <= 2**14:
+            raise ValueError("a value is not one that a run records")
+        if self.bits is not None and not 8 <= self.bits <= 16:
+            raise ValueError(f"bits is {self.bits}")
+
     @property
     def aspects(self) -> tuple[float, float]:
         """The least and the largest height by width of the images before resizing; 1 if it is unknown."""
@@ -95,10 +105,6 @@ class ImageFormat:
         """Return the format as one line of JSON, for files that hold plain values only."""
         return json.dumps(self.to_record())
 
-    def describe(self) -> str:
-        """Return polarity and size in words, such as ``light on dark, 28×28``."""
-        return f"{self.polarity}, {self.size}×{self.size}"
-
 
 def parse_format(record: object) -> ImageFormat | None:
     """Return the format that :meth:`ImageFormat.to_record` or ``to_text`` gave, or None if there is no record.
@@ -109,36 +115,13 @@ def parse_format(record: object) -> ImageFormat | None:
     if record is None:
         return None
     try:
-        found: Any = json.loads(record) if isinstance(record, str) else record
-        return _checked({field.name: found[field.name] for field in fields(ImageFormat)})
-    except (KeyError, TypeError, ValueError) as error:
+        content: Any = json.loads(record) if isinstance(record, str) else record
+        return made(ImageFormat, {field.name: content[field.name] for field in fields(ImageFormat)}, "image format")
+    except (PairsLitError, KeyError, TypeError, ValueError) as error:
         raise PairsLitError(
             f"the record of the training images' format is damaged ({type(error).__name__}: {error}): restore the "
             "run's files, or train it again."
         ) from error
-
-
-_CHOICES: Mapping[str, object] = {"content": Content, "polarity": Polarity, "centring": Centring}
-_RANGES = ("background", "contrast", "box", "offset", "unevenness")
-
-
-def _checked(values: dict[str, Any]) -> ImageFormat:
-    """Return the format of these values; raise ValueError if one is not allowed."""
-    ranges = {name: tuple(values[name]) for name in _RANGES}
-    numbers = [values[name] for name in ("size", "lowest", "highest", "side_by_side")]
-    numbers += [number for each in ranges.values() for number in each]
-    is_sound = (
-        all(values[name] in get_args(allowed) for name, allowed in _CHOICES.items())
-        and all(len(each) == 3 for each in ranges.values())
-        and all(type(number) is int and number >= 0 for number in numbers)
-        and 0 < values["size"] <= 2**14
-        and isinstance(values["original_size"], str | None)
-        and isinstance(values["transposed"], bool)
-        and (values["bits"] is None or (type(values["bits"]) is int and 8 <= values["bits"] <= 16))
-    )
-    if not is_sound:
-        raise ValueError("a value is not one that a run records")
-    return ImageFormat(**{**values, **ranges})
 
 
 def measure_format(source: Source) -> ImageFormat:

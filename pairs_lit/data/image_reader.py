@@ -26,9 +26,6 @@ from torch import Tensor
 from pairs_lit.data.resize import resize_images
 from pairs_lit.errors import PairsLitError
 
-Readable = str | Path | Image.Image | NDArray[Any] | Tensor
-"""What can be read: a file, an image of Pillow's, or numbers (H, W), (C, H, W) or (H, W, C) with 1 to 4 channels."""
-
 Values = NDArray[Any]
 """Grey values of one image (H, W) or of many (n, H, W): uint8 as they are; uint16 and float32 still to be scaled."""
 
@@ -70,7 +67,7 @@ def to_greyscale(image: object, *, bits: int | None = None) -> Tensor:
     """Return one image as grey bytes, (H, W) uint8.
 
     Args:
-        image: A file or an image of Pillow's, of any mode; or a tensor or array, see :func:`arrays_to_greyscale`.
+        image: A file or an image of Pillow's, of any mode; or a tensor or array, see :meth:`GreyReader.read_arrays`.
         bits: How many bits of a 16-bit image are in use; None: the fewest of 8, 10, 12, 14 and 16 that hold its values.
 
     Raises:
@@ -82,20 +79,6 @@ def to_greyscale(image: object, *, bits: int | None = None) -> Tensor:
     if bits is not None and values.dtype == np.uint16:
         top = max(top, 2**bits - 1)
     return _tensor(_to_bytes(values, top))
-
-
-def arrays_to_greyscale(images: Tensor | NDArray[Any]) -> Tensor:
-    """Return many images as grey bytes, (n, H, W) uint8.
-
-    Args:
-        images: (n, H, W), (n, C, H, W) or (n, H, W, C), with 1 to 4 channels: grey, grey and opacity, colours, colours
-            and opacity. Bytes, other integers 0 … 255, uint16 (see :class:`GreyReader`), floats 0 … 1, or truth values.
-
-    Raises:
-        PairsLitError: The shape is another, or a value lies outside.
-    """
-    values = _decode_arrays(images)
-    return _tensor(_to_bytes(values, _top_of(values)))
 
 
 class GreyReader:
@@ -123,7 +106,15 @@ class GreyReader:
         return self._scaled(_decode(image)[None])[0]
 
     def read_arrays(self, images: Tensor | NDArray[Any]) -> Tensor:
-        """Return many images as grey bytes, (n, H, W) uint8; see :func:`arrays_to_greyscale`."""
+        """Return many images as grey bytes, (n, H, W) uint8.
+
+        Args:
+            images: (n, H, W), (n, C, H, W) or (n, H, W, C), with 1 to 4 channels: grey, grey and opacity, colours,
+                colours and opacity. Bytes, other integers 0 … 255, uint16, floats 0 … 1, or truth values.
+
+        Raises:
+            PairsLitError: The shape is another, or a value lies outside.
+        """
         return self._scaled(_decode_arrays(images))
 
     def _scaled(self, values: Values) -> Tensor:
@@ -248,7 +239,7 @@ def lay_on_paper(grey: Values, opacity: NDArray[Any]) -> Values:
 
 def _decode_arrays(images: Tensor | NDArray[Any]) -> Values:
     """Return the grey values of many images, (n, H, W)."""
-    values, is_tensor = numbers_of(images), isinstance(images, Tensor)
+    values, is_tensor = _numbers_of(images), isinstance(images, Tensor)
     if values.ndim == 4:
         places = [place for place in ((1, 3) if is_tensor else (3, 1)) if values.shape[place] in _CHANNELS]
         values = np.moveaxis(values, places[0], 1) if places else values[:0, :0]
@@ -257,7 +248,7 @@ def _decode_arrays(images: Tensor | NDArray[Any]) -> Values:
     return _in_parts(values, lambda part: _without_channels(_checked(part)))
 
 
-def numbers_of(values: Tensor | NDArray[Any]) -> NDArray[Any]:
+def _numbers_of(values: Tensor | NDArray[Any]) -> NDArray[Any]:
     """Return a tensor or an array as an array of numbers.
 
     Raises:

@@ -2,9 +2,11 @@
 
 import gzip
 import hashlib
+import queue
 import shutil
 import tempfile
 import threading
+import time
 import urllib.request
 import zlib
 from http.client import HTTPException
@@ -160,21 +162,20 @@ def _fetch(root: Path) -> None:
 
 def _reachable(mirrors: list[str]) -> bool:
     """Ask the mirrors, all at once; looking up a name can hang for longer than any timeout, hence the threads."""
-    answered = threading.Event()
+    answers = queue.SimpleQueue[bool]()
 
     def ask(mirror: str) -> None:
         request = urllib.request.Request(mirror + "train-labels-idx1-ubyte.gz", method="HEAD")
         try:
             with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
-                answered.set()
+                answers.put(True)
         except (OSError, ValueError, HTTPException):
-            return
+            answers.put(False)
 
-    threads = [threading.Thread(target=ask, args=(mirror,), daemon=True) for mirror in mirrors]
-    for thread in threads:
-        thread.start()
-    step = 0.05
-    for _ in range(round(PROBE_SECONDS / step)):
-        if answered.wait(step) or not any(thread.is_alive() for thread in threads):
-            break
-    return answered.is_set()
+    for mirror in mirrors:
+        threading.Thread(target=ask, args=(mirror,), daemon=True).start()
+    end = time.monotonic() + PROBE_SECONDS
+    try:
+        return any(answers.get(timeout=max(0, end - time.monotonic())) for _ in mirrors)
+    except queue.Empty:
+        return False

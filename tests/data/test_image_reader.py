@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
 from pairs_lit.data.custom_dataset import load_custom_dataset
-from pairs_lit.data.image_reader import GreyReader, arrays_to_greyscale, readable_endings, to_greyscale
+from pairs_lit.data.image_reader import GreyReader, readable_endings, to_greyscale
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.user_images import read_grey
 from tests.support.custom_datasets import pictures
@@ -108,7 +108,7 @@ def test_transparency_is_laid_on_paper_opposite_to_the_strokes() -> None:
         np.testing.assert_array_equal(to_greyscale(given).numpy(), 255 - GREY)
     two = np.stack([np.zeros_like(GREY), GREY], -1)
     np.testing.assert_array_equal(to_greyscale(two).numpy(), 255 - GREY)
-    np.testing.assert_array_equal(arrays_to_greyscale(np.stack([two] * 3)).numpy(), np.stack([255 - GREY] * 3))
+    np.testing.assert_array_equal(GreyReader().read_arrays(np.stack([two] * 3)).numpy(), np.stack([255 - GREY] * 3))
 
 
 @pytest.mark.parametrize("opacity", [0, 3, 255])
