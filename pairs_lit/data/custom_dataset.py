@@ -11,7 +11,7 @@ from torchvision import datasets
 from pairs_lit.data.class_names import ClassName, note_order, order_classes, shown
 from pairs_lit.data.dataset_class import DatasetClass
 from pairs_lit.data.dataset_items import DatasetItems, read_items, sides_of, stores_transposed
-from pairs_lit.data.duplicates import tell
+from pairs_lit.data.duplicates import print_notes
 from pairs_lit.data.grey_range import check_grey_range
 from pairs_lit.data.image_folder import ImageFolder, find_parts, notes_beside_parts
 from pairs_lit.data.image_reader import GreyReader
@@ -33,16 +33,18 @@ def load_custom_dataset(
     class_names: Sequence[ClassName] | None = None,
     transpose: bool = False,
 ) -> Source:
-    """Load a dataset by the import path of its class, and tell what stands out.
+    """Load a dataset by the import path of its class, and print what stands out.
+
+    The other arguments are those of :func:`pairs_lit.data.sources.load_source`; EMNIST's images are transposed anyway.
 
     Args:
         path: The class, ``torchvision.datasets.FashionMNIST``; ``torchvision.datasets.ImageFolder`` is a folder of
             images.
-        arguments: What it is made with, beside ``root``.
-        root: Where its files lie.
-        resize: The height and width that its images get; None: they must be square, of one size.
-        class_names: The order and names of its classes, see :func:`~pairs_lit.data.class_names.order_classes`.
-        transpose: Exchange rows and columns of its images, which are stored so; EMNIST's are exchanged anyway.
+        arguments: The arguments of the class, ``root`` aside.
+        root: The folder that holds its files.
+        resize: Without it, images must be square and of one size.
+        class_names: The order and names of its classes.
+        transpose: Whether its images are stored transposed.
 
     Raises:
         PairsLitError: It cannot be read, or is no set of labelled images of 2 to 100 classes.
@@ -68,7 +70,7 @@ def load_custom_dataset(
         deterministic=all(part.changed is None for part in items),
         notes=notes,
     )
-    tell(source)
+    print_notes(source)
     return source
 
 

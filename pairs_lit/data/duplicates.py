@@ -49,7 +49,7 @@ def _count_conflicts(first: Tensor, labels: Tensor) -> int:
 
 
 def describe(found: Duplicates, source: Source) -> list[str]:
-    """Return what to tell of identical images, a line for each kind; nothing where there are none."""
+    """Return what to report of identical images, a line for each kind; nothing where there are none."""
     tests, validations = len(source.test.labels), 0 if source.validation is None else len(source.validation.labels)
     return [
         *_describe_leak(found.test_in_train, tests, "test"),
@@ -76,7 +76,7 @@ def _describe_conflicts(count: int) -> list[str]:
     ]
 
 
-def tell(source: Source) -> None:
-    """Tell the user what stood out when a source was read, and of identical images."""
+def print_notes(source: Source) -> None:
+    """Print what stood out when a source was read, and how many images are identical."""
     for line in [*source.notes, *describe(find_duplicates(source), source)]:
         notice(f"{source.name}: {line}.")

@@ -29,7 +29,7 @@ class LabelledImages:
         classes: K.
 
     Raises:
-        PairsLitError: Images or labels have another form.
+        PairsLitError: Images or labels have another shape, type or range.
     """
 
     images: Tensor

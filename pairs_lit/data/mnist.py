@@ -1,4 +1,4 @@
-"""MNIST: finds its four files in any of their usual forms, checks them, or downloads them."""
+"""MNIST: finds its four files under any of their usual names, checks them, or downloads them."""
 
 import gzip
 import hashlib

@@ -12,7 +12,7 @@ import yaml
 from torch.nn import functional as F
 
 from pairs_lit.data.class_names import ClassName, order_classes
-from pairs_lit.data.duplicates import tell
+from pairs_lit.data.duplicates import print_notes
 from pairs_lit.data.labelled_images import LabelledImages, Source, transpose_images
 from pairs_lit.data.mnist import MNIST_SIZE, download_missing, load_mnist
 from pairs_lit.data.resize import resize_images
@@ -31,7 +31,7 @@ _loaded: ContextVar[dict[str, Source] | None] = ContextVar("loaded", default=Non
 
 
 def check_source(source: SourceSpec) -> None:
-    """Refuse what is neither the name of a source nor the class path of a dataset with its arguments.
+    """Check that a source is a known name, or the class path of a dataset with its arguments.
 
     Raises:
         PairsLitError: It is something else.
@@ -51,7 +51,7 @@ def check_source(source: SourceSpec) -> None:
 
 
 def is_named(source: SourceSpec) -> bool:
-    """Say whether a source is one of those that have a name, whose classes and size are known before it is loaded."""
+    """Return whether a source has a name: then its classes and size are known before it is loaded."""
     return source in get_args(SourceName)
 
 
@@ -122,7 +122,7 @@ def load_source(
     if is_named(source):
         named = _load_named(cast(SourceName, source), root, allow_unverified=allow_unverified)
         found = _with_classes(_resized(transpose_images(named) if transpose else named, resize), class_names)
-        tell(found)
+        print_notes(found)
     else:
         from pairs_lit.data.custom_dataset import load_custom_dataset  # imports torchvision, which takes its time
 
@@ -156,7 +156,7 @@ def _resized(source: Source, size: int | None) -> Source:
 
 
 def _with_classes(source: Source, names: Sequence[ClassName] | None) -> Source:
-    """Give the ten digits other names, or another order."""
+    """Return a source whose ten digits have other names, or another order."""
     if names is None:
         return source
     order, called = order_classes(range(DIGITS), {}, names, f"data.source {source.name}")

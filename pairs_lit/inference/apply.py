@@ -26,17 +26,7 @@ def apply_run(
 ) -> Applied:
     """Return what each round of a run predicts for pairs of images, with a notice for what may be wrong with them.
 
-    Args:
-        run: The run.
-        trained: Its networks.
-        pairs: Two images each: files, images of Pillow, arrays or tensors, (H, W), (H, W, C) or (C, H, W), with whole
-            numbers 0 … 255 or decimals 0 … 1.
-        as_is: Only make them grey and resize them, for images stored as the training images are. Else an image that
-            does not look like the training images is brought to their format.
-
-    Raises:
-        PairsLitError: There is no pair, or one that is not of two; an image cannot be read, or is blank; the run has no
-            checkpoint, or all of its rounds failed.
+    See :meth:`pairs_lit.inference.run.Run.apply` for the arguments and errors.
     """
     named, bits = _name_images(pairs), bits_of(trained)
     greys = [[(name, read_grey(image, name, bits=bits)) for name, image in pair] for pair in named]
@@ -64,7 +54,7 @@ def _name_images(pairs: object) -> list[list[tuple[str, Picture]]]:
 def apply_to_greys(
     run: FinishedRun, trained: Trained, greys: Sequence[Sequence[tuple[str, Grey]]], *, as_is: bool = False
 ) -> Applied:
-    """Return the same for images that are read: name and grey values of each pair's left and right one; say nothing."""
+    """Return the same for images that are read: each pair's left and right name and grey values. Print nothing."""
     converter = Converter.of_run(run, trained, as_is=as_is)
     names = [(left, right) for (left, _), (right, _) in greys]
     converted = [[converter.convert(grey, name) for name, grey in pair] for pair in greys]

@@ -192,7 +192,7 @@ def differences(found: Measures, sides: Sequence[int], known: ImageFormat) -> li
 
 
 def match_greys(image: NDArray[np.float32], known: ImageFormat, *, is_dark: bool) -> NDArray[np.float32]:
-    """Give light strokes on black, (S, S), the polarity and the grey values of the training images.
+    """Return light strokes on black, (S, S), with the polarity and the grey values of the training images.
 
     Args:
         image: Strokes of 0 … 255.

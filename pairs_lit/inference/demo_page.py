@@ -55,7 +55,7 @@ def page_of(run: Run) -> gr.Blocks:
 
 
 def _warm_up(run: Run) -> None:
-    """Let the networks answer once, so that they are built, in the thread that may build them, and kernels compiled."""
+    """Run the networks once: the thread that may build them builds them, and kernels are compiled."""
     size = placement_of(run, run.trained).size
     predict(run, run.trained, [("left", "right")], np.zeros((1, 2, size, size), np.float32))
 
