@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torchvision import datasets
 
-from pairs_lit.data.class_names import ClassName, note_order, order_classes, shown
-from pairs_lit.data.dataset_class import DatasetClass
+from pairs_lit.data.class_names import ClassName, join_names, note_order, order_classes
+from pairs_lit.data.dataset_class import DatasetSpec
 from pairs_lit.data.dataset_items import DatasetItems, read_items, sides_of, stores_transposed
 from pairs_lit.data.duplicates import print_notes
 from pairs_lit.data.grey_range import check_grey_range
@@ -49,7 +49,7 @@ def load_custom_dataset(
     Raises:
         PairsLitError: It cannot be read, or is no set of labelled images of 2 to 100 classes.
     """
-    dataset = DatasetClass(path, root, arguments)
+    dataset = DatasetSpec(path, root, arguments)
     parts, notes = _open_parts(dataset)
     items, reader = _read_parts(parts, dataset.name, resize)
     is_emnist = stores_transposed(parts[0])
@@ -74,7 +74,7 @@ def load_custom_dataset(
     return source
 
 
-def _open_parts(dataset: DatasetClass) -> tuple[Sequence[object], list[str]]:
+def _open_parts(dataset: DatasetSpec) -> tuple[Sequence[object], list[str]]:
     """Return the parts of a dataset, and what to tell of them."""
     if dataset.factory is not datasets.ImageFolder:
         return dataset.parts(), []
@@ -131,8 +131,8 @@ def _names(part: object, labels: Sequence[int], name: str) -> dict[int, str]:
     if list(labels) == list(range(1, len(names) + 1)):
         return {label: printable(each) for label, each in enumerate(names, 1)}
     raise PairsLitError(
-        f"data.source: {name}: its classes must name each label, got {len(names)} names ({shown(names)}) for the "
-        f"labels {shown([str(label) for label in labels])}. Number labels from 0, in the order of the names."
+        f"data.source: {name}: its classes must name each label, got {len(names)} names ({join_names(names)}) for the "
+        f"labels {join_names([str(label) for label in labels])}. Number labels from 0, in the order of the names."
     )
 
 

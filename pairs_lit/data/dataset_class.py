@@ -14,7 +14,7 @@ from typing import Any
 from torchvision import datasets
 
 from pairs_lit.data.download import download_folder
-from pairs_lit.data.mnist import unpacked
+from pairs_lit.data.mnist import unpack
 from pairs_lit.errors import PairsLitError
 from pairs_lit.system.console import notice
 from pairs_lit.system.paths import user_path
@@ -26,7 +26,7 @@ _HALVES = {"train": ("train", "trainval"), "test": ("test", "val", "valid")}
 
 
 @dataclass(frozen=True)
-class DatasetClass:
+class DatasetSpec:
     """A dataset of labelled images, as a config names it.
 
     Attributes:
@@ -49,7 +49,9 @@ class DatasetClass:
         try:
             found = import_path(self.path)
         except Exception as error:  # a file of the user's may raise anything when it is imported
-            raise PairsLitError(f"data.source: {self.path}: {blame(error)}{hidden_file(self.path)}.") from error
+            raise PairsLitError(
+                f"data.source: {self.path}: {describe_error(error)}{hidden_file(self.path)}."
+            ) from error
         if not callable(found):
             raise PairsLitError(f"data.source: {self.path} must be a dataset class, got a {type(found).__name__}.")
         factory: Callable[..., Any] = found
@@ -125,7 +127,7 @@ class DatasetClass:
             raise
         except Exception as error:  # whatever a class of the user's raises
             where = f" from {self._place}" if "root" in self._parameters[0] else ""
-            raise PairsLitError(f"data.source: {self.path} cannot be read{where}: {blame(error)}.") from error
+            raise PairsLitError(f"data.source: {self.path} cannot be read{where}: {describe_error(error)}.") from error
 
     def _build_from_packed(self, given: Mapping[str, Any]) -> object | None:
         """Read a dataset in MNIST's format of which there are packed files only; torchvision wants unpacked ones."""
@@ -139,7 +141,7 @@ class DatasetClass:
             for file in sorted(raw.iterdir(), reverse=True):  # an unpacked one comes last, and counts
                 name = file.name.removesuffix(".gz")
                 if file.is_file() and not (own / name).exists():
-                    shutil.copyfile(unpacked(file, own / f"{name}.unpacked"), own / name)
+                    shutil.copyfile(unpack(file, own / f"{name}.unpacked"), own / name)
             try:
                 return self._call({**given, "root": elsewhere, "download": False})
             except PairsLitError as error:
@@ -177,7 +179,7 @@ class DatasetClass:
                 file.replace(target)
 
 
-def blame(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return what an error says, and where in the user's own code it arose, if it did."""
     place = own_place_of(error)
     return f"{reason_of(error)} ({place})" if place else reason_of(error)

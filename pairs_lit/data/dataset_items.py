@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 from torchvision import datasets
 
-from pairs_lit.data.dataset_class import blame
+from pairs_lit.data.dataset_class import describe_error
 from pairs_lit.data.image_folder import ImageFolder
 from pairs_lit.data.image_reader import GreyReader
 from pairs_lit.data.resize import check_memory
@@ -159,7 +159,7 @@ def _read_item(part: Any, place: int, reader: GreyReader) -> tuple[Tensor, int]:
     except PairsLitError as error:
         raise PairsLitError(f"{where}: {error}") from error
     except Exception as error:  # a damaged image, or whatever a class of the user's raises
-        raise PairsLitError(f"{where} cannot be read ({blame(error)})") from error
+        raise PairsLitError(f"{where} cannot be read ({describe_error(error)})") from error
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise PairsLitError(f"{where} is a {type(item).__name__}, where (image, label) is needed")
     if isinstance(item[0], str | Path):  # a file is read by whoever knows its folder
@@ -171,7 +171,7 @@ def _read_item(part: Any, place: int, reader: GreyReader) -> tuple[Tensor, int]:
     except PairsLitError as error:
         raise PairsLitError(f"{where}: {error}") from error
     except (OSError, SyntaxError) as error:  # Pillow reads the file of an image only now
-        raise PairsLitError(f"{where} cannot be read ({blame(error)})") from error
+        raise PairsLitError(f"{where} cannot be read ({describe_error(error)})") from error
 
 
 def _integer(label: object) -> int:

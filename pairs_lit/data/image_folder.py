@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from pairs_lit.data.class_files import ClassFiles, ending_of, find_class_files, is_hidden
-from pairs_lit.data.class_names import shown, sort_names
-from pairs_lit.data.image_reader import opened, readable_endings
+from pairs_lit.data.class_names import join_names, sort_names
+from pairs_lit.data.image_reader import open_image, readable_endings
 from pairs_lit.errors import PairsLitError
 from pairs_lit.text import counted
 
@@ -64,7 +64,7 @@ class ImageFolder:
     def __getitem__(self, place: int) -> tuple[Image.Image, int]:
         """Return an image as it stands in its file, and the number of its class."""
         path, label = self.samples[place]
-        with opened(path) as image:
+        with open_image(path) as image:
             if image.format not in _STILLS and getattr(image, "is_animated", False):
                 self._animated.add(path)
             image.load()
@@ -80,7 +80,9 @@ class ImageFolder:
             if files.links:
                 links[name] = f"{counted(files.links, 'link')} ignored"
             if files.nested:
-                nested[name] = f"{files.nested} of {count} images in its sub-folders ({shown(sorted(files.folders))})"
+                nested[name] = (
+                    f"{files.nested} of {count} images in its sub-folders ({join_names(sorted(files.folders))})"
+                )
         missing = [name for name in self.classes if name not in self._files]
         animated = counted(len(self._animated), "file") if self._animated else ""
         return _lines(
@@ -88,8 +90,8 @@ class ImageFolder:
             (_by_class(skipped), " – Pillow does not read them"),
             (_by_class(links), " – they lead to files that count already"),
             (_by_class(nested), " – they count as images of the class"),
-            (shown(self._aliases), " is a link to another of these folders: it is no class of its own"),
-            (shown(missing), " has no folder here: no image of the class is in this part"),
+            (join_names(self._aliases), " is a link to another of these folders: it is no class of its own"),
+            (join_names(missing), " has no folder here: no image of the class is in this part"),
             _strays(self._root),
             (animated, " with several frames: only the first frame is read"),
         )
@@ -131,7 +133,7 @@ def notes_beside_parts(root: Path) -> list[str]:
     parts = {name: _part_of(name) for name in sort_names(_sub_folders(root))}
     if not {"train", "test"} <= set(parts.values()):
         return []
-    others = shown([name for name, part in parts.items() if part is None])
+    others = join_names([name for name, part in parts.items() if part is None])
     ignored = f"folders ignored ({others})" if others else ""
     return _lines(root, (ignored, ": they are no parts of the dataset"), _strays(root))
 
@@ -173,7 +175,7 @@ def _check_images(folder: Path, files: ClassFiles, *, only: bool) -> None:
     """Raise PairsLitError if a class folder holds no images itself."""
     if files.folders and len(files.images) == files.nested:
         there = f" Set data.root to {folder}." if only else f" Parts of a dataset are called {_SPELLINGS}."
-        inner = shown(sorted(files.folders))
+        inner = join_names(sorted(files.folders))
         raise PairsLitError(
             f"data.source: {folder} must hold the images of a class, got only folders ({inner}).{there}"
         )

@@ -53,7 +53,7 @@ def _readable_formats() -> list[str]:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Image.Image]:
+def open_image(path: str | Path) -> Iterator[Image.Image]:
     """Open an image file, at its first frame; Pillow's warnings about it are silenced.
 
     Raises:
@@ -72,7 +72,7 @@ def to_greyscale(image: object, *, bits: int | None = None) -> Tensor:
 
     Raises:
         PairsLitError: It is something else, or holds other numbers.
-        OSError: The file cannot be read, see :func:`opened`.
+        OSError: The file cannot be read, see :func:`open_image`.
     """
     values = _decode(image)
     top = _top_of(values)
@@ -162,7 +162,7 @@ def _tensor(values: NDArray[np.uint8]) -> Tensor:
 def _decode(image: object) -> Values:
     """Return the grey values of one image, (H, W)."""
     if isinstance(image, str | Path):
-        with opened(image) as found:
+        with open_image(image) as found:
             return _decode_image(found)
     if isinstance(image, Image.Image):
         with warnings.catch_warnings(action="ignore"):

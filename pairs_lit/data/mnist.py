@@ -44,7 +44,7 @@ def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
     """
     paths = {name: path for name in MNIST_SHA256 if (path := _find(root, name)) is not None}
     with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
-        files = {name: unpacked(path, Path(elsewhere) / name) for name, path in paths.items()}
+        files = {name: unpack(path, Path(elsewhere) / name) for name, path in paths.items()}
         hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
         altered = [name for name, found in hashes.items() if found != MNIST_SHA256[name]]
         if altered and not allow_unverified:
@@ -82,7 +82,7 @@ def _missing(root: Path) -> list[str]:
     return [name for name in MNIST_SHA256 if _find(root, name) is None]
 
 
-def unpacked(file: Path, copy: Path) -> Path:
+def unpack(file: Path, copy: Path) -> Path:
     """Return a file as it is, or its unpacked copy: some browsers pack or unpack a download without renaming it."""
     with file.open("rb") as opened:
         if opened.read(2) != b"\x1f\x8b":

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from pairs_lit.analysis.tables import decimal, mean_and_std
-from pairs_lit.data.class_names import shown
+from pairs_lit.data.class_names import join_names
 from pairs_lit.errors import check_choice
 from pairs_lit.relation import Relation
 from pairs_lit.runs.run import FinishedRun
@@ -170,7 +170,7 @@ class Applied:
         failed, folder = self.left_out, printable(str(self.run.folder))
         which = f"{counted(len(failed), 'round')} that failed (seed {', '.join(map(str, failed))})"
         left_out = f" Left out: {which}." if failed else ""
-        order = f"The relation compares the places of the classes in this order: {shown(self.class_names)}."
+        order = f"The relation compares the places of the classes in this order: {join_names(self.class_names)}."
         parts = [
             tabulate(rows, header, disable_numparse=True),
             order if self.class_names else "",
