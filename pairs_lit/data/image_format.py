@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from pairs_lit.data.labelled_images import Source
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.yaml_dataclasses import made
+from pairs_lit.system.tracebacks import reason_of
 
 Content = Literal["strokes", "other"]
 """Lines on an even background (digits, letters), or anything else (clothes, photos)."""
@@ -81,7 +82,7 @@ class ImageFormat:
     unevenness: Range
     side_by_side: int
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Raise ValueError for values that no run records."""
         ranges = (self.background, self.contrast, self.box, self.offset, self.unevenness)
         numbers = [self.lowest, self.highest, self.side_by_side, *chain.from_iterable(ranges)]
@@ -116,12 +117,14 @@ def parse_format(record: object) -> ImageFormat | None:
         return None
     try:
         content: Any = json.loads(record) if isinstance(record, str) else record
-        return made(ImageFormat, {field.name: content[field.name] for field in fields(ImageFormat)}, "image format")
+        found = made(ImageFormat, {field.name: content[field.name] for field in fields(ImageFormat)}, "image format")
+        found.check()
     except (PairsLitError, KeyError, TypeError, ValueError) as error:
         raise PairsLitError(
-            f"the record of the training images' format is damaged ({type(error).__name__}: {error}): restore the "
-            "run's files, or train it again."
+            f"the record of the training images' format is damaged ({reason_of(error)}): restore the run's files, or "
+            "train it again."
         ) from error
+    return found
 
 
 def measure_format(source: Source) -> ImageFormat:

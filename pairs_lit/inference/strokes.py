@@ -25,7 +25,7 @@ _EVEN = 64
 """Images of at most so many pixels along the longer side are no photos: their paper is lit evenly."""
 
 _NOISE = 4.0
-"""And in standard deviations of the paper's noise."""
+"""How much they must differ in standard deviations of the paper's noise."""
 
 _FRINGE = 0.05
 """The darkness, as a part of the strokes', from which their soft edges count; less is what JPEG leaves beside them."""
@@ -76,19 +76,24 @@ class Strokes:
 
     def place(self, where: Placement) -> NDArray[np.float32]:
         """Return the strokes, light on black, scaled into the box and centred as far as they fit, (S, S), 0 … 255."""
+        small = self._scale(where.box)
+        centre = ndimage.center_of_mass(small) if where.by_mass else [side / 2 for side in small.shape]
+        image = np.zeros((where.size, where.size), np.float32)
+        starts = [
+            min(max(round(where.size / 2 - middle), 0), where.size - side)
+            for middle, side in zip(centre, small.shape, strict=True)
+        ]
+        image[tuple(slice(start, start + side) for start, side in zip(starts, small.shape, strict=True))] = small
+        return image
+
+    def _scale(self, length: int) -> NDArray[np.float32]:
+        """Return the box around the strokes, its longer side this many pixels long, its brightest pixel 255."""
         (box,) = ndimage.find_objects((self.ink > 0).astype(np.uint8))
         cut = self.ink[box]
-        scale = where.box / max(cut.shape)
+        scale = length / max(cut.shape)
         small = _resize(cut, *(max(1, round(side * scale)) for side in cut.shape))
-        small = np.clip(small * (255 / small.max()), 0, 255)
-        centre = ndimage.center_of_mass(small) if where.by_mass else [side / 2 for side in small.shape]
-        starts = [
-            min(max(round(where.size / 2 - place), 0), where.size - side)
-            for place, side in zip(centre, small.shape, strict=True)
-        ]
-        found = np.zeros((where.size, where.size), np.float32)
-        found[tuple(slice(start, start + side) for start, side in zip(starts, small.shape, strict=True))] = small
-        return found
+        scaled: NDArray[np.float32] = np.clip(small * (255 / small.max()), 0, 255)
+        return scaled
 
 
 def find_strokes(grey: Grey) -> Strokes | None:
