@@ -163,9 +163,7 @@ def _read_item(part: Any, place: int, reader: GreyReader) -> tuple[Tensor, int]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise PairsLitError(f"{where} is a {type(item).__name__}, where (image, label) is needed")
     if isinstance(item[0], str | Path):  # a file is read by whoever knows its folder
-        raise PairsLitError(
-            f"{where}: a {type(item[0]).__name__} is no image: a PIL image, a tensor or an array is needed"
-        )
+        raise PairsLitError(f"{where}: expected a PIL image, a tensor or an array, got {type(item[0]).__name__}")
     try:
         return reader.read(item[0]), _integer(item[1])
     except PairsLitError as error:

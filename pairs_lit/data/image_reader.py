@@ -170,7 +170,7 @@ def _decode(image: object) -> Values:
     if isinstance(image, Tensor | np.ndarray):
         values: Values = _decode_arrays(image[None])[0]
         return values
-    raise PairsLitError(f"a {type(image).__name__} is no image: a PIL image, a tensor or an array is needed")
+    raise PairsLitError(f"expected a PIL image, a tensor or an array, got {type(image).__name__}")
 
 
 def _decode_image(image: Image.Image) -> Values:

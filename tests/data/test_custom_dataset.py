@@ -107,7 +107,7 @@ def test_a_set_that_changes_is_told_once(by_own_generator: bool, capsys: pytest.
         ("FloatTargets", r"its labels are no integers, but float64"),
         ("FewerTargets", r"it holds 90 images and 89 labels"),
         ("Alone", r"image 0 is a ndarray, where \(image, label\) is needed"),
-        ("NoPictures", r"image 0: a str is no image: a PIL image, a tensor or an array is needed"),
+        ("NoPictures", r"image 0: expected a PIL image, a tensor or an array, got str"),
         ("Wide", r"image 0 is 7×14 \(height×width\), which is not square"),
         ("Raising", r"image 4 cannot be read \(KeyError: 'four'"),
         ("TwoSizes", r"training and test images are 14×14 and 7×7: set data\.resize"),

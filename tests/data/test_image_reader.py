@@ -176,7 +176,7 @@ def test_tensors_of_any_type(given: torch.dtype) -> None:
         (Image.fromarray(np.full((4, 4), 70000, np.int32)), "must hold values from 0 to 65535, got 70000"),
         (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "an image of mode F must hold .* got nan"),
         (np.ones((4, 4), complex), "an array of complex128 holds no images"),
-        (b"image", "a bytes is no image"),
+        (b"image", "expected a PIL image, a tensor or an array, got bytes"),
     ],
 )
 def test_other_values_are_rejected(image: object, message: str) -> None:
