@@ -48,7 +48,7 @@ def test_a_folder_of_three_classes_is_trained(run: pairs_lit.Run, folder: Path) 
     assert summary["data"]["fingerprint"] == load(FOLDER, folder).fingerprint()
     assert summary["class_names"] == ["1", "2", "10"]
     assert yaml.safe_load((run.folder / "config.yaml").read_text())["data"]["source"] == FOLDER
-    assert run.network(0).branches[0][-1].out_features == 3
+    assert run.network(0).members[0].branch[-1].out_features == 3
 
 
 def test_the_digit_accuracy_is_that_of_the_plain_network_on_the_files(run: pairs_lit.Run, folder: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_run_is_opened_where_its_pictures_are_gone(run: pairs_lit.Run, folder:
     away = folder.with_name("away")
     folder.rename(away)
     try:
-        assert pairs_lit.open_run(run.folder).network(1).branches[0][-1].out_features == 3
+        assert pairs_lit.open_run(run.folder).network(1).members[0].branch[-1].out_features == 3
     finally:
         away.rename(folder)
 
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_before_is_tested_and_gone_on_with(tmp_path: Path) -> No
         del checkpoint["pairs_lit"][name]
     torch.save(checkpoint, last)
     assert main(arguments_of("test", earlier)) == 0
-    assert pairs_lit.open_run(earlier.folder).network(0).branches[0][-1].out_features == 10
+    assert pairs_lit.open_run(earlier.folder).network(0).members[0].branch[-1].out_features == 10
     assert main([*arguments_of("fit", earlier), "--trainer.max_epochs", "3"]) == 0
     assert pairs_lit.Run.load(earlier.folder).curves.epochs == 3
 
@@ -260,7 +260,7 @@ def test_a_config_of_a_set_with_arguments_is_read_again(tmp_path: Path) -> None:
 
 def test_an_argument_of_no_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), "--data.source.split", "digits"]) == 2
-    assert "--data.source.split=digits: name the data set's class, too" in capsys.readouterr().err
+    assert "--data.source.split=digits: name the dataset's class, too" in capsys.readouterr().err
 
 
 def test_a_network_for_ten_classes_says_what_to_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,8 @@ def test_a_transparent_value_of_a_16_bit_png_is_paper(tmp_path: Path) -> None:
     chunk = b"tRNS" + struct.pack(">H", 60000)  # Pillow reads it from 10.1 on, and writes it from 10.3 on
     whole = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
     (tmp_path / "a.png").write_bytes(content[:33] + whole + content[33:])  # after the signature and the header
-    assert Image.open(tmp_path / "a.png").info["transparency"] == 60000
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["transparency"] == 60000
     np.testing.assert_array_equal(to_greyscale(tmp_path / "a.png").numpy() > 127, ~strokes)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from pairs_lit.data.labelled_images import Digits
+from pairs_lit.data.labelled_images import LabelledImages
 from pairs_lit.data.sources import load_source
 from tests.support.mnist_files import files_under, unexpected
 

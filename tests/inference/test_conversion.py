@@ -27,7 +27,7 @@ from pairs_lit.inference.result_figure import draw_result
 from pairs_lit.inference.result_formats import format_result
 from pairs_lit.inference.strokes import Placement
 from pairs_lit.inference.trained_rounds import Answers, Trained
-from pairs_lit.inference.user_images import Form, as_it_is
+from pairs_lit.inference.user_images import resize_only
 from tests.support.images import drawn
 from tests.support.small_runs import SMALL, fitted
 
