@@ -15,7 +15,7 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.apply import apply_to_greys, describe_format, predict
 from pairs_lit.inference.canvas import Sent, build_canvas, is_upload, read_asset, read_sent
 from pairs_lit.inference.conversion import bits_of, placement_of
-from pairs_lit.inference.predictions import Applied, sign_of
+from pairs_lit.inference.predictions import Applied
 from pairs_lit.inference.run import Run
 from pairs_lit.relation import sign_of
 from pairs_lit.text import counted, printable, sentence

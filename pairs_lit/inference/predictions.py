@@ -9,19 +9,10 @@ from tabulate import tabulate
 
 from pairs_lit.analysis.tables import decimal, mean_and_std
 from pairs_lit.data.class_names import join_names
-from pairs_lit.errors import check_choice
-from pairs_lit.relation import Relation
+from pairs_lit.relation import sign_of
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.statistics import Summary, summarise
 from pairs_lit.text import counted, printable, sentence
-
-_SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
-
-
-def sign_of(relation: str) -> str:
-    """Return a relation as people write it; raise PairsLitError for one that a damaged run names."""
-    check_choice("relation", Relation, relation)
-    return _SIGNS[relation]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from matplotlib.figure import Figure
 
 from pairs_lit.analysis.figures import COLOURS, shown_name
 from pairs_lit.analysis.tables import mean_and_std
-from pairs_lit.inference.predictions import Applied, PairPrediction, sign_of
+from pairs_lit.inference.predictions import Applied, PairPrediction
+from pairs_lit.relation import sign_of
 from pairs_lit.text import counted, printable
 
 _MOST = 40

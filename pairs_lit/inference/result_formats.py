@@ -5,6 +5,7 @@ from typing import Literal
 
 from pairs_lit.errors import check_choice
 from pairs_lit.inference.predictions import Applied, DigitPrediction, PairPrediction
+from pairs_lit.runs.tables import csv_text, with_note
 from pairs_lit.text import printable
 
 ResultFormat = Literal["text", "csv", "json"]
