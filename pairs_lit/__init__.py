@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pairs_lit.commands.sweep import sweep as sweep
     from pairs_lit.data.datamodule import PairDataModule as PairDataModule
     from pairs_lit.errors import PairsLitError as PairsLitError
-    from pairs_lit.inference.apply import Applied as Applied
     from pairs_lit.inference.open_run import open_run as open_run
+    from pairs_lit.inference.predictions import Applied as Applied
     from pairs_lit.inference.run import Run as Run
     from pairs_lit.inference.trained_rounds import Answers as Answers
     from pairs_lit.inference.trained_rounds import Trained as Trained
@@ -52,8 +52,8 @@ _MODULES = {
     "commands.sweep": ("sweep",),
     "data.datamodule": ("PairDataModule",),
     "errors": ("PairsLitError",),
-    "inference.apply": ("Applied",),
     "inference.open_run": ("open_run",),
+    "inference.predictions": ("Applied",),
     "inference.run": ("Run",),
     "inference.trained_rounds": ("Answers", "Trained"),
     "inference.user_images": ("Picture",),

@@ -14,7 +14,7 @@ from pairs_lit.system.console import notice
 from pairs_lit.system.paths import user_path
 
 if TYPE_CHECKING:
-    from pairs_lit.inference.apply import Applied
+    from pairs_lit.inference.predictions import Applied
     from pairs_lit.inference.run import Run
     from pairs_lit.inference.user_images import Picture
 
@@ -56,16 +56,16 @@ def run(args: Sequence[str]) -> None:
     pairs = _given(options.pictures, options.pairs)
     FinishedRun.load(options.run)  # its errors come before the seconds that the networks' libraries take
     notice("loading PyTorch and Lightning …")
-    from pairs_lit.inference.apply_formats import told
+    from pairs_lit.inference.result_formats import format_result
     from pairs_lit.inference.run import Run
 
     applied = Run.load(options.run, allow_changed_code=options.allow_changed_code).apply(pairs, as_is=options.as_is)
-    give(told(applied, options.format), options.output)
+    give(format_result(applied, options.format), options.output)
     if options.show is not None:
         from pairs_lit.analysis.figures import save
-        from pairs_lit.inference.apply_figure import applied_figure
+        from pairs_lit.inference.result_figure import draw_result
 
-        save(applied_figure(applied), options.show)
+        save(draw_result(applied), options.show)
 
 
 def apply(run: "Run", pairs: Sequence[tuple["Picture", "Picture"]], *, as_is: bool = False) -> "Applied":
@@ -76,14 +76,14 @@ def apply(run: "Run", pairs: Sequence[tuple["Picture", "Picture"]], *, as_is: bo
 def _given(pictures: Sequence[str], file: Path | None) -> list[tuple[str | Path, str | Path]]:
     """Return the pairs that were named, on the command line or in a file."""
     if file is not None and pictures:
-        raise PairsLitError(f"pictures and --pairs {file} were given: give one of them.")
+        raise PairsLitError(f"images and --pairs {file} were given: give one of them.")
     if file is not None:
         return list(read_pairs(file))
     if not pictures:
-        raise PairsLitError("no pictures were given: name a left and a right one for each pair, or --pairs FILE.")
+        raise PairsLitError("no images were given: name a left and a right one for each pair, or --pairs FILE.")
     if len(pictures) % 2:
         count, last = len(pictures), pictures[-1]
-        raise PairsLitError(f"{count} pictures were given, and {last} has no partner: give two for each pair.")
+        raise PairsLitError(f"{count} images were given, and {last} has no partner: give two for each pair.")
     return list(zip(pictures[::2], pictures[1::2], strict=True))
 
 
@@ -121,5 +121,5 @@ def read_pairs(file: Path) -> list[tuple[Path, Path]]:
     if pairs and not any(path.suffix or path.exists() for path in pairs[0]):
         del pairs[0]
     if not pairs:
-        raise PairsLitError(f"{file} holds no pairs: write a left and a right picture in each line.")
+        raise PairsLitError(f"{file} holds no pairs: write a left and a right image in each line.")
     return [(left, right) for left, right in pairs]

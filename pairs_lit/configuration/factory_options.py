@@ -146,7 +146,7 @@ def _with_source(tokens: list[str]) -> list[str]:
         return tokens
     path, arguments = find_named(tokens, {"--config": ("data", "source"), "--data": ("source",), _SOURCE: ()})
     if path is None:
-        raise PairsLitError(f"{nested[0]}: name the data set's class, too: {_SOURCE} torchvision.datasets.EMNIST.")
+        raise PairsLitError(f"{nested[0]}: name the dataset's class, too: {_SOURCE} torchvision.datasets.EMNIST.")
     arguments = dict(arguments)
     for token in nested:
         name, _, text = token.removeprefix(f"{_SOURCE}.").removeprefix("init_args.").partition("=")

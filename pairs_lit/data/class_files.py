@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _OF_SYSTEMS = ("thumbs.db", "desktop.ini")
 
 @dataclass
 class ClassFiles:
-    """What was found in the folder of one class.
+    """What the folder of one class holds.
 
     Attributes:
         images: The image files, in the order of their folders and names.
@@ -31,19 +31,19 @@ class ClassFiles:
     nested: int = 0
     links: int = 0
 
-    @property
-    def count(self) -> int:
-        """How many files there are."""
-        return len(self.images) + self.skipped.total()
-
 
 @dataclass(frozen=True)
 class _File:
-    """An image file as it was found: by which class, in which folder, and whether a link leads to it."""
+    """An image file: of which class, where, and whether a link leads to it."""
 
     name: str
     path: Path
     is_link: bool
+
+    @property
+    def rank(self) -> tuple[bool, str, str]:
+        """Its place among the names of one file: a link comes last."""
+        return self.is_link, str(self.path.parent), self.path.name
 
 
 def is_hidden(name: str) -> bool:
@@ -68,70 +68,49 @@ def find_class_files(folders: Mapping[str, Path]) -> dict[str, ClassFiles]:
     Raises:
         PairsLitError: One file stands in two classes, or a folder cannot be listed.
     """
-    walk = _Walk([Path(os.path.realpath(folder)) for folder in folders.values()])
-    for name, folder in folders.items():
-        walk.visit(name, folder)
-    return walk.settle()
-
-
-class _Walk:
-    """A walk through all class folders."""
-
-    def __init__(self, homes: Sequence[Path]) -> None:
-        self._homes = homes
-        self._endings = readable_endings()
-        self._classes: dict[str, ClassFiles] = {}
-        self._tops: dict[str, Path] = {}
-        self._files: list[_File] = []
-
-    def visit(self, name: str, top: Path) -> None:
-        """Note all files of a class."""
-        found = self._classes[name] = ClassFiles()
-        self._tops[name] = top
-        waiting, seen = [(top, False)], {os.path.realpath(top)}
-        while waiting:
-            folder, is_link = waiting.pop()
-            for entry in _entries(folder):
-                linked = is_link or entry.is_symlink()
-                if entry.is_dir():
-                    found.folders += [entry.name] if folder == top else []
-                    real = os.path.realpath(entry.path)
-                    if real in seen or (entry.is_symlink() and self._is_among_classes(Path(real))):
-                        found.links += 1
-                        continue
-                    seen.add(real)
-                    waiting.append((Path(entry.path), linked))
-                else:
-                    self._note(name, entry, is_link=linked)
-
-    def _is_among_classes(self, place: Path) -> bool:
-        return any(place == home or home in place.parents or place in home.parents for home in self._homes)
-
-    def _note(self, name: str, entry: "os.DirEntry[str]", *, is_link: bool) -> None:
-        ending = ending_of(entry.name)
-        if ending in self._endings:
-            self._files.append(_File(name, Path(entry.path), is_link))
+    homes = [Path(os.path.realpath(folder)) for folder in folders.values()]
+    classes = {name: ClassFiles() for name in folders}
+    files = [file for name, top in folders.items() for file in _walk(name, top, classes[name], homes)]
+    owners: dict[object, _File] = {}
+    for file in sorted(files, key=lambda file: file.rank):
+        first, found = owners.setdefault(_identity(file.path), file), classes[file.name]
+        if first is file:
+            found.images.append(file.path)
+            found.nested += file.path.parent != folders[file.name]
+        elif first.name == file.name or (file.is_link and not first.is_link):
+            found.links += 1
         else:
-            self._classes[name].skipped[ending or "no ending"] += 1
+            raise PairsLitError(
+                f"data.source: {file.path} is the same file as {first.path}, of another class: remove one of the two."
+            )
+    for found in classes.values():
+        found.images.sort(key=lambda path: (str(path.parent), path.name))
+    return classes
 
-    def settle(self) -> dict[str, ClassFiles]:
-        """Give each file to one class: where it lies itself, else where a link names it."""
-        owners: dict[object, _File] = {}
-        for file in sorted(self._files, key=lambda file: (file.is_link, str(file.path.parent), file.path.name)):
-            first = owners.setdefault(_identity(file.path), file)
-            if first is file:
-                self._classes[file.name].images.append(file.path)
-            elif first.name == file.name or (file.is_link and not first.is_link):
-                self._classes[file.name].links += 1
+
+def _walk(name: str, top: Path, found: ClassFiles, homes: Sequence[Path]) -> Iterator[_File]:
+    """Yield the image files of a class, and note all else in what was found."""
+    waiting, seen, endings = [(top, False)], {os.path.realpath(top)}, readable_endings()
+    while waiting:
+        folder, is_in_link = waiting.pop()
+        for entry in _entries(folder):
+            is_link, ending = is_in_link or entry.is_symlink(), ending_of(entry.name)
+            if entry.is_dir():
+                found.folders += [entry.name] if folder == top else []
+                real = os.path.realpath(entry.path)
+                if real in seen or (entry.is_symlink() and any(_overlap(Path(real), home) for home in homes)):
+                    found.links += 1
+                else:
+                    seen.add(real)
+                    waiting.append((Path(entry.path), is_link))
+            elif ending in endings:
+                yield _File(name, Path(entry.path), is_link)
             else:
-                raise PairsLitError(
-                    f"data.source: {file.path} is the same file as {first.path}, of another class: remove one of the "
-                    "two."
-                )
-        for name, found in self._classes.items():
-            found.images.sort(key=lambda path: (str(path.parent), path.name))
-            found.nested = sum(path.parent != self._tops[name] for path in found.images)
-        return self._classes
+                found.skipped[ending or "no ending"] += 1
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:

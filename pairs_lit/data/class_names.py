@@ -118,12 +118,12 @@ def _check_wanted(wanted: Sequence[str], found: Sequence[str], where: str) -> No
     parts = [f"{name!r} is none of them{meant(name, left_out)}" for name in unknown[:1]]
     parts += [f"{name!r} is missing" for name in left_out[:1] if not unknown or len(wanted) < len(found)]
     raise PairsLitError(
-        f"data.class_names must name the {len(found)} classes of {where} ({shown(found)}), got {len(wanted)} names: "
-        f"{'; '.join(part.rstrip('?') for part in parts)}."
+        f"data.class_names must name the {len(found)} classes of {where} ({join_names(found)}), got {len(wanted)} "
+        f"names: {'; '.join(part.rstrip('?') for part in parts)}."
     )
 
 
-def shown(names: Sequence[str], between: str = ", ") -> str:
+def join_names(names: Sequence[str], between: str = ", ") -> str:
     """Return names in one short line, for people."""
     texts = [printable(name)[:40] for name in names]
     return between.join(texts if len(texts) <= _SHOWN else [*texts[: _SHOWN - 1], "…", texts[-1]])
@@ -135,6 +135,6 @@ def note_order(called: Sequence[str], *, is_folder: bool) -> list[str]:
         return []
     why = "alphabetical order of the folders" if is_folder else "order of the labels"
     return [
-        f"the class names are not numbers, so the relation compares classes in the {why}: {shown(called, ' < ')}. If "
-        "another order is meant, set data.class_names to the list of the names in that order"
+        f"the class names are not numbers, so the relation compares classes in the {why}: {join_names(called, ' < ')}. "
+        "If another order is meant, set data.class_names to the list of the names in that order"
     ]

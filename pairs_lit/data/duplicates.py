@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from pairs_lit.data.labelled_images import Source
 from pairs_lit.system.console import notice
@@ -29,54 +28,41 @@ class Duplicates:
 
 def find_duplicates(source: Source) -> Duplicates:
     """Return how many images of a source are identical to others."""
-    parts, first = source.parts, source.groups
-    groups = torch.split(first, [len(part.labels) for part in parts])
+    first, labels = source.groups, torch.cat([part.labels for part in source.parts])
     if len(torch.unique(first)) == len(first):
         return Duplicates()
-    train, test = groups[0], groups[-1]
+    train, *validation, test = torch.split(first, [len(part.labels) for part in source.parts])
+    is_contradicted = labels != labels[first]
     return Duplicates(
         test_in_train=int(torch.isin(test, train).sum()),
-        validation_in_train=int(torch.isin(groups[1], train).sum()) if len(groups) > 2 else 0,
+        validation_in_train=sum(int(torch.isin(part, train).sum()) for part in validation),
         within_train=len(train) - len(torch.unique(train)),
-        in_several_classes=_count_conflicts(first, torch.cat([part.labels for part in parts])),
+        in_several_classes=int(torch.isin(first, first[is_contradicted]).sum()),
     )
 
 
-def _count_conflicts(first: Tensor, labels: Tensor) -> int:
-    """Return how many images stand in another class, too."""
-    other = labels != labels[first]
-    return int(torch.isin(first, first[other]).sum())
-
-
 def describe(found: Duplicates, source: Source) -> list[str]:
-    """Return what to tell of identical images, a line for each kind; nothing where there are none."""
-    tests, validations = len(source.test.labels), 0 if source.validation is None else len(source.validation.labels)
-    return [
-        *_describe_leak(found.test_in_train, tests, "test"),
-        *_describe_leak(found.validation_in_train, validations, "validation"),
-        *_describe_conflicts(found.in_several_classes),
+    """Return what to report of identical images, a line for each kind; nothing where there are none."""
+    leaks = [("test", source.test, found.test_in_train), ("validation", source.validation, found.validation_in_train)]
+    lines = [
+        f"WARNING: {count} of {counted(len(images.labels), f'{part} image')} {_are(count)} byte-identical to training "
+        f"images, so {part} accuracies are too high. Remove the copies from one of the two"
+        for part, images, count in leaks
+        if images is not None and count
     ]
+    if count := found.in_several_classes:
+        lines.append(
+            f"WARNING: {counted(count, 'image')} {_are(count)} byte-identical to images of another class, so labels "
+            "contradict each other. Keep each image in one class"
+        )
+    return lines
 
 
-def _describe_leak(count: int, of: int, part: str) -> list[str]:
-    if not count:
-        return []
-    return [
-        f"WARNING: {count} of {counted(of, f'{part} image')} {'is' if count == 1 else 'are'} byte-identical to "
-        f"training images, so {part} accuracies are too high. Remove the copies from one of the two"
-    ]
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
-def _describe_conflicts(count: int) -> list[str]:
-    if not count:
-        return []
-    return [
-        f"WARNING: {counted(count, 'image')} {'is' if count == 1 else 'are'} byte-identical to images of another "
-        "class, so labels contradict each other. Keep each image in one class"
-    ]
-
-
-def tell(source: Source) -> None:
-    """Tell the user what stood out when a source was read, and of identical images."""
+def print_notes(source: Source) -> None:
+    """Print what stood out when a source was read, and how many images are identical."""
     for line in [*source.notes, *describe(find_duplicates(source), source)]:
         notice(f"{source.name}: {line}.")

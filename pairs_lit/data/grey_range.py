@@ -1,8 +1,8 @@
 """The range of grey values: images that are all alike, or nearly black, are no data."""
 
+import torch
 from torch import Tensor
 
-from pairs_lit.data.identical import are_all_identical
 from pairs_lit.errors import PairsLitError
 
 LEAST_RANGE = 32
@@ -12,7 +12,7 @@ MASK_TOP = 16
 """A single image whose brightest pixel is no brighter, of 255, holds a mask, 4-bit values or the like."""
 
 FAINT_RANGE = 64
-"""Likewise, what is reported, but accepted: dark photos."""
+"""A part whose grey values differ by less is reported, but accepted: dark photos."""
 
 
 def check_grey_range(images: Tensor, name: str) -> list[str]:
@@ -21,14 +21,15 @@ def check_grey_range(images: Tensor, name: str) -> list[str]:
     Raises:
         PairsLitError: All of them are the same, or they use less than :data:`LEAST_RANGE` grey values.
     """
-    low, high = int(images.min()), int(images.max())
-    if are_all_identical(images):
+    darkest, brightest = images.amin(0), images.amax(0)
+    low, high, are_several = int(darkest.min()), int(brightest.max()), len(images) > 1
+    if are_several and torch.equal(darkest, brightest):
         what = f"all blank (grey value {low})" if low == high else "all identical"
         raise PairsLitError(
             f"data.source: {name}: images must differ from each other, got {len(images)} that are {what}. Check the "
             "files, their transparency and their range of values."
         )
-    if high - low < LEAST_RANGE and len(images) > 1:
+    if are_several and high - low < LEAST_RANGE:
         raise PairsLitError(
             f"data.source: {name}: images must use the range 0 … 255 (integers) or 0 … 1 (floats), got grey values of "
             f"only {low} to {high} of 255 in all {len(images)}. Scale them: multiply masks of 0 and 1 by 255, values "

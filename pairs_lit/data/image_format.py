@@ -1,18 +1,22 @@
 """Format of the images that networks are trained on: polarity, size, grey values, and how shapes are placed."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from itertools import chain
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
 from pairs_lit.data.labelled_images import Source
 from pairs_lit.errors import PairsLitError
+from pairs_lit.runs.yaml_dataclasses import made
+from pairs_lit.system.tracebacks import reason_of
 
 Content = Literal["strokes", "other"]
 """Lines on an even background (digits, letters), or anything else (clothes, photos)."""
@@ -78,6 +82,22 @@ class ImageFormat:
     unevenness: Range
     side_by_side: int
 
+    def check(self) -> None:
+        """Raise ValueError for values that no run records."""
+        ranges = (self.background, self.contrast, self.box, self.offset, self.unevenness)
+        numbers = [self.lowest, self.highest, self.side_by_side, *chain.from_iterable(ranges)]
+        if min(numbers) < 0 or any(len(each) != 3 for each in ranges) or not 0 < self.size <= 2**14:
+            raise ValueError("a value is not one that a run records")
+        if self.bits is not None and not 8 <= self.bits <= 16:
+            raise ValueError(f"bits is {self.bits}")
+
+    @property
+    def aspects(self) -> tuple[float, float]:
+        """The least and the largest height by width of the images before resizing; 1 if it is unknown."""
+        sizes = re.findall(r"(\d+)\s*[×x]\s*(\d+)", self.original_size or "") or [(1, 1)]
+        found = [int(height) / int(width) for height, width in sizes]
+        return min(found), max(found)
+
     def to_record(self) -> dict[str, Any]:
         """Return the format as JSON holds it."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -85,10 +105,6 @@ class ImageFormat:
     def to_text(self) -> str:
         """Return the format as one line of JSON, for files that hold plain values only."""
         return json.dumps(self.to_record())
-
-    def describe(self) -> str:
-        """Return polarity and size in words, such as ``light on dark, 28×28``."""
-        return f"{self.polarity}, {self.size}×{self.size}"
 
 
 def parse_format(record: object) -> ImageFormat | None:
@@ -100,36 +116,15 @@ def parse_format(record: object) -> ImageFormat | None:
     if record is None:
         return None
     try:
-        found: Any = json.loads(record) if isinstance(record, str) else record
-        return _checked({field.name: found[field.name] for field in fields(ImageFormat)})
-    except (KeyError, TypeError, ValueError) as error:
+        content: Any = json.loads(record) if isinstance(record, str) else record
+        found = made(ImageFormat, {field.name: content[field.name] for field in fields(ImageFormat)}, "image format")
+        found.check()
+    except (PairsLitError, KeyError, TypeError, ValueError) as error:
         raise PairsLitError(
-            f"the record of the training images' format is damaged ({type(error).__name__}: {error}): restore the "
-            "run's files, or train it again."
+            f"the record of the training images' format is damaged ({reason_of(error)}): restore the run's files, or "
+            "train it again."
         ) from error
-
-
-_CHOICES: Mapping[str, object] = {"content": Content, "polarity": Polarity, "centring": Centring}
-_RANGES = ("background", "contrast", "box", "offset", "unevenness")
-
-
-def _checked(values: dict[str, Any]) -> ImageFormat:
-    """Return the format of these values; raise ValueError if one is not allowed."""
-    ranges = {name: tuple(values[name]) for name in _RANGES}
-    numbers = [values[name] for name in ("size", "lowest", "highest", "side_by_side")]
-    numbers += [number for each in ranges.values() for number in each]
-    is_sound = (
-        all(values[name] in get_args(allowed) for name, allowed in _CHOICES.items())
-        and all(len(each) == 3 for each in ranges.values())
-        and all(type(number) is int and number >= 0 for number in numbers)
-        and 0 < values["size"] <= 2**14
-        and isinstance(values["original_size"], str | None)
-        and isinstance(values["transposed"], bool)
-        and (values["bits"] is None or (type(values["bits"]) is int and 8 <= values["bits"] <= 16))
-    )
-    if not is_sound:
-        raise ValueError("a value is not one that a run records")
-    return ImageFormat(**{**values, **ranges})
+    return found
 
 
 def measure_format(source: Source) -> ImageFormat:
@@ -140,7 +135,7 @@ def measure_format(source: Source) -> ImageFormat:
     centring = _centring_of(found)
     return ImageFormat(
         content="strokes" if _shows_strokes(found) else "other",
-        polarity=_polarity_of(found),
+        polarity=found.polarity,
         size=source.train.size,
         original_size=source.original_size,
         transposed=source.transposed,
@@ -174,12 +169,6 @@ def _shows_strokes(found: "Measures") -> bool:
         and np.median(found.filled) <= _MOST_FILLED
         and np.quantile(found.thickness, 0.8) <= _THICKEST
     )
-
-
-def _polarity_of(found: "Measures") -> Polarity:
-    if (found.light >= _DECIDED).mean() >= _NEARLY_ALL:
-        return "light on dark"
-    return "dark on light" if (found.light <= 1 - _DECIDED).mean() >= _NEARLY_ALL else "mixed"
 
 
 def _centring_of(found: "Measures") -> Centring:
@@ -216,6 +205,13 @@ class Measures:
     filled: Numbers
     thickness: Numbers
     side_by_side: NDArray[np.bool_]
+
+    @property
+    def polarity(self) -> Polarity:
+        """The polarity that 90 % of the images have; ``mixed`` if neither is so frequent."""
+        if (self.light >= _DECIDED).mean() >= _NEARLY_ALL:
+            return "light on dark"
+        return "dark on light" if (self.light <= 1 - _DECIDED).mean() >= _NEARLY_ALL else "mixed"
 
     def offset(self, centring: Centring) -> Numbers:
         """Return the distance from the middle of what is centred."""
@@ -282,13 +278,9 @@ def _mass_offsets(ink: Numbers) -> Numbers:
 
 
 def _thickness(core: NDArray[np.bool_]) -> Numbers:
-    """Return the width of each mask's thickest part: how often its edge can be taken away, times two."""
-    found, left = np.zeros(len(core)), core
-    while left.any():
-        found += 2 * left.any((1, 2))
-        padded = np.pad(left, ((0, 0), (1, 1), (1, 1)))
-        left = left & padded[:, :-2, 1:-1] & padded[:, 2:, 1:-1] & padded[:, 1:-1, :-2] & padded[:, 1:-1, 2:]
-    return found
+    """Return the width of each mask's thickest part: twice its distance from the outside, along rows and columns."""
+    padded = np.pad(core, ((0, 0), (1, 1), (1, 1)))
+    return np.array([2.0 * ndimage.distance_transform_cdt(each, "taxicab").max() for each in padded])
 
 
 _GAP = 0.1
@@ -312,10 +304,3 @@ def is_side_by_side(mask: NDArray[np.bool_]) -> bool:
 def _height(mask: NDArray[np.bool_]) -> int:
     rows = np.flatnonzero(mask.any(1))
     return int(rows[-1] + 1 - rows[0])
-
-
-def parse_sizes(text: str) -> Sequence[tuple[int, int]]:
-    """Return the sizes (height, width) that a text such as ``20x30 to 60x40`` names."""
-    import re
-
-    return [(int(height), int(width)) for height, width in re.findall(r"(\d+)\s*[×x]\s*(\d+)", text)]

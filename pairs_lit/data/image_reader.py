@@ -23,10 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from pairs_lit.data.resize import resize_images
 from pairs_lit.errors import PairsLitError
-
-Readable = str | Path | Image.Image | NDArray[Any] | Tensor
-"""What can be read: a file, an image of Pillow's, or numbers (H, W), (C, H, W) or (H, W, C) with 1 to 4 channels."""
 
 Values = NDArray[Any]
 """Grey values of one image (H, W) or of many (n, H, W): uint8 as they are; uint16 and float32 still to be scaled."""
@@ -55,7 +53,7 @@ def _readable_formats() -> list[str]:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Image.Image]:
+def open_image(path: str | Path) -> Iterator[Image.Image]:
     """Open an image file, at its first frame; Pillow's warnings about it are silenced.
 
     Raises:
@@ -69,30 +67,18 @@ def to_greyscale(image: object, *, bits: int | None = None) -> Tensor:
     """Return one image as grey bytes, (H, W) uint8.
 
     Args:
-        image: A file or an image of Pillow's, of any mode; or a tensor or array, see :func:`arrays_to_greyscale`.
+        image: A file or an image of Pillow's, of any mode; or a tensor or array, see :meth:`GreyReader.read_arrays`.
         bits: How many bits of a 16-bit image are in use; None: the fewest of 8, 10, 12, 14 and 16 that hold its values.
 
     Raises:
         PairsLitError: It is something else, or holds other numbers.
-        OSError: The file cannot be read, see :func:`opened`.
+        OSError: The file cannot be read, see :func:`open_image`.
     """
     values = _decode(image)
-    wide = bits is not None and values.dtype == np.uint16 and values.max() < 2**bits
-    return _tensor(_to_bytes(values, 2**bits - 1 if wide and bits is not None else _top_of(values)))
-
-
-def arrays_to_greyscale(images: Tensor | NDArray[Any]) -> Tensor:
-    """Return many images as grey bytes, (n, H, W) uint8.
-
-    Args:
-        images: (n, H, W), (n, C, H, W) or (n, H, W, C), with 1 to 4 channels: grey, grey and opacity, colours, colours
-            and opacity. Bytes, other integers 0 … 255, uint16 (see :class:`GreyReader`), floats 0 … 1, or truth values.
-
-    Raises:
-        PairsLitError: The shape is another, or a value lies outside.
-    """
-    values = _decode_arrays(images)
-    return _tensor(_to_bytes(values, _top_of(values)))
+    top = _top_of(values)
+    if bits is not None and values.dtype == np.uint16:
+        top = max(top, 2**bits - 1)
+    return _tensor(_to_bytes(values, top))
 
 
 class GreyReader:
@@ -102,32 +88,47 @@ class GreyReader:
     than was taken for granted, :attr:`next` is the reader by which they have to be read again.
 
     Args:
+        size: The height and width that images get; None: they keep their own.
         tops: The largest value that pixels may have, by kind of number (``u``: 16 bits, ``f``: floats).
+
+    Attributes:
+        sizes: The heights and widths of what was read, before resizing.
     """
 
-    def __init__(self, tops: Mapping[str, float] | None = None) -> None:
+    def __init__(self, size: int | None = None, tops: Mapping[str, float] | None = None) -> None:
+        self.sizes: set[tuple[int, int]] = set()
+        self._size = size
         self._tops = {"u": float(_MOST), "f": 1.0} | dict(tops or {})
         self._largest: dict[str, float] = {}
 
     def read(self, image: object) -> Tensor:
         """Return one image as grey bytes, (H, W) uint8; see :func:`to_greyscale`."""
-        return self._scaled(_decode(image))
+        return self._scaled(_decode(image)[None])[0]
 
     def read_arrays(self, images: Tensor | NDArray[Any]) -> Tensor:
-        """Return many images as grey bytes, (n, H, W) uint8; see :func:`arrays_to_greyscale`."""
+        """Return many images as grey bytes, (n, H, W) uint8.
+
+        Args:
+            images: (n, H, W), (n, C, H, W) or (n, H, W, C), with 1 to 4 channels: grey, grey and opacity, colours,
+                colours and opacity. Bytes, other integers 0 … 255, uint16, floats 0 … 1, or truth values.
+
+        Raises:
+            PairsLitError: The shape is another, or a value lies outside.
+        """
         return self._scaled(_decode_arrays(images))
 
     def _scaled(self, values: Values) -> Tensor:
-        kind = values.dtype.kind
+        kind, (_, height, width) = values.dtype.kind, values.shape
+        self.sizes.add((height, width))
         if values.dtype != np.uint8:
             self._largest[kind] = max(self._largest.get(kind, 0.0), float(values.max()))
-        return _tensor(_to_bytes(values, self._tops.get(kind, _MOST)))
+        return resize_images(_tensor(_to_bytes(values, self._tops.get(kind, _MOST))), self._size)
 
     @property
     def next(self) -> "GreyReader | None":
         """The reader whose scale fits what was read, or None if this one's does."""
         tops = {kind: _top_for(kind, largest) for kind, largest in self._largest.items()}
-        return None if tops.items() <= self._tops.items() else GreyReader(tops)
+        return None if tops.items() <= self._tops.items() else GreyReader(self._size, tops)
 
     @property
     def bits(self) -> int | None:
@@ -161,7 +162,7 @@ def _tensor(values: NDArray[np.uint8]) -> Tensor:
 def _decode(image: object) -> Values:
     """Return the grey values of one image, (H, W)."""
     if isinstance(image, str | Path):
-        with opened(image) as found:
+        with open_image(image) as found:
             return _decode_image(found)
     if isinstance(image, Image.Image):
         with warnings.catch_warnings(action="ignore"):
@@ -169,7 +170,7 @@ def _decode(image: object) -> Values:
     if isinstance(image, Tensor | np.ndarray):
         values: Values = _decode_arrays(image[None])[0]
         return values
-    raise PairsLitError(f"a {type(image).__name__} is no picture: a PIL image, a tensor or an array is needed")
+    raise PairsLitError(f"expected a PIL image, a tensor or an array, got {type(image).__name__}")
 
 
 def _decode_image(image: Image.Image) -> Values:
@@ -238,18 +239,16 @@ def lay_on_paper(grey: Values, opacity: NDArray[Any]) -> Values:
 
 def _decode_arrays(images: Tensor | NDArray[Any]) -> Values:
     """Return the grey values of many images, (n, H, W)."""
-    values, is_tensor = numbers_of(images), isinstance(images, Tensor)
+    values, is_tensor = _numbers_of(images), isinstance(images, Tensor)
     if values.ndim == 4:
         places = [place for place in ((1, 3) if is_tensor else (3, 1)) if values.shape[place] in _CHANNELS]
         values = np.moveaxis(values, places[0], 1) if places else values[:0, :0]
     if values.ndim not in (3, 4) or 0 in values.shape[1:]:
-        raise PairsLitError(
-            f"pictures of shape {tuple(images.shape)[1:]}: (H, W), or 1, 3 or 4 channels of it, are needed"
-        )
+        raise PairsLitError(f"images of shape {tuple(images.shape)[1:]}: (H, W), or 1 to 4 channels of it, are needed")
     return _in_parts(values, lambda part: _without_channels(_checked(part)))
 
 
-def numbers_of(values: Tensor | NDArray[Any]) -> NDArray[Any]:
+def _numbers_of(values: Tensor | NDArray[Any]) -> NDArray[Any]:
     """Return a tensor or an array as an array of numbers.
 
     Raises:
@@ -259,7 +258,7 @@ def numbers_of(values: Tensor | NDArray[Any]) -> NDArray[Any]:
         tensor = values.detach().cpu()
         values = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()  # NumPy has no bfloat16
     if values.dtype.kind not in "buif":
-        raise PairsLitError(f"an array of {values.dtype} holds no pictures: numbers are needed")
+        raise PairsLitError(f"an array of {values.dtype} holds no images: numbers are needed")
     return values
 
 
@@ -277,7 +276,7 @@ def _checked(values: NDArray[Any]) -> Values:
     is_float = values.dtype.kind == "f"
     if not bool(((values >= 0) & (values <= (1 if is_float else 255))).all()):
         raise PairsLitError(
-            f"pictures of {values.dtype} from {values.min().item():g} to {values.max().item():g}: floats must lie in "
+            f"images of {values.dtype} from {values.min().item():g} to {values.max().item():g}: floats must lie in "
             "0 … 1, integers in 0 … 255"
         )
     return np.rint(values.astype(np.float64) * 255).astype(np.uint8) if is_float else values.astype(np.uint8)

@@ -1,20 +1,26 @@
 """Labelled images, and where they come from."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from pairs_lit.data.identical import group_identical
 from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import DIGITS
 
 
+def group_identical(images: Tensor) -> Tensor:
+    """Return for each of (n, H, W) uint8 images the position of the first one that is identical to it, (n,) int64."""
+    first: dict[bytes, int] = {}
+    keys = (hashlib.blake2b(row, digest_size=16).digest() for row in images.flatten(1).numpy())
+    return torch.tensor([first.setdefault(key, place) for place, key in enumerate(keys)], dtype=torch.int64)
+
+
 @dataclass(frozen=True)
-class Digits:
+class LabelledImages:
     """Labelled images.
 
     Attributes:
@@ -23,7 +29,7 @@ class Digits:
         classes: K.
 
     Raises:
-        PairsLitError: Images or labels have another form.
+        PairsLitError: Images or labels have another shape, type or range.
     """
 
     images: Tensor
@@ -55,7 +61,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Source:
-    """Where digits come from; all parts have images of one size and the same classes.
+    """Where images come from; all parts have images of one size and the same classes.
 
     Attributes:
         name: As it stands in every table: ``mnist``, ``mnist (unverified)``, ``digits``, ``FashionMNIST`` and so on.
@@ -73,9 +79,9 @@ class Source:
     """
 
     name: str
-    train: Digits
-    validation: Digits | None
-    test: Digits
+    train: LabelledImages
+    validation: LabelledImages | None
+    test: LabelledImages
     class_names: Sequence[str] = ()
     held_out: str | None = None
     transposed: bool = False
@@ -85,9 +91,14 @@ class Source:
     notes: Sequence[str] = ()
 
     @property
-    def parts(self) -> list[Digits]:
+    def parts(self) -> list[LabelledImages]:
         """Training, validation and test images, as far as there are any."""
         return [part for part in (self.train, self.validation, self.test) if part is not None]
+
+    def with_parts(self, change: Callable[[LabelledImages], LabelledImages]) -> "Source":
+        """Return the source with each of its parts changed."""
+        validation = None if self.validation is None else change(self.validation)
+        return replace(self, train=change(self.train), validation=validation, test=change(self.test))
 
     @cached_property
     def groups(self) -> Tensor:
@@ -102,3 +113,9 @@ class Source:
             for values in (part.images, part.labels):
                 found.update(values.contiguous().numpy().data)
         return found.hexdigest()
+
+
+def transpose_images(source: Source) -> Source:
+    """Return a source with rows and columns of its images exchanged."""
+    changed = source.with_parts(lambda part: replace(part, images=part.images.transpose(1, 2).contiguous()))
+    return replace(changed, transposed=True)

@@ -1,19 +1,19 @@
-"""MNIST: finds its four files in any of their usual forms, checks them, or downloads them."""
+"""MNIST: finds its four files under any of their usual names, checks them, or downloads them."""
 
 import gzip
 import hashlib
+import queue
 import shutil
-import socket
 import tempfile
 import threading
+import time
 import urllib.request
 import zlib
 from http.client import HTTPException
 from pathlib import Path
 
-from filelock import FileLock
-
-from pairs_lit.data.labelled_images import Digits, Source
+from pairs_lit.data.download import download_folder
+from pairs_lit.data.labelled_images import LabelledImages, Source
 from pairs_lit.errors import PairsLitError
 from pairs_lit.system.console import notice
 from pairs_lit.text import printable
@@ -30,7 +30,6 @@ MNIST_SIZE = 28
 """The height and width of MNIST's images."""
 
 PROBE_SECONDS = 5.0
-STALL_SECONDS = 20.0
 
 
 def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
@@ -43,14 +42,14 @@ def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
     Raises:
         PairsLitError: They are damaged or not MNIST's.
     """
-    forms = {name: form for name in MNIST_SHA256 if (form := _form(root, name)) is not None}
+    paths = {name: path for name in MNIST_SHA256 if (path := _find(root, name)) is not None}
     with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
-        files = {name: unpacked(form, Path(elsewhere) / name) for name, form in forms.items()}
+        files = {name: unpack(path, Path(elsewhere) / name) for name, path in paths.items()}
         hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
         altered = [name for name, found in hashes.items() if found != MNIST_SHA256[name]]
         if altered and not allow_unverified:
             raise PairsLitError(
-                f"{forms[altered[0]]} is not MNIST's file (truncated or altered: its SHA-256 differs). Delete it "
+                f"{paths[altered[0]]} is not MNIST's file (truncated or altered: its SHA-256 differs). Delete it "
                 "to download it anew, or set data.allow_unverified to true if the files are your own."
             )
         train, test = (_read_part(root, files, part) for part in ("train", "t10k"))
@@ -64,26 +63,26 @@ def _folders(root: Path) -> list[Path]:
     return [base / "MNIST" / "raw", base / "raw", base]
 
 
-def _form(root: Path, name: str) -> Path | None:
+def _find(root: Path, name: str) -> Path | None:
     """Return the path of one of MNIST's four files; some archives hold each in a folder of its own."""
     spelt = (name, name.replace("-idx", ".idx"))
     names = [f"{each}{ending}" for ending in ("", ".gz") for each in spelt] + [f"{each}/{each}" for each in spelt]
-    forms = (folder / each for folder in _folders(root) for each in names)
-    return next((form for form in forms if form.is_file()), None)
+    paths = (folder / each for folder in _folders(root) for each in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _home(root: Path) -> Path:
     """Return the folder that downloads go to: one that holds some of MNIST already, else the first."""
     folders = _folders(root)
-    found = (form.parent for name in MNIST_SHA256 if (form := _form(root, name)) is not None)
+    found = (path.parent for name in MNIST_SHA256 if (path := _find(root, name)) is not None)
     return next((folder for folder in found if folder in folders), folders[0])
 
 
 def _missing(root: Path) -> list[str]:
-    return [name for name in MNIST_SHA256 if _form(root, name) is None]
+    return [name for name in MNIST_SHA256 if _find(root, name) is None]
 
 
-def unpacked(file: Path, copy: Path) -> Path:
+def unpack(file: Path, copy: Path) -> Path:
     """Return a file as it is, or its unpacked copy: some browsers pack or unpack a download without renaming it."""
     with file.open("rb") as opened:
         if opened.read(2) != b"\x1f\x8b":
@@ -96,7 +95,7 @@ def unpacked(file: Path, copy: Path) -> Path:
     return copy
 
 
-def _read_part(root: Path, files: dict[str, Path], part: str) -> Digits:
+def _read_part(root: Path, files: dict[str, Path], part: str) -> LabelledImages:
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     tensors = []
@@ -104,20 +103,18 @@ def _read_part(root: Path, files: dict[str, Path], part: str) -> Digits:
         try:
             tensors.append(read(str(files[name])))
         except (AssertionError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
-            raise PairsLitError(f"{_form(root, name)} is not in MNIST's format; replace it.") from error
+            raise PairsLitError(f"{_find(root, name)} is not in MNIST's format; replace it.") from error
     try:
-        digits = Digits(*tensors)
-        if digits.size != MNIST_SIZE:
-            raise PairsLitError(f"images of {digits.size}×{digits.size}: (n, 28, 28) are needed for n labels.")
-        return digits
+        images = LabelledImages(*tensors)
+        if images.size != MNIST_SIZE:
+            raise PairsLitError(f"images of {images.size}×{images.size}: (n, 28, 28) are needed for n labels.")
+        return images
     except PairsLitError as error:
         raise PairsLitError(f"{_home(root) / part}-*: {error} Replace the files.") from error
 
 
 def download_missing(root: Path) -> None:
     """Download those of MNIST's files that are missing under ``root``.
-
-    They are fetched into a folder beside their final place and moved there, so that no part file looks whole.
 
     Raises:
         PairsLitError: They cannot be downloaded; the message says what was found instead.
@@ -134,8 +131,7 @@ def download_missing(root: Path) -> None:
     notice(f"downloading MNIST to {root} …")
     try:
         _home(root).mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".lock"):  # waits for other downloads to finish
-            _fetch(root)
+        _fetch(root)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split())
         raise PairsLitError(
@@ -144,7 +140,7 @@ def download_missing(root: Path) -> None:
 
 
 def _what_is_there(root: Path) -> str:
-    """Say what was found where MNIST's files were looked for, and which are wanted."""
+    """Return what was found where MNIST's files were looked for, and which are wanted."""
     names = {path.name for folder in _folders(root) if folder.is_dir() for path in folder.iterdir()}
     found = sorted(name for name in names if not name.startswith("."))
     shown = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
@@ -153,42 +149,33 @@ def _what_is_there(root: Path) -> str:
 
 
 def _fetch(root: Path) -> None:
-    """Download what is still missing; under the lock, since the timeout is one for all threads."""
+    """Download what is still missing."""
     from torchvision.datasets import MNIST
 
-    if not _missing(root):  # another process was first
-        return
-    folder, before = root / ".download", socket.getdefaulttimeout()
-    shutil.rmtree(folder, ignore_errors=True)  # a killed process may have left one
-    folder.mkdir()
-    socket.setdefaulttimeout(STALL_SECONDS)  # torchvision's download has no timeout of its own
-    try:
+    with download_folder(root) as folder:
+        if not _missing(root):  # another process was first
+            return
         MNIST(folder, download=True)
-        home = _home(root)
         for name in _missing(root):
-            (folder / "MNIST" / "raw" / name).replace(home / name)
-    finally:
-        socket.setdefaulttimeout(before)
-        shutil.rmtree(folder, ignore_errors=True)
+            (folder / "MNIST" / "raw" / name).replace(_home(root) / name)
 
 
 def _reachable(mirrors: list[str]) -> bool:
     """Ask the mirrors, all at once; looking up a name can hang for longer than any timeout, hence the threads."""
-    answered = threading.Event()
+    answers = queue.SimpleQueue[bool]()
 
     def ask(mirror: str) -> None:
         request = urllib.request.Request(mirror + "train-labels-idx1-ubyte.gz", method="HEAD")
         try:
             with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
-                answered.set()
+                answers.put(True)
         except (OSError, ValueError, HTTPException):
-            return
+            answers.put(False)
 
-    threads = [threading.Thread(target=ask, args=(mirror,), daemon=True) for mirror in mirrors]
-    for thread in threads:
-        thread.start()
-    step = 0.05
-    for _ in range(round(PROBE_SECONDS / step)):
-        if answered.wait(step) or not any(thread.is_alive() for thread in threads):
-            break
-    return answered.is_set()
+    for mirror in mirrors:
+        threading.Thread(target=ask, args=(mirror,), daemon=True).start()
+    end = time.monotonic() + PROBE_SECONDS
+    try:
+        return any(answers.get(timeout=max(0, end - time.monotonic())) for _ in mirrors)
+    except queue.Empty:
+        return False

@@ -1,6 +1,6 @@
-"""Sources of labelled digits: MNIST, scikit-learn's bundled digits, whichever is available, or a set of the user's."""
+"""Sources of labelled images: MNIST, scikit-learn's bundled digits, or a dataset of the user's choice."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -12,9 +12,10 @@ import yaml
 from torch.nn import functional as F
 
 from pairs_lit.data.class_names import ClassName, order_classes
-from pairs_lit.data.duplicates import tell
-from pairs_lit.data.labelled_images import Digits, Source
+from pairs_lit.data.duplicates import print_notes
+from pairs_lit.data.labelled_images import LabelledImages, Source, transpose_images
 from pairs_lit.data.mnist import MNIST_SIZE, download_missing, load_mnist
+from pairs_lit.data.resize import resize_images
 from pairs_lit.errors import PairsLitError
 from pairs_lit.relation import DIGITS
 from pairs_lit.runs.yaml_text import load
@@ -23,14 +24,14 @@ from pairs_lit.system.console import notice
 SourceName = Literal["auto", "mnist", "digits"]
 
 SourceSpec = str | Mapping[str, Any]
-"""A :data:`SourceName`, the import path of a data set's class, or ``{class_path: ..., init_args: {...}}``, as a text or
+"""A :data:`SourceName`, the import path of a dataset's class, or ``{class_path: ..., init_args: {...}}``, as a text or
 as a mapping."""
 
 _loaded: ContextVar[dict[str, Source] | None] = ContextVar("loaded", default=None)
 
 
 def check_source(source: SourceSpec) -> None:
-    """Refuse what is neither the name of a source nor the class path of a data set with its arguments.
+    """Check that a source is a known name, or the class path of a dataset with its arguments.
 
     Raises:
         PairsLitError: It is something else.
@@ -44,13 +45,13 @@ def check_source(source: SourceSpec) -> None:
         return
     names = ", ".join(map(repr, get_args(SourceName)))
     raise PairsLitError(
-        f"data.source is {path!r:.100}: it must be one of {names}, or a data set's class path, such as "
+        f"data.source is {path!r:.100}: it must be one of {names}, or a dataset's class path, such as "
         "torchvision.datasets.FashionMNIST."
     )
 
 
 def is_named(source: SourceSpec) -> bool:
-    """Say whether a source is one of those that have a name, whose classes and size are known before it is loaded."""
+    """Return whether a source has a name: then its classes and size are known before it is loaded."""
     return source in get_args(SourceName)
 
 
@@ -101,10 +102,10 @@ def load_source(
 
     ``auto`` is MNIST where its files lie under ``root`` or can be downloaded, else the bundled digits, with a loud
     warning. See :func:`~pairs_lit.data.mnist.load_mnist` for where MNIST's files lie and what is accepted, and
-    :func:`~pairs_lit.data.custom_dataset.load_own` for data sets.
+    :func:`~pairs_lit.data.custom_dataset.load_custom_dataset` for datasets.
 
     Args:
-        source: Its name, or the class path of a data set, or both class path and arguments.
+        source: Its name, or the class path of a dataset, or both class path and arguments.
         root: Where its files lie.
         allow_unverified: Accept files in MNIST's format that are not MNIST's.
         resize: The height and width to give the images; None: as they are.
@@ -120,12 +121,12 @@ def load_source(
         return kept[key]
     if is_named(source):
         named = _load_named(cast(SourceName, source), root, allow_unverified=allow_unverified)
-        found = _with_classes(_resized(_transposed(named) if transpose else named, resize), class_names)
-        tell(found)
+        found = _with_classes(_resized(transpose_images(named) if transpose else named, resize), class_names)
+        print_notes(found)
     else:
-        from pairs_lit.data.custom_dataset import load_own  # imports torchvision, which takes its time
+        from pairs_lit.data.custom_dataset import load_custom_dataset  # imports torchvision, which takes its time
 
-        found = load_own(*_parts(source), root, resize=resize, class_names=class_names, transpose=transpose)
+        found = load_custom_dataset(*_parts(source), root, resize=resize, class_names=class_names, transpose=transpose)
     if kept is not None:
         kept.clear()  # only the last one: they take memory
         kept[key] = found
@@ -148,38 +149,20 @@ def _load_named(name: SourceName, root: Path, *, allow_unverified: bool) -> Sour
 
 
 def _resized(source: Source, size: int | None) -> Source:
-    if size is None:
-        return source
-    from pairs_lit.data.image_conversion import resized
-
-    def change(part: Digits) -> Digits:
-        try:
-            return replace(part, images=resized(part.images, size))
-        except PairsLitError as error:
-            raise PairsLitError(f"data.source: {source.name}: {error}.") from error
-
-    return _changed(source, change)
-
-
-def _transposed(source: Source) -> Source:
-    changed = _changed(source, lambda part: replace(part, images=part.images.transpose(1, 2).contiguous()))
-    return replace(changed, transposed=True)
+    try:
+        return source.with_parts(lambda part: replace(part, images=resize_images(part.images, size)))
+    except PairsLitError as error:
+        raise PairsLitError(f"data.source: {source.name}: {error}.") from error
 
 
 def _with_classes(source: Source, names: Sequence[ClassName] | None) -> Source:
-    """Give the ten digits other names, or another order."""
+    """Return a source whose ten digits have other names, or another order."""
     if names is None:
         return source
     order, called = order_classes(range(DIGITS), {}, names, f"data.source {source.name}")
     number_of = torch.tensor(order).argsort()
     named = called if called != [str(digit) for digit in range(DIGITS)] else []
-    return replace(_changed(source, lambda part: replace(part, labels=number_of[part.labels])), class_names=named)
-
-
-def _changed(source: Source, change: Callable[[Digits], Digits]) -> Source:
-    """Change each part of a source."""
-    validation = None if source.validation is None else change(source.validation)
-    return replace(source, train=change(source.train), validation=validation, test=change(source.test))
+    return replace(source.with_parts(lambda part: replace(part, labels=number_of[part.labels])), class_names=named)
 
 
 def _bundled_digits() -> Source:
@@ -194,5 +177,5 @@ def _bundled_digits() -> Source:
     size = (MNIST_SIZE, MNIST_SIZE)
     images = F.interpolate(small, size=size, mode="bilinear")[:, 0].round().to(torch.uint8)
     labels = torch.from_numpy(bunch.target).long()
-    parts = [Digits(images[part], labels[part]) for part in (train, validation, test)]
+    parts = [LabelledImages(images[part], labels[part]) for part in (train, validation, test)]
     return Source("digits", parts[0], parts[1], parts[2], original_size=f"{MNIST_SIZE}x{MNIST_SIZE}")

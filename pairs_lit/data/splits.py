@@ -6,8 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pairs_lit.data.identical import group_identical
-from pairs_lit.data.labelled_images import Digits, Source
+from pairs_lit.data.labelled_images import LabelledImages, Source, group_identical
 from pairs_lit.errors import PairsLitError
 
 HELD_OUT, SPLIT_SEED = 6, 0
@@ -28,11 +27,11 @@ def hold_out_test(whole: Source, called: Sequence[str]) -> Source:
     counts = train.labels.bincount(minlength=train.classes)
     if counts.min() < HELD_OUT:
         raise PairsLitError(
-            f"data.source: {whole.name}: class {called[int(counts.argmin())]!r} has {int(counts.min())} pictures: each "
+            f"data.source: {whole.name}: class {called[int(counts.argmin())]!r} has {int(counts.min())} images: each "
             f"class needs {HELD_OUT} or more, since a sixth is held out for the test."
         )
     halves = _split_classes(train)
-    first, test = (Digits(train.images[part], train.labels[part], train.classes) for part in halves)
+    first, test = (LabelledImages(train.images[part], train.labels[part], train.classes) for part in halves)
     for part, what in ((first, "training"), (test, "test")):
         lacking = next((name for label, name in enumerate(called) if label not in part.labels), None)
         if lacking is not None:
@@ -44,7 +43,7 @@ def hold_out_test(whole: Source, called: Sequence[str]) -> Source:
     return replace(whole, train=first, test=test, held_out=held_out)
 
 
-def _split_classes(whole: Digits) -> tuple[Tensor, Tensor]:
+def _split_classes(whole: LabelledImages) -> tuple[Tensor, Tensor]:
     """Return which images are for training and which for the test, as positions."""
     from sklearn.model_selection import train_test_split
 

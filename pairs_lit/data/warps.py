@@ -42,7 +42,7 @@ class Warp:
     scale_y: float = 1.0
 
     def check(self) -> None:
-        """Refuse numbers with which no image is left.
+        """Check that the numbers leave an image.
 
         Raises:
             PairsLitError: A shift lies outside -1 … 1, a scale outside 0.1 … 10, or another number is far off.

@@ -7,15 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pairs_lit.data.image_format import ImageFormat, Measures, is_side_by_side, measure_images, parse_sizes
-from pairs_lit.inference.user_images import Form, Grey, Strokes, as_it_is, blank, find_strokes
+from pairs_lit.data.image_format import ImageFormat, Measures, is_side_by_side, measure_images
+from pairs_lit.inference.strokes import MNIST, Placement, Strokes, blank_error, find_strokes
+from pairs_lit.inference.trained_rounds import Trained
+from pairs_lit.inference.user_images import Grey, resize_only
+from pairs_lit.runs.run import FinishedRun
 
 _LEVELS = 12  # of 255, by which the background may differ from all training images and still be like them
 _FAINTER = 25
 _SHARE = 6  # % of the side, likewise for box and centre
 _CLEARLY = 15  # % of the side: worth a notice
 _ASPECT = 1.25
-_DECIDED = 0.7
 _PARTS_KNOWN = 5  # % of the training images that have two shapes: then an image may have them, too
 _BLANK = 20.0  # of 255
 
@@ -37,20 +39,47 @@ class Converted:
     warning: str = ""
 
 
+def bits_of(trained: Trained) -> int | None:
+    """Return how many bits of 16-bit images were in use in training, or None if there were none, or no record."""
+    known = trained.image_format
+    return None if known is None else known.bits
+
+
+def placement_of(run: FinishedRun, trained: Trained) -> Placement:
+    """Return where strokes are put in images for a run: as in its training images.
+
+    Without a record of these, as in MNIST's, at a size that the run's images are averaged from; but the bundled digits
+    fill their images, and have their boxes in the middle.
+    """
+    known = trained.image_format
+    if known is not None:
+        box = max(1, round(known.size * known.box[1] / 100))
+        return Placement(known.size, min(box, known.size), known.centring == "mass")
+    seen = trained.data.image_size
+    size = seen * max(1, round(MNIST.size / seen))
+    is_bundled = run.data["source"] == "digits"
+    return Placement(size, size if is_bundled else round(size * MNIST.box / MNIST.size), not is_bundled)
+
+
 @dataclass(frozen=True)
 class Converter:
     """Brings images to a run's format.
 
     Attributes:
-        form: Where strokes are put.
+        placement: Where strokes are put.
         known: The format of the training images, or None if the run does not record it; then they are taken to be
-            light on dark, in MNIST's form.
+            light on dark, as MNIST's are.
         as_is: Whether images are only resized.
     """
 
-    form: Form
+    placement: Placement
     known: ImageFormat | None
     as_is: bool
+
+    @classmethod
+    def of_run(cls, run: FinishedRun, trained: Trained, *, as_is: bool = False) -> "Converter":
+        """Return the converter to a run's format."""
+        return cls(placement_of(run, trained), trained.image_format, as_is)
 
     def convert(self, grey: Grey, name: str) -> Converted:
         """Convert an image.
@@ -66,20 +95,20 @@ class Converter:
             PairsLitError: The image is blank.
         """
         if np.ptp(grey) < self._least_contrast():
-            raise blank(name)
-        known, flatten = self.known, self._resize(grey)
+            raise blank_error(name)
+        known, resized = self.known, self._resize(grey)
         strokes = find_strokes(grey) if known is None or known.content == "strokes" else None
         warning = TWO_SHAPES if strokes is not None and self._has_too_many(strokes) else ""
         if self.as_is or (known is not None and known.content == "other"):
-            return Converted(flatten, "" if known is None else self._difference(flatten, grey.shape, known), warning)
-        if known is not None and is_like(flatten, grey.shape, known):
-            return Converted(flatten, "", warning)
+            return Converted(resized, "" if known is None else self._difference(resized, grey.shape, known), warning)
+        if known is not None and is_like(resized, grey.shape, known):
+            return Converted(resized, "", warning)
         if strokes is None:
-            raise blank(name)
-        image = strokes.centred(self.form)
+            raise blank_error(name)
+        image = strokes.place(self.placement)
         if known is None:
             return Converted(image, "", warning)
-        return Converted(place(image, known, is_dark=strokes.is_dark), _inversion(strokes, known), warning)
+        return Converted(match_greys(image, known, is_dark=strokes.is_dark), _inversion(strokes, known), warning)
 
     def _least_contrast(self) -> float:
         return _BLANK if self.known is None else min(_BLANK, max(1.0, self.known.contrast[0] / 2))
@@ -87,15 +116,15 @@ class Converter:
     def _resize(self, grey: Grey) -> NDArray[np.float32]:
         """Resize as training images are; what is stored transposed is read as the training images were."""
         is_transposed = self.as_is and self.known is not None and self.known.transposed
-        return as_it_is(grey.T if is_transposed else grey, self.form.size)
+        return resize_only(grey.T if is_transposed else grey, self.placement.size)
 
     def _has_too_many(self, strokes: Strokes) -> bool:
         is_usual = self.known is not None and self.known.side_by_side >= _PARTS_KNOWN
         return not is_usual and is_side_by_side(strokes.core)
 
-    def _difference(self, flatten: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> str:
+    def _difference(self, resized: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> str:
         """Return how an image that is only resized differs from the training images, or an empty text."""
-        found = differences(_measured(flatten), sides, known)
+        found = differences(_measured(resized), sides, known)
         if not found:
             return ""
         fix = (
@@ -104,18 +133,18 @@ class Converter:
         return f"{' and '.join(found)}: {fix}"
 
 
-def is_like(flatten: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> bool:
+def is_like(resized: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> bool:
     """Return whether an image looks like the training images: same polarity, grey values, size and place of its ink.
 
     Args:
-        flatten: The image, resized to (S, S), 0 … 255.
+        resized: The image, resized to (S, S), 0 … 255.
         sides: Its height and width before.
         known: The format of the training images.
     """
-    found = _measured(flatten)
+    found = _measured(resized)
     offset, unevenness = 100 * float(found.offset(known.centring)[0]), float(found.unevenness[0])
     return (
-        known.polarity in ("mixed", _polarity(found))
+        known.polarity in ("mixed", found.polarity)
         and _has_usual_aspect(sides, known)
         and _is_within(float(found.background[0]), known.background, _LEVELS)
         and _is_within(float(found.contrast[0]), known.contrast, _FAINTER)
@@ -125,13 +154,8 @@ def is_like(flatten: NDArray[np.float32], sides: Sequence[int], known: ImageForm
     )
 
 
-def _measured(flatten: NDArray[np.float32]) -> Measures:
-    return measure_images(torch.from_numpy(flatten.round().astype(np.uint8))[None])
-
-
-def _polarity(found: Measures) -> str:
-    light = float(found.light[0])
-    return "light on dark" if light >= _DECIDED else "dark on light" if light <= 1 - _DECIDED else "mixed"
+def _measured(resized: NDArray[np.float32]) -> Measures:
+    return measure_images(torch.from_numpy(resized.round().astype(np.uint8))[None])
 
 
 def _is_within(value: float, limits: Sequence[int], margin: float) -> bool:
@@ -139,10 +163,9 @@ def _is_within(value: float, limits: Sequence[int], margin: float) -> bool:
 
 
 def _has_usual_aspect(sides: Sequence[int], known: ImageFormat) -> bool:
-    """Return whether height by width is that of the training images; those of unknown size were square."""
-    sizes = parse_sizes(known.original_size or "") or [(1, 1)]
-    usual = [height / width for height, width in sizes]
-    return min(usual) / _ASPECT <= sides[0] / sides[1] <= max(usual) * _ASPECT
+    """Return whether height by width is that of the training images."""
+    least, most = known.aspects
+    return least / _ASPECT <= sides[0] / sides[1] <= most * _ASPECT
 
 
 def differences(found: Measures, sides: Sequence[int], known: ImageFormat) -> list[str]:
@@ -153,7 +176,7 @@ def differences(found: Measures, sides: Sequence[int], known: ImageFormat) -> li
         sides: Its height and width before.
         known: The format of the training images.
     """
-    polarity, box, size = _polarity(found), 100 * float(found.box[0]), f"{known.size}×{known.size}"
+    polarity, box, size = found.polarity, 100 * float(found.box[0]), f"{known.size}×{known.size}"
     found_contrast = float(found.contrast[0])
     said = []
     if "mixed" not in (polarity, known.polarity) and polarity != known.polarity:
@@ -168,8 +191,8 @@ def differences(found: Measures, sides: Sequence[int], known: ImageFormat) -> li
     return said
 
 
-def place(image: NDArray[np.float32], known: ImageFormat, *, is_dark: bool) -> NDArray[np.float32]:
-    """Give light strokes on black, (S, S), the polarity and the grey values of the training images.
+def match_greys(image: NDArray[np.float32], known: ImageFormat, *, is_dark: bool) -> NDArray[np.float32]:
+    """Return light strokes on black, (S, S), with the polarity and the grey values of the training images.
 
     Args:
         image: Strokes of 0 … 255.

@@ -12,9 +12,10 @@ from PIL import Image
 
 from pairs_lit.analysis.tables import mean_and_std
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.apply import Applied, answered, bits_of, examine_greys, form_of, said_of_run
-from pairs_lit.inference.canvas import STYLE as CANVAS_STYLE
-from pairs_lit.inference.canvas import Sent, build_canvas, is_upload, read_sent
+from pairs_lit.inference.apply import apply_to_greys, describe_format, predict
+from pairs_lit.inference.canvas import Sent, build_canvas, is_upload, read_asset, read_sent
+from pairs_lit.inference.conversion import bits_of, placement_of
+from pairs_lit.inference.predictions import Applied
 from pairs_lit.inference.run import Run
 from pairs_lit.relation import sign_of
 from pairs_lit.text import counted, printable, sentence
@@ -22,21 +23,7 @@ from pairs_lit.text import counted, printable, sentence
 FONTS = ["system-ui", "sans-serif"]
 """Of the system: gradio's own would be fetched from elsewhere."""
 
-STYLE = (
-    CANVAS_STYLE
-    + """
-#canvases { display: flex; flex-wrap: wrap; gap: 1rem 2rem } #canvases > * { flex: 1 1 240px; max-width: 320px }
-.answer { font-size: 1.05rem } .answer figure { display: inline-block; vertical-align: top; width: 140px;
-  margin: 0 1.2rem 0.6rem 0 }
-.answer img { width: 140px; height: 140px; image-rendering: pixelated; border: 1px solid #8888 }
-.answer svg { display: block; width: 100%; max-width: 350px; height: auto }
-.answer text { fill: currentColor; font-size: 14px } .answer path { stroke: currentColor; stroke-opacity: 0.35 }
-.answer circle { fill: #0072B2 } .dark .answer circle { fill: #56B4E9 }
-.answer .mean { stroke: #D55E00; stroke-width: 2.5; stroke-opacity: 1 }
-.answer .warning { border-left: 4px solid #E69F00; padding-left: 0.6rem }
-.answer .error { border-left: 4px solid #D55E00; padding-left: 0.6rem }
-"""
-)
+STYLE = read_asset("canvas.css") + read_asset("demo_page.css")
 
 
 def page_of(run: Run) -> gr.Blocks:
@@ -68,9 +55,9 @@ def page_of(run: Run) -> gr.Blocks:
 
 
 def _warm_up(run: Run) -> None:
-    """Let the networks answer once, so that they are built, in the thread that may build them, and kernels compiled."""
-    form = form_of(run, run.trained)
-    answered(run, run.trained, [("left", "right")], np.zeros((1, 2, form.size, form.size), np.float32))
+    """Run the networks once: the thread that may build them builds them, and kernels are compiled."""
+    size = placement_of(run, run.trained).size
+    predict(run, run.trained, [("left", "right")], np.zeros((1, 2, size, size), np.float32))
 
 
 def introduction(run: Run) -> str:
@@ -88,7 +75,7 @@ def introduction(run: Run) -> str:
     if run.class_names:
         shown = ", ".join(name[:40] for name in run.class_names)
         parts.append(f"<p>The classes in their order: {_text(shown)}.</p>")
-    warnings = [*said_of_run(run, run.trained, as_is=False), *filter(None, [sentence(run.trained.note)])]
+    warnings = [*describe_format(run, run.trained, as_is=False), *filter(None, [sentence(run.trained.note)])]
     parts += [f"<p class='warning'>{_text(line)}</p>" for line in warnings]
     return f"<div class='answer'>{''.join(parts)}</div>"
 
@@ -111,7 +98,7 @@ def answer_to(run: Run, left: Sent, right: Sent) -> str:
     if not left or not right:
         return _HINT
     bits = bits_of(run.trained)
-    applied = examine_greys(run, run.trained, [[read_sent(left, "left", bits), read_sent(right, "right", bits)]])
+    applied = apply_to_greys(run, run.trained, [[read_sent(left, "left", bits), read_sent(right, "right", bits)]])
     (pair,) = applied.pairs
     each = zip(pair.names, pair.differences, (left, right), strict=True)
     return answer_html(applied, [f"{name}: {text}." for name, text, sent in each if text and is_upload(sent)])

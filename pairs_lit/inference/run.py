@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from functools import cached_property
 
-from pairs_lit.inference.apply import Applied, apply_networks
+from pairs_lit.inference.apply import apply_run
 from pairs_lit.inference.open_run import open_run
+from pairs_lit.inference.predictions import Applied
 from pairs_lit.inference.trained_rounds import Trained
 from pairs_lit.inference.user_images import Picture
 from pairs_lit.nn.round_network import RoundNetwork
@@ -32,10 +33,10 @@ class Run(FinishedRun):
         return self.trained.network(seed)
 
     def apply(self, images: Sequence[tuple[Picture, Picture]], *, as_is: bool = False) -> Applied:
-        """Say what each round says of pairs of pictures of one's own.
+        """Return what each round predicts for pairs of your own images.
 
         Args:
-            images: Two pictures each: files, images of Pillow, arrays or tensors, (H, W), (H, W, C) or (C, H, W), with
+            images: Two images each: files, images of Pillow, arrays or tensors, (H, W), (H, W, C) or (C, H, W), with
                 whole numbers 0 … 255 or decimals 0 … 1.
             as_is: Only make them grey and resize them, for images stored as the training images are. Else an image that
                 does not look like the training images is brought to their format.
@@ -44,4 +45,4 @@ class Run(FinishedRun):
             PairsLitError: There is no pair, or one that is not of two; an image cannot be read, or is blank; the run
                 has no checkpoint, or all of its rounds failed.
         """
-        return apply_networks(self, self.trained, images, as_is=as_is)
+        return apply_run(self, self.trained, images, as_is=as_is)

@@ -51,6 +51,7 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a text (a number in quotes is one)"),
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
 }
 
 

@@ -89,7 +89,7 @@ def test_a_set_that_changes_is_told_once(by_own_generator: bool, capsys: pytest.
     state = torch.get_rng_state()
     assert not source.deterministic
     said = capsys.readouterr().err
-    assert said.count("returns different images each time it is read (picture 0, for instance)") == 1
+    assert said.count("returns different images each time it is read (image 0, for instance)") == 1
     assert "set data.augment for random changes" in said
     torch.manual_seed(0)
     if not by_own_generator:  # asking again has left the user's stream alone
@@ -102,24 +102,24 @@ def test_a_set_that_changes_is_told_once(by_own_generator: bool, capsys: pytest.
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Normalised", r"picture 0: pictures of float32 from -.*: floats must lie in 0 … 1"),
-        ("Texts", r"picture 0: its label is 'two', which is no integer"),
+        ("Normalised", r"image 0: images of float32 from -.*: floats must lie in 0 … 1"),
+        ("Texts", r"image 0: its label is 'two', which is no integer"),
         ("FloatTargets", r"its labels are no integers, but float64"),
-        ("FewerTargets", r"it holds 90 pictures and 89 labels"),
-        ("Alone", r"picture 0 is a ndarray, where \(picture, label\) is needed"),
-        ("NoPictures", r"picture 0: a str is no picture: a PIL image, a tensor or an array is needed"),
-        ("Wide", r"picture 0 is 7×14 \(height×width\), which is not square"),
-        ("Raising", r"picture 4 cannot be read \(KeyError: 'four'"),
-        ("TwoSizes", r"training and test pictures are 14×14 and 7×7: set data\.resize"),
+        ("FewerTargets", r"it holds 90 images and 89 labels"),
+        ("Alone", r"image 0 is a ndarray, where \(image, label\) is needed"),
+        ("NoPictures", r"image 0: expected a PIL image, a tensor or an array, got str"),
+        ("Wide", r"image 0 is 7×14 \(height×width\), which is not square"),
+        ("Raising", r"image 4 cannot be read \(KeyError: 'four'"),
+        ("TwoSizes", r"training and test images are 14×14 and 7×7: set data\.resize"),
         ("SameTwice", r"the test images are the training images"),
-        ("OtherLabels", r"no training picture has the label 3 of some test picture"),
-        ("Nothing", r"it holds no pictures"),
+        ("OtherLabels", r"no training image has the label 3 of some test image"),
+        ("Nothing", r"it holds no images"),
         ("Failing", r"tests\.support\.custom_datasets\.Failing cannot be read: OSError: the disk is gone"),
-        ("Shapeless", r"a Shapeless is no data set: it needs __len__ and __getitem__"),
-        ("Maps", r"picture 0: pictures of shape \(5, 14, 14\)"),
-        ("Wrong", r"picture 0: pictures of int64 from .* to .*: .* integers in 0 … 255"),
+        ("Shapeless", r"a Shapeless is no dataset: it needs __len__ and __getitem__"),
+        ("Maps", r"image 0: images of shape \(5, 14, 14\)"),
+        ("Wrong", r"image 0: images of int64 from .* to .*: .* integers in 0 … 255"),
         ("Nope", r"has no attribute 'Nope'"),
-        ("not_a_class", r"tests\.support\.custom_datasets\.not_a_class is no class of data sets, but a int"),
+        ("not_a_class", r"tests\.support\.custom_datasets\.not_a_class must be a dataset class, got a int"),
     ],
 )
 def test_a_faulty_set_is_one_line(name: str, message: str) -> None:
@@ -129,9 +129,9 @@ def test_a_faulty_set_is_one_line(name: str, message: str) -> None:
 def test_reading_that_takes_long_says_how_far_it_is(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pairs_lit.data.custom_dataset._NOTICE_SECONDS", -1.0)
+    monkeypatch.setattr("pairs_lit.data.dataset_items._NOTICE_SECONDS", -1.0)
     load(FOLDER, folder)
-    assert "reading ImageFolder: 12 of 36 pictures …" in capsys.readouterr().err
+    assert "reading ImageFolder: 12 of 36 images …" in capsys.readouterr().err
 
 
 def test_a_source_with_a_name_is_not_loaded_for_its_classes(tmp_path: Path) -> None:

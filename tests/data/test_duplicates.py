@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.data.identical import group_identical
+from pairs_lit.data.labelled_images import group_identical
 from tests.support.images import write_pictures
 from tests.support.sources import FOLDER, OWN, load, own, refused
 

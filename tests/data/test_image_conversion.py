@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.data.image_conversion import all_grey, grey, resized
+from pairs_lit.data.image_reader import GreyReader, to_greyscale
+from pairs_lit.data.resize import resize_images
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
 from tests.support.custom_datasets import pictures
@@ -21,7 +22,7 @@ from tests.support.sources import FOLDER, OWN, load, refused
 def test_pictures_become_grey_as_pils_own_do(mode: str) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
     picture = Image.fromarray(colours).convert(mode)
-    np.testing.assert_array_equal(grey(picture).numpy(), np.asarray(picture.convert("L")))
+    np.testing.assert_array_equal(to_greyscale(picture).numpy(), np.asarray(picture.convert("L")))
 
 
 def test_arrays_become_grey_as_pils_pictures_do() -> None:
@@ -29,27 +30,27 @@ def test_arrays_become_grey_as_pils_pictures_do() -> None:
     wanted = np.stack([np.asarray(Image.fromarray(each).convert("L")) for each in colours])
     first = np.moveaxis(colours, 3, 1)
     for values in (colours, first, torch.from_numpy(colours), torch.from_numpy(first.copy())):
-        np.testing.assert_array_equal(all_grey(values).numpy(), wanted)
+        np.testing.assert_array_equal(GreyReader().read_arrays(values).numpy(), wanted)
     opaque = np.concatenate([colours, np.full((5, 9, 7, 1), 3, np.uint8)], 3)
-    np.testing.assert_array_equal(all_grey(opaque).numpy(), wanted)
-    np.testing.assert_array_equal(grey(torch.from_numpy(first[0].copy())).numpy(), wanted[0])
+    np.testing.assert_array_equal(GreyReader().read_arrays(opaque).numpy(), wanted)
+    np.testing.assert_array_equal(to_greyscale(torch.from_numpy(first[0].copy())).numpy(), wanted[0])
 
 
 def test_numbers_of_other_types_become_bytes() -> None:
     values = np.arange(256).reshape(1, 16, 16)
     for given in (values, values.astype(">i4"), values[:, ::-1][:, ::-1], values / 255, torch.from_numpy(values / 255)):
-        np.testing.assert_array_equal(all_grey(given).numpy(), values)
-    np.testing.assert_array_equal(all_grey(values > 100).numpy(), (values > 100) * 255)
+        np.testing.assert_array_equal(GreyReader().read_arrays(given).numpy(), values)
+    np.testing.assert_array_equal(GreyReader().read_arrays(values > 100).numpy(), (values > 100) * 255)
     deep = Image.fromarray((values[0] * 257).astype(np.uint16))
     assert deep.mode == "I;16"
-    np.testing.assert_array_equal(grey(deep).numpy(), values[0])
+    np.testing.assert_array_equal(to_greyscale(deep).numpy(), values[0])
 
 
 @pytest.mark.parametrize("size", [5, 14, 28, 40])
 def test_resizing_is_bilinear_with_antialias_as_pils(size: int) -> None:
     images, _ = pictures(6, 3, 28)
     wanted = np.stack([Image.fromarray(each).resize((size, size), Image.Resampling.BILINEAR) for each in images])
-    found = resized(torch.from_numpy(images), size).numpy()
+    found = resize_images(torch.from_numpy(images), size).numpy()
     assert found.shape == (6, size, size)
     assert np.abs(found.astype(int) - wanted).max() <= 1
 
@@ -57,18 +58,18 @@ def test_resizing_is_bilinear_with_antialias_as_pils(size: int) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((1, 4, 4, 4, 4), np.uint8), r"pictures of shape \(4, 4, 4, 4\): \(H, W\), or 1, 3 or 4 channels"),
-        (np.zeros((1, 5, 6, 7), np.uint8), r"pictures of shape \(5, 6, 7\)"),
-        (np.full((1, 4, 4), 1.5), r"pictures of float64 from 1\.5 to 1\.5: floats must lie in 0 … 1"),
-        (torch.full((1, 4, 4), torch.nan), r"pictures of float32 from nan to nan"),
-        (np.full((1, 4, 4), 256), r"pictures of int64 from 256 to 256: .* integers in 0 … 255"),
-        (np.full((1, 4, 4), -1), r"pictures of int64 from -1"),
-        (np.full((1, 4, 4), "a"), r"an array of <U1 holds no pictures"),
+        (np.zeros((1, 4, 4, 4, 4), np.uint8), r"images of shape \(4, 4, 4, 4\): \(H, W\), or 1 to 4 channels"),
+        (np.zeros((1, 5, 6, 7), np.uint8), r"images of shape \(5, 6, 7\)"),
+        (np.full((1, 4, 4), 1.5), r"images of float64 from 1\.5 to 1\.5: floats must lie in 0 … 1"),
+        (torch.full((1, 4, 4), torch.nan), r"images of float32 from nan to nan"),
+        (np.full((1, 4, 4), 256), r"images of int64 from 256 to 256: .* integers in 0 … 255"),
+        (np.full((1, 4, 4), -1), r"images of int64 from -1"),
+        (np.full((1, 4, 4), "a"), r"an array of <U1 holds no images"),
     ],
 )
 def test_what_is_no_picture_is_refused(given: Any, message: str) -> None:  # noqa: ANN401 - either kind
     with pytest.raises(PairsLitError, match=message):
-        all_grey(given)
+        GreyReader().read_arrays(given)
 
 
 def test_transpose_exchanges_rows_and_columns(folder: Path) -> None:
@@ -118,7 +119,7 @@ def test_the_digits_can_be_resized() -> None:
 
 
 def test_more_pictures_than_memory_holds_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairs_lit.data.image_conversion.MOST_BYTES", 2**13)
-    refused(r"300 pictures of 20×20 take .* GiB, at most .* set data\.resize to a smaller size", "digits", resize=20)
-    refused(r"36 pictures of 20×20 take", FOLDER, folder, resize=20)
+    monkeypatch.setattr("pairs_lit.data.resize.MOST_BYTES", 2**13)
+    refused(r"300 images of 20×20 take .* GiB, at most .* set data\.resize to a smaller size", "digits", resize=20)
+    refused(r"36 images of 20×20 take", FOLDER, folder, resize=20)
     assert load(FOLDER, folder).train.classes == 3

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairs_lit.data.custom_dataset import load_own
+from pairs_lit.data.custom_dataset import load_custom_dataset
 from pairs_lit.data.labelled_images import Source
 from pairs_lit.errors import PairsLitError
 from tests.support.images import write_pictures
@@ -20,7 +20,7 @@ NAMES = ["0", "1", "2"]
 
 
 def load(root: Path, class_names: list[str | int | float] | None = None) -> Source:
-    return load_own(FOLDER, {}, root, resize=None, class_names=class_names)
+    return load_custom_dataset(FOLDER, {}, root, resize=None, class_names=class_names)
 
 
 def counts(source: Source) -> list[int]:
@@ -139,9 +139,7 @@ def test_files_that_pillow_does_not_read_are_counted(root: Path, capsys: pytest.
 def test_a_class_of_such_files_only_is_rejected(root: Path) -> None:
     for file in (root / "2").iterdir():
         file.rename(file.with_suffix(".heic"))
-    with pytest.raises(
-        PairsLitError, match=r"/2 holds no pictures \(\.jpg, .*; 12 files skipped: \.heic\): each sub-f"
-    ):
+    with pytest.raises(PairsLitError, match=r"/2 holds no images \(\.jpg, .*; 12 files skipped: \.heic\): each sub-f"):
         load(root)
 
 

@@ -106,7 +106,7 @@ def absent(root: Path) -> None:
 
 
 def corrupt(root: Path) -> None:
-    (root / "b" / "1.png").write_bytes(b"no picture")
+    (root / "b" / "1.png").write_bytes(b"no image")
 
 
 def truncated(root: Path) -> None:
@@ -143,9 +143,9 @@ def another_test_class(root: Path) -> None:
     ("damage", "message"),
     [
         (one_class, r"ImageFolder has 1 class \('a'\): 2 to 100 are needed"),
-        (no_pictures, r"/b holds no pictures \(\.jpg"),
-        (too_few, r"class 'b' has 5 pictures: each class needs 6 or more, since a sixth is held out"),
-        (nothing, r"which holds no folders: a folder of pictures has a sub-folder for each class"),
+        (no_pictures, r"/b holds no images \(\.jpg"),
+        (too_few, r"class 'b' has 5 images: each class needs 6 or more, since a sixth is held out"),
+        (nothing, r"which holds no folders: a folder of images has a sub-folder for each class"),
         (absent, r"there is no such folder; name one with a sub-folder for each class"),
         (corrupt, r"/b/1\.png cannot be read \(UnidentifiedImageError"),
         (truncated, r"/b/1\.png cannot be read \(.*truncated"),
@@ -154,7 +154,7 @@ def another_test_class(root: Path) -> None:
         (not_square, r"/a/0\.png is 14×20 \(height×width\), which is not square: set data\.resize"),
         (train_only, r"which holds train: test with a sub-folder for each class is missing there"),
         (parts_without_classes, r"which holds test and train: train with a sub-folder for each class is missing"),
-        (another_test_class, r"/test/c is a class that the training pictures lack: remove it"),
+        (another_test_class, r"/test/c is a class that the training images lack: remove it"),
     ],
 )
 def test_a_faulty_folder_is_one_line(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pairs_lit.data.labelled_images import Digits
+from pairs_lit.data.labelled_images import LabelledImages
 from pairs_lit.errors import PairsLitError
 
 IMAGES, LABELS = torch.zeros(3, 28, 28, dtype=torch.uint8), torch.tensor([0, 9, 5])
@@ -25,4 +25,4 @@ IMAGES, LABELS = torch.zeros(3, 28, 28, dtype=torch.uint8), torch.tensor([0, 9, 
 )
 def test_digits_are_bytes_with_labels_0_to_9(images: torch.Tensor, labels: torch.Tensor, message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
-        Digits(images, labels)
+        LabelledImages(images, labels)

@@ -312,7 +312,7 @@ def test_auto_falls_back_loudly_where_a_download_fails_midway(
 def test_a_connection_that_breaks_midway_is_one_line_and_leaves_no_file(
     tmp_path: Path, serve: Callable[[Answer], Server], monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
-    monkeypatch.setattr("pairs_lit.data.mnist.STALL_SECONDS", 0.5)
+    monkeypatch.setattr("pairs_lit.data.download.STALL_SECONDS", 0.5)
     serve(answer)
     start = time.monotonic()
     refused(tmp_path, "MNIST could not be downloaded")

@@ -8,39 +8,39 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from pairs_lit.data.labelled_images import Digits
+from pairs_lit.data.labelled_images import LabelledImages
 from pairs_lit.data.sources import load_source
 from tests.support.mnist_files import files_under, unexpected
 
 
 @pytest.fixture(scope="module")
-def parts() -> tuple[Digits, Digits, Digits]:
+def parts() -> tuple[LabelledImages, LabelledImages, LabelledImages]:
     source = load_source("digits", Path("nowhere"), allow_unverified=False)
     assert source.name == "digits"
     assert source.validation is not None
     return source.train, source.validation, source.test
 
 
-def test_bundled_digits_are_split_1197_300_300(parts: tuple[Digits, ...]) -> None:
+def test_bundled_digits_are_split_1197_300_300(parts: tuple[LabelledImages, ...]) -> None:
     assert [len(part.labels) for part in parts] == [1197, 300, 300]
     for part in parts:
         assert part.images.shape == (len(part.labels), 28, 28)
         assert (part.images.dtype, part.labels.dtype) == (torch.uint8, torch.int64)
 
 
-def test_bundled_digits_use_the_range_of_mnist(parts: tuple[Digits, ...]) -> None:
+def test_bundled_digits_use_the_range_of_mnist(parts: tuple[LabelledImages, ...]) -> None:
     images = torch.cat([part.images for part in parts])
     assert (images.min(), images.max()) == (0, 255)
 
 
-def test_bundled_digits_are_split_by_class(parts: tuple[Digits, ...]) -> None:
+def test_bundled_digits_are_split_by_class(parts: tuple[LabelledImages, ...]) -> None:
     total = np.bincount(load_digits().target)
     for part in parts:
         expected = total * len(part.labels) / 1797
         assert np.abs(np.bincount(part.labels.numpy(), minlength=10) - expected).max() < 1.5
 
 
-def test_bundled_digits_are_disjoint_and_complete(parts: tuple[Digits, ...]) -> None:
+def test_bundled_digits_are_disjoint_and_complete(parts: tuple[LabelledImages, ...]) -> None:
     images = [image.tobytes() for part in parts for image in part.images.numpy()]
     assert len(set(images)) == 1797
 
@@ -51,7 +51,7 @@ def bilinear_weights() -> np.ndarray:
     return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(8)))
 
 
-def test_bundled_digits_are_scikit_learns_enlarged(parts: tuple[Digits, ...]) -> None:
+def test_bundled_digits_are_scikit_learns_enlarged(parts: tuple[LabelledImages, ...]) -> None:
     bunch, weights = load_digits(), bilinear_weights()
     enlarged = np.rint(weights @ (bunch.images * 255 / 16) @ weights.T).astype(int)
     by_label = [Counter(bunch.target), Counter(torch.cat([part.labels for part in parts]).tolist())]
@@ -64,7 +64,7 @@ def test_bundled_digits_are_scikit_learns_enlarged(parts: tuple[Digits, ...]) ->
             assert bunch.target[distance.argmin()] == label
 
 
-def test_bundled_digits_are_the_same_every_time(parts: tuple[Digits, ...]) -> None:
+def test_bundled_digits_are_the_same_every_time(parts: tuple[LabelledImages, ...]) -> None:
     torch.manual_seed(1)
     again = load_source("digits", Path("elsewhere"), allow_unverified=True)
     for part, same in zip(parts, (again.train, again.validation, again.test), strict=True):

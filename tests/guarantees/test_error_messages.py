@@ -36,7 +36,7 @@ MISTAKES = {
     "--data.augment.elastic 4": "data.augment: elastic: expected a mapping such as {1: 0.5}, got 4",
     '--data.augment.elastic {"4":"a"}': "data.augment: elastic: expected a mapping such as {1: 0.5}",
     "--data.augment 5": "data.augment: expected settings such as {shift: 0.5} or null, got 5",
-    "--data.source kmnist": "data.source is 'kmnist': it must be one of 'auto', 'mnist', 'digits', or a data set's",
+    "--data.source kmnist": "data.source is 'kmnist': it must be one of 'auto', 'mnist', 'digits', or a dataset's",
     "--data.all_pairs val": r"data.all_pairs: expected a list such as \[val, test\], got val",
     "--data 3": "data: expected settings, or a file of them, got 3",
     "--model.loss [1]": r"model.loss: expected settings, or a file of them, got \[1\]",

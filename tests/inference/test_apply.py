@@ -20,18 +20,20 @@ from pairs_lit.cli import main
 from pairs_lit.data.mnist import load_mnist
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.apply import form_of
-from pairs_lit.inference.apply_figure import applied_figure
-from pairs_lit.inference.apply_formats import told
-from pairs_lit.inference.user_images import MNIST, as_it_is, grey_of, prepared
+from pairs_lit.inference.conversion import Converter, placement_of
+from pairs_lit.inference.result_figure import draw_result
+from pairs_lit.inference.result_formats import format_result
+from pairs_lit.inference.strokes import MNIST
+from pairs_lit.inference.user_images import read_grey, resize_only
 from tests.support.images import drawn
 from tests.support.small_runs import CASES, SMALL, fitted
 
 Array = NDArray[np.float64]
+LIKE_MNIST = Converter(MNIST, None, as_is=False)
 
 
 def in_form(picture: object, name: str = "it") -> NDArray[np.float32]:
-    return prepared(grey_of(picture, name), MNIST, name)  # type: ignore[arg-type]
+    return LIKE_MNIST.convert(read_grey(picture, name), name).image  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -141,18 +143,18 @@ def test_arrays_and_tensors_are_pictures() -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 3, 4, 5)), r"has the shape \(2, 3, 4, 5\)"),
-        (np.zeros((0, 5)), r"has the shape \(0, 5\)"),
-        (np.zeros((9, 9, 7)), r"\(H, W\), \(H, W, C\) or \(C, H, W\) is needed"),
-        (np.full((9, 9), 200.0), "holds float64 outside .*: whole numbers 0 to 255, or decimals 0 to 1"),
-        (np.full((9, 9), np.nan), "holds float64 outside"),
-        (np.full((9, 9), -1), "holds int64 outside"),
-        (np.full((9, 9), "a"), "holds <U1 outside"),
+        (np.zeros((2, 3, 4, 5)), r"^it: images of shape \(2, 3, 4, 5\): \(H, W\), or 1 to 4 channels"),
+        (np.zeros((0, 5)), r"images of shape \(0, 5\)"),
+        (np.zeros((9, 9, 7)), r"images of shape \(9, 9, 7\): \(H, W\), or 1 to 4 channels"),
+        (np.full((9, 9), 200.0), "^it: images of float64 from 200 to 200: floats must lie in 0 … 1, integers"),
+        (np.full((9, 9), np.nan), "images of float64 from nan to nan"),
+        (np.full((9, 9), -1), "images of int64 from -1 to -1"),
+        (np.full((9, 9), "a"), "an array of <U1 holds no images: numbers are needed"),
     ],
 )
 def test_other_arrays_are_refused(array: NDArray[np.generic], message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
-        grey_of(array, "it")
+        read_grey(array, "it")
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
@@ -176,13 +178,13 @@ def test_transparency_alone_and_a_single_pixel_are_blank() -> None:
 def test_a_picture_too_large_to_decode_safely_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     drawn().save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(PairsLitError, match=r"huge\.png is no picture that can be read \(DecompressionBombError"):
+    with pytest.raises(PairsLitError, match=r"huge\.png is no image that can be read \(DecompressionBombError"):
         in_form(tmp_path / "huge.png", "huge.png")
 
 
 def test_as_it_is_changes_nothing_of_the_right_size() -> None:
     array = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
-    np.testing.assert_array_equal(as_it_is(grey_of(array, "it"), 28), array)
+    np.testing.assert_array_equal(resize_only(read_grey(array, "it"), 28), array)
 
 
 # MNIST's own digits
@@ -251,7 +253,7 @@ VARIANTS: dict[str, tuple[Callable[[Array], Array], float]] = {
 def test_mnists_digits_are_still_read(name: str, digits: tuple[Array, NDArray[np.int64], KNeighborsClassifier]) -> None:
     images, labels, known = digits
     change, allowed = VARIANTS[name]
-    seen = np.stack([prepared(change(image).round(), MNIST, name) for image in images]).reshape(TEST, -1)
+    seen = np.stack([LIKE_MNIST.convert(change(image).round(), name).image for image in images]).reshape(TEST, -1)
     before, after = known.score(images.reshape(TEST, -1), labels), known.score(seen, labels)
     assert after >= before - allowed
 
@@ -270,9 +272,10 @@ def test_mnists_digits_come_back_almost_unchanged(
 # what the rounds say
 def test_every_round_says_what_it_says_of_the_prepared_images(run: pairs_lit.Run, pictures: list[str]) -> None:
     applied = run.apply([(pictures[0], pictures[1]), (Image.open(pictures[2]), np.asarray(drawn()))])
-    form = form_of(run, run.trained)
-    images = np.stack([prepared(grey_of(file, file), form, file) for file in [*pictures[:3], pictures[0]]])
-    said = run.trained.answers(torch.from_numpy(images).view(2, 2, form.size, form.size))
+    size = placement_of(run, run.trained).size
+    converter = Converter.of_run(run, run.trained)
+    images = np.stack([converter.convert(read_grey(file, file), file).image for file in [*pictures[:3], pictures[0]]])
+    said = run.trained.answers(torch.from_numpy(images).view(2, 2, size, size))
     assert said.digits is not None
     for place, pair in enumerate(applied.pairs):
         own = said.probability[:, place].double().numpy()
@@ -287,7 +290,7 @@ def test_every_round_says_what_it_says_of_the_prepared_images(run: pairs_lit.Run
             assert list(reading.rounds) == classes
             assert classes.count(reading.read) == reading.agreeing == max(map(classes.count, classes))
     assert applied.pairs[0].names == (pictures[0], pictures[1])
-    assert applied.pairs[1].names == ("the left picture of pair 2", "the right picture of pair 2")
+    assert applied.pairs[1].names == ("the left image of pair 2", "the right image of pair 2")
     assert (applied.relation, applied.source, list(applied.seeds)) == ("le", "digits", [4, 5, 6])
     averaged = torch.nn.functional.avg_pool2d(torch.from_numpy(applied.images), 2).numpy()
     np.testing.assert_allclose(applied.seen, averaged, atol=1e-3)
@@ -337,11 +340,11 @@ def test_a_network_that_reads_no_digits_answers_too(
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ([], "no pair of pictures was given"),
-        ("a.png", "no pair of pictures was given"),
+        ([], "no pair of images was given"),
+        ("a.png", "no pair of images was given"),
         (["a.png", "b.png"], r"pair 1 is a single str: give two"),
-        ([("a.png",)], r"pair 1 is 1 pictures: give two"),
-        ([("a.png", "b.png", "c.png")], r"pair 1 is 3 pictures: give two"),
+        ([("a.png",)], r"pair 1 is 1 images: give two"),
+        ([("a.png", "b.png", "c.png")], r"pair 1 is 3 images: give two"),
     ],
 )
 def test_what_is_not_pairs_is_refused(run: pairs_lit.Run, pairs: object, message: str) -> None:
@@ -417,15 +420,15 @@ def test_wrong_pictures_are_named_in_a_line(
 ) -> None:
     blank, text, half = tmp_path / "blank.png", tmp_path / "text.png", tmp_path / "half.png"
     drawn(ink=255).save(blank)
-    text.write_text("no picture")
+    text.write_text("no image")
     whole = Path(pictures[0]).read_bytes()
     half.write_bytes(whole[: len(whole) // 2])
     cases = {
         str(blank): "blank.png is blank: no strokes stand out",
-        str(text): "text.png is no picture that can be read (an unknown format)",
-        str(half): "half.png is no picture that can be read",
+        str(text): "text.png is no image that can be read (an unknown format)",
+        str(half): "half.png is no image that can be read",
         str(tmp_path / "gone.png"): "gone.png is not there: check the path",
-        str(tmp_path): "is a folder: give the pictures in it",
+        str(tmp_path): "is a folder: give the images in it",
     }
     for file, message in cases.items():
         assert main(["apply", str(run.folder), pictures[0], file]) == 2
@@ -437,9 +440,9 @@ def test_wrong_pictures_are_named_in_a_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["0.png"], "1 pictures were given, and 0.png has no partner"),
-        ([], "no pictures were given"),
-        (["0.png", "1.png", "--pairs", "pairs.csv"], "pictures and --pairs pairs.csv were given: give one of them"),
+        (["0.png"], "1 images were given, and 0.png has no partner"),
+        ([], "no images were given"),
+        (["0.png", "1.png", "--pairs", "pairs.csv"], "images and --pairs pairs.csv were given: give one of them"),
         (["0.png", "1.png", "--show", "show.gif"], "--show show.gif: its name must end in one of .png"),
         (["0.png", "1.png", "--format", "yaml"], "invalid choice: 'yaml'"),
     ],
@@ -456,7 +459,7 @@ def test_mistakes_are_named(
 def test_a_damaged_relation_is_named(run: pairs_lit.Run, pictures: list[str]) -> None:
     applied = replace(run, data=run.data | {"relation": "<b>"}).apply([(pictures[0], pictures[1])])
     with pytest.raises(PairsLitError, match=r"relation is '<b>': it must be one of 'le', 'lt', 'ge', 'gt'"):
-        told(applied, "text")
+        format_result(applied, "text")
 
 
 def test_what_is_no_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -467,11 +470,11 @@ def test_what_is_no_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_the_figure_shows_what_was_seen(run: pairs_lit.Run, pictures: list[str], tmp_path: Path) -> None:
     applied = run.apply([(pictures[0], pictures[1])] * 2)
-    figure = applied_figure(applied)
+    figure = draw_result(applied)
     assert len(figure.axes) == 10
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), applied.images[0, 0])
     np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), applied.seen[0, 1])
-    many = applied_figure(
+    many = draw_result(
         replace(applied, pairs=applied.pairs * 30, images=applied.images.repeat(30, 0), seen=applied.seen.repeat(30, 0))
     )
     assert "the first 40 of 60 pairs" in many.get_suptitle()

@@ -17,16 +17,17 @@ from sklearn.datasets import load_sample_images
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.data.image_format import ImageFormat, is_side_by_side, measure_format, parse_format
-from pairs_lit.data.labelled_images import Digits, Source
+from pairs_lit.data.labelled_images import LabelledImages, Source
 from pairs_lit.data.mnist import load_mnist
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.apply import PairAnswer, form_of
-from pairs_lit.inference.apply_figure import applied_figure
-from pairs_lit.inference.apply_formats import told
-from pairs_lit.inference.conversion import Converter, is_like, place
+from pairs_lit.inference.conversion import Converter, is_like, match_greys, placement_of
+from pairs_lit.inference.predictions import PairPrediction
+from pairs_lit.inference.result_figure import draw_result
+from pairs_lit.inference.result_formats import format_result
+from pairs_lit.inference.strokes import Placement
 from pairs_lit.inference.trained_rounds import Answers, Trained
-from pairs_lit.inference.user_images import Form, as_it_is
+from pairs_lit.inference.user_images import resize_only
 from tests.support.images import drawn
 from tests.support.small_runs import SMALL, fitted
 
@@ -34,7 +35,7 @@ Bytes = NDArray[np.uint8]
 
 
 def source_of(images: Bytes, **facts: object) -> Source:
-    part = Digits(torch.from_numpy(images), torch.zeros(len(images), dtype=torch.int64))
+    part = LabelledImages(torch.from_numpy(images), torch.zeros(len(images), dtype=torch.int64))
     return replace(Source("made", part, None, part), **facts)  # type: ignore[arg-type]
 
 
@@ -173,7 +174,7 @@ def test_two_shapes_count_where_they_are_tall_and_apart(
 
 def converter_of(images: Bytes, *, as_is: bool = False, **facts: object) -> Converter:
     known = format_of(images, **facts)
-    form = Form(known.size, max(1, round(known.size * known.box[1] / 100)), known.centring == "mass")
+    form = Placement(known.size, max(1, round(known.size * known.box[1] / 100)), known.centring == "mass")
     return Converter(form, known, as_is)
 
 
@@ -191,13 +192,13 @@ def test_training_images_stay_as_they_are(make: Callable[[Bytes], Bytes], as_is:
 
 
 def test_files_of_other_sizes_are_resized_as_in_training(digits: Bytes) -> None:
-    from pairs_lit.data.image_conversion import resized
+    from pairs_lit.data.resize import resize_images
 
     large = digits.repeat(3, 1).repeat(2, 2)
-    known = format_of(resized(torch.from_numpy(large), 28).numpy(), original_size="84×56")
-    converter = Converter(Form(28, 28, False), known, False)
+    known = format_of(resize_images(torch.from_numpy(large), 28).numpy(), original_size="84×56")
+    converter = Converter(Placement(28, 28, False), known, False)
     for image in large[:20]:
-        expected = resized(torch.from_numpy(image)[None], 28)[0].numpy()
+        expected = resize_images(torch.from_numpy(image)[None], 28)[0].numpy()
         np.testing.assert_array_equal(converter.convert(image.astype(np.float64), "it").image, expected)
 
 
@@ -225,7 +226,7 @@ def test_for_images_of_both_polarities_nothing_is_inverted(digits: Bytes) -> Non
 def test_of_what_is_no_stroke_images_are_only_resized(make: Callable[[], Bytes]) -> None:
     image = photos(1)[0].repeat(2, 0).repeat(2, 1).astype(np.float64)
     found = converter_of(make()).convert(image, "it").image
-    np.testing.assert_array_equal(found, as_it_is(image, 28))
+    np.testing.assert_array_equal(found, resize_only(image, 28))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ def test_two_digits_are_warned_of_unless_training_images_have_them(digits: Bytes
 
 def test_grey_values_are_those_of_the_training_images() -> None:
     known = format_of(pens())
-    image = place(np.array([[0, 255]], np.float32), known, is_dark=False)
+    image = match_greys(np.array([[0, 255]], np.float32), known, is_dark=False)
     assert image.tolist() == [[230.0, 30.0]]
     assert is_like(pens()[0].astype(np.float32), (64, 64), known)
 
@@ -293,7 +294,7 @@ def test_grey_values_are_those_of_the_training_images() -> None:
     ],
 )
 def test_answer_and_count_agree(rounds: list[float], answer: str) -> None:
-    pair = PairAnswer(("a", "b"), rounds, None)
+    pair = PairPrediction(("a", "b"), rounds, None)
     assert pair.answer == answer
     assert pair.holds == (np.mean(rounds) > 0.5)
     assert pair.yes == sum(p > 0.5 for p in rounds)
@@ -326,7 +327,7 @@ def test_a_fit_records_the_format_in_summary_and_checkpoint(run: pairs_lit.Run) 
     assert parse_format(content["image_format"]) == known
     assert (known.polarity, known.size) == ("light on dark", 28)
     assert "image_format" not in content["data"]
-    assert form_of(run, run.trained) == Form(28, 28, False)
+    assert placement_of(run, run.trained) == Placement(28, 28, False)
 
 
 def test_a_run_without_a_record_is_told_of(run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,7 +338,7 @@ def test_a_run_without_a_record_is_told_of(run: pairs_lit.Run, capsys: pytest.Ca
     assert len(lines) == 1
     assert "does not record the format of its training images (it was trained by an earlier release)" in lines[0]
     assert [line in lines[0] for line in applied.notices] == [True]
-    assert form_of(old, old.trained) == Form(28, 28, False)
+    assert placement_of(old, old.trained) == Placement(28, 28, False)
 
 
 def test_names_are_shown_in_text_csv_json_and_figure(named: pairs_lit.Run) -> None:
@@ -349,15 +350,15 @@ def test_names_are_shown_in_text_csv_json_and_figure(named: pairs_lit.Run) -> No
     assert left.labels == [named.class_names[each] for each in left.rounds]
     assert f"{left.label} ({left.agreeing} of 3)" in str(applied)
     assert "in this order: zero, or none, " in str(applied)
-    rows = list(csv.DictReader(io.StringIO(told(applied, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(format_result(applied, "csv"))))
     assert [row["left_read"] for row in rows] == left.labels
     assert [(row["answer"], int(row["rounds_yes"])) for row in rows] == [("yes" if pair.holds else "no", pair.yes)] * 3
-    found = json.loads(told(applied, "json"))
+    found = json.loads(format_result(applied, "json"))
     assert found["class_names"] == list(named.class_names)
     said = found["pairs"][0]["left_read"]
     assert (said["read"], said["rounds"]) == (left.label, left.labels)
     assert (said["class_number"], said["class_numbers"]) == (left.read, list(left.rounds))
-    figure = applied_figure(applied)
+    figure = draw_result(applied)
     figure.draw_without_rendering()
     assert figure.axes[4].get_title().startswith(pair.answer)
 
@@ -399,7 +400,7 @@ def test_a_round_whose_answers_are_not_finite_is_left_out(run: pairs_lit.Run, mo
     applied = run.apply([(drawn(), drawn())])
     assert (list(applied.seeds), applied.left_out) == ([4, 6], [5])
     assert "Left out: 1 round that failed (seed 5)." in str(applied)
-    assert json.loads(told(applied, "json"))["failed"] == [5]
+    assert json.loads(format_result(applied, "json"))["failed"] == [5]
 
 
 def write_scans(root: Path, images: Bytes, labels: list[int], names: list[str]) -> dict[str, list[Path]]:

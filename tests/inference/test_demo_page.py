@@ -261,8 +261,8 @@ def test_an_uploaded_file_is_read_as_apply_reads_it(run: pairs_lit.Run, tmp_path
 @pytest.mark.parametrize(
     ("upload", "message"),
     [
-        (uploaded(b"no image", "a&b.txt"), r"^a&b\.txt is no picture that can be read"),
-        (uploaded(b"", "empty.png"), r"^empty\.png is no picture that can be read"),
+        (uploaded(b"no image", "a&b.txt"), r"^a&b\.txt is no image that can be read"),
+        (uploaded(b"", "empty.png"), r"^empty\.png is no image that can be read"),
         ("file;name=large.png,too large", r"^large\.png has more than 50 MB: upload a smaller image\.$"),
         ("file;name=half.png,AAA", r"^half\.png did not arrive whole: upload it once more\.$"),
         (uploaded(png(Image.new("L", (50, 50), 255)), "white.png"), r"^white\.png is blank"),
@@ -278,7 +278,7 @@ def test_a_bad_upload_is_named(run: pairs_lit.Run, upload: str, message: str) ->
 @pytest.mark.slow
 def test_errors_are_shown_on_the_page(port: int) -> None:
     html = asked(port, uploaded(b"<i>", "<i>.txt"), sent(canvas()))
-    assert "role='alert'>&lt;i&gt;.txt is no picture that can be read" in html
+    assert "role='alert'>&lt;i&gt;.txt is no image that can be read" in html
 
 
 def test_two_digits_are_warned_of(run: pairs_lit.Run) -> None:
@@ -348,7 +348,7 @@ def test_files_can_be_uploaded_and_replaced_by_drawings(port: int, tmp_path: Pat
     with opened(port, str(CHROMIUM)) as (page, _):
         page.locator("#left input").set_input_files(tmp_path / "seven.png")
         page.locator("#right input").set_input_files(tmp_path / "bad.png")
-        page.get_by_text("bad.png is no picture that can be read").wait_for(timeout=30_000)
+        page.get_by_text("bad.png is no image that can be read").wait_for(timeout=30_000)
         draw(page, "right", SEVEN)
         page.wait_for_selector("#answer svg", timeout=30_000)
         assert page.locator("#right input").input_value() == ""

@@ -234,7 +234,7 @@ class Fetched(Items):
 
 
 class Shapeless:
-    """No data set at all."""
+    """No dataset at all."""
 
 
 class Maps(Items):
@@ -258,7 +258,7 @@ def listed() -> list[tuple[Any, Any]]:
 
 
 def tensors() -> torch.utils.data.TensorDataset:
-    """Return torch's own set of pictures and labels."""
+    """Return torch's own set of images and labels."""
     images, labels = pictures()
     return torch.utils.data.TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
 

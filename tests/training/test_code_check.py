@@ -299,16 +299,16 @@ def test_apply_says_so(tanh: Path, capsys: pytest.CaptureFixture[str], style: st
     if style == "text":
         assert main([*COMMANDS["apply"](tanh), "--allow-changed-code", "--format", style]) == 0
         assert str(applied).endswith("The network's code has changed since the fit.")
-    from pairs_lit.inference.apply_formats import told
+    from pairs_lit.inference.result_formats import format_result
 
-    assert "code has changed since the fit" in told(applied, style)  # type: ignore[arg-type]
+    assert "code has changed since the fit" in format_result(applied, style)  # type: ignore[arg-type]
 
 
 def test_the_figure_of_apply_says_so(tanh: Path) -> None:
-    from pairs_lit.inference.apply_figure import applied_figure
+    from pairs_lit.inference.result_figure import draw_result
 
     applied = pairs_lit.Run.load(tanh, allow_changed_code=True).apply([("left.png", "right.png")], as_is=True)
-    title = applied_figure(applied)._suptitle  # type: ignore[attr-defined] # there is no other way
+    title = draw_result(applied)._suptitle  # type: ignore[attr-defined] # there is no other way
     assert NOTE in title.get_text()
 
 

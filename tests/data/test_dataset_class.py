@@ -127,7 +127,7 @@ def test_a_set_is_downloaded_where_it_is_absent_only(
     assert load(f"{SETS}.FashionMNIST", tmp_path).fingerprint() == load(f"{SETS}.FashionMNIST", fashion).fingerprint()
     assert len(asked) == 1
     assert not Path(asked[0]).is_relative_to(raw)
-    assert not (tmp_path / ".download-set").exists()
+    assert not (tmp_path / ".download").exists()
     assert "downloading torchvision.datasets.FashionMNIST" in capsys.readouterr().err
 
 
@@ -165,7 +165,7 @@ def test_a_class_path_that_gives_no_set_is_one_line(source: SourceSpec, message:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("FashionMNIST", r"data\.source is 'FashionMNIST': it must be one of .*, or a data set's class path"),
+        ("FashionMNIST", r"data\.source is 'FashionMNIST': it must be one of .*, or a dataset's class path"),
         ("a b.c", r"data\.source is 'a b\.c'"),
         ({"class_path": "mnist"}, r"data\.source is mnist with no arguments: it takes none, write mnist alone"),
         ("{class_path: mnist", r"a name, a class path, or class_path with init_args, a mapping, is needed"),

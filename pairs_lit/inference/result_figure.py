@@ -1,11 +1,11 @@
-"""Showing what the networks saw of pictures, and what they said."""
+"""Figure of what the networks saw of images, and what they predict."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pairs_lit.analysis.figures import COLOURS, shown_name
 from pairs_lit.analysis.tables import mean_and_std
-from pairs_lit.inference.apply import Applied, PairAnswer
+from pairs_lit.inference.predictions import Applied, PairPrediction
 from pairs_lit.relation import sign_of
 from pairs_lit.text import counted, printable
 
@@ -13,8 +13,8 @@ _MOST = 40
 """So many pairs are drawn; more would make a figure that no viewer opens."""
 
 
-def applied_figure(applied: Applied) -> Figure:
-    """Draw a row for each pair: both pictures as prepared and as averaged, and P(relation) of each round.
+def draw_result(applied: Applied) -> Figure:
+    """Draw a row for each pair: both images as converted and as averaged, and P(relation) of each round.
 
     Of more than 40 pairs, the first 40 are drawn, and the title says so.
     """
@@ -48,7 +48,7 @@ def _draw_image(axes: Axes, image: object, title: str) -> None:
     axes.set_title(printable(short).replace("$", r"\$"), fontsize=8)
 
 
-def _draw_rounds(axes: Axes, pair: PairAnswer, sign: str) -> None:
+def _draw_rounds(axes: Axes, pair: PairPrediction, sign: str) -> None:
     """Draw P(relation) of each round as a point, and the mean as a line."""
     n = len(pair.rounds)
     mean = pair.probability.mean

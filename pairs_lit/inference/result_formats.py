@@ -1,19 +1,19 @@
-"""Telling what a run says of pictures: as text for people, as CSV and as JSON."""
+"""What a run predicts for images, as text for people, as CSV and as JSON."""
 
 import json
 from typing import Literal
 
 from pairs_lit.errors import check_choice
-from pairs_lit.inference.apply import Applied, PairAnswer, Reading
+from pairs_lit.inference.predictions import Applied, DigitPrediction, PairPrediction
 from pairs_lit.runs.tables import csv_text, with_note
 from pairs_lit.text import printable
 
-Format = Literal["text", "csv", "json"]
+ResultFormat = Literal["text", "csv", "json"]
 
 
-def told(applied: Applied, style: Format) -> str:
-    """Return what a run says in a format, without a line break at its end."""
-    check_choice("format", Format, style)
+def format_result(applied: Applied, style: ResultFormat) -> str:
+    """Return what a run predicts in a format, without a line break at its end."""
+    check_choice("format", ResultFormat, style)
     if style == "text":
         return str(applied)
     return _csv(applied) if style == "csv" else _json(applied)
@@ -34,7 +34,7 @@ def _csv(applied: Applied) -> str:
     return csv_text(*with_note(header, rows, applied.note)).rstrip("\n")
 
 
-def _word(pair: PairAnswer) -> str:
+def _word(pair: PairPrediction) -> str:
     return "yes" if pair.holds else "no"
 
 
@@ -66,7 +66,7 @@ def _json(applied: Applied) -> str:
     return json.dumps(head | {"pairs": pairs}, indent=2)
 
 
-def _reading(reading: Reading) -> dict[str, object]:
+def _reading(reading: DigitPrediction) -> dict[str, object]:
     """Return what is read: names where classes have names, else numbers, and beside the names the numbers."""
     found: dict[str, object] = {"name": reading.name, "rounds": list(reading.rounds), "read": reading.read}
     if reading.class_names:

@@ -1,0 +1,186 @@
+"""Strokes in drawings, scans and photos: found on their paper, and placed as in MNIST's digits.
+
+LeCun, Bottou, Bengio and Haffner (1998) describe that format: a digit is scaled, keeping its proportions and with
+anti-aliasing, into 20×20 pixels, and put into 28×28 so that its centre of mass is in the middle; strokes are light on
+black.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from pairs_lit.errors import PairsLitError
+from pairs_lit.inference.user_images import Grey
+
+_LARGEST = 512
+"""Pixels along the longer side that the strokes are looked for in; larger images are scaled down first."""
+
+_FAINTEST = 20.0
+"""How much strokes must differ from the paper, of 255."""
+
+_EVEN = 64
+"""Images of at most so many pixels along the longer side are no photos: their paper is lit evenly."""
+
+_NOISE = 4.0
+"""How much they must differ in standard deviations of the paper's noise."""
+
+_FRINGE = 0.05
+"""The darkness, as a part of the strokes', from which their soft edges count; less is what JPEG leaves beside them."""
+
+_SKEWED = 0.25
+"""The skewness that shows which of two brightnesses is the rarer one."""
+
+_SPECK = 0.03
+"""The size, as a part of the largest stroke's, below which a patch is dust."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where strokes are put.
+
+    Attributes:
+        size: H = W of the image.
+        box: The longer side of a digit in it.
+        by_mass: Whether its centre of mass is put into the middle; else that of its box.
+    """
+
+    size: int = 28
+    box: int = 20
+    by_mass: bool = True
+
+
+MNIST = Placement()
+
+
+def blank_error(name: str) -> PairsLitError:
+    """Return the error for an image that shows nothing."""
+    return PairsLitError(f"{name} is blank: no strokes stand out from the paper. Draw darker, or crop it closer.")
+
+
+@dataclass(frozen=True)
+class Strokes:
+    """The strokes that were found in an image.
+
+    Attributes:
+        ink: How far each pixel of a stroke is from the paper around it, 0 … 255, and 0 elsewhere, (H, W).
+        core: The pixels that are strokes without doubt, (H, W).
+        is_dark: Whether the strokes are darker than the paper.
+    """
+
+    ink: Grey
+    core: NDArray[np.bool_]
+    is_dark: bool
+
+    def place(self, where: Placement) -> NDArray[np.float32]:
+        """Return the strokes, light on black, scaled into the box and centred as far as they fit, (S, S), 0 … 255."""
+        small = self._scale(where.box)
+        centre = ndimage.center_of_mass(small) if where.by_mass else [side / 2 for side in small.shape]
+        image = np.zeros((where.size, where.size), np.float32)
+        starts = [
+            min(max(round(where.size / 2 - middle), 0), where.size - side)
+            for middle, side in zip(centre, small.shape, strict=True)
+        ]
+        image[tuple(slice(start, start + side) for start, side in zip(starts, small.shape, strict=True))] = small
+        return image
+
+    def _scale(self, length: int) -> NDArray[np.float32]:
+        """Return the box around the strokes, its longer side this many pixels long, its brightest pixel 255."""
+        (box,) = ndimage.find_objects((self.ink > 0).astype(np.uint8))
+        cut = self.ink[box]
+        scale = length / max(cut.shape)
+        small = _resize(cut, *(max(1, round(side * scale)) for side in cut.shape))
+        scaled: NDArray[np.float32] = np.clip(small * (255 / small.max()), 0, 255)
+        return scaled
+
+
+def find_strokes(grey: Grey) -> Strokes | None:
+    """Return the strokes in an image, (H, W), 0 … 255, or None if it is blank."""
+    shrink = max(1.0, max(grey.shape) / _LARGEST)
+    small = _resize(grey, *(max(1, round(side / shrink)) for side in grey.shape)).astype(np.float64)
+    window = max(3, max(small.shape) // 3)
+    is_dark = _is_dark_on_light(small, window)
+    ink = _ink(small, window, is_dark=is_dark)
+    found = _strokes(ink)
+    return None if found is None else Strokes(np.where(found[0], ink, 0.0), found[1], is_dark)
+
+
+def _ink(grey: Grey, window: int, *, is_dark: bool) -> Grey:
+    """Return how far each pixel is from the paper around it, in the strokes' direction, 0 … 255."""
+    if is_dark:
+        paper = 255 - _paper(255 - grey, window)
+        return np.clip(255 * (1 - grey / np.maximum(paper, 1.0)), 0, 255)
+    return np.clip(grey - _paper(grey, window), 0, 255)
+
+
+def _paper(grey: Grey, window: int) -> Grey | float:
+    """Return the brightness of dark paper below light strokes; in a photo, it may be lit unevenly.
+
+    It is what stays dark in a window that is wider than strokes are (a morphological opening).
+    """
+    if max(grey.shape) <= _EVEN:
+        return float(np.percentile(grey, 5))
+    opened: Grey = ndimage.grey_opening(ndimage.gaussian_filter(grey, max(grey.shape) / 128), window)
+    return opened
+
+
+def _is_dark_on_light(grey: Grey, window: int) -> bool:
+    """Return whether strokes are darker than paper.
+
+    Strokes are the few pixels that differ most from their surroundings, so the differences are skewed to their side,
+    whatever the light or a frame does. Where they are not few, in an image cut closely, the border tells.
+    """
+    differences = grey - ndimage.uniform_filter(grey, window)
+    skewness = (differences**3).mean() / max((differences**2).mean() ** 1.5, 1e-9)
+    if abs(skewness) > _SKEWED:
+        return bool(skewness < 0)
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    return bool(border.mean() > grey.mean())
+
+
+def _otsu(values: Grey) -> float:
+    """Return the threshold that separates values best into two classes (Otsu 1979)."""
+    counts, edges = np.histogram(values, 256)
+    centres, below = (edges[:-1] + edges[1:]) / 2, counts.cumsum()
+    above, sums = values.size - below, (counts * centres).cumsum()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(edges[1:][np.nanargmax(between[:-1])])
+
+
+def _strokes(ink: Grey) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Return which pixels belong to strokes with their soft edges, and which without, or None if there are none."""
+    if np.ptp(ink) < _FAINTEST:
+        return None
+    core = ink > _otsu(ink)
+    paper = ink[~core]
+    level = float(np.median(paper))
+    noise = 1.4826 * float(np.median(np.abs(paper - level)))
+    contrast = float(np.median(ink[core])) - level
+    if contrast < max(_FAINTEST, _NOISE * noise):
+        return None
+    kept = _kept(core)
+    distance: Grey = ndimage.distance_transform_edt(~kept)
+    near = distance <= max(2.0, max(ink.shape) / 50)
+    return near & (ink > level + max(3 * noise, _FRINGE * contrast)), kept
+
+
+def _kept(core: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Drop specks, and frames and the like that run along the image's edges, unless nothing else is there."""
+    labels, count = ndimage.label(core, np.ones((3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    edges = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
+    along = np.bincount(edges, minlength=count + 1)[1:] / edges.size
+    inner = along < 0.2
+    if not (inner & (sizes > 0.002 * core.size)).any():
+        inner[:] = True
+    kept = inner & (sizes > _SPECK * sizes[inner].max())
+    return np.isin(labels, 1 + np.flatnonzero(kept))
+
+
+def _resize(grey: Grey, height: int, width: int) -> NDArray[np.float32]:
+    """Scale with anti-aliasing; an image of that size is unchanged."""
+    image = Image.fromarray(grey.astype(np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
