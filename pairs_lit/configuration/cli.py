@@ -216,7 +216,6 @@ class PairsCLI(LightningCLI):
         trainer: Any = self.trainer  # a connector sets its callbacks
         trainer.callbacks.sort(key=lambda each: each is not runner)  # it seeds what the others may draw from
         trainer.ckpt_path = self.config[self.subcommand].ckpt_path
-        self.datamodule.stacks = self.model.slices
         self.model.code.may_change = self.allows_changed_code
         if trainer.world_size > 1:
             self.datamodule.setup("fit")  # once, for all workers that share this memory

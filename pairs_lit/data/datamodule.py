@@ -1,11 +1,10 @@
 """The data module: the pairs of all rounds, as Lightning asks for them."""
 
 import os
-from collections.abc import Sequence
-from copy import copy
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import ceil
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -14,9 +13,10 @@ from torch import Tensor
 from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.class_names import check_names
 from pairs_lit.data.labelled_images import Source
-from pairs_lit.data.loaders import PlacesLoader, PredictLoader, StackBatch, StackLoader, stack_slices
+from pairs_lit.data.loaders import PlacesLoader, PredictLoader, StackBatch, StackLoader
 from pairs_lit.data.pair_store import SPLITS, DataSettings, Normalise, PairBank, Split, check_image_size
 from pairs_lit.data.pairs import Swap
+from pairs_lit.data.rounds import Rounds
 from pairs_lit.data.sources import check_source, is_named, known_size, load_source
 from pairs_lit.errors import PairsLitError, check_choice, check_positive
 from pairs_lit.relation import DIGITS, Relation
@@ -49,7 +49,7 @@ class PairDataModule(LightningDataModule):
 
     Args:
         seeds: The seeds of the rounds (on the command line: from ``rounds``).
-        stack_size: Rounds in a stack; null: all (on the command line: the network says how many).
+        stack_size: Rounds in a stack; null: all. A fit has the stacks of its module.
         source: ``mnist``; ``digits``, scikit-learn's bundled digits; ``auto``: MNIST where it is present or can be
             downloaded, else the bundled digits with a loud warning. Or the class path of a data set of labelled
             images, of torchvision's or your own: ``torchvision.datasets.FashionMNIST``, with arguments
@@ -164,8 +164,7 @@ class PairDataModule(LightningDataModule):
         }
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self._seeds = seeds
-        self.stacks = stack_slices(len(seeds), stack_size or len(seeds))
+        self.rounds = Rounds([*seeds], stack_size or len(seeds))
         self._source = source
         self._root = user_path(default_root() if root is None else root)
         self._allow_unverified, self._class_names, self._transpose = allow_unverified, class_names, transpose
@@ -181,7 +180,7 @@ class PairDataModule(LightningDataModule):
                 f"data.augment.originals is true, but data.image_size is {self.image_size}, the images' own size: "
                 "leave originals out."
             )
-        bank = PairBank(self._found, self._seeds, self._wanted, originals=self._warps_originals)
+        bank = PairBank(self._found, self.rounds.seeds, self._wanted, originals=self._warps_originals)
         self.classes = bank.settings.classes
         del self._found  # it takes memory, and the bank has all of it
         if bank.scarce:
@@ -212,12 +211,6 @@ class PairDataModule(LightningDataModule):
         """K, the number of classes; for a data set named by its class, it is loaded for that."""
         return DIGITS if is_named(self._source) else self._found.train.classes
 
-    def of(self, seeds: list[int], stacks: list[slice]) -> Self:
-        """Return the same data for rounds of other seeds, in other stacks."""
-        other = copy(self)
-        other._seeds, other.stacks = seeds, stacks
-        return other
-
     @property
     def settings(self) -> DataSettings:
         """The settings of what was drawn, with the source that was found."""
@@ -239,15 +232,17 @@ class PairDataModule(LightningDataModule):
 
     def loader(self, *splits: Split) -> StackLoader:
         """Return the batches of some splits of this worker's stacks, in their own order, for evaluation."""
-        return StackLoader(self.bank, splits, self.stacks, self.eval_batch_size, share=self._share)
+        return StackLoader(self.bank, splits, self._own_stacks, self.eval_batch_size)
 
     def places_loader(self, split: Split, places: Tensor) -> PlacesLoader:
         """Return batches of pairs (P, 2) of the images of which all pairs are measured, of this worker's stacks."""
-        return PlacesLoader(self.bank, (split,), self.stacks, self.eval_batch_size, share=self._share, places=places)
+        return PlacesLoader(self.bank, (split,), self._own_stacks, self.eval_batch_size, places=places)
 
     @property
-    def _share(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+    def _own_stacks(self) -> Mapping[int, slice]:
+        """The stacks of this worker."""
+        worker = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        return self.rounds.of_worker(*worker)
 
     def transfer_batch_to_device(self, batch: StackBatch, device: torch.device, dataloader_idx: int) -> StackBatch:
         """Move a batch's tensors; Lightning's own way searches every batch for them."""
@@ -255,9 +250,8 @@ class PairDataModule(LightningDataModule):
 
     def train_dataloader(self) -> StackLoader:
         """Return the training batches, shuffled anew in each epoch by each round's own seed."""
-        size, share, top = self.batch_size, self._share, self.bank.top
-        change = None if self.augment is None else Augmenter(self.augment, self.image_size, top)
-        return StackLoader(self.bank, ("train",), self.stacks, size, self._current_epoch, share, change)
+        change = None if self.augment is None else Augmenter(self.augment, self.image_size, self.bank.top)
+        return StackLoader(self.bank, ("train",), self._own_stacks, self.batch_size, self._current_epoch, change)
 
     def _current_epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer is not None else 0
@@ -273,4 +267,4 @@ class PairDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> PredictLoader:
         """Return the test pairs of the first seed, for every round."""
-        return PredictLoader(self.bank, ("test",), self.stacks, self.eval_batch_size, share=self._share)
+        return PredictLoader(self.bank, ("test",), self._own_stacks, self.eval_batch_size)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pairs_lit import __version__
 from pairs_lit.checkpoints.files import NETWORK, RECORD, _first_difference, _short, check_match
 from pairs_lit.checkpoints.schema import Form, check_form, check_that, fits
+from pairs_lit.data.rounds import Rounds
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.code_files import CodeFiles
@@ -65,10 +66,9 @@ class CodeCheck:
     """Records what the networks of a module compute, and compares it with what a checkpoint records.
 
     Args:
-        variants: What is trained; each has the same number of rounds.
-        seeds: The seeds of all rounds, variant after variant.
+        variants: What is trained; each has the same seeds.
+        rounds: All their rounds.
         stacks: The stacks.
-        slices: The rounds of each stack.
         losses: The loss of each stack.
         repeats: Whether the networks give the same outputs when they are evaluated again; if not, nothing is recorded.
         draws: Whether the networks draw random numbers when they are evaluated.
@@ -83,17 +83,16 @@ class CodeCheck:
     def __init__(
         self,
         variants: Sequence[Variant],
-        seeds: Sequence[int],
+        rounds: Rounds,
         stacks: Sequence[PairStack],
-        slices: Sequence[slice],
         losses: Sequence[LossFunction],
         *,
         repeats: bool,
         draws: bool,
     ) -> None:
-        self._variants, self._seeds, self._repeats, self._draws_in_evaluation = variants, seeds, repeats, draws
+        self._variants, self._rounds, self._repeats, self._draws_in_evaluation = variants, rounds, repeats, draws
         self._stacks = list(stacks)
-        self._slices, self._losses = slices, losses
+        self._losses = losses
         first = variants[0].architecture
         self._files = CodeFiles.of(
             [first.backbone, first.head, first.network, *self._stacks[0].kinds, type(variants[0].loss)]
@@ -133,9 +132,7 @@ class CodeCheck:
     @cached_property
     def _calls(self) -> list[list[str]]:
         """By variant, the digests of the calls of torch that its first network makes, in each mode."""
-        count = len(self._seeds) // len(self._variants)
-        firsts = self._seeds[::count]
-        return [_calls_of(each.architecture, seed) for each, seed in zip(self._variants, firsts, strict=True)]
+        return [_calls_of(each.architecture, self._rounds.seeds[0]) for each in self._variants]
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -155,7 +152,7 @@ class CodeCheck:
         return {number: self._observe(number, pairs) for number in stacks} if self._repeats else {}
 
     def _observe(self, number: int, pairs: FixedPairs) -> dict[str, Numbers]:
-        rounds = self._slices[number]
+        rounds = self._rounds.stacks[number]
         stack, loss, count = self._stacks[number], self._losses[number], rounds.stop - rounds.start
         return {name: observe(stack, loss, count, pairs, training=mode) for name, mode in _MODES.items()}
 
@@ -183,7 +180,7 @@ class CodeCheck:
         """
         record, variants = cast(dict[str, Any], saved), len(self._variants)
         is_known = isinstance(normalise, str) and normalise in RANGES
-        check_that("record of the code is", is_known and is_record(saved, len(self._seeds), variants))
+        check_that("record of the code is", is_known and is_record(saved, len(self._rounds.seeds), variants))
         self.changes = sorted({*record["changes"], *self.changes})
         now = self.record(self.observe(range(len(self._stacks)), str(normalise)))
         found = self._find_change(record, now, stage)
@@ -205,7 +202,7 @@ class CodeCheck:
                 if difference is not None:
                     where = f" in {mode} mode" if mode == "training" else ""
                     size = f" by up to {difference.size:.2g}" if isfinite(difference.size) else ""
-                    seed = self._seeds[difference.round]
+                    seed = self._rounds.seeds[difference.round]
                     return f"{_WORDS[name]} of seed {seed} for fixed images differ{size}{where}"
         return None
 

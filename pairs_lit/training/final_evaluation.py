@@ -79,12 +79,12 @@ def whole_figures(trainer: Trainer, module: PairModule, splits: Sequence[Split])
         images = data.bank.count_of(split)
         loader = data.places_loader(split, places(module, images))
         # (2, R), of which this worker fills in its own rounds
-        figures = torch.full((len(OVER_ALL_PAIRS), len(module.seeds)), torch.nan, dtype=torch.float64)
+        figures = torch.full((len(OVER_ALL_PAIRS), len(module.rounds.seeds)), torch.nan, dtype=torch.float64)
         with _evaluating(trainer, module):
             for stack, batches in groupby(_batches(trainer, loader), lambda batch: batch.stack):
                 answered = ((module.compared(batch), batch) for batch in batches)
                 found = _exactly(module, answered, images) if module.follows_from_digits else _shown(answered)
-                figures[:, module.slices[stack]] = found.cpu()
+                figures[:, module.rounds.stacks[stack]] = found.cpu()
         measured |= {Metric(split, name).tag: values for name, values in zip(names, figures, strict=False)}
     return added_up(trainer, module, measured)
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from pairs_lit.checkpoints.earlier_layout import separate_backbones
 from pairs_lit.checkpoints.files import IMAGE_FORMAT, RECORD, prepare, read_checkpoint, sign
 from pairs_lit.checkpoints.schema import Form
-from pairs_lit.data.loaders import StackBatch, stack_slices
+from pairs_lit.data.loaders import StackBatch
 from pairs_lit.data.pair_store import SPLITS, Split
+from pairs_lit.data.rounds import Rounds
 from pairs_lit.data.warps import Warp
 from pairs_lit.errors import PairsLitError, check_choice, check_positive
 from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing, check_widths
@@ -125,29 +126,27 @@ class PairModule(LightningModule):
         check_positive("the number of seeds", len(seeds))
         if stack_size is not None:
             check_positive("rounds.stack_size", stack_size)
-        self.count = len(seeds) // len(variants)
-        each = [variant for variant in variants for _ in range(self.count)]
+        each = [variant for variant in variants for _ in range(len(seeds) // len(variants))]
         self.architectures = [variant.architecture for variant in each]
         self._architecture, self._loss = variants[0].architecture, variants[0].loss
         self._architecture.check_separate(seeds[0])
         warps = variants[0].views
         self.views = Views(warps, self._architecture.image_size) if warps else None
         wanted = stack_size or default_stack_size(self._architecture, seeds)
-        self.seeds = seeds
-        self.stack_size = min(wanted, len(seeds))
-        self.slices = stack_slices(len(seeds), self.stack_size, self.count)
+        self.rounds = Rounds([*seeds], min(wanted, len(seeds)), len(variants))
         self.pair_stacks = [
-            PairStack.build(self._architecture, seeds[rounds], self.architectures[rounds]) for rounds in self.slices
+            PairStack.build(self._architecture, seeds[rounds], self.architectures[rounds])
+            for rounds in self.rounds.stacks
         ]
         check_widths({stack.width for stack in self.pair_stacks})
         self.stacks = nn.ModuleList(stack.network for stack in self.pair_stacks)
-        self._losses = [side_by_side([variant.loss for variant in each[rounds]]) for rounds in self.slices]
+        self._losses = [side_by_side([variant.loss for variant in each[rounds]]) for rounds in self.rounds.stacks]
         self.recipes = list(dict.fromkeys(variant.recipe for variant in variants))
         self._recipe_of = [self.recipes.index(variant.recipe) for variant in each]
         self._means = nn.ModuleDict({_key(split): RoundMeans(PER_EPOCH, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
         self.code = CodeCheck(
-            variants, seeds, self.pair_stacks, self.slices, self._losses, repeats=self._repeats, draws=self._draws
+            variants, self.rounds, self.pair_stacks, self._losses, repeats=self._repeats, draws=self._draws
         )
         self._form = Form(self.state_dict())
         self._parameters_of = [list(stack.parameters()) for stack in self.stacks]
@@ -197,7 +196,7 @@ class PairModule(LightningModule):
 
     def _trial(self) -> PairStack:
         """Build one network of the first round once more: what is tried leaves no trace in the one that is trained."""
-        return PairStack.build(replace(self._architecture, members=1), self.seeds[:1])
+        return PairStack.build(replace(self._architecture, members=1), self.rounds.seeds[:1])
 
     def objection(self, pairs: int, *, training: bool) -> str | None:
         """Say why the network cannot be trained or evaluated on a batch of so many pairs; None: it can."""
@@ -218,11 +217,11 @@ class PairModule(LightningModule):
 
     def described(self) -> str:
         """Return how the stacks work, in words."""
-        sizes = [len(self.seeds[rounds]) for rounds in self.slices]
+        sizes = [rounds.stop - rounds.start for rounds in self.rounds.stacks]
         shown = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
         first = self.pair_stacks[0]
         members = f" of {first.members} members" if first.members > 1 else ""
-        rounds, stacks = counted(len(self.seeds), "round"), counted(len(sizes), "stack")
+        rounds, stacks = counted(len(self.rounds.seeds), "round"), counted(len(sizes), "stack")
         return f"{rounds}{members} in {stacks} of {shown}\n\n{describe_parts(first.network)}"
 
     @property
@@ -240,7 +239,7 @@ class PairModule(LightningModule):
     @property
     def parameters_per_round(self) -> int:
         """The number of trainable parameters of one round, in all its members."""
-        return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.seeds)
+        return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.rounds.seeds)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return P(relation) as each of the R rounds says it, (R, B), in the mode that the module is in.
@@ -252,7 +251,7 @@ class PairModule(LightningModule):
         Raises:
             PairsLitError: They have another shape or type.
         """
-        rounds, size = len(self.seeds), self._architecture.image_size
+        rounds, size = len(self.rounds.seeds), self._architecture.image_size
         each = images.expand(rounds, *images.shape) if images.dim() == 4 else images
         allowed = (rounds, *each.shape[1:2], 2, size, size)
         if each.shape != allowed or not images.is_floating_point():
@@ -263,7 +262,7 @@ class PairModule(LightningModule):
         none = torch.zeros(*each.shape[:3], dtype=torch.int64, device=images.device)
         batches = [
             StackBatch(stack, "test", 0, each[own], none[own], none[own][..., 0])
-            for stack, own in enumerate(self.slices)
+            for stack, own in enumerate(self.rounds.stacks)
         ]
         return torch.cat([self.compared(batch).probability() for batch in batches])
 
@@ -302,7 +301,7 @@ class PairModule(LightningModule):
         values = measure(comparison, losses, digits, target)
         means = cast(RoundMeans, self._means[_key(batch.split)])
         values = values.view(len(values), -1, each).mean(2) if each > 1 else values
-        means.update(values, self.slices[batch.stack], target.shape[1])
+        means.update(values, self.rounds.stacks[batch.stack], target.shape[1])
         return comparison, losses
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
@@ -348,13 +347,6 @@ class PairModule(LightningModule):
             means.reset()
         return collected
 
-    def rounds_of(self, stacks: slice) -> Tensor:
-        """Say which rounds some of the stacks train, (R,) bool."""
-        chosen = torch.zeros(len(self.seeds), dtype=torch.bool)
-        for rounds in self.slices[stacks]:
-            chosen[rounds] = True
-        return chosen
-
     def stack_of(self, name: str) -> int | None:
         """Return which stack a parameter or another part of the state belongs to; None: it belongs to none."""
         room, _, rest = name.partition(".")
@@ -376,7 +368,7 @@ class PairModule(LightningModule):
         """Return what each group of the optimizer trains, recipe after recipe: parameters, or the rows of rounds."""
         groups: list[list[View]] = [[] for recipe in self.recipes for _ in recipe.makers]
         self._views = [[] for _ in self.stacks]
-        for stack, rounds in enumerate(self.slices):
+        for stack, rounds in enumerate(self.rounds.stacks):
             part, recipes = self.stacks[stack], self._recipe_of[rounds]
             for name, value in part.named_parameters():
                 found = views_of(part, name, value, recipes)
@@ -423,7 +415,8 @@ class PairModule(LightningModule):
         """Return what the weights alone belong to."""
         network = self.pair_stacks[0].description
         members = self._architecture.members
-        return {"seeds": list(self.seeds), "members": members, "stack_size": self.stack_size, "network": network}
+        rounds = self.rounds
+        return {"seeds": rounds.seeds, "members": members, "stack_size": rounds.stack_size, "network": network}
 
     def record(self) -> dict[str, Any]:
         """Return what a checkpoint must share with the config that loads it."""
@@ -438,7 +431,7 @@ class PairModule(LightningModule):
         record, trainer = self.record(), cast(Any, self.trainer)
         image_format = trainer.datamodule.bank.image_format.to_text()
         sign(checkpoint, self._form, record | {IMAGE_FORMAT: image_format}, self.trainer)
-        own = self.code.observe(range(trainer.global_rank, len(self.stacks), trainer.world_size), record["normalise"])
+        own = self.code.observe(self.rounds.of_worker(trainer.global_rank, trainer.world_size), record["normalise"])
         every = trainer.strategy.gathered(own) if trainer.world_size > 1 else [own]
         checkpoint[CODE] = self.code.record({number: each for part in every for number, each in part.items()})
 

@@ -102,7 +102,7 @@ class Results(Callback):
                 "count": len(rounds),
                 "failed": [result.seed for result in rounds if result.status == "failed"],
                 "at_chance": at_chance_seeds(rounds, [chance[result.seed] for result in rounds]),
-                "stack_size": min(module.stack_size, len(rounds)),
+                "stack_size": module.rounds.of_one_variant.stack_size,
             },
             "metrics": {name: asdict(summary) for name, summary in summaries(rounds).items()},
             **({"all_pairs": {split: asdict(each) for split, each in self._whole.items()}} if self._whole else {}),
