@@ -49,9 +49,9 @@ class Splitter:
         for name, value in checkpoint["state_dict"].items():
             _, stack, rest = name.split(".", 2)
             self._state[int(stack)][rest] = value
-        self._kept = [dict[str, list[tuple[View, dict[str, Any]]]]() for _ in module.optimized]
+        self._kept = [dict[str, list[tuple[View, dict[str, Any]]]]() for _ in module.optimization.groups]
         (optimizer,) = checkpoint["optimizer_states"]
-        views = ((group, view) for group, each in enumerate(module.optimized) for view in each)
+        views = ((group, view) for group, each in enumerate(module.optimization.groups) for view in each)
         for place, (group, view) in enumerate(views):
             self._kept[group].setdefault(view.name, []).append((view, optimizer["state"].get(place, {})))
 
@@ -67,7 +67,7 @@ class Splitter:
         whole, every = self._checkpoint, self._module.rounds
         rounds = every.of_variant(variant)
         own = self._own_stacks(rounds)
-        groups = self._module.groups_of(recipe)
+        groups = self._module.optimization.groups_of(recipe)
         kept = [[state for stack in own for state in self._optimizer_state(stack, group)] for group in groups]
         settings = [hyperparameters(whole["optimizer_states"][0]["param_groups"][group]) for group in groups]
         numbers = itertools.count()

@@ -56,7 +56,7 @@ class TrialWriter(Results):
         for number, place in enumerate(self._places):
             own = module.rounds.of_variant(number)
             _open(place)
-            architecture, recipe = place.variant.architecture, module.recipes.index(place.variant.recipe)
+            architecture, recipe = place.variant.architecture, module.optimization.recipes.index(place.variant.recipe)
             network = architecture.description(architecture.build(seeds[0]))
             checkpoint = splitter.checkpoint(number, recipe, network, identity_of(place.folder))
             DurableCheckpointIO().save_checkpoint(checkpoint, place.folder / LAST)

@@ -177,7 +177,7 @@ class StackStrategy(ParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the optimizer's state of all stacks' parameters, on the first worker."""
         module, found = cast(Any, self.lightning_module), super().optimizer_state(optimizer)
-        names = [view.name for group in module.optimized for view in group]
+        names = [view.name for group in module.optimization.groups for view in group]
         state = cast(dict[int, Any], found["state"])
         whole = self._whole(state, lambda place: module.stack_of(names[place]))
         return {**found, "state": dict(sorted(whole.items()))}
