@@ -4,10 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import ceil
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 
 from pairs_lit.data.augment import Augmentation, Augmenter
@@ -95,7 +95,7 @@ class PairDataModule(LightningDataModule):
         PairsLitError: A count is below 1, or a value is not allowed.
     """
 
-    def __init__(
+    def __init__(  # an argument for each option data.x: those of a nested dataclass would be data.part.x
         self,
         *,
         seeds: list[int],
@@ -121,40 +121,18 @@ class PairDataModule(LightningDataModule):
         all_pairs: Sequence[Whole] = (),
     ) -> None:
         super().__init__()
-        counts = {"train_pairs": train_pairs, "val_pairs": val_pairs, "test_pairs": test_pairs}
-        sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "image_size": image_size}
-        for name, value in (counts | sizes).items():
-            check_positive(f"data.{name}", value)
-        if len(seeds) * sum(counts.values()) > MOST_PAIRS:
-            shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
-            raise PairsLitError(
-                f"{shown} for {counted(len(seeds), 'round')} (rounds.count): at most {MOST_PAIRS} pairs in all."
-            )
-        check_source(source)
-        if root == "" and not is_named(source):
-            raise PairsLitError("data.root is empty: name the folder that holds the data.")
+        self._wanted = DataSettings(
+            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize
+        )
+        _check_sizes(self._wanted, len(seeds), batch_size=batch_size, eval_batch_size=eval_batch_size)
+        _check_source(self._wanted, root, class_names)
         check_choice("data.relation", Relation, relation)
-        if resize is not None:
-            check_positive("data.resize", resize)
-            if resize > MOST_SIZE:
-                raise PairsLitError(f"data.resize is {resize}: it must be {MOST_SIZE} or less.")
-        if is_named(source):  # the size of others is known once they are loaded
-            check_image_size(image_size, known_size(resize))
-        if class_names is not None:
-            check_names(class_names)
-            if is_named(source) and len(class_names) != DIGITS:
-                raise PairsLitError(
-                    f"data.class_names must name the {DIGITS} digits of {source}, got {len(class_names)} names. Name "
-                    "all."
-                )
         check_choice("data.swap", Swap, swap)
         check_choice("data.normalise", Normalise, normalise)
+        _check_measured(watch_test, all_pairs)
+        self.rounds = Rounds([*seeds], stack_size or len(seeds))
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.image_size, self.normalise, self.augment = image_size, normalise, augment
-        if watch_test not in (True, False, "end"):
-            raise PairsLitError(f"data.watch_test is {watch_test!r}: it must be true, end or false.")
-        if isinstance(all_pairs, str):
-            raise PairsLitError(f"data.all_pairs is {all_pairs!r}: give a list, [test] or [val, test] for instance.")
-        check_choice("data.all_pairs", Whole, *all_pairs)
         self.fit_splits: tuple[Split, ...] = SPLITS if watch_test is True else ("train", "val")
         self.final_splits: tuple[Split, ...] = ("train", "test") if watch_test == "end" else ("train",)
         fitting: tuple[Whole, ...] = ("val", "test") if watch_test else ("val",)
@@ -162,15 +140,8 @@ class PairDataModule(LightningDataModule):
         self.whole_splits = {
             stage: [each for each in splits if each in all_pairs] for stage, splits in measured.items()
         }
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.rounds = Rounds([*seeds], stack_size or len(seeds))
-        self._source = source
         self._root = user_path(default_root() if root is None else root)
         self._allow_unverified, self._class_names, self._transpose = allow_unverified, class_names, transpose
-        self._wanted = DataSettings(
-            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize
-        )
 
     @cached_property
     def bank(self) -> PairBank:
@@ -196,7 +167,7 @@ class PairDataModule(LightningDataModule):
     def _found(self) -> Source:
         """The labelled images, until the bank holds them."""
         source = load_source(
-            self._source,
+            self._wanted.source,
             self._root,
             allow_unverified=self._allow_unverified,
             resize=self._wanted.resize,
@@ -209,7 +180,7 @@ class PairDataModule(LightningDataModule):
     @cached_property
     def classes(self) -> int:
         """K, the number of classes; for a data set named by its class, it is loaded for that."""
-        return DIGITS if is_named(self._source) else self._found.train.classes
+        return DIGITS if is_named(self._wanted.source) else self._found.train.classes
 
     @property
     def settings(self) -> DataSettings:
@@ -268,3 +239,46 @@ class PairDataModule(LightningDataModule):
     def predict_dataloader(self) -> PredictLoader:
         """Return the test pairs of the first seed, for every round."""
         return PredictLoader(self.bank, ("test",), self._own_stacks, self.eval_batch_size)
+
+
+def data_of(trainer: Trainer) -> PairDataModule:
+    """Return the data module of a trainer."""
+    return cast(PairDataModule, cast(Any, trainer).datamodule)
+
+
+def _check_sizes(wanted: DataSettings, rounds: int, **batch_sizes: int) -> None:
+    counts = {f"{split}_pairs": count for split, count in wanted.pairs.items()}
+    for name, value in (counts | batch_sizes | {"image_size": wanted.image_size}).items():
+        check_positive(f"data.{name}", value)
+    if rounds * sum(counts.values()) > MOST_PAIRS:
+        shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
+        raise PairsLitError(
+            f"{shown} for {counted(rounds, 'round')} (rounds.count): at most {MOST_PAIRS} pairs in all."
+        )
+
+
+def _check_source(wanted: DataSettings, root: str | None, class_names: Sequence[str | int | float] | None) -> None:
+    source, resize = wanted.source, wanted.resize
+    check_source(source)
+    if root == "" and not is_named(source):
+        raise PairsLitError("data.root is empty: name the folder that holds the data.")
+    if resize is not None:
+        check_positive("data.resize", resize)
+        if resize > MOST_SIZE:
+            raise PairsLitError(f"data.resize is {resize}: it must be {MOST_SIZE} or less.")
+    if is_named(source):  # the size of others is known once they are loaded
+        check_image_size(wanted.image_size, known_size(resize))
+    if class_names is not None:
+        check_names(class_names)
+        if is_named(source) and len(class_names) != DIGITS:
+            raise PairsLitError(
+                f"data.class_names must name the {DIGITS} digits of {source}, got {len(class_names)} names. Name all."
+            )
+
+
+def _check_measured(watch_test: object, all_pairs: Sequence[Whole]) -> None:
+    if watch_test not in (True, False, "end"):
+        raise PairsLitError(f"data.watch_test is {watch_test!r}: it must be true, end or false.")
+    if isinstance(all_pairs, str):
+        raise PairsLitError(f"data.all_pairs is {all_pairs!r}: give a list, [test] or [val, test] for instance.")
+    check_choice("data.all_pairs", Whole, *all_pairs)

@@ -34,6 +34,12 @@ class StackBatch(NamedTuple):
     digits: Tensor
     target: Tensor
 
+    @classmethod
+    def unlabelled(cls, stack: int, images: Tensor) -> "StackBatch":
+        """Return a batch of images of which only the answers are asked for."""
+        none = torch.zeros(images.shape[:3], dtype=torch.int64, device=images.device)
+        return cls(stack, "test", 0, images, none, none[..., 0])
+
     def on(self, device: torch.device) -> "StackBatch":
         """Return the batch on a device."""
         return self if self.images.device == device else self.changed(lambda part: part.to(device))

@@ -119,8 +119,7 @@ class Trained:
         found = []
         for stack, rounds in enumerate(self.module.rounds.stacks):
             seen = torch.stack([self.preprocessing(seed)(images) for seed in self.seeds[rounds]])
-            none = torch.zeros(len(seen), len(images), 2, dtype=torch.int64)
-            found.append(self.module.compared(StackBatch(stack, "test", 0, seen, none, none[..., 0])))
+            found.append(self.module.compared(StackBatch.unlabelled(stack, seen)))
         probability = torch.cat([answer.probability() for answer in found])
         reads = self.module.trains_digits  # else its digit logits mean nothing
         logits = [answer.digit_logits for answer in found if reads and answer.digit_logits is not None]

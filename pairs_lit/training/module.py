@@ -1,6 +1,6 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self, cast
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pairs_lit.checkpoints.earlier_layout import separate_backbones
 from pairs_lit.checkpoints.files import prepare, read_checkpoint
+from pairs_lit.data.datamodule import data_of
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.data.pair_store import SPLITS, Split
 from pairs_lit.data.rounds import Rounds
@@ -252,11 +253,7 @@ class PairModule(LightningModule):
                 f"images of shape {tuple(images.shape)} and {images.dtype}: give prepared floats, (B, 2, {size}, "
                 f"{size}) for all rounds or ({rounds}, B, 2, {size}, {size}) for each."
             )
-        none = torch.zeros(*each.shape[:3], dtype=torch.int64, device=images.device)
-        batches = [
-            StackBatch(stack, "test", 0, each[own], none[own], none[own][..., 0])
-            for stack, own in enumerate(self.rounds.stacks)
-        ]
+        batches = (StackBatch.unlabelled(stack, each[own]) for stack, own in enumerate(self.rounds.stacks))
         return torch.cat([self.compared(batch).probability() for batch in batches])
 
     def compared(self, batch: StackBatch, *, views: bool = True) -> PairOutput:
@@ -344,23 +341,21 @@ class PairModule(LightningModule):
         """Build the one optimizer of all stacks; parameters of a stack that a step does not train are skipped."""
         return self.optimization.configure()
 
-    def _begin(self, epoch: int) -> None:
-        """Let the schedules that go on with each step begin an epoch."""
-        trainer = cast(Any, self.trainer)
-        self.optimization.begin_epoch(epoch, trainer.max_epochs, trainer.datamodule.steps)
-
     def on_train_start(self) -> None:
         """Set the optimizer and the schedule as the config says for this epoch, whatever a checkpoint says."""
         trainer = cast(Any, self.trainer)
         for way in describe_slow_parts(self.stacks[0]) if trainer.is_global_zero else []:
             notice(f"{way}.")
         self.optimization.restart(self.current_epoch)
-        self._begin(self.current_epoch)
+        self._begin_epoch(self.current_epoch)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # noqa: ANN401 - Lightning's signature
         """Step the schedule."""
         step_schedule(scheduler, self.current_epoch + 1)
-        self._begin(self.current_epoch + 1)
+        self._begin_epoch(self.current_epoch + 1)
+
+    def _begin_epoch(self, epoch: int) -> None:
+        self.optimization.begin_epoch(epoch, cast(int, self.trainer.max_epochs), data_of(self.trainer).steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights belong to and compute, and what the training images look like."""
@@ -438,10 +433,10 @@ class PairModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise PairsLitError if a checkpoint is damaged or another configuration's, before anything of it is used."""
-        trainer, stage = cast(Any, self.trainer), cast(Any, self.trainer.state.fn).value
+        stage = cast(Any, self.trainer.state.fn).value
         groups = self.optimization.parameter_groups()
         self._modernise(checkpoint, [[view.name for view in group] for group in self.optimization.groups])
-        self._record.check(checkpoint, trainer.datamodule, stage)
+        self._record.check(checkpoint, data_of(self.trainer), stage)
         prepare(checkpoint, self.trainer, groups)
         self.load_state_dict(checkpoint["state_dict"])
         self._record.check_code(checkpoint, stage)

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 from lightning.pytorch import Trainer
 
 from pairs_lit.checkpoints.files import IMAGE_FORMAT, NETWORK, RECORD, sign
 from pairs_lit.checkpoints.schema import Form
-from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.datamodule import PairDataModule, data_of
 from pairs_lit.data.rounds import Rounds
 from pairs_lit.training.code_check import CODE, CodeCheck, check_weights
 from pairs_lit.workers.strategy import gathered
@@ -39,7 +39,7 @@ class ModuleRecord:
 
     def write(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
         """Record what the weights belong to and compute, and what the training images look like."""
-        data = cast(PairDataModule, cast(Any, trainer).datamodule)
+        data = data_of(trainer)
         record = self._belongs_to(data) | {IMAGE_FORMAT: data.bank.image_format.to_text()}
         sign(checkpoint, self._form, record, trainer)
         stacks = self._rounds.of_worker(trainer.global_rank, trainer.world_size)

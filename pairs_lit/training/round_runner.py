@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pairs_lit.checkpoints.schema import check_form, check_progress
-from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.datamodule import data_of
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.commit import commit
 from pairs_lit.runs.metrics import TOTAL_LOSSES
@@ -100,7 +100,7 @@ class RoundRunner(Callback):
         """Refuse curves that are not those of this network's rounds up to the checkpoint's epoch."""
         check_form("epoch is", checkpoint["epoch"], 0)
         curve = torch.empty(checkpoint["epoch"] + 1, len(self.seeds), dtype=torch.float64, device="meta")
-        names = [f"{split}/{metric}" for split in _data(trainer).fit_splits for metric in _module(pl_module).measured]
+        names = [f"{split}/{metric}" for split in data_of(trainer).fit_splits for metric in _module(pl_module).measured]
         check_progress(checkpoint["callbacks"].get(self.state_key), dict.fromkeys(names, curve))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ class RoundRunner(Callback):
         keep_freed_memory()
         check_trainer(trainer)
         module = _module(pl_module)
-        data = _data(trainer)
+        data = data_of(trainer)
         for name, rounds in {"PairModule": module.rounds, "PairDataModule": data.rounds}.items():
             if rounds.seeds != self.seeds:
                 raise PairsLitError(
@@ -189,7 +189,3 @@ def figures_of(latest: Mapping[str, Sequence[float]], *, several: bool) -> dict[
 
 def _module(module: LightningModule) -> PairModule:
     return cast(PairModule, module)
-
-
-def _data(trainer: Trainer) -> PairDataModule:
-    return cast(PairDataModule, cast(Any, trainer).datamodule)
