@@ -18,7 +18,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from pairs_lit.checkpoints.files import RECORD, LastCheckpoint, read_checkpoint
+from pairs_lit.checkpoints.files import RECORD, read_checkpoint
+from pairs_lit.checkpoints.last_checkpoint import LastCheckpoint
 from pairs_lit.configuration.factory_options import with_built_arguments
 from pairs_lit.configuration.given_texts import MODE
 from pairs_lit.configuration.option_checks import (

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pairs_lit import __version__
-from pairs_lit.checkpoints.files import NETWORK, RECORD, _first_difference, _short, check_match
+from pairs_lit.checkpoints.files import NETWORK, RECORD
+from pairs_lit.checkpoints.match import check_match, first_difference, shortened
 from pairs_lit.checkpoints.schema import Form, check_form, check_that, fits
 from pairs_lit.data.rounds import Rounds
 from pairs_lit.errors import PairsLitError
@@ -330,5 +331,5 @@ def check_weights(
     check_match(saved, {name: record[name] for name in checked}, code.hint)
     check_form("weights are", form.tensors(checkpoint["state_dict"]), form.example, code.file_hint)
     if saved.get(NETWORK) != record[NETWORK]:
-        before, now = _first_difference(saved.get(NETWORK), record[NETWORK])
-        code.report_change(f"it was {_short(before)} and is {_short(now)}", {}, checkpoint["epoch"], stage)
+        before, now = first_difference(saved.get(NETWORK), record[NETWORK])
+        code.report_change(f"it was {shortened(before)} and is {shortened(now)}", {}, checkpoint["epoch"], stage)
