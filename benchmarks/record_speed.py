@@ -106,7 +106,7 @@ def _both_ways(layer: nn.Conv2d, images: Tensor, repeats: int) -> float:
 
 
 def _batches(data: PairDataModule, change: Augmenter, size: int, epoch: int) -> StackLoader:
-    return StackLoader(data.bank, ("train",), [slice(0, 1)], size, lambda: epoch, change=change)
+    return StackLoader(data.bank, ("train",), {0: slice(0, 1)}, size, lambda: epoch, change=change)
 
 
 def fitted(rounds: int, epochs: int, *more: str) -> float:

@@ -1,32 +1,24 @@
-"""Checkpoints: written whole or not at all, read without running any code, refused where they do not match."""
+"""Checkpoint files: atomic writes, loading that runs no code, and the run folders they belong to."""
 
 import io
-import math
 import re
-import shlex
-import time
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from pairs_lit.checkpoints.schema import Form, Group, check_form, check_kept, fits, optimizer_state
+from pairs_lit.checkpoints.schema import Form, Group, check_form, check_kept, optimizer_state
 from pairs_lit.checkpoints.values import plain
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.atomic_write import write_durably
 from pairs_lit.runs.run_folder import LAST, enclosing_run, identity_of, looks_like_a_run, new_run_folder
-from pairs_lit.runs.run_metadata import DETERMINISTIC, FINGERPRINT, UNRECORDED
+from pairs_lit.runs.run_metadata import DETERMINISTIC
 from pairs_lit.system.console import notice
-from pairs_lit.system.lightning_hooks import spares_batches
-from pairs_lit.system.signals import announce, announced, check_announced, check_asked, postponed
-from pairs_lit.workers.cluster import requeue
 
 MapLocation = str | torch.device | Callable[..., Any] | dict[str, str] | None
 
@@ -44,8 +36,6 @@ IMAGE_FORMAT = "image_format"
 
 USUAL: Mapping[str, int] = {"members": 1, "transpose": False, DETERMINISTIC: True}
 """What a record says only where it is otherwise; earlier releases knew nothing else."""
-
-SAVE_SECONDS = 30.0
 
 _RELEASE = re.compile(r"2\.([6-9]|\d\d+)\.\d+")
 """The releases of Lightning that pyproject.toml allows; it would rewrite a checkpoint that claims to be older."""
@@ -127,65 +117,6 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | None)
 
 
-def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any], hint: str = "") -> None:
-    """Raise PairsLitError if a checkpoint's record differs from the configuration's; name the first difference.
-
-    Args:
-        saved: The record.
-        wanted: That of the configuration.
-        hint: What else may have changed where the network differs.
-    """
-    saved = {**UNRECORDED, **USUAL, **saved}
-    for name, value in wanted.items():
-        if name == FINGERPRINT and saved.get(name) != value:
-            if name in saved:  # earlier releases recorded none
-                raise PairsLitError(
-                    "the checkpoint does not match the data: the SHA-256 of all images and labels of "
-                    f"{saved.get('source')} is {str(saved[name])[:8]}… in the checkpoint and {str(value)[:8]}… now. "
-                    f"{_explain_other_images(saved, wanted)}"
-                )
-        elif name == DETERMINISTIC:  # seen only by chance, and of no account where the images are the same
-            continue
-        elif name not in saved or not fits(saved[name], value) or saved[name] != value:
-            here, there = _first_difference(saved.get(name), value)
-            raise PairsLitError(
-                f"the checkpoint does not match the config: {name} is {_short(here)} in the checkpoint and "
-                f"{_short(there)} in the config. Use the config.yaml of the checkpoint's own run"
-                f"{hint if name == NETWORK else ''}."
-            )
-
-
-def _explain_other_images(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Return why the images may be others than those of the checkpoint, and what to do."""
-    source = str(saved.get("source"))
-    if not (saved.get(DETERMINISTIC, True) and wanted.get(DETERMINISTIC, True)):
-        return (
-            f"The dataset {source} returns different images each time it is read, so those of the run cannot be read "
-            "again. Remove the random transform from the dataset, set data.augment instead, and train again."
-        )
-    if source.startswith("EMNIST"):
-        return (
-            "Set data.root to the data that the run was trained on; if an earlier release trained it, which read "
-            "EMNIST with rows and columns exchanged, train again."
-        )
-    own = "; if the dataset draws random numbers when it is made, give it a fixed seed" if "." in source else ""
-    return f"Set data.root to the data that the run was trained on{own}."
-
-
-def _first_difference(saved: object, wanted: object) -> tuple[object, object]:
-    """Narrow two lists down to their first different entries, if they are of equal length or too long to be shown."""
-    if not isinstance(saved, list) or not isinstance(wanted, list):
-        return saved, wanted
-    if len(saved) != len(wanted) and _short(saved) != _short(wanted):
-        return saved, wanted
-    return next((pair for pair in zip(saved, wanted, strict=False) if pair[0] != pair[1]), (saved, wanted))
-
-
-def _short(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def own_run(path: Path) -> Path | None:
     """Return the run folder that a checkpoint lies in, if it is that of the run that wrote it.
 
@@ -230,58 +161,6 @@ def folder_of(trainer: Trainer, name: str) -> Path:
         reason = other if own_run(given) is None else "is not the latest of its run"
         notice(f"{given} {reason}, so this writes into a new one: {new}")
     return new
-
-
-@spares_batches
-class LastCheckpoint(Checkpoint):
-    """Keeps ``checkpoints/last.ckpt`` in the run folder.
-
-    It is saved after the first and the last epoch, else at most every 30 seconds. SIGUSR1, by which a cluster announces
-    the end of a job, has it saved at the end of the epoch, and ends the fit there.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._saved_at = -math.inf  # what no checkpoint can hold must show while little is lost
-        self._postponed = ExitStack()
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on, the end of a job is announced to :meth:`on_train_epoch_end`."""
-        self._postponed.enter_context(postponed())
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """End here, between two steps, if a signal has asked for it."""
-        check_asked()
-
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """As in training."""
-        check_asked()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where it is time to, or where the end of the job was announced to any of the workers."""
-        strategy, last = trainer.strategy, trainer.current_epoch + 1 == trainer.max_epochs
-        due = trainer.is_global_zero and (last or time.monotonic() - self._saved_at > SAVE_SECONDS)
-        if not strategy.reduce_boolean_decision(due or announced(), all=False):
-            return
-        run = Path(str(trainer.log_dir))
-        trainer.save_checkpoint(run / LAST)
-        self._saved_at = time.monotonic()
-        if strategy.reduce_boolean_decision(announced(), all=False) and not last:
-            announce()
-            if trainer.is_global_zero:
-                requeue()
-            check_announced(shlex.join(["pairs-lit", "fit", str(run)]))
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait for announcements no longer."""
-        self._postponed.close()
-        check_asked()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Wait for announcements no longer."""
-        self._postponed.close()
 
 
 def sign(checkpoint: dict[str, Any], form: Form, record: Mapping[str, Any], trainer: Trainer) -> None:

@@ -18,7 +18,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from pairs_lit.checkpoints.files import RECORD, LastCheckpoint, read_checkpoint
+from pairs_lit.checkpoints.files import RECORD, read_checkpoint
+from pairs_lit.checkpoints.last_checkpoint import LastCheckpoint
 from pairs_lit.configuration.factory_options import with_built_arguments
 from pairs_lit.configuration.given_texts import MODE
 from pairs_lit.configuration.option_checks import (
@@ -216,7 +217,6 @@ class PairsCLI(LightningCLI):
         trainer: Any = self.trainer  # a connector sets its callbacks
         trainer.callbacks.sort(key=lambda each: each is not runner)  # it seeds what the others may draw from
         trainer.ckpt_path = self.config[self.subcommand].ckpt_path
-        self.datamodule.stacks = self.model.slices
         self.model.code.may_change = self.allows_changed_code
         if trainer.world_size > 1:
             self.datamodule.setup("fit")  # once, for all workers that share this memory

@@ -1,22 +1,22 @@
 """The data module: the pairs of all rounds, as Lightning asks for them."""
 
 import os
-from collections.abc import Sequence
-from copy import copy
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import ceil
-from typing import Literal, Self
+from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 
 from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.class_names import check_names
 from pairs_lit.data.labelled_images import Source
-from pairs_lit.data.loaders import PlacesLoader, PredictLoader, StackBatch, StackLoader, stack_slices
+from pairs_lit.data.loaders import PlacesLoader, PredictLoader, StackBatch, StackLoader
 from pairs_lit.data.pair_store import SPLITS, DataSettings, Normalise, PairBank, Split, check_image_size
 from pairs_lit.data.pairs import Swap
+from pairs_lit.data.rounds import Rounds
 from pairs_lit.data.sources import check_source, is_named, known_size, load_source
 from pairs_lit.errors import PairsLitError, check_choice, check_positive
 from pairs_lit.relation import DIGITS, Relation
@@ -49,7 +49,7 @@ class PairDataModule(LightningDataModule):
 
     Args:
         seeds: The seeds of the rounds (on the command line: from ``rounds``).
-        stack_size: Rounds in a stack; null: all (on the command line: the network says how many).
+        stack_size: Rounds in a stack; null: all. A fit has the stacks of its module.
         source: ``mnist``; ``digits``, scikit-learn's bundled digits; ``auto``: MNIST where it is present or can be
             downloaded, else the bundled digits with a loud warning. Or the class path of a data set of labelled
             images, of torchvision's or your own: ``torchvision.datasets.FashionMNIST``, with arguments
@@ -95,7 +95,7 @@ class PairDataModule(LightningDataModule):
         PairsLitError: A count is below 1, or a value is not allowed.
     """
 
-    def __init__(
+    def __init__(  # an argument for each option data.x: those of a nested dataclass would be data.part.x
         self,
         *,
         seeds: list[int],
@@ -121,40 +121,18 @@ class PairDataModule(LightningDataModule):
         all_pairs: Sequence[Whole] = (),
     ) -> None:
         super().__init__()
-        counts = {"train_pairs": train_pairs, "val_pairs": val_pairs, "test_pairs": test_pairs}
-        sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "image_size": image_size}
-        for name, value in (counts | sizes).items():
-            check_positive(f"data.{name}", value)
-        if len(seeds) * sum(counts.values()) > MOST_PAIRS:
-            shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
-            raise PairsLitError(
-                f"{shown} for {counted(len(seeds), 'round')} (rounds.count): at most {MOST_PAIRS} pairs in all."
-            )
-        check_source(source)
-        if root == "" and not is_named(source):
-            raise PairsLitError("data.root is empty: name the folder that holds the data.")
+        self._wanted = DataSettings(
+            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize
+        )
+        _check_sizes(self._wanted, len(seeds), batch_size=batch_size, eval_batch_size=eval_batch_size)
+        _check_source(self._wanted, root, class_names)
         check_choice("data.relation", Relation, relation)
-        if resize is not None:
-            check_positive("data.resize", resize)
-            if resize > MOST_SIZE:
-                raise PairsLitError(f"data.resize is {resize}: it must be {MOST_SIZE} or less.")
-        if is_named(source):  # the size of others is known once they are loaded
-            check_image_size(image_size, known_size(resize))
-        if class_names is not None:
-            check_names(class_names)
-            if is_named(source) and len(class_names) != DIGITS:
-                raise PairsLitError(
-                    f"data.class_names must name the {DIGITS} digits of {source}, got {len(class_names)} names. Name "
-                    "all."
-                )
         check_choice("data.swap", Swap, swap)
         check_choice("data.normalise", Normalise, normalise)
+        _check_measured(watch_test, all_pairs)
+        self.rounds = Rounds([*seeds], stack_size or len(seeds))
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.image_size, self.normalise, self.augment = image_size, normalise, augment
-        if watch_test not in (True, False, "end"):
-            raise PairsLitError(f"data.watch_test is {watch_test!r}: it must be true, end or false.")
-        if isinstance(all_pairs, str):
-            raise PairsLitError(f"data.all_pairs is {all_pairs!r}: give a list, [test] or [val, test] for instance.")
-        check_choice("data.all_pairs", Whole, *all_pairs)
         self.fit_splits: tuple[Split, ...] = SPLITS if watch_test is True else ("train", "val")
         self.final_splits: tuple[Split, ...] = ("train", "test") if watch_test == "end" else ("train",)
         fitting: tuple[Whole, ...] = ("val", "test") if watch_test else ("val",)
@@ -162,16 +140,8 @@ class PairDataModule(LightningDataModule):
         self.whole_splits = {
             stage: [each for each in splits if each in all_pairs] for stage, splits in measured.items()
         }
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self._seeds = seeds
-        self.stacks = stack_slices(len(seeds), stack_size or len(seeds))
-        self._source = source
         self._root = user_path(default_root() if root is None else root)
         self._allow_unverified, self._class_names, self._transpose = allow_unverified, class_names, transpose
-        self._wanted = DataSettings(
-            source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize
-        )
 
     @cached_property
     def bank(self) -> PairBank:
@@ -181,7 +151,7 @@ class PairDataModule(LightningDataModule):
                 f"data.augment.originals is true, but data.image_size is {self.image_size}, the images' own size: "
                 "leave originals out."
             )
-        bank = PairBank(self._found, self._seeds, self._wanted, originals=self._warps_originals)
+        bank = PairBank(self._found, self.rounds.seeds, self._wanted, originals=self._warps_originals)
         self.classes = bank.settings.classes
         del self._found  # it takes memory, and the bank has all of it
         if bank.scarce:
@@ -197,7 +167,7 @@ class PairDataModule(LightningDataModule):
     def _found(self) -> Source:
         """The labelled images, until the bank holds them."""
         source = load_source(
-            self._source,
+            self._wanted.source,
             self._root,
             allow_unverified=self._allow_unverified,
             resize=self._wanted.resize,
@@ -210,13 +180,7 @@ class PairDataModule(LightningDataModule):
     @cached_property
     def classes(self) -> int:
         """K, the number of classes; for a data set named by its class, it is loaded for that."""
-        return DIGITS if is_named(self._source) else self._found.train.classes
-
-    def of(self, seeds: list[int], stacks: list[slice]) -> Self:
-        """Return the same data for rounds of other seeds, in other stacks."""
-        other = copy(self)
-        other._seeds, other.stacks = seeds, stacks
-        return other
+        return DIGITS if is_named(self._wanted.source) else self._found.train.classes
 
     @property
     def settings(self) -> DataSettings:
@@ -239,15 +203,17 @@ class PairDataModule(LightningDataModule):
 
     def loader(self, *splits: Split) -> StackLoader:
         """Return the batches of some splits of this worker's stacks, in their own order, for evaluation."""
-        return StackLoader(self.bank, splits, self.stacks, self.eval_batch_size, share=self._share)
+        return StackLoader(self.bank, splits, self._own_stacks, self.eval_batch_size)
 
     def places_loader(self, split: Split, places: Tensor) -> PlacesLoader:
         """Return batches of pairs (P, 2) of the images of which all pairs are measured, of this worker's stacks."""
-        return PlacesLoader(self.bank, (split,), self.stacks, self.eval_batch_size, share=self._share, places=places)
+        return PlacesLoader(self.bank, (split,), self._own_stacks, self.eval_batch_size, places=places)
 
     @property
-    def _share(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+    def _own_stacks(self) -> Mapping[int, slice]:
+        """The stacks of this worker."""
+        worker = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        return self.rounds.of_worker(*worker)
 
     def transfer_batch_to_device(self, batch: StackBatch, device: torch.device, dataloader_idx: int) -> StackBatch:
         """Move a batch's tensors; Lightning's own way searches every batch for them."""
@@ -255,9 +221,8 @@ class PairDataModule(LightningDataModule):
 
     def train_dataloader(self) -> StackLoader:
         """Return the training batches, shuffled anew in each epoch by each round's own seed."""
-        size, share, top = self.batch_size, self._share, self.bank.top
-        change = None if self.augment is None else Augmenter(self.augment, self.image_size, top)
-        return StackLoader(self.bank, ("train",), self.stacks, size, self._current_epoch, share, change)
+        change = None if self.augment is None else Augmenter(self.augment, self.image_size, self.bank.top)
+        return StackLoader(self.bank, ("train",), self._own_stacks, self.batch_size, self._current_epoch, change)
 
     def _current_epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer is not None else 0
@@ -273,4 +238,47 @@ class PairDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> PredictLoader:
         """Return the test pairs of the first seed, for every round."""
-        return PredictLoader(self.bank, ("test",), self.stacks, self.eval_batch_size, share=self._share)
+        return PredictLoader(self.bank, ("test",), self._own_stacks, self.eval_batch_size)
+
+
+def data_of(trainer: Trainer) -> PairDataModule:
+    """Return the data module of a trainer."""
+    return cast(PairDataModule, cast(Any, trainer).datamodule)
+
+
+def _check_sizes(wanted: DataSettings, rounds: int, **batch_sizes: int) -> None:
+    counts = {f"{split}_pairs": count for split, count in wanted.pairs.items()}
+    for name, value in (counts | batch_sizes | {"image_size": wanted.image_size}).items():
+        check_positive(f"data.{name}", value)
+    if rounds * sum(counts.values()) > MOST_PAIRS:
+        shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
+        raise PairsLitError(
+            f"{shown} for {counted(rounds, 'round')} (rounds.count): at most {MOST_PAIRS} pairs in all."
+        )
+
+
+def _check_source(wanted: DataSettings, root: str | None, class_names: Sequence[str | int | float] | None) -> None:
+    source, resize = wanted.source, wanted.resize
+    check_source(source)
+    if root == "" and not is_named(source):
+        raise PairsLitError("data.root is empty: name the folder that holds the data.")
+    if resize is not None:
+        check_positive("data.resize", resize)
+        if resize > MOST_SIZE:
+            raise PairsLitError(f"data.resize is {resize}: it must be {MOST_SIZE} or less.")
+    if is_named(source):  # the size of others is known once they are loaded
+        check_image_size(wanted.image_size, known_size(resize))
+    if class_names is not None:
+        check_names(class_names)
+        if is_named(source) and len(class_names) != DIGITS:
+            raise PairsLitError(
+                f"data.class_names must name the {DIGITS} digits of {source}, got {len(class_names)} names. Name all."
+            )
+
+
+def _check_measured(watch_test: object, all_pairs: Sequence[Whole]) -> None:
+    if watch_test not in (True, False, "end"):
+        raise PairsLitError(f"data.watch_test is {watch_test!r}: it must be true, end or false.")
+    if isinstance(all_pairs, str):
+        raise PairsLitError(f"data.all_pairs is {all_pairs!r}: give a list, [test] or [val, test] for instance.")
+    check_choice("data.all_pairs", Whole, *all_pairs)

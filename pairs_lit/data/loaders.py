@@ -1,6 +1,6 @@
 """Loaders: the batches of one epoch, stack after stack."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
@@ -34,6 +34,12 @@ class StackBatch(NamedTuple):
     digits: Tensor
     target: Tensor
 
+    @classmethod
+    def unlabelled(cls, stack: int, images: Tensor) -> "StackBatch":
+        """Return a batch of images of which only the answers are asked for."""
+        none = torch.zeros(images.shape[:3], dtype=torch.int64, device=images.device)
+        return cls(stack, "test", 0, images, none, none[..., 0])
+
     def on(self, device: torch.device) -> "StackBatch":
         """Return the batch on a device."""
         return self if self.images.device == device else self.changed(lambda part: part.to(device))
@@ -43,25 +49,6 @@ class StackBatch(NamedTuple):
         return self._replace(images=change(self.images), digits=change(self.digits), target=change(self.target))
 
 
-def stack_slices(rounds: int, size: int, each: int | None = None) -> list[slice]:
-    """Return which rounds each stack has.
-
-    Args:
-        rounds: How many rounds there are in all.
-        size: How many make a stack; the last one may be smaller.
-        each: How many belong to one variant; a stack holds whole variants, or lies within one. None: there is only one.
-    """
-    each = each or rounds
-    if size >= each:
-        step = size // each * each
-        return [slice(start, min(start + step, rounds)) for start in range(0, rounds, step)]
-    return [
-        slice(start, min(start + size, own + each))
-        for own in range(0, rounds, each)
-        for start in range(own, own + each, size)
-    ]
-
-
 @dataclass(frozen=True, eq=False)
 class StackLoader:
     """Batches of the given splits, stack after stack: one gather for each batch, no Python loop over samples.
@@ -69,35 +56,28 @@ class StackLoader:
     Attributes:
         bank: The pairs.
         splits: The splits to hand out.
-        stacks: Which rounds each stack has.
+        stacks: The rounds of each stack that this worker trains, by the stack's number (``Rounds.of_worker``).
         batch_size: Pairs per batch; the last batch may be smaller.
         epoch: Where to ask for the current epoch, on which each round's own shuffle depends; None: no shuffling.
-        share: The number of this worker, and how many there are: it gets every so-manieth stack.
         change: Changes the images at random, by each round's own seed; None: they stay as they are.
     """
 
     bank: PairBank
     splits: Sequence[Split]
-    stacks: Sequence[slice]
+    stacks: Mapping[int, slice]
     batch_size: int
     epoch: Callable[[], int] | None = None
-    share: tuple[int, int] = (0, 1)
     change: Augmenter | None = None
-
-    @property
-    def _stacks(self) -> list[tuple[int, slice]]:
-        worker, workers = self.share
-        return list(enumerate(self.stacks))[worker::workers]
 
     def __len__(self) -> int:
         """Count the batches of one epoch over all stacks."""
-        return len(self._stacks) * sum(
+        return len(self.stacks) * sum(
             ceil(self.bank.pairs[split].target.shape[1] / self.batch_size) for split in self.splits
         )
 
     def __iter__(self) -> Iterator[StackBatch]:
         """Yield the batches of one epoch."""
-        for stack, rounds in self._stacks:
+        for stack, rounds in self.stacks.items():
             for split in self.splits:
                 yield from self._batches(stack, rounds, split)
 
@@ -132,7 +112,7 @@ class PlacesLoader(StackLoader):
 
     def __len__(self) -> int:
         """Count the batches over all stacks and splits."""
-        return len(self._stacks) * len(self.splits) * ceil(len(self.places) / self.batch_size)
+        return len(self.stacks) * len(self.splits) * ceil(len(self.places) / self.batch_size)
 
     def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
         images = self.bank.images_of(split, rounds)

@@ -39,7 +39,7 @@ class _OpeningCLI(ParseOnlyCLI):
         """Build the module and the data."""
         made = self.parser.instantiate_classes(self.config)[self.subcommand]
         self.module, self.data = cast(PairModule, made.model), cast(PairDataModule, made.data)
-        self.data.stacks = self.module.slices
+        self.data.rounds = self.module.rounds
 
 
 def open_run(folder: str | Path, checkpoint: str | Path | None = None, *, allow_changed_code: bool = False) -> Trained:

@@ -56,7 +56,7 @@ class Trained:
     @property
     def seeds(self) -> Sequence[int]:
         """The seeds of the rounds."""
-        return self.module.seeds
+        return self.module.rounds.seeds
 
     def network(self, seed: int) -> RoundNetwork:
         """Return the plain network of one round, in evaluation mode; of several members or views, the mean of theirs.
@@ -73,8 +73,8 @@ class Trained:
         """Return the plain network of one member of one round."""
         architecture = self.module.architectures[place]
         network = architecture.build(seed)
-        number = next(number for number, rounds in enumerate(self.module.slices) if place < rounds.stop)
-        own = (place - self.module.slices[number].start) * architecture.members + member
+        number, place = self.module.rounds.find(place)
+        own = place * architecture.members + member
         for name in network.parts(architecture.pair_shape):
             part = network.get_submodule(name)
             part.load_state_dict(plain_state(self.module.stacks[number].get_submodule(name), part, own))
@@ -117,10 +117,9 @@ class Trained:
 
     def _answered(self, images: Tensor) -> Answers:
         found = []
-        for stack, rounds in enumerate(self.module.slices):
+        for stack, rounds in enumerate(self.module.rounds.stacks):
             seen = torch.stack([self.preprocessing(seed)(images) for seed in self.seeds[rounds]])
-            none = torch.zeros(len(seen), len(images), 2, dtype=torch.int64)
-            found.append(self.module.compared(StackBatch(stack, "test", 0, seen, none, none[..., 0])))
+            found.append(self.module.compared(StackBatch.unlabelled(stack, seen)))
         probability = torch.cat([answer.probability() for answer in found])
         reads = self.module.trains_digits  # else its digit logits mean nothing
         logits = [answer.digit_logits for answer in found if reads and answer.digit_logits is not None]

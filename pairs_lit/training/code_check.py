@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pairs_lit import __version__
-from pairs_lit.checkpoints.files import NETWORK, RECORD, _first_difference, _short, check_match
+from pairs_lit.checkpoints.files import NETWORK, RECORD
+from pairs_lit.checkpoints.match import check_match, first_difference, shortened
 from pairs_lit.checkpoints.schema import Form, check_form, check_that, fits
+from pairs_lit.data.rounds import Rounds
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.code_files import CodeFiles
@@ -65,10 +67,9 @@ class CodeCheck:
     """Records what the networks of a module compute, and compares it with what a checkpoint records.
 
     Args:
-        variants: What is trained; each has the same number of rounds.
-        seeds: The seeds of all rounds, variant after variant.
+        variants: What is trained; each has the same seeds.
+        rounds: All their rounds.
         stacks: The stacks.
-        slices: The rounds of each stack.
         losses: The loss of each stack.
         repeats: Whether the networks give the same outputs when they are evaluated again; if not, nothing is recorded.
         draws: Whether the networks draw random numbers when they are evaluated.
@@ -83,17 +84,16 @@ class CodeCheck:
     def __init__(
         self,
         variants: Sequence[Variant],
-        seeds: Sequence[int],
+        rounds: Rounds,
         stacks: Sequence[PairStack],
-        slices: Sequence[slice],
         losses: Sequence[LossFunction],
         *,
         repeats: bool,
         draws: bool,
     ) -> None:
-        self._variants, self._seeds, self._repeats, self._draws_in_evaluation = variants, seeds, repeats, draws
+        self._variants, self._rounds, self._repeats, self._draws_in_evaluation = variants, rounds, repeats, draws
         self._stacks = list(stacks)
-        self._slices, self._losses = slices, losses
+        self._losses = losses
         first = variants[0].architecture
         self._files = CodeFiles.of(
             [first.backbone, first.head, first.network, *self._stacks[0].kinds, type(variants[0].loss)]
@@ -133,9 +133,7 @@ class CodeCheck:
     @cached_property
     def _calls(self) -> list[list[str]]:
         """By variant, the digests of the calls of torch that its first network makes, in each mode."""
-        count = len(self._seeds) // len(self._variants)
-        firsts = self._seeds[::count]
-        return [_calls_of(each.architecture, seed) for each, seed in zip(self._variants, firsts, strict=True)]
+        return [_calls_of(each.architecture, self._rounds.seeds[0]) for each in self._variants]
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -155,7 +153,7 @@ class CodeCheck:
         return {number: self._observe(number, pairs) for number in stacks} if self._repeats else {}
 
     def _observe(self, number: int, pairs: FixedPairs) -> dict[str, Numbers]:
-        rounds = self._slices[number]
+        rounds = self._rounds.stacks[number]
         stack, loss, count = self._stacks[number], self._losses[number], rounds.stop - rounds.start
         return {name: observe(stack, loss, count, pairs, training=mode) for name, mode in _MODES.items()}
 
@@ -183,7 +181,7 @@ class CodeCheck:
         """
         record, variants = cast(dict[str, Any], saved), len(self._variants)
         is_known = isinstance(normalise, str) and normalise in RANGES
-        check_that("record of the code is", is_known and is_record(saved, len(self._seeds), variants))
+        check_that("record of the code is", is_known and is_record(saved, len(self._rounds.seeds), variants))
         self.changes = sorted({*record["changes"], *self.changes})
         now = self.record(self.observe(range(len(self._stacks)), str(normalise)))
         found = self._find_change(record, now, stage)
@@ -205,7 +203,7 @@ class CodeCheck:
                 if difference is not None:
                     where = f" in {mode} mode" if mode == "training" else ""
                     size = f" by up to {difference.size:.2g}" if isfinite(difference.size) else ""
-                    seed = self._seeds[difference.round]
+                    seed = self._rounds.seeds[difference.round]
                     return f"{_WORDS[name]} of seed {seed} for fixed images differ{size}{where}"
         return None
 
@@ -333,5 +331,5 @@ def check_weights(
     check_match(saved, {name: record[name] for name in checked}, code.hint)
     check_form("weights are", form.tensors(checkpoint["state_dict"]), form.example, code.file_hint)
     if saved.get(NETWORK) != record[NETWORK]:
-        before, now = _first_difference(saved.get(NETWORK), record[NETWORK])
-        code.report_change(f"it was {_short(before)} and is {_short(now)}", {}, checkpoint["epoch"], stage)
+        before, now = first_difference(saved.get(NETWORK), record[NETWORK])
+        code.report_change(f"it was {shortened(before)} and is {shortened(now)}", {}, checkpoint["epoch"], stage)

@@ -18,7 +18,9 @@ def added_up(trainer: Trainer, module: PairModule, measured: dict[str, Tensor]) 
     """Return what all workers measured, each of its own stacks' rounds: by name, (R,) float64 on the CPU."""
     if trainer.world_size == 1 or not measured:
         return measured
-    own = module.rounds_of(slice(trainer.global_rank, None, trainer.world_size))
-    part = torch.stack(list(measured.values())).masked_fill(~own, 0.0)
+    every = torch.stack(list(measured.values()))
+    part = torch.zeros_like(every)
+    for rounds in module.rounds.of_worker(trainer.global_rank, trainer.world_size).values():
+        part[:, rounds] = every[:, rounds]
     total = trainer.strategy.reduce(part, reduce_op="sum")  # exact: each element is 0 in all parts but one
     return dict(zip(measured, cast(Tensor, total), strict=True))

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, cast
+from typing import cast
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.datamodule import PairDataModule, data_of
 from pairs_lit.data.loaders import StackBatch, StackLoader
 from pairs_lit.data.pair_store import Split
 from pairs_lit.data.pairs import ordered_pairs
@@ -55,7 +55,7 @@ def whole_of(module: PairModule, data: PairDataModule, split: Split) -> AllPairs
 
 def drawn_figures(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
     """Pass through the final networks: training pairs, what only the end measures, and with views, all the others."""
-    data = _data(trainer)
+    data = data_of(trainer)
     measured = data.fit_splits if module.views is not None else ()  # the curves are without
     splits = dict.fromkeys((*measured, *data.final_splits))
     with _evaluating(trainer, module):
@@ -74,17 +74,17 @@ def whole_figures(trainer: Trainer, module: PairModule, splits: Sequence[Split])
 
     A round whose network answers NaN has no such figures (NaN).
     """
-    data, names, measured = _data(trainer), whole_metrics(module), dict[str, Tensor]()
+    data, names, measured = data_of(trainer), whole_metrics(module), dict[str, Tensor]()
     for split in splits:
         images = data.bank.count_of(split)
         loader = data.places_loader(split, places(module, images))
         # (2, R), of which this worker fills in its own rounds
-        figures = torch.full((len(OVER_ALL_PAIRS), len(module.seeds)), torch.nan, dtype=torch.float64)
+        figures = torch.full((len(OVER_ALL_PAIRS), len(module.rounds.seeds)), torch.nan, dtype=torch.float64)
         with _evaluating(trainer, module):
             for stack, batches in groupby(_batches(trainer, loader), lambda batch: batch.stack):
                 answered = ((module.compared(batch), batch) for batch in batches)
                 found = _exactly(module, answered, images) if module.follows_from_digits else _shown(answered)
-                figures[:, module.slices[stack]] = found.cpu()
+                figures[:, module.rounds.stacks[stack]] = found.cpu()
         measured |= {Metric(split, name).tag: values for name, values in zip(names, figures, strict=False)}
     return added_up(trainer, module, measured)
 
@@ -152,7 +152,3 @@ def _batches(trainer: Trainer, loader: StackLoader) -> Iterator[StackBatch]:
     for batch in bar.over(trainer, loader) if isinstance(bar, Progress) else loader:
         check_asked()
         yield trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
-
-
-def _data(trainer: Trainer) -> PairDataModule:
-    return cast(PairDataModule, cast(Any, trainer).datamodule)

@@ -1,7 +1,7 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -11,10 +11,11 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pairs_lit.checkpoints.earlier_layout import separate_backbones
-from pairs_lit.checkpoints.files import IMAGE_FORMAT, RECORD, prepare, read_checkpoint, sign
-from pairs_lit.checkpoints.schema import Form
-from pairs_lit.data.loaders import StackBatch, stack_slices
+from pairs_lit.checkpoints.files import prepare, read_checkpoint
+from pairs_lit.data.datamodule import data_of
+from pairs_lit.data.loaders import StackBatch
 from pairs_lit.data.pair_store import SPLITS, Split
+from pairs_lit.data.rounds import Rounds
 from pairs_lit.data.warps import Warp
 from pairs_lit.errors import PairsLitError, check_choice, check_positive
 from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing, check_widths
@@ -28,20 +29,19 @@ from pairs_lit.nn.test_time_augmentation import Views, warps_of
 from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.runs.metrics import PER_EPOCH
 from pairs_lit.runs.run_folder import CONFIG, enclosing_run
-from pairs_lit.seeds import generator, seeded
+from pairs_lit.seeds import generator
 from pairs_lit.stacking.looped import Apart, Loop, draws_in_evaluation
-from pairs_lit.stacking.parameter_slices import View, views_of
 from pairs_lit.stacking.program.summary import describe_parts, describe_slow_parts
 from pairs_lit.system.console import notice
 from pairs_lit.system.paths import user_path
 from pairs_lit.system.tracebacks import reason_of
 from pairs_lit.text import counted
-from pairs_lit.training.code_check import CODE, CodeCheck, check_weights
+from pairs_lit.training.code_check import CodeCheck
 from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
 from pairs_lit.training.metrics import RoundMeans, measure
-from pairs_lit.training.optimizers import hyperparameters, replayed, schedule_seed
-from pairs_lit.training.recipes import Decay, Recipe, Schedules, Variant, made, schedule_of
-from pairs_lit.training.schedules import Stepwise
+from pairs_lit.training.module_record import ModuleRecord
+from pairs_lit.training.optimization import Optimization, step_schedule
+from pairs_lit.training.recipes import Decay, Recipe, Variant
 
 
 class PairModule(LightningModule):
@@ -125,36 +125,29 @@ class PairModule(LightningModule):
         check_positive("the number of seeds", len(seeds))
         if stack_size is not None:
             check_positive("rounds.stack_size", stack_size)
-        self.count = len(seeds) // len(variants)
-        each = [variant for variant in variants for _ in range(self.count)]
+        each = [variant for variant in variants for _ in range(len(seeds) // len(variants))]
         self.architectures = [variant.architecture for variant in each]
         self._architecture, self._loss = variants[0].architecture, variants[0].loss
         self._architecture.check_separate(seeds[0])
         warps = variants[0].views
         self.views = Views(warps, self._architecture.image_size) if warps else None
         wanted = stack_size or default_stack_size(self._architecture, seeds)
-        self.seeds = seeds
-        self.stack_size = min(wanted, len(seeds))
-        self.slices = stack_slices(len(seeds), self.stack_size, self.count)
+        self.rounds = Rounds([*seeds], min(wanted, len(seeds)), len(variants))
         self.pair_stacks = [
-            PairStack.build(self._architecture, seeds[rounds], self.architectures[rounds]) for rounds in self.slices
+            PairStack.build(self._architecture, seeds[rounds], self.architectures[rounds])
+            for rounds in self.rounds.stacks
         ]
         check_widths({stack.width for stack in self.pair_stacks})
         self.stacks = nn.ModuleList(stack.network for stack in self.pair_stacks)
-        self._losses = [side_by_side([variant.loss for variant in each[rounds]]) for rounds in self.slices]
-        self.recipes = list(dict.fromkeys(variant.recipe for variant in variants))
-        self._recipe_of = [self.recipes.index(variant.recipe) for variant in each]
+        self._losses = [side_by_side([variant.loss for variant in each[rounds]]) for rounds in self.rounds.stacks]
+        self.optimization = Optimization(self.stacks, self.rounds, [variant.recipe for variant in each])
         self._means = nn.ModuleDict({_key(split): RoundMeans(PER_EPOCH, len(seeds)) for split in SPLITS})
         self.measured = self._check_parts()
         self.code = CodeCheck(
-            variants, seeds, self.pair_stacks, self.slices, self._losses, repeats=self._repeats, draws=self._draws
+            variants, self.rounds, self.pair_stacks, self._losses, repeats=self._repeats, draws=self._draws
         )
-        self._form = Form(self.state_dict())
-        self._parameters_of = [list(stack.parameters()) for stack in self.stacks]
-        self._views: list[list[View]] = [[] for _ in self.stacks]
-        self._stepwise: Stepwise | Schedules | None = None
-        self._stack = 0
-        self._with_gradients: list[nn.Parameter] = []
+        members, network = self._architecture.members, self.pair_stacks[0].description
+        self._record = ModuleRecord(self.state_dict(), self.rounds, members, network, self.code)
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - torch's signature
         """Set an attribute; in every step Lightning sets this one some forty times, and torch's way is slow."""
@@ -197,7 +190,7 @@ class PairModule(LightningModule):
 
     def _trial(self) -> PairStack:
         """Build one network of the first round once more: what is tried leaves no trace in the one that is trained."""
-        return PairStack.build(replace(self._architecture, members=1), self.seeds[:1])
+        return PairStack.build(replace(self._architecture, members=1), self.rounds.seeds[:1])
 
     def objection(self, pairs: int, *, training: bool) -> str | None:
         """Say why the network cannot be trained or evaluated on a batch of so many pairs; None: it can."""
@@ -218,11 +211,11 @@ class PairModule(LightningModule):
 
     def described(self) -> str:
         """Return how the stacks work, in words."""
-        sizes = [len(self.seeds[rounds]) for rounds in self.slices]
+        sizes = [rounds.stop - rounds.start for rounds in self.rounds.stacks]
         shown = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
         first = self.pair_stacks[0]
         members = f" of {first.members} members" if first.members > 1 else ""
-        rounds, stacks = counted(len(self.seeds), "round"), counted(len(sizes), "stack")
+        rounds, stacks = counted(len(self.rounds.seeds), "round"), counted(len(sizes), "stack")
         return f"{rounds}{members} in {stacks} of {shown}\n\n{describe_parts(first.network)}"
 
     @property
@@ -240,7 +233,7 @@ class PairModule(LightningModule):
     @property
     def parameters_per_round(self) -> int:
         """The number of trainable parameters of one round, in all its members."""
-        return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.seeds)
+        return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.rounds.seeds)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return P(relation) as each of the R rounds says it, (R, B), in the mode that the module is in.
@@ -252,7 +245,7 @@ class PairModule(LightningModule):
         Raises:
             PairsLitError: They have another shape or type.
         """
-        rounds, size = len(self.seeds), self._architecture.image_size
+        rounds, size = len(self.rounds.seeds), self._architecture.image_size
         each = images.expand(rounds, *images.shape) if images.dim() == 4 else images
         allowed = (rounds, *each.shape[1:2], 2, size, size)
         if each.shape != allowed or not images.is_floating_point():
@@ -260,11 +253,7 @@ class PairModule(LightningModule):
                 f"images of shape {tuple(images.shape)} and {images.dtype}: give prepared floats, (B, 2, {size}, "
                 f"{size}) for all rounds or ({rounds}, B, 2, {size}, {size}) for each."
             )
-        none = torch.zeros(*each.shape[:3], dtype=torch.int64, device=images.device)
-        batches = [
-            StackBatch(stack, "test", 0, each[own], none[own], none[own][..., 0])
-            for stack, own in enumerate(self.slices)
-        ]
+        batches = (StackBatch.unlabelled(stack, each[own]) for stack, own in enumerate(self.rounds.stacks))
         return torch.cat([self.compared(batch).probability() for batch in batches])
 
     def compared(self, batch: StackBatch, *, views: bool = True) -> PairOutput:
@@ -302,26 +291,21 @@ class PairModule(LightningModule):
         values = measure(comparison, losses, digits, target)
         means = cast(RoundMeans, self._means[_key(batch.split)])
         values = values.view(len(values), -1, each).mean(2) if each > 1 else values
-        means.update(values, self.slices[batch.stack], target.shape[1])
+        means.update(values, self.rounds.stacks[batch.stack], target.shape[1])
         return comparison, losses
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Train one stack on one batch; all losses are summed, so no round or member changes another's gradient."""
         _, losses = self.shared_step(batch)
-        for parameter in self._with_gradients:  # of the stack before
-            parameter.grad = None
-        self._stack, self._with_gradients = batch.stack, self._parameters_of[batch.stack]
-        if self._stepwise is not None:
-            self._stepwise.at(batch.step)
+        self.optimization.begin_step(batch.stack, batch.step)
         return losses.total.sum()
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         """Do nothing: :meth:`training_step` forgets the gradients of one stack, where this would look at all."""
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hand the gradients to the views that rounds of different recipes have of one parameter."""
-        for view in self._views[self._stack]:
-            view.take_gradient()
+        """Hand the gradients to each recipe's part of a parameter."""
+        self.optimization.share_gradients()
 
     def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
         """Evaluate one batch of validation pairs or, while fitting, test pairs; views would cost an epoch's time."""
@@ -348,13 +332,6 @@ class PairModule(LightningModule):
             means.reset()
         return collected
 
-    def rounds_of(self, stacks: slice) -> Tensor:
-        """Say which rounds some of the stacks train, (R,) bool."""
-        chosen = torch.zeros(len(self.seeds), dtype=torch.bool)
-        for rounds in self.slices[stacks]:
-            chosen[rounds] = True
-        return chosen
-
     def stack_of(self, name: str) -> int | None:
         """Return which stack a parameter or another part of the state belongs to; None: it belongs to none."""
         room, _, rest = name.partition(".")
@@ -362,85 +339,27 @@ class PairModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
         """Build the one optimizer of all stacks; parameters of a stack that a step does not train are skipped."""
-        self.optimized = self._spread()
-        optimizer = made(self.recipes, _values(self.optimized))
-        self._settings = [hyperparameters(group) for group in optimizer.param_groups]
-        scheduler = schedule_of(optimizer, self.recipes)
-        self._stepwise = scheduler if isinstance(scheduler, Stepwise | Schedules) else None
-        if scheduler is None:
-            return optimizer
-        config: Any = {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
-        return cast(OptimizerLRSchedulerConfig, config)  # Lightning takes whatever steps
-
-    def _spread(self) -> list[list[View]]:
-        """Return what each group of the optimizer trains, recipe after recipe: parameters, or the rows of rounds."""
-        groups: list[list[View]] = [[] for recipe in self.recipes for _ in recipe.makers]
-        self._views = [[] for _ in self.stacks]
-        for stack, rounds in enumerate(self.slices):
-            part, recipes = self.stacks[stack], self._recipe_of[rounds]
-            for name, value in part.named_parameters():
-                found = views_of(part, name, value, recipes)
-                for recipe, view in found:
-                    group = self.groups_of(recipe)[self.recipes[recipe].group_of(part, name)]
-                    groups[group].append(replace(view, name=f"stacks.{stack}.{name}"))
-                self._views[stack] += [view for _, view in found if view.value is not value]
-            self._parameters_of[stack] = [*part.parameters(), *(view.value for view in self._views[stack])]
-        return groups
-
-    def groups_of(self, recipe: int) -> range:
-        """Return the numbers of the optimizer's groups that belong to a recipe."""
-        first = sum(len(each.makers) for each in self.recipes[:recipe])
-        return range(first, first + len(self.recipes[recipe].makers))
-
-    def _begin(self, epoch: int) -> None:
-        """Let the schedules that go on with each step begin an epoch."""
-        trainer = cast(Any, self.trainer)
-        if self._stepwise is not None and epoch < trainer.max_epochs:
-            self._stepwise.begin(epoch, trainer.max_epochs, trainer.datamodule.steps)
+        return self.optimization.configure()
 
     def on_train_start(self) -> None:
         """Set the optimizer and the schedule as the config says for this epoch, whatever a checkpoint says."""
         trainer = cast(Any, self.trainer)
         for way in describe_slow_parts(self.stacks[0]) if trainer.is_global_zero else []:
             notice(f"{way}.")
-        (optimizer,) = trainer.optimizers
-        for group, settings in zip(optimizer.param_groups, self._settings, strict=True):
-            group.pop("initial_lr", None)
-            group.update(settings)
-        scheduler = schedule_of(optimizer, self.recipes)
-        if scheduler is not None:
-            (config,) = trainer.lr_scheduler_configs
-            config.scheduler.load_state_dict(replayed(scheduler, self.current_epoch))
-        self._begin(self.current_epoch)
+        self.optimization.restart(self.current_epoch)
+        self._begin_epoch(self.current_epoch)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # noqa: ANN401 - Lightning's signature
-        """Step the schedule; one that draws random numbers is the same each time."""
-        with seeded(schedule_seed(self.current_epoch + 1)):
-            scheduler.step()
-        self._begin(self.current_epoch + 1)
+        """Step the schedule."""
+        step_schedule(scheduler, self.current_epoch + 1)
+        self._begin_epoch(self.current_epoch + 1)
 
-    def _own_record(self) -> dict[str, Any]:
-        """Return what the weights alone belong to."""
-        network = self.pair_stacks[0].description
-        members = self._architecture.members
-        return {"seeds": list(self.seeds), "members": members, "stack_size": self.stack_size, "network": network}
-
-    def record(self) -> dict[str, Any]:
-        """Return what a checkpoint must share with the config that loads it."""
-        own = self._own_record()
-        network = own.pop("network")
-        data = cast(Any, self.trainer).datamodule
-        record: dict[str, Any] = own | data.reading | asdict(data.settings) | {"network": network}
-        return record
+    def _begin_epoch(self, epoch: int) -> None:
+        self.optimization.begin_epoch(epoch, cast(int, self.trainer.max_epochs), data_of(self.trainer).steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what the weights belong to and compute, and what the training images look like."""
-        record, trainer = self.record(), cast(Any, self.trainer)
-        image_format = trainer.datamodule.bank.image_format.to_text()
-        sign(checkpoint, self._form, record | {IMAGE_FORMAT: image_format}, self.trainer)
-        own = self.code.observe(range(trainer.global_rank, len(self.stacks), trainer.world_size), record["normalise"])
-        every = trainer.strategy.gathered(own) if trainer.world_size > 1 else [own]
-        checkpoint[CODE] = self.code.record({number: each for part in every for number, each in part.items()})
+        self._record.write(checkpoint, self.trainer)
 
     @classmethod
     def load_from_checkpoint(
@@ -502,8 +421,9 @@ class PairModule(LightningModule):
             PairsLitError: They belong to another network, or to other rounds, or the network's code has changed.
         """
         self._modernise(checkpoint, [])
-        self._check_weights(checkpoint, self._own_record(), None)
-        self._load_checked(checkpoint, None)
+        self._record.check(checkpoint, None, None)
+        self.load_state_dict(checkpoint["state_dict"])
+        self._record.check_code(checkpoint, None)
 
     def _modernise(self, checkpoint: dict[str, Any], groups: Sequence[Sequence[str]]) -> None:
         """Give a checkpoint of an earlier release today's layout."""
@@ -511,30 +431,15 @@ class PairModule(LightningModule):
         looped = [number for number, branch in enumerate(branches) if isinstance(branch, Loop | Apart)]
         separate_backbones(checkpoint, self.state_dict().keys(), groups, looped)
 
-    def _check_weights(self, checkpoint: Mapping[str, Any], wanted: dict[str, Any], stage: str | None) -> None:
-        """Raise PairsLitError if a checkpoint's weights are not those of this module."""
-        self.code.has_changed = False
-        check_weights(checkpoint, self._form, wanted, self.code, stage)
-
-    def _load_checked(self, checkpoint: Mapping[str, Any], stage: str | None) -> None:
-        """Load the weights of a checkpoint, and check that the networks compute with them what they did in the fit."""
-        self.load_state_dict(checkpoint["state_dict"])
-        if CODE in checkpoint:  # earlier releases recorded nothing of it
-            self.code.check(checkpoint[CODE], checkpoint[RECORD].get("normalise"), checkpoint["epoch"], stage=stage)
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise PairsLitError if a checkpoint is damaged or another configuration's, before anything of it is used."""
         stage = cast(Any, self.trainer.state.fn).value
-        self._modernise(checkpoint, [[view.name for view in group] for group in self._spread()])
-        self._check_weights(checkpoint, self.record(), stage)
-        makers = [make for recipe in self.recipes for make in recipe.makers]
-        prepare(checkpoint, self.trainer, list(zip(makers, _values(self._spread()), strict=True)))
-        self._load_checked(checkpoint, stage)
-
-
-def _values(groups: Sequence[Sequence[View]]) -> list[list[nn.Parameter]]:
-    """Return the parameters of each group."""
-    return [[view.value for view in group] for group in groups]
+        groups = self.optimization.parameter_groups()
+        self._modernise(checkpoint, [[view.name for view in group] for group in self.optimization.groups])
+        self._record.check(checkpoint, data_of(self.trainer), stage)
+        prepare(checkpoint, self.trainer, groups)
+        self.load_state_dict(checkpoint["state_dict"])
+        self._record.check_code(checkpoint, stage)
 
 
 def _trial_images(pairs: int, architecture: Architecture) -> Tensor:

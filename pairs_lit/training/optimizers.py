@@ -1,16 +1,15 @@
-"""Optimizers and schedules: which ones keep rounds separate, and how a schedule is replayed."""
+"""Optimizers and schedules that keep rounds separate."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from torch import optim
 from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.seeds import derive, seeded
+from pairs_lit.seeds import derive
 
 PER_ELEMENT_OPTIMIZERS = (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.RMSprop, optim.Adagrad)
 """Optimizers whose update of an element depends on that element's own history alone."""
@@ -68,25 +67,6 @@ def named(option: str) -> Iterator[None]:
 def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of one group of an optimizer's parameters."""
     return {name: value for name, value in group.items() if name != "params"}
-
-
-class Steps(Protocol):
-    """A schedule, or several that step together."""
-
-    def step(self) -> None:
-        """Go on to the next epoch."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where it is."""
-
-
-def replayed(scheduler: Steps, epochs: int) -> dict[str, Any]:
-    """Step a new scheduler through the epochs that are over."""
-    with warnings.catch_warnings(action="ignore"):  # it looks for the optimizer's own steps, which are over too
-        for epoch in range(epochs):
-            with seeded(schedule_seed(epoch + 1)):
-                scheduler.step()
-    return scheduler.state_dict()
 
 
 def schedule_seed(epoch: int) -> int:

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pairs_lit.checkpoints.files import folder_of
-from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.datamodule import data_of
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.runs.run_folder import PREDICTIONS
 from pairs_lit.runs.tables import with_note, write_csv
@@ -57,7 +57,7 @@ class PredictionWriter(Callback):
         if not trainer.is_global_zero:
             return
         p = torch.cat([torch.cat(stacks[stack], 1) for stack in sorted(stacks)]).double()
-        bank = cast(PairDataModule, cast(Any, trainer).datamodule).bank
+        bank = data_of(trainer).bank
         pairs, names = bank.pairs["test"], bank.class_names
         known = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()
         said = torch.cat([p.mean(0)[:, None], p.T], 1).tolist()

@@ -1,11 +1,9 @@
-"""Recipes: the optimizer and the schedule of a variant, and the one optimizer of variants side by side."""
+"""Recipes: the optimizer and the schedule of a variant."""
 
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -19,7 +17,6 @@ from pairs_lit.seeds import seeded
 from pairs_lit.stacking.parameter_slices import plain_parameter
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.optimizers import check_optimizer, check_scheduler, named, prefer_fused, schedule_seed
-from pairs_lit.training.schedules import Stepwise
 
 Decay = Literal["all", "weights"]
 """Which parameters decay: all, or only those of two dimensions or more, and no norm's."""
@@ -90,75 +87,3 @@ class Variant:
     loss: PairLoss
     recipe: Recipe
     views: tuple[Warp, ...] = ()
-
-
-def made(recipes: Sequence[Recipe], groups: Iterable[Iterable[Tensor]]) -> Optimizer:
-    """Return the one optimizer of several recipes, with the groups of each, which have settings of their own."""
-    makers = [make for recipe in recipes for make in recipe.makers]
-    whole, *others = [make(group) for make, group in zip(makers, groups, strict=True)]
-    for other in others:
-        for group in other.param_groups:
-            whole.add_param_group(group)
-    return whole
-
-
-class Schedules:
-    """The schedules of several recipes, each of its own group of one optimizer, stepped together.
-
-    Args:
-        optimizer: The optimizer, with the groups of each recipe.
-        recipes: The recipes.
-    """
-
-    def __init__(self, optimizer: Optimizer, recipes: Sequence[Recipe]) -> None:
-        self.optimizer = optimizer
-        groups = iter(optimizer.param_groups)
-        self._shells = [
-            made([recipe], [group["params"] for group in islice(groups, len(recipe.makers))]) for recipe in recipes
-        ]
-        self._attach()
-        self._parts = [recipe.schedule(shell) for recipe, shell in zip(recipes, self._shells, strict=True)]
-        self._stepwise = [part for part in self._parts if isinstance(part, Stepwise)]
-
-    def _attach(self) -> None:
-        """Let each schedule act on its own groups; loading a checkpoint replaces the groups."""
-        groups = iter(self.optimizer.param_groups)
-        for shell in self._shells:
-            shell.param_groups = list(islice(groups, len(shell.param_groups)))
-
-    def step(self) -> None:
-        """Step each schedule; those that draw random numbers draw what they draw alone."""
-        self._attach()
-        for part in self._parts:
-            if part is not None:
-                # it looks for the steps of an optimizer that only stands for its settings
-                with seeded(schedule_seed(part.last_epoch + 1)), warnings.catch_warnings(action="ignore"):
-                    part.step()
-
-    def begin(self, epoch: int, epochs: int, steps: int) -> None:
-        """Begin an epoch with those that go on with each step."""
-        self._attach()
-        for part in self._stepwise:
-            part.begin(epoch, epochs, steps)
-
-    def at(self, step: int) -> None:
-        """Set the learning rates of a step of this epoch."""
-        for part in self._stepwise:
-            part.at(step)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of each schedule."""
-        return {"parts": [None if part is None else part.state_dict() for part in self._parts]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state."""
-        for part, state in zip(self._parts, state_dict["parts"], strict=True):
-            if part is not None:
-                part.load_state_dict(state)
-
-
-def schedule_of(optimizer: Optimizer, recipes: Sequence[Recipe]) -> LRScheduler | Schedules | None:
-    """Return the schedule of an optimizer that has the groups of each recipe; None: there is none."""
-    if all(recipe.scheduler is None for recipe in recipes):
-        return None
-    return recipes[0].schedule(optimizer) if len(recipes) == 1 else Schedules(optimizer, recipes)

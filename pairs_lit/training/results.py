@@ -15,7 +15,7 @@ from torch import Tensor
 from pairs_lit import __version__
 from pairs_lit.analysis.tables import at_chance, classes, evaluation_table, failures, summary_table, without_digits
 from pairs_lit.checkpoints.files import folder_of
-from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.datamodule import data_of
 from pairs_lit.data.pair_store import Split
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.metrics import ROUND_METRICS, Metric
@@ -83,7 +83,7 @@ class Results(Callback):
 
     def _measure_whole(self, trainer: Trainer, module: PairModule, stage: str) -> dict[str, Tensor]:
         """Measure all pairs, where that is asked for; note over what."""
-        data = _data(trainer)
+        data = data_of(trainer)
         splits = data.whole_splits[stage]
         self._whole = {split: whole_of(module, data, split) for split in splits}
         return whole_figures(trainer, module, splits)
@@ -96,23 +96,24 @@ class Results(Callback):
     def summary(self, trainer: Trainer, module: PairModule, rounds: Sequence[RoundResult]) -> dict[str, Any]:
         """Return what ``summary.json`` says of some of the rounds; they get their share of the time."""
         runner, seconds = self._runner, self._runner.seconds / len(self._runner.seeds)
-        chance = dict(zip(runner.seeds, _data(trainer).bank.commoner("train").tolist(), strict=True))
+        bank = data_of(trainer).bank
+        chance = dict(zip(runner.seeds, bank.commoner("train").tolist(), strict=True))
         return {
             "rounds": {
                 "count": len(rounds),
                 "failed": [result.seed for result in rounds if result.status == "failed"],
                 "at_chance": at_chance_seeds(rounds, [chance[result.seed] for result in rounds]),
-                "stack_size": min(module.stack_size, len(rounds)),
+                "stack_size": module.rounds.of_one_variant.stack_size,
             },
             "metrics": {name: asdict(summary) for name, summary in summaries(rounds).items()},
             **({"all_pairs": {split: asdict(each) for split, each in self._whole.items()}} if self._whole else {}),
-            "data": asdict(_data(trainer).settings),
+            "data": asdict(bank.settings),
             "digits_trained": module.trains_digits,
-            "class_names": list(_data(trainer).bank.class_names),
-            "image_format": _data(trainer).bank.image_format.to_record(),
-            DETERMINISTIC: _data(trainer).bank.deterministic,
-            "duplicates": asdict(_data(trainer).bank.duplicates),
-            "data_notes": list(_data(trainer).bank.notes),
+            "class_names": list(bank.class_names),
+            "image_format": bank.image_format.to_record(),
+            DETERMINISTIC: bank.deterministic,
+            "duplicates": asdict(bank.duplicates),
+            "data_notes": list(bank.notes),
             "parameters_per_round": module.parameters_per_round,
             "epochs": runner.epochs,
             "times": {"seconds": seconds * len(rounds), "seconds_per_round": seconds},
@@ -130,22 +131,23 @@ class Results(Callback):
 
     def table(self, trainer: Trainer, module: PairModule, *, style: str = "simple") -> str:
         """Show the results of all rounds, with n and the data source."""
-        settings, seeds = _data(trainer).settings, self._runner.seeds
+        bank, seeds = data_of(trainer).bank, self._runner.seeds
+        settings = bank.settings
         title = (
             f"{counted(len(seeds), 'round')} ({range_of(seeds)}), {counted(self._runner.epochs, 'epoch')}, "
             f"{module.parameters_per_round:,} parameters a round{module.mean_of}; data: {settings.source}, "
             f"{counted(settings.train_pairs, 'training pair')}, relation {settings.relation}"
         )
-        compared = classes(settings.relation, _data(trainer).bank.class_names, settings.classes)
+        compared = classes(settings.relation, bank.class_names, settings.classes)
         failed = [result.seed for result in self.rounds if result.status == "failed"]
-        learned_nothing = at_chance_seeds(self.rounds, _data(trainer).bank.commoner("train").tolist())
+        learned_nothing = at_chance_seeds(self.rounds, bank.commoner("train").tolist())
         parts = [title, compared, summary_table(self.shown(module), style=style)]
         parts += [
             self._said_of_whole(),
             failures(failed, len(seeds)),
             at_chance(learned_nothing, len(seeds)),
             sentence(module.code.note),
-            *_data(trainer).bank.warnings,
+            *bank.warnings,
         ]
         return "\n\n".join(part for part in parts if part)
 
@@ -170,21 +172,17 @@ class Results(Callback):
         measured = drawn | {metric: values.masked_fill(failed, torch.nan) for metric, values in whole.items()}
         evaluation = Evaluation(self._runner.seeds, {metric: values.numpy() for metric, values in measured.items()})
         parts = [
-            f"data: {_data(trainer).settings.source}",
+            f"data: {data_of(trainer).settings.source}",
             evaluation_table(evaluation, with_digits=module.trains_digits),
             self._said_of_whole(),
             sentence(module.code.note),
         ]
-        parts += _data(trainer).bank.warnings
+        parts += data_of(trainer).bank.warnings
         self.text = "\n\n".join(part for part in parts if part)
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             path = folder_of(trainer, self._name) / name
             write_csv(path, *with_note(evaluation.header, evaluation.rows, module.code.note))
             self.text += f"\n\ntable: {path}"
-
-
-def _data(trainer: Trainer) -> PairDataModule:
-    return cast(PairDataModule, cast(Any, trainer).datamodule)
 
 
 def write_tables(folder: Path, curves: Curves, rounds: Sequence[RoundResult]) -> None:

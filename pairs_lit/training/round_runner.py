@@ -10,12 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pairs_lit.checkpoints.schema import check_form, check_progress
-from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.datamodule import data_of
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.commit import commit
 from pairs_lit.runs.metrics import TOTAL_LOSSES
 from pairs_lit.runs.tables import Curves
-from pairs_lit.seeds import derive, generators_kept, round_seeds, seed_generators
+from pairs_lit.seeds import derive, generators_kept, range_of, round_seeds, seed_generators
 from pairs_lit.statistics import summarise
 from pairs_lit.system.gpus import no_search_for_gpus
 from pairs_lit.system.lightning_hooks import spares_batches
@@ -64,7 +64,7 @@ class RoundRunner(Callback):
         self.seeds = round_seeds(count, seed)
         self.stack_size = stack_size
         self._epochs: dict[str, list[Tensor]] = {}
-        self._good = torch.ones(len(self.seeds), dtype=torch.bool)
+        self._good = torch.tensor(True)  # (R,) from the first epoch on
         self._seconds = 0.0
         self._started = time.monotonic()
         self.commits: list[str | None] = [commit()]
@@ -89,7 +89,7 @@ class RoundRunner(Callback):
         for name, values in measured.items():
             self._epochs.setdefault(name, []).append(values)
             if name in TOTAL_LOSSES:
-                self._good &= values.isfinite()
+                self._good = self._good & values.isfinite()
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the curves in the checkpoint."""
@@ -100,7 +100,7 @@ class RoundRunner(Callback):
         """Refuse curves that are not those of this network's rounds up to the checkpoint's epoch."""
         check_form("epoch is", checkpoint["epoch"], 0)
         curve = torch.empty(checkpoint["epoch"] + 1, len(self.seeds), dtype=torch.float64, device="meta")
-        names = [f"{split}/{metric}" for split in _data(trainer).fit_splits for metric in _module(pl_module).measured]
+        names = [f"{split}/{metric}" for split in data_of(trainer).fit_splits for metric in _module(pl_module).measured]
         check_progress(checkpoint["callbacks"].get(self.state_key), dict.fromkeys(names, curve))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -121,13 +121,18 @@ class RoundRunner(Callback):
         keep_freed_memory()
         check_trainer(trainer)
         module = _module(pl_module)
-        if module.seeds != self.seeds:
-            raise PairsLitError("the module's seeds are not those of RoundRunner: give both the same.")
+        data = data_of(trainer)
+        for name, rounds in {"PairModule": module.rounds, "PairDataModule": data.rounds}.items():
+            if rounds.seeds != self.seeds:
+                raise PairsLitError(
+                    f"{name} has {range_of(rounds.seeds)}, but RoundRunner has {range_of(self.seeds)}: set "
+                    f"{name}(seeds=runner.seeds)."
+                )
+        data.rounds = module.rounds  # the module knows how many rounds make a stack
         selectable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
         figures = _FIGURES if len(self.seeds) > 1 else _FIGURES[:1]
         check_checkpoint_callbacks(trainer, [f"{name}/{figure}" for name in selectable for figure in figures])
         if trainer.is_global_zero:  # which says it for all
-            data = _data(trainer)
             whole = [len(places(module, data.bank.count_of(split))) for split in data.whole_splits.get(stage, ())]
             check_shown(module.objection, data, training=stage == "fit", more=whole)
         self._computing.enter_context(computing_on(self.threads or asked_threads()))
@@ -184,7 +189,3 @@ def figures_of(latest: Mapping[str, Sequence[float]], *, several: bool) -> dict[
 
 def _module(module: LightningModule) -> PairModule:
     return cast(PairModule, module)
-
-
-def _data(trainer: Trainer) -> PairDataModule:
-    return cast(PairDataModule, cast(Any, trainer).datamodule)

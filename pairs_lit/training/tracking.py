@@ -15,6 +15,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from pairs_lit.checkpoints.files import folder_of, own_folder
+from pairs_lit.data.datamodule import data_of
 from pairs_lit.runs.atomic_write import clear_leftovers, named
 from pairs_lit.runs.metrics import BY_TAG
 from pairs_lit.runs.run_folder import CHECKPOINTS, EVENTS, lock_run, mark_run, note_job
@@ -190,7 +191,7 @@ class Tracking(Callback):
         self._release()
 
     def _parameters(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-        source = cast(Any, trainer).datamodule.settings.source
+        source = data_of(trainer).settings.source
         count = cast(PairModule, module).parameters_per_round
         return dict(self._hyperparameters) | {"data.source found": source, "parameters per round": count}
 

@@ -49,9 +49,9 @@ class Splitter:
         for name, value in checkpoint["state_dict"].items():
             _, stack, rest = name.split(".", 2)
             self._state[int(stack)][rest] = value
-        self._kept = [dict[str, list[tuple[View, dict[str, Any]]]]() for _ in module.optimized]
+        self._kept = [dict[str, list[tuple[View, dict[str, Any]]]]() for _ in module.optimization.groups]
         (optimizer,) = checkpoint["optimizer_states"]
-        views = ((group, view) for group, each in enumerate(module.optimized) for view in each)
+        views = ((group, view) for group, each in enumerate(module.optimization.groups) for view in each)
         for place, (group, view) in enumerate(views):
             self._kept[group].setdefault(view.name, []).append((view, optimizer["state"].get(place, {})))
 
@@ -64,17 +64,16 @@ class Splitter:
             network: The description of its network.
             run: The identity of its run folder.
         """
-        whole, count = self._checkpoint, self._module.count
-        rounds = slice(variant * count, (variant + 1) * count)
+        whole, every = self._checkpoint, self._module.rounds
+        rounds = every.of_variant(variant)
         own = self._own_stacks(rounds)
-        groups = self._module.groups_of(recipe)
+        groups = self._module.optimization.groups_of(recipe)
         kept = [[state for stack in own for state in self._optimizer_state(stack, group)] for group in groups]
         settings = [hyperparameters(whole["optimizer_states"][0]["param_groups"][group]) for group in groups]
         numbers = itertools.count()
-        variants = len(self._module.seeds) // count
         return {
             **whole,
-            **({CODE: part_of_record(whole[CODE], variant, variants)} if CODE in whole else {}),
+            **({CODE: part_of_record(whole[CODE], variant, every.variants)} if CODE in whole else {}),
             "state_dict": {
                 f"stacks.{number}.{name}": value
                 for number, stack in enumerate(own)
@@ -93,7 +92,7 @@ class Splitter:
             RECORD: {
                 **whole[RECORD],
                 "seeds": whole[RECORD]["seeds"][rounds],
-                "stack_size": min(self._module.stack_size, count),
+                "stack_size": every.of_one_variant.stack_size,
                 "network": list(network),
                 RUN: run,
             },
@@ -102,7 +101,7 @@ class Splitter:
     def _own_stacks(self, rounds: slice) -> list[_Own]:
         """Return the stacks that a variant's rounds are, or in which they are."""
         found = []
-        for number, stack in enumerate(self._module.slices):
+        for number, stack in enumerate(self._module.rounds.stacks):
             start, stop = max(stack.start, rounds.start), min(stack.stop, rounds.stop)
             if start < stop:
                 found.append(_Own(number, stack.stop - stack.start, slice(start - stack.start, stop - stack.start)))
@@ -135,8 +134,7 @@ class Splitter:
     def _progress(self, rounds: slice) -> dict[str, Any]:
         progress = self._checkpoint["callbacks"][RoundRunner.__qualname__]
         curves = {name: values[:, rounds].clone() for name, values in progress["curves"].items()}
-        share = self._module.count / len(self._module.seeds)
-        return {**progress, "curves": curves, "seconds": progress["seconds"] * share}
+        return {**progress, "curves": curves, "seconds": progress["seconds"] / self._module.rounds.variants}
 
 
 def _part(part: Any, value: Tensor, rows: slice) -> Any:  # noqa: ANN401 - whatever an optimizer keeps

@@ -24,7 +24,7 @@ from pairs_lit.training.final_evaluation import whole_metrics
 from pairs_lit.training.recipes import Recipe, Variant
 from pairs_lit.training.results import Results
 from pairs_lit.training.round_runner import RoundRunner
-from pairs_lit.variants.module import SliceRunner, VariantsModule
+from pairs_lit.variants.module import VariantsModule
 from pairs_lit.variants.runs import Place, TrialWriter
 
 _WEIGHTS = ("model.loss.aux_weight", "model.loss.target_weight", "model.loss.label_smoothing")
@@ -235,20 +235,14 @@ class _VariantsCLI(PairsCLI):
         config, few = self.config.fit, _with_one_round(self.config)
         self.config_init = self.parser.instantiate_classes(few)
         made = self.config_init.fit
-        settings = config.rounds
-        runner = SliceRunner(
-            len(self.places),
-            count=settings.count,
-            seed=settings.seed,
-            stack_size=settings.stack_size,
-            threads=settings.threads,
+        made.rounds = RoundRunner(**config.rounds.as_dict())
+        made.model = VariantsModule(
+            [place.variant for place in self.places], made.rounds.seeds, config.model.stack_size
         )
-        variants = [place.variant for place in self.places]
-        made.rounds, made.model = runner, VariantsModule(variants, runner.own_seeds, config.model.stack_size)
-        made.data = made.data.of(runner.seeds, made.model.slices)
+        made.data.rounds, made.rounds.seeds = made.model.rounds, made.model.rounds.seeds
         self.datamodule, self.model = made.data, made.model
         self.trainer = self.instantiate_trainer()
 
     def make_results(self, runner: RoundRunner) -> Results:
         """Return what writes the variants' runs."""
-        return TrialWriter(cast(SliceRunner, runner), self.places)
+        return TrialWriter(runner, self.places)

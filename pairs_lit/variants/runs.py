@@ -15,10 +15,9 @@ from pairs_lit.runs.tables import Curves, RoundResult, summaries, write_summary
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.recipes import Variant
 from pairs_lit.training.results import Results, write_tables
-from pairs_lit.training.round_runner import figures_of
+from pairs_lit.training.round_runner import RoundRunner, figures_of
 from pairs_lit.training.tracking import RunLogger
 from pairs_lit.variants.checkpoint import Splitter
-from pairs_lit.variants.module import SliceRunner
 
 
 @dataclass(frozen=True)
@@ -46,29 +45,27 @@ class TrialWriter(Results):
         places: Where the runs go, in the order of the variants.
     """
 
-    def __init__(self, runner: SliceRunner, places: Sequence[Place]) -> None:
+    def __init__(self, runner: RoundRunner, places: Sequence[Place]) -> None:
         super().__init__(runner)
-        self._slices = runner
         self._places = places
 
     def write(self, trainer: Trainer, module: PairModule, folder: Path) -> None:
         """Write what came of the rounds of each variant; the fit's own folder holds the checkpoint of all."""
-        count = len(self._slices.own_seeds)
+        seeds, every = module.rounds.of_one_variant.seeds, self._runner.curves
         splitter = Splitter(module, read_checkpoint(folder / LAST))
         for number, place in enumerate(self._places):
-            own = slice(number * count, (number + 1) * count)
+            own = module.rounds.of_variant(number)
             _open(place)
-            architecture, recipe = place.variant.architecture, module.recipes.index(place.variant.recipe)
-            network = architecture.description(architecture.build(self._slices.own_seeds[0]))
+            architecture, recipe = place.variant.architecture, module.optimization.recipes.index(place.variant.recipe)
+            network = architecture.description(architecture.build(seeds[0]))
             checkpoint = splitter.checkpoint(number, recipe, network, identity_of(place.folder))
             DurableCheckpointIO().save_checkpoint(checkpoint, place.folder / LAST)
             del checkpoint  # before the next one is made
-            curves = self._slices.curves
-            curves = Curves(self._slices.own_seeds, {name: values[:, own] for name, values in curves.values.items()})
+            curves = Curves(seeds, {name: values[:, own] for name, values in every.values.items()})
             write_tables(place.folder, curves, self.rounds[own])
             summary = self.summary(trainer, module, self.rounds[own])
             _track(place, curves, self.rounds[own], summary)
-            write_summary(place.folder / SUMMARY, summary | {"slices": len(self._slices.seeds)})
+            write_summary(place.folder / SUMMARY, summary | {"slices": len(module.rounds.seeds)})
 
 
 def _open(place: Place) -> None:

@@ -177,7 +177,7 @@ class StackStrategy(ParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the optimizer's state of all stacks' parameters, on the first worker."""
         module, found = cast(Any, self.lightning_module), super().optimizer_state(optimizer)
-        names = [view.name for group in module.optimized for view in group]
+        names = [view.name for group in module.optimization.groups for view in group]
         state = cast(dict[int, Any], found["state"])
         whole = self._whole(state, lambda place: module.stack_of(names[place]))
         return {**found, "state": dict(sorted(whole.items()))}
@@ -191,9 +191,8 @@ class StackStrategy(ParallelStrategy):
 
     def _whole(self, part: Mapping[Key, Any], stack_of: Callable[[Key], int | None]) -> dict[Key, Any]:
         """Replace what belongs to the stacks of other workers, by what they have."""
-        stacks = {key: stack_of(key) for key in part}
-        rank, size = self.global_rank, self.world_size
-        own = {key: part[key] for key, stack in stacks.items() if stack is not None and stack % size == rank}
+        stacks = cast(Any, self.lightning_module).rounds.of_worker(self.global_rank, self.world_size)
+        own = {key: value for key, value in part.items() if stack_of(key) in stacks}
         whole = dict(part)
         for each in [own] if self._exchange is None else self._exchange.gathered_by_first(own):
             whole |= each

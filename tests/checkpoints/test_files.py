@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from pairs_lit.checkpoints.files import RECORD, DurableCheckpointIO, check_match, read_checkpoint
+from pairs_lit.checkpoints.files import RECORD, DurableCheckpointIO, read_checkpoint
 from pairs_lit.errors import PairsLitError
 
 RECORDED = {"seeds": [0, 1], "source": "digits", "train_pairs": 1000}
@@ -160,36 +160,6 @@ def test_code_in_a_checkpoint_is_never_executed(
 def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, value: object) -> None:
     with pytest.raises(PairsLitError, match=NOT_OURS):
         read_checkpoint(saved(tmp_path / "last.ckpt", value))
-
-
-def test_the_same_record_matches() -> None:
-    check_match(RECORDED, dict(RECORDED))
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("seeds", [0, 1, 2]), ("source", "mnist"), ("train_pairs", 999), ("train_pairs", None)]
-)
-def test_a_mismatch_names_the_key_and_both_values(name: str, value: object) -> None:
-    with pytest.raises(PairsLitError) as caught:
-        check_match(RECORDED, RECORDED | {name: value})
-    assert f"{name} is {RECORDED[name]} in the checkpoint and {value} in the config" in str(caught.value)
-
-
-def test_a_key_that_the_checkpoint_lacks_is_a_mismatch() -> None:
-    with pytest.raises(PairsLitError, match="relation is None in the checkpoint and le in the config"):
-        check_match(RECORDED, RECORDED | {"relation": "le"})
-
-
-def test_a_key_that_the_checkpoint_lacks_is_a_mismatch_even_if_none_is_wanted() -> None:
-    with pytest.raises(PairsLitError, match="relation"):
-        check_match(RECORDED, RECORDED | {"relation": None})
-
-
-def test_a_mismatch_is_one_short_line() -> None:
-    with pytest.raises(PairsLitError) as caught:
-        check_match({"network": "a\n" * 500}, {"network": "b\n" * 500})
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 300
 
 
 def test_the_checkpoint_io_reads_what_it_wrote(tmp_path: Path) -> None:

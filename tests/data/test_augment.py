@@ -119,7 +119,7 @@ def test_many_images_are_changed_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
 def epoch_images(data: PairDataModule, epoch: int) -> Tensor:
     """Return the images of each round's training pairs in an epoch, (R, P, 2, H, W)."""
     batches = list(at_epoch(data, epoch).train_dataloader())
-    stacks = [[batch.images for batch in batches if batch.stack == stack] for stack in range(len(data.stacks))]
+    stacks = [[batch.images for batch in batches if batch.stack == stack] for stack in range(len(data.rounds.stacks))]
     return torch.cat([torch.cat(parts, 1) for parts in stacks])
 
 

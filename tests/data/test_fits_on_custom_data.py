@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 import pairs_lit
-from pairs_lit.checkpoints.files import check_match
+from pairs_lit.checkpoints.match import check_match
 from pairs_lit.cli import main
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError

@@ -44,7 +44,7 @@ def test_all_rounds_answer_for_the_same_pairs(case: str, runs: Runs) -> None:
 
 def test_the_data_of_an_opened_run_come_in_its_stacks(runs: Runs) -> None:
     trained = runs("parts").trained
-    assert [stack.stop - stack.start for stack in trained.module.slices] == [2, 1]
+    assert [stack.stop - stack.start for stack in trained.module.rounds.stacks] == [2, 1]
     shapes = [batch.images.shape[0] for batch in trained.data.predict_dataloader()]
     assert shapes == [2, 1]
 
@@ -81,7 +81,7 @@ def test_a_module_that_is_called_answers_for_all_rounds(case: str, runs: Runs) -
         for images, own in ((shown, [shown] * 3), (each, list(each))):
             said = module(images)
             assert said.shape == (3, 5)
-            for place, seed in enumerate(module.seeds):
+            for place, seed in enumerate(module.rounds.seeds):
                 plain = run.network(seed)(own[place])
                 probability = plain[0] if isinstance(plain, tuple) else plain
                 torch.testing.assert_close(said[place], probability, atol=1e-5, rtol=0)

@@ -425,7 +425,7 @@ def test_default_stack_size_is_a_fixed_function_of_network_and_rounds(
 def test_rounds_fall_into_stacks_of_the_wanted_size(wanted: int | None, sizes: list[int]) -> None:
     module = PairModule(seeds=SEEDS, stack_size=wanted, backbone=TINY_FC, head=MLP)
     assert [stack.head.get_submodule("0").weight.shape[0] for stack in module.stacks] == sizes
-    assert module.stack_size == max(sizes)
+    assert module.rounds.stack_size == max(sizes)
 
 
 @pytest.mark.parametrize("training", [True, False])

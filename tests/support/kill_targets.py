@@ -97,7 +97,7 @@ def duration(arguments: list[str]) -> float:
 def _run(arguments: list[str], dies_at: int | None) -> None:
     import torch
 
-    from pairs_lit.checkpoints import files as checkpoints
+    from pairs_lit.checkpoints import last_checkpoint as checkpoints
     from pairs_lit.cli import main
 
     torch.set_num_threads(1)

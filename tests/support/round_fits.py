@@ -135,9 +135,8 @@ def train(
 
 
 def final_values(module: PairModule, seed: int, design: Architecture = DESIGN) -> list[Tensor]:
-    place = module.seeds.index(seed)
-    stack = module.pair_stacks[place // module.stack_size]
-    return PlainNetwork(design, seed).values_in(stack, place % module.stack_size, reference_impl.states)
+    stack, place = module.rounds.find(module.rounds.seeds.index(seed))
+    return PlainNetwork(design, seed).values_in(module.pair_stacks[stack], place, reference_impl.states)
 
 
 def bit_equal(actual: list[Tensor], expected: list[Tensor]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from pairs_lit.checkpoints import files as checkpoints
+from pairs_lit.checkpoints import last_checkpoint as checkpoints
 from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.cli import main
 from pairs_lit.workers.communication import LOOPBACK

@@ -78,7 +78,7 @@ def test_weights_decay_and_what_norms_scale_and_shift_by_does_not(
     assert kind is None or any(isinstance(part, kind) for part in module.modules())
     optimizer = module.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Optimizer)
-    for group, names, head in zip(module.optimized, (DECAYED, SPARED), ("weight", "bias"), strict=True):
+    for group, names, head in zip(module.optimization.groups, (DECAYED, SPARED), ("weight", "bias"), strict=True):
         found = {view.name for view in group if ".branch." in view.name}
         assert {next(name for name in DECAYED | SPARED if f".{each}".endswith(f".{name}")) for each in found} == names
         assert [view.name for view in group if ".head." in view.name] == [f"stacks.0.head.0.{head}"]

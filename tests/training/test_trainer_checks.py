@@ -3,8 +3,9 @@ import torch
 from lightning.pytorch import Trainer, callbacks
 
 from pairs_lit.errors import PairsLitError
+from pairs_lit.training.optimization import build_optimizer
 from pairs_lit.training.optimizers import PER_ELEMENT_OPTIMIZERS, check_optimizer, check_scheduler
-from pairs_lit.training.recipes import Recipe, made
+from pairs_lit.training.recipes import Recipe
 from pairs_lit.training.trainer_checks import check_trainer
 
 QUIET = {
@@ -67,7 +68,7 @@ def test_the_reason_why_an_optimizer_is_refused(name: str, reason: str) -> None:
     with pytest.raises(
         PairsLitError, match=rf"model.optimizer is {name}, which may mix rounds \({reason}.*: use one of"
     ):
-        made([recipe], [[torch.nn.Parameter(torch.zeros(2, 3, 4))]])
+        build_optimizer([(make, [torch.nn.Parameter(torch.zeros(2, 3, 4))]) for make in recipe.makers])
 
 
 def test_a_subclass_of_an_allowed_optimizer_is_refused() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pairs_lit.checkpoints import files as checkpoints
+from pairs_lit.checkpoints import last_checkpoint as checkpoints
 from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.cli import main
 from tests.support.worker_runs import (

@@ -1,0 +1,64 @@
+"""What a checkpoint records of a module's weights: whose they are, and what the networks compute with them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from pairs_lit.checkpoints.files import IMAGE_FORMAT, NETWORK, RECORD, sign
+from pairs_lit.checkpoints.schema import Form
+from pairs_lit.data.datamodule import PairDataModule, data_of
+from pairs_lit.data.rounds import Rounds
+from pairs_lit.training.code_check import CODE, CodeCheck, check_weights
+from pairs_lit.workers.strategy import gathered
+
+
+class ModuleRecord:
+    """Writes what a checkpoint records of a module's weights, and checks it where they are loaded.
+
+    Args:
+        state: The module's state when it is built: what loading asks for.
+        rounds: The module's rounds.
+        members: How many networks a round has.
+        network: The description of the network.
+        code: The check of the network's code.
+    """
+
+    def __init__(
+        self, state: Mapping[str, Any], rounds: Rounds, members: int, network: Sequence[str], code: CodeCheck
+    ) -> None:
+        self._form = Form(state)
+        self._rounds, self._members, self._network, self._code = rounds, members, network, code
+
+    def _belongs_to(self, data: PairDataModule | None) -> dict[str, Any]:
+        """Return what the weights belong to: rounds, network and, if given, the data that they were trained on."""
+        rounds = {"seeds": self._rounds.seeds, "members": self._members, "stack_size": self._rounds.stack_size}
+        settings = {} if data is None else data.reading | asdict(data.settings)
+        return {**rounds, **settings, NETWORK: self._network}
+
+    def write(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
+        """Record what the weights belong to and compute, and what the training images look like."""
+        data = data_of(trainer)
+        record = self._belongs_to(data) | {IMAGE_FORMAT: data.bank.image_format.to_text()}
+        sign(checkpoint, self._form, record, trainer)
+        stacks = self._rounds.of_worker(trainer.global_rank, trainer.world_size)
+        every = gathered(trainer, self._code.observe(stacks, data.normalise))
+        checkpoint[CODE] = self._code.record({number: each for part in every for number, each in part.items()})
+
+    def check(self, checkpoint: Mapping[str, Any], data: PairDataModule | None, stage: str | None) -> None:
+        """Raise PairsLitError if a checkpoint's weights are not those of this module.
+
+        Args:
+            checkpoint: The checkpoint.
+            data: What the module is trained or evaluated on, or None for networks without a trainer.
+            stage: What the checkpoint is loaded for, as in :meth:`CodeCheck.check`.
+        """
+        self._code.has_changed = False
+        check_weights(checkpoint, self._form, self._belongs_to(data), self._code, stage)
+
+    def check_code(self, checkpoint: Mapping[str, Any], stage: str | None) -> None:
+        """Check that the networks compute with the loaded weights what they did in the fit."""
+        if CODE in checkpoint:  # earlier releases recorded nothing of it
+            normalise = checkpoint[RECORD].get("normalise")
+            self._code.check(checkpoint[CODE], normalise, checkpoint["epoch"], stage=stage)

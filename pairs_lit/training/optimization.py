@@ -1,0 +1,195 @@
+"""The one optimizer of all stacks: its groups of parameters, their settings and the learning rates of each step."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, cast
+
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from pairs_lit.checkpoints.schema import Group
+from pairs_lit.data.rounds import Rounds
+from pairs_lit.seeds import seeded
+from pairs_lit.stacking.parameter_slices import View, views_of
+from pairs_lit.training.optimizers import hyperparameters, schedule_seed
+from pairs_lit.training.recipes import Recipe
+from pairs_lit.training.schedules import Stepwise
+
+
+class Optimization:
+    """The one optimizer of all stacks, of which each step trains one stack.
+
+    The optimizer skips parameters without gradients, so before a step the gradients of the last one are forgotten.
+
+    Args:
+        stacks: The stacks.
+        rounds: The rounds that they hold.
+        recipes: How each of the rounds is trained.
+
+    Attributes:
+        recipes: The different recipes.
+        groups: What each group of the optimizer trains, recipe after recipe: parameters, or the rows of some rounds.
+    """
+
+    def __init__(self, stacks: nn.ModuleList, rounds: Rounds, recipes: Sequence[Recipe]) -> None:
+        self.recipes = list(dict.fromkeys(recipes))
+        self._recipes_of = [[self.recipes.index(each) for each in recipes[chosen]] for chosen in rounds.stacks]
+        self._stacks = stacks
+        self.groups: list[list[View]] = []
+        self._parameters = [list(stack.parameters()) for stack in stacks]
+        self._views: list[list[View]] = [[] for _ in stacks]
+        self._optimizer: Optimizer | None = None
+        self._scheduler: LRScheduler | Schedules | None = None
+        self._settings: list[dict[str, Any]] = []
+        self._stack = 0
+
+    def configure(self) -> OptimizerLRSchedulerConfig | Optimizer:
+        """Build the optimizer and, if there is one, the schedule."""
+        self._optimizer = optimizer = build_optimizer(self.parameter_groups())
+        self._settings = [hyperparameters(group) for group in optimizer.param_groups]
+        self._scheduler = schedule_of(optimizer, self.recipes)
+        if self._scheduler is None:
+            return optimizer
+        config: Any = {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler, "interval": "epoch"}}
+        return cast(OptimizerLRSchedulerConfig, config)  # Lightning takes whatever steps
+
+    def parameter_groups(self) -> list[Group]:
+        """Divide the parameters, as they are now, into the optimizer's groups."""
+        makers = [make for recipe in self.recipes for make in recipe.makers]
+        self.groups = [[] for _ in makers]
+        for stack in range(len(self._stacks)):
+            self._divide(stack)
+        return [(make, [view.value for view in group]) for make, group in zip(makers, self.groups, strict=True)]
+
+    def _divide(self, stack: int) -> None:
+        """Divide the parameters of a stack: rounds of different recipes have views of the same parameter."""
+        part, self._views[stack] = self._stacks[stack], []
+        for name, value in part.named_parameters():
+            for recipe, view in views_of(part, name, value, self._recipes_of[stack]):
+                group = self.groups_of(recipe)[self.recipes[recipe].group_of(part, name)]
+                self.groups[group].append(replace(view, name=f"stacks.{stack}.{name}"))
+                if view.value is not value:
+                    self._views[stack].append(view)
+        self._parameters[stack] = [*part.parameters(), *(view.value for view in self._views[stack])]
+
+    def groups_of(self, recipe: int) -> range:
+        """Return the numbers of the optimizer's groups that belong to a recipe."""
+        first = sum(len(each.makers) for each in self.recipes[:recipe])
+        return range(first, first + len(self.recipes[recipe].makers))
+
+    def restart(self, epoch: int) -> None:
+        """Set the optimizer and the schedule as the recipes say for an epoch, whatever a checkpoint says."""
+        optimizer = cast(Optimizer, self._optimizer)
+        for group, settings in zip(optimizer.param_groups, self._settings, strict=True):
+            group.pop("initial_lr", None)
+            group.update(settings)
+        again = schedule_of(optimizer, self.recipes)
+        if self._scheduler is not None and again is not None:
+            self._scheduler.load_state_dict(replayed(again, epoch))
+
+    def begin_epoch(self, epoch: int, epochs: int, steps: int) -> None:
+        """Let schedules that go on with each step begin an epoch, of so many epochs, of so many steps."""
+        if isinstance(self._scheduler, Stepwise | Schedules) and epoch < epochs:
+            self._scheduler.begin(epoch, epochs, steps)
+
+    def begin_step(self, stack: int, step: int) -> None:
+        """Forget the gradients of the stack trained before, and set the learning rates of a stack's step."""
+        for parameter in self._parameters[self._stack]:
+            parameter.grad = None
+        self._stack = stack
+        if isinstance(self._scheduler, Stepwise | Schedules):
+            self._scheduler.at(step)
+
+    def share_gradients(self) -> None:
+        """Hand the gradients to the views that rounds of different recipes have of one parameter."""
+        for view in self._views[self._stack]:
+            view.take_gradient()
+
+
+def build_optimizer(groups: Iterable[Group]) -> Optimizer:
+    """Return one optimizer of several groups, each with the settings of its own maker."""
+    whole, *others = [make(parameters) for make, parameters in groups]
+    for other in others:
+        for group in other.param_groups:
+            whole.add_param_group(group)
+    return whole
+
+
+class Schedules:
+    """The schedules of several recipes, each of its own group of one optimizer, stepped together.
+
+    Args:
+        optimizer: The optimizer, with the groups of each recipe.
+        recipes: The recipes.
+    """
+
+    def __init__(self, optimizer: Optimizer, recipes: Sequence[Recipe]) -> None:
+        self.optimizer = optimizer
+        groups = iter(optimizer.param_groups)
+        self._shells = [
+            build_optimizer([(make, next(groups)["params"]) for make in recipe.makers]) for recipe in recipes
+        ]
+        self._attach()
+        self._parts = [recipe.schedule(shell) for recipe, shell in zip(recipes, self._shells, strict=True)]
+        self._stepwise = [part for part in self._parts if isinstance(part, Stepwise)]
+
+    def _attach(self) -> None:
+        """Let each schedule act on its own groups; loading a checkpoint replaces the groups."""
+        groups = iter(self.optimizer.param_groups)
+        for shell in self._shells:
+            shell.param_groups = list(islice(groups, len(shell.param_groups)))
+
+    def step(self) -> None:
+        """Step each schedule; those that draw random numbers draw what they draw alone."""
+        self._attach()
+        for part in self._parts:
+            if part is not None:
+                # it looks for the steps of an optimizer that only stands for its settings
+                with seeded(schedule_seed(part.last_epoch + 1)), warnings.catch_warnings(action="ignore"):
+                    part.step()
+
+    def begin(self, epoch: int, epochs: int, steps: int) -> None:
+        """Begin an epoch with those that go on with each step."""
+        self._attach()
+        for part in self._stepwise:
+            part.begin(epoch, epochs, steps)
+
+    def at(self, step: int) -> None:
+        """Set the learning rates of a step of this epoch."""
+        for part in self._stepwise:
+            part.at(step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of each schedule."""
+        return {"parts": [None if part is None else part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state."""
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            if part is not None:
+                part.load_state_dict(state)
+
+
+def schedule_of(optimizer: Optimizer, recipes: Sequence[Recipe]) -> LRScheduler | Schedules | None:
+    """Return the schedule of an optimizer that has the groups of each recipe, or None if there is none."""
+    if all(recipe.scheduler is None for recipe in recipes):
+        return None
+    return recipes[0].schedule(optimizer) if len(recipes) == 1 else Schedules(optimizer, recipes)
+
+
+def step_schedule(scheduler: LRScheduler | Schedules, epoch: int) -> None:
+    """Step a schedule into an epoch; one that draws random numbers draws the same each time."""
+    with seeded(schedule_seed(epoch)):
+        scheduler.step()
+
+
+def replayed(scheduler: LRScheduler | Schedules, epochs: int) -> dict[str, Any]:
+    """Step a new scheduler through the epochs that are over, and return its state."""
+    with warnings.catch_warnings(action="ignore"):  # it looks for the optimizer's own steps, which are over too
+        for epoch in range(epochs):
+            step_schedule(scheduler, epoch + 1)
+    return scheduler.state_dict()
