@@ -1,6 +1,7 @@
 """Custom datasets: read item by item, with labels, ranges and copies checked."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,8 @@ def test_a_set_that_changes_is_told_once(by_own_generator: bool, capsys: pytest.
     state = torch.get_rng_state()
     assert not source.deterministic
     said = capsys.readouterr().err
-    assert said.count("returns different images each time it is read (image 0, for instance)") == 1
+    which = r"\d+" if by_own_generator else "0"  # nobody seeds its own generator: an image may be the same by chance
+    assert len(re.findall(rf"returns different images each time it is read \(image {which}, for instance\)", said)) == 1
     assert "set data.augment for random changes" in said
     torch.manual_seed(0)
     if not by_own_generator:  # asking again has left the user's stream alone
