@@ -155,3 +155,14 @@ def test_the_package_is_light() -> None:
 
 def test_curves_are_those_of_the_table(run: Run) -> None:
     assert read_curves(run.folder / "curves.csv").seeds == run.curves.seeds == [0, 1, 2]
+
+
+def test_former_names_are_taken_with_a_warning() -> None:
+    from pairs_lit.data.custom_dataset import load_custom_dataset
+
+    with pytest.warns(DeprecationWarning, match=r"AveragedNetwork is now pairs_lit\.RoundNetwork"):
+        assert pairs_lit.AveragedNetwork is pairs_lit.RoundNetwork
+    sys.modules.pop("pairs_lit.data.own", None)
+    with pytest.warns(DeprecationWarning, match=r"is now pairs_lit\.data\.custom_dataset\.load_custom_dataset"):
+        from pairs_lit.data.own import load_own
+    assert load_own is load_custom_dataset
