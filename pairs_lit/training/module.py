@@ -1,7 +1,6 @@
 """PairModule, the one LightningModule: all rounds of one network, in stacks."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -29,8 +28,7 @@ from pairs_lit.nn.test_time_augmentation import Views, warps_of
 from pairs_lit.relation import DIGITS, Relation
 from pairs_lit.runs.metrics import PER_EPOCH
 from pairs_lit.runs.run_folder import CONFIG, enclosing_run
-from pairs_lit.seeds import generator
-from pairs_lit.stacking.looped import Apart, Loop, draws_in_evaluation
+from pairs_lit.stacking.looped import Apart, Loop
 from pairs_lit.stacking.program.summary import describe_parts, describe_slow_parts
 from pairs_lit.system.console import notice
 from pairs_lit.system.paths import user_path
@@ -41,6 +39,7 @@ from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
 from pairs_lit.training.metrics import RoundMeans, measure
 from pairs_lit.training.module_record import ModuleRecord
 from pairs_lit.training.optimization import Optimization, step_schedule
+from pairs_lit.training.probe import Probe
 from pairs_lit.training.recipes import Decay, Recipe, Variant
 
 
@@ -142,9 +141,11 @@ class PairModule(LightningModule):
         self._losses = [side_by_side([variant.loss for variant in each[rounds]]) for rounds in self.rounds.stacks]
         self.optimization = Optimization(self.stacks, self.rounds, [variant.recipe for variant in each])
         self._means = nn.ModuleDict({_key(split): RoundMeans(PER_EPOCH, len(seeds)) for split in SPLITS})
-        self.measured = self._check_parts()
+        self.probe = Probe(self._architecture, seeds[0], self._loss)
+        found = self.probe.check()
+        self.measured, self.follows_from_digits = found.measured, found.follows_from_digits
         self.code = CodeCheck(
-            variants, self.rounds, self.pair_stacks, self._losses, repeats=self._repeats, draws=self._draws
+            variants, self.rounds, self.pair_stacks, self._losses, repeats=found.repeats, draws=found.draws
         )
         members, network = self._architecture.members, self.pair_stacks[0].description
         self._record = ModuleRecord(self.state_dict(), self.rounds, members, network, self.code)
@@ -155,59 +156,6 @@ class PairModule(LightningModule):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
-
-    def _check_parts(self) -> tuple[str, ...]:
-        """Refuse parts that do not fit together; return which metrics this network has."""
-        trial = self._trial()
-        with torch.enable_grad():
-            trial.network.eval()
-            first, second = (trial(_trial_images(3, self._architecture)) for _ in range(2))
-        self._draws = draws_in_evaluation(trial.network)
-        self._repeats = torch.equal(first.output.nan_to_num(), second.output.nan_to_num())
-        if self._draws:
-            notice(
-                "the network draws random numbers in evaluation, too (dropout without training=self.training?): its "
-                "figures are those of one draw, which follows from each round's seed."
-            )
-        elif not self._repeats:
-            notice(
-                "the network gives another answer when it is evaluated again (a random generator or a count of its "
-                "own?): test, and going on from a checkpoint, will not repeat this fit's figures."
-            )
-        if not first.has_shape_of(1, 3):
-            raise PairsLitError(
-                f"a head must give 1 or 2 logits a pair; this one gave {tuple(first.output.shape[1:])} for 3 pairs of "
-                "images."
-            )
-        self._loss.check(first)
-        self.follows_from_digits = first.digit_probabilities is not None
-        absent = {
-            "target_loss": self._loss.target == "none",
-            "digit_loss": self._loss.digits == "none",
-            "digit_accuracy": first.digit_logits is None,
-        }
-        return tuple(name for name in PER_EPOCH if not absent.get(name, False))
-
-    def _trial(self) -> PairStack:
-        """Build one network of the first round once more: what is tried leaves no trace in the one that is trained."""
-        return PairStack.build(replace(self._architecture, members=1), self.rounds.seeds[:1])
-
-    def objection(self, pairs: int, *, training: bool) -> str | None:
-        """Say why the network cannot be trained or evaluated on a batch of so many pairs; None: it can."""
-        digits = torch.zeros(1, pairs, 2, dtype=torch.int64)
-        try:
-            with torch.inference_mode(not training):
-                trial = self._trial()
-                trial.network.train(training)
-                comparison = trial(_trial_images(pairs, self._architecture))
-                if not comparison.has_shape_of(1, pairs):
-                    return f"it gives an output of shape {tuple(comparison.output.shape[1:])}"
-                total = self._loss(comparison, digits, digits[..., 0]).total.sum()
-                if training:
-                    torch.autograd.backward(total)
-        except Exception as error:  # whatever a module of the user's raises
-            return reason_of(error)
-        return None
 
     def described(self) -> str:
         """Return how the stacks work, in words."""
@@ -440,11 +388,6 @@ class PairModule(LightningModule):
         prepare(checkpoint, self.trainer, groups)
         self.load_state_dict(checkpoint["state_dict"])
         self._record.check_code(checkpoint, stage)
-
-
-def _trial_images(pairs: int, architecture: Architecture) -> Tensor:
-    """Return images (1, pairs, 2, H, W) to try a network on."""
-    return torch.rand(1, pairs, 2, *architecture.image_shape[1:], generator=generator(0, "trial"))
 
 
 def _key(split: Split) -> str:

@@ -134,7 +134,7 @@ class RoundRunner(Callback):
         check_checkpoint_callbacks(trainer, [f"{name}/{figure}" for name in selectable for figure in figures])
         if trainer.is_global_zero:  # which says it for all
             whole = [len(places(module, data.bank.count_of(split))) for split in data.whole_splits.get(stage, ())]
-            check_shown(module.objection, data, training=stage == "fit", more=whole)
+            check_shown(module.probe.find_batch_error, data, training=stage == "fit", more=whole)
         self._computing.enter_context(computing_on(self.threads or asked_threads()))
         self._computing.enter_context(generators_kept())
         self._computing.enter_context(no_search_for_gpus())
