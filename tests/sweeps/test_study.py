@@ -348,7 +348,7 @@ def test_an_error_in_a_fit_names_the_trials_and_the_same_call_resumes(
     assert f'an error ended the fit of 2 trials ({{"{ALPHA}": 0.1}}; {{"{ALPHA}": 1.0}})' in capsys.readouterr().err
     found = pairs_lit.sweep("fc_aux", spec(), base)
     assert len(found.trials) == 2
-    assert epochs == [0, 1, 1]  # not from the first epoch again
+    assert epochs == [0, 1, 1, 2]  # not from the first epoch again
     assert "waiting" not in capsys.readouterr().err
     assert {path.name for path in found.folder.glob(".*")} == {".lock", ".study"}
 
