@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 from tabulate import tabulate
 
-from pairs_lit.analysis.decision import BothTests, paired_tests, unpaired_tests
+from pairs_lit.analysis.comparison_tests import BothTests, paired_tests, unpaired_tests
 from pairs_lit.statistics import LEVEL, POWER, t_detectable_errors
 
 Values = NDArray[np.float64]

@@ -20,8 +20,8 @@ from tabulate import tabulate
 
 import pairs_lit
 from pairs_lit import Run
+from pairs_lit.analysis.comparison_tests import compare_many, compare_rounds, decide
 from pairs_lit.analysis.comparison_text import Side, describe_difference
-from pairs_lit.analysis.decision import compare_many, compare_rounds, decide
 from pairs_lit.analysis.figures import save
 from pairs_lit.analysis.tables import p_value
 from pairs_lit.runs.atomic_write import write_text_durably

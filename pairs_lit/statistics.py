@@ -100,7 +100,7 @@ def welch(first: Summary, second: Summary) -> Difference:
     """Compare two independent samples of unequal variance by their moments (Welch 1947).
 
     For figures of which only mean and standard deviation are known. Where all rounds are,
-    :func:`pairs_lit.analysis.decision.compare_rounds` decides.
+    :func:`pairs_lit.analysis.comparison_tests.compare_rounds` decides.
     """
     error, freedom = (float(value) for value in welch_error(first.std, second.std, first.n, second.n))
     estimate, n = first.mean - second.mean, (first.n, second.n)

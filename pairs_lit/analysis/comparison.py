@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pairs_lit.analysis.comparison_tests import Decision, MeasuredDifference, Outcome, compare_many, decide
 from pairs_lit.analysis.comparison_text import Side, describe_difference
-from pairs_lit.analysis.decision import Decision, MeasuredDifference, Outcome, compare_many, decide
 from pairs_lit.analysis.effect_sizes import Estimate, interquartile_mean, superiority
 from pairs_lit.analysis.failures import Failures, failures_of
 from pairs_lit.analysis.tables import decimal, interval, p_value, table

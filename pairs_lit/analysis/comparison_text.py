@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pairs_lit.analysis.decision import Decision, MeasuredDifference
+from pairs_lit.analysis.comparison_tests import Decision, MeasuredDifference
 from pairs_lit.analysis.failures import name_seeds
 from pairs_lit.analysis.tables import p_value
 from pairs_lit.runs.metrics import Metric

@@ -1,4 +1,4 @@
-"""The LightningCLI of pairs_lit: stock, but for one-line errors, the rounds, and a run folder of its own."""
+"""``pairs-lit fit``, ``validate``, ``test``, ``predict``: run the LightningCLI; and :func:`fit` for Python."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

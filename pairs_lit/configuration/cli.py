@@ -48,7 +48,7 @@ from pairs_lit.training.predictions import PredictionWriter
 from pairs_lit.training.progress import Progress
 from pairs_lit.training.results import Results
 from pairs_lit.training.round_runner import RoundRunner
-from pairs_lit.training.tracking import Tracking, quiet_writers
+from pairs_lit.training.tensorboard import Tracking, quiet_writers
 from pairs_lit.training.trainer_checks import check_given, check_trainer
 from pairs_lit.workers.cluster import environment, job, outside_slurm, spread, was_requeued
 from pairs_lit.workers.strategy import StackStrategy

@@ -16,10 +16,10 @@ from pairs_lit.data.labelled_images import Source
 from pairs_lit.data.loaders import PlacesLoader, PredictLoader, StackBatch, StackLoader
 from pairs_lit.data.pair_store import SPLITS, DataSettings, Normalise, PairBank, Split, check_image_size
 from pairs_lit.data.pairs import Swap
-from pairs_lit.data.rounds import Rounds
 from pairs_lit.data.sources import check_source, is_named, known_size, load_source
 from pairs_lit.errors import PairsLitError, check_choice, check_positive
 from pairs_lit.relation import DIGITS, Relation
+from pairs_lit.rounds import Rounds
 from pairs_lit.runs.run_metadata import DETERMINISTIC
 from pairs_lit.system.console import notice
 from pairs_lit.system.paths import user_path

@@ -17,8 +17,8 @@ def average(outputs: Iterable[PairOutput], members: int, relation: Relation) -> 
     digit logits are the logarithm of the mean of their softmax. A round of which any output is not finite has NaN.
 
     Args:
-        outputs: For each view, those of R·M networks, round after round; taken one by one, for they need memory.
-        members: M.
+        outputs: For each view, those of R·M networks, at index r·M + m; consumed lazily to save memory.
+        members: M, how many predictions of each round are in one output: its members, or members × views.
         relation: What digit probabilities are compared by.
     """
     total, read, views = torch.zeros(()), None, 0

@@ -1,4 +1,7 @@
-"""The pair network: one round in plain PyTorch, from two images to the output that says whether the relation holds."""
+"""The pair network in plain PyTorch: from two images to the output that says whether the relation holds.
+
+It is one round; where a round is an ensemble, it is one of its members.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -57,7 +60,7 @@ class PairNetwork(Composite):
         network: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        # a whole network has none of the parts, and parts have no whole network: absent ones leave no trace in repr
+        # those that are None are no modules, so that neither repr nor state_dict mentions them
         self.network = network
         self.branch, self.second_branch = branch, second_branch
         self.code_activation = code_activation

@@ -15,14 +15,14 @@ Output = Tensor | tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class PairOutput:
-    """What one or more networks predict for B pairs; the leading dimensions (R, rounds) may be any, or none.
+    """What networks predict for B pairs, with R rounds in front, or with any other leading dimensions.
 
     Attributes:
         output: (R, B) one logit or one probability of the relation, or (R, B, 2) two logits.
         kind: Which of them.
         digit_logits: (R, B, 2, K), or None without a read-out.
-        digit_probabilities: (R, B, 2, K), from which alone the output follows (:func:`relation_probability`); None
-            where it does not.
+        digit_probabilities: (R, B, 2, K), from which alone the output follows
+            (:func:`pairs_lit.relation.relation_probability`); None where it does not.
         averaged: Whether it is a mean over networks or views; then the output is a probability, and the digit logits
             are the logarithms of mean probabilities.
     """
@@ -45,7 +45,10 @@ class PairOutput:
         return self.output.sigmoid() if self.kind == "logit" else self.output.softmax(-1)[..., 1]
 
     def decision(self) -> Tensor:
-        """Return whether the relation is predicted to hold, (R, B) bool: P above 0.5, a logit above 0."""
+        """Return whether the relation is predicted to hold, (R, B) bool.
+
+        It is where P is above 0.5, one logit above 0, or the second of two logits above the first.
+        """
         if self.kind == "probability":
             return self.output > 0.5
         return self.output > 0 if self.kind == "logit" else self.output[..., 1] > self.output[..., 0]

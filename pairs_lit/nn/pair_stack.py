@@ -20,8 +20,8 @@ class PairStack:
     """The pair networks of R rounds side by side; with M members a round, R·M, each of which predicts by itself.
 
     Attributes:
-        network: The stacked network, (R·M, N, 2, H, W) → (R·M, N, ...).
-        clock: Set it before each batch: random numbers derive from it.
+        network: The stacked network, (R·M, N, 2, H, W) → (R·M, N, ...); member m of round r is at r·M + m.
+        clock: Set it before each batch: dropout masks derive from it.
         members: M.
         width: The width of the embeddings, or of the output of whole networks.
         relation: What digit probabilities are compared by.
@@ -46,8 +46,8 @@ class PairStack:
             seeds: The seeds of the R rounds; the first weights of round r are those of plain torch after
                 ``torch.manual_seed(seeds[r])``. Further members have the seeds that :meth:`Architecture.member_seeds`
                 returns.
-            builders: What builds the network of each round, where not all are built alike; they differ from the
-                architecture only in what builds the parts.
+            builders: One architecture per round if rounds differ in settings of their parts, such as a dropout
+                probability; empty if all are built by ``architecture``.
 
         Raises:
             PairsLitError: Networks cannot be built, share parameters or have embeddings of several widths.
@@ -79,10 +79,10 @@ class PairStack:
         return interpret(output, self.relation, is_digit_head=self.network.is_digit_head)
 
 
-_ENOUGH = 10  # rounds of a convolutional network in a stack; more make a round hardly cheaper
+_ENOUGH_CONVOLUTIONAL = 10  # rounds in a stack; more make a round hardly cheaper
 _ENOUGH_DENSE = 20
-_MOST_STACKS = 128
-_LARGEST_WIDTH = 2560
+_MOST_STACKS = 128  # many thousand rounds would otherwise take long to build
+_LARGEST_WIDTH = 2560  # channels of all rounds of a stack: a step's memory grows with them
 
 
 def default_stack_size(architecture: Architecture, seeds: Sequence[int]) -> int:
@@ -94,6 +94,6 @@ def default_stack_size(architecture: Architecture, seeds: Sequence[int]) -> int:
     """
     layers = [layer for part in architecture.build(seeds[0]).backbones for layer in part.modules()]
     widths = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)]
-    rounds, members, enough = len(seeds), architecture.members, _ENOUGH if widths else _ENOUGH_DENSE
+    rounds, members, enough = len(seeds), architecture.members, _ENOUGH_CONVOLUTIONAL if widths else _ENOUGH_DENSE
     stacks = min(max(ceil(rounds * members / enough), 2 if rounds >= 4 else 1), _MOST_STACKS)
     return min(ceil(rounds / stacks), max(1, _LARGEST_WIDTH // (max(widths, default=1) * members)))

@@ -16,17 +16,15 @@ from pairs_lit.relation import Relation
 class RoundNetwork(nn.Module):
     """The plain network of a round: prepared pairs (N, 2, H, W) → P(relation), (N,), or (P(relation), digit logits).
 
-    The digit logits are (N, 2, K). Of several members or views, predictions are averaged as
-    :func:`~pairs_lit.nn.ensemble.average` says.
+    :class:`~pairs_lit.inference.preprocessing.Preprocessing` prepares pairs. The digit logits are (N, 2, K). With
+    several members or views, predictions are averaged by :func:`~pairs_lit.nn.ensemble.average`, and the digit logits
+    are the logarithms of mean probabilities.
 
     Args:
         members: The pair networks of the round's members; usually one.
         relation: The relation whose probability is returned.
         views: The views of its images, or None if it sees them as they are.
 
-    Attributes:
-        members: The same.
-        views: The same.
     """
 
     def __init__(self, members: Sequence[PairNetwork], relation: Relation, views: Views | None = None) -> None:
@@ -34,7 +32,7 @@ class RoundNetwork(nn.Module):
         self.members = nn.ModuleList(members)
         self.views, self._relation = views, relation
 
-    def forward(self, pairs: Tensor) -> Output:
+    def forward(self, pairs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return P(relation): (N, 2, H, W) → (N,), or with it the digit logits (N, 2, K)."""
         found = self._predict(pairs)
         return found.probability() if found.digit_logits is None else (found.probability(), found.digit_logits)

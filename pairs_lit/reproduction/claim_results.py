@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pairs_lit.analysis.decision import Decision, MeasuredDifference, compare_rounds, decide
+from pairs_lit.analysis.comparison_tests import Decision, MeasuredDifference, compare_rounds, decide
 from pairs_lit.analysis.power import describe_limit
 from pairs_lit.analysis.tables import decimal, interval, p_value, table
 from pairs_lit.reproduction.claims import Claim, Contrast, Side

@@ -13,8 +13,8 @@ class Part:
 
     Attributes:
         shape: The shape of one of its inputs, without N.
-        stream: The name under which its random numbers are drawn.
-        copy: Its number among parts of that name.
+        stream: The name under which its random numbers are drawn; a fixed text, for masks depend on its letters.
+        copy: The number of the part among those of one stream, so that their masks differ.
     """
 
     shape: Sequence[int]
@@ -26,8 +26,8 @@ class Composite(nn.Module):
     """A module whose ``forward`` maps (..., N, *shape) for any leading dimensions if its parts do.
 
     A stack of R such modules is the first one with a stack of R in place of each part, so one ``forward`` serves one
-    round, (N, *shape), and R rounds, (R, N, *shape). Children that are no parts must take any leading dimensions and
-    hold nothing that differs between rounds.
+    round, (N, *shape), and R rounds, (R, N, *shape). :class:`~pairs_lit.nn.pair_network.PairNetwork` is one. Children
+    that are no parts, such as an activation, must take any leading dimensions and be the same in all rounds.
     """
 
     @abstractmethod

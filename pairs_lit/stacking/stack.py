@@ -1,8 +1,9 @@
 """``stack()``: R seeded copies of a plain torch module become one module that trains them side by side.
 
 What a module computes is recorded (:mod:`pairs_lit.stacking.recording.tracing`) and done for R rounds at once
-(:mod:`pairs_lit.stacking.stacked_network`). A module that cannot be recorded is kept as R copies in a loop
-(:mod:`pairs_lit.stacking.looped`). Either way, first weights, outputs and gradients are those of the plain modules.
+(:mod:`pairs_lit.stacking.stacked_network`). A module that cannot be recorded is computed by ``torch.vmap`` or kept as R
+copies in a loop (:mod:`pairs_lit.stacking.looped`). In each case, first weights, outputs and gradients are those of the
+plain modules.
 """
 
 import copy

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from pairs_lit.analysis.comparison import Comparison, compared
+from pairs_lit.analysis.comparison_tests import Decision, MeasuredDifference
 from pairs_lit.analysis.comparison_text import Side, describe_difference
-from pairs_lit.analysis.decision import Decision, MeasuredDifference
 from pairs_lit.analysis.tables import decimal, mean_and_std, p_value, table
 from pairs_lit.inference.run import Run
 from pairs_lit.runs.atomic_write import write_text_durably

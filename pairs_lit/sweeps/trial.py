@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pairs_lit.analysis.decision import Decision, Rounds, compare_many, decide
+from pairs_lit.analysis.comparison_tests import Decision, ScoresBySeed, compare_many, decide
 from pairs_lit.analysis.failures import at_chance_seeds
 from pairs_lit.runs.metrics import Metric
 from pairs_lit.runs.run import FinishedRun
@@ -30,7 +30,7 @@ class Trial:
 
     number: int
     values: Values
-    scores: Rounds
+    scores: ScoresBySeed
     failed: Sequence[int]
     folder: Path
     data: Settings
@@ -52,7 +52,7 @@ class Trial:
         return ", ".join(f"{names[option]} {shown(value)}" for option, value in self.values.items())
 
 
-def scores_of(run: FinishedRun, metric: Metric) -> Rounds:
+def scores_of(run: FinishedRun, metric: Metric) -> ScoresBySeed:
     """Return a metric after the last epoch, of each round that did not fail: of ``curves.csv``, or of all pairs."""
     if metric.is_over_all_pairs:
         return run.values(metric.column)

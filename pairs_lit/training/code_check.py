@@ -14,11 +14,11 @@ from pairs_lit import __version__
 from pairs_lit.checkpoints.files import NETWORK, RECORD
 from pairs_lit.checkpoints.match import check_match, first_difference, shortened
 from pairs_lit.checkpoints.schema import Form, check_form, check_that, fits
-from pairs_lit.data.rounds import Rounds
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.code_files import CodeFiles
 from pairs_lit.nn.pair_stack import PairStack
+from pairs_lit.rounds import Rounds
 from pairs_lit.stacking.looped import Loop
 from pairs_lit.stacking.recording.calls import digest_of_calls
 from pairs_lit.system.console import notice

@@ -14,7 +14,6 @@ from pairs_lit.checkpoints.files import prepare, read_checkpoint
 from pairs_lit.data.datamodule import data_of
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.data.pair_store import SPLITS, Split
-from pairs_lit.data.rounds import Rounds
 from pairs_lit.data.warps import Warp
 from pairs_lit.errors import PairsLitError, check_choice, check_positive
 from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing, check_widths
@@ -26,6 +25,7 @@ from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.nn.pair_stack import PairStack, default_stack_size
 from pairs_lit.nn.test_time_augmentation import Views, warps_of
 from pairs_lit.relation import DIGITS, Relation
+from pairs_lit.rounds import Rounds
 from pairs_lit.runs.metrics import PER_EPOCH
 from pairs_lit.runs.run_folder import CONFIG, enclosing_run
 from pairs_lit.stacking.looped import Apart, Loop

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from pairs_lit.checkpoints.files import IMAGE_FORMAT, NETWORK, RECORD, sign
 from pairs_lit.checkpoints.schema import Form
 from pairs_lit.data.datamodule import PairDataModule, data_of
-from pairs_lit.data.rounds import Rounds
+from pairs_lit.rounds import Rounds
 from pairs_lit.training.code_check import CODE, CodeCheck, check_weights
 from pairs_lit.workers.strategy import gathered
 

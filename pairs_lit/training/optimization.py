@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pairs_lit.checkpoints.schema import Group
-from pairs_lit.data.rounds import Rounds
+from pairs_lit.rounds import Rounds
 from pairs_lit.seeds import seeded
 from pairs_lit.stacking.parameter_slices import View, views_of
 from pairs_lit.training.optimizers import hyperparameters, schedule_seed

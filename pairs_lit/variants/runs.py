@@ -16,7 +16,7 @@ from pairs_lit.training.module import PairModule
 from pairs_lit.training.recipes import Variant
 from pairs_lit.training.results import Results, write_tables
 from pairs_lit.training.round_runner import RoundRunner, figures_of
-from pairs_lit.training.tracking import RunLogger
+from pairs_lit.training.tensorboard import RunLogger
 from pairs_lit.variants.checkpoint import Splitter
 
 

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from pairs_lit.analysis.comparison import check_comparable, compare, compared, read_runs
+from pairs_lit.analysis.comparison_tests import Decision, compare_rounds, decide
 from pairs_lit.analysis.comparison_text import Side, describe_difference
-from pairs_lit.analysis.decision import Decision, compare_rounds, decide
 from pairs_lit.analysis.failures import Failures, failures_of, name_seeds
 from pairs_lit.analysis.figures import rounds_figure
 from pairs_lit.cli import main

@@ -100,7 +100,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 
 def test_the_root_is_small() -> None:
-    assert len(list(PACKAGE.glob("*.py"))) <= 8
+    assert len(list(PACKAGE.glob("*.py"))) <= 9
 
 
 def test_no_folder_holds_most_of_the_code() -> None:

@@ -14,7 +14,7 @@ from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves, read_rounds
 from tests.support.images import drawn
 
-RECORDED = Path(__file__).parent.parent / "data" / "old_run"
+RECORDED = Path(__file__).parent / "old_run"
 SEEDS = (0, 1)
 
 

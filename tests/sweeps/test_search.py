@@ -14,7 +14,7 @@ import yaml
 
 import pairs_lit
 from pairs_lit import PairsLitError, Run
-from pairs_lit.analysis.decision import compare_rounds
+from pairs_lit.analysis.comparison_tests import compare_rounds
 from pairs_lit.cli import main
 from pairs_lit.data.pair_store import DataSettings
 from pairs_lit.runs.metrics import BY_TAG

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pairs_lit.analysis.decision import compare_rounds
+from pairs_lit.analysis.comparison_tests import compare_rounds
 from pairs_lit.runs.metrics import BY_TAG
 from pairs_lit.statistics import holm
 from pairs_lit.sweeps.trial import behind, ranked

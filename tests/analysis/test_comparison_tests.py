@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from pairs_lit import PairsLitError
-from pairs_lit.analysis.comparison_text import Side, describe_difference
-from pairs_lit.analysis.decision import (
+from pairs_lit.analysis.comparison_tests import (
     Decision,
     MeasuredDifference,
     compare_many,
@@ -21,6 +20,7 @@ from pairs_lit.analysis.decision import (
     paired_tests,
     unpaired_tests,
 )
+from pairs_lit.analysis.comparison_text import Side, describe_difference
 from pairs_lit.analysis.power import describe_limit, min_detectable_errors, needed_rounds, smallest_p
 from pairs_lit.analysis.rank_tests import rank_sum, signed_rank
 from pairs_lit.runs.metrics import BY_COLUMN

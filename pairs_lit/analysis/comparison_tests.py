@@ -23,7 +23,7 @@ from pairs_lit.analysis.rank_tests import rank_sum, signed_rank
 from pairs_lit.errors import PairsLitError
 from pairs_lit.statistics import LEVEL, Difference, Values, critical, holm, welch_error
 
-Rounds = Mapping[int, float]
+ScoresBySeed = Mapping[int, float]
 """A metric of each round, by seed."""
 
 Outcome = Literal["significant difference", "no significant difference", "tests disagree", "too few rounds"]
@@ -131,7 +131,7 @@ class MeasuredDifference(Difference):
         return smallest_p(*self.n, is_paired=self.is_paired)
 
 
-def compare_rounds(first: Rounds, second: Rounds, *, same_data: bool) -> MeasuredDifference:
+def compare_rounds(first: ScoresBySeed, second: ScoresBySeed, *, same_data: bool) -> MeasuredDifference:
     """Compare the rounds of two runs.
 
     They are paired by seed where both have the same data (a seed then stands for the same pairs of images) and share
@@ -148,12 +148,12 @@ def compare_rounds(first: Rounds, second: Rounds, *, same_data: bool) -> Measure
     return compare_many([(first, second, same_data)])[0]
 
 
-def compare_many(cases: Sequence[tuple[Rounds, Rounds, bool]]) -> list[MeasuredDifference]:
+def compare_many(cases: Sequence[tuple[ScoresBySeed, ScoresBySeed, bool]]) -> list[MeasuredDifference]:
     """Apply :func:`compare_rounds` to many pairs of runs."""
     return [_compare(*case) for case in cases]
 
 
-def _compare(first: Rounds, second: Rounds, same_data: bool) -> MeasuredDifference:
+def _compare(first: ScoresBySeed, second: ScoresBySeed, same_data: bool) -> MeasuredDifference:
     for values in (first, second):
         if len(values) < 2:
             raise PairsLitError(f"a comparison needs 2 rounds or more on each side, got {len(values)}.")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairs_lit.data.rounds import Rounds
+from pairs_lit.rounds import Rounds
 
 counts = st.integers(1, 12)
 
