@@ -51,7 +51,7 @@ def _train(name: str, seeds: Sequence[int], epochs: int) -> Timing:
             if batches.size:
                 weights, *moments, step = epoch(weights, *moments, step, data["train"], jnp.asarray(batches))
         evaluate(weights, data["val"])
-        accuracy = np.asarray(evaluate(weights, data["test"])[0])
+        accuracy = np.asarray(evaluate(weights, data["test"]))[:, 0]
         clock.stamp("cpu")
     return Timing(clock.seconds(len(seeds)), accuracy.tolist())
 
