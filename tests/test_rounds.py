@@ -2,7 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pairs_lit.nn.backbones import FC
+from pairs_lit.nn.heads import MLP
 from pairs_lit.rounds import Rounds
+from pairs_lit.training.module import PairModule
 
 counts = st.integers(1, 12)
 
@@ -53,3 +56,8 @@ def test_one_variant_is_a_fit_of_its_own() -> None:
     assert of(3, 7, 4).of_one_variant == of(3, 3)
     assert of(3, 2, 4).of_one_variant == of(3, 2)
     assert of(3, 2).of_one_variant == of(3, 2)
+
+
+def test_the_module_passes_its_rounds_on() -> None:
+    module = PairModule(seeds=[3, 4, 5], stack_size=2, backbone=FC, head=MLP)
+    assert (module.seeds, module.stack_size) == (module.rounds.seeds, module.rounds.stack_size) == ([3, 4, 5], 2)

@@ -167,6 +167,16 @@ class PairModule(LightningModule):
         return f"{rounds}{members} in {stacks} of {shown}\n\n{describe_parts(first.network)}"
 
     @property
+    def seeds(self) -> list[int]:
+        """The seeds of the rounds, as ``rounds`` has them."""
+        return self.rounds.seeds
+
+    @property
+    def stack_size(self) -> int:
+        """The largest number of rounds in a stack, for a ``PairDataModule`` built by hand."""
+        return self.rounds.stack_size
+
+    @property
     def mean_of(self) -> str:
         """In words, what a round's answer is the mean of; empty: it is one network's to one view."""
         members, views = self._architecture.members, 0 if self.views is None else self.views.count
