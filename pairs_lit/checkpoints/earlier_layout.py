@@ -29,7 +29,7 @@ class _Source:
 
 def separate_backbones(
     checkpoint: dict[str, Any], names: Collection[str], groups: Sequence[Sequence[str]], looped: Collection[int]
-) -> None:
+) -> bool:
     """Give an earlier checkpoint of separate backbones today's layout, in place; leave all others as they are.
 
     Args:
@@ -37,10 +37,13 @@ def separate_backbones(
         names: The names in the state of the module that will load it.
         groups: The names of the parameters in each group of its optimizer.
         looped: The numbers of the stacks whose backbones are modules in a loop.
+
+    Returns:
+        Whether it was an earlier one.
     """
     state = checkpoint["state_dict"]
     if not any(_SECOND in name for name in names) or any(_SECOND in name for name in state):
-        return
+        return False
     sources = {name: _source(name, looped) for name in names}
     checkpoint["state_dict"] = {
         name: source.of(state[source.name]) for name, source in sources.items() if source.name in state
@@ -48,6 +51,7 @@ def separate_backbones(
     match checkpoint.get("optimizer_states"):
         case [{"state": dict(kept)} as whole]:
             checkpoint["optimizer_states"] = [{**whole, "state": dict(_optimizer_state(kept, groups, looped))}]
+    return True
 
 
 def _source(name: str, looped: Collection[int]) -> _Source:

@@ -34,7 +34,7 @@ from pairs_lit.system.console import notice
 from pairs_lit.system.paths import user_path
 from pairs_lit.system.tracebacks import reason_of
 from pairs_lit.text import counted
-from pairs_lit.training.code_check import CodeCheck
+from pairs_lit.training.code_check import CODE, CodeCheck
 from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
 from pairs_lit.training.metrics import RoundMeans, measure
 from pairs_lit.training.module_record import ModuleRecord
@@ -387,7 +387,10 @@ class PairModule(LightningModule):
         """Give a checkpoint of an earlier release today's layout."""
         branches = [stack.network.branch for stack in self.pair_stacks]
         looped = [number for number, branch in enumerate(branches) if isinstance(branch, Loop | Apart)]
-        separate_backbones(checkpoint, self.state_dict().keys(), groups, looped)
+        is_earlier = separate_backbones(checkpoint, self.state_dict().keys(), groups, looped)
+        match checkpoint.get(CODE):
+            case {"training": dict(observed)} if is_earlier:
+                observed.pop("gradients", None)  # were measured over both backbones together
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise PairsLitError if a checkpoint is damaged or another configuration's, before anything of it is used."""

@@ -56,6 +56,8 @@ def as_before(checkpoint: Mapping[str, Any], order: list[str]) -> dict[str, Any]
         weights |= {name: state[name] for name in rest}
         moments |= {name: by_name[name] for name in rest if name in by_name}
     whole = {**checkpoint["optimizer_states"][0], "state": dict(enumerate(moments.values()))}
+    gradients = checkpoint["code"]["training"]["gradients"]
+    checkpoint["code"]["training"]["gradients"] = gradients[:, : len(moments)]  # one for both backbones
     return {**checkpoint, "state_dict": weights, "optimizer_states": [whole]}
 
 
