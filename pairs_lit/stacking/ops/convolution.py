@@ -109,17 +109,24 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
     return output
 
 
-_CACHED = 2**21  # bytes of columns; a core's cache holds one to two MiB
+CACHED = 2**21
+"""Bytes of columns that a core's cache of one to two MiB can work on."""
+
 _HEAVY = 2**19  # weights; with so many, filling columns of zeros (of padding) counts
 
 
+def fills_a_core(column_bytes: int, weights: int) -> bool:
+    """Return whether a convolution with columns of this size and this many weights keeps a core busy by itself."""
+    return column_bytes > CACHED or weights > _HEAVY
+
+
 def _is_large(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
-    """Say whether one round's columns or weights are too large for the batched product to be the faster way."""
+    """Return whether one round's columns or weights are too large for the batched product to be the faster way."""
     sides = [
         side + first + last for side, first, last in zip(x.shape[2:4], geometry.before, geometry.after, strict=True)
     ]
     columns = weight[0, 0].numel() * torch.Size(geometry.positions(tuple(sides))).numel() * x.shape[-1]
-    return columns * x.element_size() > _CACHED or weight[0].numel() > _HEAVY
+    return fills_a_core(columns * x.element_size(), weight[0].numel())
 
 
 class _EachConvolution(torch.autograd.Function):

@@ -17,13 +17,12 @@ from torch.func import functional_call
 from torch.fx import Graph, Node
 
 from pairs_lit.stacking.looped import Output, joined
+from pairs_lit.stacking.ops.convolution import CACHED, fills_a_core
 from pairs_lit.stacking.ops.dropout import StackedDropout, Streams
 from pairs_lit.stacking.program.graph_builder import called_of, compiled
 from pairs_lit.stacking.recording.symbolic_sizes import count_of, count_of_one
 from pairs_lit.stacking.recording.traced_graph import DROPOUTS, Recording, key_of, name_of, place_of
 
-_CACHED = 2**21  # bytes of columns; a core's cache holds one to two MiB
-_HEAVY = 2**19  # weights; with so many, filling columns of zeros (of padding) counts
 _MOVED = 2**18  # weights; with more, putting them into another order costs more than it saves
 
 
@@ -44,7 +43,7 @@ class Convolution(NamedTuple):
 
     def is_better_alone(self, inputs: int, element_size: int) -> bool:
         """Say whether it keeps a core busy by itself on so many inputs."""
-        return not self.pooled and (self.columns * inputs * element_size > _CACHED or self.weights > _HEAVY)
+        return not self.pooled and fills_a_core(self.columns * inputs * element_size, self.weights)
 
 
 def convolutions(recording: Recording, plain: nn.Module) -> list[Convolution]:
@@ -77,7 +76,7 @@ def in_turn(found: Sequence[Convolution], inputs: int, element_size: int) -> boo
 
 def fewest_in_turn(found: Sequence[Convolution], element_size: int) -> int | None:
     """Return from how many inputs on the rounds run in turn; None: they never do."""
-    counts = [1, *(_CACHED // (each.columns * element_size) + 1 for each in found)]
+    counts = [1, *(CACHED // (each.columns * element_size) + 1 for each in found)]
     return next((count for count in sorted(counts) if in_turn(found, count, element_size)), None)
 
 
