@@ -35,7 +35,7 @@ def fit(
 
 
 def run(command: str, args: list[str]) -> None:
-    """Run a command and show what came of it; see :func:`train`."""
+    """Run a command and show its results; see :func:`train`."""
     cli = train(command, args)
     if cli.trainer.is_global_zero:
         print(f"\n{cli.outcome.text}")

@@ -54,7 +54,7 @@ from pairs_lit.workers.cluster import environment, job, outside_slurm, spread, w
 from pairs_lit.workers.strategy import StackStrategy
 
 _CHECKPOINT_HELP = (
-    "A checkpoint, RUN/checkpoints/last.ckpt of a run with this configuration: fit goes on from it in RUN, the other "
+    "A checkpoint, RUN/checkpoints/last.ckpt of a run with this configuration: fit resumes from it in RUN, the other "
     "commands need one. A local file; nothing in it is executed."
 )
 
@@ -74,13 +74,13 @@ class PairsCLI(LightningCLI):
 
     more_callbacks: Sequence[Callback] = ()
     outcome: Results | PredictionWriter
-    """What came of the command."""
+    """The callback that writes the results of the command."""
 
     stack_size: object = None
     """That of the checkpoint: the default may have been another when it was made."""
 
     job: str | None = None
-    """Which fit of which Slurm job this is; None: of none."""
+    """The Slurm job and the fit within it, or None outside Slurm."""
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
@@ -108,7 +108,7 @@ class PairsCLI(LightningCLI):
         self.link_classes(parser)
 
     def link_classes(self, parser: LightningArgumentParser) -> None:
-        """Let the data say how many classes the model tells apart."""
+        """Link the number of classes of the data to the model."""
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -144,7 +144,7 @@ class PairsCLI(LightningCLI):
             run = run_of_job(Path(config.trainer.default_root_dir or "."), config.name, self.job)
             if self.config.subcommand == "fit" and run is not None:
                 config.ckpt_path = str(run / LAST)
-                notice(f"this job was queued again: it goes on in {run}.")
+                notice(f"this job was queued again: it resumes in {run}.")
 
     def before_instantiate_classes(self) -> None:
         """Compute on as many threads as asked for, from the data and the first weights on; keep a run's stack size."""
@@ -185,7 +185,7 @@ class PairsCLI(LightningCLI):
             raise PairsLitError(f"trainer: {' '.join(str(error).split())}") from error
 
     def make_results(self, runner: RoundRunner) -> Results:
-        """Return what writes what came of the rounds."""
+        """Return the callback that writes the results of the rounds."""
         return Results(runner, self.config[self.subcommand].name)
 
     def _spread(self, made: Namespace) -> None:
@@ -280,7 +280,7 @@ def train(
 
 
 def _with_run(args: list[str]) -> list[str]:
-    """Let a run folder, as the first argument of a command, stand for its configuration and its last checkpoint."""
+    """Replace a run folder, the first argument of a command, by its configuration and its last checkpoint."""
     command, *others = args
     if not others or others[0].startswith("-"):
         return args

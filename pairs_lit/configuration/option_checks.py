@@ -39,7 +39,7 @@ def check_schedule(model: Namespace) -> None:
 
 
 def replace_parts_by_network(model: Namespace) -> list[str]:
-    """Let a whole pair network, if there is one, stand in place of the parts that a config names; return these."""
+    """Remove the parts that a config names if it names a whole pair network, too; return their names."""
     if model.network is None:
         return []
     replaced = [name for name, usual in INSTEAD_OF_NETWORK.items() if model[name] != usual]

@@ -56,7 +56,7 @@ def test_a_job_that_ends_is_queued_again_and_goes_on_in_its_own_run(
     assert len(list(tmp_path.glob("lightning_logs/*/*"))) == 4
     said.unlink()
     assert ended(arguments, said, slurm | REQUEUED) == 0
-    assert "this job was queued again: it goes on in" in said.read_text()
+    assert "this job was queued again: it resumes in" in said.read_text()
     assert len(list(tmp_path.glob("lightning_logs/*/*"))) == 4
 
 
