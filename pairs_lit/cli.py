@@ -7,6 +7,7 @@ from importlib import import_module
 
 from pairs_lit import __version__
 from pairs_lit.commands import COMMANDS, OF_LIGHTNING
+from pairs_lit.commands.training_help import is_help, show_help
 from pairs_lit.errors import PairsLitError, Stopped, WorkerError
 from pairs_lit.system.console import any_encoding, notice
 from pairs_lit.system.libraries import ONE_AT_A_TIME, drop_missing_backend, quiet_other_packages
@@ -112,6 +113,9 @@ def _dispatch(given: list[str]) -> None:
     if command not in COMMANDS:
         known = f"use one of {', '.join(COMMANDS)} (see pairs-lit --help)."
         raise PairsLitError(f"unknown command {command!r}{meant(command, COMMANDS) or ':'} {known}")
+    if command in OF_LIGHTNING and is_help(given):
+        show_help(command, given)
+        return
     drop_missing_backend()
     quiet_other_packages()
     import_from_here()

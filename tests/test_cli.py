@@ -43,18 +43,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"pairs-lit {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
-def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main([command, "--help"])
-    assert exit_.value.code == 0
-    text = capsys.readouterr().out
-    for option in ("--rounds.count", "--data.relation", "--model.backbone", "--trainer.max_epochs", "--ckpt_path"):
-        assert option in text
-    assert "How many rounds" in text
-    assert "--seed_everything" not in text
-
-
 @pytest.mark.parametrize(
     ("command", "options"),
     [
