@@ -17,7 +17,7 @@ class _PlainFormatter(DefaultHelpFormatter):
     """Help without Sphinx markup, nested types and the hundreds of classes that PyTorch defines."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=100, max_help_position=28)
+        super().__init__(prog, width=100, max_help_position=28)  # type: ignore[no-untyped-call] # jsonargparse's
 
     def _format_action(self, action: Action) -> str:
         is_about_a_class = any(name.endswith(".help") for name in action.option_strings)
