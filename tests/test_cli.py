@@ -61,7 +61,7 @@ def test_a_commands_help_explains_the_sections(command: str, capsys: pytest.Capt
         ("sweep", ["--config", "--sweep", "--name", "--storage", "fresh seeds", "Any option of pairs-lit fit"]),
         ("inspect", ["RUN/inspect/report.md", "--pairs", "TensorBoard", "test pairs of the first seed"]),
         ("compare", ["--metric", "--format", "--statistics", "--figure", "--allow-different", "paired by seed"]),
-        ("configs", ["--config takes", "file of your own"]),
+        ("configs", ["--config takes", "in the current folder"]),
         ("apply", ["--pairs", "--as-is", "--format", "--show", "training images"]),
         ("demo", ["--port", "--no-browser", "127.0.0.1"]),
         ("export", ["--to", "safetensors", "--seed", "--output", "--overwrite"]),
@@ -123,7 +123,7 @@ def test_a_signal_ends_in_one_line(
     assert process.returncode == 128 + number
     assert out == ""
     assert err.splitlines() == [
-        f"pairs-lit: stopped by {number.name}; what was saved is kept, and pairs-lit fit RUN goes on."
+        f"pairs-lit: stopped by {number.name}. Progress was saved; resume with pairs-lit fit RUN."
     ]
 
 

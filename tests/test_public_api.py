@@ -112,7 +112,7 @@ def test_several_at_once_from_threads(run: Run, changes: dict[str, object]) -> N
 
 
 def test_a_mistake_is_an_exception(changes: dict[str, object]) -> None:
-    with pytest.raises(pairs_lit.PairsLitError, match=r"^rounds.count is 0: it must be 1 or more\.$"):
+    with pytest.raises(pairs_lit.PairsLitError, match=r"^rounds.count must be 1 or more, got 0\.$"):
         pairs_lit.fit(CONFIGS / "fc_aux.yaml", changes | {"rounds.count": 0})
 
 

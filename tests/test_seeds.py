@@ -25,13 +25,13 @@ def test_round_seeds_count_up_from_the_first(count: int, seed: int, expected: li
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_less_than_one_round_is_refused(count: int) -> None:
-    with pytest.raises(PairsLitError, match=rf"rounds\.count is {count}: it must be 1 or more"):
+    with pytest.raises(PairsLitError, match=rf"rounds\.count must be 1 or more, got {count}"):
         round_seeds(count, 0)
 
 
 @pytest.mark.parametrize(("count", "seed"), [(1, -1), (1, SEED_LIMIT), (2, SEED_LIMIT - 1)])
 def test_seeds_out_of_range_are_refused(count: int, seed: int) -> None:
-    message = rf"rounds\.seed is {seed} for {count} rounds?: seeds must lie in 0 … 4294967295"
+    message = rf"rounds\.seed must be between 0 and {2**32 - count} for {count} rounds?, got {seed}"
     with pytest.raises(PairsLitError, match=message):
         round_seeds(count, seed)
 

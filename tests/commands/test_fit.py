@@ -161,7 +161,7 @@ def test_a_run_folder_stands_for_its_config_and_last_checkpoint(fit: Fit, capsys
     assert len(list(part.parent.iterdir())) == 3
     capsys.readouterr()
     assert main(["test", "cnn_aux"]) == 2
-    assert "cnn_aux is no run folder; a configuration is given as --config cnn_aux." in capsys.readouterr().err
+    assert "cnn_aux is not a run folder. To use a config, add --config cnn_aux." in capsys.readouterr().err
 
 
 def test_the_config_of_a_run_is_found_in_its_folder(run: Path, fit: Fit) -> None:

@@ -160,7 +160,7 @@ class TestBuilders:
             (f"{PARTS}.cosine", "cannot be built"),
             ("torchvision.models.resnet18", "a code of width 10, but the backbone's is 1000"),
             ("torchvision.models.squeezenet1_0", "cannot be built|Output size is too small"),
-            ("torchvision.models.resnet18 --model.backbone.size 0", "size is 0: it must be 1 or more"),
+            ("torchvision.models.resnet18 --model.backbone.size 0", "size must be 1 or more, got 0"),
             (f'{{"class_path":"{PARTS}.sequential","widht":3}}', "model.backbone: "),
         ],
     )

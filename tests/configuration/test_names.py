@@ -107,8 +107,8 @@ def test_a_class_of_a_script_is_told_of_once(capsys: pytest.CaptureFixture[str])
             {"model.backbone.init_args.builder": "__main__.Net", "model.head.class_path": "my_nets.Head"}
         )
     shown = capsys.readouterr().err
-    assert shown.count("model.backbone is __main__.Net, which this script or notebook defines itself") == 1
-    assert "put it in a file of its own, such as my_nets.py" in shown
+    assert shown.count("model.backbone is __main__.Net, which this script or notebook defines, so only it") == 1
+    assert "move it to a separate file such as my_nets.py" in shown
     assert "Head" not in shown
 
 
@@ -169,10 +169,10 @@ def test_quoted_names_in_a_table_of_pairs(text: str, pairs: list[tuple[str, str]
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a.png,b.png\n# more\n", "line 2: '# more': two paths are needed"),
-        (b"a.png,b.png,\n", "line 1: 'a.png,b.png,': two paths are needed"),
+        (b"a.png,b.png\n# more\n", "line 2: expected two paths, left and right, got '# more'"),
+        (b"a.png,b.png,\n", "line 1: expected two paths, left and right, got 'a.png,b.png,'"),
         (b'a.png,"b.png\nc.png,d.png\n' + b"x" * 200_000, "line .*: field larger than field limit"),
-        ("a.png,b.png".encode("utf-16"), "it is not a text in UTF-8"),
+        ("a.png,b.png".encode("utf-16"), "it is not UTF-8 text"),
     ],
 )
 def test_a_table_of_pairs_that_cannot_be_read(content: bytes, message: str, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class TestWhatIsAcceptedDoesWhatItSays:
             ("--trainer.precision 16-mixed", "trainer.precision is 16-mixed: .*use bf16-mixed"),
             ("--trainer.precision 16", "trainer.precision is 16: .*use bf16-mixed"),
             ("--trainer.min_epochs 9", "trainer.min_epochs is 9, more than trainer.max_epochs, 2"),
-            ("--trainer.min_epochs -1", "trainer.min_epochs is -1: it must be 1 or more"),
+            ("--trainer.min_epochs -1", "trainer.min_epochs must be 1 or more, got -1"),
             ("--trainer.val_check_interval 1", "trainer.val_check_interval is 1: it must be 1.0"),
             ("--trainer.val_check_interval 00:00:10:00", "trainer.val_check_interval is .*: it must be 1.0"),
             ("--trainer.limit_train_batches 1", "trainer.limit_train_batches is 1, which may mean one batch or all"),
@@ -50,8 +50,8 @@ class TestWhatIsAcceptedDoesWhatItSays:
             ("--trainer.model_registry mine", "trainer.model_registry is mine: it must be None"),
             ("--trainer.enable_checkpointing false", "trainer.enable_checkpointing is False: .*last.ckpt"),
             ("--trainer.barebones true", "trainer.barebones is True: it must be False, since it would leave out"),
-            ("--seed_everything 42", "seed_everything is 42: .*set rounds.seed"),
-            ("--seed_everything true", "seed_everything is true: .*set rounds.seed"),
+            ("--seed_everything 42", "seed_everything must be left out, got 42. .*set rounds.seed"),
+            ("--seed_everything true", "seed_everything must be left out, got true. .*set rounds.seed"),
         ],
     )
     @pytest.mark.quick(6)

@@ -487,13 +487,13 @@ def built(**changes: object) -> PairModule:
         ({"pools": [2, 2, 2]}, "CNN: pools has 3 entries for 2 convolutions"),
         ({"conv_dropout": [0.1]}, "CNN: conv_dropout has 1 entries for 2 convolutions"),
         ({"kernels": 7}, r"CNN: kernels \[7, 7\] and pools \[2, 2\] are too large for an image of shape \(1, 14, 14\)"),
-        ({"batch_norm": ["map"]}, "CNN: batch_norm is 'map': it must be one of 'maps', 'hidden', 'code'"),
-        ({"idle_batch_norm": ["hidden"]}, "CNN: idle_batch_norm is 'hidden': it must be one of 'maps', 'code'"),
+        ({"batch_norm": ["map"]}, "CNN: batch_norm must be one of 'maps', 'hidden', 'code', got 'map'"),
+        ({"idle_batch_norm": ["hidden"]}, "CNN: idle_batch_norm must be one of 'maps', 'code', got 'hidden'"),
         (
             {"batch_norm": ["code"], "idle_batch_norm": ["code"]},
             "CNN: batch_norm and idle_batch_norm both name 'code': give one of them",
         ),
-        ({"global_pool": "median"}, "CNN: global_pool is 'median': it must be one of 'none', 'average', 'max'"),
+        ({"global_pool": "median"}, "CNN: global_pool must be one of 'none', 'average', 'max', got 'median'"),
         ({"pools": [4, 4]}, r"CNN: kernels \[3, 3\] and pools \[4, 4\] are too large"),
     ],
 )

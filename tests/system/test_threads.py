@@ -87,4 +87,4 @@ class TestThreads:
         self, asked: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--rounds.threads", asked]
-        assert re.search(f"rounds.threads is {asked}: it must be 1 or more", refused(options, capsys))
+        assert re.search(f"rounds.threads must be 1 or more, got {asked}", refused(options, capsys))
