@@ -28,9 +28,7 @@ def round_seeds(count: int, seed: int) -> list[int]:
     """
     check_positive("rounds.count", count)
     if count > MOST_ROUNDS:
-        raise PairsLitError(
-            f"rounds.count must be at most {MOST_ROUNDS}, got {count}. Split them among several runs."
-        )
+        raise PairsLitError(f"rounds.count must be at most {MOST_ROUNDS}, got {count}. Split them among several runs.")
     if seed < 0 or seed + count > SEED_LIMIT:
         raise PairsLitError(
             f"rounds.seed must be between 0 and {SEED_LIMIT - count} for {counted(count, 'round')}, got {seed}."

@@ -22,7 +22,7 @@ _FORMATS = ("text", "csv", "json")
 
 
 def parser() -> OptionParser:
-    """Build the parser of the command line."""
+    """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit apply",
         description="Predict your own image pairs with all rounds of a finished run. The output lists P(relation) of "

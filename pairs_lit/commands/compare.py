@@ -10,7 +10,7 @@ from pairs_lit.system.paths import user_path
 
 
 def parser() -> OptionParser:
-    """Build the parser of the command line."""
+    """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit compare",
         description="Compare finished runs. The output lists n, mean, std, median, min, max and 95% confidence "

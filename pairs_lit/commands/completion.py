@@ -25,7 +25,7 @@ _CONFIG = {
 
 
 def parser() -> OptionParser:
-    """Build the parser of the command line."""
+    """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit completion",
         description="Print a script for shell completion of commands, options and their choices. For bash, save it "

@@ -7,7 +7,7 @@ from pairs_lit.runs.shipped_configs import shipped_configs
 
 
 def parser() -> OptionParser:
-    """Build the parser of the command line, which takes no arguments."""
+    """Build the argument parser of the command, which takes no arguments."""
     return OptionParser(
         prog="pairs-lit configs",
         description="List the bundled configs with a short description of each. --config takes these names in any "

@@ -22,7 +22,7 @@ HOST = "127.0.0.1"
 
 
 def parser() -> OptionParser:
-    """Build the parser of the command line."""
+    """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit demo",
         description="Draw two digits in the browser and see the predictions of each round of a finished run at once. "

@@ -20,7 +20,7 @@ FOLDER = "export"
 
 
 def parser() -> OptionParser:
-    """Build the parser of the command line."""
+    """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit export",
         description="Export the single-round network of each round of a finished run to a file. The network maps "

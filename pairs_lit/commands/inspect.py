@@ -27,7 +27,7 @@ _PAIRS = 12
 
 
 def parser() -> OptionParser:
-    """Build the parser of the command line."""
+    """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit inspect",
         description="Analyse the errors of a finished run: the pairs that most rounds get wrong, confused digits, "

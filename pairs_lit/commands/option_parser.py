@@ -40,7 +40,7 @@ def add_run(parser: OptionParser) -> None:
 def check_figure(option: str, path: Path | None) -> None:
     """Raise PairsLitError if the file name of a figure does not end in a supported format; accept None."""
     if path is not None and path.suffix not in _FIGURES:
-        raise PairsLitError(f"{option} must be a file that ends in one of {', '.join(_FIGURES)}, got {path}.")
+        raise PairsLitError(f"{option} must end in one of {', '.join(_FIGURES)}, got {path}.")
 
 
 def give(text: str, output: Path | None) -> None:

@@ -22,7 +22,7 @@ from pairs_lit.system.signals import check_announced
 
 
 def parser() -> OptionParser:
-    """Build the parser of the command line."""
+    """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit reproduce",
         description="Train every row of the reports on MNIST, then write tables and figures that compare the results "
@@ -60,7 +60,7 @@ def run(args: Sequence[str]) -> None:
     options = parser().parse_args(args)
     unknown = [name for name in options.reports if name not in REPORTS]
     if unknown:
-        raise PairsLitError(f"unknown report {unknown[0]!r}: use one or more of {', '.join(REPORTS)}.")
+        raise PairsLitError(f"unknown report {unknown[0]!r}. Use one or more of {', '.join(REPORTS)}.")
     reports = [REPORTS[name] for name in options.reports or REPORTS]
     if options.rounds is not None:
         check_positive("--rounds", options.rounds)

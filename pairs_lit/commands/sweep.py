@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 
 
 def parser() -> OptionParser:
-    """Build the parser of the command line."""
+    """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit sweep",
         allow_abbrev=False,

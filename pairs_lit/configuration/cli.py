@@ -239,7 +239,7 @@ class ParseOnlyCLI(PairsCLI):
 
 
 def _again(command: str, args: list[str], rank: int, port: int) -> None:
-    """Run the same command as a worker process of it, with the given rank."""
+    """Run the same command in this process, as the worker with the given rank."""
     os.environ.update(LOCAL_RANK=str(rank), MASTER_PORT=str(port))
     import_from_here()
     train(command, args)

@@ -1,8 +1,8 @@
 """Options that name a factory (any function or class) for the backbone, the whole network or the dataset.
 
 jsonargparse itself accepts only classes whose constructor takes the image shape. This module wraps all other factories:
-``torchvision.models.resnet18`` with ``num_classes`` becomes :class:`pairs_lit.nn.built.Built` with this builder and
-argument, both on the command line and in config files.
+``torchvision.models.resnet18`` with ``num_classes`` becomes :class:`pairs_lit.nn.built.Built`, which calls the function
+with this argument, both on the command line and in config files.
 
 A dataset may have arguments as well, as in
 ``--data.source torchvision.datasets.EMNIST --data.source.split digits`` or as a mapping in a config file. They are
@@ -72,10 +72,10 @@ def _content(value: object) -> object:
         text = file.read_text(encoding="utf-8-sig") if file.is_file() else value
     except (OSError, ValueError, PairsLitError):  # for instance, the text is too long for a file name
         return _yaml(value)
-    return _yaml(text, value if text is not value else "a text of settings")
+    return _yaml(text, value if text is not value else "settings given as text")
 
 
-def _yaml(text: str, name: str = "a text of settings") -> object:
+def _yaml(text: str, name: str = "settings given as text") -> object:
     """Parse YAML, or return the text itself if it is invalid."""
     try:
         return load(text, name)

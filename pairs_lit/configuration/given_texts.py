@@ -133,7 +133,7 @@ def _settings(
 def _load(text: str) -> object:
     """Load YAML as jsonargparse does; raise PairsLitError if a key occurs twice."""
     with suppress(yaml.YAMLError):
-        compose(text, "a text or file of settings")
+        compose(text, "a text or file with settings")
     return get_loader("yaml")(text)
 
 

@@ -18,7 +18,7 @@ _WORDS: dict[object, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "a text",
+    str: "text",
     Path: "a path",
     NoneType: "null",
 }
@@ -73,7 +73,7 @@ def readable(message: str, options: Iterable[Action]) -> str:
         return f"{key}: {inner_message[1]}"
     value = _value(message)
     got = "" if value is None else f", got {value}"
-    got += ": YAML needs a space after each colon" if _UNSPACED.match(value or "") else ""
+    got += ". YAML needs a space after each colon" if _UNSPACED.match(value or "") else ""
     if elsewhere is not None:
         return f"{key}: {elsewhere[0]}{got}{hidden_file(value or '')}"
     if problem is not None:
@@ -84,7 +84,7 @@ def readable(message: str, options: Iterable[Action]) -> str:
     if _MISMATCH.search(message) is None:
         return shortened(message)
     hint = next((vars(option).get("_typehint") for option in options if option.dest == key), None)
-    expected = "settings, or a file of them" if hint is None else in_words(hint)
+    expected = "a section of settings or a file" if hint is None else in_words(hint)
     return shortened(f"{key}: expected {expected}{got}")
 
 

@@ -25,10 +25,8 @@ def name_run(config: Namespace, args: Sequence[str]) -> str:
     """
     tokens = join_options(args)
     is_named = any(token.partition("=")[0] == "--name" for token in tokens)
-    # standard input (-) and a config given as text do not have a file name
-    last = str(
-        (config.config or ["-"])[-1] or "-"
-    )  # "-" stands for standard input; a config given as text does not have a file name either
+    # standard input ("-") and a config given as text do not have a file name
+    last = str((config.config or ["-"])[-1] or "-")
     if config.name is not None and (is_named or not _is_of_run(Path(last))):
         return str(config.name)
     name = config.name or ("run" if last == "-" else name_from(Path(last).stem))

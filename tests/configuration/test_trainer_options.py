@@ -13,7 +13,7 @@ PARTS = "tests.support.real_world_parts"
 CALLBACKS = "lightning.pytorch.callbacks"
 
 
-class TestWhatIsAcceptedDoesWhatItSays:
+class TestTrainerOptions:
     @pytest.mark.parametrize(
         ("options", "expected"),
         [
@@ -55,14 +55,14 @@ class TestWhatIsAcceptedDoesWhatItSays:
         ],
     )
     @pytest.mark.quick(6)
-    def test_or_is_refused_by_its_own_name(
+    def test_unsupported_option_is_rejected_by_name(
         self, options: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         root = ["--trainer.default_root_dir", str(tmp_path)]
         arguments = ["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, *root, *options.split()]
-        said = refused(arguments, capsys)
-        assert re.search(message, said)
-        assert "ModelCheckpoint" not in said
+        error = refused(arguments, capsys)
+        assert re.search(message, error)
+        assert "ModelCheckpoint" not in error
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ MISTAKES = {
     "--rounds.seeds 3": r"unrecognized arguments: --rounds.seeds 3: did you mean --rounds.seed\? \(",
     "--model.lr 3": r"could match .*: did you mean --model.optimizer.lr\?",
     "--model.backbone.chanels [3]": r"model.backbone: Option 'chanels' is not accepted: did you mean channels\?",
-    "--model.loss {aux_weight:0.3}": "expected settings, or a file of them, got {aux_weight:0.3}: YAML needs a space",
+    "--model.loss {aux_weight:0.3}": "expected a section of settings .* got {aux_weight:0.3}. YAML needs a space",
     "--data.augment.elastic {4:0.8}": r"data.augment: expected settings such as {shift: 0.5} or null",
     "--model.backbone nowhere.Net": "model.backbone: No module named 'nowhere', got nowhere.Net",
     f"--model.backbone {BACKBONES}.Nope": "model.backbone: module 'pairs_lit.nn.backbones' has no attribute 'Nope'",
@@ -38,15 +38,15 @@ MISTAKES = {
     "--data.augment 5": "data.augment: expected settings such as {shift: 0.5} or null, got 5",
     "--data.source kmnist": "data.source is 'kmnist': it must be one of 'auto', 'mnist', 'digits', or a dataset's",
     "--data.all_pairs val": r"data.all_pairs: expected a list such as \[val, test\], got val",
-    "--data 3": "data: expected settings, or a file of them, got 3",
-    "--model.loss [1]": r"model.loss: expected settings, or a file of them, got \[1\]",
+    "--data 3": "data: expected a section of settings or a file, got 3",
+    "--model.loss [1]": r"model.loss: expected a section of settings or a file, got \[1\]",
     "--model.views [1]": r"model.views: expected 'standard', a list such as \[{shift_x: 0.5}\] or null, got \[1\]",
     '--model.views [{"rotation":"a"}]': "model.views: rotation: expected a number",
     "--model.optimizer Adma": r"model.optimizer: expected the class path of a subclass of Optimizer, got Adma",
     "--model.optimizer.lr a": "model.optimizer: lr: expected a number",
     "--model.backbone.channels 3": r"model.backbone: channels: expected a list such as \[1, 2\], got 3",
     "--model.backbone.batch_norm yes": r"model.backbone: batch_norm: expected a list such as \[maps, hidden\], got yes",
-    "--model.loss {target:foo}": "model.loss: expected settings, or a file of them",
+    "--model.loss {target:foo}": "model.loss: expected a section of settings or a file",
     '--model.loss {"target":"foo"}': "model.loss.target: expected one of 'bce', 'ce', 'mse', 'none', got foo",
     "--model.backbone torch.optim.SGD": "model.backbone: expected the class path of a subclass of Module or null, got",
     "--model.optimizer torch.nn.Linear": "model.optimizer: expected the class path of a subclass of Optimizer, got",
@@ -150,7 +150,7 @@ MIXING = {
 
 @pytest.mark.parametrize("options", [*MISTAKES, *MIXING])
 @pytest.mark.quick(24)
-def test_a_mistake_ends_in_one_line_and_leaves_no_run(
+def test_invalid_option_gives_one_line_and_no_run(
     options: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = str(CONFIGS / "cnn_aux.yaml")
@@ -161,13 +161,13 @@ def test_a_mistake_ends_in_one_line_and_leaves_no_run(
 
 
 def test_an_unknown_config_file(capsys: pytest.CaptureFixture[str]) -> None:
-    told = "--config nowhere.yaml: there is no file nowhere.yaml in .*, and no shipped config of that name"
-    assert re.search(told, refused(["fit", "--config", "nowhere.yaml"], capsys))
-    near = r"no shipped config of that name: did you mean cnn_aux\? \(pairs-lit configs"
-    assert re.search(near, refused(["fit", "--config", "cnn_auxx"], capsys))
+    expected = "--config nowhere.yaml: there is no file nowhere.yaml in .*, and no shipped config of that name"
+    assert re.search(expected, refused(["fit", "--config", "nowhere.yaml"], capsys))
+    suggestion = r"no shipped config of that name: did you mean cnn_aux\? \(pairs-lit configs"
+    assert re.search(suggestion, refused(["fit", "--config", "cnn_auxx"], capsys))
 
 
-def test_a_config_that_is_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_yaml_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("model: [")
     assert "config" in refused(["fit", "--config", str(path)], capsys)
@@ -187,7 +187,7 @@ def test_a_misspelt_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def with_value(key: str, value: object, tmp_path: Path) -> list[str]:
-    """The arguments of a fit of a config in which one option has another value."""
+    """Return the arguments of a fit whose config sets one option to another value."""
     content = yaml.safe_load((CONFIGS / "cnn_aux.yaml").read_text())
     *outer, last = key.split(".")
     place = content
@@ -200,14 +200,16 @@ def with_value(key: str, value: object, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("section", ["nokey", "data.nokey", "model.loss.nokey"])
-def test_an_unknown_section_without_content(section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_unknown_section(section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"unknown option {section} (" in refused(with_value(section, {}, tmp_path), capsys)
 
 
 @pytest.mark.parametrize(
     "option", ["data.batch_size", "data.relation", "model.code_activation", "model.loss.aux_weight", "rounds.seed"]
 )
-def test_null_where_there_is_no_such_value(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_null_for_an_option_that_does_not_allow_it(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert option in refused(with_value(option, None, tmp_path), capsys)
 
 
@@ -215,7 +217,7 @@ def test_a_missing_backbone(capsys: pytest.CaptureFixture[str]) -> None:
     assert "model.backbone" in refused(["fit"], capsys)
 
 
-def test_a_long_list_of_what_is_allowed_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_list_of_types_is_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(with_value("trainer", {"logger": [0]}, tmp_path), capsys)
     assert (
         "trainer.logger: expected the class path of a subclass of Logger, a list such as [module.Class], true or false"
@@ -328,7 +330,7 @@ def test_an_altered_mnist_file(mnist_root: Path, tmp_path: Path, capsys: pytest.
     assert re.search("train-labels-idx1-ubyte is not MNIST's file", message)
 
 
-def test_mnist_without_a_network(
+def test_mnist_download_without_internet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pairs_lit.data.mnist._reachable", lambda mirrors: False)

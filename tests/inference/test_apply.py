@@ -443,7 +443,7 @@ def test_wrong_pictures_are_named_in_a_line(
         (["0.png"], "images must come in pairs, got 1. 0.png has no partner"),
         ([], "no images were named"),
         (["0.png", "1.png", "--pairs", "pairs.csv"], "images and --pairs pairs.csv cannot be combined"),
-        (["0.png", "1.png", "--show", "show.gif"], "--show must be a file that ends in one of .png"),
+        (["0.png", "1.png", "--show", "show.gif"], "--show must end in one of .png"),
         (["0.png", "1.png", "--format", "yaml"], "invalid choice: 'yaml'"),
     ],
 )

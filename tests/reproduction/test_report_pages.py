@@ -333,7 +333,7 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(tiny_configs: Path, tiny
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nobody"], "unknown report 'nobody': use one or more of belhadj"),
+        (["nobody"], "unknown report 'nobody'. Use one or more of belhadj"),
         (["--rounds", "0"], "--rounds must be 1 or more, got 0"),
         (["--rounds", "many"], "argument --rounds: invalid int value: 'many'"),
         (["hakobyan", "--configs", "nowhere"], "there is no nowhere/reports/hakobyan/net1.yaml"),
