@@ -25,7 +25,7 @@ def report_main_classes(options: Mapping[str, object]) -> None:
 _OF_MAIN = re.compile(r"\b__main__\.\w+")
 
 
-_tell_once = cache(notice)  # a sweep consists of many fits
+_tell_once = cache(notice)  # a sweep runs many fits, each of which would print the same notice
 
 
 def check_schedule(model: Namespace) -> None:

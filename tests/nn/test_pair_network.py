@@ -537,7 +537,7 @@ def test_an_identity_readout_needs_a_code_of_ten() -> None:
         ({"head": ArgmaxHead}, "this head has no gradient"),
         ({"loss": PairLoss(digits="ce")}, r"digits is ce, but there are no digit logits"),
         ({"loss": PairLoss("none")}, "nothing would be trained"),
-        ({"seeds": []}, "the number of seeds is 0"),
+        ({"seeds": []}, "the number of seeds must be 1 or more, got 0"),
         (
             {"head": lambda _: FixedOutput(3)},
             r"a head must give 1 or 2 logits a pair; this one gave \(3, 3\) for 3 pairs",
