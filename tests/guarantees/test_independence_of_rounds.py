@@ -372,8 +372,8 @@ def test_masks_of_rounds_steps_epochs_layers_and_places_are_not_correlated(p: fl
         "step for epoch": (at(layer, 0, 1), at(layer, 1, 0)),
         **{f"lag {lag}": (base[:, lag:], base[:, :-lag]) for lag in (1, 2, 3, 16, 64, 1024)},
     }
-    found = {name: correlation(*both) for name, both in pairs.items()}
-    assert all(abs(value) < 5 / 20_000**0.5 for value in found.values()), found
+    correlations = {name: correlation(*both) for name, both in pairs.items()}
+    assert all(abs(value) < 5 / 20_000**0.5 for value in correlations.values()), correlations
 
 
 def test_correlations_of_many_rounds_and_steps_are_distributed_as_by_chance() -> None:

@@ -63,13 +63,13 @@ class TestRunDependsOnlyOnItsSeed:
         monkeypatch.syspath_prepend(tmp_path)
         torch.manual_seed(1)
         expected = torch.rand(2)
-        found = []
+        results = []
         for _ in range(2):
             torch.manual_seed(1)
-            found.append(tables(fit("--model.backbone", "draws_at_import.Net", config="fc_aux")))
+            results.append(tables(fit("--model.backbone", "draws_at_import.Net", config="fc_aux")))
             assert torch.equal(torch.rand(2), expected)
             del sys.modules["draws_at_import"]
-        assert found[0] == found[1]
+        assert results[0] == results[1]
 
     @pytest.mark.parametrize("kind", ["torch", "numpy", "python"])
     @pytest.mark.slow
@@ -89,8 +89,8 @@ class TestRunDependsOnlyOnItsSeed:
         run = fit("--model.backbone", f"{PARTS}.OneLayer", "--model.backbone.kind", "torch", config="fc_aux")
         assert main(["test", *last(run)]) == 0
         with (run / "test.csv").open() as file:
-            shown = [float(row["test_loss"]) for row in csv.DictReader(file)]
-        np.testing.assert_allclose(shown, read_curves(run / "curves.csv").values["test/loss"][-1], rtol=1e-6)
+            losses = [float(row["test_loss"]) for row in csv.DictReader(file)]
+        np.testing.assert_allclose(losses, read_curves(run / "curves.csv").values["test/loss"][-1], rtol=1e-6)
 
     def test_deterministic_network_prints_no_notice(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         fit("--model.backbone", f"{PARTS}.OneLayer", config="fc_aux")
@@ -110,12 +110,12 @@ class TestRunDependsOnlyOnItsSeed:
         options = ("--trainer.callbacks", f"{PARTS}.NoisyImages", "--trainer.max_epochs", "3")
         first, second = (fit(*options, config="fc_aux") for _ in range(2))
         assert tables(first) == tables(second)
-        shown = []
+        files = []
         for run in (first, second):
             torch.rand(1)
             assert main(["test", *last(run)]) == 0
-            shown.append((run / "test.csv").read_bytes())
-        assert shown[0] == shown[1]
+            files.append((run / "test.csv").read_bytes())
+        assert files[0] == files[1]
 
     def test_global_generators_of_the_user_are_restored(self, fit: Fit) -> None:
         torch.manual_seed(3)
