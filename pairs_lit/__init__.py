@@ -1,6 +1,7 @@
-"""Which of two handwritten digits is larger? Many seeds of one network, trained side by side.
+"""Pair comparison networks trained with many seeds side by side, on PyTorch Lightning.
 
-The public names are loaded when they are first used, so that importing the package takes no time.
+Each network decides which of two handwritten digits is larger. The public names are loaded on first use, so importing
+the package is fast.
 
 Example:
     >>> import pairs_lit
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from pairs_lit.training.results import Results as Results
     from pairs_lit.training.round_runner import RoundRunner as RoundRunner
 
-# backbones and heads are not among them: configs would then be written with another class path than they are read
+# Backbones and heads are not exported here: saved configs would then name them by a class path other than their own.
 _MODULES = {
     "analysis.comparison": ("Comparison", "compare"),
     "analysis.inspection.numbers": ("Inspection",),
@@ -70,12 +71,12 @@ _MODULES = {
 _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 
 _RENAMED = {"AveragedNetwork": "RoundNetwork"}
-"""Public names of the release before, which this one still takes."""
+"""Public names of the previous release, which still work but raise a DeprecationWarning."""
 
 __all__ = [*sorted(_HOMES), "__version__"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public objects
     if name in _RENAMED:
         warn(f"pairs_lit.{name} is now pairs_lit.{_RENAMED[name]}.", DeprecationWarning, stacklevel=2)
         name = _RENAMED[name]

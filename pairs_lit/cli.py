@@ -1,4 +1,4 @@
-"""The command line's entry: help at once, then dispatch; imports nothing heavy."""
+"""Entry point of the command line: prints the help at once, or imports and runs a command."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ usage: pairs-lit COMMAND --config FILE [--SECTION.KEY VALUE ...]
        pairs-lit apply RUN LEFT.png RIGHT.png ... | pairs-lit demo RUN
        pairs-lit compare RUN RUN ... | pairs-lit configs | pairs-lit reproduce [REPORT ...]
 
-Which of two handwritten digits is larger? Trains many seeds of one network side by side.
+Train many seeds of one network side by side to decide which of two handwritten digits is larger.
 
 commands:
 {chr(10).join(f"  {name:<12}{text}" for name, text in COMMANDS.items())}
@@ -36,80 +36,86 @@ examples:
   pairs-lit sweep --config cnn_aux --sweep sweep.yaml
   tensorboard --logdir lightning_logs
 
-pairs-lit COMMAND --help lists all options of a command; FILE is a file of yours, or the name of a config of ours.
-MNIST is looked for in the folder that PAIRS_LIT_DATA (or --data.root) names.
-PAIRS_LIT_TRACEBACK=1 shows the traceback of an error.
+pairs-lit COMMAND --help lists all options of a command.
+FILE is a path or a bundled config's name (pairs-lit configs lists them); RUN is the folder of a run.
+The environment variable PAIRS_LIT_DATA (or --data.root) names the folder that holds MNIST.
+Set PAIRS_LIT_TRACEBACK=1 to show the traceback of an error.
 """
 
 
 TRACEBACK = "PAIRS_LIT_TRACEBACK"
-"""The environment variable that asks for the traceback of an error."""
+"""The environment variable that makes errors show their traceback."""
 
 _LIGHT = ("apply", "compare", "configs", "demo", "reproduce")
-"""The commands that begin without PyTorch; those that load it later say so themselves."""
+"""Commands that start without PyTorch. Those that load it later print their own notice."""
 
 _RESUMING = {
     "fit": "pairs-lit fit RUN",
-    "reproduce": "the same call",
-    "sweep": "the same call",
+    "reproduce": "the same command",
+    "sweep": "the same command",
 }
+"""How to resume each command that saves its progress."""
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        args: The arguments; None: those of the process.
+        args: The arguments, or None for those of the process.
 
     Returns:
-        The exit code: 0; 1 for an error of other code; 2 for a user's mistake; 128 + the number of a signal that
-        ended the run.
+        The exit code: 0 for success, 1 for an unexpected error, 2 for a user error, and 128 plus the signal's number
+        if a signal ended the command.
     """
-    given = sys.argv[1:] if args is None else args
+    arguments = sys.argv[1:] if args is None else args
     with ONE_AT_A_TIME, any_encoding():
-        if not given or given[0] in ("-h", "--help"):
+        if not arguments or arguments[0] in ("-h", "--help"):
             print(HELP)
-        elif given[0] == "--version":
+        elif arguments[0] == "--version":
             print(f"pairs-lit {__version__}")
         else:
-            return _guarded(given)
+            return _guarded(arguments)
         return 0
 
 
-def _guarded(given: list[str]) -> int:
-    """Run a command; whatever ends it early is reported in one line."""
+def _guarded(arguments: list[str]) -> int:
+    """Run a command, report an error or signal in one line, and return the exit code."""
     try:
         with stoppable():
-            _dispatch(given)
+            _dispatch(arguments)
         return 0
     except PairsLitError as error:
         return _refused(str(error))
-    except BrokenPipeError:  # the reader of the output is gone
+    except BrokenPipeError:  # the reader of the output, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Stopped as stop:
-        resuming = (given[0] == "fit" and stop.going_on) or _RESUMING.get(given[0])
-        notice(f"stopped by {stop}" + (f"; what was saved is kept, and {resuming} goes on." if resuming else "."))
+        command = arguments[0]
+        resume_command = (command == "fit" and stop.going_on) or _RESUMING.get(command)
+        hint = f" Progress was saved; resume with {resume_command}." if resume_command else ""
+        notice(f"stopped by {stop}.{hint}")
         return stop.code
     except WorkerError as error:
         _refused(str(error))
         return 1
     except Exception as error:
         if isinstance(error, OSError) and (error.filename, error.errno) != (None, None):
-            return _refused(f"the system refused: {error}.")
+            return _refused(f"operating system error: {error}.")
         _refused(f"{reason_of(error)} ({place_of(error)}; {TRACEBACK}=1 shows the traceback).")
-        return 1  # an error of the user's own code, or of ours
+        return 1  # a bug, either in the user's code or in this package
 
 
 def _refused(message: str) -> int:
+    """Print an error, with its traceback if the user asks for it, and return the exit code of a user error."""
     if os.environ.get(TRACEBACK, "0") not in ("", "0"):
         traceback.print_exc()
     print("pairs-lit: error: " + "\n".join(map(printable, message.split("\n"))), file=sys.stderr)
     return 2
 
 
-def _dispatch(given: list[str]) -> None:
-    command = given[0]
+def _dispatch(arguments: list[str]) -> None:
+    """Import the module of a command and run it."""
+    command = arguments[0]
     if command not in COMMANDS:
         known = f"use one of {', '.join(COMMANDS)} (see pairs-lit --help)."
         raise PairsLitError(f"unknown command {command!r}{meant(command, COMMANDS) or ':'} {known}")
@@ -122,11 +128,11 @@ def _dispatch(given: list[str]) -> None:
     if command not in _LIGHT and "lightning.pytorch" not in sys.modules:
         notice("loading PyTorch and Lightning …")
     if command not in OF_LIGHTNING:
-        import_module(f"pairs_lit.commands.{command}").run(given[1:])
+        import_module(f"pairs_lit.commands.{command}").run(arguments[1:])
         return
     from pairs_lit.commands.fit import run
 
-    run(command, given)
+    run(command, arguments)
 
 
 if __name__ == "__main__":

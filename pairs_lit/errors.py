@@ -1,4 +1,4 @@
-"""The exception that the command line shows as one line, and the checks that raise it most often."""
+"""Exceptions of the package, and checks of option values that many modules share."""
 
 import signal
 from collections.abc import Sequence
@@ -6,51 +6,59 @@ from typing import get_args
 
 
 class PairsLitError(Exception):
-    """A mistake that the user can correct: says what was received, what is allowed and what to do next.
+    """User error; the message names the value and the fix.
 
-    Where a docstring says that something is refused, this is raised.
+    The command line prints the message in one line, without a traceback, and exits with code 2.
     """
 
 
 class WorkerError(Exception):
-    """An error in another worker, of the user's own code or of ours: its kind, message and place."""
+    """Unexpected error in another worker process; the message names its type, text and line of code."""
 
 
 class Stopped(BaseException):
-    """A signal arrived.
+    """A signal ended the command.
 
     Args:
         number: The signal.
-        going_on: The command that resumes from here, if it is known.
+        resume_command: The command that resumes the work, or None if it is not known.
     """
 
-    def __init__(self, number: int, going_on: str | None = None) -> None:
+    def __init__(self, number: int, resume_command: str | None = None) -> None:
         super().__init__(signal.Signals(number).name)
         self.code = 128 + number
-        self.going_on = going_on
+        self.going_on = resume_command
 
 
 def check_positive(name: str, value: int) -> None:
-    """Refuse a count below 1; the name is the option's, as the user writes it."""
+    """Raise PairsLitError if a count is below 1.
+
+    Args:
+        name: The option, as the user writes it.
+        value: The count.
+    """
     if value < 1:
-        raise PairsLitError(f"{name} is {value}: it must be 1 or more.")
+        raise PairsLitError(f"{name} must be 1 or more, got {value}.")
 
 
 def check_sizes(name: str, values: Sequence[int]) -> None:
-    """Refuse sizes below 1."""
+    """Raise PairsLitError if any of the sizes is below 1."""
     if any(value < 1 for value in values):
-        raise PairsLitError(f"{name} is {list(values)}: each must be 1 or more.")
+        raise PairsLitError(f"{name} must contain only values of 1 or more, got {list(values)}.")
 
 
 def check_dropout(name: str, values: Sequence[float]) -> None:
-    """Refuse dropout probabilities outside [0, 1)."""
+    """Raise PairsLitError if any of the dropout probabilities lies outside [0, 1)."""
     if not all(0 <= value < 1 for value in values):
-        raise PairsLitError(f"{name} is {list(values)}: each must be 0 or more and below 1.")
+        raise PairsLitError(f"{name} must contain only values of 0 or more and below 1, got {list(values)}.")
 
 
 def check_choice(name: str, allowed: object, *values: object) -> None:
-    """Refuse values that a ``Literal`` type does not list; the command line checks this itself, Python does not."""
+    """Raise PairsLitError if any of the values is not listed by a ``Literal`` type.
+
+    The parser of the command line checks this as well; calls from Python do not pass through it.
+    """
     choices = get_args(allowed)
     for value in values:
         if value not in choices:
-            raise PairsLitError(f"{name} is {value!r}: it must be one of {', '.join(map(repr, choices))}.")
+            raise PairsLitError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")

@@ -1,29 +1,36 @@
-"""The relation between the first digit and the second for which the target is 1."""
+"""Relations between two digits (≤, <, ≥, >), their targets and their probabilities."""
 
 from typing import TYPE_CHECKING, Literal
 
 from pairs_lit.errors import check_choice
 
-if TYPE_CHECKING:  # torch takes seconds to load, and what only shows relations needs none
+if TYPE_CHECKING:  # torch takes seconds to load, and commands that only print relations do not need it
     from torch import Tensor
 
 DIGITS = 10
-"""K, the number of classes, where the images are digits."""
+"""The number of classes K of a dataset of digits."""
 
 Relation = Literal["le", "lt", "ge", "gt"]
-"""first ≤ second, first < second, first ≥ second, first > second; torch calls its comparisons so, too."""
+"""The relation for which the target is 1: first ≤ second, first < second, first ≥ second or first > second.
+
+Each name is also that of the torch comparison method.
+"""
 
 _SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
 
 
 def sign_of(relation: str) -> str:
-    """Return a relation as people write it; raise PairsLitError for one that a damaged run names."""
+    """Return the mathematical sign of a relation, such as "≤" for "le".
+
+    Raises:
+        PairsLitError: The relation is unknown, for instance because it was read from a damaged run.
+    """
     check_choice("relation", Relation, relation)
     return _SIGNS[relation]
 
 
 def target_of(relation: Relation, digits: "Tensor") -> "Tensor":
-    """Return 1 where the relation holds, else 0: digits (..., 2) int64 → (...) int64."""
+    """Return 1 where the relation holds and 0 elsewhere, for digits of shape (..., 2) int64 → (...) int64."""
     return _holds(relation, digits[..., 0], digits[..., 1]).long()
 
 
@@ -33,17 +40,31 @@ def _holds(relation: Relation, first: "Tensor", second: "Tensor") -> "Tensor":
 
 
 def relation_probability(relation: Relation, p: "Tensor") -> "Tensor":
-    """Return P(relation) of two independent digits: p (..., 2, K), each row summing to 1 → (...).
+    """Compute P(relation) of two independent digits from the probabilities of their classes.
 
-    For ``le`` this is Σ_{i≤j} p1(i)·p2(j), the engineered comparison of grall's Model B.
+    For ``le`` this is Σ_{i≤j} p1(i)·p2(j), the engineered comparison of Model B in the report grall.
+
+    Args:
+        relation: The relation.
+        p: The class probabilities of both digits, (..., 2, K); each row sums to 1.
+
+    Returns:
+        P(relation), (...).
     """
     return (second_weights(relation, p[..., 0, :]) * p[..., 1, :]).sum(-1)
 
 
 def second_weights(relation: Relation, first: "Tensor") -> "Tensor":
-    """Return, for each class that the second digit may have, P(relation): p of the first digit (..., K) → (..., K).
+    """Compute P(relation) for each class that the second digit may have.
 
-    P(relation) of a pair is the scalar product with the second digit's p.
+    The scalar product with the class probabilities of the second digit is P(relation) of the pair.
+
+    Args:
+        relation: The relation.
+        first: The class probabilities of the first digit, (..., K).
+
+    Returns:
+        P(relation) given the class of the second digit, (..., K).
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The rounds of a fit: their seeds, the stacks that they form, and the worker that trains each stack."""
+"""Assignment of the rounds of a fit to variants, stacks and workers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,14 +7,15 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Rounds:
-    """The rounds of a fit, numbered from 0, variant after variant.
+    """The rounds of a fit and how they are grouped.
 
-    Everything that must know which rounds there are, which of them form a stack, and which worker trains it, asks here.
+    Rounds are numbered from 0: first all rounds of variant 0, then all rounds of variant 1, and so on. This class is
+    the only place that decides which rounds form a stack and which worker trains it.
 
     Attributes:
-        seeds: The seed of each round. Each variant has the same seeds.
+        seeds: The seed of each round; every variant has the same seeds.
         stack_size: The largest number of rounds in a stack.
-        variants: How many variants train side by side; an ordinary fit has one.
+        variants: The number of variants that train side by side; an ordinary fit has one.
     """
 
     seeds: list[int]
@@ -23,34 +24,37 @@ class Rounds:
 
     @property
     def of_one_variant(self) -> "Rounds":
-        """The rounds of a fit that trains one of the variants alone."""
+        """The rounds of a fit that trains a single one of the variants."""
         count = len(self.seeds) // self.variants
         return Rounds(self.seeds[:count], min(self.stack_size, count))
 
     @cached_property
     def stacks(self) -> list[slice]:
-        """The rounds of each stack: a stack holds whole variants, or rounds of one variant only."""
+        """The rounds of each stack. A stack holds either whole variants or some rounds of a single variant."""
         rounds, size = len(self.seeds), self.stack_size
-        each = rounds // self.variants
-        if size >= each:
-            step = size // each * each
+        per_variant = rounds // self.variants
+        if size >= per_variant:
+            step = size // per_variant * per_variant
             return [slice(start, min(start + step, rounds)) for start in range(0, rounds, step)]
         return [
-            slice(start, min(start + size, own + each))
-            for own in range(0, rounds, each)
-            for start in range(own, own + each, size)
+            slice(start, min(start + size, first + per_variant))
+            for first in range(0, rounds, per_variant)
+            for start in range(first, first + per_variant, size)
         ]
 
     def of_variant(self, variant: int) -> slice:
-        """Return the rounds of a variant."""
+        """Return the numbers of a variant's rounds as a slice."""
         count = len(self.seeds) // self.variants
         return slice(variant * count, (variant + 1) * count)
 
     def of_worker(self, rank: int, world_size: int) -> Mapping[int, slice]:
-        """Return the stacks that a worker trains, by their numbers: rank, rank + world_size, and so on."""
+        """Return the stacks that a worker trains, by stack number.
+
+        The worker trains the stacks rank, rank + world_size, rank + 2·world_size and so on.
+        """
         return dict(list(enumerate(self.stacks))[rank::world_size])
 
     def find(self, number: int) -> tuple[int, int]:
-        """Return the number of the stack that holds a round, and the round's place in it."""
+        """Return the number of the stack that contains a round, and the index of the round in this stack."""
         stack = next(stack for stack, rounds in enumerate(self.stacks) if number < rounds.stop)
         return stack, number - self.stacks[stack].start

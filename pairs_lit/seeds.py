@@ -1,7 +1,7 @@
-"""Seeds: every random number of a round comes from the round's own seed, by name.
+"""Seeds and random generators: every random number of a round is derived from the round's seed and a purpose.
 
-``derive(seed, "shuffle", epoch)`` is the same number whenever it is computed, so no state needs to be passed from one
-epoch, round or process to the next.
+``derive(seed, "shuffle", epoch)`` returns the same number whenever it is called, so no generator state has to be passed
+from one epoch, round or process to the next.
 """
 
 import pickle
@@ -21,42 +21,48 @@ MOST_ROUNDS = 10_000
 
 
 def round_seeds(count: int, seed: int) -> list[int]:
-    """Return the seeds of ``count`` rounds: seed, seed + 1 and so on.
+    """Return the consecutive seeds of ``count`` rounds, starting at ``seed``.
 
     Raises:
-        PairsLitError: The count is below 1 or too large, or a seed lies outside 0 … 2**32 - 1.
+        PairsLitError: The count is below 1 or above the limit, or a seed lies outside 0 … 2**32 - 1.
     """
     check_positive("rounds.count", count)
     if count > MOST_ROUNDS:
-        raise PairsLitError(f"rounds.count is {count}: at most {MOST_ROUNDS} rounds fit into one command.")
+        raise PairsLitError(f"rounds.count must be at most {MOST_ROUNDS}, got {count}. Split them among several runs.")
     if seed < 0 or seed + count > SEED_LIMIT:
         raise PairsLitError(
-            f"rounds.seed is {seed} for {counted(count, 'round')}: seeds must lie in 0 … {SEED_LIMIT - 1}."
+            f"rounds.seed must be between 0 and {SEED_LIMIT - count} for {counted(count, 'round')}, got {seed}."
         )
     return list(range(seed, seed + count))
 
 
 def range_of(seeds: Sequence[int]) -> str:
-    """Name the seeds of rounds in short: "seeds 0 to 9"."""
+    """Return the seeds as short text, such as "seeds 0 to 9" or "seeds 1, 4"."""
     if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
         return f"seeds {seeds[0]} to {seeds[-1]}"
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def derive(seed: int, purpose: str, *indices: int) -> int:
-    """Return the 63-bit seed of one purpose of a round, for instance ``derive(7, "shuffle", epoch)``."""
+    """Return the 63-bit seed that a round uses for one purpose, such as ``derive(7, "shuffle", epoch)``.
+
+    Args:
+        seed: The seed of the round.
+        purpose: What the random numbers are used for.
+        indices: Numbers that distinguish repetitions, such as the epoch and the step.
+    """
     sequence = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), len(indices), *indices])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
-    """Return a generator of its own, seeded with :func:`derive`."""
+    """Return a new torch generator, seeded with :func:`derive`."""
     return torch.Generator().manual_seed(derive(seed, purpose, *indices))
 
 
 @contextmanager
 def generators_kept(device: torch.device | None = None) -> Iterator[None]:
-    """Restore the global generators of torch, NumPy and Python (and of ``device``, if it is a GPU) on leaving."""
+    """Restore the global generators of torch, NumPy and Python (and of ``device``, if it is a GPU) on exit."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(_gpus(device)):
         try:
@@ -67,7 +73,7 @@ def generators_kept(device: torch.device | None = None) -> Iterator[None]:
 
 
 def seed_generators(seed: int, device: torch.device | None = None) -> None:
-    """Seed the generators that :func:`generators_kept` names."""
+    """Seed the same global generators that :func:`generators_kept` restores."""
     torch.default_generator.manual_seed(seed)
     np.random.seed([seed % SEED_LIMIT, seed // SEED_LIMIT])
     random.seed(seed)
@@ -77,14 +83,14 @@ def seed_generators(seed: int, device: torch.device | None = None) -> None:
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed the generators that :func:`generators_kept` names, and restore them on leaving."""
+    """Seed the same global generators that :func:`generators_kept` restores, and restore them on exit."""
     with generators_kept(device):
         seed_generators(seed, device)
         yield
 
 
 def generators_state(device: torch.device | None = None) -> list[bytes]:
-    """Return the state of the generators that :func:`generators_kept` names; it changes when something draws."""
+    """Return the state of the global generators, which changes whenever a random number is drawn from any of them."""
     states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, _gpus(device))]
     others = pickle.dumps((np.random.get_state(), random.getstate()))
     return [others, *(state.numpy().tobytes() for state in states)]

@@ -8,12 +8,13 @@ import torch
 from pairs_lit.cli import main
 from tests.support.mnist_files import write_mnist
 
-torch.set_num_threads(1)  # these networks are tiny: a second thread only waits, for long on a busy machine
+# for such small networks, a second thread only waits for the first, and for a long time on a busy machine
+torch.set_num_threads(1)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test marked ``quick(n)``, leave n cases among the quick ones; the others are slow."""
+    """Mark all but n cases of each test that is marked ``quick(n)`` as slow."""
     cases: dict[str, list[pytest.Function]] = {}
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("quick"):
@@ -25,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _covering(cases: list[pytest.Function], count: int) -> list[pytest.Function]:
-    """Choose cases one after the other such that each has as many values that none before it has as possible."""
+    """Choose cases one by one such that each adds as many new parameter values as possible."""
     golden = (5**0.5 - 1) / 2
     left = [case for _, case in sorted(enumerate(cases), key=lambda each: each[0] * golden % 1)]
     chosen: list[pytest.Function] = []
@@ -40,7 +41,7 @@ def _covering(cases: list[pytest.Function], count: int) -> list[pytest.Function]
 
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 400 training and 200 test digits in MNIST's format; not MNIST's, so ``allow_unverified``."""
+    """A folder with 400 training and 200 test digits in MNIST's format, which need ``allow_unverified``."""
     return write_mnist(tmp_path_factory.mktemp("tiny"))
 
 
@@ -48,7 +49,7 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mnist_root() -> Path:
     root = Path(os.environ.get("PAIRS_LIT_DATA", "data"))
     if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
-        pytest.skip("MNIST is not here: set PAIRS_LIT_DATA to the folder that holds MNIST/raw")
+        pytest.skip("MNIST not found: set PAIRS_LIT_DATA to the folder that contains MNIST/raw")
     return root
 
 
@@ -62,7 +63,7 @@ Fit = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def tiny_options(tiny_root: Path) -> list[str]:
-    """Options that make any config run on the synthetic digits in about a second."""
+    """Options with which any config runs on the synthetic digits in about a second."""
     return [
         "--data.root", str(tiny_root),
         "--data.source", "mnist",
@@ -82,7 +83,7 @@ CONFIGS = ROOT / "configs"
 
 @pytest.fixture
 def fit(tiny_options: list[str], tmp_path: Path) -> Fit:
-    """Run ``pairs-lit fit`` on the synthetic digits; returns the run folder."""
+    """Return a function that runs ``pairs-lit fit`` on the synthetic digits and returns the run folder."""
 
     def run(*options: str, config: str | Path = "cnn_aux") -> Path:
         file = config if isinstance(config, Path) else CONFIGS / f"{config}.yaml"

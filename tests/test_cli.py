@@ -49,7 +49,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("sweep", ["--config", "--sweep", "--name", "--storage", "fresh seeds", "Any option of pairs-lit fit"]),
         ("inspect", ["RUN/inspect/report.md", "--pairs", "TensorBoard", "test pairs of the first seed"]),
         ("compare", ["--metric", "--format", "--statistics", "--figure", "--allow-different", "paired by seed"]),
-        ("configs", ["--config takes", "file of your own"]),
+        ("configs", ["--config takes", "in the current folder"]),
         ("apply", ["--pairs", "--as-is", "--format", "--show", "training images"]),
         ("demo", ["--port", "--no-browser", "127.0.0.1"]),
         ("export", ["--to", "safetensors", "--seed", "--output", "--overwrite"]),
@@ -67,7 +67,7 @@ def test_the_help_of_commands_without_sections_explains_their_options(
     assert all(option in text for option in options)
 
 
-def test_a_second_signal_ends_at_once_what_is_between_no_steps() -> None:
+def test_second_signal_stops_at_once() -> None:
     with stoppable():
         with postponed():
             signal.raise_signal(signal.SIGTERM)
@@ -104,24 +104,24 @@ def test_a_signal_ends_in_one_line(
     assert process.stderr is not None
     assert "loading PyTorch" in process.stderr.readline()
     if moment == "training":
-        _wait_for(lambda: any(tmp_path.glob("lightning_logs/*/*/events*")))
+        _wait_until(lambda: any(tmp_path.glob("lightning_logs/*/*/events*")))
         time.sleep(0.5)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert out == ""
     assert err.splitlines() == [
-        f"pairs-lit: stopped by {number.name}; what was saved is kept, and pairs-lit fit RUN goes on."
+        f"pairs-lit: stopped by {number.name}. Progress was saved; resume with pairs-lit fit RUN."
     ]
 
 
-def _wait_for(happened: object) -> None:
-    assert callable(happened)
+def _wait_until(condition: object) -> None:
+    assert callable(condition)
     for _ in range(600):
-        if happened():
+        if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("it did not happen within a minute")
+    raise AssertionError("the condition was not met within a minute")
 
 
 def test_a_real_process_is_quiet_and_exits_with_0(tiny_options: list[str], tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_real_process_is_quiet_and_exits_with_0(tiny_options: list[str], tmp_p
 
 
 @pytest.mark.slow
-def test_a_users_class_beside_the_call_is_found(tiny_options: list[str], tmp_path: Path) -> None:
+def test_user_class_in_the_current_folder_is_found(tiny_options: list[str], tmp_path: Path) -> None:
     (tmp_path / "my_nets.py").write_text(
         "from torch import nn\n\n"
         "class Mine(nn.Sequential):\n"

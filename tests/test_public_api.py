@@ -1,4 +1,4 @@
-"""The door from Python: ``pairs_lit.fit``, ``compare``, ``Run.load``."""
+"""Public Python API: ``pairs_lit.fit``, ``compare``, ``Run.load`` and the exported names."""
 
 import signal
 import subprocess
@@ -19,7 +19,7 @@ from tests.support import real_world_parts
 
 
 class Wide(nn.Sequential):
-    """A backbone as one writes it in a notebook."""
+    """Backbone as a user would write it in a notebook."""
 
     def __init__(self, shape: tuple[int, int, int], width: int = 12) -> None:
         super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], width), nn.Tanh(), nn.Linear(width, 10))
@@ -90,14 +90,14 @@ def test_the_command_line_gives_the_same(run: Run, changes: dict[str, object]) -
     ],
 )
 @pytest.mark.quick(3)
-def test_values_arrive_as_they_are(name: str, value: object, at: list[str], changes: dict[str, object]) -> None:
+def test_changes_keep_their_values(name: str, value: object, at: list[str], changes: dict[str, object]) -> None:
     found: Any = pairs_lit.fit(CONFIGS / "fc_aux.yaml", changes | {name: value}).config
     for key in at:
         found = found[key]
     assert found == (f"{__name__}.Wide" if value is Wide else value)
 
 
-def test_several_at_once_from_threads(run: Run, changes: dict[str, object]) -> None:
+def test_several_fits_from_threads(run: Run, changes: dict[str, object]) -> None:
     found: list[Run] = []
 
     def fit() -> None:
@@ -111,12 +111,12 @@ def test_several_at_once_from_threads(run: Run, changes: dict[str, object]) -> N
     assert [each.rounds for each in found] == [run.rounds] * 2
 
 
-def test_a_mistake_is_an_exception(changes: dict[str, object]) -> None:
-    with pytest.raises(pairs_lit.PairsLitError, match=r"^rounds.count is 0: it must be 1 or more\.$"):
+def test_user_error_is_an_exception(changes: dict[str, object]) -> None:
+    with pytest.raises(pairs_lit.PairsLitError, match=r"^rounds.count must be 1 or more, got 0\.$"):
         pairs_lit.fit(CONFIGS / "fc_aux.yaml", changes | {"rounds.count": 0})
 
 
-def test_an_interrupt_is_pythons_own(changes: dict[str, object], tmp_path: Path) -> None:
+def test_interrupt_raises_keyboard_interrupt(changes: dict[str, object], tmp_path: Path) -> None:
     class Interrupts(real_world_parts.Announces):
         def on_train_epoch_start(self, *_: object) -> None:
             signal.raise_signal(signal.SIGINT)
@@ -143,12 +143,12 @@ def test_every_public_name_is_there(name: str) -> None:
     assert name in dir(pairs_lit)
 
 
-def test_another_name_is_not() -> None:
+def test_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'pairs_lit' has no attribute 'train'"):
-        _ = pairs_lit.train  # type: ignore[attr-defined] # that is the point
+        _ = pairs_lit.train  # type: ignore[attr-defined] # the name does not exist
 
 
-def test_the_package_is_light() -> None:
+def test_import_of_the_package_is_light() -> None:
     code = "import sys, pairs_lit; print(sorted({'torch', 'lightning', 'numpy', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
@@ -157,7 +157,7 @@ def test_curves_are_those_of_the_table(run: Run) -> None:
     assert read_curves(run.folder / "curves.csv").seeds == run.curves.seeds == [0, 1, 2]
 
 
-def test_former_names_are_taken_with_a_warning() -> None:
+def test_former_names_work_with_a_warning() -> None:
     from pairs_lit.data.custom_dataset import load_custom_dataset
 
     with pytest.warns(DeprecationWarning, match=r"AveragedNetwork is now pairs_lit\.RoundNetwork"):

@@ -24,14 +24,14 @@ def test_round_seeds_count_up_from_the_first(count: int, seed: int, expected: li
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_less_than_one_round_is_refused(count: int) -> None:
-    with pytest.raises(PairsLitError, match=rf"rounds\.count is {count}: it must be 1 or more"):
+def test_less_than_one_round_is_rejected(count: int) -> None:
+    with pytest.raises(PairsLitError, match=rf"rounds\.count must be 1 or more, got {count}"):
         round_seeds(count, 0)
 
 
 @pytest.mark.parametrize(("count", "seed"), [(1, -1), (1, SEED_LIMIT), (2, SEED_LIMIT - 1)])
-def test_seeds_out_of_range_are_refused(count: int, seed: int) -> None:
-    message = rf"rounds\.seed is {seed} for {count} rounds?: seeds must lie in 0 … 4294967295"
+def test_seeds_out_of_range_are_rejected(count: int, seed: int) -> None:
+    message = rf"rounds\.seed must be between 0 and {2**32 - count} for {count} rounds?, got {seed}"
     with pytest.raises(PairsLitError, match=message):
         round_seeds(count, seed)
 
@@ -72,13 +72,13 @@ def test_derived_seeds_are_accepted_by_torch(address: tuple[int, str, int]) -> N
     assert generator(*address).initial_seed() == derive(*address)
 
 
-def test_a_generator_leaves_the_global_one_alone() -> None:
+def test_generator_does_not_change_the_global_one() -> None:
     before = torch.get_rng_state()
     torch.rand(3, generator=generator(1, "shuffle", 2))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_seeded_is_manual_seed_inside() -> None:
+def test_seeded_equals_manual_seed() -> None:
     with seeded(5):
         inside = torch.rand(4)
     assert torch.equal(inside, torch.rand(4, generator=torch.Generator().manual_seed(5)))
@@ -101,5 +101,5 @@ def test_seeded_restores_the_global_generator_after_an_exception() -> None:
 @pytest.mark.parametrize(
     ("seeds", "words"), [([3], "seed 3"), ([0, 1], "seeds 0 to 1"), (range(9), "seeds 0 to 8"), ([1, 4], "seeds 1, 4")]
 )
-def test_seeds_are_named_in_short(seeds: Sequence[int], words: str) -> None:
+def test_seeds_as_short_text(seeds: Sequence[int], words: str) -> None:
     assert range_of(seeds) == words

@@ -1,21 +1,21 @@
-"""The commands, each in a file of its own."""
+"""Commands of the command line, one module per command."""
 
 COMMANDS = {
-    "fit": "train all rounds side by side, evaluate them after each epoch, show mean ± std",
+    "fit": "train all rounds side by side, evaluate them after each epoch and show mean ± std",
     "validate": "evaluate a trained run on its validation pairs",
     "test": "evaluate a trained run on its test pairs",
-    "predict": "write P(relation) of every round for the test pairs of the first seed",
-    "sweep": "try many values of options with the same seeds, confirm the best on fresh seeds",
-    "apply": "say what each round of a finished run says of pairs of your own pictures",
-    "demo": "draw two digits in the browser and see what each round of a finished run says",
-    "inspect": "show what the rounds of a finished run get wrong, on a page with figures and in TensorBoard",
-    "export": "write the network of each round for other tools: ONNX, torch.export, safetensors",
-    "compare": "compare finished runs in a table and a figure, seed by seed where they share seeds",
-    "configs": "list the configs that come with pairs-lit, for --config",
-    "completion": "print a script that lets a shell complete commands and options",
-    "reproduce": "train every row of the five student reports, write tables and figures beside the published ones",
+    "predict": "write the predictions of every round for the test pairs of the first seed",
+    "sweep": "try many option values with the same seeds and confirm the best ones on fresh seeds",
+    "apply": "predict your own image pairs with every round of a run",
+    "demo": "draw two digits in the browser and see the prediction of each round",
+    "inspect": "analyse the errors of a finished run, in a report with figures and in TensorBoard",
+    "export": "export the network of each round to ONNX, torch.export or safetensors",
+    "compare": "compare finished runs in a table and a figure, with tests paired by seed",
+    "configs": "list the bundled configs, which --config takes by name",
+    "completion": "print a script for shell completion of commands and options",
+    "reproduce": "train every row of the five student reports and compare the results with the published ones",
 }
-"""What each command does, in a line."""
+"""One-line description of each command."""
 
 OF_LIGHTNING = ("fit", "validate", "test", "predict")
-"""The commands of the LightningCLI; each other one is a file with ``parser()`` and ``run(args)``."""
+"""Commands that the LightningCLI runs. The module of each other command has ``parser()`` and ``run(args)``."""

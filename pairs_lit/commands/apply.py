@@ -1,4 +1,4 @@
-"""``pairs-lit apply``: what the rounds of a finished run say of pictures of one's own."""
+"""``pairs-lit apply``: predictions of a finished run for the user's image pairs."""
 
 import csv
 import re
@@ -22,39 +22,43 @@ _FORMATS = ("text", "csv", "json")
 
 
 def parser() -> OptionParser:
-    """Return the parser of the command line."""
-    found = OptionParser(
+    """Build the argument parser of the command."""
+    parser = OptionParser(
         prog="pairs-lit apply",
-        description="Show pairs of your own images to all rounds of a finished run: P(relation) of each round, their "
-        "mean and std, and what the rounds read in each image. An image that looks like the run's training images is "
-        "used as it is. In any other one (a drawing, scan or photo, dark on light or light on dark) the strokes are "
-        "found, and scaled and placed as in the training images: for MNIST, into 20×20 pixels, centred by mass in "
-        "28×28, light on dark. Draw with a thick pen, one digit in an image.",
+        description="Predict your own image pairs with all rounds of a finished run. The output lists P(relation) of "
+        "each round, the mean and standard deviation, and the digit that the rounds read in each image. Images that "
+        "look like the run's training images are used unchanged. All others (drawings, scans, photos, dark on light "
+        "or light on dark) are converted to the format of the training images: for MNIST, the strokes are scaled to "
+        "20×20 pixels and centred by mass in 28×28, light on dark. Draw one digit per image, with a thick pen.",
     )
-    add_run(found)
-    found.add_argument("pictures", nargs="*", metavar="PICTURE", help="left and right picture of each pair")
-    found.add_argument(
+    add_run(parser)
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files: left and right image of each pair")
+    parser.add_argument(
         "--pairs",
         type=user_path,
-        help="a CSV file of two columns of paths, relative to it, in place of these",
+        help="CSV file that lists the pairs instead: one row per pair, two columns with paths relative to the file",
     )
-    found.add_argument(
+    parser.add_argument(
         "--as-is",
         action="store_true",
-        help="only make images grey and resize them: they are stored as the training images are",
+        help="only convert to greyscale and resize, for images that already have the format of the training images",
     )
-    found.add_argument("--format", default="text", choices=_FORMATS, help="of the answers")
-    found.add_argument("--output", type=user_path, help="write the answers to this file instead of the screen")
-    found.add_argument("--show", type=user_path, help="draw what the networks saw and said; .png, .svg or .pdf")
-    return found
+    parser.add_argument("--format", default="text", choices=_FORMATS, help="output format (default: text)")
+    parser.add_argument("--output", type=user_path, help="file to write the output to (default: print it)")
+    parser.add_argument(
+        "--show",
+        type=user_path,
+        help="file (.png, .svg or .pdf) for a figure of the converted images and the predictions",
+    )
+    return parser
 
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
     options = parser().parse_args(args)
     check_figure("--show", options.show)
-    pairs = _given(options.pictures, options.pairs)
-    FinishedRun.load(options.run)  # its errors come before the seconds that the networks' libraries take
+    pairs = _given(options.images, options.pairs)
+    FinishedRun.load(options.run)  # reports a wrong folder at once, before PyTorch is loaded
     notice("loading PyTorch and Lightning …")
     from pairs_lit.inference.result_formats import format_result
     from pairs_lit.inference.run import Run
@@ -69,26 +73,28 @@ def run(args: Sequence[str]) -> None:
 
 
 def apply(run: "Run", pairs: Sequence[tuple["Picture", "Picture"]], *, as_is: bool = False) -> "Applied":
-    """Return what each round of a run says of pairs of images, as ``pairs-lit apply`` does; see :meth:`Run.apply`."""
+    """Predict image pairs with each round of a run, as ``pairs-lit apply`` does; see :meth:`Run.apply`."""
     return run.apply(pairs, as_is=as_is)
 
 
-def _given(pictures: Sequence[str], file: Path | None) -> list[tuple[str | Path, str | Path]]:
-    """Return the pairs that were named, on the command line or in a file."""
-    if file is not None and pictures:
-        raise PairsLitError(f"images and --pairs {file} were given: give one of them.")
+def _given(images: Sequence[str], file: Path | None) -> list[tuple[str | Path, str | Path]]:
+    """Return the image pairs that the command line or the CSV file names."""
+    if file is not None and images:
+        raise PairsLitError(f"images and --pairs {file} cannot be combined. Name the images in one of the two ways.")
     if file is not None:
         return list(read_pairs(file))
-    if not pictures:
-        raise PairsLitError("no images were given: name a left and a right one for each pair, or --pairs FILE.")
-    if len(pictures) % 2:
-        count, last = len(pictures), pictures[-1]
-        raise PairsLitError(f"{count} images were given, and {last} has no partner: give two for each pair.")
-    return list(zip(pictures[::2], pictures[1::2], strict=True))
+    if not images:
+        raise PairsLitError("no images were named. Name a left and a right image for each pair, or add --pairs FILE.")
+    if len(images) % 2:
+        count, last = len(images), images[-1]
+        raise PairsLitError(
+            f"images must come in pairs, got {count}. {last} has no partner; name two images for each pair."
+        )
+    return list(zip(images[::2], images[1::2], strict=True))
 
 
 def _rows(text: str, file: Path) -> tuple[list[tuple[int, list[str]]], str]:
-    """Return the rows that are not empty, each with the number of its last line, and what separates their cells."""
+    """Return the non-empty rows of a CSV text, each with the number of its last line, and the column separator."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     unquoted = re.sub(r'"[^"]*"', "", first)
     separator = next((mark for mark in (",", ";", "\t") if mark in unquoted), ",")
@@ -96,30 +102,31 @@ def _rows(text: str, file: Path) -> tuple[list[tuple[int, list[str]]], str]:
     try:
         return [(reader.line_num, row) for row in reader if any(map(str.strip, row))], separator
     except csv.Error as error:
-        raise PairsLitError(f"{file}, line {reader.line_num}: {error}: give a CSV file of two columns.") from error
+        raise PairsLitError(f"{file}, line {reader.line_num}: {error}. Use a CSV file with two columns.") from error
 
 
 def read_pairs(file: Path) -> list[tuple[Path, Path]]:
-    """Read a CSV file of two columns of paths, relative to it; a first line that names no files is a header.
+    """Read image pairs from a CSV file with two columns of paths, which are relative to the file.
 
-    Columns are separated by commas, semicolons or tabs, as its first line is.
+    The columns are separated by commas, semicolons or tabs; the first line decides which. It is skipped as a header if
+    it does not name files.
 
     Raises:
-        PairsLitError: It cannot be read, a line has not two columns, or there are none.
+        PairsLitError: The file cannot be read, a line does not have two columns, or the file does not contain a pair.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text in UTF-8"
-        raise PairsLitError(f"{file} cannot be read ({reason}): give a CSV file of two columns of paths.") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise PairsLitError(f"{file} cannot be read ({reason}). Use a CSV file with two columns of paths.") from error
     rows, separator = _rows(text, file)
-    for place, row in rows:
+    for line, row in rows:
         if len(row) != 2 or not all(map(str.strip, row)):
-            found = separator.join(row)
-            raise PairsLitError(f"{file}, line {place}: {found!r}: two paths are needed, left and right.")
+            content = separator.join(row)
+            raise PairsLitError(f"{file}, line {line}: expected two paths, left and right, got {content!r}.")
     pairs = [tuple(file.parent / user_path(cell.strip()) for cell in row) for _, row in rows]
     if pairs and not any(path.suffix or path.exists() for path in pairs[0]):
         del pairs[0]
     if not pairs:
-        raise PairsLitError(f"{file} holds no pairs: write a left and a right image in each line.")
+        raise PairsLitError(f"{file} does not contain a pair. Write a left and a right path in each line.")
     return [(left, right) for left, right in pairs]

@@ -1,4 +1,4 @@
-"""``pairs-lit compare``: shows finished runs side by side and tests every two of them."""
+"""``pairs-lit compare``: summary statistics of finished runs and tests of their differences."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -10,27 +10,38 @@ from pairs_lit.system.paths import user_path
 
 
 def parser() -> OptionParser:
-    """Return the parser of the command line."""
-    found = OptionParser(
+    """Build the argument parser of the command."""
+    parser = OptionParser(
         prog="pairs-lit compare",
-        description="Compare finished runs: n, mean, std, median, min, max and 95 % interval of each. Every two of "
-        "them are tested, paired by seed where they share seeds and data settings, else unpaired. A run is called "
-        "better only if a t test and a rank test agree; failed rounds are counted.",
+        description="Compare finished runs. The output lists n, mean, std, median, min, max and 95% confidence "
+        "interval of each run and a test of every two of them: paired by seed if they share seeds and data settings, "
+        "otherwise unpaired. A run is called better only if a t test and a rank test agree. Failures are reported.",
     )
-    found.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="a run folder")
-    found.add_argument("--metric", default="test_accuracy", choices=METRICS, help="a column of rounds.csv, or a loss")
-    found.add_argument("--format", default="text", choices=get_args(Format), help="of the tables")
-    found.add_argument(
+    parser.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="folders of the runs to compare")
+    parser.add_argument(
+        "--metric",
+        default="test_accuracy",
+        choices=METRICS,
+        help="column of rounds.csv, or a loss (default: test_accuracy)",
+    )
+    parser.add_argument("--format", default="text", choices=get_args(Format), help="output format (default: text)")
+    parser.add_argument(
         "--statistics",
         action="store_true",
-        help="show interquartile means and the probability of superiority, too",
+        help="also show interquartile means and the probability of superiority",
     )
-    found.add_argument("--output", type=user_path, help="write the tables to this file instead of the screen")
-    found.add_argument("--figure", type=user_path, help="draw every round as a point; .png, .svg or .pdf")
-    found.add_argument(
-        "--allow-different", action="store_true", help="compare runs of different data sources, relations or losses"
+    parser.add_argument("--output", type=user_path, help="file to write the tables to (default: print them)")
+    parser.add_argument(
+        "--figure",
+        type=user_path,
+        help="file (.png, .svg or .pdf) for a figure with one point per round",
     )
-    return found
+    parser.add_argument(
+        "--allow-different",
+        action="store_true",
+        help="compare runs even if their data sources, relations or losses differ",
+    )
+    return parser
 
 
 def run(args: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""``pairs-lit completion``: a script that lets a shell complete commands, options, choices and shipped configs."""
+"""``pairs-lit completion``: shell completion of commands, options, choices and bundled configs."""
 
 import argparse
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ except ModuleNotFoundError as error:
 
 _CONFIG = {
     "bash": """_pairs_lit_config() {{ compgen -W "{names}" -- "$1"; compgen -f -- "$1"; }}""",
-    "zsh": """_pairs_lit_config() {{ _alternative 'configs:shipped config:({names})' 'files:file:_files'; }}""",
+    "zsh": """_pairs_lit_config() {{ _alternative 'configs:bundled config:({names})' 'files:file:_files'; }}""",
 }
-"""How a shell completes ``--config``; others complete files only."""
+"""The function that completes ``--config`` in each shell; in other shells, ``--config`` completes files only."""
 
 
 def parser() -> OptionParser:
-    """Return the parser of the command line."""
-    found = OptionParser(
+    """Build the argument parser of the command."""
+    parser = OptionParser(
         prog="pairs-lit completion",
-        description="Print a script that lets a shell complete commands, options and their choices. bash: pairs-lit "
-        "completion bash > ~/.local/share/bash-completion/completions/pairs-lit; zsh: into a file _pairs-lit in a "
-        "folder of $fpath.",
+        description="Print a script for shell completion of commands, options and their choices. For bash, save it "
+        "with: pairs-lit completion bash > ~/.local/share/bash-completion/completions/pairs-lit. For zsh, save it as "
+        "a file named _pairs-lit in a folder of $fpath.",
     )
-    found.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="the shell that is to read it")
-    return found
+    parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="target shell")
+    return parser
 
 
 def run(args: Sequence[str]) -> None:
@@ -42,34 +42,38 @@ def run(args: Sequence[str]) -> None:
 
 
 def completion(shell: str) -> str:
-    """Return the script for a shell.
+    """Return the completion script for a shell.
 
-    jsonargparse's own would look for every class that an option could name, and does not come to an end.
+    The parser of jsonargparse is copied into a plain one, because its own completion would search for every class that
+    an option could name, which never ends.
     """
-    whole = argparse.ArgumentParser(prog="pairs-lit")
-    whole.add_argument("--version", action="store_true", help="the version")
-    commands = whole.add_subparsers()
-    of_fit: Sequence[Any] = train("fit", ["fit", "--config=fc"], kind=ParseOnlyCLI)._parser("fit")._actions
-    options = [each for each in of_fit if all(name.startswith("-") for name in each.option_strings)]
-    for name, said in COMMANDS.items():
-        each = commands.add_parser(name, help=said, add_help=False)
-        for action in [*_own_options(name), *(options if name in (*OF_LIGHTNING, "sweep") else [])]:
-            _copy(action, each, shell)
+    root = argparse.ArgumentParser(prog="pairs-lit")
+    root.add_argument("--version", action="store_true", help="print the version")
+    commands = root.add_subparsers()
+    fit_actions: Sequence[Any] = train("fit", ["fit", "--config=fc"], kind=ParseOnlyCLI)._parser("fit")._actions
+    fit_options = [action for action in fit_actions if all(name.startswith("-") for name in action.option_strings)]
+    for name, description in COMMANDS.items():
+        command_parser = commands.add_parser(name, help=description, add_help=False)
+        for action in [*_own_options(name), *(fit_options if name in (*OF_LIGHTNING, "sweep") else [])]:
+            _copy(action, command_parser, shell)
     preamble = _CONFIG.get(shell, "").format(names=" ".join(shipped_configs()))
-    return shtab.complete(whole, shell, preamble=preamble)
+    return shtab.complete(root, shell, preamble=preamble)
 
 
 def _own_options(command: str) -> Sequence[argparse.Action]:
-    """Return the options of a command's own parser; none where it has none, or where its extra is not installed."""
-    own: Sequence[argparse.Action] = []
+    """Return the options of a command's argparse parser.
+
+    The list is empty for the commands of the LightningCLI, and for a command whose optional dependency is missing.
+    """
+    options: Sequence[argparse.Action] = []
     with suppress(PairsLitError):
         if command not in OF_LIGHTNING:
-            own = import_module(f"pairs_lit.commands.{command}").parser()._actions
-    return own
+            options = import_module(f"pairs_lit.commands.{command}").parser()._actions
+    return options
 
 
 def _copy(action: argparse.Action, target: argparse.ArgumentParser, shell: str) -> None:
-    """Give a parser an option or argument that completes like another one, unless it has it already."""
+    """Add an option or argument that completes like ``action`` to a parser, unless the parser has it already."""
     if any(name in target._option_string_actions for name in action.option_strings) or action.help == argparse.SUPPRESS:
         return
     names = action.option_strings or [action.dest]
@@ -77,14 +81,15 @@ def _copy(action: argparse.Action, target: argparse.ArgumentParser, shell: str) 
     if action.nargs == 0:
         target.add_argument(*names, action="store_true", help=text)
         return
-    copied: Any = target.add_argument(*names, choices=_choices(action), nargs="*" if action.nargs else None, help=text)
+    added: Any = target.add_argument(*names, choices=_choices(action), nargs="*" if action.nargs else None, help=text)
     if "--config" in names and shell in _CONFIG:
-        copied.complete = dict.fromkeys(_CONFIG, "_pairs_lit_config")
-    elif copied.choices is None:
-        copied.complete = shtab.FILE
+        added.complete = dict.fromkeys(_CONFIG, "_pairs_lit_config")
+    elif added.choices is None:
+        added.complete = shtab.FILE
 
 
-def _choices(action: Any) -> list[str] | None:  # noqa: ANN401 - argparse's, or jsonargparse's with a type
+def _choices(action: Any) -> list[str] | None:  # noqa: ANN401 - an action of argparse or jsonargparse
+    """Return the values that an option can take, or None if they are not a fixed list."""
     if action.choices is not None:
         return list(map(str, action.choices))
     kind = vars(action).get("_typehint")

@@ -1,4 +1,4 @@
-"""``pairs-lit configs``: the configs that come with the package, one line each."""
+"""``pairs-lit configs``: a list of the bundled configs."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from pairs_lit.runs.shipped_configs import shipped_configs
 
 
 def parser() -> OptionParser:
-    """Return the parser of the command line: there are no arguments."""
+    """Build the argument parser of the command, which takes no arguments."""
     return OptionParser(
         prog="pairs-lit configs",
-        description="List the configs that come with pairs-lit, each by the name that --config takes in any folder, "
-        "and what it is. A file of your own with that name comes first.",
+        description="List the bundled configs with a short description of each. --config takes these names in any "
+        "folder, but prefers a file of that name in the current folder.",
     )
 
 

@@ -1,4 +1,4 @@
-"""``pairs-lit demo``: a page in the browser on which each round says what it reads in drawn digits."""
+"""``pairs-lit demo``: a web page that shows the predictions of each round for drawn digits."""
 
 import os
 import socket
@@ -18,64 +18,68 @@ if TYPE_CHECKING:
     from pairs_lit.inference.run import Run
 
 HOST = "127.0.0.1"
-"""Only this machine can open the page."""
+"""The address of the server; only this machine can open the page."""
 
 
 def parser() -> OptionParser:
-    """Return the parser of the command line."""
-    found = OptionParser(
+    """Build the argument parser of the command."""
+    parser = OptionParser(
         prog="pairs-lit demo",
-        description="Draw two digits in the browser and see at once what each round of a finished run says. The page "
-        f"is for this machine only ({HOST}) and needs no network. Ctrl-C ends it. Needs the extra demo (gradio).",
+        description="Draw two digits in the browser and see the predictions of each round of a finished run at once. "
+        f"The page is served to this machine only ({HOST}) and works offline. Press Ctrl-C to stop the server. "
+        "Requires gradio: pip install 'pairs-lit[demo]'.",
     )
-    add_run(found)
-    found.add_argument("--port", type=int, default=0, help="where the page is served; 0, the default: a free one")
-    found.add_argument("--no-browser", action="store_true", help="only say where the page is")
-    return found
+    add_run(parser)
+    parser.add_argument("--port", type=int, default=0, help="port to serve on (default: any free port)")
+    parser.add_argument("--no-browser", action="store_true", help="print the URL, open no browser")
+    return parser
 
 
 def run(args: Sequence[str]) -> None:
-    """Run the command; it lasts until it is stopped."""
+    """Run the command until a signal stops it."""
     options = parser().parse_args(args)
-    FinishedRun.load(options.run)  # its errors come before the seconds that the networks' libraries take
+    FinishedRun.load(options.run)  # reports a wrong folder at once, before PyTorch is loaded
     if find_spec("gradio") is None:
         raise PairsLitError("pairs-lit demo needs gradio: pip install 'pairs-lit[demo]'.")
     port = free_port(options.port)
     notice("loading PyTorch, Lightning and gradio …")
     from pairs_lit.inference.run import Run
 
-    found = Run.load(options.run, allow_changed_code=options.allow_changed_code)
-    page = serve(found, port, open_browser=not options.no_browser)
+    run = Run.load(options.run, allow_changed_code=options.allow_changed_code)
+    page = serve(run, port, open_browser=not options.no_browser)
     try:
-        print(f"http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
+        print(f"http://{HOST}:{port} (press Ctrl-C to stop)", flush=True)
         threading.Event().wait()
     finally:
         page.close(verbose=False)
 
 
-def free_port(wanted: int) -> int:
-    """Return a port that nothing listens to: the wanted one, or any for 0.
+def free_port(requested: int) -> int:
+    """Return the requested port if it is free, or any free port for 0.
 
     Raises:
-        PairsLitError: Something does, or it cannot be used.
+        PairsLitError: The port is out of range, in use, or not allowed.
     """
-    if not 0 <= wanted <= 65535:
-        raise PairsLitError(f"--port is {wanted}: it must be 1 to 65535, or 0 for a free one.")
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if not 0 <= requested <= 65535:
+        raise PairsLitError(f"--port must be 1 to 65535, or 0 for any free port, got {requested}.")
+    with socket.socket() as test_socket:
+        test_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind((HOST, wanted))
+            test_socket.bind((HOST, requested))
         except OSError as error:
             raise PairsLitError(
-                f"port {wanted} cannot be used ({error.strerror}): leave out --port for a free one."
+                f"--port {requested} cannot be used ({error.strerror}). Leave it out to use any free port."
             ) from error
-        port: int = tried.getsockname()[1]
+        port: int = test_socket.getsockname()[1]
         return port
 
 
 def serve(run: "Run", port: int, *, open_browser: bool = False) -> "gr.Blocks":
-    """Serve the page of a run to this machine, without telling anyone else, and return it."""
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # before gradio is loaded
+    """Serve the demo page of a run to this machine only, without telemetry, and return the page."""
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }  # gradio reads these when it is imported
     import gradio as gr
 
     from pairs_lit.inference.demo_page import FONTS, STYLE, page_of

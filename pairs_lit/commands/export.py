@@ -1,4 +1,4 @@
-"""``pairs-lit export``: writes the networks of a run's rounds as files that other tools load."""
+"""``pairs-lit export``: export of each round's network to ONNX, torch.export or safetensors."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,34 +16,37 @@ from pairs_lit.runs.atomic_write import write_durably
 from pairs_lit.system.paths import user_path
 
 FOLDER = "export"
-"""Where the files go within the run folder."""
+"""The subfolder of the run folder that the files are written to by default."""
 
 
 def parser() -> OptionParser:
-    """Return the parser of the command line."""
-    found = OptionParser(
+    """Build the argument parser of the command."""
+    parser = OptionParser(
         prog="pairs-lit export",
-        description="Write the plain network of each round of a finished run as a file: prepared pairs (N, 2, H, W) "
-        "float32 in, P(relation) out, and digit logits where the network gives them. How images are prepared, "
-        "class names, relation, seed and source of the data stand in the file's metadata.",
+        description="Export the single-round network of each round of a finished run to a file. The network maps "
+        "preprocessed pairs (N, 2, H, W) float32 to P(relation), and to digit logits if it has them. The metadata of "
+        "the file describe the preprocessing, the class names, the relation, the seed and the data source.",
     )
-    add_run(found)
-    found.add_argument(
+    add_run(parser)
+    parser.add_argument(
         "--to",
         required=True,
         choices=get_args(ExportFormat),
-        help="onnx: for ONNX Runtime and the like (.onnx); torch: a program that torch.export.load reads without this "
-        "package (.pt2); state_dict: the weights, under the names of the network's own classes (.safetensors)",
+        help="file format. onnx: a model for ONNX Runtime and similar tools (.onnx); torch: a program that "
+        "torch.export.load reads without this package (.pt2); state_dict: the weights, named as in the network's "
+        "class (.safetensors)",
     )
-    found.add_argument("--seed", type=_seeds, metavar="SEED", help="which rounds: 3, or 3,4,7, or all (default)")
-    found.add_argument(
+    parser.add_argument(
+        "--seed", type=_seeds, metavar="SEED", help="rounds to export: 3, or 3,4,7, or all (default: all)"
+    )
+    parser.add_argument(
         "--output",
         type=user_path,
-        help="the folder for the files, which are named seed_3.onnx and so on; or, of one round, the file "
+        help="folder for the files seed_3.onnx and so on, or the file itself if only one round is exported "
         "(default: RUN/export)",
     )
-    found.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    return found
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files (default: report an error)")
+    return parser
 
 
 def run(args: Sequence[str]) -> None:
@@ -55,11 +58,11 @@ def run(args: Sequence[str]) -> None:
 
 
 def _seeds(text: str) -> list[int] | None:
-    """Read seeds; all are None."""
+    """Parse a list of seeds; return None for "all"."""
     try:
-        return None if text == "all" else [int(each) for each in text.split(",")]
+        return None if text == "all" else [int(seed) for seed in text.split(",")]
     except ValueError as error:
-        raise PairsLitError(f"--seed {text}: give a seed such as 3, several such as 3,4,7, or all.") from error
+        raise PairsLitError(f"--seed must be a seed such as 3, a list such as 3,4,7, or all, got {text}.") from error
 
 
 def export(
@@ -71,34 +74,35 @@ def export(
     overwrite: bool = False,
     written: Callable[[Path], object] | None = None,
 ) -> list[Path]:
-    """Write the networks of rounds as files.
+    """Export the networks of a run's rounds to files.
 
     Args:
-        run: A finished run, or its folder.
-        to: ``onnx``, ``torch`` (``.pt2``) or ``state_dict`` (``.safetensors``).
-        seeds: Which rounds; None: all.
-        output: The folder for the files; of one round, it may be the file. None: the folder ``export`` in the run's.
-        overwrite: Replace files that exist.
-        written: Called with each file once it is there.
+        run: The finished run, or its folder.
+        to: The file format: ``onnx``, ``torch`` (``.pt2``) or ``state_dict`` (``.safetensors``).
+        seeds: The seeds of the rounds to export, or None for all rounds.
+        output: The folder for the files, or the file itself if only one round is exported. None stands for the folder
+            ``export`` in the run folder.
+        overwrite: Replace existing files.
+        written: A callback that receives the path of each file once it has been written.
 
     Returns:
         The files, in the order of the seeds.
 
     Raises:
-        PairsLitError: There is no such round, a file exists, or a network cannot be exported to this format.
+        PairsLitError: A seed is unknown, a file exists, or a network cannot be exported to this format.
     """
     check_choice("to", ExportFormat, to)
     check_installed(to)
     run = run if isinstance(run, Run) else Run.load(run)
     trained = open_run(run.folder, allow_changed_code=run.allow_changed_code)
-    wanted = trained.seeds if seeds is None else [seeds] if isinstance(seeds, int) else seeds
-    chosen = list(dict.fromkeys(wanted))
+    requested = trained.seeds if seeds is None else [seeds] if isinstance(seeds, int) else seeds
+    chosen = list(dict.fromkeys(requested))
     for seed in chosen:
         trained.check_seed(seed)
     files = _files(run.folder / FOLDER if output is None else user_path(output), to, chosen)
-    taken = [] if overwrite else [path for path in files if path.exists()]
-    if taken:
-        raise PairsLitError(f"{taken[0]} exists already: add --overwrite, or name another --output.")
+    existing = [] if overwrite else [path for path in files if path.exists()]
+    if existing:
+        raise PairsLitError(f"{existing[0]} already exists. Add --overwrite, or choose another --output.")
     for seed, path in zip(chosen, files, strict=True):
         content = _content(run, trained, to, seed)
         write_durably(path, methodcaller("write", content))
@@ -108,25 +112,25 @@ def export(
 
 
 def _files(output: Path, to: ExportFormat, seeds: Sequence[int]) -> list[Path]:
-    """Return the file of each round."""
+    """Return the path of each round's file."""
     suffix = SUFFIXES[to]
     if output.suffix != suffix or output.is_dir():
         if output.suffix in SUFFIXES.values() or output.is_file():
-            raise PairsLitError(f"--output {output}: a file for --to {to} must end in {suffix}; or name a folder.")
+            raise PairsLitError(f"--output must be a folder or a file ending in {suffix} for --to {to}, got {output}.")
         return [output / f"seed_{seed}{suffix}" for seed in seeds]
     if len(seeds) > 1:
-        raise PairsLitError(f"--output {output} is one file, but there are {len(seeds)} rounds: name a folder.")
+        raise PairsLitError(f"--output must be a folder for {len(seeds)} rounds, got the file {output}.")
     return [output]
 
 
 def _content(run: Run, trained: Trained, to: ExportFormat, seed: int) -> bytes:
-    """Return the file of one round; an error names the round."""
+    """Return the content of one round's file; add the seed to the message of an error."""
     network, prepare = trained.network(seed), trained.preprocessing(seed)
     model = json.dumps(run.config["model"], default=str)
     facts = {"seed": str(seed), "source": str(run.data["source"]), "model": model}
     facts |= {"note": trained.note} if trained.note else {}
-    said = about(prepare, str(run.data["relation"]), facts, trained.image_format, run.class_names)
+    metadata = about(prepare, str(run.data["relation"]), facts, trained.image_format, run.class_names)
     try:
-        return exported(to, network, prepare, said)
+        return exported(to, network, prepare, metadata)
     except PairsLitError as error:
         raise PairsLitError(f"seed {seed}: {error}") from error

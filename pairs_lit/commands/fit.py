@@ -1,4 +1,4 @@
-"""``pairs-lit fit``, ``validate``, ``test``, ``predict``: run the LightningCLI; and :func:`fit` for Python."""
+"""Commands of the LightningCLI (``pairs-lit fit``, ``validate``, ``test``, ``predict``), and ``pairs_lit.fit``."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,14 +20,14 @@ def fit(
     """Train all rounds of a configuration, as ``pairs-lit fit`` does, and return the finished run.
 
     Args:
-        config: A YAML file, or what one would hold.
-        changes: Options that beat the configuration, by dotted name: ``{"rounds.count": 20}``. A value may be a class
-            or function that can be imported, for instance a backbone.
-        callbacks: More callbacks for the trainer.
+        config: A YAML file, or its content as a mapping.
+        changes: Options that override the configuration, by dotted name, such as ``{"rounds.count": 20}``. A value may
+            be a class or function that can be imported, such as a backbone.
+        callbacks: Additional callbacks for the trainer.
 
     Raises:
-        PairsLitError: The user can correct something.
-        KeyboardInterrupt: It was interrupted; what was saved is kept.
+        PairsLitError: A setting is invalid, or a file cannot be read or written.
+        KeyboardInterrupt: The user interrupted the fit. Its last checkpoint can be resumed.
     """
     with python_api_context():
         cli = train("fit", ["fit", *arguments_of(config, changes)], callbacks)
@@ -35,7 +35,7 @@ def fit(
 
 
 def run(command: str, args: list[str]) -> None:
-    """Run a command and show its results; see :func:`train`."""
+    """Run a command of the LightningCLI and print its results; see :func:`~pairs_lit.configuration.cli.train`."""
     cli = train(command, args)
     if cli.trainer.is_global_zero:
         print(f"\n{cli.outcome.text}")

@@ -1,4 +1,4 @@
-"""``pairs-lit inspect``: what the rounds of a finished run get wrong, in figures, on a page and in TensorBoard."""
+"""``pairs-lit inspect``: error analysis of a finished run, as a report with figures and in TensorBoard."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ from pairs_lit.runs.atomic_write import clear_leftovers, named, write_durably, w
 from pairs_lit.runs.run_folder import EVENTS
 
 FOLDER = "inspect"
-"""The folder in a run folder that an inspection is written into."""
+"""The subfolder of a run folder that the report is written to."""
 
 PAGE = "report.md"
 _SUFFIX = ".inspect"
@@ -27,17 +27,19 @@ _PAIRS = 12
 
 
 def parser() -> OptionParser:
-    """Return the parser of the command line."""
-    found = OptionParser(
+    """Build the argument parser of the command."""
+    parser = OptionParser(
         prog="pairs-lit inspect",
-        description="Look at a finished run: the pairs that most rounds get wrong, which digits are read as which, "
-        "accuracy by distance and by classes, calibration, how well rounds agree, learning curves. All rounds are "
-        f"shown the test pairs of the first seed. Writes RUN/{FOLDER}/{PAGE} with its figures, and puts these into the "
-        "run's TensorBoard files (IMAGES, inspect/...). Called again, it writes its own files anew.",
+        description="Analyse the errors of a finished run: the pairs that most rounds get wrong, confused digits, "
+        "accuracy by distance and by class, calibration, agreement of the rounds and learning curves. All rounds "
+        f"predict the test pairs of the first seed. The report is RUN/{FOLDER}/{PAGE}; its figures also appear in "
+        "TensorBoard (IMAGES, inspect/...). Rerunning replaces the previous report.",
     )
-    add_run(found)
-    found.add_argument("--pairs", type=int, default=_PAIRS, help="how many of the hardest pairs to draw")
-    return found
+    add_run(parser)
+    parser.add_argument(
+        "--pairs", type=int, default=_PAIRS, help=f"number of hardest pairs to draw (default: {_PAIRS})"
+    )
+    return parser
 
 
 def run(args: Sequence[str]) -> None:
@@ -45,69 +47,73 @@ def run(args: Sequence[str]) -> None:
     options = parser().parse_args(args)
     check_positive("--pairs", options.pairs)
     opened = Run.load(options.run, allow_changed_code=options.allow_changed_code)
-    found = inspect_run(opened, pairs=options.pairs)
-    print(f"\n{found}\n\ninspected: {found.folder / FOLDER / PAGE}")
+    inspection = inspect_run(opened, pairs=options.pairs)
+    print(f"\n{inspection}\n\nreport: {inspection.folder / FOLDER / PAGE}")
 
 
 def inspect_run(run: Run | str | Path, *, pairs: int = _PAIRS, write: bool = True) -> Inspection:
-    """Look at what the rounds of a finished run get wrong, how sure they are, and how well they agree.
+    """Analyse the errors, the confidence and the agreement of the rounds of a finished run.
 
-    All rounds are shown one common set of pairs, the test pairs of the first seed, as ``predict`` does.
+    All rounds predict the same pairs: the test pairs of the first seed, as in ``predict``.
 
     Args:
-        run: A run, or its folder.
-        pairs: How many of the hardest pairs to keep.
-        write: Write the page and its figures into the run's folder ``inspect``, and the figures into TensorBoard files
-            of their own beside the run's.
+        run: The run, or its folder.
+        pairs: The number of the hardest pairs to keep.
+        write: Write the report and its figures into the folder ``inspect`` of the run, and the figures also into
+            separate TensorBoard files next to those of the run.
 
     Returns:
-        The numbers.
+        The results of the analysis.
 
     Raises:
-        PairsLitError: It is not a finished run with a checkpoint, all its rounds failed, its data are gone, or a file
-            cannot be written.
+        PairsLitError: The run is not finished, lacks a checkpoint, or all its rounds failed; its data are missing; or a
+            file cannot be written.
     """
     check_positive("pairs", pairs)
     opened = run if isinstance(run, Run) else Run.load(run)
-    found = inspected(opened, opened.trained, pairs)
+    inspection = inspected(opened, opened.trained, pairs)
     if write:
-        write_inspection(found)
-    return found
+        write_inspection(inspection)
+    return inspection
 
 
-def write_inspection(found: Inspection) -> None:
-    """Write the figures, TensorBoard's file and, last, the page; what an earlier call wrote is replaced."""
-    folder = found.folder / FOLDER
+def write_inspection(inspection: Inspection) -> None:
+    """Write the figures, the TensorBoard file and finally the report; replace those of an earlier call.
+
+    Raises:
+        PairsLitError: A file cannot be written, or would replace one that this command did not write.
+    """
+    folder = inspection.folder / FOLDER
     paths = {name: folder / f"{name}.png" for name in FIGURES}
     for path in (*paths.values(), folder / PAGE):
         with named(path):
             if path.is_file() and MARK.encode() not in path.read_bytes():
-                raise PairsLitError(f"{path} exists and was not made by pairs-lit inspect: move it elsewhere.")
-    figures = inspection_figures(found)
+                raise PairsLitError(f"{path} exists, but pairs-lit inspect did not write it. Move it elsewhere.")
+    figures = inspection_figures(inspection)
     for name, figure in figures.items():
-        save(figure, paths[name], f"{MARK}: {found.label}, {found.basis}")
+        save(figure, paths[name], f"{MARK}: {inspection.label}, {inspection.basis}")
     for name in paths.keys() - figures.keys():
         with named(paths[name]):
             paths[name].unlink(missing_ok=True)
-    _show_in_tensorboard(found, figures)
-    write_text_durably(folder / PAGE, page(found, figures))
+    _show_in_tensorboard(inspection, figures)
+    write_text_durably(folder / PAGE, page(inspection, figures))
     clear_leftovers(folder, below=False)
 
 
-def _show_in_tensorboard(found: Inspection, figures: Mapping[str, Figure]) -> None:
-    """Write the figures into an event file of their own, which TensorBoard shows with those of the run."""
+def _show_in_tensorboard(inspection: Inspection, figures: Mapping[str, Figure]) -> None:
+    """Write the figures into a separate event file in the run folder, which TensorBoard shows as part of the run."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    before = list(found.folder.glob(f"{EVENTS}.*{_SUFFIX}"))
-    with tempfile.TemporaryDirectory() as aside:
-        writer = SummaryWriter(aside, filename_suffix=_SUFFIX)
+    previous = list(inspection.folder.glob(f"{EVENTS}.*{_SUFFIX}"))
+    with tempfile.TemporaryDirectory() as temporary_folder:
+        writer = SummaryWriter(temporary_folder, filename_suffix=_SUFFIX)
         for name, figure in figures.items():
-            writer.add_figure(f"inspect/{name}", figure, found.curves.epochs, close=False)
+            writer.add_figure(f"inspect/{name}", figure, inspection.curves.epochs, close=False)
         writer.close()
-        (written,) = Path(aside).iterdir()
+        (written,) = Path(temporary_folder).iterdir()
         with written.open("rb") as file:
-            write_durably(found.folder / written.name, lambda target: shutil.copyfileobj(file, target))
-    for path in before:
+            write_durably(inspection.folder / written.name, lambda target: shutil.copyfileobj(file, target))
+    for path in previous:
         if path.name != written.name:
             with named(path):
                 path.unlink(missing_ok=True)

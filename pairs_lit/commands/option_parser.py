@@ -1,4 +1,4 @@
-"""What the commands with a parser of their own share: argparse's, with errors in one line, and where answers go."""
+"""Argument parser, shared options and output of the commands that do not use the LightningCLI."""
 
 import argparse
 import re
@@ -14,36 +14,37 @@ _FIGURES = (".png", ".svg", ".pdf")
 
 
 class OptionParser(argparse.ArgumentParser):
-    """A parser that raises our errors."""
+    """Argument parser that raises PairsLitError instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise PairsLitError; argparse would print its usage and exit."""
+        """Raise PairsLitError with a spelling suggestion; argparse itself would print its usage and exit."""
         unknown = re.search(r"unrecognized arguments: ([\w-]+)|invalid choice: '(.*?)' \(choose from (.*)\)", message)
-        near = ""
+        suggestion = ""
         if unknown is not None:
             known = [option.dest for option in self._actions] if unknown[1] else re.findall(r"\w+", unknown[3])
-            near = meant(unknown[1] or unknown[2], known)
-        raise PairsLitError(f"{message}{near} ({self.prog} --help lists the options).")
+            suggestion = meant(unknown[1] or unknown[2], known)
+        raise PairsLitError(f"{message}{suggestion} ({self.prog} --help lists the options).")
 
 
 def add_run(parser: OptionParser) -> None:
-    """Add the run, and the option of the commands that use its networks."""
-    parser.add_argument("run", type=user_path, metavar="RUN", help="a run folder")
+    """Add the run folder and ``--allow-changed-code``, which all commands that load networks share."""
+    parser.add_argument("run", type=user_path, metavar="RUN", help="folder of the run")
     parser.add_argument(
         "--allow-changed-code",
         action="store_true",
-        help="continue although the network's code has changed since the fit, and say so in what is written",
+        help="continue if the network's code has changed since the fit, and note this in the output "
+        "(default: report an error)",
     )
 
 
 def check_figure(option: str, path: Path | None) -> None:
-    """Refuse a figure's file, if one is asked for, whose name does not say a format that can be drawn."""
+    """Raise PairsLitError if the file name of a figure does not end in a supported format; accept None."""
     if path is not None and path.suffix not in _FIGURES:
-        raise PairsLitError(f"{option} {path}: its name must end in one of {', '.join(_FIGURES)}.")
+        raise PairsLitError(f"{option} must end in one of {', '.join(_FIGURES)}, got {path}.")
 
 
 def give(text: str, output: Path | None) -> None:
-    """Write a text to the file that was asked for, or show it."""
+    """Write text to the output file, or print it if there is none."""
     if output is None:
         print(text)
     else:

@@ -1,4 +1,4 @@
-"""``pairs-lit reproduce``: trains the rows that are not finished, then writes the tables and figures of the reports."""
+"""``pairs-lit reproduce``: reproduction of the student reports, with tables and figures of the results."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,24 +22,37 @@ from pairs_lit.system.signals import check_announced
 
 
 def parser() -> OptionParser:
-    """Return the parser of the command line."""
-    found = OptionParser(
+    """Build the argument parser of the command."""
+    parser = OptionParser(
         prog="pairs-lit reproduce",
-        description="Train every row of the reports on MNIST and write tables and figures, published beside ours. "
-        "What is finished with the same config and seeds is not trained again; what was interrupted goes on.",
+        description="Train every row of the reports on MNIST, then write tables and figures that compare the results "
+        "with the published ones. Fits that are already finished with the same config and seeds are not repeated, and "
+        "interrupted fits are resumed.",
     )
-    found.add_argument("reports", nargs="*", metavar="REPORT", help=f"one or more of {', '.join(REPORTS)}; none: all")
-    found.add_argument("--rounds", type=int, help="how many rounds; default: as many as the report")
-    found.add_argument("--seed", type=int, help="the seed of the first round; default: the config's")
-    configs = "holds reports/REPORT/ROW.yaml; default: ours"
-    found.add_argument("--configs", type=user_path, default=SHIPPED, help=configs)
-    found.add_argument("--output", type=user_path, default=Path("docs/results"), help="where tables and figures go")
-    found.add_argument("--runs", type=user_path, default=Path(), help="the folder that holds lightning_logs")
-    found.add_argument("--data.root", dest="root", type=user_path, help="the folder that holds MNIST/raw")
-    unverified = "accept other files in MNIST's format; every table then says so"
-    found.add_argument("--data.allow_unverified", dest="allow_unverified", action="store_true", help=unverified)
-    found.add_argument("--no-training", action="store_true", help="only write the pages of what is finished")
-    return found
+    parser.add_argument("reports", nargs="*", metavar="REPORT", help=f"{', '.join(REPORTS)} (default: all of them)")
+    parser.add_argument("--rounds", type=int, help="number of rounds (default: as in the report)")
+    parser.add_argument("--seed", type=int, help="seed of the first round (default: as in the config)")
+    configs = "folder that contains reports/REPORT/ROW.yaml (default: the bundled configs)"
+    parser.add_argument("--configs", type=user_path, default=SHIPPED, help=configs)
+    parser.add_argument(
+        "--output",
+        type=user_path,
+        default=Path("docs/results"),
+        help="folder to write to (default: docs/results)",
+    )
+    parser.add_argument(
+        "--runs",
+        type=user_path,
+        default=Path(),
+        help="folder of lightning_logs (default: current folder)",
+    )
+    parser.add_argument(
+        "--data.root", dest="root", type=user_path, help="folder of MNIST/raw (default: as in pairs-lit fit)"
+    )
+    unverified = "accept other files in MNIST's format, and note this in every table (default: report an error)"
+    parser.add_argument("--data.allow_unverified", dest="allow_unverified", action="store_true", help=unverified)
+    parser.add_argument("--no-training", action="store_true", help="only write the pages of the finished fits")
+    return parser
 
 
 def run(args: Sequence[str]) -> None:
@@ -47,7 +60,7 @@ def run(args: Sequence[str]) -> None:
     options = parser().parse_args(args)
     unknown = [name for name in options.reports if name not in REPORTS]
     if unknown:
-        raise PairsLitError(f"unknown report {unknown[0]!r}: use one or more of {', '.join(REPORTS)}.")
+        raise PairsLitError(f"unknown report {unknown[0]!r}. Use one or more of {', '.join(REPORTS)}.")
     reports = [REPORTS[name] for name in options.reports or REPORTS]
     if options.rounds is not None:
         check_positive("--rounds", options.rounds)
@@ -61,7 +74,8 @@ def run(args: Sequence[str]) -> None:
         with lock_runs(options.runs / "lightning_logs"):
             train(jobs)
     elif not any(job.finished for job in jobs):
-        raise PairsLitError(f"nothing of {', '.join(report.name for report in reports)} is finished: train it first.")
+        names = ", ".join(report.name for report in reports)
+        raise PairsLitError(f"no fit of {names} is finished. Leave out --no-training to train it.")
     from pairs_lit.reproduction.report_pages import write_pages
 
     for path in write_pages(reports, conditions, options.output):
@@ -69,43 +83,43 @@ def run(args: Sequence[str]) -> None:
 
 
 def train(jobs: Sequence[Job]) -> None:
-    """Finish every job, with one progress bar over all epochs of all rounds."""
-    todo = [job for job in jobs if job.finished is None]
-    if len(todo) < len(jobs):
-        notice(f"{len(jobs) - len(todo)} of {len(jobs)} fits are already finished.")
-    if not todo:
+    """Train every unfinished job, with one progress bar over all epochs of all rounds."""
+    unfinished = [job for job in jobs if job.finished is None]
+    if len(unfinished) < len(jobs):
+        notice(f"{len(jobs) - len(unfinished)} of {len(jobs)} fits are already finished.")
+    if not unfinished:
         return
     if (commit() or "").endswith("+changes"):
-        notice("the project's files differ from their last commit, and the results will say so.")
+        notice("the project has uncommitted changes; the results will note this.")
     from pairs_lit.commands.fit import fit
     from pairs_lit.training.progress import EpochsDone
     from pairs_lit.workers.cluster import check_alone
 
     check_alone("reproduce")
-    total = sum(job.rounds * job.epochs for job in todo)
+    total = sum(job.rounds * job.epochs for job in unfinished)
     bar: tqdm[Any]
     with tqdm(total=total, unit="epoch", unit_scale=True, dynamic_ncols=True, disable=None) as bar:
-        for together in _together(todo):
-            bar.set_description(f"{together[0].report.name} {together[0].row.name}")
-            if len(together) > 1:
-                _train_sweep(together, bar)
+        for group in _together(unfinished):
+            bar.set_description(f"{group[0].report.name} {group[0].row.name}")
+            if len(group) > 1:
+                _train_sweep(group, bar)
             else:
-                (job,) = together
+                (job,) = group
                 fit(job.config, job.changes | {"trainer.enable_progress_bar": False}, [EpochsDone(bar, job.rounds)])
             check_announced()
 
 
-def _together(todo: Sequence[Job]) -> list[list[Job]]:
-    """Put the values of a sweep together, unless a fit of one was interrupted, which goes on alone."""
+def _together(unfinished: Sequence[Job]) -> list[list[Job]]:
+    """Group the values of each sweep; an interrupted fit is resumed from its checkpoint and so forms its own group."""
     groups: dict[object, list[Job]] = {}
-    for job in todo:
-        is_slice = job.value is not None and job.checkpoint is None
-        groups.setdefault((job.config, job.recipe) if is_slice else job.name, []).append(job)
+    for job in unfinished:
+        is_variant = job.value is not None and job.checkpoint is None
+        groups.setdefault((job.config, job.recipe) if is_variant else job.name, []).append(job)
     return list(groups.values())
 
 
 def _train_sweep(jobs: Sequence[Job], bar: "tqdm[Any]") -> None:
-    """Train the values of a sweep, in one fit those that can be in one."""
+    """Train the values of a sweep, in as few fits as possible."""
     from pairs_lit.training.progress import EpochsDone
     from pairs_lit.variants.fits import fit_variants, fits_of, read_variants
 
@@ -118,6 +132,6 @@ def _train_sweep(jobs: Sequence[Job], bar: "tqdm[Any]") -> None:
             fit_variants(base, chosen, folders, runs / "lightning_logs" / ".fits", [EpochsDone(bar, rounds)])
         finally:
             for folder in folders:
-                with suppress(OSError):  # an interrupted fit leaves them empty; it goes on with new ones
+                with suppress(OSError):  # an interrupted fit leaves empty folders, and the next call creates new ones
                     folder.rmdir()
         check_announced()

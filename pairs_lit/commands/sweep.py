@@ -1,4 +1,4 @@
-"""``pairs-lit sweep``: many values and many seeds in few fits, a winner, and what fresh seeds say of it."""
+"""``pairs-lit sweep``: hyperparameter search over many seeds, with the best trials confirmed on fresh seeds."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.system.paths import user_path
 
 try:
-    import optuna  # noqa: F401 - asked for here, for one line that says how to install it
+    import optuna  # noqa: F401 - imported to report in one line that it is not installed
 
     from pairs_lit.sweeps.search import Search
 except ModuleNotFoundError as error:
@@ -29,19 +29,19 @@ except ModuleNotFoundError as error:
 
 
 def parser() -> OptionParser:
-    """Return the parser of the command line."""
-    found = OptionParser(
+    """Build the argument parser of the command."""
+    parser = OptionParser(
         prog="pairs-lit sweep",
         allow_abbrev=False,
-        description="Try many values of options, each with the same seeds, in as few fits as possible; then train the "
-        "best ones and the config as it is on fresh seeds. The same call goes on with what was interrupted; several at "
-        "a time share the work. Any option of pairs-lit fit may follow.",
+        description="Try many option values, each with the same seeds, in as few fits as possible. Then confirm the "
+        "best ones and the unchanged config (the baseline) on fresh seeds. Rerun the command to resume. Several "
+        "processes that run the same command share the work. Any option of pairs-lit fit may follow.",
     )
-    found.add_argument("--config", action="append", required=True, help="the config, as for pairs-lit fit")
-    found.add_argument("--sweep", type=user_path, required=True, help="the sweep's file: space, metric, rounds …")
-    found.add_argument("--name", help="the sweep's name; default: the names of both files")
-    found.add_argument("--storage", help="a URL of Optuna's; default: a journal in the sweep's folder")
-    return found
+    parser.add_argument("--config", action="append", required=True, help="config to vary, as in pairs-lit fit")
+    parser.add_argument("--sweep", type=user_path, required=True, help="YAML file with space, metric, rounds and so on")
+    parser.add_argument("--name", help="name of the sweep (default: the names of both files)")
+    parser.add_argument("--storage", help="Optuna storage URL (default: a journal file in the folder of the sweep)")
+    return parser
 
 
 def run(args: Sequence[str]) -> None:
@@ -49,8 +49,9 @@ def run(args: Sequence[str]) -> None:
     options, others = parser().parse_known_args(args)
     name = options.name or f"{name_from(Path(options.config[-1]).stem)}-{name_from(options.sweep.stem)}"
     base = [*(f"--config={config}" for config in options.config), *others]
-    found = Search(base, read_spec(options.sweep), name, options.storage).finish(options.sweep.read_text("utf-8"))
-    print(f"\n{found}\n\nsweep: {found.folder}")
+    search = Search(base, read_spec(options.sweep), name, options.storage)
+    report = search.finish(options.sweep.read_text("utf-8"))
+    print(f"\n{report}\n\nsweep: {report.folder}")
 
 
 def sweep(
@@ -61,18 +62,18 @@ def sweep(
     name: str = "sweep",
     storage: str | None = None,
 ) -> Sweep:
-    """Search values of a configuration, as ``pairs-lit sweep`` does, and return what came of it.
+    """Search option values of a configuration, as ``pairs-lit sweep`` does, and return the results.
 
     Args:
         config: As for :func:`pairs_lit.fit`.
-        sweep: The sweep's file, or what one would hold.
+        sweep: The YAML file of the sweep, or its content as a mapping.
         changes: As for :func:`pairs_lit.fit`.
-        name: The sweep's name: the same call goes on with a sweep of this name.
-        storage: A URL of Optuna's; None: a journal in the sweep's folder.
+        name: The name of the sweep. If a sweep of this name was interrupted, it is resumed.
+        storage: An Optuna storage URL, or None for a journal file in the folder of the sweep.
 
     Raises:
-        PairsLitError: The user can correct something.
-        KeyboardInterrupt: It was interrupted; what was saved is kept, and the same call resumes.
+        PairsLitError: A setting is invalid, or a file cannot be read or written.
+        KeyboardInterrupt: The user interrupted the sweep. The same call resumes it.
     """
     base = arguments_of(config, changes)
     with python_api_context():
@@ -83,9 +84,9 @@ def sweep(
 
 
 def _plain(value: object) -> object:
-    """Return a value from Python as a sweep's file spells it."""
+    """Convert a Python value to what the YAML file of a sweep would contain."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, type | FunctionType | Path):
         return format_option(value)
-    raise PairsLitError(f"sweep must hold text, numbers, lists, mappings, classes or functions, got {value!r}.")
+    raise PairsLitError(f"sweep must contain text, numbers, lists, mappings, classes or functions, got {value!r}.")

@@ -1,1 +1,1 @@
-"""From YAML and options to objects: the LightningCLI, its parser and its messages."""
+"""Configuration: the LightningCLI, its parser, checks of options, and error messages."""

@@ -1,4 +1,4 @@
-"""The LightningCLI of pairs_lit: LightningCLI with one-line errors, rounds and run folders."""
+"""LightningCLI with one-line errors, rounds and run folders."""
 
 import argparse
 import hashlib
@@ -70,24 +70,24 @@ _PRINT_HELP = "Show how the rounds' networks are computed side by side, or why t
 
 
 class PairsCLI(LightningCLI):
-    """``fit``, ``validate``, ``test``, ``predict`` over a section ``rounds`` and the parts it is linked to."""
+    """LightningCLI for ``fit``, ``validate``, ``test`` and ``predict`` with a section ``rounds``."""
 
     more_callbacks: Sequence[Callback] = ()
     outcome: Results | PredictionWriter
     """The callback that writes the results of the command."""
 
     stack_size: object = None
-    """That of the checkpoint: the default may have been another when it was made."""
+    """The stack size that the checkpoint was saved with; it may differ from today's default."""
 
     job: str | None = None
-    """The Slurm job and the fit within it, or None outside Slurm."""
+    """Key of the Slurm job and of the fit within it, or None outside Slurm."""
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Leave out the global seed: ``rounds.seed`` is the only seed that matters."""
+        """Hide Lightning's global seed, since ``rounds.seed`` is the only seed that has an effect."""
         parser.add_argument("--seed_everything", type=reject_global_seed, default=False, help=argparse.SUPPRESS)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the rounds and link them and the data to the model."""
+        """Add the section ``rounds`` and the run's options, and link rounds and data to the model."""
         parser.add_lightning_class_args(RoundRunner, "rounds")
         parser.add_argument(
             "--name",
@@ -108,11 +108,11 @@ class PairsCLI(LightningCLI):
         self.link_classes(parser)
 
     def link_classes(self, parser: LightningArgumentParser) -> None:
-        """Link the number of classes of the data to the model."""
+        """Link the number of classes in the data to the model."""
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, name the run, and look at the checkpoint before anything else does."""
+        """Parse the options, choose the run's name and read the checkpoint's metadata."""
         self.given = args if isinstance(args, list) else []
         super().parse_arguments(parser, with_built_arguments(args) if isinstance(args, list) else args)
         config = with_homes(self.config[self.config.subcommand])
@@ -129,12 +129,12 @@ class PairsCLI(LightningCLI):
         elif self.config.subcommand != "fit":
             command = self.config.subcommand
             raise PairsLitError(
-                f"{command} needs a trained network: name a run folder, pairs-lit {command} RUN, or add --ckpt_path "
-                "RUN/checkpoints/last.ckpt."
+                f"{command} needs a trained network. Name a run folder, as in pairs-lit {command} RUN, or add "
+                "--ckpt_path RUN/checkpoints/last.ckpt."
             )
 
     def _go_on_with_job(self, config: Namespace) -> None:
-        """Name the fit of a Slurm job, and go on from the checkpoint that it left when it ran before."""
+        """Build the key of the fit in a Slurm job, and resume the fit if Slurm requeued the job."""
         number = job()
         if number is None:
             return
@@ -144,10 +144,10 @@ class PairsCLI(LightningCLI):
             run = run_of_job(Path(config.trainer.default_root_dir or "."), config.name, self.job)
             if self.config.subcommand == "fit" and run is not None:
                 config.ckpt_path = str(run / LAST)
-                notice(f"this job was queued again: it resumes in {run}.")
+                notice(f"this job was requeued; the fit is resumed in {run}.")
 
     def before_instantiate_classes(self) -> None:
-        """Compute on as many threads as asked for, from the data and the first weights on; keep a run's stack size."""
+        """Set the number of threads before any data or weights are computed, and reuse the checkpoint's stack size."""
         config = self.config[self.config.subcommand]
         if config.rounds.stack_size is not None or not isinstance(self.stack_size, int) or self.stack_size < 1:
             self.stack_size = None
@@ -160,83 +160,86 @@ class PairsCLI(LightningCLI):
             torch.set_num_threads(threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
-        """Add what every run has: tracking, progress, checkpoints."""
-        config, made = (each[self.subcommand] for each in (self.config, self.config_init))
-        runner: RoundRunner = made.rounds
-        check_given(made.trainer)
+        """Build the trainer with the callbacks, loggers and workers of every run."""
+        config, objects = self.config[self.subcommand], self.config_init[self.subcommand]
+        runner: RoundRunner = objects.rounds
+        check_given(objects.trainer)
         results = self.make_results(runner)
-        shown = flatten(config.as_dict())
-        tracking = Tracking(runner, results, name=config.name, hyperparameters=shown, job=self.job)
+        hyperparameters = flatten(config.as_dict())
+        tracking = Tracking(runner, results, name=config.name, hyperparameters=hyperparameters, job=self.job)
         callbacks: list[Callback] = [results, tracking, LastCheckpoint(), *self.more_callbacks]
         self.outcome = results
         if self.subcommand == "predict":
             self.outcome = PredictionWriter(runner, config.name)
             callbacks.append(self.outcome)
-        other_bar = any(isinstance(each, ProgressBar) for each in as_list(made.trainer.callbacks))
-        if made.trainer.enable_progress_bar is not False and not other_bar:
+        has_progress_bar = any(isinstance(callback, ProgressBar) for callback in as_list(objects.trainer.callbacks))
+        if objects.trainer.enable_progress_bar is not False and not has_progress_bar:
             callbacks.append(Progress(runner))
         self.trainer_defaults["callbacks"] = callbacks
-        made.trainer.logger = build_loggers(made.trainer.logger)
-        made.trainer.profiler = made.trainer.profiler or NoProfiler()
-        self._spread(made)
+        objects.trainer.logger = build_loggers(objects.trainer.logger)
+        objects.trainer.profiler = objects.trainer.profiler or NoProfiler()
+        self._spread(objects)
         try:
-            return super().instantiate_trainer(plugins=add_checkpoint_plugin(as_list(made.trainer.plugins)), **kwargs)
+            return super().instantiate_trainer(
+                plugins=add_checkpoint_plugin(as_list(objects.trainer.plugins)), **kwargs
+            )
         except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
             raise PairsLitError(f"trainer: {' '.join(str(error).split())}") from error
 
     def make_results(self, runner: RoundRunner) -> Results:
-        """Return the callback that writes the results of the rounds."""
+        """Build the callback that writes the results of the rounds."""
         return Results(runner, self.config[self.subcommand].name)
 
-    def _spread(self, made: Namespace) -> None:
-        """Choose the workers: as many as are asked for, else as many as can work at a time."""
-        settings, threads = made.trainer, made.rounds.threads or asked_threads()
+    def _spread(self, objects: Namespace) -> None:
+        """Configure the worker processes: as many as the user requested, otherwise as many as can run in parallel."""
+        settings, threads = objects.trainer, objects.rounds.threads or asked_threads()
         settings.devices, settings.num_nodes = spread(
             settings.devices,
             settings.num_nodes,
             on_cpu=settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available()),
-            stacks=len(made.model.stacks),
+            stacks=len(objects.model.stacks),
             threads=threads,
         )
-        again = partial(_again, str(self.subcommand), self.given)
-        settings.strategy = StackStrategy(cluster_environment=environment(), again=again)
+        run_again = partial(_again, str(self.subcommand), self.given)
+        settings.strategy = StackStrategy(cluster_environment=environment(), again=run_again)
 
     def after_instantiate_classes(self) -> None:
-        """Refuse what would mix rounds before Lightning starts more processes or any work; set the checkpoint."""
+        """Check the trainer before any worker process or training starts, and tell it which checkpoint to load."""
         if self.stack_size is not None:
-            self.config[self.subcommand].model.stack_size = None  # as it was given, for config.yaml
+            self.config[self.subcommand].model.stack_size = None  # config.yaml must contain the user's setting
         check_trainer(self.trainer)
         if self.subcommand == "fit":
             report_main_classes(flatten(self.config.fit.as_dict()))
         if self.replaced:
-            notice(f"model.network stands in place of model's {', '.join(self.replaced)}.")
+            notice(f"model.network replaces these settings: {', '.join(f'model.{name}' for name in self.replaced)}.")
         if self.prints_stack:
             print(self.model.described())
             raise SystemExit(0)
         runner: RoundRunner = self.config_init[self.subcommand].rounds
-        trainer: Any = self.trainer  # a connector sets its callbacks
-        trainer.callbacks.sort(key=lambda each: each is not runner)  # it seeds what the others may draw from
+        trainer: Any = self.trainer  # mypy does not know that the trainer has callbacks
+        # the runner must come first, since it seeds the generators that the other callbacks may use
+        trainer.callbacks.sort(key=lambda callback: callback is not runner)
         trainer.ckpt_path = self.config[self.subcommand].ckpt_path
         self.model.code.may_change = self.allows_changed_code
         if trainer.world_size > 1:
-            self.datamodule.setup("fit")  # once, for all workers that share this memory
+            self.datamodule.setup("fit")  # load the data once, before the workers that share this memory are forked
 
 
 class ParseOnlyCLI(PairsCLI):
-    """Reads a command line, and builds and runs nothing."""
+    """Parser of a command line that neither builds objects nor runs the command."""
 
     def instantiate_classes(self) -> None:
-        """Build nothing."""
+        """Skip building the objects."""
 
     def after_instantiate_classes(self) -> None:
-        """There is no trainer to be set up."""
+        """Skip setting up the trainer, which was not built."""
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing is run."""
+        """Skip running the command."""
 
 
 def _again(command: str, args: list[str], rank: int, port: int) -> None:
-    """Run the command once more, as another worker of it."""
+    """Run the same command in this process, as the worker with the given rank."""
     os.environ.update(LOCAL_RANK=str(rank), MASTER_PORT=str(port))
     import_from_here()
     train(command, args)
@@ -245,18 +248,32 @@ def _again(command: str, args: list[str], rank: int, port: int) -> None:
 def train(
     command: str, args: list[str], callbacks: Sequence[Callback] = (), kind: type[PairsCLI] = PairsCLI
 ) -> PairsCLI:
-    """Parse the command line, of which the command is the first argument, and run it with more callbacks."""
-    given = _with_run(args)
+    """Run a command of the LightningCLI.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        args: The arguments of the command line; the first one is the command.
+        callbacks: Additional callbacks for the trainer.
+        kind: The class of the CLI.
+
+    Returns:
+        The CLI, with the trainer and the results of the command.
+
+    Raises:
+        PairsLitError: An option is invalid, or the command fails because of the user's settings.
+        Stopped: SIGTERM arrived.
+    """
+    expanded_args = _with_run(args)
     silence_libraries()
 
     class OneCommand(kind):  # type: ignore[valid-type, misc] # a class, but mypy sees a value
-        """Builds no parsers of other commands, which cost a fifth of a second each."""
+        """CLI without the parsers of the other commands, each of which takes a fifth of a second to build."""
 
         more_callbacks = callbacks
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
-            """Leave out ``weights_only``, since weights are all that is ever loaded, and Lightning's ``ckpt_path``."""
+            """Hide ``weights_only``, since only weights are ever loaded, and Lightning's own ``ckpt_path``."""
             return {command: LightningCLI.subcommands()[command] | {"weights_only", "ckpt_path"}}
 
     try:
@@ -271,20 +288,20 @@ def train(
                 parser_kwargs={"parser_mode": MODE},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
-                args=given,
+                args=expanded_args,
             )
     except MisconfigurationException as error:
         raise PairsLitError(" ".join(str(error).split())) from error
-    except SIGTERMException as error:  # Lightning notes SIGTERM, too, and may look for it before we do
+    except SIGTERMException as error:  # Lightning also handles SIGTERM, and may react before this package does
         raise Stopped(SIGTERM) from error
 
 
 def _with_run(args: list[str]) -> list[str]:
-    """Replace a run folder, the first argument of a command, by its configuration and its last checkpoint."""
+    """Replace a run folder as the first argument of a command by its configuration and its last checkpoint."""
     command, *others = args
     if not others or others[0].startswith("-"):
         return args
     run = user_path(others[0])
     if not (run / CONFIG).is_file():
-        raise PairsLitError(f"{others[0]} is no run folder; a configuration is given as --config {others[0]}.")
+        raise PairsLitError(f"{others[0]} is not a run folder. To use a config, add --config {others[0]}.")
     return [command, f"--config={run / CONFIG}", f"--ckpt_path={run / LAST}", *others[1:]]

@@ -1,4 +1,4 @@
-"""Checks of options that the parser cannot make."""
+"""Checks of options that go beyond their types."""
 
 import re
 from collections.abc import Mapping
@@ -12,47 +12,50 @@ from pairs_lit.system.console import notice
 
 
 def report_main_classes(options: Mapping[str, object]) -> None:
-    """Tell that a run can be loaded by this script alone, where its classes or functions are defined in it."""
-    named = {name: found[0] for name, value in options.items() if (found := _OF_MAIN.search(str(value)))}
-    for name, path in named.items():
+    """Print a notice for each class or function that the running script defines, since only it can load the run."""
+    paths = {name: match[0] for name, value in options.items() if (match := _OF_MAIN.search(str(value)))}
+    for name, path in paths.items():
         option = name.partition(".init_args")[0].removesuffix(".class_path")
         _tell_once(
-            f"{option} is {path}, which this script or notebook defines itself, so only it can load the run again: "
-            "put it in a file of its own, such as my_nets.py, and import it from there, to use pairs-lit test RUN and "
-            "the other commands."
+            f"{option} is {path}, which this script or notebook defines, so only it can load the run again. To use "
+            "pairs-lit test RUN and other commands, move it to a separate file such as my_nets.py and import it."
         )
 
 
 _OF_MAIN = re.compile(r"\b__main__\.\w+")
 
 
-_tell_once = cache(notice)  # a sweep consists of many fits
+_tell_once = cache(notice)  # a sweep runs many fits, each of which would print the same notice
 
 
 def check_schedule(model: Namespace) -> None:
-    """Refuse an empty schedule: jsonargparse would take its type, a union, for a class."""
-    named = model.lr_scheduler
-    if isinstance(named, Namespace) and str(named.get("class_path")).startswith("typing."):
+    """Raise PairsLitError if the learning-rate schedule is an empty mapping.
+
+    jsonargparse would otherwise take the type of the option, a union, for the class.
+    """
+    schedule = model.lr_scheduler
+    if isinstance(schedule, Namespace) and str(schedule.get("class_path")).startswith("typing."):
         raise PairsLitError(
-            "model.lr_scheduler names no class: name one, such as torch.optim.lr_scheduler.StepLR, or null for none."
+            "model.lr_scheduler must name a class, such as torch.optim.lr_scheduler.StepLR, or be null for a constant "
+            "learning rate, got an empty section."
         )
 
 
 def replace_parts_by_network(model: Namespace) -> list[str]:
-    """Remove the parts that a config names if it names a whole pair network, too; return their names."""
+    """Reset the settings that a whole pair network replaces, if the config names one, and return their names."""
     if model.network is None:
         return []
-    replaced = [name for name, usual in INSTEAD_OF_NETWORK.items() if model[name] != usual]
+    replaced = [name for name, required in INSTEAD_OF_NETWORK.items() if model[name] != required]
     for name in replaced:
         model[name] = INSTEAD_OF_NETWORK[name]
     return replaced
 
 
 def reject_global_seed(value: object) -> bool:
-    """Refuse Lightning's global seed, and say what stands in its place."""
+    """Return False if Lightning's global seed is off; otherwise raise PairsLitError, which names ``rounds.seed``."""
     if value in (False, "false", "False"):
         return False
     raise PairsLitError(
-        f"seed_everything is {value}: every random number follows from the seeds of the rounds; set rounds.seed (the "
-        "first) and rounds.count."
+        f"seed_everything must be left out, got {value}. All random numbers derive from the seeds of the rounds; set "
+        "rounds.seed (the first seed) and rounds.count instead."
     )

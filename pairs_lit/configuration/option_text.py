@@ -1,4 +1,4 @@
-"""Options as text, under dotted names."""
+"""Conversion between option values, dotted names and command-line arguments."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,22 +10,25 @@ import yaml
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
-    """Flatten a nested configuration to dotted names, without its files; lists and null become text."""
-    found: dict[str, str | int | float | bool] = {}
+    """Return a nested configuration as a flat mapping by dotted name.
+
+    Lists and null become text. The names of config files are left out.
+    """
+    flat: dict[str, str | int | float | bool] = {}
     for name, value in config.items():
         if name in ("config", "__path__"):
             continue
         if isinstance(value, Mapping):
-            found |= flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         elif isinstance(value, int | float | bool):
-            found[f"{prefix}{name}"] = value
-        else:  # a file name may hold what is no text
-            found[f"{prefix}{name}"] = str(value).encode("utf-8", "replace").decode()
-    return found
+            flat[f"{prefix}{name}"] = value
+        else:  # a file name may contain bytes that are not valid text
+            flat[f"{prefix}{name}"] = str(value).encode("utf-8", "replace").decode()
+    return flat
 
 
 def format_option(value: object) -> str:
-    """Spell a value as the command line takes it."""
+    """Return a value as the text that the command line accepts."""
     if isinstance(value, str | Path):
         return str(value)
     if isinstance(value, type | FunctionType):
@@ -34,19 +37,19 @@ def format_option(value: object) -> str:
 
 
 def format_options(changes: Mapping[str, object]) -> list[str]:
-    """Return options by dotted name as arguments of the command line."""
+    """Return options by dotted name as command-line arguments."""
     return [f"--{name}={format_option(value)}" for name, value in changes.items()]
 
 
 def arguments_of(config: str | Path | Mapping[str, Any], changes: Mapping[str, object] | None) -> list[str]:
-    """Return a configuration, a file or what one would hold, and what differs from it as arguments."""
+    """Return a configuration (a file or its content) and changes to it as command-line arguments."""
     source = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else str(config)
     return [f"--config={source}", *format_options(changes or {})]
 
 
 def options_in(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each option among arguments with its value, be it joined by ``=`` or the next argument."""
+    """Yield each option with its value, which follows either after ``=`` or as the next argument."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if argument.startswith("--"):
-            option, joined, value = argument.partition("=")
-            yield option, value if joined else following
+            option, equals_sign, value = argument.partition("=")
+            yield option, value if equals_sign else following

@@ -1,4 +1,4 @@
-"""The parser of the command line: Lightning's own, with errors in one readable line."""
+"""Lightning's argument parser with readable one-line errors."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import is_dataclass
@@ -27,51 +27,60 @@ from pairs_lit.system.tracebacks import place_of, reason_of
 
 
 def check_empty_sections(content: Mapping[str, object], options: Collection[str], prefix: str = "") -> None:
-    """Refuse an empty section, below the prefix, for which there are no options; jsonargparse does not see it."""
+    """Raise PairsLitError if a config contains an empty section without options, which jsonargparse overlooks.
+
+    Args:
+        content: The config, or the section with this prefix.
+        options: The dotted names of all options.
+        prefix: The dotted name of the section, with a dot at its end.
+    """
     for key, value in content.items():
         if isinstance(value, Mapping) and key not in ("init_args", "dict_kwargs"):
             name = f"{prefix}{key}"
             if not value and not any(f"{option}.".startswith(f"{name}.") for option in options):
-                raise PairsLitError(f"{name}: there is no such option (pairs-lit COMMAND --help lists the options).")
+                raise PairsLitError(f"unknown option {name} (pairs-lit COMMAND --help lists the options).")
             check_empty_sections(value, options, f"{name}.")
 
 
 def check_nulls(config: Namespace, part: type, section: str) -> None:
-    """Refuse null for an option of a class that cannot be null; in a file, jsonargparse reads it as "not set"."""
+    """Raise PairsLitError if a config sets an option to null whose type does not allow it.
+
+    jsonargparse treats null in a file as "not set" and therefore does not report it.
+    """
     for name, hint in get_type_hints(vars(part)["__init__"]).items():
         if name not in config:
             continue
         value, option = config[name], f"{section}.{name}"
         if value is None and NoneType not in get_args(hint):
-            raise PairsLitError(f"{option} cannot be null: leave it out for its default.")
+            raise PairsLitError(f"{option} must not be null. Leave it out to use the default.")
         if is_dataclass(hint) and isinstance(hint, type):
             check_nulls(value, hint, option)
 
 
 def with_homes(value: Any) -> Any:  # noqa: ANN401 - a configuration, or any value of one
-    """Replace ``~`` in every text that is a path in the user's home, whatever option it is for."""
+    """Replace ``~`` by the home folder in every text of a configuration that is a path in it."""
     match value:
         case Namespace():
-            for key, each in list(value.items()):
-                value[key] = each if key == "config" else with_homes(each)
+            for key, entry in list(value.items()):
+                value[key] = entry if key == "config" else with_homes(entry)
         case list():
-            return [with_homes(each) for each in value]
+            return [with_homes(entry) for entry in value]
         case dict():
-            return {key: with_homes(each) for key, each in value.items()}
+            return {key: with_homes(entry) for key, entry in value.items()}
         case str() if is_in_home(value):
             return str(user_path(value))
     return value
 
 
 class PairsParser(LightningArgumentParser):
-    """A parser that raises our errors."""
+    """Argument parser that raises PairsLitError instead of exiting."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise PairsLitError; jsonargparse would print its usage and exit."""
+        """Raise PairsLitError with a readable message; jsonargparse itself would print its usage and exit."""
         below = self._subcommands_action
         parsers = [self] if below is None else below.choices.values()
         options = [option for parser in parsers for option in parser._actions]
-        if not self.exit_on_error:  # the parser of a class's settings: its error is a part of the option's
+        if not self.exit_on_error:  # an inner parser for the settings of a class: the outer parser includes its error
             super().error(inner(message, options), ex)
         raise PairsLitError(f"{readable(message, options)} (pairs-lit COMMAND --help lists the options).") from ex
 
@@ -80,35 +89,35 @@ class PairsParser(LightningArgumentParser):
         try:
             return cast(Namespace, super().parse_path(path, *args, **kwargs))
         except UnicodeDecodeError as error:
-            raise PairsLitError(f"--config {path} is not UTF-8 text ({error.reason}): save it in UTF-8.") from error
+            raise PairsLitError(f"--config {path} is not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
-        """Parse a configuration, from a file or given as text, and refuse unknown sections."""
-        content = content.removeprefix("\ufeff")  # some editors put this mark before UTF-8
+        """Parse the content of a configuration; raise PairsLitError if it has unknown sections."""
+        content = content.removeprefix("\ufeff")  # some editors write a byte order mark before UTF-8 text
         name = str(kwargs.get("path") or "--config")
         try:
-            found = load(content, name)
+            config = load(content, name)
         except yaml.YAMLError as error:
             raise not_yaml(name, error) from error
-        if not isinstance(found, Mapping):
-            got = "nothing" if found is None else repr(found)[:60]
-            raise PairsLitError(f"--config: sections such as data, model, trainer and rounds are needed, got {got}.")
-        named = with_built(found)
-        text = content if named == found else yaml.safe_dump(named)
+        if not isinstance(config, Mapping):
+            got = "nothing" if config is None else repr(config)[:60]
+            raise PairsLitError(f"--config must contain sections such as data, model, trainer or rounds, got {got}.")
+        wrapped = with_built(config)
+        text = content if wrapped == config else yaml.safe_dump(wrapped)
         parsed: Namespace = super().parse_string(text, *args, **kwargs)
-        check_empty_sections(found, [action.dest for action in self._actions])
+        check_empty_sections(config, [action.dest for action in self._actions])
         return parsed
 
     def instantiate_classes(self, cfg: Namespace, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
-        """Build the classes of a configuration; an error in a constructor is reported with the option's name."""
-        refused: list[PairsLitError] = []
-        builders = [(partial(_built, option, refused), kind, True) for kind, option in _OPTIONS.items()]
+        """Build the objects of a configuration; report an error in a constructor with the name of its option."""
+        errors: list[PairsLitError] = []
+        builders = [(partial(_built, option, errors), kind, True) for kind, option in _OPTIONS.items()]
         try:
             return cast(Namespace, self.instantiate(cfg, instantiators=builders, **kwargs))
         except ValueError:
-            if not refused:
+            if not errors:
                 raise
-            raise refused[0] from refused[0].__cause__  # jsonargparse has put it into a text of its own
+            raise errors[0] from errors[0].__cause__  # jsonargparse has wrapped it in a ValueError with a long text
 
 
 _OPTIONS: dict[type, str] = {
@@ -124,17 +133,18 @@ _OPTIONS: dict[type, str] = {
 
 def _built(
     option: str,
-    refused: list[PairsLitError],
+    errors: list[PairsLitError],
     kind: Callable[..., Any],
-    /,  # an argument of the user's may have one of these names
+    /,  # positional only, since the class may have parameters with these names
     *args: Any,  # noqa: ANN401 - any class
     **kwargs: Any,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401
+    """Build an object, and add an error of its constructor to ``errors`` with the name of the option."""
     try:
         return kind(*args, **kwargs)
     except PairsLitError as error:
-        refused.append(error)
+        errors.append(error)
         raise
-    except Exception as error:  # whatever a constructor of the user's raises
-        refused.append(PairsLitError(f"{option}: {kind.__name__}: {reason_of(error)} ({place_of(error)})."))
-        raise refused[-1] from error
+    except Exception as error:  # a constructor in user code may raise anything
+        errors.append(PairsLitError(f"{option}: {kind.__name__}: {reason_of(error)} ({place_of(error)})."))
+        raise errors[-1] from error

@@ -1,4 +1,4 @@
-"""What an option takes and what it was given, in words: messages of jsonargparse without Python's types."""
+"""Rewriting of jsonargparse errors in plain language, without Python types."""
 
 import re
 from argparse import SUPPRESS, Action
@@ -18,7 +18,7 @@ _WORDS: dict[object, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "a text",
+    str: "text",
     Path: "a path",
     NoneType: "null",
 }
@@ -28,18 +28,18 @@ _IN_YAML = {"None": "null", "True": "true", "False": "false", "": "nothing"}
 
 _KEY = "Parser key "
 _ELSEWHERE = re.compile(r"No module named '[\w.]+'|module '[\w.]+' has no attribute '\w+'|Option '\w+' is not accepted")
-"""What is wrong with a class path or one of its settings: the option's type has nothing to do with it."""
+"""A class path or one of its settings is wrong; the type of the option does not matter."""
 _UNKNOWN = re.compile(r"(?:unrecognized arguments:|option:?) '?([\w.-]+)", re.IGNORECASE)
-"""An option that does not exist, or that could be several."""
+"""An option does not exist, or its abbreviation is ambiguous."""
 _REFUSED = re.compile(r"Subcommand '\w+' does not accept option '(.+?)'")
 _MISMATCH = re.compile(
     r"Expected|Does not validate|Not a valid subclass|Unable to load|is not iterable|invalid literal"
     r"|not correspond|Not of type|object has no attribute|unsupported operand|Unexpected import path"
 )
 _PROBLEM = re.compile(r"Problem with given class_path '([\w.]+)':\s+(.+)")
-"""What went wrong with a class other than one of its settings, such as an error in its file."""
+"""A class cannot be used for a reason other than its settings, such as an error in its file."""
 _REASONS = re.compile(r"^ {4}- (.+)$", re.MULTILINE)
-"""Why a value has none of several types, one after the other."""
+"""One of the reasons why a value matches none of the allowed types."""
 _VALUES = (
     r"Expected '([\w.]+)' to be a subclass of",
     r"Expected a path but (.*) either not accessible",
@@ -49,31 +49,31 @@ _VALUES = (
 )
 _INNER = re.compile("⟦([^⟦⟧]*)⟧")
 _UNSPACED = re.compile(r"\{[^{}]*\w:[^\s/]")
-"""A mapping without the space that YAML needs after a colon."""
+"""A mapping that lacks the space that YAML requires after a colon."""
 
 
 def inner(message: str, options: Iterable[Action]) -> str:
-    """Return a message about a setting of a class such that :func:`readable` finds it in those around it."""
+    """Rewrite and mark an error about a setting of a class, so that :func:`readable` finds it in the outer error."""
     return f"⟦{readable(message, options)}⟧"
 
 
 def readable(message: str, options: Iterable[Action]) -> str:
-    """Rewrite a message of jsonargparse as one line about options and values.
+    """Rewrite an error message of jsonargparse as one line about options and values.
 
     Args:
         message: The message.
-        options: Those of the parser, which know their types.
+        options: The options of the parser, which know their types.
     """
     if not message.startswith(_KEY):
-        unknown, said = _UNKNOWN.search(message), _REFUSED.sub(r"there is no option \1", message)
-        return shortened(said) + (meant(unknown[1], _names(options)) if unknown else "")
-    key = re.findall(f'{_KEY}"(.+?)"', message)[-1]  # the innermost is the one that is wrong
-    within, elsewhere, problem = _INNER.search(message), _ELSEWHERE.search(message), _PROBLEM.search(message)
-    if within is not None:
-        return f"{key}: {within[1]}"
+        unknown, text = _UNKNOWN.search(message), _REFUSED.sub(r"unknown option \1", message)
+        return shortened(text) + (meant(unknown[1], _names(options)) if unknown else "")
+    key = re.findall(f'{_KEY}"(.+?)"', message)[-1]  # the innermost key is the wrong one
+    inner_message, elsewhere, problem = _INNER.search(message), _ELSEWHERE.search(message), _PROBLEM.search(message)
+    if inner_message is not None:
+        return f"{key}: {inner_message[1]}"
     value = _value(message)
     got = "" if value is None else f", got {value}"
-    got += ": YAML needs a space after each colon" if _UNSPACED.match(value or "") else ""
+    got += ". YAML needs a space after each colon" if _UNSPACED.match(value or "") else ""
     if elsewhere is not None:
         return f"{key}: {elsewhere[0]}{got}{hidden_file(value or '')}"
     if problem is not None:
@@ -84,32 +84,32 @@ def readable(message: str, options: Iterable[Action]) -> str:
     if _MISMATCH.search(message) is None:
         return shortened(message)
     hint = next((vars(option).get("_typehint") for option in options if option.dest == key), None)
-    taken = "settings, or a file of them" if hint is None else in_words(hint)
-    return shortened(f"{key}: expected {taken}{got}")
+    expected = "a section of settings or a file" if hint is None else in_words(hint)
+    return shortened(f"{key}: expected {expected}{got}")
 
 
 def _names(options: Iterable[Action]) -> list[str]:
-    """Return the names of options, and that of the learning rate, which is an option of every optimizer."""
-    given = [name for option in options if option.help != SUPPRESS for name in option.option_strings]
-    return [*(name.removeprefix("--") for name in given if name.startswith("--")), "model.optimizer.lr"]
+    """Return the names of the options, and that of the learning rate, which every optimizer has."""
+    names = [name for option in options if option.help != SUPPRESS for name in option.option_strings]
+    return [*(name.removeprefix("--") for name in names if name.startswith("--")), "model.optimizer.lr"]
 
 
 def shortened(message: str) -> str:
-    """Return a message as one line that is not too long."""
+    """Return a message as one line, with its middle cut out if it is too long."""
     text = " ".join(message.split()).rstrip(".")
     text = re.sub(f'{_KEY}"(.+?)"', r"\1", text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
 def _value(message: str) -> str | None:
-    """Return the value that a message is about, the outermost if it names several."""
-    found: list[str] = [value for pattern in _VALUES for value in re.findall(pattern, message)]
-    written = [value for value in found if not value.startswith(("NestedArg(", "Namespace("))]
-    return _IN_YAML.get(written[-1], written[-1]) if written else None
+    """Return the value that a message reports (the outermost one if there are several), or None."""
+    matches: list[str] = [value for pattern in _VALUES for value in re.findall(pattern, message)]
+    values = [value for value in matches if not value.startswith(("NestedArg(", "Namespace("))]
+    return _IN_YAML.get(values[-1], values[-1]) if values else None
 
 
 def in_words(hint: object) -> str:
-    """Say in words which values have a type.
+    """Describe the values of a type in plain language.
 
     Example:
         >>> in_words(Sequence[int] | None)
@@ -129,20 +129,20 @@ def in_words(hint: object) -> str:
         return f"a list such as {_example(hint)}"
     if is_dataclass(kind):
         return f"settings such as {_example(hint)}"
-    made = parts[-1] if kind is Callable and parts else kind
-    made = get_args(made)[0] if get_origin(made) in (Union, UnionType) else made
-    return f"the class path of a subclass of {getattr(made, '__name__', made)}"
+    base = parts[-1] if kind is Callable and parts else kind
+    base = get_args(base)[0] if get_origin(base) in (Union, UnionType) else base
+    return f"the class path of a subclass of {getattr(base, '__name__', base)}"
 
 
 def _with_one_literal(parts: Sequence[object]) -> list[object]:
-    """Return the parts of a union with the values of all literals in the place of the first."""
+    """Return the parts of a union, with all its literals merged into one at the place of the first."""
     values = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
-    found = [Literal[tuple(values)] if get_origin(part) is Literal else part for part in parts]
-    return list(dict.fromkeys(found))
+    merged = [Literal[tuple(values)] if get_origin(part) is Literal else part for part in parts]
+    return list(dict.fromkeys(merged))
 
 
-def _is_kind(kind: object, of: type | tuple[type, ...]) -> bool:
-    return isinstance(kind, type) and issubclass(kind, of)
+def _is_kind(kind: object, base: type | tuple[type, ...]) -> bool:
+    return isinstance(kind, type) and issubclass(kind, base)
 
 
 def _is_list(kind: object) -> bool:
@@ -150,7 +150,7 @@ def _is_list(kind: object) -> bool:
 
 
 def _example(hint: object) -> str:
-    """Return a value of a type, as YAML writes it."""
+    """Return an example value of a type, as written in YAML."""
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if hint in _EXAMPLES:
         return _EXAMPLES[hint]

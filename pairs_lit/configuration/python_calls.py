@@ -1,4 +1,4 @@
-"""Commands called from Python."""
+"""Context in which the Python API runs commands."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,11 @@ from pairs_lit.system.user_modules import import_from_here
 
 @contextmanager
 def python_api_context() -> Iterator[None]:
-    """Work for a caller in Python: one at a time, with the files beside the caller; Ctrl-C is a KeyboardInterrupt."""
+    """Set up the process for a command that is called from Python.
+
+    Commands of several threads run one after the other, modules in the current folder can be imported, and Ctrl-C
+    raises KeyboardInterrupt.
+    """
     with ONE_AT_A_TIME, any_encoding():
         within_command = is_stoppable()
         try:
@@ -24,4 +28,4 @@ def python_api_context() -> Iterator[None]:
         except Stopped as stop:
             if within_command or stop.code != 128 + SIGINT:
                 raise
-            raise KeyboardInterrupt from None  # as Python does; Lightning itself would end the whole process
+            raise KeyboardInterrupt from None  # as usual in Python; Lightning would end the whole process

@@ -1,4 +1,4 @@
-"""The name that a run has by default: its config's, and the classes that options put in place of the config's own."""
+"""Default names of runs, built from the config's file name and from the classes that options replace."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,18 +14,19 @@ _LONGEST = 100
 
 
 def name_run(config: Namespace, args: Sequence[str]) -> str:
-    """Return the name of a run: ``--name`` or the config's ``name`` as given, else one made from the config's file.
+    """Return the name of a run: ``--name``, else the config's ``name``, else one built from the config's file name.
 
-    Where an option names another backbone, head or network than the config does, its class is added:
-    ``--config cnn_aux --model.backbone my_nets.Small`` makes ``cnn_aux-Small``.
+    If an option replaces the backbone, head or network of the config, the name of the new class is appended:
+    ``--config cnn_aux --model.backbone my_nets.Small`` gives ``cnn_aux-Small``.
 
     Args:
         config: All options.
-        args: The command line's arguments, of which the first is the command.
+        args: The arguments of the command line; the first one is the command.
     """
     tokens = join_options(args)
     is_named = any(token.partition("=")[0] == "--name" for token in tokens)
-    last = str((config.config or ["-"])[-1] or "-")  # text on the command line and the input have no name
+    # standard input ("-") and a config given as text do not have a file name
+    last = str((config.config or ["-"])[-1] or "-")
     if config.name is not None and (is_named or not _is_of_run(Path(last))):
         return str(config.name)
     name = config.name or ("run" if last == "-" else name_from(Path(last).stem))
@@ -33,20 +34,20 @@ def name_run(config: Namespace, args: Sequence[str]) -> str:
 
 
 def _is_of_run(file: Path) -> bool:
-    """Return whether a config was written by a fit, and so has a name that nobody chose for the next one."""
+    """Return whether the config is that of an earlier run, so that its name was not chosen for the new run."""
     return file.name == CONFIG and identity_of(file.parent) is not None
 
 
 def _classes(config: Namespace, tokens: Sequence[str]) -> Iterator[str]:
-    """Yield the names of the classes that options put in place of the config's."""
+    """Yield the names of the classes by which options replace those of the config."""
     options = {token.partition("=")[0] for token in tokens}
     configs = [token.removeprefix("--config=") for token in tokens if token.startswith("--config=")]
-    if "-" in configs:  # the input has been read
+    if "-" in configs:  # standard input has already been read and cannot be read again
         return
-    files = [f"--config={find_config(given)}" for given in configs]
+    files = [f"--config={find_config(name)}" for name in configs]
     for role in _ROLES:
         option = f"--model.{role}"
         path = path_of_part(config.model[role])
-        before = builder_of(*find_named(files, {"--config": ("model", role)}))
-        if path is not None and path != before and options & {"--model", option, f"{option}.class_path"}:
+        path_in_config = builder_of(*find_named(files, {"--config": ("model", role)}))
+        if path is not None and path != path_in_config and options & {"--model", option, f"{option}.class_path"}:
             yield path.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""The configuration in the run folder of a fit."""
+"""Callback that saves the configuration of a fit in its run folder."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from pairs_lit.system.lightning_hooks import spares_batches
 
 @spares_batches
 class RunConfig(SaveConfigCallback):
-    """Writes the resolved configuration to the run folder of a fit, once its checkpoint has proved to match."""
+    """Callback that writes the resolved configuration to the run folder once the checkpoint has been validated."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write nothing yet."""
+        """Skip Lightning's own writing, which comes too early."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write ``config.yaml`` durably, without the checkpoint that this fit may go on from; keep a former one."""
+        """Write ``config.yaml`` atomically, without ``ckpt_path``; keep the previous file if the fit was resumed."""
         config = self.config.clone()
         config.ckpt_path = None
         text = self.parser.dump(config, skip_unset=False, skip_validation=True)
         folder = Path(str(trainer.log_dir))
         if trainer.is_global_zero:
-            before = None if trainer.ckpt_path is None else own_run(Path(str(trainer.ckpt_path)))
-            keep_config(folder, text, trainer.current_epoch, before)
+            resumed_run = None if trainer.ckpt_path is None else own_run(Path(str(trainer.ckpt_path)))
+            keep_config(folder, text, trainer.current_epoch, resumed_run)

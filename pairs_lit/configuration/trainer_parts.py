@@ -1,4 +1,4 @@
-"""What every trainer gets: defaults, loggers, the checkpoint plugin."""
+"""Trainer defaults, loggers and the checkpoint plugin of every run."""
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -18,29 +18,39 @@ TRAINER_DEFAULTS = {
 }
 
 
-def build_loggers(wanted: object) -> list[object]:
-    """Return the user's loggers, and one in place of ours until there is a run folder: some callbacks need one."""
-    if wanted is True:
+def build_loggers(logger: object) -> list[object]:
+    """Return a placeholder logger followed by the loggers of the user.
+
+    The run's own logger replaces the placeholder once the run folder exists. Some callbacks need a logger before that.
+
+    Raises:
+        PairsLitError: The option is true instead of a logger.
+    """
+    if logger is True:
         raise PairsLitError(
-            "trainer.logger is true: every run has TensorBoard files of its own; name the class of another logger, or "
-            "leave it out."
+            "trainer.logger must be the class of a logger, got true. Leave it out to get only the TensorBoard files "
+            "that every run writes."
         )
-    return [DummyLogger(), *as_list(wanted or None)]
+    return [DummyLogger(), *as_list(logger or None)]
 
 
 def as_list(value: object) -> list[object]:
-    """Return one thing, several, or none as a list."""
+    """Return a list unchanged, None as an empty list, and any other value as a list of one."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
 
 
-def add_checkpoint_plugin(theirs: list[object]) -> list[object]:
-    """Add ours to the user's plugins."""
-    other = next((each for each in theirs if isinstance(each, CheckpointIO)), None)
+def add_checkpoint_plugin(plugins: list[object]) -> list[object]:
+    """Return the user's plugins and the one that writes checkpoints atomically.
+
+    Raises:
+        PairsLitError: One of the user's plugins writes checkpoints as well.
+    """
+    other = next((plugin for plugin in plugins if isinstance(plugin, CheckpointIO)), None)
     if other is not None:
         raise PairsLitError(
-            f"trainer.plugins: {type(other).__name__} would write checkpoints in another way than ours, which are "
-            "whole or not there, and run no code: leave it out."
+            f"trainer.plugins must not contain a checkpoint plugin, got {type(other).__name__}. Leave it out; "
+            "pairs-lit writes checkpoints atomically and loads them without executing code."
         )
-    return [*theirs, DurableCheckpointIO()]
+    return [*plugins, DurableCheckpointIO()]

@@ -1,4 +1,4 @@
-"""Completion: what a shell offers is what the commands take."""
+"""Shell completion offers the commands, options and choices that the parsers accept."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from pairs_lit.commands import COMMANDS
 from pairs_lit.commands.completion import completion
 from pairs_lit.runs.shipped_configs import shipped_configs
 
-bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+bash = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def offered(script: Path, *words: str) -> list[str]:
 
 @bash
 @pytest.mark.parametrize(
-    ("words", "wanted"),
+    ("words", "expected"),
     [
         (["fi"], {"fit"}),
         (["fit", "--model.sharing", ""], {"shared", "separate", "joint"}),
@@ -48,8 +48,8 @@ def offered(script: Path, *words: str) -> list[str]:
         (["completion", "z"], {"zsh"}),
     ],
 )
-def test_bash_offers(script: Path, words: list[str], wanted: set[str]) -> None:
-    assert set(offered(script, *words)) == wanted
+def test_bash_offers(script: Path, words: list[str], expected: set[str]) -> None:
+    assert set(offered(script, *words)) == expected
 
 
 @bash
@@ -60,8 +60,8 @@ def test_bash_offers_every_command(script: Path) -> None:
 @bash
 def test_bash_offers_shipped_configs_and_files(script: Path) -> None:
     (script.parent / "cnn_of_mine.yaml").touch()
-    found = set(offered(script, "fit", "--config", "cnn"))
-    assert found == {name for name in shipped_configs() if name.startswith("cnn")} | {"cnn_of_mine.yaml"}
+    candidates = set(offered(script, "fit", "--config", "cnn"))
+    assert candidates == {name for name in shipped_configs() if name.startswith("cnn")} | {"cnn_of_mine.yaml"}
 
 
 def test_every_shell_gets_a_script(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_every_shell_gets_a_script(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("#compdef pairs-lit")
 
 
-def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_shell_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", "cmd"]) == 2
     assert "invalid choice: 'cmd'" in capsys.readouterr().err
 
@@ -83,7 +83,7 @@ def test_a_command_whose_extra_is_missing_is_completed_without_its_options(monke
     assert "sweep" in text
 
 
-def test_without_shtab_one_line_says_what_to_install(
+def test_missing_shtab_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)

@@ -23,7 +23,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def trained(tiny_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, which no test changes."""
+    """A finished run that all tests share and must not change."""
     root = tmp_path_factory.mktemp("trained")
     assert main(["fit", "--config", "cnn_aux", *tiny_options, "--trainer.default_root_dir", str(root)]) == 0
     return next(root.glob("lightning_logs/*/*"))
@@ -31,11 +31,11 @@ def trained(tiny_options: list[str], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A finished run of one's own."""
+    """A copy of the finished run that the test may change."""
     return shutil.copytree(trained, tmp_path / "lightning_logs" / trained.parent.name / trained.name)
 
 
-def test_the_run_folder_is_as_planned(trained: Path) -> None:
+def test_files_of_a_run_folder(trained: Path) -> None:
     files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
     events = {name for name in files if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
@@ -49,7 +49,7 @@ def test_the_same_command_twice_gives_bit_identical_tables(trained: Path, fit: F
         assert (again / name).read_bytes() == (trained / name).read_bytes()
 
 
-def test_rounds_are_the_same_alone_or_beside_others(fit: Fit) -> None:
+def test_rounds_are_the_same_alone_or_with_others(fit: Fit) -> None:
     together = read_curves(fit("--trainer.precision", "64-true") / "curves.csv")
     for stack_size in ("1", "2"):
         stacked = fit("--trainer.precision", "64-true", "--rounds.stack_size", stack_size)
@@ -75,10 +75,10 @@ def test_the_tables_agree_with_each_other(trained: Path) -> None:
     assert [result.best_test_accuracy for result in rounds] == test.max(0).tolist()
     assert [result.best_test_epoch for result in rounds] == (test.argmax(0) + 1).tolist()
     summary = json.loads((trained / "summary.json").read_text())
-    figures = summary["metrics"]["test_accuracy"]
-    assert figures["n"] == 3
-    assert figures["mean"] == pytest.approx(test[-1].mean(), abs=1e-12)
-    assert figures["std"] == pytest.approx(test[-1].std(ddof=1), abs=1e-12)
+    accuracy = summary["metrics"]["test_accuracy"]
+    assert accuracy["n"] == 3
+    assert accuracy["mean"] == pytest.approx(test[-1].mean(), abs=1e-12)
+    assert accuracy["std"] == pytest.approx(test[-1].std(ddof=1), abs=1e-12)
     assert summary["data"]["source"] == "mnist (unverified)"
 
 
@@ -93,7 +93,7 @@ def test_the_terminal_shows_the_table_the_source_and_the_folder(fit: Fit, capsys
     assert captured.err == ""
 
 
-def test_test_reproduces_the_final_figures_exactly(run: Path) -> None:
+def test_test_reproduces_the_final_metrics_exactly(run: Path) -> None:
     assert main(["test", *last(run)]) == 0
     rounds = read_rounds(run / "rounds.csv")
     tested = _rows(run / "test.csv")
@@ -103,7 +103,7 @@ def test_test_reproduces_the_final_figures_exactly(run: Path) -> None:
     assert [float(row["test_loss"]) for row in tested] == losses.tolist()
 
 
-def test_validate_reproduces_the_final_figures_exactly(run: Path) -> None:
+def test_validate_reproduces_the_final_metrics_exactly(run: Path) -> None:
     assert main(["validate", *last(run)]) == 0
     expected = [result.val_accuracy for result in read_rounds(run / "rounds.csv")]
     rows = _rows(run / "validate.csv")
@@ -128,12 +128,12 @@ def test_predict_writes_every_rounds_probability_of_common_pairs(run: Path) -> N
         assert int(row["target"]) == (int(row["first_digit"]) <= int(row["second_digit"]))
         p = [float(row[f"seed_{seed}"]) for seed in range(3)]
         assert float(row["mean"]) == pytest.approx(np.mean(p))
-    said = [(float(row["seed_0"]) > 0.5) == bool(int(row["target"])) for row in rows]
+    correct = [(float(row["seed_0"]) > 0.5) == bool(int(row["target"])) for row in rows]
     first = read_rounds(run / "rounds.csv")[0]
-    assert np.mean(said) == pytest.approx(first.test_accuracy)
+    assert np.mean(correct) == pytest.approx(first.test_accuracy)
 
 
-def test_predict_says_the_same_in_one_stack_or_several(fit: Fit) -> None:
+def test_predictions_do_not_depend_on_the_stack_size(fit: Fit) -> None:
     tables = []
     for stack_size in ("3", "2"):
         run = fit("--trainer.precision", "64-true", "--rounds.stack_size", stack_size)
@@ -142,7 +142,7 @@ def test_predict_says_the_same_in_one_stack_or_several(fit: Fit) -> None:
     np.testing.assert_allclose(tables[0], tables[1], atol=1e-9)
 
 
-def test_fit_goes_on_from_a_checkpoint_in_its_own_folder(fit: Fit) -> None:
+def test_fit_resumes_from_a_checkpoint_in_its_run_folder(fit: Fit) -> None:
     whole, part = fit("--trainer.max_epochs", "3"), fit("--trainer.max_epochs", "1")
     assert main(["fit", *last(part), "--trainer.max_epochs", "3"]) == 0
     for name in ("rounds.csv", "curves.csv"):
@@ -161,7 +161,7 @@ def test_a_run_folder_stands_for_its_config_and_last_checkpoint(fit: Fit, capsys
     assert len(list(part.parent.iterdir())) == 3
     capsys.readouterr()
     assert main(["test", "cnn_aux"]) == 2
-    assert "cnn_aux is no run folder; a configuration is given as --config cnn_aux." in capsys.readouterr().err
+    assert "cnn_aux is not a run folder. To use a config, add --config cnn_aux." in capsys.readouterr().err
 
 
 def test_the_config_of_a_run_is_found_in_its_folder(run: Path, fit: Fit) -> None:
@@ -169,7 +169,7 @@ def test_the_config_of_a_run_is_found_in_its_folder(run: Path, fit: Fit) -> None
     assert (again / "curves.csv").read_bytes() == (run / "curves.csv").read_bytes()
 
 
-def test_resuming_goes_on_with_dropout_and_scheduler(fit: Fit) -> None:
+def test_resuming_restores_dropout_and_scheduler(fit: Fit) -> None:
     options = [
         "--model.backbone.dropout", "0.3",
         "--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR",
@@ -180,7 +180,7 @@ def test_resuming_goes_on_with_dropout_and_scheduler(fit: Fit) -> None:
     assert (part / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
 
 
-def test_the_command_line_beats_the_config_on_resuming(fit: Fit) -> None:
+def test_command_line_overrides_the_config_on_resuming(fit: Fit) -> None:
     run = fit("--trainer.max_epochs", "1")
     assert main(["fit", *last(run), "--trainer.max_epochs", "2", "--model.optimizer.lr", "0.5"]) == 0
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -194,14 +194,14 @@ STEP = ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_s
 
 @pytest.mark.parametrize("resumed", [[], STEP])
 @pytest.mark.quick(1)
-def test_the_command_lines_learning_rate_trains_the_epochs_to_come(fit: Fit, resumed: list[str]) -> None:
+def test_new_learning_rate_applies_to_the_remaining_epochs(fit: Fit, resumed: list[str]) -> None:
     run = fit("--trainer.max_epochs", "1")
     assert main(["fit", *last(run), "--trainer.max_epochs", "3", "--model.optimizer.lr", "0.0", *resumed]) == 0
     losses = read_curves(run / "curves.csv").values["test/loss"]
     np.testing.assert_array_equal(losses[1:], np.stack([losses[0], losses[0]]))
 
 
-def test_a_new_schedule_is_as_if_it_had_always_been_there(fit: Fit) -> None:
+def test_new_schedule_counts_the_earlier_epochs(fit: Fit) -> None:
     options = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.01"]
     run = fit("--trainer.max_epochs", "2", *options)
     with_schedule = [*STEP, "--model.lr_scheduler.gamma", "0.0"]
@@ -211,9 +211,7 @@ def test_a_new_schedule_is_as_if_it_had_always_been_there(fit: Fit) -> None:
     np.testing.assert_array_equal(losses[2], losses[1])
 
 
-def test_a_run_that_goes_on_with_another_config_keeps_the_former_one(
-    fit: Fit, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resuming_with_another_config_keeps_the_previous_one(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     run = fit("--trainer.max_epochs", "1")
     former = (run / "config.yaml").read_text()
     assert main(["fit", *last(run), "--trainer.max_epochs", "2"]) == 0
@@ -223,9 +221,7 @@ def test_a_run_that_goes_on_with_another_config_keeps_the_former_one(
     assert len(list(run.glob("config-until*"))) == 1
 
 
-def test_a_run_that_was_stopped_after_its_last_epoch_gets_its_tables(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_stopped_after_its_last_epoch_gets_its_tables(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables = {name: (run / name).read_bytes() for name in ("rounds.csv", "curves.csv")}
     for name in (*tables, "summary.json"):
         (run / name).unlink()
@@ -235,7 +231,7 @@ def test_a_run_that_was_stopped_after_its_last_epoch_gets_its_tables(
     assert "test accuracy" in capsys.readouterr().out
 
 
-def test_a_run_that_another_process_trains_is_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_that_another_process_trains_is_not_changed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with FileLock(run / ".lock"):
         assert main(["fit", *last(run), "--trainer.max_epochs", "3"]) == 2
@@ -244,7 +240,7 @@ def test_a_run_that_another_process_trains_is_left_alone(run: Path, capsys: pyte
     assert main(["fit", *last(run), "--trainer.max_epochs", "3"]) == 0
 
 
-def test_what_a_killed_process_left_half_written_is_cleared(run: Path) -> None:
+def test_temporary_files_of_a_killed_process_are_removed(run: Path) -> None:
     left = [run / f".rounds.csv.{'0' * 32}", run / "checkpoints" / f".last.ckpt.{'a' * 32}"]
     mine = run / ".mine"
     for path in (*left, mine):
@@ -254,9 +250,7 @@ def test_what_a_killed_process_left_half_written_is_cleared(run: Path) -> None:
     assert mine.exists()
 
 
-def test_rounds_that_learned_nothing_are_told_and_stay_in_the_table(
-    fit: Fit, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rounds_at_chance_are_reported_and_stay_in_the_table(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     learning = ["--trainer.max_epochs", "8", "--data.normalise", "standard", "--model.optimizer.lr", "0.01"]
     run = fit("--model.backbone", "tests.support.user_parts.DeadForSeedOne", *learning)
     out = capsys.readouterr().out
@@ -267,7 +261,7 @@ def test_rounds_that_learned_nothing_are_told_and_stay_in_the_table(
     assert summary["metrics"]["test_accuracy"]["n"] == 3
 
 
-def test_a_broken_round_is_marked_and_harms_no_other(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_round_is_marked_and_does_not_change_others(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     breaking = ["--model.backbone", "tests.support.user_parts.BreaksForSeedOne"]
     run = fit(*breaking)
     out = capsys.readouterr().out
@@ -321,14 +315,14 @@ def test_other_parts_plug_in_from_the_command_line(fit: Fit, options: list[str])
     assert all(result.status == "ok" for result in read_rounds(run / "rounds.csv"))
 
 
-def test_a_users_module_gives_the_same_round_alone_or_beside_others(fit: Fit) -> None:
+def test_user_module_gives_the_same_round_alone_or_with_others(fit: Fit) -> None:
     options = ["--model.backbone", "tests.support.user_parts.TwoPaths", "--trainer.precision", "64-true"]
     together = read_curves(fit(*options) / "curves.csv").values["train/loss"]
     alone = fit(*options, "--rounds.count", "1", "--rounds.seed", "1")
     np.testing.assert_allclose(read_curves(alone / "curves.csv").values["train/loss"][:, 0], together[:, 1], atol=1e-9)
 
 
-def test_a_fit_leaves_torchs_generator_as_it_was(fit: Fit) -> None:
+def test_fit_restores_the_generator_of_torch(fit: Fit) -> None:
     before = torch.get_rng_state()
     fit("--model.backbone", "tests.support.user_parts.TwoPaths")
     assert torch.equal(torch.get_rng_state(), before)
@@ -340,7 +334,7 @@ def test_the_name_of_a_run_can_be_chosen_and_is_kept(fit: Fit) -> None:
     assert yaml.safe_load((run / "config.yaml").read_text())["name"] == "mine"
 
 
-def test_a_run_goes_on_with_the_stack_size_of_its_checkpoint(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_uses_the_stack_size_of_the_checkpoint(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     run = fit("--rounds.stack_size", "2", config="fc")  # a default of an earlier release, say
     config, checkpoint = run / "config.yaml", run / "checkpoints" / "last.ckpt"
     config.write_text(re.sub(r"stack_size: 2", "stack_size: null", config.read_text()))

@@ -51,7 +51,7 @@ class TestConfigForms:
         assert name_from(Path(file).stem) == name
 
     @pytest.mark.parametrize("text", ["", "just text", "[1, 2]"])
-    def test_what_is_no_config(
+    def test_invalid_config(
         self, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
@@ -60,7 +60,7 @@ class TestConfigForms:
     @pytest.mark.parametrize("module", ["pairs_lit", "pairs_lit.cli"])
     def test_python_m(self, module: str) -> None:
         command = [sys.executable, "-m", module]
-        shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
-        assert shown.stdout.startswith("pairs-lit ")
+        version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert version.stdout.startswith("pairs-lit ")
         failed = subprocess.run([*command, "nope"], capture_output=True, text=True, check=False)
         assert (failed.returncode, failed.stderr.count("Traceback")) == (2, 0)

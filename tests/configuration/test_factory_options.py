@@ -61,7 +61,7 @@ class TestBuilders:
         ids=str,
     )
     @pytest.mark.quick(2)
-    def test_in_a_config_file(self, backbone: object, fit: Fit, tmp_path: Path) -> None:
+    def test_factory_in_a_config_file(self, backbone: object, fit: Fit, tmp_path: Path) -> None:
         content = yaml.safe_load((CONFIGS / "fc_aux.yaml").read_text())
         content["model"]["backbone"] = backbone
         config = tmp_path / "mine.yaml"
@@ -69,7 +69,7 @@ class TestBuilders:
         run = fit(config=config)
         assert tables(fit(config=run / "config.yaml")) == tables(run)
 
-    def test_arguments_on_the_command_line_beat_those_of_the_file(self, fit: Fit, tmp_path: Path) -> None:
+    def test_command_line_overrides_arguments_of_the_file(self, fit: Fit, tmp_path: Path) -> None:
         content = yaml.safe_load((CONFIGS / "fc_aux.yaml").read_text())
         content["model"]["backbone"] = {"class_path": f"{PARTS}.sequential", "init_args": {"width": 3}}
         config = tmp_path / "mine.yaml"
@@ -88,7 +88,7 @@ class TestBuilders:
     )
     @pytest.mark.parametrize("form", ["option", "text", "file", "class_path", "input"])
     @pytest.mark.quick(1)
-    def test_arguments_arrive_as_they_were_meant(
+    def test_arguments_keep_their_types(
         self,
         form: str,
         options: str,
@@ -98,7 +98,7 @@ class TestBuilders:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         path = f"{PARTS}.options_of_its_own"
-        given = {
+        arguments = {
             "option": ["--config", str(CONFIGS / "fc_aux.yaml"), "--model.backbone", path],
             "text": ["--config", str(CONFIGS / "fc_aux.yaml"), f'--model.backbone={{"class_path": "{path}"}}'],
             "class_path": ["--config", str(CONFIGS / "fc_aux.yaml"), f"--model.backbone.class_path={path}"],
@@ -107,9 +107,9 @@ class TestBuilders:
         content["model"]["backbone"] = {"class_path": path, "init_args": {"choice": None}}
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
         monkeypatch.setattr("sys.stdin", io.StringIO(yaml.safe_dump(content)))
-        given |= {"file": ["--config", str(tmp_path / "mine.yaml")], "input": ["--config", "-"]}
+        arguments |= {"file": ["--config", str(tmp_path / "mine.yaml")], "input": ["--config", "-"]}
         root = ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1"]
-        assert main(["fit", *given[form], *tiny_options, *root, *options.split()]) == 0
+        assert main(["fit", *arguments[form], *tiny_options, *root, *options.split()]) == 0
         (run,) = tmp_path.glob("lightning_logs/*/*")
         network = read_checkpoint(run / "checkpoints" / "last.ckpt")["pairs_lit"]["network"]
         assert f"(1): Noted({note})" in network
@@ -120,12 +120,12 @@ class TestBuilders:
         [f"{PARTS}.Makers.by_class", f"{PARTS}.Makers.static", f"{PARTS}.partial_of_sequential"],
     )
     @pytest.mark.quick(1)
-    def test_anything_that_builds(self, backbone: str, fit: Fit) -> None:
+    def test_methods_and_partials_are_factories(self, backbone: str, fit: Fit) -> None:
         run = fit("--model.backbone", backbone, config="fc_aux")
         assert json.loads((run / "summary.json").read_text())["parameters_per_round"] == 197 * 3 + 4 * 10 + 21
 
     @pytest.mark.parametrize("whole", [True, False], ids=["model", "backbone"])
-    def test_in_a_section_of_its_own(self, whole: bool, fit: Fit, tmp_path: Path) -> None:
+    def test_factory_in_a_separate_section_file(self, whole: bool, fit: Fit, tmp_path: Path) -> None:
         content = yaml.safe_load((CONFIGS / "fc_aux.yaml").read_text())
         backbone = {"class_path": f"{PARTS}.sequential", "init_args": {"width": 3}}
         section = content["model"] | {"backbone": backbone} if whole else backbone
@@ -136,12 +136,12 @@ class TestBuilders:
         assert json.loads((run / "summary.json").read_text())["parameters_per_round"] == 197 * 3 + 4 * 10 + 21
 
     @pytest.mark.parametrize("spec", [{"dict_kwargs": {"width": 3}}, {"init_args": {}, "dict_kwargs": {"width": 3}}])
-    def test_other_keys_of_the_spec(self, spec: dict[str, object], fit: Fit) -> None:
+    def test_dict_kwargs_of_a_factory(self, spec: dict[str, object], fit: Fit) -> None:
         backbone = json.dumps({"class_path": f"{PARTS}.sequential"} | spec)
         run = fit(f"--model.backbone={backbone}", config="fc_aux")
         assert json.loads((run / "summary.json").read_text())["parameters_per_round"] == 197 * 3 + 4 * 10 + 21
 
-    def test_a_function_that_gives_known_layers_trains_as_one_stack(self) -> None:
+    def test_factory_of_known_layers_trains_as_one_stack(self) -> None:
         def factory(shape: tuple[int, int, int]) -> nn.Module:
             return Built(shape, builder=f"{PARTS}.sequential", arguments={"width": 4})
 
@@ -160,11 +160,11 @@ class TestBuilders:
             (f"{PARTS}.cosine", "cannot be built"),
             ("torchvision.models.resnet18", "a code of width 10, but the backbone's is 1000"),
             ("torchvision.models.squeezenet1_0", "cannot be built|Output size is too small"),
-            ("torchvision.models.resnet18 --model.backbone.size 0", "size is 0: it must be 1 or more"),
+            ("torchvision.models.resnet18 --model.backbone.size 0", "size must be 1 or more, got 0"),
             (f'{{"class_path":"{PARTS}.sequential","widht":3}}', "model.backbone: "),
         ],
     )
-    def test_a_builder_that_cannot_be_called_so(
+    def test_factory_with_invalid_arguments(
         self, options: str, message: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         arguments = [
@@ -189,7 +189,7 @@ class TestBuilders:
             (nn.Flatten, {}, False),
         ],
     )
-    def test_which_builders_take_the_shape(
+    def test_detection_of_factories_that_take_the_shape(
         self, builder: Callable[..., object], named: dict[str, object], takes: bool
     ) -> None:
         assert takes_shape(builder, named) == takes
@@ -202,6 +202,6 @@ class TestBuilders:
             ("os.getcwd", "os.getcwd returned a str, which is not a torch module"),
         ],
     )
-    def test_what_builds_no_module(self, path: str, message: str) -> None:
+    def test_path_that_does_not_build_a_module(self, path: str, message: str) -> None:
         with pytest.raises(PairsLitError, match=message):
             Built((1, 14, 14), builder=path)

@@ -1,4 +1,4 @@
-"""Names that users give: modules that are called as Python's are, classes of a script, metrics, files in a table."""
+"""Names chosen by users: modules named like Python's, classes of a script, metrics, and files in a table of pairs."""
 
 import importlib
 import subprocess
@@ -30,7 +30,7 @@ class Net(nn.Sequential):
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with the user's own files; what is imported from it is forgotten."""
+    """A folder for user files; modules imported from it are removed from ``sys.modules`` afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
@@ -58,20 +58,20 @@ def read(option: str) -> object:
         ("test/nets.py", "test.nets.Net"),
     ],
 )
-def test_a_file_with_the_name_of_a_module_of_pythons(
+def test_user_file_named_like_a_python_module(
     file: str, path: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (here / file).parent.mkdir(exist_ok=True)
     (here / "test" / "__init__.py").touch() if "/" in file else None
     (here / file).write_text(NET)
-    monkeypatch.delitem(sys.modules, path.partition(".")[0], raising=False)  # pytest uses code
+    monkeypatch.delitem(sys.modules, path.partition(".")[0], raising=False)  # pytest has imported code
     assert read(f"--model.backbone={path}").backbone.init_args.builder == path  # type: ignore[attr-defined]
     module = sys.modules[path.rpartition(".")[0]]
     assert str(here) in str(module.__file__)
 
 
-def test_other_modules_stay_pythons(here: Path) -> None:
-    """A file here is found first only if it defines what a class path names."""
+def test_python_module_is_kept_unless_the_user_file_defines_the_class(here: Path) -> None:
+    """A user file is preferred only if it defines the name in a class path."""
     (here / "sched.py").write_text(NET)
     (here / "test.py").write_text(NET)
     read("--model.backbone=test.Net")
@@ -79,7 +79,7 @@ def test_other_modules_stay_pythons(here: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ["backbone", "network"])
-def test_a_module_that_is_in_use_already(role: str, here: Path) -> None:
+def test_python_module_that_is_already_imported(role: str, here: Path) -> None:
     (here / "types.py").write_text(NET)
     message = (
         f"model.{role}: module 'types' has no attribute 'Net', got types.Net: Python's own module of this name was "
@@ -89,30 +89,30 @@ def test_a_module_that_is_in_use_already(role: str, here: Path) -> None:
         read(f"--model.{role}=types.Net")
 
 
-def test_a_module_that_is_installed_and_in_use(here: Path) -> None:
+def test_installed_module_that_is_already_imported(here: Path) -> None:
     (here / "yaml.py").touch()
     assert hidden_file("yaml.Net").startswith(": an installed module of this name was imported, not yaml.py")
     assert hidden_file("pathlib.Path") == ""
 
 
-def test_a_data_set_in_such_a_file(here: Path, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dataset_in_a_file_named_like_a_python_module(here: Path, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "types.py").touch()
     assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), "--data.source", "types.Set"]) == 2
     assert "Python's own module of this name was imported, not types.py" in capsys.readouterr().err
 
 
-def test_a_class_of_a_script_is_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_class_defined_in_a_script_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         report_main_classes(
             {"model.backbone.init_args.builder": "__main__.Net", "model.head.class_path": "my_nets.Head"}
         )
-    shown = capsys.readouterr().err
-    assert shown.count("model.backbone is __main__.Net, which this script or notebook defines itself") == 1
-    assert "put it in a file of its own, such as my_nets.py" in shown
-    assert "Head" not in shown
+    notices = capsys.readouterr().err
+    assert notices.count("model.backbone is __main__.Net, which this script or notebook defines, so only it") == 1
+    assert "move it to a separate file such as my_nets.py" in notices
+    assert "Head" not in notices
 
 
-def test_a_class_of_another_script(capsys: pytest.CaptureFixture[str]) -> None:
+def test_class_defined_in_another_script(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(PairsLitError, match="the script that trained it defined it: put it in a file of its own"):
         read("--model.backbone=__main__.NoNet")
 
@@ -132,7 +132,7 @@ def test_a_script_that_trains_its_own_class(tiny_root: Path, tmp_path: Path) -> 
     assert "fc_aux-Net" in done.stdout
 
 
-def test_unknown_metrics_are_answered_with_the_known_ones(fit: Fit) -> None:
+def test_error_for_an_unknown_metric_lists_the_known_ones(fit: Fit) -> None:
     run = Run.load(fit("--rounds.count", "2", config="fc_aux"))
     with pytest.raises(PairsLitError, match=r"there is no 'unknown': use one of train_accuracy, .*, val_loss"):
         run.values("unknown")
@@ -146,7 +146,7 @@ def test_unknown_metrics_are_answered_with_the_known_ones(fit: Fit) -> None:
         run.network(7)
     with pytest.raises(PairsLitError, match="metric is 'unknown': it must be one of train_accuracy"):
         pairs_lit.compare([run, run], "unknown")
-    assert run.values("val_all_accuracy") == {}  # not asked for
+    assert run.values("val_all_accuracy") == {}  # data.all_pairs is not set
     assert set(run.values("best_test_epoch")) == {0, 1}
 
 
@@ -169,10 +169,10 @@ def test_quoted_names_in_a_table_of_pairs(text: str, pairs: list[tuple[str, str]
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a.png,b.png\n# more\n", "line 2: '# more': two paths are needed"),
-        (b"a.png,b.png,\n", "line 1: 'a.png,b.png,': two paths are needed"),
+        (b"a.png,b.png\n# more\n", "line 2: expected two paths, left and right, got '# more'"),
+        (b"a.png,b.png,\n", "line 1: expected two paths, left and right, got 'a.png,b.png,'"),
         (b'a.png,"b.png\nc.png,d.png\n' + b"x" * 200_000, "line .*: field larger than field limit"),
-        ("a.png,b.png".encode("utf-16"), "it is not a text in UTF-8"),
+        ("a.png,b.png".encode("utf-16"), "it is not UTF-8 text"),
     ],
 )
 def test_a_table_of_pairs_that_cannot_be_read(content: bytes, message: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Options as text, both ways: as the arguments of a command, and read back from them."""
+"""Conversion of options to command-line arguments and back."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from pairs_lit.configuration.option_text import arguments_of, options_in
 from pairs_lit.nn.backbones import FC
 
 
-def test_options_are_read_joined_or_as_the_next_argument() -> None:
+def test_options_are_read_with_and_without_equals_sign() -> None:
     assert list(options_in(["fit", "--a=1", "--b", "2", "--c", "--d="])) == [
         *(("--a", "1"), ("--b", "2"), ("--c", "--d=")),
         ("--d", ""),
@@ -28,7 +28,7 @@ def test_a_config_and_its_changes_become_arguments() -> None:
     ]
 
 
-def test_a_config_may_be_what_its_file_would_hold() -> None:
+def test_config_may_be_a_mapping() -> None:
     content = {"rounds": {"count": 3}}
     (argument,) = arguments_of(content, None)
     assert yaml.safe_load(argument.removeprefix("--config=")) == content

@@ -14,9 +14,9 @@ from pairs_lit.text import meant
 KINDS = [
     (int, "a whole number"),
     (int | None, "a whole number or null"),
-    (Optional[float], "a number or null"),  # noqa: UP045 - as others' packages write it
+    (Optional[float], "a number or null"),  # noqa: UP045 - the form that other packages use
     (bool | Literal["end"], "true or false or 'end'"),
-    (Union[Literal[64, 32], str, Literal["bf16"]], "one of 64, 32, 'bf16' or a text"),  # noqa: UP007 - likewise
+    (Union[Literal[64, 32], str, Literal["bf16"]], "one of 64, 32, 'bf16' or text"),  # noqa: UP007 - the form that other packages use
     (Sequence[int] | int, "a list such as [1, 2] or a whole number"),
     (tuple[str, ...], "a list such as [a, b]"),
     (Sequence[Literal["val", "test", "all"]], "a list such as [val, test]"),
@@ -36,11 +36,11 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "words"), KINDS, ids=[words for _, words in KINDS])
-def test_kinds_of_values_in_words(kind: object, words: str) -> None:
+def test_types_are_described_in_plain_language(kind: object, words: str) -> None:
     assert in_words(kind) == words
 
 
-def test_other_messages_stay_as_they_are_in_one_line() -> None:
+def test_other_messages_are_joined_to_one_line() -> None:
     assert readable("unrecognized\n  arguments: --a 3.", []) == "unrecognized arguments: --a 3"
     assert readable('Parser key "a.b":\n  is broken', []) == "a.b: is broken"
     long = readable("x" * 400, [])
@@ -52,7 +52,7 @@ OPTIONS = ["trainer.max_epochs", "trainer.min_epochs", "rounds.seed", "data.batc
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "suggestion"),
     [
         ("trainer.max_epoch", ": did you mean trainer.max_epochs?"),
         ("--max_epochs", ": did you mean --trainer.max_epochs?"),
@@ -63,11 +63,11 @@ OPTIONS = ["trainer.max_epochs", "trainer.min_epochs", "rounds.seed", "data.batc
         ("", ""),
     ],
 )
-def test_what_was_probably_meant(written: str, said: str) -> None:
-    assert meant(written, OPTIONS) == said
+def test_spelling_suggestions(written: str, suggestion: str) -> None:
+    assert meant(written, OPTIONS) == suggestion
 
 
 @given(written=st.text())
-def test_any_text_may_have_been_written(written: str) -> None:
+def test_suggestion_accepts_any_text(written: str) -> None:
     assert meant(written, OPTIONS).count("\n") == 0
     assert meant(written, []) == ""

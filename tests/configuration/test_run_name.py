@@ -1,4 +1,4 @@
-"""What tables show is what it seems: no digit accuracy of networks that nothing trained to name digits, and so on."""
+"""Labels of runs and tables: run names, and digit accuracy only for networks that were trained to name digits."""
 
 import json
 from pathlib import Path
@@ -37,37 +37,37 @@ OLD_COLUMNS = ("train_digit_accuracy", "val_digit_accuracy", "test_digit_accurac
         ({"readout": "identity", "head": PowerHead, "loss": PairLoss(target="none", digits="ce")}, True),
     ],
 )
-def test_what_trains_digits(parts: dict[str, object], trains: bool) -> None:
+def test_digits_are_trained_only_by_some_losses(parts: dict[str, object], trains: bool) -> None:
     module = PairModule(**{"seeds": [0], "backbone": FC, "head": MLP} | parts)  # type: ignore[arg-type]
     assert module.trains_digits is trains
 
 
-def test_digit_accuracy_is_hidden_where_nothing_trains_it(
+def test_digit_accuracy_is_hidden_if_nothing_trains_it(
     fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The files are as before; no table shows it."""
+    """The files still contain it, but the printed tables do not."""
     options = ("--data.all_pairs", "[test]")
     trained = fit(*options, config="fc_aux")
     assert "digit accuracy" in capsys.readouterr().out
     run = fit(*options, config="fc")
-    shown = capsys.readouterr().out
-    assert "test accuracy, all pairs" in shown
-    assert "digit" not in shown.split("\n\n", 1)[1].partition("run:")[0]
+    output = capsys.readouterr().out
+    assert "test accuracy, all pairs" in output
+    assert "digit" not in output.split("\n\n", 1)[1].partition("run:")[0]
     assert main(["test", str(run)]) == 0
-    shown = capsys.readouterr().out
-    assert "test_accuracy" in shown
-    assert "digit" not in shown.split("\n\n", 1)[1].partition("table:")[0]
+    output = capsys.readouterr().out
+    assert "test_accuracy" in output
+    assert "digit" not in output.split("\n\n", 1)[1].partition("table:")[0]
     assert "test_digit_accuracy" in (run / "test.csv").read_text()
-    found = Run.load(run)
-    assert all(len(found.values(name)) == 3 for name in OLD_COLUMNS)
-    assert "test/digit_accuracy" in found.curves.values
-    assert (found.digits_trained, Run.load(trained).digits_trained) == (False, True)
+    loaded = Run.load(run)
+    assert all(len(loaded.values(name)) == 3 for name in OLD_COLUMNS)
+    assert "test/digit_accuracy" in loaded.curves.values
+    assert (loaded.digits_trained, Run.load(trained).digits_trained) == (False, True)
     with pytest.raises(PairsLitError, match=r"fc: nothing trained its networks to name digits, so its test_digit_acc"):
         pairs_lit.compare([run, trained], "test_digit_accuracy")
     assert "test_accuracy" in str(pairs_lit.compare([run, trained]))
 
 
-def test_apply_reads_no_digits_where_nothing_trains_them(fit: Fit) -> None:
+def test_apply_shows_no_digits_if_nothing_trains_them(fit: Fit) -> None:
     image = np.zeros((28, 28), np.uint8)
     image[4:24, 12:16] = 255
     (pair,) = Run.load(fit(config="fc")).apply([(image, image)]).pairs
@@ -83,7 +83,7 @@ def test_an_older_run_is_compared_as_before(fit: Fit) -> None:
     assert "test_digit_accuracy" in str(pairs_lit.compare([run, run], "test_digit_accuracy"))
 
 
-def test_each_label_of_an_accuracy_says_so() -> None:
+def test_labels_of_accuracies_contain_the_word() -> None:
     assert all("accuracy" in metric.label for metric in ROUND_METRICS)
     assert "best test accuracy of any epoch (selected on test)" in summary_table({"best_test_accuracy": summarise([1])})
 
@@ -122,14 +122,14 @@ def test_a_run_of_another_network_has_another_name(options: tuple[str, ...], nam
     assert name_of(*options) == name
 
 
-def test_the_config_of_a_run_names_the_next_one(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its name was chosen by nobody, so another network gets another one; a resumed run keeps its own."""
+def test_name_of_a_fit_from_the_config_of_a_run(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    """The user did not choose that name, so another network gets a new one; a resumed run keeps its name."""
     run = fit(BRANCHING, config="fc_aux")
     assert run.parent.name == "fc_aux-Branching"
     again = fit("--model.backbone", "pairs_lit.nn.backbones.FC", config=run / "config.yaml")
     assert again.parent.name == "fc_aux-Branching-FC"
     assert main(["fit", str(run), "--trainer.max_epochs", "3"]) == 0
     assert Run.load(run).curves.epochs == 3
-    shown = str(pairs_lit.compare([run, again]))
-    assert "fc_aux-Branching " in shown
-    assert "fc_aux-Branching-FC " in shown
+    output = str(pairs_lit.compare([run, again]))
+    assert "fc_aux-Branching " in output
+    assert "fc_aux-Branching-FC " in output

@@ -13,7 +13,7 @@ PARTS = "tests.support.real_world_parts"
 CALLBACKS = "lightning.pytorch.callbacks"
 
 
-class TestWhatIsAcceptedDoesWhatItSays:
+class TestTrainerOptions:
     @pytest.mark.parametrize(
         ("options", "expected"),
         [
@@ -36,7 +36,7 @@ class TestWhatIsAcceptedDoesWhatItSays:
             ("--trainer.precision 16-mixed", "trainer.precision is 16-mixed: .*use bf16-mixed"),
             ("--trainer.precision 16", "trainer.precision is 16: .*use bf16-mixed"),
             ("--trainer.min_epochs 9", "trainer.min_epochs is 9, more than trainer.max_epochs, 2"),
-            ("--trainer.min_epochs -1", "trainer.min_epochs is -1: it must be 1 or more"),
+            ("--trainer.min_epochs -1", "trainer.min_epochs must be 1 or more, got -1"),
             ("--trainer.val_check_interval 1", "trainer.val_check_interval is 1: it must be 1.0"),
             ("--trainer.val_check_interval 00:00:10:00", "trainer.val_check_interval is .*: it must be 1.0"),
             ("--trainer.limit_train_batches 1", "trainer.limit_train_batches is 1, which may mean one batch or all"),
@@ -50,19 +50,19 @@ class TestWhatIsAcceptedDoesWhatItSays:
             ("--trainer.model_registry mine", "trainer.model_registry is mine: it must be None"),
             ("--trainer.enable_checkpointing false", "trainer.enable_checkpointing is False: .*last.ckpt"),
             ("--trainer.barebones true", "trainer.barebones is True: it must be False, since it would leave out"),
-            ("--seed_everything 42", "seed_everything is 42: .*set rounds.seed"),
-            ("--seed_everything true", "seed_everything is true: .*set rounds.seed"),
+            ("--seed_everything 42", "seed_everything must be left out, got 42. .*set rounds.seed"),
+            ("--seed_everything true", "seed_everything must be left out, got true. .*set rounds.seed"),
         ],
     )
     @pytest.mark.quick(6)
-    def test_or_is_refused_by_its_own_name(
+    def test_unsupported_option_is_rejected_by_name(
         self, options: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         root = ["--trainer.default_root_dir", str(tmp_path)]
         arguments = ["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, *root, *options.split()]
-        said = refused(arguments, capsys)
-        assert re.search(message, said)
-        assert "ModelCheckpoint" not in said
+        error = refused(arguments, capsys)
+        assert re.search(message, error)
+        assert "ModelCheckpoint" not in error
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(

@@ -451,7 +451,7 @@ def test_validation_pairs_may_leave_one_training_pair(tiny_root: Path) -> None:
 @pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize("name", ["train_pairs", "val_pairs", "test_pairs", "batch_size", "eval_batch_size"])
 def test_counts_below_one_are_refused(tiny_root: Path, name: str, value: int) -> None:
-    with pytest.raises(PairsLitError, match=rf"data\.{name} is {value}: it must be 1 or more"):
+    with pytest.raises(PairsLitError, match=rf"data\.{name} must be 1 or more, got {value}"):
         module(tiny_root, **{name: value})
 
 

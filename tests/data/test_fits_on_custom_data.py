@@ -260,7 +260,7 @@ def test_a_config_of_a_set_with_arguments_is_read_again(tmp_path: Path) -> None:
 
 def test_an_argument_of_no_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), "--data.source.split", "digits"]) == 2
-    assert "--data.source.split=digits: name the dataset's class, too" in capsys.readouterr().err
+    assert "--data.source.split=digits needs the class of the dataset" in capsys.readouterr().err
 
 
 def test_a_network_for_ten_classes_says_what_to_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

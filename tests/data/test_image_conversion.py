@@ -104,9 +104,9 @@ def test_an_image_size_that_does_not_divide_theirs_is_refused(folder: Path) -> N
         PairsLitError, match=r"data\.image_size is 28, but the images are 14×14: it must be one of 1, 2, 7"
     ):
         _ = PairDataModule(seeds=[0], source=FOLDER, root=str(folder), image_size=28).classes
-    with pytest.raises(PairsLitError, match=r"data\.image_size is 0: it must be 1 or more"):
+    with pytest.raises(PairsLitError, match=r"data\.image_size must be 1 or more, got 0"):
         PairDataModule(seeds=[0], image_size=0)
-    with pytest.raises(PairsLitError, match=r"data\.resize is 0: it must be 1 or more"):
+    with pytest.raises(PairsLitError, match=r"data\.resize must be 1 or more, got 0"):
         PairDataModule(seeds=[0], resize=0)
     with pytest.raises(PairsLitError, match=r"data\.resize is 1025: it must be 1024 or less"):
         PairDataModule(seeds=[0], resize=1025)

@@ -1,4 +1,4 @@
-"""CONTRIBUTING's map of the package, checked: folders are layers, and imports go downwards only."""
+"""Layers of the package, as CONTRIBUTING describes them: each folder imports only from folders below it."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -28,7 +28,7 @@ LAYERS = [
     "system",
     "root",
 ]
-"""From the top down; ``root`` are the modules beside the folders, which every layer uses."""
+"""The layers from top to bottom; ``root`` stands for the modules next to the folders, which every layer uses."""
 
 ENTRY = {"pairs_lit.__main__", "pairs_lit.cli"}
 
@@ -49,18 +49,18 @@ MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def imports(name: str) -> set[str]:
-    """Return what a module imports of the package, wherever in it; the package itself only lists the public names."""
-    found = set[str]()
+    """Return the modules of the package that a module imports; the package's own list of public names is left out."""
+    imported = set[str]()
     if name == PACKAGE.name:
-        return found
+        return imported
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             assert node.level == 0, f"{name} imports relatively"
             below = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
-            found |= below or {node.module}
-    return {other for other in found & MODULES.keys() if (name, other) not in UPWARDS}
+            imported |= below or {node.module}
+    return {other for other in imported & MODULES.keys() if (name, other) not in UPWARDS}
 
 
 def layer(name: str) -> int:
@@ -74,11 +74,11 @@ def layer(name: str) -> int:
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_go_down(name: str) -> None:
     upwards = {other for other in imports(name) if layer(other) < layer(name)}
-    assert not upwards, f"{name} imports from above: {upwards}"
+    assert not upwards, f"{name} imports from a higher layer: {upwards}"
 
 
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - {PACKAGE.name}))
-def test_nothing_imports_the_whole_package(name: str) -> None:
+def test_no_module_imports_the_package_itself(name: str) -> None:
     whole = [node for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))) if _is_whole(node)]
     assert not whole, f"{name}, line {whole[0].lineno}: import from the module that defines it"
 
@@ -89,17 +89,17 @@ def _is_whole(node: ast.AST) -> bool:
     return isinstance(node, ast.Import) and PACKAGE.name in {alias.name for alias in node.names}
 
 
-def test_the_exemption_is_needed() -> None:
+def test_exempted_imports_still_exist() -> None:
     for name, other in UPWARDS:
         assert other.rpartition(".")[2] in MODULES[name].read_text(encoding="utf-8")
         assert layer(other) < layer(name)
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
+def test_imports_are_acyclic() -> None:
     list(TopologicalSorter({name: imports(name) for name in MODULES}).static_order())  # raises CycleError
 
 
-def test_the_root_is_small() -> None:
+def test_root_has_few_modules() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 9
 
 
@@ -110,12 +110,12 @@ def test_no_folder_holds_most_of_the_code() -> None:
         assert share <= LARGEST_SHARE, f"{folder.name}: {share:.0%}"
 
 
-def test_only_its_command_knows_the_reports() -> None:
+def test_only_the_reproduce_command_imports_reproduction() -> None:
     users = {name for name in MODULES if any(other.startswith("pairs_lit.reproduction.") for other in imports(name))}
     assert {name for name in users if ".reproduction" not in name} == {"pairs_lit.commands.reproduce"}
 
 
-def test_the_map_names_every_folder() -> None:
+def test_contributing_lists_every_folder() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     folders = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if (path / "__init__.py").is_file()]
     assert not [folder for folder in folders if f"`{folder.as_posix()}/`" not in text]
@@ -123,7 +123,7 @@ def test_the_map_names_every_folder() -> None:
 
 
 @pytest.mark.parametrize("folder", ["analysis", "reproduction", "runs"])
-def test_folders_without_torch(folder: str) -> None:
+def test_light_folders_do_not_import_torch(folder: str) -> None:
     heavy = {"torch", "lightning", "torchmetrics"}
     for path in (PACKAGE / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

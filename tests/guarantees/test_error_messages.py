@@ -23,7 +23,7 @@ MISTAKES = {
     "--rounds.seeds 3": r"unrecognized arguments: --rounds.seeds 3: did you mean --rounds.seed\? \(",
     "--model.lr 3": r"could match .*: did you mean --model.optimizer.lr\?",
     "--model.backbone.chanels [3]": r"model.backbone: Option 'chanels' is not accepted: did you mean channels\?",
-    "--model.loss {aux_weight:0.3}": "expected settings, or a file of them, got {aux_weight:0.3}: YAML needs a space",
+    "--model.loss {aux_weight:0.3}": "expected a section of settings .* got {aux_weight:0.3}. YAML needs a space",
     "--data.augment.elastic {4:0.8}": r"data.augment: expected settings such as {shift: 0.5} or null",
     "--model.backbone nowhere.Net": "model.backbone: No module named 'nowhere', got nowhere.Net",
     f"--model.backbone {BACKBONES}.Nope": "model.backbone: module 'pairs_lit.nn.backbones' has no attribute 'Nope'",
@@ -38,15 +38,15 @@ MISTAKES = {
     "--data.augment 5": "data.augment: expected settings such as {shift: 0.5} or null, got 5",
     "--data.source kmnist": "data.source is 'kmnist': it must be one of 'auto', 'mnist', 'digits', or a dataset's",
     "--data.all_pairs val": r"data.all_pairs: expected a list such as \[val, test\], got val",
-    "--data 3": "data: expected settings, or a file of them, got 3",
-    "--model.loss [1]": r"model.loss: expected settings, or a file of them, got \[1\]",
+    "--data 3": "data: expected a section of settings or a file, got 3",
+    "--model.loss [1]": r"model.loss: expected a section of settings or a file, got \[1\]",
     "--model.views [1]": r"model.views: expected 'standard', a list such as \[{shift_x: 0.5}\] or null, got \[1\]",
     '--model.views [{"rotation":"a"}]': "model.views: rotation: expected a number",
     "--model.optimizer Adma": r"model.optimizer: expected the class path of a subclass of Optimizer, got Adma",
     "--model.optimizer.lr a": "model.optimizer: lr: expected a number",
     "--model.backbone.channels 3": r"model.backbone: channels: expected a list such as \[1, 2\], got 3",
     "--model.backbone.batch_norm yes": r"model.backbone: batch_norm: expected a list such as \[maps, hidden\], got yes",
-    "--model.loss {target:foo}": "model.loss: expected settings, or a file of them",
+    "--model.loss {target:foo}": "model.loss: expected a section of settings or a file",
     '--model.loss {"target":"foo"}': "model.loss.target: expected one of 'bce', 'ce', 'mse', 'none', got foo",
     "--model.backbone torch.optim.SGD": "model.backbone: expected the class path of a subclass of Module or null, got",
     "--model.optimizer torch.nn.Linear": "model.optimizer: expected the class path of a subclass of Optimizer, got",
@@ -55,19 +55,19 @@ MISTAKES = {
     "--trainer.callbacks 3": r"trainer.callbacks: expected a list such as \[module.Class\], the class",
     "--data.swap both": "data.swap: expected one of 'none', 'relabel', 'flip', got both",
     "--data.image_size 20": "data.image_size is 20, but the images are 28×28: it must be one of 1, 2, 4, 7, 14, 28",
-    "--rounds.count 0": "rounds.count is 0: it must be 1 or more",
-    "--rounds.count -3": "rounds.count is -3: it must be 1 or more",
+    "--rounds.count 0": "rounds.count must be 1 or more, got 0",
+    "--rounds.count -3": "rounds.count must be 1 or more, got -3",
     "--rounds.count ten": "rounds.count: expected a whole number, got ten",
-    "--rounds.seed -1": "rounds.seed is -1 for 3 rounds: seeds must lie in 0",
-    "--rounds.stack_size 0": "rounds.stack_size is 0: it must be 1 or more",
-    "--data.train_pairs 0": "data.train_pairs is 0: it must be 1 or more",
-    "--data.val_pairs -1": "data.val_pairs is -1: it must be 1 or more",
-    "--data.test_pairs 0": "data.test_pairs is 0: it must be 1 or more",
-    "--data.batch_size 0": "data.batch_size is 0: it must be 1 or more",
-    "--data.batch_size -5": "data.batch_size is -5: it must be 1 or more",
-    "--data.eval_batch_size 0": "data.eval_batch_size is 0: it must be 1 or more",
-    "--trainer.max_epochs 0": "trainer.max_epochs is 0: it must be 1 or more",
-    "--trainer.max_epochs -1": "trainer.max_epochs is -1: it must be 1 or more",
+    "--rounds.seed -1": "rounds.seed must be between 0 and 4294967293 for 3 rounds, got -1",
+    "--rounds.stack_size 0": "rounds.stack_size must be 1 or more, got 0",
+    "--data.train_pairs 0": "data.train_pairs must be 1 or more, got 0",
+    "--data.val_pairs -1": "data.val_pairs must be 1 or more, got -1",
+    "--data.test_pairs 0": "data.test_pairs must be 1 or more, got 0",
+    "--data.batch_size 0": "data.batch_size must be 1 or more, got 0",
+    "--data.batch_size -5": "data.batch_size must be 1 or more, got -5",
+    "--data.eval_batch_size 0": "data.eval_batch_size must be 1 or more, got 0",
+    "--trainer.max_epochs 0": "trainer.max_epochs must be 1 or more, got 0",
+    "--trainer.max_epochs -1": "trainer.max_epochs must be 1 or more, got -1",
     "--trainer.max_epochs many": "trainer.max_epochs: expected a whole number or null, got many",
     "--data.train_pairs 201 --data.reuse false": "201 pairs were asked for, but 360 images make 180 pairs",
     "--data.val_pairs 200": "data.val_pairs is 200, but the source has 400 training images",
@@ -80,16 +80,16 @@ MISTAKES = {
     f"--model.head {HEADS}.ArgmaxHead": "this head has no gradient",
     "--model.head.outputs 3": "MLP: outputs is 3: it must be 1 or 2",
     "--model.backbone.widths [10,7]": "model.readout is identity, which needs a code of width 10",
-    "--model.backbone.widths [0,10]": "CNN: widths is \\[0, 10\\]: each must be 1 or more",
-    "--model.backbone.channels [4,-1]": "CNN: channels is \\[4, -1\\]: each must be 1 or more",
-    "--model.backbone.pools 0": "CNN: pools is \\[0, 0\\]: each must be 1 or more",
-    "--model.backbone.conv_dropout -0.1": "CNN: conv_dropout is \\[-0.1, -0.1\\]: each must be 0 or more and below 1",
-    "--model.backbone.dropout .nan": "CNN: dropout is \\[nan\\]: each must be 0 or more and below 1",
-    f"--model.backbone {BACKBONES}.FC --model.backbone.widths [0,10]": "FC: widths is \\[0, 10\\]",
-    f"--model.backbone {BACKBONES}.FC --model.backbone.dropout 1": "FC: dropout is \\[1.0\\]",
-    "--model.head.hidden [0]": "MLP: hidden is \\[0\\]: each must be 1 or more",
-    "--model.head.dropout -1": "MLP: dropout is \\[-1.0\\]",
-    "--rounds.count 1000000000000": "rounds.count is 1000000000000: at most 10000 rounds",
+    "--model.backbone.widths [0,10]": "CNN.{1,2}widths must contain only values of 1 or more, got \\[0, 10\\]",
+    "--model.backbone.channels [4,-1]": "CNN.{1,2}channels must contain only values of 1 or more, got \\[4, -1\\]",
+    "--model.backbone.pools 0": "CNN.{1,2}pools must contain only values of 1 or more, got \\[0, 0\\]",
+    "--model.backbone.conv_dropout -0.1": "CNN.{1,2}conv_dropout must .* 0 or more and below 1, got \\[-0.1, -0.1\\]",
+    "--model.backbone.dropout .nan": "CNN.{1,2}dropout must .* 0 or more and below 1, got \\[nan\\]",
+    f"--model.backbone {BACKBONES}.FC --model.backbone.widths [0,10]": "FC.{1,2}widths must .* got \\[0, 10\\]",
+    f"--model.backbone {BACKBONES}.FC --model.backbone.dropout 1": "FC.{1,2}dropout must .* got \\[1.0\\]",
+    "--model.head.hidden [0]": "MLP.{1,2}hidden must contain only values of 1 or more, got \\[0\\]",
+    "--model.head.dropout -1": "MLP.{1,2}dropout must .* got \\[-1.0\\]",
+    "--rounds.count 1000000000000": "rounds.count must be at most 10000, got 1000000000000",
     "--data.test_pairs 1000000000": "data.test_pairs 1000000000 for 3 rounds .rounds.count.: at most 100000000 pairs",
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.Linear "
     "--model.backbone.module.in_features -1 --model.backbone.module.out_features 2": "model.backbone cannot be built",
@@ -102,14 +102,14 @@ MISTAKES = {
     "--model.optimizer.lr -1": "model.optimizer: Invalid learning rate: -1.0",
     "--model.optimizer torch.optim.SGD --model.optimizer.lr 0.1 --model.optimizer.momentum -1": "model.optimizer: Inv",
     f"--model.lr_scheduler {SCHEDULERS}.LinearLR --model.lr_scheduler.start_factor 0": "model.lr_scheduler: Starting",
-    "--model.lr_scheduler {}": "model.lr_scheduler names no class: name one, such as .*StepLR, or null for none",
+    "--model.lr_scheduler {}": "model.lr_scheduler must name a class, .*StepLR, or be null",
     "--name ../elsewhere": "--name '../elsewhere': use letters",
-    "--seed_everything 3": "seed_everything is 3: .* set rounds.seed",
+    "--seed_everything 3": "seed_everything must be left out, got 3. .* set rounds.seed",
     "--ckpt_path nowhere.ckpt": "--ckpt_path nowhere.ckpt: no such file",
     "--trainer.accelerator tpu": "trainer: .*torch_xla",
     "--trainer.accelerator abacus": "trainer: .*abacus",
     "--trainer.precision 3": "trainer.precision: ",
-    "--trainer.logger true": "trainer.logger is true: every run has TensorBoard files of its own",
+    "--trainer.logger true": "trainer.logger must be the class of a logger, got true. Leave it out",
     "--trainer.enable_checkpointing false": "trainer.enable_checkpointing is False: it must be True, since a run keeps",
 }
 
@@ -150,7 +150,7 @@ MIXING = {
 
 @pytest.mark.parametrize("options", [*MISTAKES, *MIXING])
 @pytest.mark.quick(24)
-def test_a_mistake_ends_in_one_line_and_leaves_no_run(
+def test_invalid_option_gives_one_line_and_no_run(
     options: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = str(CONFIGS / "cnn_aux.yaml")
@@ -161,13 +161,13 @@ def test_a_mistake_ends_in_one_line_and_leaves_no_run(
 
 
 def test_an_unknown_config_file(capsys: pytest.CaptureFixture[str]) -> None:
-    told = "--config nowhere.yaml: there is no file nowhere.yaml in .*, and no shipped config of that name"
-    assert re.search(told, refused(["fit", "--config", "nowhere.yaml"], capsys))
-    near = r"no shipped config of that name: did you mean cnn_aux\? \(pairs-lit configs"
-    assert re.search(near, refused(["fit", "--config", "cnn_auxx"], capsys))
+    expected = "--config nowhere.yaml: there is no file nowhere.yaml in .*, and no shipped config of that name"
+    assert re.search(expected, refused(["fit", "--config", "nowhere.yaml"], capsys))
+    suggestion = r"no shipped config of that name: did you mean cnn_aux\? \(pairs-lit configs"
+    assert re.search(suggestion, refused(["fit", "--config", "cnn_auxx"], capsys))
 
 
-def test_a_config_that_is_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_yaml_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("model: [")
     assert "config" in refused(["fit", "--config", str(path)], capsys)
@@ -183,11 +183,11 @@ def test_a_misspelt_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureF
     path = tmp_path / "config.yaml"
     path.write_text("model: {aux_weight: 3}")
     message = refused(["fit", "--config", str(path)], capsys)
-    assert "there is no option model.aux_weight: did you mean model.loss.aux_weight? (pairs-lit" in message
+    assert "unknown option model.aux_weight: did you mean model.loss.aux_weight? (pairs-lit" in message
 
 
 def with_value(key: str, value: object, tmp_path: Path) -> list[str]:
-    """The arguments of a fit of a config in which one option has another value."""
+    """Return the arguments of a fit whose config sets one option to another value."""
     content = yaml.safe_load((CONFIGS / "cnn_aux.yaml").read_text())
     *outer, last = key.split(".")
     place = content
@@ -200,14 +200,16 @@ def with_value(key: str, value: object, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("section", ["nokey", "data.nokey", "model.loss.nokey"])
-def test_an_unknown_section_without_content(section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"{section}: there is no such option" in refused(with_value(section, {}, tmp_path), capsys)
+def test_empty_unknown_section(section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"unknown option {section} (" in refused(with_value(section, {}, tmp_path), capsys)
 
 
 @pytest.mark.parametrize(
     "option", ["data.batch_size", "data.relation", "model.code_activation", "model.loss.aux_weight", "rounds.seed"]
 )
-def test_null_where_there_is_no_such_value(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_null_for_an_option_that_does_not_allow_it(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert option in refused(with_value(option, None, tmp_path), capsys)
 
 
@@ -215,7 +217,7 @@ def test_a_missing_backbone(capsys: pytest.CaptureFixture[str]) -> None:
     assert "model.backbone" in refused(["fit"], capsys)
 
 
-def test_a_long_list_of_what_is_allowed_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_list_of_types_is_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(with_value("trainer", {"logger": [0]}, tmp_path), capsys)
     assert (
         "trainer.logger: expected the class path of a subclass of Logger, a list such as [module.Class], true or false"
@@ -234,8 +236,8 @@ def test_evaluation_without_a_checkpoint(
     command: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = refused([command, "--config", str(CONFIGS / "fc.yaml"), *tiny_options], capsys)
-    told = f"{command} needs a trained network: name a run folder, pairs-lit {command} RUN, or add --ckpt_path RUN"
-    assert told in message
+    advice = f"Name a run folder, as in pairs-lit {command} RUN, or add --ckpt_path RUN"
+    assert f"{command} needs a trained network. {advice}" in message
 
 
 @pytest.mark.parametrize("path", ["last", "best", "hpc", "https://localhost/a.ckpt", "."])
@@ -328,7 +330,7 @@ def test_an_altered_mnist_file(mnist_root: Path, tmp_path: Path, capsys: pytest.
     assert re.search("train-labels-idx1-ubyte is not MNIST's file", message)
 
 
-def test_mnist_without_a_network(
+def test_mnist_download_without_internet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pairs_lit.data.mnist._reachable", lambda mirrors: False)

@@ -1,4 +1,4 @@
-"""A full disk, or a folder that may not be written, is named in a line; what was finished stays, and goes on later."""
+"""Write errors: a full disk or read-only folder is reported in one line, and the run can be resumed later."""
 
 import errno
 import os
@@ -62,22 +62,22 @@ def check_no_leftovers(root: Path) -> None:
 
 
 def failing_sync(monkeypatch: pytest.MonkeyPatch, code: int, when: Callable[[str], bool]) -> None:
-    """Let the disk refuse the files whose names, temporary as they are, are chosen."""
+    """Make fsync fail for files whose temporary names satisfy ``when``."""
     sync = os.fsync
 
-    def refuse(descriptor: int) -> None:
+    def fail(descriptor: int) -> None:
         name = Path(f"/proc/self/fd/{descriptor}").readlink().name
         if when(name):
             raise OSError(code, os.strerror(code))
         sync(descriptor)
 
-    monkeypatch.setattr("pairs_lit.runs.atomic_write.os.fsync", refuse)
+    monkeypatch.setattr("pairs_lit.runs.atomic_write.os.fsync", fail)
 
 
 @pytest.mark.parametrize("file", WRITTEN)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])
 @pytest.mark.quick(2)
-def test_a_write_that_fails_names_the_file_and_can_go_on_later(
+def test_failed_write_names_the_file_and_the_run_can_be_resumed(
     order: Order, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, code: int
 ) -> None:
     root = tmp_path / "broken"
@@ -93,7 +93,7 @@ def test_a_write_that_fails_names_the_file_and_can_go_on_later(
     assert all((run / table).read_bytes() == (whole / table).read_bytes() for table in TABLES)
 
 
-def test_the_checkpoint_before_stays_where_the_next_cannot_be_written(
+def test_previous_checkpoint_survives_a_failed_write(
     order: Order, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, seen = tmp_path / "broken", []
@@ -117,14 +117,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no disk can be mounted here: that needs the rights of the system's owner")
+        pytest.skip("mounting a disk needs root privileges")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("free", [0, 4, 12, 40, 80, 120, 160])
 @pytest.mark.quick(1)
-def test_a_disk_that_fills_up_is_named_and_the_run_goes_on_once_there_is_room(
+def test_full_disk_is_reported_and_the_run_can_be_resumed(
     order: Order, whole: Path, small_disk: Path, capsys: pytest.CaptureFixture[str], free: int
 ) -> None:
     filler = small_disk / "filler"

@@ -1,4 +1,4 @@
-"""Any configuration either runs or ends in one short line that names the key; none is half obeyed."""
+"""Fuzzing of configurations: each either runs as configured, or ends in one short line that names the key."""
 
 import copy
 import os
@@ -17,7 +17,7 @@ from pairs_lit.runs.tables import read_rounds
 
 QUICK = 15
 SLOW = int(os.environ.get("PAIRS_LIT_FUZZ", "150"))
-"""The number of configurations in each slow test: PAIRS_LIT_FUZZ=2000 tries more than anyone waits for in CI."""
+"""The number of configurations in each slow test; PAIRS_LIT_FUZZ=2000 is useful locally, but too slow for CI."""
 LONGEST_MESSAGE = 500
 FUZZ = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
@@ -42,7 +42,7 @@ BASE: dict[str, Any] = {
 }
 """A small fit that works."""
 
-# What the typed options take and a little of what they do not; the large numbers are what a slip of the finger makes.
+# Values that the typed options accept and some that they reject; the large numbers stand for typing errors.
 COUNTS = st.sampled_from([-1, 0, 1, 2, 3, 7, 10**12])
 SMALL = st.sampled_from([-1, 0, 1, 2, 3, 7])
 RATES = st.sampled_from([-1.0, 0.0, 1e-3, 0.5, 1.0, 1e30, float("inf"), float("nan")])
@@ -142,20 +142,20 @@ Change = tuple[str, Any]
 
 
 def one_change() -> st.SearchStrategy[Change]:
-    """A value for a known option, fitting or not, or an option that does not exist."""
+    """Draw a valid or invalid value for a known option, or an option that does not exist."""
     typed = st.sampled_from(sorted(TYPED)).flatmap(lambda key: st.tuples(st.just(key), TYPED[key]))
     odd = st.tuples(st.sampled_from(sorted(TYPED)), ODD)
     return st.one_of(typed, typed, typed, odd, st.tuples(UNKNOWN, ODD)).filter(has_an_end)
 
 
 def has_an_end(change: Change) -> bool:
-    """Leave out what would rightly train for hours."""
+    """Return whether the fit is short; valid changes that would train for hours are left out."""
     key, value = change
     return key != "trainer.max_epochs" or not isinstance(value, int) or value <= 7
 
 
 def changed(changes: list[Change]) -> dict[str, Any]:
-    """The small fit with some options set."""
+    """Return the config of the small fit with some options changed."""
     config = copy.deepcopy(BASE)
     for key, value in changes:
         *sections, last = key.split(".")
@@ -174,7 +174,10 @@ Run = Callable[[str], tuple[int, list[str], Path]]
 
 @pytest.fixture
 def run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Fit a config's text; returns the exit code, the lines of the error stream and the folder of its runs."""
+    """Return a function that fits a config given as text.
+
+    It returns the exit code, the lines of the error stream and the folder of the runs.
+    """
 
     def fitted(text: str) -> tuple[int, list[str], Path]:
         folder = tmp_path_factory.mktemp("fuzz")
@@ -189,7 +192,7 @@ def run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytes
 
 
 def check_end(code: int, lines: list[str], runs: Path, changes: list[Change]) -> None:
-    """It either ran, and left a whole run that says what was asked for, or ended in one line and left nothing."""
+    """Check that the fit left a complete run with the requested config, or one line of error and no run."""
     unknown = [key for key, _ in changes if key.endswith("nokey")]
     found = list(runs.glob("lightning_logs/*/*"))
     if code == 0:
@@ -211,7 +214,7 @@ def check_end(code: int, lines: list[str], runs: Path, changes: list[Change]) ->
 
 
 def check_obeyed(config: dict[str, Any], changes: dict[str, Any]) -> None:
-    """What a later change did not replace stands in the run's config as it was asked for."""
+    """Check that the config of the run contains the requested values, unless a later change replaced them."""
     for key, value in changes.items():
         place: Any = config
         for section in key.split("."):

@@ -55,14 +55,15 @@ class LoopedBackbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = self.first(x)
         if self.training:
-            maps = maps * (torch.rand_like(maps[:, :, :1, :1]) > 0.3) / 0.7  # numbers that no stack can draw
+            # a stack cannot reproduce these random numbers
+            maps = maps * (torch.rand_like(maps[:, :, :1, :1]) > 0.3) / 0.7
         return self.last(maps.relu().flatten(1))
 
 
 @pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
 @pytest.mark.parametrize(("backbone", "sharing"), [(RICH_CNN, "shared"), (LoopedBackbone, "separate")])
 @pytest.mark.quick(2)
-def test_a_trainers_fit_equals_plain_loops_fed_with_each_rounds_own_data_in_its_own_order(
+def test_fit_equals_separate_training_loops(
     tiny_root: Path, tmp_path: Path, optimizer: Callable[..., Any], backbone: Callable[..., nn.Module], sharing: str
 ) -> None:
     module, recorder, _ = fitted(
@@ -82,11 +83,11 @@ def test_a_trainers_fit_equals_plain_loops_fed_with_each_rounds_own_data_in_its_
             assert torch.equal(batch.target[r], target)
         plain = PlainNetwork(design, seed).double().beside(module.pair_stacks[stack], r)
         trained_alone(plain, module.pair_stacks[stack], data, optimizer)
-        for value, wanted in zip(final_values(module, seed, design), plain.state_dict().values(), strict=True):
-            reference_impl.close(value, wanted)
+        for value, expected_value in zip(final_values(module, seed, design), plain.state_dict().values(), strict=True):
+            reference_impl.close(value, expected_value)
 
 
-def test_evaluation_pairs_and_final_figures_are_those_of_each_rounds_own_data(tiny_root: Path, tmp_path: Path) -> None:
+def test_final_metrics_equal_those_of_separate_networks(tiny_root: Path, tmp_path: Path) -> None:
     module, _, runner = fitted(tiny_root, tmp_path, count=3, seed=5, stack_size=2)
     for place, seed in enumerate(runner.seeds):
         stack, r = divmod(place, 2)
@@ -95,22 +96,22 @@ def test_evaluation_pairs_and_final_figures_are_those_of_each_rounds_own_data(ti
         trained_alone(plain, module.pair_stacks[stack], data, SGD)
         plain.eval()
         for split in ("val", "test"):
-            answer = plain(data.images[split].double())
-            right = (answer.output[:, 0] > 0) == data.target[split]
-            digits_right = answer.digit_logits.argmax(-1) == data.digits[split]
-            losses = reference_impl.round_loss(LOSS, answer, data.digits[split], data.target[split])
-            figures = [*losses, right.double().mean(), digits_right.double().mean()]
-            for name, wanted in zip(
-                ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy"), figures, strict=True
+            prediction = plain(data.images[split].double())
+            correct = (prediction.output[:, 0] > 0) == data.target[split]
+            digits_correct = prediction.digit_logits.argmax(-1) == data.digits[split]
+            losses = reference_impl.round_loss(LOSS, prediction, data.digits[split], data.target[split])
+            values = [*losses, correct.double().mean(), digits_correct.double().mean()]
+            for name, expected_value in zip(
+                ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy"), values, strict=True
             ):
                 actual = runner.curves.values[f"{split}/{name}"][-1][place]
-                assert actual == pytest.approx(wanted.item(), rel=1e-9, abs=1e-9)
+                assert actual == pytest.approx(expected_value.item(), rel=1e-9, abs=1e-9)
 
 
 @every_neighbourhood
 @pytest.mark.parametrize("normalise", ["raw", "unit", "standard"])
 @pytest.mark.parametrize("swap", ["none", "relabel"])
-def test_neighbours_and_stacks_change_no_pair_and_no_shuffle_of_a_round(
+def test_pairs_and_shuffling_do_not_depend_on_other_rounds_or_stacks(
     tiny_root: Path, seeds: list[int], stack_size: int, normalise: str, swap: str
 ) -> None:
     def fed(module: PairDataModule, place: int, size: int) -> list[Tensor]:
@@ -125,9 +126,7 @@ def test_neighbours_and_stacks_change_no_pair_and_no_shuffle_of_a_round(
 
 
 @every_neighbourhood
-def test_the_bank_draws_the_documented_pairs_whoever_stands_beside(
-    tiny_root: Path, seeds: list[int], stack_size: int
-) -> None:
+def test_sampled_pairs_equal_the_documented_ones(tiny_root: Path, seeds: list[int], stack_size: int) -> None:
     torch.manual_seed(len(seeds))
     bank, data = (
         data_module(tiny_root, seeds, stack_size).bank,
@@ -146,7 +145,7 @@ def test_the_bank_draws_the_documented_pairs_whoever_stands_beside(
 @pytest.mark.parametrize("backbone", [RICH_CNN, RICH_FC, LoopedBackbone])
 @pytest.mark.parametrize("sharing", ["shared", "separate"])
 @pytest.mark.quick(12)
-def test_neighbours_and_stacks_change_no_first_weight_of_a_round(
+def test_initial_weights_do_not_depend_on_other_rounds_or_stacks(
     seeds: list[int], stack_size: int, backbone: Callable[..., nn.Module], sharing: str
 ) -> None:
     design = Architecture(backbone, DEEP_MLP, sharing, "identity", "relu", "le", 14)
@@ -155,7 +154,7 @@ def test_neighbours_and_stacks_change_no_first_weight_of_a_round(
     assert bit_equal(final_values(module, 5, design), list(PlainNetwork(design, 5).state_dict().values()))
 
 
-def masks_of(stack: PairStack, r: int) -> list[Tensor]:
+def get_masks(stack: PairStack, r: int) -> list[Tensor]:
     layers = [layer for layer in stack.network.modules() if isinstance(layer, StackedDropout)]
     return [layer.mask((6, 20), CPU)[r] for layer in layers]
 
@@ -163,9 +162,7 @@ def masks_of(stack: PairStack, r: int) -> list[Tensor]:
 @every_neighbourhood
 @pytest.mark.parametrize("sharing", ["shared", "separate"])
 @pytest.mark.quick(4)
-def test_neighbours_and_stacks_change_no_dropout_mask_of_a_round(
-    seeds: list[int], stack_size: int, sharing: str
-) -> None:
+def test_dropout_masks_do_not_depend_on_other_rounds_or_stacks(seeds: list[int], stack_size: int, sharing: str) -> None:
     branches = 2 if sharing == "separate" else 1
     alone, module = pair_module([5], 1, sharing=sharing).pair_stacks[0], pair_module(seeds, stack_size, sharing=sharing)
     number, r = divmod(seeds.index(5), stack_size)
@@ -173,7 +170,7 @@ def test_neighbours_and_stacks_change_no_dropout_mask_of_a_round(
     for epoch, step in ((0, 0), (0, 1), (1, 0), (3, 7)):
         for stack in (alone, beside):
             stack.clock.epoch, stack.clock.step = epoch, step
-        actual, expected = masks_of(beside, r), masks_of(alone, 0)
+        actual, expected = get_masks(beside, r), get_masks(alone, 0)
         assert len(expected) == 2 * branches + 1
         assert bit_equal(actual, expected)
         assert not any(torch.equal(one, other) for one, other in combinations(actual, 2))
@@ -181,7 +178,7 @@ def test_neighbours_and_stacks_change_no_dropout_mask_of_a_round(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("backbone", [RICH_CNN, RICH_FC, LoopedBackbone])
-def test_in_a_stack_of_the_same_size_other_neighbours_change_no_bit_of_a_rounds_training(
+def test_training_is_bit_identical_next_to_other_rounds_in_a_stack_of_equal_size(
     dtype: torch.dtype, backbone: Callable[..., nn.Module]
 ) -> None:
     finals = []
@@ -197,14 +194,14 @@ def batch(step: int, dtype: torch.dtype = torch.float64, rounds: int = 3) -> Sta
 
 
 def disturbed(batch: StackBatch, seed: int) -> StackBatch:
-    """Feed other images to all rounds but the first."""
+    """Change the images of all rounds except the first."""
     images = batch.images.clone()
     images[1:] += seed
     return batch._replace(images=images)
 
 
 def run(module: PairModule, batches: list[StackBatch]) -> tuple[list[Tensor], list[Tensor]]:
-    """Train; return the losses of all steps, and all gradients of the last."""
+    """Train on the batches; return the losses of all steps and the gradients of the last step."""
     optimizer, losses = module.configure_optimizers(), []
     for index, each in enumerate(batches):
         optimizer.zero_grad()
@@ -224,9 +221,7 @@ def disturb_with_other_work() -> None:
 
 @pytest.mark.parametrize("seeds", [[5], [5, 6, 7], [40, 41, 5]], ids=str)
 @pytest.mark.parametrize("disturb", [lambda: None, disturb_with_other_work], ids=["first", "after other work"])
-def test_before_its_first_step_a_rounds_loss_is_that_of_its_plain_network(
-    seeds: list[int], disturb: Callable[[], None]
-) -> None:
+def test_initial_loss_equals_that_of_the_single_round_network(seeds: list[int], disturb: Callable[[], None]) -> None:
     disturb()
     module = pair_module(seeds, len(seeds)).double()
     first = batch(0, rounds=len(seeds))
@@ -234,11 +229,11 @@ def test_before_its_first_step_a_rounds_loss_is_that_of_its_plain_network(
     r = seeds.index(5)
     plain = PlainNetwork(DESIGN, 5).double().beside(module.pair_stacks[0], r)
     expected = reference_impl.round_loss(LOSS, plain(first.images[r]), first.digits[r], first.target[r])
-    for part, wanted in zip(parts, expected, strict=True):
-        reference_impl.close(part[r], wanted)
+    for part, expected_value in zip(parts, expected, strict=True):
+        reference_impl.close(part[r], expected_value)
 
 
-def test_a_fit_is_the_same_whatever_was_fitted_before_in_this_process(tiny_root: Path, tmp_path: Path) -> None:
+def test_fit_does_not_depend_on_earlier_fits_in_the_process(tiny_root: Path, tmp_path: Path) -> None:
     first, recorder, _ = fitted(tiny_root, tmp_path / "a", count=2, seed=5, stack_size=2, epochs=1)
     fitted(tiny_root, tmp_path / "b", count=3, seed=40, stack_size=1, epochs=1)
     torch.manual_seed(4321)
@@ -249,9 +244,7 @@ def test_a_fit_is_the_same_whatever_was_fitted_before_in_this_process(tiny_root:
         assert torch.equal(one.images, other.images)
 
 
-def test_the_stack_that_a_round_falls_in_changes_its_trained_weights_by_rounding_only(
-    tiny_root: Path, tmp_path: Path
-) -> None:
+def test_stack_size_changes_trained_weights_by_rounding_only(tiny_root: Path, tmp_path: Path) -> None:
     runs = [fitted(tiny_root, tmp_path / str(size), count=3, seed=5, stack_size=size)[0] for size in (1, 2, 3)]
     for seed in (5, 6, 7):
         for value, *others in zip(*(final_values(module, seed) for module in runs), strict=True):
@@ -260,13 +253,13 @@ def test_the_stack_that_a_round_falls_in_changes_its_trained_weights_by_rounding
 
 
 @pytest.mark.parametrize("backbone", [RICH_CNN, LoopedBackbone])
-def test_building_and_training_leave_the_global_generator_alone(backbone: Callable[..., nn.Module]) -> None:
+def test_building_and_training_do_not_change_the_global_generator(backbone: Callable[..., nn.Module]) -> None:
     before = torch.get_rng_state()
     run(pair_module([5, 6, 7], 3, backbone=backbone).double(), [batch(0), batch(1)])
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_whole_fit_leaves_the_global_generator_alone(tiny_root: Path, tmp_path: Path) -> None:
+def test_whole_fit_does_not_change_the_global_generator(tiny_root: Path, tmp_path: Path) -> None:
     before = torch.get_rng_state()
     fitted(tiny_root, tmp_path, count=2, seed=5, stack_size=1, epochs=1)
     assert torch.equal(torch.get_rng_state(), before)
@@ -290,7 +283,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def poisoned(module: PairModule, value: float) -> PairModule:
-    """Put a value that is no number into all weights of the middle round of three."""
+    """Fill the weights of the middle one of three rounds with NaN or infinity."""
     with torch.no_grad():
         for weight in module.parameters():
             copies = len(weight) // 3
@@ -307,7 +300,7 @@ def poisoned_loop(module: PairModule, value: float) -> PairModule:
 
 
 def others(values: list[Tensor]) -> list[Tensor]:
-    """Return what does not belong to the middle round."""
+    """Return the values of the first and the last of three rounds."""
     return [torch.cat([value[: len(value) // 3], value[2 * (len(value) // 3) :]]) for value in values]
 
 
@@ -318,7 +311,7 @@ def others(values: list[Tensor]) -> list[Tensor]:
 )
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "loop"])
 @pytest.mark.quick(4)
-def test_a_round_that_breaks_changes_no_bit_of_its_neighbours(name: str, value: float, dtype: torch.dtype) -> None:
+def test_broken_round_does_not_change_other_rounds(name: str, value: float, dtype: torch.dtype) -> None:
     whole, broken = (pair_module([5, 6, 7], 3, **NETWORKS[name]).to(dtype) for _ in range(2))
     batches = [batch(step, dtype) for step in range(2)]
     (losses, gradients), (broken_losses, broken_gradients) = run(whole, batches), run(poisoned(broken, value), batches)
@@ -328,14 +321,14 @@ def test_a_round_that_breaks_changes_no_bit_of_its_neighbours(name: str, value: 
     assert bit_equal(others(broken_gradients), others(gradients))
     weights = [others([*module.stacks[0].state_dict().values()]) for module in (broken, whole)]
     assert bit_equal(*weights)
-    figures = [module.collect() for module in (broken, whole)]
-    assert figures[0].keys() == figures[1].keys()
-    assert bit_equal(*([value[[0, 2]] for value in each.values()] for each in figures))
-    assert figures[0]["train/accuracy"][1].isnan()
+    metrics = [module.collect() for module in (broken, whole)]
+    assert metrics[0].keys() == metrics[1].keys()
+    assert bit_equal(*([value[[0, 2]] for value in each.values()] for each in metrics))
+    assert metrics[0]["train/accuracy"][1].isnan()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_a_round_that_breaks_in_a_loop_changes_no_bit_of_its_neighbours(dtype: torch.dtype) -> None:
+def test_broken_round_in_a_loop_does_not_change_other_rounds(dtype: torch.dtype) -> None:
     whole, broken = (pair_module([5, 6, 7], 3, **NETWORKS["loop"]).to(dtype) for _ in range(2))
     batches = [batch(step, dtype) for step in range(2)]
     (losses, _), (broken_losses, _) = run(whole, batches), run(poisoned_loop(broken, float("nan")), batches)
@@ -360,7 +353,7 @@ def correlation(one: Tensor, other: Tensor) -> float:
 
 
 @pytest.mark.parametrize("p", [0.05, 0.2, 0.5, 0.9])
-def test_the_kept_share_lies_within_five_standard_deviations_in_every_round(p: float) -> None:
+def test_kept_fraction_is_within_five_standard_deviations(p: float) -> None:
     keep = at(stacked_dropout(p, list(range(50))), 2, 3)
     deviation = (p * (1 - p) / keep.shape[1]) ** 0.5
     assert ((keep.double().mean(1) - (1 - p)).abs() < 5 * deviation).all()
@@ -379,11 +372,11 @@ def test_masks_of_rounds_steps_epochs_layers_and_places_are_not_correlated(p: fl
         "step for epoch": (at(layer, 0, 1), at(layer, 1, 0)),
         **{f"lag {lag}": (base[:, lag:], base[:, :-lag]) for lag in (1, 2, 3, 16, 64, 1024)},
     }
-    found = {name: correlation(*both) for name, both in pairs.items()}
-    assert all(abs(value) < 5 / 20_000**0.5 for value in found.values()), found
+    correlations = {name: correlation(*both) for name, both in pairs.items()}
+    assert all(abs(value) < 5 / 20_000**0.5 for value in correlations.values()), correlations
 
 
-def test_correlations_between_all_pairs_of_many_rounds_and_steps_look_like_chance() -> None:
+def test_correlations_of_many_rounds_and_steps_are_distributed_as_by_chance() -> None:
     layer = stacked_dropout(0.5, list(range(20)))
     masks = torch.cat([at(layer, 0, step, 4096) for step in range(20)]).double()
     matrix = torch.corrcoef(masks)[~torch.eye(400, dtype=torch.bool)]
@@ -442,7 +435,7 @@ def test_kept_activations_are_scaled_to_keep_their_mean() -> None:
     reference_impl.close(layer(x), layer.mask((50, 4), CPU).double() / 0.75)
 
 
-def test_masks_of_an_epoch_do_not_depend_on_which_epochs_were_asked_for_before() -> None:
+def test_masks_do_not_depend_on_earlier_epochs() -> None:
     fresh, used = stacked_dropout(0.5, [3, 4]), stacked_dropout(0.5, [3, 4])
     at(used, 0, 5)
     at(used, 9, 0)

@@ -1,4 +1,4 @@
-"""Killed at any moment, a run goes on to the very tables of an undisturbed one."""
+"""Runs that are killed at any moment and resumed end with the same tables as an undisturbed run."""
 
 import json
 import random
@@ -21,14 +21,14 @@ Order = Callable[[Path], list[str]]
 
 @pytest.fixture(scope="module")
 def order(tiny_root: Path) -> Order:
-    """The arguments of a small fit with dropout, batch norm and a scheduler, all of which have state."""
+    """Return the arguments of a small fit with dropout, batch norm and a scheduler, all of which have state."""
 
     def arguments(root: Path) -> list[str]:
         options = (
             f"--data.root {tiny_root} --data.source mnist --data.allow_unverified true --data.train_pairs 40 "
             "--data.val_pairs 20 --data.test_pairs 30 --data.batch_size 16 --rounds.count 3 --rounds.stack_size 2 "
             f"--trainer.max_epochs {EPOCHS} --trainer.default_root_dir {root} --trainer.enable_progress_bar false "
-            "--trainer.devices 1 "  # that workers are killed is tested in tests/workers
+            "--trainer.devices 1 "  # killed workers are tested in tests/workers
             "--model.backbone.dropout 0.2 --model.backbone.batch_norm [maps] --model.lr_scheduler.step_size 1 "
         )
         scheduler = ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR"]
@@ -46,8 +46,8 @@ def whole(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def check_nothing_only_looks_whole(root: Path, whole: Path) -> None:
-    """Every file under its final name is complete."""
+def check_files_are_complete(root: Path, whole: Path) -> None:
+    """Check that every file under its final name is complete."""
     for run in root.glob("lightning_logs/*/*"):
         for table in TABLES:
             if (run / table).exists():
@@ -62,8 +62,8 @@ def check_nothing_only_looks_whole(root: Path, whole: Path) -> None:
             assert yaml.safe_load((run / "config.yaml").read_text())["rounds"]["count"] == 3
 
 
-def gone_on(root: Path, first: list[str]) -> Path:
-    """Do what the documentation says after a kill: go on from the checkpoint, or start over where there is none."""
+def resume_or_restart(root: Path, first: list[str]) -> Path:
+    """Follow the documentation after a kill: resume from the checkpoint, or start again if there is none."""
     checkpoints = list(root.glob("lightning_logs/*/*/checkpoints/last.ckpt"))
     if not checkpoints:
         before = set(root.glob("lightning_logs/*/*"))
@@ -81,24 +81,24 @@ def check_same(run: Path, whole: Path) -> None:
         assert (run / table).read_bytes() == (whole / table).read_bytes()
     names = {path.name for path in run.rglob("*") if "events" not in path.name}
     assert names == {path.name for path in whole.rglob("*") if "events" not in path.name}
-    theirs = json.loads((whole / "summary.json").read_text())
-    assert json.loads((run / "summary.json").read_text()) | {"times": theirs["times"]} == theirs
+    expected = json.loads((whole / "summary.json").read_text())
+    assert json.loads((run / "summary.json").read_text()) | {"times": expected["times"]} == expected
 
 
-WRITES = 2 + EPOCHS + 3  # the run's identity, the config, a checkpoint an epoch, and three tables
+WRITES = 2 + EPOCHS + 3  # the run's identity, the config, one checkpoint per epoch, and three tables
 
 
 @pytest.mark.parametrize("write", range(WRITES))
 @pytest.mark.parametrize("stage", range(len(kill_targets.STAGES)), ids=kill_targets.STAGES)
 @pytest.mark.slow
-def test_killed_while_it_writes(order: Order, whole: Path, tmp_path: Path, write: int, stage: int) -> None:
+def test_killed_during_a_write(order: Order, whole: Path, tmp_path: Path, write: int, stage: int) -> None:
     assert kill_targets.ended(order(tmp_path), dies_at=len(kill_targets.STAGES) * write + stage) == -signal.SIGKILL
-    check_nothing_only_looks_whole(tmp_path, whole)
-    check_same(gone_on(tmp_path, order(tmp_path)), whole)
+    check_files_are_complete(tmp_path, whole)
+    check_same(resume_or_restart(tmp_path, order(tmp_path)), whole)
 
 
 @pytest.mark.slow
-def test_there_are_no_more_writes_than_those(order: Order, whole: Path, tmp_path: Path) -> None:
+def test_number_of_writes(order: Order, whole: Path, tmp_path: Path) -> None:
     assert kill_targets.ended(order(tmp_path), dies_at=len(kill_targets.STAGES) * WRITES) == 0
 
 
@@ -110,12 +110,12 @@ def test_killed_at_six_random_moments(order: Order, whole: Path, tmp_path: Path)
         root = tmp_path / str(place)
         root.mkdir()
         kill_targets.killed(order(root), seconds * moment / 1000)
-        check_nothing_only_looks_whole(root, whole)
-        check_same(gone_on(root, order(root)), whole)
+        check_files_are_complete(root, whole)
+        check_same(resume_or_restart(root, order(root)), whole)
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_still_arrives(order: Order, whole: Path, tmp_path: Path) -> None:
+def test_killed_repeatedly_it_still_finishes(order: Order, whole: Path, tmp_path: Path) -> None:
     assert kill_targets.ended(order(tmp_path), dies_at=8) == -signal.SIGKILL
     (last,) = tmp_path.glob("lightning_logs/*/*/checkpoints/last.ckpt")
     run = last.parent.parent

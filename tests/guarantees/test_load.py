@@ -1,4 +1,4 @@
-"""Hundreds of rounds, runs and fits: it finishes, and memory and open files do not grow."""
+"""Load tests: hundreds of rounds, runs and fits finish, and memory and open files do not grow."""
 
 import gc
 import json
@@ -25,7 +25,7 @@ MIB = 2**20
 
 
 def resident() -> float:
-    """This process's memory in MiB."""
+    """Return the memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / MIB
 
@@ -51,7 +51,7 @@ def test_fifty_runs_of_a_hundred_rounds_are_compared_in_seconds(
         write_rounds(folder / "rounds.csv", accuracies(rng))
         (folder / "summary.json").write_text(json.dumps({"data": {"source": "mnist", "relation": "le"}}))
         folders.append(str(folder))
-    main(["compare", *folders[:2]])  # what is loaded once is not timed
+    main(["compare", *folders[:2]])  # imports are not part of the measured time
     start = time.monotonic()
     assert main(["compare", *folders]) == 0
     assert time.monotonic() - start < 20  # a few seconds on an idle machine
@@ -63,7 +63,7 @@ SETTLED, SOAKED = 10, 50
 
 @pytest.fixture
 def _only_new_objects() -> Iterator[None]:
-    """Leave the objects of earlier tests out of what the collector visits and counts, which takes most of the time."""
+    """Hide the objects of earlier tests from the garbage collector, since visiting them takes most of the time."""
     gc.collect()
     gc.freeze()
     yield
@@ -71,14 +71,14 @@ def _only_new_objects() -> Iterator[None]:
 
 
 def alive() -> Counter[str]:
-    """Count the objects that a fit makes and nothing may keep."""
+    """Count the objects that a fit creates and that nothing may keep alive."""
     kinds = (torch.Tensor, torch.nn.Module, LightningDataModule, Trainer, SummaryWriter)
     return Counter(type(each).__name__ for each in gc.get_objects() if issubclass(type(each), kinds))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_only_new_objects")
-def test_fifty_fits_in_one_process_leave_nothing_behind(tiny_options: list[str], tmp_path: Path) -> None:
+def test_fifty_fits_in_one_process_do_not_leak(tiny_options: list[str], tmp_path: Path) -> None:
     arguments = ["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options]
     arguments += ["--trainer.default_root_dir", str(tmp_path), "--trainer.enable_progress_bar", "false"]
     memory, files, objects = [], [], []
@@ -91,13 +91,13 @@ def test_fifty_fits_in_one_process_leave_nothing_behind(tiny_options: list[str],
     settled, last = np.median(memory[SETTLED : 2 * SETTLED]), np.median(memory[-SETTLED:])
     print(f"memory {settled:.0f} MiB after {SETTLED} fits, {last:.0f} MiB after {SOAKED}; files {files[SETTLED]}")
     assert objects[-1] == objects[SETTLED]
-    assert last - settled < 15  # MiB, over 30 fits: the images alone of a fit that stayed would be 1 MiB each
+    assert last - settled < 15  # MiB over 30 fits; a leak of the images alone would add 1 MiB per fit
     assert files[-1] <= files[SETTLED]
 
 
 @pytest.mark.slow
 def test_a_thousand_rounds_finish_within_the_stated_memory(mnist_root: Path, tmp_path: Path) -> None:
-    # not ru_maxrss: that of a process begins with what its parent, the test's own, has
+    # VmHWM instead of ru_maxrss, which would start at the memory of the parent process
     code = "import re, sys; from pairs_lit.cli import main; code = main(); status = open('/proc/self/status').read(); "
     code += "print('peak', int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) // 1024); sys.exit(code)"
     arguments = ["fit", "--config", str(CONFIGS / "fc.yaml"), "--rounds.count", "1000", "--trainer.max_epochs", "1"]
@@ -120,6 +120,6 @@ def test_ten_thousand_rounds_begin_without_delay(tiny_options: list[str], tmp_pa
     arguments += ["--data.train_pairs", "4", "--data.val_pairs", "2", "--data.test_pairs", "2"]
     start = time.monotonic()
     assert main([*arguments, "--trainer.enable_progress_bar", "false"]) == 0
-    assert time.monotonic() - start < 180  # a list of seeds in the config's own checks would take minutes more
+    assert time.monotonic() - start < 180  # checking a list of seeds in the config would take minutes more
     (rounds,) = tmp_path.rglob("rounds.csv")
     assert len(read_rounds(rounds)) == 10_000

@@ -1,4 +1,4 @@
-"""A run folder of an earlier commit (1e058d3) works with every command, and gives the values that it recorded."""
+"""Compatibility: a run folder of commit 1e058d3 works with every command and reproduces its recorded values."""
 
 import csv
 import shutil
@@ -20,7 +20,7 @@ SEEDS = (0, 1)
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy, in a folder of runs, with the call made beside it, as its config says."""
+    """A copy of the recorded run in a folder of runs; the current folder is the one that its config expects."""
     monkeypatch.chdir(tmp_path)
     return shutil.copytree(RECORDED, tmp_path / "lightning_logs" / "cnn_aux" / "20261130-012400-1")
 
@@ -67,13 +67,13 @@ def test_its_module_is_loaded_from_the_checkpoint(run: Path) -> None:
             torch.testing.assert_close(probabilities[place], alone, atol=1e-5, rtol=0)
 
 
-def test_it_is_applied_inspected_exported_and_compared(
+def test_apply_inspect_export_and_compare_accept_it(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures = [str(tmp_path / "left.png"), str(tmp_path / "right.png")]
-    for picture in pictures:
-        drawn().save(picture)
-    assert main(["apply", str(run), *pictures]) == 0
+    paths = [str(tmp_path / "left.png"), str(tmp_path / "right.png")]
+    for image in paths:
+        drawn().save(image)
+    assert main(["apply", str(run), *paths]) == 0
     assert main(["inspect", str(run)]) == 0
     assert (run / "inspect" / "report.md").is_file()
     assert main(["export", str(run), "--to", "state_dict", "--output", str(tmp_path / "exported")]) == 0

@@ -1,4 +1,4 @@
-"""The stack must stay a stack: a training step's number of operators does not grow with the number of rounds."""
+"""Operator count: the number of operators in a training step does not grow with the number of rounds."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -33,7 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class Count(TorchDispatchMode):
-    """Counts the operators that torch runs."""
+    """Dispatch mode that counts the operators that torch runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,12 +74,12 @@ def test_the_number_of_operators_does_not_grow_with_the_rounds(name: str) -> Non
 
 
 class Branches(TwoPaths):
-    """Does what cannot be recorded."""
+    """Network with data-dependent control flow, which cannot be traced."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if x.sum() >= 0 else x.flatten(1)
 
 
-def test_the_count_would_notice_a_loop() -> None:
+def test_operator_count_detects_a_loop() -> None:
     few, many = operators(2, backbone=Branches), operators(4, backbone=Branches)
     assert sum(many.values()) > 1.5 * sum(few.values())

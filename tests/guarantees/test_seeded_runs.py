@@ -15,9 +15,9 @@ from tests.support.runs import last, predictions, refused, tables
 PARTS = "tests.support.real_world_parts"
 
 
-class TestARunIsAFunctionOfItsSeed:
-    def test_drawn_layers_do_not_depend_on_the_neighbours(self, fit: Fit) -> None:
-        """Dropout masks, too: those of copies in a loop are others than those of stacked layers."""
+class TestRunDependsOnlyOnItsSeed:
+    def test_random_layers_do_not_depend_on_other_rounds(self, fit: Fit) -> None:
+        """Dropout is included, because copies in a loop draw other masks than stacked layers."""
         options = ("--model.backbone", f"{PARTS}.RandomLayers", "--rounds.count")
         together = read_curves(fit(*options, "5", config="fc_aux") / "curves.csv").values
         for seed in range(5):
@@ -26,7 +26,7 @@ class TestARunIsAFunctionOfItsSeed:
                 np.testing.assert_allclose(values[:, 0], together[name][:, seed], rtol=1e-5)
 
     @pytest.mark.parametrize("size", ["1", "3"])
-    def test_a_drawn_width_is_refused(
+    def test_random_width_is_rejected(
         self, size: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, "--model.backbone", f"{PARTS}.RandomWidth", "--model.readout", "none"]
@@ -37,13 +37,13 @@ class TestARunIsAFunctionOfItsSeed:
             message,
         )
 
-    def test_a_generator_of_its_own_is_spoken_of(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_network_with_its_own_generator_prints_a_notice(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         first, second = (fit("--model.backbone", f"{PARTS}.OwnGenerator", config="fc_aux") for _ in range(2))
         assert capsys.readouterr().err.count("gives another answer when it is evaluated again") == 2
         assert tables(first) == tables(second)
 
     @pytest.mark.slow
-    def test_callbacks_that_draw_early(self, fit: Fit, tmp_path: Path) -> None:
+    def test_callback_that_draws_random_numbers_early(self, fit: Fit, tmp_path: Path) -> None:
         options = ("--trainer.callbacks", f"{PARTS}.DrawsEarly", "--trainer.max_epochs")
         whole = fit(*options, "3", config="fc_aux")
         torch.rand(1)
@@ -51,7 +51,7 @@ class TestARunIsAFunctionOfItsSeed:
         assert main(["fit", *last(part), "--trainer.max_epochs", "3"]) == 0
         assert tables(whole) == tables(again) == tables(part)
 
-    def test_a_file_that_draws_and_seeds_when_it_is_imported(
+    def test_module_that_draws_and_seeds_on_import(
         self, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "draws_at_import.py").write_text(
@@ -63,17 +63,17 @@ class TestARunIsAFunctionOfItsSeed:
         monkeypatch.syspath_prepend(tmp_path)
         torch.manual_seed(1)
         expected = torch.rand(2)
-        found = []
+        results = []
         for _ in range(2):
             torch.manual_seed(1)
-            found.append(tables(fit("--model.backbone", "draws_at_import.Net", config="fc_aux")))
+            results.append(tables(fit("--model.backbone", "draws_at_import.Net", config="fc_aux")))
             assert torch.equal(torch.rand(2), expected)
             del sys.modules["draws_at_import"]
-        assert found[0] == found[1]
+        assert results[0] == results[1]
 
     @pytest.mark.parametrize("kind", ["torch", "numpy", "python"])
     @pytest.mark.slow
-    def test_random_in_evaluation(self, kind: str, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_random_numbers_in_evaluation(self, kind: str, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         options = ("--model.backbone", f"{PARTS}.OneLayer", "--model.backbone.kind", kind)
         first = fit(*options, config="fc_aux")
         assert capsys.readouterr().err.count("the network draws random numbers in evaluation, too") == 1
@@ -85,39 +85,39 @@ class TestARunIsAFunctionOfItsSeed:
         for name, values in read_curves(alone / "curves.csv").values.items():
             np.testing.assert_allclose(values[:, 0], together[name][:, 2], rtol=1e-5)
 
-    def test_test_shows_the_figures_of_the_fit(self, fit: Fit) -> None:
+    def test_test_command_reproduces_the_losses_of_the_fit(self, fit: Fit) -> None:
         run = fit("--model.backbone", f"{PARTS}.OneLayer", "--model.backbone.kind", "torch", config="fc_aux")
         assert main(["test", *last(run)]) == 0
         with (run / "test.csv").open() as file:
-            shown = [float(row["test_loss"]) for row in csv.DictReader(file)]
-        np.testing.assert_allclose(shown, read_curves(run / "curves.csv").values["test/loss"][-1], rtol=1e-6)
+            losses = [float(row["test_loss"]) for row in csv.DictReader(file)]
+        np.testing.assert_allclose(losses, read_curves(run / "curves.csv").values["test/loss"][-1], rtol=1e-6)
 
-    def test_a_network_that_draws_nothing_is_not_spoken_of(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_deterministic_network_prints_no_notice(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         fit("--model.backbone", f"{PARTS}.OneLayer", config="fc_aux")
         assert "random numbers" not in capsys.readouterr().err
 
-    def test_first_weights_from_numpy_and_python(self, fit: Fit) -> None:
+    def test_initial_weights_from_numpy_and_python(self, fit: Fit) -> None:
         first, second = (fit("--model.backbone", f"{PARTS}.RandomWeights", config="fc_aux") for _ in range(2))
         assert tables(first) == tables(second)
 
-    def test_a_random_schedule(self, fit: Fit) -> None:
+    def test_random_learning_rate_schedule(self, fit: Fit) -> None:
         scheduler = ["--model.lr_scheduler", "torch.optim.lr_scheduler.LambdaLR"]
         options = [*scheduler, "--model.lr_scheduler.lr_lambda", f"{PARTS}.jumpy", "--trainer.max_epochs", "3"]
         first, second = (fit(*options, config="fc_aux") for _ in range(2))
         assert tables(first) == tables(second)
 
-    def test_a_callback_that_draws(self, fit: Fit) -> None:
+    def test_callback_that_draws_random_numbers(self, fit: Fit) -> None:
         options = ("--trainer.callbacks", f"{PARTS}.NoisyImages", "--trainer.max_epochs", "3")
         first, second = (fit(*options, config="fc_aux") for _ in range(2))
         assert tables(first) == tables(second)
-        shown = []
+        files = []
         for run in (first, second):
             torch.rand(1)
             assert main(["test", *last(run)]) == 0
-            shown.append((run / "test.csv").read_bytes())
-        assert shown[0] == shown[1]
+            files.append((run / "test.csv").read_bytes())
+        assert files[0] == files[1]
 
-    def test_the_users_own_generators_are_left_alone(self, fit: Fit) -> None:
+    def test_global_generators_of_the_user_are_restored(self, fit: Fit) -> None:
         torch.manual_seed(3)
         np.random.seed(3)
         expected = torch.rand(2), np.random.rand(2)

@@ -1,4 +1,4 @@
-"""Nothing that comes from elsewhere is executed, obeyed by a terminal, or passes for a result."""
+"""Untrusted files: their code is never executed, their text cannot control a terminal, and damage is detected."""
 
 import copy
 import csv
@@ -24,7 +24,7 @@ Damage = Callable[[Path, Path], None]
 
 
 class Bomb:
-    """Writes a marker when it is unpickled."""
+    """Object that writes a marker file when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self._marker = marker
@@ -118,7 +118,7 @@ FORCED = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
     ("damage", "force"), [*((each, None) for each in DAMAGES), *((each, FORCED) for each in WITH_CODE)]
 )
 @pytest.mark.quick(15)
-def test_a_hostile_checkpoint_is_refused_by_every_command(
+def test_every_command_rejects_a_hostile_checkpoint(
     trained: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -157,7 +157,7 @@ def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def places(value: object, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Every place in a nested value, as the names and indices that lead there."""
+    """Yield every position in a nested value, as the names and indices that lead to it."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, each in inner:
         yield (*above, name)
@@ -165,17 +165,17 @@ def places(value: object, above: tuple[str | int, ...] = ()) -> Iterator[tuple[s
 
 
 NOT_READ = {"param_groups", "lr_schedulers", "global_step", "commits", "run", "changes"}
-"""What is taken from the config instead, or not at all, or may be null or of any length."""
+"""Entries that are ignored, are taken from the config instead, or may be null or of any length."""
 
 MAY_LACK: list[tuple[tuple[str | int, ...], object]] = [(("code", "training"), {})]
-"""What some networks have nothing of."""
+"""Entries that are empty for some networks."""
 
 ANYTHING: list[object] = [None, -1, 10**18, "x", [], {}, 1.5, float("nan"), True, [1], {"a": 1}]
 ANYTHING += [torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64), torch.zeros(1).expand(1000)]
 
 
 @pytest.mark.slow
-def test_whatever_is_changed_in_a_checkpoint_is_refused_in_one_line(
+def test_any_change_of_a_checkpoint_is_rejected_in_one_line(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
@@ -184,30 +184,34 @@ def test_whatever_is_changed_in_a_checkpoint_is_refused_in_one_line(
     last = tmp_path / "checkpoints" / "last.ckpt"
     last.parent.mkdir()
     shutil.copy(trained / ".run", tmp_path)
-    go_on = ["fit", "--config", str(trained / "config.yaml"), "--ckpt_path", str(last), "--trainer.max_epochs", "2"]
+    resume = ["fit", "--config", str(trained / "config.yaml"), "--ckpt_path", str(last), "--trainer.max_epochs", "2"]
     for _ in range(100):
         place, value = random.choice(every), random.choice(ANYTHING)
         torch.save(tampered(checkpoint, place, value), last)
         capsys.readouterr()
-        code = main(go_on)
-        if not NOT_READ & set(place) and (place, value) not in MAY_LACK and not fits(value, found(checkpoint, place)):
+        code = main(resume)
+        if (
+            not NOT_READ & set(place)
+            and (place, value) not in MAY_LACK
+            and not fits(value, get_entry(checkpoint, place))
+        ):
             assert code == 2, (place, value)
             (line,) = capsys.readouterr().err.splitlines()
             assert line.isprintable()
-        elif code != 0:  # such as an epoch beyond the last
+        elif code != 0:  # for instance, an epoch after the last one
             assert "pairs-lit: error: " in capsys.readouterr().err
 
 
-def found(value: Any, place: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - a checkpoint holds anything
+def get_entry(value: Any, place: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - a checkpoint holds anything
     for name in place:
         value = value[name]
     return value
 
 
 def tampered(checkpoint: dict[str, Any], place: tuple[str | int, ...], value: object) -> dict[str, Any]:
-    """A copy with another value at a place."""
+    """Return a copy of the checkpoint with another value at one position."""
     changed = copy.deepcopy(checkpoint)
-    found(changed, place[:-1])[place[-1]] = value
+    get_entry(changed, place[:-1])[place[-1]] = value
     return changed
 
 
@@ -228,21 +232,23 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "=HYPERLINK(x)"])
-def test_no_name_is_a_formula_in_a_spreadsheet(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_run_names_are_escaped_in_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     runs = [a_run(tmp_path / name / "1"), a_run(tmp_path / "other" / "1")]
     rows = list(csv.DictReader(io.StringIO(shown(capsys, *map(str, runs), "--format", "csv"))))
     assert {row["run"] for row in rows} == {f"'{name}", "other"}
 
 
 @pytest.mark.parametrize("style", ["text", "md", "csv", "latex"])
-def test_no_name_or_source_commands_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str], style: str) -> None:
+def test_run_names_and_sources_cannot_control_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], style: str
+) -> None:
     run = a_run(tmp_path / "a\x1b]0;title\x07\r\n\u202e" / "1", source="\x1b[2Jmnist\u0008")
     out = shown(capsys, str(run), "--format", style)
     assert all(letter.isprintable() or letter == "\n" for letter in out)
 
 
 @pytest.mark.parametrize("name", ["a|b|c", "[x](http:x)", "![x](http:x)", "<b>", "`x`", "**x**"])
-def test_no_name_is_obeyed_in_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_run_names_are_escaped_in_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     run = a_run(tmp_path / name.replace("/", "") / "1")
     out = shown(capsys, str(run), "--format", "md")
     (row,) = [line for line in out.splitlines() if "0.8150" in line]
@@ -251,7 +257,7 @@ def test_no_name_is_obeyed_in_markdown(tmp_path: Path, capsys: pytest.CaptureFix
     assert all(label[place - 1] == "\\" for place, letter in enumerate(label) if letter in "[]<>`*!" and place)
 
 
-def test_no_name_is_obeyed_in_latex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_names_are_escaped_in_latex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run(tmp_path / r"\input{x}$&%#_^~" / "1", source="\\input{x}")
     out = shown(capsys, str(run), "--format", "latex")
     table, _, below = out.partition("\\end{tabular}")
@@ -260,13 +266,13 @@ def test_no_name_is_obeyed_in_latex(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert sentence.startswith(r"\textbackslash{}input\{x\}\$\&\%\#\_")
 
 
-def test_a_name_is_no_formula_in_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_names_are_not_rendered_as_formulas_in_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run(tmp_path / r"$\frac{1}$ $" / "1")
     shown(capsys, str(run), "--figure", str(tmp_path / "f.png"))
     assert (tmp_path / "f.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_a_foreign_folders_name_never_leads_elsewhere(tmp_path: Path) -> None:
+def test_run_paths_are_normalised(tmp_path: Path) -> None:
     run = a_run(tmp_path / "a" / "1")
     (read,) = read_runs([run / ".." / ".." / "a" / "1"])
     assert read.label == "a"
@@ -297,9 +303,7 @@ DEEP = "[" * 100_000
     ],
     ids=range(12),
 )
-def test_what_is_no_table_of_rounds_passes_for_no_result(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str
-) -> None:
+def test_invalid_table_of_rounds_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str) -> None:
     run = a_run(tmp_path / "a" / "1")
     (run / "rounds.csv").write_bytes(table.encode(errors="surrogateescape"))
     assert main(["compare", str(run)]) == 2
@@ -312,9 +316,7 @@ def test_what_is_no_table_of_rounds_passes_for_no_result(
     ["", "{", "[]", "3", '{"data": 3}', '{"data": {"source": ["mnist"]}}', "{}", '{"data": ' + DEEP, "\udcff"],
     ids=range(9),
 )
-def test_what_is_no_summary_passes_for_no_result(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], summary: str
-) -> None:
+def test_invalid_summary_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str], summary: str) -> None:
     run = a_run(tmp_path / "a" / "1")
     (run / "summary.json").write_bytes(summary.encode(errors="surrogateescape"))
     assert main(["compare", str(run)]) == 2
@@ -325,7 +327,7 @@ def test_what_is_no_summary_passes_for_no_result(
 @pytest.mark.parametrize(
     "name", ["../up", "/etc/x", "a/b", "a\\b", "..", ".hidden", "a\0b", "a\nb", "", "a" * 101, "é"]
 )
-def test_a_runs_name_never_leads_elsewhere(
+def test_run_name_cannot_leave_the_folder(
     fit: Fit, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     arguments = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, f"--name={name}"]

@@ -16,10 +16,10 @@ from tests.support.runs import contents, last, refused, tables
 CALLBACKS = "lightning.pytorch.callbacks"
 
 
-class TestNothingOfTheUsersIsOverwritten:
+class TestUserFilesAreNotOverwritten:
     @pytest.fixture
     def project(self, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A folder of the user's with files that have the names of ours, and a copy of a checkpoint."""
+        """A user folder with files named like those of a run, and copies of a checkpoint."""
         run = fit(config="fc_aux")
         project = tmp_path / "project"
         (project / "checkpoints").mkdir(parents=True)
@@ -36,7 +36,7 @@ class TestNothingOfTheUsersIsOverwritten:
     @pytest.mark.parametrize("checkpoint", ["best.ckpt", "checkpoints/best.ckpt"])
     @pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
     @pytest.mark.quick(1)
-    def test_a_checkpoint_elsewhere(
+    def test_checkpoint_outside_its_run_folder_gets_a_new_run(
         self, command: str, checkpoint: str, project: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         before = contents(project)
@@ -53,7 +53,7 @@ class TestNothingOfTheUsersIsOverwritten:
         assert (run / names[command]).is_file()
 
     @pytest.mark.slow
-    def test_another_runs_folder_is_not_its_own(self, fit: Fit) -> None:
+    def test_checkpoint_in_another_run_folder_leaves_that_run_unchanged(self, fit: Fit) -> None:
         first, second = fit(config="fc_aux"), fit("--rounds.seed", "7", config="fc_aux")
         shutil.copy(first / "checkpoints" / "last.ckpt", second / "checkpoints" / "other.ckpt")
         before = contents(second)
@@ -61,7 +61,7 @@ class TestNothingOfTheUsersIsOverwritten:
         assert main(["test", "--config", config, "--ckpt_path", str(second / "checkpoints" / "other.ckpt")]) == 0
         assert contents(second) == before
 
-    def test_a_run_that_was_moved_goes_on_in_itself(self, fit: Fit, tmp_path: Path) -> None:
+    def test_moved_run_is_resumed_in_place(self, fit: Fit, tmp_path: Path) -> None:
         moved = tmp_path / "the best one"
         fit(config="fc_aux").rename(moved)
         assert main(["test", *last(moved)]) == 0
@@ -69,7 +69,7 @@ class TestNothingOfTheUsersIsOverwritten:
         assert (moved / "test.csv").is_file()
         assert read_curves(moved / "curves.csv").epochs == 3
 
-    def test_a_run_of_an_earlier_release_goes_on_in_itself(self, fit: Fit) -> None:
+    def test_run_of_an_earlier_release_is_resumed_in_place(self, fit: Fit) -> None:
         run = fit(config="fc_aux")
         checkpoint = run / "checkpoints" / "last.ckpt"
         saved = read_checkpoint(checkpoint)
@@ -105,7 +105,9 @@ class TestNothingOfTheUsersIsOverwritten:
         means = read_curves(run / "curves.csv").values["val/loss"].mean(1)
         assert float(state["best_model_score"]) == pytest.approx(means.min(), rel=1e-5)
 
-    def test_a_run_that_got_further_is_not_overwritten(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_resuming_an_early_checkpoint_does_not_overwrite_the_run(
+        self, fit: Fit, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         options = ["--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
         run = fit(*options, "--trainer.max_epochs", "4", config="fc_aux")
         before = contents(run)
@@ -126,7 +128,7 @@ class TestNothingOfTheUsersIsOverwritten:
             np.testing.assert_array_equal(both[0][:2], both[1][:2])
             assert (both[0][2:] != both[1][2:]).any()
 
-    def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_an_earlier_one(self, fit: Fit) -> None:
+    def test_run_with_damaged_last_checkpoint_is_resumed_from_an_earlier_one(self, fit: Fit) -> None:
         options = ["--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
         run = fit(*options, "--trainer.max_epochs", "3", config="fc_aux")
         before = tables(run)
@@ -137,7 +139,7 @@ class TestNothingOfTheUsersIsOverwritten:
 
     @pytest.mark.parametrize("how", ["moved", "linked", "relative"])
     @pytest.mark.quick(1)
-    def test_a_model_checkpoint_remembers_its_best(
+    def test_model_checkpoint_keeps_its_best_score_when_resumed(
         self, how: str, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         options = ["--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.monitor", "val/loss/low"]
@@ -151,7 +153,9 @@ class TestNothingOfTheUsersIsOverwritten:
         else:
             run = run.relative_to(tmp_path)
         assert main(["fit", *last(run), "--trainer.max_epochs", "4"]) == 0
-        assert len(list((run / "checkpoints").glob("epoch*.ckpt"))) == 1  # the former best one was replaced, or kept
+        assert (
+            len(list((run / "checkpoints").glob("epoch*.ckpt"))) == 1
+        )  # the previous best checkpoint was either replaced or kept
         state = read_checkpoint(run / "checkpoints" / "last.ckpt")["callbacks"]
         (kept,) = (value for name, value in state.items() if name.startswith("ModelCheckpoint"))
         losses = read_curves(run / "curves.csv").values["val/loss"]
@@ -161,7 +165,7 @@ class TestNothingOfTheUsersIsOverwritten:
         assert Path(kept["best_model_path"]).is_file()
 
     @pytest.mark.slow
-    def test_only_the_last_one_may_be_kept_twice(self, fit: Fit) -> None:
+    def test_save_last_with_top_k_zero_works(self, fit: Fit) -> None:
         options = ["--trainer.callbacks.save_top_k", "0", "--trainer.callbacks.save_last", "true"]
         run = fit("--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", *options, config="fc_aux")
         for path in list((run / "checkpoints").iterdir()):
@@ -194,7 +198,7 @@ class TestNothingOfTheUsersIsOverwritten:
         ],
     )
     @pytest.mark.quick(2)
-    def test_checkpoints_that_no_run_could_use_are_refused(
+    def test_unusable_model_checkpoint_options_are_rejected(
         self, options: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         root = ["--trainer.default_root_dir", str(tmp_path), "--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint"]

@@ -398,10 +398,10 @@ def test_pairs_are_read_from_a_table(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0.png\n", "line 1: '0.png': two paths are needed"),
-        ("0.png,1.png\n2.png,\n", "line 2: '2.png,': two paths are needed"),
-        ("", "holds no pairs"),
-        ("left,right\n", "holds no pairs"),
+        ("0.png\n", "line 1: expected two paths, left and right, got '0.png'"),
+        ("0.png,1.png\n2.png,\n", "line 2: expected two paths, left and right, got '2.png,'"),
+        ("", "does not contain a pair"),
+        ("left,right\n", "does not contain a pair"),
         ("gone.png,1.png\n", "gone.png is not there: check the path"),
         (None, "cannot be read (No such file or directory)"),
     ],
@@ -440,10 +440,10 @@ def test_wrong_pictures_are_named_in_a_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["0.png"], "1 images were given, and 0.png has no partner"),
-        ([], "no images were given"),
-        (["0.png", "1.png", "--pairs", "pairs.csv"], "images and --pairs pairs.csv were given: give one of them"),
-        (["0.png", "1.png", "--show", "show.gif"], "--show show.gif: its name must end in one of .png"),
+        (["0.png"], "images must come in pairs, got 1. 0.png has no partner"),
+        ([], "no images were named"),
+        (["0.png", "1.png", "--pairs", "pairs.csv"], "images and --pairs pairs.csv cannot be combined"),
+        (["0.png", "1.png", "--show", "show.gif"], "--show must end in one of .png"),
         (["0.png", "1.png", "--format", "yaml"], "invalid choice: 'yaml'"),
     ],
 )
@@ -458,7 +458,7 @@ def test_mistakes_are_named(
 
 def test_a_damaged_relation_is_named(run: pairs_lit.Run, pictures: list[str]) -> None:
     applied = replace(run, data=run.data | {"relation": "<b>"}).apply([(pictures[0], pictures[1])])
-    with pytest.raises(PairsLitError, match=r"relation is '<b>': it must be one of 'le', 'lt', 'ge', 'gt'"):
+    with pytest.raises(PairsLitError, match=r"relation must be one of 'le', 'lt', 'ge', 'gt', got '<b>'"):
         format_result(applied, "text")
 
 

@@ -39,7 +39,7 @@ def started(run: pairs_lit.Run) -> subprocess.Popen[str]:
 
 def port_of(process: subprocess.Popen[str]) -> int:
     assert process.stdout is not None
-    found = re.match(r"http://127\.0\.0\.1:(\d+) \(Ctrl-C ends it\)", process.stdout.readline())
+    found = re.match(r"http://127\.0\.0\.1:(\d+) \(press Ctrl-C to stop\)", process.stdout.readline())
     assert found is not None
     return int(found[1])
 
@@ -140,14 +140,14 @@ def test_a_port_in_use_is_named(run: pairs_lit.Run, capsys: pytest.CaptureFixtur
         number = taken.getsockname()[1]
         assert main(["demo", str(run.folder), "--port", str(number), "--no-browser"]) == 2
     err = capsys.readouterr().err
-    assert f"port {number} cannot be used (Address already in use): leave out --port for a free one." in err
+    assert f"--port {number} cannot be used (Address already in use). Leave it out to use any free port." in err
     assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "70000"], "--port is 70000: it must be 1 to 65535, or 0 for a free one"),
+        (["--port", "70000"], "--port must be 1 to 65535, or 0 for any free port, got 70000"),
         (["--port", "x"], "argument --port: invalid int value: 'x'"),
     ],
 )

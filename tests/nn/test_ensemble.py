@@ -221,8 +221,8 @@ def test_members_count_in_the_size_of_a_stack() -> None:
 @pytest.mark.parametrize(
     ("count", "message"),
     [
-        (0, r"model\.members is 0: it must be 1 or more\."),
-        (-2, r"model\.members is -2: it must be 1 or more\."),
+        (0, r"model\.members must be 1 or more, got 0\."),
+        (-2, r"model\.members must be 1 or more, got -2\."),
         (101, r"model\.members is 101: a round has at most 100 networks\."),
     ],
 )

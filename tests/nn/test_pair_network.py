@@ -487,13 +487,13 @@ def built(**changes: object) -> PairModule:
         ({"pools": [2, 2, 2]}, "CNN: pools has 3 entries for 2 convolutions"),
         ({"conv_dropout": [0.1]}, "CNN: conv_dropout has 1 entries for 2 convolutions"),
         ({"kernels": 7}, r"CNN: kernels \[7, 7\] and pools \[2, 2\] are too large for an image of shape \(1, 14, 14\)"),
-        ({"batch_norm": ["map"]}, "CNN: batch_norm is 'map': it must be one of 'maps', 'hidden', 'code'"),
-        ({"idle_batch_norm": ["hidden"]}, "CNN: idle_batch_norm is 'hidden': it must be one of 'maps', 'code'"),
+        ({"batch_norm": ["map"]}, "CNN: batch_norm must be one of 'maps', 'hidden', 'code', got 'map'"),
+        ({"idle_batch_norm": ["hidden"]}, "CNN: idle_batch_norm must be one of 'maps', 'code', got 'hidden'"),
         (
             {"batch_norm": ["code"], "idle_batch_norm": ["code"]},
             "CNN: batch_norm and idle_batch_norm both name 'code': give one of them",
         ),
-        ({"global_pool": "median"}, "CNN: global_pool is 'median': it must be one of 'none', 'average', 'max'"),
+        ({"global_pool": "median"}, "CNN: global_pool must be one of 'none', 'average', 'max', got 'median'"),
         ({"pools": [4, 4]}, r"CNN: kernels \[3, 3\] and pools \[4, 4\] are too large"),
     ],
 )
@@ -537,7 +537,7 @@ def test_an_identity_readout_needs_a_code_of_ten() -> None:
         ({"head": ArgmaxHead}, "this head has no gradient"),
         ({"loss": PairLoss(digits="ce")}, r"digits is ce, but there are no digit logits"),
         ({"loss": PairLoss("none")}, "nothing would be trained"),
-        ({"seeds": []}, "the number of seeds is 0"),
+        ({"seeds": []}, "the number of seeds must be 1 or more, got 0"),
         (
             {"head": lambda _: FixedOutput(3)},
             r"a head must give 1 or 2 logits a pair; this one gave \(3, 3\) for 3 pairs",

@@ -84,7 +84,7 @@ REFUSED = {
     f"--model.network {PARTS}.NineDigits": r"gave \(2, 1\) and \(2, 2, 9\) for N = 2",
     f"--model.network {PARTS}.Nope": "model.network: module 'tests.support.pair_networks' has no attribute 'Nope', got",
     f"--model.network {PARTS}.no_module": "returned a int, which is not a torch module",
-    f"--model.network {PARTS}.siamese": f"model.network: {PARTS}.siamese is one module for all rounds",
+    f"--model.network {PARTS}.siamese": f"model.network must be a class or function .*, got the module {PARTS}.siamese",
     f"--model.network {PARTS}.Siamese --model.network.width 3": "model.network cannot be built .*'width'",
     f"--model.network {PARTS}.OneLogit": "digit",
     "--model.backbone null": "model.backbone is missing: name backbone and head, or a whole pair network",
@@ -118,7 +118,8 @@ def test_a_fit_says_what_the_network_stands_in_place_of_and_how_it_trains(
 ) -> None:
     run = fit(*options("a loop"))
     said = capsys.readouterr().err
-    assert "model.network stands in place of model's backbone, head, readout, code_activation.\n" in said
+    replaced = "model.backbone, model.head, model.readout, model.code_activation"
+    assert f"model.network replaces these settings: {replaced}.\n" in said
     way = r"TwoLogits trains as copies in a loop, which is slower: it branches on a tensor's value at "
     assert len(re.findall(rf"{way}pair_networks.py:\d+\.", said)) == 1
     assert json.loads((run / "summary.json").read_text())["parameters_per_round"] == 392 * 8 + 8 + 18

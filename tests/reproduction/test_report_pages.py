@@ -125,7 +125,7 @@ def test_pages_can_be_written_without_training(
     assert (finished / "results" / "hakobyan.md").is_file()
     assert sorted(finished.glob("lightning_logs/*/*")) == before
     assert main([*command(["grall"], tiny_configs, tiny_root, finished), "--no-training"]) == 2
-    assert "nothing of grall is finished: train it first" in capsys.readouterr().err
+    assert "no fit of grall is finished. Leave out --no-training" in capsys.readouterr().err
 
 
 def test_other_rounds_seeds_or_configs_are_other_fits(tiny_configs: Path, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_signal_ends_in_one_line(tiny_configs: Path, tiny_root: Path, tmp_path
         time.sleep(0.01)
     process.send_signal(number)
     assert process.finish() == 128 + number
-    told = f"pairs-lit: stopped by {number.name}; what was saved is kept, and the same call goes on."
+    told = f"pairs-lit: stopped by {number.name}. Progress was saved; resume with the same command."
     assert process.err.splitlines()[-1] == told
     assert not (tmp_path / "results").exists()
 
@@ -333,8 +333,8 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(tiny_configs: Path, tiny
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nobody"], "unknown report 'nobody': use one or more of belhadj"),
-        (["--rounds", "0"], "--rounds is 0: it must be 1 or more"),
+        (["nobody"], "unknown report 'nobody'. Use one or more of belhadj"),
+        (["--rounds", "0"], "--rounds must be 1 or more, got 0"),
         (["--rounds", "many"], "argument --rounds: invalid int value: 'many'"),
         (["hakobyan", "--configs", "nowhere"], "there is no nowhere/reports/hakobyan/net1.yaml"),
     ],
@@ -393,4 +393,4 @@ def test_without_a_name_all_reports_are_meant(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*command([], tiny_configs, tiny_root, tmp_path), "--no-training"]) == 2
-    assert f"nothing of {', '.join(REPORTS)} is finished: train it first" in capsys.readouterr().err
+    assert f"no fit of {', '.join(REPORTS)} is finished. Leave out --no-training" in capsys.readouterr().err

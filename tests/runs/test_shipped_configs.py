@@ -132,7 +132,7 @@ def test_configs_imports_nothing_heavy() -> None:
 
 def test_reproduce_finds_the_shipped_configs(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "hakobyan", "--no-training"]) == 2
-    assert "nothing of hakobyan is finished: train it first" in capsys.readouterr().err
+    assert "no fit of hakobyan is finished. Leave out --no-training" in capsys.readouterr().err
     assert list(elsewhere.iterdir()) == []
 
 
@@ -187,5 +187,5 @@ class TestWheel:
     def test_reproduce(self, call: Call, elsewhere: Path) -> None:
         done = call("reproduce", "hakobyan", "--no-training")
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == "pairs-lit: error: nothing of hakobyan is finished: train it first.\n"
+        assert done.stderr == "pairs-lit: error: no fit of hakobyan is finished. Leave out --no-training to train it.\n"
         assert list(elsewhere.iterdir()) == []

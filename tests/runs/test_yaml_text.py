@@ -118,9 +118,12 @@ TWICE = {
         ("--config={trainer: {callbacks: [deep.yaml]}}", "deep.yaml: save_top_k: stands twice, in lines 2 and 2"),
         (
             "--config={model.loss.aux_weight: 1, model: {decay: all}}",
-            "model.loss.aux_weight and model, in lines 1 and 1",
+            r"model.loss.aux_weight \(line 1\) and model \(line 1\) set the same option",
         ),
-        ("--config={model: {optimizer: torch.optim.SGD, optimizer.lr: 1}}", "model.optimizer and model.optimizer.lr"),
+        (
+            "--config={model: {optimizer: torch.optim.SGD, optimizer.lr: 1}}",
+            r"model.optimizer \(line 1\) and model.optimizer.lr",
+        ),
         (
             f"--config={{model: {{optimizer: {{{ADAM}, init_args: {{lr: 1}}, dict_kwargs: {{lr: 2}}}}}}}}",
             "--config: lr: stands twice",

@@ -412,7 +412,7 @@ def test_a_network_that_cannot_be_built_leaves_the_other_trials_alone(
     monkeypatch.setattr(sweep_module, "_FEW", 1)  # only examples are read before the first fit
     widths, dropout = "model.backbone.init_args.widths", "model.backbone.init_args.dropout"
     space = {widths: [[8, 10], [12, 10]], dropout: [0.0, 1.5]}
-    with pytest.raises(PairsLitError, match=r"dropout 1\.5: .*each must be 0 or more and below 1"):
+    with pytest.raises(PairsLitError, match=r"dropout 1\.5: .*must contain only values of 0 or more and below 1"):
         pairs_lit.sweep("fc_aux", spec(space=space), base)
     monkeypatch.setattr(sweep_module, "examples", lambda space: [{widths: [8, 10], dropout: 0.0}])
     found = pairs_lit.sweep("fc_aux", spec(space=space), base)

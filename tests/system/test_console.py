@@ -12,7 +12,7 @@ from tests.support.runs import process, refused
 class TestEncodings:
     @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
     @pytest.mark.slow
-    def test_output_that_cannot_show_everything(self, encoding: str, fit: Fit) -> None:
+    def test_output_encodings_without_all_characters(self, encoding: str, fit: Fit) -> None:
         run = fit(config="fc_aux")
         commands = [["--help"], ["compare", str(run), str(run)], *([["fit", "--help"]] if encoding == "ascii" else [])]
         for command in commands:
@@ -20,7 +20,7 @@ class TestEncodings:
             assert (done.returncode, done.stderr.count(b"Error")) == (0, 0)
             done.stdout.decode(encoding)
 
-    def test_what_cannot_be_shown_is_spelt_plainly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unencodable_characters_are_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
         bytes_ = io.BytesIO()
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(bytes_, encoding="ascii"))
         with any_encoding():

@@ -18,7 +18,7 @@ PARTS = "tests.support.real_world_parts"
 class TestNotebooks:
     @pytest.mark.parametrize("backend", ["module://matplotlib_inline_that_is_missing.backend", "nonsense"])
     @pytest.mark.slow
-    def test_a_backend_that_is_missing(
+    def test_missing_backend_is_ignored(
         self, backend: str, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         run = fit(config="fc_aux")
@@ -67,7 +67,7 @@ class TestNotebooks:
 
     @pytest.mark.slow
     def test_a_forked_child_after_a_cnn_was_trained(self, tiny_options: list[str], tmp_path: Path) -> None:
-        """Also where numba is told to use a threading layer that is missing: the kernels need none."""
+        """The kernels do not use numba's threading layer, so a missing one does not matter."""
         options = ["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options]
         options += ["--trainer.default_root_dir", str(tmp_path)]
         code = (

@@ -4,7 +4,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pairs_lit.system.lightning_hooks import NoProfiler, spares_batches
 
 
-def test_only_hooks_that_do_nothing_are_passed_over() -> None:
+def test_only_empty_hooks_are_skipped() -> None:
     @spares_batches
     class Counts(Callback):
         def on_train_batch_end(self, *_: object) -> None: ...
@@ -15,7 +15,7 @@ def test_only_hooks_that_do_nothing_are_passed_over() -> None:
     assert callable(Callback().on_train_batch_start)
 
 
-def test_lightning_passes_over_what_it_cannot_call() -> None:
+def test_lightning_skips_hooks_that_are_none() -> None:
     @spares_batches
     class Spared(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
@@ -26,7 +26,7 @@ def test_lightning_passes_over_what_it_cannot_call() -> None:
     _call_callback_hooks(trainer, "on_train_batch_start", None, 0)
 
 
-def test_nothing_is_measured_and_what_fails_within_shows() -> None:
+def test_no_profiler_propagates_exceptions() -> None:
     profiler = NoProfiler()
     with pytest.raises(ValueError, match="shows"), profiler.profile("a step"), profiler.profile("within"):
         raise ValueError("shows")

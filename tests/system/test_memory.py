@@ -10,15 +10,15 @@ from pairs_lit.system.memory import keep_freed_memory
 from tests.conftest import Fit
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done")
-def test_the_c_library_accepts_to_keep_freed_memory() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is supported")
+def test_malloc_accepts_the_settings() -> None:
     assert keep_freed_memory() is True
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel counts page faults elsewhere in other ways")
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels count page faults differently")
 @pytest.mark.slow
-def test_a_large_block_is_not_mapped_anew_each_time() -> None:
-    """In a process of its own: the heap of one that has run other tests may be in pieces."""
+def test_large_blocks_are_reused() -> None:
+    """The check needs a new process, because other tests may have fragmented the heap of this one."""
     code = (
         "import resource, torch\n"
         "from pairs_lit.system.memory import keep_freed_memory\n"
@@ -29,23 +29,23 @@ def test_a_large_block_is_not_mapped_anew_each_time() -> None:
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
     )
     faults = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
-    assert faults < 10 * 4_000_000 * 4 / 4096 / 5  # a page a 4 KB, had each block been mapped anew
+    assert faults < 10 * 4_000_000 * 4 / 4096 / 5  # mapping each block again would cause one page fault per 4 KB
 
 
-def test_another_system_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_operating_systems_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False
 
 
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_c_libraries_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     monkeypatch.setattr(sys, "platform", "linux")
     assert keep_freed_memory() is False
 
 
 @pytest.mark.slow
-def test_other_packages_do_not_write_about_a_home_that_cannot_be_written(fit: Fit, tmp_path: Path) -> None:
-    """No folder can be made below a file."""
+def test_other_packages_do_not_warn_about_a_read_only_home(fit: Fit, tmp_path: Path) -> None:
+    """The home is below a file, so it cannot be created."""
     run = fit("--rounds.count", "2", config="fc_aux")
     home = tmp_path / "home"
     home.touch()

@@ -22,7 +22,7 @@ class TestHome:
         monkeypatch.chdir(here)
         return home
 
-    def test_every_path_of_configs_and_command_line(
+    def test_tilde_works_in_every_path(
         self, home: Path, tiny_options: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (home / "data.yaml").write_text(
@@ -30,14 +30,21 @@ class TestHome:
         )
         (home / "my.yaml").write_text((CONFIGS / "fc_aux.yaml").read_text())
         logger = ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "~/csv"]
-        given = ["--config=~/my.yaml", *tiny_options, "--data", "~/data.yaml", "--trainer.default_root_dir", "~/runs"]
-        assert main(["fit", *given, *logger]) == 0
+        fit_arguments = [
+            "--config=~/my.yaml",
+            *tiny_options,
+            "--data",
+            "~/data.yaml",
+            "--trainer.default_root_dir",
+            "~/runs",
+        ]
+        assert main(["fit", *fit_arguments, *logger]) == 0
         (run,) = home.glob("runs/lightning_logs/my/*")
         assert (home / "csv").is_dir()
-        shown = f"~/{run.relative_to(home)}"
-        options = ["--config", f"{shown}/config.yaml", "--ckpt_path", f"{shown}/checkpoints/last.ckpt"]
+        run_path = f"~/{run.relative_to(home)}"
+        options = ["--config", f"{run_path}/config.yaml", "--ckpt_path", f"{run_path}/checkpoints/last.ckpt"]
         assert main(["test", *options]) == 0
-        assert main(["compare", shown, "--figure", "~/figure.png", "--output", "~/table.txt"]) == 0
+        assert main(["compare", run_path, "--figure", "~/figure.png", "--output", "~/table.txt"]) == 0
         assert (home / "figure.png").is_file()
         monkeypatch.setenv("PAIRS_LIT_DATA", "~/mnist")
         arguments = ["fit", "--config", "~/my.yaml", *tiny_options, "--trainer.default_root_dir", "~/runs"]
@@ -45,13 +52,13 @@ class TestHome:
         assert main(arguments) == 0
         assert list(Path.cwd().iterdir()) == []
 
-    def test_a_bare_tilde_after_an_equals_sign(self, home: Path, tiny_options: list[str]) -> None:
-        """No shell replaces it, and YAML takes it for null."""
+    def test_bare_tilde_after_an_equals_sign(self, home: Path, tiny_options: list[str]) -> None:
+        """Shells do not expand it there, and YAML reads it as null."""
         arguments = ["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, "--trainer.default_root_dir=~"]
         assert main(arguments) == 0
         assert list(home.glob("lightning_logs/fc_aux/*/rounds.csv"))
 
-    def test_a_home_that_does_not_exist_in_a_config(
+    def test_unknown_home_in_an_option(
         self, home: Path, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", "~nobody_of_that_name/runs"]
@@ -59,6 +66,6 @@ class TestHome:
         assert "~nobody_of_that_name/runs: there is no such home folder" in message
         assert list(Path.cwd().iterdir()) == []
 
-    def test_no_such_home(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_unknown_home_in_an_argument(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         message = refused(["compare", "~nobody_of_that_name/run"], capsys)
         assert re.search("~nobody_of_that_name/run: there is no such home folder", message)

@@ -19,35 +19,37 @@ class TestThreads:
             monkeypatch.delenv(name, raising=False)
 
     @staticmethod
-    def said(run: Path) -> int:
+    def get_threads(run: Path) -> int:
         return int(json.loads((run / "summary.json").read_text())["threads"])
 
-    def test_one_by_default_whatever_torch_takes_by_itself(self, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_default_is_one_thread(self, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {1, 2})
         before = torch.get_num_threads()
         torch.set_num_threads(2)
         try:
-            assert self.said(fit(config="cnn_aux")) == 1
+            assert self.get_threads(fit(config="cnn_aux")) == 1
             assert torch.get_num_threads() == 2
             torch.set_num_threads(3)
-            assert self.said(fit(config="cnn_aux")) == 3
+            assert self.get_threads(fit(config="cnn_aux")) == 3
         finally:
             torch.set_num_threads(before)
 
-    def test_another_number_is_kept_used_and_recorded(self, fit: Fit) -> None:
+    def test_requested_number_is_used_and_recorded(self, fit: Fit) -> None:
         before = torch.get_num_threads()
         two = fit("--rounds.threads", "2")
-        assert self.said(two) == 2
+        assert self.get_threads(two) == 2
         assert torch.get_num_threads() == before
 
     @pytest.mark.parametrize("asked", [None, "3"])
     @pytest.mark.slow
-    def test_the_environment_is_obeyed(self, asked: str | None, tiny_options: list[str], tmp_path: Path) -> None:
+    def test_environment_variable_sets_the_number(
+        self, asked: str | None, tiny_options: list[str], tmp_path: Path
+    ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
         config = str(CONFIGS / "cnn_aux.yaml")
         assert process("fit", "--config", config, *options, OMP_NUM_THREADS=asked).returncode == 0
         (run,) = tmp_path.glob("lightning_logs/*/*")
-        assert self.said(run) == int(asked or 1)
+        assert self.get_threads(run) == int(asked or 1)
 
     @pytest.mark.slow
     def test_a_number_set_before_the_first_command(self, tiny_options: list[str], tmp_path: Path) -> None:
@@ -58,16 +60,16 @@ class TestThreads:
         command = [sys.executable, "-c", call, "fit", "--config", str(CONFIGS / "fc.yaml"), *options]
         assert subprocess.run(command, capture_output=True, check=False, timeout=300).returncode == 0
         (run,) = tmp_path.glob("lightning_logs/*/*")
-        assert self.said(run) == 3
+        assert self.get_threads(run) == 3
 
     @pytest.mark.parametrize(("text", "count"), [(" 3", 3), ("3,1", 3), ("", 1), ("0", 1), ("many", 1)])
-    def test_forms_of_the_environment(self, text: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_formats_of_the_environment_variable(self, text: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OMP_NUM_THREADS", text)
         monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
         assert asked_threads() == count
 
     @pytest.mark.parametrize("option", ["--rounds.threads=100000", "OMP_NUM_THREADS=100000"])
-    def test_too_many_are_refused(
+    def test_too_many_threads_are_rejected(
         self, option: str, tiny_options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, *([option] if option.startswith("--") else [])]
@@ -77,14 +79,14 @@ class TestThreads:
         message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
         assert re.search(r"100000 threads are asked for, by rounds.threads or OMP_NUM_THREADS: take at most", message)
 
-    def test_what_is_set_while_computing_was_asked_for(self) -> None:
+    def test_number_set_inside_the_context_counts_as_requested(self) -> None:
         with computing_on(1):
             torch.set_num_threads(2)
             assert asked_threads() == 2
 
     @pytest.mark.parametrize("asked", ["0", "-2"])
-    def test_no_threads_are_refused(
+    def test_less_than_one_thread_is_rejected(
         self, asked: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--rounds.threads", asked]
-        assert re.search(f"rounds.threads is {asked}: it must be 1 or more", refused(options, capsys))
+        assert re.search(f"rounds.threads must be 1 or more, got {asked}", refused(options, capsys))

@@ -31,7 +31,7 @@ class TestTracebacks:
         ],
     )  # fmt: skip
     @pytest.mark.quick(4)
-    def test_of_constructors(
+    def test_error_in_a_constructor_names_the_option(
         self, options: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         root = ["--trainer.default_root_dir", str(tmp_path)]
@@ -42,7 +42,7 @@ class TestTracebacks:
     @pytest.mark.parametrize(
         "options", [f"--trainer.callbacks {PARTS}.Refuses", f"--trainer.callbacks {PARTS}.FailsInTraining"]
     )
-    def test_on_request(
+    def test_traceback_is_shown_on_request(
         self,
         options: str,
         tiny_options: list[str],
@@ -63,7 +63,7 @@ class TestTracebacks:
         assert "a callback set trainer.should_stop after epoch 1, which would end all rounds early" in message
         assert not list(tmp_path.rglob("summary.json"))
 
-    def test_a_connection_of_the_users_own(
+    def test_connection_error_in_user_code(
         self, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path), "--trainer.callbacks"]
@@ -83,7 +83,7 @@ class TestTracebacks:
         message = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
         assert re.search(r"model.backbone: slipped.Net: SyntaxError: .*\(slipped.py:1\)", message)
 
-    def test_of_a_users_own_code_in_training(
+    def test_error_in_user_code_during_training(
         self, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]

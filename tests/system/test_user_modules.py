@@ -1,4 +1,4 @@
-"""Import paths: modules, names in them, methods of classes; and what is said of those that cannot be imported."""
+"""Import paths of modules, their attributes and methods of classes, and errors of paths that cannot be imported."""
 
 import json
 from datetime import date
@@ -18,7 +18,7 @@ from pairs_lit.system.user_modules import import_path
         ("datetime.date.today", date.today),
     ],
 )
-def test_a_path_names_a_module_a_name_in_it_or_a_method(path: str, found: object) -> None:
+def test_import_path_finds_modules_names_and_methods(path: str, found: object) -> None:
     assert import_path(path) == found
 
 
@@ -31,12 +31,12 @@ def test_a_path_names_a_module_a_name_in_it_or_a_method(path: str, found: object
         ("json.nope.Net", AttributeError, "module 'json' has no attribute 'nope'"),
     ],
 )
-def test_what_is_missing_is_named(path: str, kind: type[Exception], message: str) -> None:
+def test_error_names_the_missing_module_or_attribute(path: str, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         import_path(path)
 
 
-def test_what_a_module_in_a_package_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_missing_dependency_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_package").mkdir()
     (tmp_path / "own_package" / "nets.py").write_text("import not_installed\n")
     monkeypatch.syspath_prepend(tmp_path)

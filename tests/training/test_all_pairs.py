@@ -458,7 +458,7 @@ def test_a_sweep_cannot_select_by_what_is_not_measured(root: Path, tmp_path: Pat
     ("settings", "message"),
     [
         ({"all_pairs": "test"}, r"data.all_pairs is 'test': give a list, \[test\] or \[val, test\] for instance."),
-        ({"all_pairs": ["train"]}, "data.all_pairs is 'train': it must be one of 'val', 'test'."),
+        ({"all_pairs": ["train"]}, "data.all_pairs must be one of 'val', 'test', got 'train'."),
         ({"watch_test": "never"}, "data.watch_test is 'never': it must be true, end or false."),
     ],
 )

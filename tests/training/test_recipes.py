@@ -145,5 +145,5 @@ def test_a_fit_does_not_go_on_with_another_decay(fit: Fit, capsys: pytest.Captur
 
 
 def test_an_unknown_decay_is_refused() -> None:
-    with pytest.raises(PairsLitError, match=r"model.decay is 'biases': it must be one of 'all', 'weights'"):
+    with pytest.raises(PairsLitError, match=r"model.decay must be one of 'all', 'weights', got 'biases'"):
         PairModule(seeds=[0], backbone=NORMED_CNN, head=MLP, decay="biases")

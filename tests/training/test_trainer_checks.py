@@ -96,7 +96,7 @@ def test_a_plain_trainer_is_allowed() -> None:
 
 
 def test_a_trainer_without_an_end_is_refused() -> None:
-    with pytest.raises(PairsLitError, match=r"trainer.max_epochs is -1: it must be 1 or more"):
+    with pytest.raises(PairsLitError, match=r"trainer.max_epochs must be 1 or more, got -1"):
         check_trainer(Trainer(max_epochs=-1, **QUIET))
 
 

@@ -56,7 +56,7 @@ def test_a_job_that_ends_is_queued_again_and_goes_on_in_its_own_run(
     assert len(list(tmp_path.glob("lightning_logs/*/*"))) == 4
     said.unlink()
     assert ended(arguments, said, slurm | REQUEUED) == 0
-    assert "this job was queued again: it resumes in" in said.read_text()
+    assert "this job was requeued; the fit is resumed in" in said.read_text()
     assert len(list(tmp_path.glob("lightning_logs/*/*"))) == 4
 
 
@@ -139,7 +139,7 @@ class TestSlurm:
         job.send_signal(signal.SIGUSR1)
         assert job.finish() == 128 + signal.SIGUSR1
         (run,) = tmp_path.glob("lightning_logs/*/*")
-        told = f"pairs-lit: stopped by SIGUSR1; what was saved is kept, and pairs-lit fit {run} goes on."
+        told = f"pairs-lit: stopped by SIGUSR1. Progress was saved; resume with pairs-lit fit {run}."
         assert job.err.splitlines()[-1] == told
         assert not list(tmp_path.glob("*.ckpt"))
         epochs = read_checkpoint(run / "checkpoints" / "last.ckpt")["epoch"] + 1
@@ -163,7 +163,7 @@ class TestSlurm:
         options = ["--configs", str(tmp_path), "--data.root", str(tiny_root), "--data.allow_unverified"]
         options += ["--runs", str(tmp_path), "--output", str(tmp_path / "results")]
         assert main(["reproduce", "hakobyan", *options]) == 128 + signal.SIGUSR1
-        assert "stopped by SIGUSR1; what was saved is kept, and the same call goes on." in capsys.readouterr().err
+        assert "stopped by SIGUSR1. Progress was saved; resume with the same command." in capsys.readouterr().err
         assert len(list(tmp_path.glob("lightning_logs/*/*/summary.json"))) == 1
         assert main(["reproduce", "hakobyan", *options]) == 128 + signal.SIGUSR1
         assert len(list(tmp_path.glob("lightning_logs/*/*/summary.json"))) == 2
@@ -176,7 +176,7 @@ class TestSlurm:
         job.send_signal(signal.SIGUSR1)
         _, said = job.communicate(timeout=60)
         assert job.returncode == 128 + signal.SIGUSR1
-        assert said.splitlines()[-1].startswith("pairs-lit: stopped by SIGUSR1; ")
+        assert said.splitlines()[-1].startswith("pairs-lit: stopped by SIGUSR1. ")
         assert "Traceback" not in said
 
     def test_the_handler_of_before_is_put_back(self, fit: Fit) -> None:

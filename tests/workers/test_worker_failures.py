@@ -129,7 +129,7 @@ def test_a_signal_ends_all_in_one_line(order: Order, tmp_path: Path, number: sig
         process.join(10)
         assert process.exitcode == 128 + number
     (line,) = lines(tmp_path / "said")
-    assert line.startswith(f"pairs-lit: stopped by {number.name}; what was saved is kept")
+    assert line.startswith(f"pairs-lit: stopped by {number.name}. Progress was saved")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

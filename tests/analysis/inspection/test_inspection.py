@@ -427,7 +427,7 @@ def test_a_second_call_renews_its_own_files_only(
     assert main(["inspect", str(run.folder)]) == 0
     out = capsys.readouterr().out
     assert "3 rounds, 30 test pairs of seed 4, data: digits" in out
-    assert f"inspected: {run.folder / 'inspect' / 'report.md'}" in out
+    assert f"report: {run.folder / 'inspect' / 'report.md'}" in out
     page_before = (run.folder / "inspect/report.md").read_bytes()
     mine = run.folder / "inspect/mine.txt"
     mine.write_text("mine")
@@ -448,7 +448,7 @@ def test_a_file_of_ones_own_is_not_replaced(runs: Callable[[str], pairs_lit.Run]
     own = run.folder / "inspect/report.md"
     own.parent.mkdir()
     own.write_text("my notes")
-    with pytest.raises(PairsLitError, match=r"report\.md exists and was not made by pairs-lit inspect: move it"):
+    with pytest.raises(PairsLitError, match=r"report\.md exists, but pairs-lit inspect did not write it\. Move it"):
         pairs_lit.inspect_run(run)
     assert [path.name for path in own.parent.iterdir()] == ["report.md"]
     assert own.read_text() == "my notes"
@@ -468,7 +468,7 @@ def test_what_is_missing_is_told_in_a_line(
 ) -> None:
     run = runs("aux, standard")
     assert main(["inspect", str(run.folder), "--pairs", "0"]) == 2
-    assert "pairs is 0: it must be 1 or more" in capsys.readouterr().err
+    assert "pairs must be 1 or more, got 0" in capsys.readouterr().err
     other = replace(run, data={**run.data, "source": "mnist"})
     with pytest.raises(
         PairsLitError, match="was trained on mnist, but the data found now are digits: put its data back"

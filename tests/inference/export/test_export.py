@@ -217,7 +217,7 @@ def test_all_rounds_are_written_into_the_run_folder_and_their_names_are_said(
     contents = {path.read_bytes() for path in files}
     assert len(contents) == 3
     assert main(["export", "--to", "onnx", str(folder), "--seed", "6"]) == 2
-    assert "seed_6.onnx exists already: add --overwrite, or name another --output" in capfd.readouterr().err
+    assert "seed_6.onnx already exists. Add --overwrite, or choose another --output" in capfd.readouterr().err
     files[2].write_bytes(b"")
     assert main(["export", "--to", "onnx", "--seed", "6", str(folder), "--overwrite"]) == 0
     assert files[2].read_bytes() in contents  # the same bytes again
@@ -234,9 +234,9 @@ def test_one_round_may_be_given_a_file(runs: Runs, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--seed", "3"], r"no round of seed 3 in this run: it has seeds 4 to 6"),
-        (["--seed", "a"], r"--seed a: give a seed such as 3, several such as 3,4,7, or all"),
-        (["--output", "x.onnx"], r"x\.onnx is one file, but there are 3 rounds: name a folder"),
-        (["--seed", "4", "--output", "x.pt2"], r"x\.pt2: a file for --to onnx must end in \.onnx; or name a folder"),
+        (["--seed", "a"], r"--seed must be a seed such as 3, a list such as 3,4,7, or all, got a"),
+        (["--output", "x.onnx"], r"--output must be a folder for 3 rounds, got the file .*x\.onnx"),
+        (["--seed", "4", "--output", "x.pt2"], r"or a file ending in \.onnx for --to onnx, got .*x\.pt2"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -250,7 +250,7 @@ def test_what_cannot_be_meant_is_refused(
 
 
 def test_an_unknown_format_is_refused(runs: Runs) -> None:
-    with pytest.raises(PairsLitError, match=r"to is 'pickle': it must be one of 'onnx', 'torch', 'state_dict'"):
+    with pytest.raises(PairsLitError, match=r"to must be one of 'onnx', 'torch', 'state_dict', got 'pickle'"):
         pairs_lit.export(runs("joint"), "pickle")  # type: ignore[arg-type]
 
 
