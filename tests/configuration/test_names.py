@@ -83,7 +83,7 @@ def test_a_module_that_is_in_use_already(role: str, here: Path) -> None:
     (here / "types.py").write_text(NET)
     message = (
         f"model.{role}: module 'types' has no attribute 'Net', got types.Net: Python's own module of this name was "
-        "imported, not types.py: give the file another name"
+        "imported, not types.py. Rename the file"
     )
     with pytest.raises(PairsLitError, match=message):
         read(f"--model.{role}=types.Net")
@@ -113,7 +113,7 @@ def test_a_class_of_a_script_is_told_of_once(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_class_of_another_script(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(PairsLitError, match="the script that trained it defined it: put it in a file of its own"):
+    with pytest.raises(PairsLitError, match=r"it was defined in the training script\. Move it to a separate file"):
         read("--model.backbone=__main__.NoNet")
 
 

@@ -75,7 +75,7 @@ class TestThreads:
             monkeypatch.setenv(*option.split("="))
             monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
         message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
-        assert re.search(r"100000 threads are asked for, by rounds.threads or OMP_NUM_THREADS: take at most", message)
+        assert re.search(r"rounds.threads or OMP_NUM_THREADS requests 100000 threads. Use at most", message)
 
     def test_what_is_set_while_computing_was_asked_for(self) -> None:
         with computing_on(1):
