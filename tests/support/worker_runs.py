@@ -192,7 +192,7 @@ def free_port() -> int:
 MOODY = ("--model.backbone", "tests.support.worker_parts.Moody", "--model.backbone.kind")
 
 
-GOING_ON = "what was saved is kept, and pairs-lit fit RUN"
+GOING_ON = "Progress was saved; resume with pairs-lit fit RUN"
 
 
 def as_torchrun(monkeypatch: pytest.MonkeyPatch, local: int, world: int) -> None:

@@ -18,7 +18,7 @@ def chosen(devices: object, *, stacks: int = 4, nodes: int = 1, on_cpu: bool = T
 
 @pytest.mark.parametrize("nodes", [None, 0, -1])
 def test_a_number_of_nodes_that_is_none_is_refused(nodes: int | None) -> None:
-    with pytest.raises(PairsLitError, match=r"num_nodes is .*: it must be 1 or more"):
+    with pytest.raises(PairsLitError, match=r"num_nodes must be 1 or more, got .*\."):
         clusters.spread("auto", nodes, on_cpu=True, stacks=2, threads=1)
 
 
@@ -35,12 +35,12 @@ def test_a_worker_takes_a_core_for_each_of_its_threads(monkeypatch: pytest.Monke
 
 def test_more_workers_than_stacks_are_not_started(capsys: pytest.CaptureFixture[str]) -> None:
     assert chosen(9, stacks=4) == (4, 1)
-    assert "trainer.devices is 9, but the rounds make 4 stacks: 4 workers will train" in capsys.readouterr().err
+    assert "trainer.devices is 9, but the rounds form 4 stacks, so 4 workers will train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("devices", [0, "0", -2, "some", [0], "1.5"])
 def test_a_number_that_is_none_is_refused(devices: object) -> None:
-    with pytest.raises(PairsLitError, match="it must be auto, or the number of workers, 1 or more"):
+    with pytest.raises(PairsLitError, match="must be auto or a number of workers, 1 or more, got"):
         chosen(devices)
 
 
@@ -60,12 +60,12 @@ def test_torchrun_says_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> No
     as_torchrun(monkeypatch, 2, 4)
     assert chosen("auto") == (2, 2)
     assert chosen(2) == (2, 2)
-    with pytest.raises(PairsLitError, match=r"trainer\.devices is 3, but 2 processes were started: leave it out"):
+    with pytest.raises(PairsLitError, match=r"trainer\.devices is 3, but 2 processes per node were started\. Leave"):
         chosen(3)
-    with pytest.raises(PairsLitError, match="4 processes were started, but the rounds make 3 stacks: start at most 3"):
+    with pytest.raises(PairsLitError, match=r"4 processes were started, but the rounds form 3 stacks\. Start at most"):
         chosen("auto", stacks=3)
     as_torchrun(monkeypatch, 2, 3)
-    with pytest.raises(PairsLitError, match="3 processes were started on 2 nodes: start as many on each"):
+    with pytest.raises(PairsLitError, match=r"3 processes were started on 2 nodes\. Start the same number"):
         chosen("auto")
 
 
@@ -74,7 +74,7 @@ def test_srun_says_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     assert chosen("auto") == (2, 2)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
-    with pytest.raises(PairsLitError, match="3 processes were started on 2 nodes: start as many on each"):
+    with pytest.raises(PairsLitError, match=r"3 processes were started on 2 nodes\. Start the same number"):
         chosen("auto")
 
 

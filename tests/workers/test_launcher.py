@@ -121,7 +121,7 @@ def test_a_script_without_main_guard_is_told_what_is_missing(order: Order, tmp_p
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert 'does the script call pairs_lit.fit under if __name__ == "__main__" only?' in done.stderr.splitlines()[-1]
+    assert 'does the script call pairs_lit.fit outside if __name__ == "__main__"?' in done.stderr.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
 
 
@@ -158,7 +158,7 @@ def test_reproduce_is_started_once(
     as_torchrun(monkeypatch, 2, 2)
     assert main(["reproduce", "belhadj", "--runs", str(tmp_path / "runs")]) == 2
     line = capsys.readouterr().err.splitlines()[-1]  # before it, it may say that files differ from their commit
-    assert "was started in several processes: start it once; its fits use all cores" in line
+    assert "was started in several processes. Start it once; its fits use all cores" in line
     assert not list(tmp_path.glob("runs/lightning_logs/*/*"))
 
 

@@ -1,6 +1,7 @@
 """Slurm jobs that are queued again go on in their own run."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -41,8 +42,8 @@ def test_a_job_that_ends_is_queued_again_and_goes_on_in_its_own_run(
     arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
     assert ended(arguments, said, slurm) == 128 + signal.SIGUSR1
     assert told.read_text() == "requeue 4711\n"
-    assert [line.partition(";")[0] for line in lines(said)] == [
-        "pairs-lit: Slurm queues job 4711 again.",
+    assert [re.split("[;.] ", line)[0] for line in lines(said)] == [
+        "pairs-lit: Slurm job 4711 was requeued.",
         "pairs-lit: stopped by SIGUSR1",
     ]
     run = run_in(tmp_path)
@@ -90,7 +91,7 @@ def test_a_scontrol_that_fails_is_said(order: Order, tmp_path: Path, slurm: dict
     reason = "No such file" if missing else "slurm_requeue error: Job is pending"
     assert "scontrol requeue 4711 failed (" in first
     assert reason in first
-    assert "queue the job again yourself" in first
+    assert "Requeue the job yourself" in first
     assert "stopped by SIGUSR1" in second
 
 

@@ -180,7 +180,7 @@ def test_a_trainer_of_ones_own_ends_with_the_weights_of_all_workers(
         weights.append(module.state_dict())
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
-    with pytest.raises(PairsLitError, match="devices is 2, but a Trainer of your own cannot start processes here"):
+    with pytest.raises(PairsLitError, match="devices is 2, but a custom Trainer cannot start workers"):
         trainer_of_ones_own(tmp_path, tiny_root, 2)
 
 

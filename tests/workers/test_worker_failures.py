@@ -48,8 +48,8 @@ pytestmark = ON_LINUX
             r"ArithmeticError: the second worker has no idea \(worker_parts\.py:\d+\)",
         ),
         ((*MOODY, "refuse"), 2, "leave it out"),
-        ((*MOODY, "segfault"), 2, rf"worker 1 \(process \d+\) was killed by SIGSEGV; {GOING_ON} goes on\."),
-        ((*MOODY, "exit"), 2, rf"worker 1 \(process \d+\) was ended with code 7; {GOING_ON} goes on\."),
+        ((*MOODY, "segfault"), 2, rf"worker 1 \(process \d+\) was killed by SIGSEGV\. {GOING_ON}\."),
+        ((*MOODY, "exit"), 2, rf"worker 1 \(process \d+\) exited with code 7\. {GOING_ON}\."),
         (
             ("--trainer.callbacks", "[tests.support.worker_parts.MoodyCallback]"),
             1,
@@ -102,9 +102,9 @@ def test_a_worker_that_is_killed_ends_the_command_and_the_run_goes_on(
         process.join(10)
         assert process.exitcode == 2
     (line,) = lines(tmp_path / "said")
-    how = "killed by SIGKILL (out of memory?)" if number == signal.SIGKILL else "ended with code 143"
+    outcome = "was killed by SIGKILL (out of memory?)" if number == signal.SIGKILL else "exited with code 143"
     assert re.fullmatch(
-        rf"pairs-lit: error: worker \d \(process {pids[-1]}\) was {re.escape(how)}; {GOING_ON} .*", line
+        rf"pairs-lit: error: worker \d \(process {pids[-1]}\) {re.escape(outcome)}\. {GOING_ON}\.", line
     )
     run = run_in(tmp_path)
     epoch = read_checkpoint(run / "checkpoints/last.ckpt")["epoch"]
