@@ -124,7 +124,7 @@ def fills_a_core(column_bytes: int, weights: int) -> bool:
 
 
 def _is_large(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
-    """Return whether one round has so large columns or so many weights that the batched product is the slower way."""
+    """Return whether the columns or weights of one round are so large that torch's convolution is the faster way."""
     sides = [
         side + before + after for side, before, after in zip(x.shape[2:4], geometry.before, geometry.after, strict=True)
     ]
