@@ -66,11 +66,11 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
         x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
         b, _, h, w, n = x.shape
         pooled = x.new_empty(b, weight.shape[1], (h - 2) // 2, (w - 2) // 2, n)
-        place = torch.empty_like(pooled, dtype=torch.int32)
+        winners = torch.empty_like(pooled, dtype=torch.int32)
         rates, words = ((0.0,) * b, torch.zeros(b, 2, dtype=torch.int32)) if dropped is None else dropped
         rate_tensor = torch.tensor(rates, dtype=torch.float64)
-        kernels.run(kernels.convolve_pool, x, weight, bias, words, rate_tensor, pooled, place)
-        ctx.save_for_backward(x, weight, place)
+        kernels.run(kernels.convolve_pool, x, weight, bias, words, rate_tensor, pooled, winners)
+        ctx.save_for_backward(x, weight, winners)
         ctx.rates = rates
         return pooled
 
@@ -79,17 +79,17 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:  # noqa: ANN401 - torch's context
         from pairs_lit.stacking.ops import kernels
 
-        x, weight, place = ctx.saved_tensors
+        x, weight, winners = ctx.saved_tensors
         grad = grads[0].contiguous()
         if max(ctx.rates) > 0:
             # The mask is not needed: a positive maximum of a pool is an activation that dropout has kept.
             grad = grad / kept_shares(ctx.rates, grad)
         weights, biases = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
         if not ctx.needs_input_grad[0]:
-            kernels.run(kernels.weight_gradient, x, grad, place, weights, biases)
+            kernels.run(kernels.weight_gradient, x, grad, winners, weights, biases)
             return None, weights, biases, None
         maps = torch.empty_like(x)
-        kernels.run(kernels.all_gradients, x, weight, grad, place, maps, weights, biases)
+        kernels.run(kernels.all_gradients, x, weight, grad, winners, maps, weights, biases)
         return maps, weights, biases, None
 
 
@@ -118,9 +118,9 @@ def normalised_pool_relu(x: Tensor, mean: Tensor, variance: Tensor, weight: Tens
     """
     from pairs_lit.stacking.ops import kernels
 
-    pooled, place = _empty(x)
+    pooled, winners = _empty(x)
     moments, affine = _columns(mean, variance), _columns(weight, bias)
-    kernels.run(kernels.normalise_pool, x.contiguous(), moments, affine, _scalar(eps), pooled, place)
+    kernels.run(kernels.normalise_pool, x.contiguous(), moments, affine, _scalar(eps), pooled, winners)
     return pooled
 
 
@@ -144,9 +144,9 @@ class _NormPoolReLU(torch.autograd.Function):
 
         x, affine = x.contiguous(), _columns(weight, bias)
         moments = torch.empty_like(affine)
-        pooled, place = _empty(x)
-        kernels.run(kernels.measure_normalise_pool, x, moments, affine, _scalar(eps), pooled, place)
-        ctx.save_for_backward(x, moments, affine, place)
+        pooled, winners = _empty(x)
+        kernels.run(kernels.measure_normalise_pool, x, moments, affine, _scalar(eps), pooled, winners)
+        ctx.save_for_backward(x, moments, affine, winners)
         ctx.eps = eps
         ctx.mark_non_differentiable(moments)
         return pooled, moments
@@ -156,10 +156,10 @@ class _NormPoolReLU(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # noqa: ANN401 - torch's context
         from pairs_lit.stacking.ops import kernels
 
-        x, moments, affine, place = ctx.saved_tensors
+        x, moments, affine, winners = ctx.saved_tensors
         map_grads, affine_grads, grad = torch.empty_like(x), torch.empty_like(affine), grads[0].contiguous()
         weight, eps = affine[:, 0].contiguous(), _scalar(ctx.eps)
-        kernels.run(kernels.normalise_gradients, x, moments, weight, eps, grad, place, map_grads, affine_grads)
+        kernels.run(kernels.normalise_gradients, x, moments, weight, eps, grad, winners, map_grads, affine_grads)
         weight_grads, bias_grads = affine_grads.to(x.dtype).unbind(1)
         return map_grads, weight_grads, bias_grads, None
 

@@ -74,13 +74,13 @@ def _add_rows(first: Array, second: Array, x: Array, kernel: Array, y: int) -> N
 
 
 @_inlined
-def _pool_rows(first: Array, second: Array, pooled: Array, place: Array) -> None:
+def _pool_rows(first: Array, second: Array, pooled: Array, winners: Array) -> None:
     """Pool two rows 2×2 with ReLU, and store which of the four values was the largest, or −1 where ReLU gives 0."""
     columns, n = pooled.shape
     for x in range(columns):
         start, middle, end = 2 * x * n, (2 * x + 1) * n, (2 * x + 2) * n
         a, b, c, d = first[start:middle], first[middle:end], second[start:middle], second[middle:end]
-        best, where = pooled[x], place[x]
+        best, where = pooled[x], winners[x]
         for k in range(n):
             top, left = max(a[k], b[k]), np.int32(b[k] > a[k])
             low, right = max(c[k], d[k]), np.int32(2) + np.int32(d[k] > c[k])
@@ -112,9 +112,9 @@ def _drop_row(row: Array, word: Array, p: float, number: int, step: int, n: int)
 
 @_inlined
 def _convolved_map(
-    x: Array, kernels: Array, bias: float, words: Array, p: float, place: int, outputs: int, pooled: Array, won: Array
+    x: Array, kernels: Array, bias: float, words: Array, p: float, out: int, outputs: int, pooled: Array, winners: Array
 ) -> None:
-    """Compute the pooled output map number ``place`` out of ``outputs`` of one stack."""
+    """Compute the pooled output map with index ``out`` of one stack, which has ``outputs`` output maps."""
     height, width, n = pooled.shape
     full_height, full_width = x.shape[1] - 2, x.shape[2] - 2
     rows = np.empty((2, 2 * width * n), x.dtype)
@@ -124,13 +124,13 @@ def _convolved_map(
             _add_rows(rows[0], rows[1], x[channel], kernels[channel], 2 * y)
         if p > 0:
             for row in range(2):
-                number = (place * full_height + 2 * y + row) * full_width
+                number = (out * full_height + 2 * y + row) * full_width
                 _drop_row(rows[row], words, p, number, outputs * full_height * full_width, n)
-        _pool_rows(rows[0], rows[1], pooled[y], won[y])
+        _pool_rows(rows[0], rows[1], pooled[y], winners[y])
 
 
 @_compiled
-def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, pooled: Array, place: Array) -> None:
+def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, pooled: Array, winners: Array) -> None:
     """Apply a 3×3 convolution, dropout, a 2×2 max-pool and ReLU.
 
     Args:
@@ -140,38 +140,40 @@ def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, 
         words: (B, 2) int32, from which the dropout masks are computed.
         p: The probability of dropping an activation, (B,) float64.
         pooled: Output: the pooled maps (B, O, (H − 2) // 2, (W − 2) // 2, N).
-        place: Output: which of the four values was the largest, or −1 where the result is 0; int32, shaped as pooled.
+        winners: Output: which of the four values was the largest, or −1 where the result is 0; int32, shaped as pooled.
     """
     b, o = bias.shape
     for item in range(b * o):
         r, out = item // o, item % o
-        _convolved_map(x[r], weight[r, out], bias[r, out], words[r], p[r], out, o, pooled[r, out], place[r, out])
+        _convolved_map(x[r], weight[r, out], bias[r, out], words[r], p[r], out, o, pooled[r, out], winners[r, out])
 
 
 @_inlined
-def _spread(grad: Array, place: Array, spread: Array, border: int) -> None:
+def _spread(grad: Array, winners: Array, scattered: Array, border: int) -> None:
     """Write the gradient of a pooled map to the positions of the maxima, inside a border of zeros."""
     height, width, n = grad.shape
     if border > 0:
-        spread[:] = 0
+        scattered[:] = 0
     for y in range(height):
         for x in range(width):
-            g, where = grad[y, x], place[y, x]
+            g, where = grad[y, x], winners[y, x]
             for corner in range(4):
-                target = spread[border + 2 * y + corner // 2, border + 2 * x + corner % 2]
+                target = scattered[border + 2 * y + corner // 2, border + 2 * x + corner % 2]
                 for k in range(n):
                     target[k] = g[k] if where[k] == corner else 0
 
 
 @_inlined
-def _kernel_row(x: Array, spread: Array, border: int, ky: int, gradient: Array) -> None:
+def _kernel_row(x: Array, scattered: Array, border: int, ky: int, gradient: Array) -> None:
     """Compute row ky of the gradient (4, 3, 3) of four kernels from one input map and four scattered gradients."""
-    h, w, n = spread.shape[1], spread.shape[2], spread.shape[3]
+    h, w, n = scattered.shape[1], scattered.shape[2], scattered.shape[3]
     long, full, wide = (w - 2 * border) * n, w * n, x.shape[1] * n
     a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = d0 = d1 = d2 = x.dtype.type(0)
     for y in range(h - 2 * border):
-        ga, gb = spread[0, y + border].reshape(full)[border * n :], spread[1, y + border].reshape(full)[border * n :]
-        gc, gd = spread[2, y + border].reshape(full)[border * n :], spread[3, y + border].reshape(full)[border * n :]
+        ga = scattered[0, y + border].reshape(full)[border * n :]
+        gb = scattered[1, y + border].reshape(full)[border * n :]
+        gc = scattered[2, y + border].reshape(full)[border * n :]
+        gd = scattered[3, y + border].reshape(full)[border * n :]
         p = x[y + ky].reshape(wide)
         q = p[n:]
         r = q[n:]
@@ -195,27 +197,27 @@ def _kernel_row(x: Array, spread: Array, border: int, ky: int, gradient: Array) 
 
 
 @_inlined
-def _kernel_gradient(x: Array, spread: Array, border: int, gradient: Array) -> None:
+def _kernel_gradient(x: Array, scattered: Array, border: int, gradient: Array) -> None:
     """Compute the gradient (4, C, 3, 3) of the kernels of four output maps."""
     for channel in range(x.shape[0]):
         for ky in range(3):
-            _kernel_row(x[channel], spread, border, ky, gradient[:, channel])
+            _kernel_row(x[channel], scattered, border, ky, gradient[:, channel])
 
 
 @_inlined
-def _weight_gradient(x: Array, grad: Array, place: Array, kernels: Array, biases: Array) -> None:
+def _weight_gradient(x: Array, grad: Array, winners: Array, kernels: Array, biases: Array) -> None:
     """Compute the gradients of one stack's kernels and biases, for four output maps at a time.
 
     The last block of four overlaps the one before if the number of output maps is not a multiple of four.
     """
     o, height, width, n = grad.shape
-    spread = np.empty((4, 2 * height, 2 * width, n), x.dtype)
+    scattered = np.empty((4, 2 * height, 2 * width, n), x.dtype)
     for group in range((o + 3) // 4):
         first = min(4 * group, o - 4)
         for out in range(4):
-            _spread(grad[first + out], place[first + out], spread[out], 0)
-            biases[first + out] = spread[out].sum()
-        _kernel_gradient(x, spread, 0, kernels[first : first + 4])
+            _spread(grad[first + out], winners[first + out], scattered[out], 0)
+            biases[first + out] = scattered[out].sum()
+        _kernel_gradient(x, scattered, 0, kernels[first : first + 4])
 
 
 @_inlined
@@ -239,57 +241,57 @@ def _add_taps(rows: Array, g: Array, kernels: Array, ky: int) -> None:
 
 
 @_inlined
-def _map_gradient(spread: Array, weight: Array, maps: Array) -> None:
+def _map_gradient(scattered: Array, weight: Array, maps: Array) -> None:
     """Compute the gradient of four input maps (4, H, W, N)."""
     _, h, w, n = maps.shape
-    o, full = len(spread), spread.shape[2] * n
+    o, full = len(scattered), scattered.shape[2] * n
     rows = np.empty((4, w * n), maps.dtype)
     for y in range(h):
         rows[:] = 0
         for out in range(o):
             for ky in range(max(0, y - h + 3), min(3, y + 1)):
-                _add_taps(rows, spread[out, y - ky + 2].reshape(full), weight[out], ky)
+                _add_taps(rows, scattered[out, y - ky + 2].reshape(full), weight[out], ky)
         for channel in range(4):
             maps[channel, y] = rows[channel].reshape(w, n)
 
 
 @_inlined
 def _all_gradients(
-    x: Array, weight: Array, grad: Array, place: Array, maps: Array, kernels: Array, biases: Array
+    x: Array, weight: Array, grad: Array, winners: Array, maps: Array, kernels: Array, biases: Array
 ) -> None:
     """Compute the gradients of one stack's maps, kernels and biases."""
     o = len(weight)
     c, h, w, n = x.shape
-    spread = np.empty((o, h + 2, w + 2, n), x.dtype)
+    scattered = np.empty((o, h + 2, w + 2, n), x.dtype)
     for out in range(o):
-        _spread(grad[out], place[out], spread[out], 2)
-        biases[out] = spread[out].sum()
+        _spread(grad[out], winners[out], scattered[out], 2)
+        biases[out] = scattered[out].sum()
     for group in range((o + 3) // 4):
         first = min(4 * group, o - 4)
-        _kernel_gradient(x, spread[first : first + 4], 2, kernels[first : first + 4])
+        _kernel_gradient(x, scattered[first : first + 4], 2, kernels[first : first + 4])
     for group in range((c + 3) // 4):
         first = min(4 * group, c - 4)
-        _map_gradient(spread, weight[:, first : first + 4], maps[first : first + 4])
+        _map_gradient(scattered, weight[:, first : first + 4], maps[first : first + 4])
 
 
 @_compiled
-def weight_gradient(x: Array, grad: Array, place: Array, kernels: Array, biases: Array) -> None:
+def weight_gradient(x: Array, grad: Array, winners: Array, kernels: Array, biases: Array) -> None:
     """Compute the gradients of :func:`convolve_pool` with respect to its kernels and biases, but not its maps.
 
     Args:
         x: Maps (B, C, H, W, N).
         grad: Gradient of the pooled maps.
-        place: Positions of the maxima, from :func:`convolve_pool`.
+        winners: Positions of the maxima, from :func:`convolve_pool`.
         kernels: Output: gradient of the kernels (B, O, C, 3, 3), with O at least 4.
         biases: Output: gradient of the biases (B, O).
     """
     for r in range(len(x)):
-        _weight_gradient(x[r], grad[r], place[r], kernels[r], biases[r])
+        _weight_gradient(x[r], grad[r], winners[r], kernels[r], biases[r])
 
 
 @_compiled
 def all_gradients(
-    x: Array, weight: Array, grad: Array, place: Array, maps: Array, kernels: Array, biases: Array
+    x: Array, weight: Array, grad: Array, winners: Array, maps: Array, kernels: Array, biases: Array
 ) -> None:
     """Compute all gradients of :func:`convolve_pool`.
 
@@ -297,13 +299,13 @@ def all_gradients(
         x: Maps (B, C, H, W, N), with C at least 4.
         weight: Kernels (B, O, C, 3, 3), with O at least 4.
         grad: Gradient of the pooled maps.
-        place: Positions of the maxima, from :func:`convolve_pool`.
+        winners: Positions of the maxima, from :func:`convolve_pool`.
         maps: Output: gradient of the maps (B, C, H, W, N).
         kernels: Output: gradient of the kernels (B, O, C, 3, 3).
         biases: Output: gradient of the biases (B, O).
     """
     for r in range(len(x)):
-        _all_gradients(x[r], weight[r], grad[r], place[r], maps[r], kernels[r], biases[r])
+        _all_gradients(x[r], weight[r], grad[r], winners[r], maps[r], kernels[r], biases[r])
 
 
 @_inlined
@@ -323,7 +325,7 @@ def _moments(x: Array) -> tuple[float, float]:
 
 
 @_inlined
-def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, place: Array) -> None:
+def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, winners: Array) -> None:
     """Scale and shift one map, then apply the 2×2 max-pool and ReLU."""
     height, width, n = pooled.shape
     rows = np.empty((2, 2 * width * n), x.dtype)
@@ -332,18 +334,18 @@ def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, place: 
             source, target = x[2 * y + row].reshape(x.shape[1] * n), rows[row]
             for k in range(target.size):
                 target[k] = source[k] * scale + shift
-        _pool_rows(rows[0], rows[1], pooled[y], place[y])
+        _pool_rows(rows[0], rows[1], pooled[y], winners[y])
 
 
 @_inlined
-def _normalised(x: Array, moments: Array, affine: Array, eps: float, pooled: Array, place: Array) -> None:
+def _normalised(x: Array, moments: Array, affine: Array, eps: float, pooled: Array, winners: Array) -> None:
     """Normalise one map by the moments, then apply the 2×2 max-pool and ReLU."""
     scale = affine[0] / np.sqrt(moments[1] + eps)
-    _normalised_map(x, x.dtype.type(scale), x.dtype.type(affine[1] - moments[0] * scale), pooled, place)
+    _normalised_map(x, x.dtype.type(scale), x.dtype.type(affine[1] - moments[0] * scale), pooled, winners)
 
 
 @_compiled
-def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, place: Array) -> None:
+def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, winners: Array) -> None:
     """Apply batch norm by each map's own moments, a 2×2 max-pool and ReLU.
 
     Args:
@@ -352,33 +354,33 @@ def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, 
         affine: Weight and bias of each map, (B, 2) float64.
         eps: Constant added to the variance, an array without dimensions.
         pooled: Output: the pooled maps (B, H // 2, W // 2, N).
-        place: Output: which of the four values was the largest, or −1 where the result is 0; int32, shaped as pooled.
+        winners: Output: which of the four values was the largest, or −1 where the result is 0; int32, shaped as pooled.
     """
     for item in range(len(x)):
         moments[item, 0], moments[item, 1] = _moments(x[item])
-        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], place[item])
+        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], winners[item])
 
 
 @_compiled
-def normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, place: Array) -> None:
+def normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, winners: Array) -> None:
     """Apply batch norm by given moments, a 2×2 max-pool and ReLU.
 
     The arguments are those of :func:`measure_normalise_pool`, but ``moments`` is an input.
     """
     for item in range(len(x)):
-        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], place[item])
+        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], winners[item])
 
 
 @_inlined
 def _normalised_gradient(
-    x: Array, moments: Array, weight: float, eps: float, grad: Array, place: Array, maps: Array, affine: Array
+    x: Array, moments: Array, weight: float, eps: float, grad: Array, winners: Array, maps: Array, affine: Array
 ) -> None:
     """Compute the gradients of one map that was normalised by its own moments, and of its weight and bias."""
     h, w, n = x.shape
     deviation = np.sqrt(moments[1] + eps)
     if grad.shape[0] * grad.shape[1] * 4 < h * w:
         maps[:] = 0
-    _spread(grad, place, maps, 0)
+    _spread(grad, winners, maps, 0)
     mean, total, product = x.dtype.type(moments[0]), 0.0, 0.0
     for y in range(h):
         g, row, sums, products = maps[y].reshape(w * n), x[y].reshape(w * n), x.dtype.type(0), x.dtype.type(0)
@@ -397,7 +399,7 @@ def _normalised_gradient(
 
 @_compiled
 def normalise_gradients(
-    x: Array, moments: Array, weight: Array, eps: Array, grad: Array, place: Array, maps: Array, affine: Array
+    x: Array, moments: Array, weight: Array, eps: Array, grad: Array, winners: Array, maps: Array, affine: Array
 ) -> None:
     """Compute the gradients of :func:`measure_normalise_pool`.
 
@@ -407,9 +409,9 @@ def normalise_gradients(
         weight: Weight of each map, (B,) float64.
         eps: Constant added to the variance, an array without dimensions.
         grad: Gradient of the pooled maps.
-        place: Positions of the maxima, from :func:`measure_normalise_pool`.
+        winners: Positions of the maxima, from :func:`measure_normalise_pool`.
         maps: Output: gradient of the maps (B, H, W, N).
         affine: Output: gradients of weight and bias, (B, 2) float64.
     """
     for i in range(len(x)):
-        _normalised_gradient(x[i], moments[i], weight[i], eps.item(), grad[i], place[i], maps[i], affine[i])
+        _normalised_gradient(x[i], moments[i], weight[i], eps.item(), grad[i], winners[i], maps[i], affine[i])
