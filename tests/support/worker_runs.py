@@ -89,10 +89,10 @@ def check_same_checkpoint(run: Path, other: Path) -> None:
 
 
 # Commands in separate processes.
-def _command(arguments: list[str], said: Path, environment: Mapping[str, str]) -> None:
+def _command(arguments: list[str], log: Path, environment: Mapping[str, str]) -> None:
     os.setsid()  # so that all processes that it starts can be killed at once
     os.environ.update(environment)
-    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.set_num_threads(1)
@@ -101,8 +101,8 @@ def _command(arguments: list[str], said: Path, environment: Mapping[str, str]) -
 
 
 @contextmanager
-def started(arguments: list[str], said: Path, environment: Mapping[str, str] | None = None) -> Iterator[BaseProcess]:
-    process = kill_targets.FORKS.Process(target=_command, args=(arguments, said, environment or {}))
+def started(arguments: list[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[BaseProcess]:
+    process = kill_targets.FORKS.Process(target=_command, args=(arguments, log, environment or {}))
     process.start()
     try:
         yield process
@@ -114,8 +114,8 @@ def started(arguments: list[str], said: Path, environment: Mapping[str, str] | N
     check_none_left(process)
 
 
-def ended(arguments: list[str], said: Path, environment: Mapping[str, str] | None = None) -> int:
-    with started(arguments, said, environment) as process:
+def ended(arguments: list[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
+    with started(arguments, log, environment) as process:
         pass
     assert process.exitcode is not None
     return process.exitcode
@@ -149,8 +149,8 @@ def wait_for_checkpoint(root: Path) -> None:
     wait_for(lambda: list(root.glob("lightning_logs/*/*/checkpoints/last.ckpt")))
 
 
-def lines(said: Path) -> list[str]:
-    return [line for line in said.read_text().splitlines() if line and not any(notice in line for notice in NOTICES)]
+def lines(log: Path) -> list[str]:
+    return [line for line in log.read_text().splitlines() if line and not any(notice in line for notice in NOTICES)]
 
 
 def listening(pids: Sequence[int]) -> set[str]:

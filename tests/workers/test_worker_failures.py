@@ -161,9 +161,9 @@ def test_signal_at_any_moment_leaves_nothing_behind(
 ) -> None:
     moments = random.Random(f"{number} {whom}")
     for attempt in range(8):
-        root, said = tmp_path / str(attempt), tmp_path / f"said{attempt}"
-        said.touch()  # the signal may come before the command can open it
-        with started(order(root, *LONG, *workers(3)), said) as process:
+        root, log = tmp_path / str(attempt), tmp_path / f"log{attempt}"
+        log.touch()  # the signal may come before the command can open it
+        with started(order(root, *LONG, *workers(3)), log) as process:
             wait_for(lambda: len(group(process)) == (3 if attempt % 2 else 1))  # noqa: B023 - called at once
             time.sleep(moments.random() / (2 if attempt % 2 else 20))
             pids = group(process)
@@ -176,8 +176,8 @@ def test_signal_at_any_moment_leaves_nothing_behind(
                 assert len(group(process)) == 3
                 os.kill(pids[0], signal.SIGTERM)
             process.join(15)
-            assert process.exitcode is not None, (attempt, said.read_text())
-        assert len(lines(said)) <= 1, said.read_text()
+            assert process.exitcode is not None, (attempt, log.read_text())
+        assert len(lines(log)) <= 1, log.read_text()
 
 
 def test_running_fit_listens_on_loopback_only(order: Order, tmp_path: Path) -> None:
