@@ -1,4 +1,4 @@
-"""Text on the terminal: encodings, and notices to the user."""
+"""Terminal output: encodings, and notices to the user."""
 
 import codecs
 import io
@@ -12,7 +12,7 @@ _SPELT = {"−": "-", "–": "-", "×": "x", "±": "+/-", "…": "...", "≤": "
 
 
 def _spelt(error: UnicodeError) -> tuple[str, int]:
-    """Write characters that an output stream cannot show in plain letters."""
+    """Return the ASCII spelling of characters that an output stream cannot encode, and the position after them."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_SPELT.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
@@ -23,13 +23,16 @@ codecs.register_error("pairs_lit.spelt", _spelt)
 
 @contextmanager
 def any_encoding() -> Iterator[None]:
-    """Read every file and the input as UTF-8, and replace characters that the output streams cannot show."""
+    """Read files and the standard input as UTF-8, and replace characters that the output streams cannot encode.
+
+    The former settings are restored at the end of the context, except that of the standard input.
+    """
     with ExitStack() as stack:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stack.callback(stream.reconfigure, errors=stream.errors)
                 stream.reconfigure(errors="pairs_lit.spelt")
-        if locale.getencoding().lower() != "utf-8":  # the locale's is that of files that libraries open
+        if locale.getencoding().lower() != "utf-8":  # libraries open files in the encoding of the locale
             if isinstance(sys.stdin, io.TextIOWrapper):
                 sys.stdin.reconfigure(encoding="utf-8")
             stack.callback(locale.setlocale, locale.LC_CTYPE, locale.setlocale(locale.LC_CTYPE))
@@ -41,9 +44,9 @@ def any_encoding() -> Iterator[None]:
 
 
 def notice(message: str) -> None:
-    """Tell the user what is going on, on the error stream; the output stream is for results.
+    """Print a notice to the user on the error stream; the output stream is reserved for results.
 
-    Of the processes that torchrun or srun started, the first one speaks for all.
+    Of several processes started by torchrun or srun, only rank 0 prints it.
     """
     if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
         print(f"pairs-lit: {message}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""GPUs: whether there are any."""
+"""A workaround for slow searches for GPUs."""
 
 import os
 from collections.abc import Iterator
@@ -11,9 +11,10 @@ _ASK_LIBRARY = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 @contextmanager
 def no_search_for_gpus() -> Iterator[None]:
-    """Where there is no GPU, keep torch's optimizers from looking for one in every step.
+    """Without a GPU, stop torch's optimizers from searching for one in every step.
 
-    Lightning has torch ask NVIDIA's management library, which fails anew each time.
+    Lightning makes torch query NVIDIA's management library. Without a GPU this query is repeated at every search,
+    because it fails.
     """
     before = os.environ.get(_ASK_LIBRARY)
     if before != "1" or torch.cuda.is_available():

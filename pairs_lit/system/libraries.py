@@ -1,4 +1,4 @@
-"""Settings of other libraries, and the lock for what belongs to the whole process."""
+"""Settings of other libraries, and the lock that lets only one command run per process."""
 
 import logging
 import os
@@ -11,17 +11,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ONE_AT_A_TIME = threading.RLock()
-"""Held by a command: random generators, threads and encodings belong to the whole process."""
+"""Lock that a running command holds, because it changes the random generators, threads and encodings of the process."""
 
 
 def quiet_other_packages() -> None:
-    """Keep matplotlib and onnxruntime from writing about a home folder that they cannot write to, before they load."""
+    """Silence what matplotlib and onnxruntime print about a read-only home folder; to be called before their import."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def drop_missing_backend() -> None:
-    """Ignore a matplotlib backend that is not installed, such as one set by a notebook; matplotlib would not load."""
+    """Unset MPLBACKEND if it names a backend that is not installed, since matplotlib could not be imported then.
+
+    Notebooks, for example, set this variable for their own environment.
+    """
     backend = os.environ.get("MPLBACKEND", "")
     if not backend or "matplotlib" in sys.modules:
         return
@@ -30,10 +33,10 @@ def drop_missing_backend() -> None:
         with suppress(ImportError, ValueError):
             exists = find_spec(backend.removeprefix("module://")) is not None
     else:
-        found = find_spec("matplotlib")  # not that of the backend: it would load matplotlib
-        folders = found.submodule_search_locations or () if found else ()
-        own = any((Path(folder) / "backends" / f"backend_{backend.lower()}.py").is_file() for folder in folders)
-        exists = own or bool(entry_points(group="matplotlib.backend", name=backend))
+        spec = find_spec("matplotlib")  # find_spec of the backend itself would import matplotlib
+        folders = spec.submodule_search_locations or () if spec else ()
+        is_builtin = any((Path(folder) / "backends" / f"backend_{backend.lower()}.py").is_file() for folder in folders)
+        exists = is_builtin or bool(entry_points(group="matplotlib.backend", name=backend))
     if not exists:
         del os.environ["MPLBACKEND"]
 
@@ -42,11 +45,12 @@ _ABOUT_IMPORTS = r"\s*(Importing '[\w.]+' is not allowed|By default only one Jso
 
 
 def silence_libraries() -> None:
-    """Silence what a user cannot act on, but not what was asked for: a profile, a summary of the layers."""
-    for part in ("pytorch", "fabric"):
-        logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
-    for asked_for in ("profilers.profiler", "callbacks.model_summary"):
-        logging.getLogger(f"lightning.pytorch.{asked_for}").setLevel(logging.INFO)
+    """Silence messages that the user can do nothing about, but not requested output: profiles and layer summaries."""
+    for package in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
+    for module in ("profilers.profiler", "callbacks.model_summary"):
+        logging.getLogger(f"lightning.pytorch.{module}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="lightning")
-    # jsonargparse's own list of modules: a file of the user's may have such a name, and configs name trusted code
+    # jsonargparse warns about a list of module names. A user's file may have one of these names, and the code that a
+    # config names is trusted anyway.
     warnings.filterwarnings("ignore", _ABOUT_IMPORTS, DeprecationWarning)

@@ -1,4 +1,4 @@
-"""Hooks: what Lightning does around every batch costs as much as a small network's arithmetic."""
+"""Reduction of Lightning's overhead per batch, which costs as much time as the arithmetic of a small network."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ _IN_BATCHES = (
 
 
 def spares_batches(kind: Kind) -> Kind:
-    """Mark the hooks of a callback class that do nothing in a batch: Lightning passes over what it cannot call."""
+    """Set the batch hooks that a callback class does not override to None, so that Lightning does not call them."""
     for name in _IN_BATCHES:
         if getattr(kind, name) is getattr(Callback, name):
             setattr(kind, name, None)
@@ -29,10 +29,10 @@ def spares_batches(kind: Kind) -> Kind:
 
 
 class NoProfiler(PassThroughProfiler):
-    """Measures nothing, some forty times a step, and makes nothing for it, as Lightning's own does."""
+    """Profiler that measures nothing and, unlike Lightning's, allocates nothing in its about forty calls per step."""
 
     _nothing = nullcontext()
 
     def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override] # is a generator there
-        """Return what does nothing."""
+        """Return a context manager that does nothing."""
         return self._nothing

@@ -1,21 +1,22 @@
-"""The C library's memory allocator."""
+"""Settings of the C library's memory allocator."""
 
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names for them, from glibc's malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in glibc's malloc.h
 
 
 _LARGEST_BLOCK, _KEPT = 2**30, 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library to reuse freed blocks of up to 1 GiB, and to keep up to 2 GiB of them, in the whole process.
+    """Make the C library reuse freed blocks of up to 1 GiB and keep up to 2 GiB of free memory in this process.
 
-    Steps allocate and free the same tens of megabytes; the kernel maps and zeroes them more slowly than we compute.
+    Each training step allocates and frees the same tens of megabytes. If they were returned to the operating system,
+    mapping and zeroing them again would take longer than the computation.
 
     Returns:
-        Whether the C library accepted it; without Linux and glibc, nothing is done.
+        Whether the C library accepted the settings. Except on Linux with glibc, nothing is changed.
     """
     if sys.platform != "linux":
         return False

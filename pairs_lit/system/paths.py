@@ -1,4 +1,4 @@
-"""Paths as users write them."""
+"""Paths given by users, with ``~`` for a home folder."""
 
 import re
 from pathlib import Path
@@ -7,15 +7,19 @@ from pairs_lit.errors import PairsLitError
 
 
 def user_path(text: str | Path) -> Path:
-    """Return a path with ``~``, ``~/…`` and ``~name/…`` replaced, as a shell does; refuse a home that is none."""
+    """Return a path with ``~``, ``~/…`` or ``~name/…`` expanded, as a shell does.
+
+    Raises:
+        PairsLitError: The home folder does not exist.
+    """
     if not is_in_home(str(text)):
         return Path(text)
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise PairsLitError(f"{text}: there is no such home folder; give the path in full.") from error
+        raise PairsLitError(f"{text}: there is no such home folder. Give the full path.") from error
 
 
 def is_in_home(text: str) -> bool:
-    """Say whether a text is such a path."""
+    """Return whether a text is ``~`` or starts with ``~/`` or ``~name/``."""
     return re.match(r"~(/|$|[\w.-]+/)", text) is not None

@@ -1,4 +1,7 @@
-"""Signals: SIGINT and SIGTERM end a command, a fit between two steps; SIGUSR1 has a fit save and end at an epoch."""
+"""Signal handling: SIGINT and SIGTERM stop a command; SIGUSR1 announces the end of a Slurm job.
+
+A fit stops between two steps after SIGINT or SIGTERM, and saves and stops at the end of an epoch after SIGUSR1.
+"""
 
 import queue
 import signal
@@ -15,17 +18,17 @@ _ANNOUNCING: tuple[signal.Signals, ...] = () if sys.platform == "win32" else (si
 _postponing = threading.Event()
 _announced = threading.Event()
 _asked: list[int] = []
-"""The signal that asked for an end while that was postponed."""
+"""The first SIGINT or SIGTERM that arrived while signals were deferred; empty if none has."""
 
 _failed: queue.SimpleQueue[Exception] = queue.SimpleQueue()
-"""What went wrong in another worker."""
+"""The errors of other workers."""
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn signals into :class:`~pairs_lit.errors.Stopped`; restore the former handlers on leaving.
+    """Turn signals into :class:`~pairs_lit.errors.Stopped`; restore the former handlers at the end of the context.
 
-    Only a main thread can handle signals; in any other thread, a notebook's worker for instance, nothing is changed.
+    Only the main thread can handle signals. In any other thread, such as a notebook's worker, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread() or is_stoppable():
         yield
@@ -42,7 +45,7 @@ def stoppable() -> Iterator[None]:
 
 
 def is_stoppable() -> bool:
-    """Say whether a command listens already."""
+    """Return whether a command is already handling signals."""
     return signal.getsignal(signal.SIGINT) is _stop
 
 
@@ -54,8 +57,8 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 def _end(number: int) -> NoReturn:
-    for each in (signal.SIGINT, signal.SIGTERM, *_ANNOUNCING):
-        signal.signal(each, signal.SIG_IGN)  # stopping is under way: a second signal must not break it
+    for handled_signal in (signal.SIGINT, signal.SIGTERM, *_ANNOUNCING):
+        signal.signal(handled_signal, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise Stopped(number)
 
 
@@ -67,10 +70,10 @@ def _announce(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Only note signals, for :func:`check_asked` and :func:`check_announced` to find where work can go on from.
+    """Defer signals until :func:`check_asked` or :func:`check_announced` is called, where work can be resumed from.
 
-    An exception out of nowhere may be lost in a destructor, or leave another thread's queue locked. A second SIGINT or
-    SIGTERM ends the command at once.
+    An exception raised at an arbitrary moment may be lost in a destructor, or leave another thread's queue locked. A
+    second SIGINT or SIGTERM is not deferred, but stops the command at once.
     """
     _postponing.set()
     try:
@@ -80,25 +83,25 @@ def postponed() -> Iterator[None]:
 
 
 def ask_to_end(failure: Exception) -> None:
-    """Have this worker end at its next :func:`check_asked`, since another one has failed."""
+    """Report that another worker has failed, so that the next :func:`check_asked` raises its error here."""
     _failed.put(failure)
 
 
 def forget_failures() -> None:
-    """Forget what went wrong in workers of an earlier fit."""
+    """Discard the errors of workers of an earlier fit."""
     while not _failed.empty():
         _failed.get()
 
 
 def check_asked(patience: float = 0.0) -> None:
-    """Stop here, if a signal or another worker's failure asks for an end.
+    """Raise if a stop signal was deferred or another worker has failed.
 
     Args:
-        patience: How many seconds to wait for the news that another worker has failed.
+        patience: How many seconds to wait for a report that another worker has failed.
 
     Raises:
-        Stopped: A signal has arrived.
-        Exception: What went wrong in another worker.
+        Stopped: SIGINT or SIGTERM has arrived.
+        Exception: The error of another worker.
     """
     if _asked:
         _end(_asked[0])
@@ -107,23 +110,23 @@ def check_asked(patience: float = 0.0) -> None:
 
 
 def announce() -> None:
-    """Take note that the end of the job was announced to another worker."""
+    """Record that the end of the job was announced to another worker."""
     _announced.set()
 
 
 def announced() -> bool:
-    """Say whether the end of the job was announced."""
+    """Return whether the end of the job was announced, to this worker or to another one."""
     return _announced.is_set()
 
 
 def check_announced(going_on: str | None = None) -> None:
-    """Stop here, if the end of the job was announced.
+    """Raise if the end of the job was announced.
 
     Args:
-        going_on: The command that resumes from here, if it is known.
+        going_on: The command that resumes the work from here, or None if it is unknown.
 
     Raises:
-        Stopped: It was.
+        Stopped: The end was announced.
     """
     if announced():
         raise Stopped(_ANNOUNCING[0], going_on)

@@ -1,7 +1,7 @@
-"""Threads: a fit computes on one thread unless the user asks for more.
+"""Number of torch threads: a fit uses one thread per worker unless the user requests more.
 
-More threads inside an operator gain little. Torch's threads spin while they wait for each other, so beside other busy
-processes a fit with two threads takes many times as long as with one.
+More threads within an operator gain little. Torch's threads spin while they wait for each other, so next to other busy
+processes a fit with two threads takes many times as long as a fit with one.
 """
 
 import os
@@ -15,42 +15,40 @@ import torch
 from pairs_lit.errors import PairsLitError
 
 _CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-_UNASKED = {_CORES, _CORES // 2}  # what torch takes by itself: a thread a core, or half as many where each counts twice
-_MOST = 1024  # torch crashes where the system cannot start as many as it is told
+_UNASKED = {_CORES, _CORES // 2}  # torch's defaults: one thread per core, or half as many with hyper-threading
+_MOST = 1024  # torch crashes if the operating system cannot start that many threads
 _settled = ContextVar("settled", default=False)
 
 
 def asked_threads() -> int:
-    """Return the number of threads that the user asked for, else 1.
+    """Return the number of threads that the user requested, or 1 if none was requested.
 
-    That is the number given to ``torch.set_num_threads``, unless it equals torch's own default, which cannot be told
-    from not asking; else the environment variable OMP_NUM_THREADS.
+    A number passed to ``torch.set_num_threads`` counts, unless it equals torch's default, which looks the same as no
+    request. Otherwise the environment variable OMP_NUM_THREADS counts.
     """
-    now = torch.get_num_threads()
-    if _settled.get() or now not in _UNASKED:
-        return now
-    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is by level of nesting
-    return int(said) if said.isdecimal() and int(said) > 0 else 1
+    current = torch.get_num_threads()
+    if _settled.get() or current not in _UNASKED:
+        return current
+    requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has one number per nesting level
+    return int(requested) if requested.isdecimal() and int(requested) > 0 else 1
 
 
 def check_threads(count: int) -> None:
-    """Refuse a number of threads at which torch would crash.
-
-    Raises:
-        PairsLitError: These are too many.
-    """
+    """Raise PairsLitError if torch would crash with this number of threads."""
     if count > _MOST:
         raise PairsLitError(
-            f"{count} threads are asked for, by rounds.threads or OMP_NUM_THREADS: take at most {_CORES}, one a core."
+            f"rounds.threads or OMP_NUM_THREADS requests {count} threads. Use at most {_CORES}, one per core."
         )
 
 
 @contextmanager
 def computing_on(count: int) -> Iterator[None]:
-    """Compute on ``count`` threads; restore the former number on leaving. A number set inside counts as asked for.
+    """Compute with ``count`` threads, and restore the former number at the end of the context.
+
+    A number that is set inside the context counts as requested by the user.
 
     Raises:
-        PairsLitError: These are too many.
+        PairsLitError: Torch would crash with this number of threads.
     """
     check_threads(count)
     before, token = torch.get_num_threads(), _settled.set(True)

@@ -1,4 +1,4 @@
-"""Modules of the user's in the current folder."""
+"""Imports of the user's modules from the current folder."""
 
 import re
 import sys
@@ -12,20 +12,21 @@ from typing import Any
 
 
 def import_from_here() -> None:
-    """Let classes of the user's be imported from the current folder, beside which they lie."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    """Add the current folder to the import path, so that the user's classes can be imported from files in it."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def import_path(path: str) -> Any:  # noqa: ANN401 - anything can be imported
-    """Import ``module``, ``module.name`` or ``module.Class.method``.
+    """Import ``module``, ``module.name`` or ``module.Class.method``, and return it.
 
-    Unlike ``pkgutil.resolve_name``, it reports what a module itself lacks, not that its package has no such attribute.
+    If a module fails to import another one, the error names that other module. ``pkgutil.resolve_name`` would report
+    that the package lacks an attribute instead.
 
     Raises:
-        ImportError: There is no such module, or it cannot be imported; a user's file may raise anything else, too.
-        AttributeError: It defines no such name.
+        ImportError: The module does not exist or cannot be imported; a user's file may also raise any other error.
+        AttributeError: The module does not define the name.
     """
     module, _, name = path.rpartition(".")
     if not module:
@@ -39,7 +40,7 @@ def import_path(path: str) -> Any:  # noqa: ANN401 - anything can be imported
 
 
 class _OwnModules(MetaPathFinder):
-    """Finds modules in the current folder that have the name of one of Python's, or of an installed package."""
+    """Import finder for modules in the current folder whose name Python or an installed package uses as well."""
 
     def __init__(self) -> None:
         self.names = set[str]()
@@ -47,7 +48,7 @@ class _OwnModules(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return where such a module lies, or None for all others."""
+        """Return the spec of such a module, or None for all other modules."""
         return PathFinder.find_spec(fullname, [str(Path.cwd())]) if fullname in self.names else None
 
 
@@ -55,7 +56,10 @@ _OWN_MODULES = _OwnModules()
 
 
 def prefer_own_modules(text: str) -> None:
-    """Let class paths such as ``test.Net`` in a text mean the user's file where it defines them: it is found first."""
+    """Make class paths such as ``test.Net`` in a text refer to the user's file if that file defines the name.
+
+    The user's file then takes precedence over Python's module or an installed module of the same name.
+    """
     for module, name in re.findall(r"(?<![\w.])([A-Za-z_]\w*)\.([A-Za-z_]\w*)", text):
         if module not in sys.modules and _defines(_own_file(module), name):
             _OWN_MODULES.names.add(module)
@@ -64,27 +68,33 @@ def prefer_own_modules(text: str) -> None:
 
 
 def hidden_file(path: str) -> str:
-    """Return ": ..." where a class path means another module than the file of this name here; else nothing."""
+    """Return a hint, which continues an error message, if a class path does not refer to the file of this name here.
+
+    The hint starts with a colon. It is empty if the class path refers to this file, or if there is no such file.
+    """
     module = path.partition(".")[0]
     if module == "__main__":
-        return ": the script that trained it defined it: put it in a file of its own, and import it from there"
-    own, found = _own_file(module), sys.modules.get(module)
-    if own is None or found is None or Path(getattr(found, "__file__", None) or "").resolve() == own.resolve():
+        return ": it was defined in the training script. Move it to a separate file, and import it from there"
+    local_file, imported = _own_file(module), sys.modules.get(module)
+    if local_file is None or imported is None:
         return ""
-    whose = "Python's own module" if module in sys.stdlib_module_names else "an installed module"
-    return f": {whose} of this name was imported, not {own.relative_to(Path.cwd())}: give the file another name"
+    if Path(getattr(imported, "__file__", None) or "").resolve() == local_file.resolve():
+        return ""
+    kind = "Python's own module" if module in sys.stdlib_module_names else "an installed module"
+    return f": {kind} of this name was imported, not {local_file.relative_to(Path.cwd())}. Rename the file"
 
 
 def _own_file(module: str) -> Path | None:
-    here = Path.cwd()
-    return next((file for file in (here / f"{module}.py", here / module / "__init__.py") if file.is_file()), None)
+    """Return the file of a module or package in the current folder, or None if there is none."""
+    folder = Path.cwd()
+    return next((file for file in (folder / f"{module}.py", folder / module / "__init__.py") if file.is_file()), None)
 
 
 def _defines(file: Path | None, name: str) -> bool:
-    """Return whether a module's file defines a name, or its folder holds a module of this name."""
+    """Return whether a module's file defines or imports a name, or a package contains a module of this name."""
     if file is None:
         return False
-    if file.name == "__init__.py" and any((file.parent / each).exists() for each in (f"{name}.py", name)):
+    if file.name == "__init__.py" and any((file.parent / module).exists() for module in (f"{name}.py", name)):
         return True
-    defining = rf"^(class|def)\s+{name}\b|^{name}\s*[:=]|^from\s.*\bimport\b.*\b{name}\b"
-    return re.search(defining, file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE) is not None
+    pattern = rf"^(class|def)\s+{name}\b|^{name}\s*[:=]|^from\s.*\bimport\b.*\b{name}\b"
+    return re.search(pattern, file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE) is not None

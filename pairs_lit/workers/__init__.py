@@ -1,1 +1,1 @@
-"""Worker processes: strategy, launcher, communication and clusters."""
+"""Worker processes that share the stacks of a fit: strategy, launcher, communication and cluster environments."""

@@ -1,4 +1,4 @@
-"""Clusters: who started this process, how many workers there can be, and how a requeued job finds its run."""
+"""Cluster environments: who started this process, how many workers to use, and how to requeue a Slurm job."""
 
 import math
 import multiprocessing
@@ -18,11 +18,11 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.system.console import notice
 from pairs_lit.text import counted
 
-_STEP_TASKS = "SLURM_STEP_NUM_TASKS"  # set by srun alone; SLURM_NTASKS stands in every job
+_STEP_TASKS = "SLURM_STEP_NUM_TASKS"  # only srun sets this variable; SLURM_NTASKS is set in every job
 
 
 class SlurmTasks(SLURMEnvironment):
-    """The tasks of one ``srun``, without Lightning's own checkpoints and requeueing."""
+    """Environment of the tasks of one ``srun``, without the checkpoints and requeueing of Lightning's environment."""
 
     def __init__(self) -> None:
         super().__init__(auto_requeue=False)
@@ -33,22 +33,23 @@ class SlurmTasks(SLURMEnvironment):
 
     @staticmethod
     def _validate_srun_used() -> None:
-        """It is used, else this would be another environment."""
+        """Skip Lightning's check, since this environment is used only for tasks of ``srun``."""
 
 
 def _is_srun() -> bool:
+    """Return whether this process is one of several tasks of an ``srun``."""
     return int(os.environ.get(_STEP_TASKS, "1")) > 1
 
 
 class OneCommand(LightningEnvironment):
-    """The workers of one command, or those that the user starts with LOCAL_RANK and MASTER_PORT.
+    """Environment of workers that one command starts, or that the user starts with LOCAL_RANK and MASTER_PORT set.
 
-    A LOCAL_RANK alone is left over from something else: nobody has started others.
+    If only LOCAL_RANK is set, it is a leftover of another program, and no other workers have been started.
     """
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Whether the user has started all workers."""
+        """Whether the user has started all workers, rather than this command."""
         return set(os.environ) >= _BY_HAND
 
 
@@ -57,10 +58,10 @@ _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM
 
 
 def environment() -> ClusterEnvironment:
-    """Return who started this process: torchrun, srun, another worker, or nobody but the user.
+    """Return the environment for this process, which torchrun, srun, another worker or the user started.
 
     Raises:
-        PairsLitError: Another launcher started it, as one of several.
+        PairsLitError: Another launcher started this process as one of several.
     """
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
@@ -70,101 +71,107 @@ def environment() -> ClusterEnvironment:
     if name is not None and not set(os.environ) >= _BY_HAND:
         raise PairsLitError(
             f"{name} is {os.environ[name]}: this is one of several processes, but neither torchrun nor srun started "
-            "it, so each would train all rounds. Start pairs-lit once, or with one of them."
+            "it, so each process would train all rounds. Start pairs-lit once, or with torchrun or srun."
         )
     return OneCommand()
 
 
 def check_alone(command: str) -> None:
-    """Refuse a command in several processes that cannot share its work."""
+    """Raise PairsLitError if torchrun or srun started a command that cannot be shared by several processes."""
     if _started() not in (None, (1, 1)):
-        raise PairsLitError(f"{command} was started in several processes: start it once; its fits use all cores.")
+        raise PairsLitError(f"{command} was started in several processes. Start it once; its fits use all cores.")
 
 
 def _started() -> tuple[int, int] | None:
-    """Return how many workers torchrun or srun started on each of how many nodes; None: neither did."""
+    """Return the numbers of workers per node and of nodes that torchrun or srun started, or None if neither did."""
     if TorchElasticEnvironment.detect():
-        local, workers = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-        return _evenly(local, workers, -(-workers // local))
+        workers_per_node, workers = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        return _evenly(workers_per_node, workers, -(-workers // workers_per_node))
     if _is_srun():
         workers, nodes = int(os.environ[_STEP_TASKS]), int(os.environ.get("SLURM_NNODES", "1"))
         return _evenly(workers // nodes, workers, nodes)
     return None
 
 
-def _evenly(local: int, workers: int, nodes: int) -> tuple[int, int]:
-    if local * nodes != workers:
-        raise PairsLitError(f"{workers} processes were started on {nodes} nodes: start as many on each.")
-    return local, nodes
+def _evenly(workers_per_node: int, workers: int, nodes: int) -> tuple[int, int]:
+    """Return the numbers of workers per node and of nodes; raise PairsLitError if nodes have unequal numbers."""
+    if workers_per_node * nodes != workers:
+        raise PairsLitError(f"{workers} processes were started on {nodes} nodes. Start the same number on each node.")
+    return workers_per_node, nodes
 
 
 def spread(devices: object, nodes: int | None, *, on_cpu: bool, stacks: int, threads: int) -> tuple[object, int]:
-    """Choose how many workers train, on each of how many nodes.
+    """Choose the number of workers per node, and the number of nodes.
 
     Args:
-        devices: As asked for: a number, a list of GPUs, or ``auto``: a CPU worker a core, a GPU worker a GPU.
-        nodes: As asked for.
+        devices: The requested number of workers, a list of GPUs, or ``auto`` for one worker per core or GPU.
+        nodes: The requested number of nodes.
         on_cpu: Whether workers compute on the CPU.
-        stacks: How many stacks there are: more workers would have nothing to do.
-        threads: How many threads each worker takes.
+        stacks: The number of stacks; more workers than stacks would have nothing to do.
+        threads: The number of threads per worker.
 
     Returns:
-        What to tell Lightning as devices and num_nodes.
+        The values of ``devices`` and ``num_nodes`` for Lightning's Trainer.
 
     Raises:
-        PairsLitError: Other numbers were started than can work, or such workers cannot be started here.
+        PairsLitError: A number is not allowed, does not match the processes that were started, or needs workers that
+            cannot be started here.
     """
     started = _started()
     if started is not None:
-        local, nodes = started
-        _check_started(local * nodes, stacks)
-        if str(devices) not in ("auto", "-1", str(local)) and on_cpu:
-            raise PairsLitError(f"trainer.devices is {devices}, but {local} processes were started: leave it out.")
-        return local if devices in ("auto", -1, "-1") else devices, nodes
+        workers_per_node, nodes = started
+        _check_started(workers_per_node * nodes, stacks)
+        if str(devices) not in ("auto", "-1", str(workers_per_node)) and on_cpu:
+            raise PairsLitError(
+                f"trainer.devices is {devices}, but {workers_per_node} processes per node were started. "
+                "Leave trainer.devices out."
+            )
+        return workers_per_node if devices in ("auto", -1, "-1") else devices, nodes
     if nodes is None or nodes < 1:
-        raise PairsLitError(f"trainer.num_nodes is {nodes}: it must be 1 or more.")
+        raise PairsLitError(f"trainer.num_nodes must be 1 or more, got {nodes}.")
     if nodes > 1 and not {"NODE_RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
         raise PairsLitError(
-            f"trainer.num_nodes is {nodes}, but nothing says which node this is: start pairs-lit on each with torchrun "
-            "or srun, or with NODE_RANK, MASTER_ADDR and MASTER_PORT set."
+            f"trainer.num_nodes is {nodes}, but the number of this node is unknown. Start pairs-lit on each node with "
+            "torchrun or srun, or with NODE_RANK, MASTER_ADDR and MASTER_PORT set."
         )
-    most = max(1, stacks // nodes)
+    max_workers = max(1, stacks // nodes)
     if devices in ("auto", -1, "-1") and multiprocessing.current_process().daemon:
-        return 1, nodes  # a worker of a multiprocessing.Pool may start none of its own
+        return 1, nodes  # a worker of a multiprocessing.Pool may not start processes
     if devices in ("auto", -1, "-1"):
-        return (min(most, max(1, usable_cores() // threads)) if on_cpu else _gpus(most)), nodes
+        return (min(max_workers, max(1, usable_cores() // threads)) if on_cpu else _gpus(max_workers)), nodes
     if on_cpu and not (str(devices).isdigit() and int(str(devices)) > 0):
-        raise PairsLitError(f"trainer.devices is {devices}: it must be auto, or the number of workers, 1 or more.")
+        raise PairsLitError(f"trainer.devices must be auto or a number of workers, 1 or more, got {devices}.")
     count = int(str(devices)) if str(devices).isdigit() else 1
     if count > 1 and multiprocessing.current_process().daemon:
         raise PairsLitError(
-            f"trainer.devices is {devices}, but this is a worker of a multiprocessing.Pool, which may start none of "
-            "its own: leave it out."
+            f"trainer.devices is {devices}, but this is a worker of a multiprocessing.Pool, which may not start "
+            "processes. Leave trainer.devices out."
         )
-    if count > most:
-        made, workers = counted(stacks, "stack"), counted(most * nodes, "worker")
-        notice(f"trainer.devices is {devices}, but the rounds make {made}: {workers} will train.")
-        return most, nodes
+    if count > max_workers:
+        stack_count, worker_count = counted(stacks, "stack"), counted(max_workers * nodes, "worker")
+        notice(f"trainer.devices is {devices}, but the rounds form {stack_count}, so {worker_count} will train.")
+        return max_workers, nodes
     return devices, nodes
 
 
 def _check_started(workers: int, stacks: int) -> None:
+    """Raise PairsLitError if more workers were started than there are stacks."""
     if workers > stacks:
         raise PairsLitError(
-            f"{workers} processes were started, but the rounds make {counted(stacks, 'stack')}: start at most "
-            f"{stacks}, or set rounds.stack_size to make more."
+            f"{workers} processes were started, but the rounds form {counted(stacks, 'stack')}. Start at most "
+            f"{stacks}, or set a smaller rounds.stack_size to form more stacks."
         )
 
 
-def _gpus(most: int) -> object:
-    """Return how many GPUs can work, where there are any."""
+def _gpus(max_workers: int) -> object:
+    """Return the number of GPUs to use, or ``auto`` if there is no NVIDIA GPU."""
     import torch
 
-    return max(1, min(most, torch.cuda.device_count())) if torch.cuda.is_available() else "auto"
+    return max(1, min(max_workers, torch.cuda.device_count())) if torch.cuda.is_available() else "auto"
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: those it is bound to, within the quota of its container."""
+    """Return the number of cores that CPU affinity and the quota of the container allow this process to use."""
     if sys.platform != "linux":
         return os.cpu_count() or 1
     return max(1, int(min(len(os.sched_getaffinity(0)), cores_within(_MEMBERSHIP, _CGROUPS))))
@@ -174,64 +181,64 @@ _MEMBERSHIP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def cores_within(membership: Path, root: Path) -> float:
-    """Return how many cores the control groups around a process let it keep busy; infinity: there is no limit.
+    """Return the number of cores that its control groups allow a process to use, or infinity without a limit.
 
     Args:
-        membership: The file that says which groups it belongs to, as Linux writes it.
-        root: The folder in which the groups lie.
+        membership: The file that lists the groups of the process, in Linux's format.
+        root: The folder that contains the groups.
     """
     limits = [math.inf]
     with suppress(FileNotFoundError):  # a system without control groups
         for line in membership.read_text(encoding="utf-8").splitlines():
-            _, kinds, path = line.split(":", 2)
-            if not kinds or "cpu" in kinds.split(","):
-                own = root / kinds / path.lstrip("/")
-                around = [each for each in own.parents if each.is_relative_to(root)]
-                limits += [_quota(group) for group in (own, *around)]
+            _, controllers, path = line.split(":", 2)
+            if not controllers or "cpu" in controllers.split(","):
+                group = root / controllers / path.lstrip("/")
+                outer_groups = [folder for folder in group.parents if folder.is_relative_to(root)]
+                limits += [_quota(folder) for folder in (group, *outer_groups)]
     return min(limits)
 
 
 def _quota(folder: Path) -> float:
-    """Return how many cores a control group may keep busy; infinity: as many as there are."""
+    """Return the number of cores that a control group may use, or infinity if it has no quota."""
     try:
         if (folder / "cpu.max").is_file():
             quota, period = (folder / "cpu.max").read_text().split()
         else:
             quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         return float(quota) / float(period) if float(quota) > 0 else math.inf
-    except (OSError, ValueError):  # no such files, or "max"
+    except (OSError, ValueError):  # the files do not exist, or contain "max"
         return math.inf
 
 
 def job() -> str | None:
-    """Return the Slurm job that this is, as ``scontrol`` names it; None: none."""
+    """Return the Slurm job ID, as ``scontrol`` expects it, or None outside Slurm."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return os.environ.get("SLURM_JOB_ID") if array is None else f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
 
 
 def was_requeued() -> bool:
-    """Say whether this Slurm job has run before."""
+    """Return whether this process belongs to a Slurm job that was requeued."""
     return job() is not None and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
 def requeue() -> None:
-    """Have Slurm queue this job again, if it is one: the same command then goes on in its own run folder."""
-    name = job()
-    if name is None:
+    """Requeue this Slurm job, whose command will then resume in its run folder; do nothing outside Slurm."""
+    job_id = job()
+    if job_id is None:
         return
     try:
-        subprocess.run(["scontrol", "requeue", name], check=True, capture_output=True, text=True, timeout=60)
-        notice(f"Slurm queues job {name} again.")
+        subprocess.run(["scontrol", "requeue", job_id], check=True, capture_output=True, text=True, timeout=60)
+        notice(f"Slurm job {job_id} was requeued.")
     except (OSError, subprocess.SubprocessError) as error:
-        said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-        notice(f"scontrol requeue {name} failed ({' '.join(said.split())}): queue the job again yourself.")
+        reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+        notice(f"scontrol requeue {job_id} failed ({' '.join(reason.split())}). Requeue the job yourself.")
 
 
 @contextmanager
 def outside_slurm() -> Iterator[None]:
-    """Hide from Lightning that this is a Slurm job.
+    """Hide from Lightning that this process belongs to a Slurm job.
 
-    It would go on from any ``hpc_ckpt_N.ckpt`` that lies in the current folder, whoever wrote it.
+    Otherwise Lightning would resume from any ``hpc_ckpt_N.ckpt`` in the current folder, even one of another program.
     """
     tasks = os.environ.pop("SLURM_NTASKS", None)
     try:

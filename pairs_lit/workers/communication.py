@@ -1,7 +1,7 @@
-"""What workers tell each other, over gloo: figures at the end of an epoch, weights where a checkpoint is saved.
+"""Communication between workers: collectives over gloo for metrics (per epoch) and weights (per checkpoint).
 
-The group of processes is our own, not torch's default one: with that, Lightning would have all workers wait for each
-other in every training step.
+The workers form a process group that is not torch's default one. With a default group, Lightning would make all workers
+wait for each other in every training step.
 """
 
 import io
@@ -28,25 +28,25 @@ Kept = TypeVar("Kept")
 _c10d: Any = distributed  # torch's annotations leave these classes out
 
 LOOPBACK = "127.0.0.1"
-GOING_ON = "what was saved is kept, and pairs-lit fit RUN goes on"
-_PATIENCE = timedelta(days=1)  # an epoch may be long; a worker that ends is noticed at once
+GOING_ON = "Progress was saved; resume with pairs-lit fit RUN"
+_PATIENCE = timedelta(days=1)  # an epoch may be long, and the end of another worker is noticed at once anyway
 _MEETING = timedelta(minutes=5)
-_NEWS_SECONDS = 3.0
+_NEWS_SECONDS = 3.0  # how long to wait for the error of another worker after the connection to it has failed
 _PIECE = 2**22
-"""So many bytes of each worker are passed on at a time; torch's stores take at most twice as many."""
+"""Number of bytes that a worker sends at a time; torch's stores accept at most twice as many."""
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1e-4, 0.002
 _met = 0
 
 
 def local_store(port: int, size: int, *, first: bool, listening: int | None) -> object:
-    """Return where the workers of one command find each other; it listens to this machine only.
+    """Build the store through which the workers of one command find each other; it accepts local connections only.
 
     Args:
-        port: Where.
-        size: How many there are.
-        first: Whether this is the first one, which keeps the store.
-        listening: A socket that listens at the port already.
+        port: The port of the store.
+        size: The number of workers.
+        first: Whether this worker is rank 0, which hosts the store.
+        listening: The file descriptor of a socket that already listens at the port, or None.
     """
     return _c10d.TCPStore(
         LOOPBACK,
@@ -56,73 +56,73 @@ def local_store(port: int, size: int, *, first: bool, listening: int | None) -> 
         _MEETING,
         wait_for_workers=False,
         master_listen_fd=listening,
-        use_libuv=False,  # which takes no socket of ours before torch 2.7
+        use_libuv=False,  # before torch 2.7, libuv does not accept an existing socket
     )
 
 
 def environment_store(cluster: ClusterEnvironment) -> object:
-    """Return where workers find each other that torchrun, Slurm or the user started."""
+    """Build the store through which workers started by torchrun, Slurm or the user find each other."""
     global _met
-    _met += 1  # another fit of the same processes
-    places = {"MASTER_ADDR": cluster.main_address, "MASTER_PORT": str(cluster.main_port)}
-    with _set(places):
+    _met += 1  # the same processes may meet again for another fit, and need separate keys then
+    address = {"MASTER_ADDR": cluster.main_address, "MASTER_PORT": str(cluster.main_port)}
+    with _set(address):
         store, *_ = next(_c10d.rendezvous("env://", cluster.global_rank(), cluster.world_size(), timeout=_MEETING))
     return _c10d.PrefixStore(f"pairs-lit {_met}", store)
 
 
 class Exchange:
-    """A group of workers.
+    """Group of workers that exchange tensors and objects.
 
     Args:
-        store: Where they find each other.
-        rank: Which of them this is.
-        size: How many there are.
-        alone: Whether all are on this machine, which then listens to nobody else.
+        store: The store through which the workers find each other.
+        rank: The rank of this worker.
+        size: The number of workers.
+        alone: Whether all workers are on this machine, so that only local connections need to be accepted.
     """
 
     def __init__(self, store: Any, rank: int, size: int, *, alone: bool) -> None:  # noqa: ANN401 - torch's
         self._store, self._rank, self._size = store, rank, size
         store.set(f"here {rank}", "")
-        _wait_until(lambda: bool(store.check([f"here {each}" for each in range(size)])))
+        _wait_until(lambda: bool(store.check([f"here {other_rank}" for other_rank in range(size)])))
         with _talking(), _on_loopback(alone):
             self._group = _c10d.ProcessGroupGloo(store, rank, size, _PATIENCE)
 
     def added_up(self, tensor: Tensor) -> Tensor:
-        """Return the sum of a CPU tensor over all workers, in place."""
+        """Replace a CPU tensor by its sum over all workers, and return it."""
         with _talking():
             self._finish(self._group.allreduce([tensor]))
         return tensor
 
     def gathered(self, part: Kept) -> list[Kept]:
-        """Return what each worker has; all must be picklable."""
-        own = torch.frombuffer(bytearray(pickle.dumps(part)), dtype=torch.uint8)
+        """Return the parts of all workers, on every worker; parts must be picklable."""
+        data = torch.frombuffer(bytearray(pickle.dumps(part)), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self._size)]
         with _talking():
-            self._finish(self._group.allgather([sizes], [torch.tensor([len(own)])]))
+            self._finish(self._group.allgather([sizes], [torch.tensor([len(data)])]))
             longest = int(torch.cat(sizes).max())
             padded = torch.zeros(longest, dtype=torch.uint8)
-            padded[: len(own)] = own
-            parts = [torch.empty_like(padded) for _ in range(self._size)]
-            self._finish(self._group.allgather([parts], [padded]))
-        kept: list[Any] = [
-            pickle.loads(each[: int(size)].numpy().tobytes()) for each, size in zip(parts, sizes, strict=True)
+            padded[: len(data)] = data
+            buffers = [torch.empty_like(padded) for _ in range(self._size)]
+            self._finish(self._group.allgather([buffers], [padded]))
+        parts: list[Any] = [
+            pickle.loads(buffer[: int(size)].numpy().tobytes()) for buffer, size in zip(buffers, sizes, strict=True)
         ]
-        return kept
+        return parts
 
     def gathered_by_first(self, part: Kept) -> list[Kept]:
-        """Return what each worker has, on the first worker; elsewhere only this worker's.
+        """Return the parts of all workers on rank 0, and only this worker's part on all other ranks.
 
-        Tensors go through the store, in pieces: in memory once, however large, and whoever is told to end can do so at
-        once, while gloo would wait for the rest of a large message for ever.
+        Tensors are sent through the store in pieces. So even large ones are in memory only once, and a worker can stop
+        at any time, whereas gloo would wait forever for the rest of a large message.
         """
         file = io.BytesIO()
         pickler = _Pickler(file)
         pickler.dump(part)
-        skeleton, own = file.getvalue(), pickler.tensors
-        layouts = self.gathered((skeleton, [(each.shape, each.dtype) for each in own]))
+        skeleton, own_tensors = file.getvalue(), pickler.tensors
+        layouts = self.gathered((skeleton, [(tensor.shape, tensor.dtype) for tensor in own_tensors]))
         with _talking():
             if self._rank > 0:
-                self._hand_over(own)
+                self._hand_over(own_tensors)
                 return [part]
             others = [[torch.empty(shape, dtype=dtype) for shape, dtype in layout] for _, layout in layouts[1:]]
             for rank, tensors in enumerate(others, 1):
@@ -131,11 +131,13 @@ class Exchange:
         return [part, *(_Unpickler(io.BytesIO(skeleton), tensors).load() for (skeleton, _), tensors in received)]
 
     def _hand_over(self, tensors: Sequence[Tensor]) -> None:
+        """Send tensors to rank 0, each piece as soon as rank 0 has taken the piece before the last one."""
         for key, piece in _pieces(self._rank, tensors):
             _wait_until(lambda: not self._store.check([key]), _MEETING)  # noqa: B023 - called at once
             self._store.set(key, piece.numpy().tobytes())
 
     def _take(self, rank: int, tensors: Sequence[Tensor]) -> None:
+        """Receive the values of tensors from another worker."""
         for key, piece in _pieces(rank, tensors):
             _wait_until(lambda: bool(self._store.check([key])), _MEETING)  # noqa: B023 - called at once
             piece.copy_(torch.frombuffer(bytearray(self._store.get(key)), dtype=torch.uint8))
@@ -143,19 +145,20 @@ class Exchange:
 
     @staticmethod
     def _finish(work: Any) -> None:  # noqa: ANN401 - torch's
+        """Wait until a collective has completed, and raise its error if it has failed."""
         _wait_until(work.is_completed)
-        work.wait()  # raises what went wrong
+        work.wait()
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves tensors out, and keeps them."""
+    """Pickler that replaces tensors by their index and collects them in ``tensors``."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
         self.tensors: list[Tensor] = []
 
     def persistent_id(self, obj: object) -> int | None:
-        """Name a tensor by its number."""
+        """Collect a tensor and return its index, or None for other objects, which are pickled as usual."""
         if type(obj) is not Tensor or obj.layout is not torch.strided:
             return None
         self.tensors.append(obj.detach().cpu().contiguous())
@@ -163,21 +166,22 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Puts tensors in."""
+    """Unpickler that inserts the tensors that :class:`_Pickler` left out."""
 
     def __init__(self, file: IO[bytes], tensors: Sequence[Tensor]) -> None:
         super().__init__(file)
         self._tensors = tensors
 
     def persistent_load(self, pid: int) -> Tensor:
-        """Return the tensor of a number."""
+        """Return the tensor with an index."""
         return self._tensors[pid]
 
 
 def _pieces(rank: int, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the bytes of a worker's tensors, contiguous ones on the CPU, as views; with the key to pass them on by.
+    """Yield the bytes of a worker's tensors in pieces, each as a view with the store key to send it by.
 
-    Keys alternate, so that one piece is written while the last one is read.
+    The tensors must be contiguous and on the CPU. Two keys alternate, so that a piece can be written while the one
+    before it is read.
     """
     keys = cycle((f"even piece {rank}", f"odd piece {rank}"))
     for tensor in tensors:
@@ -187,11 +191,15 @@ def _pieces(rank: int, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]
 
 
 def _wait_until(happened: Callable[[], bool], patience: timedelta = _PATIENCE) -> None:
-    """Wait, but no longer than until a signal or another worker's failure asks for an end; torch itself would."""
-    pause, end = _SHORTEST_PAUSE, time.monotonic() + patience.total_seconds()
+    """Wait until a condition holds; stop waiting if a signal arrives or another worker fails, which torch does not.
+
+    Raises:
+        RuntimeError: The condition did not hold in time.
+    """
+    pause, deadline = _SHORTEST_PAUSE, time.monotonic() + patience.total_seconds()
     while not happened():
         check_asked()
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             raise RuntimeError("it did not answer in time")
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
@@ -199,17 +207,17 @@ def _wait_until(happened: Callable[[], bool], patience: timedelta = _PATIENCE) -
 
 @contextmanager
 def _talking() -> Iterator[None]:
-    """Say in one line that another worker has ended, where gloo says it in its own words."""
+    """Replace errors of gloo by the error of the worker that has failed, or by one line that a worker has ended."""
     try:
         yield
     except RuntimeError as error:
         check_asked(_NEWS_SECONDS)
-        raise PairsLitError(f"another worker ended ({reason_of(error)}); {GOING_ON}.") from error
+        raise PairsLitError(f"another worker ended ({reason_of(error)}). {GOING_ON}.") from error
 
 
 @contextmanager
 def _on_loopback(alone: bool) -> Iterator[None]:
-    """Let gloo listen to this machine only."""
+    """Make gloo accept connections from this machine only, if all workers are on it."""
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
     with _set({"GLOO_SOCKET_IFNAME": loopback} if alone else {}):
         yield
@@ -217,7 +225,7 @@ def _on_loopback(alone: bool) -> Iterator[None]:
 
 @contextmanager
 def _set(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment for a while."""
+    """Set environment variables, and restore the former values at the end of the context."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:

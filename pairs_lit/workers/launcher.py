@@ -1,4 +1,4 @@
-"""Launching: starts the other workers of a fit on this machine, watches over them, and ends them with it."""
+"""Launcher that starts the other workers of a fit on this machine, watches them, and ends them with this process."""
 
 import contextvars
 import ctypes
@@ -22,24 +22,25 @@ from pairs_lit.system.signals import ask_to_end, check_asked, forget_failures
 from pairs_lit.system.tracebacks import place_of, reason_of
 from pairs_lit.workers.communication import GOING_ON
 
-_SET_DEATH_SIGNAL = 1  # prctl's name for it, from Linux's sys/prctl.h
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in Linux's sys/prctl.h
 
 
 def can_fork(device: torch.device) -> bool:
-    """Say whether workers may be forked: not where a GPU is in use, whose state does not survive it."""
+    """Return whether workers can be forked: on Linux, if no GPU is in use, because CUDA does not survive a fork."""
     return sys.platform == "linux" and device.type == "cpu" and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call] # torch's
 
 
 class Launcher(_Launcher):
-    """Starts workers 1, 2 and so on beside this process, which is worker 0; all run the same function.
+    """Launcher of workers 1, 2 and so on, which run the same function as this process, worker 0.
 
-    Forked workers share this process's memory. Where that is not safe, each starts the command once more.
+    Workers are forked, so that they share the memory of this process. If that is not safe, each worker is a new process
+    that runs the command again.
 
     Args:
-        count: How many workers there are, this one included.
-        meeting: Takes a port, at which the workers meet until it is left.
-        become: Called in each forked worker with its number.
-        again: Called in each worker that is a new process, with its number and the port; None: workers are forked.
+        count: The number of workers, including this one.
+        meeting: A context manager that reserves the port at which the workers meet.
+        become: Called in each forked worker with its rank.
+        again: Called in each worker that is a new process, with its rank and the port; None if workers are forked.
     """
 
     def __init__(
@@ -57,40 +58,40 @@ class Launcher(_Launcher):
 
     @property
     def is_interactive_compatible(self) -> bool:
-        """Whether it works in a notebook."""
+        """Whether the launcher works in a notebook."""
         return self._again is None or self._count == 1
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:  # noqa: ANN401 - Lightning's
-        """Run a function in all workers; return what it returns in this one."""
+        """Run a function in all workers, and return its result in this one."""
         if self._count == 1:
             return function(*args, **kwargs)
 
-        def forked(rank: int) -> None:
-            self._others = []  # they are siblings now
+        def run_forked(rank: int) -> None:
+            self._others = []  # in a forked worker, the other workers are siblings, not children
             self._become(rank)
             function(*args, **kwargs)
 
         again = self._again
-        with self._meeting() as port, self._beside(forked if again is None else partial(_at_port, again, port)):
+        with self._meeting() as port, self._beside(run_forked if again is None else partial(_at_port, again, port)):
             return function(*args, **kwargs)
 
     @contextmanager
     def _beside(self, run: Callable[[int], None]) -> Iterator[None]:
-        """Have the others work, too; end them if this one fails, and wait for them if not."""
+        """Run the other workers during the context; at its end, wait for them, or kill them if this worker failed."""
         context: Any = multiprocessing.get_context("fork" if self._again is None else "spawn")
-        ends = []
+        receivers = []
         try:
             for rank in range(1, self._count):
-                end, other_end = context.Pipe(duplex=False)
-                ends.append(end)
-                process = context.Process(target=_work, args=(rank, os.getpid(), run, other_end))
+                receiver, sender = context.Pipe(duplex=False)
+                receivers.append(receiver)
+                process = context.Process(target=_work, args=(rank, os.getpid(), run, sender))
                 with _later():
                     process.start()
                     self._others.append(process)
-        except BaseException:  # a signal between two starts
+        except BaseException:  # such as a signal between two starts
             self.kill(signal.SIGKILL)
             raise
-        watch = threading.Thread(target=self._watch, args=(ends,), daemon=True)
+        watch = threading.Thread(target=self._watch, args=(receivers,), daemon=True)
         watch.start()
         try:
             yield
@@ -104,23 +105,23 @@ class Launcher(_Launcher):
             self._others = []
             forget_failures()
 
-    def _watch(self, ends: list[Connection]) -> None:
-        """Ask this worker to end as soon as another one has failed."""
-        left: dict[Any, tuple[int, BaseProcess]] = {
+    def _watch(self, receivers: list[Connection]) -> None:
+        """Wait until all other workers have ended, and report those that failed so that this worker stops."""
+        running: dict[Any, tuple[int, BaseProcess]] = {
             process.sentinel: (rank, process) for rank, process in enumerate(self._others, 1)
         }
-        while left:
-            for sentinel in wait(list(left)):
-                rank, process = left.pop(sentinel)
+        while running:
+            for sentinel in wait(list(running)):
+                rank, process = running.pop(sentinel)
                 process.join()
                 if process.exitcode != 0:
-                    ask_to_end(_failure(rank, process, ends[rank - 1]))
+                    ask_to_end(_failure(rank, process, receivers[rank - 1]))
 
     def kill(self, signum: Any) -> None:  # noqa: ANN401 - Lightning's
         """Send the other workers a signal."""
         for process in self._others:
             if process.is_alive() and process.pid is not None:
-                with suppress(ProcessLookupError):  # it has just ended by itself
+                with suppress(ProcessLookupError):  # the process may have ended in the meantime
                     os.kill(process.pid, signum)
 
 
@@ -129,7 +130,7 @@ _SIGNALS = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM, si
 
 @contextmanager
 def _later() -> Iterator[None]:
-    """Hold signals back: until a worker has handlers of its own, it would end with a trace of ours."""
+    """Block signals while a worker starts: until it has set its handlers, it would use those of this process."""
     if sys.platform == "win32":
         yield
         return
@@ -141,29 +142,31 @@ def _later() -> Iterator[None]:
 
 
 def _at_port(again: Callable[[int, int], None], port: int, rank: int) -> None:
+    """Call ``again`` with the port as its second argument, which ``partial`` cannot fix by position."""
     again(rank, port)
 
 
 _HINTS = {
     -signal.SIGKILL: " (out of memory?)",
-    1: ' (does the script call pairs_lit.fit under if __name__ == "__main__" only?)',  # it could not even begin
+    # A worker that exits with 1 and sends no error failed before it could run, when it imported the user's script.
+    1: ' (does the script call pairs_lit.fit outside if __name__ == "__main__"?)',
 }
 
 
-def _failure(rank: int, process: BaseProcess, end: Connection) -> Exception:
-    """Return what ended a worker: its own error, or what the system did to it."""
-    with suppress(EOFError):  # it had no time to say anything
-        if end.poll():
-            failed: Exception = end.recv()
-            return failed
+def _failure(rank: int, process: BaseProcess, receiver: Connection) -> Exception:
+    """Return the error that a worker has sent, or one that states its exit code or the signal that killed it."""
+    with suppress(EOFError):  # the worker was killed before it could send its error
+        if receiver.poll():
+            error: Exception = receiver.recv()
+            return error
     code = process.exitcode or 0
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
     hint = _HINTS.get(code, "")
-    return PairsLitError(f"worker {rank} (process {process.pid}) was {how}{hint}; {GOING_ON}.")
+    return PairsLitError(f"worker {rank} (process {process.pid}) {how}{hint}. {GOING_ON}.")
 
 
-def _work(rank: int, parent: int, run: Callable[[int], None], end: Connection) -> None:
-    """Be another worker: silent, since the first one speaks for all, and never without it."""
+def _work(rank: int, parent: int, run: Callable[[int], None], sender: Connection) -> None:
+    """Run as a non-zero rank: without output, and no longer than the parent process, which is rank 0."""
     _end_with(parent)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -173,34 +176,36 @@ def _work(rank: int, parent: int, run: Callable[[int], None], end: Connection) -
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    failed: list[BaseException] = []
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(_noted, run, rank, failed))
-    thread.start()  # a forked process has none of OpenMP's threads; its main thread would wait for them for ever
+    errors: list[BaseException] = []
+    # OpenMP's threads do not survive a fork, and the main thread would wait for them forever. A new thread does not.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(_noted, run, rank, errors))
+    thread.start()
     thread.join()
-    if failed:
-        end.send(_portable(failed[0]))
+    if errors:
+        sender.send(_portable(errors[0]))
         os._exit(1)
 
 
-def _noted(run: Callable[[int], None], rank: int, failed: list[BaseException]) -> None:
+def _noted(run: Callable[[int], None], rank: int, errors: list[BaseException]) -> None:
+    """Run a worker's function, and append the error that it raises to a list."""
     try:
         run(rank)
-    except BaseException as error:  # whatever a module of the user's raises
-        failed.append(error)
+    except BaseException as error:  # user code may raise anything
+        errors.append(error)
 
 
 def _portable(error: BaseException) -> Exception:
-    """Return an error that another process can show; one of a class of the user's may not survive the way."""
+    """Return an equivalent error that can be sent to another process; classes of users may not be picklable."""
     if isinstance(error, PairsLitError):
         return PairsLitError(str(error))
     if isinstance(error, Stopped):
-        return PairsLitError(f"a worker was stopped by {error}; {GOING_ON}.")
+        return PairsLitError(f"a worker was stopped by {error}. {GOING_ON}.")
     return WorkerError(f"{reason_of(error)} ({place_of(error)})")
 
 
 def _end_with(parent: int) -> None:
-    """Have Linux end this process when its parent ends, however it does."""
+    """Make Linux kill this process when its parent ends for whatever reason; exit now if it has already ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before
+    if os.getppid() != parent:
         os._exit(1)

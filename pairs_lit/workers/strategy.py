@@ -1,8 +1,8 @@
-"""Workers: processes that train whole stacks, each on its own, as a Lightning strategy.
+"""Lightning strategy in which each worker process trains whole stacks.
 
-A stack is the unit of work: worker w of W trains the stacks w, w + W, w + 2 W and so on, from its own batches to its
-own optimizer steps. Nothing is reduced between workers while they train; what was measured is added up at the end of
-an epoch, and weights are gathered where a checkpoint is saved, both over ``torch.distributed`` (gloo).
+Worker w of W trains the stacks w, w + W, w + 2 W and so on, with separate batches and optimizer steps. The workers do
+not communicate within an epoch. Metrics are summed at the end of an epoch, and weights are gathered when a checkpoint
+is saved, both over ``torch.distributed`` (gloo).
 """
 
 import os
@@ -30,29 +30,29 @@ Key = TypeVar("Key", int, str)
 Kept = TypeVar("Kept")
 
 NAME = "stacks"
-"""What the strategy is called on the command line."""
+"""The name of the strategy on the command line."""
 
 
 def gathered(trainer: Trainer, part: Kept) -> list[Kept]:
-    """Return every worker's part, on the first worker; elsewhere this worker's alone."""
+    """Return the parts of all workers, on every worker; with another strategy, only this process's part."""
     strategy = trainer.strategy
     return strategy.gathered(part) if isinstance(strategy, StackStrategy) else [part]
 
 
 class StackStrategy(ParallelStrategy):
-    """Trains whole stacks in several processes; with one, in this process.
+    """Strategy that trains whole stacks in one or several processes.
 
-    On the CPU of one machine the other processes are forked from this one, so they share its images; elsewhere the
-    command starts once more for each. ``torchrun`` or Slurm may start them all.
+    If workers compute on the CPU of one Linux machine, they are forked from this process and share its images.
+    Otherwise each worker is a new process that runs the command again. Torchrun or Slurm may also start all workers.
 
     Args:
-        accelerator: As for every strategy of Lightning, like the next four.
-        parallel_devices: One for each process on this machine.
-        cluster_environment: Who the processes are.
-        checkpoint_io: Who writes checkpoints.
-        precision_plugin: In which precision they compute.
-        again: Starts the command once more where workers cannot be forked, given a worker's number and the port at
-            which to meet.
+        accelerator: Lightning's accelerator. This and the next four arguments are those of any parallel strategy.
+        parallel_devices: The devices, one for each process on this machine.
+        cluster_environment: The environment that tells each process its rank.
+        checkpoint_io: The plugin that writes checkpoints.
+        precision_plugin: The plugin that sets the precision of the computation.
+        again: Runs the command again as a worker if workers cannot be forked; called with the worker's rank and the
+            port at which the workers meet.
     """
 
     strategy_name = NAME
@@ -75,7 +75,7 @@ class StackStrategy(ParallelStrategy):
 
     @property
     def num_processes(self) -> int:
-        """How many workers this machine has."""
+        """The number of workers on this machine."""
         return len(self.parallel_devices or [])
 
     @property
@@ -89,28 +89,28 @@ class StackStrategy(ParallelStrategy):
 
     @property
     def _is_local(self) -> bool:
-        """Whether all workers are of one command on this machine."""
+        """Whether all workers belong to one command on this machine."""
         return self.num_nodes == 1 and isinstance(self._cluster, LightningEnvironment)
 
     def set_world_ranks(self) -> None:
-        """Number the workers, node after node."""
+        """Set the global rank of this worker, counted node by node, and the number of workers."""
         self._cluster.set_global_rank(self.node_rank * self.num_processes + self.local_rank)
         self._cluster.set_world_size(self.num_nodes * self.num_processes)
-        rank_zero_only.rank = self.global_rank  # type: ignore[attr-defined] # Lightning's own way
+        rank_zero_only.rank = self.global_rank  # type: ignore[attr-defined] # as Lightning's strategies do
 
     def _configure_launcher(self) -> None:
         count = 1 if self._cluster.creates_processes_externally else self.num_processes
         again = None if can_fork(self.root_device) else self._again
         if count > 1 and again is None and not can_fork(self.root_device):
             raise PairsLitError(
-                f"devices is {count}, but a Trainer of your own cannot start processes here: start the script with "
-                "torchrun, or use pairs_lit.fit."
+                f"devices is {count}, but a custom Trainer cannot start workers on this platform or device. Start the "
+                "script with torchrun, or use pairs_lit.fit."
             )
         self._launcher = Launcher(count, self._meeting, self._become, again)
 
     @contextmanager
     def _meeting(self) -> Iterator[int]:
-        """Take a port of this machine alone before the others start, so that no other command takes it."""
+        """Reserve a local port for the workers to meet at, before they start, so that no other command takes it."""
         with socket.create_server((LOOPBACK, 0)) as self._listener:
             self._port = int(self._listener.getsockname()[1])
             try:
@@ -119,13 +119,13 @@ class StackStrategy(ParallelStrategy):
                 self._port = self._exchange = self._listener = None
 
     def _become(self, rank: int) -> None:
-        """Be another worker from now on."""
+        """Turn this forked process into the worker of a rank."""
         os.environ["LOCAL_RANK"] = str(rank)
         self._listener = None
         self.set_world_ranks()
 
     def setup_environment(self) -> None:
-        """Meet the other workers."""
+        """Connect to the other workers."""
         super().setup_environment()
         self.set_world_ranks()
         if self.world_size > 1:
@@ -138,7 +138,7 @@ class StackStrategy(ParallelStrategy):
             self._exchange = Exchange(store, self.global_rank, self.world_size, alone=self.num_nodes == 1)
 
     def batch_to_device(self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0) -> Any:  # noqa: ANN401 - Lightning's
-        """Move a batch; Lightning's own way asks the module and the data module for three hooks each time."""
+        """Move a batch to a device, without the three hooks of module and data module that Lightning looks up."""
         return batch.on(device or self.root_device)
 
     def model_to_device(self) -> None:
@@ -151,52 +151,52 @@ class StackStrategy(ParallelStrategy):
             self._exchange.added_up(torch.zeros(1))
 
     def broadcast(self, obj: Kept, src: int = 0) -> Kept:
-        """Return what one worker has."""
+        """Return the object of worker ``src``, on every worker."""
         return obj if self._exchange is None else self._exchange.gathered(obj)[src]
 
     def gathered(self, part: Kept) -> list[Kept]:
-        """Return what each worker has."""
+        """Return the parts of all workers, on every worker."""
         return [part] if self._exchange is None else self._exchange.gathered(part)
 
     def all_gather(self, tensor: Tensor, group: Any = None, sync_grads: bool = False) -> Tensor:  # noqa: ANN401 - Lightning's
-        """Return a tensor of each worker, one after the other in a new dimension."""
-        return torch.stack([each.to(tensor.device) for each in self.gathered(tensor.detach().cpu())])
+        """Return the tensors of all workers, stacked along a new first dimension."""
+        return torch.stack([gathered.to(tensor.device) for gathered in self.gathered(tensor.detach().cpu())])
 
     def reduce(self, tensor: Any, group: Any = None, reduce_op: Any = "mean") -> Any:  # noqa: ANN401 - Lightning's
-        """Add up a tensor over all workers, or take the mean."""
+        """Return the sum or mean of a tensor over all workers."""
         if self._exchange is None or not isinstance(tensor, Tensor):
             return tensor
         total = self._exchange.added_up(tensor.cpu().clone()).to(tensor.device)
         return total / self.world_size if reduce_op in ("mean", "avg") else total
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return the weights of all stacks, on the first worker."""
+        """Return the weights of all stacks on rank 0; other ranks lack current values for stacks of other workers."""
         module = cast(Any, self.lightning_module)
         return self._whole(super().lightning_module_state_dict(), module.stack_of)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return the optimizer's state of all stacks' parameters, on the first worker."""
-        module, found = cast(Any, self.lightning_module), super().optimizer_state(optimizer)
+        """Return the optimizer state for the parameters of all stacks on rank 0."""
+        module, local_state = cast(Any, self.lightning_module), super().optimizer_state(optimizer)
         names = [view.name for group in module.optimization.groups for view in group]
-        state = cast(dict[int, Any], found["state"])
-        whole = self._whole(state, lambda place: module.stack_of(names[place]))
-        return {**found, "state": dict(sorted(whole.items()))}
+        parameter_states = cast(dict[int, Any], local_state["state"])
+        merged = self._whole(parameter_states, lambda index: module.stack_of(names[index]))
+        return {**local_state, "state": dict(sorted(merged.items()))}
 
     def on_train_end(self) -> None:
-        """Leave the first worker, which is the user's own process, with the trained weights of all stacks."""
+        """Load the trained weights of all stacks on rank 0, which is the process that the user works in."""
         if self.world_size > 1:
-            whole = self.lightning_module_state_dict()
+            state = self.lightning_module_state_dict()
             if self.is_global_zero:
-                cast(torch.nn.Module, self.lightning_module).load_state_dict(whole)
+                cast(torch.nn.Module, self.lightning_module).load_state_dict(state)
 
     def _whole(self, part: Mapping[Key, Any], stack_of: Callable[[Key], int | None]) -> dict[Key, Any]:
-        """Replace what belongs to the stacks of other workers, by what they have."""
+        """Return a mapping with the values of other workers for the keys that belong to their stacks, on rank 0."""
         stacks = cast(Any, self.lightning_module).rounds.of_worker(self.global_rank, self.world_size)
-        own = {key: value for key, value in part.items() if stack_of(key) in stacks}
-        whole = dict(part)
-        for each in [own] if self._exchange is None else self._exchange.gathered_by_first(own):
-            whole |= each
-        return whole
+        shard = {key: value for key, value in part.items() if stack_of(key) in stacks}
+        merged = dict(part)
+        for worker_shard in [shard] if self._exchange is None else self._exchange.gathered_by_first(shard):
+            merged |= worker_shard
+        return merged
 
 
 StrategyRegistry.register(NAME, StackStrategy, "Whole stacks in several processes; nothing is reduced between them.")

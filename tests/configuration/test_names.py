@@ -83,7 +83,7 @@ def test_python_module_that_is_already_imported(role: str, here: Path) -> None:
     (here / "types.py").write_text(NET)
     message = (
         f"model.{role}: module 'types' has no attribute 'Net', got types.Net: Python's own module of this name was "
-        "imported, not types.py: give the file another name"
+        "imported, not types.py. Rename the file"
     )
     with pytest.raises(PairsLitError, match=message):
         read(f"--model.{role}=types.Net")
@@ -113,7 +113,7 @@ def test_class_defined_in_a_script_is_reported_once(capsys: pytest.CaptureFixtur
 
 
 def test_class_defined_in_another_script(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(PairsLitError, match="the script that trained it defined it: put it in a file of its own"):
+    with pytest.raises(PairsLitError, match=r"it was defined in the training script\. Move it to a separate file"):
         read("--model.backbone=__main__.NoNet")
 
 

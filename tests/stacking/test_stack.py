@@ -275,7 +275,7 @@ LOOPED: dict[str, Case] = {
 REASONS = {
     "weight norm": "has hooks, or methods such as train or state_dict of its own, in ParametrizedLinear",
     "linear with a forward hook": "has hooks, or methods such as train or state_dict of its own, in Linear",
-    "batch norm without momentum": r"changes a parameter or buffer of its own \(add_\)",
+    "batch norm without momentum": r"changes one of its parameters or buffers in place \(add_\)",
 }
 # one module at several places of a sequence, without parameters that would give it away
 REPEATED: dict[str, Case] = {

@@ -1,7 +1,8 @@
-"""Commands in processes of their own, to be killed at some moment, or for what they write.
+"""Commands in separate processes, to kill them at some moment or to read their output.
 
-They are forked from a server in which PyTorch is loaded, so that each takes three seconds less. What is read when
-Python starts (locale, OMP_NUM_THREADS) is the server's; tests of that start a process with ``runs.process``.
+The processes are forked from a server that has already imported PyTorch, which saves three seconds each. Settings that
+Python reads when it starts (locale, OMP_NUM_THREADS) are those of the server, so tests of such settings use
+``runs.process`` instead.
 """
 
 import multiprocessing
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-FORKS = multiprocessing.get_context("forkserver")  # PyTorch is loaded once, each victim is a fork of that
+FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         "pairs_lit.commands.fit",
@@ -28,14 +29,14 @@ STAGES = ("before the sync", "before the rename", "after the rename")
 
 
 def started(arguments: list[str], dies_at: int | None = None) -> BaseProcess:
-    """Start ``main(arguments)``; with ``dies_at`` it kills itself at that moment of its durable writes, from 0."""
+    """Start ``main(arguments)``; with ``dies_at``, it kills itself at that moment of its atomic writes."""
     process = FORKS.Process(target=_run, args=(arguments, dies_at))
     process.start()
     return process
 
 
 def ended(arguments: list[str], dies_at: int | None = None) -> int:
-    """Run a command to its end and return its exit code; −9 where it was killed."""
+    """Run a command to its end and return its exit code, which is −9 if it was killed."""
     process = started(arguments, dies_at)
     process.join(120)
     assert process.exitcode is not None
@@ -43,7 +44,7 @@ def ended(arguments: list[str], dies_at: int | None = None) -> int:
 
 
 def killed(arguments: list[str], after: float) -> int:
-    """Kill a command after some seconds, and return its exit code: −9, or 0 where it was quicker."""
+    """Kill a command after some seconds, and return its exit code: −9, or 0 if it had already ended."""
     process = started(arguments)
     process.join(after)
     process.kill()
@@ -53,7 +54,7 @@ def killed(arguments: list[str], after: float) -> int:
 
 
 class Command:
-    """A command at work, with what it has written."""
+    """A running command and its output."""
 
     def __init__(self, arguments: list[str], **environment: str) -> None:
         self._texts = [Path(tempfile.mkstemp()[1]) for _ in ("out", "err")]
@@ -61,9 +62,9 @@ class Command:
         self.process.start()
 
     def finish(self, seconds: float = 300) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait until the command has ended, and return its exit code."""
         self.process.join(seconds)
-        assert self.process.exitcode is not None, f"it has not ended within {seconds} seconds"
+        assert self.process.exitcode is not None, f"the command has not ended within {seconds} seconds"
         return self.process.exitcode
 
     def kill(self) -> None:
@@ -88,7 +89,7 @@ class Command:
 
 
 def duration(arguments: list[str]) -> float:
-    """Run a command, and return its seconds."""
+    """Run a command, and return its duration in seconds."""
     start = time.monotonic()
     assert ended(arguments) == 0
     return time.monotonic() - start
@@ -123,7 +124,7 @@ def _write(arguments: list[str], texts: list[Path], environment: dict[str, str])
 
 
 def _die(dies_at: int) -> None:
-    """Kill this process at a moment of its writes; before a sync, half of what was written is lost too."""
+    """Make this process kill itself at a moment of its atomic writes; a kill before a sync also loses half the file."""
     moment = -1
     sync, rename = os.fsync, Path.replace
 

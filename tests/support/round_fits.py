@@ -1,4 +1,4 @@
-"""Fits of some rounds, and the same round trained alone in plain PyTorch."""
+"""Helpers that fit several rounds, or train a single round in plain PyTorch."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -67,7 +67,7 @@ def pair_module(seeds: list[int], stack_size: int, **changes: Any) -> PairModule
 
 
 class Recorder(Callback):
-    """Keeps what each training step is fed."""
+    """Records the batches of all training steps."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, StackBatch]] = []
@@ -115,8 +115,8 @@ def own_batches(data: reference_impl.RoundData, seed: int, epoch: int) -> Iterat
 def trained_alone(
     plain: PlainNetwork, stack: PairStack, data: reference_impl.RoundData, optimizer: Callable[..., Any]
 ) -> None:
-    own = optimizer(plain.parameters())
-    train(plain, stack, data, own, own.step)
+    plain_optimizer = optimizer(plain.parameters())
+    train(plain, stack, data, plain_optimizer, plain_optimizer.step)
 
 
 def train(

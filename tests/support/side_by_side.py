@@ -1,4 +1,4 @@
-"""Variants trained side by side, and each alone."""
+"""Helpers that train variants side by side in one fit, or each variant alone."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ ROUNDS = 6
 
 
 SAME = 4
-"""A stack size with which a variant's rounds are in stacks of 4 and 2, alone and side by side: the same bytes."""
+"""A stack size that splits a variant's rounds into stacks of 4 and 2, alone and side by side.
+
+So the results of both are byte-identical.
+"""
 
 
 ADAM = {"class_path": "torch.optim.Adam"}
@@ -21,7 +24,7 @@ FC = {"class_path": "pairs_lit.nn.backbones.FC", "init_args": {"widths": [8, 10]
 
 
 def config(root: Path, **model: object) -> dict[str, Any]:
-    """Return a config of a tiny job whose model's parts may be changed."""
+    """Return the config of a tiny fit, with changes to parts of the model."""
     parts = {
         "backbone": FC,
         "head": {"class_path": "pairs_lit.nn.heads.MLP"},
@@ -40,7 +43,7 @@ def config(root: Path, **model: object) -> dict[str, Any]:
 def side_by_side(
     tmp_path: Path, content: dict[str, Any], variants: list[dict[str, Any]], size: int = SAME, **more: object
 ) -> list[Run]:
-    """Train variants in one fit."""
+    """Train variants side by side in one fit, and return their runs."""
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(content))
     common = {"rounds.count": ROUNDS, "rounds.stack_size": size} | more

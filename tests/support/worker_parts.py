@@ -1,4 +1,4 @@
-"""What people write, and what goes wrong with it in one worker alone."""
+"""User modules and callbacks that fail in one worker only, or send signals."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from pairs_lit.errors import PairsLitError
 
 
 def happens(kind: str) -> None:
-    """Go wrong, but in no worker other than the second."""
+    """Fail in the second worker, and do nothing in all others."""
     if os.environ.get("LOCAL_RANK") != "1":
         return
     match kind:
@@ -28,14 +28,14 @@ def happens(kind: str) -> None:
 
 
 class SpecialError(PairsLitError):
-    """One that cannot be unpickled: it is built from two arguments and holds one."""
+    """An error that cannot be unpickled, because its constructor takes two arguments and it stores one."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(f"{first} {second}")
 
 
 class Moody(nn.Module):
-    """A network that goes wrong while it trains; a branch on a value keeps it out of a stack."""
+    """A network that fails in training; a branch on a value makes it a loop of copies."""
 
     def __init__(self, shape: tuple[int, int, int], kind: str = "raise") -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Moody(nn.Module):
 
 
 class MoodyCallback(Callback):
-    """A callback that goes wrong, before the workers have met or at the end of an epoch."""
+    """A callback that fails before the workers have met or at the end of an epoch."""
 
     def __init__(self, kind: str = "raise", early: bool = False) -> None:
         self.kind = kind
@@ -64,19 +64,19 @@ class MoodyCallback(Callback):
 
 
 class Announces(Callback):
-    """Announces the end of the job in one worker's second epoch, as Slurm would; not where it was queued again."""
+    """Sends SIGUSR1 to one worker in its second epoch, as Slurm does before a job ends; not in a requeued job."""
 
     def __init__(self, rank: int = 0) -> None:
         self.rank = rank
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        again = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
-        if trainer.global_rank == self.rank and trainer.current_epoch == 1 and not again:
+        is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        if trainer.global_rank == self.rank and trainer.current_epoch == 1 and not is_requeued:
             os.kill(os.getpid(), signal.SIGUSR1)
 
 
 class Slow(Callback):
-    """Lets an epoch take a while."""
+    """Makes each epoch last at least a tenth of a second."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Fits of a few stacks by several workers: in this process and in processes of their own, and what they leave."""
+"""Helpers for fits of a few stacks by several workers, in this process or in separate ones."""
 
 import os
 import re
@@ -78,21 +78,21 @@ def tensors(part: Any, place: str = "") -> dict[str, torch.Tensor]:  # noqa: ANN
     if isinstance(part, torch.Tensor):
         return {place: part}
     items = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list | tuple) else ()
-    return {name: each for key, item in items for name, each in tensors(item, f"{place}/{key}").items()}
+    return {name: tensor for key, item in items for name, tensor in tensors(item, f"{place}/{key}").items()}
 
 
 def check_same_checkpoint(run: Path, other: Path) -> None:
-    ours, theirs = (tensors(read_checkpoint(each / "checkpoints/last.ckpt")) for each in (run, other))
+    ours, theirs = (tensors(read_checkpoint(folder / "checkpoints/last.ckpt")) for folder in (run, other))
     assert list(ours) == list(theirs)
     for name, tensor in ours.items():
         assert torch.equal(tensor, theirs[name]), name
 
 
-# Commands in processes of their own.
-def _command(arguments: list[str], said: Path, environment: Mapping[str, str]) -> None:
-    os.setsid()  # all that it starts can be killed at once
+# Commands in separate processes.
+def _command(arguments: list[str], log: Path, environment: Mapping[str, str]) -> None:
+    os.setsid()  # so that all processes that it starts can be killed at once
     os.environ.update(environment)
-    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.set_num_threads(1)
@@ -101,37 +101,37 @@ def _command(arguments: list[str], said: Path, environment: Mapping[str, str]) -
 
 
 @contextmanager
-def started(arguments: list[str], said: Path, environment: Mapping[str, str] | None = None) -> Iterator[BaseProcess]:
-    process = kill_targets.FORKS.Process(target=_command, args=(arguments, said, environment or {}))
+def started(arguments: list[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[BaseProcess]:
+    process = kill_targets.FORKS.Process(target=_command, args=(arguments, log, environment or {}))
     process.start()
     try:
         yield process
         process.join(60)
-        assert process.exitcode is not None, "it has not ended within a minute"
+        assert process.exitcode is not None, "the command has not ended within a minute"
     finally:
         if process.is_alive():
             os.killpg(process.pid or 0, signal.SIGKILL)
     check_none_left(process)
 
 
-def ended(arguments: list[str], said: Path, environment: Mapping[str, str] | None = None) -> int:
-    with started(arguments, said, environment) as process:
+def ended(arguments: list[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
+    with started(arguments, log, environment) as process:
         pass
     assert process.exitcode is not None
     return process.exitcode
 
 
 def group(process: BaseProcess) -> list[int]:
-    """Return the processes that a command consists of, without those that have ended."""
-    found = []
+    """Return the IDs of the running processes of a command."""
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         if int(fields[2]) == process.pid and fields[0] not in "ZX":
-            found.append(int(stat.parent.name))
-    return sorted(found)
+            pids.append(int(stat.parent.name))
+    return sorted(pids)
 
 
 def check_none_left(process: BaseProcess, seconds: float = 5.0) -> None:
@@ -139,9 +139,9 @@ def check_none_left(process: BaseProcess, seconds: float = 5.0) -> None:
 
 
 def wait_for(happened: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.02)
 
 
@@ -149,35 +149,35 @@ def wait_for_checkpoint(root: Path) -> None:
     wait_for(lambda: list(root.glob("lightning_logs/*/*/checkpoints/last.ckpt")))
 
 
-def lines(said: Path) -> list[str]:
-    return [line for line in said.read_text().splitlines() if line and not any(notice in line for notice in NOTICES)]
+def lines(log: Path) -> list[str]:
+    return [line for line in log.read_text().splitlines() if line and not any(notice in line for notice in NOTICES)]
 
 
 def listening(pids: Sequence[int]) -> set[str]:
-    """Return the addresses, as the kernel writes them, at which some processes listen."""
-    own = set()
+    """Return the addresses at which processes listen, in the format of the kernel."""
+    sockets = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(FileNotFoundError):  # that of this very listing
-                own |= set(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
-    found = set()
+            with suppress(FileNotFoundError):  # the descriptor of this listing itself
+                sockets |= set(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
+    addresses = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[3] == "0A" and fields[9] in own:
-                found.add(fields[1].partition(":")[0])
-    return found
+            if fields[3] == "0A" and fields[9] in sockets:
+                addresses.add(fields[1].partition(":")[0])
+    return addresses
 
 
 LOCAL = {"0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF0000" + "0100007F"}
-"""127.0.0.1 and ::1, as the kernel writes them."""
+"""127.0.0.1 and ::1, in the format of the kernel."""
 
 
 LONG = ("--trainer.max_epochs", "100000")
 
 
 def environment_of(rank: int, port: int, size: int = 2) -> dict[str, str]:
-    """What srun sets for one of its tasks."""
+    """Return the environment variables that srun sets for one of its tasks."""
     number = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
     tasks = {"SLURM_NTASKS": str(size), "SLURM_STEP_NUM_TASKS": str(size), "SLURM_NTASKS_PER_NODE": str(size)}
     return SLURM | number | tasks | {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(port)}
@@ -188,14 +188,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-# What goes wrong.
 MOODY = ("--model.backbone", "tests.support.worker_parts.Moody", "--model.backbone.kind")
 
 
-GOING_ON = "what was saved is kept, and pairs-lit fit RUN"
+GOING_ON = "Progress was saved; resume with pairs-lit fit RUN"
 
 
 def as_torchrun(monkeypatch: pytest.MonkeyPatch, local: int, world: int) -> None:
-    found = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": str(local), "WORLD_SIZE": str(world), "RANK": "0"}
-    for name, value in found.items():
+    environment = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": str(local), "WORLD_SIZE": str(world), "RANK": "0"}
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)

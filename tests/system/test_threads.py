@@ -77,7 +77,7 @@ class TestThreads:
             monkeypatch.setenv(*option.split("="))
             monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
         message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
-        assert re.search(r"100000 threads are asked for, by rounds.threads or OMP_NUM_THREADS: take at most", message)
+        assert re.search(r"rounds.threads or OMP_NUM_THREADS requests 100000 threads. Use at most", message)
 
     def test_number_set_inside_the_context_counts_as_requested(self) -> None:
         with computing_on(1):

@@ -1,4 +1,4 @@
-"""Small fits of three stacks, in one process, and the environment of a Slurm job."""
+"""Fixtures: small fits of three stacks in one process, and the environment of a Slurm job."""
 
 import os
 from pathlib import Path
@@ -11,14 +11,14 @@ from tests.support.worker_runs import EVALUATIONS, SLURM, STATEFUL, Order, fitte
 
 
 @pytest.fixture(autouse=True)
-def _nobody_else_started_us(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_launcher_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("SLURM_", "MASTER_", "TORCHELASTIC"))]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
 def order(tiny_root: Path) -> Order:
-    """The arguments of a small fit of three stacks, the last of a single round."""
+    """A function that builds the arguments of a small fit of three stacks, the last with a single round."""
 
     def arguments(root: Path, *options: str, config: str = "fc_aux") -> list[str]:
         common = (
@@ -40,7 +40,7 @@ def alone(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stateful(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with dropout, batch norm and a schedule, and the tables of the other commands."""
+    """The run folder of a fit with dropout, batch norm and a schedule, with the tables of the evaluation commands."""
     root = tmp_path_factory.mktemp("stateful")
     run = fitted(order(root, *STATEFUL, *workers(1), config="cnn_aux"), root)
     for command in EVALUATIONS:
@@ -50,7 +50,7 @@ def stateful(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> dict[str, str]:
-    """The environment of a job, with a stand-in for scontrol that notes what it is told."""
+    """The environment of a Slurm job, with a fake scontrol that writes its arguments to the file ``told``."""
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n')

@@ -1,4 +1,4 @@
-"""How many workers start, and what tells it: cores, quotas, srun, torchrun."""
+"""Tests of the number of workers, which depends on cores, quotas, srun and torchrun."""
 
 import multiprocessing
 from pathlib import Path
@@ -17,12 +17,12 @@ def chosen(devices: object, *, stacks: int = 4, nodes: int = 1, on_cpu: bool = T
 
 
 @pytest.mark.parametrize("nodes", [None, 0, -1])
-def test_a_number_of_nodes_that_is_none_is_refused(nodes: int | None) -> None:
-    with pytest.raises(PairsLitError, match=r"num_nodes is .*: it must be 1 or more"):
+def test_invalid_number_of_nodes_is_rejected(nodes: int | None) -> None:
+    with pytest.raises(PairsLitError, match=r"num_nodes must be 1 or more, got .*\."):
         clusters.spread("auto", nodes, on_cpu=True, stacks=2, threads=1)
 
 
-def test_a_worker_takes_a_core_for_each_of_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_worker_needs_one_core_per_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "usable_cores", lambda: 6)
     assert chosen("auto", stacks=10) == (6, 1)
     assert chosen("auto", stacks=10, threads=2) == (3, 1)
@@ -33,18 +33,18 @@ def test_a_worker_takes_a_core_for_each_of_its_threads(monkeypatch: pytest.Monke
     assert chosen("3") == ("3", 1)
 
 
-def test_more_workers_than_stacks_are_not_started(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_more_workers_than_stacks_are_started(capsys: pytest.CaptureFixture[str]) -> None:
     assert chosen(9, stacks=4) == (4, 1)
-    assert "trainer.devices is 9, but the rounds make 4 stacks: 4 workers will train" in capsys.readouterr().err
+    assert "trainer.devices is 9, but the rounds form 4 stacks, so 4 workers will train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("devices", [0, "0", -2, "some", [0], "1.5"])
-def test_a_number_that_is_none_is_refused(devices: object) -> None:
-    with pytest.raises(PairsLitError, match="it must be auto, or the number of workers, 1 or more"):
+def test_invalid_number_of_devices_is_rejected(devices: object) -> None:
+    with pytest.raises(PairsLitError, match="must be auto or a number of workers, 1 or more, got"):
         chosen(devices)
 
 
-def test_a_worker_of_a_pool_starts_none_of_its_own(
+def test_worker_of_a_multiprocessing_pool_starts_no_workers(
     order: Order, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clusters, "usable_cores", lambda: 6)
@@ -56,25 +56,25 @@ def test_a_worker_of_a_pool_starts_none_of_its_own(
     check_same(fitted(order(tmp_path), tmp_path), alone)
 
 
-def test_torchrun_says_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_determines_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     as_torchrun(monkeypatch, 2, 4)
     assert chosen("auto") == (2, 2)
     assert chosen(2) == (2, 2)
-    with pytest.raises(PairsLitError, match=r"trainer\.devices is 3, but 2 processes were started: leave it out"):
+    with pytest.raises(PairsLitError, match=r"trainer\.devices is 3, but 2 processes per node were started\. Leave"):
         chosen(3)
-    with pytest.raises(PairsLitError, match="4 processes were started, but the rounds make 3 stacks: start at most 3"):
+    with pytest.raises(PairsLitError, match=r"4 processes were started, but the rounds form 3 stacks\. Start at most"):
         chosen("auto", stacks=3)
     as_torchrun(monkeypatch, 2, 3)
-    with pytest.raises(PairsLitError, match="3 processes were started on 2 nodes: start as many on each"):
+    with pytest.raises(PairsLitError, match=r"3 processes were started on 2 nodes\. Start the same number"):
         chosen("auto")
 
 
-def test_srun_says_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_srun_determines_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (environment_of(0, 1, size=4) | {"SLURM_NNODES": "2"}).items():
         monkeypatch.setenv(name, value)
     assert chosen("auto") == (2, 2)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
-    with pytest.raises(PairsLitError, match="3 processes were started on 2 nodes: start as many on each"):
+    with pytest.raises(PairsLitError, match=r"3 processes were started on 2 nodes\. Start the same number"):
         chosen("auto")
 
 
@@ -98,7 +98,7 @@ def control_group(root: Path, path: str, **files: str) -> None:
         ("", {}, float("inf")),
     ],
 )  # fmt: skip
-def test_the_quota_of_a_container_counts(
+def test_quota_of_control_groups_limits_the_cores(
     tmp_path: Path, membership: str, groups: dict[str, dict[str, str]], cores: float
 ) -> None:
     (tmp_path / "cgroup").write_text(membership)
@@ -107,7 +107,7 @@ def test_the_quota_of_a_container_counts(
     assert clusters.cores_within(tmp_path / "cgroup", tmp_path / "groups") == cores
 
 
-def test_cores_are_those_that_the_process_is_bound_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cpu_affinity_and_quota_limit_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(clusters, "_MEMBERSHIP", tmp_path / "nothing")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(5)))
     assert clusters.usable_cores() == 5

@@ -1,4 +1,4 @@
-"""What workers send each other."""
+"""Tests of the collectives between workers."""
 
 import sys
 import threading
@@ -28,31 +28,31 @@ def _member(rank: int, size: int, port: int, answers: Any) -> None:  # noqa: ANN
     strategy.set_world_ranks = lambda: None  # type: ignore[method-assign]
     monkey: Any = StackStrategy
     monkey.world_size = property(lambda self: size)
-    own = torch.tensor([rank + 1.0, 10.0])
-    said = {
-        "sum": strategy.reduce(own, reduce_op="sum").tolist(),
-        "mean": strategy.reduce(own).tolist(),
-        "own": own.tolist(),
+    tensor = torch.tensor([rank + 1.0, 10.0])
+    results = {
+        "sum": strategy.reduce(tensor, reduce_op="sum").tolist(),
+        "mean": strategy.reduce(tensor).tolist(),
+        "own": tensor.tolist(),
         "text": strategy.reduce("text"),
         "broadcast": strategy.broadcast({"from": rank}, src=1),
-        "all": strategy.all_gather(own).tolist(),
+        "all": strategy.all_gather(tensor).tolist(),
         "gathered": strategy.gathered("x" * 1000 * rank),
     }
     strategy.barrier()
-    answers.put((rank, said))
+    answers.put((rank, results))
 
 
-def test_sums_means_broadcasts_and_parts_of_any_size() -> None:
+def test_collectives_of_tensors_and_objects_of_any_size() -> None:
     context, port = kill_targets.FORKS, free_port()
     answers = context.Queue()
     members = [context.Process(target=_member, args=(rank, 2, port, answers)) for rank in range(2)]
     for member in members:
         member.start()
-    found = dict(answers.get(timeout=60) for _ in members)
+    results = dict(answers.get(timeout=60) for _ in members)
     for member in members:
         member.join()
     for rank in range(2):
-        assert found[rank] == {
+        assert results[rank] == {
             "sum": [3.0, 20.0],
             "mean": [1.5, 10.0],
             "own": [rank + 1.0, 10.0],
@@ -64,7 +64,7 @@ def test_sums_means_broadcasts_and_parts_of_any_size() -> None:
 
 
 def _parts(rank: int) -> dict[str, Any]:
-    """Return what no two workers have alike: shapes, types, empty and scalar tensors, and what is no tensor."""
+    """Return objects that differ between workers: tensors of several shapes and dtypes, and other types."""
     values = torch.arange(30.0 + 7 * rank)
     return {
         f"weights {rank}": values,
@@ -78,40 +78,40 @@ def _parts(rank: int) -> dict[str, Any]:
 
 
 def _passing_on(rank: int, size: int, port: int, answers: Any) -> None:  # noqa: ANN401 - a queue
-    exchange_module._PIECE = 50  # so that tensors come in several pieces, and pieces hold several tensors
+    exchange_module._PIECE = 50  # so small that a tensor is sent in several pieces
     store = local_store(port, size, first=rank == 0, listening=None)
-    found = Exchange(store, rank, size, alone=True).gathered_by_first(_parts(rank))
-    wanted = [_parts(each) for each in range(size)] if rank == 0 else [_parts(rank)]
-    answers.put((rank, _alike(found, wanted)))
+    gathered = Exchange(store, rank, size, alone=True).gathered_by_first(_parts(rank))
+    expected = [_parts(other) for other in range(size)] if rank == 0 else [_parts(rank)]
+    answers.put((rank, _alike(gathered, expected)))
 
 
-def _alike(found: Any, wanted: Any) -> bool:  # noqa: ANN401 - nested
-    if isinstance(wanted, torch.Tensor):
-        return found.dtype == wanted.dtype and torch.equal(found, wanted)
-    if isinstance(wanted, dict):
-        return found.keys() == wanted.keys() and all(_alike(found[key], each) for key, each in wanted.items())
-    if isinstance(wanted, list):
-        return len(found) == len(wanted) and all(map(_alike, found, wanted))
-    return bool(found == wanted)
+def _alike(actual: Any, expected: Any) -> bool:  # noqa: ANN401 - nested
+    if isinstance(expected, torch.Tensor):
+        return actual.dtype == expected.dtype and torch.equal(actual, expected)
+    if isinstance(expected, dict):
+        return actual.keys() == expected.keys() and all(_alike(actual[key], item) for key, item in expected.items())
+    if isinstance(expected, list):
+        return len(actual) == len(expected) and all(map(_alike, actual, expected))
+    return bool(actual == expected)
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_the_first_worker_gets_every_tensor_in_pieces(size: int) -> None:
+def test_rank_0_receives_every_tensor_in_pieces(size: int) -> None:
     context, port = kill_targets.FORKS, free_port()
     answers = context.Queue()
     members = [context.Process(target=_passing_on, args=(rank, size, port, answers)) for rank in range(size)]
     for member in members:
         member.start()
-    found = dict(answers.get(timeout=60) for _ in members)
+    results = dict(answers.get(timeout=60) for _ in members)
     for member in members:
         member.join()
-    assert found == dict.fromkeys(range(size), True)
+    assert results == dict.fromkeys(range(size), True)
 
 
 def _keeping_what_it_has(port: int, met: Any) -> None:  # noqa: ANN401 - an event
     exchange = Exchange(local_store(port, 2, first=False, listening=None), 1, 2, alone=True)
     met.set()
-    exchange.gathered((b"", [(torch.Size([2**24]), torch.float32)]))  # and never passes it on
+    exchange.gathered((b"", [(torch.Size([2**24]), torch.float32)]))  # announces a tensor, but never sends it
     time.sleep(60)
 
 
@@ -128,7 +128,7 @@ def _waiting_for_it(port: int, patience: float) -> None:
 
 @pytest.mark.parametrize(("patience", "code"), [(60.0, 17), (0.2, 19)])
 @pytest.mark.slow
-def test_who_waits_for_a_large_tensor_can_be_told_to_end(patience: float, code: int) -> None:
+def test_waiting_for_a_large_tensor_can_be_interrupted(patience: float, code: int) -> None:
     context, port = kill_targets.FORKS, free_port()
     met = context.Event()
     other = context.Process(target=_keeping_what_it_has, args=(port, met))
@@ -144,7 +144,7 @@ def test_who_waits_for_a_large_tensor_can_be_told_to_end(patience: float, code: 
         other.kill()
 
 
-def test_who_waits_for_a_worker_that_never_comes_hears_of_its_failure() -> None:
+def test_waiting_for_a_missing_worker_raises_its_error() -> None:
     store = local_store(free_port(), 2, first=True, listening=None)
     ask_to_end(PairsLitError("worker 1 is gone"))
     try:

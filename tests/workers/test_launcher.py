@@ -1,4 +1,4 @@
-"""Workers started by srun, torchrun, the user or the command itself give the same tables."""
+"""Tests that workers started by srun, torchrun, the user or the command itself give the same tables."""
 
 import json
 import multiprocessing
@@ -40,7 +40,7 @@ pytestmark = ON_LINUX
 
 
 @pytest.mark.slow
-def test_tasks_of_srun_give_the_same_tables_and_one_run_folder(order: Order, alone: Path, tmp_path: Path) -> None:
+def test_srun_tasks_give_the_same_tables_in_one_run_folder(order: Order, alone: Path, tmp_path: Path) -> None:
     port, arguments = free_port(), order(tmp_path)
     with (
         started(arguments, tmp_path / "first", environment_of(0, port)) as first,
@@ -55,7 +55,7 @@ def test_tasks_of_srun_give_the_same_tables_and_one_run_folder(order: Order, alo
 
 
 @pytest.mark.slow
-def test_torchrun_gives_the_same_tables_and_speaks_once(order: Order, alone: Path, tmp_path: Path) -> None:
+def test_torchrun_gives_the_same_tables_and_prints_once(order: Order, alone: Path, tmp_path: Path) -> None:
     torchrun = [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc_per_node", "2", SCRIPT]
     done = subprocess.run([*torchrun, *order(tmp_path)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_two_nodes_give_the_same_tables(order: Order, alone: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.slow
-def test_workers_that_start_the_command_again_give_the_same_tables(
+def test_workers_that_rerun_the_command_give_the_same_tables(
     order: Order, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
@@ -96,12 +96,12 @@ def test_workers_that_start_the_command_again_give_the_same_tables(
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_in_such_a_worker_is_said_in_one_line(
+def test_error_in_a_worker_that_reruns_the_command_is_one_line(
     order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
     assert main(order(tmp_path, *workers(2), *MOODY, "raise")) == 1
-    *_, line = capfd.readouterr().err.splitlines()  # after the note that this network trains as copies
+    *_, line = capfd.readouterr().err.splitlines()  # preceded by the notice that this network trains as copies
     assert re.fullmatch(
         r"pairs-lit: error: ArithmeticError: the second worker has no idea \(worker_parts\.py:\d+\)", line
     )
@@ -110,29 +110,27 @@ def test_what_goes_wrong_in_such_a_worker_is_said_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_script_without_main_guard_is_told_what_is_missing(order: Order, tmp_path: Path) -> None:
-    given = [each.removeprefix("--") for each in order(tmp_path / "runs", *workers(2))[3:]]
+def test_script_without_main_guard_gets_a_hint(order: Order, tmp_path: Path) -> None:
+    arguments = [argument.removeprefix("--") for argument in order(tmp_path / "runs", *workers(2))[3:]]
     script = tmp_path / "script.py"
     script.write_text(
         "import pairs_lit\n"
         "import pairs_lit.workers.strategy\n"
         "pairs_lit.workers.strategy.can_fork = lambda device: False\n"
-        f"pairs_lit.fit('fc_aux', {dict(zip(given[::2], given[1::2], strict=True))!r})\n"
+        f"pairs_lit.fit('fc_aux', {dict(zip(arguments[::2], arguments[1::2], strict=True))!r})\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert 'does the script call pairs_lit.fit under if __name__ == "__main__" only?' in done.stderr.splitlines()[-1]
+    assert 'does the script call pairs_lit.fit outside if __name__ == "__main__"?' in done.stderr.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_rank_that_is_left_over_starts_nothing_and_waits_for_nobody(
-    order: Order, alone: Path, tmp_path: Path
-) -> None:
+def test_leftover_local_rank_is_ignored(order: Order, alone: Path, tmp_path: Path) -> None:
     assert ended(order(tmp_path, *workers(2)), tmp_path / "said", {"LOCAL_RANK": "0"}) == 0
     check_same(run_in(tmp_path), alone)
 
 
-def test_workers_that_the_user_starts_give_the_same_tables(order: Order, alone: Path, tmp_path: Path) -> None:
+def test_workers_started_by_the_user_give_the_same_tables(order: Order, alone: Path, tmp_path: Path) -> None:
     meeting, arguments = {"MASTER_PORT": str(free_port())}, order(tmp_path, *workers(2))
     with (
         started(arguments, tmp_path / "first", meeting | {"LOCAL_RANK": "0"}) as first,
@@ -143,7 +141,7 @@ def test_workers_that_the_user_starts_give_the_same_tables(order: Order, alone: 
     check_same(run_in(tmp_path), alone)
 
 
-def test_a_launcher_that_tells_us_nothing_is_refused(
+def test_unsupported_launcher_is_rejected(
     order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
@@ -152,30 +150,30 @@ def test_a_launcher_that_tells_us_nothing_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_reproduce_is_started_once(
+def test_reproduce_rejects_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     as_torchrun(monkeypatch, 2, 2)
     assert main(["reproduce", "belhadj", "--runs", str(tmp_path / "runs")]) == 2
-    line = capsys.readouterr().err.splitlines()[-1]  # before it, it may say that files differ from their commit
-    assert "was started in several processes: start it once; its fits use all cores" in line
+    line = capsys.readouterr().err.splitlines()[-1]  # a notice about changed files may precede it
+    assert "was started in several processes. Start it once; its fits use all cores" in line
     assert not list(tmp_path.glob("runs/lightning_logs/*/*"))
 
 
-def test_a_signal_between_two_starts_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_between_two_worker_starts_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     forks: Any = multiprocessing.get_context("fork").Process
-    start, begun = forks.start, []
+    start, started_workers = forks.start, []
 
-    def once(self: BaseProcess) -> None:
-        if begun:
+    def start_once(self: BaseProcess) -> None:
+        if started_workers:
             raise Stopped(signal.SIGTERM)
         start(self)
-        begun.append(self)
+        started_workers.append(self)
 
-    monkeypatch.setattr(forks, "start", once)
+    monkeypatch.setattr(forks, "start", start_once)
     launcher = Launcher(3, lambda: nullcontext(0), lambda _: time.sleep(60), None)
     with pytest.raises(Stopped):
         launcher.launch(lambda: None)
-    (worker,) = begun
+    (worker,) = started_workers
     worker.join(5)
     assert worker.exitcode == -signal.SIGKILL

@@ -1,6 +1,7 @@
-"""Slurm jobs that are queued again go on in their own run."""
+"""Tests that requeued Slurm jobs resume in their run folders."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -34,22 +35,22 @@ REQUEUED = {"SLURM_RESTART_COUNT": "1"}
 
 
 @pytest.mark.slow
-def test_a_job_that_ends_is_queued_again_and_goes_on_in_its_own_run(
+def test_job_that_ends_is_requeued_and_resumes_in_its_run_folder(
     order: Order, alone: Path, tmp_path: Path, slurm: dict[str, str]
 ) -> None:
     said, told = tmp_path / "said", tmp_path / "told"
     arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
     assert ended(arguments, said, slurm) == 128 + signal.SIGUSR1
     assert told.read_text() == "requeue 4711\n"
-    assert [line.partition(";")[0] for line in lines(said)] == [
-        "pairs-lit: Slurm queues job 4711 again.",
+    assert [re.split("[;.] ", line)[0] for line in lines(said)] == [
+        "pairs-lit: Slurm job 4711 was requeued.",
         "pairs-lit: stopped by SIGUSR1",
     ]
     run = run_in(tmp_path)
     (tmp_path / "hpc_ckpt_1.ckpt").write_bytes(b"not ours")
     before = {path: path.read_bytes() for path in run.rglob("*.*") if path.is_file()}
     others = {"another job": slurm | {"SLURM_JOB_ID": "4712"} | REQUEUED, "a first start": slurm}
-    for environment in others.values():  # each makes a folder of its own
+    for environment in others.values():  # each creates a new run folder
         assert ended(arguments, said, environment) == 128 + signal.SIGUSR1 or environment is not slurm
     assert ended([*arguments, "--rounds.seed", "7"], said, slurm | REQUEUED) == 0
     assert {path: path.read_bytes() for path in before} == before
@@ -60,7 +61,7 @@ def test_a_job_that_ends_is_queued_again_and_goes_on_in_its_own_run(
     assert len(list(tmp_path.glob("lightning_logs/*/*"))) == 4
 
 
-def test_the_run_that_a_requeued_job_goes_on_in_has_the_tables_of_an_undisturbed_one(
+def test_requeued_job_gives_the_tables_of_an_uninterrupted_fit(
     order: Order, alone: Path, tmp_path: Path, slurm: dict[str, str]
 ) -> None:
     arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
@@ -70,16 +71,16 @@ def test_the_run_that_a_requeued_job_goes_on_in_has_the_tables_of_an_undisturbed
     check_same(run_in(tmp_path), alone)
 
 
-def test_an_array_job_is_named_by_its_task(order: Order, tmp_path: Path, slurm: dict[str, str]) -> None:
+def test_task_of_an_array_job_is_requeued_by_its_array_id(order: Order, tmp_path: Path, slurm: dict[str, str]) -> None:
     array = {"SLURM_ARRAY_JOB_ID": "90", "SLURM_ARRAY_TASK_ID": "3"}
     arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
     assert ended(arguments, tmp_path / "said", slurm | array) == 128 + signal.SIGUSR1
     assert (tmp_path / "told").read_text() == "requeue 90_3\n"
 
 
-@pytest.mark.parametrize("missing", [False, True], ids=["refuses", "is missing"])
+@pytest.mark.parametrize("missing", [False, True], ids=["fails", "is missing"])
 @pytest.mark.quick(1)
-def test_a_scontrol_that_fails_is_said(order: Order, tmp_path: Path, slurm: dict[str, str], missing: bool) -> None:
+def test_failure_of_scontrol_is_reported(order: Order, tmp_path: Path, slurm: dict[str, str], missing: bool) -> None:
     tool = tmp_path / "tools" / "scontrol"
     tool.write_text("#!/bin/sh\necho 'slurm_requeue error:\nJob is pending' >&2\nexit 1\n")
     if missing:
@@ -90,11 +91,11 @@ def test_a_scontrol_that_fails_is_said(order: Order, tmp_path: Path, slurm: dict
     reason = "No such file" if missing else "slurm_requeue error: Job is pending"
     assert "scontrol requeue 4711 failed (" in first
     assert reason in first
-    assert "queue the job again yourself" in first
+    assert "Requeue the job yourself" in first
     assert "stopped by SIGUSR1" in second
 
 
-def test_any_task_of_srun_may_hear_of_the_end_and_one_queues_the_job_again(
+def test_any_srun_task_may_receive_the_signal_and_only_one_requeues(
     order: Order, tmp_path: Path, slurm: dict[str, str]
 ) -> None:
     port, arguments = free_port(), order(tmp_path, "--trainer.callbacks", ANNOUNCED % 1)
@@ -115,22 +116,22 @@ SLURM_JOB = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train"
 
 
 class TestSlurm:
-    def test_no_fit_takes_a_file_that_it_was_not_given(
+    def test_fit_ignores_checkpoints_of_lightnings_slurm_support(
         self, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name, value in SLURM_JOB.items():
             monkeypatch.setenv(name, value)
-        (tmp_path / "hpc_ckpt_1.ckpt").write_text("of somebody else")
+        (tmp_path / "hpc_ckpt_1.ckpt").write_text("of another program")
         fit(config="fc_aux")
         assert os.environ["SLURM_NTASKS"] == "1"
 
     @pytest.mark.slow
-    def test_one_of_several_processes_is_refused(self, tiny_options: list[str]) -> None:
+    def test_one_of_several_slurm_processes_is_rejected(self, tiny_options: list[str]) -> None:
         second = Command(["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options], SLURM_PROCID="1")
         assert (second.finish(), second.err.count("SLURM_PROCID is 1: this is one of several")) == (2, 1)
 
     @pytest.mark.slow
-    def test_sigusr1_saves_and_says_how_to_go_on(self, tiny_options: list[str], tmp_path: Path) -> None:
+    def test_sigusr1_saves_and_prints_the_resume_command(self, tiny_options: list[str], tmp_path: Path) -> None:
         whole = [*tiny_options, "--trainer.max_epochs", "100000", "--trainer.default_root_dir", str(tmp_path)]
         job = Command(["fit", "--config", str(CONFIGS / "fc.yaml"), *whole], **SLURM_JOB)
         while not any(tmp_path.glob("lightning_logs/*/*/checkpoints/last.ckpt")):
@@ -146,11 +147,11 @@ class TestSlurm:
         assert main(["fit", str(run), "--trainer.max_epochs", str(epochs + 1)]) == 0
         assert read_curves(run / "curves.csv").epochs == epochs + 1
 
-    def test_announced_in_the_last_epoch_a_fit_ends_as_usual(self, fit: Fit) -> None:
+    def test_fit_completes_if_the_end_is_announced_in_its_last_epoch(self, fit: Fit) -> None:
         run = fit("--trainer.callbacks", f"{PARTS}.Announces", config="fc_aux")
         assert (run / "summary.json").is_file()
 
-    def test_announced_in_the_last_epoch_of_a_fit_reproduce_ends_after_it(
+    def test_reproduce_stops_after_a_fit_whose_last_epoch_had_the_announcement(
         self, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         for row in ("net1", "net2"):
@@ -168,7 +169,7 @@ class TestSlurm:
         assert main(["reproduce", "hakobyan", *options]) == 128 + signal.SIGUSR1
         assert len(list(tmp_path.glob("lightning_logs/*/*/summary.json"))) == 2
 
-    def test_sigusr1_while_nothing_trains_ends_in_one_line(self, tiny_options: list[str], tmp_path: Path) -> None:
+    def test_sigusr1_before_training_gives_one_line(self, tiny_options: list[str], tmp_path: Path) -> None:
         arguments = [*COMMAND, "fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options]
         job = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
         assert job.stderr is not None
@@ -179,7 +180,7 @@ class TestSlurm:
         assert said.splitlines()[-1].startswith("pairs-lit: stopped by SIGUSR1. ")
         assert "Traceback" not in said
 
-    def test_the_handler_of_before_is_put_back(self, fit: Fit) -> None:
+    def test_former_signal_handler_is_restored(self, fit: Fit) -> None:
         before = signal.getsignal(signal.SIGUSR1)
         fit(config="fc_aux")
         assert signal.getsignal(signal.SIGUSR1) is before

@@ -1,4 +1,4 @@
-"""However many workers train, the tables are the same."""
+"""Tests that the tables do not depend on the number of workers."""
 
 import json
 import os
@@ -44,7 +44,7 @@ pytestmark = ON_LINUX
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.quick(1)
-def test_tables_and_checkpoint_are_the_same_however_many_workers(
+def test_any_number_of_workers_gives_the_same_tables_and_checkpoint(
     order: Order, stateful: Path, tmp_path: Path, count: int
 ) -> None:
     run = fitted(order(tmp_path, *STATEFUL, *workers(count), config="cnn_aux"), tmp_path)
@@ -58,7 +58,9 @@ def test_tables_and_checkpoint_are_the_same_however_many_workers(
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.quick(1)
-def test_any_stack_size_gives_its_own_tables_on_any_number_of_workers(order: Order, tmp_path: Path, size: int) -> None:
+def test_tables_depend_on_the_stack_size_but_not_on_the_number_of_workers(
+    order: Order, tmp_path: Path, size: int
+) -> None:
     for count in (1, 3):
         options = ("--rounds.stack_size", str(size), *workers(count))
         fitted(order(tmp_path / str(count), *options), tmp_path / str(count))
@@ -66,7 +68,7 @@ def test_any_stack_size_gives_its_own_tables_on_any_number_of_workers(order: Ord
 
 
 @pytest.mark.slow
-def test_several_threads_in_each_worker_do_not_wait_for_those_of_the_first(order: Order, tmp_path: Path) -> None:
+def test_workers_with_several_threads_do_not_deadlock(order: Order, tmp_path: Path) -> None:
     for count in (1, 2):
         arguments = order(tmp_path / str(count), "--rounds.threads", "2", *workers(count), config="cnn_aux")
         assert ended(arguments, tmp_path / "said") == 0
@@ -76,7 +78,7 @@ def test_several_threads_in_each_worker_do_not_wait_for_those_of_the_first(order
 
 @pytest.mark.parametrize("before", [1, 2, 3])
 @pytest.mark.quick(1)
-def test_a_run_goes_on_with_another_number_of_workers(order: Order, alone: Path, tmp_path: Path, before: int) -> None:
+def test_run_resumes_with_another_number_of_workers(order: Order, alone: Path, tmp_path: Path, before: int) -> None:
     fitted(order(tmp_path, "--trainer.max_epochs", "1", *workers(before)), tmp_path)
     run = run_in(tmp_path)
     assert main([*going_on(run), "--trainer.max_epochs", "3", *workers(before % 3 + 1)]) == 0
@@ -86,7 +88,7 @@ def test_a_run_goes_on_with_another_number_of_workers(order: Order, alone: Path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 2, 3])
-def test_all_killed_the_run_goes_on_with_any_number_of_workers(
+def test_run_whose_workers_were_all_killed_resumes_with_any_number(
     order: Order, stateful: Path, tmp_path: Path, after: int
 ) -> None:
     callback = ("--trainer.callbacks", "[tests.support.worker_parts.Slow]")
@@ -100,7 +102,7 @@ def test_all_killed_the_run_goes_on_with_any_number_of_workers(
     check_same(run, stateful)
 
 
-def test_one_run_folder_and_every_word_once(
+def test_several_workers_write_one_run_folder_and_print_once(
     order: Order, alone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = fitted(order(tmp_path, *workers(3)), tmp_path)
@@ -112,7 +114,7 @@ def test_one_run_folder_and_every_word_once(
     assert len(list(run.glob("events*"))) == len(list(alone.glob("events*")))
 
 
-def test_the_written_config_runs_again(order: Order, alone: Path, tmp_path: Path) -> None:
+def test_saved_config_can_be_run_again(order: Order, alone: Path, tmp_path: Path) -> None:
     first = fitted(order(tmp_path / "first", *workers(2)), tmp_path / "first")
     config = yaml.safe_load((first / "config.yaml").read_text())
     assert (config["trainer"]["devices"], config["trainer"]["strategy"]) in ((2, "stacks"), ("2", "stacks"))
@@ -121,7 +123,7 @@ def test_the_written_config_runs_again(order: Order, alone: Path, tmp_path: Path
     check_same(next(tmp_path.glob("again/lightning_logs/*/*")), alone)
 
 
-def test_a_config_of_an_earlier_release_runs_in_one_process(order: Order, alone: Path, tmp_path: Path) -> None:
+def test_config_of_an_earlier_release_runs_in_one_process(order: Order, alone: Path, tmp_path: Path) -> None:
     run = fitted(order(tmp_path, "--trainer.devices", "1", "--trainer.strategy", "auto"), tmp_path)
     check_same(run, alone)
     assert json.loads((run / "summary.json").read_text())["workers"] == 1
@@ -129,7 +131,7 @@ def test_a_config_of_an_earlier_release_runs_in_one_process(order: Order, alone:
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["main thread", "another thread"])
 @pytest.mark.slow
-def test_from_python_twice_with_callbacks_that_keep_what_they_saw(
+def test_two_fits_from_python_with_a_stateful_callback(
     order: Order, alone: Path, tmp_path: Path, elsewhere: bool
 ) -> None:
     runs, counts = [], Counts()
@@ -168,7 +170,7 @@ def trainer_of_ones_own(root: Path, tiny_root: Path, devices: int) -> tuple[Trai
 
 
 @pytest.mark.slow
-def test_a_trainer_of_ones_own_ends_with_the_weights_of_all_workers(
+def test_custom_trainer_ends_with_the_weights_of_all_workers(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = []
@@ -180,14 +182,12 @@ def test_a_trainer_of_ones_own_ends_with_the_weights_of_all_workers(
         weights.append(module.state_dict())
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
-    with pytest.raises(PairsLitError, match="devices is 2, but a Trainer of your own cannot start processes here"):
+    with pytest.raises(PairsLitError, match="devices is 2, but a custom Trainer cannot start workers"):
         trainer_of_ones_own(tmp_path, tiny_root, 2)
 
 
 @pytest.mark.slow
-def test_a_run_that_is_trained_is_refused_to_a_second_fit(
-    order: Order, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_run_that_is_being_trained_is_locked(order: Order, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with started(order(tmp_path, *LONG, *workers(2)), tmp_path / "said") as process:
         wait_for_checkpoint(tmp_path)
         assert main([*going_on(run_in(tmp_path)), *workers(2)]) == 2
@@ -196,7 +196,7 @@ def test_a_run_that_is_trained_is_refused_to_a_second_fit(
 
 
 @pytest.mark.slow
-def test_two_fits_at_once_do_not_meet(order: Order, alone: Path, tmp_path: Path) -> None:
+def test_two_simultaneous_fits_do_not_interfere(order: Order, alone: Path, tmp_path: Path) -> None:
     with (
         started(order(tmp_path / "1", *workers(2)), tmp_path / "said1") as first,
         started(order(tmp_path / "2", *workers(3)), tmp_path / "said2") as second,
@@ -214,12 +214,12 @@ def test_workers_share_the_images(order: Order, mnist_root: Path, tmp_path: Path
     with started(arguments, tmp_path / "said") as process:
         wait_for_checkpoint(tmp_path)
         _, *others = group(process)
-        own, all_of_it = ([_megabytes(pid, what) for pid in others] for what in ("Private_\\w+", "Rss"))
+        private, resident = ([_megabytes(pid, field) for pid in others] for field in ("Private_\\w+", "Rss"))
         os.kill(process.pid or 0, signal.SIGTERM)
     images = 70_000 * 28 * 28 / 2**20
-    assert max(own) < images < min(all_of_it)
+    assert max(private) < images < min(resident)
 
 
-def _megabytes(pid: int, what: str) -> float:
+def _megabytes(pid: int, field: str) -> float:
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(map(int, re.findall(rf"{what}:\s+(\d+) kB", text))) / 1024
+    return sum(map(int, re.findall(rf"{field}:\s+(\d+) kB", text))) / 1024

@@ -1,4 +1,4 @@
-"""Errors and signals in any worker end all of them, in one line, and leave nothing behind."""
+"""Tests that errors and signals in any worker end all workers, print one line, and leave nothing behind."""
 
 import multiprocessing
 import os
@@ -48,8 +48,8 @@ pytestmark = ON_LINUX
             r"ArithmeticError: the second worker has no idea \(worker_parts\.py:\d+\)",
         ),
         ((*MOODY, "refuse"), 2, "leave it out"),
-        ((*MOODY, "segfault"), 2, rf"worker 1 \(process \d+\) was killed by SIGSEGV; {GOING_ON} goes on\."),
-        ((*MOODY, "exit"), 2, rf"worker 1 \(process \d+\) was ended with code 7; {GOING_ON} goes on\."),
+        ((*MOODY, "segfault"), 2, rf"worker 1 \(process \d+\) was killed by SIGSEGV\. {GOING_ON}\."),
+        ((*MOODY, "exit"), 2, rf"worker 1 \(process \d+\) exited with code 7\. {GOING_ON}\."),
         (
             ("--trainer.callbacks", "[tests.support.worker_parts.MoodyCallback]"),
             1,
@@ -64,10 +64,17 @@ pytestmark = ON_LINUX
             r"ArithmeticError: the second worker has no idea \(worker_parts\.py:\d+\)",
         ),
     ],
-    ids=["module raises", "module refuses", "module crashes", "module exits", "callback raises", "before they met"],
+    ids=[
+        "module raises",
+        "module raises PairsLitError",
+        "module crashes",
+        "module exits",
+        "callback raises",
+        "before they met",
+    ],
 )
 @pytest.mark.quick(2)
-def test_what_goes_wrong_in_another_worker_is_said_in_one_line(
+def test_error_in_another_worker_is_reported_in_one_line(
     order: Order, tmp_path: Path, options: tuple[str, ...], code: int, message: str
 ) -> None:
     start = time.monotonic()
@@ -79,7 +86,7 @@ def test_what_goes_wrong_in_another_worker_is_said_in_one_line(
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS)
 @pytest.mark.quick(1)
-def test_evaluation_ends_likewise(
+def test_error_in_a_worker_of_an_evaluation_is_reported_in_one_line(
     order: Order, alone: Path, tmp_path: Path, evaluation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early = "[{class_path: tests.support.worker_parts.MoodyCallback, init_args: {early: true, kind: segfault}}]"
@@ -91,7 +98,7 @@ def test_evaluation_ends_likewise(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.quick(1)
-def test_a_worker_that_is_killed_ends_the_command_and_the_run_goes_on(
+def test_killed_worker_ends_the_command_and_the_run_resumes(
     order: Order, tmp_path: Path, number: signal.Signals
 ) -> None:
     with started(order(tmp_path, *LONG, *workers(3)), tmp_path / "said") as process:
@@ -102,16 +109,16 @@ def test_a_worker_that_is_killed_ends_the_command_and_the_run_goes_on(
         process.join(10)
         assert process.exitcode == 2
     (line,) = lines(tmp_path / "said")
-    how = "killed by SIGKILL (out of memory?)" if number == signal.SIGKILL else "ended with code 143"
+    outcome = "was killed by SIGKILL (out of memory?)" if number == signal.SIGKILL else "exited with code 143"
     assert re.fullmatch(
-        rf"pairs-lit: error: worker \d \(process {pids[-1]}\) was {re.escape(how)}; {GOING_ON} .*", line
+        rf"pairs-lit: error: worker \d \(process {pids[-1]}\) {re.escape(outcome)}\. {GOING_ON}\.", line
     )
     run = run_in(tmp_path)
     epoch = read_checkpoint(run / "checkpoints/last.ckpt")["epoch"]
     assert main([*going_on(run), "--trainer.max_epochs", str(epoch + 2), *workers(2)]) == 0
 
 
-def test_without_the_first_worker_the_others_end(order: Order, tmp_path: Path) -> None:
+def test_other_workers_end_if_rank_0_is_killed(order: Order, tmp_path: Path) -> None:
     with started(order(tmp_path, *LONG, *workers(3)), tmp_path / "said") as process:
         wait_for_checkpoint(tmp_path)
         os.kill(process.pid or 0, signal.SIGKILL)
@@ -122,7 +129,9 @@ def test_without_the_first_worker_the_others_end(order: Order, tmp_path: Path) -
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("all_of_them", [False, True], ids=["the command", "the terminal"])
 @pytest.mark.quick(1)
-def test_a_signal_ends_all_in_one_line(order: Order, tmp_path: Path, number: signal.Signals, all_of_them: bool) -> None:
+def test_signal_ends_all_workers_in_one_line(
+    order: Order, tmp_path: Path, number: signal.Signals, all_of_them: bool
+) -> None:
     with started(order(tmp_path, *LONG, *workers(3)), tmp_path / "said") as process:
         wait_for_checkpoint(tmp_path)
         (os.killpg if all_of_them else os.kill)(process.pid or 0, number)
@@ -134,7 +143,7 @@ def test_a_signal_ends_all_in_one_line(order: Order, tmp_path: Path, number: sig
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.slow
-def test_a_signal_ends_also_what_waits_for_a_slow_worker(order: Order, tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_ends_a_worker_that_waits_for_a_slow_one(order: Order, tmp_path: Path, number: signal.Signals) -> None:
     with started(order(tmp_path, *workers(2), *MOODY, "sleep"), tmp_path / "said") as process:
         wait_for(lambda: list(tmp_path.glob("lightning_logs/*/*/config.yaml")))
         time.sleep(1.0)
@@ -147,31 +156,31 @@ def test_a_signal_ends_also_what_waits_for_a_slow_worker(order: Order, tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("whom", ["the command", "the terminal", "a worker"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_at_any_moment_leaves_nothing_behind(
+def test_signal_at_any_moment_leaves_nothing_behind(
     order: Order, tmp_path: Path, number: signal.Signals, whom: str
 ) -> None:
     moments = random.Random(f"{number} {whom}")
-    for place in range(8):
-        root, said = tmp_path / str(place), tmp_path / f"said{place}"
-        said.touch()  # the signal may come before the command can open it
-        with started(order(root, *LONG, *workers(3)), said) as process:
-            wait_for(lambda: len(group(process)) == (3 if place % 2 else 1))  # noqa: B023 - called at once
-            time.sleep(moments.random() / (2 if place % 2 else 20))
+    for attempt in range(8):
+        root, log = tmp_path / str(attempt), tmp_path / f"log{attempt}"
+        log.touch()  # the signal may come before the command can open it
+        with started(order(root, *LONG, *workers(3)), log) as process:
+            wait_for(lambda: len(group(process)) == (3 if attempt % 2 else 1))  # noqa: B023 - called at once
+            time.sleep(moments.random() / (2 if attempt % 2 else 20))
             pids = group(process)
             if whom == "the terminal":
                 os.killpg(process.pid or 0, number)
             else:
                 os.kill(pids[-1] if whom == "a worker" else pids[0], number)
-            if whom == "a worker" and number == signal.SIGINT and len(pids) > 1:  # left to the first one
+            if whom == "a worker" and number == signal.SIGINT and len(pids) > 1:  # only rank 0 handles SIGINT
                 time.sleep(0.5)
                 assert len(group(process)) == 3
                 os.kill(pids[0], signal.SIGTERM)
             process.join(15)
-            assert process.exitcode is not None, (place, said.read_text())
-        assert len(lines(said)) <= 1, said.read_text()
+            assert process.exitcode is not None, (attempt, log.read_text())
+        assert len(lines(log)) <= 1, log.read_text()
 
 
-def test_a_running_fit_listens_to_this_machine_only(order: Order, tmp_path: Path) -> None:
+def test_running_fit_listens_on_loopback_only(order: Order, tmp_path: Path) -> None:
     with started(order(tmp_path, *LONG, *workers(3)), tmp_path / "said") as process:
         wait_for_checkpoint(tmp_path)
         addresses = listening(group(process))
@@ -180,7 +189,7 @@ def test_a_running_fit_listens_to_this_machine_only(order: Order, tmp_path: Path
     assert addresses <= LOCAL
 
 
-def test_a_fit_leaves_no_socket_and_no_process(order: Order, tmp_path: Path) -> None:
+def test_fit_leaves_no_socket_and_no_process(order: Order, tmp_path: Path) -> None:
     fitted(order(tmp_path, *workers(2)), tmp_path)
     assert not listening([os.getpid()])
     assert not multiprocessing.active_children()
@@ -191,7 +200,7 @@ def test_a_fit_leaves_no_socket_and_no_process(order: Order, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_named_once(
+def test_full_disk_is_reported_once(
     order: Order, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(checkpoints, "SAVE_SECONDS", 0.0)

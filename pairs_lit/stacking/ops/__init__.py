@@ -1,1 +1,1 @@
-"""Stacked layers and compiled kernels."""
+"""Stacked layers and the fused, compiled operations that they use."""

@@ -1,8 +1,9 @@
-"""Convolution of R rounds, with the images last in memory: as one batched matrix product, or round by round.
+"""Stacked 2-D convolution: one batched matrix product for R rounds, or torch's convolution round by round.
 
-Maps are (B, C, H, W, N): with N images innermost, each row of a kernel position's window is one contiguous run, so the
-matrix of columns is filled by long copies, and the product's long side is positions × images. Where that matrix does
-not fit a core's cache, torch's own convolution of one round after the other is faster, in spite of two transpositions.
+Maps are (B, C, H, W, N). Because the N images are innermost, each row of a window is one contiguous block of memory.
+The column matrix (im2col) is therefore filled by long copies, and the long side of the product is positions × images.
+If the column matrix does not fit in a core's cache, torch's own convolution is faster, even though it is called once
+per round and its inputs and outputs must be transposed.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 
 class Geometry(NamedTuple):
-    """How a kernel moves over maps, each as (vertical, horizontal).
+    """Geometry of a convolution; every field is (vertical, horizontal).
 
     Attributes:
         kernel: Kernel size.
@@ -33,7 +34,7 @@ class Geometry(NamedTuple):
 
     @classmethod
     def of(cls, layer: nn.Conv2d) -> "Geometry":
-        """Read the geometry off a plain layer."""
+        """Return the geometry of a plain layer."""
         kernel, stride, dilation = (
             cast(tuple[int, int], values) for values in (layer.kernel_size, layer.stride, layer.dilation)
         )
@@ -46,18 +47,18 @@ class Geometry(NamedTuple):
 
     @property
     def options(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """The arguments of torch's own convolution: stride, padding, dilation."""
+        """Stride, padding and dilation, in the order of the arguments of torch's convolution."""
         return self.stride, self.before, self.dilation
 
     def padded(self, x: Tensor) -> Tensor:
-        """Pad maps (B, C, H, W, N) with zeros; contiguous."""
+        """Pad maps (B, C, H, W, N) with zeros, and return them contiguous."""
         if (*self.before, *self.after) == (0, 0, 0, 0):
             return x.contiguous()
         (top, left), (bottom, right) = self.before, self.after
         return F.pad(x, (0, 0, left, right, top, bottom)).contiguous()
 
     def positions(self, sides: tuple[int, ...]) -> tuple[int, int]:
-        """Return how many positions the kernel has on padded maps of (H, W)."""
+        """Return the number of kernel positions (vertical, horizontal) on padded maps of size (H, W)."""
         counts = [
             (side - dilation * (kernel - 1) - 1) // stride + 1
             for side, kernel, stride, dilation in zip(sides, self.kernel, self.stride, self.dilation, strict=True)
@@ -65,7 +66,7 @@ class Geometry(NamedTuple):
         return counts[0], counts[1]
 
     def windows(self, x: Tensor) -> Tensor:
-        """View padded maps (B, C, H, W, N) as (B, C, kh, kw, OH, OW, N)."""
+        """Return padded maps (B, C, H, W, N) viewed as windows (B, C, kh, kw, OH, OW, N)."""
         b, c, h, w, n = x.shape
         step_b, step_c, step_h, step_w, step_n = x.stride()
         (dy, dx), (sy, sx) = self.dilation, self.stride
@@ -73,13 +74,13 @@ class Geometry(NamedTuple):
         return x.as_strided(size, (step_b, step_c, dy * step_h, dx * step_w, sy * step_h, sx * step_w, step_n))
 
     def overlapped(self, windows: Tensor, sides: tuple[int, int]) -> Tensor:
-        """Sum windows (B, C, kh, kw, OH, OW, N) where they overlap, to maps (B, C, H, W, N) without padding."""
+        """Sum overlapping windows (B, C, kh, kw, OH, OW, N) into maps (B, C, H, W, N), and cut off the padding."""
         (top, left), (bottom, right), (h, w) = self.before, self.after, sides
         size = (*windows.shape[:2], top + h + bottom, left + w + right, windows.shape[-1])
         maps = windows.new_zeros(size)
-        places = self.windows(maps)
+        target_windows = self.windows(maps)
         for y, x in product(*map(range, self.kernel)):
-            places[:, :, y, x] += windows[:, :, y, x]
+            target_windows[:, :, y, x] += windows[:, :, y, x]
         return maps[:, :, top : top + h, left : left + w]
 
 
@@ -89,19 +90,20 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
     Args:
         x: Maps (B, C, H, W, N).
         weight: Kernels (B, O, C, kh, kw).
-        bias: (B, O), or None.
-        geometry: How the kernels move.
+        bias: Biases (B, O), or None.
+        geometry: Kernel size, stride, dilation and padding.
 
     Returns:
-        (B, O, OH, OW, N).
+        Maps (B, O, OH, OW, N).
     """
     device = x.device.type
-    if torch.is_autocast_enabled(device):  # by itself, it would reach the products forward, not those backward
-        kind = torch.get_autocast_dtype(device)
-        x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
+    # Autocast alone would lower the precision of the forward products only, not of those in the backward pass.
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if geometry.before == geometry.after and _is_large(x, weight, geometry):
-        each: Tensor = _EachConvolution.apply(x, weight, bias, geometry)
-        return each
+        sequential_output: Tensor = _EachConvolution.apply(x, weight, bias, geometry)
+        return sequential_output
     matrix = weight.flatten(2)
     if bias is not None:
         matrix = torch.cat([matrix, bias[..., None]], 2)
@@ -110,34 +112,35 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
 
 
 CACHED = 2**21
-"""Bytes of columns that a core's cache of one to two MiB can work on."""
+"""Largest column matrix, in bytes, that a core's cache of one to two MiB can hold during the product."""
 
-_HEAVY = 2**19  # weights; with so many, filling columns of zeros (of padding) counts
+# With more weights than this, the time spent multiplying columns of padding zeros is noticeable.
+_HEAVY = 2**19
 
 
 def fills_a_core(column_bytes: int, weights: int) -> bool:
-    """Return whether a convolution with columns of this size and this many weights keeps a core busy by itself."""
+    """Return whether a convolution with this column size and number of weights keeps a core busy by itself."""
     return column_bytes > CACHED or weights > _HEAVY
 
 
 def _is_large(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
-    """Return whether one round's columns or weights are too large for the batched product to be the faster way."""
+    """Return whether the columns or weights of one round are so large that torch's convolution is the faster way."""
     sides = [
-        side + first + last for side, first, last in zip(x.shape[2:4], geometry.before, geometry.after, strict=True)
+        side + before + after for side, before, after in zip(x.shape[2:4], geometry.before, geometry.after, strict=True)
     ]
     columns = weight[0, 0].numel() * torch.Size(geometry.positions(tuple(sides))).numel() * x.shape[-1]
     return fills_a_core(columns * x.element_size(), weight[0].numel())
 
 
 class _EachConvolution(torch.autograd.Function):
-    """Torch's own convolution of each stack of maps after the other."""
+    """Torch's convolution, applied to one stack of maps after the other."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:  # noqa: ANN401 - torch's context
         images = [_images_first(maps) for maps in x]
         outputs = [
-            F.conv2d(each, weight[place], None if bias is None else bias[place], *geometry.options)
-            for place, each in enumerate(images)
+            F.conv2d(round_images, weight[index], None if bias is None else bias[index], *geometry.options)
+            for index, round_images in enumerate(images)
         ]
         ctx.save_for_backward(weight, *images)
         ctx.geometry, ctx.biased = geometry, bias is not None
@@ -148,44 +151,44 @@ class _EachConvolution(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # noqa: ANN401 - torch's context
         weight, *images = ctx.saved_tensors
         options = (weight.shape[1:2], *ctx.geometry.options, False, [0, 0], 1, [*ctx.needs_input_grad[:2], ctx.biased])
-        found = [
-            torch.ops.aten.convolution_backward(_images_first(grad), each, kernels, *options)
-            for grad, each, kernels in zip(grads[0], images, weight, strict=True)
+        gradients = [
+            torch.ops.aten.convolution_backward(_images_first(grad), round_images, kernels, *options)
+            for grad, round_images, kernels in zip(grads[0], images, weight, strict=True)
         ]
-        maps, kernels, biases = zip(*found, strict=True)
+        map_grads, kernel_grads, bias_grads = zip(*gradients, strict=True)
         return (
-            _all_images_last(maps) if ctx.needs_input_grad[0] else None,
-            torch.stack(kernels) if ctx.needs_input_grad[1] else None,
-            torch.stack(biases) if ctx.biased else None,
+            _all_images_last(map_grads) if ctx.needs_input_grad[0] else None,
+            torch.stack(kernel_grads) if ctx.needs_input_grad[1] else None,
+            torch.stack(bias_grads) if ctx.biased else None,
             None,
         )
 
 
 def _images_first(maps: Tensor) -> Tensor:
-    """(C, H, W, N) → (N, C, H, W), contiguous."""
+    """Return maps (C, H, W, N) as contiguous images (N, C, H, W)."""
     return maps.reshape(-1, maps.shape[-1]).t().contiguous().view(-1, *maps.shape[:-1])
 
 
 def _all_images_last(images: Sequence[Tensor]) -> Tensor:
-    """B times (N, C, H, W) → (B, C, H, W, N)."""
+    """Return B tensors of images (N, C, H, W) as one tensor of maps (B, C, H, W, N)."""
     n, *rest = images[0].shape
     maps = images[0].new_empty(len(images), *rest, n)
-    for place, each in zip(maps, images, strict=True):
-        place.view(-1, n).copy_(each.reshape(n, -1).t())
+    for round_maps, round_images in zip(maps, images, strict=True):
+        round_maps.view(-1, n).copy_(round_images.reshape(n, -1).t())
     return maps
 
 
 class _Convolution(torch.autograd.Function):
-    """Columns of windows times kernels; a bias is the last kernel element, which meets a row of ones."""
+    """Batched product of kernels and columns; a bias is the last kernel element, multiplied by a row of ones."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, geometry: Geometry) -> Tensor:  # noqa: ANN401 - torch's context
         windows = geometry.windows(geometry.padded(x))
         size = windows.shape
-        filled = size[1:4].numel()
+        window_size = size[1:4].numel()
         columns = windows.new_empty(size[0], matrix.shape[2], size[4:].numel())
-        columns[:, :filled].view(size).copy_(windows)
-        columns[:, filled:] = 1
+        columns[:, :window_size].view(size).copy_(windows)
+        columns[:, window_size:] = 1
         ctx.save_for_backward(columns, matrix)
         ctx.geometry, ctx.sides, ctx.windows = geometry, x.shape[2:4], size
         return torch.bmm(matrix, columns).view(len(x), -1, *size[4:])
@@ -195,11 +198,11 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401 - torch's context
         columns, matrix = ctx.saved_tensors
         grad = grads[0].flatten(2)
-        maps = kernels = None
+        map_grad = matrix_grad = None
         if ctx.needs_input_grad[0]:
-            rows = ctx.windows[1:4].numel()
-            windows = torch.bmm(matrix[:, :, :rows].transpose(1, 2), grad).view(ctx.windows)
-            maps = ctx.geometry.overlapped(windows, ctx.sides)
+            window_size = ctx.windows[1:4].numel()
+            windows = torch.bmm(matrix[:, :, :window_size].transpose(1, 2), grad).view(ctx.windows)
+            map_grad = ctx.geometry.overlapped(windows, ctx.sides)
         if ctx.needs_input_grad[1]:
-            kernels = torch.bmm(grad, columns.transpose(1, 2))
-        return maps, kernels, None
+            matrix_grad = torch.bmm(grad, columns.transpose(1, 2))
+        return map_grad, matrix_grad, None

@@ -1,4 +1,4 @@
-"""Dropout in a stack: masks that follow from each round's seed, the layer, the epoch and the step."""
+"""Dropout for stacked networks, with masks computed from each round's seed, the layer, the epoch and the step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +13,14 @@ _WORD = 2**32
 
 @dataclass
 class Clock:
-    """Where a stack is in training or evaluation; its random numbers depend on this and on the round's seed.
+    """Current position of a stack in training or evaluation.
+
+    The random numbers of a stack depend on this position and on the seeds of its rounds.
 
     Attributes:
-        epoch: The epoch; evaluation does not depend on it.
-        step: The batch of the split.
-        split: Whose pairs it sees.
+        epoch: The current epoch; the random numbers of an evaluation do not depend on it.
+        step: The index of the batch within the split.
+        split: The split that the batch comes from.
     """
 
     epoch: int = 0
@@ -28,13 +30,13 @@ class Clock:
 
 @dataclass(frozen=True)
 class Streams:
-    """Where the random numbers of a stacked part come from.
+    """Random number streams of one part of a stacked network, one stream per copy.
 
     Attributes:
-        seeds: The round's seed of each of the R copies.
-        copies: Which copy within its round it is (0, or 0 and 1 for the two branches that share nothing).
-        clock: Where the stack is in its training.
-        name: The part's place in the network.
+        seeds: The seed of the round that each of the R copies belongs to.
+        copies: The index of each copy within its round: 0, or 0 and 1 for two branches with separate weights.
+        clock: The current position of the stack in training or evaluation.
+        name: The name of the part within the network.
     """
 
     seeds: tuple[int, ...]
@@ -43,16 +45,16 @@ class Streams:
     name: str = ""
 
     def child(self, name: str) -> "Streams":
-        """Return the streams of a part of this part."""
+        """Return the streams of a submodule of this part."""
         return replace(self, name=f"{self.name}.{name}")
 
     def apart(self) -> "list[Streams]":
-        """Return the streams of each copy by itself."""
+        """Return one set of streams per copy, each for that copy alone."""
         pairs = zip(self.seeds, self.copies, strict=True)
         return [replace(self, seeds=(seed,), copies=(copy,)) for seed, copy in pairs]
 
     def derived(self, *indices: int) -> list[int]:
-        """Return a seed for each copy."""
+        """Return one seed per copy, derived from its round's seed, the name of the part and the indices."""
         pairs = zip(self.seeds, self.copies, strict=True)
         return [derive(seed, self.name, copy, *indices) for seed, copy in pairs]
 
@@ -62,9 +64,9 @@ def _int32(value: int) -> int:
 
 
 def _scrambled(x: Tensor, middle: Tensor | int = 0) -> Tensor:
-    """Scramble the bits of int32 numbers, mixing in ``middle`` half-way; shifts are made logical by masks.
+    """Hash int32 numbers by C. Wellons' lowbias32, a 32-bit hash with full avalanche.
 
-    The constants are those of C. Wellons' lowbias32, a full-avalanche 32-bit hash.
+    ``middle`` is mixed in half-way. The masks turn the arithmetic shifts of int32 into logical ones.
     """
     x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
     x = x ^ middle
@@ -73,37 +75,37 @@ def _scrambled(x: Tensor, middle: Tensor | int = 0) -> Tensor:
 
 
 def step_words(keys: Tensor, step: int) -> Tensor:
-    """Return the (R, 2) int32 words that decide, with an activation's number, whether a step keeps it."""
+    """Return the (R, 2) int32 words from which, with an activation's index, a step computes its keep mask."""
     return _scrambled(keys ^ _int32(step * 0x9E3779B9 % _WORD))
 
 
 def dropout_keep(keys: Tensor, step: int, count: int, p: float | Tensor) -> Tensor:
-    """Say which of ``count`` activations each round keeps in one step: a pure function, vectorised over rounds.
+    """Compute which of ``count`` activations each round keeps in one step; the result depends on the arguments alone.
 
     Args:
-        keys: (R, 2) int32, from each round's seed, the layer and the epoch.
-        step: The batch within the epoch.
-        count: Activations of one round in this batch.
-        p: The probability of dropping one, in all rounds or, (R, 1) float64, in each.
+        keys: (R, 2) int32, derived from each round's seed, the layer and the epoch.
+        step: The index of the batch within the epoch.
+        count: The number of activations of one round in this batch.
+        p: The probability of dropping an activation: one for all rounds, or (R, 1) float64 with one per round.
 
     Returns:
-        (R, count) bool.
+        (R, count) bool: True for the activations that are kept.
     """
     limit = (p * 2**31).long() if isinstance(p, Tensor) else int(p * 2**31)
-    now = step_words(keys, step)
+    words = step_words(keys, step)
     counter = torch.arange(count, dtype=torch.int32, device=keys.device)
-    bits = _scrambled(counter ^ now[:, :1], now[:, 1:])
+    bits = _scrambled(counter ^ words[:, :1], words[:, 1:])
     return (bits & 0x7FFFFFFF) >= limit
 
 
 class StackedDropout(nn.Module):
-    """Dropout whose masks derive from each round's own seed, the layer, the epoch and the step, in one vectorised hash.
+    """Dropout layer whose masks are a vectorised hash of each round's seed, the layer, the epoch and the step.
 
     Args:
-        rates: The probability of dropping an activation, of each copy.
-        streams: Whose masks, and when.
-        maps: Whether activations come in the layout maps.
-        whole: Whether all activations of a map, (n, c) of (N, C, ...), are dropped together.
+        rates: The probability of dropping an activation, one per copy.
+        streams: The random number streams of the copies.
+        maps: Whether activations come in the layout ``maps``.
+        whole: Whether whole maps, (n, c) of (N, C, ...), are dropped, as by ``nn.Dropout2d``.
     """
 
     def __init__(self, rates: Sequence[float], streams: Streams, *, maps: bool, whole: bool = False) -> None:
@@ -115,11 +117,11 @@ class StackedDropout(nn.Module):
         self._keys: tuple[int, Tensor] | None = None
 
     def extra_repr(self) -> str:
-        """Show p."""
+        """Return the dropout probabilities, as ``repr`` shows them."""
         return f"p={', '.join(map(str, dict.fromkeys(self.rates)))}"
 
     def keys(self, device: torch.device) -> Tensor:
-        """Return the (R, 2) int32 keys of the current epoch, derived once an epoch."""
+        """Return the (R, 2) int32 keys of the current epoch; they are derived once per epoch and cached."""
         epoch = self._streams.clock.epoch
         if self._keys is None or self._keys[0] != epoch:
             words = [[_int32(seed % _WORD), _int32(seed // _WORD)] for seed in self._streams.derived(epoch)]
@@ -128,7 +130,7 @@ class StackedDropout(nn.Module):
 
     @property
     def active(self) -> bool:
-        """Whether anything is dropped now."""
+        """Whether the layer is training and drops anything."""
         return self.training and max(self.rates) > 0
 
     def words(self, device: torch.device) -> Tensor:
@@ -136,28 +138,28 @@ class StackedDropout(nn.Module):
         return step_words(self.keys(device), self._streams.clock.step)
 
     def mask(self, shape: Sequence[int], device: torch.device) -> Tensor:
-        """Return which activations of a plain layer's output shape (N, ...) each round keeps now: (R, N, ...) bool."""
-        drawn = [size if place < 2 or not self._whole else 1 for place, size in enumerate(shape)]
-        count = torch.Size(drawn).numel()
+        """Return the keep mask of the current step, (R, N, ...) bool, for one plain layer's output shape (N, ...)."""
+        mask_shape = [size if dimension < 2 or not self._whole else 1 for dimension, size in enumerate(shape)]
+        count = torch.Size(mask_shape).numel()
         p: float | Tensor = self.rates[0]
         if len(set(self.rates)) > 1:
             p = torch.tensor(self.rates, dtype=torch.float64, device=device)[:, None]
         keep = dropout_keep(self.keys(device), self._streams.clock.step, count, p)
-        return keep.view(-1, *drawn).expand(-1, *shape)
+        return keep.view(-1, *mask_shape).expand(-1, *shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop activations while training, scaling the kept ones by 1 / (1 − p)."""
+        """Drop activations while training, and scale the kept ones by 1 / (1 − p)."""
         if not self.active:
             return x
         if self._maps:
             keep = self.mask((x.shape[-1], *x.shape[1:-1]), x.device).permute(0, 2, 3, 4, 1)
         else:
             keep = self.mask(x.shape[1:], x.device)
-        if max(self.rates) == 1:  # in all copies, then
+        if max(self.rates) == 1:  # copies are stacked only if all or none of them drop everything
             return x * 0
         return x * keep / kept_shares(self.rates, x)
 
 
 def kept_shares(rates: Sequence[float], x: Tensor) -> Tensor:
-    """Return 1 − p of each round, to divide the values of R rounds (R, ...) by."""
+    """Return 1 − p of each round, shaped so that the values (R, ...) of R rounds can be divided by it."""
     return torch.tensor([1 - p for p in rates], dtype=x.dtype, device=x.device).view(-1, *[1] * (x.dim() - 1))

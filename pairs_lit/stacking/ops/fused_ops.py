@@ -1,4 +1,4 @@
-"""Layers in one pass: convolution, dropout, max-pool and ReLU; batch norm, max-pool and ReLU."""
+"""Fused operations on the CPU: convolution, dropout, max-pool and ReLU; batch norm, max-pool and ReLU."""
 
 from typing import Any, NamedTuple
 
@@ -8,15 +8,15 @@ from torch import Tensor
 from pairs_lit.stacking.ops.dropout import kept_shares
 
 _FEW_CHANNELS = 16
-_AT_ONCE = 4  # maps that the kernels treat at once
+_AT_ONCE = 4  # the kernels process maps in blocks of four
 
 
 class Dropped(NamedTuple):
-    """What dropout between convolution and pool drops.
+    """Dropout between convolution and pool, as the compiled kernels need it.
 
     Attributes:
-        rates: The probability of dropping an activation, of each of the B rounds, below 1.
-        words: (B, 2) int32, which decide with an activation's number in (N, O, H, W) whether it is kept.
+        rates: The probability of dropping an activation in each of the B rounds, below 1.
+        words: (B, 2) int32. With an activation's index in (N, O, H, W), they determine whether it is kept.
     """
 
     rates: tuple[float, ...]
@@ -24,34 +24,34 @@ class Dropped(NamedTuple):
 
 
 def convolve_pool_relu(x: Tensor, weight: Tensor, bias: Tensor, dropped: Dropped | None = None) -> Tensor:
-    """Convolve 3×3, drop, max-pool 2×2 and cut off below 0 in one pass, by compiled kernels.
+    """Apply a 3×3 convolution, dropout, a 2×2 max-pool and ReLU in one pass of compiled kernels.
 
     Args:
         x: Maps (B, C, H, W, N) on the CPU.
         weight: Kernels (B, O, C, 3, 3).
-        bias: (B, O).
-        dropped: What dropout drops; None: nothing.
+        bias: Biases (B, O).
+        dropped: The dropout between convolution and pool, or None for no dropout.
 
     Returns:
-        (B, O, (H − 2) // 2, (W − 2) // 2, N).
+        Maps (B, O, (H − 2) // 2, (W − 2) // 2, N).
     """
     output: Tensor = _ConvolutionPoolReLU.apply(x, weight, bias, dropped)
     return output
 
 
 def is_small(x: Tensor, weight: Tensor) -> bool:
-    """Say whether :func:`convolve_pool_relu` can take these maps and kernels, and is the faster way.
+    """Return whether :func:`convolve_pool_relu` supports these maps and kernels and is faster than a matrix product.
 
-    With many channels a matrix product is faster.
+    With many channels, the matrix product is faster.
     """
     outputs, channels = weight.shape[1:3]
-    enough = outputs >= _AT_ONCE and (channels >= _AT_ONCE or not x.requires_grad)
-    plain = x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
-    return plain and enough and channels <= _FEW_CHANNELS
+    has_full_block = outputs >= _AT_ONCE and (channels >= _AT_ONCE or not x.requires_grad)
+    is_supported = x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
+    return is_supported and has_full_block and channels <= _FEW_CHANNELS
 
 
 class _ConvolutionPoolReLU(torch.autograd.Function):
-    """The compiled kernels, as one operation."""
+    """Autograd function of the compiled kernels for convolution, dropout, max-pool and ReLU."""
 
     @staticmethod
     def forward(
@@ -66,11 +66,11 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
         x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
         b, _, h, w, n = x.shape
         pooled = x.new_empty(b, weight.shape[1], (h - 2) // 2, (w - 2) // 2, n)
-        place = torch.empty_like(pooled, dtype=torch.int32)
+        winners = torch.empty_like(pooled, dtype=torch.int32)
         rates, words = ((0.0,) * b, torch.zeros(b, 2, dtype=torch.int32)) if dropped is None else dropped
-        each = torch.tensor(rates, dtype=torch.float64)
-        kernels.run(kernels.convolve_pool, x, weight, bias, words, each, pooled, place)
-        ctx.save_for_backward(x, weight, place)
+        rate_tensor = torch.tensor(rates, dtype=torch.float64)
+        kernels.run(kernels.convolve_pool, x, weight, bias, words, rate_tensor, pooled, winners)
+        ctx.save_for_backward(x, weight, winners)
         ctx.rates = rates
         return pooled
 
@@ -79,31 +79,32 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:  # noqa: ANN401 - torch's context
         from pairs_lit.stacking.ops import kernels
 
-        x, weight, place = ctx.saved_tensors
+        x, weight, winners = ctx.saved_tensors
         grad = grads[0].contiguous()
         if max(ctx.rates) > 0:
-            grad = grad / kept_shares(ctx.rates, grad)  # who won the pool above 0 was kept: the mask is not needed
+            # The mask is not needed: a positive maximum of a pool is an activation that dropout has kept.
+            grad = grad / kept_shares(ctx.rates, grad)
         weights, biases = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
         if not ctx.needs_input_grad[0]:
-            kernels.run(kernels.weight_gradient, x, grad, place, weights, biases)
+            kernels.run(kernels.weight_gradient, x, grad, winners, weights, biases)
             return None, weights, biases, None
         maps = torch.empty_like(x)
-        kernels.run(kernels.all_gradients, x, weight, grad, place, maps, weights, biases)
+        kernels.run(kernels.all_gradients, x, weight, grad, winners, maps, weights, biases)
         return maps, weights, biases, None
 
 
 def normalise_pool_relu(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise each map by its own mean and variance, max-pool 2×2, cut off below 0.
+    """Normalise each map by its own mean and variance, then apply a 2×2 max-pool and ReLU.
 
     Args:
         x: Maps (B, H, W, N) on the CPU.
-        weight: (B,).
-        bias: (B,).
-        eps: What is added to the variance.
+        weight: Scale (B,).
+        bias: Shift (B,).
+        eps: Constant added to the variance.
 
     Returns:
-        The pooled maps (B, H // 2, W // 2, N); mean and variance (divided by the count) of each map, (B,), without
-        gradients.
+        The pooled maps (B, H // 2, W // 2, N), and the mean and the biased variance (divided by the count) of each
+        map, (B,) each, without gradients.
     """
     pooled, moments = _NormPoolReLU.apply(x, weight, bias, eps)
     mean, variance = moments.to(x.dtype).unbind(1)
@@ -111,22 +112,25 @@ def normalise_pool_relu(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> 
 
 
 def normalised_pool_relu(x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Normalise each map by a given mean and variance, (B,) each, max-pool 2×2, cut off below 0: without gradients."""
+    """Normalise each map by a given mean and variance, (B,) each, then apply a 2×2 max-pool and ReLU.
+
+    This operation has no gradients; it is for evaluation.
+    """
     from pairs_lit.stacking.ops import kernels
 
-    pooled, place = _empty(x)
+    pooled, winners = _empty(x)
     moments, affine = _columns(mean, variance), _columns(weight, bias)
-    kernels.run(kernels.normalise_pool, x.contiguous(), moments, affine, _scalar(eps), pooled, place)
+    kernels.run(kernels.normalise_pool, x.contiguous(), moments, affine, _scalar(eps), pooled, winners)
     return pooled
 
 
 def can_fuse(x: Tensor, weight: Tensor) -> bool:
-    """Say whether the kernels can take these maps and weights."""
+    """Return whether the kernels for batch norm, max-pool and ReLU support these maps and weights."""
     return x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
 
 
 class _NormPoolReLU(torch.autograd.Function):
-    """The compiled kernels, as one operation."""
+    """Autograd function of the compiled kernels for batch norm, max-pool and ReLU."""
 
     @staticmethod
     def forward(
@@ -140,9 +144,9 @@ class _NormPoolReLU(torch.autograd.Function):
 
         x, affine = x.contiguous(), _columns(weight, bias)
         moments = torch.empty_like(affine)
-        pooled, place = _empty(x)
-        kernels.run(kernels.measure_normalise_pool, x, moments, affine, _scalar(eps), pooled, place)
-        ctx.save_for_backward(x, moments, affine, place)
+        pooled, winners = _empty(x)
+        kernels.run(kernels.measure_normalise_pool, x, moments, affine, _scalar(eps), pooled, winners)
+        ctx.save_for_backward(x, moments, affine, winners)
         ctx.eps = eps
         ctx.mark_non_differentiable(moments)
         return pooled, moments
@@ -152,15 +156,16 @@ class _NormPoolReLU(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # noqa: ANN401 - torch's context
         from pairs_lit.stacking.ops import kernels
 
-        x, moments, affine, place = ctx.saved_tensors
-        maps, found, grad = torch.empty_like(x), torch.empty_like(affine), grads[0].contiguous()
+        x, moments, affine, winners = ctx.saved_tensors
+        map_grads, affine_grads, grad = torch.empty_like(x), torch.empty_like(affine), grads[0].contiguous()
         weight, eps = affine[:, 0].contiguous(), _scalar(ctx.eps)
-        kernels.run(kernels.normalise_gradients, x, moments, weight, eps, grad, place, maps, found)
-        weights, biases = found.to(x.dtype).unbind(1)
-        return maps, weights, biases, None
+        kernels.run(kernels.normalise_gradients, x, moments, weight, eps, grad, winners, map_grads, affine_grads)
+        weight_grads, bias_grads = affine_grads.to(x.dtype).unbind(1)
+        return map_grads, weight_grads, bias_grads, None
 
 
 def _empty(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Allocate the pooled maps and the positions of their maxima for maps (B, H, W, N)."""
     b, h, w, n = x.shape
     pooled = x.new_empty(b, h // 2, w // 2, n)
     return pooled, torch.empty_like(pooled, dtype=torch.int32)

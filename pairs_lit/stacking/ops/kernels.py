@@ -1,12 +1,17 @@
-"""Compiled kernels: what stands between an image and the next matrix product, in one pass, and its gradients.
+"""Numba kernels of the fused CPU operations, forward and backward.
 
-Two of them: a small convolution 3×3 with dropout, max-pool 2×2 and ReLU; and batch norm with max-pool 2×2 and ReLU.
-For the first, a matrix product is at its best when all three sides are long; with 1 to 16 channels two of them are not,
-and writing the columns and the maps before the pool costs more than the arithmetic. Here a pair of rows stays in the
-cache. In the second, a map is read from memory once, not five times. All stand in this one file, since a kernel that is
-kept on disk is compiled anew only when its own file changes.
-Arrays are (B, C, H, W, N), images last, C-contiguous; one stack of maps after the other.
-NaN and infinity stay what they are: a round that diverges must show.
+There are two operations: a small 3×3 convolution with dropout, 2×2 max-pool and ReLU; and batch norm with 2×2 max-pool
+and ReLU.
+
+- Convolution: a matrix product is fast if all three of its sides are long. With 1 to 16 channels two sides are short,
+  and writing the column matrix and the maps before the pool takes longer than the arithmetic. These kernels compute
+  two rows at a time, which stay in the cache.
+- Batch norm: these kernels read each map from memory once instead of five times.
+
+Arrays are C-contiguous (B, C, H, W, N), with the images last; the B stacks of maps are processed one after the other.
+NaN and infinity are passed on, so that a round that diverges is noticed.
+
+All kernels are in this one file because Numba recompiles a cached kernel only if the kernel's own file changes.
 """
 
 from collections.abc import Callable
@@ -20,11 +25,11 @@ from torch import Tensor
 Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}  # not nnan, ninf: see above
+_FAST = {"reassoc", "contract", "nsz", "arcp"}  # without nnan and ninf, since NaN and infinity must be passed on
 
 
 def _compiled(function: Function, *, keep: bool = True) -> Function:
-    """Compile a function at its first call, and keep it on disk for other processes where that is possible."""
+    """Compile a function at its first call and, if possible, cache it on disk for other processes."""
     try:
         compiled = numba.njit(function, cache=keep, nogil=True, fastmath=_FAST, error_model="numpy")
     except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
@@ -35,22 +40,23 @@ def _compiled(function: Function, *, keep: bool = True) -> Function:
 
 
 def _inlined(function: Function) -> Function:
-    """Compile a function into those that call it.
+    """Compile a function inline, as part of each of its callers.
 
-    Compiled on its own, it would be one machine code in the process that compiles it and another, optimised within its
-    caller, in those that load it from disk: the first fit after an installation would differ in its last bits.
+    A function compiled on its own would have different machine code in the process that compiles it and in processes
+    that load it from disk, where it has been optimised within its caller. The results of the first fit after an
+    installation would then differ in their last bits from those of later fits.
     """
     return cast(Function, numba.njit(function, inline="always", nogil=True, fastmath=_FAST, error_model="numpy"))
 
 
 def run(kernel: Callable[..., None], *tensors: Tensor) -> None:
-    """Run a kernel on one thread: cores are for workers, each of which trains whole stacks."""
+    """Run a kernel on one thread; further cores are used by further workers, each of which trains whole stacks."""
     kernel(*[tensor.detach().numpy() for tensor in tensors])
 
 
 @_inlined
 def _add_rows(first: Array, second: Array, x: Array, kernel: Array, y: int) -> None:
-    """Add the convolution of one map at rows y and y + 1 to two rows (columns · N)."""
+    """Add the rows y and y + 1 of the convolution of one map to two rows (columns · N)."""
     w, n = x.shape[1] * x.shape[2], x.shape[2]
     a, b, c = kernel[0, 0], kernel[0, 1], kernel[0, 2]
     d, e, f = kernel[1, 0], kernel[1, 1], kernel[1, 2]
@@ -68,13 +74,13 @@ def _add_rows(first: Array, second: Array, x: Array, kernel: Array, y: int) -> N
 
 
 @_inlined
-def _pool_rows(first: Array, second: Array, pooled: Array, place: Array) -> None:
-    """Pool two rows 2×2 with ReLU; note which of the four won, −1 where ReLU cut off."""
+def _pool_rows(first: Array, second: Array, pooled: Array, winners: Array) -> None:
+    """Pool two rows 2×2 with ReLU, and store which of the four values was the largest, or −1 where ReLU gives 0."""
     columns, n = pooled.shape
     for x in range(columns):
         start, middle, end = 2 * x * n, (2 * x + 1) * n, (2 * x + 2) * n
         a, b, c, d = first[start:middle], first[middle:end], second[start:middle], second[middle:end]
-        best, where = pooled[x], place[x]
+        best, where = pooled[x], winners[x]
         for k in range(n):
             top, left = max(a[k], b[k]), np.int32(b[k] > a[k])
             low, right = max(c[k], d[k]), np.int32(2) + np.int32(d[k] > c[k])
@@ -87,9 +93,9 @@ def _pool_rows(first: Array, second: Array, pooled: Array, place: Array) -> None
 
 @_inlined
 def _drop_row(row: Array, word: Array, p: float, number: int, step: int, n: int) -> None:
-    """Dropout in a row (columns · N), whose activation of column x and image k has the number + x + k · step.
+    """Apply dropout to a row (columns · N), whose activation of column x and image k has index number + x + k · step.
 
-    The hash is that of :func:`pairs_lit.stacking.ops.dropout.dropout_keep`, in unsigned words.
+    The hash is that of :func:`pairs_lit.stacking.ops.dropout.dropout_keep`, computed with unsigned integers.
     """
     first, second = np.uint32(word[0]), np.uint32(word[1])
     limit, kept = np.uint32(p * 2**31), row.dtype.type(1 - p)
@@ -106,9 +112,9 @@ def _drop_row(row: Array, word: Array, p: float, number: int, step: int, n: int)
 
 @_inlined
 def _convolved_map(
-    x: Array, kernels: Array, bias: float, words: Array, p: float, place: int, outputs: int, pooled: Array, won: Array
+    x: Array, kernels: Array, bias: float, words: Array, p: float, out: int, outputs: int, pooled: Array, winners: Array
 ) -> None:
-    """One output map of one stack, the one at ``place`` of so many."""
+    """Compute the pooled output map with index ``out`` of one stack, which has ``outputs`` output maps."""
     height, width, n = pooled.shape
     full_height, full_width = x.shape[1] - 2, x.shape[2] - 2
     rows = np.empty((2, 2 * width * n), x.dtype)
@@ -118,54 +124,56 @@ def _convolved_map(
             _add_rows(rows[0], rows[1], x[channel], kernels[channel], 2 * y)
         if p > 0:
             for row in range(2):
-                number = (place * full_height + 2 * y + row) * full_width
+                number = (out * full_height + 2 * y + row) * full_width
                 _drop_row(rows[row], words, p, number, outputs * full_height * full_width, n)
-        _pool_rows(rows[0], rows[1], pooled[y], won[y])
+        _pool_rows(rows[0], rows[1], pooled[y], winners[y])
 
 
 @_compiled
-def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, pooled: Array, place: Array) -> None:
-    """Convolve 3×3, drop, pool 2×2, ReLU.
+def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, pooled: Array, winners: Array) -> None:
+    """Apply a 3×3 convolution, dropout, a 2×2 max-pool and ReLU.
 
     Args:
-        x: (B, C, H, W, N).
-        weight: (B, O, C, 3, 3).
-        bias: (B, O).
-        words: (B, 2) int32, which decide what is dropped.
+        x: Maps (B, C, H, W, N).
+        weight: Kernels (B, O, C, 3, 3).
+        bias: Biases (B, O).
+        words: (B, 2) int32, from which the dropout masks are computed.
         p: The probability of dropping an activation, (B,) float64.
-        pooled: (B, O, (H − 2) // 2, (W − 2) // 2, N), the result.
-        place: Likewise, int32: which of the four was the largest, −1 where the result is 0.
+        pooled: Output: the pooled maps (B, O, (H − 2) // 2, (W − 2) // 2, N).
+        winners: Output: which of the four values was the largest, or −1 where the result is 0; int32, shaped as pooled.
     """
     b, o = bias.shape
     for item in range(b * o):
         r, out = item // o, item % o
-        _convolved_map(x[r], weight[r, out], bias[r, out], words[r], p[r], out, o, pooled[r, out], place[r, out])
+        _convolved_map(x[r], weight[r, out], bias[r, out], words[r], p[r], out, o, pooled[r, out], winners[r, out])
 
 
 @_inlined
-def _spread(grad: Array, place: Array, spread: Array, border: int) -> None:
-    """Put the gradient of a pooled map where the winners stood, inside a border of zeros."""
+def _spread(grad: Array, winners: Array, scattered: Array, border: int) -> None:
+    """Write the gradient of a pooled map to the positions of the maxima, inside a border of zeros."""
     height, width, n = grad.shape
     if border > 0:
-        spread[:] = 0
+        scattered[:] = 0
     for y in range(height):
         for x in range(width):
-            g, where = grad[y, x], place[y, x]
+            g, where = grad[y, x], winners[y, x]
             for corner in range(4):
-                target = spread[border + 2 * y + corner // 2, border + 2 * x + corner % 2]
+                target = scattered[border + 2 * y + corner // 2, border + 2 * x + corner % 2]
                 for k in range(n):
                     target[k] = g[k] if where[k] == corner else 0
 
 
 @_inlined
-def _kernel_row(x: Array, spread: Array, border: int, ky: int, gradient: Array) -> None:
-    """Row ky of the gradient (4, 3, 3) of four kernels, from one input map and four spread gradients."""
-    h, w, n = spread.shape[1], spread.shape[2], spread.shape[3]
+def _kernel_row(x: Array, scattered: Array, border: int, ky: int, gradient: Array) -> None:
+    """Compute row ky of the gradient (4, 3, 3) of four kernels from one input map and four scattered gradients."""
+    h, w, n = scattered.shape[1], scattered.shape[2], scattered.shape[3]
     long, full, wide = (w - 2 * border) * n, w * n, x.shape[1] * n
     a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = d0 = d1 = d2 = x.dtype.type(0)
     for y in range(h - 2 * border):
-        ga, gb = spread[0, y + border].reshape(full)[border * n :], spread[1, y + border].reshape(full)[border * n :]
-        gc, gd = spread[2, y + border].reshape(full)[border * n :], spread[3, y + border].reshape(full)[border * n :]
+        ga = scattered[0, y + border].reshape(full)[border * n :]
+        gb = scattered[1, y + border].reshape(full)[border * n :]
+        gc = scattered[2, y + border].reshape(full)[border * n :]
+        gd = scattered[3, y + border].reshape(full)[border * n :]
         p = x[y + ky].reshape(wide)
         q = p[n:]
         r = q[n:]
@@ -189,29 +197,35 @@ def _kernel_row(x: Array, spread: Array, border: int, ky: int, gradient: Array) 
 
 
 @_inlined
-def _kernel_gradient(x: Array, spread: Array, border: int, gradient: Array) -> None:
-    """Gradient (4, C, 3, 3) of four output maps' kernels."""
+def _kernel_gradient(x: Array, scattered: Array, border: int, gradient: Array) -> None:
+    """Compute the gradient (4, C, 3, 3) of the kernels of four output maps."""
     for channel in range(x.shape[0]):
         for ky in range(3):
-            _kernel_row(x[channel], spread, border, ky, gradient[:, channel])
+            _kernel_row(x[channel], scattered, border, ky, gradient[:, channel])
 
 
 @_inlined
-def _weight_gradient(x: Array, grad: Array, place: Array, kernels: Array, biases: Array) -> None:
-    """Gradients of one stack's kernels and biases, four output maps after four, the last four overlapping."""
+def _weight_gradient(x: Array, grad: Array, winners: Array, kernels: Array, biases: Array) -> None:
+    """Compute the gradients of one stack's kernels and biases, for four output maps at a time.
+
+    The last block of four overlaps the one before if the number of output maps is not a multiple of four.
+    """
     o, height, width, n = grad.shape
-    spread = np.empty((4, 2 * height, 2 * width, n), x.dtype)
+    scattered = np.empty((4, 2 * height, 2 * width, n), x.dtype)
     for group in range((o + 3) // 4):
         first = min(4 * group, o - 4)
         for out in range(4):
-            _spread(grad[first + out], place[first + out], spread[out], 0)
-            biases[first + out] = spread[out].sum()
-        _kernel_gradient(x, spread, 0, kernels[first : first + 4])
+            _spread(grad[first + out], winners[first + out], scattered[out], 0)
+            biases[first + out] = scattered[out].sum()
+        _kernel_gradient(x, scattered, 0, kernels[first : first + 4])
 
 
 @_inlined
 def _add_taps(rows: Array, g: Array, kernels: Array, ky: int) -> None:
-    """Add to rows (4, columns · N) what one row g of a spread gradient gives four input maps through row ky."""
+    """Add the contribution of one row g of a scattered gradient, through kernel row ky, to rows of four input maps.
+
+    ``rows`` is (4, columns · N).
+    """
     n = (g.size - rows.shape[1]) // 2
     a, b, c, d = rows[0], rows[1], rows[2], rows[3]
     a0, a1, a2 = kernels[0, ky, 2], kernels[0, ky, 1], kernels[0, ky, 0]
@@ -227,76 +241,76 @@ def _add_taps(rows: Array, g: Array, kernels: Array, ky: int) -> None:
 
 
 @_inlined
-def _map_gradient(spread: Array, weight: Array, maps: Array) -> None:
-    """The gradient of four input maps (4, H, W, N)."""
+def _map_gradient(scattered: Array, weight: Array, maps: Array) -> None:
+    """Compute the gradient of four input maps (4, H, W, N)."""
     _, h, w, n = maps.shape
-    o, full = len(spread), spread.shape[2] * n
+    o, full = len(scattered), scattered.shape[2] * n
     rows = np.empty((4, w * n), maps.dtype)
     for y in range(h):
         rows[:] = 0
         for out in range(o):
             for ky in range(max(0, y - h + 3), min(3, y + 1)):
-                _add_taps(rows, spread[out, y - ky + 2].reshape(full), weight[out], ky)
+                _add_taps(rows, scattered[out, y - ky + 2].reshape(full), weight[out], ky)
         for channel in range(4):
             maps[channel, y] = rows[channel].reshape(w, n)
 
 
 @_inlined
 def _all_gradients(
-    x: Array, weight: Array, grad: Array, place: Array, maps: Array, kernels: Array, biases: Array
+    x: Array, weight: Array, grad: Array, winners: Array, maps: Array, kernels: Array, biases: Array
 ) -> None:
-    """Gradients of one stack's maps, kernels and biases."""
+    """Compute the gradients of one stack's maps, kernels and biases."""
     o = len(weight)
     c, h, w, n = x.shape
-    spread = np.empty((o, h + 2, w + 2, n), x.dtype)
+    scattered = np.empty((o, h + 2, w + 2, n), x.dtype)
     for out in range(o):
-        _spread(grad[out], place[out], spread[out], 2)
-        biases[out] = spread[out].sum()
+        _spread(grad[out], winners[out], scattered[out], 2)
+        biases[out] = scattered[out].sum()
     for group in range((o + 3) // 4):
         first = min(4 * group, o - 4)
-        _kernel_gradient(x, spread[first : first + 4], 2, kernels[first : first + 4])
+        _kernel_gradient(x, scattered[first : first + 4], 2, kernels[first : first + 4])
     for group in range((c + 3) // 4):
         first = min(4 * group, c - 4)
-        _map_gradient(spread, weight[:, first : first + 4], maps[first : first + 4])
+        _map_gradient(scattered, weight[:, first : first + 4], maps[first : first + 4])
 
 
 @_compiled
-def weight_gradient(x: Array, grad: Array, place: Array, kernels: Array, biases: Array) -> None:
-    """Gradients of :func:`convolve_pool` without that of its maps.
+def weight_gradient(x: Array, grad: Array, winners: Array, kernels: Array, biases: Array) -> None:
+    """Compute the gradients of :func:`convolve_pool` with respect to its kernels and biases, but not its maps.
 
     Args:
-        x: (B, C, H, W, N).
+        x: Maps (B, C, H, W, N).
         grad: Gradient of the pooled maps.
-        place: As :func:`convolve_pool` left it.
-        kernels: (B, O, C, 3, 3), O at least 4: gradient of the weights, a result.
-        biases: (B, O), gradient of the biases, a result.
+        winners: Positions of the maxima, from :func:`convolve_pool`.
+        kernels: Output: gradient of the kernels (B, O, C, 3, 3), with O at least 4.
+        biases: Output: gradient of the biases (B, O).
     """
     for r in range(len(x)):
-        _weight_gradient(x[r], grad[r], place[r], kernels[r], biases[r])
+        _weight_gradient(x[r], grad[r], winners[r], kernels[r], biases[r])
 
 
 @_compiled
 def all_gradients(
-    x: Array, weight: Array, grad: Array, place: Array, maps: Array, kernels: Array, biases: Array
+    x: Array, weight: Array, grad: Array, winners: Array, maps: Array, kernels: Array, biases: Array
 ) -> None:
-    """Gradients of :func:`convolve_pool`.
+    """Compute all gradients of :func:`convolve_pool`.
 
     Args:
-        x: (B, C, H, W, N), C at least 4.
-        weight: (B, O, C, 3, 3), O at least 4.
+        x: Maps (B, C, H, W, N), with C at least 4.
+        weight: Kernels (B, O, C, 3, 3), with O at least 4.
         grad: Gradient of the pooled maps.
-        place: As :func:`convolve_pool` left it.
-        maps: (B, C, H, W, N), gradient of x, a result.
-        kernels: (B, O, C, 3, 3), gradient of the weights, a result.
-        biases: (B, O), gradient of the biases, a result.
+        winners: Positions of the maxima, from :func:`convolve_pool`.
+        maps: Output: gradient of the maps (B, C, H, W, N).
+        kernels: Output: gradient of the kernels (B, O, C, 3, 3).
+        biases: Output: gradient of the biases (B, O).
     """
     for r in range(len(x)):
-        _all_gradients(x[r], weight[r], grad[r], place[r], maps[r], kernels[r], biases[r])
+        _all_gradients(x[r], weight[r], grad[r], winners[r], maps[r], kernels[r], biases[r])
 
 
 @_inlined
 def _moments(x: Array) -> tuple[float, float]:
-    """Return mean and variance (divided by the count) of one map."""
+    """Return the mean and the biased variance (divided by the count) of one map."""
     h, w, n = x.shape
     total = squares = 0.0
     for y in range(h):
@@ -311,8 +325,8 @@ def _moments(x: Array) -> tuple[float, float]:
 
 
 @_inlined
-def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, place: Array) -> None:
-    """Scale, shift and pool one map."""
+def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, winners: Array) -> None:
+    """Scale and shift one map, then apply the 2×2 max-pool and ReLU."""
     height, width, n = pooled.shape
     rows = np.empty((2, 2 * width * n), x.dtype)
     for y in range(height):
@@ -320,50 +334,53 @@ def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, place: 
             source, target = x[2 * y + row].reshape(x.shape[1] * n), rows[row]
             for k in range(target.size):
                 target[k] = source[k] * scale + shift
-        _pool_rows(rows[0], rows[1], pooled[y], place[y])
+        _pool_rows(rows[0], rows[1], pooled[y], winners[y])
 
 
 @_inlined
-def _normalised(x: Array, moments: Array, affine: Array, eps: float, pooled: Array, place: Array) -> None:
-    """Normalise one map by its moments and pool it."""
+def _normalised(x: Array, moments: Array, affine: Array, eps: float, pooled: Array, winners: Array) -> None:
+    """Normalise one map by the moments, then apply the 2×2 max-pool and ReLU."""
     scale = affine[0] / np.sqrt(moments[1] + eps)
-    _normalised_map(x, x.dtype.type(scale), x.dtype.type(affine[1] - moments[0] * scale), pooled, place)
+    _normalised_map(x, x.dtype.type(scale), x.dtype.type(affine[1] - moments[0] * scale), pooled, winners)
 
 
 @_compiled
-def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, place: Array) -> None:
-    """Batch norm by the maps' own moments, max-pool 2×2, ReLU.
+def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, winners: Array) -> None:
+    """Apply batch norm by each map's own moments, a 2×2 max-pool and ReLU.
 
     Args:
-        x: (B, H, W, N).
-        moments: (B, 2) float64, mean and variance (divided by the count) of each map, a result.
-        affine: (B, 2) float64, weight and bias.
-        eps: What is added to the variance, an array without dimensions.
-        pooled: (B, H // 2, W // 2, N), the result.
-        place: Likewise, int32: which of the four was the largest, −1 where the result is 0.
+        x: Maps (B, H, W, N).
+        moments: Output: mean and biased variance (divided by the count) of each map, (B, 2) float64.
+        affine: Weight and bias of each map, (B, 2) float64.
+        eps: Constant added to the variance, an array without dimensions.
+        pooled: Output: the pooled maps (B, H // 2, W // 2, N).
+        winners: Output: which of the four values was the largest, or −1 where the result is 0; int32, shaped as pooled.
     """
     for item in range(len(x)):
         moments[item, 0], moments[item, 1] = _moments(x[item])
-        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], place[item])
+        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], winners[item])
 
 
 @_compiled
-def normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, place: Array) -> None:
-    """Batch norm by given moments, max-pool 2×2, ReLU; arguments as of :func:`measure_normalise_pool`."""
+def normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, winners: Array) -> None:
+    """Apply batch norm by given moments, a 2×2 max-pool and ReLU.
+
+    The arguments are those of :func:`measure_normalise_pool`, but ``moments`` is an input.
+    """
     for item in range(len(x)):
-        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], place[item])
+        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], winners[item])
 
 
 @_inlined
 def _normalised_gradient(
-    x: Array, moments: Array, weight: float, eps: float, grad: Array, place: Array, maps: Array, affine: Array
+    x: Array, moments: Array, weight: float, eps: float, grad: Array, winners: Array, maps: Array, affine: Array
 ) -> None:
-    """Gradients of one map normalised by its own moments."""
+    """Compute the gradients of one map that was normalised by its own moments, and of its weight and bias."""
     h, w, n = x.shape
     deviation = np.sqrt(moments[1] + eps)
     if grad.shape[0] * grad.shape[1] * 4 < h * w:
         maps[:] = 0
-    _spread(grad, place, maps, 0)
+    _spread(grad, winners, maps, 0)
     mean, total, product = x.dtype.type(moments[0]), 0.0, 0.0
     for y in range(h):
         g, row, sums, products = maps[y].reshape(w * n), x[y].reshape(w * n), x.dtype.type(0), x.dtype.type(0)
@@ -382,19 +399,19 @@ def _normalised_gradient(
 
 @_compiled
 def normalise_gradients(
-    x: Array, moments: Array, weight: Array, eps: Array, grad: Array, place: Array, maps: Array, affine: Array
+    x: Array, moments: Array, weight: Array, eps: Array, grad: Array, winners: Array, maps: Array, affine: Array
 ) -> None:
-    """Gradients of :func:`measure_normalise_pool`.
+    """Compute the gradients of :func:`measure_normalise_pool`.
 
     Args:
-        x: (B, H, W, N).
-        moments: As :func:`measure_normalise_pool` left them.
-        weight: (B,) float64.
-        eps: What is added to the variance, an array without dimensions.
+        x: Maps (B, H, W, N).
+        moments: Mean and variance of each map, from :func:`measure_normalise_pool`.
+        weight: Weight of each map, (B,) float64.
+        eps: Constant added to the variance, an array without dimensions.
         grad: Gradient of the pooled maps.
-        place: As :func:`measure_normalise_pool` left it.
-        maps: (B, H, W, N), gradient of x, a result.
-        affine: (B, 2) float64, gradients of weight and bias, a result.
+        winners: Positions of the maxima, from :func:`measure_normalise_pool`.
+        maps: Output: gradient of the maps (B, H, W, N).
+        affine: Output: gradients of weight and bias, (B, 2) float64.
     """
     for i in range(len(x)):
-        _normalised_gradient(x[i], moments[i], weight[i], eps.item(), grad[i], place[i], maps[i], affine[i])
+        _normalised_gradient(x[i], moments[i], weight[i], eps.item(), grad[i], winners[i], maps[i], affine[i])

@@ -1,8 +1,12 @@
-"""Stacked layers: R copies of one layer as one, each with its own parameters.
+"""Stacked layers: modules that compute R copies of one layer at once, each copy with its own parameters.
 
-Two layouts of activations occur. ``rows``: (R, N, ...), the images before their features. ``maps``: (R, C, H, W, N),
-the images last, so that convolutions are batched matrix products, and pooling and normalisation run over long rows.
-Parameters and buffers always have the plain layer's names and shapes with a leading dimension R, so that
+Activations have one of two layouts:
+
+- ``rows``: (R, N, ...), with the images before their features.
+- ``maps``: (R, C, H, W, N), with the images last, so that convolutions are batched matrix products, and pooling and
+  normalisation run over long rows of memory.
+
+Parameters and buffers have the plain layer's names, and its shapes with a leading dimension R. Hence
 ``{name: value[r] for name, value in stacked.state_dict().items()}`` is the state of round r's plain layer.
 """
 
@@ -26,35 +30,36 @@ from pairs_lit.stacking.ops.fused_ops import (
 
 
 class Rowwise(nn.Module):
-    """A module without parameters or state whose forward acts on the last dimension alone and changes nothing in place.
+    """Base class of modules that one instance can compute for a whole stack.
 
-    One such module serves a whole stack. A class must name this one among its own bases: a class derived from such a
-    class may compute something else, so it gets one copy for each round.
+    Such a module has no parameters and no state, its ``forward`` acts on the last dimension alone, and it changes
+    nothing in place. Only classes that list ``Rowwise`` directly among their bases are treated like this. A class
+    derived from one of them may compute something else, so it gets one copy per round.
     """
 
 
 def pooled(pool: Callable[..., Tensor], x: Tensor, *options: int) -> Tensor:
     """Pool maps (R, C, H, W, N).
 
-    To torch, the R·C maps are a batch, and the images are its channels, last in memory: pooling runs over images in
-    long rows.
+    The R·C maps are passed to torch as a batch, and the images as its channels, which are last in memory. Torch then
+    pools long contiguous rows.
     """
-    small = pool(x.flatten(0, 1).permute(0, 3, 1, 2), *options).permute(0, 2, 3, 1)
-    return small.reshape(*x.shape[:2], *small.shape[1:])
+    pooled_maps = pool(x.flatten(0, 1).permute(0, 3, 1, 2), *options).permute(0, 2, 3, 1)
+    return pooled_maps.reshape(*x.shape[:2], *pooled_maps.shape[1:])
 
 
 def to_maps(x: Tensor) -> Tensor:
-    """Layout: rows (R, N, C, H, W) → maps (R, C, H, W, N), contiguous."""
+    """Convert the layout rows (R, N, C, H, W) to contiguous maps (R, C, H, W, N)."""
     return x.permute(0, 2, 3, 4, 1).contiguous()
 
 
 def to_rows(x: Tensor) -> Tensor:
-    """Layout: maps (R, C, H, W, N) → rows (R, N, C, H, W)."""
+    """View the layout maps (R, C, H, W, N) as rows (R, N, C, H, W)."""
     return x.permute(0, 4, 1, 2, 3)
 
 
 class _Stacked(nn.Module):
-    """Is printed as the plain layer that it replaces.
+    """Base class of stacked layers, which are printed with the settings of the plain layer.
 
     Args:
         copies: The R plain layers.
@@ -65,19 +70,19 @@ class _Stacked(nn.Module):
         self.plain = copies[0].extra_repr()
 
     def extra_repr(self) -> str:
-        """Show the plain layer's settings."""
+        """Return the plain layer's settings, as ``repr`` shows them."""
         return self.plain
 
 
 def stacked(values: Sequence[Tensor | None]) -> nn.Parameter | None:
-    """Return R parameters as one, or None if a layer does without."""
+    """Return R parameters as one parameter with a leading dimension R, or None if the layers do not have it."""
     present = [value.detach() for value in values if value is not None]
-    wanted = any(value is not None and value.requires_grad for value in values)
-    return nn.Parameter(torch.stack(present), requires_grad=wanted) if present else None
+    requires_grad = any(value is not None and value.requires_grad for value in values)
+    return nn.Parameter(torch.stack(present), requires_grad=requires_grad) if present else None
 
 
 class StackedLinear(_Stacked):
-    """R linear layers: (R, N, ..., in) → (R, N, ..., out), by one batched matrix product.
+    """R linear layers as one batched matrix product: (R, N, ..., in) → (R, N, ..., out).
 
     Args:
         copies: The R plain layers.
@@ -89,7 +94,7 @@ class StackedLinear(_Stacked):
         self.bias = stacked([copy.bias for copy in copies])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply each round's layer to its own rows."""
+        """Apply each round's layer to that round's rows."""
         rows = x.flatten(1, -2)
         if self.bias is None:
             output = torch.bmm(rows, self.weight.transpose(1, 2))
@@ -99,10 +104,10 @@ class StackedLinear(_Stacked):
 
 
 class StackedConv2d(_Stacked):
-    """R convolutions as one batched matrix product; layout maps.
+    """R 2-D convolutions in the layout maps.
 
     Args:
-        copies: The R plain layers, zero-padded.
+        copies: The R plain layers, whose padding mode must be zeros.
     """
 
     def __init__(self, copies: Sequence[nn.Conv2d]) -> None:
@@ -113,13 +118,13 @@ class StackedConv2d(_Stacked):
         self._groups = copies[0].groups
 
     def forward(self, x: Tensor, halve: bool = False, dropout: StackedDropout | None = None) -> Tensor:
-        """Apply each round's kernels to its own maps.
+        """Apply each round's kernels to that round's maps.
 
         Args:
-            x: The maps.
-            halve: Whether dropout or none, a max-pool 2×2 and ReLU follow; only for 3×3 with bias, stride 1 and no
-                padding. All is done in one pass where that is faster.
-            dropout: What is dropped between convolution and pool.
+            x: The maps (R, C, H, W, N).
+            halve: Whether to apply the dropout, a 2×2 max-pool and ReLU as well, in one pass if that is faster. This
+                is allowed only for 3×3 kernels with bias, stride 1 and no padding.
+            dropout: The dropout between convolution and pool, or None for no dropout.
         """
         if not halve:
             return self._convolved(x)
@@ -138,7 +143,7 @@ class StackedConv2d(_Stacked):
 
 
 class StackedBatchNorm2d(_Stacked):
-    """R batch norms; layout maps. Statistics are per round and channel, so no round sees another's.
+    """R batch norms in the layout maps, with separate statistics for each round and channel.
 
     Args:
         copies: The R plain layers, with a fixed momentum.
@@ -158,12 +163,12 @@ class StackedBatchNorm2d(_Stacked):
         self._momentum, self._eps = copies[0].momentum, copies[0].eps
 
     def forward(self, x: Tensor, halve: bool = False) -> Tensor:
-        """Normalise each round's channels by their own statistics.
+        """Normalise each round's channels by that round's statistics.
 
         Args:
-            x: The maps.
-            halve: Whether a max-pool 2×2 and ReLU follow; only with weight, bias and running statistics. All is done
-                in one pass where possible.
+            x: The maps (R, C, H, W, N).
+            halve: Whether to apply a 2×2 max-pool and ReLU as well, in one pass if possible. This is allowed only
+                with weight, bias and running statistics.
         """
         if not halve:
             return self._every(x)
@@ -173,18 +178,18 @@ class StackedBatchNorm2d(_Stacked):
         if not can_fuse(x, weight) or (torch.is_grad_enabled() and not self.training):
             return pooled(F.max_pool2d, self._every(x), 2).relu()
         if self.training:
-            small, seen_mean, seen_variance = normalise_pool_relu(maps, weight, bias, self._eps)
-            self._track(mean, variance, seen_mean, seen_variance, maps[0].numel())
+            pooled_maps, batch_mean, batch_variance = normalise_pool_relu(maps, weight, bias, self._eps)
+            self._track(mean, variance, batch_mean, batch_variance, maps[0].numel())
         else:
-            small = normalised_pool_relu(maps, mean.flatten(), variance.flatten(), weight, bias, self._eps)
-        return small.view(*x.shape[:2], *small.shape[1:])
+            pooled_maps = normalised_pool_relu(maps, mean.flatten(), variance.flatten(), weight, bias, self._eps)
+        return pooled_maps.view(*x.shape[:2], *pooled_maps.shape[1:])
 
     def _every(self, x: Tensor) -> Tensor:
         return self._normalised(x.reshape(1, x.shape[:2].numel(), -1)).view(x.shape)
 
     def _normalised(self, x: Tensor) -> Tensor:
-        """Normalise (N, R·C, ...) over N and what follows the channels."""
-        tracked = self.num_batches_tracked is not None
+        """Normalise (N, R·C, ...) over N and the dimensions after the channels."""
+        has_running_statistics = self.num_batches_tracked is not None
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         mean, var, weight, bias = (
@@ -192,18 +197,19 @@ class StackedBatchNorm2d(_Stacked):
             for value in (self.running_mean, self.running_var, self.weight, self.bias)
         )
         momentum = 0.0 if self._momentum is None else self._momentum
-        return F.batch_norm(x, mean, var, weight, bias, self.training or not tracked, momentum, self._eps)
+        use_batch_statistics = self.training or not has_running_statistics
+        return F.batch_norm(x, mean, var, weight, bias, use_batch_statistics, momentum, self._eps)
 
-    def _track(self, mean: Tensor, variance: Tensor, seen_mean: Tensor, seen_variance: Tensor, count: int) -> None:
-        """Move the running statistics towards what was seen; the variance as divided by count − 1."""
+    def _track(self, mean: Tensor, variance: Tensor, batch_mean: Tensor, batch_variance: Tensor, count: int) -> None:
+        """Move the running statistics towards those of the batch; the running variance is divided by count − 1."""
         cast(Tensor, self.num_batches_tracked).add_(1)
         momentum = cast(float, self._momentum)
-        mean.mul_(1 - momentum).add_(seen_mean.view_as(mean), alpha=momentum)
-        variance.mul_(1 - momentum).add_(seen_variance.view_as(mean), alpha=momentum * count / (count - 1))
+        mean.mul_(1 - momentum).add_(batch_mean.view_as(mean), alpha=momentum)
+        variance.mul_(1 - momentum).add_(batch_variance.view_as(mean), alpha=momentum * count / (count - 1))
 
 
 class StackedBatchNorm1d(StackedBatchNorm2d):
-    """R batch norms over vectors or sequences; layout rows: (R, N, F) or (R, N, F, L), unchanged."""
+    """R batch norms of vectors or sequences, in the layout rows: (R, N, F) or (R, N, F, L)."""
 
     def _every(self, x: Tensor) -> Tensor:
         rows = x.transpose(0, 1)
@@ -211,7 +217,7 @@ class StackedBatchNorm1d(StackedBatchNorm2d):
 
 
 class SwitchedOff(nn.Module):
-    """A layer that exists, with its parameters, but does nothing: x → x.
+    """A layer whose parameters are kept but which is not applied; the output is the input.
 
     Args:
         layer: The layer.
@@ -222,5 +228,5 @@ class SwitchedOff(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x."""
+        """Return the input unchanged."""
         return x

@@ -1,1 +1,1 @@
-"""Recording what a plain module computes."""
+"""Tracing of plain modules: the torch calls they make, recorded as a graph."""

@@ -1,4 +1,4 @@
-"""Fingerprint of what a plain module computes: the calls of torch that its ``forward`` makes, as a digest."""
+"""Fingerprint of a plain module's computation: a digest of the torch calls in its ``forward``."""
 
 import hashlib
 import warnings
@@ -17,12 +17,13 @@ _INPUTS = 3
 
 
 def digest_of_calls(modules: Sequence[tuple[nn.Module, Sequence[int]]], *, training: bool) -> str:
-    """Return a digest of the calls of torch that modules make, with their constants and the shapes of their tensors.
+    """Return a digest of the torch calls that modules make, with the constants and tensor shapes of these calls.
 
-    Comments, names of variables and the order of definitions do not change it; another release of torch may.
+    Comments, variable names and the order of definitions do not change the digest. Another release of torch may.
 
     Args:
-        modules: Plain modules, each with the shape of one of its inputs, without N. They are run, and so may change.
+        modules: Plain modules, each with the shape of one of its inputs, without N. They are run, which may change
+            their state.
         training: Whether to run them in training mode.
     """
     lines = [line for module, shape in modules for line in _calls(module.train(training), shape)]
@@ -30,20 +31,20 @@ def digest_of_calls(modules: Sequence[tuple[nn.Module, Sequence[int]]], *, train
 
 
 def _calls(module: nn.Module, shape: Sequence[int]) -> list[str]:
-    """Return one line for each trained parameter and each call, and one for an error that ends them."""
+    """Return one line per trained parameter and per call, and a last line if ``forward`` raises an error."""
     log = _Log()
     log.lines += [f"trains {name}" for name, value in module.named_parameters() if value.requires_grad]
     inputs = torch.rand(_INPUTS, *shape, generator=generator(0, "calls"))
     try:
         with seeded(0), torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings(action="ignore"), log:
             module(inputs)
-    except Exception as error:  # whatever a user's module raises, in training on so few inputs for instance
+    except Exception as error:  # user code may raise anything, for example in training on only three inputs
         log.lines.append(f"raises {type(error).__name__}")
     return log.lines
 
 
 class _Log(TorchFunctionMode):
-    """Writes down every call of torch."""
+    """Torch function mode that logs the calls of torch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class _Log(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - torch's signature
-        """Run a call, and write it down unless it only asks for a shape or the like."""
+        """Run a call, and log it unless it only queries a tensor's metadata, such as its shape."""
         name = name_of(func)
         if name not in ASKED:
             self.lines.append(f"{name}{_text(args)}{_text(kwargs or {})}")
@@ -64,14 +65,14 @@ class _Log(TorchFunctionMode):
 
 
 def _text(value: object) -> str:
-    """Return an argument as text that is the same in each process."""
+    """Format an argument as text that does not differ between processes."""
     match value:
         case Tensor():
             return f"{value.dtype}{list(value.shape)}"
         case tuple() | list():
             return f"({', '.join(map(_text, value))})"
         case dict():
-            return f"({', '.join(f'{key}={_text(each)}' for key, each in value.items())})"
+            return f"({', '.join(f'{key}={_text(item)}' for key, item in value.items())})"
         case slice():
             return f"slice{_text((value.start, value.stop, value.step))}"
         case bool() | int() | float() | complex() | str() | None | torch.dtype() | torch.device():

@@ -1,4 +1,4 @@
-"""What a module holds, to see whether it changes while it runs, or differs from another."""
+"""Snapshots of a module's state, to detect changes while it runs and differences between two modules."""
 
 import pickle
 from types import FunctionType, MethodType
@@ -6,45 +6,49 @@ from types import FunctionType, MethodType
 from torch import Tensor, nn
 
 _OF_TORCH = {"_parameters", "_buffers", "_modules", "forward"}
+"""Attributes that are not compared: tensors and submodules are looked at separately, and a trace replaces forward."""
+
 _DEEPEST = 8
+"""Nesting depth up to which an object that cannot be pickled is compared by its contents."""
 
 
 def state_of(module: nn.Module) -> dict[str, object]:
-    """Return what a module holds besides modules and the values of tensors, by its place."""
-    places = module.named_modules()
-    attributes = (
-        (f"{place}.{name}".lstrip("."), value) for place, part in places for name, value in vars(part).items()
-    )
+    """Return the attributes of a module and its submodules by dotted name, without modules and values of tensors.
+
+    The values are frozen, so that they can be compared later.
+    """
+    parts = module.named_modules()
+    attributes = ((f"{path}.{name}".lstrip("."), value) for path, part in parts for name, value in vars(part).items())
     return {name: _frozen(value) for name, value in attributes if name.rpartition(".")[2] not in _OF_TORCH}
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor | None]:
-    """Return the tensors that a module holds, by their place: parameters, buffers and others."""
+    """Return the parameters, buffers and other tensor attributes of a module by dotted name."""
     return {
-        f"{place}.{name}".lstrip("."): value
-        for place, part in module.named_modules()
+        f"{path}.{name}".lstrip("."): value
+        for path, part in module.named_modules()
         for name, value in [*part._parameters.items(), *part._buffers.items(), *vars(part).items()]
         if isinstance(value, Tensor) or name in part._buffers
     }
 
 
 def _frozen(value: object, depth: int = 0) -> object:
-    """Return something that is equal only as long as a value stays the same."""
+    """Return an object that equals a later one only if the value has not changed in between."""
     if isinstance(value, Tensor):
         return value.shape, value.dtype
     try:
         return pickle.dumps(value)
-    except Exception:  # whatever an object of the user's raises; a lambda, for instance, cannot be pickled
+    except Exception:  # user objects may raise anything; a lambda, for example, cannot be pickled
         return (type(value), _parts(value, depth + 1)) if depth < _DEEPEST else id(value)
 
 
 def _parts(value: object, depth: int) -> object:
-    """Take apart what cannot be pickled as a whole."""
+    """Freeze the parts of an object that cannot be pickled as a whole."""
     match value:
         case dict():
-            return [(_frozen(key, depth), _frozen(each, depth)) for key, each in value.items()]
+            return [(_frozen(key, depth), _frozen(item, depth)) for key, item in value.items()]
         case list() | tuple() | set():
-            return [_frozen(each, depth) for each in value]
+            return [_frozen(item, depth) for item in value]
         case FunctionType():
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
             return value.__code__, _frozen([*cells, value.__defaults__, value.__kwdefaults__], depth)
@@ -56,7 +60,7 @@ def _parts(value: object, depth: int) -> object:
 
 
 class Watch:
-    """Sees whether a module changes besides the values of its tensors.
+    """Detector of changes in a module since the detector was created, apart from the values of its tensors.
 
     Args:
         module: The module.
@@ -67,7 +71,7 @@ class Watch:
         self._state, self._tensors = state_of(module), tensors_of(module)
 
     def changed(self) -> str | None:
-        """Return the place of something that has changed since; None: nothing has."""
+        """Return the dotted name of an attribute that has changed, or None if nothing has changed."""
         state, tensors = state_of(self._module), tensors_of(self._module)
         for name in {**state, **tensors, **self._state, **self._tensors}:
             if state.get(name) != self._state.get(name) or tensors.get(name) is not self._tensors.get(name):
@@ -76,6 +80,9 @@ class Watch:
 
 
 def surely_alike(one: nn.Module, other: nn.Module) -> bool:
-    """Say whether two modules hold the same besides tensors, so that they compute the same way; False: perhaps not."""
+    """Return whether two modules differ in nothing but the values of their tensors, and so compute alike.
+
+    The result may be False for equal modules, if they hold objects that cannot be compared.
+    """
     kinds = [[type(part) for part in module.modules()] for module in (one, other)]
     return kinds[0] == kinds[1] and state_of(one) == state_of(other)

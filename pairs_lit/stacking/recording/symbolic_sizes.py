@@ -1,4 +1,4 @@
-"""Numbers that follow from how many inputs there are, N, while a module runs on some."""
+"""Symbolic sizes: integers that a traced module computes from N, the number of its inputs."""
 
 from typing import Any
 
@@ -8,11 +8,14 @@ from pairs_lit.stacking.recording.traced_graph import OnlyMappableError, Untrace
 
 
 class Count(int):
-    """A number that follows from how many inputs there are: factor · N + offset.
+    """An integer that is known to be factor · N + offset, where N is the number of inputs.
+
+    Sums, differences and multiples of it are symbolic sizes, too. Any other operation, such as a comparison with a
+    number, raises :class:`OnlyMappableError`, because its result would hold for the present N only.
 
     Attributes:
-        factor: What N is multiplied by.
-        offset: What is added.
+        factor: The factor of N.
+        offset: The constant that is added.
     """
 
     factor: int
@@ -20,18 +23,18 @@ class Count(int):
 
     @classmethod
     def of(cls, value: int, factor: int, offset: int = 0) -> "Count":
-        """Make one that is ``value`` now."""
-        made = cls(value)
-        made.factor, made.offset = factor, offset
-        return made
+        """Build a symbolic size that equals ``value`` for the present N."""
+        size = cls(value)
+        size.factor, size.offset = factor, offset
+        return size
 
     def __repr__(self) -> str:
-        """Show the formula, which is the same for any N."""
+        """Return the formula, which is the same for every N."""
         return f"{self.factor}·N+{self.offset}"
 
     def __add__(self, other: int) -> "Count":
-        one, more = (other.factor, other.offset) if isinstance(other, Count) else (0, other)
-        return Count.of(int.__add__(self, other), self.factor + one, self.offset + more)
+        factor, offset = (other.factor, other.offset) if isinstance(other, Count) else (0, other)
+        return Count.of(int.__add__(self, other), self.factor + factor, self.offset + offset)
 
     __radd__ = __add__
 
@@ -78,14 +81,14 @@ class Count(int):
 
 
 def _on_count() -> UntraceableError:
-    return OnlyMappableError("depends on the number of inputs in a way that no recording shows")
+    return OnlyMappableError("depends on the number of inputs in a way that a trace cannot express")
 
 
 def count_of(x: Tensor, factor: int, offset: int) -> int:
-    """Return factor · N + offset for stacked inputs (R, N, ...)."""
+    """Compute factor · N + offset for stacked inputs (R, N, ...)."""
     return factor * x.shape[1] + offset
 
 
 def count_of_one(x: Tensor, factor: int, offset: int) -> int:
-    """Return factor · N + offset for the inputs (N, ...) of one round."""
+    """Compute factor · N + offset for the inputs (N, ...) of one round."""
     return factor * len(x) + offset

@@ -1,4 +1,4 @@
-"""What a recording of a plain module consists of, and why there may be none."""
+"""Traced graph of a plain module, its dropout sites, and the errors of modules that cannot be traced."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,26 +8,26 @@ from torch import nn
 from torch.fx import Graph, Node
 
 LEAVES = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
-"""The layers that may be recorded as one call of a module."""
+"""The layers that a trace may record as one call of a module."""
 
 DROPOUTS = "_dropouts"
-"""The part that holds what drops activations, by the name of each place."""
+"""The name of the submodule that holds the dropout layers of a stacked network, each by the name of its site."""
 
 
 class UntraceableError(Exception):
-    """One recording cannot stand for what a module does; the message is the reason, without its subject."""
+    """A trace cannot represent what a module does; the message is the reason, a clause without its subject."""
 
 
 class OnlyMappableError(UntraceableError):
-    """No recording can stand for it, but ``torch.vmap``, which runs the module itself each time, computes the same."""
+    """A trace cannot represent the module, but ``torch.vmap`` can, as it runs the module's own code each time."""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """A place where activations are dropped in training.
+    """A place in a module where activations are dropped in training.
 
     Attributes:
-        p: The probability of dropping one.
+        p: The probability of dropping an activation.
         maps: Whether whole maps are dropped.
     """
 
@@ -36,20 +36,24 @@ class Drop:
 
     @property
     def form(self) -> tuple[float | None, bool]:
-        """What copies must have in common: the probability may differ, unless all or nothing is dropped."""
+        """The settings that all copies must share.
+
+        A probability between 0 and 1 may differ between copies, so it is None here; 0 and 1 may not.
+        """
         return (None if 0 < self.p < 1 else self.p), self.maps
 
 
 @dataclass
 class Recording:
-    """What a plain module does in training or in evaluation.
+    """Trace of a plain module in training or in evaluation.
 
     Attributes:
-        graph: Its calls: of leaves and dropouts (by name), of torch functions and methods. The ``meta`` of a node says
-            the ``shape`` of its tensor (None: it is something else) and the ``sizes`` that it had when it was recorded,
-            whether it is ``stacked`` (differs between rounds), and whether it ``writes`` into its first argument.
-        drops: The places where activations are dropped, by the name that the graph calls them by.
-        asks_dtype: Whether it asks for the dtype of a tensor, or names one.
+        graph: The calls of the module: leaf layers and dropouts by name, torch functions, and methods of tensors. The
+            ``meta`` of a node holds the symbolic ``shape`` of its tensor, or None for other values; the ``sizes`` that
+            the tensor had during the trace; whether it is ``stacked``, that is, differs between rounds; and whether
+            the call ``writes`` into its first argument.
+        drops: The dropout sites, by the names that the graph uses.
+        asks_dtype: Whether the module queries the dtype of a tensor or passes a dtype to torch.
     """
 
     graph: Graph
@@ -57,39 +61,43 @@ class Recording:
     asks_dtype: bool
 
     def dropout(self, node: Node) -> Drop | None:
-        """Return what a node drops; None: nothing."""
+        """Return the dropout site of a node, or None if the node is not a dropout."""
         return self.drops.get(str(node.target)) if node.op == "call_module" else None
 
     def written(self) -> list[object]:
-        """Return what tells one recording from another, but for how much it drops."""
+        """Return a description that is equal for traces that differ in nothing but their dropout probabilities."""
         calls = [(node.op, node.name, node.target, repr(node.args), repr(node.kwargs)) for node in self.graph.nodes]
         return [*calls, {name: drop.form for name, drop in self.drops.items()}]
 
 
 def place_of(name: str) -> str:
-    """Return the name of a place where activations are dropped, without that of the part that holds them all."""
+    """Return the name of a dropout site without the prefix of the submodule that holds all dropout layers."""
     return name.removeprefix(f"{DROPOUTS}.")
 
 
 def key_of(name: str) -> str:
-    """Return the name of a place where activations are dropped, as its random numbers know it."""
+    """Return the name from which the random numbers of a dropout site are derived."""
     return place_of(name).replace("/", ".")
 
 
 def name_of(function: Callable[..., Any] | str) -> str:
-    """Return the name of a torch function, or of the attribute that it reads."""
+    """Return the name of a torch function; for the getter of a tensor attribute, the name of the attribute."""
     name = str(getattr(function, "__name__", function))
-    attribute = name == "__get__" and not isinstance(function, str)
-    return str(getattr(cast(Any, function).__self__, "__name__", name)) if attribute else name
+    is_getter = name == "__get__" and not isinstance(function, str)
+    return str(getattr(cast(Any, function).__self__, "__name__", name)) if is_getter else name
 
 
 def is_usual(layer: nn.Module) -> bool:
-    """Say whether a known layer does only what its kind does, with settings that its stacked form takes."""
+    """Return whether a leaf layer is unmodified and its stacked counterpart supports its settings.
+
+    A modified layer has hooks, additional parameters or a replaced ``forward``. The unsupported settings are padding
+    with anything but zeros, and batch norm without a fixed momentum.
+    """
     hooks = [layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks]
-    settings = (
+    has_supported_settings = (
         layer.padding_mode == "zeros"
         if isinstance(layer, nn.Conv2d)
         else not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) or layer.momentum is not None
     )
-    own = {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}
-    return not any(hooks) and settings and own and "forward" not in vars(layer)
+    has_usual_parameters = {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}
+    return not any(hooks) and has_supported_settings and has_usual_parameters and "forward" not in vars(layer)

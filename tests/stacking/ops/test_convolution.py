@@ -1,4 +1,4 @@
-"""Convolutions with the images last: matrix products and compiled kernels against plain torch."""
+"""Tests of stacked convolutions: matrix products and compiled kernels against plain torch."""
 
 import copy
 import os
@@ -41,7 +41,7 @@ def inputs(shape: tuple[int, ...], rounds: int = 3, dtype: torch.dtype = torch.f
 
 
 def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """One round after the other, as torch does it: images (N, C, H, W)."""
+    """Compute convolution, pool and ReLU by torch, one round after the other."""
     rounds = zip(x, weight, bias, strict=True)
     outputs = [F.max_pool2d(F.conv2d(maps.permute(3, 0, 1, 2), w, b), 2).relu() for maps, w, b in rounds]
     return torch.stack([output.permute(1, 2, 3, 0) for output in outputs])
@@ -56,7 +56,7 @@ def with_gradients(function: Callable[..., Tensor], *arguments: Tensor) -> Gradi
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0] > 1], ids=str)
-def test_kernels_equal_plain_torch_in_value_and_gradient(shape: tuple[int, ...]) -> None:
+def test_kernels_give_the_values_and_gradients_of_plain_torch(shape: tuple[int, ...]) -> None:
     arguments = inputs(shape)
     for ours, theirs in zip(
         with_gradients(convolve_pool_relu, *arguments), with_gradients(plain, *arguments), strict=True
@@ -66,7 +66,7 @@ def test_kernels_equal_plain_torch_in_value_and_gradient(shape: tuple[int, ...])
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("function", [convolve_pool_relu, plain])
-def test_kernels_give_the_weights_gradient_alone_where_the_maps_need_none(
+def test_kernels_skip_the_gradient_of_maps_that_need_none(
     shape: tuple[int, ...], function: Callable[..., Tensor]
 ) -> None:
     x, *parameters = inputs(shape)
@@ -74,29 +74,31 @@ def test_kernels_give_the_weights_gradient_alone_where_the_maps_need_none(
     leaves = [parameter.clone().requires_grad_() for parameter in parameters]
     output = function(x, *leaves)
     torch.manual_seed(7)
-    found = torch.autograd.grad(output, leaves, torch.randn(output.shape, dtype=output.dtype))
-    for ours, theirs in zip(found, expected[2:], strict=True):
+    gradients = torch.autograd.grad(output, leaves, torch.randn(output.shape, dtype=output.dtype))
+    for ours, theirs in zip(gradients, expected[2:], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_kernels_in_single_precision_are_as_exact_as_that_allows() -> None:
+def test_kernels_are_accurate_in_single_precision() -> None:
     single = inputs((4, 8, 8, 8, 16), dtype=torch.float32)
     output = convolve_pool_relu(*single)
     assert output.dtype == torch.float32
     torch.testing.assert_close(output.double(), plain(*(value.double() for value in single)), rtol=1e-5, atol=1e-5)
 
 
-def test_a_round_is_bit_identical_whatever_runs_beside_it() -> None:
-    beside = inputs((4, 6, 6, 6, 5), rounds=5)
-    alone = tuple(value[3:4] for value in beside)
-    for one, many in zip(
-        with_gradients(convolve_pool_relu, *alone)[:1], with_gradients(convolve_pool_relu, *beside)[:1], strict=True
+def test_round_is_bit_identical_with_and_without_other_rounds() -> None:
+    five_rounds = inputs((4, 6, 6, 6, 5), rounds=5)
+    one_round = tuple(value[3:4] for value in five_rounds)
+    for alone, together in zip(
+        with_gradients(convolve_pool_relu, *one_round)[:1],
+        with_gradients(convolve_pool_relu, *five_rounds)[:1],
+        strict=True,
     ):
-        assert torch.equal(one[0], many[3])
+        assert torch.equal(alone[0], together[3])
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_what_is_not_finite_shows_in_its_own_round_alone(value: float) -> None:
+def test_nan_and_infinity_appear_only_in_their_round(value: float) -> None:
     x, weight, bias = inputs((4, 6, 6, 6, 5))
     weight[1, 2, 0, 1, 1] = value
     ours, theirs = convolve_pool_relu(x, weight, bias), plain(x, weight, bias)
@@ -105,10 +107,10 @@ def test_what_is_not_finite_shows_in_its_own_round_alone(value: float) -> None:
     assert not ours[1].isfinite().all()
 
 
-def test_non_contiguous_maps_kernels_and_gradients_are_understood() -> None:
+def test_non_contiguous_maps_kernels_and_gradients() -> None:
     x, weight, bias = inputs((4, 4, 6, 6, 5))
-    crooked = x.transpose(2, 3), weight.transpose(3, 4), bias
-    torch.testing.assert_close(convolve_pool_relu(*crooked), plain(*crooked), rtol=1e-9, atol=1e-9)
+    transposed = x.transpose(2, 3), weight.transpose(3, 4), bias
+    torch.testing.assert_close(convolve_pool_relu(*transposed), plain(*transposed), rtol=1e-9, atol=1e-9)
     leaf = weight.clone().requires_grad_()
     convolve_pool_relu(x, leaf, bias).transpose(0, 1).square().sum().backward()
     other = weight.clone().requires_grad_()
@@ -120,7 +122,7 @@ def test_non_contiguous_maps_kernels_and_gradients_are_understood() -> None:
     ("channels", "outputs", "dtype", "needs_gradient", "expected"),
     [
         (1, 4, torch.float32, False, True),
-        (1, 4, torch.float32, True, False),  # the kernels of the maps' gradient take four maps at once
+        (1, 4, torch.float32, True, False),  # the kernels for the maps' gradient process four maps at a time
         (4, 4, torch.float64, True, True),
         (16, 99, torch.float32, True, True),
         (17, 99, torch.float32, True, False),
@@ -128,14 +130,14 @@ def test_non_contiguous_maps_kernels_and_gradients_are_understood() -> None:
         (4, 4, torch.bfloat16, False, False),
     ],
 )
-def test_what_the_kernels_take(
+def test_supported_shapes_and_dtypes_of_the_kernels(
     channels: int, outputs: int, dtype: torch.dtype, needs_gradient: bool, expected: bool
 ) -> None:
     x = torch.zeros(1, channels, 6, 6, 2, dtype=dtype, requires_grad=needs_gradient)
     assert is_small(x, torch.zeros(1, outputs, channels, 3, 3, dtype=dtype)) is expected
 
 
-def test_other_devices_take_the_matrix_product() -> None:
+def test_other_devices_use_the_matrix_product() -> None:
     assert not is_small(torch.zeros(1, 4, 6, 6, 2, device="meta"), torch.zeros(1, 4, 4, 3, 3, device="meta"))
 
 
@@ -162,7 +164,7 @@ OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
 
 
 @pytest.mark.parametrize("name", [*BLOCKS, *OTHERS])
-def test_only_what_the_kernels_compute_is_put_together_and_all_is_right(name: str) -> None:
+def test_only_supported_blocks_are_fused_and_all_blocks_are_correct(name: str) -> None:
     build = (BLOCKS | OTHERS)[name]
     stacked = stack(lambda: nn.Sequential(*build()), [3, 5], [4, 8, 9]).double().eval()
     assert ("0" in reference_impl.fused(stacked)) is (name in BLOCKS)
@@ -176,8 +178,8 @@ def test_only_what_the_kernels_compute_is_put_together_and_all_is_right(name: st
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 6)])
-@pytest.mark.parametrize("outputs", [5, 3])  # with and without the kernels
-def test_dropout_in_a_block_drops_what_its_mask_says(height: int, width: int, outputs: int) -> None:
+@pytest.mark.parametrize("outputs", [5, 3])  # with and without the compiled kernels
+def test_fused_dropout_uses_the_mask_of_its_layer(height: int, width: int, outputs: int) -> None:
     plain = [nn.Conv2d(4, outputs, 3), nn.Dropout(0.4), nn.ReLU(), nn.MaxPool2d(2)]
     stacked = stack(lambda: copy.deepcopy(nn.Sequential(*plain)), [3, 5, 8], [4, height, width]).double()
     (dropout,) = (layer for layer in stacked.modules() if isinstance(layer, StackedDropout))
@@ -193,9 +195,9 @@ def test_dropout_in_a_block_drops_what_its_mask_says(height: int, width: int, ou
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_a_block_keeps_the_names_of_the_plain_layers_and_works_without_the_kernels() -> None:
+def test_fused_block_keeps_the_parameter_names_and_works_without_kernels() -> None:
     def factory() -> nn.Module:
-        return nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))  # too few outputs
+        return nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))  # too few outputs for the compiled kernels
 
     few = stack(factory, [1, 2], [2, 7, 7])
     assert reference_impl.fused(few) == ["0"]
@@ -206,7 +208,7 @@ def test_a_block_keeps_the_names_of_the_plain_layers_and_works_without_the_kerne
 
 @pytest.mark.parametrize("padding", ["same", "valid", 1, (2, 0)])
 @pytest.mark.parametrize("kernel", [(3, 5), (1, 3)])
-def test_products_equal_plain_torch_with_any_padding(
+def test_matrix_products_equal_plain_torch_with_any_padding(
     padding: str | int | tuple[int, int], kernel: tuple[int, int]
 ) -> None:
     layer = nn.Conv2d(2, 3, kernel, padding=padding).double()
@@ -218,7 +220,7 @@ def test_products_equal_plain_torch_with_any_padding(
 
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("options", [{}, {"padding": (2, 1)}, {"stride": (2, 1), "dilation": 2}], ids=str)
-def test_convolutions_round_by_round_equal_plain_torch(
+def test_convolution_round_by_round_equals_plain_torch(
     options: dict[str, Any], biased: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(convolution, "CACHED", 0)
@@ -227,62 +229,64 @@ def test_convolutions_round_by_round_equal_plain_torch(
     weight = torch.stack([layer.weight for layer in layers])
     bias = torch.stack([layer.bias for layer in layers]) if biased else None
     output = convolution.convolve(maps, weight, bias, Geometry.of(layers[0]))
-    assert "EachConvolution" in str(output.grad_fn)
+    assert convolution._EachConvolution.__name__ in str(output.grad_fn)
     plain = torch.stack([layer(x.permute(3, 0, 1, 2)) for layer, x in zip(layers, maps, strict=True)])
     rows = output.permute(0, 4, 1, 2, 3)
     torch.testing.assert_close(rows, plain, rtol=1e-9, atol=1e-9)
-    wanted = [maps, *(parameter for layer in layers for parameter in layer.parameters())]
-    weigh = torch.randn_like(plain)
-    for one, other in zip(*(torch.autograd.grad(each, wanted, weigh) for each in (rows, plain)), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    leaves = [maps, *(parameter for layer in layers for parameter in layer.parameters())]
+    grad = torch.randn_like(plain)
+    gradients = [torch.autograd.grad(output, leaves, grad) for output in (rows, plain)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_a_kernel_that_cannot_be_kept_on_disk_is_compiled_all_the_same() -> None:
+def test_kernel_that_cannot_be_cached_on_disk_is_compiled_in_memory() -> None:
     names: dict[str, Callable[[int], int]] = {}
-    exec("def double(x): return 2 * x", names)  # has no file beside which it could be kept
+    exec("def double(x): return 2 * x", names)  # a function without a file, so it cannot be cached
     assert kernels._compiled(names["double"])(3) == 6
 
 
 def all_kernels() -> list[torch.Tensor]:
-    """Run every kernel, and return what it gives."""
+    """Run every kernel, and return all results."""
     x, weight, bias = torch.rand(2, 16, 8, 8, 32), torch.rand(2, 8, 16, 3, 3) - 0.5, torch.rand(2, 8) - 0.5
     leaves = [part.requires_grad_() for part in (x, weight, bias)]
     dropped = Dropped((0.2, 0.2), torch.tensor([[1, 2], [3, 4]], dtype=torch.int32))
-    found = []
+    results = []
     for drop in (None, dropped):
         output = convolve_pool_relu(x, weight, bias, drop)
-        found += [output, *torch.autograd.grad((output**2).sum(), leaves)]
+        results += [output, *torch.autograd.grad((output**2).sum(), leaves)]
     output = convolve_pool_relu(x.detach(), weight, bias)
-    found += torch.autograd.grad((output**2).sum(), [weight, bias])
+    results += torch.autograd.grad((output**2).sum(), [weight, bias])
     maps, scale, shift = torch.rand(3, 6, 6, 64), torch.rand(3) - 0.5, torch.rand(3) - 0.5
     leaves = [part.requires_grad_() for part in (maps, scale, shift)]
     output, mean, variance = normalise_pool_relu(maps, scale, shift, 1e-5)
-    found += [output, mean, variance, *torch.autograd.grad((output**2).sum(), leaves)]
-    return [*found, normalised_pool_relu(maps, mean, variance, scale, shift, 1e-5)]
+    results += [output, mean, variance, *torch.autograd.grad((output**2).sum(), leaves)]
+    return [*results, normalised_pool_relu(maps, mean, variance, scale, shift, 1e-5)]
 
 
-def test_kernels_are_compiled_as_wholes() -> None:
-    inner = [each for name, each in vars(kernels).items() if name.startswith("_") and isinstance(each, Dispatcher)]
-    assert len(inner) > 10
-    assert [each.py_func.__name__ for each in inner if each.targetoptions.get("inline") != "always"] == []
+def test_helper_functions_of_the_kernels_are_inlined() -> None:
+    members = vars(kernels).items()
+    helpers = [value for name, value in members if name.startswith("_") and isinstance(value, Dispatcher)]
+    assert len(helpers) > 10
+    assert [helper.py_func.__name__ for helper in helpers if helper.targetoptions.get("inline") != "always"] == []
 
 
 @pytest.mark.slow
-def test_the_process_that_compiles_the_kernels_gives_the_bits_of_those_that_load_them(tmp_path: Path) -> None:
+def test_compiled_and_loaded_kernels_give_identical_bits(tmp_path: Path) -> None:
     code = (
         "import hashlib, torch\n"
         "from tests.stacking.ops.test_convolution import all_kernels\n"
         "torch.manual_seed(0)\n"
         "print([hashlib.md5(part.detach().numpy().tobytes()).hexdigest() for part in all_kernels()])\n"
     )
-    around = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    said = [subprocess.check_output([sys.executable, "-c", code], env=around) for _ in range(2)]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    outputs = [subprocess.check_output([sys.executable, "-c", code], env=environment) for _ in range(2)]
     assert list(tmp_path.rglob("*.nbc"))
-    assert len(set(said)) == 1
+    assert len(set(outputs)) == 1
 
 
-@pytest.mark.parametrize("channels", [4, 200])  # as one matrix product, and one round after the other
-def test_convolutions_train_in_the_precision_of_autocast(channels: int) -> None:
+@pytest.mark.parametrize("channels", [4, 200])  # computed as one matrix product, and round by round
+def test_convolutions_use_the_precision_of_autocast(channels: int) -> None:
     draws = torch.Generator().manual_seed(0)
     x = torch.randn(2, channels, 6, 6, 16, generator=draws)
     weight, bias = torch.randn(2, 5, channels, 3, 3, generator=draws), torch.randn(2, 5, generator=draws)
@@ -298,7 +302,7 @@ def test_convolutions_train_in_the_precision_of_autocast(channels: int) -> None:
     actual.float().sin().sum().backward()
     expected.float().sin().sum().backward()
     torch.testing.assert_close(actual, expected, rtol=2e-2, atol=2e-1)
-    for one, other in zip(ours, plain, strict=True):
-        assert one.grad is not None
-        assert other.grad is not None
-        assert (one.grad - other.grad).norm() < 0.05 * other.grad.norm()
+    for our_part, plain_part in zip(ours, plain, strict=True):
+        assert our_part.grad is not None
+        assert plain_part.grad is not None
+        assert (our_part.grad - plain_part.grad).norm() < 0.05 * plain_part.grad.norm()

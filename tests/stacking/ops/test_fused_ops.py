@@ -1,4 +1,4 @@
-"""Batch norm, max-pool and ReLU in one pass, against plain torch."""
+"""Tests of the fused batch norm, max-pool and ReLU against plain torch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ def inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[
 
 
 def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """One map after the other, each as one channel of N images."""
+    """Compute batch norm, pool and ReLU by torch, one map after the other, each as one channel of N images."""
     outputs = []
     for maps, w, b in zip(x, weight, bias, strict=True):
         images = maps.permute(2, 0, 1)[:, None]
@@ -40,13 +40,12 @@ def test_values_and_gradients_equal_plain_torch(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(mean, leaves[0].flatten(1).mean(1))
     torch.testing.assert_close(variance, leaves[0].flatten(1).var(1, correction=0))
     grad = torch.randn(ours.shape, dtype=ours.dtype)
-    for one, other in zip(
-        torch.autograd.grad(ours, leaves, grad), torch.autograd.grad(theirs, leaves, grad), strict=True
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    our_grads, their_grads = (torch.autograd.grad(output, leaves, grad) for output in (ours, theirs))
+    for our_grad, their_grad in zip(our_grads, their_grads, strict=True):
+        torch.testing.assert_close(our_grad, their_grad, rtol=1e-9, atol=1e-9)
 
 
-def test_a_large_mean_costs_single_precision_no_more_than_it_costs_torch() -> None:
+def test_large_mean_is_as_accurate_as_in_torch() -> None:
     x, weight, bias = inputs((3, 12, 12, 200), torch.float32)
     far = x + 1000
     ours, _, variance = normalise_pool_relu(far, weight, bias, EPS)
@@ -55,17 +54,17 @@ def test_a_large_mean_costs_single_precision_no_more_than_it_costs_torch() -> No
     torch.testing.assert_close(variance.double(), far.double().flatten(1).var(1, correction=0), rtol=1e-5, atol=0)
 
 
-def test_given_moments_are_used_as_they_are() -> None:
+def test_normalisation_by_given_moments() -> None:
     x, weight, bias = inputs((3, 6, 7, 5))
     mean, variance = torch.randn(3, dtype=x.dtype), torch.rand(3, dtype=x.dtype) + 0.1
     images = x.permute(3, 0, 1, 2)
     expected = F.max_pool2d(F.batch_norm(images, mean, variance, weight, bias, eps=EPS), 2).relu().permute(1, 2, 3, 0)
-    found = normalised_pool_relu(x, mean, variance, weight, bias, EPS)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    actual = normalised_pool_relu(x, mean, variance, weight, bias, EPS)
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_what_is_not_finite_shows_in_its_own_map_alone(value: float) -> None:
+def test_nan_and_infinity_appear_only_in_their_map(value: float) -> None:
     x, weight, bias = inputs((3, 4, 4, 6))
     x[1, 2, 2, 3] = value
     pooled, mean, variance = normalise_pool_relu(x, weight, bias, EPS)
@@ -75,18 +74,19 @@ def test_what_is_not_finite_shows_in_its_own_map_alone(value: float) -> None:
     assert pooled[1].isnan().all()
 
 
-def test_a_map_is_bit_identical_whatever_stands_beside_it() -> None:
+def test_map_is_bit_identical_with_and_without_other_maps() -> None:
     x, weight, bias = inputs((5, 6, 6, 7), torch.float32)
-    (many, *_), (one, *_) = (normalise_pool_relu(*(v[s] for v in (x, weight, bias)), EPS) for s in (slice(5), [3]))
-    assert torch.equal(many[3], one[0])
+    five_maps, *_ = normalise_pool_relu(x, weight, bias, EPS)
+    one_map, *_ = normalise_pool_relu(x[[3]], weight[[3]], bias[[3]], EPS)
+    assert torch.equal(five_maps[3], one_map[0])
 
 
-def test_non_contiguous_maps_and_gradients_are_understood() -> None:
+def test_non_contiguous_maps_and_gradients() -> None:
     x, weight, bias = inputs((3, 6, 6, 5))
-    crooked = x.transpose(1, 2).requires_grad_()
-    ours, theirs = normalise_pool_relu(crooked, weight, bias, EPS)[0], plain(crooked, weight, bias)
-    (one,), (other,) = (torch.autograd.grad(y.transpose(1, 2).square().sum(), crooked) for y in (ours, theirs))
-    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    transposed = x.transpose(1, 2).requires_grad_()
+    outputs = normalise_pool_relu(transposed, weight, bias, EPS)[0], plain(transposed, weight, bias)
+    (ours,), (theirs,) = (torch.autograd.grad(y.transpose(1, 2).square().sum(), transposed) for y in outputs)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,9 @@ def test_non_contiguous_maps_and_gradients_are_understood() -> None:
         (torch.float32, torch.float32, "meta", False),
     ],
 )
-def test_what_the_kernels_take(dtype: torch.dtype, weights: torch.dtype, device: str, expected: bool) -> None:
+def test_supported_dtypes_and_devices_of_the_kernels(
+    dtype: torch.dtype, weights: torch.dtype, device: str, expected: bool
+) -> None:
     x = torch.zeros(1, 2, 2, 1, dtype=dtype, device=device)
     assert can_fuse(x, torch.zeros(1, dtype=weights)) is expected
 
@@ -120,7 +122,7 @@ OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
 
 @pytest.mark.parametrize("name", [*ORDERS, *OTHERS])
 @pytest.mark.parametrize("sides", [(6, 8), (7, 5)])
-def test_a_stack_trains_and_evaluates_as_the_plain_layers_do(name: str, sides: tuple[int, int]) -> None:
+def test_stack_trains_and_evaluates_like_the_plain_layers(name: str, sides: tuple[int, int]) -> None:
     build = (ORDERS | OTHERS)[name]
     stacked = stack(lambda: nn.Sequential(*build()), [3, 5], [4, *sides]).double()
     oracles = [nn.Sequential(*build()).double() for _ in range(2)]

@@ -1,4 +1,4 @@
-"""What cannot be recorded stays a loop, says why and where, and is right; what can be recorded is never guessed."""
+"""Tests of tracing: what cannot be traced becomes a loop that states the reason, and every stack is correct."""
 
 import linecache
 import operator
@@ -34,7 +34,7 @@ from tests.support.untraceable_modules import (
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_cannot_be_recorded_is_a_loop_that_says_why_and_is_right(name: str) -> None:
+def test_untraceable_module_is_a_loop_with_a_reason(name: str) -> None:
     factory, reason, line = REFUSALS[name]
     network = right(factory)
     assert isinstance(network, Loop)
@@ -44,7 +44,7 @@ def test_what_cannot_be_recorded_is_a_loop_that_says_why_and_is_right(name: str)
         assert line in linecache.getline(str(untraceable_modules.__file__), int(place[1]))
 
 
-def test_a_stack_that_gives_other_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stack_with_wrong_values_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     class Adds(Base):
         def forward(self, x: Tensor) -> Tensor:
             return self.layer(x) + x
@@ -98,14 +98,14 @@ class BranchesOnBoth(Base):
 
 
 @pytest.mark.parametrize("factory", [BranchesOnCount, TakesLength, BranchesAndShifts, BranchesThenNorms])
-def test_what_depends_on_the_number_of_inputs_is_mapped(factory: Callable[[], nn.Module]) -> None:
+def test_module_that_depends_on_the_number_of_inputs_is_mapped(factory: Callable[[], nn.Module]) -> None:
     network = right(factory)
     assert isinstance(network, MappedNetwork)
     assert "number of inputs" in network.reason or "len()" in network.reason
 
 
 @pytest.mark.parametrize("factory", [BranchesThenDraws, BranchesOnBoth])
-def test_what_cannot_be_mapped_either_is_a_loop(factory: Callable[[], nn.Module]) -> None:
+def test_module_that_cannot_be_mapped_either_is_a_loop(factory: Callable[[], nn.Module]) -> None:
     assert isinstance(right(factory), Loop)
 
 
@@ -167,7 +167,7 @@ class DrawnForEvaluation(Base):
 
 
 class TrainsOnAView(Base):
-    """Changes a view, and uses nothing else of it."""
+    """Changes a view of the inputs, and does not use the inputs otherwise."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :2].mul_(2).sum(1, keepdim=True) * self.layer.bias
@@ -185,14 +185,14 @@ class TrainsOnAView(Base):
         (TrainsOnAView, StackedNetwork),
     ],
 )
-def test_what_differs_between_rounds_differs_in_the_stack(
+def test_differences_between_rounds_are_kept_in_the_stack(
     factory: Callable[[], nn.Module], kind: type[nn.Module]
 ) -> None:
     assert isinstance(right(factory), kind)
 
 
 class Sizes(nn.Module):
-    """Sizes that are primes which the recorder tries, and sizes made of the number of inputs."""
+    """Uses a width that may equal a traced number of inputs, and sizes computed from the number of inputs."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class Sizes(nn.Module):
 
 
 @pytest.mark.parametrize("width", [1, 2, 13, 17, 19, 23, 26, 34])
-def test_a_size_that_is_the_number_of_tried_inputs_by_chance(width: int) -> None:
+def test_size_that_equals_a_traced_number_of_inputs(width: int) -> None:
     assert not isinstance(right(lambda: Sizes(width), (width,)), Loop)
 
 
@@ -229,7 +229,7 @@ def formula(n: int, factor: int, offset: int) -> Count:
     n=st.integers(1, 50),
     other=st.integers(1, 50),
 )
-def test_a_count_gives_what_it_would_give_for_any_number_of_inputs_or_refuses(
+def test_symbolic_size_is_correct_for_any_number_of_inputs_or_raises(
     calls: list[tuple[Callable[[Any, Any], Any], int, bool, bool]], n: int, other: int
 ) -> None:
     count, plain = Count.of(n, 1), {n: n, other: other}
@@ -240,8 +240,8 @@ def test_a_count_gives_what_it_would_give_for_any_number_of_inputs_or_refuses(
         except (UntraceableError, ZeroDivisionError):
             return
         for images, value in plain.items():
-            own = number * images + 1 if with_count else number
-            plain[images] = call(own, value) if swapped else call(value, own)
+            plain_operand = number * images + 1 if with_count else number
+            plain[images] = call(plain_operand, value) if swapped else call(value, plain_operand)
         if isinstance(count, bool):
             assert set(plain.values()) == {count}
             return
@@ -264,21 +264,21 @@ def test_a_count_gives_what_it_would_give_for_any_number_of_inputs_or_refuses(
         lambda n: n in (1, 2),
     ],
 )
-def test_a_count_is_no_number_to_decide_by(call: Callable[[Count], object]) -> None:
+def test_symbolic_size_rejects_decisions(call: Callable[[Count], object]) -> None:
     with pytest.raises(UntraceableError, match="depends on the number of inputs"):
         call(Count.of(13, 1))
 
 
 @pytest.mark.parametrize("factory", [CountsCalls, KeepsHistory, ReplacesBuffer, DrawsFromTorch, DropsAlways, OwnTensor])
-def test_building_a_stack_leaves_modules_and_generators_as_they_were(factory: Callable[[], nn.Module]) -> None:
+def test_building_a_stack_changes_neither_modules_nor_generators(factory: Callable[[], nn.Module]) -> None:
     modules = []
 
-    def noted() -> nn.Module:
+    def collecting_factory() -> nn.Module:
         modules.append(factory())
         return modules[-1]
 
     before = generators_state()
-    network = stack(noted, SEEDS, (WIDTH,))
+    network = stack(collecting_factory, SEEDS, (WIDTH,))
     assert generators_state() == before
     assert torch.is_grad_enabled()
     assert network.training
@@ -294,7 +294,7 @@ def test_building_a_stack_leaves_modules_and_generators_as_they_were(factory: Ca
         assert [value._version for value in module.parameters()] == [value._version for value in fresh.parameters()]
 
 
-def test_a_class_of_modules_is_not_altered() -> None:
+def test_tracing_does_not_change_module_classes() -> None:
     before = {kind: dict(vars(kind)) for kind in (nn.Module, nn.Linear, nn.Conv2d, nn.Dropout, Tensor)}
     right(DropsAlways)
     right(OwnTensor)

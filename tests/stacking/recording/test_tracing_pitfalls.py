@@ -1,4 +1,4 @@
-"""Networks that a recording could easily get wrong without a sign, and some that it should not refuse."""
+"""Tests of networks that a trace could silently get wrong, and of some that it should not reject."""
 
 import collections
 import random
@@ -16,7 +16,7 @@ from tests.support.untraceable_modules import ReplacesBuffer
 
 
 class ReplacesAttribute(Base):
-    """A running mean that is neither parameter nor buffer: the new value has the old one's shape."""
+    """Replaces a running mean, which is neither parameter nor buffer, by a tensor of the same shape."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class ReplacesAttribute(Base):
 
 
 class CountsInADictionary(Base):
-    """What cannot be pickled (a lambda, a class in a function) may change unseen."""
+    """Changes an object that cannot be pickled, because it holds a lambda; the change could be missed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class CountsInALocalObject(Base):
 
 
 class FreezesNorm(Base):
-    """``eval()`` of a part within forward: the stack normalises by the batch and tracks it."""
+    """Calls ``eval()`` on a submodule in ``forward``; the stack could use batch statistics and track them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class FreezesNorm(Base):
 
 
 class BuiltWithFrozenNorm(Base):
-    """A part that its constructor put in evaluation: the stack trains it, unless train() is called on both."""
+    """Puts a submodule into evaluation mode in the constructor; the stack could train it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,14 +94,14 @@ def _halve(parameter: Tensor) -> None:
 
 
 class AsksWhetherOdd(Base):
-    """``n & 1`` is no Count, and all tried counts are odd; so are ``|``, ``^``, ``~``, ``int(n)``, ``divmod(n, 2)``."""
+    """Branches on ``n & 1``, which is wrongly constant if all traced numbers of inputs are odd."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) if x.shape[0] & 1 else -self.layer(x)
 
 
 class DropsAMaskOfOnes(Base):
-    """Dropout of what is the same in all rounds: training raises; no training is tried when the stack is checked."""
+    """Applies dropout to a tensor that is the same in all rounds; only training would show it."""
 
     def forward(self, x: Tensor) -> Tensor:
         mask = F.dropout(torch.ones(1, x.shape[1], dtype=x.dtype), 0.5, self.training)
@@ -109,7 +109,7 @@ class DropsAMaskOfOnes(Base):
 
 
 class SelectsInTraining(Base):
-    """Only training does what cannot be mapped over rounds: it raises at the first batch."""
+    """Uses an operation that cannot be mapped over rounds in training only, so it could fail at the first batch."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x)
@@ -117,7 +117,7 @@ class SelectsInTraining(Base):
 
 
 class MappedAndReplaces(ReplacesBuffer):
-    """``torch.vmap`` (for the branch on the count) loses the new buffer."""
+    """Replaces a buffer, which ``torch.vmap`` would lose; the branch on the number of inputs requires it."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x) if x.shape[0] > 3 else x
@@ -127,7 +127,7 @@ class MappedAndReplaces(ReplacesBuffer):
 
 
 class MappedAndDraws(Base):
-    """``torch.vmap``: all rounds get one number, from the unseeded global generator."""
+    """Draws a random number; with ``torch.vmap``, all rounds would get the same one from the global generator."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x) if x.shape[0] > 3 else x
@@ -135,7 +135,7 @@ class MappedAndDraws(Base):
 
 
 class DrawnPool(nn.Module):
-    """A known layer whose printed form does not say all."""
+    """A known layer whose ``repr`` does not show all settings."""
 
     def __new__(cls) -> nn.Module:
         return nn.AvgPool2d(3, padding=1, count_include_pad=bool(torch.rand(()) > 0.5))
@@ -147,7 +147,7 @@ class DrawnDivisor(nn.Module):
 
 
 class Autocasts(Base):
-    """Around a known layer alone, whose call is not asked: ``stack`` raises RuntimeError."""
+    """Uses autocast around a leaf layer only, inside which no call is intercepted."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -155,14 +155,14 @@ class Autocasts(Base):
 
 
 class ConvertsToFloat(Base):
-    """A dtype that is the inputs' when tried is taken for "the inputs' own": in float64, nothing is rounded."""
+    """Passes a dtype that equals that of the traced inputs, so that float64 inputs could escape the rounding."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x).to(torch.float32).double()
 
 
 class AsksForGradients(Base):
-    """The inputs that are tried need no gradient, those of a head do."""
+    """Branches on ``requires_grad``, which may differ between traced and real inputs."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) if x.requires_grad else self.layer(x) * 2
@@ -189,7 +189,7 @@ TRAPS = [
 
 
 @pytest.mark.parametrize("factory", TRAPS)
-def test_a_trap_is_seen(factory: Callable[[], nn.Module]) -> None:
+def test_pitfall_is_detected(factory: Callable[[], nn.Module]) -> None:
     right(factory, (2, 6, 6) if factory in (DrawnPool, DrawnDivisor) else (WIDTH,))
 
 
@@ -205,7 +205,7 @@ class HoldsAParameterList(Base):
 
 
 class CallsByKeyword(Base):
-    """The recorder's stand-in for a layer takes no argument of the name ``input``."""
+    """Passes the argument of a layer by its name ``input``, which the replaced ``forward`` must accept."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(input=x)
@@ -219,7 +219,7 @@ class AddsItself(Base):
 
 
 class ComparesAWidth(nn.Module):
-    """A width of 13 is taken for the number of inputs, and other numbers are not tried."""
+    """Has a width of 13, which could be mistaken for the number of inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -231,6 +231,6 @@ class ComparesAWidth(nn.Module):
 
 
 @pytest.mark.parametrize("factory", [HoldsAParameterList, CallsByKeyword, AddsItself, ComparesAWidth])
-def test_what_can_be_recorded_is_one_stack(factory: Callable[[], nn.Module]) -> None:
+def test_traceable_module_is_one_stack(factory: Callable[[], nn.Module]) -> None:
     network = stack(factory, SEEDS, (13, 2) if factory is ComparesAWidth else (WIDTH,))
     assert isinstance(network, StackedNetwork), network.reason
