@@ -89,7 +89,7 @@ def same_batches(first: StackLoader, second: StackLoader) -> bool:
 
 @pytest.mark.parametrize("counts", [(40, 20, 30), (1, 1, 1), (100, 50, 100), (300, 190, 150)])
 @pytest.mark.parametrize("source", ["mnist", "digits"])
-def test_train_val_and_held_out_of_a_round_are_disjoint(
+def test_train_val_and_test_images_of_a_round_are_disjoint(
     tiny_root: Path, source: SourceName, counts: tuple[int, int, int]
 ) -> None:
     names = ("train_pairs", "val_pairs", "test_pairs")
@@ -100,7 +100,7 @@ def test_train_val_and_held_out_of_a_round_are_disjoint(
         assert test.isdisjoint(train | val)
 
 
-def test_train_val_and_held_out_of_real_mnist_are_disjoint(mnist_root: Path) -> None:
+def test_train_val_and_test_images_of_real_mnist_are_disjoint(mnist_root: Path) -> None:
     data = module(mnist_root, allow_unverified=False, train_pairs=1000, val_pairs=1000, test_pairs=1000)
     assert data.settings.source == "mnist"
     for r in range(len(SEEDS)):
@@ -191,14 +191,14 @@ def test_test_digits_change_nothing_in_training(tiny_root: Path, tmp_path: Path)
         assert not same_batches(first.test_dataloader(), second.test_dataloader())
 
 
-def held_out_are_the_2x2_average_pool(tiny_root: Path) -> None:
+def test_images_are_the_2x2_average_pool(tiny_root: Path) -> None:
     both = np.concatenate([raw_images(tiny_root, "train"), raw_images(tiny_root, "t10k")])
     images = module(tiny_root).bank.images
     assert (images.shape, images.dtype) == ((TINY_TRAIN + TINY_TEST, 14, 14), torch.float32)
     np.testing.assert_array_equal(images.numpy(), pooled(both))
 
 
-def held_out_keep_28_pixels_on_request(tiny_root: Path) -> None:
+def test_images_keep_28_pixels_on_request(tiny_root: Path) -> None:
     both = np.concatenate([raw_images(tiny_root, "train"), raw_images(tiny_root, "t10k")])
     data = module(tiny_root, image_size=28)
     np.testing.assert_array_equal(data.bank.images.numpy(), both.astype(np.float32))
@@ -287,7 +287,7 @@ def test_stacks_come_one_after_the_other(tiny_root: Path) -> None:
 
 @pytest.mark.parametrize("relation", ["le", "lt", "ge", "gt"])
 @pytest.mark.parametrize("swap", ["none", "relabel"])
-def held_out_digits_and_targets_of_a_batch_belong_together(tiny_root: Path, relation: str, swap: Swap) -> None:
+def test_images_digits_and_targets_of_a_batch_belong_together(tiny_root: Path, relation: str, swap: Swap) -> None:
     data = at_epoch(module(tiny_root, relation=relation, swap=swap), 1)
     holds = {"le": np.less_equal, "lt": np.less, "ge": np.greater_equal, "gt": np.greater}[relation]
     files = [(raw_images(tiny_root, prefix), raw_labels(tiny_root, prefix)) for prefix in ("train", "t10k")]
