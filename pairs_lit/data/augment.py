@@ -79,7 +79,7 @@ class Augmentation:
 
     @property
     def warps(self) -> bool:
-        """Whether any setting moves pixels (all but ``dilate`` and ``erode`` do)."""
+        """Whether any setting moves pixels; ``dilate`` and ``erode`` do not."""
         moving = (self.shift, self.rotate, self.shear, self.log_scale, self.anisotropy, *self.elastic.values())
         return any(moving)
 
@@ -117,10 +117,10 @@ class Augmenter:
         rounds, count, *_ = images.shape
         random_numbers = torch.stack([self._draws(count, generator) for generator in generators]).flatten(0, 1)
         side = images.shape[-1] * (1 if self.settings.originals else 2)
-        at_a_time = max(1, _AT_A_TIME // side**2)
-        image_chunks = torch.split(images.flatten(0, 1), at_a_time)
+        chunk_size = max(1, _AT_A_TIME // side**2)
+        image_chunks = torch.split(images.flatten(0, 1), chunk_size)
         changed = []
-        for chunk, numbers in zip(image_chunks, torch.split(random_numbers, at_a_time), strict=True):
+        for chunk, numbers in zip(image_chunks, torch.split(random_numbers, chunk_size), strict=True):
             large = chunk if self.settings.originals else enlarged(chunk)
             large = self._warped(self._thickened(large, numbers[:, 0]), numbers)
             changed.append(F.avg_pool2d(large[:, None], large.shape[-1] // self._size).clamp(0, self._top))

@@ -53,7 +53,7 @@ class _File:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder has a name that operating systems or tools create, such as ``__MACOSX``."""
+    """Return whether a name is hidden (``.git``) or made by systems and tools (``__MACOSX``, ``thumbs.db``)."""
     return name.startswith(_HIDDEN) or name.lower() in _OF_SYSTEMS
 
 
@@ -123,6 +123,7 @@ def _overlap(first: Path, second: Path) -> bool:
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    """Return the entries of a folder that are not hidden."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not is_hidden(entry.name)]

@@ -57,8 +57,8 @@ def check_names(names: Sequence[ClassName]) -> None:
     unclear = [name for name in names if isinstance(name, bool) or re.fullmatch(r"\s*|\[.*\]", str(name))]
     if unclear:  # YAML reads names such as no and off as booleans
         raise PairsLitError(
-            f"data.class_names must be texts or numbers, got {unclear[0]!r}. Put empty names, yes, no, on, off, true "
-            "and false in quotes, or rename these classes."
+            f"data.class_names must contain only text or numbers, got {unclear[0]!r}. Put empty names, yes, no, "
+            "on, off, true and false in quotes, or rename these classes."
         )
     duplicates = [name for name, count in Counter(map(str, names)).items() if count > 1]
     if duplicates:

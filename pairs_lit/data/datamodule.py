@@ -97,7 +97,7 @@ class PairDataModule(LightningDataModule):
         PairsLitError: If a count is below 1, or a value is not allowed.
     """
 
-    def __init__(  # options are called data.x; a nested dataclass would add a level
+    def __init__(  # one argument per option data.x; those of a nested dataclass would be data.part.x
         self,
         *,
         seeds: list[int],
@@ -137,8 +137,8 @@ class PairDataModule(LightningDataModule):
         self.image_size, self.normalise, self.augment = image_size, normalise, augment
         self.fit_splits: tuple[Split, ...] = SPLITS if watch_test is True else ("train", "val")
         self.final_splits: tuple[Split, ...] = ("train", "test") if watch_test == "end" else ("train",)
-        fitting: tuple[Whole, ...] = ("val", "test") if watch_test else ("val",)
-        evaluated: dict[str, tuple[Whole, ...]] = {"fit": fitting, "validate": ("val",), "test": ("test",)}
+        in_fit: tuple[Whole, ...] = ("val", "test") if watch_test else ("val",)
+        evaluated: dict[str, tuple[Whole, ...]] = {"fit": in_fit, "validate": ("val",), "test": ("test",)}
         self.whole_splits = {
             stage: [split for split in splits if split in all_pairs] for stage, splits in evaluated.items()
         }
@@ -150,12 +150,12 @@ class PairDataModule(LightningDataModule):
         """The images and the pairs of all rounds, loaded and drawn at the first access."""
         if self._warps_originals and self._found.train.size == self.image_size:
             raise PairsLitError(
-                f"data.augment.originals must be false if data.image_size is the size of the images, got true and "
+                "data.augment.originals must be false if data.image_size is the size of the images, got true and "
                 f"{self.image_size} for both sizes. Remove data.augment.originals."
             )
         bank = PairBank(self._found, self.rounds.seeds, self._wanted, originals=self._warps_originals)
         self.classes = bank.settings.classes
-        del self._found  # frees memory; the store has copies of everything
+        del self._found  # frees memory; the store holds all that is needed
         if bank.scarce:
             counts = ", ".join(bank.scarce)
             notice(f"{bank.settings.source} has too few images, so some are drawn more than once (pairs: {counts}).")
@@ -234,8 +234,8 @@ class PairDataModule(LightningDataModule):
 
         Test results are only recorded; nothing is selected by them.
         """
-        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
-        return self.loader(*self.fit_splits[1:]) if fitting else self.loader("val")
+        is_fit = self.trainer is not None and self.trainer.state.fn == "fit"
+        return self.loader(*self.fit_splits[1:]) if is_fit else self.loader("val")
 
     def test_dataloader(self) -> StackLoader:
         """Return a loader of each round's test pairs."""
@@ -269,7 +269,7 @@ def _check_source(settings: DataSettings, root: str | None, class_names: Sequenc
     source, resize = settings.source, settings.resize
     check_source(source)
     if root == "" and not is_named(source):
-        raise PairsLitError("data.root must be the folder that holds the data, got an empty text.")
+        raise PairsLitError("data.root must be the folder that holds the data, got an empty string.")
     if resize is not None:
         check_positive("data.resize", resize)
         if resize > MOST_SIZE:

@@ -67,10 +67,12 @@ class DatasetSpec:
 
     @cached_property
     def _parameters(self) -> tuple[list[str], bool]:
+        """The names of the factory's arguments, and whether it accepts any other names."""
         return _parameters_of(self.factory)
 
     @cached_property
     def _place(self) -> Path:
+        """The folder of the dataset's files."""
         return user_path(str(self.arguments.get("root", self.root)))
 
     def parts(self) -> list[object]:
@@ -122,6 +124,7 @@ class DatasetSpec:
         return dataset if dataset is not None else self._download(arguments)
 
     def _call(self, arguments: Mapping[str, Any]) -> object:
+        """Return the result of the factory; raise its errors as PairsLitError, with the original error as cause."""
         try:
             return self.factory(**arguments)
         except PairsLitError:
@@ -185,8 +188,8 @@ class DatasetSpec:
 
 def describe_error(error: BaseException) -> str:
     """Return the message of an error, with file and line if it was raised in custom code."""
-    place = own_place_of(error)
-    return f"{reason_of(error)} ({place})" if place else reason_of(error)
+    location = own_place_of(error)
+    return f"{reason_of(error)} ({location})" if location else reason_of(error)
 
 
 def _is_absence(error: BaseException | None) -> bool:

@@ -112,26 +112,27 @@ def _read_one_by_one(part: Any, name: str, reader: GreyReader) -> DatasetItems: 
     """Read a dataset by its ``__getitem__``, and print the progress every :data:`_NOTICE_SECONDS`."""
     count, last_notice = _length(part), time.monotonic()
     images, labels = torch.zeros(0, 1, 1, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
-    for place in range(count):
-        image, labels[place] = _read_item(part, place, reader)
-        if place == 0:
+    for index in range(count):
+        image, labels[index] = _read_item(part, index, reader)
+        if index == 0:
             _check_square(image, _where(part, 0))
             check_memory(count, len(image))
             images = torch.empty(count, *image.shape, dtype=torch.uint8)
         if image.shape != images.shape[1:]:
             raise PairsLitError(
                 f"all images must have the same size, got {sides_of(images[0])} for {_where(part, 0)} and "
-                f"{sides_of(image)} for {_where(part, place)}. Set data.resize to the size that all images should have"
+                f"{sides_of(image)} for {_where(part, index)}. Set data.resize to the size that all images should have"
             )
-        images[place] = image
+        images[index] = image
         if time.monotonic() - last_notice > _NOTICE_SECONDS:
             last_notice = time.monotonic()
-            notice(f"reading {name}: {place + 1:,} of {count:,} images …")
+            notice(f"reading {name}: {index + 1:,} of {count:,} images …")
     changed = None if isinstance(part, ImageFolder) else _find_change(part, images, labels, reader)
     return DatasetItems(images, labels, changed)
 
 
 def _length(part: Any) -> int:  # noqa: ANN401 - any dataset
+    """Return the number of items; raise PairsLitError if the object is no dataset."""
     try:
         count, _ = len(part), type(part).__getitem__
     except (TypeError, AttributeError, NotImplementedError) as error:
@@ -144,20 +145,20 @@ def _length(part: Any) -> int:  # noqa: ANN401 - any dataset
 
 def _find_change(part: object, images: Tensor, labels: Tensor, reader: GreyReader) -> str | None:
     """Read some items again, and return a description of the first one that differs, or None if all are the same."""
-    places = sorted(set(np.linspace(0, len(images) - 1, _ASKED_AGAIN).round().astype(int).tolist()))
+    indices = sorted(set(np.linspace(0, len(images) - 1, _ASKED_AGAIN).round().astype(int).tolist()))
     with generators_kept():
-        for place in places if len(images) else []:
-            image, label = _read_item(part, place, reader)
-            if not torch.equal(image, images[place]) or label != labels[place]:
-                return _where(part, place)
+        for index in indices if len(images) else []:
+            image, label = _read_item(part, index, reader)
+            if not torch.equal(image, images[index]) or label != labels[index]:
+                return _where(part, index)
     return None
 
 
-def _read_item(part: Any, place: int, reader: GreyReader) -> tuple[Tensor, int]:  # noqa: ANN401 - any dataset
+def _read_item(part: Any, index: int, reader: GreyReader) -> tuple[Tensor, int]:  # noqa: ANN401 - any dataset
     """Return one image as grey bytes (H, W), and its label."""
-    where = _where(part, place)
+    where = _where(part, index)
     try:
-        item = part[place]
+        item = part[index]
     except PairsLitError as error:
         raise PairsLitError(f"{where}: {error}") from error
     except Exception as error:  # a damaged image, or any exception of a custom class
@@ -175,6 +176,7 @@ def _read_item(part: Any, place: int, reader: GreyReader) -> tuple[Tensor, int]:
 
 
 def _integer(label: object) -> int:
+    """Return a label (int, or a tensor or array with one integer) as int; raise PairsLitError for others."""
     value = label
     if isinstance(label, Tensor | np.ndarray | np.generic) and prod(label.shape) == 1:
         value = label.item()
@@ -185,12 +187,12 @@ def _integer(label: object) -> int:
     return value
 
 
-def _where(part: object, place: int) -> str:
+def _where(part: object, index: int) -> str:
     """Return the path of an image's file if the dataset lists it, else ``image`` with the item's position."""
     samples = getattr(part, "samples", None)
-    if isinstance(samples, list) and place < len(samples) and isinstance(samples[place], tuple):
-        return str(samples[place][0])
-    return f"image {place}"
+    if isinstance(samples, list) and index < len(samples) and isinstance(samples[index], tuple):
+        return str(samples[index][0])
+    return f"image {index}"
 
 
 def sides_of(image: Tensor) -> str:

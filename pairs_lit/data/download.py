@@ -1,4 +1,4 @@
-"""Downloads into a temporary folder, one process at a time, so that partial files are never mistaken for complete."""
+"""Downloads into a temporary folder, one process at a time, so that partial files are never taken for complete ones."""
 
 import shutil
 import socket

@@ -66,9 +66,9 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, place: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         """Return the first frame of an image file, unchanged, and the number of its class."""
-        path, label = self.samples[place]
+        path, label = self.samples[index]
         with open_image(path) as image:
             if image.format not in _STILLS and getattr(image, "is_animated", False):
                 self._animated.add(path)
@@ -89,15 +89,17 @@ class ImageFolder:
                 nested[name] = (
                     f"{files.nested} of {count} images in its sub-folders ({join_names(sorted(files.folders))})"
                 )
+        aliases = f"folder links ignored ({join_names(self._aliases)})" if self._aliases else ""
         missing = [name for name in self.classes if name not in self._files]
+        without_folder = f"classes without a folder ({join_names(missing)})" if missing else ""
         animated = counted(len(self._animated), "file") if self._animated else ""
         return _lines(
             self._root,
             (_by_class(skipped), ", because Pillow does not read them"),
-            (_by_class(links), ", because they lead to files that are already counted"),
+            (_by_class(links), ", because the same files are counted already"),
             (_by_class(nested), ", which count as images of the class"),
-            (join_names(self._aliases), " ignored, because it is a link to another of these folders"),
-            (join_names(missing), " has no folder here, so this part has no images of the class"),
+            (aliases, ", because they lead to this folder itself or to another of its folders"),
+            (without_folder, ", so this part has no images of them"),
             _strays(self._root),
             (animated, " with several frames, of which only the first is read"),
         )

@@ -87,9 +87,9 @@ class ImageFormat:
         ranges = (self.background, self.contrast, self.box, self.offset, self.unevenness)
         numbers = [self.lowest, self.highest, self.side_by_side, *chain.from_iterable(ranges)]
         if min(numbers) < 0 or any(len(quantiles) != 3 for quantiles in ranges) or not 0 < self.size <= 2**14:
-            raise ValueError("a value is not one that a run records")
+            raise ValueError("a value is out of range")
         if self.bits is not None and not 8 <= self.bits <= 16:
-            raise ValueError(f"bits is {self.bits}")
+            raise ValueError(f"bits must be from 8 to 16, got {self.bits}")
 
     @property
     def aspects(self) -> tuple[float, float]:
@@ -161,6 +161,7 @@ def _sample(images: Tensor) -> Tensor:
 
 
 def _range(values: Numbers) -> Range:
+    """Return the rounded quantiles 0.5 %, 50 % and 99.5 %."""
     low, median, high = np.quantile(values, [0.005, 0.5, 0.995]).tolist()
     return round(low), round(median), round(high)
 

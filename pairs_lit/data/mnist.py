@@ -85,13 +85,14 @@ def _home(root: Path) -> Path:
 
 
 def _missing(root: Path) -> list[str]:
+    """Return the names of those of MNIST's files that are missing."""
     return [name for name in MNIST_SHA256 if _find(root, name) is None]
 
 
 def unpack(file: Path, copy: Path) -> Path:
     """Return a file unchanged, or unpacked to ``copy`` if its content is packed.
 
-    The name does not tell, because some browsers pack or unpack a download without renaming it.
+    The file name is not reliable, because some browsers pack or unpack a download without renaming it.
 
     Raises:
         PairsLitError: If the file is damaged.
@@ -108,6 +109,7 @@ def unpack(file: Path, copy: Path) -> Path:
 
 
 def _read_part(root: Path, files: dict[str, Path], part: str) -> LabelledImages:
+    """Read images and labels of a part, ``train`` or ``t10k``, and check that they match."""
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     tensors = []

@@ -213,7 +213,9 @@ class PairBank:
         for seed, train_images in zip(self.seeds[rounds], self.pairs["train"].index[rounds], strict=True):
             pools = self._pools(seed)
             not_drawn = pools["train"][~torch.isin(pools["train"], train_images)]
-            num_spare = max(0, len(pools["train"]) - 2 * self.settings.train_pairs)  # the same n for all rounds
+            num_spare = max(
+                0, len(pools["train"]) - 2 * self.settings.train_pairs
+            )  # independent of the draw, so that n is equal for all rounds
             unseen.append(torch.cat([pools["val"], not_drawn[:num_spare]])[:MOST_UNSEEN])
         return torch.stack(unseen)
 
@@ -246,6 +248,7 @@ class PairBank:
         return self._prepared(changed.view(*index.shape, *changed.shape[2:]), rounds)
 
     def _prepared(self, images: Tensor, rounds: slice) -> Tensor:
+        """Return images (R, …) normalised by each round's mean and standard deviation, if ``standard`` is set."""
         if self.scale is None:
             return images
         mean, std = (value[rounds] for value in self.scale)

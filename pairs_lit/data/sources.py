@@ -35,7 +35,7 @@ def check_source(source: SourceSpec) -> None:
     path, arguments = _parts(source)
     if is_named(path) and source != path:
         raise PairsLitError(
-            f"data.source: {path} is a name and must stand without class_path and arguments, got "
+            f"data.source: {path} is a name and must be given without class_path and arguments, got "
             f"{', '.join(arguments) or 'class_path'}. Write {path} alone."
         )
     if is_named(path) or (path.count(".") > 0 and all(part.isidentifier() for part in path.split("."))):
@@ -130,6 +130,7 @@ def load_source(
 
 
 def _load_named(name: SourceName, root: Path, *, allow_unverified: bool) -> Source:
+    """Load a named source; ``auto`` falls back to the bundled digits if MNIST cannot be downloaded."""
     if name == "digits":
         return _bundled_digits()
     try:

@@ -86,8 +86,8 @@ def test_class_names_of_the_digits() -> None:
     ("names", "message"),
     [
         (["a", "a"], r"data\.class_names must differ from each other, got 'a' twice"),
-        (["a", " "], r"data\.class_names must be texts or numbers, got ' '"),
-        ([True, "b"], r"must be texts or numbers, got True\. Put empty names, yes, no"),
+        (["a", " "], r"data\.class_names must contain only text or numbers, got ' '"),
+        ([True, "b"], r"must contain only text or numbers, got True\. Put empty names, yes, no"),
         (["a", "b"], r"data\.class_names must name the 10 digits of digits, got 2 names"),
     ],
 )

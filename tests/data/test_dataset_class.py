@@ -170,7 +170,7 @@ def test_the_error_of_a_wrong_class_path_is_one_line(source: SourceSpec, message
     [
         ("FashionMNIST", r"data\.source must be .* or a dataset's class path, .*, got 'FashionMNIST'"),
         ("a b.c", r"data\.source must be .*, got 'a b\.c'"),
-        ({"class_path": "mnist"}, r"mnist is a name and must stand without .*, got class_path\. Write mnist alone"),
+        ({"class_path": "mnist"}, r"mnist is a name and must be given without .*, got class_path\. Write mnist alone"),
         ("{class_path: mnist", r"must be a name, a class path, or a mapping of class_path and init_args, got"),
         ({"split": "digits"}, r"must be a name, a class path, or a mapping of class_path and init_args, got"),
         ({"class_path": "a.B", "init_args": 3}, r"or a mapping of class_path and init_args, got"),

@@ -84,7 +84,7 @@ def test_each_file_counts_once(link: Callable[[Path], None], root: Path, capsys:
     link(root)
     source = load(root)
     assert (counts(source), source.fingerprint()) == ([12, 12, 12], expected)
-    assert "class 1: 1 link ignored, because they lead to files that are already counted" in capsys.readouterr().err
+    assert "class 1: 1 link ignored, because the same files are counted already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target", [".", "1", "1/.."])
@@ -93,7 +93,7 @@ def test_a_link_to_a_class_or_to_the_folder_is_ignored(
 ) -> None:
     (root / "3").symlink_to(target)
     assert counts(load(root)) == [12, 12, 12]
-    assert "3 ignored, because it is a link to another of these folders" in capsys.readouterr().err
+    assert "folder links ignored (3), because they lead to this folder itself or to another" in capsys.readouterr().err
 
 
 def test_links_to_other_places_are_read(root: Path, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_folders_that_belong_to_no_part_are_reported(tmp_path: Path, capsys: pyt
     load(tmp_path)
     output = capsys.readouterr().err
     assert "folders ignored (extra), because they are not named like parts of a dataset" in output
-    assert "test: 1 has no folder here, so this part has no images of the class" in output
+    assert "test: classes without a folder (1), so this part has no images of them" in output
 
 
 # --- order and names ---

@@ -179,7 +179,7 @@ def test_a_folder_takes_no_other_arguments(folder: Path) -> None:
         {"class_path": FOLDER, "init_args": {"loader": "x"}},
     )
     assert load({"class_path": FOLDER, "init_args": {"root": str(folder)}}).train.classes == 3
-    with pytest.raises(PairsLitError, match=r"data\.root must be the folder that holds the data, got an empty text"):
+    with pytest.raises(PairsLitError, match=r"data\.root must be the folder that holds the data, got an empty string"):
         PairDataModule(seeds=[0], source=FOLDER, root="")
 
 
