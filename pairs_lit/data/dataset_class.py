@@ -78,9 +78,9 @@ class DatasetSpec:
     def parts(self) -> list[object]:
         """Return the training part and the test part, or the whole dataset as the only part.
 
-        A class with an argument ``train`` is called with true and false, a class with an argument ``split`` with
-        ``train`` and ``test`` (see ``_HALVES`` for other spellings). If the config sets this argument, the part that
-        it chooses is the whole dataset.
+        A class with an argument ``train`` is called with true and false. A class with an argument ``split`` is called
+        with ``train`` (else ``trainval``) and with ``test`` (else ``val`` or ``valid``). If the config sets this
+        argument, the part that it chooses is the whole dataset.
 
         Raises:
             PairsLitError: If the dataset cannot be built.
