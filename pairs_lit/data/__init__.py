@@ -1,1 +1,1 @@
-"""Pairs of digits: where the images come from, how pairs are drawn, how batches of a stack are made."""
+"""Data: image sources, sampling of pairs, augmentation, and batches for stacks of rounds."""

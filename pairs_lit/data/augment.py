@@ -1,4 +1,4 @@
-"""Augmentation: training images warped at random, anew in each epoch, all rounds in one batch."""
+"""Random augmentation of training images, resampled every epoch, for all rounds in one batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,34 +13,38 @@ from pairs_lit.errors import PairsLitError
 
 _LIMITS = {"rotate": 180.0, "dilate": 1.0, "erode": 1.0}
 _FINEST = 64
-_AT_A_TIME = 2**20  # pixels of enlarged images: more would leave the caches, and of large images need much memory
+_AT_A_TIME = 2**20  # pixels of enlarged images per chunk: larger chunks miss the CPU caches and need much memory
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training images, drawn anew for each image in each epoch from the round's own seed.
+    """Settings of the random augmentation of training images.
 
-    An image is enlarged to twice its size such that average pooling gives it back, changed there with bicubic
-    interpolation (outside is what is at the edge), and pooled again. Each amount is a limit: what an image gets is
-    drawn evenly from −limit … limit, but for ``elastic``. 0 or nothing switches a change off. Pixels are those of the
-    image that the network sees.
+    Every image is changed differently in every epoch; the random numbers depend on the round's seed and the epoch.
+    An image is enlarged to twice its size (average pooling would restore it exactly), changed at that size by bicubic
+    interpolation with its edge pixels repeated outside, and average-pooled again. Each setting except ``elastic`` is
+    a limit: the amount for an image is drawn uniformly from −limit … limit. A setting that is 0 or empty switches its
+    change off. Lengths are in pixels of the image that the network sees.
 
     Args:
-        shift: Pixels, along each axis.
-        rotate: Degrees.
-        shear: Pixels to the side for each pixel upwards.
-        log_scale: The logarithm of the size: 0.1 allows factors from 1/1.105 to 1.105.
-        anisotropy: The logarithm by which an image becomes wider and flatter, or narrower and taller.
-        elastic: For grids of G × G points over the image: the standard deviation, in pixels, of how far each point
-            is moved; the pixels between them follow smoothly. ``{4: 0.4, 7: 0.2}`` has two fields at once.
-        dilate: How far strokes may become thicker: the share of the image's 3×3 maximum (at double size) that
-            replaces it, drawn from −erode … dilate.
-        erode: How far strokes may become thinner, likewise by the 3×3 minimum.
-        originals: Warp the source's images in their own size before they are pooled to ``data.image_size``: more
-            than the task's images tell, so every table names them beside the source.
+        shift: Largest shift along each axis, in pixels.
+        rotate: Largest rotation, in degrees.
+        shear: Largest shear, in pixels to the side for each pixel upwards.
+        log_scale: Largest logarithm of the scale factor: 0.1 allows factors from 1/1.105 to 1.105.
+        anisotropy: Largest logarithm of the factor by which an image becomes wider and flatter, or narrower and
+            taller.
+        elastic: Elastic deformations, as a mapping from G to a standard deviation in pixels: each point of a grid of
+            G × G points over the image moves by a normal random amount, and the pixels between the points follow
+            smoothly. ``{4: 0.4, 7: 0.2}`` adds two such deformations.
+        dilate: Largest weight of the 3×3 maximum (at twice the size) in a weighted mean with the image, which makes
+            strokes thicker. The weight is drawn uniformly from −erode … dilate.
+        erode: Largest weight of the 3×3 minimum, which makes strokes thinner.
+        originals: Warp the source's images at their original size, before they are pooled to ``data.image_size``.
+            The original images hold more detail than those of the task, so every table then adds ``originals`` to
+            the name of the source.
 
     Raises:
-        PairsLitError: A value is negative or too large, or nothing is changed at all.
+        PairsLitError: If a value is negative or too large, or if no change is switched on.
     """
 
     shift: float = 0.0
@@ -54,41 +58,42 @@ class Augmentation:
     originals: bool = False
 
     def __post_init__(self) -> None:
-        """Check the amounts."""
+        """Raise PairsLitError if an amount is out of range or nothing would change."""
         amounts = {name: getattr(self, name) for name in _AMOUNTS}
         amounts |= {f"elastic[{grid}]": amount for grid, amount in self.elastic.items()}
         for name, amount in amounts.items():
-            most = _LIMITS.get(name, float("inf"))
-            if not (isfinite(amount) and 0 <= amount <= most):
-                allowed = "a finite number, 0 or more" if most == float("inf") else f"0 or more, at most {most:g}"
-                raise PairsLitError(f"data.augment.{name} is {amount}: it must be {allowed}.")
+            limit = _LIMITS.get(name, float("inf"))
+            if not (isfinite(amount) and 0 <= amount <= limit):
+                allowed = "a finite number, 0 or more" if limit == float("inf") else f"from 0 to {limit:g}"
+                raise PairsLitError(f"data.augment.{name} must be {allowed}, got {amount}.")
         for grid in self.elastic:
             if not 2 <= grid <= _FINEST:
                 raise PairsLitError(
-                    f"data.augment.elastic has a grid of {grid} × {grid} points: it must have 2 to {_FINEST}."
+                    f"data.augment.elastic must have grids of 2 to {_FINEST} points per side, got {grid}."
                 )
         if not any(amounts.values()):
             raise PairsLitError(
-                "data.augment changes nothing: set an amount, such as data.augment.rotate to 8, or augment to null."
+                "data.augment must change something, got no amount above 0. Set one, such as data.augment.rotate to 8, "
+                "or set data.augment to null."
             )
 
     @property
     def warps(self) -> bool:
-        """Whether pixels are moved."""
+        """Whether any setting moves pixels; ``dilate`` and ``erode`` do not."""
         moving = (self.shift, self.rotate, self.shear, self.log_scale, self.anisotropy, *self.elastic.values())
         return any(moving)
 
 
-_EVEN = 7  # random numbers of an image: thickness, shift across and down, rotation, shear, size, anisotropy
+_EVEN = 7  # uniform random numbers per image: thickness, shifts right and down, rotation, shear, size, anisotropy
 _AMOUNTS = ("shift", "rotate", "shear", "log_scale", "anisotropy", "dilate", "erode")
 
 
 class Augmenter:
-    """Changes batches of images.
+    """Random augmentation of batches of images.
 
     Args:
-        settings: What is drawn.
-        size: H = W of what the network sees.
+        settings: The kinds and amounts of changes.
+        size: H = W, the side of the images that the network sees.
         top: The largest grey value; the smallest is 0.
     """
 
@@ -100,55 +105,56 @@ class Augmenter:
         self._bases: dict[int, Tensor] = {}
 
     def __call__(self, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Change images of R rounds, each by what its own generator draws.
+        """Return randomly changed images of R rounds.
 
         Args:
-            images: (R, M, S, S) float32; S a multiple of H, and larger only if ``originals`` are asked for.
-            generators: One for each round, in the epoch's state.
+            images: (R, M, S, S) float32. S equals H, or with ``originals`` is a multiple of H.
+            generators: One random generator per round, seeded for the epoch.
 
         Returns:
             (R, M, H, W), between 0 and the largest grey value.
         """
         rounds, count, *_ = images.shape
-        drawn = torch.stack([self._draws(count, each) for each in generators]).flatten(0, 1)
+        random_numbers = torch.stack([self._draws(count, generator) for generator in generators]).flatten(0, 1)
         side = images.shape[-1] * (1 if self.settings.originals else 2)
-        at_a_time = max(1, _AT_A_TIME // side**2)
-        parts = zip(torch.split(images.flatten(0, 1), at_a_time), torch.split(drawn, at_a_time), strict=True)
+        chunk_size = max(1, _AT_A_TIME // side**2)
+        image_chunks = torch.split(images.flatten(0, 1), chunk_size)
         changed = []
-        for part, own in parts:  # (N, S, S) and their random numbers (N, …)
-            large = part if self.settings.originals else enlarged(part)
-            large = self._warped(self._thickened(large, own[:, 0]), own)
+        for chunk, numbers in zip(image_chunks, torch.split(random_numbers, chunk_size), strict=True):
+            large = chunk if self.settings.originals else enlarged(chunk)
+            large = self._warped(self._thickened(large, numbers[:, 0]), numbers)
             changed.append(F.avg_pool2d(large[:, None], large.shape[-1] // self._size).clamp(0, self._top))
         return torch.cat(changed).view(rounds, count, self._size, self._size)
 
     def _draws(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return the random numbers of a round's next images: 7 that are even in 0 … 1, then normal ones."""
-        even = torch.rand(count, _EVEN, generator=generator)
+        """Return (count, 7 + n) random numbers of a round's next images: 7 uniform in 0 … 1, then n normal ones."""
+        uniform = torch.rand(count, _EVEN, generator=generator)
         normal = torch.randn(count, sum(self._lengths), generator=generator)
-        return torch.cat([even, normal], 1)
+        return torch.cat([uniform, normal], 1)
 
-    def _thickened(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """Mix each image (N, S, S) with its 3×3 maximum or minimum."""
+    def _thickened(self, images: Tensor, uniform: Tensor) -> Tensor:
+        """Return the weighted means of images (N, S, S) and their 3×3 maximum (thicker) or minimum (thinner)."""
         thin, thick = self.settings.erode, self.settings.dilate
         if thin == thick == 0:
             return images
-        share = ((thin + thick) * drawn - thin)[:, None, None]
+        share = ((thin + thick) * uniform - thin)[:, None, None]
         sign = torch.where(share < 0, -1.0, 1.0)
-        signed = images * sign  # the minimum is the maximum of the negative
+        signed = images * sign  # the minimum is the negative of the maximum of the negative image
         return sign * torch.lerp(signed, _maximum(signed), share.abs())
 
-    def _warped(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """Look up each pixel of the images (N, S, S) where the warp has it from."""
+    def _warped(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Return the images (N, S, S) after all changes that move pixels."""
         if not self.settings.warps:
             return images
-        size, normal = images.shape[-1], drawn[:, _EVEN:]
-        points = [values.view(len(images), 2, -1) for values in torch.split(normal, self._lengths, 1)]
-        places = torch.cat([self._affine(drawn[:, 1:_EVEN]), *points], 2).flatten(0, 1) @ self._basis(size)
-        grid = places.view(-1, 2, size, size).permute(0, 2, 3, 1)
+        size, normal = images.shape[-1], numbers[:, _EVEN:]
+        displacements = [values.view(len(images), 2, -1) for values in torch.split(normal, self._lengths, 1)]
+        coefficients = torch.cat([self._affine(numbers[:, 1:_EVEN]), *displacements], 2)
+        positions = coefficients.flatten(0, 1) @ self._basis(size)
+        grid = positions.view(-1, 2, size, size).permute(0, 2, 3, 1)
         return F.grid_sample(images[:, None], grid, mode="bicubic", padding_mode="border", align_corners=False)[:, 0]
 
-    def _affine(self, even: Tensor) -> Tensor:
-        """Return the matrices (N, 2, 3) that map places in the new image, −1 … 1, to places in the old one."""
+    def _affine(self, uniform: Tensor) -> Tensor:
+        """Return the matrices (N, 2, 3) that map positions in the new image, −1 … 1, to positions in the old one."""
         settings = self.settings
         limits = (
             *(settings.shift * 2 / self._size,) * 2,
@@ -157,23 +163,27 @@ class Augmenter:
             settings.log_scale,
             settings.anisotropy,
         )
-        across, down, turn, shear, log_scale, flatness = ((2 * even - 1) * even.new_tensor(limits)).unbind(1)
+        right, down, angle, shear, log_scale, flatness = ((2 * uniform - 1) * uniform.new_tensor(limits)).unbind(1)
         wide, high = (log_scale + flatness).exp(), (log_scale - flatness).exp()
-        cos, sin = turn.cos(), turn.sin()
-        first = torch.stack([cos * wide, (cos * shear - sin) * high, across], 1)
-        second = torch.stack([sin * wide, (sin * shear + cos) * high, down], 1)
-        return torch.stack([first, second], 1)
+        cos, sin = angle.cos(), angle.sin()
+        x_row = torch.stack([cos * wide, (cos * shear - sin) * high, right], 1)
+        y_row = torch.stack([sin * wide, (sin * shear + cos) * high, down], 1)
+        return torch.stack([x_row, y_row], 1)
 
     def _basis(self, size: int) -> Tensor:
-        """Return what the place of each of S × S pixels is made of, (3 + Σ G², S·S): its own, and all points' moves."""
+        """Return the matrix (3 + Σ G², S·S) that turns coefficients of a warp into positions of all pixels.
+
+        The first three rows hold each pixel's x, its y and 1; they belong to the affine part of the warp. Each further
+        row holds how far one point of an elastic grid moves each pixel when its random number is 1.
+        """
         if size not in self._bases:
-            line = (2 * torch.arange(size) + 1) / size - 1  # −1 … 1 from edge to edge
+            line = (2 * torch.arange(size) + 1) / size - 1  # centres of pixels; the image spans −1 … 1
             down, across = torch.meshgrid(line, line, indexing="ij")
             parts = [torch.stack([across.flatten(), down.flatten(), torch.ones(size**2)])]
-            for grid, amount in self.settings.elastic.items():  # what is at a grid's points, spread over all pixels
+            for grid, amount in self.settings.elastic.items():  # interpolate each grid point's weight to all pixels
                 points = torch.eye(grid**2).view(grid**2, 1, grid, grid)
-                spread = F.interpolate(points, size=(size, size), mode="bicubic", align_corners=True)
-                parts.append(spread.view(grid**2, size**2) * (amount * 2 / self._size))
+                weights = F.interpolate(points, size=(size, size), mode="bicubic", align_corners=True)
+                parts.append(weights.view(grid**2, size**2) * (amount * 2 / self._size))
             self._bases[size] = torch.cat(parts)
         return self._bases[size]
 

@@ -1,4 +1,4 @@
-"""The image files of class folders: each file counts once, whatever links lead to it."""
+"""Search for the image files in class folders; a file that several links lead to counts once."""
 
 import os
 from collections import Counter
@@ -15,14 +15,14 @@ _OF_SYSTEMS = ("thumbs.db", "desktop.ini")
 
 @dataclass
 class ClassFiles:
-    """What the folder of one class holds.
+    """Contents of one class folder.
 
     Attributes:
-        images: The image files, in the order of their folders and names.
-        skipped: How many other files there are, by ending.
-        folders: The names of the folders in it.
-        nested: How many image files lie in these.
-        links: How many links lead to what counts already, and were left out.
+        images: The image files, sorted by folder and name.
+        skipped: The number of other files, by extension.
+        folders: The names of the sub-folders.
+        nested: The number of image files in sub-folders.
+        links: The number of links that were ignored because they lead to a file or folder that already counts.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -34,7 +34,13 @@ class ClassFiles:
 
 @dataclass(frozen=True)
 class _File:
-    """An image file: of which class, where, and whether a link leads to it."""
+    """An image file of a class.
+
+    Attributes:
+        name: The name of the class.
+        path: The path by which the file was found.
+        is_link: Whether this path goes through a symbolic link.
+    """
 
     name: str
     path: Path
@@ -42,91 +48,95 @@ class _File:
 
     @property
     def rank(self) -> tuple[bool, str, str]:
-        """Its place among the names of one file: a link comes last."""
+        """The sort key among all paths of one file: paths through a link come last."""
         return self.is_link, str(self.path.parent), self.path.name
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether systems leave a file or folder of this name behind."""
+    """Return whether a name is hidden (``.git``) or made by systems and tools (``__MACOSX``, ``thumbs.db``)."""
     return name.startswith(_HIDDEN) or name.lower() in _OF_SYSTEMS
 
 
 def ending_of(name: str) -> str:
-    """Return the ending of a file's name, in lower case with its dot; empty if there is none."""
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - fast, for many files
+    """Return a file name's extension in lower case with its dot, or an empty text if there is none."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - faster than pathlib for many files
 
 
 def find_class_files(folders: Mapping[str, Path]) -> dict[str, ClassFiles]:
-    """Return what each class folder holds, sub-folders included.
+    """Return the contents of each class folder, including its sub-folders.
 
-    A link counts only where it leads to a file that is not among the classes' own; a link to a class folder, or to a
-    folder around it, is not followed.
+    A link to a file counts only if no class folder holds that file itself. A link to a class folder, or to a folder
+    that contains one, is not followed.
 
     Args:
-        folders: The classes' folders, by name.
+        folders: The class folders, by class name.
 
     Raises:
-        PairsLitError: One file stands in two classes, or a folder cannot be listed.
+        PairsLitError: If two classes share a file, or a folder cannot be listed.
     """
-    homes = [Path(os.path.realpath(folder)) for folder in folders.values()]
+    real_folders = [Path(os.path.realpath(folder)) for folder in folders.values()]
     classes = {name: ClassFiles() for name in folders}
-    files = [file for name, top in folders.items() for file in _walk(name, top, classes[name], homes)]
-    owners: dict[object, _File] = {}
+    files = [file for name, top in folders.items() for file in _walk(name, top, classes[name], real_folders)]
+    first_paths: dict[object, _File] = {}
     for file in sorted(files, key=lambda file: file.rank):
-        first, found = owners.setdefault(_identity(file.path), file), classes[file.name]
+        first, class_files = first_paths.setdefault(_identity(file.path), file), classes[file.name]
         if first is file:
-            found.images.append(file.path)
-            found.nested += file.path.parent != folders[file.name]
+            class_files.images.append(file.path)
+            class_files.nested += file.path.parent != folders[file.name]
         elif first.name == file.name or (file.is_link and not first.is_link):
-            found.links += 1
+            class_files.links += 1
         else:
             raise PairsLitError(
-                f"data.source: {file.path} is the same file as {first.path}, of another class: remove one of the two."
+                f"data.source: a file must belong to one class only, got {first.path} and {file.path}, which are the "
+                "same file. Remove one of the two."
             )
-    for found in classes.values():
-        found.images.sort(key=lambda path: (str(path.parent), path.name))
+    for class_files in classes.values():
+        class_files.images.sort(key=lambda path: (str(path.parent), path.name))
     return classes
 
 
-def _walk(name: str, top: Path, found: ClassFiles, homes: Sequence[Path]) -> Iterator[_File]:
-    """Yield the image files of a class, and note all else in what was found."""
-    waiting, seen, endings = [(top, False)], {os.path.realpath(top)}, readable_endings()
-    while waiting:
-        folder, is_in_link = waiting.pop()
+def _walk(name: str, top: Path, class_files: ClassFiles, real_folders: Sequence[Path]) -> Iterator[_File]:
+    """Yield the image files of a class, and record its other entries in ``class_files``."""
+    pending, visited, extensions = [(top, False)], {os.path.realpath(top)}, readable_endings()
+    while pending:
+        folder, is_in_link = pending.pop()
         for entry in _entries(folder):
-            is_link, ending = is_in_link or entry.is_symlink(), ending_of(entry.name)
+            is_link, extension = is_in_link or entry.is_symlink(), ending_of(entry.name)
             if entry.is_dir():
-                found.folders += [entry.name] if folder == top else []
-                real = os.path.realpath(entry.path)
-                if real in seen or (entry.is_symlink() and any(_overlap(Path(real), home) for home in homes)):
-                    found.links += 1
+                class_files.folders += [entry.name] if folder == top else []
+                real_path = os.path.realpath(entry.path)
+                is_class_link = entry.is_symlink() and any(_overlap(Path(real_path), real) for real in real_folders)
+                if real_path in visited or is_class_link:
+                    class_files.links += 1
                 else:
-                    seen.add(real)
-                    waiting.append((Path(entry.path), is_link))
-            elif ending in endings:
+                    visited.add(real_path)
+                    pending.append((Path(entry.path), is_link))
+            elif extension in extensions:
                 yield _File(name, Path(entry.path), is_link)
             else:
-                found.skipped[ending or "no ending"] += 1
+                class_files.skipped[extension or "no extension"] += 1
 
 
-def _overlap(one: Path, other: Path) -> bool:
-    return one.is_relative_to(other) or other.is_relative_to(one)
+def _overlap(first: Path, second: Path) -> bool:
+    """Return whether one of two folders is the other one or lies inside it."""
+    return first.is_relative_to(second) or second.is_relative_to(first)
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    """Return the entries of a folder that are not hidden."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not is_hidden(entry.name)]
     except OSError as error:
         raise PairsLitError(
-            f"data.source: {folder} cannot be listed ({error.strerror}): change its permissions."
+            f"data.source: {folder} must be readable, got {error.strerror!r}. Change its permissions."
         ) from error
 
 
 def _identity(path: Path) -> object:
-    """Return what is the same for all names of one file; a link that leads nowhere is a file of its own."""
+    """Return a value that is equal for all paths of one file: device and inode, or the path of a broken link."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return path
-    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(path)
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)

@@ -1,4 +1,4 @@
-"""The data module: the pairs of all rounds, as Lightning asks for them."""
+"""Lightning data module with the pairs of all rounds."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -26,76 +26,78 @@ from pairs_lit.system.paths import user_path
 from pairs_lit.text import counted
 
 MOST_SIZE = 1024
-"""The largest height and width that images can be given."""
+"""The largest height and width to which images can be resized."""
 
 MOST_PAIRS = 10**8
-"""The most pairs, over all rounds and splits; this many take about 4 GB."""
+"""The largest number of pairs over all rounds and splits; they take about 4 GB."""
 
 Whole = Literal["val", "test"]
-"""A split whose pairs can all be measured."""
+"""A split of which all ordered pairs can be evaluated."""
 
 
 def default_root() -> str:
-    """Return the folder that holds MNIST, or another source: the environment variable PAIRS_LIT_DATA, else ``data``."""
+    """Return the default folder of the data: the environment variable PAIRS_LIT_DATA, else ``data``."""
     return os.environ.get("PAIRS_LIT_DATA", "data")
 
 
 class PairDataModule(LightningDataModule):
-    """Pairs of handwritten digits, or of other images, for all rounds; each round's pairs depend on its seed alone.
+    """Pairs of handwritten digits or other images for all rounds; the pairs of a round depend only on its seed.
 
-    Training pairs are drawn as the course does (a permutation of the images, taken two by two, no image twice).
-    Validation pairs come from training digits that no training pair of the round uses, test pairs from the test
-    digits, which are only evaluated.
+    Training pairs are drawn as in the course's own code: the images are permuted and paired in order, so that no image
+    is drawn twice. Validation pairs come from training images that no training pair of the round uses. Test pairs come
+    from the test images, which are only evaluated.
 
     Args:
-        seeds: The seeds of the rounds (on the command line: from ``rounds``).
-        stack_size: Rounds in a stack; null: all. A fit has the stacks of its module.
-        source: ``mnist``; ``digits``, scikit-learn's bundled digits; ``auto``: MNIST where it is present or can be
-            downloaded, else the bundled digits with a loud warning. Or the class path of a data set of labelled
-            images, of torchvision's or your own: ``torchvision.datasets.FashionMNIST``, with arguments
+        seeds: The seeds of the rounds (on the command line, they follow from ``rounds``).
+        stack_size: Rounds per stack; null means all. In a fit, the module's stacks are used.
+        source: ``mnist``; ``digits``, scikit-learn's bundled digits; or ``auto``, which is MNIST if it is present or
+            can be downloaded, else the bundled digits with a loud warning. Also the class path of a dataset of labelled
+            images, from torchvision or custom: ``torchvision.datasets.FashionMNIST``, with arguments
             ``{class_path: torchvision.datasets.EMNIST, init_args: {split: digits}}`` (on the command line
             ``--data.source torchvision.datasets.EMNIST --data.source.split digits``), or
-            ``torchvision.datasets.ImageFolder``, a folder of pictures with a sub-folder for each class.
-        root: The folder that holds ``MNIST/raw``, or into which it is downloaded, or where the data set's files lie
-            (its argument ``root``); null: the one that the environment variable PAIRS_LIT_DATA names, else ``data``.
-        allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's; every table then says so. Only
-            for ``mnist`` and ``auto``.
-        relation: The target is 1 where the first digit is le (≤), lt (<), ge (≥) or gt (>) the second; of other
-            images, the number of the class: classes are sorted by name (folders) or label, and numbered from 0, see
-            ``class_names``.
-        train_pairs: Training pairs per round, before swapping.
+            ``torchvision.datasets.ImageFolder``, a folder of images with a sub-folder for each class.
+        root: The folder that holds ``MNIST/raw`` or into which MNIST is downloaded, or the folder of the dataset's
+            files (its argument ``root``). null means the environment variable PAIRS_LIT_DATA if set, else ``data``.
+        allow_unverified: Accept files in MNIST's format whose hashes are not MNIST's; every table then names the source
+            ``mnist (unverified)``. Only for ``mnist`` and ``auto``.
+        relation: The target is 1 if the first digit is le (≤), lt (<), ge (≥) or gt (>) the second. For other images,
+            the numbers of their classes are compared: classes are sorted by name (folders) or label and numbered from
+            0, see ``class_names``.
+        train_pairs: Training pairs per round, before swapped pairs are added.
         val_pairs: Validation pairs per round.
         test_pairs: Test pairs per round.
         batch_size: Training pairs per batch.
-        eval_batch_size: Pairs per batch in evaluation; changes figures only by float rounding.
-        image_size: The height and width of what the network sees; the images are average-pooled down to it, so it
-            divides their own: 1, 2, 4, 7, 14 or 28 of the digits' 28.
-        swap: ``relabel`` adds every training pair swapped, its target recomputed from the classes; ``flip`` adds it
-            with the target flipped, which is wrong for equal digits and exists only to reproduce gardoni's report.
-        normalise: ``raw`` 0 … 255; ``unit`` divides by 255; ``standard`` uses mean and std of the round's own
-            training images for all splits.
-        reuse: Draw images more than once, in further permutations, if a source has too few; false: refuse instead.
-        resize: Resize all images to this height and width first (bilinear, with antialias); null: leave them as they
-            are, then they must be square and of one size.
+        eval_batch_size: Pairs per batch in evaluation; it affects metrics only by float rounding.
+        image_size: Height and width of the network's input. Images are average-pooled to this size, so it must divide
+            their size: 1, 2, 4, 7, 14 or 28 for the digits of 28 pixels.
+        swap: ``relabel`` adds every training pair with its images swapped and the target recomputed from the classes;
+            ``flip`` adds it with the target flipped, which is wrong for equal digits and exists only to reproduce
+            gardoni's report; ``none`` adds nothing.
+        normalise: ``raw`` keeps grey values 0 … 255; ``unit`` divides by 255; ``standard`` subtracts the mean and
+            divides by the standard deviation of the round's training images, in all splits.
+        reuse: Draw images more than once, in further permutations, if a source has too few; false raises an error
+            instead.
+        resize: Resize all images to this height and width first (bilinear, with antialiasing); null keeps their size,
+            so they must be square and of one size.
         class_names: The names of all classes in the order in which the relation compares them, for instance
-            ``[zero, one, two]``: the sub-folders of a folder of images, or the names that a dataset gives its classes.
-            Where a dataset has no names, they become the names of its labels, in ascending order. null: names that are
-            numbers are sorted by value, other folders alphabetically, and other datasets by label.
-        transpose: Exchange rows and columns of all images, for datasets that store them so; torchvision's EMNIST is
-            read upright anyway.
-        augment: Change training images at random, anew in each epoch by each round's own seed; null: leave them as
-            they are. Evaluation never sees changed images.
-        watch_test: Measure the test pairs after every epoch of a fit, too; end: only once, after the last epoch, so
-            that nobody sees a test figure before; false: a fit leaves them alone, as the search of a sweep does.
-        all_pairs: ``val``, ``test`` or both: at the end of a fit, and in ``validate`` and ``test``, measure the split
-            over all ordered pairs of two different of its images, too, not only over the drawn pairs: exactly where
-            the answer follows from digit probabilities, else over 200,000 of these pairs, the same for all rounds.
+            ``[zero, one, two]``: those of the sub-folders of a folder of images, or the dataset's own class names. If a
+            dataset has no names, they name its labels in ascending order. null sorts names that are numbers by value,
+            other folders alphabetically, and other datasets by label.
+        transpose: Exchange rows and columns of all images, for datasets that store them transposed; torchvision's
+            EMNIST is always read upright.
+        augment: Change training images at random, differently in each epoch and depending on the round's seed; null
+            leaves them unchanged. Evaluation never uses changed images.
+        watch_test: Evaluate the test pairs after every epoch of a fit (true); only once after the last epoch, so that
+            no test result is visible earlier (end); or not during a fit, like the search of a sweep (false).
+        all_pairs: ``val``, ``test`` or both: at the end of a fit, and in ``validate`` and ``test``, also evaluate the
+            split on all ordered pairs of two different images. The result is exact if predictions follow from digit
+            probabilities; otherwise it uses 200,000 of these pairs, the same for all rounds.
 
     Raises:
-        PairsLitError: A count is below 1, or a value is not allowed.
+        PairsLitError: If a count is below 1, or a value is not allowed.
     """
 
-    def __init__(  # an argument for each option data.x: those of a nested dataclass would be data.part.x
+    def __init__(  # one argument per option data.x; those of a nested dataclass would be data.part.x
         self,
         *,
         seeds: list[int],
@@ -135,28 +137,28 @@ class PairDataModule(LightningDataModule):
         self.image_size, self.normalise, self.augment = image_size, normalise, augment
         self.fit_splits: tuple[Split, ...] = SPLITS if watch_test is True else ("train", "val")
         self.final_splits: tuple[Split, ...] = ("train", "test") if watch_test == "end" else ("train",)
-        fitting: tuple[Whole, ...] = ("val", "test") if watch_test else ("val",)
-        measured: dict[str, tuple[Whole, ...]] = {"fit": fitting, "validate": ("val",), "test": ("test",)}
+        in_fit: tuple[Whole, ...] = ("val", "test") if watch_test else ("val",)
+        evaluated: dict[str, tuple[Whole, ...]] = {"fit": in_fit, "validate": ("val",), "test": ("test",)}
         self.whole_splits = {
-            stage: [each for each in splits if each in all_pairs] for stage, splits in measured.items()
+            stage: [split for split in splits if split in all_pairs] for stage, splits in evaluated.items()
         }
         self._root = user_path(default_root() if root is None else root)
         self._allow_unverified, self._class_names, self._transpose = allow_unverified, class_names, transpose
 
     @cached_property
     def bank(self) -> PairBank:
-        """The images and the pairs of all rounds, loaded and drawn when first asked for."""
-        if self._warps_originals and self._found.train.size == self.image_size:  # they tell no more than what is seen
+        """The images and the pairs of all rounds, loaded and drawn at the first access."""
+        if self._warps_originals and self._found.train.size == self.image_size:
             raise PairsLitError(
-                f"data.augment.originals is true, but data.image_size is {self.image_size}, the images' own size: "
-                "leave originals out."
+                "data.augment.originals must be false if data.image_size is the size of the images, got true and "
+                f"{self.image_size} for both sizes. Remove data.augment.originals."
             )
         bank = PairBank(self._found, self.rounds.seeds, self._wanted, originals=self._warps_originals)
         self.classes = bank.settings.classes
-        del self._found  # it takes memory, and the bank has all of it
+        del self._found  # frees memory; the store holds all that is needed
         if bank.scarce:
-            shown = ", ".join(bank.scarce)
-            notice(f"{bank.settings.source} has too few images, so some are drawn more than once (pairs: {shown}).")
+            counts = ", ".join(bank.scarce)
+            notice(f"{bank.settings.source} has too few images, so some are drawn more than once (pairs: {counts}).")
         return bank
 
     @property
@@ -165,7 +167,7 @@ class PairDataModule(LightningDataModule):
 
     @cached_property
     def _found(self) -> Source:
-        """The labelled images, until the bank holds them."""
+        """The labelled images, until the store holds them."""
         source = load_source(
             self._wanted.source,
             self._root,
@@ -179,34 +181,34 @@ class PairDataModule(LightningDataModule):
 
     @cached_property
     def classes(self) -> int:
-        """K, the number of classes; for a data set named by its class, it is loaded for that."""
+        """K, the number of classes; for a dataset given by class path, this loads the dataset."""
         return DIGITS if is_named(self._wanted.source) else self._found.train.classes
 
     @property
     def settings(self) -> DataSettings:
-        """The settings of what was drawn, with the source that was found."""
+        """The settings that determine the pairs, including the name and properties of the loaded source."""
         return self.bank.settings
 
     @property
     def reading(self) -> dict[str, bool]:
-        """How the images were read, which a checkpoint records where it is unusual."""
+        """How the images were read; a checkpoint records unusual values."""
         return {"transpose": self._transpose, DETERMINISTIC: self.bank.deterministic}
 
     @property
     def steps(self) -> int:
-        """How many training batches a round has in an epoch."""
+        """The number of training batches of a round in an epoch."""
         return ceil(self.bank.pairs["train"].target.shape[1] / self.batch_size)
 
     def setup(self, stage: str) -> None:
-        """Load the source and draw the pairs of all rounds, once."""
+        """Load the source and draw the pairs of all rounds, unless this has been done already."""
         _ = self.bank
 
     def loader(self, *splits: Split) -> StackLoader:
-        """Return the batches of some splits of this worker's stacks, in their own order, for evaluation."""
+        """Return a loader of some splits for evaluation, without shuffling, for this worker's stacks."""
         return StackLoader(self.bank, splits, self._own_stacks, self.eval_batch_size)
 
     def places_loader(self, split: Split, places: Tensor) -> PlacesLoader:
-        """Return batches of pairs (P, 2) of the images of which all pairs are measured, of this worker's stacks."""
+        """Return a loader of pairs (P, 2) of evaluation images, see :class:`PlacesLoader`, for this worker's stacks."""
         return PlacesLoader(self.bank, (split,), self._own_stacks, self.eval_batch_size, places=places)
 
     @property
@@ -216,11 +218,11 @@ class PairDataModule(LightningDataModule):
         return self.rounds.of_worker(*worker)
 
     def transfer_batch_to_device(self, batch: StackBatch, device: torch.device, dataloader_idx: int) -> StackBatch:
-        """Move a batch's tensors; Lightning's own way searches every batch for them."""
+        """Return a batch on a device; this is faster than Lightning's search for tensors in every batch."""
         return batch.on(device)
 
     def train_dataloader(self) -> StackLoader:
-        """Return the training batches, shuffled anew in each epoch by each round's own seed."""
+        """Return a loader of training batches, shuffled by each round's seed and the epoch."""
         change = None if self.augment is None else Augmenter(self.augment, self.image_size, self.bank.top)
         return StackLoader(self.bank, ("train",), self._own_stacks, self.batch_size, self._current_epoch, change)
 
@@ -228,16 +230,19 @@ class PairDataModule(LightningDataModule):
         return self.trainer.current_epoch if self.trainer is not None else 0
 
     def val_dataloader(self) -> StackLoader:
-        """Return validation pairs and, while fitting, test pairs: both are plotted, nothing is selected on test."""
-        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
-        return self.loader(*self.fit_splits[1:]) if fitting else self.loader("val")
+        """Return a loader of validation pairs and, in a fit, test pairs, unless ``watch_test`` excludes them.
+
+        Test results are only recorded; nothing is selected by them.
+        """
+        is_fit = self.trainer is not None and self.trainer.state.fn == "fit"
+        return self.loader(*self.fit_splits[1:]) if is_fit else self.loader("val")
 
     def test_dataloader(self) -> StackLoader:
-        """Return each round's own test pairs."""
+        """Return a loader of each round's test pairs."""
         return self.loader("test")
 
     def predict_dataloader(self) -> PredictLoader:
-        """Return the test pairs of the first seed, for every round."""
+        """Return a loader of the first round's test pairs for every round."""
         return PredictLoader(self.bank, ("test",), self._own_stacks, self.eval_batch_size)
 
 
@@ -246,28 +251,31 @@ def data_of(trainer: Trainer) -> PairDataModule:
     return cast(PairDataModule, cast(Any, trainer).datamodule)
 
 
-def _check_sizes(wanted: DataSettings, rounds: int, **batch_sizes: int) -> None:
-    counts = {f"{split}_pairs": count for split, count in wanted.pairs.items()}
-    for name, value in (counts | batch_sizes | {"image_size": wanted.image_size}).items():
+def _check_sizes(settings: DataSettings, rounds: int, **batch_sizes: int) -> None:
+    """Raise PairsLitError if a count or size is below 1, or there are too many pairs in all."""
+    counts = {f"{split}_pairs": count for split, count in settings.pairs.items()}
+    for name, value in (counts | batch_sizes | {"image_size": settings.image_size}).items():
         check_positive(f"data.{name}", value)
     if rounds * sum(counts.values()) > MOST_PAIRS:
-        shown = ", ".join(f"data.{name} {count}" for name, count in counts.items())
+        options = ", ".join(f"data.{name} {count}" for name, count in counts.items())
         raise PairsLitError(
-            f"{shown} for {counted(rounds, 'round')} (rounds.count): at most {MOST_PAIRS} pairs in all."
+            f"all rounds together must have at most {MOST_PAIRS} pairs, got {options} for {counted(rounds, 'round')}. "
+            "Reduce them or rounds.count."
         )
 
 
-def _check_source(wanted: DataSettings, root: str | None, class_names: Sequence[str | int | float] | None) -> None:
-    source, resize = wanted.source, wanted.resize
+def _check_source(settings: DataSettings, root: str | None, class_names: Sequence[str | int | float] | None) -> None:
+    """Raise PairsLitError if options of the source are wrong, as far as they can be checked before it is loaded."""
+    source, resize = settings.source, settings.resize
     check_source(source)
     if root == "" and not is_named(source):
-        raise PairsLitError("data.root is empty: name the folder that holds the data.")
+        raise PairsLitError("data.root must be the folder that holds the data, got an empty string.")
     if resize is not None:
         check_positive("data.resize", resize)
         if resize > MOST_SIZE:
-            raise PairsLitError(f"data.resize is {resize}: it must be {MOST_SIZE} or less.")
-    if is_named(source):  # the size of others is known once they are loaded
-        check_image_size(wanted.image_size, known_size(resize))
+            raise PairsLitError(f"data.resize must be {MOST_SIZE} or less, got {resize}.")
+    if is_named(source):  # the image size of other sources is unknown until they are loaded
+        check_image_size(settings.image_size, known_size(resize))
     if class_names is not None:
         check_names(class_names)
         if is_named(source) and len(class_names) != DIGITS:
@@ -277,8 +285,9 @@ def _check_source(wanted: DataSettings, root: str | None, class_names: Sequence[
 
 
 def _check_measured(watch_test: object, all_pairs: Sequence[Whole]) -> None:
+    """Raise PairsLitError if ``watch_test`` or ``all_pairs`` has a value that is not allowed."""
     if watch_test not in (True, False, "end"):
-        raise PairsLitError(f"data.watch_test is {watch_test!r}: it must be true, end or false.")
+        raise PairsLitError(f"data.watch_test must be true, end or false, got {watch_test!r}.")
     if isinstance(all_pairs, str):
-        raise PairsLitError(f"data.all_pairs is {all_pairs!r}: give a list, [test] or [val, test] for instance.")
+        raise PairsLitError(f"data.all_pairs must be a list such as [test] or [val, test], got {all_pairs!r}.")
     check_choice("data.all_pairs", Whole, *all_pairs)

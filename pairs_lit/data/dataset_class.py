@@ -1,4 +1,4 @@
-"""Datasets named by class path, torchvision's or the user's own: built from arguments, downloaded where absent."""
+"""Datasets given by class path, from torchvision or custom: construction from arguments, and download."""
 
 import inspect
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torchvision import datasets
 
@@ -22,17 +22,17 @@ from pairs_lit.system.tracebacks import own_place_of, reason_of
 from pairs_lit.system.user_modules import hidden_file, import_path
 
 _HALVES = {"train": ("train", "trainval"), "test": ("test", "val", "valid")}
-"""What the training part and the test part are called by datasets that take ``split``."""
+"""Values of the argument ``split`` for the training part and the test part, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A dataset of labelled images, as a config names it.
+    """Specification of a dataset of labelled images in a config.
 
     Attributes:
-        path: The import path of its class, or of a function that returns one.
-        root: Where its files lie, its argument ``root``.
-        arguments: Its other arguments.
+        path: The import path of a dataset class, or of a function that returns a dataset.
+        root: The folder that holds the dataset's files; the default of its argument ``root``.
+        arguments: The arguments of the class or function.
     """
 
     path: str
@@ -41,53 +41,56 @@ class DatasetSpec:
 
     @cached_property
     def factory(self) -> Callable[..., Any]:
-        """The class or function.
+        """The imported class or function.
 
         Raises:
-            PairsLitError: There is no such thing, or it cannot be called.
+            PairsLitError: If it cannot be imported or called.
         """
         try:
-            found = import_path(self.path)
-        except Exception as error:  # a file of the user's may raise anything when it is imported
+            factory: Any = import_path(self.path)
+        except Exception as error:  # importing a custom file may raise any exception
             raise PairsLitError(
                 f"data.source: {self.path}: {describe_error(error)}{hidden_file(self.path)}."
             ) from error
-        if not callable(found):
-            raise PairsLitError(f"data.source: {self.path} must be a dataset class, got a {type(found).__name__}.")
-        factory: Callable[..., Any] = found
-        return factory
+        if not callable(factory):
+            raise PairsLitError(f"data.source: {self.path} must be a dataset class, got a {type(factory).__name__}.")
+        return cast(Callable[..., Any], factory)
 
     @property
     def name(self) -> str:
-        """What the dataset is called in tables, with those of its arguments that are short and plain."""
-        short = self.path.removeprefix("torchvision.datasets.")
-        plain = {name: str(value) for name, value in self.arguments.items() if name not in ("root", "download")}
-        shown = [f"{name} {value}" for name, value in plain.items() if re.fullmatch(r"[\w.+-]{1,30}", value)]
-        whole = f"{short} ({' '.join(shown)})" if shown else short
-        return re.sub(r"[^\w.+ ()-]", "-", whole)[:100]
+        """The dataset's name in tables, including its arguments that are short and free of special characters."""
+        short_path = self.path.removeprefix("torchvision.datasets.")
+        texts = {name: str(value) for name, value in self.arguments.items() if name not in ("root", "download")}
+        short_texts = [f"{name} {value}" for name, value in texts.items() if re.fullmatch(r"[\w.+-]{1,30}", value)]
+        full_name = f"{short_path} ({' '.join(short_texts)})" if short_texts else short_path
+        return re.sub(r"[^\w.+ ()-]", "-", full_name)[:100]
 
     @cached_property
     def _parameters(self) -> tuple[list[str], bool]:
+        """The names of the factory's arguments, and whether it accepts any other names."""
         return _parameters_of(self.factory)
 
     @cached_property
     def _place(self) -> Path:
+        """The folder of the dataset's files."""
         return user_path(str(self.arguments.get("root", self.root)))
 
     def parts(self) -> list[object]:
-        """Return the training part and the test part, or the whole dataset where it makes no difference between them.
+        """Return the training part and the test part, or the whole dataset as the only part.
 
-        A class that takes ``train`` is asked for both; one that takes ``split``, for ``train`` and ``test``. Where the
-        config gives these arguments, that part is the whole dataset.
+        A class with an argument ``train`` is called with true and false. A class with an argument ``split`` is called
+        with ``train`` (else ``trainval``) and with ``test`` (else ``val`` or ``valid``). If the config sets this
+        argument, the part that it chooses is the whole dataset.
 
         Raises:
-            PairsLitError: It cannot be made.
+            PairsLitError: If the dataset cannot be built.
         """
-        names, is_open = self._parameters
-        unknown = next((name for name in self.arguments if name not in names and not is_open), None)
+        names, takes_any = self._parameters
+        unknown = next((name for name in self.arguments if name not in names and not takes_any), None)
         if unknown is not None:
             raise PairsLitError(
-                f"data.source: {self.path} takes no argument {unknown!r}: it takes {', '.join(names) or 'none'}."
+                f"data.source: arguments of {self.path} must be among {', '.join(names) or 'none'}, got {unknown!r}. "
+                "Remove or rename it."
             )
         if "train" in names and "train" not in self.arguments:
             return [self._build({"train": True}), self._build({"train": False})]
@@ -96,82 +99,86 @@ class DatasetSpec:
         return [self._build({})]
 
     def _build_half(self, part: str) -> object:
-        """Return one part of a dataset that takes ``split``, by the first name for it that the dataset knows."""
-        *others, last = _HALVES[part]
-        for name in others:
+        """Build one part of a dataset with an argument ``split``, by the first value that the dataset accepts."""
+        *first_names, last_name = _HALVES[part]
+        for name in first_names:
             try:
                 return self._build({"split": name})
             except PairsLitError as error:
                 if not isinstance(error.__cause__, ValueError) or name not in str(error.__cause__):
                     raise
-        return self._build({"split": last})
+        return self._build({"split": last_name})
 
     def _build(self, part: Mapping[str, Any]) -> object:
-        """Build a part; download its files first where they are absent and it can."""
-        own = {"root": str(self._place)} if "root" in self._parameters[0] or "root" in self.arguments else {}
-        given = {**part, **self.arguments, **own}
+        """Build a part; download its files first if they are missing and the class has an argument ``download``."""
+        root = {"root": str(self._place)} if "root" in self._parameters[0] or "root" in self.arguments else {}
+        arguments = {**part, **self.arguments, **root}
         if "download" not in self._parameters[0] or "download" in self.arguments:
-            return self._call(given)
+            return self._call(arguments)
         try:
-            return self._call({**given, "download": False})
+            return self._call({**arguments, "download": False})
         except PairsLitError as error:
             if not _is_absence(error.__cause__):
                 raise
-        found = self._build_from_packed(given)
-        return found if found is not None else self._download(given)
+        dataset = self._build_from_packed(arguments)
+        return dataset if dataset is not None else self._download(arguments)
 
     def _call(self, arguments: Mapping[str, Any]) -> object:
+        """Return the result of the factory; raise its errors as PairsLitError, with the original error as cause."""
         try:
             return self.factory(**arguments)
         except PairsLitError:
             raise
-        except Exception as error:  # whatever a class of the user's raises
+        except Exception as error:  # a custom class may raise any exception
             where = f" from {self._place}" if "root" in self._parameters[0] else ""
             raise PairsLitError(f"data.source: {self.path} cannot be read{where}: {describe_error(error)}.") from error
 
-    def _build_from_packed(self, given: Mapping[str, Any]) -> object | None:
-        """Read a dataset in MNIST's format of which there are packed files only; torchvision wants unpacked ones."""
+    def _build_from_packed(self, arguments: Mapping[str, Any]) -> object | None:
+        """Build a dataset in MNIST's format from packed (``.gz``) files, which torchvision does not read itself.
+
+        Return None if the dataset has another format, or files are missing.
+        """
         raw = self._place / getattr(self.factory, "__name__", "") / "raw"
         is_like_mnist = inspect.isclass(self.factory) and issubclass(self.factory, datasets.MNIST)
         if not is_like_mnist or not any(raw.glob("*.gz")):
             return None
-        with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
-            own = Path(elsewhere) / raw.relative_to(self._place)
-            own.mkdir(parents=True)
-            for file in sorted(raw.iterdir(), reverse=True):  # an unpacked one comes last, and counts
+        with tempfile.TemporaryDirectory(prefix="pairs_lit-") as temporary_root:
+            unpacked = Path(temporary_root) / raw.relative_to(self._place)
+            unpacked.mkdir(parents=True)
+            for file in sorted(raw.iterdir(), reverse=True):  # a .gz file comes before its unpacked copy
                 name = file.name.removesuffix(".gz")
-                if file.is_file() and not (own / name).exists():
-                    shutil.copyfile(unpack(file, own / f"{name}.unpacked"), own / name)
+                if file.is_file() and not (unpacked / name).exists():
+                    shutil.copyfile(unpack(file, unpacked / f"{name}.unpacked"), unpacked / name)
             try:
-                return self._call({**given, "root": elsewhere, "download": False})
+                return self._call({**arguments, "root": temporary_root, "download": False})
             except PairsLitError as error:
                 if _is_absence(error.__cause__):
                     return None
-                raise PairsLitError(str(error).replace(elsewhere, str(self._place))) from error
+                raise PairsLitError(str(error).replace(temporary_root, str(self._place))) from error
 
-    def _download(self, given: Mapping[str, Any]) -> object:
-        """Download the files and read the dataset."""
+    def _download(self, arguments: Mapping[str, Any]) -> object:
+        """Download the files and build the dataset."""
         notice(f"downloading {self.path} to {self._place} …")
         try:
             with download_folder(self._place) as folder:
-                self._fetch(given, folder)
-        except Exception as error:  # whatever a download raises
+                self._fetch(arguments, folder)
+        except Exception as error:  # a download may raise any exception
             reason = reason_of(error.__cause__ or error)
             raise PairsLitError(
-                f"data.source: {self.path} is not in {self._place} and cannot be downloaded ({reason}): set data.root "
+                f"data.source: {self.path} is not in {self._place} and cannot be downloaded ({reason}). Set data.root "
                 "to the folder that holds it."
             ) from error
-        return self._call({**given, "download": False})
+        return self._call({**arguments, "download": False})
 
-    def _fetch(self, given: Mapping[str, Any], folder: Path) -> None:
-        """Download into a folder, and move what is not there yet to the dataset's place."""
+    def _fetch(self, arguments: Mapping[str, Any], folder: Path) -> None:
+        """Download into a temporary folder, and move files that are still missing to the dataset's own folder."""
         try:
-            self._call({**given, "download": False})
+            self._call({**arguments, "download": False})
         except PairsLitError:
             pass
-        else:  # another process was first
+        else:  # another process has downloaded the files meanwhile
             return
-        self._call({**given, **({"root": str(folder)} if "root" in given else {}), "download": True})
+        self._call({**arguments, **({"root": str(folder)} if "root" in arguments else {}), "download": True})
         for file in [path for path in folder.rglob("*") if path.is_file()]:
             target = self._place / file.relative_to(folder)
             if not target.exists():
@@ -180,32 +187,38 @@ class DatasetSpec:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what an error says, and where in the user's own code it arose, if it did."""
-    place = own_place_of(error)
-    return f"{reason_of(error)} ({place})" if place else reason_of(error)
+    """Return the message of an error, with file and line if it was raised in custom code."""
+    location = own_place_of(error)
+    return f"{reason_of(error)} ({location})" if location else reason_of(error)
 
 
 def _is_absence(error: BaseException | None) -> bool:
-    """Return whether a dataset could not be built because its files are absent; the user must look at damaged ones."""
+    """Return whether a dataset could not be built because its files are missing, so that a download may help.
+
+    Damaged files are not replaced by a download; they are reported.
+    """
     is_lookup = isinstance(error, RuntimeError) and "not found" in str(error)
     return isinstance(error, FileNotFoundError | HTTPException) or is_lookup
 
 
 def _parameters_of(factory: Callable[..., Any]) -> tuple[list[str], bool]:
-    """Return the names of the arguments, and whether further ones are taken, too.
+    """Return the names of a factory's arguments, and whether it accepts any other names.
 
-    A class that hands on what it is given takes the arguments of its base classes, too.
+    A constructor with ``**kwargs`` is assumed to pass them to its base class, so the arguments of that count, too.
     """
-    bases = factory.__mro__[:-1] if inspect.isclass(factory) else ()
-    makers = [vars(each)["__init__"] for each in bases if "__init__" in vars(each)] if bases else [factory]
+    classes = factory.__mro__[:-1] if inspect.isclass(factory) else ()
+    functions = [vars(base)["__init__"] for base in classes if "__init__" in vars(base)] if classes else [factory]
     names: dict[str, None] = {}
-    for maker in makers:
+    for function in functions:
         try:
-            parameters = list(inspect.signature(maker).parameters.values())[1 if bases else 0 :]  # without self
-        except (TypeError, ValueError):  # made in C
+            parameters = list(inspect.signature(function).parameters.values())[1 if classes else 0 :]  # without self
+        except (TypeError, ValueError):  # functions written in C have no signature
             return list(names), True
-        named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-        names |= dict.fromkeys(each.name for each in named)
-        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+        names |= {
+            parameter.name: None
+            for parameter in parameters
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        }
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return list(names), False
-    return list(names), bool(makers)
+    return list(names), bool(functions)

@@ -1,4 +1,4 @@
-"""Items of a dataset: its images as grey bytes and its labels, read at once from memory, else one by one."""
+"""Images (as grey bytes) and labels of a dataset, read from its arrays in memory or item by item."""
 
 import time
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ from pairs_lit.system.console import notice
 from pairs_lit.text import printable
 
 _ASKED_AGAIN = 32
-"""How many images of a dataset are read twice, to see whether they are the same again."""
+"""The number of images that are read a second time, to check that the dataset returns the same images again."""
 
-_NOTICE_SECONDS = 10.0
+_NOTICE_SECONDS = 10.0  # between two notices of progress
 
 
 @dataclass(frozen=True)
 class DatasetItems:
-    """The items of a part of a dataset.
+    """Images and labels of one part of a dataset.
 
     Attributes:
         images: (n, S, S) uint8.
         labels: (n,) int64 of any value.
-        changed: Which image was another one when it was asked for again, or None if none was.
+        changed: The description of an item that differed when it was read again, or None if all were the same.
     """
 
     images: Tensor
@@ -43,15 +43,15 @@ class DatasetItems:
 
 
 def read_items(part: object, name: str, reader: GreyReader) -> DatasetItems:
-    """Read a part of a dataset.
+    """Read the items of a part of a dataset.
 
     Args:
-        part: The dataset.
-        name: What to call it in notices and errors.
-        reader: Reads its images.
+        part: The part, a dataset as torch or torchvision defines it.
+        name: The dataset's name in notices and errors.
+        reader: The reader of its images.
 
     Raises:
-        PairsLitError: It holds no images, or something else.
+        PairsLitError: If the part is empty, or holds anything else than square images of one size with integer labels.
     """
     arrays = _arrays_of(part)
     try:
@@ -59,12 +59,14 @@ def read_items(part: object, name: str, reader: GreyReader) -> DatasetItems:
     except PairsLitError as error:
         raise PairsLitError(f"data.source: {name}: {error}.") from error.__cause__
     if len(items.images) == 0:
-        raise PairsLitError(f"data.source: {name}: it holds no images.")
+        raise PairsLitError(
+            f"data.source: {name} must hold images, got an empty dataset. Check data.root and the arguments."
+        )
     return items
 
 
 def stores_transposed(part: object) -> bool:
-    """Return whether a part hands out EMNIST's images as torchvision stores them, with rows and columns exchanged."""
+    """Return whether a part returns EMNIST's images as torchvision stores them, with rows and columns exchanged."""
     while isinstance(part, Subset):
         part = part.dataset
     if not isinstance(part, datasets.EMNIST) or _has_transform(part):
@@ -77,14 +79,14 @@ def _has_transform(part: object) -> bool:
 
 
 def _arrays_of(part: object) -> tuple[Any, Any] | None:
-    """Return the images and labels that a dataset holds in memory, if it hands them out unchanged.
+    """Return the arrays of images and labels that a dataset holds in memory, or None if its items must be read singly.
 
-    A dataset with a ``__getitem__`` of the user's own, or with a transform, may do anything to them.
+    A custom ``__getitem__`` or a transform may change the images or labels, so the arrays would be wrong.
     """
-    own = getattr(type(part), "__getitem__", None)
-    home = getattr(own, "__module__", None) or ""  # what is made in C, such as a list's, has none
-    is_changed = own is not None and not home.startswith(("torchvision.", "torch."))
-    if is_changed or _has_transform(part):
+    get_item = getattr(type(part), "__getitem__", None)
+    module = getattr(get_item, "__module__", None) or ""  # methods written in C, such as a list's, have no module
+    is_custom = get_item is not None and not module.startswith(("torchvision.", "torch."))
+    if is_custom or _has_transform(part):
         return None
     data = getattr(part, "data", None)
     labels = getattr(part, "targets", getattr(part, "labels", None))
@@ -93,113 +95,115 @@ def _arrays_of(part: object) -> tuple[Any, Any] | None:
     return (data, labels) if np.ndim(labels) == 1 else None
 
 
-def _read_arrays(data: Any, labels: Any, reader: GreyReader) -> DatasetItems:  # noqa: ANN401 - either kind
+def _read_arrays(data: Any, labels: Any, reader: GreyReader) -> DatasetItems:  # noqa: ANN401 - tensors or arrays
     if len(data) != len(labels):
-        raise PairsLitError(f"it holds {len(data)} images and {len(labels)} labels")
+        raise PairsLitError(f"each image must have a label, got {len(data)} images and {len(labels)} labels")
     values = np.asarray(labels)
     if len(labels) == 0:
         return DatasetItems(torch.zeros(0, 1, 1, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
     if values.dtype.kind not in "iub":
-        raise PairsLitError(f"its labels are no integers, but {values.dtype}")
+        raise PairsLitError(f"labels must be integers, got {values.dtype}")
     images = reader.read_arrays(data)
-    _check_square(images[0], "they are")
+    _check_square(images[0], "images")
     return DatasetItems(images, torch.from_numpy(values.astype(np.int64)))
 
 
 def _read_one_by_one(part: Any, name: str, reader: GreyReader) -> DatasetItems:  # noqa: ANN401 - any dataset
-    """Read a dataset by its ``__getitem__``, with a notice where that takes long."""
-    count, told = _length(part), time.monotonic()
+    """Read a dataset by its ``__getitem__``, and print the progress every :data:`_NOTICE_SECONDS`."""
+    count, last_notice = _length(part), time.monotonic()
     images, labels = torch.zeros(0, 1, 1, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
-    for place in range(count):
-        image, labels[place] = _read_item(part, place, reader)
-        if place == 0:
-            _check_square(image, f"{_where(part, 0)} is")
+    for index in range(count):
+        image, labels[index] = _read_item(part, index, reader)
+        if index == 0:
+            _check_square(image, _where(part, 0))
             check_memory(count, len(image))
             images = torch.empty(count, *image.shape, dtype=torch.uint8)
         if image.shape != images.shape[1:]:
             raise PairsLitError(
-                f"{_where(part, place)} is {sides_of(image)}, and {_where(part, 0)} is {sides_of(images[0])}: set "
-                "data.resize to the size that all shall have"
+                f"all images must have the same size, got {sides_of(images[0])} for {_where(part, 0)} and "
+                f"{sides_of(image)} for {_where(part, index)}. Set data.resize to the size that all images should have"
             )
-        images[place] = image
-        if time.monotonic() - told > _NOTICE_SECONDS:
-            told = time.monotonic()
-            notice(f"reading {name}: {place + 1:,} of {count:,} images …")
+        images[index] = image
+        if time.monotonic() - last_notice > _NOTICE_SECONDS:
+            last_notice = time.monotonic()
+            notice(f"reading {name}: {index + 1:,} of {count:,} images …")
     changed = None if isinstance(part, ImageFolder) else _find_change(part, images, labels, reader)
     return DatasetItems(images, labels, changed)
 
 
 def _length(part: Any) -> int:  # noqa: ANN401 - any dataset
+    """Return the number of items; raise PairsLitError if the object is no dataset."""
     try:
         count, _ = len(part), type(part).__getitem__
     except (TypeError, AttributeError, NotImplementedError) as error:
         raise PairsLitError(
-            f"a {type(part).__name__} is no dataset: it needs __len__ and __getitem__, which gives (image, label), "
-            "or data and targets"
+            f"a dataset must have __len__ and a __getitem__ that returns (image, label), or data and targets, got a "
+            f"{type(part).__name__}. Add these methods to its class"
         ) from error
     return count
 
 
 def _find_change(part: object, images: Tensor, labels: Tensor, reader: GreyReader) -> str | None:
-    """Ask for some images again, and return which one is now another one or has another label, or None if none is."""
-    places = sorted(set(np.linspace(0, len(images) - 1, _ASKED_AGAIN).round().astype(int).tolist()))
+    """Read some items again, and return a description of the first one that differs, or None if all are the same."""
+    indices = sorted(set(np.linspace(0, len(images) - 1, _ASKED_AGAIN).round().astype(int).tolist()))
     with generators_kept():
-        for place in places if len(images) else []:
-            again, label = _read_item(part, place, reader)
-            if not torch.equal(again, images[place]) or label != labels[place]:
-                return _where(part, place)
+        for index in indices if len(images) else []:
+            image, label = _read_item(part, index, reader)
+            if not torch.equal(image, images[index]) or label != labels[index]:
+                return _where(part, index)
     return None
 
 
-def _read_item(part: Any, place: int, reader: GreyReader) -> tuple[Tensor, int]:  # noqa: ANN401 - any dataset
-    """Return one image as grey bytes (S, S), and its label."""
-    where = _where(part, place)
+def _read_item(part: Any, index: int, reader: GreyReader) -> tuple[Tensor, int]:  # noqa: ANN401 - any dataset
+    """Return one image as grey bytes (H, W), and its label."""
+    where = _where(part, index)
     try:
-        item = part[place]
+        item = part[index]
     except PairsLitError as error:
         raise PairsLitError(f"{where}: {error}") from error
-    except Exception as error:  # a damaged image, or whatever a class of the user's raises
+    except Exception as error:  # a damaged image, or any exception of a custom class
         raise PairsLitError(f"{where} cannot be read ({describe_error(error)})") from error
     if not isinstance(item, tuple | list) or len(item) != 2:
-        raise PairsLitError(f"{where} is a {type(item).__name__}, where (image, label) is needed")
-    if isinstance(item[0], str | Path):  # a file is read by whoever knows its folder
+        raise PairsLitError(f"{where} must be (image, label), got a {type(item).__name__}")
+    if isinstance(item[0], str | Path):  # only the dataset knows the folder of a relative path
         raise PairsLitError(f"{where}: expected a PIL image, a tensor or an array, got {type(item[0]).__name__}")
     try:
         return reader.read(item[0]), _integer(item[1])
     except PairsLitError as error:
         raise PairsLitError(f"{where}: {error}") from error
-    except (OSError, SyntaxError) as error:  # Pillow reads the file of an image only now
+    except (OSError, SyntaxError) as error:  # Pillow reads an image file only when its pixels are needed
         raise PairsLitError(f"{where} cannot be read ({describe_error(error)})") from error
 
 
 def _integer(label: object) -> int:
+    """Return a label (int, or a tensor or array with one integer) as int; raise PairsLitError for others."""
     value = label
     if isinstance(label, Tensor | np.ndarray | np.generic) and prod(label.shape) == 1:
         value = label.item()
     if not isinstance(value, int):
-        raise PairsLitError(f"its label is {printable(repr(value))[:60]}, which is no integer")
+        raise PairsLitError(f"labels must be integers, got {printable(repr(value))[:60]}")
     if not -(2**63) <= value < 2**63:
-        raise PairsLitError(f"its label is {value}, which has more than 64 bits")
+        raise PairsLitError(f"labels must be integers of 64 bits or fewer, got {value}")
     return value
 
 
-def _where(part: object, place: int) -> str:
-    """Name an image: its file, if the dataset knows it."""
+def _where(part: object, index: int) -> str:
+    """Return the path of an image's file if the dataset lists it, else ``image`` with the item's position."""
     samples = getattr(part, "samples", None)
-    if isinstance(samples, list) and place < len(samples) and isinstance(samples[place], tuple):
-        return str(samples[place][0])
-    return f"image {place}"
+    if isinstance(samples, list) and index < len(samples) and isinstance(samples[index], tuple):
+        return str(samples[index][0])
+    return f"image {index}"
 
 
 def sides_of(image: Tensor) -> str:
-    """Return height × width of an image, (H, W), in words."""
+    """Return the size of an image, (H, W), as text: ``H×W``."""
     return "×".join(map(str, image.shape))
 
 
-def _check_square(image: Tensor, what: str) -> None:
+def _check_square(image: Tensor, subject: str) -> None:
     height, width = image.shape
     if height != width:
         raise PairsLitError(
-            f"{what} {sides_of(image)} (height×width), which is not square: set data.resize to the size that "
-            "all shall have"
+            f"{subject} must be square, got {sides_of(image)} (height×width). Set data.resize to the size that all "
+            "images should have"
         )

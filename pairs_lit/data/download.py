@@ -1,4 +1,4 @@
-"""Downloads: one process at a time, into a folder of their own, so that no part of a file looks whole."""
+"""Downloads into a temporary folder, one process at a time, so that partial files are never taken for complete ones."""
 
 import shutil
 import socket
@@ -13,20 +13,20 @@ STALL_SECONDS = 20.0
 
 @contextmanager
 def download_folder(root: Path) -> Iterator[Path]:
-    """Yield an empty folder in ``root`` to download into; it is removed at the end.
+    """Yield an empty folder in ``root`` to download into, and remove it at the end.
 
-    Waits for the downloads of other processes, so look afterwards whether the files are still missing. A download that
-    stalls for :data:`STALL_SECONDS` fails: those of torchvision have no timeout of their own.
+    This waits for downloads of other processes, so the caller should check again whether files are missing. A download
+    that stalls for :data:`STALL_SECONDS` fails; torchvision sets no timeout itself.
     """
     folder = root / ".download"
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".lock"):  # also since the timeout is one for all threads
-        before = socket.getdefaulttimeout()
-        shutil.rmtree(folder, ignore_errors=True)  # a killed process may have left one
+    with FileLock(root / ".lock"):  # also protects the timeout, which all threads share
+        previous_timeout = socket.getdefaulttimeout()
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed process
         folder.mkdir()
         socket.setdefaulttimeout(STALL_SECONDS)
         try:
             yield folder
         finally:
-            socket.setdefaulttimeout(before)
+            socket.setdefaulttimeout(previous_timeout)
             shutil.rmtree(folder, ignore_errors=True)

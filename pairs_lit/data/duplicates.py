@@ -1,4 +1,4 @@
-"""Identical images: how many of a source stand in the test and in training, or in two classes."""
+"""Identical images within a source: in both test and training, or in several classes."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from pairs_lit.text import counted
 
 @dataclass(frozen=True)
 class Duplicates:
-    """How many images of a source are identical to others, byte for byte, as they were read.
+    """Numbers of images in a source that are byte-identical to others after reading.
 
     Attributes:
-        test_in_train: Test images that are training images, too.
-        validation_in_train: Likewise, validation images of the source's own; 0 where it has none.
-        within_train: Training images that repeat another one.
-        in_several_classes: Images of any part that stand in another class, too.
+        test_in_train: Test images that also occur in training.
+        validation_in_train: Validation images that also occur in training; 0 if the source has no validation part.
+        within_train: Training images that repeat an earlier training image.
+        in_several_classes: Images of any part that also occur in another class.
     """
 
     test_in_train: int = 0
@@ -27,7 +27,7 @@ class Duplicates:
 
 
 def find_duplicates(source: Source) -> Duplicates:
-    """Return how many images of a source are identical to others."""
+    """Count the images of a source that are identical to others."""
     first, labels = source.groups, torch.cat([part.labels for part in source.parts])
     if len(torch.unique(first)) == len(first):
         return Duplicates()
@@ -41,16 +41,19 @@ def find_duplicates(source: Source) -> Duplicates:
     )
 
 
-def describe(found: Duplicates, source: Source) -> list[str]:
-    """Return what to report of identical images, a line for each kind; nothing where there are none."""
-    leaks = [("test", source.test, found.test_in_train), ("validation", source.validation, found.validation_in_train)]
+def describe(duplicates: Duplicates, source: Source) -> list[str]:
+    """Return a warning for each kind of harmful duplicates, or an empty list if there are none."""
+    leaks = [
+        ("test", source.test, duplicates.test_in_train),
+        ("validation", source.validation, duplicates.validation_in_train),
+    ]
     lines = [
         f"WARNING: {count} of {counted(len(images.labels), f'{part} image')} {_are(count)} byte-identical to training "
         f"images, so {part} accuracies are too high. Remove the copies from one of the two"
         for part, images, count in leaks
         if images is not None and count
     ]
-    if count := found.in_several_classes:
+    if count := duplicates.in_several_classes:
         lines.append(
             f"WARNING: {counted(count, 'image')} {_are(count)} byte-identical to images of another class, so labels "
             "contradict each other. Keep each image in one class"
@@ -63,6 +66,6 @@ def _are(count: int) -> str:
 
 
 def print_notes(source: Source) -> None:
-    """Print what stood out when a source was read, and how many images are identical."""
+    """Print the notices from reading a source, and warnings about its identical images."""
     for line in [*source.notes, *describe(find_duplicates(source), source)]:
         notice(f"{source.name}: {line}.")

@@ -1,4 +1,4 @@
-"""Format of the images that networks are trained on: polarity, size, grey values, and how shapes are placed."""
+"""Measured format of the images that networks are trained on: polarity, size, grey values and centring."""
 
 import json
 import re
@@ -19,51 +19,51 @@ from pairs_lit.runs.yaml_dataclasses import made
 from pairs_lit.system.tracebacks import reason_of
 
 Content = Literal["strokes", "other"]
-"""Lines on an even background (digits, letters), or anything else (clothes, photos)."""
+"""Strokes on an even background (digits, letters), or anything else (clothes, photos)."""
 
 Polarity = Literal["light on dark", "dark on light", "mixed"]
 
 Centring = Literal["mass", "box", "none"]
-"""What lies in the middle of the images: the centre of mass of the strokes, or that of their bounding box."""
+"""What lies at the centre of the images: the strokes' centre of mass, the centre of their bounding box, or neither."""
 
 Range = tuple[int, int, int]
-"""Low end, median and high end over the training images, where 0.5 % lie beyond either end."""
+"""The 0.5 % quantile, the median and the 99.5 % quantile over the training images."""
 
 INK = 0.2
-"""The part of an image's contrast from which a pixel counts as ink."""
+"""A pixel counts as ink if its difference from the background is more than this fraction of the image's contrast."""
 
-_MOST_IMAGES, _MOST_PIXELS = 200, 2**24  # are looked at, to save time
-_SIDE = 32  # larger images are averaged down to about this side before they are measured
-_FAINTEST = 8  # images of less contrast, of 255, show nothing
-_DECIDED = 0.7  # of what differs from the background, on one side of it: then the polarity is clear
-_NEARLY_ALL = 0.9  # of the training images
-_MOST_FILLED, _THICKEST = 0.45, 0.5  # of the image, and of the box: more is no stroke
-_CENTRED = 0.04  # of the side: MNIST's centres of mass lie this near to the middle
-_NEAR = 0.1
+_MOST_IMAGES, _MOST_PIXELS = 200, 2**24  # limits of the sample that is measured, to save time
+_SIDE = 32  # larger images are average-pooled to about this side before they are measured
+_FAINTEST = 8  # images with less contrast, of 255, count as blank
+_DECIDED = 0.7  # an image is light on dark if at least this share of its differences from the background is lighter
+_NEARLY_ALL = 0.9  # a polarity holds for a dataset if at least this share of its images has it
+_MOST_FILLED, _THICKEST = 0.45, 0.5  # strokes fill no more of the image, and are no thicker relative to their box
+_CENTRED = 0.04  # the largest offset, relative to the side, of MNIST's centres of mass
+_NEAR = 0.1  # the largest offset, relative to the side, of boxes that count as centred
 
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What the training images of a run look like.
+    """Format of the training images of a run.
 
     Attributes:
-        content: Whether they show strokes.
-        polarity: Whether what they show is lighter or darker than the background; ``mixed`` if neither holds for 90 %.
-        size: Their height and width in pixels, after resizing.
+        content: Whether the images show strokes or something else.
+        polarity: Whether the content is lighter or darker than the background; ``mixed`` if neither holds for 90 %.
+        size: Height and width in pixels, after resizing.
         original_size: Height and width before resizing, such as ``28x28`` or ``20x30 to 60x40``, or None if unknown.
-        transposed: Whether they are stored with rows and columns exchanged, which reading undoes.
-        bits: How many bits of 16-bit images were in use, or None if there were no such images.
-        centring: What lies in the middle of the images.
+        transposed: Whether the images are stored with rows and columns exchanged, which reading undoes.
+        bits: The number of bits in use in 16-bit images, or None if there were no such images.
+        centring: What lies at the centre of the images.
         lowest: The lowest grey value in use.
         highest: The highest grey value in use.
         background: Grey level of the border, 0 … 255.
         contrast: Largest difference from the background, 0 … 255.
         box: Longer side of the bounding box of the ink, in % of the side.
-        offset: Distance of the centre from the image's middle along either axis, in % of the side.
+        offset: Larger distance, of both axes, between the content's centre and the image's centre, in % of the side.
         unevenness: Mean difference of the other pixels from the background, 0 … 255.
-        side_by_side: Images with two separate shapes side by side, in %.
+        side_by_side: Percentage of images with two separate shapes side by side.
     """
 
     content: Content
@@ -83,59 +83,61 @@ class ImageFormat:
     side_by_side: int
 
     def check(self) -> None:
-        """Raise ValueError for values that no run records."""
+        """Raise ValueError for values that a run never records."""
         ranges = (self.background, self.contrast, self.box, self.offset, self.unevenness)
         numbers = [self.lowest, self.highest, self.side_by_side, *chain.from_iterable(ranges)]
-        if min(numbers) < 0 or any(len(each) != 3 for each in ranges) or not 0 < self.size <= 2**14:
-            raise ValueError("a value is not one that a run records")
+        if min(numbers) < 0 or any(len(quantiles) != 3 for quantiles in ranges) or not 0 < self.size <= 2**14:
+            raise ValueError("a value is out of range")
         if self.bits is not None and not 8 <= self.bits <= 16:
-            raise ValueError(f"bits is {self.bits}")
+            raise ValueError(f"bits must be from 8 to 16, got {self.bits}")
 
     @property
     def aspects(self) -> tuple[float, float]:
-        """The least and the largest height by width of the images before resizing; 1 if it is unknown."""
+        """The smallest and the largest ratio of height to width before resizing; both are 1 if unknown."""
         sizes = re.findall(r"(\d+)\s*[×x]\s*(\d+)", self.original_size or "") or [(1, 1)]
-        found = [int(height) / int(width) for height, width in sizes]
-        return min(found), max(found)
+        ratios = [int(height) / int(width) for height, width in sizes]
+        return min(ratios), max(ratios)
 
     def to_record(self) -> dict[str, Any]:
-        """Return the format as JSON holds it."""
+        """Return the format as a dictionary of values that JSON can hold."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def to_text(self) -> str:
-        """Return the format as one line of JSON, for files that hold plain values only."""
+        """Return the format as one line of JSON, for files whose values must be plain texts or numbers."""
         return json.dumps(self.to_record())
 
 
 def parse_format(record: object) -> ImageFormat | None:
-    """Return the format that :meth:`ImageFormat.to_record` or ``to_text`` gave, or None if there is no record.
+    """Return the format from the result of :meth:`ImageFormat.to_record` or ``to_text``, or None if ``record`` is None.
 
     Raises:
-        PairsLitError: The record is damaged.
+        PairsLitError: If the record is damaged.
     """
     if record is None:
         return None
     try:
         content: Any = json.loads(record) if isinstance(record, str) else record
-        found = made(ImageFormat, {field.name: content[field.name] for field in fields(ImageFormat)}, "image format")
-        found.check()
+        values = {field.name: content[field.name] for field in fields(ImageFormat)}
+        image_format = made(ImageFormat, values, "image format")
+        image_format.check()
     except (PairsLitError, KeyError, TypeError, ValueError) as error:
         raise PairsLitError(
-            f"the record of the training images' format is damaged ({reason_of(error)}): restore the run's files, or "
+            f"the record of the training images' format is damaged ({reason_of(error)}). Restore the run's files, or "
             "train it again."
         ) from error
-    return found
+    return image_format
 
 
 def measure_format(source: Source) -> ImageFormat:
     """Return the format of a source's training images, from up to 200 of them."""
     images = _sample(source.train.images)
-    found = measure_images(images)
-    found = found.select(found.contrast >= _FAINTEST) if (found.contrast >= _FAINTEST).any() else found
-    centring = _centring_of(found)
+    measures = measure_images(images)
+    is_visible = measures.contrast >= _FAINTEST
+    measures = measures.select(is_visible) if is_visible.any() else measures
+    centring = _centring_of(measures)
     return ImageFormat(
-        content="strokes" if _shows_strokes(found) else "other",
-        polarity=found.polarity,
+        content="strokes" if _shows_strokes(measures) else "other",
+        polarity=measures.polarity,
         size=source.train.size,
         original_size=source.original_size,
         transposed=source.transposed,
@@ -143,36 +145,39 @@ def measure_format(source: Source) -> ImageFormat:
         centring=centring,
         lowest=int(images.min()),
         highest=int(images.max()),
-        background=_range(found.background),
-        contrast=_range(found.contrast),
-        box=_range(100 * found.box),
-        offset=_range(100 * found.offset(centring)),
-        unevenness=_range(found.unevenness),
-        side_by_side=round(100 * float(found.side_by_side.mean())),
+        background=_range(measures.background),
+        contrast=_range(measures.contrast),
+        box=_range(100 * measures.box),
+        offset=_range(100 * measures.offset(centring)),
+        unevenness=_range(measures.unevenness),
+        side_by_side=round(100 * float(measures.side_by_side.mean())),
     )
 
 
 def _sample(images: Tensor) -> Tensor:
-    """Return some of the images, spread evenly over all."""
+    """Return a sample of the images at evenly spaced positions."""
     count = min(len(images), _MOST_IMAGES, max(1, _MOST_PIXELS // images[0].numel()))
     return images[torch.linspace(0, len(images) - 1, count).long()]
 
 
 def _range(values: Numbers) -> Range:
+    """Return the rounded quantiles 0.5 %, 50 % and 99.5 %."""
     low, median, high = np.quantile(values, [0.005, 0.5, 0.995]).tolist()
     return round(low), round(median), round(high)
 
 
-def _shows_strokes(found: "Measures") -> bool:
+def _shows_strokes(measures: "Measures") -> bool:
+    """Return whether most images have a clear polarity and thin ink that covers little of the image."""
     return bool(
-        np.median(np.maximum(found.light, 1 - found.light)) >= (1 + _DECIDED) / 2
-        and np.median(found.filled) <= _MOST_FILLED
-        and np.quantile(found.thickness, 0.8) <= _THICKEST
+        np.median(np.maximum(measures.light, 1 - measures.light)) >= (1 + _DECIDED) / 2
+        and np.median(measures.filled) <= _MOST_FILLED
+        and np.quantile(measures.thickness, 0.8) <= _THICKEST
     )
 
 
-def _centring_of(found: "Measures") -> Centring:
-    mass, box = (float(np.quantile(found.offset(centring), 0.9)) for centring in ("mass", "box"))
+def _centring_of(measures: "Measures") -> Centring:
+    """Return which kind of centre lies near the image's centre in 90 % of the images."""
+    mass, box = (float(np.quantile(measures.offset(centring), 0.9)) for centring in ("mass", "box"))
     if mass <= min(box, _CENTRED):
         return "mass"
     return "box" if box <= _NEAR else "none"
@@ -180,19 +185,19 @@ def _centring_of(found: "Measures") -> Centring:
 
 @dataclass(frozen=True)
 class Measures:
-    """What can be measured of n images, (n,) each; lengths are parts of the side.
+    """Measurements of n images, (n,) each; lengths are fractions of the image's side.
 
     Attributes:
         background: Median grey value of the border, 0 … 255.
-        light: The part of all differences from the background that is lighter than it, 0 … 1.
-        contrast: The largest difference to the side that prevails, 0 … 255.
+        light: Fraction of the total difference from the background that is lighter than it, 0 … 1.
+        contrast: Largest difference from the background in the prevailing direction (lighter or darker), 0 … 255.
         box: Longer side of the bounding box of the ink.
-        box_offset: Distance of the box's centre from the middle, along the axis where it is larger.
-        mass_offset: Distance of the centre of mass, likewise.
-        unevenness: Mean difference of the other pixels from the background, 0 … 255.
-        filled: The part of the image that dark ink covers.
-        thickness: Width of the thickest stroke, as a part of the box.
-        side_by_side: Whether there are two separate shapes side by side.
+        box_offset: Larger distance, of both axes, between the box's centre and the image's centre.
+        mass_offset: Larger distance, of both axes, between the centre of mass and the image's centre.
+        unevenness: Mean difference of pixels without ink from the background, 0 … 255.
+        filled: Fraction of the image that strong ink (more than half the contrast) covers.
+        thickness: Width of the thickest stroke, as a fraction of the box.
+        side_by_side: Whether two separate shapes stand side by side.
     """
 
     background: Numbers
@@ -208,22 +213,22 @@ class Measures:
 
     @property
     def polarity(self) -> Polarity:
-        """The polarity that 90 % of the images have; ``mixed`` if neither is so frequent."""
+        """The polarity of at least 90 % of the images, or ``mixed``."""
         if (self.light >= _DECIDED).mean() >= _NEARLY_ALL:
             return "light on dark"
         return "dark on light" if (self.light <= 1 - _DECIDED).mean() >= _NEARLY_ALL else "mixed"
 
     def offset(self, centring: Centring) -> Numbers:
-        """Return the distance from the middle of what is centred."""
+        """Return the distances from the image's centre of the centre of mass (``mass``), or of the box (otherwise)."""
         return self.mass_offset if centring == "mass" else self.box_offset
 
-    def select(self, chosen: NDArray[np.bool_]) -> "Measures":
-        """Return the measures of some of the images."""
-        return Measures(*(getattr(self, field.name)[chosen] for field in fields(self)))
+    def select(self, mask: NDArray[np.bool_]) -> "Measures":
+        """Return the measurements of the images for which the mask is true."""
+        return Measures(*(getattr(self, field.name)[mask] for field in fields(self)))
 
 
 def measure_images(images: Tensor) -> Measures:
-    """Measure images, (n, S, S) uint8."""
+    """Compute the measurements of images, (n, S, S) uint8."""
     values = _shrunk(images)
     side = values.shape[-1]
     border = [values[:, 0], values[:, -1], values[:, 1:-1, 0], values[:, 1:-1, -1]]
@@ -237,7 +242,7 @@ def measure_images(images: Tensor) -> Measures:
     relative = ink / np.maximum(contrast, 1)[:, None, None]
     mask, core = relative > INK, relative > 0.5
     box, box_offset = _boxes(mask)
-    others = (np.abs(differences) * ~mask).sum((1, 2)) / np.maximum((~mask).sum((1, 2)), 1)
+    unevenness = (np.abs(differences) * ~mask).sum((1, 2)) / np.maximum((~mask).sum((1, 2)), 1)
     return Measures(
         background=background,
         light=light,
@@ -245,60 +250,61 @@ def measure_images(images: Tensor) -> Measures:
         box=box / side,
         box_offset=box_offset / side,
         mass_offset=_mass_offsets(ink) / side,
-        unevenness=others,
+        unevenness=unevenness,
         filled=core.mean((1, 2)),
         thickness=_thickness(core) / np.maximum(box, 1),
-        side_by_side=np.array([is_side_by_side(each) for each in mask]),
+        side_by_side=np.array([is_side_by_side(ink_mask) for ink_mask in mask]),
     )
 
 
 def _shrunk(images: Tensor) -> Numbers:
-    """Return the images as floats, average-pooled where they are large."""
+    """Return the images as floats; large ones are average-pooled."""
     factor = max(1, images.shape[-1] // _SIDE)
     pooled = [F.avg_pool2d(part[:, None].float(), factor)[:, 0] for part in torch.split(images, 32)]
     return torch.cat(pooled).double().numpy()
 
 
 def _boxes(mask: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
-    """Return the longer side of each mask's bounding box, and how far its centre is from the middle."""
-    side, shadows = mask.shape[-1], [np.asarray(mask.any(axis)) for axis in (2, 1)]
-    first = [each.argmax(1) for each in shadows]
-    last = [side - each[:, ::-1].argmax(1) for each in shadows]
+    """Return each bounding box's longer side, and its centre's larger distance from the image's centre, in pixels."""
+    side, projections = mask.shape[-1], [np.asarray(mask.any(axis)) for axis in (2, 1)]
+    first = [projection.argmax(1) for projection in projections]
+    last = [side - projection[:, ::-1].argmax(1) for projection in projections]
     longest = np.maximum(*(end - start for start, end in zip(first, last, strict=True))).astype(np.float64)
     offsets = [np.abs(start + end - side) / 2 for start, end in zip(first, last, strict=True)]
     return longest, np.maximum(*offsets)
 
 
 def _mass_offsets(ink: Numbers) -> Numbers:
-    side, whole = ink.shape[-1], np.maximum(ink.sum((1, 2)), 1e-9)
-    places = np.arange(side) + 0.5
-    centres = [(ink.sum(axis) * places).sum(1) / whole for axis in (2, 1)]
-    found: Numbers = np.maximum(*(np.abs(centre - side / 2) for centre in centres))
-    return found
+    """Return the larger distance, of both axes, between each centre of mass and the image's centre, in pixels."""
+    side, total = ink.shape[-1], np.maximum(ink.sum((1, 2)), 1e-9)
+    pixel_centres = np.arange(side) + 0.5
+    centres = [(ink.sum(axis) * pixel_centres).sum(1) / total for axis in (2, 1)]
+    offsets: Numbers = np.maximum(*(np.abs(centre - side / 2) for centre in centres))
+    return offsets
 
 
 def _thickness(core: NDArray[np.bool_]) -> Numbers:
-    """Return the width of each mask's thickest part: twice its distance from the outside, along rows and columns."""
+    """Return the width of each mask's thickest part: twice the largest city-block distance to the outside."""
     padded = np.pad(core, ((0, 0), (1, 1), (1, 1)))
-    return np.array([2.0 * ndimage.distance_transform_cdt(each, "taxicab").max() for each in padded])
+    return np.array([2.0 * ndimage.distance_transform_cdt(mask, "taxicab").max() for mask in padded])
 
 
-_GAP = 0.1
-_TALL = 0.6
+_GAP = 0.1  # the least gap between separate shapes, relative to the height of all ink
+_TALL = 0.6  # the least height of a tall shape, relative to the height of all ink
 
 
 def is_side_by_side(mask: NDArray[np.bool_]) -> bool:
-    """Return whether a mask (H, W) has two separate tall shapes side by side, as a number of two digits has.
+    """Return whether a mask (H, W) shows two separate tall shapes side by side, like a number of two digits.
 
-    Shapes count as separate from a gap of a tenth of the height of all ink, and as tall from 0.6 of that height: the
-    bar of a 5 and an accent are not, and the open strokes of a 4 lie nearer.
+    The limits are chosen such that the bar of a 5 and an accent are not tall, and that the strokes of an open 4 are
+    too close to each other to be separate.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return False
     height = rows[-1] + 1 - rows[0]
     shapes = np.split(columns, np.flatnonzero(np.diff(columns) - 1 >= max(1, _GAP * height)) + 1)
-    return sum(bool(_height(mask[:, each]) >= _TALL * height) for each in shapes) > 1
+    return sum(bool(_height(mask[:, shape]) >= _TALL * height) for shape in shapes) > 1
 
 
 def _height(mask: NDArray[np.bool_]) -> int:

@@ -1,4 +1,4 @@
-"""Labelled images, and where they come from."""
+"""Labelled images, and sources that hold their training, validation and test parts."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -13,23 +13,23 @@ from pairs_lit.relation import DIGITS
 
 
 def group_identical(images: Tensor) -> Tensor:
-    """Return for each of (n, H, W) uint8 images the position of the first one that is identical to it, (n,) int64."""
+    """Return, for each of (n, H, W) uint8 images, the position of the first identical image, (n,) int64."""
     first: dict[bytes, int] = {}
     keys = (hashlib.blake2b(row, digest_size=16).digest() for row in images.flatten(1).numpy())
-    return torch.tensor([first.setdefault(key, place) for place, key in enumerate(keys)], dtype=torch.int64)
+    return torch.tensor([first.setdefault(key, position) for position, key in enumerate(keys)], dtype=torch.int64)
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Labelled images.
+    """Square grey images of one size with their class numbers.
 
     Attributes:
         images: (n, S, S) uint8, 0 … 255.
         labels: (n,) int64, 0 … K − 1.
-        classes: K.
+        classes: K, the number of classes.
 
     Raises:
-        PairsLitError: Images or labels have another shape, type or range.
+        PairsLitError: If images or labels have another shape, type or range.
     """
 
     images: Tensor
@@ -41,41 +41,43 @@ class LabelledImages:
         is_square = len(sides) == 2 and sides[0] == sides[1] > 0
         if self.images.dtype != torch.uint8 or count != len(self.labels) or not is_square:
             raise PairsLitError(
-                f"images of shape {tuple(self.images.shape)} and {self.images.dtype} with {len(self.labels)} labels: "
-                "(n, S, S) and uint8 are needed for n labels."
+                f"images must be (n, S, S) and uint8 for n labels, got the shape {tuple(self.images.shape)} and "
+                f"{self.images.dtype} for {len(self.labels)} labels."
             )
         if self.labels.dtype != torch.int64 or self.labels.dim() != 1 or len(self.labels) == 0:
             raise PairsLitError(
-                f"labels of shape {tuple(self.labels.shape)} and {self.labels.dtype}: (n,) and int64 are needed."
+                f"labels must be (n,) and int64, got the shape {tuple(self.labels.shape)} and {self.labels.dtype}."
             )
         if self.labels.min() < 0 or self.labels.max() >= self.classes:
             raise PairsLitError(
-                f"labels from {self.labels.min()} to {self.labels.max()}: 0 … {self.classes - 1} are needed."
+                f"labels must be from 0 to {self.classes - 1}, got {self.labels.min()} to {self.labels.max()}."
             )
 
     @property
     def size(self) -> int:
-        """S, the height and width of an image."""
+        """S, the height and width of each image."""
         return self.images.shape[-1]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where images come from; all parts have images of one size and the same classes.
+    """Source of images with a training and a test part; all parts have the same image size and classes.
 
     Attributes:
-        name: As it stands in every table: ``mnist``, ``mnist (unverified)``, ``digits``, ``FashionMNIST`` and so on.
-        train: What training pairs are drawn from.
-        validation: What validation pairs are drawn from; None: from training images that no training pair uses.
-        test: What test pairs are drawn from; only ever evaluated.
-        class_names: What the K classes are called, in their order; empty: by their numbers.
-        held_out: What was held out for the test, in words; None: the source has test images of its own.
+        name: The name in every table, such as ``mnist``, ``mnist (unverified)``, ``digits`` or ``FashionMNIST``.
+        train: The images from which training pairs are drawn.
+        validation: The images from which validation pairs are drawn, or None if they are drawn from training images
+            that no training pair uses.
+        test: The images from which test pairs are drawn; they are only evaluated.
+        class_names: The names of the K classes, in their order; empty if they are called by their numbers.
+        held_out: A description of the training images that were held out for the test, or None if the source has a
+            separate test part.
         transposed: Whether the stored images have rows and columns exchanged, which reading has undone.
-        original_size: The height and width of the images before ``data.resize``, ``28x28`` for instance, or from the
-            flattest to the narrowest, ``20x30 to 60x40``, or None if that is not known.
-        bits: How many bits of 16-bit images are in use, or None if there were no such images.
-        deterministic: Whether the dataset returned the same images when it was asked again.
-        notes: What was told when the images were read, a line each: files that were skipped, and the like.
+        original_size: The size of the images before ``data.resize``, ``28x28`` for instance, or the flattest and the
+            narrowest size, ``20x30 to 60x40``, or None if unknown.
+        bits: The number of bits in use in 16-bit images, or None if there were no such images.
+        deterministic: Whether the dataset returned the same images when they were read again.
+        notes: Notices from reading the images, a line each, for instance about skipped files.
     """
 
     name: str
@@ -92,30 +94,30 @@ class Source:
 
     @property
     def parts(self) -> list[LabelledImages]:
-        """Training, validation and test images, as far as there are any."""
+        """Training, validation (if any) and test images, in this order."""
         return [part for part in (self.train, self.validation, self.test) if part is not None]
 
     def with_parts(self, change: Callable[[LabelledImages], LabelledImages]) -> "Source":
-        """Return the source with each of its parts changed."""
+        """Return a copy of the source in which ``change`` was applied to each part."""
         validation = None if self.validation is None else change(self.validation)
         return replace(self, train=change(self.train), validation=validation, test=change(self.test))
 
     @cached_property
     def groups(self) -> Tensor:
-        """For each image of all parts, in order, the position of the first one that is identical to it, (n,) int64."""
+        """For each image of all parts, in order, the position of the first identical image, (n,) int64."""
         return group_identical(torch.cat([part.images for part in self.parts]))
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of shapes, images and labels of all parts, in order: other data, another fingerprint."""
-        found = hashlib.sha256()
+        """Return the SHA-256 of shapes, images and labels of all parts, in order."""
+        digest = hashlib.sha256()
         for part in self.parts:
-            found.update(str(tuple(part.images.shape)).encode())
+            digest.update(str(tuple(part.images.shape)).encode())
             for values in (part.images, part.labels):
-                found.update(values.contiguous().numpy().data)
-        return found.hexdigest()
+                digest.update(values.contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 def transpose_images(source: Source) -> Source:
-    """Return a source with rows and columns of its images exchanged."""
+    """Return a copy of a source in which rows and columns of the images are exchanged."""
     changed = source.with_parts(lambda part: replace(part, images=part.images.transpose(1, 2).contiguous()))
     return replace(changed, transposed=True)

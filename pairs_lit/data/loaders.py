@@ -1,4 +1,4 @@
-"""Loaders: the batches of one epoch, stack after stack."""
+"""Data loaders: batches of pairs for each stack of rounds."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ from pairs_lit.seeds import generator
 
 
 class StackBatch(NamedTuple):
-    """One batch of one stack of R rounds.
+    """One batch of B pairs for each of the R rounds in a stack.
 
     Attributes:
-        stack: Which stack.
+        stack: The number of the stack.
         split: ``train``, ``val`` or ``test``.
-        step: Which batch of this stack in this epoch.
+        step: The number of the batch within this stack, split and epoch.
         images: (R, B, 2, H, W) float32.
-        digits: (R, B, 2) int64.
+        digits: (R, B, 2) int64, the classes of the images.
         target: (R, B) int64.
     """
 
@@ -36,30 +36,31 @@ class StackBatch(NamedTuple):
 
     @classmethod
     def unlabelled(cls, stack: int, images: Tensor) -> "StackBatch":
-        """Return a batch of images of which only the answers are asked for."""
-        none = torch.zeros(images.shape[:3], dtype=torch.int64, device=images.device)
-        return cls(stack, "test", 0, images, none, none[..., 0])
+        """Return a batch of images (R, B, 2, H, W) with zeros as labels, for prediction only."""
+        zeros = torch.zeros(images.shape[:3], dtype=torch.int64, device=images.device)
+        return cls(stack, "test", 0, images, zeros, zeros[..., 0])
 
     def on(self, device: torch.device) -> "StackBatch":
         """Return the batch on a device."""
-        return self if self.images.device == device else self.changed(lambda part: part.to(device))
+        return self if self.images.device == device else self.changed(lambda tensor: tensor.to(device))
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> "StackBatch":
-        """Apply a function to each tensor."""
+        """Return a batch in which a function was applied to each tensor."""
         return self._replace(images=change(self.images), digits=change(self.digits), target=change(self.target))
 
 
 @dataclass(frozen=True, eq=False)
 class StackLoader:
-    """Batches of the given splits, stack after stack: one gather for each batch, no Python loop over samples.
+    """Loader of batches stack by stack; each batch is gathered from memory without a Python loop over pairs.
 
     Attributes:
-        bank: The pairs.
-        splits: The splits to hand out.
+        bank: The images and pairs of all rounds.
+        splits: The splits to load, in this order for each stack.
         stacks: The rounds of each stack that this worker trains, by the stack's number (``Rounds.of_worker``).
         batch_size: Pairs per batch; the last batch may be smaller.
-        epoch: Where to ask for the current epoch, on which each round's own shuffle depends; None: no shuffling.
-        change: Changes the images at random, by each round's own seed; None: they stay as they are.
+        epoch: A function that returns the current epoch. Each round's pairs are shuffled by its seed and the epoch. If
+            None, the pairs are not shuffled.
+        change: The random augmentation of the images, or None if they stay unchanged.
     """
 
     bank: PairBank
@@ -70,7 +71,7 @@ class StackLoader:
     change: Augmenter | None = None
 
     def __len__(self) -> int:
-        """Count the batches of one epoch over all stacks."""
+        """Return the number of batches in one epoch, over all stacks and splits."""
         return len(self.stacks) * sum(
             ceil(self.bank.pairs[split].target.shape[1] / self.batch_size) for split in self.splits
         )
@@ -85,12 +86,12 @@ class StackLoader:
         pairs = self._pairs(rounds, split)
         gather = partial(self.bank.gather, rounds=rounds)
         if self.change is not None:
-            draws = [generator(seed, "augment", self._epoch or 0) for seed in self.bank.seeds[rounds]]
-            gather = partial(self.bank.gather_changed, rounds=rounds, change=self.change, draws=draws)
+            generators = [generator(seed, "augment", self._epoch or 0) for seed in self.bank.seeds[rounds]]
+            gather = partial(self.bank.gather_changed, rounds=rounds, change=self.change, generators=generators)
         for step, start in enumerate(range(0, pairs.target.shape[1], self.batch_size)):
-            part = slice(start, start + self.batch_size)
-            images = gather(pairs.index[:, part])
-            yield StackBatch(stack, split, step, images, pairs.digits[:, part], pairs.target[:, part])
+            batch = slice(start, start + self.batch_size)
+            images = gather(pairs.index[:, batch])
+            yield StackBatch(stack, split, step, images, pairs.digits[:, batch], pairs.target[:, batch])
 
     @property
     def _epoch(self) -> int | None:
@@ -102,29 +103,31 @@ class StackLoader:
 
 @dataclass(frozen=True, eq=False)
 class PlacesLoader(StackLoader):
-    """Pairs of the images of which all pairs are measured, the same ones for every round.
+    """Loader of arbitrary pairs of evaluation images, the same positions for every round.
+
+    It serves the evaluation of all ordered pairs (``data.all_pairs``).
 
     Attributes:
-        places: Which pairs, (P, 2) int64 positions in :meth:`PairBank.images_of`.
+        places: The pairs, (P, 2) int64 positions in the rows of :meth:`PairBank.images_of`.
     """
 
     places: Tensor = field(kw_only=True)
 
     def __len__(self) -> int:
-        """Count the batches over all stacks and splits."""
+        """Return the number of batches over all stacks and splits."""
         return len(self.stacks) * len(self.splits) * ceil(len(self.places) / self.batch_size)
 
     def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
         images = self.bank.images_of(split, rounds)
-        for step, part in enumerate(torch.split(self.places, self.batch_size)):
-            pairs = self.bank.related(images[:, part])
+        for step, positions in enumerate(torch.split(self.places, self.batch_size)):
+            pairs = self.bank.related(images[:, positions])
             yield StackBatch(stack, split, step, self.bank.gather(pairs.index, rounds), pairs.digits, pairs.target)
 
 
 class PredictLoader(StackLoader):
-    """The test pairs of the first round, shown to every round of every stack, each with its own preparation."""
+    """Loader of the first round's test pairs for every round; each round normalises their images in its own way."""
 
     def _pairs(self, rounds: slice, split: Split) -> Pairs:
         first, size = self.bank.ordered(split, slice(0, 1)), len(self.bank.seeds[rounds])
-        index, digits = (part.expand(size, -1, -1) for part in (first.index, first.digits))
+        index, digits = (values.expand(size, -1, -1) for values in (first.index, first.digits))
         return Pairs(index, digits, first.target.expand(size, -1))

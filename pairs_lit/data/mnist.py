@@ -1,4 +1,4 @@
-"""MNIST: finds its four files under any of their usual names, checks them, or downloads them."""
+"""MNIST: search for its four files under their usual names, verification by SHA-256, and download."""
 
 import gzip
 import hashlib
@@ -24,33 +24,35 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-"""The hashes of MNIST's four files, unpacked, as LeCun, Cortes and Burges published them."""
+"""The SHA-256 of MNIST's four unpacked files as published by LeCun, Cortes and Burges."""
 
 MNIST_SIZE = 28
 """The height and width of MNIST's images."""
 
 PROBE_SECONDS = 5.0
+"""The time within which a mirror must answer before a download is started."""
 
 
 def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
     """Load MNIST from its files.
 
-    The four files may lie in ``root/MNIST/raw``, as torchvision lays them out, in ``root/raw`` or in ``root`` itself,
-    packed (``.gz``) or not, with a hyphen or a dot in their names (``train-images.idx3-ubyte``), or each in a folder of
-    its own. ``allow_unverified`` accepts files in MNIST's format whose hashes are not MNIST's.
+    The four files may be in ``root/MNIST/raw`` (torchvision's layout), in ``root/raw`` or in ``root``. They may be
+    packed (``.gz``), have a hyphen or a dot in their names (``train-images.idx3-ubyte``), or each be in a folder with
+    the file's name. ``allow_unverified`` accepts files in MNIST's format with other hashes.
 
     Raises:
-        PairsLitError: They are damaged or not MNIST's.
+        PairsLitError: If files are damaged, or their hashes are not MNIST's.
     """
     paths = {name: path for name in MNIST_SHA256 if (path := _find(root, name)) is not None}
-    with tempfile.TemporaryDirectory(prefix="pairs_lit-") as elsewhere:
-        files = {name: unpack(path, Path(elsewhere) / name) for name, path in paths.items()}
+    with tempfile.TemporaryDirectory(prefix="pairs_lit-") as folder:
+        files = {name: unpack(path, Path(folder) / name) for name, path in paths.items()}
         hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
-        altered = [name for name, found in hashes.items() if found != MNIST_SHA256[name]]
+        altered = [name for name, sha256 in hashes.items() if sha256 != MNIST_SHA256[name]]
         if altered and not allow_unverified:
             raise PairsLitError(
-                f"{paths[altered[0]]} is not MNIST's file (truncated or altered: its SHA-256 differs). Delete it "
-                "to download it anew, or set data.allow_unverified to true if the files are your own."
+                f"{paths[altered[0]]} is not MNIST's file: its SHA-256 differs, so it is truncated or altered. "
+                "Delete it to download it again, or set data.allow_unverified to true to use your own data in MNIST's "
+                "format."
             )
         train, test = (_read_part(root, files, part) for part in ("train", "t10k"))
     name, size = "mnist (unverified)" if altered else "mnist", f"{MNIST_SIZE}x{MNIST_SIZE}"
@@ -58,44 +60,56 @@ def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Return where MNIST's files may lie; a root that is a file stands for its folder."""
+    """Return the folders that may hold MNIST's files; if the root is a file, its folder is the root."""
     base = root.parent if root.is_file() else root
     return [base / "MNIST" / "raw", base / "raw", base]
 
 
 def _find(root: Path, name: str) -> Path | None:
-    """Return the path of one of MNIST's four files; some archives hold each in a folder of its own."""
-    spelt = (name, name.replace("-idx", ".idx"))
-    names = [f"{each}{ending}" for ending in ("", ".gz") for each in spelt] + [f"{each}/{each}" for each in spelt]
-    paths = (folder / each for folder in _folders(root) for each in names)
+    """Return the path of one of MNIST's four files, or None if it is missing.
+
+    Some archives hold each file in a folder with the file's name.
+    """
+    spellings = (name, name.replace("-idx", ".idx"))
+    candidates = [f"{spelling}{extension}" for extension in ("", ".gz") for spelling in spellings]
+    candidates += [f"{spelling}/{spelling}" for spelling in spellings]
+    paths = (folder / candidate for folder in _folders(root) for candidate in candidates)
     return next((path for path in paths if path.is_file()), None)
 
 
 def _home(root: Path) -> Path:
-    """Return the folder that downloads go to: one that holds some of MNIST already, else the first."""
+    """Return the folder for downloads: the one that already holds some of the files, else ``root/MNIST/raw``."""
     folders = _folders(root)
-    found = (path.parent for name in MNIST_SHA256 if (path := _find(root, name)) is not None)
-    return next((folder for folder in found if folder in folders), folders[0])
+    used_folders = (path.parent for name in MNIST_SHA256 if (path := _find(root, name)) is not None)
+    return next((folder for folder in used_folders if folder in folders), folders[0])
 
 
 def _missing(root: Path) -> list[str]:
+    """Return the names of those of MNIST's files that are missing."""
     return [name for name in MNIST_SHA256 if _find(root, name) is None]
 
 
 def unpack(file: Path, copy: Path) -> Path:
-    """Return a file as it is, or its unpacked copy: some browsers pack or unpack a download without renaming it."""
-    with file.open("rb") as opened:
-        if opened.read(2) != b"\x1f\x8b":
+    """Return a file unchanged, or unpacked to ``copy`` if its content is packed.
+
+    The file name is not reliable, because some browsers pack or unpack a download without renaming it.
+
+    Raises:
+        PairsLitError: If the file is damaged.
+    """
+    with file.open("rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
             return file
     try:
         with gzip.open(file) as source, copy.open("wb") as target:
             shutil.copyfileobj(source, target)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise PairsLitError(f"{file} is damaged and cannot be unpacked: replace it.") from error
+        raise PairsLitError(f"{file} is damaged and cannot be unpacked. Replace it.") from error
     return copy
 
 
 def _read_part(root: Path, files: dict[str, Path], part: str) -> LabelledImages:
+    """Read images and labels of a part, ``train`` or ``t10k``, and check that they match."""
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     tensors = []
@@ -103,11 +117,11 @@ def _read_part(root: Path, files: dict[str, Path], part: str) -> LabelledImages:
         try:
             tensors.append(read(str(files[name])))
         except (AssertionError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
-            raise PairsLitError(f"{_find(root, name)} is not in MNIST's format; replace it.") from error
+            raise PairsLitError(f"{_find(root, name)} is not in MNIST's format. Replace it.") from error
     try:
         images = LabelledImages(*tensors)
         if images.size != MNIST_SIZE:
-            raise PairsLitError(f"images of {images.size}×{images.size}: (n, 28, 28) are needed for n labels.")
+            raise PairsLitError(f"images must be 28×28, got {images.size}×{images.size}.")
         return images
     except PairsLitError as error:
         raise PairsLitError(f"{_home(root) / part}-*: {error} Replace the files.") from error
@@ -117,7 +131,7 @@ def download_missing(root: Path) -> None:
     """Download those of MNIST's files that are missing under ``root``.
 
     Raises:
-        PairsLitError: They cannot be downloaded; the message says what was found instead.
+        PairsLitError: If they cannot be downloaded; the message lists the files that were found instead.
     """
     from torchvision.datasets import MNIST
 
@@ -125,7 +139,7 @@ def download_missing(root: Path) -> None:
         return
     if not _reachable(MNIST.mirrors):
         raise PairsLitError(
-            f"MNIST is not in {_home(root)}{_what_is_there(root)} and its servers do not answer: set data.root (or "
+            f"MNIST is not in {_home(root)}{_what_is_there(root)} and its servers do not answer. Set data.root (or "
             "PAIRS_LIT_DATA) to the folder that holds MNIST/raw, or set data.source to digits."
         )
     notice(f"downloading MNIST to {root} …")
@@ -135,25 +149,25 @@ def download_missing(root: Path) -> None:
     except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split())
         raise PairsLitError(
-            f"MNIST could not be downloaded to {root} ({reason}): set data.source to digits."
+            f"MNIST could not be downloaded to {root} ({reason}). Try again later, or set data.source to digits."
         ) from error
 
 
 def _what_is_there(root: Path) -> str:
-    """Return what was found where MNIST's files were looked for, and which are wanted."""
+    """Return a text about the files in MNIST's possible folders and the missing ones; empty if there are no files."""
     names = {path.name for folder in _folders(root) if folder.is_dir() for path in folder.iterdir()}
-    found = sorted(name for name in names if not name.startswith("."))
-    shown = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-    wanted = ", ".join(f"{name}[.gz]" for name in _missing(root))
-    return f" (found: {printable(shown)}; wanted: {wanted})" if found else ""
+    visible = sorted(name for name in names if not name.startswith("."))
+    listing = ", ".join(visible[:4]) + (f" and {len(visible) - 4} more" if len(visible) > 4 else "")
+    missing = ", ".join(f"{name}[.gz]" for name in _missing(root))
+    return f" (found: {printable(listing)}; missing: {missing})" if visible else ""
 
 
 def _fetch(root: Path) -> None:
-    """Download what is still missing."""
+    """Download the files that are still missing."""
     from torchvision.datasets import MNIST
 
     with download_folder(root) as folder:
-        if not _missing(root):  # another process was first
+        if not _missing(root):  # another process has downloaded them meanwhile
             return
         MNIST(folder, download=True)
         for name in _missing(root):
@@ -161,7 +175,10 @@ def _fetch(root: Path) -> None:
 
 
 def _reachable(mirrors: list[str]) -> bool:
-    """Ask the mirrors, all at once; looking up a name can hang for longer than any timeout, hence the threads."""
+    """Return whether any mirror answers within :data:`PROBE_SECONDS`.
+
+    Each mirror is probed in a thread, because resolving a host name can take longer than the timeout of a request.
+    """
     answers = queue.SimpleQueue[bool]()
 
     def ask(mirror: str) -> None:
@@ -174,8 +191,8 @@ def _reachable(mirrors: list[str]) -> bool:
 
     for mirror in mirrors:
         threading.Thread(target=ask, args=(mirror,), daemon=True).start()
-    end = time.monotonic() + PROBE_SECONDS
+    deadline = time.monotonic() + PROBE_SECONDS
     try:
-        return any(answers.get(timeout=max(0, end - time.monotonic())) for _ in mirrors)
+        return any(answers.get(timeout=max(0, deadline - time.monotonic())) for _ in mirrors)
     except queue.Empty:
         return False

@@ -1,4 +1,4 @@
-"""The bank: the images of a source and the pairs of all rounds, in memory."""
+"""In-memory store of a source's images and of the pairs of all rounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,20 +25,21 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Normalise = Literal["raw", "unit", "standard"]
 
 MOST_UNSEEN = 10_000
-"""Of so many validation images at most all pairs are measured, where a source has no validation images of its own."""
+"""The largest number of validation images whose pairs are all evaluated, if the source has no validation part."""
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The settings that decide which pairs a round sees; recorded in every checkpoint and run.
+    """Settings that determine the pairs of each round; recorded in every checkpoint and run.
 
-    The last three are those of the source that was found; earlier releases recorded none of the last four, see
-    :data:`pairs_lit.runs.run_metadata.UNRECORDED`.
+    ``classes``, ``held_out`` and ``fingerprint`` are properties of the loaded source. Earlier releases did not record
+    these three and ``resize``, see :data:`pairs_lit.runs.run_metadata.UNRECORDED`.
 
     Attributes:
-        resize: The height and width that images were given; None: as they were.
+        resize: The height and width to which images were resized, or None if they were not.
         classes: K, the number of classes.
-        held_out: What was held out for the test, in words; None: the source has test images of its own.
+        held_out: A description of the training images that were held out for the test, or None if the source has a
+            separate test part.
         fingerprint: The SHA-256 of all images and labels.
     """
 
@@ -58,48 +59,45 @@ class DataSettings:
 
     @property
     def pairs(self) -> dict[Split, int]:
-        """How many pairs each split has, before swapping."""
+        """The number of pairs per round in each split, before swapped pairs are added."""
         return {"train": self.train_pairs, "val": self.val_pairs, "test": self.test_pairs}
 
 
 def check_image_size(image_size: int, size: int) -> None:
-    """Refuse an image size to which images cannot be average-pooled.
-
-    Raises:
-        PairsLitError: It does not divide the images' own size.
-    """
+    """Raise PairsLitError unless images of this size can be average-pooled to ``data.image_size``."""
     if size % image_size:
-        allowed = ", ".join(str(each) for each in range(1, size + 1) if size % each == 0)
+        allowed = ", ".join(str(divisor) for divisor in range(1, size + 1) if size % divisor == 0)
         raise PairsLitError(
-            f"data.image_size is {image_size}, but the images are {size}×{size}: it must be one of {allowed}; or set "
-            "data.resize to a multiple of it."
+            f"data.image_size must be one of {allowed} for images of {size}×{size}, got {image_size}. Choose one of "
+            "these, or set data.resize to a multiple of data.image_size."
         )
 
 
 class PairBank:
-    """The images of a source and the pairs of R rounds, one for each seed, all in memory.
+    """In-memory store of the images of a source and the pairs of R rounds, one round per seed.
 
     Args:
-        source: Where images come from.
+        source: The source of the images.
         seeds: The seeds of the rounds.
-        settings: Which pairs each round sees.
-        originals: Keep the training images in their own size, too, for :meth:`gather_changed`.
+        settings: The settings that determine the pairs of each round.
+        originals: Whether to keep the training images at their original size, too, for :meth:`gather_changed`.
 
     Attributes:
-        class_names: What the classes are called, in their order; empty: by their numbers.
-        image_format: What the training images look like.
-        notes: What was told when the images were read, a line each.
-        deterministic: Whether the dataset returned the same images when it was asked again.
-        duplicates: How many images are identical to others.
-        warnings: The same in words, a line each; empty where there are none.
-        images: (n, H, W) float32, train, validation and test images in this order.
-        pairs: By split, the pairs of the R rounds.
-        scale: With ``standard``, mean and std of each round's training images, (R, 1, 1, 1, 1) each.
-        scarce: In words, the splits that have too few images, so that some are drawn more than once.
+        class_names: The names of the classes, in their order; empty if they are called by their numbers.
+        image_format: The measured format of the training images.
+        notes: Notices from reading the images, a line each.
+        deterministic: Whether the dataset returned the same images when they were read again.
+        duplicates: The numbers of images that are identical to others.
+        warnings: Warnings about duplicates, a line each; empty if there are none.
+        images: (n, H, W) float32, the training, validation (if any) and test images in this order.
+        pairs: The pairs of the R rounds, by split.
+        scale: With ``standard``, mean and standard deviation of each round's training images, (R, 1, 1, 1, 1) each;
+            else None.
+        scarce: Descriptions of the splits that have too few images, so that some are drawn more than once.
         top: The largest grey value of ``images``.
 
     Raises:
-        PairsLitError: The source has too few images.
+        PairsLitError: If the source has too few images.
     """
 
     def __init__(
@@ -129,113 +127,128 @@ class PairBank:
         self.top = 1.0 if settings.normalise == "unit" else 255.0
         if settings.normalise == "unit":
             self.images /= 255
-        drawn_of = {seed: self._draw(seed) for seed in dict.fromkeys(seeds)}
-        rounds = [drawn_of[seed] for seed in seeds]
-        self.pairs = {split: side_by_side([drawn[split] for drawn in rounds]) for split in SPLITS}
+        pairs_by_seed = {seed: self._draw(seed) for seed in dict.fromkeys(seeds)}
+        rounds = [pairs_by_seed[seed] for seed in seeds]
+        self.pairs = {split: side_by_side([round_pairs[split] for round_pairs in rounds]) for split in SPLITS}
         self.scale = self._standard() if settings.normalise == "standard" else None
-        room = {split: len(pool) // 2 for split, pool in self._pools(seeds[0]).items()}
-        self.scarce = [f"{split} {n} of {room[split]}" for split, n in settings.pairs.items() if n > room[split]]
+        available = {split: len(pool) // 2 for split, pool in self._pools(seeds[0]).items()}
+        self.scarce = [
+            f"{split} {count} of {available[split]}"
+            for split, count in settings.pairs.items()
+            if count > available[split]
+        ]
 
     def _draw(self, seed: int) -> dict[Split, Pairs]:
-        settings, drawn = self.settings, dict[Split, Pairs]()
+        """Return the pairs of a round by split, drawn with its seed; training pairs include swapped ones."""
+        settings, pairs = self.settings, dict[Split, Pairs]()
         for split, pool in self._pools(seed).items():
             try:
                 index = draw(pool, settings.pairs[split], generator(seed, f"{split} pairs"), reuse=settings.reuse)
             except PairsLitError as error:
                 raise PairsLitError(f"data.{split}_pairs: {error}") from error
-            drawn[split] = relate(index, self._labels, settings.relation)
-        return drawn | {"train": swapped(drawn["train"], settings.swap, settings.relation)}
+            pairs[split] = relate(index, self._labels, settings.relation)
+        return pairs | {"train": swapped(pairs["train"], settings.swap, settings.relation)}
 
     def _pools(self, seed: int) -> dict[Split, Tensor]:
-        """Return the images that a round draws from; where a source has none for validation, some for training."""
+        """Return the positions of the images from which a round draws the pairs of each split.
+
+        If the source has no validation part, each round holds out some training images for validation.
+        """
         train, *validation, test = self._own_pools
         if validation:
             return {"train": train, "val": validation[0], "test": test}
-        held_out = 2 * self.settings.val_pairs
-        if held_out >= len(train) - 1:
+        num_held_out = 2 * self.settings.val_pairs
+        if num_held_out >= len(train) - 1:
             raise PairsLitError(self._propose_pairs())
         order = train[torch.randperm(len(train), generator=generator(seed, "held-out images"))]
-        val, rest = hold_out(order, held_out, self._groups)
+        val, rest = hold_out(order, num_held_out, self._groups)
         return {"train": rest, "val": val, "test": test}
 
     def _propose_pairs(self) -> str:
-        """Return what to say of too many validation pairs, with numbers of pairs that fit the source."""
-        images, asked = len(self._own_pools[0]), f"data.val_pairs is {self.settings.val_pairs}, but the source has"
-        most = (images - 2) // 2
-        if most < 1:
-            return f"{asked} {images} training images: 4 or more are needed. Add images."
+        """Return an error about too many validation pairs, with numbers of pairs that suit the source."""
+        images = len(self._own_pools[0])
+        max_pairs = (images - 2) // 2
+        if max_pairs < 1:
+            return (
+                f"data.source must have 4 or more training images to share with validation, got {images}. Add images."
+            )
         val = max(1, images // 6)
-        fitting = {"val": val, "train": (images - 2 * val) // 2, "test": max(1, len(self._own_pools[-1]) // 2)}
-        options = " ".join(f"--data.{split}_pairs {count}" for split, count in fitting.items())
+        suitable = {"val": val, "train": (images - 2 * val) // 2, "test": max(1, len(self._own_pools[-1]) // 2)}
+        options = " ".join(f"--data.{split}_pairs {count}" for split, count in suitable.items())
         return (
-            f"{asked} {images} training images to share between training and validation pairs, two for each pair: ask "
-            f"for {most} or fewer, for instance {options}."
+            f"data.val_pairs must be {max_pairs} or less, got {self.settings.val_pairs}: training and validation pairs "
+            f"share {images} training images, two for each pair. Choose fewer, for instance {options}."
         )
 
     def _standard(self) -> tuple[Tensor, Tensor]:
-        """Mean and std, (R, 1, 1, 1, 1) each, of the distinct images in each round's own training pairs."""
-        own = [self.images[index.unique()].double() for index in self.pairs["train"].index]
-        with computing_on(1):  # the last bits of a sum depend on the number of threads
-            mean = torch.stack([images.mean() for images in own])
-            std = torch.stack([images.std() for images in own])
+        """Return mean and std, (R, 1, 1, 1, 1) each, of the distinct images in each round's training pairs."""
+        round_images = [self.images[index.unique()].double() for index in self.pairs["train"].index]
+        with computing_on(1):  # the rounding of a sum depends on the number of threads
+            mean = torch.stack([images.mean() for images in round_images])
+            std = torch.stack([images.std() for images in round_images])
         return mean.float().view(-1, 1, 1, 1, 1), std.float().view(-1, 1, 1, 1, 1)
 
     def ordered(self, split: Split, rounds: slice, epoch: int | None = None) -> Pairs:
-        """Return the pairs of some rounds; for an epoch of training, shuffled by each round's own seed."""
+        """Return the pairs of some rounds; if an epoch is given, shuffled by each round's seed and the epoch."""
         pairs = self.pairs[split]
         index, digits, target = pairs.index[rounds], pairs.digits[rounds], pairs.target[rounds]
         if epoch is None:
             return Pairs(index, digits, target)
         generators = [generator(seed, "shuffle", epoch) for seed in self.seeds[rounds]]
-        order = torch.stack([torch.randperm(target.shape[1], generator=each) for each in generators])
-        both = order[..., None].expand(-1, -1, 2)
-        return Pairs(index.gather(1, both), digits.gather(1, both), target.gather(1, order))
+        order = torch.stack([torch.randperm(target.shape[1], generator=shuffler) for shuffler in generators])
+        image_order = order[..., None].expand(-1, -1, 2)
+        return Pairs(index.gather(1, image_order), digits.gather(1, image_order), target.gather(1, order))
 
     def images_of(self, split: Split, rounds: slice) -> Tensor:
-        """Return the images of which all pairs are measured, (R, n) places in ``images``; n is the same for all rounds.
+        """Return the images whose pairs are all evaluated, (R, n) positions in ``images``; n is equal for all rounds.
 
-        They are all test images or all validation images; where a source has none for validation, the training images
-        that no training pair of the round shows, up to :data:`MOST_UNSEEN`: first those held out for its validation
-        pairs, then those that its draw left over.
+        They are all test images or all validation images. If the source has no validation part, they are up to
+        :data:`MOST_UNSEEN` training images that occur in no training pair of the round: first those held out for its
+        validation pairs, then those that were not drawn.
         """
         if split != "val" or len(self._own_pools) > 2:
             pool = self._own_pools[-1 if split == "test" else 1]
             return pool.expand(len(self.seeds[rounds]), -1)
         unseen = []
-        for seed, shown in zip(self.seeds[rounds], self.pairs["train"].index[rounds], strict=True):
+        for seed, train_images in zip(self.seeds[rounds], self.pairs["train"].index[rounds], strict=True):
             pools = self._pools(seed)
-            spare = max(0, len(pools["train"]) - 2 * self.settings.train_pairs)  # of the config, not of what was drawn
-            left = pools["train"][~torch.isin(pools["train"], shown)]
-            unseen.append(torch.cat([pools["val"], left[:spare]])[:MOST_UNSEEN])
+            not_drawn = pools["train"][~torch.isin(pools["train"], train_images)]
+            num_spare = max(
+                0, len(pools["train"]) - 2 * self.settings.train_pairs
+            )  # independent of the draw, so that n is equal for all rounds
+            unseen.append(torch.cat([pools["val"], not_drawn[:num_spare]])[:MOST_UNSEEN])
         return torch.stack(unseen)
 
     def count_of(self, split: Split) -> int:
-        """Return n, of how many images all pairs are measured."""
+        """Return n, the number of images whose pairs are all evaluated."""
         return self.images_of(split, slice(0, 1)).shape[1]
 
     def related(self, index: Tensor) -> Pairs:
-        """Return pairs of images (..., 2), given by their places in ``images``, with their classes and targets."""
+        """Return pairs with their classes and targets, from positions (..., 2) in ``images``."""
         return relate(index, self._labels, self.settings.relation)
 
     def commoner(self, split: Split) -> Tensor:
-        """Return the share of each round's more frequent answer, (R,) float64: the accuracy of always giving it."""
+        """Return the accuracy of always predicting each round's more frequent target, (R,) float64."""
         share = self.pairs[split].target.double().mean(1)
         return torch.maximum(share, 1 - share)
 
     def gather(self, index: Tensor, rounds: slice) -> Tensor:
-        """Return the images (R, B, 2, H, W) of some rounds' pairs, by their places (R, B, 2) in ``images``."""
+        """Return the normalised images (R, B, 2, H, W) of some rounds' pairs at positions (R, B, 2) in ``images``."""
         rows = self.images.index_select(0, index.flatten())  # three times faster than images[index]
         return self._prepared(rows.view(*index.shape, *rows.shape[1:]), rounds)
 
-    def gather_changed(self, index: Tensor, rounds: slice, change: Augmenter, draws: Sequence[Generator]) -> Tensor:
-        """Return the same of training pairs, changed at random, before they are prepared."""
+    def gather_changed(
+        self, index: Tensor, rounds: slice, change: Augmenter, generators: Sequence[Generator]
+    ) -> Tensor:
+        """Return the images (R, B, 2, H, W) of training pairs, changed at random and then normalised."""
         rows = (self.images if self._originals is None else self._originals).index_select(0, index.flatten())
         if self._originals is not None:
             rows = rows.float() * (self.top / 255)
-        changed = change(rows.view(len(index), -1, *rows.shape[1:]), draws)
+        changed = change(rows.view(len(index), -1, *rows.shape[1:]), generators)
         return self._prepared(changed.view(*index.shape, *changed.shape[2:]), rounds)
 
     def _prepared(self, images: Tensor, rounds: slice) -> Tensor:
+        """Return images (R, …) normalised by each round's mean and standard deviation, if ``standard`` is set."""
         if self.scale is None:
             return images
         mean, std = (value[rounds] for value in self.scale)

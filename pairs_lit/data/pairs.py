@@ -1,4 +1,4 @@
-"""Pairs, by pure functions: draw them, compute their targets, swap them."""
+"""Pure functions on pairs of images: sampling, targets, swapping, stacking of rounds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -12,16 +12,16 @@ from pairs_lit.relation import Relation, target_of
 from pairs_lit.seeds import generator
 
 Swap = Literal["none", "relabel", "flip"]
-"""How a training set is doubled by its swapped pairs, if at all."""
+"""Whether swapped pairs are added to the training pairs, and how their targets are computed."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of one split; with a leading dimension R, those of R rounds.
+    """P pairs of images; a leading dimension R holds those of R rounds.
 
     Attributes:
-        index: (..., P, 2) int64, the two images of each pair, as positions in the images of the split's source.
-        digits: (..., P, 2) int64, their classes.
+        index: (..., P, 2) int64, the positions of the two images among all images of the source.
+        digits: (..., P, 2) int64, the classes of the two images.
         target: (..., P) int64, 1 where the relation holds.
     """
 
@@ -33,34 +33,36 @@ class Pairs:
 def draw(pool: Tensor, count: int, generator: torch.Generator, *, reuse: bool) -> Tensor:
     """Draw pairs (count, 2) int64 from a pool of images (n,) int64.
 
-    As the course does, permute the images and take the first 2·count of them in twos: no image is drawn twice. If
-    ``reuse`` allows it, a pool that is too small is permuted again, as often as needed; no image is then drawn twice
-    within one permutation, so no pair shows one image twice.
+    As in the course's own code, the images are permuted and the first 2·count of them are paired in order, so no image
+    is drawn twice. If the pool is too small and ``reuse`` is true, further permutations follow. Within a permutation no
+    image is drawn twice, so the two images of a pair always differ.
 
     Raises:
-        PairsLitError: The pool is too small and ``reuse`` is false, or it holds fewer than two images.
+        PairsLitError: If the pool holds fewer than two images, or is too small and ``reuse`` is false.
     """
-    each = len(pool) // 2
-    if each < 1 or (count > each and not reuse):
+    per_permutation = len(pool) // 2
+    if per_permutation < 1 or (count > per_permutation and not reuse):
         raise PairsLitError(
-            f"{count} pairs were asked for, but {len(pool)} images make {each} pairs without drawing one twice: "
-            "ask for fewer, or set data.reuse to true."
+            f"{count} pairs were requested, but {len(pool)} images make only {per_permutation} pairs if none is drawn "
+            "twice. Choose fewer pairs, or set data.reuse to true."
         )
-    permutations = [torch.randperm(len(pool), generator=generator)[: 2 * each] for _ in range(-(-count // each))]
+    repeats = -(-count // per_permutation)
+    permutations = [torch.randperm(len(pool), generator=generator)[: 2 * per_permutation] for _ in range(repeats)]
     return pool[torch.cat(permutations)[: 2 * count]].view(count, 2)
 
 
 def relate(index: Tensor, labels: Tensor, relation: Relation) -> Pairs:
-    """Look up the classes of drawn pairs (P, 2) in ``labels`` (n,) and compute the targets."""
+    """Return pairs with their classes and targets, from positions of images (..., P, 2) and all ``labels`` (n,)."""
     digits = labels[index]
     return Pairs(index, digits, target_of(relation, digits))
 
 
 def swapped(pairs: Pairs, swap: Swap, relation: Relation) -> Pairs:
-    """Add each pair's swapped twin: P pairs → 2·P, the twins last; ``none`` adds nothing.
+    """Return P pairs followed by the same P pairs with their images swapped; ``none`` adds nothing.
 
-    ``relabel`` computes the twin's target from its classes. ``flip`` takes 1 - target, the literal rule of gardoni's
-    report, **which is wrong for pairs of equal digits** (10 % of all); it exists only to reproduce that report.
+    ``relabel`` computes the target of a swapped pair from its classes. ``flip`` uses 1 - target, the literal rule of
+    gardoni's report, **which is wrong for pairs of equal digits** (10 % of all); it exists only to reproduce that
+    report.
     """
     if swap == "none":
         return pairs
@@ -70,25 +72,26 @@ def swapped(pairs: Pairs, swap: Swap, relation: Relation) -> Pairs:
 
 
 SAMPLED_PAIRS = 200_000
-"""How many ordered pairs stand for all of them where each has to be shown to the network."""
+"""The largest number of ordered pairs that are evaluated; larger sets are represented by a random sample."""
 
 
 def ordered_pairs(images: int) -> Tensor:
-    """Return pairs of two different of ``images`` images, (P, 2) int64 positions: all of them, in either order.
+    """Return all ordered pairs of two different images out of ``images``, as (P, 2) int64 positions.
 
-    Of more than :data:`SAMPLED_PAIRS`, so many are drawn with replacement, the same at every call.
+    If there are more than :data:`SAMPLED_PAIRS`, return a random sample of this size, drawn with replacement; it is the
+    same at every call.
     """
     if images * (images - 1) > SAMPLED_PAIRS:
-        drawing = generator(0, "all pairs", images)
-        first = torch.randint(images, (SAMPLED_PAIRS,), generator=drawing)
-        second = torch.randint(images - 1, (SAMPLED_PAIRS,), generator=drawing)
+        fixed_generator = generator(0, "all pairs", images)
+        first = torch.randint(images, (SAMPLED_PAIRS,), generator=fixed_generator)
+        second = torch.randint(images - 1, (SAMPLED_PAIRS,), generator=fixed_generator)
     else:
         first, second = torch.arange(images).repeat_interleave(images - 1), torch.arange(images - 1).repeat(images)
     return torch.stack([first, second + (second >= first)], 1)
 
 
 def side_by_side(rounds: list[Pairs]) -> Pairs:
-    """Put the pairs of R rounds into one table with a leading dimension R."""
+    """Return the pairs of R rounds as one object with a leading dimension R."""
     return _joined(rounds, torch.stack)
 
 

@@ -1,4 +1,4 @@
-"""Sources of labelled images: MNIST, scikit-learn's bundled digits, or a dataset of the user's choice."""
+"""Sources of labelled images: MNIST, scikit-learn's bundled digits, or a custom dataset."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,64 +24,61 @@ from pairs_lit.system.console import notice
 SourceName = Literal["auto", "mnist", "digits"]
 
 SourceSpec = str | Mapping[str, Any]
-"""A :data:`SourceName`, the import path of a dataset's class, or ``{class_path: ..., init_args: {...}}``, as a text or
-as a mapping."""
+"""A :data:`SourceName`, the import path of a dataset class, or ``{class_path: ..., init_args: {...}}`` as text or
+mapping."""
 
 _loaded: ContextVar[dict[str, Source] | None] = ContextVar("loaded", default=None)
 
 
 def check_source(source: SourceSpec) -> None:
-    """Check that a source is a known name, or the class path of a dataset with its arguments.
-
-    Raises:
-        PairsLitError: It is something else.
-    """
+    """Raise PairsLitError unless a source is a known name, or a dataset's class path with or without arguments."""
     path, arguments = _parts(source)
     if is_named(path) and source != path:
         raise PairsLitError(
-            f"data.source is {path} with {', '.join(arguments) or 'no arguments'}: it takes none, write {path} alone."
+            f"data.source: {path} is a name and must be given without class_path and arguments, got "
+            f"{', '.join(arguments) or 'class_path'}. Write {path} alone."
         )
     if is_named(path) or (path.count(".") > 0 and all(part.isidentifier() for part in path.split("."))):
         return
     names = ", ".join(map(repr, get_args(SourceName)))
     raise PairsLitError(
-        f"data.source is {path!r:.100}: it must be one of {names}, or a dataset's class path, such as "
-        "torchvision.datasets.FashionMNIST."
+        f"data.source must be {names} or a dataset's class path, such as torchvision.datasets.FashionMNIST, got "
+        f"{path!r:.100}."
     )
 
 
 def is_named(source: SourceSpec) -> bool:
-    """Return whether a source has a name: then its classes and size are known before it is loaded."""
+    """Return whether a source is a :data:`SourceName`, so that its classes and size are known before it is loaded."""
     return source in get_args(SourceName)
 
 
 def known_size(resize: int | None) -> int:
-    """Return the height and width of the images of a source that has a name."""
+    """Return the height and width of the images of any source for which :func:`is_named` is true."""
     return resize or MNIST_SIZE
 
 
 def _parts(source: SourceSpec) -> tuple[str, Mapping[str, Any]]:
-    """Return class path and arguments."""
-    given: object = source
+    """Return the name or class path of a source, and its arguments."""
+    spec: object = source
     if isinstance(source, str):
         if "{" not in source:
             return source, {}
         try:
-            given = load(source, "data.source")
+            spec = load(source, "data.source")
         except yaml.YAMLError:
-            given = None
-    if isinstance(given, Mapping) and given.keys() <= {"class_path", "init_args"}:
-        path, arguments = given.get("class_path"), given.get("init_args") or {}
+            spec = None
+    if isinstance(spec, Mapping) and spec.keys() <= {"class_path", "init_args"}:
+        path, arguments = spec.get("class_path"), spec.get("init_args") or {}
         if isinstance(path, str) and isinstance(arguments, Mapping):
             return path, arguments
     raise PairsLitError(
-        f"data.source is {source!r:.200}: a name, a class path, or class_path with init_args, a mapping, is needed."
+        f"data.source must be a name, a class path, or a mapping of class_path and init_args, got {source!r:.200}."
     )
 
 
 @contextmanager
 def loaded_once() -> Iterator[None]:
-    """Load the same source only once within this context: for many configurations that are read one by one."""
+    """Reuse the last loaded source within this context, for many configurations with the same source."""
     token = _loaded.set({})
     try:
         yield
@@ -100,40 +97,40 @@ def load_source(
 ) -> Source:
     """Load a source by name or class path.
 
-    ``auto`` is MNIST where its files lie under ``root`` or can be downloaded, else the bundled digits, with a loud
-    warning. See :func:`~pairs_lit.data.mnist.load_mnist` for where MNIST's files lie and what is accepted, and
+    ``auto`` is MNIST if its files are under ``root`` or can be downloaded, else the bundled digits, with a loud
+    warning. See :func:`~pairs_lit.data.mnist.load_mnist` for the accepted files of MNIST, and
     :func:`~pairs_lit.data.custom_dataset.load_custom_dataset` for datasets.
 
     Args:
-        source: Its name, or the class path of a dataset, or both class path and arguments.
-        root: Where its files lie.
-        allow_unverified: Accept files in MNIST's format that are not MNIST's.
-        resize: The height and width to give the images; None: as they are.
-        class_names: The order and names of the classes, see :func:`~pairs_lit.data.class_names.order_classes`; None: as
-            they are.
-        transpose: Exchange rows and columns of the images, which are stored so.
+        source: A name, a dataset's class path, or a class path with arguments.
+        root: The folder that holds the source's files.
+        allow_unverified: Whether to accept files in MNIST's format with other hashes.
+        resize: The height and width to which images are resized, or None to keep their size.
+        class_names: The order and names of the classes, see :func:`~pairs_lit.data.class_names.order_classes`.
+        transpose: Whether to exchange rows and columns of the images.
 
     Raises:
-        PairsLitError: It was asked for and is not available, or its files are damaged, with ``auto`` too.
+        PairsLitError: If the source is not available, or its files are damaged (also with ``auto``).
     """
-    kept, key = _loaded.get(), repr((source, root, allow_unverified, resize, class_names, transpose))
-    if kept is not None and key in kept:
-        return kept[key]
+    cache, key = _loaded.get(), repr((source, root, allow_unverified, resize, class_names, transpose))
+    if cache is not None and key in cache:
+        return cache[key]
     if is_named(source):
-        named = _load_named(cast(SourceName, source), root, allow_unverified=allow_unverified)
-        found = _with_classes(_resized(transpose_images(named) if transpose else named, resize), class_names)
-        print_notes(found)
+        stored = _load_named(cast(SourceName, source), root, allow_unverified=allow_unverified)
+        loaded = _with_classes(_resized(transpose_images(stored) if transpose else stored, resize), class_names)
+        print_notes(loaded)
     else:
-        from pairs_lit.data.custom_dataset import load_custom_dataset  # imports torchvision, which takes its time
+        from pairs_lit.data.custom_dataset import load_custom_dataset  # imports torchvision, which is slow
 
-        found = load_custom_dataset(*_parts(source), root, resize=resize, class_names=class_names, transpose=transpose)
-    if kept is not None:
-        kept.clear()  # only the last one: they take memory
-        kept[key] = found
-    return found
+        loaded = load_custom_dataset(*_parts(source), root, resize=resize, class_names=class_names, transpose=transpose)
+    if cache is not None:
+        cache.clear()  # keep only the last source to save memory
+        cache[key] = loaded
+    return loaded
 
 
 def _load_named(name: SourceName, root: Path, *, allow_unverified: bool) -> Source:
+    """Load a named source; ``auto`` falls back to the bundled digits if MNIST cannot be downloaded."""
     if name == "digits":
         return _bundled_digits()
     try:
@@ -142,13 +139,14 @@ def _load_named(name: SourceName, root: Path, *, allow_unverified: bool) -> Sour
         if name == "mnist":
             raise
         line = "*" * 100
-        instead = "Using scikit-learn's bundled digits instead: the numbers are NOT MNIST's."
-        notice(f"WARNING\n{line}\n{error}\n{instead}\n{line}")
+        fallback = "Using scikit-learn's bundled digits instead: the results are NOT those of MNIST."
+        notice(f"WARNING\n{line}\n{error}\n{fallback}\n{line}")
         return _bundled_digits()
     return load_mnist(root, allow_unverified=allow_unverified)
 
 
 def _resized(source: Source, size: int | None) -> Source:
+    """Return a source with resized images."""
     try:
         return source.with_parts(lambda part: replace(part, images=resize_images(part.images, size)))
     except PairsLitError as error:
@@ -156,17 +154,21 @@ def _resized(source: Source, size: int | None) -> Source:
 
 
 def _with_classes(source: Source, names: Sequence[ClassName] | None) -> Source:
-    """Return a source whose ten digits have other names, or another order."""
+    """Return a source of digits with the requested class names and order of classes."""
     if names is None:
         return source
-    order, called = order_classes(range(DIGITS), {}, names, f"data.source {source.name}")
-    number_of = torch.tensor(order).argsort()
-    named = called if called != [str(digit) for digit in range(DIGITS)] else []
-    return replace(source.with_parts(lambda part: replace(part, labels=number_of[part.labels])), class_names=named)
+    order, ordered_names = order_classes(range(DIGITS), {}, names, f"data.source {source.name}")
+    class_numbers = torch.tensor(order).argsort()
+    class_names = ordered_names if ordered_names != [str(digit) for digit in range(DIGITS)] else []
+    renumbered = source.with_parts(lambda part: replace(part, labels=class_numbers[part.labels]))
+    return replace(renumbered, class_names=class_names)
 
 
 def _bundled_digits() -> Source:
-    """scikit-learn's 1,797 digits (8×8), scaled to 0 … 255 and 28×28, split once: 1,197 train, 300 val, 300 test."""
+    """Load scikit-learn's 1,797 digits (8×8), scaled to 0 … 255 and 28×28.
+
+    They are split with a fixed seed into 1,197 training, 300 validation and 300 test images.
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

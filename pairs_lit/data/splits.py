@@ -1,4 +1,4 @@
-"""Images held out for the test or for validation; identical images stay on one side."""
+"""Splits that hold out images for test or validation, and keep identical images on the same side."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,46 +10,46 @@ from pairs_lit.data.labelled_images import LabelledImages, Source, group_identic
 from pairs_lit.errors import PairsLitError
 
 HELD_OUT, SPLIT_SEED = 6, 0
-"""A set without test images of its own loses every sixth image of each class to the test set, by this seed."""
+"""A source without a test part holds out one of every ``HELD_OUT`` images of each class, drawn with this seed."""
 
 
-def hold_out_test(whole: Source, called: Sequence[str]) -> Source:
-    """Return a source whose training images are split: a sixth of each class becomes the test.
+def hold_out_test(whole: Source, class_names: Sequence[str]) -> Source:
+    """Return a source in which a sixth of each class's training images becomes the test part.
 
     Args:
-        whole: A source without test images of its own: its training images are all that there are.
-        called: What its classes are called, for errors.
+        whole: A source without a test part, whose training images are all its images.
+        class_names: The names of its classes in errors.
 
     Raises:
-        PairsLitError: A class has too few images, or too few different ones.
+        PairsLitError: If a class has too few images, or too few different ones.
     """
     train = whole.train
     counts = train.labels.bincount(minlength=train.classes)
     if counts.min() < HELD_OUT:
         raise PairsLitError(
-            f"data.source: {whole.name}: class {called[int(counts.argmin())]!r} has {int(counts.min())} images: each "
-            f"class needs {HELD_OUT} or more, since a sixth is held out for the test."
+            f"data.source: {whole.name}: each class must have {HELD_OUT} or more images, because a sixth is held out "
+            f"for the test, got {int(counts.min())} of class {class_names[int(counts.argmin())]!r}. Add images."
         )
-    halves = _split_classes(train)
-    first, test = (LabelledImages(train.images[part], train.labels[part], train.classes) for part in halves)
-    for part, what in ((first, "training"), (test, "test")):
-        lacking = next((name for label, name in enumerate(called) if label not in part.labels), None)
-        if lacking is not None:
+    positions = _split_classes(train)
+    rest, test = (LabelledImages(train.images[part], train.labels[part], train.classes) for part in positions)
+    for part, part_name in ((rest, "training"), (test, "test")):
+        missing = next((name for label, name in enumerate(class_names) if label not in part.labels), None)
+        if missing is not None:
             raise PairsLitError(
-                f"data.source: {whole.name}: class {lacking!r} must have different images for training and test, got "
-                f"so many identical ones that none is left for the {what}. Remove the copies, or add images."
+                f"data.source: {whole.name}: class {missing!r} must have different images for training and test, got "
+                f"so many identical ones that none are left for {part_name}. Remove the copies, or add images."
             )
     held_out = f"a sixth of each class (seed {SPLIT_SEED})"
-    return replace(whole, train=first, test=test, held_out=held_out)
+    return replace(whole, train=rest, test=test, held_out=held_out)
 
 
 def _split_classes(whole: LabelledImages) -> tuple[Tensor, Tensor]:
-    """Return which images are for training and which for the test, as positions."""
+    """Return the positions of the images for training and of those for the test."""
     from sklearn.model_selection import train_test_split
 
-    places, labels = range(len(whole.labels)), whole.labels
-    halves = train_test_split(places, test_size=1 / HELD_OUT, random_state=SPLIT_SEED, stratify=labels.numpy())
-    train, test = map(torch.tensor, halves)
+    positions, labels = range(len(whole.labels)), whole.labels
+    parts = train_test_split(positions, test_size=1 / HELD_OUT, random_state=SPLIT_SEED, stratify=labels.numpy())
+    train, test = map(torch.tensor, parts)
     groups = group_identical(whole.images)
     if not torch.isin(groups[test], groups[train]).any():
         return train, test
@@ -59,40 +59,44 @@ def _split_classes(whole: LabelledImages) -> tuple[Tensor, Tensor]:
     return order[~is_test], order[is_test]
 
 
-def _choose_groups(order: Tensor, groups: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
-    """Choose groups of identical images for the test, in this order, until each class has as many images as wanted."""
+def _choose_groups(order: Tensor, groups: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    """Return groups of identical images that together hold about ``counts`` test images of each class.
+
+    Groups are chosen in the given order if they still fit. If no group of a class fits, its smallest one is chosen.
+    """
     sizes = groups.bincount(minlength=len(groups))
-    chosen, left = dict[int, None](), wanted.clone()
-    for place in order.tolist():
-        group, label = int(groups[place]), int(labels[place])
-        if group not in chosen and sizes[group] <= left[label]:
+    chosen, remaining = dict[int, None](), counts.clone()
+    for position in order.tolist():
+        group, label = int(groups[position]), int(labels[position])
+        if group not in chosen and sizes[group] <= remaining[label]:
             chosen[group] = None
-            left -= labels[groups == group].bincount(minlength=len(left))
-    for label in (left == wanted).nonzero().flatten().tolist():  # all its groups are large: the smallest one
-        own = torch.unique(groups[labels == label])
-        chosen[int(own[sizes[own].argmin()])] = None
+            remaining -= labels[groups == group].bincount(minlength=len(remaining))
+    for label in (remaining == counts).nonzero().flatten().tolist():
+        class_groups = torch.unique(groups[labels == label])
+        chosen[int(class_groups[sizes[class_groups].argmin()])] = None
     return torch.tensor(list(chosen))
 
 
 def hold_out(order: Tensor, count: int, groups: Tensor) -> tuple[Tensor, Tensor]:
-    """Split images, given in random order, into the first ``count`` and the others; identical ones stay together.
+    """Split images in random order into ``count`` held-out images and the rest, and keep identical images together.
 
-    Where none are identical, this cuts the order in two. Else images are taken in groups of identical ones; a group
-    that does not fit any more is left to the others. Only where nothing else is left, a group is cut.
+    Without identical images, the first ``count`` are held out. Otherwise groups of identical images are held out in
+    order, and a group that no longer fits goes to the rest. A group is divided only if ``count`` cannot be reached
+    otherwise.
 
     Args:
         order: (n,) positions of images.
-        count: How many to hold out.
-        groups: (N,) for each position, the first one of an identical image.
+        count: The number of images to hold out.
+        groups: (N,) for each position, that of the first identical image.
     """
-    own = groups[order]
-    if not torch.isin(own[:count], own[count:]).any():
+    ordered_groups = groups[order]
+    if not torch.isin(ordered_groups[:count], ordered_groups[count:]).any():
         return order[:count], order[count:]
     members: dict[int, list[int]] = {}
-    for place, group in zip(order.tolist(), own.tolist(), strict=True):
-        members.setdefault(group, []).append(place)
-    held, rest = list[int](), list[int]()
-    for together in members.values():
-        (held if len(held) + len(together) <= count else rest).extend(together)
-    missing = count - len(held)
-    return torch.tensor(held + rest[:missing]), torch.tensor(rest[missing:])
+    for position, group in zip(order.tolist(), ordered_groups.tolist(), strict=True):
+        members.setdefault(group, []).append(position)
+    held_out, rest = list[int](), list[int]()
+    for positions in members.values():
+        (held_out if len(held_out) + len(positions) <= count else rest).extend(positions)
+    missing = count - len(held_out)
+    return torch.tensor(held_out + rest[:missing]), torch.tensor(rest[missing:])

@@ -1,4 +1,4 @@
-"""Warps: images shifted, turned, sheared and scaled a little, as if they had been drawn that way."""
+"""Affine warps of images: shift, rotation, shear and scale, with bicubic interpolation at twice the size."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -22,16 +22,16 @@ _LIMITS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Warp:
-    """How an image is warped about its middle: scaled, then sheared, then turned, then shifted.
+    """Affine warp of an image about its centre: scale, then shear, then rotate, then shift.
 
     Args:
-        shift_x: To the right, as a share of the width: 0.025 is 0.7 pixels of 28.
-        shift_y: Down, as a share of the height.
-        rotation: Counter-clockwise, in degrees.
-        shear: How far a row moves to the right, as a share of its height above the middle: above 0, strokes lean to
-            the right.
-        scale_x: By how much it gets wider; 1: as it is.
-        scale_y: By how much it gets higher.
+        shift_x: Shift to the right, as a fraction of the width: 0.025 is 0.7 of 28 pixels.
+        shift_y: Downward shift, as a fraction of the height.
+        rotation: Rotation counter-clockwise, in degrees.
+        shear: Shift of each row to the right, as a fraction of its height above the centre: a positive shear makes
+            strokes lean to the right.
+        scale_x: Factor of the width; 1 keeps the width.
+        scale_y: Factor of the height; 1 keeps the height.
     """
 
     shift_x: float = 0.0
@@ -42,61 +42,59 @@ class Warp:
     scale_y: float = 1.0
 
     def check(self) -> None:
-        """Check that the numbers leave an image.
-
-        Raises:
-            PairsLitError: A shift lies outside -1 … 1, a scale outside 0.1 … 10, or another number is far off.
-        """
+        """Raise PairsLitError if a value is outside its limits, so that too little of the image would remain."""
         for name, value in asdict(self).items():
-            least, most = _LIMITS[name]
-            if not least <= value <= most:
-                raise PairsLitError(f"model.views: {name} is {value}: it must lie in {least} … {most}.")
+            lowest, highest = _LIMITS[name]
+            if not lowest <= value <= highest:
+                raise PairsLitError(f"model.views: {name} must be from {lowest} to {highest}, got {value}.")
 
     @property
     def theta(self) -> Tensor:
-        """Where each pixel comes from, (2, 3) float64, as ``torch.nn.functional.affine_grid`` takes it."""
+        """The matrix (2, 3) float64 from output to input positions, as ``torch.nn.functional.affine_grid`` takes it."""
         angle = math.radians(self.rotation)
-        turn = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]  # y points down
-        lean = [[1.0, -self.shear], [0.0, 1.0]]
-        both = torch.tensor(turn, dtype=torch.float64) @ torch.tensor(lean, dtype=torch.float64)
-        back = torch.linalg.inv(both @ torch.diag(torch.tensor([self.scale_x, self.scale_y], dtype=torch.float64)))
-        shift = torch.tensor([2 * self.shift_x, 2 * self.shift_y], dtype=torch.float64)  # of a width from -1 to 1
-        return torch.cat([back, -(back @ shift)[:, None]], 1)
+        rotate = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]  # y points down
+        shear = [[1.0, -self.shear], [0.0, 1.0]]
+        sheared_rotation = torch.tensor(rotate, dtype=torch.float64) @ torch.tensor(shear, dtype=torch.float64)
+        inverse = torch.linalg.inv(
+            sheared_rotation @ torch.diag(torch.tensor([self.scale_x, self.scale_y], dtype=torch.float64))
+        )
+        shift = torch.tensor([2 * self.shift_x, 2 * self.shift_y], dtype=torch.float64)  # positions run from -1 to 1
+        return torch.cat([inverse, -(inverse @ shift)[:, None]], 1)
 
 
 def standard_warps() -> list[Warp]:
-    """Return the 13 warps of ``standard``: the identity, and both ways: shifts, turns, shears, and scales."""
-    found = [Warp()]
-    for way in (1, -1):
-        found += [
-            Warp(shift_x=way * 0.025),
-            Warp(shift_y=way * 0.025),
-            Warp(rotation=way * 6.0),
-            Warp(shear=way * 0.12),
-            Warp(scale_x=1 + way * 0.08),
-            Warp(scale_y=1 + way * 0.08),
+    """Return the 13 warps of ``standard``: the identity, and each of six small changes in both directions."""
+    warps = [Warp()]
+    for sign in (1, -1):
+        warps += [
+            Warp(shift_x=sign * 0.025),
+            Warp(shift_y=sign * 0.025),
+            Warp(rotation=sign * 6.0),
+            Warp(shear=sign * 0.12),
+            Warp(scale_x=1 + sign * 0.08),
+            Warp(scale_y=1 + sign * 0.08),
         ]
-    return found
+    return warps
 
 
 @lru_cache(maxsize=8)
 def enlarging(size: int) -> Tensor:
-    """Return the matrix U, (2S, S) float64, that enlarges a row of pixels so that the means of every two give it back.
+    """Return the matrix U, (2S, S) float64, that doubles a row of pixels such that average pooling restores it.
 
-    It is what iterated back-projection (Irani and Peleg 1991) leads to: B(PB)⁻¹, where B interpolates bicubically and P
-    takes the means of every two. Each of its rows sums to 1, so a constant stays what it is.
+    U is the limit of iterated back-projection (Irani and Peleg 1991): B(PB)⁻¹, where B interpolates bicubically and P
+    averages neighbouring pairs of pixels. Each row of U sums to 1, so a constant image stays constant.
     """
-    with torch.inference_mode(False):  # it is kept, also for what gradients are taken of
+    with torch.inference_mode(False):  # the cached matrix may later be used where gradients are needed
         pixels = torch.eye(size, dtype=torch.float64)
         bicubic = F.interpolate(pixels[None, None], size=(2 * size, size), mode="bicubic", align_corners=False)[0, 0]
-        back: Tensor = torch.linalg.inv(bicubic.view(size, 2, size).mean(1))
-        return bicubic @ back
+        inverse: Tensor = torch.linalg.inv(bicubic.view(size, 2, size).mean(1))
+        return bicubic @ inverse
 
 
 def enlarged(images: Tensor) -> Tensor:
-    """Return images twice as high and wide, of which average pooling gives the images back; see :func:`enlarging`.
+    """Return images at twice their height and width such that average pooling restores them; see :func:`enlarging`.
 
-    Linear in the images.
+    The result is linear in the images.
 
     Args:
         images: (..., H, W), floats.
@@ -106,23 +104,23 @@ def enlarged(images: Tensor) -> Tensor:
     """
     down, across = (enlarging(size).to(images) for size in images.shape[-2:])
     wide = images @ across.T
-    return torch.einsum("...hw,gh->...gw", wide, down)  # one product for all images
+    return torch.einsum("...hw,gh->...gw", wide, down)  # a single product for all images
 
 
 def warped(images: Tensor, theta: Tensor) -> Tensor:
-    """Warp images at twice their size, by bicubic interpolation, and average-pool them back.
+    """Return enlarged images warped by bicubic interpolation and average-pooled to half their size.
 
-    Linear in the images. Outside is what is at the edge, so a constant stays what it is: with images prepared by
-    subtracting a mean and dividing by a std, warping before is warping afterwards.
+    The result is linear in the images, and a constant image stays constant because edge pixels are repeated outside.
+    So warping commutes with subtracting a mean and dividing by a standard deviation.
 
     Args:
-        images: Enlarged ones, (N, 2H, 2W), floats.
-        theta: (2, 3): where each pixel comes from, see :attr:`Warp.theta`.
+        images: Images from :func:`enlarged`, (N, 2H, 2W), floats.
+        theta: (2, 3), the matrix of :attr:`Warp.theta`.
 
     Returns:
         (N, H, W).
     """
-    large = images.unsqueeze(0)  # as the channels of one image: what they share is computed once
+    large = images.unsqueeze(0)  # as channels of one image, which share the interpolation weights
     grid = F.affine_grid(theta.to(images)[None], [1, 1, *large.shape[-2:]], align_corners=False)
     moved = F.grid_sample(large, grid, mode="bicubic", padding_mode="border", align_corners=False)
     return F.avg_pool2d(moved, 2).squeeze(0)

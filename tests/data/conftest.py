@@ -1,4 +1,4 @@
-"""Fixtures of the tests of data."""
+"""Fixtures for the tests of the data package."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.support.images import write_like_mnist, write_pictures
 
 @pytest.fixture(autouse=True)
 def _no_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here ever asks the real servers."""
+    """Prevent tests from using the real servers."""
     monkeypatch.setattr(MNIST, "mirrors", [])
     monkeypatch.setenv("no_proxy", "*")
 

@@ -1,4 +1,4 @@
-"""Augmentation against a slow and plain computation of the same, pixel by pixel."""
+"""Augmentation compared with a slow, simple reference that computes each pixel separately."""
 
 from math import cos, exp, floor, radians, sin
 from pathlib import Path
@@ -38,7 +38,7 @@ def images(*shape: int) -> Tensor:
 
 
 def cubic(distance: float) -> float:
-    """Keys' kernel with a = -0.75, as torch's."""
+    """Return Keys' kernel with a = -0.75, which torch uses for bicubic interpolation."""
     x, a = abs(distance), -0.75
     if x <= 1:
         return (a + 2) * x**3 - (a + 3) * x**2 + 1
@@ -46,35 +46,36 @@ def cubic(distance: float) -> float:
 
 
 def looked_up(image: NDArray[np.float64], x: float, y: float) -> float:
+    """Return the value of an image at (x, y) by bicubic interpolation."""
     size, value = len(image), 0.0
     for row in range(floor(y) - 1, floor(y) + 3):
         for column in range(floor(x) - 1, floor(x) + 3):
-            pixel = image[min(max(row, 0), size - 1), min(max(column, 0), size - 1)]  # outside is what is at the edge
+            pixel = image[min(max(row, 0), size - 1), min(max(column, 0), size - 1)]  # edge pixels are repeated outside
             value += pixel * cubic(y - row) * cubic(x - column)
     return value
 
 
 def changed(image: Tensor, even: Tensor, normal: Tensor, settings: Augmentation, size: int, top: float) -> Tensor:
-    """Change one image as the docstring says, by the random numbers that it gets, to (H, H)."""
+    """Return one image, (H, H), changed by the given random numbers as the docstring of Augmentation describes."""
     large = (image if settings.originals else enlarged(image)).numpy().astype(float)
     share = -settings.erode + (settings.erode + settings.dilate) * float(even[0])
     morph = ndimage.grey_dilation if share > 0 else ndimage.grey_erosion
     large = (1 - abs(share)) * large + abs(share) * morph(large, size=(3, 3), mode="nearest")
     names = ("shift", "shift", "rotate", "shear", "log_scale", "anisotropy")
     amounts = [getattr(settings, name) * (2 * float(u) - 1) for name, u in zip(names, even[1:], strict=True)]
-    across, down, angle, shear, log_scale, flat = amounts
-    turn = np.array([[cos(radians(angle)), -sin(radians(angle))], [sin(radians(angle)), cos(radians(angle))]])
-    matrix = turn @ np.array([[1, shear], [0, 1]]) @ np.diag([exp(log_scale + flat), exp(log_scale - flat)])
+    right, down, angle, shear, log_scale, flat = amounts
+    rotation = np.array([[cos(radians(angle)), -sin(radians(angle))], [sin(radians(angle)), cos(radians(angle))]])
+    matrix = rotation @ np.array([[1, shear], [0, 1]]) @ np.diag([exp(log_scale + flat), exp(log_scale - flat)])
     moves = np.zeros((2, len(large), len(large)))
     for grid, amount in settings.elastic.items():
-        own, normal = normal[: 2 * grid**2].view(1, 2, grid, grid), normal[2 * grid**2 :]
-        spread = F.interpolate(own.double(), size=large.shape, mode="bicubic", align_corners=True)
-        moves += amount * spread[0].numpy()
+        points, normal = normal[: 2 * grid**2].view(1, 2, grid, grid), normal[2 * grid**2 :]
+        field = F.interpolate(points.double(), size=large.shape, mode="bicubic", align_corners=True)
+        moves += amount * field[0].numpy()
     result, scale = np.empty_like(large), len(large) / size
     middle = (len(large) - 1) / 2
     for row in range(len(large)):
         for column in range(len(large)):
-            place = matrix @ [column - middle, row - middle] + scale * np.array([across, down])
+            place = matrix @ [column - middle, row - middle] + scale * np.array([right, down])
             place += middle + scale * moves[:, row, column]
             result[row, column] = looked_up(large, *place)
     return F.avg_pool2d(torch.from_numpy(result)[None], len(large) // size)[0].clamp(0, top)
@@ -83,37 +84,37 @@ def changed(image: Tensor, even: Tensor, normal: Tensor, settings: Augmentation,
 @pytest.mark.parametrize(
     "name", ["all", "shift", "rotate", "shear", "log_scale", "anisotropy", "elastic", "dilate", "erode"]
 )
-def test_each_image_is_changed_by_its_rounds_own_numbers(name: str) -> None:
+def test_changed_images_agree_with_the_reference(name: str) -> None:
     settings = ALL if name == "all" else Augmentation(**{name: getattr(ALL, name)})
-    given, seeds = 255 * images(2, 3, 7, 7).float(), (4, 9)
-    actual = Augmenter(settings, 7, 255.0)(given, [torch.Generator().manual_seed(seed) for seed in seeds])
+    originals, seeds = 255 * images(2, 3, 7, 7).float(), (4, 9)
+    actual = Augmenter(settings, 7, 255.0)(originals, [torch.Generator().manual_seed(seed) for seed in seeds])
     for r, seed in enumerate(seeds):
         draws = torch.Generator().manual_seed(seed)
         even = torch.rand(3, 7, generator=draws)
         normal = torch.randn(3, sum(2 * grid**2 for grid in settings.elastic), generator=draws)
         for n in range(3):
-            expected = changed(given[r, n].double(), even[n], normal[n], settings, 7, 255.0)
+            expected = changed(originals[r, n].double(), even[n], normal[n], settings, 7, 255.0)
             torch.testing.assert_close(actual[r, n].double(), expected, rtol=1e-4, atol=2e-2)
-    assert not torch.allclose(actual, given, atol=1)
+    assert not torch.allclose(actual, originals, atol=1)
 
 
-def test_an_image_in_the_middle_of_the_range_is_left_as_it_is() -> None:
+def test_random_numbers_in_the_middle_of_their_range_change_nothing() -> None:
     class Middle(Augmenter):
         def _draws(self, count: int, generator: torch.Generator) -> Tensor:
             return torch.cat([torch.full((count, 7), 0.5), torch.zeros(count, 2 * (9 + 16))], 1)
 
-    given = images(1, 2, 14, 14).float()
+    originals = images(1, 2, 14, 14).float()
     settings = Augmentation(rotate=20, shift=2, elastic={3: 1, 4: 1}, dilate=0.2, erode=0.2)
-    actual = Middle(settings, 14, 1.0)(given, [torch.Generator()])
-    torch.testing.assert_close(actual, given, rtol=0, atol=1e-5)
+    actual = Middle(settings, 14, 1.0)(originals, [torch.Generator()])
+    torch.testing.assert_close(actual, originals, rtol=0, atol=1e-5)
 
 
-def test_many_images_are_changed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    given, draws = 255 * images(2, 9, 7, 7).float(), [4, 9]
-    whole = Augmenter(ALL, 7, 255.0)(given, [torch.Generator().manual_seed(seed) for seed in draws])
+def test_the_chunk_size_does_not_affect_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    originals, seeds = 255 * images(2, 9, 7, 7).float(), [4, 9]
+    whole = Augmenter(ALL, 7, 255.0)(originals, [torch.Generator().manual_seed(seed) for seed in seeds])
     monkeypatch.setattr(augment, "_AT_A_TIME", 14 * 14 * 4)
-    parts = Augmenter(ALL, 7, 255.0)(given, [torch.Generator().manual_seed(seed) for seed in draws])
-    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-3)
+    chunked = Augmenter(ALL, 7, 255.0)(originals, [torch.Generator().manual_seed(seed) for seed in seeds])
+    torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-3)
 
 
 def epoch_images(data: PairDataModule, epoch: int) -> Tensor:
@@ -123,7 +124,7 @@ def epoch_images(data: PairDataModule, epoch: int) -> Tensor:
     return torch.cat([torch.cat(parts, 1) for parts in stacks])
 
 
-def test_a_rounds_images_follow_from_its_seed_and_the_epoch(tiny_root: Path) -> None:
+def test_the_images_of_a_round_depend_only_on_its_seed_and_the_epoch(tiny_root: Path) -> None:
     data = module(tiny_root, augment=ALL)
     first, second = epoch_images(data, 0), epoch_images(data, 1)
     torch.testing.assert_close(first, epoch_images(data, 0), rtol=0, atol=0)
@@ -137,7 +138,7 @@ def test_a_rounds_images_follow_from_its_seed_and_the_epoch(tiny_root: Path) -> 
     assert first.max() <= 255
 
 
-def test_an_epochs_images_are_the_pairs_own_changed(tiny_root: Path) -> None:
+def test_training_batches_hold_changed_images_of_their_pairs(tiny_root: Path) -> None:
     data = module(tiny_root, augment=ALL, seeds=[5], normalise="standard", swap="relabel")
     plain = at_epoch(module(tiny_root, seeds=[5], swap="relabel"), 3).train_dataloader()
     change, draws = Augmenter(ALL, 14, 255.0), [generator(5, "augment", 3)]
@@ -148,17 +149,17 @@ def test_an_epochs_images_are_the_pairs_own_changed(tiny_root: Path) -> None:
         assert torch.equal(batch.target, before.target)
 
 
-def test_evaluation_sees_the_images_as_they_are(tiny_root: Path) -> None:
+def test_evaluation_uses_unchanged_images(tiny_root: Path) -> None:
     data, plain = (at_epoch(module(tiny_root, augment=augment), 0) for augment in (ALL, None))
     for split in ("train", "val", "test"):
         for batch, before in zip(data.loader(split), plain.loader(split), strict=True):
             torch.testing.assert_close(batch.images, before.images, rtol=0, atol=0)
 
 
-def test_originals_are_warped_in_their_own_size(tiny_root: Path) -> None:
+def test_originals_are_warped_at_their_original_size(tiny_root: Path) -> None:
     settings = Augmentation(rotate=10, originals=True)
     data = module(tiny_root, augment=settings, seeds=[5], normalise="unit")
-    given = data._found.train.images
+    originals = data._found.train.images
     batch = next(iter(at_epoch(data, 0).train_dataloader()))
     assert data.settings.source == "mnist (unverified) (originals 28x28)"
     pairs = data.bank.ordered("train", slice(0, 1), 0)
@@ -166,41 +167,43 @@ def test_originals_are_warped_in_their_own_size(tiny_root: Path) -> None:
     even = torch.rand(32, 7, generator=draws)
     for place in range(3):
         index = int(pairs.index[0, :16].flatten()[place])
-        plain = given[index].double() / 255
+        plain = originals[index].double() / 255
         expected = changed(plain, even[place], torch.zeros(0), settings, 14, 1.0)
         torch.testing.assert_close(batch.images[0].flatten(0, 1)[place].double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_originals_need_images_that_are_larger(tiny_root: Path) -> None:
+def test_originals_need_images_larger_than_the_image_size(tiny_root: Path) -> None:
     data = module(tiny_root, augment=Augmentation(rotate=1, originals=True), image_size=28)
-    with pytest.raises(PairsLitError, match=r"originals is true, but data.image_size is 28, the images' own size"):
+    with pytest.raises(
+        PairsLitError, match=r"originals must be false if data.image_size is the size of the images, .*28"
+    ):
         data.setup("fit")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rotate": -1}, r"data.augment.rotate is -1: it must be 0 or more, at most 180"),
-        ({"rotate": 181}, r"at most 180"),
-        ({"dilate": 1.5}, r"data.augment.dilate is 1.5: it must be 0 or more, at most 1"),
-        ({"erode": float("nan")}, r"data.augment.erode is nan"),
-        ({"shift": float("inf")}, r"data.augment.shift is inf: it must be a finite number, 0 or more"),
-        ({"log_scale": -0.1}, r"data.augment.log_scale is -0.1"),
-        ({"elastic": {4: -1.0}}, r"data.augment.elastic\[4\] is -1.0"),
-        ({"elastic": {1: 1.0}}, r"a grid of 1 × 1 points: it must have 2 to 64"),
-        ({"elastic": {65: 1.0}}, r"a grid of 65 × 65 points"),
-        ({}, r"data.augment changes nothing"),
-        ({"originals": True}, r"data.augment changes nothing"),
+        ({"rotate": -1}, r"data.augment.rotate must be from 0 to 180, got -1"),
+        ({"rotate": 181}, r"data.augment.rotate must be from 0 to 180, got 181"),
+        ({"dilate": 1.5}, r"data.augment.dilate must be from 0 to 1, got 1.5"),
+        ({"erode": float("nan")}, r"data.augment.erode must be from 0 to 1, got nan"),
+        ({"shift": float("inf")}, r"data.augment.shift must be a finite number, 0 or more, got inf"),
+        ({"log_scale": -0.1}, r"data.augment.log_scale must be a finite number, 0 or more, got -0.1"),
+        ({"elastic": {4: -1.0}}, r"data.augment.elastic\[4\] must be a finite number, 0 or more, got -1.0"),
+        ({"elastic": {1: 1.0}}, r"data.augment.elastic must have grids of 2 to 64 points per side, got 1"),
+        ({"elastic": {65: 1.0}}, r"grids of 2 to 64 points per side, got 65"),
+        ({}, r"data.augment must change something, got no amount above 0"),
+        ({"originals": True}, r"data.augment must change something"),
     ],
 )
-def test_amounts_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+def test_wrong_amounts_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
         Augmentation(**options)
 
 
-def test_a_run_is_repeated_from_its_own_config(fit: Fit) -> None:
-    given = ["--data.augment.rotate=8", "--data.augment.elastic={4: 0.4, 7: 0.2}", "--data.augment.dilate=0.3"]
-    first = fit(*given)
+def test_a_run_with_augmentation_can_be_repeated_from_its_config(fit: Fit) -> None:
+    options = ["--data.augment.rotate=8", "--data.augment.elastic={4: 0.4, 7: 0.2}", "--data.augment.dilate=0.3"]
+    first = fit(*options)
     again = fit(config=first / "config.yaml")
     assert (first / "rounds.csv").read_bytes() == (again / "rounds.csv").read_bytes()
     plain = fit()

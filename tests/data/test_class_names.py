@@ -1,4 +1,4 @@
-"""Class names: from a dataset or set by the user, in their order."""
+"""Class names from a dataset or from data.class_names, and the order of classes."""
 
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,22 @@ from tests.support.sources import OWN, own
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("arguments", "expected"),
     [
         ({"names": "a b c", "first": 1}, ["a", "b", "c"]),
         ({"names": "x a b c", "first": 1}, ["x", "a", "b", "c"]),
         ({"names": "10 9 -1"}, ["-1", "9", "10"]),
     ],
 )
-def test_names_of_classes_stand_at_their_labels(arguments: dict[str, Any], wanted: list[str]) -> None:
+def test_class_names_belong_to_their_labels(arguments: dict[str, Any], expected: list[str]) -> None:
     source = own("Named", **arguments)
-    assert source.class_names == wanted
-    images, labels = pictures(classes=len(wanted))
+    assert source.class_names == expected
+    images, labels = pictures(classes=len(expected))
     names = arguments["names"].split()
-    called = {image.tobytes(): names[label] for image, label in zip(images, labels, strict=True)}
+    name_by_image = {image.tobytes(): names[label] for image, label in zip(images, labels, strict=True)}
     for part in source.parts:
-        found = [wanted[label] for label in part.labels.tolist()]
-        assert found == [called[image.tobytes()] for image in part.images.numpy()]
+        actual = [expected[label] for label in part.labels.tolist()]
+        assert actual == [name_by_image[image.tobytes()] for image in part.images.numpy()]
 
 
 @pytest.mark.parametrize(
@@ -43,32 +43,32 @@ def test_names_of_classes_stand_at_their_labels(arguments: dict[str, Any], wante
         ),
     ],
 )
-def test_names_that_fit_no_labels_are_rejected(arguments: dict[str, Any], message: str) -> None:
+def test_names_that_do_not_match_the_labels_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
         own("Named", **arguments)
 
 
-def test_parts_that_number_their_classes_otherwise_are_rejected() -> None:
+def test_parts_that_number_their_classes_differently_are_rejected() -> None:
     with pytest.raises(PairsLitError, match=r"got 'a' for label 0 in training and 'b' in another part"):
         own("Renumbered")
 
 
 @pytest.mark.parametrize(
-    ("name", "names", "wanted"),
+    ("name", "names", "expected"),
     [
         ("Items", ["low", "middle", "high"], ["low", "middle", "high"]),
         ("Items", [2, 0, 1], ["2", "0", "1"]),
         ("Named", ["c", "a", "b"], ["c", "a", "b"]),
     ],
 )
-def test_class_names_order_and_name_the_classes_of_a_set(name: str, names: list[Any], wanted: list[str]) -> None:
+def test_class_names_set_the_names_and_order_of_classes(name: str, names: list[Any], expected: list[str]) -> None:
     source = load_source(f"{OWN}.{name}", Path("nowhere"), allow_unverified=False, class_names=names)
-    assert source.class_names == wanted
+    assert source.class_names == expected
     images, labels = pictures()
     order = {"2": 2, "0": 0, "1": 1, "a": 0, "b": 1, "c": 2, "low": 0, "middle": 1, "high": 2}
     label_of = {image.tobytes(): label for image, label in zip(images, labels.tolist(), strict=True)}
     for image, label in zip(source.train.images.numpy(), source.train.labels.tolist(), strict=True):
-        assert label_of[image.tobytes()] == order[wanted[label]]
+        assert label_of[image.tobytes()] == order[expected[label]]
 
 
 def test_class_names_of_the_digits() -> None:
@@ -86,11 +86,11 @@ def test_class_names_of_the_digits() -> None:
     ("names", "message"),
     [
         (["a", "a"], r"data\.class_names must differ from each other, got 'a' twice"),
-        (["a", " "], r"data\.class_names must be texts or numbers, got ' '"),
-        ([True, "b"], r"must be texts or numbers, got True\. Put empty names, yes, no"),
+        (["a", " "], r"data\.class_names must contain only text or numbers, got ' '"),
+        ([True, "b"], r"must contain only text or numbers, got True\. Put empty names, yes, no"),
         (["a", "b"], r"data\.class_names must name the 10 digits of digits, got 2 names"),
     ],
 )
-def test_unclear_class_names_are_rejected_at_once(names: list[Any], message: str) -> None:
+def test_wrong_class_names_are_rejected_before_loading(names: list[Any], message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
         PairDataModule(seeds=[0], source="digits", class_names=names)

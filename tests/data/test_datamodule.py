@@ -35,11 +35,11 @@ def pooled(images: np.ndarray) -> np.ndarray:
 
 def fingerprint(root: Path) -> str:
     """Hash shapes, images and labels of both parts, by NumPy."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for prefix in ("train", "t10k"):
         images, labels = raw_images(root, prefix), raw_labels(root, prefix).astype("<i8")
-        found.update(str(images.shape).encode() + images.tobytes() + labels.tobytes())
-    return found.hexdigest()
+        digest.update(str(images.shape).encode() + images.tobytes() + labels.tobytes())
+    return digest.hexdigest()
 
 
 def keys(images: Tensor) -> list[bytes]:
@@ -89,7 +89,7 @@ def same_batches(first: StackLoader, second: StackLoader) -> bool:
 
 @pytest.mark.parametrize("counts", [(40, 20, 30), (1, 1, 1), (100, 50, 100), (300, 190, 150)])
 @pytest.mark.parametrize("source", ["mnist", "digits"])
-def test_train_val_and_held_out_of_a_round_are_disjoint(
+def test_train_val_and_test_images_of_a_round_are_disjoint(
     tiny_root: Path, source: SourceName, counts: tuple[int, int, int]
 ) -> None:
     names = ("train_pairs", "val_pairs", "test_pairs")
@@ -100,7 +100,7 @@ def test_train_val_and_held_out_of_a_round_are_disjoint(
         assert test.isdisjoint(train | val)
 
 
-def test_train_val_and_held_out_of_real_mnist_are_disjoint(mnist_root: Path) -> None:
+def test_train_val_and_test_images_of_real_mnist_are_disjoint(mnist_root: Path) -> None:
     data = module(mnist_root, allow_unverified=False, train_pairs=1000, val_pairs=1000, test_pairs=1000)
     assert data.settings.source == "mnist"
     for r in range(len(SEEDS)):
@@ -110,7 +110,7 @@ def test_train_val_and_held_out_of_real_mnist_are_disjoint(mnist_root: Path) -> 
         assert max(train | val) < 60000 <= min(test)
 
 
-def test_validation_images_are_training_digits_that_no_training_pair_uses(tiny_root: Path) -> None:
+def test_validation_images_are_unused_training_images(tiny_root: Path) -> None:
     data = module(tiny_root, seeds=list(range(10)), train_pairs=180)
     train_file = {image.tobytes() for image in pooled(raw_images(tiny_root, "train"))}
     test_file = {image.tobytes() for image in pooled(raw_images(tiny_root, "t10k"))}
@@ -131,13 +131,13 @@ def test_the_bundled_digits_keep_their_own_validation_images(tiny_root: Path) ->
         assert set(keys(images_of(data, split, 0))) <= allowed
 
 
-def test_without_need_no_image_is_drawn_twice(tiny_root: Path) -> None:
+def test_no_image_is_drawn_twice_if_there_are_enough(tiny_root: Path) -> None:
     data = module(tiny_root)
     for split, r in product(SPLITS, range(3)):
         assert len(used(data, split, r)) == 2 * COUNTS[split]
 
 
-def test_rounds_see_different_pairs(tiny_root: Path) -> None:
+def test_rounds_have_different_pairs(tiny_root: Path) -> None:
     data = module(tiny_root)
     for split, (a, b) in product(SPLITS, pairwise(range(3))):
         assert not torch.equal(data.bank.pairs[split].index[a], data.bank.pairs[split].index[b])
@@ -156,13 +156,13 @@ def test_the_pairs_of_a_round_depend_on_its_seed_only(tiny_root: Path, seeds: li
         assert torch.equal(a.target[r], b.target[s])
 
 
-def test_drawing_pairs_leaves_the_global_generator_alone(tiny_root: Path) -> None:
+def test_drawing_pairs_does_not_use_the_global_generator(tiny_root: Path) -> None:
     before = torch.get_rng_state()
     list(module(tiny_root).train_dataloader())
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_settings_record_the_source_that_was_found(tiny_root: Path, tmp_path: Path) -> None:
+def test_settings_record_the_loaded_source(tiny_root: Path, tmp_path: Path) -> None:
     assert asdict(module(tiny_root, source="auto").settings) == {
         "source": "mnist (unverified)",
         "relation": "le",
@@ -179,7 +179,7 @@ def test_settings_record_the_source_that_was_found(tiny_root: Path, tmp_path: Pa
     assert module(tmp_path, source="auto").settings.source == "digits"
 
 
-def test_test_digits_change_nothing_in_training(tiny_root: Path, tmp_path: Path) -> None:
+def test_test_images_do_not_affect_training(tiny_root: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_root, tmp_path / "other")
     folder = tmp_path / "other" / "MNIST" / "raw"
     write_idx(folder / "t10k-images-idx3-ubyte", 255 - raw_images(tiny_root, "t10k"))
@@ -191,14 +191,14 @@ def test_test_digits_change_nothing_in_training(tiny_root: Path, tmp_path: Path)
         assert not same_batches(first.test_dataloader(), second.test_dataloader())
 
 
-def held_out_are_the_2x2_average_pool(tiny_root: Path) -> None:
+def test_images_are_the_2x2_average_pool(tiny_root: Path) -> None:
     both = np.concatenate([raw_images(tiny_root, "train"), raw_images(tiny_root, "t10k")])
     images = module(tiny_root).bank.images
     assert (images.shape, images.dtype) == ((TINY_TRAIN + TINY_TEST, 14, 14), torch.float32)
     np.testing.assert_array_equal(images.numpy(), pooled(both))
 
 
-def held_out_keep_28_pixels_on_request(tiny_root: Path) -> None:
+def test_images_keep_28_pixels_on_request(tiny_root: Path) -> None:
     both = np.concatenate([raw_images(tiny_root, "train"), raw_images(tiny_root, "t10k")])
     data = module(tiny_root, image_size=28)
     np.testing.assert_array_equal(data.bank.images.numpy(), both.astype(np.float32))
@@ -228,8 +228,8 @@ def test_standard_uses_mean_and_std_of_the_rounds_own_distinct_training_images(
     options = {"train_pairs": train_pairs, "swap": swap}
     plain, scaled = module(tiny_root, **options), module(tiny_root, normalise="standard", **options)
     for r, images in enumerate(shown(scaled, split)):
-        own = {image.tobytes(): image for image in images_of(plain, "train", r).reshape(-1, 14, 14).numpy()}
-        pixels = np.stack(list(own.values())).astype(np.float64)
+        distinct = {image.tobytes(): image for image in images_of(plain, "train", r).reshape(-1, 14, 14).numpy()}
+        pixels = np.stack(list(distinct.values())).astype(np.float64)
         expected = (images_of(plain, split, r).numpy().astype(np.float64) - pixels.mean()) / pixels.std(ddof=1)
         np.testing.assert_allclose(images, expected, atol=1e-5)
 
@@ -259,7 +259,7 @@ def test_shapes_types_and_order_of_batches(
 
 @pytest.mark.parametrize("stack_size", [1, 2, 3, 10])
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 40, 41])
-def test_every_pair_of_every_round_is_shown_once_an_epoch(tiny_root: Path, stack_size: int, batch_size: int) -> None:
+def test_an_epoch_holds_every_pair_of_every_round_once(tiny_root: Path, stack_size: int, batch_size: int) -> None:
     data = module(tiny_root, stack_size=stack_size, batch_size=batch_size)
     rounds = of_all_rounds(data.train_dataloader())
     assert len(rounds) == 3
@@ -269,7 +269,7 @@ def test_every_pair_of_every_round_is_shown_once_an_epoch(tiny_root: Path, stack
 
 @pytest.mark.parametrize("stack_size", [1, 2, 3, 10])
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 40, 41])
-def test_a_loader_knows_its_length(tiny_root: Path, stack_size: int, batch_size: int) -> None:
+def test_the_length_of_a_loader_is_its_number_of_batches(tiny_root: Path, stack_size: int, batch_size: int) -> None:
     data = module(tiny_root, stack_size=stack_size, batch_size=batch_size, eval_batch_size=batch_size)
     at_epoch(data, 0)
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader())
@@ -277,7 +277,7 @@ def test_a_loader_knows_its_length(tiny_root: Path, stack_size: int, batch_size:
         assert len(loader) == len(list(loader))
 
 
-def test_stacks_come_one_after_the_other(tiny_root: Path) -> None:
+def test_batches_are_ordered_by_stack(tiny_root: Path) -> None:
     data = at_epoch(module(tiny_root, stack_size=1), 0)
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         stacks = [batch.stack for batch in loader]
@@ -287,7 +287,7 @@ def test_stacks_come_one_after_the_other(tiny_root: Path) -> None:
 
 @pytest.mark.parametrize("relation", ["le", "lt", "ge", "gt"])
 @pytest.mark.parametrize("swap", ["none", "relabel"])
-def held_out_digits_and_targets_of_a_batch_belong_together(tiny_root: Path, relation: str, swap: Swap) -> None:
+def test_images_digits_and_targets_of_a_batch_belong_together(tiny_root: Path, relation: str, swap: Swap) -> None:
     data = at_epoch(module(tiny_root, relation=relation, swap=swap), 1)
     holds = {"le": np.less_equal, "lt": np.less, "ge": np.greater_equal, "gt": np.greater}[relation]
     files = [(raw_images(tiny_root, prefix), raw_labels(tiny_root, prefix)) for prefix in ("train", "t10k")]
@@ -321,7 +321,7 @@ def test_shuffles_depend_on_seed_and_epoch_only(tiny_root: Path) -> None:
     assert orders(at_epoch(again, 7))[1:] == [first[2], first[1]]
 
 
-def test_a_training_loader_asks_for_the_epoch_each_time(tiny_root: Path) -> None:
+def test_a_training_loader_uses_the_current_epoch(tiny_root: Path) -> None:
     data = at_epoch(module(tiny_root), 0)
     loader = data.train_dataloader()
     before = of_all_rounds(loader)
@@ -331,38 +331,38 @@ def test_a_training_loader_asks_for_the_epoch_each_time(tiny_root: Path) -> None
     assert all(torch.equal(a, b) for a, b in zip(after, expected, strict=True))
 
 
-def test_without_a_trainer_it_is_epoch_zero(tiny_root: Path) -> None:
+def test_without_a_trainer_the_epoch_is_zero(tiny_root: Path) -> None:
     alone, fitted = module(tiny_root), at_epoch(module(tiny_root), 0)
     assert same_batches(alone.train_dataloader(), fitted.train_dataloader())
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_evaluation_shows_the_pairs_in_order(tiny_root: Path, split: Split) -> None:
+def test_evaluation_does_not_shuffle(tiny_root: Path, split: Split) -> None:
     data = at_epoch(module(tiny_root), 3)
     for _ in range(2):
         for r, images in enumerate(of_all_rounds(data.loader(split))):
             assert torch.equal(images, images_of(data, split, r))
 
 
-def test_while_fitting_validation_shows_the_test_pairs_too(tiny_root: Path) -> None:
+def test_validation_in_a_fit_includes_the_test_pairs(tiny_root: Path) -> None:
     splits = [(batch.stack, batch.split) for batch in at_epoch(module(tiny_root), 0).val_dataloader()]
     assert list(dict.fromkeys(splits)) == [(0, "val"), (0, "test"), (1, "val"), (1, "test")]
 
 
 @pytest.mark.parametrize("fn", ["validate", None])
-def test_validate_shows_the_validation_pairs_only(tiny_root: Path, fn: str | None) -> None:
+def test_validate_uses_only_the_validation_pairs(tiny_root: Path, fn: str | None) -> None:
     data = module(tiny_root)
     loader = data.val_dataloader() if fn is None else at_epoch(data, 0, fn).val_dataloader()
     assert {batch.split for batch in loader} == {"val"}
 
 
-def test_test_shows_the_test_pairs_only(tiny_root: Path) -> None:
+def test_test_uses_only_the_test_pairs(tiny_root: Path) -> None:
     assert {batch.split for batch in module(tiny_root).test_dataloader()} == {"test"}
 
 
 @pytest.mark.parametrize("normalise", ["raw", "standard"])
 @pytest.mark.parametrize("stack_size", [1, 2, 3])
-def test_predict_shows_the_first_rounds_test_pairs_to_all_rounds(
+def test_predict_uses_the_first_rounds_test_pairs_for_all_rounds(
     tiny_root: Path, stack_size: int, normalise: Normalise
 ) -> None:
     data = module(tiny_root, stack_size=stack_size, normalise=normalise)
@@ -371,11 +371,11 @@ def test_predict_shows_the_first_rounds_test_pairs_to_all_rounds(
     seen = 0
     for stack_images, stack_digits, stack_target in whole_epoch(data.predict_dataloader()):
         for r in range(len(stack_images)):
-            own = raw
-            if data.bank.scale is not None:  # that of the round's own training images
-                mean, std = (float(part[seen]) for part in data.bank.scale)
-                own = (raw - mean) / std
-            torch.testing.assert_close(stack_images[r], own)
+            expected = raw
+            if data.bank.scale is not None:  # each round has its own scale
+                mean, std = (float(values[seen]) for values in data.bank.scale)
+                expected = (raw - mean) / std
+            torch.testing.assert_close(stack_images[r], expected)
             assert torch.equal(stack_digits[r], digits[0])
             assert torch.equal(stack_target[r], target[0])
             seen += 1
@@ -402,7 +402,7 @@ def test_swapped_targets_are_recomputed_or_flipped(tiny_root: Path) -> None:
     assert torch.equal(relabel.target[:, 40:] != flip.target[:, 40:], ties)
 
 
-def test_reuse_is_said_once_and_names_the_source(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reuse_is_reported_once_with_the_source(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = module(tiny_root, train_pairs=500, test_pairs=101)
     for stage in ("fit", "validate", "test"):
         data.setup(stage)
@@ -414,31 +414,33 @@ def test_reuse_is_said_once_and_names_the_source(tiny_root: Path, capsys: pytest
     assert "train 500 of 180, test 101 of 100" in err
 
 
-def test_reuse_of_the_bundled_digits_names_them(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reuse_of_the_bundled_digits_is_reported(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module(tiny_root, source="digits", val_pairs=151).setup("fit")
     assert "digits has too few images" in (err := capsys.readouterr().err)
     assert "(pairs: val 151 of 150)" in err
 
 
 @pytest.mark.parametrize("source", ["mnist", "digits"])
-def test_without_reuse_nothing_is_said(tiny_root: Path, capsys: pytest.CaptureFixture[str], source: SourceName) -> None:
+def test_without_reuse_nothing_is_printed(
+    tiny_root: Path, capsys: pytest.CaptureFixture[str], source: SourceName
+) -> None:
     module(tiny_root, source=source, train_pairs=180, test_pairs=100).setup("fit")
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("options", [{"train_pairs": 181}, {"test_pairs": 101}])
-def test_too_many_pairs_without_reuse_are_refused(tiny_root: Path, options: dict[str, int]) -> None:
+def test_too_many_pairs_without_reuse_are_rejected(tiny_root: Path, options: dict[str, int]) -> None:
     count = next(iter(options.values()))
-    with pytest.raises(PairsLitError, match=rf"{count} pairs were asked for, but {2 * count - 2} images"):
+    with pytest.raises(PairsLitError, match=rf"{count} pairs were requested, but {2 * count - 2} images"):
         module(tiny_root, reuse=False, **options).setup("fit")
 
 
 @pytest.mark.parametrize("reuse", [True, False])
 @pytest.mark.parametrize("val_pairs", [TINY_TRAIN // 2, TINY_TRAIN // 2 + 1, 10**6])
-def test_validation_pairs_that_leave_no_training_images_are_refused(
+def test_validation_pairs_that_leave_no_training_images_are_rejected(
     tiny_root: Path, val_pairs: int, reuse: bool
 ) -> None:
-    message = rf"data\.val_pairs is {val_pairs}, but the source has {TINY_TRAIN} training images"
+    message = rf"data\.val_pairs must be 199 or less, got {val_pairs}: .* share {TINY_TRAIN} training images"
     with pytest.raises(PairsLitError, match=message):
         module(tiny_root, val_pairs=val_pairs, reuse=reuse).setup("fit")
 
@@ -450,27 +452,27 @@ def test_validation_pairs_may_leave_one_training_pair(tiny_root: Path) -> None:
 
 @pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize("name", ["train_pairs", "val_pairs", "test_pairs", "batch_size", "eval_batch_size"])
-def test_counts_below_one_are_refused(tiny_root: Path, name: str, value: int) -> None:
+def test_counts_below_one_are_rejected(tiny_root: Path, name: str, value: int) -> None:
     with pytest.raises(PairsLitError, match=rf"data\.{name} must be 1 or more, got {value}"):
         module(tiny_root, **{name: value})
 
 
-def test_damaged_files_are_refused_without_permission(tiny_root: Path) -> None:
+def test_unverified_files_are_rejected_by_default(tiny_root: Path) -> None:
     with pytest.raises(PairsLitError, match="train-images-idx3-ubyte is not MNIST's file"):
         module(tiny_root, source="auto", allow_unverified=False).setup("fit")
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, "data"), ("/some/where", "/some/where")])
-def test_default_root_is_the_environments(monkeypatch: pytest.MonkeyPatch, value: str | None, expected: str) -> None:
+def test_the_default_root_is_the_environment_variable(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, expected: str
+) -> None:
     monkeypatch.delenv("PAIRS_LIT_DATA", raising=False)
     if value is not None:
         monkeypatch.setenv("PAIRS_LIT_DATA", value)
     assert default_root() == expected
 
 
-def test_from_python_too_the_default_root_is_the_environments(
-    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_data_module_uses_the_default_root(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PAIRS_LIT_DATA", str(tiny_root))
     data = PairDataModule(seeds=[0], stack_size=1, source="auto", allow_unverified=True, val_pairs=20)

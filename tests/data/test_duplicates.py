@@ -1,4 +1,4 @@
-"""Identical images stay on one side of each split, and are told."""
+"""Identical images: each split keeps them on the same side, and warnings report them."""
 
 import re
 import shutil
@@ -26,7 +26,7 @@ def test_copies_stay_on_one_side_of_a_split() -> None:
         assert len(source.test.labels) > count - 3 * copies
 
 
-def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+def test_a_class_of_identical_images_cannot_be_split(tmp_path: Path) -> None:
     root = write_pictures(tmp_path, ["a", "b"])
     for file in sorted((root / "b").iterdir())[1:]:
         shutil.copy(sorted((root / "b").iterdir())[0], file)
@@ -46,7 +46,7 @@ def test_copies_stay_on_one_side_of_each_rounds_validation(copies: int) -> None:
         assert train.isdisjoint(val)
 
 
-def test_test_images_among_training_images_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_test_images_among_training_images_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_pictures(tmp_path / "train", ["0", "1", "2"]).parent
     for part, count in (("test", 2), ("val", 1)):
         for name in "012":
@@ -58,10 +58,12 @@ def test_test_images_among_training_images_are_told(tmp_path: Path, capsys: pyte
             )
     shutil.copy(sorted((root / "train" / "0").iterdir())[5], root / "train" / "1" / "conflict.png")
     load(FOLDER, root)
-    said = capsys.readouterr().err
-    assert "WARNING: 6 of 9 test images are byte-identical to training images, so test accuracies are too high" in said
-    assert "WARNING: 3 of 6 validation images are byte-identical to training images" in said
-    assert re.search(r"WARNING: \d+ images are byte-identical to images of another class, so labels contradict", said)
+    output = capsys.readouterr().err
+    assert (
+        "WARNING: 6 of 9 test images are byte-identical to training images, so test accuracies are too high" in output
+    )
+    assert "WARNING: 3 of 6 validation images are byte-identical to training images" in output
+    assert re.search(r"WARNING: \d+ images are byte-identical to images of another class, so labels contradict", output)
 
 
 def test_identical_images_are_found_exactly() -> None:

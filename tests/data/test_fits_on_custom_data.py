@@ -1,4 +1,4 @@
-"""Whole fits on the user's data, and the commands on their runs."""
+"""Complete fits on custom data, and commands on the resulting runs."""
 
 import json
 import shutil
@@ -25,17 +25,17 @@ NETWORK = {"model.backbone.widths": [10, 3]}
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
-    own = {
+    options = {
         "data.source": FOLDER,
         "data.root": str(folder),
         "trainer.default_root_dir": str(tmp_path_factory.mktemp("r")),
     }
-    return pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | NETWORK | own)
+    return pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | NETWORK | options)
 
 
 def summary_of(run: pairs_lit.Run) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run.folder / "summary.json").read_text())
-    return found
+    summary: dict[str, Any] = json.loads((run.folder / "summary.json").read_text())
+    return summary
 
 
 def test_a_folder_of_three_classes_is_trained(run: pairs_lit.Run, folder: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_folder_of_three_classes_is_trained(run: pairs_lit.Run, folder: Path) 
     assert run.network(0).members[0].branch[-1].out_features == 3
 
 
-def test_the_digit_accuracy_is_that_of_the_plain_network_on_the_files(run: pairs_lit.Run, folder: Path) -> None:
+def test_the_digit_accuracy_agrees_with_the_single_round_network_on_the_files(run: pairs_lit.Run, folder: Path) -> None:
     number = {
         np.asarray(Image.open(file)).astype(np.float32).tobytes(): place
         for place, name in enumerate(["1", "2", "10"])
@@ -69,20 +69,22 @@ def test_the_digit_accuracy_is_that_of_the_plain_network_on_the_files(run: pairs
         assert result.test_accuracy == pytest.approx(((probability > 0.5).numpy() == holds).mean())
 
 
-def test_a_fit_reports_copies_and_names_below_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fit_reports_duplicates_and_class_names_below_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_pictures(tmp_path / "train", ["low", "middle", "high"]).parent
     for name in ("low", "middle", "high"):
         shutil.copytree(root / "train" / name, root / "test" / name)
         (root / "test" / name / sorted(path.name for path in (root / "test" / name).iterdir())[0]).unlink()
-    own = {"data.source": FOLDER, "data.root": root, "data.val_pairs": 4, "data.train_pairs": 10}
-    own |= {"data.class_names": "[low, middle, high]", "trainer.default_root_dir": tmp_path / "runs"}
-    arguments = [f"--{name}={value}" for name, value in (OPTIONS | own).items()]
+    options = OPTIONS | {"data.source": FOLDER, "data.root": root, "data.val_pairs": 4, "data.train_pairs": 10}
+    options |= {"data.class_names": "[low, middle, high]", "trainer.default_root_dir": tmp_path / "runs"}
+    arguments = [f"--{name}={value}" for name, value in options.items()]
     widths = ["--model.backbone.widths", "[10, 3]"]
     assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *arguments, *widths]) == 0
     out, err = capsys.readouterr()
-    said = "WARNING: 33 of 33 test images are byte-identical to training images, so test accuracies are too high"
-    assert (out.count(said), err.count(said)) == (1, 1)
-    assert out.index(said) > out.index("test accuracy")
+    warning = "WARNING: 33 of 33 test images are byte-identical to training images, so test accuracies are too high"
+    assert (out.count(warning), err.count(warning)) == (1, 1)
+    assert out.index(warning) > out.index("test accuracy")
     assert "0 = 'low', 1 = 'middle', 2 = 'high'" in out
     run = pairs_lit.Run.load(next((tmp_path / "runs").rglob("summary.json")).parent)
     summary = summary_of(run)
@@ -95,23 +97,25 @@ def test_a_fit_reports_copies_and_names_below_its_table(tmp_path: Path, capsys: 
     assert summary["class_names"] == ["low", "middle", "high"]
     assert summary["data_notes"] == []
     assert main(arguments_of("test", run)) == 0
-    assert said in capsys.readouterr().out
+    assert warning in capsys.readouterr().out
 
 
 def test_the_test_of_a_run_on_changing_images_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = {
+    options = {
         "data.source": {"class_path": f"{OWN}.Turning", "init_args": {"own": True}},
         "model.backbone.widths": [10, 3],
     }
-    changing = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own | {"trainer.default_root_dir": str(tmp_path)})
+    changing = pairs_lit.fit(
+        str(CONFIGS / "fc_aux.yaml"), OPTIONS | options | {"trainer.default_root_dir": str(tmp_path)}
+    )
     assert summary_of(changing)["deterministic"] is False
     assert "returns different images each time it is read" in summary_of(changing)["data_notes"][0]
     assert main(arguments_of("test", changing)) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
+    error = capsys.readouterr().err.splitlines()[-1]
     assert (
-        "Turning (own True) returns different images each time it is read, so those of the run cannot be read" in said
+        "Turning (own True) returns different images each time it is read, so those of the run cannot be read" in error
     )
-    assert "data.root" not in said
+    assert "data.root" not in error
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_the_test_of_a_run_on_changing_images_is_explained(tmp_path: Path, capsy
         ("my_data.Own", r"; if the dataset draws random numbers when it is made, give it a fixed seed\.$"),
     ],
 )
-def test_other_images_are_explained(source: str, advice: str) -> None:
+def test_the_error_about_different_images_suggests_a_cause(source: str, advice: str) -> None:
     saved = {"source": source, "fingerprint": "a"}
     with pytest.raises(PairsLitError, match=advice):
         check_match(saved, saved | {"fingerprint": "b"})
@@ -135,20 +139,20 @@ def test_other_images_are_explained(source: str, advice: str) -> None:
 def test_the_test_of_a_run_on_transposed_images_needs_the_option(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = {"data.source": "digits", "data.transpose": True, "trainer.default_root_dir": str(tmp_path)}
-    run = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own)
+    options = {"data.source": "digits", "data.transpose": True, "trainer.default_root_dir": str(tmp_path)}
+    run = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | options)
     assert main(arguments_of("test", run)) == 0
     assert main([*arguments_of("test", run), "--data.transpose", "false"]) == 2
     assert "transpose is True in the checkpoint and False in the config" in capsys.readouterr().err
 
 
-def test_a_run_is_opened_where_its_pictures_are_gone(run: pairs_lit.Run, folder: Path) -> None:
-    away = folder.with_name("away")
-    folder.rename(away)
+def test_a_run_can_be_opened_without_its_images(run: pairs_lit.Run, folder: Path) -> None:
+    moved = folder.with_name("moved")
+    folder.rename(moved)
     try:
         assert pairs_lit.open_run(run.folder).network(1).members[0].branch[-1].out_features == 3
     finally:
-        away.rename(folder)
+        moved.rename(folder)
 
 
 def arguments_of(command: str, run: pairs_lit.Run) -> list[str]:
@@ -156,7 +160,7 @@ def arguments_of(command: str, run: pairs_lit.Run) -> list[str]:
     return [command, "--config", str(run.folder / "config.yaml"), "--ckpt_path", str(last)]
 
 
-def test_other_pictures_are_refused(
+def test_commands_reject_different_images(
     run: pairs_lit.Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = shutil.copytree(folder, tmp_path / "other")
@@ -170,7 +174,7 @@ def test_other_pictures_are_refused(
     assert main([*arguments_of("test", run), "--data.root", str(shutil.copytree(folder, tmp_path / "same"))]) == 0
 
 
-def test_runs_on_other_pictures_are_compared_only_on_demand(
+def test_runs_on_different_images_are_compared_only_on_request(
     run: pairs_lit.Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = shutil.copytree(run.folder, tmp_path / "other" / "20260101-120000-1")
@@ -191,9 +195,9 @@ def test_runs_on_other_pictures_are_compared_only_on_demand(
     assert "paired by seed" in capsys.readouterr().out
 
 
-def test_a_checkpoint_of_before_is_tested_and_gone_on_with(tmp_path: Path) -> None:
-    own = {"data.source": "digits", "trainer.default_root_dir": str(tmp_path)}
-    earlier = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | own)
+def test_a_checkpoint_of_an_earlier_release_can_be_tested_and_resumed(tmp_path: Path) -> None:
+    options = {"data.source": "digits", "trainer.default_root_dir": str(tmp_path)}
+    earlier = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | options)
     last = earlier.folder / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     for name in ("resize", "classes", "held_out", "fingerprint"):
@@ -205,15 +209,15 @@ def test_a_checkpoint_of_before_is_tested_and_gone_on_with(tmp_path: Path) -> No
     assert pairs_lit.Run.load(earlier.folder).curves.epochs == 3
 
 
-def test_fashion_mnist_is_trained_and_its_classes_named(
+def test_a_fit_on_fashion_mnist_prints_class_names(
     fashion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = OPTIONS | {"data.source": f"{SETS}.FashionMNIST", "data.root": fashion, "data.val_pairs": 5}
     arguments = [f"--{name}={value}" for name, value in (options | {"trainer.default_root_dir": tmp_path}).items()]
     assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *arguments, "--data.train_pairs", "20"]) == 0
-    shown = capsys.readouterr().out
-    assert "data: FashionMNIST, 20 training pairs" in shown
-    assert "relation le: first ≤ second by the number of the class, of 10: 0 = 'T-shirt/top', 1 = 'Trouser'" in shown
+    output = capsys.readouterr().out
+    assert "data: FashionMNIST, 20 training pairs" in output
+    assert "relation le: first ≤ second by the number of the class, of 10: 0 = 'T-shirt/top', 1 = 'Trouser'" in output
 
 
 FOUR = {"class_path": f"{OWN}.Items", "init_args": {"classes": 4}}
@@ -240,17 +244,17 @@ THREE = FOUR | {"init_args": {"classes": 3}}
     ],
 )
 @pytest.mark.quick(5)
-def test_a_set_is_named_with_its_arguments_in_any_place(
+def test_a_dataset_with_arguments_can_be_given_in_any_place(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"source": FOUR}))
-    wrong = ["--model.backbone.widths", "[10, 5]"]  # shows how many classes there are, and ends
+    wrong = ["--model.backbone.widths", "[10, 5]"]  # the error names the number of classes
     assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *arguments, *wrong]) == 2
     assert "needs a code of width 4, but the backbone's is 5" in capsys.readouterr().err
 
 
-def test_a_config_of_a_set_with_arguments_is_read_again(tmp_path: Path) -> None:
+def test_a_saved_config_with_dataset_arguments_can_be_read(tmp_path: Path) -> None:
     network = {"model.backbone.widths": [10, 4], "trainer.default_root_dir": str(tmp_path)}
     run = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | network | {"data.source": FOUR})
     assert summary_of(run)["data"]["source"] == f"{OWN}.Items (classes 4)"
@@ -258,20 +262,20 @@ def test_a_config_of_a_set_with_arguments_is_read_again(tmp_path: Path) -> None:
     assert main([*arguments_of("test", run), "--data.source.count", "100"]) == 2
 
 
-def test_an_argument_of_no_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_argument_without_a_dataset_is_a_one_line_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), "--data.source.split", "digits"]) == 2
     assert "--data.source.split=digits needs the class of the dataset" in capsys.readouterr().err
 
 
-def test_a_network_for_ten_classes_says_what_to_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = ["--data.source", FOLDER, "--data.root", str(folder)]
-    assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *own]) == 2
+def test_the_error_of_a_network_for_ten_classes_names_the_fix(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = ["--data.source", FOLDER, "--data.root", str(folder)]
+    assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *source]) == 2
     message = (
         "which needs a code of width 3, but the backbone's is 10: change its last width to 3, the number of classes"
     )
     assert message in capsys.readouterr().err
     head = ["--model.head", "pairs_lit.nn.heads.PowerHead", "--model.loss.target", "mse", "--model.readout", "none"]
-    assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *own, *head, "--model.loss.digits", "none"]) == 2
+    assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *source, *head, "--model.loss.digits", "none"]) == 2
     assert "needs a width of 6 for both images, got 20: give the backbone 3 outputs" in capsys.readouterr().err
     assert (
         main(
@@ -279,7 +283,7 @@ def test_a_network_for_ten_classes_says_what_to_set(folder: Path, capsys: pytest
                 "fit",
                 "--config",
                 str(CONFIGS / "fc.yaml"),
-                *own,
+                *source,
                 "--model.network",
                 "tests.support.pair_networks.Siamese",
             ]
@@ -290,18 +294,18 @@ def test_a_network_for_ten_classes_says_what_to_set(folder: Path, capsys: pytest
 
 
 @pytest.mark.slow
-def test_a_sweep_over_a_folder_of_pictures(folder: Path, tmp_path: Path) -> None:
-    own = {"data.source": FOLDER, "data.root": str(folder), "trainer.default_root_dir": str(tmp_path)}
+def test_a_sweep_over_a_folder_of_images(folder: Path, tmp_path: Path) -> None:
+    options = {"data.source": FOLDER, "data.root": str(folder), "trainer.default_root_dir": str(tmp_path)}
     space = {"space": {"model.loss.aux_weight": [0.1, 1.0]}, "rounds": {"count": 2}}
-    found = pairs_lit.sweep(str(CONFIGS / "fc_aux.yaml"), space, OPTIONS | NETWORK | own)
-    assert len(found.trials) == 2
-    assert found.best.data["classes"] == 3
+    sweep = pairs_lit.sweep(str(CONFIGS / "fc_aux.yaml"), space, OPTIONS | NETWORK | options)
+    assert len(sweep.trials) == 2
+    assert sweep.best.data["classes"] == 3
 
 
 @pytest.mark.parametrize("head", ["SoftmaxHead", "PowerHead", "ArgmaxHead"])
 def test_probability_heads_have_as_many_classes_as_the_data(folder: Path, tmp_path: Path, head: str) -> None:
-    own = {"data.source": FOLDER, "data.root": str(folder), "trainer.default_root_dir": str(tmp_path)}
-    own |= {"model.head": f"pairs_lit.nn.heads.{head}", "model.code_activation": "none"}
-    own |= {"model.loss.target": "none" if head == "ArgmaxHead" else "ce", "model.loss.digits": "mse"}
-    made = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | NETWORK | own)
-    assert made.network(0)(torch.rand(4, 2, 14, 14))[1].shape == (4, 2, 3)
+    options = {"data.source": FOLDER, "data.root": str(folder), "trainer.default_root_dir": str(tmp_path)}
+    options |= {"model.head": f"pairs_lit.nn.heads.{head}", "model.code_activation": "none"}
+    options |= {"model.loss.target": "none" if head == "ArgmaxHead" else "ce", "model.loss.digits": "mse"}
+    run = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | NETWORK | options)
+    assert run.network(0)(torch.rand(4, 2, 14, 14))[1].shape == (4, 2, 3)

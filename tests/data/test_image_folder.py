@@ -1,4 +1,4 @@
-"""Folders of images: which files make a class, in which order, and what is told of the others."""
+"""Folders of images: files and links of a class, names of parts, order of classes, and notices."""
 
 import os
 import shutil
@@ -24,8 +24,8 @@ def load(root: Path, class_names: list[str | int | float] | None = None) -> Sour
 
 
 def counts(source: Source) -> list[int]:
-    found = Counter(label for part in source.parts for label in part.labels.tolist())
-    return [found[label] for label in range(source.train.classes)]
+    counter = Counter(label for part in source.parts for label in part.labels.tolist())
+    return [counter[label] for label in range(source.train.classes)]
 
 
 @pytest.fixture
@@ -79,25 +79,25 @@ def hard_link(root: Path) -> None:
     ],
 )
 def test_each_file_counts_once(link: Callable[[Path], None], root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = load(root).fingerprint()
+    expected = load(root).fingerprint()
     assert capsys.readouterr().err == ""
     link(root)
     source = load(root)
-    assert (counts(source), source.fingerprint()) == ([12, 12, 12], wanted)
-    assert "class 1: 1 link ignored – they lead to files that count already" in capsys.readouterr().err
+    assert (counts(source), source.fingerprint()) == ([12, 12, 12], expected)
+    assert "class 1: 1 link ignored, because the same files are counted already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target", [".", "1", "1/.."])
-def test_a_link_to_a_class_or_to_the_folder_is_no_class(
+def test_a_link_to_a_class_or_to_the_folder_is_ignored(
     target: str, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "3").symlink_to(target)
     assert counts(load(root)) == [12, 12, 12]
-    assert "3 is a link to another of these folders: it is no class of its own" in capsys.readouterr().err
+    assert "folder links ignored (3), because they lead to this folder itself or to another" in capsys.readouterr().err
 
 
-def test_links_to_elsewhere_are_read(root: Path, tmp_path: Path) -> None:
-    wanted = load(root).fingerprint()
+def test_links_to_other_places_are_read(root: Path, tmp_path: Path) -> None:
+    expected = load(root).fingerprint()
     linked = tmp_path / "linked"
     linked.mkdir()
     (linked / "0").symlink_to(root / "0")
@@ -105,18 +105,18 @@ def test_links_to_elsewhere_are_read(root: Path, tmp_path: Path) -> None:
         (linked / name).mkdir()
         for file in (root / name).iterdir():
             (linked / name / file.name).symlink_to(file)
-    assert load(linked).fingerprint() == wanted
+    assert load(linked).fingerprint() == expected
 
 
 def test_a_file_in_two_classes_is_rejected(root: Path) -> None:
     os.link(next((root / "1").iterdir()), root / "2" / "again.png")
     with pytest.raises(
-        PairsLitError, match=r"/2/again\.png is the same file as .*/1/\S+, of another class: remove one"
+        PairsLitError, match=r"belong to one class only, got .*/1/\S+ and .*/2/again\.png, which are the same file"
     ):
         load(root)
 
 
-def test_a_link_that_leads_nowhere_is_named(root: Path) -> None:
+def test_a_broken_link_is_named(root: Path) -> None:
     (root / "1" / "gone.png").symlink_to("nowhere.png")
     with pytest.raises(PairsLitError, match=r"/1/gone\.png cannot be read \(FileNotFoundError"):
         load(root)
@@ -131,56 +131,54 @@ def test_files_that_pillow_does_not_read_are_counted(root: Path, capsys: pytest.
     (root / "0" / "README").write_text("x")
     source = load(root)
     assert counts(source) == [12, 12, 10]
-    said = "class 0: 1 of 13 files skipped (no ending); class 2: 2 of 12 files skipped (.heic)"
-    assert capsys.readouterr().err.count(said) == 1
-    assert any(said in note for note in source.notes)
+    notice = "class 0: 1 of 13 files skipped (no extension); class 2: 2 of 12 files skipped (.heic)"
+    assert capsys.readouterr().err.count(notice) == 1
+    assert any(notice in note for note in source.notes)
 
 
-def test_a_class_of_such_files_only_is_rejected(root: Path) -> None:
+def test_a_class_with_only_such_files_is_rejected(root: Path) -> None:
     for file in (root / "2").iterdir():
         file.rename(file.with_suffix(".heic"))
-    with pytest.raises(PairsLitError, match=r"/2 holds no images \(\.jpg, .*; 12 files skipped: \.heic\): each sub-f"):
+    with pytest.raises(PairsLitError, match=r"/2 must hold images .*, got only 12 other files \(\.heic\)\. Add"):
         load(root)
 
 
-def test_other_formats_and_endings_in_capitals_count(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = load(root).fingerprint()
+def test_other_formats_and_extensions_in_capitals_count(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = load(root).fingerprint()
     for number, file in enumerate(sorted((root / "1").iterdir())):
-        ending = [".gif", ".tga", ".BMP", ".PNG"][number % 4]
-        Image.open(file).save(file.with_suffix(ending))
-        file.unlink() if ending != ".PNG" else file.replace(file.with_suffix(".PNG"))
+        extension = [".gif", ".tga", ".BMP", ".PNG"][number % 4]
+        Image.open(file).save(file.with_suffix(extension))
+        file.unlink() if extension != ".PNG" else file.replace(file.with_suffix(".PNG"))
     assert counts(load(root)) == [12, 12, 12]
-    assert load(root).fingerprint() == wanted
+    assert load(root).fingerprint() == expected
     assert capsys.readouterr().err == ""
 
 
-def test_of_several_frames_the_first_is_read_and_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_first_of_several_frames_is_read_with_a_notice(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = sorted((root / "1").iterdir())[0]
-    wanted = load(root).fingerprint()
+    expected = load(root).fingerprint()
     image = Image.open(file)
     image.save(file.with_suffix(".gif"), save_all=True, append_images=[Image.new("L", image.size)])
     file.unlink()
-    assert load(root).fingerprint() == wanted
-    assert "own: 1 file with several frames: only the first frame is read" in capsys.readouterr().err
+    assert load(root).fingerprint() == expected
+    assert "own: 1 file with several frames, of which only the first is read" in capsys.readouterr().err
 
 
-def test_an_image_of_another_kind_than_its_ending_says_is_one_line(root: Path) -> None:
+def test_the_error_of_a_file_with_a_wrong_extension_is_one_line(root: Path) -> None:
     (root / "1" / "page.jpg").write_text("<html>not found</html>")
     with pytest.raises(PairsLitError, match=r"/1/page\.jpg cannot be read \(UnidentifiedImageError") as caught:
         load(root)
     assert "\n" not in str(caught.value)
 
 
-def test_images_in_folders_of_a_class_count_and_hidden_ones_do_not(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    wanted = load(root).fingerprint()
+def test_images_in_sub_folders_count_unless_they_are_hidden(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = load(root).fingerprint()
     shutil.copytree(root / "1", root / "1" / ".ipynb_checkpoints")
-    assert load(root).fingerprint() == wanted
+    assert load(root).fingerprint() == expected
     (root / "1" / "more").mkdir()
     Image.new("L", (14, 14), 200).save(root / "1" / "more" / "a.png")
     assert counts(load(root)) == [12, 13, 12]
-    assert "class 1: 1 of 13 images in its sub-folders (more) – they count as images of the class" in (
+    assert "class 1: 1 of 13 images in its sub-folders (more), which count as images of the class" in (
         capsys.readouterr().err
     )
 
@@ -192,15 +190,17 @@ def test_a_class_folder_of_folders_is_rejected(root: Path) -> None:
         load(root.parent)
     write_pictures(root.parent, ["more"])
     with pytest.raises(
-        PairsLitError, match=r"got only folders \(0, 1, 2\)\. Parts of a dataset are called train, .*, dev"
+        PairsLitError, match=r"got only folders \(0, 1, 2\)\. If they are parts .*, call them train, .*, dev"
     ):
         load(root.parent)
 
 
-def test_images_beside_the_classes_are_counted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_outside_the_class_folders_are_ignored_with_a_notice(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.new("L", (14, 14)).save(root / "stray.png")
     assert counts(load(root)) == [12, 12, 12]
-    assert "own: 1 image beside the class folders ignored" in capsys.readouterr().err
+    assert "own: 1 image outside the class folders ignored" in capsys.readouterr().err
 
 
 # --- parts ---
@@ -217,7 +217,7 @@ def test_images_beside_the_classes_are_counted(root: Path, capsys: pytest.Captur
         ("Training Set", "Dev_Set", "tests"),
     ],
 )
-def test_parts_are_known_in_all_spellings(train: str, validation: str, test: str, tmp_path: Path) -> None:
+def test_parts_are_recognised_in_all_spellings(train: str, validation: str, test: str, tmp_path: Path) -> None:
     for count, name in ((6, train), (2, validation), (3, test)):
         write_pictures(tmp_path / name, NAMES, count)
     source = load(tmp_path)
@@ -228,25 +228,25 @@ def test_parts_are_known_in_all_spellings(train: str, validation: str, test: str
 def test_two_folders_for_one_part_are_rejected(tmp_path: Path) -> None:
     for name in ("train", "val", "valid", "test"):
         write_pictures(tmp_path / name, NAMES)
-    with pytest.raises(PairsLitError, match=r"which holds val and valid: they are names of the same part"):
+    with pytest.raises(PairsLitError, match=r"with val and valid, which are names of the same part"):
         load(tmp_path)
 
 
-def test_what_lies_beside_the_parts_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_that_belong_to_no_part_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_pictures(tmp_path / "train", NAMES, 6)
     write_pictures(tmp_path / "test", ["0", "2"], 3)
     write_pictures(tmp_path / "extra", NAMES, 3)
     load(tmp_path)
-    said = capsys.readouterr().err
-    assert "folders ignored (extra): they are no parts of the dataset" in said
-    assert "test: 1 has no folder here: no image of the class is in this part" in said
+    output = capsys.readouterr().err
+    assert "folders ignored (extra), because they are not named like parts of a dataset" in output
+    assert "test: classes without a folder (1), so this part has no images of them" in output
 
 
 # --- order and names ---
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted"),
+    ("names", "expected"),
     [
         (["-2", "-1", "0", "1", "2"], ["-2", "-1", "0", "1", "2"]),
         (["10", "0.5", "2", "-1.5"], ["-1.5", "0.5", "2", "10"]),
@@ -256,19 +256,21 @@ def test_what_lies_beside_the_parts_is_told(tmp_path: Path, capsys: pytest.Captu
     ],
 )
 def test_numbers_are_sorted_by_value(
-    names: list[str], wanted: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    names: list[str], expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert load(write_pictures(tmp_path, names)).class_names == wanted
+    assert load(write_pictures(tmp_path, names)).class_names == expected
     assert capsys.readouterr().err == ""
 
 
-def test_the_order_of_other_names_is_told_and_can_be_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_order_of_other_names_is_reported_and_can_be_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_pictures(tmp_path, ["zero", "one", "two"])
     assert load(root).class_names == ["one", "two", "zero"]
-    said = (
+    notice = (
         "the class names are not numbers, so the relation compares classes in the alphabetical order of the folders: "
     )
-    assert f"{said}one < two < zero. If another order is meant, set data.class_names" in capsys.readouterr().err
+    assert f"{notice}one < two < zero. To use another order, set data.class_names" in capsys.readouterr().err
     source = load(root, ["zero", "one", "two"])
     assert source.class_names == ["zero", "one", "two"]
     assert capsys.readouterr().err == ""
@@ -290,13 +292,15 @@ def test_class_names_may_be_numbers(tmp_path: Path) -> None:
     [
         (
             ["zero", "one", "tow"],
-            r"must name the 3 classes of .*ImageFolder \(one, two, zero\), got 3 names: 'tow' is none"
-            r" of them: did you mean two",
+            r"must name the 3 classes of .*ImageFolder \(one, two, zero\), got 3 names: 'tow' is not"
+            r" one of them: did you mean two",
         ),
         (["zero", "one"], r"got 2 names: 'two' is missing"),
-        (["zero", "one", "two", "three"], r"got 4 names: 'three' is none of them"),
+        (["zero", "one", "two", "three"], r"got 4 names: 'three' is not one of them"),
     ],
 )
-def test_other_class_names_are_rejected(names: list[str | int | float], message: str, tmp_path: Path) -> None:
+def test_class_names_that_do_not_match_are_rejected(
+    names: list[str | int | float], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(PairsLitError, match=message):
         load(write_pictures(tmp_path, ["zero", "one", "two"]), names)

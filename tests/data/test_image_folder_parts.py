@@ -1,4 +1,4 @@
-"""Folders of images: classes, training and test parts, and what is wrong with a folder."""
+"""Folders of images: classes, training and test parts, and errors."""
 
 import shutil
 from collections import Counter
@@ -15,36 +15,36 @@ from tests.support.images import another_size, write_pictures
 from tests.support.sources import FOLDER, load, refused
 
 
-def test_classes_of_a_folder_are_sorted_as_people_count(folder: Path) -> None:
+def test_classes_of_a_folder_are_sorted_by_their_numbers(folder: Path) -> None:
     source = load(FOLDER, folder)
     assert (source.name, source.class_names, source.train.classes) == ("ImageFolder", ["1", "2", "10"], 3)
-    wanted = {
+    expected = {
         np.asarray(Image.open(file)).tobytes(): number
         for number, name in enumerate(["1", "2", "10"])
         for file in (folder / name).iterdir()
     }
-    found = [
+    actual = [
         (image.tobytes(), label)
         for part in source.parts
         for image, label in zip(part.images.numpy(), part.labels.tolist(), strict=True)
     ]
-    assert dict(found) == wanted
-    assert len(found) == 36
+    assert dict(actual) == expected
+    assert len(actual) == 36
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted"),
+    ("names", "expected"),
     [
         (["a10", "a2", "a1"], ["a1", "a2", "a10"]),
         (["Zebra", "ape", "010", "9"], ["9", "010", "ape", "Zebra"]),
         (["x", "1x", "12", "1"], ["1", "1x", "12", "x"]),
     ],
 )
-def test_natural_order(tmp_path: Path, names: list[str], wanted: list[str]) -> None:
-    assert load(FOLDER, write_pictures(tmp_path, names)).class_names == wanted
+def test_natural_order(tmp_path: Path, names: list[str], expected: list[str]) -> None:
+    assert load(FOLDER, write_pictures(tmp_path, names)).class_names == expected
 
 
-def test_a_folder_without_test_pictures_loses_a_sixth_of_each_class_to_them(tmp_path: Path) -> None:
+def test_a_sixth_of_each_class_is_held_out_if_there_are_no_test_images(tmp_path: Path) -> None:
     root = write_pictures(tmp_path, ["a", "b"], 60)
     for file in list((root / "b").iterdir())[30:]:
         file.unlink()
@@ -71,15 +71,15 @@ def test_train_and_test_folders_are_the_parts(tmp_path: Path) -> None:
     assert sorted(validation.labels.tolist()) == [0, 0, 0, 1, 1, 1]
 
 
-def test_what_systems_leave_behind_is_no_class_and_no_picture(tmp_path: Path) -> None:
+def test_hidden_and_system_files_are_ignored(tmp_path: Path) -> None:
     root = write_pictures(tmp_path, ["a", "b"])
-    wanted = load(FOLDER, root).fingerprint()
+    expected = load(FOLDER, root).fingerprint()
     for name in (".ipynb_checkpoints", "__MACOSX"):
         (root / name).mkdir()
     (root / "a" / ".DS_Store").write_bytes(b"x")
     (root / "a" / "._0.png").write_bytes(b"x")
     (root / "notes.txt").write_text("x")
-    assert load(FOLDER, root).fingerprint() == wanted
+    assert load(FOLDER, root).fingerprint() == expected
 
 
 def one_class(root: Path) -> None:
@@ -142,29 +142,32 @@ def another_test_class(root: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (one_class, r"ImageFolder has 1 class \('a'\): 2 to 100 are needed"),
-        (no_pictures, r"/b holds no images \(\.jpg"),
-        (too_few, r"class 'b' has 5 images: each class needs 6 or more, since a sixth is held out"),
-        (nothing, r"which holds no folders: a folder of images has a sub-folder for each class"),
-        (absent, r"there is no such folder; name one with a sub-folder for each class"),
+        (one_class, r"ImageFolder must have 2 to 100 classes, got 1 \('a'\)"),
+        (no_pictures, r"/b must hold images of its class \(\.jpg.*, got none"),
+        (too_few, r"each class must have 6 or more images, because a sixth is held out .*, got 5 of class 'b'"),
+        (nothing, r"must be a folder with a sub-folder for each class, got .*, which has no sub-folders"),
+        (absent, r"must be a folder with a sub-folder for each class, got .*, which is not a folder"),
         (corrupt, r"/b/1\.png cannot be read \(UnidentifiedImageError"),
         (truncated, r"/b/1\.png cannot be read \(.*truncated"),
         (empty_file, r"/b/1\.png cannot be read"),
-        (another_size, r"/b/1\.png is 20×20, and .*/a/0\.png is 14×14: set data\.resize"),
-        (not_square, r"/a/0\.png is 14×20 \(height×width\), which is not square: set data\.resize"),
-        (train_only, r"which holds train: test with a sub-folder for each class is missing there"),
-        (parts_without_classes, r"which holds test and train: train with a sub-folder for each class is missing"),
-        (another_test_class, r"/test/c is a class that the training images lack: remove it"),
+        (
+            another_size,
+            r"must have the same size, got 14×14 for .*/a/0\.png and 20×20 for .*/b/1\.png\. Set data\.resize",
+        ),
+        (not_square, r"/a/0\.png must be square, got 14×20 \(height×width\)\. Set data\.resize"),
+        (train_only, r"must hold train and test, .*, which holds train and no such test\. Add it"),
+        (parts_without_classes, r"must hold train and test, .*, which holds test and train and no such train"),
+        (another_test_class, r"every class must have training images, got the class .*/test/c without any\. Remove"),
     ],
 )
-def test_a_faulty_folder_is_one_line(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+def test_the_error_of_a_faulty_folder_is_one_line(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     root = write_pictures(tmp_path / "own", ["a", "b"])
     damage(root)
     refused(message, FOLDER, root)
 
 
 @pytest.mark.parametrize("damage", [another_size, not_square])
-def test_resize_makes_pictures_of_any_size_alike(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_resize_accepts_images_of_any_size(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     root = write_pictures(tmp_path / "own", ["a", "b"])
     damage(root)
     assert load(FOLDER, root, resize=10).train.images.shape == (20, 10, 10)
@@ -172,13 +175,14 @@ def test_resize_makes_pictures_of_any_size_alike(tmp_path: Path, damage: Callabl
 
 def test_a_folder_takes_no_other_arguments(folder: Path) -> None:
     refused(
-        r"ImageFolder takes no argument 'loader' here, only root", {"class_path": FOLDER, "init_args": {"loader": "x"}}
+        r"the only argument of .*ImageFolder must be root, got 'loader'",
+        {"class_path": FOLDER, "init_args": {"loader": "x"}},
     )
     assert load({"class_path": FOLDER, "init_args": {"root": str(folder)}}).train.classes == 3
-    with pytest.raises(PairsLitError, match=r"data\.root is empty: name the folder that holds the data"):
+    with pytest.raises(PairsLitError, match=r"data\.root must be the folder that holds the data, got an empty string"):
         PairDataModule(seeds=[0], source=FOLDER, root="")
 
 
-def test_a_folder_of_the_current_one_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_can_be_the_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert PairDataModule(seeds=[0], source=FOLDER, root=".").classes == 3

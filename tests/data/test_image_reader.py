@@ -1,4 +1,4 @@
-"""The one reader of images: what a file, an image, an array or a tensor looks like to training and to apply."""
+"""Reading of image files, PIL images, arrays and tensors, which training and apply share."""
 
 import struct
 import zlib
@@ -22,7 +22,7 @@ ROTATED_BY_EXIF = 6  # "turn me by 90 degrees clockwise"
 
 
 def glass(strokes: int, grey: np.ndarray = GREY) -> Image.Image:
-    """Return strokes of one shade whose shape is in their opacity."""
+    """Return an image of one shade whose opacity shows the strokes."""
     return Image.fromarray(np.stack([np.full_like(grey, strokes)] * 3 + [grey], -1))
 
 
@@ -73,7 +73,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_training_and_apply_read_a_file_alike(name: str, tmp_path: Path) -> None:
+def test_training_and_apply_read_a_file_in_the_same_way(name: str, tmp_path: Path) -> None:
     for label in "01":
         for number in range(6):
             (tmp_path / label).mkdir(exist_ok=True)
@@ -82,9 +82,9 @@ def test_training_and_apply_read_a_file_alike(name: str, tmp_path: Path) -> None
     file = tmp_path / "0" / name
     WRITERS[name](file)
     source = load_custom_dataset(FOLDER, {}, tmp_path, resize=None)
-    found = [image.tobytes() for part in source.parts for image in part.images.numpy()]
+    training_images = [image.tobytes() for part in source.parts for image in part.images.numpy()]
     applied = read_grey(file, "it").astype(np.uint8)
-    assert applied.tobytes() in found
+    assert applied.tobytes() in training_images
     with Image.open(file) as image:
         np.testing.assert_array_equal(to_greyscale(image).numpy(), applied)
 
@@ -93,37 +93,39 @@ PLAIN = [name for name in WRITERS if not name.startswith(("colour", "bits", "LA"
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_grey_image_is_the_same_in_every_kind_of_file(name: str, tmp_path: Path) -> None:
+def test_a_grey_image_is_the_same_in_every_file_format(name: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path / name)
     tolerance = 3 if name.startswith(("photo", "turned.webp")) else 0
-    found = to_greyscale(tmp_path / name).numpy().astype(int)
-    assert found.shape == GREY.shape
-    assert np.abs(found - GREY).max() <= (40 if name == "turned.webp" else tolerance)  # WebP loses more than JPEG
+    actual = to_greyscale(tmp_path / name).numpy().astype(int)
+    assert actual.shape == GREY.shape
+    assert np.abs(actual - GREY).max() <= (40 if name == "turned.webp" else tolerance)  # WebP loses more than JPEG
 
 
-def test_transparency_is_laid_on_paper_opposite_to_the_strokes() -> None:
+def test_transparent_pixels_become_paper_of_the_opposite_brightness() -> None:
     np.testing.assert_array_equal(to_greyscale(glass(0)).numpy(), 255 - GREY)
     np.testing.assert_array_equal(to_greyscale(glass(255)).numpy(), GREY)
-    for given in (glass(0), np.asarray(glass(0)), to_tensor(glass(0)), np.asarray(glass(0)).astype(np.int64)):
-        np.testing.assert_array_equal(to_greyscale(given).numpy(), 255 - GREY)
-    two = np.stack([np.zeros_like(GREY), GREY], -1)
-    np.testing.assert_array_equal(to_greyscale(two).numpy(), 255 - GREY)
-    np.testing.assert_array_equal(GreyReader().read_arrays(np.stack([two] * 3)).numpy(), np.stack([255 - GREY] * 3))
+    for image in (glass(0), np.asarray(glass(0)), to_tensor(glass(0)), np.asarray(glass(0)).astype(np.int64)):
+        np.testing.assert_array_equal(to_greyscale(image).numpy(), 255 - GREY)
+    two_channels = np.stack([np.zeros_like(GREY), GREY], -1)
+    np.testing.assert_array_equal(to_greyscale(two_channels).numpy(), 255 - GREY)
+    np.testing.assert_array_equal(
+        GreyReader().read_arrays(np.stack([two_channels] * 3)).numpy(), np.stack([255 - GREY] * 3)
+    )
 
 
 @pytest.mark.parametrize("opacity", [0, 3, 255])
-def test_opacity_that_is_the_same_everywhere_tells_nothing(opacity: int) -> None:
+def test_uniform_opacity_is_ignored(opacity: int) -> None:
     image = Image.merge("LA", (Image.fromarray(GREY), Image.new("L", (16, 16), opacity)))
     np.testing.assert_array_equal(to_greyscale(image).numpy(), GREY)
 
 
-def test_a_transparent_value_of_a_16_bit_png_is_paper(tmp_path: Path) -> None:
+def test_the_transparent_value_of_a_16_bit_png_becomes_paper(tmp_path: Path) -> None:
     strokes = GREY > 127
     Image.fromarray(np.where(strokes, 1, 60000).astype(np.uint16)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     chunk = b"tRNS" + struct.pack(">H", 60000)  # Pillow reads it from 10.1 on, and writes it from 10.3 on
-    whole = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    (tmp_path / "a.png").write_bytes(content[:33] + whole + content[33:])  # after the signature and the header
+    full_chunk = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a.png").write_bytes(content[:33] + full_chunk + content[33:])  # after the signature and the header
     with Image.open(tmp_path / "a.png") as image:
         assert image.info["transparency"] == 60000
     np.testing.assert_array_equal(to_greyscale(tmp_path / "a.png").numpy() > 127, ~strokes)
@@ -142,15 +144,15 @@ def test_rare_modes_of_pillow_are_read(mode: str) -> None:
 @pytest.mark.parametrize(("bits", "top"), [(8, 255), (10, 1000), (12, 4095), (14, 9000), (16, 16384)])
 def test_16_bit_images_keep_the_highest_bits_in_use(bits: int, top: int) -> None:
     values = np.linspace(0, top, 256).astype(np.uint16).reshape(16, 16)
-    for given in (values, Image.fromarray(values), torch.from_numpy(values), values.astype(">u2")):
-        np.testing.assert_array_equal(to_greyscale(given).numpy(), values >> (bits - 8))
+    for image in (values, Image.fromarray(values), torch.from_numpy(values), values.astype(">u2")):
+        np.testing.assert_array_equal(to_greyscale(image).numpy(), values >> (bits - 8))
     np.testing.assert_array_equal(to_greyscale(values, bits=16).numpy(), values >> 8)
     reader = GreyReader()
     reader.read(values // 4)
     reader.read(values)
     assert reader.bits == bits
-    fitting = reader.next or reader
-    np.testing.assert_array_equal(fitting.read(values // 4).numpy(), (values // 4) >> (bits - 8))
+    rescaled = reader.next or reader
+    np.testing.assert_array_equal(rescaled.read(values // 4).numpy(), (values // 4) >> (bits - 8))
 
 
 def test_colours_of_16_bits_become_grey() -> None:
@@ -159,13 +161,13 @@ def test_colours_of_16_bits_become_grey() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "dtype",
     [torch.float16, torch.bfloat16, torch.float64, torch.int16, torch.int64, torch.uint16, torch.bool],
 )
-def test_tensors_of_any_type(given: torch.dtype) -> None:
+def test_tensors_of_any_type(dtype: torch.dtype) -> None:
     black_and_white = np.where(GREY > 127, 255, 0)
-    values = torch.from_numpy(black_and_white // (255 if given.is_floating_point or given == torch.bool else 1)).to(
-        given
+    values = torch.from_numpy(black_and_white // (255 if dtype.is_floating_point or dtype == torch.bool else 1)).to(
+        dtype
     )
     np.testing.assert_array_equal(to_greyscale(values).numpy(), black_and_white)
 
@@ -176,7 +178,7 @@ def test_tensors_of_any_type(given: torch.dtype) -> None:
         (Image.fromarray(np.full((4, 4), -1, np.int32)), "an image of mode I must hold values from 0 to 65535, got -1"),
         (Image.fromarray(np.full((4, 4), 70000, np.int32)), "must hold values from 0 to 65535, got 70000"),
         (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "an image of mode F must hold .* got nan"),
-        (np.ones((4, 4), complex), "an array of complex128 holds no images"),
+        (np.ones((4, 4), complex), "an image must be an array of numbers, got complex128"),
         (b"image", "expected a PIL image, a tensor or an array, got bytes"),
     ],
 )
@@ -188,13 +190,13 @@ def test_other_values_are_rejected(image: object, message: str) -> None:
 
 
 @pytest.mark.parametrize("top", [1, 15, 16])
-def test_apply_rejects_a_mask_and_values_of_few_bits(top: int) -> None:
+def test_apply_rejects_unscaled_masks_and_4_bit_values(top: int) -> None:
     array = (GREY / 255 * top).round().astype(np.uint8)
-    for given in (array, Image.fromarray(array), array.astype(np.int64), array / 255):
+    for image in (array, Image.fromarray(array), array.astype(np.int64), array / 255):
         with pytest.raises(
             PairsLitError, match=rf"it must use the range 0 … 255 .* at most {array.max()} of 255\. Scale"
         ):
-            read_grey(given, "it")
+            read_grey(image, "it")
 
 
 def test_damaged_exif_does_not_hide_the_image() -> None:
@@ -203,7 +205,7 @@ def test_damaged_exif_does_not_hide_the_image() -> None:
     np.testing.assert_array_equal(to_greyscale(image).numpy(), GREY)
 
 
-def test_only_what_pillow_itself_reads_is_an_image() -> None:
-    endings = readable_endings()
-    assert {".png", ".jpg", ".jpe", ".jfif", ".gif", ".tga", ".ico", ".tif", ".webp", ".bmp", ".mpo"} <= endings
-    assert not {".pdf", ".eps", ".mpg", ".h5", ".heic", ".txt", ""} & endings
+def test_only_formats_that_pillow_reads_without_other_programs_are_images() -> None:
+    extensions = readable_endings()
+    assert {".png", ".jpg", ".jpe", ".jfif", ".gif", ".tga", ".ico", ".tif", ".webp", ".bmp", ".mpo"} <= extensions
+    assert not {".pdf", ".eps", ".mpg", ".h5", ".heic", ".txt", ""} & extensions

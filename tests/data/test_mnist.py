@@ -1,4 +1,4 @@
-"""Files in MNIST's format: read as they were written, and refused where they are altered or damaged."""
+"""Files in MNIST's format: reading, verification by hash, and rejection of damaged files."""
 
 import hashlib
 import shutil
@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["mnist", "auto"])
-def test_files_are_read_as_they_were_written(root: Path, name: SourceName) -> None:
+def test_files_are_read_exactly(root: Path, name: SourceName) -> None:
     source = load_source(name, root, allow_unverified=True)
     assert source.name == "mnist (unverified)"
     assert source.validation is None
@@ -48,13 +48,13 @@ def test_files_are_read_as_they_were_written(root: Path, name: SourceName) -> No
 
 
 @pytest.mark.parametrize("name", ["mnist", "auto"])
-def test_altered_files_are_refused_by_name(root: Path, name: SourceName) -> None:
-    message = r"train-images-idx3-ubyte is not MNIST's file .* set data\.allow_unverified to true"
+def test_the_error_of_altered_files_names_one(root: Path, name: SourceName) -> None:
+    message = r"train-images-idx3-ubyte is not MNIST's file: .* set data\.allow_unverified to true"
     refused(root, message, name, allow_unverified=False)
 
 
 @pytest.mark.parametrize("altered", FILES)
-def test_the_one_altered_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, altered: str) -> None:
+def test_a_single_altered_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, altered: str) -> None:
     hashes = {name: hashlib.sha256((raw(root) / name).read_bytes()).hexdigest() for name in FILES}
     monkeypatch.setattr("pairs_lit.data.mnist.MNIST_SHA256", hashes)
     assert load_source("mnist", root, allow_unverified=False).name == "mnist"
@@ -105,7 +105,8 @@ def eleven_classes(path: Path) -> None:
     write_idx(path, np.arange(TRAIN if "train" in path.name else TEST) % 11)
 
 
-FORMAT, APART, CLASSES = "ubyte is not in MNIST's format", "are needed for n labels", "0 … 9 are needed"
+FORMAT, CLASSES = "ubyte is not in MNIST's format", "labels must be from 0 to 9"
+COUNT, SIZE = "uint8 for n labels, got", "images must be 28×28, got 14×14"
 
 
 @pytest.mark.parametrize("name", ["mnist", "auto"])
@@ -123,24 +124,24 @@ FORMAT, APART, CLASSES = "ubyte is not in MNIST's format", "are needed for n lab
         ("images-idx3", not_numbers, FORMAT),
         ("images-idx3", none, FORMAT),
         ("images-idx3", other_dimensions, FORMAT),
-        ("images-idx3", fewer, APART),
-        ("images-idx3", small, APART),
+        ("images-idx3", fewer, COUNT),
+        ("images-idx3", small, SIZE),
         ("labels-idx1", truncate, FORMAT),
         ("labels-idx1", empty, FORMAT),
         ("labels-idx1", wrong_magic, FORMAT),
         ("labels-idx1", signed_bytes, FORMAT),
-        ("labels-idx1", fewer, APART),
+        ("labels-idx1", fewer, COUNT),
         ("labels-idx1", eleven_classes, CLASSES),
     ],
 )
-def test_damaged_files_are_an_error_even_if_unverified_ones_are_allowed(
+def test_damaged_files_are_rejected_even_if_unverified_files_are_allowed(
     root: Path, name: SourceName, split: str, kind: str, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(raw(root) / f"{split}-{kind}-ubyte")
     refused(root, f"MNIST/raw.*{split}.*{message}", name)
 
 
-def test_no_images_and_no_labels_are_an_error(root: Path) -> None:
+def test_files_without_any_image_are_rejected(root: Path) -> None:
     for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
         none(raw(root) / name)
     refused(root, f"{FORMAT}|{CLASSES}")
@@ -148,26 +149,24 @@ def test_no_images_and_no_labels_are_an_error(root: Path) -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), name=st.sampled_from(FILES))
-def test_a_file_cut_off_anywhere_is_an_error(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, name: str
-) -> None:
+def test_a_truncated_file_is_rejected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, name: str) -> None:
     root = write_mnist(tmp_path_factory.mktemp("cut"), 4, 4)
-    whole = (raw(root) / name).read_bytes()
-    (raw(root) / name).write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
-    refused(root, "Replace the files|replace it")
+    content = (raw(root) / name).read_bytes()
+    (raw(root) / name).write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    refused(root, "Replace the files|Replace it")
 
 
 @pytest.mark.parametrize("flipped", [1, 2, 4, 128])
 @pytest.mark.parametrize("place", range(16))
-def test_an_image_file_with_a_changed_header_is_an_error(tmp_path: Path, place: int, flipped: int) -> None:
+def test_an_image_file_with_a_changed_header_is_rejected(tmp_path: Path, place: int, flipped: int) -> None:
     root = write_mnist(tmp_path, 4, 4)
     changed = bytearray((raw(root) / "train-images-idx3-ubyte").read_bytes())
     changed[place] ^= flipped
     (raw(root) / "train-images-idx3-ubyte").write_bytes(changed)
-    refused(root, "Replace the files|replace it")
+    refused(root, "Replace the files|Replace it")
 
 
-def test_torchvisions_old_cache_is_never_read_in_place_of_the_checked_files(root: Path) -> None:
+def test_torchvisions_old_cache_is_ignored(root: Path) -> None:
     (root / "MNIST" / "processed").mkdir()
     for name in ("training.pt", "test.pt"):
         old = (torch.zeros(5, 28, 28, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64))
@@ -186,7 +185,7 @@ def test_real_mnist_passes_its_hashes(mnist_root: Path) -> None:
     assert source.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
 
 
-def test_one_changed_byte_of_real_mnist_is_refused(mnist_root: Path, tmp_path: Path) -> None:
+def test_one_changed_byte_of_real_mnist_is_rejected(mnist_root: Path, tmp_path: Path) -> None:
     shutil.copytree(raw(mnist_root), raw(tmp_path))
     path = raw(tmp_path) / "t10k-labels-idx1-ubyte"
     path.chmod(0o644)

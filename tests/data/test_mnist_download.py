@@ -1,4 +1,4 @@
-"""MNIST's download: servers that do not answer, connections that break, files that are damaged on the way."""
+"""Download of MNIST: servers that do not answer, broken connections, and damaged files."""
 
 import gzip
 import hashlib
@@ -40,12 +40,12 @@ Answer = Callable[[socket.socket], None]
 
 
 def test_mnist_without_network_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(tmp_path, r"MNIST is not in .*MNIST/raw and its servers do not answer: set data\.root .*PAIRS_LIT_DATA")
+    refused(tmp_path, r"MNIST is not in .*MNIST/raw and its servers do not answer\. Set data\.root .*PAIRS_LIT_DATA")
     assert capsys.readouterr().err == ""
 
 
 class Server:
-    """Answers every connection with a function of the socket, and leaves it open for 12 seconds at most."""
+    """Server that calls a function with the socket of each connection, which stays open for at most 12 seconds."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -62,7 +62,7 @@ class Server:
             try:
                 connection, _ = self._socket.accept()
             except TimeoutError:
-                opened = [each for each in opened if not self._closed_if_old(*each)]
+                opened = [entry for entry in opened if not self._closed_if_old(*entry)]
                 continue
             connection.settimeout(5)
             self._answer(connection)
@@ -71,10 +71,10 @@ class Server:
             connection.close()
 
     def _closed_if_old(self, since: float, connection: socket.socket) -> bool:
-        old = time.monotonic() - since > 12
-        if old:
+        is_old = time.monotonic() - since > 12
+        if is_old:
             connection.close()
-        return old
+        return is_old
 
     def close(self) -> None:
         self._stop.set()
@@ -98,7 +98,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Server
 
 
 def silence(connection: socket.socket) -> None:
-    """Take the connection and never answer, as behind a firewall that swallows packets."""
+    """Accept the connection and never answer, like a firewall that drops packets."""
 
 
 def nonsense(connection: socket.socket) -> None:
@@ -123,7 +123,7 @@ def respond(header: bytes, body: bytes, *, finish: bool = True) -> Answer:
 
 
 @pytest.mark.slow
-def test_a_firewall_that_swallows_packets_is_noticed_in_time(
+def test_a_firewall_that_drops_packets_is_noticed_in_time(
     tmp_path: Path, serve: Callable[[Answer], Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve(silence)
@@ -142,7 +142,7 @@ def test_a_name_lookup_that_hangs_is_noticed_in_time(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(MNIST, "mirrors", ["http://mnist.invalid/"])
     monkeypatch.setattr("socket.getaddrinfo", lookup)
-    monkeypatch.setattr("pairs_lit.data.mnist.PROBE_SECONDS", 1.0)  # the test above waits as long as users do
+    monkeypatch.setattr("pairs_lit.data.mnist.PROBE_SECONDS", 1.0)  # the test above uses the real timeout
     start = time.monotonic()
     try:
         refused(tmp_path, "its servers do not answer")
@@ -152,7 +152,7 @@ def test_a_name_lookup_that_hangs_is_noticed_in_time(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("answer", [nonsense, hang_up])
-def test_a_server_that_does_not_speak_http_does_not_count(
+def test_a_server_that_does_not_speak_http_is_ignored(
     tmp_path: Path, serve: Callable[[Answer], Server], answer: Answer
 ) -> None:
     serve(answer)
@@ -178,7 +178,7 @@ def test_a_refused_connection_is_noticed_at_once(tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder served as MNIST's mirror; it holds the four packed files of tiny digits."""
+    """Serve a folder with four small packed files as MNIST's only mirror."""
     unpacked = raw(write_mnist(tmp_path / "original", TRAIN, TEST))
     folder = tmp_path / "mirror"
     folder.mkdir()
@@ -202,7 +202,7 @@ class Silent(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("name", ["mnist", "auto"])
-def test_a_download_lands_under_root_and_leaves_nothing_else(
+def test_a_download_leaves_only_the_four_files_under_root(
     tmp_path: Path, mirror: Path, name: SourceName, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "new" / "root"
@@ -222,21 +222,21 @@ def test_a_download_happens_once(tmp_path: Path, mirror: Path, monkeypatch: pyte
     load_source("mnist", tmp_path / "root", allow_unverified=True)
 
 
-def test_a_download_fetches_what_is_missing_and_replaces_nothing(tmp_path: Path, mirror: Path) -> None:
-    own = write_mnist(tmp_path / "root", TRAIN, TEST)
-    mine = raw(own) / "train-labels-idx1-ubyte"
-    write_idx(mine, np.zeros(TRAIN))
-    before = mine.read_bytes()
-    (raw(own) / "t10k-labels-idx1-ubyte").unlink()
-    load_source("mnist", own, allow_unverified=True)
-    assert mine.read_bytes() == before
-    assert (raw(own) / "t10k-labels-idx1-ubyte").is_file()
+def test_a_download_adds_missing_files_and_replaces_none(tmp_path: Path, mirror: Path) -> None:
+    root = write_mnist(tmp_path / "root", TRAIN, TEST)
+    existing = raw(root) / "train-labels-idx1-ubyte"
+    write_idx(existing, np.zeros(TRAIN))
+    before = existing.read_bytes()
+    (raw(root) / "t10k-labels-idx1-ubyte").unlink()
+    load_source("mnist", root, allow_unverified=True)
+    assert existing.read_bytes() == before
+    assert (raw(root) / "t10k-labels-idx1-ubyte").is_file()
 
 
-def test_a_download_clears_what_a_killed_one_left(tmp_path: Path, mirror: Path) -> None:
-    left = tmp_path / "root" / ".download" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"half of it")
+def test_a_download_removes_files_of_a_killed_one(tmp_path: Path, mirror: Path) -> None:
+    leftover = tmp_path / "root" / ".download" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half of it")
     load_source("mnist", tmp_path / "root", allow_unverified=True)
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [".lock", "MNIST"]
 
@@ -244,28 +244,26 @@ def test_a_download_clears_what_a_killed_one_left(tmp_path: Path, mirror: Path) 
 def test_simultaneous_downloads_fetch_each_file_once(
     tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     def count(handler: Silent) -> None:
-        asked.append(handler.path)
+        requests.append(handler.path)
         SimpleHTTPRequestHandler.do_GET(handler)
 
     monkeypatch.setattr(Silent, "do_GET", count)
     load_source("mnist", tmp_path / "alone", allow_unverified=True)
-    alone = list(asked)
+    alone = list(requests)
     with ThreadPoolExecutor(4) as pool:
         sources = list(pool.map(lambda _: load_source("mnist", tmp_path / "root", allow_unverified=True), range(4)))
     assert all(torch.equal(source.train.images, sources[0].train.images) for source in sources)
-    assert sorted(asked) == sorted([*alone, *alone])
+    assert sorted(requests) == sorted([*alone, *alone])
 
 
-def test_a_download_is_checked_like_any_other_file(tmp_path: Path, mirror: Path) -> None:
+def test_downloaded_files_are_verified(tmp_path: Path, mirror: Path) -> None:
     refused(tmp_path / "root", "is not MNIST's file", allow_unverified=False)
 
 
-def test_a_download_leaves_the_default_timeout_as_it_was(
-    tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_restores_the_default_timeout(tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = socket.getdefaulttimeout()
     load_source("mnist", tmp_path / "root", allow_unverified=True)
     empty(mirror / "t10k-labels-idx1-ubyte.gz")
@@ -284,14 +282,14 @@ def test_a_download_that_fails_midway_leaves_no_file(
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [".lock", "MNIST"]
 
 
-def test_a_failed_download_is_told_in_one_line(tmp_path: Path, mirror: Path) -> None:
+def test_the_error_of_a_failed_download_is_one_line(tmp_path: Path, mirror: Path) -> None:
     truncate(mirror / "t10k-images-idx3-ubyte.gz")
     with pytest.raises(PairsLitError) as caught:
         load_source("mnist", tmp_path / "root", allow_unverified=True)
     assert "\n" not in str(caught.value)
 
 
-def test_auto_falls_back_loudly_where_a_download_fails_midway(
+def test_auto_falls_back_with_a_warning_if_a_download_fails_midway(
     tmp_path: Path, mirror: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truncate(mirror / "t10k-images-idx3-ubyte.gz")
@@ -309,7 +307,7 @@ def test_auto_falls_back_loudly_where_a_download_fails_midway(
     ],
     ids=["cut", "chunks cut", "stalled"],
 )
-def test_a_connection_that_breaks_midway_is_one_line_and_leaves_no_file(
+def test_a_broken_connection_gives_a_one_line_error_and_leaves_no_file(
     tmp_path: Path, serve: Callable[[Answer], Server], monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
     monkeypatch.setattr("pairs_lit.data.download.STALL_SECONDS", 0.5)
@@ -321,6 +319,6 @@ def test_a_connection_that_breaks_midway_is_one_line_and_leaves_no_file(
     assert socket.getdefaulttimeout() is None
 
 
-def test_a_root_that_cannot_be_written_is_one_line(tmp_path: Path, mirror: Path) -> None:
+def test_a_root_that_cannot_be_written_is_an_error(tmp_path: Path, mirror: Path) -> None:
     (tmp_path / "file").write_text("")
     refused(tmp_path / "file", "MNIST could not be downloaded to .*file")

@@ -37,7 +37,7 @@ class TestMnistsFiles:
     )
     @pytest.mark.usefixtures("refuse_network")
     @pytest.mark.quick(2)
-    def test_are_found_as_they_lie_there(
+    def test_are_found_in_all_places_and_formats(
         self, place: str, form: Callable[[Path], None], fit: Fit, tiny_root: Path, tmp_path: Path
     ) -> None:
         root = write_mnist(tmp_path / "mnist")
@@ -82,8 +82,8 @@ class TestMnistsFiles:
 
     @pytest.mark.usefixtures("refuse_network")
     @pytest.mark.slow
-    def test_are_found_wherever_each_lies(self, fit: Fit, tmp_path: Path) -> None:
-        """One packed without saying so, one unpacked that says so, one beside the folder, one in its own folder."""
+    def test_are_found_if_each_is_in_another_place(self, fit: Fit, tmp_path: Path) -> None:
+        """A packed file without .gz, an unpacked one with .gz, one outside the folder, one in a folder of its name."""
         raw = write_mnist(tmp_path / "mnist") / "MNIST" / "raw"
         images, labels, tests, last_one = (raw / name for name in NAMES)
         images.write_bytes(gzip.compress(images.read_bytes(), 1))
@@ -97,13 +97,11 @@ class TestMnistsFiles:
             assert tables(fit("--data.root", str(root), config="fc_aux")) == tables(fit(config="fc_aux"))
 
     @pytest.mark.usefixtures("refuse_network")
-    def test_what_was_found_and_what_is_wanted_is_said(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_the_error_lists_found_and_missing_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "mnist.npz").write_text("")
         (tmp_path / "train-images-idx3-ubyte").write_text("")
         options = ["fit", "--config", str(CONFIGS / "fc.yaml"), "--data.root", str(tmp_path), "--data.source", "mnist"]
         message = refused(options, capsys)
         assert re.search(
-            r"found: mnist.npz, train-images-idx3-ubyte; wanted: train-labels-idx1-ubyte\[.gz\], ", message
+            r"found: mnist.npz, train-images-idx3-ubyte; missing: train-labels-idx1-ubyte\[.gz\], ", message
         )

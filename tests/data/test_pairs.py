@@ -41,7 +41,7 @@ def probabilities(*shape: int) -> Tensor:
 
 @quick
 @given(pool=pools, seed=random_seeds, data=st.data(), reuse=st.booleans())
-def test_without_need_for_reuse_no_image_is_drawn_twice(
+def test_no_image_is_drawn_twice_if_there_are_enough(
     pool: list[int], seed: int, data: st.DataObject, reuse: bool
 ) -> None:
     count = data.draw(st.integers(1, len(pool) // 2))
@@ -54,7 +54,7 @@ def test_without_need_for_reuse_no_image_is_drawn_twice(
 
 @quick
 @given(pool=pools, seed=random_seeds, count=st.integers(1, 150))
-def test_with_reuse_each_permutation_draws_no_image_twice(pool: list[int], seed: int, count: int) -> None:
+def test_no_permutation_draws_an_image_twice(pool: list[int], seed: int, count: int) -> None:
     index = drawn(pool, count, seed)
     assert index.shape == (count, 2)
     assert set(index.flatten().tolist()) <= set(pool)
@@ -64,21 +64,21 @@ def test_with_reuse_each_permutation_draws_no_image_twice(pool: list[int], seed:
 
 @quick
 @given(pool=pools, seed=random_seeds, count=st.integers(1, 150))
-def test_no_pair_shows_one_image_twice(pool: list[int], seed: int, count: int) -> None:
+def test_no_pair_has_the_same_image_twice(pool: list[int], seed: int, count: int) -> None:
     index = drawn(pool, count, seed)
     assert (index[:, 0] != index[:, 1]).all()
 
 
 @quick
 @given(pool=pools, seed=random_seeds, count=st.integers(1, 50), more=st.integers(0, 50))
-def test_more_pairs_begin_with_the_same_pairs(pool: list[int], seed: int, count: int, more: int) -> None:
+def test_a_longer_sample_begins_with_the_shorter_one(pool: list[int], seed: int, count: int, more: int) -> None:
     assert torch.equal(drawn(pool, count, seed), drawn(pool, count + more, seed)[:count])
 
 
 def test_every_ordered_pair_can_be_drawn_from_an_odd_pool() -> None:
     counts = Counter(tuple(drawn([4, 7, 9], 1, seed)[0].tolist()) for seed in range(600))
     assert set(counts) == {(a, b) for a, b in product((4, 7, 9), repeat=2) if a != b}
-    assert min(counts.values()) > 60  # 100 each are expected
+    assert min(counts.values()) > 60  # the expected count is 100 each
 
 
 def test_further_permutations_differ_from_the_first() -> None:
@@ -87,8 +87,8 @@ def test_further_permutations_differ_from_the_first() -> None:
 
 
 @pytest.mark.parametrize(("images", "count"), [(2, 2), (3, 2), (10, 6), (11, 6)])
-def test_too_many_pairs_without_reuse_are_refused(images: int, count: int) -> None:
-    message = rf"{count} pairs were asked for, but {images} images make {images // 2} pairs .* set data\.reuse to true"
+def test_too_many_pairs_without_reuse_are_rejected(images: int, count: int) -> None:
+    message = rf"{count} pairs were requested, but {images} images make only {images // 2} pairs .* set data\.reuse to"
     with pytest.raises(PairsLitError, match=message):
         drawn(list(range(images)), count, 0, reuse=False)
 
@@ -96,14 +96,14 @@ def test_too_many_pairs_without_reuse_are_refused(images: int, count: int) -> No
 @pytest.mark.parametrize("reuse", [True, False])
 @pytest.mark.parametrize("pool", [[], [5]])
 def test_fewer_than_two_images_make_no_pair(pool: list[int], reuse: bool) -> None:
-    with pytest.raises(PairsLitError, match=f"{len(pool)} images make 0 pairs"):
+    with pytest.raises(PairsLitError, match=f"{len(pool)} images make only 0 pairs"):
         drawn(pool, 1, 0, reuse=reuse)
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
 @quick
 @given(digits=pairs_of_digits)
-def test_target_is_pythons_comparison(relation: Relation, digits: list[tuple[int, int]]) -> None:
+def test_the_target_agrees_with_pythons_comparison(relation: Relation, digits: list[tuple[int, int]]) -> None:
     target = target_of(relation, torch.tensor(digits))
     assert target.dtype == torch.int64
     assert target.tolist() == [int(OPERATORS[relation](a, b)) for a, b in digits]
@@ -137,7 +137,7 @@ def test_relabel_is_right_on_equal_digits(relation: Relation, on_ties: int) -> N
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-def test_flip_is_literally_one_minus_the_target(relation: Relation) -> None:
+def test_flip_uses_one_minus_the_target(relation: Relation) -> None:
     pairs = all_digit_pairs(relation)
     doubled = swapped(pairs, "flip", relation)
     assert doubled.digits.tolist() == [[a, b] for a, b in ALL_PAIRS] + [[b, a] for a, b in ALL_PAIRS]
@@ -146,9 +146,9 @@ def test_flip_is_literally_one_minus_the_target(relation: Relation) -> None:
 
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_flip_is_wrong_on_equal_digits_and_nowhere_else(relation: Relation) -> None:
-    twins = swapped(all_digit_pairs(relation), "flip", relation).target[100:]
-    right = swapped(all_digit_pairs(relation), "relabel", relation).target[100:]
-    assert (twins != right).tolist() == [a == b for a, b in ALL_PAIRS]
+    flipped = swapped(all_digit_pairs(relation), "flip", relation).target[100:]
+    correct = swapped(all_digit_pairs(relation), "relabel", relation).target[100:]
+    assert (flipped != correct).tolist() == [a == b for a, b in ALL_PAIRS]
 
 
 @pytest.mark.parametrize("swap", ["relabel", "flip"])
@@ -162,7 +162,7 @@ def test_swapping_doubles_and_keeps_the_originals_first(swap: Swap, digits: list
         assert torch.equal(after[: len(before)], before)
 
 
-def test_swap_none_leaves_the_pairs_untouched() -> None:
+def test_swap_none_leaves_the_pairs_unchanged() -> None:
     pairs = all_digit_pairs("le")
     same = swapped(pairs, "none", "le")
     assert torch.equal(same.index, pairs.index)
@@ -179,7 +179,7 @@ def test_side_by_side_adds_a_leading_dimension_of_rounds() -> None:
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-def test_relation_probability_is_the_double_loop(relation: Relation) -> None:
+def test_relation_probability_agrees_with_a_double_loop(relation: Relation) -> None:
     p = probabilities(5)
     expected = [
         sum(first[i] * second[j] for i, j in ALL_PAIRS if OPERATORS[relation](i, j)) for first, second in p.tolist()

@@ -1,4 +1,4 @@
-"""Sources by name: the bundled digits, and what auto falls back to."""
+"""Named sources: the bundled digits, and the fallback of auto."""
 
 from collections import Counter
 from pathlib import Path
@@ -51,7 +51,7 @@ def bilinear_weights() -> np.ndarray:
     return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(8)))
 
 
-def test_bundled_digits_are_scikit_learns_enlarged(parts: tuple[LabelledImages, ...]) -> None:
+def test_bundled_digits_are_scikit_learns_digits_enlarged(parts: tuple[LabelledImages, ...]) -> None:
     bunch, weights = load_digits(), bilinear_weights()
     enlarged = np.rint(weights @ (bunch.images * 255 / 16) @ weights.T).astype(int)
     by_label = [Counter(bunch.target), Counter(torch.cat([part.labels for part in parts]).tolist())]
@@ -81,11 +81,11 @@ def test_auto_without_network_uses_the_bundled_digits_with_a_loud_warning(
     assert out == ""
     assert "WARNING" in err
     assert "*" * 80 in err
-    assert "bundled digits instead: the numbers are NOT MNIST's" in err
+    assert "bundled digits instead: the results are NOT those of MNIST" in err
     assert files_under(tmp_path) == []
 
 
-def test_the_bundled_digits_never_need_the_network(
+def test_bundled_digits_never_need_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pairs_lit.data.mnist._reachable", unexpected)

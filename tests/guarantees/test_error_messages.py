@@ -31,12 +31,12 @@ MISTAKES = {
     "--data.batch_size null": "data.batch_size: expected a whole number, got null",
     "--data.relation eq": "data.relation: expected one of 'le', 'lt', 'ge', 'gt', got eq",
     "--data.watch_test never": "data.watch_test: expected true or false or 'end', got never",
-    "--data.augment.rotate -3": "data.augment.rotate is -3.0: it must be 0 or more, at most 180",
+    "--data.augment.rotate -3": "data.augment.rotate must be from 0 to 180, got -3.0",
     "--data.augment.rotation 8": "data.augment: Option 'rotation' is not accepted",
     "--data.augment.elastic 4": "data.augment: elastic: expected a mapping such as {1: 0.5}, got 4",
     '--data.augment.elastic {"4":"a"}': "data.augment: elastic: expected a mapping such as {1: 0.5}",
     "--data.augment 5": "data.augment: expected settings such as {shift: 0.5} or null, got 5",
-    "--data.source kmnist": "data.source is 'kmnist': it must be one of 'auto', 'mnist', 'digits', or a dataset's",
+    "--data.source kmnist": "data.source must be 'auto', 'mnist', 'digits' or a dataset's class path, .*got 'kmnist'",
     "--data.all_pairs val": r"data.all_pairs: expected a list such as \[val, test\], got val",
     "--data 3": "data: expected a section of settings or a file, got 3",
     "--model.loss [1]": r"model.loss: expected a section of settings or a file, got \[1\]",
@@ -54,7 +54,7 @@ MISTAKES = {
     "--rounds.stack_size a": "rounds.stack_size: expected a whole number or null, got a",
     "--trainer.callbacks 3": r"trainer.callbacks: expected a list such as \[module.Class\], the class",
     "--data.swap both": "data.swap: expected one of 'none', 'relabel', 'flip', got both",
-    "--data.image_size 20": "data.image_size is 20, but the images are 28×28: it must be one of 1, 2, 4, 7, 14, 28",
+    "--data.image_size 20": "data.image_size must be one of 1, 2, 4, 7, 14, 28 for images of 28×28, got 20",
     "--rounds.count 0": "rounds.count must be 1 or more, got 0",
     "--rounds.count -3": "rounds.count must be 1 or more, got -3",
     "--rounds.count ten": "rounds.count: expected a whole number, got ten",
@@ -69,8 +69,8 @@ MISTAKES = {
     "--trainer.max_epochs 0": "trainer.max_epochs must be 1 or more, got 0",
     "--trainer.max_epochs -1": "trainer.max_epochs must be 1 or more, got -1",
     "--trainer.max_epochs many": "trainer.max_epochs: expected a whole number or null, got many",
-    "--data.train_pairs 201 --data.reuse false": "201 pairs were asked for, but 360 images make 180 pairs",
-    "--data.val_pairs 200": "data.val_pairs is 200, but the source has 400 training images",
+    "--data.train_pairs 201 --data.reuse false": "201 pairs were requested, but 360 images make only 180 pairs",
+    "--data.val_pairs 200": "data.val_pairs must be 199 or less, got 200: .* share 400 training images",
     "--data.allow_unverified false": "is not MNIST's file .* Delete it",
     "--model.loss.aux_weight -1": "model.loss.aux_weight is -1.0: it must be a finite number, 0 or more",
     "--model.loss.target ce": "model.loss.target is ce, which needs logits or probability from the head",
@@ -90,7 +90,7 @@ MISTAKES = {
     "--model.head.hidden [0]": "MLP.{1,2}hidden must contain only values of 1 or more, got \\[0\\]",
     "--model.head.dropout -1": "MLP.{1,2}dropout must .* got \\[-1.0\\]",
     "--rounds.count 1000000000000": "rounds.count must be at most 10000, got 1000000000000",
-    "--data.test_pairs 1000000000": "data.test_pairs 1000000000 for 3 rounds .rounds.count.: at most 100000000 pairs",
+    "--data.test_pairs 1000000000": "must have at most 100000000 pairs, got .*data.test_pairs 1000000000 for 3 rounds",
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.Linear "
     "--model.backbone.module.in_features -1 --model.backbone.module.out_features 2": "model.backbone cannot be built",
     "--model.backbone.kernels 13": "CNN: kernels \\[13, 13\\] and pools \\[2, 2\\] are too large",
@@ -334,7 +334,7 @@ def test_mnist_download_without_internet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pairs_lit.data.mnist._reachable", lambda mirrors: False)
-    assert "its servers do not answer: set data.root" in refused(_fit_from(tmp_path), capsys)
+    assert "its servers do not answer. Set data.root" in refused(_fit_from(tmp_path), capsys)
 
 
 def test_a_folder_that_cannot_be_written(

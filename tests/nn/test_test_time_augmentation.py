@@ -148,9 +148,9 @@ def test_the_answer_is_the_mean_over_views_and_members(members: int, head: Any) 
         ([3], r"model\.views is \[3\]: it must be standard"),
         ([], r"model\.views has 0 warps: name 1 to 1000, or null for no views\."),
         ([Warp()] * 1001, r"model\.views has 1001 warps"),
-        ([Warp(scale_x=0)], r"model\.views: scale_x is 0: it must lie in 0\.1 … 10\."),
-        ([Warp(shift_y=2)], r"model\.views: shift_y is 2: it must lie in -1 … 1\."),
-        ([Warp(rotation=math.nan)], r"model\.views: rotation is nan: it must lie in -360 … 360\."),
+        ([Warp(scale_x=0)], r"model\.views: scale_x must be from 0\.1 to 10, got 0\."),
+        ([Warp(shift_y=2)], r"model\.views: shift_y must be from -1 to 1, got 2\."),
+        ([Warp(rotation=math.nan)], r"model\.views: rotation must be from -360 to 360, got nan\."),
     ],
 )
 def test_other_views_are_refused(views: object, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Data sets of a user's own, some of them faulty, as ``data.source`` names them."""
+"""Custom datasets for ``data.source``, some of them faulty."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ COUNT = 90
 
 
 def pictures(count: int = COUNT, classes: int = 3, size: int = 14) -> tuple[np.ndarray, np.ndarray]:
-    """Return bytes (n, S, S) of as many patterns as there are classes, with noise, and the numbers of the classes."""
+    """Return images (n, S, S) uint8, one noisy pattern per class, and the numbers of their classes."""
     rng, labels = np.random.default_rng(0), np.arange(count) % classes
     patterns = np.random.default_rng(classes).integers(0, 2, (classes, size, size)) * 180
     return (patterns[labels] + rng.integers(0, 70, (count, size, size))).astype(np.uint8), labels
 
 
 class Items:
-    """Pictures and labels one by one."""
+    """Images and labels, read item by item."""
 
     def __init__(self, classes: int = 3, count: int = COUNT) -> None:
         self.images, self.labels = pictures(count, classes)
@@ -30,9 +30,9 @@ class Items:
 
 
 class Arrays:
-    """Pictures and labels in memory, without a way to ask for one; 3 labels of any numbers."""
+    """Images and labels as arrays, without ``__getitem__``; the labels are not consecutive."""
 
-    classes = ["none", "ace", "none", "two", "none", "none", "none", "seven"]  # noqa: RUF012 - as torchvision's
+    classes = ["none", "ace", "none", "two", "none", "none", "none", "seven"]  # noqa: RUF012 - like torchvision
 
     def __init__(self) -> None:
         images, labels = pictures()
@@ -40,7 +40,7 @@ class Arrays:
 
 
 class Inverted(Items):
-    """Has data, too, but gives something else: what it gives counts."""
+    """Dataset whose ``__getitem__`` returns other images and labels than its arrays hold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Inverted(Items):
 
 
 class Halves(Items):
-    """Takes ``split``; its parts differ in size."""
+    """Dataset with an argument ``split`` and two parts of different lengths."""
 
     def __init__(self, root: str, split: str = "train") -> None:
         if split not in ("train", "test"):
@@ -62,7 +62,7 @@ class Halves(Items):
 
 
 class Floats(Items):
-    """Tensors of floats 0 … 1 with a channel."""
+    """Tensors of floats in 0 … 1 with a channel dimension."""
 
     def __getitem__(self, place: int) -> tuple[Any, Any]:
         return torch.from_numpy(self.images[place])[None] / 255, np.int32(self.labels[place])
@@ -70,12 +70,12 @@ class Floats(Items):
 
 class Normalised(Floats):
     def __getitem__(self, place: int) -> tuple[Any, Any]:
-        picture, label = super().__getitem__(place)
-        return (picture - 0.5) / 0.5, label
+        image, label = super().__getitem__(place)
+        return (image - 0.5) / 0.5, label
 
 
 class Scaled(Items):
-    """Items by another factor, as whole numbers: 1 gives truth values as numbers, 16 is scikit-learn's range."""
+    """Integer images in 0 … ``top``: 1 gives unscaled masks, 16 is scikit-learn's range."""
 
     def __init__(self, top: int = 1, train: bool = True) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Scaled(Items):
 
 
 class Deep(Items):
-    """16-bit arrays of as many bits, or images of Pillow's; the first one is dark."""
+    """16-bit arrays or Pillow images with ``bits`` bits in use; the first image is dark."""
 
     def __init__(self, bits: int = 12, pillow: bool = False) -> None:
         super().__init__()
@@ -101,14 +101,14 @@ class Deep(Items):
 
 
 class Alike(Items):
-    """The same image over and over."""
+    """Dataset that returns the same image for every index."""
 
     def __getitem__(self, place: int) -> tuple[Any, Any]:
         return self.images[0], int(self.labels[place])
 
 
 class Glass(Items):
-    """Black strokes whose shape is in their opacity alone."""
+    """Black images with an opacity channel that shows the strokes."""
 
     def __getitem__(self, place: int) -> tuple[Any, Any]:
         opacity = self.images[place]
@@ -116,7 +116,7 @@ class Glass(Items):
 
 
 class Turning(Items):
-    """Turned at random by torch's global generator, or by a generator of its own."""
+    """Images rolled at random by torch's global generator, or (``own``) by an unseeded one."""
 
     def __init__(self, own: bool = False, train: bool = True) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Turning(Items):
 
 
 class Named(Items):
-    """Has names for its classes."""
+    """Dataset with class names."""
 
     def __init__(self, names: str = "a b c", first: int = 0, step: int = 1) -> None:
         self.classes = names.split()
@@ -138,7 +138,7 @@ class Named(Items):
 
 
 class Renumbered(Items):
-    """Its parts number their classes by their own names, as an ImageFolder for each part does."""
+    """Dataset whose parts number different classes from 0, like one ImageFolder per part."""
 
     def __init__(self, train: bool = True) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Renumbered(Items):
 
 
 class Copies(Items):
-    """Each image stands in it several times."""
+    """Dataset with several copies of each image."""
 
     def __init__(self, copies: int = 2) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class FewerTargets(Arrays):
 
 
 class Alone(Items):
-    def __getitem__(self, place: int) -> Any:  # noqa: ANN401 - what is wrong
+    def __getitem__(self, place: int) -> Any:  # noqa: ANN401 - deliberately wrong
         return self.images[place]
 
 
@@ -222,7 +222,7 @@ class Failing:
 
 
 class Fetched(Items):
-    """Is not there until it was downloaded, to a place of its own."""
+    """Dataset that exists only after ``download=True``, and has no argument ``root``."""
 
     fetched = False
 
@@ -234,7 +234,7 @@ class Fetched(Items):
 
 
 class Shapeless:
-    """No dataset at all."""
+    """Class that is no dataset."""
 
 
 class Maps(Items):
@@ -248,17 +248,17 @@ class Wrong(Items):
 
 
 def made(classes: int = 3) -> Items:
-    """Return a set, as some files have functions for it."""
+    """Return a dataset, for tests with a function instead of a class."""
     return Items(classes)
 
 
 def listed() -> list[tuple[Any, Any]]:
-    """Return a plain list."""
+    """Return a dataset that is a list."""
     return [made()[place] for place in range(COUNT)]
 
 
 def tensors() -> torch.utils.data.TensorDataset:
-    """Return torch's own set of images and labels."""
+    """Return a dataset that is torch's TensorDataset."""
     images, labels = pictures()
     return torch.utils.data.TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
 

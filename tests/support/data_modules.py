@@ -1,4 +1,4 @@
-"""Small data modules, at an epoch of choice."""
+"""Small data modules, and a stand-in for the trainer that sets the epoch."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,8 @@ COUNTS: dict[Split, int] = {"train": 40, "val": 20, "test": 30}
 
 
 def module(root: Path, **options: Any) -> PairDataModule:  # noqa: ANN401 - any option
-    usual: dict[str, Any] = {
+    """Build a small data module; options override the defaults."""
+    defaults: dict[str, Any] = {
         "seeds": SEEDS,
         "stack_size": 2,
         "source": "mnist",
@@ -22,10 +23,10 @@ def module(root: Path, **options: Any) -> PairDataModule:  # noqa: ANN401 - any 
         "eval_batch_size": 8,
         **{f"{split}_pairs": count for split, count in COUNTS.items()},
     }
-    return PairDataModule(**usual | options)
+    return PairDataModule(**defaults | options)
 
 
 def at_epoch(data: PairDataModule, epoch: int, fn: str = "fit") -> PairDataModule:
-    """Put the data module where Lightning's trainer would put it."""
+    """Return the data module after attaching a minimal trainer at the given epoch and stage."""
     data.trainer = SimpleNamespace(current_epoch=epoch, global_rank=0, world_size=1, state=SimpleNamespace(fn=fn))
     return data

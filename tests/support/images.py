@@ -1,4 +1,4 @@
-"""Images to train on and to apply a run to."""
+"""Images for training and for apply."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.support.mnist_files import write_idx
 
 
 def drawn(size: int = 280, ink: int = 0, paper: int = 255) -> Image.Image:
-    """Draw a seven, off the centre."""
+    """Return the image of a seven that is not centred."""
     image = Image.new("L", (size, size), paper)
     points = [(size * x, size * y) for x, y in ((0.15, 0.2), (0.55, 0.2), (0.3, 0.8))]
     ImageDraw.Draw(image).line(points, fill=ink, width=size // 12, joint="curve")
@@ -18,7 +18,7 @@ def drawn(size: int = 280, ink: int = 0, paper: int = 255) -> Image.Image:
 
 
 def write_pictures(root: Path, names: Sequence[str], count: int = 12, size: int = 14) -> Path:
-    """Write PNGs, ``count`` a class, with the number of the class, in the order of the names, as their pattern."""
+    """Write ``count`` PNG files per class; the pattern of an image depends on the number of its class."""
     images, labels = pictures(count * len(names), len(names), size)
     for place, (image, label) in enumerate(zip(images, labels, strict=True)):
         (root / names[label]).mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def write_pictures(root: Path, names: Sequence[str], count: int = 12, size: int 
 
 
 def write_like_mnist(root: Path, name: str, prefix: str = "", test: str = "t10k", first: int = 0) -> Path:
-    """Write 60 training and 30 test images of ten classes as torchvision lays out sets in MNIST's format."""
+    """Write 60 training and 30 test images of ten classes in MNIST's format and torchvision's layout."""
     raw = root / name / "raw"
     raw.mkdir(parents=True)
     for part, count in (("train", 60), (test, 30)):
@@ -39,4 +39,5 @@ def write_like_mnist(root: Path, name: str, prefix: str = "", test: str = "t10k"
 
 
 def another_size(root: Path) -> None:
+    """Replace an image by one of another size."""
     Image.new("L", (20, 20)).save(root / "b" / "1.png")

@@ -1,4 +1,4 @@
-"""Files in MNIST's format: where they lie, what they hold, how they are damaged."""
+"""Files in MNIST's format: folders, contents, and ways to damage them."""
 
 import struct
 from pathlib import Path
@@ -32,6 +32,7 @@ def files_under(root: Path) -> list[Path]:
 
 
 def refused(root: Path, message: str, name: SourceName = "mnist", *, allow_unverified: bool = True) -> None:
+    """Check that loading MNIST from ``root`` raises PairsLitError with this message."""
     with pytest.raises(PairsLitError, match=message):
         load_source(name, root, allow_unverified=allow_unverified)
 
@@ -49,14 +50,14 @@ def text(path: Path) -> None:
 
 
 def unexpected(*_: object) -> NoReturn:
-    raise AssertionError("nobody should ask")
+    raise AssertionError("the network must not be used")
 
 
 TINY_TRAIN, TINY_TEST = 400, 200
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    """Write an array of bytes in MNIST's own format."""
+    """Write an array of bytes in MNIST's file format (IDX)."""
     header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 

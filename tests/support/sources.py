@@ -1,4 +1,4 @@
-"""Sources of the user's choice: their class paths, loading and rejecting them."""
+"""Helpers for custom sources: class paths, loading, and checks of errors."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ def load(source: SourceSpec, root: Path = Path("nowhere"), resize: int | None = 
 
 
 def refused(message: str, source: SourceSpec, root: Path = Path("nowhere"), resize: int | None = None) -> None:
+    """Check that loading a source raises PairsLitError with this message, in one line."""
     with pytest.raises(PairsLitError, match=message) as caught:
         load(source, root, resize)
     assert "\n" not in str(caught.value)
 
 
-def own(name: str, **arguments: Any) -> Source:  # noqa: ANN401 - of a class
+def own(name: str, **arguments: Any) -> Source:  # noqa: ANN401 - of any type
+    """Load a dataset of :mod:`tests.support.custom_datasets` with these arguments."""
     return load({"class_path": f"{OWN}.{name}", "init_args": arguments})

@@ -457,9 +457,9 @@ def test_a_sweep_cannot_select_by_what_is_not_measured(root: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"all_pairs": "test"}, r"data.all_pairs is 'test': give a list, \[test\] or \[val, test\] for instance."),
+        ({"all_pairs": "test"}, r"data.all_pairs must be a list such as \[test\] or \[val, test\], got 'test'."),
         ({"all_pairs": ["train"]}, "data.all_pairs must be one of 'val', 'test', got 'train'."),
-        ({"watch_test": "never"}, "data.watch_test is 'never': it must be true, end or false."),
+        ({"watch_test": "never"}, "data.watch_test must be true, end or false, got 'never'."),
     ],
 )
 def test_values_that_are_not_allowed_are_refused(settings: dict[str, Any], message: str) -> None:
