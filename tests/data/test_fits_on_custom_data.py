@@ -247,7 +247,7 @@ def test_a_set_is_named_with_its_arguments_in_any_place(
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"source": FOUR}))
     wrong = ["--model.backbone.widths", "[10, 5]"]  # shows how many classes there are, and ends
     assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *arguments, *wrong]) == 2
-    assert "needs a code of width 4, but the backbone's is 5" in capsys.readouterr().err
+    assert "needs embeddings of width 4, but the backbone's have width 5" in capsys.readouterr().err
 
 
 def test_a_config_of_a_set_with_arguments_is_read_again(tmp_path: Path) -> None:
@@ -267,12 +267,12 @@ def test_a_network_for_ten_classes_says_what_to_set(folder: Path, capsys: pytest
     own = ["--data.source", FOLDER, "--data.root", str(folder)]
     assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *own]) == 2
     message = (
-        "which needs a code of width 3, but the backbone's is 10: change its last width to 3, the number of classes"
+        "embeddings of width 3, but the backbone's have width 10. Change its last width to 3, the number of classes"
     )
     assert message in capsys.readouterr().err
     head = ["--model.head", "pairs_lit.nn.heads.PowerHead", "--model.loss.target", "mse", "--model.readout", "none"]
     assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *own, *head, "--model.loss.digits", "none"]) == 2
-    assert "needs a width of 6 for both images, got 20: give the backbone 3 outputs" in capsys.readouterr().err
+    assert "needs a width of 6 for both images, got 20. Give the backbone 3 outputs" in capsys.readouterr().err
     assert (
         main(
             [

@@ -91,11 +91,11 @@ def test_stacked_padded_blocks_equal_plain_torch(settings: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"paddings": [1]}, "CNN: paddings has 1 entries for 2 convolutions: give one, or one for each"),
-        ({"paddings": -1}, r"CNN: paddings is \[-1, -1\]: each must be 0 or more and below its kernel size, \[3, 3\]"),
+        ({"paddings": [1]}, "CNN.paddings must be one value or a list of 2, .* got a list of 1"),
+        ({"paddings": -1}, r"CNN\.paddings must be 0 or more and below the kernel sizes \[3, 3\], got \[-1, -1\]"),
         (
             {"paddings": [1, 3]},
-            r"CNN: paddings is \[1, 3\]: each must be 0 or more and below its kernel size, \[3, 3\]",
+            r"CNN\.paddings must be 0 or more and below the kernel sizes \[3, 3\], got \[1, 3\]",
         ),
         ({"flat_dropout": 1.0}, r"CNN: flat_dropout is \[1.0\]: each must be 0 or more and below 1"),
         ({"paddings": 1, "pools": [4, 4]}, r"kernels \[3, 3\], paddings \[1, 1\] and pools \[4, 4\] are too large"),

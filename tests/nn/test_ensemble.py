@@ -223,7 +223,7 @@ def test_members_count_in_the_size_of_a_stack() -> None:
     [
         (0, r"model\.members is 0: it must be 1 or more\."),
         (-2, r"model\.members is -2: it must be 1 or more\."),
-        (101, r"model\.members is 101: a round has at most 100 networks\."),
+        (101, r"model\.members must be at most 100, got 101\."),
     ],
 )
 def test_numbers_of_members_that_make_no_sense_are_refused(count: int, message: str) -> None:

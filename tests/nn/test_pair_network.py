@@ -483,15 +483,15 @@ def built(**changes: object) -> PairModule:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"kernels": [3]}, "CNN: kernels has 1 entries for 2 convolutions"),
-        ({"pools": [2, 2, 2]}, "CNN: pools has 3 entries for 2 convolutions"),
-        ({"conv_dropout": [0.1]}, "CNN: conv_dropout has 1 entries for 2 convolutions"),
+        ({"kernels": [3]}, "CNN.kernels must be one value or a list of 2, .* got a list of 1"),
+        ({"pools": [2, 2, 2]}, "CNN.pools must be one value or a list of 2, .* got a list of 3"),
+        ({"conv_dropout": [0.1]}, "CNN.conv_dropout must be one value or a list of 2, .* got a list of 1"),
         ({"kernels": 7}, r"CNN: kernels \[7, 7\] and pools \[2, 2\] are too large for an image of shape \(1, 14, 14\)"),
         ({"batch_norm": ["map"]}, "CNN: batch_norm is 'map': it must be one of 'maps', 'hidden', 'code'"),
         ({"idle_batch_norm": ["hidden"]}, "CNN: idle_batch_norm is 'hidden': it must be one of 'maps', 'code'"),
         (
             {"batch_norm": ["code"], "idle_batch_norm": ["code"]},
-            "CNN: batch_norm and idle_batch_norm both name 'code': give one of them",
+            "CNN.batch_norm and CNN.idle_batch_norm both contain 'code'. Remove it from one of them",
         ),
         ({"global_pool": "median"}, "CNN: global_pool is 'median': it must be one of 'none', 'average', 'max'"),
         ({"pools": [4, 4]}, r"CNN: kernels \[3, 3\] and pools \[4, 4\] are too large"),
@@ -504,7 +504,7 @@ def test_a_cnn_that_cannot_be_is_refused(arguments: dict[str, Any], match: str) 
 
 @pytest.mark.parametrize("outputs", [0, 3, -1])
 def test_an_mlp_gives_one_or_two_logits(outputs: int) -> None:
-    with pytest.raises(PairsLitError, match=rf"MLP: outputs is {outputs}: it must be 1 or 2"):
+    with pytest.raises(PairsLitError, match=rf"MLP.outputs must be 1 or 2, got {outputs}"):
         MLP(20, outputs=outputs)
 
 
@@ -513,18 +513,18 @@ def test_an_mlp_gives_one_or_two_logits(outputs: int) -> None:
     "changes", [{"backbone": partial(FC, widths=(5,))}, {"sharing": "joint", "backbone": TINY_FC}], ids=["5", "joint"]
 )
 def test_a_digit_head_needs_ten_values_an_image(head: type[nn.Module], changes: dict[str, Any]) -> None:
-    with pytest.raises(PairsLitError, match=rf"{head.__name__} reads the code as digit logits and needs a width of 20"):
+    with pytest.raises(PairsLitError, match=rf"{head.__name__} uses the embeddings as .* needs a width of 20"):
         built(head=head, loss=PairLoss("ce"), **changes)
 
 
 @pytest.mark.parametrize("readout", ["identity", "linear"])
 def test_a_joint_image_has_no_readout(readout: str) -> None:
-    with pytest.raises(PairsLitError, match=rf"model\.readout is {readout}: with sharing: joint it must be none"):
+    with pytest.raises(PairsLitError, match=rf"model\.readout must be none with sharing: joint, got {readout}"):
         built(sharing="joint", readout=readout)
 
 
 def test_an_identity_readout_needs_a_code_of_ten() -> None:
-    with pytest.raises(PairsLitError, match="needs a code of width 10, but the backbone's is 7"):
+    with pytest.raises(PairsLitError, match="needs embeddings of width 10, but the backbone's have width 7"):
         built(backbone=partial(FC, widths=(7,)), readout="identity")
 
 
@@ -554,8 +554,8 @@ def test_parts_that_do_not_fit_together_are_refused(changes: dict[str, Any], mat
 @pytest.mark.parametrize(
     ("backbone", "match"),
     [
-        (lambda shape: nn.Conv2d(1, 4, 3), r"must map \(N, C, H, W\) to \(N, F\); Conv2d gave \(2, 4, 12, 12\)"),
-        (lambda shape: Tuples(), r"must map \(N, C, H, W\) to \(N, F\); Tuples gave tuple"),
+        (lambda shape: nn.Conv2d(1, 4, 3), r"must map \(N, C, H, W\) to \(N, F\)\. Conv2d gave \(2, 4, 12, 12\)"),
+        (lambda shape: Tuples(), r"must map \(N, C, H, W\) to \(N, F\)\. Tuples gave tuple"),
         (lambda shape: nn.Linear(3, 2), r"the backbone Linear cannot take an input of shape \(1, 14, 14\): "),
         (
             lambda shape: Raising(RuntimeError),

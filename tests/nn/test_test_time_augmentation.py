@@ -144,10 +144,10 @@ def test_the_answer_is_the_mean_over_views_and_members(members: int, head: Any) 
 @pytest.mark.parametrize(
     ("views", "message"),
     [
-        ("all", r"model\.views is 'all': it must be standard, null, or a list of warps such as \[\{\}, \{rotation: 6"),
-        ([3], r"model\.views is \[3\]: it must be standard"),
-        ([], r"model\.views has 0 warps: name 1 to 1000, or null for no views\."),
-        ([Warp()] * 1001, r"model\.views has 1001 warps"),
+        ("all", r"model\.views must be standard, null, or a list of warps .*rotation: 6\}\], got 'all'"),
+        ([3], r"model\.views must be standard, .*, got \[3\]"),
+        ([], r"model\.views must contain 1 to 1000 warps, got 0\. Use null for no test-time"),
+        ([Warp()] * 1001, r"model\.views must contain 1 to 1000 warps, got 1001"),
         ([Warp(scale_x=0)], r"model\.views: scale_x is 0: it must lie in 0\.1 … 10\."),
         ([Warp(shift_y=2)], r"model\.views: shift_y is 2: it must lie in -1 … 1\."),
         ([Warp(rotation=math.nan)], r"model\.views: rotation is nan: it must lie in -360 … 360\."),

@@ -83,12 +83,12 @@ REFUSED = {
     f"--model.network {PARTS}.MapsOfDigits": r"gave \(2, 2, 10\) and NoneType for N = 2",
     f"--model.network {PARTS}.NineDigits": r"gave \(2, 1\) and \(2, 2, 9\) for N = 2",
     f"--model.network {PARTS}.Nope": "model.network: module 'tests.support.pair_networks' has no attribute 'Nope', got",
-    f"--model.network {PARTS}.no_module": "returned a int, which is not a torch module",
+    f"--model.network {PARTS}.no_module": "must return a torch module, but returned a int",
     f"--model.network {PARTS}.siamese": f"model.network: {PARTS}.siamese is one module for all rounds",
     f"--model.network {PARTS}.Siamese --model.network.width 3": "model.network cannot be built .*'width'",
     f"--model.network {PARTS}.OneLogit": "digit",
-    "--model.backbone null": "model.backbone is missing: name backbone and head, or a whole pair network",
-    "--model.head null": "model.head is missing: name backbone and head, or a whole pair network",
+    "--model.backbone null": "model.backbone is missing. Set model.backbone and model.head, or a whole pair network",
+    "--model.head null": "model.head is missing. Set model.backbone and model.head, or a whole pair network",
 }
 
 
@@ -101,7 +101,7 @@ def test_what_is_no_pair_network_ends_in_one_line(
 
 
 def test_a_whole_network_beside_its_parts_is_refused() -> None:
-    with pytest.raises(PairsLitError, match=r"model\.backbone has no place beside it: leave out backbone, readout"):
+    with pytest.raises(PairsLitError, match=r"cannot be combined with model\.backbone\. Leave out backbone, readout"):
         PairModule(seeds=[0], network=lambda _: pair_networks.Siamese(), backbone=CNN, readout="linear")
 
 
@@ -109,7 +109,7 @@ def test_networks_whose_answers_have_drawn_widths_are_refused() -> None:
     def drawn(shape: tuple[int, int, int]) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(392, 1 + int(torch.initial_seed() % 2)))
 
-    with pytest.raises(PairsLitError, match="codes or answers of widths 1, 2"):
+    with pytest.raises(PairsLitError, match="embeddings or outputs of widths 1, 2"):
         PairModule(seeds=[0, 1], network=drawn)
 
 

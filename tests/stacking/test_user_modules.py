@@ -74,7 +74,7 @@ class TestWhateverAModuleDoesToItsInput:
 
     def test_one_module_for_all_rounds_is_refused(self) -> None:
         with pytest.raises(
-            PairsLitError, match=r"model.backbone: one Flatten was built for all rounds: name the class"
+            PairsLitError, match=r"model.backbone must be a class .*, got one Flatten for all rounds\. Name the class"
         ):
             PairModule(seeds=[0, 1], backbone=nn.Flatten(), head=MLP)
 
