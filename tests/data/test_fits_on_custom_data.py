@@ -286,7 +286,7 @@ def test_a_network_for_ten_classes_says_what_to_set(folder: Path, capsys: pytest
         )
         == 2
     )
-    assert "(answer, digit logits (N, 2, 3)); Siamese gave (2, 1) and (2, 2, 10)" in capsys.readouterr().err
+    assert "(output, digit logits (N, 2, 3)). Siamese gave (2, 1) and (2, 2, 10)" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -273,8 +273,8 @@ LOOPED: dict[str, Case] = {
     "batch norm without momentum": Case(lambda: nn.BatchNorm2d(3, momentum=None), (3, 4, 4)),
 }
 REASONS = {
-    "weight norm": "has hooks, or methods such as train or state_dict of its own, in ParametrizedLinear",
-    "linear with a forward hook": "has hooks, or methods such as train or state_dict of its own, in Linear",
+    "weight norm": "has hooks or overrides methods such as train or state_dict, in ParametrizedLinear",
+    "linear with a forward hook": "has hooks or overrides methods such as train or state_dict, in Linear",
     "batch norm without momentum": r"changes a parameter or buffer of its own \(add_\)",
 }
 # one module at several places of a sequence, without parameters that would give it away
