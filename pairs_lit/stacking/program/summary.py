@@ -47,7 +47,7 @@ def _turns(network: StackedNetwork) -> str:
     fewest = fewest_in_turn(network.convolutions, torch.float32.itemsize)
     if fewest is None:
         return ""
-    return f"\nWith {fewest} or more inputs, the rounds run sequentially, because a single convolution keeps a core busy."
+    return f"\nWith {fewest} or more inputs, the rounds run sequentially, because one convolution keeps a core busy."
 
 
 def _table(network: StackedNetwork, program: Graph) -> str:
