@@ -136,6 +136,7 @@ class Architecture:
             )
 
     def _head(self, width: int) -> nn.Module:
+        """Build the head for an input of this width, and check its output."""
         head = _made(cast(HeadFactory, self.head), width, "head")
         if isinstance(head, DigitHead):
             head.check(self.classes)
@@ -167,6 +168,7 @@ class Architecture:
         return settings + [line.strip() for module in modules for line in repr(module).splitlines()]
 
     def _readout(self, width: int) -> nn.Module | None:
+        """Build the read-out for embeddings of this width, or return None if there is no linear layer."""
         if self.readout != "none" and self.sharing == "joint":
             raise PairsLitError(f"model.readout must be none with sharing: joint, got {self.readout}.")
         if self.readout == "identity" and width != self.classes:
@@ -267,7 +269,7 @@ def _made(factory: Callable[[Taken], nn.Module], argument: Taken, role: str) -> 
 def _own_buffers(module: nn.Module) -> None:
     """Replace the buffers of a module by copies.
 
-    A buffer may be a global tensor of the user's file, which all rounds would otherwise share.
+    A buffer may be a global tensor of a user file, which all rounds would otherwise share.
     """
     copies: dict[int, Tensor] = {}
     for name, buffer in list(module.named_buffers(remove_duplicate=False)):

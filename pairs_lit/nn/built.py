@@ -92,7 +92,7 @@ def _made(builder: str, shape: Shape, arguments: Mapping[str, Argument], role: s
     keywords = {name: _meant(build, name, value) for name, value in arguments.items()}
     module = build(shape, **keywords) if takes_shape(build, keywords) else build(**keywords)
     if not isinstance(module, nn.Module):
-        raise PairsLitError(f"{builder} must return a torch module, but returned a {type(module).__name__}.")
+        raise PairsLitError(f"{builder} must return a torch module, got {type(module).__name__}.")
     return module
 
 

@@ -71,9 +71,9 @@ class DigitHead(nn.Module):
                 f"both images, got {self.width}. Give the backbone {classes} outputs and do not use sharing: joint."
             )
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor) -> Tensor:
         """Return digit probabilities: (..., 2·K) → (..., 2, K)."""
-        return self.digit_probabilities(codes.view(*codes.shape[:-1], 2, self.classes))
+        return self.digit_probabilities(embeddings.view(*embeddings.shape[:-1], 2, self.classes))
 
     @abstractmethod
     def digit_probabilities(self, logits: Tensor) -> Tensor:

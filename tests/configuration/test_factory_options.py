@@ -199,7 +199,7 @@ class TestBuilders:
         [
             ("nowhere.net", "backbone: cannot import nowhere.net: ModuleNotFoundError: No module named 'nowhere'"),
             ("math.pi", "model.backbone must be a function or class that builds a module, got math.pi"),
-            ("os.getcwd", "os.getcwd must return a torch module, but returned a str"),
+            ("os.getcwd", "os.getcwd must return a torch module, got str"),
         ],
     )
     def test_what_builds_no_module(self, path: str, message: str) -> None:

@@ -83,7 +83,7 @@ REJECTED = {
     f"--model.network {PARTS}.MapsOfDigits": r"gave \(2, 2, 10\) and NoneType for N = 2",
     f"--model.network {PARTS}.NineDigits": r"gave \(2, 1\) and \(2, 2, 9\) for N = 2",
     f"--model.network {PARTS}.Nope": "model.network: module 'tests.support.pair_networks' has no attribute 'Nope', got",
-    f"--model.network {PARTS}.no_module": "must return a torch module, but returned a int",
+    f"--model.network {PARTS}.no_module": "must return a torch module, got int",
     f"--model.network {PARTS}.siamese": f"model.network: {PARTS}.siamese is one module for all rounds",
     f"--model.network {PARTS}.Siamese --model.network.width 3": "model.network cannot be built .*'width'",
     f"--model.network {PARTS}.OneLogit": "digit",

@@ -27,7 +27,10 @@ _ON_VALUES = """
     hardswish hardtanh leaky_relu log log1p logsigmoid mish neg positive reciprocal relu relu6 rsqrt selu sigmoid sign
     silu sin softplus softshrink softsign sqrt square tanh tanhshrink threshold
 """
+"""Names of the functions that act on each value alone."""
+
 _OVER_PIXELS = "amax amin mean sum"
+"""Names of the functions that can reduce the height and width of maps."""
 
 
 def apply_rule(program: Program, traced: Node) -> None:
@@ -66,7 +69,7 @@ def _named(function: Callable[..., Any], traced: Node) -> Callable[..., Any]:
 
 
 def _on_values(program: Program, traced: Node) -> bool:
-    """Translate a function of each value alone; it keeps the layout of its values."""
+    """Translate a function of each value alone, in the layout of its argument."""
     first = traced.args[0] if traced.args else None
     if not isinstance(first, Node) or any(node is not first for node in traced.all_input_nodes):
         return False
@@ -116,13 +119,16 @@ _DIRECT: dict[str, Callable[[Any, Any], Any]] = {
     "maximum": torch.maximum,
     "minimum": torch.minimum,
 }
+"""Binary operators by their plain names."""
 
 
 def _swapped(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return a function with its two arguments swapped."""
     return lambda x, y: function(y, x)
 
 
 _OPERATORS = _DIRECT | {f"r{name}": _swapped(_DIRECT[name]) for name in ("sub", "div", "truediv", "pow")}
+"""Binary operators and their reflected forms, such as ``rsub``."""
 
 
 def _on_two(program: Program, traced: Node) -> bool:
@@ -145,7 +151,7 @@ def _on_two(program: Program, traced: Node) -> bool:
 
 
 def _aligned(program: Program, value: Node, most: int, layout: Layout) -> Node:
-    """Return a value in this layout with ``most`` dimensions in one round, the number of the other operand."""
+    """Return a value in this layout, with dimensions of size 1 inserted until it has ``most`` dimensions per round."""
     missing = most - dimensions(value)
     if not missing:
         return program.value(value, layout)

@@ -48,7 +48,7 @@ class Convolution(NamedTuple):
 
 
 def convolutions(traced: Recording, plain: nn.Module) -> list[Convolution]:
-    """Return the convolutions in the traced graph of a plain module, after its calls were fused."""
+    """Return the costs of the convolutions in the traced graph of a plain module, after its calls were fused."""
     costs = []
     for node in traced.graph.nodes:
         sizes = _kernel_sizes(traced, node, plain)
@@ -165,10 +165,12 @@ class _DropoutInTurn(nn.Module):
 
 
 def _channels_last(x: Tensor) -> Tensor:
+    """Return images or kernels with their channels last in memory; other tensors do not change."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == len("NCHW") else x
 
 
 def _moved(weight: Tensor) -> Tensor:
+    """Return a weight in the memory format in which its convolution is fastest."""
     return _channels_last(weight) if weight.numel() <= _MOVED else weight
 
 
