@@ -282,6 +282,6 @@ REFUSALS: dict[str, Refusal] = {
     "writing into a view": Refusal(WritesIntoView, "changed it in place through another", "return h.tanh()"),
     "a view of what changed": Refusal(UsesViewOfChanged, "changed it in place through another", "return view.tanh()"),
     "a selection": Refusal(SelectsByMask, "cannot be computed for several rounds at once"),
-    "a method of its own": Refusal(OwnTrain, "has hooks or overrides methods such as train or state_dict, in Own"),
-    "len() beside a convolution": Refusal(ConvolvesAndCounts, r"takes len\(\) of its inputs", "len(x)"),
+    "an overridden method": Refusal(OwnTrain, "has hooks or overrides methods such as train or state_dict, in Own"),
+    "len() next to a convolution": Refusal(ConvolvesAndCounts, r"takes len\(\) of its inputs", "len(x)"),
 }
