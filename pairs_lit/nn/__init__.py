@@ -1,1 +1,1 @@
-"""Networks: plain torch modules for one round, and the module that trains R seeded copies of them side by side."""
+"""Networks: plain torch modules of one round, and stacks that train R seeded copies side by side."""

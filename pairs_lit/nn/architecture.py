@@ -1,4 +1,4 @@
-"""The plain network of one round: how it is built and checked."""
+"""Building and checking the plain network of one round."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ Readout = Literal["none", "identity", "linear"]
 Taken = TypeVar("Taken")
 
 MOST_MEMBERS = 100
-"""The most networks that a round can have."""
+"""Maximum number of ensemble members per round."""
 
 NetworkFactory = Callable[[Shape], nn.Module]
-"""Makes a whole pair network, (N, 2, H, W) → answer or (answer, digit logits), from (2, H, W)."""
+"""Builds a whole pair network, (N, 2, H, W) → output or (output, digit logits), from the shape (2, H, W)."""
 
 INSTEAD_OF_NETWORK = {
     "backbone": None,
@@ -36,26 +36,26 @@ INSTEAD_OF_NETWORK = {
     "readout": "none",
     "code_activation": "none",
 }
-"""The settings of a network that consists of parts, as they must be where there is a whole one."""
+"""Defaults of the settings that describe the parts of a network; a whole network allows no other values."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The plain network of one round, as constructor arguments.
+    """Settings of the plain network of one round, and its builder.
 
     Attributes:
-        backbone: Makes a backbone from (channels, H, W); channels are 2 for ``joint``, else 1.
-        head: Makes a head from the width of the concatenated code.
-        sharing: ``shared``: one backbone for both images; ``separate``: one each; ``joint``: the pair is one image of
-            two channels, and there are no digit logits.
-        readout: Where the digit logits come from: ``identity``: the code itself, of width K; ``linear``: a linear
-            layer on each image's code, beside the head (pillonel); ``none``: there are none.
-        code_activation: The activation between each image's code and the head.
-        relation: The relation that a probability head computes.
+        backbone: Builds a backbone from (channels, H, W); ``joint`` has 2 channels, otherwise there is 1.
+        head: Builds a head from the width of the concatenated embeddings.
+        sharing: With ``shared``, both images use one backbone; with ``separate``, each image has its own. With
+            ``joint``, the pair is one image of two channels, and there are no digit logits.
+        readout: Source of the digit logits. ``identity`` uses the embedding itself, of width K; ``linear`` applies a
+            linear layer to each image's embedding, next to the head (pillonel); ``none`` gives no digit logits.
+        code_activation: Activation between each image's embedding and the head.
+        relation: Relation that a head with digit probabilities computes.
         image_size: H = W.
-        network: Makes the whole network from (2, H, W), in place of all parts; None: it consists of them.
+        network: Builds a whole network from (2, H, W) in place of all parts, or None if the network has parts.
         classes: K, the number of classes.
-        members: M, how many such networks, with seeds of their own, a round has; its answer is their mean.
+        members: M, the number of such networks in a round, each with its own seed. The round predicts their mean.
     """
 
     backbone: BackboneFactory | None
@@ -70,29 +70,35 @@ class Architecture:
     members: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse a whole network beside its parts, a part alone, and no members or far too many."""
+        """Check the settings.
+
+        Raises:
+            PairsLitError: A whole network is combined with settings of its parts, a part is missing, or the number of
+                members is out of range.
+        """
         check_positive("model.members", self.members)
         if self.members > MOST_MEMBERS:
-            raise PairsLitError(f"model.members is {self.members}: a round has at most {MOST_MEMBERS} networks.")
+            raise PairsLitError(f"model.members must be at most {MOST_MEMBERS}, got {self.members}.")
         if self.network is None:
             missing = [name for name in ("backbone", "head") if getattr(self, name) is None]
             if missing:
                 raise PairsLitError(
-                    f"model.{missing[0]} is missing: name backbone and head, or a whole pair network as model.network."
+                    f"model.{missing[0]} is missing. Set model.backbone and model.head, or a whole pair network as "
+                    "model.network."
                 )
             return
-        given = [name for name, usual in INSTEAD_OF_NETWORK.items() if getattr(self, name) != usual]
-        if given:
+        conflicts = [name for name, default in INSTEAD_OF_NETWORK.items() if getattr(self, name) != default]
+        if conflicts:
             raise PairsLitError(
-                f"model.network is a whole pair network, so model.{given[0]} has no place beside it: leave out "
-                f"{', '.join(given)}."
+                f"model.network is a whole pair network and cannot be combined with model.{conflicts[0]}. Leave out "
+                f"{', '.join(conflicts)}."
             )
 
     @property
     def image_shape(self) -> Shape:
-        """What the backbone, or the whole network, sees."""
-        both = self.network is not None or self.sharing == "joint"
-        return (2 if both else 1, self.image_size, self.image_size)
+        """The input shape of the backbone, or of the whole network."""
+        sees_pair = self.network is not None or self.sharing == "joint"
+        return (2 if sees_pair else 1, self.image_size, self.image_size)
 
     @property
     def pair_shape(self) -> Shape:
@@ -100,16 +106,16 @@ class Architecture:
         return (2, self.image_size, self.image_size)
 
     def member_seeds(self, seed: int) -> list[int]:
-        """Return the seeds of the networks of a round: its own, then one for each further member."""
+        """Return the seeds of a round's members: the round's seed first, then one derived seed per further member."""
         return [seed, *(derive(seed, "member", member) for member in range(1, self.members))]
 
     def build(self, seed: int) -> PairNetwork:
         """Build one network after ``torch.manual_seed(seed)``, in this order: backbone(s), read-out, head.
 
         Raises:
-            PairsLitError: Its parts do not fit together, or a part cannot be built.
+            PairsLitError: The parts do not fit together, or a part cannot be built.
         """
-        with seeded(seed), computing_on(1):  # some first weights depend on the number of threads
+        with seeded(seed), computing_on(1):  # some initial weights depend on the number of threads
             if self.network is not None:
                 network = _made(self.network, self.image_shape, "network")
                 return PairNetwork(network=network, width=self._answer_width(network))
@@ -130,137 +136,158 @@ class Architecture:
             )
 
     def _head(self, width: int) -> nn.Module:
+        """Build the head for an input of this width, and check its output."""
         head = _made(cast(HeadFactory, self.head), width, "head")
         if isinstance(head, DigitHead):
             head.check(self.classes)
         if not isinstance(_output(head, width, role="head"), Tensor):
-            raise PairsLitError(f"a head must return one tensor; {type(head).__name__} returned something else.")
+            raise PairsLitError(f"the head {type(head).__name__} must return one tensor, but returned something else.")
         return head
 
     def head_width(self, width: int) -> int:
-        """Return the width of what the head sees, for codes of this width."""
+        """Return the width of the head's input, for embeddings of this width."""
         return width if self.sharing == "joint" else 2 * width
 
     def check_separate(self, seed: int) -> None:
-        """Refuse parts that two rounds would share, in one stack or in different ones.
+        """Raise PairsLitError if building the network twice gives the same parameter twice.
 
-        Raises:
-            PairsLitError: Building the network twice gives the same parameter twice.
+        Rounds would then share it, whether they are in one stack or in different ones.
         """
-        for both in zip(self.build(seed).children(), self.build(seed).children(), strict=True):
-            check_separate(both)
+        for same_part in zip(self.build(seed).children(), self.build(seed).children(), strict=True):
+            check_separate(same_part)
 
     def description(self, network: PairNetwork) -> list[str]:
-        """Describe the plain network: its settings, then its layers, a line each."""
-        named = ("relation",) if self.network is not None else ("sharing", "readout", "code_activation", "relation")
+        """Return a description of the plain network: one line per setting, then one per layer.
+
+        Checkpoints store these lines and compare them with the configuration's.
+        """
+        names = ("relation",) if self.network is not None else ("sharing", "readout", "code_activation", "relation")
         settings = [f"members: {self.members}"] if self.members > 1 else []
-        settings += [f"{name}: {getattr(self, name)}" for name in named]
-        modules = [*network.backbones, network.readout, network.head]  # a read-out that does not exist is "None"
+        settings += [f"{name}: {getattr(self, name)}" for name in names]
+        modules = [*network.backbones, network.readout, network.head]  # a missing read-out appears as "None"
         return settings + [line.strip() for module in modules for line in repr(module).splitlines()]
 
     def _readout(self, width: int) -> nn.Module | None:
+        """Build the read-out for embeddings of this width, or return None if there is no linear layer."""
         if self.readout != "none" and self.sharing == "joint":
-            raise PairsLitError(f"model.readout is {self.readout}: with sharing: joint it must be none.")
+            raise PairsLitError(f"model.readout must be none with sharing: joint, got {self.readout}.")
         if self.readout == "identity" and width != self.classes:
             raise PairsLitError(
-                f"model.readout is identity, which needs a code of width {self.classes}, but the backbone's is "
-                f"{width}: change its last width to {self.classes}, the number of classes, or use readout: linear or "
+                f"model.readout: identity needs embeddings of width {self.classes}, but the backbone's have width "
+                f"{width}. Change its last width to {self.classes}, the number of classes, or use readout: linear or "
                 "none."
             )
         return nn.Linear(width, self.classes) if self.readout == "linear" else None
 
     def _answer_width(self, network: nn.Module) -> int:
-        """Return how many logits a whole network gives a pair.
+        """Return the number of logits per pair that a whole network gives.
 
         Raises:
-            PairsLitError: It cannot take pairs, or gives something else than an answer.
+            PairsLitError: The network cannot take pairs, or its output has an unsupported shape.
         """
-        output = _output(network, *self.image_shape, role="network")
-        answer, digits = output if isinstance(output, tuple) and len(output) == 2 else (output, None)
-        shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (answer, digits)]
+        result = _output(network, *self.image_shape, role="network")
+        output, digits = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+        shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (output, digits)]
         allowed = [(TRIED,), (TRIED, 1), (TRIED, 2)]
         if shapes[0] not in allowed or shapes[1] not in ((TRIED, 2, self.classes), "NoneType"):
             raise PairsLitError(
-                "a network must map pairs (N, 2, H, W) to the answer, (N,), (N, 1) or (N, 2), or to (answer, digit "
-                f"logits (N, 2, {self.classes})); {type(network).__name__} gave {' and '.join(map(str, shapes))} for "
+                "a network must map pairs (N, 2, H, W) to an output (N,), (N, 1) or (N, 2), or to (output, digit "
+                f"logits (N, 2, {self.classes})). {type(network).__name__} gave {' and '.join(map(str, shapes))} for "
                 f"N = {TRIED}."
             )
         return 2 if shapes[0] == (TRIED, 2) else 1
 
 
 def check_widths(widths: set[int]) -> int:
-    """Return the one width of all embeddings.
+    """Return the width that the embeddings of all networks have in common.
 
     Raises:
-        PairsLitError: There are several, because constructors chose them at random.
+        PairsLitError: There are several widths, because constructors chose them at random.
     """
     if len(widths) > 1:
         raise PairsLitError(
-            f"the networks of different rounds give codes or answers of widths {', '.join(map(str, sorted(widths)))}: "
-            "the width must not depend on random numbers."
+            "the networks of different rounds have embeddings or outputs of widths "
+            f"{', '.join(map(str, sorted(widths)))}. The width must not depend on random numbers."
         )
     return max(widths)
 
 
 def code_width(backbone: nn.Module, shape: Shape) -> int:
-    """Read the width F of a backbone's code off two zero images, in evaluation mode.
+    """Return the width F of a backbone's embeddings, measured on two zero images in evaluation mode.
 
     Raises:
         PairsLitError: The backbone cannot take the image, or its output is not (N, F).
     """
-    code = _output(backbone, *shape, role="backbone")
-    if not isinstance(code, Tensor) or code.dim() != 2 or len(code) != TRIED:
-        got = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
+    embedding = _output(backbone, *shape, role="backbone")
+    if not isinstance(embedding, Tensor) or embedding.dim() != 2 or len(embedding) != TRIED:
+        got = tuple(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
         raise PairsLitError(
-            f"a backbone must map (N, C, H, W) to (N, F); {type(backbone).__name__} gave {got} for N = {TRIED}."
+            f"a backbone must map (N, C, H, W) to (N, F). {type(backbone).__name__} gave {got} for N = {TRIED}."
         )
-    return code.shape[1]
+    return embedding.shape[1]
 
 
-def _made(factory: Callable[[Taken], nn.Module], taken: Taken, role: str) -> nn.Module:
-    """Build a plain module; an error in its constructor is the user's to correct."""
+def _made(factory: Callable[[Taken], nn.Module], argument: Taken, role: str) -> nn.Module:
+    """Build a plain module in training mode.
+
+    Args:
+        factory: The module's builder.
+        argument: The builder's argument: the image shape, or the width of the head's input.
+        role: ``backbone``, ``head`` or ``network``.
+
+    Raises:
+        PairsLitError: The builder fails, is a module itself, or leaves a layer in evaluation mode.
+    """
     if isinstance(factory, nn.Module):
         raise PairsLitError(
-            f"model.{role}: one {type(factory).__name__} was built for all rounds: name the class or function in the "
-            "main config file or on the command line, so that each round builds its own."
+            f"model.{role} must be a class or function that builds a new module for each round, got one "
+            f"{type(factory).__name__} for all rounds. Name the class or function in the main config file or on the "
+            "command line."
         )
     try:
-        built = factory(taken)
+        built = factory(argument)
     except PairsLitError:
         raise
-    except Exception as error:  # whatever a constructor of the user's raises
-        unsuited = role != "head" and isinstance(error, TypeError) and "unexpected keyword" not in str(error)
-        hint = "; if it takes no image shape, name its arguments" if unsuited else ""
+    except Exception as error:  # a user's constructor may raise anything
+        may_take_no_shape = role != "head" and isinstance(error, TypeError) and "unexpected keyword" not in str(error)
+        hint = " If it takes no image shape, set its arguments by name." if may_take_no_shape else ""
         raise PairsLitError(
-            f"model.{role} cannot be built for an input of {taken}: {reason_of(error)} ({place_of(error)}){hint}."
+            f"model.{role} cannot be built for an input of {argument}: {reason_of(error)} ({place_of(error)}).{hint}"
         ) from error
     module = built.module if isinstance(built, Built | BuiltNetwork) else built
-    resting = next((part for part in module.modules() if not part.training), None)
-    if resting is not None:
+    frozen = next((part for part in module.modules() if not part.training), None)
+    if frozen is not None:
         raise PairsLitError(
-            f"model.{role}: {type(module).__name__} leaves {type(resting).__name__} in evaluation mode, but all layers "
-            "are trained: leave out its eval()."
+            f"model.{role}: {type(module).__name__} leaves {type(frozen).__name__} in evaluation mode, but all layers "
+            "are trained. Remove the call of eval()."
         )
     _own_buffers(module)
-    module.train()  # one of its own may keep layers in evaluation mode
+    module.train()  # the module's own train() may put some layers into evaluation mode
     return module
 
 
 def _own_buffers(module: nn.Module) -> None:
-    """Give a module its own copies of its buffers: they may be one constant of a file, shared by all rounds."""
-    own: dict[int, Tensor] = {}
+    """Replace the buffers of a module by copies.
+
+    A buffer may be a global tensor of a user file, which all rounds would otherwise share.
+    """
+    copies: dict[int, Tensor] = {}
     for name, buffer in list(module.named_buffers(remove_duplicate=False)):
-        if isinstance(buffer, UninitializedBuffer):  # of a lazy layer, which makes its own
+        if isinstance(buffer, UninitializedBuffer):  # a lazy layer creates this buffer later
             continue
-        place, _, last = name.rpartition(".")
-        setattr(module.get_submodule(place), last, own.setdefault(id(buffer), buffer.clone()))
+        parent, _, buffer_name = name.rpartition(".")
+        setattr(module.get_submodule(parent), buffer_name, copies.setdefault(id(buffer), buffer.clone()))
 
 
 def _output(module: nn.Module, *shape: int, role: str) -> object:
-    """Return what a module gives for zeros of this shape; what it cannot take is the user's to correct."""
+    """Return the output of a module for a zero input of this shape.
+
+    Raises:
+        PairsLitError: The module cannot take the input.
+    """
     try:
         return tried(module, shape)
-    except Exception as error:  # whatever a module of the user's raises
+    except Exception as error:  # a user's module may raise anything
         raise PairsLitError(
             f"the {role} {type(module).__name__} cannot take an input of shape {shape}: {reason_of(error)} "
             f"({place_of(error)})."

@@ -1,7 +1,7 @@
-"""Backbones: plain torch modules that turn one image into a code, (N, C, H, W) → (N, F).
+"""Backbones: plain torch modules that turn one image into an embedding, (N, C, H, W) → (N, F).
 
-They know nothing of pairs or rounds. A backbone of your own is any module; name its class, or a function that builds
-it, by its path.
+Backbones do not deal with pairs or rounds. Any module can be a custom backbone: set its class, or a function that
+builds it, by its import path.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ from pairs_lit.nn.blocks import Activation, activation_layer, linear_layers
 from pairs_lit.stacking.ops.stacked_layers import SwitchedOff
 
 Shape = tuple[int, int, int]
-"""Channels, height, width of an image; two channels where a pair is one image (``sharing: joint``)."""
+"""Channels, height and width of an image; with ``sharing: joint``, a pair is one image of two channels."""
 
 Place = Literal["maps", "hidden", "code"]
-"""Where batch norm may stand in a convolutional network."""
+"""Positions of batch norm in a convolutional network."""
 
 IdlePlace = Literal["maps", "code"]
-"""Where batch norm may exist without doing anything."""
+"""Positions at which batch norm may exist but be switched off."""
 
 GlobalPool = Literal["none", "average", "max"]
-"""How the last maps enter the code: with all their pixels, or as one value each."""
+"""Global pooling of the last maps to one value each; with ``none``, they keep all their pixels."""
 
 Number = TypeVar("Number", int, float)
 
@@ -35,14 +35,14 @@ BackboneFactory = Callable[[Shape], nn.Module]
 
 
 class FC(nn.Sequential):
-    """Fully connected layers; no activation after the last.
+    """Fully connected layers, without an activation after the last.
 
     Args:
-        shape: Channels, height, width of the image.
-        widths: Output width of each layer; the last is the code's. belhadj's FC: 10, 10.
-        batch_norm: Batch norm after every layer but the last.
+        shape: Channels, height and width of the image.
+        widths: Output width of each layer; the last one is the width of the embedding. belhadj's FC has 10, 10.
+        batch_norm: Whether batch norm follows every layer except the last.
         dropout: Dropout probability after every activation.
-        activation: The activation after every layer but the last.
+        activation: The activation after every layer except the last.
 
     Raises:
         PairsLitError: There is no layer, a width is below 1, or the dropout lies outside [0, 1).
@@ -58,7 +58,7 @@ class FC(nn.Sequential):
         activation: Activation = "relu",
     ) -> None:
         if not widths:
-            raise PairsLitError("FC: widths is empty: give at least the code's width.")
+            raise PairsLitError("FC.widths must contain at least the width of the embedding, got an empty list.")
         check_sizes("FC: widths", widths)
         check_dropout("FC: dropout", [dropout])
         layers = linear_layers([prod(shape), *widths], batch_norm=batch_norm, dropout=dropout, activation=activation)
@@ -66,33 +66,33 @@ class FC(nn.Sequential):
 
 
 class CNN(nn.Sequential):
-    """Convolutions, then fully connected layers; no activation after the last fully connected one.
+    """Convolutions, then fully connected layers, without an activation after the last fully connected layer.
 
-    A convolution block is: convolution, batch norm, dropout, activation, max-pool.
+    Each convolution block is a convolution, batch norm, dropout, activation and max-pool, in this order.
 
     Args:
-        shape: Channels, height, width of the image.
-        channels: Output channels of each convolution. belhadj's CNN: 16, 8.
-        kernels: Kernel size, one for all or one for each.
-        paddings: Zeros around the maps before a convolution, on each side, one for all or one for each; 1 keeps the
-            size of the maps under a kernel of 3.
-        conv_bias: Whether convolutions have a bias, which batch norm right after them makes useless.
-        pools: Max-pool size, one for all or one for each; 1: no pooling.
-        global_pool: ``average`` or ``max``: each of the last maps becomes one value. With ``average``, the layer that
-            follows is the same as a convolution 1×1 before the pooling.
-        widths: Output width of each fully connected layer; none: the code is the flattened maps.
-        batch_norm: Where batch norm stands: ``maps``: after every convolution; ``hidden``: after every fully connected
-            layer but the last; ``code``: at the very end (gardoni).
-        idle_batch_norm: Where batch norm exists, and counts among the parameters, but is switched off (gardoni):
-            ``maps``, ``code``.
-        conv_dropout: Dropout probability after a convolution, one for all or one for each.
+        shape: Channels, height and width of the image.
+        channels: Output channels of each convolution. belhadj's CNN has 16, 8.
+        kernels: Kernel size, one for all convolutions or one for each.
+        paddings: Number of zeros on each side of the maps before a convolution, one for all convolutions or one for
+            each. With kernels of 3, a padding of 1 keeps the size of the maps.
+        conv_bias: Whether convolutions have a bias. Batch norm right after a convolution makes its bias useless.
+        pools: Max-pool size, one for all convolutions or one for each; 1 means no pooling.
+        global_pool: ``average`` or ``max`` reduces each of the last maps to one value. A linear layer after
+            ``average`` computes the same as a convolution 1×1 before it.
+        widths: Output width of each fully connected layer. If empty, the embedding is the flattened maps.
+        batch_norm: Positions of batch norm. ``maps`` is after every convolution, ``hidden`` after every fully
+            connected layer except the last, and ``code`` at the very end (gardoni).
+        idle_batch_norm: Positions, ``maps`` or ``code``, at which batch norm exists and counts among the parameters
+            but is switched off (gardoni).
+        conv_dropout: Dropout probability after a convolution, one for all convolutions or one for each.
         flat_dropout: Dropout probability of the flattened maps, before the first fully connected layer.
-        dropout: Dropout probability after the activation of every fully connected layer but the last.
+        dropout: Dropout probability after the activation of every fully connected layer except the last.
         activation: The activation.
 
     Raises:
         PairsLitError: A list does not have one entry for each convolution, a size is below 1, a padding is below 0 or
-            as large as its kernel, a dropout lies outside [0, 1), a place is unknown, or the image is too small.
+            as large as its kernel, a dropout lies outside [0, 1), a position is unknown, or the image is too small.
     """
 
     def __init__(
@@ -116,9 +116,11 @@ class CNN(nn.Sequential):
         check_choice("CNN: global_pool", GlobalPool, global_pool)
         check_choice("CNN: batch_norm", Place, *batch_norm)
         check_choice("CNN: idle_batch_norm", IdlePlace, *idle_batch_norm)
-        both = [place for place in idle_batch_norm if place in batch_norm]
-        if both:
-            raise PairsLitError(f"CNN: batch_norm and idle_batch_norm both name {both[0]!r}: give one of them.")
+        repeated = [place for place in idle_batch_norm if place in batch_norm]
+        if repeated:
+            raise PairsLitError(
+                f"CNN.batch_norm and CNN.idle_batch_norm both contain {repeated[0]!r}. Remove it from one of them."
+            )
         count = len(channels)
         kernels, pools = _each("kernels", kernels, count), _each("pools", pools, count)
         paddings = _each("paddings", paddings, count)
@@ -133,9 +135,9 @@ class CNN(nn.Sequential):
         depths = [shape[0], *channels]
         layers: list[nn.Module] = []
         blocks = zip(pairwise(depths), kernels, paddings, pools, conv_dropout, strict=True)
-        for ends, kernel, padding, pool, drop in blocks:
-            norm = _norm(nn.BatchNorm2d(ends[1]), "maps", batch_norm, idle_batch_norm)
-            convolution = nn.Conv2d(*ends, kernel, padding=padding, bias=conv_bias)
+        for (in_channels, out_channels), kernel, padding, pool, drop in blocks:
+            norm = _norm(nn.BatchNorm2d(out_channels), "maps", batch_norm, idle_batch_norm)
+            convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, bias=conv_bias)
             layers += _block(convolution, norm, drop, activation, pool)
         if global_pool != "none":
             layers.append(nn.AdaptiveAvgPool2d(1) if global_pool == "average" else nn.AdaptiveMaxPool2d(1))
@@ -160,53 +162,58 @@ def _block(
 
 
 def _check_paddings(paddings: Sequence[int], kernels: Sequence[int]) -> None:
-    """Refuse paddings where a kernel would see nothing but zeros."""
+    """Raise PairsLitError if a padding is negative or so large that its kernel could see only zeros."""
     if any(not 0 <= padding < kernel for padding, kernel in zip(paddings, kernels, strict=True)):
         raise PairsLitError(
-            f"CNN: paddings is {list(paddings)}: each must be 0 or more and below its kernel size, {list(kernels)}."
+            f"CNN.paddings must be 0 or more and below the kernel sizes {list(kernels)}, got {list(paddings)}."
         )
 
 
 def _pixels(
     shape: Shape, kernels: Sequence[int], paddings: Sequence[int], pools: Sequence[int], global_pool: GlobalPool
 ) -> int:
-    """Return how many pixels each of the last maps has."""
+    """Return the number of pixels of each of the last maps.
+
+    Raises:
+        PairsLitError: The image is too small.
+    """
     _, height, width = shape
     for kernel, padding, pool in zip(kernels, paddings, pools, strict=True):
-        lost = kernel - 1 - 2 * padding
-        height, width = (height - lost) // pool, (width - lost) // pool
+        shrinkage = kernel - 1 - 2 * padding
+        height, width = (height - shrinkage) // pool, (width - shrinkage) // pool
     if height < 1 or width < 1:
-        padded = f", paddings {paddings}" if any(paddings) else ""
+        padding_text = f", paddings {paddings}" if any(paddings) else ""
         raise PairsLitError(
-            f"CNN: kernels {kernels}{padded} and pools {pools} are too large for an image of shape {shape}."
+            f"CNN: kernels {kernels}{padding_text} and pools {pools} are too large for an image of shape {shape}."
         )
     return height * width if global_pool == "none" else 1
 
 
 def _each(name: str, value: Number | Sequence[Number], count: int) -> Sequence[Number]:
+    """Return an option of the convolutions as one value for each of them."""
     values = value if isinstance(value, Sequence) else [value] * count
     if len(values) != count:
         raise PairsLitError(
-            f"CNN: {name} has {len(values)} entries for {count} convolutions: give one, or one for each."
+            f"CNN.{name} must be one value or a list of {count}, one for each convolution, got a list of {len(values)}."
         )
     return values
 
 
 def _norm(layer: nn.Module, place: IdlePlace, active: Sequence[Place], idle: Sequence[IdlePlace]) -> list[nn.Module]:
-    """Return the layer where batch norm is wanted, the layer switched off where it is idle, else nothing."""
+    """Return the batch norm of a position as a list: active, switched off, or empty."""
     if place in idle:
         return [SwitchedOff(layer)]
     return [layer] if place in active else []
 
 
 class TorchModule(nn.Module):
-    """Any torch module by its class path, a torchvision model for instance, as a backbone.
+    """Adapter that makes any torch module, such as a torchvision model, a backbone.
 
     Args:
-        shape: Channels, height, width of the image.
-        module: Makes the module; it maps (N, C, H, W) to (N, ...), which is flattened to (N, F).
-        channels: Repeat a one-channel image to so many channels, for modules that expect colour.
-        size: Resize the image bilinearly to this height and width, for modules that need a larger one.
+        shape: Channels, height and width of the image.
+        module: Builds the module. It maps (N, C, H, W) to (N, ...), which is flattened to (N, F).
+        channels: Number of channels to which a one-channel image is repeated, for modules that expect colour.
+        size: Height and width to which the image is resized bilinearly, for modules that need a larger image.
     """
 
     def __init__(
@@ -218,9 +225,9 @@ class TorchModule(nn.Module):
         self._size = (size, size) if size else shape[1:]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the code: (N, C, H, W) → (N, F)."""
+        """Return the embedding: (N, C, H, W) → (N, F)."""
         if images.shape[-2:] != self._size:
             images = F.interpolate(images, self._size, mode="bilinear")
-        repeated = images.expand(-1, self._channels, -1, -1).contiguous()  # a module may write into its input
+        repeated = images.expand(-1, self._channels, -1, -1).contiguous()  # own memory: the module may write into it
         output: Tensor = self.module(repeated)
         return torch.flatten(output, 1)

@@ -1,4 +1,4 @@
-"""Layers from which backbones and heads are built."""
+"""Building blocks of backbones and heads: activations and fully connected layers."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -23,16 +23,22 @@ _ACTIVATIONS: dict[CodeActivation, Callable[[], nn.Module]] = {
 
 
 def activation_layer(name: CodeActivation) -> nn.Module:
-    """Return a new activation layer; softmax runs over the F values of a code (..., F)."""
+    """Return a new activation layer; softmax runs over the F values of an embedding (..., F)."""
     return _ACTIVATIONS[name]()
 
 
 def linear_layers(
     widths: Sequence[int], *, batch_norm: bool, dropout: float, activation: Activation
 ) -> list[nn.Module]:
-    """Return linear layers between the given widths, the input's first.
+    """Return fully connected layers.
 
-    Batch norm (if asked for), the activation and dropout (if above 0) follow every layer but the last.
+    Every layer except the last is followed by batch norm if ``batch_norm``, the activation, and dropout if above 0.
+
+    Args:
+        widths: Width of the input, then the output width of each layer.
+        batch_norm: Whether to add batch norm.
+        dropout: Dropout probability.
+        activation: The activation.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(widths[:-1]):

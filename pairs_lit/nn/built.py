@@ -1,7 +1,7 @@
-"""Networks named by their builder: a function such as torchvision's ``resnet18``, or a class that takes no shape.
+"""Backbones and networks from builders: functions such as torchvision's ``resnet18``, or classes that take no shape.
 
-On the command line and in config files such a builder is named as any backbone or network is: see
-:mod:`pairs_lit.configuration.factory_options`.
+On the command line and in config files, a builder is named in the same way as any backbone or network (see
+:mod:`pairs_lit.configuration.factory_options`).
 """
 
 import inspect
@@ -18,28 +18,29 @@ from pairs_lit.system.tracebacks import place_of, reason_of
 from pairs_lit.system.user_modules import import_path
 
 TRIED = 2
-"""On how many inputs a module is tried; a single one has no statistics."""
+"""Number of zero inputs on which a module is tried; a single input would have no batch statistics."""
 
 _SHAPES = ("shape", "image_shape", "input_shape", "in_shape")
 _COLOURS = 3
 
 Argument = str | bool | int | float | None | list[Any] | dict[str, Any]
-"""The values that a config can pass to a builder; texts come first, so that none is read as something else."""
+"""Values that a config can pass to a builder; ``str`` comes first so that no text is parsed as another type."""
 
 
 class Built(nn.Module):
-    """The module that a function or class builds, as a backbone: (N, C, H, W) → (N, F).
+    """Backbone that a function or class builds: (N, C, H, W) → (N, F).
 
     Args:
-        shape: The image's; the builder gets it first where it takes a shape.
-        builder: The import path of the function or class, ``torchvision.models.resnet18`` for instance.
-        arguments: Its further arguments, by name; the import path of a class or function stands for it where the
-            builder may take one (``norm_layer: torch.nn.InstanceNorm2d``).
-        channels: Repeat a one-channel image to so many channels; null: to 3 where the module takes no fewer.
-        size: Resize the image bilinearly to this height and width.
+        shape: Shape of the image. It is the builder's first argument if the builder takes a shape.
+        builder: Import path of the function or class, such as ``torchvision.models.resnet18``.
+        arguments: Further arguments of the builder, by name. Where the builder accepts a class or function, its
+            import path can be given (``norm_layer: torch.nn.InstanceNorm2d``).
+        channels: Number of channels to which a one-channel image is repeated. By default (null), it is repeated to 3
+            channels only if the module needs them.
+        size: Height and width to which the image is resized bilinearly.
 
     Raises:
-        PairsLitError: There is no such builder, it does not return a module, or a size is below 1.
+        PairsLitError: The builder does not exist, it does not return a module, or a size is below 1.
     """
 
     def __init__(
@@ -58,21 +59,21 @@ class Built(nn.Module):
         self.module = _adapted(_made(builder, shape, arguments or {}, "backbone"), shape, channels, size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the code: (N, C, H, W) → (N, F)."""
-        code: Tensor = self.module(images)
-        return code
+        """Return the embedding: (N, C, H, W) → (N, F)."""
+        embedding: Tensor = self.module(images)
+        return embedding
 
 
 class BuiltNetwork(nn.Module):
-    """The module that a function or class builds, as a whole pair network: (N, 2, H, W) → the answer.
+    """Whole pair network that a function or class builds: (N, 2, H, W) → output.
 
     Args:
-        shape: That of a pair; the builder gets it first where it takes a shape.
-        builder: The import path of the function or class, ``my_nets.Net`` for instance.
-        arguments: Its further arguments, by name, as those of :class:`Built`.
+        shape: Shape of a pair. It is the builder's first argument if the builder takes a shape.
+        builder: Import path of the function or class, such as ``my_nets.Net``.
+        arguments: Further arguments of the builder, by name, as in :class:`Built`.
 
     Raises:
-        PairsLitError: There is no such builder, or it does not return a module.
+        PairsLitError: The builder does not exist, or it does not return a module.
     """
 
     def __init__(self, shape: Shape, *, builder: str, arguments: Mapping[str, Argument] | None = None) -> None:
@@ -80,48 +81,50 @@ class BuiltNetwork(nn.Module):
         self.module = _made(builder, shape, arguments or {}, "network")
 
     def forward(self, pairs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the answer, or the answer and the digit logits."""
+        """Return the output, or the output and the digit logits."""
         output: Tensor | tuple[Tensor, Tensor] = self.module(pairs)
         return output
 
 
 def _made(builder: str, shape: Shape, arguments: Mapping[str, Argument], role: str) -> nn.Module:
-    make = imported(builder, role)
-    named = {name: _meant(make, name, value) for name, value in arguments.items()}
-    module = make(shape, **named) if takes_shape(make, named) else make(**named)
+    """Call a builder with the shape, if it takes one, and with the arguments."""
+    build = imported(builder, role)
+    keywords = {name: _meant(build, name, value) for name, value in arguments.items()}
+    module = build(shape, **keywords) if takes_shape(build, keywords) else build(**keywords)
     if not isinstance(module, nn.Module):
-        raise PairsLitError(f"{builder} returned a {type(module).__name__}, which is not a torch module.")
+        raise PairsLitError(f"{builder} must return a torch module, got {type(module).__name__}.")
     return module
 
 
-def _meant(builder: Callable[..., Any], name: str, value: Argument) -> Any:  # noqa: ANN401 - anything has a name
-    """Return the class or function that a text names, where the builder may take one."""
+def _meant(builder: Callable[..., Any], name: str, value: Argument) -> Any:  # noqa: ANN401 - a path may name anything
+    """Return the class or function of an import path if the builder accepts one, or else the value itself."""
     if not isinstance(value, str) or "." not in value or not _takes_callable(builder, name):
         return value
     try:
         return imported(value)
-    except PairsLitError:  # a text of another kind
+    except PairsLitError:  # the text is no import path
         return value
 
 
 def _parameters(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(builder).parameters
-    except ValueError:  # a builder in C
+    except ValueError:  # a builder written in C has no signature
         return {}
 
 
 def _takes_callable(builder: Callable[..., Any], name: str) -> bool:
+    """Return whether a parameter of the builder accepts a class or function, according to its annotation."""
     parameters = _parameters(builder)
-    others = next((each for each in parameters.values() if each.kind is each.VAR_KEYWORD), None)
-    parameter = parameters.get(name, others)
+    keywords = [parameter for parameter in parameters.values() if parameter.kind is parameter.VAR_KEYWORD]
+    parameter = parameters.get(name, keywords[0] if keywords else None)
     if parameter is None or parameter.annotation in (parameter.empty, Any):
         return parameter is not None
     return any(kind in str(parameter.annotation).lower() for kind in ("callable", "type["))
 
 
 def _adapted(module: nn.Module, shape: Shape, channels: int | None, size: int | None) -> nn.Module:
-    """Return the module as it is if it maps the image to a code, else with images repeated or resized."""
+    """Return the module itself if it maps the image to an embedding, or else with channels repeated or resized."""
     if channels is None and size is None and _objection(module, shape) is None:
         return module
     plain = TorchModule(shape, module=lambda: module, channels=channels, size=size)
@@ -134,16 +137,16 @@ def _adapted(module: nn.Module, shape: Shape, channels: int | None, size: int | 
 
 
 def _objection(module: nn.Module, shape: Shape) -> str | None:
-    """Say why a module gives no code for an image; None: it does."""
+    """Return why a module does not map the image to an embedding, or None if it does."""
     try:
-        code = tried(module, shape)
-    except Exception as error:  # whatever a module of the user's raises on what it does not take
+        output = tried(module, shape)
+    except Exception as error:  # a user's module may raise anything for an input that it cannot take
         return str(error)
-    return None if isinstance(code, Tensor) and code.dim() == 2 else "no code"
+    return None if isinstance(output, Tensor) and output.dim() == 2 else "the output is not (N, F)"
 
 
 def tried(module: nn.Module, shape: Sequence[int]) -> object:
-    """Return what a module gives for zeros (N, *shape) in evaluation mode, and leave it as it was."""
+    """Return the output of a module for zeros (N, *shape) in evaluation mode, then restore its modes."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         module.eval()
@@ -155,28 +158,33 @@ def tried(module: nn.Module, shape: Sequence[int]) -> object:
 
 
 def imported(path: str, role: str = "backbone") -> Callable[..., Any]:
-    """Import what an import path names, for this part of the model.
+    """Import a builder.
+
+    Args:
+        path: Import path of the function or class.
+        role: ``backbone``, ``head`` or ``network``, for error messages.
 
     Raises:
-        PairsLitError: There is no such thing, or it cannot be called.
+        PairsLitError: The import fails, or the object cannot be called.
     """
     try:
-        found = import_path(path)
-    except Exception as error:  # a file of the user's may raise anything when it is imported
-        raise PairsLitError(f"model.{role}: {path}: {reason_of(error)} ({place_of(error)}).") from error
-    if not callable(found):
-        raise PairsLitError(f"model.{role}: {path} is not a function or class that builds a module.")
-    made: Callable[..., Any] = found
-    return made
+        builder = import_path(path)
+    except Exception as error:  # a user's file may raise anything when it is imported
+        raise PairsLitError(f"model.{role}: cannot import {path}: {reason_of(error)} ({place_of(error)}).") from error
+    if not callable(builder):
+        raise PairsLitError(f"model.{role} must be a function or class that builds a module, got {path}.")
+    checked: Callable[..., Any] = builder
+    return checked
 
 
 def takes_shape(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
-    """Say whether a builder's first argument is the image's shape.
+    """Return whether a builder's first parameter is the image's shape.
 
-    It is, unless it is among the named arguments, if it has no default, or if its name or its annotation says so.
+    It is if it has no default, or if its name or annotation is that of a shape, unless ``arguments`` sets it.
     """
     first = next(iter(_parameters(builder).values()), None)
     if first is None or first.kind in (first.VAR_POSITIONAL, first.VAR_KEYWORD, first.KEYWORD_ONLY):
         return False
-    says_so = first.name in _SHAPES or "tuple" in str(first.annotation).lower() or "Shape" in str(first.annotation)
-    return first.name not in arguments and (says_so or first.default is first.empty)
+    annotation = str(first.annotation)
+    looks_like_shape = first.name in _SHAPES or "tuple" in annotation.lower() or "Shape" in annotation
+    return first.name not in arguments and (looks_like_shape or first.default is first.empty)

@@ -1,4 +1,4 @@
-"""The user's own Python files that hold the code of a network, and digests of them."""
+"""User files that contain the code of a network, and their digests."""
 
 import ast
 import hashlib
@@ -14,12 +14,12 @@ from pairs_lit.system.tracebacks import is_user_file
 
 @dataclass(frozen=True)
 class CodeFiles:
-    """The user's own files that hold some code.
+    """User files that define the parts of a network, or that these files import.
 
     Attributes:
-        named: The modules of the classes and functions themselves.
-        paths: By the name of its module, the file of each of these and of the user's modules that they import.
-        digests: Likewise, the SHA-256 of each file.
+        named: Names of the modules that define the parts themselves.
+        paths: File of each module, by the module's name; includes imported modules that are user files.
+        digests: Digest of each file, by the module's name: the first 16 hexadecimal digits of its SHA-256.
     """
 
     named: list[str]
@@ -28,19 +28,23 @@ class CodeFiles:
 
     @classmethod
     def of(cls, parts: Iterable[object]) -> "CodeFiles":
-        """Find the files of classes, functions, partial calls, and texts that name such (``my_nets.Small``)."""
+        """Find the files of parts: classes, functions, partial calls or import paths (``my_nets.Small``)."""
         names = dict.fromkeys(name for part in parts for name in _modules_of(part))
-        every = _with_imports([name for name in names if name in sys.modules])
-        digests = {name: _digest(path) for name, path in every.items()}
-        return cls([name for name in names if name in every], every, digests)
+        paths = _with_imports([name for name in names if name in sys.modules])
+        digests = {name: _digest(path) for name, path in paths.items()}
+        return cls([name for name in names if name in paths], paths, digests)
 
     def changed(self, before: Mapping[str, str]) -> str:
-        """Return the names of the files whose digests were others before, ``my_nets.py, helpers.py``; or nothing."""
+        """Return the names of the changed files, such as ``my_nets.py, helpers.py``, or an empty string.
+
+        Args:
+            before: Earlier digests, by the module's name; modules that are missing there count as unchanged.
+        """
         return self._joined(name for name, digest in self.digests.items() if before.get(name, digest) != digest)
 
     @property
     def names(self) -> str:
-        """The names of the files of the classes and functions themselves; empty if none is the user's own."""
+        """The names of the files that define the parts themselves, or an empty string if none is a user file."""
         return self._joined(self.named)
 
     def _joined(self, names: Iterable[str]) -> str:
@@ -48,7 +52,7 @@ class CodeFiles:
 
 
 def _modules_of(part: object) -> Iterator[str]:
-    """Yield the names of the modules in which a class, a function or what it is called with is defined."""
+    """Yield the names of the modules that define a part or its arguments; for a text, every possible module name."""
     match part:
         case str():
             name = part
@@ -56,34 +60,34 @@ def _modules_of(part: object) -> Iterator[str]:
                 name = name.rpartition(".")[0]
                 yield name
         case partial():
-            for each in (part.func, *part.args, part.keywords):
-                yield from _modules_of(each)
+            for component in (part.func, *part.args, part.keywords):
+                yield from _modules_of(component)
         case Mapping():
-            for each in part.values():
-                yield from _modules_of(each)
+            for value in part.values():
+                yield from _modules_of(value)
         case list() | tuple():
-            for each in part:
-                yield from _modules_of(each)
+            for item in part:
+                yield from _modules_of(item)
         case _:
             module = getattr(part, "__module__", None)
             yield from [module] if isinstance(module, str) else []
 
 
 def _with_imports(names: list[str]) -> dict[str, Path]:
-    """Return the user's own files by module, with those that they import, directly or not."""
-    found: dict[str, Path] = {}
-    left = list(names)
-    while left:
-        name = left.pop(0)
+    """Return the user files of these modules and of all modules that they import, directly or indirectly."""
+    paths: dict[str, Path] = {}
+    queue = list(names)
+    while queue:
+        name = queue.pop(0)
         path = _file_of(sys.modules[name])
-        if name not in found and path is not None:
-            found[name] = path
-            left += [other for other in _imports(path, sys.modules[name]) if other in sys.modules]
-    return found
+        if name not in paths and path is not None:
+            paths[name] = path
+            queue += [imported for imported in _imports(path, sys.modules[name]) if imported in sys.modules]
+    return paths
 
 
 def _file_of(module: ModuleType) -> Path | None:
-    """Return a module's source file, or None if it has none or is not the user's own."""
+    """Return a module's source file, or None if it is no user file."""
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith(".py") or not is_user_file(file):
         return None
@@ -91,17 +95,17 @@ def _file_of(module: ModuleType) -> Path | None:
 
 
 def _imports(path: Path, module: ModuleType) -> Iterator[str]:
-    """Yield the names of what a file imports, wherever in it; some may be no modules."""
+    """Yield every name that a file imports, at any level of its code; not every name is a module."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (OSError, ValueError, SyntaxError):  # it has gone, or changed since it was imported
+    except (OSError, ValueError, SyntaxError):  # the file was removed or changed after its import
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = str(getattr(module, "__package__", None) or "").split(".")
-            base = ".".join([*above[: len(above) + 1 - node.level], *filter(None, [node.module])])
+            package = str(getattr(module, "__package__", None) or "").split(".")
+            base = ".".join([*package[: len(package) + 1 - node.level], *filter(None, [node.module])])
             source = base if node.level else str(node.module)
             yield from (source, *(f"{source}.{alias.name}" for alias in node.names))
 
@@ -109,5 +113,5 @@ def _imports(path: Path, module: ModuleType) -> Iterator[str]:
 def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError:  # it has gone since it was imported
+    except OSError:  # the file was removed after its import
         return ""

@@ -1,4 +1,4 @@
-"""Averaging the predictions of a round's ensemble members and of several views of its images."""
+"""Averaging predictions over ensemble members and test-time augmentation."""
 
 import math
 from collections.abc import Iterable
@@ -11,38 +11,39 @@ from pairs_lit.relation import Relation, relation_probability
 
 
 def average(outputs: Iterable[PairOutput], members: int, relation: Relation) -> PairOutput:
-    """Return the mean prediction of R rounds, by probabilities, as those of bagged classifiers are (Breiman 1996).
+    """Return the mean prediction of R rounds; it averages probabilities, as in bagging (Breiman 1996).
 
-    Where a head gives digit probabilities, their means are compared; otherwise P(relation) is averaged. The mean
-    digit logits are the logarithm of the mean of their softmax. A round of which any output is not finite has NaN.
+    If a head gives digit probabilities, these are averaged and then compared; otherwise, P(relation) is averaged. The
+    mean digit logits are the logarithm of the mean softmax. A pair's mean is NaN if any of its outputs is not finite.
 
     Args:
-        outputs: For each view, those of R·M networks, at index r·M + m; consumed lazily to save memory.
-        members: M, how many predictions of each round are in one output: its members, or members × views.
-        relation: What digit probabilities are compared by.
+        outputs: Outputs of R·M networks for each view, with member m of round r at index r·M + m. They are consumed
+            one by one to save memory.
+        members: M, the number of predictions of each round in one output: its members, or its members × views.
+        relation: Relation by which digit probabilities are compared.
     """
-    total, read, views = torch.zeros(()), None, 0
+    total, log_sum, views = torch.zeros(()), None, 0
     for output in outputs:
         views += 1
         total = total + _by_round(_probabilities(output), members).mean(1)
         if output.digit_logits is not None:
-            own = _by_round(output.digit_logits.log_softmax(-1), members).logsumexp(1)
-            read = own if read is None else torch.logaddexp(read, own)
+            log_digits = _by_round(output.digit_logits.log_softmax(-1), members).logsumexp(1)
+            log_sum = log_digits if log_sum is None else torch.logaddexp(log_sum, log_digits)
     mean = total / views
-    logits = read if read is None else read - math.log(views * members)
-    if mean.dim() == 4:
+    logits = log_sum if log_sum is None else log_sum - math.log(views * members)
+    if mean.dim() == 4:  # digit probabilities (R, B, 2, K)
         return PairOutput(relation_probability(relation, mean), "probability", logits, mean, averaged=True)
     return PairOutput(mean, "probability", logits, averaged=True)
 
 
 def _probabilities(output: PairOutput) -> Tensor:
-    """Return digit probabilities if there are any, else P(relation), with NaN where a logit is not finite."""
+    """Return the digit probabilities if there are any, or else P(relation), with NaN where a logit is not finite."""
     if output.digit_probabilities is not None:
         return output.digit_probabilities
     finite = output.output.isfinite() if output.kind != "logits" else output.output.isfinite().all(-1)
-    return output.probability().where(finite, torch.nan)  # an infinite logit would hide in a probability
+    return output.probability().where(finite, torch.nan)  # an infinite logit has a finite probability
 
 
 def _by_round(values: Tensor, members: int) -> Tensor:
-    """(R·M, ...) → (R, M, ...)."""
+    """Return the values with one dimension for rounds and one for members: (R·M, ...) → (R, M, ...)."""
     return values.view(-1, members, *values.shape[1:])

@@ -1,7 +1,8 @@
-"""Heads: plain torch modules that turn the codes of both images into the answer, (N, W) → output.
+"""Heads: plain torch modules that turn the embeddings of both images into the output, (N, W) → output.
 
-Three kinds of output are understood: (N, 1), the logit of the relation; (N, 2), the logits of "does not hold" and
-"holds"; and, from a :class:`DigitHead`, the digit probabilities of both images, which the relation then compares.
+There are three kinds of output: one logit of the relation, (N, 1); two logits, of "does not hold" and "holds", (N, 2);
+and the digit probabilities of both images, (N, 2, K), from a :class:`DigitHead`. The relation is then computed from the
+digit probabilities.
 """
 
 from abc import abstractmethod
@@ -19,13 +20,13 @@ HeadFactory = Callable[[int], nn.Module]
 
 
 class MLP(nn.Sequential):
-    """Fully connected layers; no activation after the last.
+    """Fully connected layers, without an activation after the last.
 
     Args:
-        width: Width of the concatenated code.
-        hidden: Widths of the hidden layers; none: one linear layer (belhadj's 20→1).
+        width: Width of the concatenated embeddings.
+        hidden: Widths of the hidden layers. Without any, the head is one linear layer (belhadj's 20→1).
         outputs: 1 (one logit, for bce) or 2 (two logits, for ce or mse).
-        batch_norm: Batch norm after every hidden layer.
+        batch_norm: Whether batch norm follows every hidden layer.
         dropout: Dropout probability after every hidden activation.
         activation: The activation after every hidden layer.
 
@@ -44,7 +45,7 @@ class MLP(nn.Sequential):
         activation: Activation = "relu",
     ) -> None:
         if outputs not in (1, 2):
-            raise PairsLitError(f"MLP: outputs is {outputs}: it must be 1 or 2.")
+            raise PairsLitError(f"MLP.outputs must be 1 or 2, got {outputs}.")
         check_sizes("MLP: hidden", hidden)
         check_dropout("MLP: dropout", [dropout])
         widths = [width, *hidden, outputs]
@@ -52,10 +53,10 @@ class MLP(nn.Sequential):
 
 
 class DigitHead(nn.Module):
-    """A head that gives digit probabilities: codes of both images (..., 2·K) → (..., 2, K).
+    """Base class of heads that give digit probabilities: embeddings of both images (..., 2·K) → (..., 2, K).
 
     Args:
-        width: 2·K; that K is the number of classes is for who knows it to check, see :meth:`check`.
+        width: 2·K. :meth:`check` compares K with the number of classes.
     """
 
     def __init__(self, width: int) -> None:
@@ -63,28 +64,24 @@ class DigitHead(nn.Module):
         self.width, self.classes = width, width // 2
 
     def check(self, classes: int) -> None:
-        """Refuse a code that does not have one value per class for each image.
-
-        Raises:
-            PairsLitError: The width is not twice the number of classes.
-        """
+        """Raise PairsLitError if the embedding of each image does not have one value per class."""
         if self.width != 2 * classes:
             raise PairsLitError(
-                f"{type(self).__name__} reads the code as digit logits and needs a width of {2 * classes} for both "
-                f"images, got {self.width}: give the backbone {classes} outputs and do not use sharing: joint."
+                f"{type(self).__name__} uses the embeddings as digit logits and needs a width of {2 * classes} for "
+                f"both images, got {self.width}. Give the backbone {classes} outputs and do not use sharing: joint."
             )
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor) -> Tensor:
         """Return digit probabilities: (..., 2·K) → (..., 2, K)."""
-        return self.digit_probabilities(codes.view(*codes.shape[:-1], 2, self.classes))
+        return self.digit_probabilities(embeddings.view(*embeddings.shape[:-1], 2, self.classes))
 
     @abstractmethod
     def digit_probabilities(self, logits: Tensor) -> Tensor:
-        """Turn digit logits into digit probabilities: (..., K) → (..., K), summing to 1."""
+        """Return digit probabilities, which sum to 1, from digit logits: (..., K) → (..., K)."""
 
 
 class SoftmaxHead(DigitHead, Rowwise):
-    """p = softmax(z): the probabilities that cross-entropy on the digits trains."""
+    """Digit probabilities p = softmax(z), which cross-entropy on the digits trains."""
 
     def digit_probabilities(self, logits: Tensor) -> Tensor:
         """Return softmax(z)."""
@@ -92,11 +89,13 @@ class SoftmaxHead(DigitHead, Rowwise):
 
 
 class PowerHead(DigitHead, Rowwise):
-    """p_i = (z_i − min z)^e / Σ_k (z_k − min z)^e; uniform where all z are equal. Grall's Model B with e = 6.
+    """Digit probabilities p_i = (z_i − min z)^e / Σ_k (z_k − min z)^e, uniform if all z are equal.
+
+    With e = 6, this is the head of grall's Model B.
 
     Args:
-        width: Width of the concatenated code.
-        exponent: e, 1 or more: below, the gradient at the smallest logit is infinite.
+        width: Width of the concatenated embeddings.
+        exponent: e, 1 or more. Below 1, the gradient at the smallest logit would be infinite.
 
     Raises:
         PairsLitError: The exponent is below 1.
@@ -105,15 +104,15 @@ class PowerHead(DigitHead, Rowwise):
     def __init__(self, width: int, *, exponent: float = 6.0) -> None:
         super().__init__(width)
         if not 1 <= exponent < float("inf"):
-            raise PairsLitError(f"PowerHead: exponent is {exponent}: it must be finite, 1 or more.")
+            raise PairsLitError(f"PowerHead.exponent must be finite and 1 or more, got {exponent}.")
         self._exponent = exponent
 
     def extra_repr(self) -> str:
-        """Show the exponent."""
+        """Return the exponent, for ``repr``."""
         return f"exponent={self._exponent}"
 
     def digit_probabilities(self, logits: Tensor) -> Tensor:
-        """Return the normalised powers; the largest is scaled to 1 first, so that none overflows."""
+        """Return the normalised powers; all values are first divided by the largest, so that no power overflows."""
         above = logits - logits.amin(-1, keepdim=True)
         largest = above.detach().amax(-1, keepdim=True)
         flat = largest == 0
@@ -123,9 +122,10 @@ class PowerHead(DigitHead, Rowwise):
 
 
 class ArgmaxHead(DigitHead, Rowwise):
-    """p = 1 for the largest logit: compares the two recognised digits by logic. No gradient: needs target loss none.
+    """Digit probabilities p = 1 for the largest logit, so that the two recognised digits are compared by logic.
 
-    Gardoni's transfer row trains only the digit recogniser and compares in this way.
+    There is no gradient, so the target loss must be none. Gardoni's transfer experiment trains only the digit
+    recogniser and compares digits in this way.
     """
 
     def digit_probabilities(self, logits: Tensor) -> Tensor:

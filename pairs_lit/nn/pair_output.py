@@ -1,4 +1,4 @@
-"""Outputs of pair networks and what they mean: the probability of the relation, the decision, the digit logits."""
+"""Outputs of pair networks, and the probabilities and decisions that follow from them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,21 +10,21 @@ from pairs_lit.relation import Relation, relation_probability
 Kind = Literal["logit", "logits", "probability"]
 
 Output = Tensor | tuple[Tensor, Tensor]
-"""What a pair network returns: its output, or its output and the digit logits."""
+"""Raw result of a pair network: its output, or its output and the digit logits."""
 
 
 @dataclass(frozen=True)
 class PairOutput:
-    """What networks predict for B pairs, with R rounds in front, or with any other leading dimensions.
+    """Predictions of R rounds for B pairs; other leading dimensions may take the place of R.
 
     Attributes:
-        output: (R, B) one logit or one probability of the relation, or (R, B, 2) two logits.
-        kind: Which of them.
-        digit_logits: (R, B, 2, K), or None without a read-out.
-        digit_probabilities: (R, B, 2, K), from which alone the output follows
-            (:func:`pairs_lit.relation.relation_probability`); None where it does not.
-        averaged: Whether it is a mean over networks or views; then the output is a probability, and the digit logits
-            are the logarithms of mean probabilities.
+        output: One logit or probability of the relation, (R, B), or two logits, (R, B, 2).
+        kind: Kind of the output.
+        digit_logits: Digit logits (R, B, 2, K), or None without a read-out.
+        digit_probabilities: Digit probabilities (R, B, 2, K) from which the output was computed
+            (:func:`pairs_lit.relation.relation_probability`), or None if the head does not give any.
+        averaged: Whether this is a mean over networks or views. The output is then a probability, and the digit
+            logits are the logarithms of mean probabilities.
     """
 
     output: Tensor
@@ -45,9 +45,9 @@ class PairOutput:
         return self.output.sigmoid() if self.kind == "logit" else self.output.softmax(-1)[..., 1]
 
     def decision(self) -> Tensor:
-        """Return whether the relation is predicted to hold, (R, B) bool.
+        """Return whether the relation is predicted to hold, as booleans (R, B).
 
-        It is where P is above 0.5, one logit above 0, or the second of two logits above the first.
+        It is if P is above 0.5, one logit is above 0, or the second of two logits is above the first.
         """
         if self.kind == "probability":
             return self.output > 0.5
@@ -55,12 +55,12 @@ class PairOutput:
 
 
 def interpret(output: Output, relation: Relation, *, is_digit_head: bool) -> PairOutput:
-    """Return what the output of a pair network means.
+    """Return the raw output of a pair network as a PairOutput.
 
     Args:
-        output: (..., B, 1) logits, (..., B, 2) two logits, or (..., B, 2, K) digit probabilities; with the digit logits
-            (..., B, 2, K), if there are any, beside it.
-        relation: What digit probabilities are compared by.
+        output: One logit (..., B, 1), two logits (..., B, 2), or digit probabilities (..., B, 2, K); optionally as a
+            pair with the digit logits (..., B, 2, K).
+        relation: Relation by which digit probabilities are compared.
         is_digit_head: Whether the output is digit probabilities.
     """
     values, digit_logits = (output, None) if isinstance(output, Tensor) else output

@@ -1,4 +1,4 @@
-"""The network of one finished round, ready for use: the mean over its ensemble members and views of its images."""
+"""Network of one finished round, which averages over its ensemble members and test-time augmentation."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -14,17 +14,16 @@ from pairs_lit.relation import Relation
 
 
 class RoundNetwork(nn.Module):
-    """The plain network of a round: prepared pairs (N, 2, H, W) → P(relation), (N,), or (P(relation), digit logits).
+    """Network of a round: preprocessed pairs (N, 2, H, W) → P(relation), (N,), or (P(relation), digit logits).
 
-    :class:`~pairs_lit.inference.preprocessing.Preprocessing` prepares pairs. The digit logits are (N, 2, K). With
-    several members or views, predictions are averaged by :func:`~pairs_lit.nn.ensemble.average`, and the digit logits
-    are the logarithms of mean probabilities.
+    :class:`~pairs_lit.inference.preprocessing.Preprocessing` prepares the pairs. The digit logits are (N, 2, K). With
+    several members or views, :func:`~pairs_lit.nn.ensemble.average` averages the predictions, and the digit logits are
+    the logarithms of mean probabilities.
 
     Args:
-        members: The pair networks of the round's members; usually one.
-        relation: The relation whose probability is returned.
-        views: The views of its images, or None if it sees them as they are.
-
+        members: Pair networks of the round's ensemble members, or the round's only network.
+        relation: Relation whose probability is returned.
+        views: Test-time augmentation, or None without it.
     """
 
     def __init__(self, members: Sequence[PairNetwork], relation: Relation, views: Views | None = None) -> None:
@@ -33,18 +32,21 @@ class RoundNetwork(nn.Module):
         self.views, self._relation = views, relation
 
     def forward(self, pairs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return P(relation): (N, 2, H, W) → (N,), or with it the digit logits (N, 2, K)."""
-        found = self._predict(pairs)
-        return found.probability() if found.digit_logits is None else (found.probability(), found.digit_logits)
+        """Return P(relation), (N, 2, H, W) → (N,); with a read-out, return (P(relation), digit logits (N, 2, K))."""
+        prediction = self._predict(pairs)
+        if prediction.digit_logits is None:
+            return prediction.probability()
+        return prediction.probability(), prediction.digit_logits
 
     def _predict(self, pairs: Tensor) -> PairOutput:
-        count, shown = (1, pairs) if self.views is None else (self.views.count, self.views(pairs).flatten(0, 1))
+        """Return the mean prediction over members and views."""
+        count, views = (1, pairs) if self.views is None else (self.views.count, self.views(pairs).flatten(0, 1))
         networks = [cast(PairNetwork, member) for member in self.members]
         if len(networks) == 1 and self.views is None:
-            return self._interpret(networks[0], networks[0](shown))
-        outputs = [_by_view(network(shown), count) for network in networks]
-        every = self._interpret(networks[0], _join(outputs))
-        mean = average([every], len(networks) * count, self._relation)
+            return self._interpret(networks[0], networks[0](views))
+        outputs = [_by_view(network(views), count) for network in networks]
+        predictions = self._interpret(networks[0], _join(outputs))
+        mean = average([predictions], len(networks) * count, self._relation)
         logits = None if mean.digit_logits is None else mean.digit_logits[0]
         return PairOutput(mean.output[0], mean.kind, logits, averaged=True)
 
@@ -53,12 +55,12 @@ class RoundNetwork(nn.Module):
 
 
 def _by_view(output: Output, views: int) -> list[Tensor]:
-    """(V·N, ...) → (V, N, ...), the output and, if there are any, the digit logits."""
+    """Return the output and any digit logits with a dimension for views: (V·N, ...) → (V, N, ...)."""
     parts = [output] if isinstance(output, Tensor) else list(output)
     return [part.view(views, -1, *part.shape[1:]) for part in parts]
 
 
 def _join(outputs: Sequence[Sequence[Tensor]]) -> Output:
-    """Return the outputs of M networks on V views, (V, N, ...) each, as (M·V, N, ...)."""
+    """Concatenate the outputs of M networks on V views, (V, N, ...) each, to (M·V, N, ...)."""
     parts = [torch.cat(part) for part in zip(*outputs, strict=True)]
     return parts[0] if len(parts) == 1 else (parts[0], parts[1])

@@ -1,1 +1,1 @@
-"""Plain modules of many rounds as one module that trains them side by side."""
+"""Stacking: plain modules of R rounds become one module that trains them side by side."""

@@ -1,4 +1,4 @@
-"""Composites: modules that stack part by part, because their own forward takes any leading dimensions."""
+"""Composites: modules that are stacked part by part because their forward accepts any leading dimensions."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,10 @@ class Part:
     """A part of a composite.
 
     Attributes:
-        shape: The shape of one of its inputs, without N.
-        stream: The name under which its random numbers are drawn; a fixed text, for masks depend on its letters.
-        copy: The number of the part among those of one stream, so that their masks differ.
+        shape: Shape of one input of the part, without N.
+        stream: Name of the stream of random numbers that the part draws from. It must never change, because dropout
+            masks depend on it.
+        copy: Index of the part among those with the same stream, so that their masks differ.
     """
 
     shape: Sequence[int]
@@ -23,17 +24,18 @@ class Part:
 
 
 class Composite(nn.Module):
-    """A module whose ``forward`` maps (..., N, *shape) for any leading dimensions if its parts do.
+    """Base class of modules whose ``forward`` accepts inputs (..., N, *shape) with any leading dimensions.
 
-    A stack of R such modules is the first one with a stack of R in place of each part, so one ``forward`` serves one
-    round, (N, *shape), and R rounds, (R, N, *shape). :class:`~pairs_lit.nn.pair_network.PairNetwork` is one. Children
-    that are no parts, such as an activation, must take any leading dimensions and be the same in all rounds.
+    To stack R such modules, each part of the first is replaced by a stack of R parts. The same ``forward`` then serves
+    one round, (N, *shape), and R rounds, (R, N, *shape). Child modules that are not parts, such as an activation, must
+    accept any leading dimensions and be the same in all rounds. An example is
+    :class:`~pairs_lit.nn.pair_network.PairNetwork`.
     """
 
     @abstractmethod
     def parts(self, shape: Sequence[int]) -> Mapping[str, Part]:
-        """Return the parts that are stacked by themselves, by the names of the children.
+        """Return the parts to be stacked, by the names of the child modules.
 
         Args:
-            shape: The shape of one input of the whole module, without N.
+            shape: Shape of one input of the whole module, without N.
         """

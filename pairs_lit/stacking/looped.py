@@ -1,4 +1,4 @@
-"""R plain modules in a loop: the way of those that no stacked layers replace, slower but just as correct."""
+"""Fallback for modules that cannot be stacked: run R modules in a Python loop, which is slower but equally correct."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,20 +12,21 @@ Output = Tensor | tuple[Tensor, ...]
 
 
 class Loop(nn.Module):
-    """R copies of a plain module in a loop: (R, N, ...) → (R, N, ...), for modules that no stacked layer replaces.
+    """R copies of a plain module, run in a loop: (R, N, ...) → (R, N, ...).
 
-    A copy may change its input in place: each gets its own memory. It may also draw from the global generators of
-    torch, NumPy and Python: they are seeded for each round and batch, so that it draws the same numbers whatever runs
-    beside it, and restored afterwards. In evaluation the numbers depend on split and batch, not on the epoch.
+    A copy may change its input in place, because each copy gets its own memory. It may also draw from the global
+    generators of torch, NumPy and Python. They are seeded for each round and batch, so that its numbers do not depend
+    on the other rounds, and restored afterwards. In evaluation, the numbers depend on the split and batch, but not on
+    the epoch.
 
     Args:
         copies: The R plain modules.
-        streams: Where their random numbers come from.
-        reason: Why nothing replaces them.
+        streams: Source of their random numbers.
+        reason: Why the module cannot be stacked, as a clause without its subject.
 
     Attributes:
-        reason: The same.
-        draws_in_evaluation: Whether the first batch of an evaluation drew random numbers; None before there was one.
+        reason: As in the arguments.
+        draws_in_evaluation: Whether the first evaluation batch drew random numbers, or None before that batch.
     """
 
     def __init__(self, copies: Sequence[nn.Module], streams: Streams, reason: str) -> None:
@@ -36,34 +37,36 @@ class Loop(nn.Module):
         self.draws_in_evaluation: bool | None = None
 
     def forward(self, x: Tensor) -> Output:
-        """Apply each copy to its own round's images."""
+        """Apply each copy to the inputs of its round."""
         clock = self._streams.clock
         if self.training:
             seeds = self._streams.derived(clock.epoch, clock.step)
         else:
             seeds = self._streams.child(f"evaluation.{clock.split}").derived(clock.step)
         with generators_kept(x.device):
-            return joined([self._called(*each) for each in zip(self.copies, x, seeds, strict=True)], torch.stack)
+            calls = zip(self.copies, x, seeds, strict=True)
+            return joined([self._called(copy, inputs, seed) for copy, inputs, seed in calls], torch.stack)
 
-    def _called(self, copy: nn.Module, images: Tensor, seed: int) -> Output:
-        seed_generators(seed, images.device)
-        watched = not self.training and self.draws_in_evaluation is None
-        before = generators_state(images.device) if watched else []
-        output: Output = copy(images.clone())
-        if watched:
-            self.draws_in_evaluation = generators_state(images.device) != before
+    def _called(self, copy: nn.Module, inputs: Tensor, seed: int) -> Output:
+        """Apply one copy after seeding the global generators."""
+        seed_generators(seed, inputs.device)
+        is_first_evaluation = not self.training and self.draws_in_evaluation is None
+        state_before = generators_state(inputs.device) if is_first_evaluation else []
+        output: Output = copy(inputs.clone())
+        if is_first_evaluation:
+            self.draws_in_evaluation = generators_state(inputs.device) != state_before
         return output
 
 
 def draws_in_evaluation(stack: nn.Module) -> bool:
-    """Return whether a module of a stack drew random numbers when it was evaluated."""
+    """Return whether any module of a stack drew random numbers in evaluation."""
     return any(isinstance(part, Loop) and bool(part.draws_in_evaluation) for part in stack.modules())
 
 
 class Apart(nn.Module):
-    """R modules in a loop, one for each round: (R, N, ...) → (R, N, ...), for rounds whose networks differ.
+    """R stacks of one round each, run in a loop: (R, N, ...) → (R, N, ...), for rounds whose networks differ.
 
-    A round computes the same whether or not its neighbours have the same network.
+    The results of a round do not depend on the networks of the other rounds.
 
     Args:
         rounds: The R modules, (1, N, ...) → (1, N, ...) each.
@@ -74,12 +77,13 @@ class Apart(nn.Module):
         self.rounds = nn.ModuleList(rounds)
 
     def forward(self, x: Tensor) -> Output:
-        """Apply each module to its own round's images."""
-        return joined([module(part) for module, part in zip(self.rounds, torch.split(x, 1), strict=True)], torch.cat)
+        """Apply each module to the inputs of its round."""
+        calls = zip(self.rounds, torch.split(x, 1), strict=True)
+        return joined([module(inputs) for module, inputs in calls], torch.cat)
 
 
 def joined(outputs: Sequence[Output], join: Callable[[list[Tensor]], Tensor]) -> Output:
-    """Join the outputs of all rounds, a tuple part by part."""
+    """Join the outputs of all rounds with ``join``; tuples are joined part by part."""
     if isinstance(outputs[0], Tensor):
         return join([output for output in outputs if isinstance(output, Tensor)])
     return tuple(join(list(parts)) for parts in zip(*outputs, strict=True))

@@ -1,4 +1,4 @@
-"""Slices: which part of a stack's tensors belongs to which of its rounds."""
+"""Parameter slices: which rows of a stack's tensors belong to which of its rounds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,58 +11,69 @@ from pairs_lit.stacking.stacked_network import Held
 
 
 def owner(stack: nn.Module, name: str, rounds: int) -> int | None:
-    """Return the round to which a tensor of a stack belongs; None: to all of them, along its leading dimension.
+    """Return the round that owns a tensor of a stack, or None if its leading dimension covers all rounds.
 
     Args:
         stack: A stack of networks.
-        name: That of a parameter or buffer.
-        rounds: How many rounds the stack has.
+        name: Name of a parameter or buffer.
+        rounds: Number of rounds of the stack.
     """
-    part, places = stack, name.split(".")
-    for place, each in enumerate(places[:-1]):
+    part, path = stack, name.split(".")
+    for depth, child in enumerate(path[:-1]):
         if isinstance(part, Loop | Apart):
             copies = part.copies if isinstance(part, Loop) else part.rounds
-            return int(places[place + 1]) * rounds // len(copies)
-        part = part.get_submodule(each)
+            return int(path[depth + 1]) * rounds // len(copies)
+        part = part.get_submodule(child)
     return None
 
 
 def renamed(stack: nn.Module, name: str, rounds: int, before: int, now: int) -> str:
-    """Return the name that a tensor of one round alone has where that round has another number."""
-    part, places = stack, name.split(".")
-    for place, each in enumerate(places[:-1]):
+    """Return the name of a round's tensor after the index of the round in its stack changes.
+
+    Only tensors in loops have the round in their names; all other names stay the same.
+
+    Args:
+        stack: A stack of networks.
+        name: Current name of the tensor.
+        rounds: Number of rounds of the stack.
+        before: Current index of the round.
+        now: New index of the round.
+    """
+    part, path = stack, name.split(".")
+    for depth, child in enumerate(path[:-1]):
         if isinstance(part, Loop | Apart):
-            each_round = len(part.copies if isinstance(part, Loop) else part.rounds) // rounds
-            places[place + 1] = str(int(places[place + 1]) + (now - before) * each_round)
+            copies_per_round = len(part.copies if isinstance(part, Loop) else part.rounds) // rounds
+            path[depth + 1] = str(int(path[depth + 1]) + (now - before) * copies_per_round)
             break
-        part = part.get_submodule(each)
-    return ".".join(places)
+        part = part.get_submodule(child)
+    return ".".join(path)
 
 
 def rows_of(value: Tensor, rounds: int, chosen: slice) -> slice:
-    """Return the rows of a tensor of so many rounds that belong to the chosen ones."""
-    each = len(value) // rounds
-    return slice(chosen.start * each, chosen.stop * each)
+    """Return the rows of a tensor of ``rounds`` rounds that belong to the chosen rounds."""
+    rows_per_round = len(value) // rounds
+    return slice(chosen.start * rows_per_round, chosen.stop * rows_per_round)
 
 
 def plain_parameter(stack: nn.Module, name: str) -> tuple[int, type[nn.Module]]:
-    """Return how many dimensions a parameter of a stack has in the plain network, and the class of its plain layer."""
-    *places, last = name.split(".")
+    """Return a parameter's number of dimensions in the plain network, and the class of the layer that has it."""
+    *path, parameter_name = name.split(".")
     parts = [stack]
-    for place in places:
-        parts.append(parts[-1].get_submodule(place))
-    leading = 0 if any(isinstance(part, Loop) for part in parts) else 1
+    for child in path:
+        parts.append(parts[-1].get_submodule(child))
+    stack_dimensions = 0 if any(isinstance(part, Loop) for part in parts) else 1
     layer = parts[-1]
-    return layer.get_parameter(last).dim() - leading, layer.plain if isinstance(layer, Held) else type(layer)
+    dimensions = layer.get_parameter(parameter_name).dim() - stack_dimensions
+    return dimensions, layer.plain if isinstance(layer, Held) else type(layer)
 
 
 def plain_state(stack: nn.Module, plain: nn.Module, copy: int) -> dict[str, Tensor]:
-    """Return the state of one copy of a stack, under the names that its plain module has.
+    """Return the state of one copy in a stack, with the names of the plain module.
 
     Args:
-        stack: What the copies were stacked into.
-        plain: Such a plain module.
-        copy: The copy's number.
+        stack: Stack of the copies.
+        plain: A plain module of the same structure.
+        copy: Index of the copy.
     """
     if isinstance(stack, Loop):
         return dict(stack.copies[copy].state_dict())
@@ -71,19 +82,19 @@ def plain_state(stack: nn.Module, plain: nn.Module, copy: int) -> dict[str, Tens
     state = {name: value[copy].clone() for name, value in stack.state_dict().items()}
     if state.keys() == plain.state_dict().keys():
         return state
-    return {name.removeprefix("0."): value for name, value in state.items()}  # a layer alone was stacked as a sequence
+    return {name.removeprefix("0."): value for name, value in state.items()}  # single layers are stacked as Sequential
 
 
 @dataclass(frozen=True)
 class View:
-    """A parameter of a stack, or the rows of some of its rounds as a parameter that shares its memory.
+    """The rows of some rounds of a stack's parameter, as a parameter that shares its memory.
 
     Attributes:
-        name: The parameter's.
-        whole: The parameter.
-        value: The parameter, or what shares its memory.
-        rounds: Whose rows these are, of the stack's rounds.
-        rows: Which rows.
+        name: Name of the parameter.
+        whole: The whole parameter.
+        value: The rows as a parameter, or the whole parameter if they are all its rows.
+        rounds: The rounds that own the rows, as a slice of the stack's rounds.
+        rows: The rows, as a slice of the whole parameter.
     """
 
     name: str
@@ -93,35 +104,36 @@ class View:
     rows: slice
 
     def take_gradient(self) -> None:
-        """Let the gradient of the rows be the view's."""
+        """Set the gradient of ``value`` to the rows of the whole parameter's gradient."""
         self.value.grad = None if self.whole.grad is None else self.whole.grad[self.rows]
 
 
 def views_of(stack: nn.Module, name: str, value: nn.Parameter, groups: Sequence[int]) -> list[tuple[int, View]]:
-    """Return the views of a parameter for neighbouring rounds of the same group, with the group.
+    """Return a parameter's slices, one for each run of neighbouring rounds of the same group, with the group.
 
     Args:
         stack: The stack.
-        name: The parameter's name.
+        name: Name of the parameter.
         value: The parameter.
-        groups: The group of each of the stack's rounds.
+        groups: Group of each round of the stack.
     """
-    rounds, alone = len(groups), owner(stack, name, len(groups))
-    if alone is not None:
-        return [(groups[alone], View(name, value, value, slice(alone, alone + 1), slice(None)))]
-    found = []
+    rounds, owning_round = len(groups), owner(stack, name, len(groups))
+    if owning_round is not None:
+        only_round = slice(owning_round, owning_round + 1)
+        return [(groups[owning_round], View(name, value, value, only_round, slice(None)))]
+    slices = []
     for group, chosen in runs(groups):
         rows = rows_of(value, rounds, chosen)
         is_whole = chosen == slice(0, rounds)
         part = value if is_whole else nn.Parameter(value.detach()[rows], requires_grad=value.requires_grad)
-        found.append((group, View(name, value, part, chosen, rows)))
-    return found
+        slices.append((group, View(name, value, part, chosen, rows)))
+    return slices
 
 
 def runs(values: Sequence[int]) -> Iterator[tuple[int, slice]]:
-    """Yield each value with the slice of the neighbours that have it: 3, 3, 5 → (3, 0:2), (5, 2:3)."""
+    """Yield each run of equal neighbours as its value and slice: 3, 3, 5 → (3, 0:2), (5, 2:3)."""
     start = 0
-    for value, each in groupby(values):
-        stop = start + len(list(each))
+    for value, run in groupby(values):
+        stop = start + len(list(run))
         yield value, slice(start, stop)
         start = stop

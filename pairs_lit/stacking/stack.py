@@ -1,9 +1,9 @@
-"""``stack()``: R seeded copies of a plain torch module become one module that trains them side by side.
+"""``stack()``: turn R seeded copies of a plain torch module into one module that trains them side by side.
 
-What a module computes is recorded (:mod:`pairs_lit.stacking.recording.tracing`) and done for R rounds at once
-(:mod:`pairs_lit.stacking.stacked_network`). A module that cannot be recorded is computed by ``torch.vmap`` or kept as R
-copies in a loop (:mod:`pairs_lit.stacking.looped`). In each case, first weights, outputs and gradients are those of the
-plain modules.
+The module is traced (:mod:`pairs_lit.stacking.recording.tracing`), and the traced calls are computed for R rounds at
+once (:mod:`pairs_lit.stacking.stacked_network`). A module that cannot be traced is computed by ``torch.vmap``, or R
+copies of it run in a loop (:mod:`pairs_lit.stacking.looped`). In each case, initial weights, outputs and gradients are
+those of the plain modules.
 """
 
 import copy
@@ -51,25 +51,30 @@ _ELEMENTWISE = (
 _PER_CHANNEL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _MODES = (True, False)
 _OWN_METHODS = ("train", "eval", "__call__", "get_extra_state", "set_extra_state", "state_dict", "load_state_dict")
-"""Methods that a module may not have overridden: what they do would be lost."""
+"""Methods that a stacked module must not override, because a stack does not call them."""
 
-_SAME, _TRIED = 1e-3, 3
+_SAME = 1e-3
+"""Tolerance, relative and absolute, when the outputs of a stack are compared with those of a plain module."""
+
+_TRIED = 3
+"""Number of inputs on which a module is tried."""
+
 _P = re.compile(r"(Dropout(?:[123]d)?\(p=)(?:0\.\d*[1-9]\d*|[\d.]+e-\d+)")
-"""A probability of dropping between 0 and 1, as torch prints it."""
+"""A dropout layer as torch prints it, with a probability between 0 and 1."""
 
 
 def stack(factory: Callable[[], nn.Module], seeds: Sequence[int], shape: Sequence[int] | None = None) -> nn.Module:
     """Build one plain module per seed and stack them.
 
     Args:
-        factory: Makes the plain module of one round, (N, ...) → (N, ...).
-        seeds: One seed for each round; the plain module is built after ``torch.manual_seed(seed)``.
-        shape: The shape of one input, without N: the module is tried on such inputs to see what it computes. Without
-            it, the stack is a loop over the modules.
+        factory: Builds the plain module of one round, (N, ...) → (N, ...).
+        seeds: One seed for each round. The plain module is built after ``torch.manual_seed(seed)``.
+        shape: Shape of one input, without N. The module is traced on such inputs. Without a shape, the stack is a loop
+            over the modules.
 
     Returns:
-        A module (R, N, ...) → (R, N, ...). Its dropout masks are those of epoch 0, step 0; in a
-        :class:`~pairs_lit.nn.pair_stack.PairStack` they follow the training.
+        A module (R, N, ...) → (R, N, ...). Its dropout masks are those of epoch 0, step 0. In a
+        :class:`~pairs_lit.nn.pair_stack.PairStack`, they change with each step.
 
     Raises:
         PairsLitError: Two rounds would share a parameter.
@@ -88,15 +93,15 @@ def stack(factory: Callable[[], nn.Module], seeds: Sequence[int], shape: Sequenc
 
 
 def stack_copies(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> nn.Module:
-    """Stack plain modules of equal structure.
+    """Stack plain modules.
 
     Args:
-        copies: The R plain modules; do not use them afterwards.
-        streams: Where the random numbers of the stack come from.
-        shape: The shape of one input, without N; None: it is not known.
+        copies: The R plain modules; they must not be used afterwards.
+        streams: Source of the random numbers of the stack.
+        shape: Shape of one input, without N, or None if it is not known.
 
     Raises:
-        PairsLitError: Two of them share a parameter.
+        PairsLitError: Two of the modules share a parameter.
     """
     if isinstance(copies[0], Composite):
         return _part_by_part(copies, streams, shape)
@@ -114,70 +119,77 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[
 
 
 def _part_by_part(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> nn.Module:
-    """Return the first of some composites with a stack of all in place of each of its parts."""
-    whole = cast(Composite, copies[0])
-    for name, part in whole.parts(shape or ()).items():
+    """Return the first of R composites after replacing each of its parts by a stack of R parts."""
+    composite = cast(Composite, copies[0])
+    for name, part in composite.parts(shape or ()).items():
         parts = [copy.get_submodule(name) for copy in copies]
-        own = replace(streams, name=part.stream, copies=(part.copy,) * len(copies))
-        whole.add_module(name, stack_copies(parts, own, part.shape if shape else None))
-    return whole
+        part_streams = replace(streams, name=part.stream, copies=(part.copy,) * len(copies))
+        composite.add_module(name, stack_copies(parts, part_streams, part.shape if shape else None))
+    return composite
 
 
 def _mapped(copies: Sequence[nn.Module], shape: Sequence[int] | None, reason: str) -> MappedNetwork | None:
-    """Return the rounds as one call of ``torch.vmap``, if that is right and faster than a loop."""
-    convolved = any(isinstance(part, nn.modules.conv._ConvNd) for part in copies[0].modules())
-    if shape is None or convolved or not all(surely_alike(copies[0], other) for other in copies[1:]):
+    """Return the copies as a module that calls ``torch.vmap``, or None if that is not correct or not faster."""
+    has_convolution = any(isinstance(part, nn.modules.conv._ConvNd) for part in copies[0].modules())
+    if shape is None or has_convolution or not all(surely_alike(copies[0], other) for other in copies[1:]):
         return None
     try:
         if not all(_is_pure(copies[0], shape, training=mode) for mode in _MODES):
             return None
         mapped = MappedNetwork(copy.deepcopy(list(copies)), reason)
         _check(mapped, copies[0], shape, len(copies), mapped)
-    except Exception:  # whatever an operation that cannot be mapped over rounds raises
+    except Exception:  # an operation that torch.vmap does not support may raise anything
         return None
     return MappedNetwork(copies, reason)
 
 
 def _is_pure(module: nn.Module, shape: Sequence[int], *, training: bool) -> bool:
-    """Say whether a module neither draws random numbers nor keeps anything but by changing buffers in place."""
-    own = copy.deepcopy(module).train(training)
-    watch = Watch(own)
+    """Return whether a module draws no random numbers and keeps no state, except in buffers changed in place."""
+    tried = copy.deepcopy(module).train(training)
+    watch = Watch(tried)
     with generators_kept():
-        drawn = generators_state()
-        own(torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0)))
-        return generators_state() == drawn and watch.changed() is None
+        state_before = generators_state()
+        tried(torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0)))
+        return generators_state() == state_before and watch.changed() is None
 
 
 def _apart(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> Apart:
+    """Return a loop over stacks of one copy each."""
     parts = zip(copies, streams.apart(), strict=True)
     return Apart([stack_copies([copy], part, shape) for copy, part in parts])
 
 
 def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> nn.Module:
-    """Record what the copies do, and do it for all of them at once."""
+    """Trace the copies and return a module that computes the traced calls for all of them.
+
+    Raises:
+        UntraceableError: The module cannot be traced, or a stack would not compute the same.
+    """
     if shape is None:
-        raise UntraceableError("could be tried only if the shape of its inputs were given")
+        raise UntraceableError("cannot be traced without the shape of its inputs")
     altered = next((part for part in copies[0].modules() if _is_altered(part)), None)
     if altered is not None:
         name = type(altered).__name__
-        raise UntraceableError(f"has hooks, or methods such as train or state_dict of its own, in {name}")
-    resting = next((part for part in copies[0].modules() if not part.training), None)
-    if resting is not None:
-        raise UntraceableError(f"has a {type(resting).__name__} in evaluation mode")
+        raise UntraceableError(f"has hooks or overrides methods such as train or state_dict, in {name}")
+    frozen = next((part for part in copies[0].modules() if not part.training), None)
+    if frozen is not None:
+        raise UntraceableError(f"has a {type(frozen).__name__} in evaluation mode")
     known = is_known(copies[0])
     wrapped = [copy if isinstance(copy, nn.Sequential) or not known else nn.Sequential(copy) for copy in copies]
-    record = trace_once if known else trace
-    ways = [record(wrapped[0], shape, training=mode) for mode in _MODES]
-    every = [
-        ways if surely_alike(wrapped[0], other) else [trace_once(other, shape, training=mode) for mode in _MODES]
+    trace_first = trace_once if known else trace
+    first = [trace_first(wrapped[0], shape, training=mode) for mode in _MODES]
+    traces = [
+        first if surely_alike(wrapped[0], other) else [trace_once(other, shape, training=mode) for mode in _MODES]
         for other in wrapped
     ]
-    if any(_written(each) != _written(ways) for each in every):
+    if any(_written(traced) != _written(first) for traced in traces):
         return _apart(copies, streams, shape)
     rates = {
-        name: [each[place].drops[name].p for each in every] for place, way in enumerate(ways) for name in way.drops
+        name: [traced[mode].drops[name].p for traced in traces]
+        for mode, graph in enumerate(first)
+        for name in graph.drops
     }
-    network = StackedNetwork(wrapped, ways[0], ways[1], rates, streams)
+    network = StackedNetwork(wrapped, first[0], first[1], rates, streams)
     if not known:
         _check(network, wrapped[0], shape, len(copies), network.side_by_side)
         _check_turns(network, wrapped[0], shape, len(copies))
@@ -185,7 +197,10 @@ def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence
 
 
 def _check_turns(network: StackedNetwork, plain: nn.Module, shape: Sequence[int], rounds: int) -> None:
-    """Let rounds not run in turn if that does not give what the plain module gives, as where it asks for strides."""
+    """Prevent rounds from running sequentially if the outputs then differ from those of the plain module.
+
+    They may differ if the module depends on the strides of its tensors.
+    """
     if network.convolutions:
         try:
             _check(network, plain, shape, rounds, network.in_turn)
@@ -193,41 +208,46 @@ def _check_turns(network: StackedNetwork, plain: nn.Module, shape: Sequence[int]
             network.convolutions = []
 
 
-def _written(ways: Iterable[Recording]) -> list[list[object]]:
-    return [way.written() for way in ways]
+def _written(traced: Iterable[Recording]) -> list[list[object]]:
+    """Return the signature of each traced graph; copies can be stacked if their signatures are equal."""
+    return [graph.written() for graph in traced]
 
 
 def _check(
-    network: nn.Module, plain: nn.Module, shape: Sequence[int], rounds: int, called: Callable[[Tensor], Output]
+    network: nn.Module, plain: nn.Module, shape: Sequence[int], rounds: int, compute: Callable[[Tensor], Output]
 ) -> None:
-    """Refuse a stack that does not give what the plain module gives for the same inputs.
+    """Raise UntraceableError if a stack cannot take its inputs or its outputs differ from the plain module's.
 
-    In training, only whether it can take them is tried: activations are dropped by other masks.
+    Outputs are compared only in evaluation, because the dropout masks of a stack and a plain module differ.
 
-    Raises:
-        UntraceableError: It does not, or cannot take them.
+    Args:
+        network: The stack, whose first round has the weights of ``plain``.
+        plain: The plain module.
+        shape: Shape of one input, without N.
+        rounds: Number of rounds of the stack.
+        compute: Method of the stack that computes its outputs.
     """
-    images = torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0))
-    every = images.expand(rounds, *images.shape)
+    inputs = torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0))
+    stacked_inputs = inputs.expand(rounds, *inputs.shape)
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     try:
         with generators_kept(), warnings.catch_warnings():
-            warnings.filterwarnings("error", ".*performance drop")  # where torch.vmap would loop over the rounds
+            warnings.filterwarnings("error", ".*performance drop")  # torch.vmap warns if it would loop over the rounds
             network.train()
-            called(every.clone())
+            compute(stacked_inputs.clone())
             for name, value in network.named_buffers():
                 value.copy_(buffers[name])
             with torch.no_grad():
-                expected = copy.deepcopy(plain).eval()(images.clone())
+                expected = copy.deepcopy(plain).eval()(inputs.clone())
                 network.eval()
-                found = called(every.clone())
-    except Exception as error:  # whatever an operation that cannot be mapped over rounds raises
+                outputs = compute(stacked_inputs.clone())
+    except Exception as error:  # an operation that torch.vmap does not support may raise anything
         reason = reason_of(error).split(". ")[0]
         raise UntraceableError(f"cannot be computed for several rounds at once ({reason})") from error
     finally:
         network.train()
-    pairs = zip(_listed(found), _listed(expected), strict=True)
-    if not all(torch.allclose(one[0], other, _SAME, _SAME, equal_nan=True) for one, other in pairs):
+    pairs = zip(_listed(outputs), _listed(expected), strict=True)
+    if not all(torch.allclose(stacked[0], alone, _SAME, _SAME, equal_nan=True) for stacked, alone in pairs):
         raise UntraceableError("gives other values when several rounds are computed at once")
 
 
@@ -236,45 +256,46 @@ def _listed(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
 
 
 def _serves_all(module: nn.Module) -> bool:
+    """Return whether one module can serve all rounds, because it has no parameters and acts on each row alone."""
     return Rowwise in type(module).__bases__ and not _is_altered(module)
 
 
 def check_separate(copies: Sequence[nn.Module]) -> None:
-    """Refuse plain modules of different rounds that share parameters.
-
-    Raises:
-        PairsLitError: Two of them do.
-    """
-    taken: set[int] = set()
+    """Raise PairsLitError if plain modules of different rounds share a parameter."""
+    seen: set[int] = set()
     for module in copies:
-        own = {name: id(value) for name, value in module.named_parameters()}
-        shared = next((name for name, value in own.items() if value in taken), None)
+        ids = {name: id(value) for name, value in module.named_parameters()}
+        shared = next((name for name, number in ids.items() if number in seen), None)
         if shared is not None:
             raise PairsLitError(
-                f"{type(module).__name__} has the same parameter {shared!r} in two rounds, but rounds share nothing: "
-                "create all parameters in its constructor."
+                f"{type(module).__name__} has the same parameter {shared!r} in two rounds, but rounds must share "
+                "nothing. Create all parameters in its constructor."
             )
-        taken |= set(own.values())
+        seen |= set(ids.values())
 
 
 def form(module: nn.Module) -> tuple[object, ...]:
-    """Return what copies must have in common to be stacked; a constructor may choose its layers at random.
+    """Return a module's structure; only copies with equal structures can be stacked.
 
-    How much they drop may differ, unless it is all or nothing.
+    Structures may differ because a constructor chooses layers at random. Dropout probabilities are no part of the
+    structure, except 0 and 1.
     """
-    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     first: dict[int, str] = {}
-    state = [(name, first.setdefault(id(value), name), value.shape, value.requires_grad) for name, value in named]
+    state = [(name, first.setdefault(id(value), name), value.shape, value.requires_grad) for name, value in tensors]
     return _P.sub(r"\1…", repr(module)), state, is_known(module), _serves_all(module)
 
 
 def is_known(module: nn.Module) -> bool:
-    """Say whether a module is a known layer or an ``nn.Sequential`` of such: its printed form says all that it does."""
+    """Return whether a module is a known layer or an ``nn.Sequential`` of known layers.
+
+    The ``repr`` of such a module describes its computation completely.
+    """
     if _is_altered(module):
         return False
     if isinstance(module, nn.Sequential):
-        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        return type(module).forward is nn.Sequential.forward and not own and all(map(is_known, module.children()))
+        tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        return type(module).forward is nn.Sequential.forward and not tensors and all(map(is_known, module.children()))
     if isinstance(module, SwitchedOff):
         return is_known(module.layer)
     if type(module) in LEAVES:
@@ -283,7 +304,7 @@ def is_known(module: nn.Module) -> bool:
 
 
 def _is_altered(module: nn.Module) -> bool:
-    """Say whether a module does more than its ``forward``: by hooks, or by methods that it overrides."""
+    """Return whether a module does more than its ``forward``, by hooks or by overridden methods."""
     hooks: list[object] = [
         module._forward_hooks,
         module._forward_pre_hooks,
@@ -293,6 +314,7 @@ def _is_altered(module: nn.Module) -> bool:
     hooks += [module._state_dict_hooks, module._load_state_dict_pre_hooks]
     for value in module.parameters(recurse=False):
         hooks += [value._backward_hooks, getattr(value, "_post_accumulate_grad_hooks", None)]
-    of_torch = type(module).__module__.startswith("torch.nn.")
-    usual = of_torch or all(getattr(type(module), name) is getattr(nn.Module, name) for name in _OWN_METHODS)
-    return any(hooks) or not usual or not {"forward", "train", "eval"}.isdisjoint(vars(module))
+    is_from_torch = type(module).__module__.startswith("torch.nn.")
+    keeps_methods = all(getattr(type(module), name) is getattr(nn.Module, name) for name in _OWN_METHODS)
+    replaces_methods = not {"forward", "train", "eval"}.isdisjoint(vars(module))
+    return any(hooks) or not (is_from_torch or keeps_methods) or replaces_methods

@@ -1,4 +1,4 @@
-"""The stacked network: the parameters of R plain modules under the plain names, and programs that compute with them."""
+"""Stacked network: the stacked parameters of R plain modules, and the graphs that compute with them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -34,10 +34,12 @@ _ON_MAPS = (StackedConv2d, StackedBatchNorm2d)
 
 
 class Held(nn.Module):
-    """Holds the stacked parameters, buffers and parts of a plain module whose work the program does.
+    """Container for the stacked parameters, buffers and child modules of a plain module.
+
+    It has no ``forward``: the graph of the StackedNetwork computes what the plain module computes.
 
     Args:
-        plain: The plain module's class.
+        plain: Class of the plain module.
     """
 
     def __init__(self, plain: type[nn.Module]) -> None:
@@ -46,19 +48,20 @@ class Held(nn.Module):
 
 
 class StackedNetwork(nn.Module):
-    """R rounds of a module side by side: (R, N, ...) → (R, N, ...), or several such tensors.
+    """R rounds of a traced module: (R, N, ...) → (R, N, ...), or a tuple of such tensors.
 
-    Parameters and buffers have the plain module's names and shapes with a leading dimension R.
+    Parameters and buffers have the names and shapes of the plain module, with a leading dimension R.
 
     Args:
-        copies: The R plain modules, of which only the first was recorded.
-        training: What they do in training.
-        evaluation: What they do in evaluation.
-        rates: By the name of each place where activations are dropped, the probability, of each copy.
-        streams: Where the random numbers come from.
+        copies: The R plain modules; all have the same traced graph.
+        training: Traced graph in training.
+        evaluation: Traced graph in evaluation.
+        rates: Dropout probability of each copy, by the name of the dropout site.
+        streams: Source of the random numbers.
 
     Attributes:
-        convolutions: Those of a round, which say whether the rounds run in turn; none: they never do.
+        convolutions: Costs of a round's convolutions. They determine whether rounds run sequentially; if the list is
+            empty, they never do.
     """
 
     def __init__(
@@ -75,74 +78,76 @@ class StackedNetwork(nn.Module):
         self._streams = streams
         _fill(self, copies, {})
         _tie(self, copies[0])
-        ways = {True: training, False: evaluation}
-        self._turns = {mode: Turns(way, copies[0], rates, streams, training=mode) for mode, way in ways.items()}
-        self._programs = {mode: self._program(way, copies[0]) for mode, way in ways.items()}
+        graphs = {True: training, False: evaluation}
+        self._turns = {mode: Turns(graph, copies[0], rates, streams, training=mode) for mode, graph in graphs.items()}
+        self._programs = {mode: self._program(graph, copies[0]) for mode, graph in graphs.items()}
         self.convolutions = convolutions(training, copies[0])
         self._forward = {mode: compiled(self, program) for mode, program in self._programs.items()}
 
     def forward(self, x: Tensor) -> Output:
-        """Apply each round's network to its own inputs, in the way that is faster for so many."""
+        """Apply each round's network to its inputs, side by side or sequentially, whichever is faster."""
         if in_turn(self.convolutions, x.shape[1], x.element_size()):
             return self.in_turn(x)
         return self.side_by_side(x)
 
     def side_by_side(self, x: Tensor) -> Output:
-        """Do each call for all rounds at once."""
+        """Compute each call for all rounds at once."""
         output: Output = self._forward[self.training](self, x)
         return output
 
     def in_turn(self, x: Tensor) -> Output:
-        """Do all calls of one round, then those of the next."""
+        """Compute all calls of one round, then those of the next."""
         return self._turns[self.training](self, x)
 
-    def _program(self, recording: Recording, plain: nn.Module) -> Graph:
-        fuse(recording, plain)
+    def _program(self, traced: Recording, plain: nn.Module) -> Graph:
+        """Return the graph that computes all rounds; calls in ``traced`` are fused in place."""
+        fuse(traced, plain)
         program = Program()
-        for node in recording.graph.nodes:
+        for node in traced.graph.nodes:
             if node.op == "placeholder":
                 program.add(node, program.graph.placeholder(node.name), "rows")
             elif node.op == "get_attr":
                 program.add(node, program.graph.get_attr(str(node.target)), "rows")
             elif node.op == "call_module":
-                self._add_layer(program, node, recording)
+                self._add_layer(program, node, traced)
             elif node.op == "output":
                 program.graph.output(program.argument(node.args[0]))
             else:
                 apply_rule(program, node)
         return program.graph
 
-    def _add_layer(self, program: Program, node: Node, recording: Recording) -> None:
-        """Add a call of a layer or a dropout."""
-        first, *others = cast(Sequence[Any], node.args)
-        dropout = recording.dropout(node)
+    def _add_layer(self, program: Program, node: Node, traced: Recording) -> None:
+        """Add a call of a layer or a dropout, with anything that was fused into it."""
+        first, *fused = cast(Sequence[Any], node.args)  # fused: True, then the name of a dropout site if there is one
+        dropout = traced.dropout(node)
         layout: Layout = "rows"
         if dropout is not None:
             layout = program.layout(first)
-            self._add_dropout(str(node.target), recording, layout)
+            self._add_dropout(str(node.target), traced, layout)
         elif type(self.get_submodule(str(node.target))) in _ON_MAPS:
             layout = "maps"
-        for name in others[1:]:
-            self._add_dropout(name, recording, "maps")
-            others[1] = program.graph.get_attr(name)
-        new = program.graph.call_module(str(node.target), (program.value(first, layout), *others))
+        for name in fused[1:]:
+            self._add_dropout(name, traced, "maps")
+            fused[1] = program.graph.get_attr(name)
+        new = program.graph.call_module(str(node.target), (program.value(first, layout), *fused))
         program.add(node, new, layout)
 
-    def _add_dropout(self, name: str, recording: Recording, layout: Layout) -> None:
-        whole, streams = recording.drops[name].maps, self._streams.child(key_of(name))
+    def _add_dropout(self, name: str, traced: Recording, layout: Layout) -> None:
+        """Add the stacked dropout of a dropout site."""
+        whole, streams = traced.drops[name].maps, self._streams.child(key_of(name))
         dropout = StackedDropout(self._rates[name], streams, maps=layout == "maps", whole=whole)
         self._dropouts[place_of(name)] = dropout
 
 
 class MappedNetwork(nn.Module):
-    """R rounds of a module that no recording can stand for, by ``torch.vmap``: it runs once for all of them.
+    """R rounds of a module that cannot be traced, computed by one call of ``torch.vmap``.
 
     Args:
-        copies: The R plain modules, without convolutions, for which this is slower than a loop.
-        reason: Why none can.
+        copies: The R plain modules. They have no convolutions, because with those a loop is faster.
+        reason: Why the module cannot be traced, as a clause without its subject.
 
     Attributes:
-        reason: The same.
+        reason: As in the arguments.
     """
 
     def __init__(self, copies: Sequence[nn.Module], reason: str) -> None:
@@ -150,10 +155,10 @@ class MappedNetwork(nn.Module):
         self.reason = reason
         _fill(self, copies, {})
         _tie(self, copies[0])
-        self._one = (copies[0],)  # in a tuple: its parameters are not this module's
+        self._one = (copies[0],)  # a tuple, so that torch does not register it as a child module
 
     def forward(self, x: Tensor) -> Output:
-        """Apply each round's network to its own inputs; they are copied, since it may change them in place."""
+        """Apply each round's network to a copy of its inputs, because it may change them in place."""
         (plain,) = self._one
         if plain.training != self.training:
             plain.train(self.training)
@@ -166,14 +171,20 @@ def _called(plain: nn.Module, state: dict[str, Tensor], x: Tensor) -> Output:
 
 
 def _fill(network: nn.Module, copies: Sequence[nn.Module], seen: dict[int, nn.Module]) -> None:
-    """Give a module the parameters, buffers and parts of R plain ones, stacked."""
+    """Add the stacked parameters, buffers and child modules of R plain modules to a module.
+
+    Args:
+        network: The module.
+        copies: The plain modules.
+        seen: The stack of each child module of the first copy, by its ``id``; a module used twice has one stack.
+    """
     plain = copies[0]
     for name in plain._parameters:
         network.register_parameter(name, stacked([copy._parameters[name] for copy in copies]))
-    kept = plain.state_dict()
+    state = plain.state_dict()
     for name in plain._buffers:
         values = [value for copy in copies if (value := copy._buffers[name]) is not None]
-        network.register_buffer(name, torch.stack(values) if values else None, persistent=name in kept)
+        network.register_buffer(name, torch.stack(values) if values else None, persistent=name in state)
     for name, value in vars(plain).items():
         if isinstance(value, Tensor):
             network.register_buffer(name, torch.stack([vars(copy)[name] for copy in copies]), persistent=False)
@@ -182,7 +193,7 @@ def _fill(network: nn.Module, copies: Sequence[nn.Module], seen: dict[int, nn.Mo
 
 
 def _part(copies: Sequence[Any], seen: dict[int, nn.Module]) -> nn.Module:
-    """Stack a part; one that stands at several places is one there, too."""
+    """Return the stack of a child module; ``seen`` holds those that already exist."""
     plain = copies[0]
     if id(plain) not in seen:
         build = _STACKED.get(type(plain)) if is_usual(plain) else None
@@ -193,10 +204,10 @@ def _part(copies: Sequence[Any], seen: dict[int, nn.Module]) -> nn.Module:
 
 
 def _tie(network: nn.Module, plain: nn.Module) -> None:
-    """Make one of what is one parameter or buffer at several places of the plain module."""
+    """Tie the stacked tensors that have several names but are one parameter or buffer in the plain module."""
     first: dict[int, Tensor] = {}
     for name, value in [*plain.named_parameters(remove_duplicate=False), *plain.named_buffers(remove_duplicate=False)]:
-        place, _, last = name.rpartition(".")
-        part = network.get_submodule(place)
-        held = part._parameters if last in part._parameters else part._buffers
-        held[last] = first.setdefault(id(value), cast(Tensor, held[last]))  # type: ignore[assignment]
+        parent, _, tensor_name = name.rpartition(".")
+        part = network.get_submodule(parent)
+        tensors = part._parameters if tensor_name in part._parameters else part._buffers
+        tensors[tensor_name] = first.setdefault(id(value), cast(Tensor, tensors[tensor_name]))  # type: ignore[assignment]

@@ -156,9 +156,9 @@ class TestBuilders:
                 "cannot be built .*unexpected keyword.*'classes'",
             ),
             (f"{PARTS}.NoShape --model.backbone.nokey 3", "cannot be built .*unexpected keyword argument 'nokey'"),
-            (f"{PARTS}.InChannels", "cannot be built for an input of .*if it takes no image shape, name its arguments"),
+            (f"{PARTS}.InChannels", "cannot be built for an input of .*takes no image shape, set its arguments"),
             (f"{PARTS}.cosine", "cannot be built"),
-            ("torchvision.models.resnet18", "a code of width 10, but the backbone's is 1000"),
+            ("torchvision.models.resnet18", "embeddings of width 10, but the backbone's have width 1000"),
             ("torchvision.models.squeezenet1_0", "cannot be built|Output size is too small"),
             ("torchvision.models.resnet18 --model.backbone.size 0", "size must be 1 or more, got 0"),
             (f'{{"class_path":"{PARTS}.sequential","widht":3}}', "model.backbone: "),
@@ -197,9 +197,9 @@ class TestBuilders:
     @pytest.mark.parametrize(
         ("path", "message"),
         [
-            ("nowhere.net", "model.backbone: nowhere.net: ModuleNotFoundError: No module named 'nowhere'"),
-            ("math.pi", "model.backbone: math.pi is not a function or class"),
-            ("os.getcwd", "os.getcwd returned a str, which is not a torch module"),
+            ("nowhere.net", "backbone: cannot import nowhere.net: ModuleNotFoundError: No module named 'nowhere'"),
+            ("math.pi", "model.backbone must be a function or class that builds a module, got math.pi"),
+            ("os.getcwd", "os.getcwd must return a torch module, got str"),
         ],
     )
     def test_path_that_does_not_build_a_module(self, path: str, message: str) -> None:

@@ -45,7 +45,7 @@ class TestTrainerOptions:
             ("--trainer.profiler lightning.pytorch.profilers.SimpleProfiler --trainer.profiler.filename x", "dirpath"),
             (f"--trainer.callbacks {CALLBACKS}.Timer", "the callback Timer would mix rounds or end them early"),
             (f"--trainer.callbacks {CALLBACKS}.spike.SpikeDetection", "the callback SpikeDetection would mix rounds"),
-            (f"--model.head {PARTS}.GivesTwo", "a head must return one tensor; GivesTwo returned something else"),
+            (f"--model.head {PARTS}.GivesTwo", "the head GivesTwo must return one tensor, but returned something else"),
             ("--trainer.sync_batchnorm true", "trainer.sync_batchnorm is True: it must be False"),
             ("--trainer.model_registry mine", "trainer.model_registry is mine: it must be None"),
             ("--trainer.enable_checkpointing false", "trainer.enable_checkpointing is False: .*last.ckpt"),

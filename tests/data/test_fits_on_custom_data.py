@@ -251,7 +251,7 @@ def test_a_dataset_with_arguments_can_be_given_in_any_place(
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"source": FOUR}))
     wrong = ["--model.backbone.widths", "[10, 5]"]  # the error names the number of classes
     assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *arguments, *wrong]) == 2
-    assert "needs a code of width 4, but the backbone's is 5" in capsys.readouterr().err
+    assert "needs embeddings of width 4, but the backbone's have width 5" in capsys.readouterr().err
 
 
 def test_a_saved_config_with_dataset_arguments_can_be_read(tmp_path: Path) -> None:
@@ -271,12 +271,12 @@ def test_the_error_of_a_network_for_ten_classes_names_the_fix(folder: Path, caps
     source = ["--data.source", FOLDER, "--data.root", str(folder)]
     assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *source]) == 2
     message = (
-        "which needs a code of width 3, but the backbone's is 10: change its last width to 3, the number of classes"
+        "embeddings of width 3, but the backbone's have width 10. Change its last width to 3, the number of classes"
     )
     assert message in capsys.readouterr().err
     head = ["--model.head", "pairs_lit.nn.heads.PowerHead", "--model.loss.target", "mse", "--model.readout", "none"]
     assert main(["fit", "--config", str(CONFIGS / "fc.yaml"), *source, *head, "--model.loss.digits", "none"]) == 2
-    assert "needs a width of 6 for both images, got 20: give the backbone 3 outputs" in capsys.readouterr().err
+    assert "needs a width of 6 for both images, got 20. Give the backbone 3 outputs" in capsys.readouterr().err
     assert (
         main(
             [
@@ -290,7 +290,7 @@ def test_the_error_of_a_network_for_ten_classes_names_the_fix(folder: Path, caps
         )
         == 2
     )
-    assert "(answer, digit logits (N, 2, 3)); Siamese gave (2, 1) and (2, 2, 10)" in capsys.readouterr().err
+    assert "(output, digit logits (N, 2, 3)). Siamese gave (2, 1) and (2, 2, 10)" in capsys.readouterr().err
 
 
 @pytest.mark.slow

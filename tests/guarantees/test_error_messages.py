@@ -76,10 +76,10 @@ MISTAKES = {
     "--model.loss.target ce": "model.loss.target is ce, which needs logits or probability from the head",
     "--model.loss.target none --model.loss.digits none": "nothing would be trained",
     "--model.readout none": "model.loss.digits is ce, but there are no digit logits",
-    "--model.sharing joint": "model.readout is identity: with sharing: joint it must be none",
+    "--model.sharing joint": "model.readout must be none with sharing: joint, got identity",
     f"--model.head {HEADS}.ArgmaxHead": "this head has no gradient",
-    "--model.head.outputs 3": "MLP: outputs is 3: it must be 1 or 2",
-    "--model.backbone.widths [10,7]": "model.readout is identity, which needs a code of width 10",
+    "--model.head.outputs 3": "MLP.outputs must be 1 or 2, got 3",
+    "--model.backbone.widths [10,7]": "model.readout: identity needs embeddings of width 10",
     "--model.backbone.widths [0,10]": "CNN.{1,2}widths must contain only values of 1 or more, got \\[0, 10\\]",
     "--model.backbone.channels [4,-1]": "CNN.{1,2}channels must contain only values of 1 or more, got \\[4, -1\\]",
     "--model.backbone.pools 0": "CNN.{1,2}pools must contain only values of 1 or more, got \\[0, 0\\]",
@@ -94,7 +94,7 @@ MISTAKES = {
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.Linear "
     "--model.backbone.module.in_features -1 --model.backbone.module.out_features 2": "model.backbone cannot be built",
     "--model.backbone.kernels 13": "CNN: kernels \\[13, 13\\] and pools \\[2, 2\\] are too large",
-    "--model.backbone.kernels [3,3,3]": "CNN: kernels has 3 entries for 2 convolutions",
+    "--model.backbone.kernels [3,3,3]": "CNN.kernels must be one value or a list of 2, .* got a list of 3",
     "--model.backbone tests.support.user_parts.Resting": "model.backbone: Resting leaves Dropout in evaluation mode",
     "--model.backbone tests.support.user_parts.KeepsImages": "a backbone must map .* gave \\(2, 1, 14, 14\\)",
     f"--model.backbone {BACKBONES}.TorchModule --model.backbone.module torch.nn.BatchNorm1d "

@@ -33,7 +33,7 @@ class TestRunDependsOnlyOnItsSeed:
         options += ["--rounds.stack_size", size]
         message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
         assert re.search(
-            r"networks of different rounds give codes or answers of widths \d+, \d+, \d+: the width must not depend",
+            r"networks of different rounds have embeddings or outputs of widths \d+, \d+, \d+\. The width must not",
             message,
         )
 

@@ -1,4 +1,4 @@
-"""Padded convolutions without bias, dropout before the last layer: networks of 3×3 blocks as they are built today."""
+"""Tests of CNNs with padded convolutions, convolutions without bias, and dropout before the last layer."""
 
 from functools import partial
 from typing import Any
@@ -30,23 +30,25 @@ THIN = SETTINGS | {"channels": (3, 4, 5, 4, 6, 5)}
 
 
 def written_out(channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)) -> nn.Sequential:
-    """Return the same network, layer by layer."""
+    """Return the network of SETTINGS, built layer by layer."""
     layers: list[nn.Module] = []
-    before = 1
-    for place, width in enumerate(channels):
-        layers += [nn.Conv2d(before, width, 3, padding=0 if place > 3 else 1, bias=False), nn.BatchNorm2d(width)]
+    in_channels = 1
+    for place, out_channels in enumerate(channels):
+        padding = 0 if place > 3 else 1
+        layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=padding, bias=False))
+        layers.append(nn.BatchNorm2d(out_channels))
         layers += [nn.ReLU(), nn.MaxPool2d(2)] if place == 1 else [nn.ReLU()]
-        before = width
-    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.4), nn.Linear(9 * before, 10))
+        in_channels = out_channels
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.4), nn.Linear(9 * in_channels, 10))
 
 
-def test_a_network_of_padded_blocks_is_the_one_written_out() -> None:
-    ours, theirs = reference_impl.built(partial(CNN, SHAPE, **SETTINGS), 3), reference_impl.built(written_out, 3)
-    assert repr(ours).splitlines()[1:] == repr(theirs).splitlines()[1:]
-    for (name, value), (other, expected) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
-        assert name == other
+def test_padded_blocks_equal_the_network_built_layer_by_layer() -> None:
+    cnn, plain = reference_impl.built(partial(CNN, SHAPE, **SETTINGS), 3), reference_impl.built(written_out, 3)
+    assert repr(cnn).splitlines()[1:] == repr(plain).splitlines()[1:]
+    for (name, value), (plain_name, expected) in zip(cnn.named_parameters(), plain.named_parameters(), strict=True):
+        assert name == plain_name
         assert torch.equal(value, expected)
-    assert sum(value.numel() for value in ours.parameters()) == 298_410
+    assert sum(value.numel() for value in cnn.parameters()) == 298_410
 
 
 def design(**settings: object) -> Architecture:
@@ -74,33 +76,33 @@ def test_stacked_padded_blocks_equal_plain_torch(settings: dict[str, Any]) -> No
     stack = reference_impl.build_stack(parts, seeds)
     assert not any(isinstance(part, Loop | MappedNetwork) for part in stack.network.modules())
     batch = reference_impl.random_batch(3, 6)
-    answer = stack(batch.images)
-    found = gradients(stack.network, answer.digit_logits.square().sum())
+    output = stack(batch.images)
+    stacked_gradients = gradients(stack.network, output.digit_logits.square().sum())
     for place, seed in enumerate(seeds):
         plain = PlainNetwork(parts, seed).double().beside(stack, place)
         expected = plain(batch.images[place])
-        reference_impl.close(answer.output[place], expected.output)
-        reference_impl.close(answer.digit_logits[place], expected.digit_logits)
-        wanted = gradients(plain, expected.digit_logits.square().sum())
-        for ours, theirs in zip(found.values(), wanted.values(), strict=True):
-            reference_impl.close(ours[place], theirs)
+        reference_impl.close(output.output[place], expected.output)
+        reference_impl.close(output.digit_logits[place], expected.digit_logits)
+        plain_gradients = gradients(plain, expected.digit_logits.square().sum())
+        for gradient, plain_gradient in zip(stacked_gradients.values(), plain_gradients.values(), strict=True):
+            reference_impl.close(gradient[place], plain_gradient)
     stack.network.eval()
-    assert (stack(batch.images).output != answer.output).all()
+    assert (stack(batch.images).output != output.output).all()
 
 
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"paddings": [1]}, "CNN: paddings has 1 entries for 2 convolutions: give one, or one for each"),
-        ({"paddings": -1}, r"CNN: paddings is \[-1, -1\]: each must be 0 or more and below its kernel size, \[3, 3\]"),
+        ({"paddings": [1]}, "CNN.paddings must be one value or a list of 2, .* got a list of 1"),
+        ({"paddings": -1}, r"CNN\.paddings must be 0 or more and below the kernel sizes \[3, 3\], got \[-1, -1\]"),
         (
             {"paddings": [1, 3]},
-            r"CNN: paddings is \[1, 3\]: each must be 0 or more and below its kernel size, \[3, 3\]",
+            r"CNN\.paddings must be 0 or more and below the kernel sizes \[3, 3\], got \[1, 3\]",
         ),
         ({"flat_dropout": 1.0}, r"CNN.*flat_dropout must contain only values of 0 or more and below 1, got \[1.0\]"),
         ({"paddings": 1, "pools": [4, 4]}, r"kernels \[3, 3\], paddings \[1, 1\] and pools \[4, 4\] are too large"),
     ],
 )
-def test_paddings_and_dropouts_that_cannot_be_are_refused(arguments: dict[str, Any], match: str) -> None:
+def test_invalid_paddings_and_dropouts_are_rejected(arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(PairsLitError, match=match):
         CNN(SHAPE, **arguments)

@@ -1,4 +1,4 @@
-"""Members: a round may hold several networks; each learns by itself, and their probabilities are averaged."""
+"""Tests of ensemble members: they train separately, and their probabilities are averaged."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,24 +53,25 @@ def images(rounds: int = len(SEEDS), pairs: int = PAIRS, dtype: torch.dtype = to
     ids=["shared", "separate", "joint", "digit head", "traced", "loop"],
 )
 @pytest.mark.parametrize("training", [True, False])
-def test_each_member_is_the_plain_network_of_its_own_seed(design: Architecture, training: bool) -> None:
+def test_each_member_equals_the_plain_network_of_its_seed(design: Architecture, training: bool) -> None:
     stack = reference_impl.build_stack(replace(design, members=MEMBERS), SEEDS, training=training)
     batch = images()
-    said = stack(batch)
-    assert len(said.output) == len(SEEDS) * MEMBERS
+    predictions = stack(batch)
+    assert len(predictions.output) == len(SEEDS) * MEMBERS
     place = 0
     for round_, seed in enumerate(SEEDS):
-        for own in OWN[seed]:
-            plain = PlainNetwork(design, own).double().beside(stack, place).train(training)
+        for member_seed in OWN[seed]:
+            plain = PlainNetwork(design, member_seed).double().beside(stack, place).train(training)
             expected = plain(batch[round_])
-            torch.testing.assert_close(said.output[place], expected.output.view_as(said.output[place]))
+            output = predictions.output[place]
+            torch.testing.assert_close(output, expected.output.view_as(output))
             if expected.digit_logits is not None:
-                torch.testing.assert_close(said.digit_logits[place], expected.digit_logits)
+                torch.testing.assert_close(predictions.digit_logits[place], expected.digit_logits)
             place += 1
 
 
-def test_a_member_learns_as_a_round_of_its_own() -> None:
-    """Not the sum nor the mean of the members' losses is what one learns from, so their number does not matter."""
+def test_a_member_trains_like_a_separate_round() -> None:
+    """A member's loss does not depend on the number of members: losses are neither summed nor averaged over them."""
     parts: dict[str, Any] = {
         "backbone": RICH_CNN,
         "head": MLP,
@@ -78,36 +79,36 @@ def test_a_member_learns_as_a_round_of_its_own() -> None:
         "loss": PairLoss(digits="ce", aux_weight=0.7),
     }
     together = PairModule(seeds=SEEDS, members=MEMBERS, **parts).double()
-    every = [own for seed in SEEDS for own in OWN[seed]]
-    apart = PairModule(seeds=every, stack_size=len(every), **parts).double()
-    optimizers = [torch.optim.Adam(module.parameters(), 0.01) for module in (together, apart)]
+    member_seeds = [member_seed for seed in SEEDS for member_seed in OWN[seed]]
+    separate = PairModule(seeds=member_seeds, stack_size=len(member_seeds), **parts).double()
+    optimizers = [torch.optim.Adam(module.parameters(), 0.01) for module in (together, separate)]
     for step in range(3):
         batch = images()
         digits = torch.randint(10, (len(SEEDS), PAIRS, 2))
         target = (digits[..., 0] <= digits[..., 1]).long()
-        wide = [part.repeat_interleave(MEMBERS, 0) for part in (batch, digits, target)]
-        shown = [StackBatch(0, "train", step, *each) for each in ((batch, digits, target), wide)]
+        repeated = [part.repeat_interleave(MEMBERS, 0) for part in (batch, digits, target)]
+        batches = [StackBatch(0, "train", step, *tensors) for tensors in ((batch, digits, target), repeated)]
         losses = []
-        for module, optimizer, each in zip((together, apart), optimizers, shown, strict=True):
+        for module, optimizer, stack_batch in zip((together, separate), optimizers, batches, strict=True):
             optimizer.zero_grad()
-            _, found = module.shared_step(each)
-            found.total.sum().backward()
+            _, loss = module.shared_step(stack_batch)
+            loss.total.sum().backward()
             optimizer.step()
-            losses.append(found.total.detach())
+            losses.append(loss.total.detach())
         torch.testing.assert_close(losses[0], losses[1])
-    for one, other in zip(together.parameters(), apart.parameters(), strict=True):
-        assert torch.equal(one.grad, other.grad)  # type: ignore[arg-type] # both were trained
-        assert torch.equal(one, other)
-    means, alone = together.collect(), apart.collect()
+    for parameter, expected in zip(together.parameters(), separate.parameters(), strict=True):
+        assert torch.equal(parameter.grad, expected.grad)  # type: ignore[arg-type] # both were trained
+        assert torch.equal(parameter, expected)
+    means, alone = together.collect(), separate.collect()
     for name, value in means.items():
         torch.testing.assert_close(value, alone[name].view(len(SEEDS), MEMBERS).mean(1))
 
 
-def by_hand(answers: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
-    """Return P(first ≤ second), (R, B), of digit probabilities (B, K) of both images, by round and member."""
+def by_hand(probabilities: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
+    """Return P(first ≤ second), (R, B), from the digit probabilities (B, K) of both images, by round and member."""
     rounds = []
-    for members in answers:
-        first, second = (sum(each[side] for each in members) / len(members) for side in (0, 1))
+    for members in probabilities:
+        first, second = (sum(member[side] for member in members) / len(members) for side in (0, 1))
         classes = range(first.shape[1])
         related = [(i, j) for i, j in product(classes, classes) if OPERATORS["le"](i, j)]
         rounds.append(torch.stack([sum(f[i] * s[j] for i, j in related) for f, s in zip(first, second, strict=True)]))
@@ -117,18 +118,18 @@ def by_hand(answers: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
 def test_digit_probabilities_are_averaged_before_they_are_compared() -> None:
     z = torch.randn(2 * MEMBERS, PAIRS, 2, 10, dtype=torch.float64) * 3
     p = PowerHead(20).digit_probabilities(z)
-    said = PairOutput(torch.zeros(2 * MEMBERS, PAIRS, dtype=torch.float64), "probability", z, p)
-    mean = average([said], MEMBERS, "le")
-    own = [[(p[r * MEMBERS + m, :, 0], p[r * MEMBERS + m, :, 1]) for m in range(MEMBERS)] for r in range(2)]
-    torch.testing.assert_close(mean.output, by_hand(own), atol=1e-9, rtol=0)
+    output = PairOutput(torch.zeros(2 * MEMBERS, PAIRS, dtype=torch.float64), "probability", z, p)
+    mean = average([output], MEMBERS, "le")
+    by_round = [[(p[r * MEMBERS + m, :, 0], p[r * MEMBERS + m, :, 1]) for m in range(MEMBERS)] for r in range(2)]
+    torch.testing.assert_close(mean.output, by_hand(by_round), atol=1e-9, rtol=0)
     assert (mean.kind, mean.averaged) == ("probability", True)
-    read = torch.stack([sum(z[r * MEMBERS + m].softmax(-1) for m in range(MEMBERS)) / MEMBERS for r in range(2)])
-    torch.testing.assert_close(mean.digit_logits.exp(), read, atol=1e-9, rtol=0)
-    assert torch.equal(mean.digit_logits.argmax(-1), read.argmax(-1))
+    digits = torch.stack([sum(z[r * MEMBERS + m].softmax(-1) for m in range(MEMBERS)) / MEMBERS for r in range(2)])
+    torch.testing.assert_close(mean.digit_logits.exp(), digits, atol=1e-9, rtol=0)
+    assert torch.equal(mean.digit_logits.argmax(-1), digits.argmax(-1))
 
 
 @pytest.mark.parametrize("kind", ["logit", "logits"])
-def test_other_answers_are_averaged_as_probabilities(kind: Literal["logit", "logits"]) -> None:
+def test_logits_are_averaged_as_probabilities(kind: Literal["logit", "logits"]) -> None:
     z = torch.randn(4, PAIRS, *([2] if kind == "logits" else []), dtype=torch.float64)
     p = z.sigmoid() if kind == "logit" else z.exp()[..., 1] / z.exp().sum(-1)
     mean = average([PairOutput(z, kind, None)], 2, "le")
@@ -139,7 +140,7 @@ def test_other_answers_are_averaged_as_probabilities(kind: Literal["logit", "log
 
 @pytest.mark.parametrize("kind", ["logit", "logits"])
 @pytest.mark.parametrize("wrong", [torch.inf, -torch.inf, torch.nan])
-def test_an_answer_that_is_not_finite_is_not_hidden_by_the_mean(kind: Literal["logit", "logits"], wrong: float) -> None:
+def test_the_mean_is_nan_if_an_output_is_not_finite(kind: Literal["logit", "logits"], wrong: float) -> None:
     z = torch.zeros(4, PAIRS, *([2] if kind == "logits" else []))
     z[3, 0] = wrong
     mean = average([PairOutput(z, kind, None)], 2, "le").output
@@ -147,8 +148,8 @@ def test_an_answer_that_is_not_finite_is_not_hidden_by_the_mean(kind: Literal["l
     assert mean[1, 0].isnan()
 
 
-def test_far_off_digit_logits_keep_their_size() -> None:
-    """A mean probability below what a float holds still has a logarithm."""
+def test_mean_digit_logits_do_not_underflow() -> None:
+    """The logarithm is finite even if the mean probability is too small for a float."""
     z = torch.tensor([[0.0, 500.0], [0.0, 700.0]]).view(2, 1, 1, 2).expand(2, 1, 2, 2)
     mean = average([PairOutput(torch.zeros(2, 1), "logit", z)], 2, "le")
     assert mean.digit_logits[0, 0, 0, 0].item() == pytest.approx(-500 - torch.tensor(2.0).log().item())
@@ -162,27 +163,28 @@ def test_far_off_digit_logits_keep_their_size() -> None:
         (PairLoss(target="mse", digits="mse"), lambda p, t: nn.MSELoss()(p, t)),
     ],
 )
-def test_the_losses_of_an_averaged_answer_are_those_of_its_probabilities(
+def test_losses_of_averaged_predictions_use_their_probabilities(
     loss: PairLoss, expected: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
     outputs = 1 if loss.target == "bce" else 2
     shape = (2, PAIRS) if outputs == 1 else (2, PAIRS, 2)
     z, digits = torch.randn(shape).double(), torch.randint(10, (1, PAIRS, 2))
-    read = torch.randn(2, PAIRS, 2, 10).double()
+    digit_logits = torch.randn(2, PAIRS, 2, 10).double()
     target = (digits[..., 0] <= digits[..., 1]).long()
-    found = loss(average([PairOutput(z, "logit" if outputs == 1 else "logits", read)], 2, "le"), digits, target)
+    output = PairOutput(z, "logit" if outputs == 1 else "logits", digit_logits)
+    losses = loss(average([output], 2, "le"), digits, target)
     p = (z.sigmoid() if outputs == 1 else z.softmax(-1)[..., 1]).mean(0)
-    torch.testing.assert_close(found.target[0], expected(p, target[0].double()))
-    hot = nn.functional.one_hot(digits[0], 10)
-    errors = (read.softmax(-1).mean(0) - hot).square()
-    torch.testing.assert_close(found.digits[0], errors[:, 0].mean() + errors[:, 1].mean())
+    torch.testing.assert_close(losses.target[0], expected(p, target[0].double()))
+    one_hot = nn.functional.one_hot(digits[0], 10)
+    errors = (digit_logits.softmax(-1).mean(0) - one_hot).square()
+    torch.testing.assert_close(losses.digits[0], errors[:, 0].mean() + errors[:, 1].mean())
 
 
 def module(**options: Any) -> PairModule:  # noqa: ANN401 - any option
     return PairModule(seeds=SEEDS, **{"backbone": TINY_FC, "head": MLP, "members": MEMBERS} | options)
 
 
-def test_a_member_that_fails_fails_its_round() -> None:
+def test_a_round_fails_if_one_of_its_members_fails() -> None:
     network = module()
     with torch.no_grad():
         for value in network.parameters():
@@ -191,27 +193,27 @@ def test_a_member_that_fails_fails_its_round() -> None:
     batch = StackBatch(0, "train", 0, images(dtype=torch.float32), digits, (digits[..., 0] <= digits[..., 1]).long())
     for mode in (True, False):
         network.train(mode).shared_step(batch)
-        found = network.collect()
+        metrics = network.collect()
         for name in ("loss", "accuracy"):
-            assert found[f"train/{name}"].isfinite().tolist() == [True, False]
+            assert metrics[f"train/{name}"].isfinite().tolist() == [True, False]
 
 
-def test_a_round_counts_the_parameters_of_its_members() -> None:
+def test_parameters_of_a_round_include_all_members() -> None:
     one, several = module(members=1), module()
     assert several.parameters_per_round == MEMBERS * one.parameters_per_round
     assert "2 rounds of 3 members in 1 stack of 2\n" in several.described()
     assert "2 rounds in 1 stack of 2\n" in one.described()
 
 
-def test_a_called_module_averages_in_either_mode() -> None:
-    network, shown = module(), images(dtype=torch.float32)
+def test_calling_the_module_averages_members_in_both_modes() -> None:
+    network, batch = module(), images(dtype=torch.float32)
     for mode in (True, False):
         network.train(mode)
-        own = torch.cat([network.pair_stacks[0](shown).probability()]).view(2, MEMBERS, PAIRS)
-        torch.testing.assert_close(network(shown), own.mean(1))
+        by_member = network.pair_stacks[0](batch).probability().view(2, MEMBERS, PAIRS)
+        torch.testing.assert_close(network(batch), by_member.mean(1))
 
 
-def test_members_count_in_the_size_of_a_stack() -> None:
+def test_default_stack_size_decreases_with_members() -> None:
     design = replace(DESIGN, backbone=partial(FC))
     assert default_stack_size(design, range(40)) == 20
     assert default_stack_size(replace(design, members=4), range(40)) == 5
@@ -223,10 +225,10 @@ def test_members_count_in_the_size_of_a_stack() -> None:
     [
         (0, r"model\.members must be 1 or more, got 0\."),
         (-2, r"model\.members must be 1 or more, got -2\."),
-        (101, r"model\.members is 101: a round has at most 100 networks\."),
+        (101, r"model\.members must be at most 100, got 101\."),
     ],
 )
-def test_numbers_of_members_that_make_no_sense_are_refused(count: int, message: str) -> None:
+def test_invalid_numbers_of_members_are_rejected(count: int, message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
         module(members=count)
 
@@ -239,7 +241,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
     return small_fit(OPTIONS, tmp_path_factory.mktemp("members"))
 
 
-def test_neither_workers_nor_stacks_change_a_round(run: pairs_lit.Run, tmp_path: Path) -> None:
+def test_rounds_do_not_depend_on_workers_or_stack_size(run: pairs_lit.Run, tmp_path: Path) -> None:
     spread = small_fit(OPTIONS, tmp_path, trainer__devices=2)
     for file in ("rounds.csv", "curves.csv"):
         assert (run.folder / file).read_bytes() == (spread.folder / file).read_bytes()
@@ -248,40 +250,40 @@ def test_neither_workers_nor_stacks_change_a_round(run: pairs_lit.Run, tmp_path:
         assert together.curves.values[name] == pytest.approx(values, abs=0.04 if "accuracy" in name else 1e-3)
 
 
-def test_the_first_member_is_the_round_without_members(run: pairs_lit.Run, tmp_path: Path) -> None:
+def test_the_first_member_equals_the_round_without_members(run: pairs_lit.Run, tmp_path: Path) -> None:
     alone, images_ = small_fit(OPTIONS, tmp_path, model__members=1), torch.rand(9, 2, 14, 14) * 255
-    own = run.network(4)
-    assert isinstance(own, pairs_lit.RoundNetwork)
-    for one, other in zip(own.members[0](images_), alone.network(4).members[0](images_), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
-    probability = torch.stack([member(images_)[0].squeeze(-1).sigmoid() for member in own.members]).mean(0)
-    torch.testing.assert_close(own(images_)[0], probability)
-    assert (own.members[0](images_)[0] - own.members[1](images_)[0]).abs().max() > 0.01
+    network = run.network(4)
+    assert isinstance(network, pairs_lit.RoundNetwork)
+    for output, expected in zip(network.members[0](images_), alone.network(4).members[0](images_), strict=True):
+        torch.testing.assert_close(output, expected, atol=1e-4, rtol=1e-4)
+    probability = torch.stack([member(images_)[0].squeeze(-1).sigmoid() for member in network.members]).mean(0)
+    torch.testing.assert_close(network(images_)[0], probability)
+    assert (network.members[0](images_)[0] - network.members[1](images_)[0]).abs().max() > 0.01
 
 
-def test_only_several_members_are_recorded(run: pairs_lit.Run, tmp_path: Path) -> None:
-    said = read_checkpoint(run.folder / "checkpoints/last.ckpt")["pairs_lit"]
-    assert said["members"] == 2
-    assert said["network"][0] == "members: 2"
+def test_checkpoints_store_members_only_if_there_are_several(run: pairs_lit.Run, tmp_path: Path) -> None:
+    metadata = read_checkpoint(run.folder / "checkpoints/last.ckpt")["pairs_lit"]
+    assert metadata["members"] == 2
+    assert metadata["network"][0] == "members: 2"
     alone = small_fit(OPTIONS, tmp_path, model__members=1)
-    said = read_checkpoint(alone.folder / "checkpoints/last.ckpt")["pairs_lit"]
-    assert "members" not in said
-    assert not any("members" in line for line in said["network"])
-    assert said["resize"] is None
+    metadata = read_checkpoint(alone.folder / "checkpoints/last.ckpt")["pairs_lit"]
+    assert "members" not in metadata
+    assert not any("members" in line for line in metadata["network"])
+    assert metadata["resize"] is None
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_a_checkpoint_of_other_members_is_refused(
+def test_a_checkpoint_with_a_different_number_of_members_is_rejected(
     members: int, run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--config", str(run.folder / "config.yaml"), "--ckpt_path", str(run.folder / "checkpoints/last.ckpt")]
     assert main(["test", *options, "--model.members", str(members)]) == 2
-    said = capsys.readouterr().err
-    assert f"members is 2 in the checkpoint and {members} in the config." in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert f"members is 2 in the checkpoint and {members} in the config." in message
+    assert "Traceback" not in message
 
 
-def test_a_checkpoint_is_evaluated_as_the_fit_did(run: pairs_lit.Run) -> None:
+def test_evaluating_a_checkpoint_gives_the_results_of_the_fit(run: pairs_lit.Run) -> None:
     options = ["--config", str(run.folder / "config.yaml"), "--ckpt_path", str(run.folder / "checkpoints/last.ckpt")]
     assert main(["test", *options]) == 0
     rows = (run.folder / "test.csv").read_text(encoding="utf-8").splitlines()
@@ -289,13 +291,13 @@ def test_a_checkpoint_is_evaluated_as_the_fit_did(run: pairs_lit.Run) -> None:
     assert [float(row.split(",")[place]) for row in rows[1:]] == list(run.values("test_accuracy").values())
 
 
-def test_a_fit_goes_on_as_if_it_had_not_stopped(run: pairs_lit.Run, tmp_path: Path) -> None:
+def test_a_resumed_fit_gives_the_curves_of_an_uninterrupted_fit(run: pairs_lit.Run, tmp_path: Path) -> None:
     half = small_fit(OPTIONS, tmp_path, trainer__max_epochs=1)
     whole = small_fit(OPTIONS, tmp_path, ckpt_path=half.folder / "checkpoints/last.ckpt")
     assert (whole.folder / "curves.csv").read_bytes() == (run.folder / "curves.csv").read_bytes()
 
 
-def test_trials_of_other_members_are_fits_of_their_own() -> None:
+def test_variants_with_different_members_are_trained_in_separate_fits() -> None:
     base = ["--config=fc_aux", "--data.source=digits", "--rounds.count=2", "--trainer.devices=1"]
     weight = "model.loss.aux_weight"
     plans = read_variants(

@@ -87,29 +87,30 @@ def against_plain(design: Architecture, loss: PairLoss, *, rounds: int = 3, trai
     stack = reference_impl.build_stack(design, seeds, training=training)
     stack.clock.epoch, stack.clock.step = 4, 3
     batch = reference_impl.random_batch(rounds, PAIRS)
-    comparison = stack(batch.images)
-    parts = loss(comparison, batch.digits, batch.target)
-    if parts.total.requires_grad:
-        parts.total.sum().backward()
+    output = stack(batch.images)
+    losses = loss(output, batch.digits, batch.target)
+    if losses.total.requires_grad:
+        losses.total.sum().backward()
     for r, seed in enumerate(seeds):
         plain = PlainNetwork(design, seed).double().beside(stack, r).train(training)
-        answer = plain(batch.images[r])
-        same_answer(comparison, r, answer)
-        expected = reference_impl.round_loss(loss, answer, batch.digits[r], batch.target[r])
-        for part, wanted in zip(parts, expected, strict=True):
-            reference_impl.close(part[r], wanted)
-        if expected[0].requires_grad:
-            expected[0].backward()
+        prediction = plain(batch.images[r])
+        same_answer(output, r, prediction)
+        plain_losses = reference_impl.round_loss(loss, prediction, batch.digits[r], batch.target[r])
+        for value, expected in zip(losses, plain_losses, strict=True):
+            reference_impl.close(value[r], expected)
+        if plain_losses[0].requires_grad:
+            plain_losses[0].backward()
         same_values(plain, stack, r, reference_impl.gradients)
         same_values(plain, stack, r, reference_impl.states)
 
 
-def same_answer(comparison: PairOutput, r: int, answer: reference_impl.Answer) -> None:
-    assert comparison.kind == answer.kind
-    reference_impl.close(comparison.output[r], answer.output[:, 0] if answer.kind == "logit" else answer.output)
-    assert (comparison.digit_logits is None) == (answer.digit_logits is None)
-    if answer.digit_logits is not None:
-        reference_impl.close(comparison.digit_logits[r], answer.digit_logits)
+def same_answer(output: PairOutput, r: int, expected: reference_impl.Answer) -> None:
+    """Check that the output of round ``r`` equals that of its plain network."""
+    assert output.kind == expected.kind
+    reference_impl.close(output.output[r], expected.output[:, 0] if expected.kind == "logit" else expected.output)
+    assert (output.digit_logits is None) == (expected.digit_logits is None)
+    if expected.digit_logits is not None:
+        reference_impl.close(output.digit_logits[r], expected.digit_logits)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -140,7 +141,7 @@ def test_every_learned_head_equals_plain_networks_on_a_joint_image(head: str) ->
 
 @pytest.mark.parametrize("relation", OPERATORS)
 @pytest.mark.parametrize("head", ["softmax", "power", "argmax"])
-def test_every_relation_equals_the_plain_double_loop_with_probability_heads(relation: str, head: str) -> None:
+def test_every_relation_of_digit_heads_equals_a_plain_double_loop(relation: str, head: str) -> None:
     design = replace(DESIGN, backbone=TINY_FC, head=HEADS[head], readout="linear", relation=relation)
     against_plain(design, loss_for(design, head))
 
@@ -165,23 +166,24 @@ def test_every_loss_equals_plain_networks(target: str, kind: str, digits: str, r
 
 
 @pytest.mark.parametrize("activation", reference_impl.ACTIVATIONS)
-def test_digit_logits_are_read_before_the_code_activation(activation: str) -> None:
+def test_digit_logits_are_computed_before_the_code_activation(activation: str) -> None:
     design = replace(DESIGN, backbone=TINY_FC, code_activation=activation, readout="identity")
     against_plain(design, PairLoss(digits="ce"))
 
 
 @pytest.mark.parametrize("sharing", ["shared", "separate"])
-def test_a_head_that_works_in_place_does_not_change_the_digit_logits(sharing: str) -> None:
+def test_an_in_place_head_does_not_change_the_digit_logits(sharing: str) -> None:
     def head(width: int, *, inplace: bool) -> nn.Module:
         return nn.Sequential(nn.ReLU(inplace=inplace), nn.Linear(width, 1))
 
     images = reference_impl.random_batch(3, PAIRS, dtype=torch.float32).images
     design = replace(DESIGN, sharing=sharing, readout="identity")
-    one, other = (
-        PairStack.build(replace(design, head=partial(head, inplace=way)), SEEDS)(images) for way in (False, True)
+    expected, output = (
+        PairStack.build(replace(design, head=partial(head, inplace=inplace)), SEEDS)(images)
+        for inplace in (False, True)
     )
-    assert torch.equal(one.output, other.output)
-    assert torch.equal(one.digit_logits, other.digit_logits)
+    assert torch.equal(output.output, expected.output)
+    assert torch.equal(output.digit_logits, expected.digit_logits)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -192,17 +194,17 @@ def test_evaluation_mode_equals_plain_networks(backbone: str) -> None:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("sharing", ["shared", "separate", "joint"])
-def test_first_weights_are_bit_equal_to_plain_torch_after_manual_seed(backbone: str, sharing: str) -> None:
+def test_initial_weights_are_bit_equal_to_plain_torch_after_manual_seed(backbone: str, sharing: str) -> None:
     readout = "none" if sharing == "joint" else "linear"
     design = replace(DESIGN, backbone=BACKBONES[backbone], head=DEEP_MLP, sharing=sharing, readout=readout)
     stack = PairStack.build(design, SEEDS)
     for r, seed in enumerate(SEEDS):
         plain = PlainNetwork(design, seed)
-        actual, expected = plain.values_in(stack, r, reference_impl.states), plain.state_dict().values()
-        assert all(torch.equal(value, wanted) for value, wanted in zip(actual, expected, strict=True))
+        states = zip(plain.values_in(stack, r, reference_impl.states), plain.state_dict().values(), strict=True)
+        assert all(torch.equal(value, expected) for value, expected in states)
 
 
-# eps: the gradient of a bias before batch norm is 0 but for rounding, which Adam's default of 1e-8 would blow up
+# Adam's default eps of 1e-8 would amplify rounding errors: the exact gradient of a bias before batch norm is 0
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "Adam": partial(torch.optim.Adam, lr=0.01, eps=1e-4, weight_decay=0.01),
     "SGD, momentum": partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=0.01),
@@ -250,8 +252,8 @@ def test_weights_after_training_equal_those_of_separately_trained_plain_networks
             for r in range(len(batch.target)):
                 place = batch.stack * stack_size + r
                 optimizers[place].zero_grad()
-                answer = rounds[place](batch.images[r])
-                reference_impl.round_loss(loss, answer, batch.digits[r], batch.target[r])[0].backward()
+                prediction = rounds[place](batch.images[r])
+                reference_impl.round_loss(loss, prediction, batch.digits[r], batch.target[r])[0].backward()
                 optimizers[place].step()
     for place, plain in enumerate(rounds):
         same_values(plain, module.pair_stacks[place // stack_size], place % stack_size, reference_impl.states)
@@ -277,20 +279,20 @@ def test_contract_of_every_backbone_and_head(backbone: str, head: str) -> None:
     )
     stack, other = (reference_impl.build_stack(design, seeds) for seeds in ([1, 2], [3, 4]))
     batch = reference_impl.random_batch(2, PAIRS)
-    comparison = stack(batch.images)
+    output = stack(batch.images)
     shape = (2, PAIRS, 2) if head == "MLP 2" else (2, PAIRS)
-    assert comparison.output.shape == shape
-    assert comparison.digit_logits.shape == (2, PAIRS, 2, 10)
-    assert comparison.probability().shape == comparison.decision().shape == (2, PAIRS)
+    assert output.output.shape == shape
+    assert output.digit_logits.shape == (2, PAIRS, 2, 10)
+    assert output.probability().shape == output.decision().shape == (2, PAIRS)
     target = {"MLP 1": "bce", "ArgmaxHead": "none"}.get(head, "ce")
-    PairLoss(target, "ce")(comparison, batch.digits, batch.target).total.sum().backward()
+    PairLoss(target, "ce")(output, batch.digits, batch.target).total.sum().backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in stack.network.parameters())
     assert all((value.grad.flatten(1).abs().sum(1) > 0).all() for value in stack.network.head.parameters())
     assert any(value.grad.abs().sum() > 0 for value in stack.network.branch.parameters())
     stack.network.eval()
-    assert torch.equal(stack(batch.images).output, comparison.output)
+    assert torch.equal(stack(batch.images).output, output.output)
     other.network.load_state_dict(stack.network.state_dict())
-    assert torch.equal(other(batch.images).output, comparison.output)
+    assert torch.equal(other(batch.images).output, output.output)
 
 
 @pytest.mark.parametrize("backbone", CONTRACT_BACKBONES)
@@ -308,14 +310,14 @@ def test_a_target_loss_alone_reaches_every_parameter_of_branch_and_head(backbone
 @pytest.mark.parametrize("kind", ["logit", "logits", "probability"])
 def test_probability_and_decision_follow_the_kind_of_output(kind: str) -> None:
     z = torch.tensor([[-2.0, -0.1, 0.0, 0.1, 0.4, 0.5, 0.6, 3.0]])
-    output = torch.stack([torch.zeros_like(z), z], -1) if kind == "logits" else z
-    comparison = PairOutput(output, kind, None)
+    logits = torch.stack([torch.zeros_like(z), z], -1) if kind == "logits" else z
+    output = PairOutput(logits, kind, None)
     if kind == "probability":
-        assert torch.equal(comparison.probability(), z)
-        assert torch.equal(comparison.decision(), z > 0.5)
+        assert torch.equal(output.probability(), z)
+        assert torch.equal(output.decision(), z > 0.5)
     else:
-        torch.testing.assert_close(comparison.probability(), 1 / (1 + (-z).exp()))
-        assert torch.equal(comparison.decision(), z > 0)
+        torch.testing.assert_close(output.probability(), 1 / (1 + (-z).exp()))
+        assert torch.equal(output.decision(), z > 0)
 
 
 def parameter_count(**parts: Any) -> int:  # noqa: ANN401 - the module's own arguments
@@ -394,7 +396,7 @@ REPORTS: dict[str, tuple[int, dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("expected", "parts"), REPORTS.values(), ids=REPORTS)
 @pytest.mark.quick(5)
-def test_parameters_of_a_round_are_those_of_the_reports(expected: int, parts: dict[str, Any]) -> None:
+def test_parameter_counts_per_round_equal_those_of_the_reports(expected: int, parts: dict[str, Any]) -> None:
     assert parameter_count(**parts) == expected
 
 
@@ -421,15 +423,15 @@ def test_default_stack_size_is_a_fixed_function_of_network_and_rounds(
     assert {default_stack_size(design, range(seed, seed + rounds)) for seed in (0, 7)} == {expected}
 
 
-@pytest.mark.parametrize(("wanted", "sizes"), [(None, [3]), (1, [1, 1, 1]), (2, [2, 1]), (50, [3])])
-def test_rounds_fall_into_stacks_of_the_wanted_size(wanted: int | None, sizes: list[int]) -> None:
-    module = PairModule(seeds=SEEDS, stack_size=wanted, backbone=TINY_FC, head=MLP)
+@pytest.mark.parametrize(("stack_size", "sizes"), [(None, [3]), (1, [1, 1, 1]), (2, [2, 1]), (50, [3])])
+def test_rounds_are_split_into_stacks_of_the_requested_size(stack_size: int | None, sizes: list[int]) -> None:
+    module = PairModule(seeds=SEEDS, stack_size=stack_size, backbone=TINY_FC, head=MLP)
     assert [stack.head.get_submodule("0").weight.shape[0] for stack in module.stacks] == sizes
     assert module.rounds.stack_size == max(sizes)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_code_width_is_read_off_without_changing_mode_statistics_or_generator(training: bool) -> None:
+def test_measuring_the_embedding_width_changes_no_mode_statistics_or_generator(training: bool) -> None:
     backbone = RICH_CNN((1, 14, 14)).train(training)
     before, state = torch.get_rng_state(), {name: value.clone() for name, value in backbone.state_dict().items()}
     assert code_width(backbone, (1, 14, 14)) == 10
@@ -439,14 +441,14 @@ def test_code_width_is_read_off_without_changing_mode_statistics_or_generator(tr
 
 
 class NormAtRest(nn.Sequential):
-    """Keeps batch norm in evaluation mode by a ``train`` that returns nothing, as such methods often do."""
+    """Keeps batch norm in evaluation mode by a ``train`` method that returns nothing, which is a common mistake."""
 
     def train(self, mode: bool = True) -> None:
         super().train(mode)
         self[-1].training = False
 
 
-def test_a_train_method_that_returns_nothing_is_understood() -> None:
+def test_a_train_method_may_return_nothing() -> None:
     module = built(backbone=lambda shape: NormAtRest(nn.Flatten(), nn.Linear(196, 10), nn.BatchNorm1d(10)))
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
     assert [norm.training for norm in norms] == [False, False]
@@ -483,28 +485,28 @@ def built(**changes: object) -> PairModule:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"kernels": [3]}, "CNN: kernels has 1 entries for 2 convolutions"),
-        ({"pools": [2, 2, 2]}, "CNN: pools has 3 entries for 2 convolutions"),
-        ({"conv_dropout": [0.1]}, "CNN: conv_dropout has 1 entries for 2 convolutions"),
+        ({"kernels": [3]}, "CNN.kernels must be one value or a list of 2, .* got a list of 1"),
+        ({"pools": [2, 2, 2]}, "CNN.pools must be one value or a list of 2, .* got a list of 3"),
+        ({"conv_dropout": [0.1]}, "CNN.conv_dropout must be one value or a list of 2, .* got a list of 1"),
         ({"kernels": 7}, r"CNN: kernels \[7, 7\] and pools \[2, 2\] are too large for an image of shape \(1, 14, 14\)"),
         ({"batch_norm": ["map"]}, "CNN: batch_norm must be one of 'maps', 'hidden', 'code', got 'map'"),
         ({"idle_batch_norm": ["hidden"]}, "CNN: idle_batch_norm must be one of 'maps', 'code', got 'hidden'"),
         (
             {"batch_norm": ["code"], "idle_batch_norm": ["code"]},
-            "CNN: batch_norm and idle_batch_norm both name 'code': give one of them",
+            "CNN.batch_norm and CNN.idle_batch_norm both contain 'code'. Remove it from one of them",
         ),
         ({"global_pool": "median"}, "CNN: global_pool must be one of 'none', 'average', 'max', got 'median'"),
         ({"pools": [4, 4]}, r"CNN: kernels \[3, 3\] and pools \[4, 4\] are too large"),
     ],
 )
-def test_a_cnn_that_cannot_be_is_refused(arguments: dict[str, Any], match: str) -> None:
+def test_invalid_cnn_options_are_rejected(arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(PairsLitError, match=match):
         CNN((1, 14, 14), **arguments)
 
 
 @pytest.mark.parametrize("outputs", [0, 3, -1])
-def test_an_mlp_gives_one_or_two_logits(outputs: int) -> None:
-    with pytest.raises(PairsLitError, match=rf"MLP: outputs is {outputs}: it must be 1 or 2"):
+def test_an_mlp_has_one_or_two_outputs(outputs: int) -> None:
+    with pytest.raises(PairsLitError, match=rf"MLP.outputs must be 1 or 2, got {outputs}"):
         MLP(20, outputs=outputs)
 
 
@@ -512,19 +514,19 @@ def test_an_mlp_gives_one_or_two_logits(outputs: int) -> None:
 @pytest.mark.parametrize(
     "changes", [{"backbone": partial(FC, widths=(5,))}, {"sharing": "joint", "backbone": TINY_FC}], ids=["5", "joint"]
 )
-def test_a_digit_head_needs_ten_values_an_image(head: type[nn.Module], changes: dict[str, Any]) -> None:
-    with pytest.raises(PairsLitError, match=rf"{head.__name__} reads the code as digit logits and needs a width of 20"):
+def test_a_digit_head_needs_ten_values_per_image(head: type[nn.Module], changes: dict[str, Any]) -> None:
+    with pytest.raises(PairsLitError, match=rf"{head.__name__} uses the embeddings as .* needs a width of 20"):
         built(head=head, loss=PairLoss("ce"), **changes)
 
 
 @pytest.mark.parametrize("readout", ["identity", "linear"])
-def test_a_joint_image_has_no_readout(readout: str) -> None:
-    with pytest.raises(PairsLitError, match=rf"model\.readout is {readout}: with sharing: joint it must be none"):
+def test_joint_sharing_rejects_a_readout(readout: str) -> None:
+    with pytest.raises(PairsLitError, match=rf"model\.readout must be none with sharing: joint, got {readout}"):
         built(sharing="joint", readout=readout)
 
 
-def test_an_identity_readout_needs_a_code_of_ten() -> None:
-    with pytest.raises(PairsLitError, match="needs a code of width 10, but the backbone's is 7"):
+def test_an_identity_readout_needs_embeddings_of_width_ten() -> None:
+    with pytest.raises(PairsLitError, match="needs embeddings of width 10, but the backbone's have width 7"):
         built(backbone=partial(FC, widths=(7,)), readout="identity")
 
 
@@ -546,7 +548,7 @@ def test_an_identity_readout_needs_a_code_of_ten() -> None:
         ({"head": lambda _: FixedOutput()}, r"a head must give 1 or 2 logits a pair; this one gave"),
     ],
 )
-def test_parts_that_do_not_fit_together_are_refused(changes: dict[str, Any], match: str) -> None:
+def test_incompatible_parts_are_rejected(changes: dict[str, Any], match: str) -> None:
     with pytest.raises(PairsLitError, match=match):
         built(**changes)
 
@@ -554,8 +556,8 @@ def test_parts_that_do_not_fit_together_are_refused(changes: dict[str, Any], mat
 @pytest.mark.parametrize(
     ("backbone", "match"),
     [
-        (lambda shape: nn.Conv2d(1, 4, 3), r"must map \(N, C, H, W\) to \(N, F\); Conv2d gave \(2, 4, 12, 12\)"),
-        (lambda shape: Tuples(), r"must map \(N, C, H, W\) to \(N, F\); Tuples gave tuple"),
+        (lambda shape: nn.Conv2d(1, 4, 3), r"must map \(N, C, H, W\) to \(N, F\)\. Conv2d gave \(2, 4, 12, 12\)"),
+        (lambda shape: Tuples(), r"must map \(N, C, H, W\) to \(N, F\)\. Tuples gave tuple"),
         (lambda shape: nn.Linear(3, 2), r"the backbone Linear cannot take an input of shape \(1, 14, 14\): "),
         (
             lambda shape: Raising(RuntimeError),
@@ -566,7 +568,7 @@ def test_parts_that_do_not_fit_together_are_refused(changes: dict[str, Any], mat
         (lambda shape: TorchModule(shape, module=lambda: nn.Conv2d(3, 5, 3)), "the backbone TorchModule cannot take"),
     ],
 )
-def test_a_backbone_with_a_wrong_output_or_that_fails_is_refused(
+def test_a_backbone_that_fails_or_has_a_wrong_output_shape_is_rejected(
     backbone: Callable[..., nn.Module], match: str
 ) -> None:
     with pytest.raises(PairsLitError, match=match):
@@ -591,19 +593,19 @@ PLAIN = [
 
 
 @pytest.mark.parametrize("design", PLAIN, ids=["shared", "separate", "joint", "digit head"])
-def test_a_pair_network_is_plain_torch_and_its_stack_computes_the_same(design: Architecture) -> None:
+def test_a_stack_of_pair_networks_computes_the_same_as_one_pair_network(design: Architecture) -> None:
     batch = reference_impl.random_batch(3, PAIRS)
     stacked = reference_impl.build_stack(design, SEEDS[:3], training=False)
     together = stacked.network(batch.images)
     for r, seed in enumerate(SEEDS[:3]):
         network = design.build(seed).double().eval()
         alone = network(batch.images[r])
-        for one, other in zip(listed(together), listed(alone), strict=True):
-            reference_impl.close(one[r], other)
+        for output, expected_output in zip(listed(together), listed(alone), strict=True):
+            reference_impl.close(output[r], expected_output)
         expected = PlainNetwork(design, seed).double().eval()(batch.images[r])
-        found = interpret(alone, design.relation, is_digit_head=network.is_digit_head)
-        reference_impl.close(found.output, expected.output[:, 0] if expected.kind == "logit" else expected.output)
-        assert found.kind == expected.kind
+        prediction = interpret(alone, design.relation, is_digit_head=network.is_digit_head)
+        reference_impl.close(prediction.output, expected.output[:, 0] if expected.kind == "logit" else expected.output)
+        assert prediction.kind == expected.kind
 
 
 def listed(output: Output) -> list[Tensor]:

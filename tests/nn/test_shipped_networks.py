@@ -13,14 +13,14 @@ def _name(path: Path) -> str:
     return path.relative_to(CONFIGS).with_suffix("").as_posix()
 
 
-def test_there_is_a_config_for_every_row_of_every_report() -> None:
+def test_every_row_of_every_report_has_a_config() -> None:
     assert {_name(path) for path in RUNNABLE} == set(PARAMETERS)
     assert sum(len(report.rows) for report in PUBLISHED) == 25
 
 
 @pytest.mark.parametrize("config", RUNNABLE, ids=_name)
 @pytest.mark.quick(4)
-def test_a_config_runs_from_parsing_to_tables_with_the_published_number_of_parameters(config: Path, fit: Fit) -> None:
+def test_every_config_trains_with_the_published_number_of_parameters(config: Path, fit: Fit) -> None:
     run = fit(config=config)
     assert run.parent.name == config.stem
     seed = yaml.safe_load(config.read_text())["rounds"].get("seed", 0)
@@ -32,7 +32,7 @@ def test_a_config_runs_from_parsing_to_tables_with_the_published_number_of_param
 
 
 @pytest.mark.parametrize("name", BELHADJ)
-def test_a_config_holds_belhadjs_recipe(name: str, fit: Fit) -> None:
+def test_belhadj_configs_contain_the_published_recipe(name: str, fit: Fit) -> None:
     config = yaml.safe_load((fit("--trainer.max_epochs", "1", config=name) / "config.yaml").read_text())
     shipped = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     assert shipped["trainer"] == {"max_epochs": 150}
@@ -46,7 +46,7 @@ def test_a_config_holds_belhadjs_recipe(name: str, fit: Fit) -> None:
 
 
 @pytest.mark.parametrize("part", ["backbone", "head"])
-def test_a_config_is_short(part: str) -> None:
+def test_configs_are_short(part: str) -> None:
     for path in RUNNABLE:
         assert len(path.read_text().splitlines()) <= (54 if path.stem.startswith("record") else 40)
         assert part in yaml.safe_load(path.read_text())["model"]

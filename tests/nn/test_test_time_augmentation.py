@@ -1,4 +1,4 @@
-"""Views: a trained network may be shown each image in several small warps; training and curves are without."""
+"""Tests of test-time augmentation, which applies to final metrics but not to training and curves."""
 
 import math
 from pathlib import Path
@@ -28,7 +28,7 @@ def images(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def cubic(x: float, a: float = -0.75) -> float:
-    """Keys' cubic convolution kernel."""
+    """Return Keys' cubic convolution kernel at x."""
     x = abs(x)
     if x <= 1:
         return (a + 2) * x**3 - (a + 3) * x**2 + 1
@@ -36,7 +36,7 @@ def cubic(x: float, a: float = -0.75) -> float:
 
 
 def warped_by_loops(large: np.ndarray, warp: Warp) -> np.ndarray:
-    """Warp one image of 2S×2S pixel by pixel, by the formulas of the docstrings, and average 2×2 pixels."""
+    """Warp an image of 2S×2S pixel by pixel, by the documented formulas, then average blocks of 2×2 pixels."""
     side, angle = len(large), math.radians(warp.rotation)
     moved = np.zeros_like(large)
     for row in range(side):
@@ -53,7 +53,7 @@ def warped_by_loops(large: np.ndarray, warp: Warp) -> np.ndarray:
 
 
 @pytest.mark.parametrize("warp", [*standard_warps(), Warp(0.1, -0.2, 30, 0.3, 0.8, 1.3)], ids=str)
-def test_a_view_is_what_plain_loops_give(warp: Warp) -> None:
+def test_views_equal_warps_by_plain_loops(warp: Warp) -> None:
     image = images(1, 6, 6)
     expected = warped_by_loops(enlarged(image)[0].numpy(), warp)
     np.testing.assert_allclose(warped(enlarged(image), warp.theta)[0].numpy(), expected, atol=1e-9)
@@ -61,7 +61,7 @@ def test_a_view_is_what_plain_loops_give(warp: Warp) -> None:
 
 
 def moved(**numbers: float) -> list[float]:
-    """Return by how many pixels, down and to the right, a dot goes that is 5 pixels above the middle of 21×21."""
+    """Return the shift, in pixels down and right, of a dot that is 5 pixels above the centre of a 21×21 image."""
     image = torch.zeros(1, 21, 21, dtype=torch.float64)
     image[0, 5, 10] = 1
     view, places = warped(enlarged(image), Warp(**numbers).theta)[0], torch.arange(21, dtype=torch.float64)
@@ -69,49 +69,49 @@ def moved(**numbers: float) -> list[float]:
     return [row - 5, column - 10]
 
 
-def test_warps_go_where_their_names_say() -> None:
+def test_warps_move_images_in_the_documented_direction() -> None:
     assert moved(shift_x=1 / 21) == pytest.approx([0, 1], abs=0.05)
     assert moved(shift_y=1 / 21) == pytest.approx([1, 0], abs=0.05)
     assert moved(shear=0.3) == pytest.approx([0, 1.5], abs=0.1)
-    angle = math.radians(20)  # counter-clockwise: from the top to the left
+    angle = math.radians(20)  # counter-clockwise, so the dot above the centre moves left
     assert moved(rotation=20) == pytest.approx([5 - 5 * math.cos(angle), -5 * math.sin(angle)], abs=0.1)
     assert moved(scale_y=0.8) == pytest.approx([1, 0], abs=0.1)
     assert moved(scale_x=0.8) == pytest.approx([0, 0], abs=0.05)
 
 
-def test_pooling_an_enlarged_image_gives_it_back() -> None:
+def test_average_pooling_restores_an_enlarged_image() -> None:
     small = images(5, 14, 10)
     torch.testing.assert_close(F.avg_pool2d(enlarged(small), 2), small, atol=1e-12, rtol=0)
     plain = small.unsqueeze(1)
     large = F.interpolate(plain, scale_factor=2, mode="bicubic")
-    for _ in range(60):  # iterated back-projection, of which it is the limit
+    for _ in range(60):  # iterated back-projection, which converges to the enlarged image
         large = large + F.interpolate(plain - F.avg_pool2d(large, 2), scale_factor=2, mode="bicubic")
     torch.testing.assert_close(enlarged(small), large.squeeze(1), atol=1e-9, rtol=0)
     torch.testing.assert_close(enlarging(7).sum(1), torch.ones(14, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 7, 14, 40])
-def test_views_of_prepared_images_are_prepared_views(size: int) -> None:
-    shown, views = images(3, 2, size, size), Views(standard_warps(), size).double()
-    seen = views(shown)
-    assert seen.shape == (13, 3, 2, size, size)
-    assert torch.equal(seen[0], shown)
+def test_views_commute_with_normalisation(size: int) -> None:
+    batch, views = images(3, 2, size, size), Views(standard_warps(), size).double()
+    warped_batch = views(batch)
+    assert warped_batch.shape == (13, 3, 2, size, size)
+    assert torch.equal(warped_batch[0], batch)
     mean, std = images(3, 1, 1, 1), 0.5 + images(3, 1, 1, 1)
-    torch.testing.assert_close(views((shown - mean) / std), (seen - mean) / std, atol=1e-5, rtol=0)
+    torch.testing.assert_close(views((batch - mean) / std), (warped_batch - mean) / std, atol=1e-5, rtol=0)
 
 
-def test_tables_and_direct_warps_are_alike() -> None:
-    shown, views = images(4, 14, 14), Views(standard_warps(), 14).double()
-    by_tables = views(shown)
+def test_tables_and_direct_warps_agree() -> None:
+    batch, views = images(4, 14, 14), Views(standard_warps(), 14).double()
+    by_tables = views(batch)
     views._has_tables = False
-    torch.testing.assert_close(views(shown), by_tables, atol=1e-5, rtol=0)
+    torch.testing.assert_close(views(batch), by_tables, atol=1e-5, rtol=0)
 
 
-def test_views_are_exact_in_low_precision() -> None:
-    shown, views = images(4, 14, 14, dtype=torch.float32), Views(standard_warps(), 14)
+def test_views_are_computed_in_float32_under_autocast() -> None:
+    batch, views = images(4, 14, 14, dtype=torch.float32), Views(standard_warps(), 14)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(views(shown), Views(standard_warps(), 14)(shown))
-    assert views(shown.bfloat16()).dtype is torch.bfloat16
+        assert torch.equal(views(batch), Views(standard_warps(), 14)(batch))
+    assert views(batch.bfloat16()).dtype is torch.bfloat16
 
 
 def module(**options: Any) -> PairModule:  # noqa: ANN401 - any option
@@ -120,23 +120,25 @@ def module(**options: Any) -> PairModule:  # noqa: ANN401 - any option
 
 @pytest.mark.parametrize("members", [1, 2])
 @pytest.mark.parametrize("head", [MLP, SoftmaxHead])
-def test_the_answer_is_the_mean_over_views_and_members(members: int, head: Any) -> None:  # noqa: ANN401 - a factory
+def test_predictions_are_means_over_views_and_members(members: int, head: Any) -> None:  # noqa: ANN401 - a factory
     network = module(views="standard", members=members, head=head).eval()
-    shown = images(2, 6, 2, 14, 14, dtype=torch.float32)
-    none = torch.zeros(2, 6, 2, dtype=torch.int64)
-    batch = StackBatch(0, "val", 0, shown, none, none[..., 0])
-    answers = [network.pair_stacks[0](view) for view in Views(standard_warps(), 14)(shown)]
-    read = torch.stack([answer.digit_logits.softmax(-1).view(2, members, 6, 2, 10) for answer in answers]).mean((0, 2))
-    found = network.compared(batch)
-    torch.testing.assert_close(found.digit_logits.exp(), read)
+    pairs = images(2, 6, 2, 14, 14, dtype=torch.float32)
+    zeros = torch.zeros(2, 6, 2, dtype=torch.int64)
+    batch = StackBatch(0, "val", 0, pairs, zeros, zeros[..., 0])
+    outputs = [network.pair_stacks[0](view) for view in Views(standard_warps(), 14)(pairs)]
+    digits = torch.stack([output.digit_logits.softmax(-1) for output in outputs])
+    digits = digits.view(-1, 2, members, 6, 2, 10).mean((0, 2))
+    prediction = network.compared(batch)
+    torch.testing.assert_close(prediction.digit_logits.exp(), digits)
     if head is MLP:
-        expected = torch.stack([answer.output.sigmoid().view(2, members, 6) for answer in answers]).mean((0, 2))
+        expected = torch.stack([output.output.sigmoid().view(2, members, 6) for output in outputs]).mean((0, 2))
     else:
-        expected = torch.stack([read[:, :, 0, i] * read[:, :, 1, j] for i in range(10) for j in range(i, 10)]).sum(0)
-    torch.testing.assert_close(found.probability(), expected)
-    torch.testing.assert_close(network(shown), expected)
+        products = [digits[:, :, 0, i] * digits[:, :, 1, j] for i in range(10) for j in range(i, 10)]
+        expected = torch.stack(products).sum(0)
+    torch.testing.assert_close(prediction.probability(), expected)
+    torch.testing.assert_close(network(pairs), expected)
     single = network.compared(batch, views=False)
-    plain = network.pair_stacks[0](shown)
+    plain = network.pair_stacks[0](pairs)
     torch.testing.assert_close(single.probability(), average([plain], members, "le").probability())
     assert network.train().compared(batch).averaged == (members > 1)
 
@@ -144,16 +146,16 @@ def test_the_answer_is_the_mean_over_views_and_members(members: int, head: Any) 
 @pytest.mark.parametrize(
     ("views", "message"),
     [
-        ("all", r"model\.views is 'all': it must be standard, null, or a list of warps such as \[\{\}, \{rotation: 6"),
-        ([3], r"model\.views is \[3\]: it must be standard"),
-        ([], r"model\.views has 0 warps: name 1 to 1000, or null for no views\."),
-        ([Warp()] * 1001, r"model\.views has 1001 warps"),
+        ("all", r"model\.views must be standard, null, or a list of warps .*rotation: 6\}\], got 'all'"),
+        ([3], r"model\.views must be standard, .*, got \[3\]"),
+        ([], r"model\.views must contain 1 to 1000 warps, got 0\. Use null for no test-time"),
+        ([Warp()] * 1001, r"model\.views must contain 1 to 1000 warps, got 1001"),
         ([Warp(scale_x=0)], r"model\.views: scale_x must be from 0\.1 to 10, got 0\."),
         ([Warp(shift_y=2)], r"model\.views: shift_y must be from -1 to 1, got 2\."),
         ([Warp(rotation=math.nan)], r"model\.views: rotation must be from -360 to 360, got nan\."),
     ],
 )
-def test_other_views_are_refused(views: object, message: str) -> None:
+def test_invalid_views_are_rejected(views: object, message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
         module(views=views)
 
@@ -166,7 +168,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
     return small_fit(OPTIONS, tmp_path_factory.mktemp("views"))
 
 
-def test_curves_are_without_views_and_final_figures_with_them(run: pairs_lit.Run, tmp_path: Path) -> None:
+def test_only_final_metrics_use_views(run: pairs_lit.Run, tmp_path: Path) -> None:
     without = small_fit(OPTIONS, tmp_path, model__views="null")
     assert (without.folder / "curves.csv").read_bytes() == (run.folder / "curves.csv").read_bytes()
     for split in ("val", "test"):
@@ -179,7 +181,7 @@ def test_curves_are_without_views_and_final_figures_with_them(run: pairs_lit.Run
     assert run.values("val_digit_accuracy") != without.values("val_digit_accuracy")
 
 
-def test_neither_workers_nor_stacks_change_a_round(run: pairs_lit.Run, tmp_path: Path) -> None:
+def test_rounds_do_not_depend_on_workers_or_stack_size(run: pairs_lit.Run, tmp_path: Path) -> None:
     spread = small_fit(OPTIONS, tmp_path, trainer__devices=2)
     assert (run.folder / "rounds.csv").read_bytes() == (spread.folder / "rounds.csv").read_bytes()
     together = small_fit(OPTIONS, tmp_path, rounds__stack_size=3)
@@ -187,7 +189,7 @@ def test_neither_workers_nor_stacks_change_a_round(run: pairs_lit.Run, tmp_path:
         assert list(together.values(name).values()) == pytest.approx(list(run.values(name).values()), abs=0.04)
 
 
-def test_a_checkpoint_can_be_evaluated_with_other_views(
+def test_a_checkpoint_can_be_evaluated_with_different_views(
     run: pairs_lit.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = str(run.folder / "checkpoints/last.ckpt")
@@ -198,14 +200,16 @@ def test_a_checkpoint_can_be_evaluated_with_other_views(
 
 @pytest.mark.parametrize("to", ["torch", "onnx"])
 @pytest.mark.slow
-def test_networks_with_views_of_large_images_are_exported(to: Literal["torch", "onnx"], large: pairs_lit.Run) -> None:
-    (path,) = pairs_lit.export(large, to, 4)  # which compares answers
+def test_networks_with_views_of_large_images_can_be_exported(
+    to: Literal["torch", "onnx"], large: pairs_lit.Run
+) -> None:
+    (path,) = pairs_lit.export(large, to, 4)  # export compares predictions
     assert path.is_file()
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
-    """A run whose images are warped one by one."""
+    """Return a run whose images are too large for tables, so that each is warped."""
     sizes = {"data__resize": 56, "data__image_size": 56, "trainer__max_epochs": 1}
     run = small_fit(OPTIONS, tmp_path_factory.mktemp("large"), **sizes)
     assert run.trained.module.views is not None

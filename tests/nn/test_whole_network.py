@@ -1,4 +1,4 @@
-"""``model.network``: a whole pair network of one's own; and ``--print_stack``."""
+"""Tests of ``model.network``, a custom whole pair network, and of ``--print_stack``."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def options(kind: str) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.quick(1)
-def test_a_whole_network_is_trained_tested_and_gone_on_with(kind: str, fit: Fit) -> None:
+def test_a_whole_network_can_be_trained_tested_and_resumed(kind: str, fit: Fit) -> None:
     run = fit(*options(kind))
     config = str(run / "config.yaml")
     model = yaml.safe_load(Path(config).read_text())["model"]
@@ -51,7 +51,7 @@ def test_a_whole_network_is_trained_tested_and_gone_on_with(kind: str, fit: Fit)
 
 
 @pytest.mark.parametrize("stack_size", [1, 2])
-def test_a_whole_network_computes_what_its_parts_do(stack_size: int) -> None:
+def test_a_whole_network_computes_the_same_as_its_parts(stack_size: int) -> None:
     seeds = [3, 11]
     whole = PairModule(seeds=seeds, stack_size=stack_size, network=lambda _: pair_networks.Siamese()).double()
     parts = PairModule(
@@ -59,81 +59,81 @@ def test_a_whole_network_computes_what_its_parts_do(stack_size: int) -> None:
     ).double()
     assert isinstance(whole.stacks[0].network, StackedNetwork)
     batch = reference_impl.random_batch(stack_size, 6)
-    for one, other in zip(whole.pair_stacks, parts.pair_stacks, strict=True):
-        answers = one(batch.images), other(batch.images)
-        reference_impl.close(answers[0].output, answers[1].output)
-        reference_impl.close(answers[0].digit_logits, answers[1].digit_logits)
-        assert answers[0].kind == answers[1].kind == "logit"
+    for whole_stack, parts_stack in zip(whole.pair_stacks, parts.pair_stacks, strict=True):
+        output, expected = whole_stack(batch.images), parts_stack(batch.images)
+        reference_impl.close(output.output, expected.output)
+        reference_impl.close(output.digit_logits, expected.digit_logits)
+        assert output.kind == expected.kind == "logit"
 
 
-def test_a_loop_gives_answers_of_any_form() -> None:
+def test_a_looped_network_may_have_any_output_shape() -> None:
     loss = PairLoss(target="ce", digits="none")
     module = PairModule(seeds=[0, 1], stack_size=2, network=pair_networks.TwoLogits, loss=loss).double()
     stack = module.pair_stacks[0]
     assert isinstance(stack.network.network, Loop)
     images = reference_impl.random_batch(2, 5).images
-    answer = stack(images)
-    assert (answer.kind, answer.digit_logits) == ("logits", None)
+    output = stack(images)
+    assert (output.kind, output.digit_logits) == ("logits", None)
     for place, seed in enumerate([0, 1]):
         plain = reference_impl.built(lambda: pair_networks.TwoLogits((2, 14, 14)), seed).double()
-        reference_impl.close(answer.output[place], plain(images[place]))
+        reference_impl.close(output.output[place], plain(images[place]))
 
 
-REFUSED = {
+REJECTED = {
     f"--model.network {PARTS}.MapsOfDigits": r"gave \(2, 2, 10\) and NoneType for N = 2",
     f"--model.network {PARTS}.NineDigits": r"gave \(2, 1\) and \(2, 2, 9\) for N = 2",
     f"--model.network {PARTS}.Nope": "model.network: module 'tests.support.pair_networks' has no attribute 'Nope', got",
-    f"--model.network {PARTS}.no_module": "returned a int, which is not a torch module",
+    f"--model.network {PARTS}.no_module": "must return a torch module, got int",
     f"--model.network {PARTS}.siamese": f"model.network must be a class or function .*, got the module {PARTS}.siamese",
     f"--model.network {PARTS}.Siamese --model.network.width 3": "model.network cannot be built .*'width'",
     f"--model.network {PARTS}.OneLogit": "digit",
-    "--model.backbone null": "model.backbone is missing: name backbone and head, or a whole pair network",
-    "--model.head null": "model.head is missing: name backbone and head, or a whole pair network",
+    "--model.backbone null": "model.backbone is missing. Set model.backbone and model.head, or a whole pair network",
+    "--model.head null": "model.head is missing. Set model.backbone and model.head, or a whole pair network",
 }
 
 
-@pytest.mark.parametrize("given", REFUSED)
-def test_what_is_no_pair_network_ends_in_one_line(
-    given: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("options", REJECTED)
+def test_invalid_networks_end_in_a_one_line_error(
+    options: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = refused(["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options, *given.split()], capsys)
-    assert re.search(REFUSED[given], message)
+    message = refused(["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options, *options.split()], capsys)
+    assert re.search(REJECTED[options], message)
 
 
-def test_a_whole_network_beside_its_parts_is_refused() -> None:
-    with pytest.raises(PairsLitError, match=r"model\.backbone has no place beside it: leave out backbone, readout"):
+def test_a_whole_network_together_with_parts_is_rejected() -> None:
+    with pytest.raises(PairsLitError, match=r"cannot be combined with model\.backbone\. Leave out backbone, readout"):
         PairModule(seeds=[0], network=lambda _: pair_networks.Siamese(), backbone=CNN, readout="linear")
 
 
-def test_networks_whose_answers_have_drawn_widths_are_refused() -> None:
-    def drawn(shape: tuple[int, int, int]) -> nn.Module:
+def test_networks_with_random_output_widths_are_rejected() -> None:
+    def build_random(shape: tuple[int, int, int]) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(392, 1 + int(torch.initial_seed() % 2)))
 
-    with pytest.raises(PairsLitError, match="codes or answers of widths 1, 2"):
-        PairModule(seeds=[0, 1], network=drawn)
+    with pytest.raises(PairsLitError, match="embeddings or outputs of widths 1, 2"):
+        PairModule(seeds=[0, 1], network=build_random)
 
 
-def test_a_fit_says_what_the_network_stands_in_place_of_and_how_it_trains(
+def test_a_fit_prints_the_replaced_parts_and_why_the_network_is_looped(
     fit: Fit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = fit(*options("a loop"))
-    said = capsys.readouterr().err
+    notices = capsys.readouterr().err
     replaced = "model.backbone, model.head, model.readout, model.code_activation"
-    assert f"model.network replaces these settings: {replaced}.\n" in said
-    way = r"TwoLogits trains as copies in a loop, which is slower: it branches on a tensor's value at "
-    assert len(re.findall(rf"{way}pair_networks.py:\d+\.", said)) == 1
+    assert f"model.network replaces these settings: {replaced}.\n" in notices
+    reason = r"TwoLogits trains as copies in a loop, which is slower: it branches on a tensor's value at "
+    assert len(re.findall(rf"{reason}pair_networks.py:\d+\.", notices)) == 1
     assert json.loads((run / "summary.json").read_text())["parameters_per_round"] == 392 * 8 + 8 + 18
 
 
 @pytest.mark.parametrize(
-    ("kind", "shown"),
+    ("kind", "lines"),
     [
         ("siamese", [r"conv1: Conv2d\(1, 16.*max-pool 2×2, ReLU +maps +\(N, 16, 6, 6\)", r"view +rows +\(N, 32\)"]),
         ("a loop", [r"copies in a loop: TwoLogits branches on a tensor's value at pair_networks.py:\d+"]),
     ],
 )
-def test_the_stack_is_printed_and_nothing_is_trained(
-    kind: str, shown: list[str], tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_print_stack_prints_the_stack_without_training(
+    kind: str, lines: list[str], tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options, *options(kind)]
     with pytest.raises(SystemExit) as end:
@@ -141,5 +141,5 @@ def test_the_stack_is_printed_and_nothing_is_trained(
     assert end.value.code == 0
     printed = capsys.readouterr().out
     assert printed.startswith("3 rounds in 1 stack of 3\n\nnetwork\n")
-    assert all(re.search(line, printed) for line in shown)
+    assert all(re.search(line, printed) for line in lines)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A network that writes in place gives, to the byte, what its twin gives that does not."""
+"""Tests that a network which changes tensors in place gives the same bytes as one that does not."""
 
 from collections import Counter
 from typing import Any
@@ -29,7 +29,7 @@ STACKED = [
 
 
 def fitted(fit: Fit, kind: type[inplace_modules.Twin], writes: bool, capsys: pytest.CaptureFixture[str]) -> list[Any]:
-    """Return the tables of a fit, what ``test`` says and gives, and the predictions."""
+    """Return the tables of a fit, the output and tables of ``test``, and the predictions."""
     options = (
         "--model.backbone",
         f"tests.support.inplace_modules.{kind.__name__}",
@@ -37,17 +37,17 @@ def fitted(fit: Fit, kind: type[inplace_modules.Twin], writes: bool, capsys: pyt
         str(writes),
     )
     run = fit(*options, *TINY, config="fc_aux")
-    found: list[Any] = [*tables(run)]
+    results: list[Any] = [*tables(run)]
     capsys.readouterr()
     assert main(["test", *last(run)]) == 0
-    found += [capsys.readouterr().out.replace(str(run), "RUN"), *tables(run), predictions(run)]
-    assert b"mean,seed_0,seed_1,seed_2" in found[-1]
-    return found
+    results += [capsys.readouterr().out.replace(str(run), "RUN"), *tables(run), predictions(run)]
+    assert b"mean,seed_0,seed_1,seed_2" in results[-1]
+    return results
 
 
 @pytest.mark.parametrize("kind", [*STACKED, inplace_modules.WritesIntoView])
 @pytest.mark.quick(1)
-def test_a_twin_gives_the_same_bytes(
+def test_writing_in_place_does_not_change_any_byte(
     kind: type[inplace_modules.Twin], fit: Fit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = StackedNetwork if kind in STACKED else Loop
@@ -57,7 +57,7 @@ def test_a_twin_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("kind", [*STACKED, inplace_modules.WritesIntoView])
-def test_one_of_the_twins_writes_and_the_other_does_not(kind: type[inplace_modules.Twin]) -> None:
+def test_only_one_variant_of_each_module_writes_in_place(kind: type[inplace_modules.Twin]) -> None:
     outputs, written = [], []
     for writes in (True, False):
         with Writes() as calls, torch.random.fork_rng():
@@ -72,7 +72,7 @@ def test_one_of_the_twins_writes_and_the_other_does_not(kind: type[inplace_modul
 
 
 class Writes(TorchDispatchMode):
-    """Notes what writes into its first argument."""
+    """Collects the names of operations that change their first argument in place."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks as people write them, stacked, against as many plain copies: everything that training does, in float64."""
+"""Tests of typical networks: a stack trains like plain copies, compared in float64."""
 
 import pytest
 import torch
@@ -12,36 +12,36 @@ from tests.support.stack_checks import Masked, listed, loss, round_loss, step
 SEEDS = [3, 11]
 
 
-@pytest.mark.parametrize("way", ["side_by_side", "in_turn"])
+@pytest.mark.parametrize("method", ["side_by_side", "in_turn"])
 @pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.quick(14)
-def test_a_network_trains_in_a_stack_as_it_does_alone(case: Case, way: str) -> None:
-    """Outputs, gradients, three steps, statistics, evaluation, and the state in and out."""
+def test_a_stacked_network_trains_like_plain_copies(case: Case, method: str) -> None:
+    """Compare outputs, gradients, three training steps, statistics, evaluation, and saving and loading the state."""
     network = stack(case.factory, SEEDS, case.shape).double()
     assert isinstance(network, StackedNetwork), network.reason
-    network.forward = getattr(network, way)
+    network.forward = getattr(network, method)
     plain = [reference_impl.built(case.factory, seed).double() for seed in SEEDS]
     names = list(plain[0].state_dict())
     assert list(network.state_dict()) == names
     optimizers = [
-        torch.optim.SGD(each.parameters(), 0.01, 0.9) for each in (network, *plain) if list(each.parameters())
+        torch.optim.SGD(module.parameters(), 0.01, 0.9) for module in (network, *plain) if list(module.parameters())
     ]
     torch.manual_seed(0)
     for images in (4, 3, 5):
         x = torch.randn(len(SEEDS), images, *case.shape, dtype=torch.float64)
         outputs = step(network, x, loss)
-        for place, own in enumerate(plain):
+        for place, alone in enumerate(plain):
             with Masked(network, place) as masked:
-                expected = step(own, x[place], round_loss)
+                expected_outputs = step(alone, x[place], round_loss)
             assert next(masked.masks, None) is None
-            for one, other in zip(outputs, expected, strict=True):
-                torch.testing.assert_close(one[place], other, rtol=1e-7, atol=1e-9)
+            for output, expected in zip(outputs, expected_outputs, strict=True):
+                torch.testing.assert_close(output[place], expected, rtol=1e-7, atol=1e-9)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-    for place, own in enumerate(plain):
+    for place, alone in enumerate(plain):
         state = {name: value[place] for name, value in network.state_dict().items()}
-        for name, value in own.state_dict().items():
+        for name, value in alone.state_dict().items():
             torch.testing.assert_close(state[name], value, rtol=1e-5, atol=1e-7)
         case.factory().double().load_state_dict(state)
     x = torch.randn(len(SEEDS), 4, *case.shape, dtype=torch.float64)
@@ -49,17 +49,17 @@ def test_a_network_trains_in_a_stack_as_it_does_alone(case: Case, way: str) -> N
     with torch.no_grad():
         outputs = listed(network.eval()(x))
     assert torch.equal(x, before)
-    for place, own in enumerate(plain):
-        for one, other in zip(outputs, listed(own.eval()(x[place].clone())), strict=True):
-            torch.testing.assert_close(one[place], other, rtol=1e-5, atol=1e-7)
+    for place, alone in enumerate(plain):
+        for output, expected in zip(outputs, listed(alone.eval()(x[place].clone())), strict=True):
+            torch.testing.assert_close(output[place], expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["course", "residual", "tied", "dropouts", "siamese"])
-def test_first_weights_are_those_of_plain_torch_and_a_round_depends_on_no_other(name: str) -> None:
+def test_a_round_has_the_same_weights_and_outputs_with_any_other_rounds(name: str) -> None:
     case = NETWORKS[name]
     x = torch.rand(3, 4, *case.shape)
     together = stack(case.factory, [3, 11, 7], case.shape)
     alone = stack(case.factory, [11], case.shape)
     assert all(torch.equal(value[1], alone.state_dict()[key][0]) for key, value in together.state_dict().items())
-    for one, other in zip(listed(together(x)), listed(alone(x[1:2])), strict=True):
-        torch.testing.assert_close(one[1:2], other)
+    for output, expected in zip(listed(together(x)), listed(alone(x[1:2])), strict=True):
+        torch.testing.assert_close(output[1:2], expected)

@@ -1,4 +1,4 @@
-"""Random small networks, stacked, against as many plain copies: all that training does, in float64."""
+"""Tests of small random networks: a stack trains like plain copies, compared in float64."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from tests.support.stack_checks import right, round_loss, step
 
 EXAMPLES = int(os.environ.get("PAIRS_LIT_EXAMPLES", "60"))
 MAPS, ROWS = 3, 2
-"""The dimensions of one value: (C, H, W), or (L, F); else it is (F,)."""
+"""Number of dimensions of one input's value: maps (C, H, W), rows (L, F), or else (F,)."""
 Shape = tuple[int, ...]
 
 
 class Op(NamedTuple):
-    """A step of a network: its kind, two numbers that choose its details, and how far back another value lies."""
+    """Operation of a network: its kind, two numbers that determine its details, and how far back a second value is."""
 
     kind: str
     a: int
@@ -74,8 +74,8 @@ def pool_layer(op: Op, shape: Shape) -> nn.Module | None:
 
 
 LAYERS: dict[str, Callable[[Op, Shape], nn.Module | None]] = {
-    each.__name__: each
-    for each in (conv, norm, other_norm, linear, activation_layer, dropout_layer, pool_layer)
+    build.__name__: build
+    for build in (conv, norm, other_norm, linear, activation_layer, dropout_layer, pool_layer)
 }  # fmt: skip
 
 
@@ -170,13 +170,13 @@ def count(op: Op, x: Tensor, values: Sequence[Tensor], training: bool) -> Tensor
 
 
 CALLS = {
-    each.__name__: each
-    for each in (activation, dropout, pool, residual, cat, reduce, reshape, transpose, part, write, count)
+    apply.__name__: apply
+    for apply in (activation, dropout, pool, residual, cat, reduce, reshape, transpose, part, write, count)
 }
 
 
 class Net(nn.Module):
-    """Does some steps one after the other; one that does not fit is left out."""
+    """Runs operations one after the other; operations that do not fit are left out."""
 
     def __init__(self, ops: Sequence[Op], shape: Shape) -> None:
         super().__init__()
@@ -194,18 +194,20 @@ class Net(nn.Module):
                 return
             self.layers[place] = layer
             if "orm" in type(layer).__name__ and layer.bias is not None:
-                nn.init.uniform_(layer.bias, 0.1, 0.5)  # where all values are the same, a ReLU must not meet 0 ± 1e-17
+                nn.init.uniform_(
+                    layer.bias, 0.1, 0.5
+                )  # equal values are normalised to 0 ± 1e-17, where ReLU's gradient is arbitrary
         elif op.kind == "scale":
             last = shapes[-1]
-            wanted = [(1,), last, last[-1:], (last[0], *[1] * (len(last) - 1))][op.a % 4]
-            self.register_parameter(f"weight_{place}", nn.Parameter(torch.rand(wanted) + 0.5))
+            shape = [(1,), last, last[-1:], (last[0], *[1] * (len(last) - 1))][op.a % 4]
+            self.register_parameter(f"weight_{place}", nn.Parameter(torch.rand(shape) + 0.5))
         with torch.no_grad(), torch.random.fork_rng([]):
             self.eval()
-            found = self._done(len(self.ops), op, [torch.rand(3, *each) for each in shapes])
+            output = self._done(len(self.ops), op, [torch.rand(3, *shape) for shape in shapes])
             self.train()
-        if found is not None and 0 < found[0].numel() < 200:
+        if output is not None and 0 < output[0].numel() < 200:
             self.ops.append(op)
-            shapes.append(tuple(found.shape[1:]))
+            shapes.append(tuple(output.shape[1:]))
         else:
             self.layers._modules.pop(place, None)
             self._parameters.pop(f"weight_{place}", None)
@@ -236,7 +238,7 @@ shapes = st.sampled_from([(1, 6, 6), (2, 5, 4), (3, 7, 7), (4, 3, 3), (6,), (4, 
 
 
 def plain_torch_trains(network: nn.Module, shape: Shape) -> bool:
-    """Say whether nothing that a gradient needs is changed in place."""
+    """Return whether a plain network can be trained, because it changes nothing in place that a gradient needs."""
     try:
         step(network.double(), torch.rand(3, *shape, dtype=torch.float64), round_loss)
     except RuntimeError as error:
@@ -249,7 +251,7 @@ def plain_torch_trains(network: nn.Module, shape: Shape) -> bool:
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ops=networks, shape=shapes)
-def test_a_random_network_trains_in_a_stack_as_it_does_alone(ops: list[Op], shape: Shape) -> None:
+def test_a_stacked_random_network_trains_like_plain_copies(ops: list[Op], shape: Shape) -> None:
     def factory() -> nn.Module:
         return Net(ops, shape)
 

@@ -254,7 +254,7 @@ TRACED: dict[str, Case] = {
     "subclass of flatten": Case(SpreadFlatten, (2, 3)),
     "subclass of flatten in a sequence": Case(lambda: nn.Sequential(SpreadFlatten(), nn.Linear(6, 2)), (2, 3)),
     "sequence with its own forward": Case(lambda: ReversedSequential(nn.Linear(4, 3), nn.Linear(5, 4)), (5,)),
-    "sequence with a parameter of its own": Case(weighty, (5,)),
+    "sequence with a direct parameter": Case(weighty, (5,)),
     "switched off layer that is not known": Case(lambda: SwitchedOff(nn.LayerNorm(5)), (5,)),
     "conv reflect": Case(lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), (2, 5, 5)),
     "conv circular in a sequence": Case(
@@ -273,11 +273,11 @@ LOOPED: dict[str, Case] = {
     "batch norm without momentum": Case(lambda: nn.BatchNorm2d(3, momentum=None), (3, 4, 4)),
 }
 REASONS = {
-    "weight norm": "has hooks, or methods such as train or state_dict of its own, in ParametrizedLinear",
-    "linear with a forward hook": "has hooks, or methods such as train or state_dict of its own, in Linear",
+    "weight norm": "has hooks or overrides methods such as train or state_dict, in ParametrizedLinear",
+    "linear with a forward hook": "has hooks or overrides methods such as train or state_dict, in Linear",
     "batch norm without momentum": r"changes one of its parameters or buffers in place \(add_\)",
 }
-# one module at several places of a sequence, without parameters that would give it away
+# one module without parameters at several positions of a sequence
 REPEATED: dict[str, Case] = {
     "one relu twice": Case(one_relu_twice, (4,)),
     "one relu and pool twice": Case(one_relu_and_pool_twice, (2, 9, 9)),
@@ -305,25 +305,25 @@ def inputs(case: Case, rounds: int, images: int = 5) -> Tensor:
 
 
 def trained_step(stacked: nn.Module, plain: list[nn.Module], x: Tensor) -> None:
-    x, own = x.clone().requires_grad_(), [part.clone().requires_grad_() for part in x]
+    x, plain_inputs = x.clone().requires_grad_(), [part.clone().requires_grad_() for part in x]
     output, expected = (
         stacked(1 * x),
-        torch.stack([network(1 * part) for network, part in zip(plain, own, strict=True)]),
+        torch.stack([network(1 * part) for network, part in zip(plain, plain_inputs, strict=True)]),
     )
     reference_impl.close(output, expected)
     weights = torch.randn_like(expected)
     (output * weights).sum().backward()
     (expected * weights).sum().backward()
-    reference_impl.close(x.grad, torch.stack([part.grad for part in own]))
+    reference_impl.close(x.grad, torch.stack([part.grad for part in plain_inputs]))
 
 
 def same(stacked: nn.Module, plain: list[nn.Module], named: reference_impl.Named) -> None:
     for place, network in enumerate(plain):
         actual, expected = reference_impl.of_copy(stacked, place, named), named(network)
         assert len(actual) == len(expected)
-        for (name, value), (plain_name, wanted) in zip(actual.items(), expected.items(), strict=True):
+        for (name, value), (plain_name, plain_value) in zip(actual.items(), expected.items(), strict=True):
             assert name.split(".")[-1] == plain_name.split(".")[-1]
-            reference_impl.close(value, wanted)
+            reference_impl.close(value, plain_value)
 
 
 @every_case
@@ -350,7 +350,7 @@ def test_buffers_and_evaluation_after_three_uneven_batches_equal_those_of_plain_
 
 
 @every_case
-def test_first_weights_are_bit_equal_to_plain_torch_after_manual_seed(case: Case) -> None:
+def test_initial_weights_are_bit_equal_to_plain_torch_after_manual_seed(case: Case) -> None:
     stacked = stack(case.factory, SEEDS, case.shape)
     for place, seed in enumerate(SEEDS):
         actual = reference_impl.of_copy(stacked, place, reference_impl.states)
@@ -360,7 +360,7 @@ def test_first_weights_are_bit_equal_to_plain_torch_after_manual_seed(case: Case
 
 
 @pytest.mark.parametrize("name", ["fc", "cnn", "mlp", "nested", "frozen first layer", "conv relu pool"])
-def test_state_dict_sliced_at_a_round_loads_into_its_plain_network(name: str) -> None:
+def test_the_state_dict_of_a_round_loads_into_its_plain_network(name: str) -> None:
     case = STACKED[name]
     stacked = stack(case.factory, SEEDS, case.shape)
     for place, seed in enumerate(SEEDS):
@@ -386,7 +386,7 @@ KNOWN = ("tied layers", "tied weights", "flatten from 2", "flatten then norm ove
 
 
 @modules(STACKED | REPEATED | {name: TRACED[name] for name in KNOWN})
-def test_known_layers_and_sequences_of_them_are_known(module: nn.Module) -> None:
+def test_known_layers_and_sequences_of_them_are_recognised(module: nn.Module) -> None:
     assert is_known(module)
 
 
@@ -402,24 +402,24 @@ def test_known_layers_and_sequences_of_them_are_known(module: nn.Module) -> None
         "power head in a sequence": Case(lambda: nn.Sequential(PowerHead(20)), ()),
     }
 )
-def test_everything_else_is_not_known(module: nn.Module) -> None:
+def test_other_modules_are_not_known_layers(module: nn.Module) -> None:
     assert not is_known(module)
 
 
 @pytest.mark.parametrize("case", AS_ONE.values(), ids=AS_ONE)
-def test_what_can_be_recorded_trains_as_one_stack(case: Case) -> None:
+def test_traceable_modules_are_stacked(case: Case) -> None:
     stacked = stack(case.factory, SEEDS, case.shape)
     assert isinstance(stacked, StackedNetwork), stacked.reason
 
 
 @pytest.mark.parametrize("name", LOOPED)
-def test_what_cannot_is_kept_in_a_loop_and_says_why(name: str) -> None:
+def test_untraceable_modules_run_in_a_loop_with_a_reason(name: str) -> None:
     stacked = stack(LOOPED[name].factory, SEEDS, LOOPED[name].shape)
     assert isinstance(stacked, Loop)
     assert re.search(REASONS[name], stacked.reason)
 
 
-def test_without_the_shape_of_an_input_all_is_a_loop() -> None:
+def test_without_an_input_shape_modules_run_in_a_loop() -> None:
     stacked = stack(lambda: nn.Linear(4, 3), SEEDS)
     assert isinstance(stacked, Loop)
     assert "shape of its inputs" in stacked.reason
@@ -433,8 +433,8 @@ def test_without_the_shape_of_an_input_all_is_a_loop() -> None:
     ],
     ids=["slope", "width"],
 )
-def test_copies_that_differ_in_form_are_kept_apart(factory: Factory) -> None:
-    """Each is a stack of one: what it draws does not depend on its neighbours."""
+def test_copies_of_different_structure_are_separate_stacks(factory: Factory) -> None:
+    """Each copy is a separate stack, so its random numbers do not depend on the other copies."""
     together = stack(factory, [0, 1, 2, 3, 4], [4])
     assert isinstance(together, Apart)
     x = torch.randn(5, 3, 4)
@@ -442,7 +442,7 @@ def test_copies_that_differ_in_form_are_kept_apart(factory: Factory) -> None:
         torch.testing.assert_close(alone(x[seed : seed + 1]), stack(factory, [seed], [4])(x[seed : seed + 1]))
 
 
-def test_random_layers_in_a_loop_draw_from_their_own_round_seed_and_restore_the_global_generator() -> None:
+def test_looped_random_layers_use_their_round_seed_and_restore_the_global_generator() -> None:
     def factory() -> nn.Module:
         return nn.Sequential(nn.Conv2d(1, 3, 2), nn.Dropout2d(0.5), nn.Dropout(0.3))
 
@@ -456,13 +456,13 @@ def test_random_layers_in_a_loop_draw_from_their_own_round_seed_and_restore_the_
             reference_impl.close(output[place], network(x[place]))
 
 
-def test_building_a_stack_leaves_the_global_generator_alone() -> None:
+def test_building_a_stack_does_not_change_the_global_generator() -> None:
     before = torch.get_rng_state()
     stack(lambda: nn.Linear(3, 2), SEEDS, [3])
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_evaluation_does_not_drop() -> None:
+def test_dropout_is_inactive_in_evaluation() -> None:
     stacked = stack(lambda: nn.Dropout(0.9), SEEDS, [5]).eval()
     x = torch.randn(3, 4, 5)
     assert torch.equal(stacked(x), x)
@@ -474,7 +474,7 @@ def test_dropout_masks_keep_their_shape_and_name_in_both_layouts() -> None:
     assert dropout.mask((4, 2, 3, 3), torch.device("cpu")).shape == (3, 4, 2, 3, 3)
 
 
-def test_the_layouts_undo_each_other() -> None:
+def test_layout_conversions_are_inverse() -> None:
     x = torch.randn(3, 5, 4, 6, 7)
     maps = to_maps(x)
     assert maps.is_contiguous()
@@ -491,13 +491,13 @@ def test_batch_norm_counts_its_training_batches_per_round(case: Case) -> None:
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_batch_norm_refuses_a_single_value_per_channel_like_plain_torch(rounds: int) -> None:
+def test_batch_norm_rejects_a_single_value_per_channel_like_plain_torch(rounds: int) -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         stack(lambda: nn.BatchNorm1d(4), SEEDS[:rounds], [4])(torch.zeros(rounds, 1, 4))
 
 
 @pytest.mark.parametrize("maps", [False, True])
-def test_copies_may_drop_at_rates_of_their_own(maps: bool) -> None:
+def test_copies_may_have_different_dropout_probabilities(maps: bool) -> None:
     rates = iter([0.1, 0.5, 0.9] * 3)
 
     def factory() -> nn.Module:
@@ -512,11 +512,11 @@ def test_copies_may_drop_at_rates_of_their_own(maps: bool) -> None:
     for place, rate in enumerate([0.1, 0.5, 0.9]):
         rates = iter([rate] * 3)
         same = stack(factory, [0, 1, 2], [1, 8, 8])
-        assert torch.equal(same(images)[place], outputs[place])  # whatever its neighbours drop
+        assert torch.equal(same(images)[place], outputs[place])  # other rounds' probabilities do not matter
         parameters = [list(network.parameters()) for network in (together, same)]
         gradients = [
-            torch.autograd.grad(network(images)[place].sum(), own)
-            for network, own in zip((together, same), parameters, strict=True)
+            torch.autograd.grad(network(images)[place].sum(), network_parameters)
+            for network, network_parameters in zip((together, same), parameters, strict=True)
         ]
-        for one, other in zip(*gradients, strict=True):
-            assert torch.equal(one[place], other[place])
+        for gradient, expected in zip(*gradients, strict=True):
+            assert torch.equal(gradient[place], expected[place])

@@ -1,4 +1,4 @@
-"""Small pair networks, their batches, and the comparison with plain networks."""
+"""Small pair networks, random batches for them, and the comparison with plain networks."""
 
 from functools import partial
 from typing import Any
@@ -50,13 +50,14 @@ DESIGN = Architecture(
 
 
 def same_values(plain: PlainNetwork, stack: PairStack, r: int, named: reference_impl.Named) -> None:
+    """Check that the tensors of round ``r`` of a stack equal those of its plain network."""
     actual, expected = plain.values_in(stack, r, named), list(named(plain).values())
-    for value, wanted in zip(actual, expected, strict=True):
-        reference_impl.close(value, wanted)
+    for actual_value, expected_value in zip(actual, expected, strict=True):
+        reference_impl.close(actual_value, expected_value)
 
 
 def stack_batches(seeds: list[int], stack_size: int, sizes: list[int]) -> list[StackBatch]:
-    """An epoch of random batches, stack after stack."""
+    """Return an epoch of random batches, ordered by stack."""
     batches = []
     for stack, start in enumerate(range(0, len(seeds), stack_size)):
         rounds = len(seeds[start : start + stack_size])
@@ -67,7 +68,7 @@ def stack_batches(seeds: list[int], stack_size: int, sizes: list[int]) -> list[S
 
 
 def two_groups(network: nn.Module) -> list[dict[str, Any]]:
-    """Return what one writes by hand: by the kind of layer."""
+    """Return two parameter groups for an optimizer: weights of layers, and all other parameters without decay."""
     weights, others = list[nn.Parameter](), list[nn.Parameter]()
     for layer in network.modules():
         for name, value in layer.named_parameters(recurse=False):

@@ -1,4 +1,4 @@
-"""Backbones that write in place, each with a twin that does the same without."""
+"""Backbones that change tensors in place, or compute the same without, depending on an option."""
 
 import torch
 from torch import Tensor, nn
@@ -6,11 +6,11 @@ from torch.nn import functional as F
 
 
 class Twin(nn.Module):
-    """Two linear layers, and something before, between and after them.
+    """Base class: two linear layers, with methods that subclasses override to change tensors before or between them.
 
     Args:
-        shape: Of an image.
-        writes: Whether it writes in place.
+        shape: Shape of an image.
+        writes: Whether tensors are changed in place.
     """
 
     def __init__(self, shape: tuple[int, int, int], writes: bool = True) -> None:
@@ -43,7 +43,7 @@ class BeginsWithRelu(Twin):
 
 
 class Blanks(Twin):
-    """Writes into a part of the image."""
+    """Sets a part of the image to 0."""
 
     def image(self, x: Tensor) -> Tensor:
         if not self.writes:
@@ -84,7 +84,7 @@ class Scales(Twin):
 
 
 class WritesIntoView(Twin):
-    """Cannot be recorded: as copies in a loop, like its twin, which branches on a value."""
+    """Cannot be traced, so that copies run in a loop; without writing, it branches on a value to the same effect."""
 
     def hidden(self, x: Tensor) -> Tensor:
         x = x * 1

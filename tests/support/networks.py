@@ -1,4 +1,4 @@
-"""Networks as people write them, each with the shape of one input: what a stack has to be able to train."""
+"""Typical networks that a stack must be able to train, each with the shape of one input."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,7 +15,7 @@ class Case(NamedTuple):
 
 
 class Course(nn.Module):
-    """A typical course's CNN."""
+    """Typical CNN of a course."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Residual(nn.Module):
 
 
 class Dense(nn.Module):
-    """Every layer sees all that came before."""
+    """Each layer sees the outputs of all earlier layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Dense(nn.Module):
 
 
 class Siamese(nn.Module):
-    """A whole pair network: both images through one branch, by slices."""
+    """Whole pair network that applies one branch to slices of the pair."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Siamese(nn.Module):
 
 
 class Reshaping(nn.Module):
-    """The same, with both images as one batch of 2N."""
+    """Whole pair network that reshapes both images to one batch of 2N."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,13 +90,13 @@ class Reshaping(nn.Module):
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         n = pairs.size(0)
-        code = self.fc(F.relu(F.max_pool2d(self.conv(pairs.reshape(2 * n, 1, 8, 8)), 2)).view(2 * n, -1))
-        digits = code.view(n, 2, 10)
+        embedding = self.fc(F.relu(F.max_pool2d(self.conv(pairs.reshape(2 * n, 1, 8, 8)), 2)).view(2 * n, -1))
+        digits = embedding.view(n, 2, 10)
         return self.compare(digits.flatten(1)).squeeze(1), digits
 
 
 class Tied(nn.Module):
-    """An autoencoder whose weight serves both ways, and a layer that is used twice."""
+    """Autoencoder with a weight shared by encoder and decoder, and a layer that is used twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Tied(nn.Module):
 
 
 class Scaled(nn.Module):
-    """Parameters, buffers and tensors of its own, used directly."""
+    """Uses parameters and buffers directly in its forward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Multihead(nn.Module):
 
 
 class ShapeAware(nn.Module):
-    """Asks for shapes, and branches on what they fix."""
+    """Reads shapes and branches on them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class ShapeAware(nn.Module):
 
 
 class InPlace(nn.Module):
-    """Writes into its input and into values of its own."""
+    """Changes its input and intermediate values in place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class InPlace(nn.Module):
 
 
 class Normed(nn.Module):
-    """Every norm of convolutional networks."""
+    """Uses all common normalisations of convolutional networks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class Sequences(nn.Module):
 
 
 class Experts(nn.Module):
-    """A dictionary and a list of parts, chosen by Python's values, and gates."""
+    """Mixture of experts from a ``ModuleDict``, with a Python loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -229,7 +229,7 @@ class Experts(nn.Module):
 
 
 class Dropouts(nn.Module):
-    """One dropout twice, and by function; whole maps."""
+    """Dropout of values and of whole maps, as a layer that is used twice and as a function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -249,7 +249,7 @@ class Dropouts(nn.Module):
 
 
 class Modes(nn.Module):
-    """Does something else in evaluation."""
+    """Computes something different in evaluation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ class Frozen(nn.Module):
 
 
 class Functional(nn.Module):
-    """Convolutions whose weights are parameters of its own."""
+    """Passes its parameters to functional convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -284,7 +284,7 @@ class Functional(nn.Module):
 
 
 class BatchAware(nn.Module):
-    """Relates each input to the others of its batch."""
+    """Compares each input with the others of its batch."""
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - x.mean(0)
@@ -304,7 +304,7 @@ class Depthwise(nn.Module):
 
 
 class Grouped(nn.Module):
-    """Shuffles channels."""
+    """Shuffles channels between groups."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -313,8 +313,8 @@ class Grouped(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = self.conv(x).size()
         x = self.conv(x).view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, -1, h, w)
-        one, other = x.chunk(2, dim=1)
-        return torch.cat((one, F.relu(other)), dim=1).permute(0, 2, 3, 1).reshape(n, -1, 6).sum(1)
+        first, second = x.chunk(2, dim=1)
+        return torch.cat((first, F.relu(second)), dim=1).permute(0, 2, 3, 1).reshape(n, -1, 6).sum(1)
 
 
 NETWORKS: dict[str, Case] = {

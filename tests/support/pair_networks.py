@@ -1,4 +1,4 @@
-"""Whole pair networks, as course projects have them."""
+"""Typical whole pair networks of course projects, and some with unsupported outputs."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class Siamese(nn.Module):
-    """belhadj's CNN_aux: shared weights, digit logits, and one logit."""
+    """belhadj's CNN_aux: shared weights, digit logits and one logit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Siamese(nn.Module):
 
 
 class OneLogit(nn.Module):
-    """No digits, and an answer without a last dimension."""
+    """No digit logits, and an output (N,) without a last dimension."""
 
     def __init__(self, shape: tuple[int, int, int], *, width: int = 8) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class OneLogit(nn.Module):
 
 
 class TwoLogits(OneLogit):
-    """A loop: it branches on a value."""
+    """Runs in a loop, because it branches on a value."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__(shape)
@@ -51,27 +51,27 @@ class TwoLogits(OneLogit):
 
 
 class MapsOfDigits(Siamese):
-    """Gives what is no answer."""
+    """Returns an output of an unsupported shape."""
 
     def forward(self, pairs: Tensor) -> Tensor:
         return super().forward(pairs)[1]
 
 
 class NineDigits(Siamese):
-    """Gives digit logits of another width."""
+    """Returns digit logits of the wrong width."""
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        answer, digits = super().forward(pairs)
-        return answer, digits[..., :9]
+        output, digits = super().forward(pairs)
+        return output, digits[..., :9]
 
 
 def built(width: int = 8) -> nn.Module:
-    """Return a network, as torchvision's functions do."""
+    """Return a network, like torchvision's functions."""
     return OneLogit((2, 14, 14), width=width)
 
 
 def no_module() -> int:
-    """Return something else."""
+    """Return an integer instead of a module."""
     return 3
 
 

@@ -1,4 +1,4 @@
-"""What people write: networks, schedules and callbacks as they are found in course projects."""
+"""Typical networks, schedules and callbacks of course projects."""
 
 import collections
 import functools
@@ -20,7 +20,7 @@ Shape = tuple[int, int, int]
 
 
 class DividesInPlace(nn.Module):
-    """Writes into its input, and shows it three times."""
+    """Changes its input in place, then repeats it three times."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class DividesInPlace(nn.Module):
 
 
 class Divides(DividesInPlace):
-    """Its twin, which leaves its input alone."""
+    """Computes the same as DividesInPlace without changing its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers((x / 255).repeat(1, 3, 1, 1).flatten(1))
 
 
 class InPlaceBeforeLinear(nn.Module):
-    """What it writes into is what its linear layer keeps for the gradient."""
+    """Changes its input in place before a linear layer, which keeps it for the gradient."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -51,14 +51,14 @@ class InPlaceBeforeLinear(nn.Module):
 
 
 class ReluFirst(nn.Sequential):
-    """Begins with an activation in place; becomes a stacked layer."""
+    """Begins with an in-place activation; has known layers only."""
 
     def __init__(self, width: int) -> None:
         super().__init__(nn.ReLU(inplace=True), nn.Linear(width, 1))
 
 
 class ReluFirstInForward(nn.Module):
-    """The same, in a forward of its own."""
+    """Computes the same as ReluFirst in a custom forward."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -70,14 +70,14 @@ class ReluFirstInForward(nn.Module):
 
 
 class ReluFirstBackbone(nn.Sequential):
-    """Begins with an activation in place on the image itself."""
+    """Begins with an in-place activation of the image."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
 
 
 class OneLayer(nn.Module):
-    """Writes noise of one kind into its code, in every split."""
+    """Adds noise from one random generator to its embedding, in every split."""
 
     def __init__(self, shape: Shape, *, kind: str = "none") -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class OneLayer(nn.Module):
 
 
 class RandomWeights(nn.Sequential):
-    """Draws its first weights from NumPy and Python."""
+    """Draws its initial weights from the generators of NumPy and Python."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
@@ -102,7 +102,7 @@ class RandomWeights(nn.Sequential):
 
 
 class Counts(nn.Module):
-    """Does something else each time that it is called."""
+    """Computes something different in each call."""
 
     calls: Tensor
 
@@ -121,7 +121,7 @@ _LAYER = nn.Linear(14 * 14, 10)
 
 
 class KeepsMore(nn.Module):
-    """Keeps in its state what is no tensor."""
+    """Has an extra state that is not a tensor."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class KeepsMore(nn.Module):
 
 
 class SharesItsLayer(nn.Module):
-    """Every network has the one layer of this file."""
+    """Uses a layer of this file, so that all networks share it."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class SharesItsLayer(nn.Module):
 
 
 class NormInForward(nn.Module):
-    """Batch norm within a class of one's own; without it in evaluation a batch of one pair is no matter."""
+    """Has batch norm in a custom class, so that it cannot be trained on a batch of one pair."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class NormInForward(nn.Module):
 
 
 class NoShape(nn.Module):
-    """A backbone whose constructor takes no shape."""
+    """Backbone whose constructor takes no shape."""
 
     def __init__(self, hidden: int = 7) -> None:
         super().__init__()
@@ -172,26 +172,26 @@ class NoShape(nn.Module):
 
 
 class InChannels(nn.Sequential):
-    """Its first argument is something else than the shape, and must be named."""
+    """Backbone whose first argument is not the shape and must be set by name."""
 
     def __init__(self, in_features: int, out_features: int = 10) -> None:
         super().__init__(nn.Flatten(), nn.Linear(in_features, out_features))
 
 
 def sequential(shape: Shape, width: int = 12):  # type: ignore[no-untyped-def] # noqa: ANN201 - as people write it
-    """Build a backbone."""
+    """Return a backbone."""
     return nn.Sequential(nn.Flatten(), nn.Linear(shape[1] * shape[2], width), nn.ReLU(), nn.Linear(width, 10))
 
 
 def options_of_its_own(
     shape: Shape, channels: int = 3, name: str = "a", flag: object = 7, choice: object = None
 ) -> nn.Module:
-    """Build a backbone, and remember in its description how it was called."""
+    """Return a backbone whose ``repr`` shows the arguments of this function."""
     return nn.Sequential(nn.Flatten(), Noted(f"{channels!r} {name!r} {flag!r} {choice!r}"), nn.Linear(14 * 14, 10))
 
 
 class Noted(nn.Identity):
-    """Says how it was made."""
+    """Shows a note in its ``repr``."""
 
     def __init__(self, note: str) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class Noted(nn.Identity):
 
 
 class Makers:
-    """Holds functions that build a backbone."""
+    """Class with methods that build a backbone."""
 
     @classmethod
     def by_class(cls, shape: Shape) -> nn.Module:
@@ -217,17 +217,17 @@ partial_of_sequential = functools.partial(sequential, width=3)
 
 
 def cosine(epoch: int) -> float:
-    """A schedule whose numbers are NumPy's."""
+    """Schedule that returns NumPy's numbers."""
     return 0.5 * (1 + np.cos(np.pi * epoch / 10))
 
 
 def jumpy(epoch: int) -> float:
-    """A schedule that draws random numbers."""
+    """Schedule that draws random numbers."""
     return random.random() * float(np.random.rand()) * float(torch.rand(()))
 
 
 class KeepsThings(Callback):
-    """Leaves in a checkpoint what is not plain, but has a plain form."""
+    """Adds values to a checkpoint that are not plain but can be converted to plain values."""
 
     def __init__(self) -> None:
         self.loaded: dict[str, Any] = {}
@@ -247,28 +247,28 @@ class KeepsThings(Callback):
 
 
 class KeepsAModule(Callback):
-    """Leaves in a checkpoint what has no plain form."""
+    """Adds a value to a checkpoint that cannot be converted to plain values."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"things": [1, {"inner": nn.Linear(1, 1)}]}
 
 
 class Refuses(Callback):
-    """A callback whose constructor fails."""
+    """Callback whose constructor fails."""
 
     def __init__(self, count: int = 3) -> None:
         raise ValueError(f"count must be 7, not {count}")
 
 
 class RefusingLogger(CSVLogger):
-    """A logger whose constructor fails."""
+    """Logger whose constructor fails."""
 
     def __init__(self, save_dir: str = ".") -> None:
         raise RuntimeError("no server here")
 
 
 class NoisyImages(Callback):
-    """Adds noise to every batch, from all three global generators."""
+    """Adds noise from all three global generators to every batch."""
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: StackBatch, batch_idx: int
@@ -289,14 +289,14 @@ class StopsEarly(Callback):
 
 
 class LosesItsServer(Callback):
-    """A connection of its own fails."""
+    """Callback that loses a connection."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         raise ConnectionError("server gone")
 
 
 class GivesTwo(nn.Module):
-    """A head that returns two tensors."""
+    """Head that returns two tensors."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -307,14 +307,14 @@ class GivesTwo(nn.Module):
 
 
 class FailsInTraining(Callback):
-    """A callback that fails later."""
+    """Callback that fails at the end of an epoch."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         raise KeyError("val_loss")
 
 
 class RandomLayers(nn.Sequential):
-    """Draws its layers; one seed's may be like its neighbour's, or not."""
+    """Chooses its layers at random, so that rounds may differ."""
 
     def __init__(self, shape: Shape) -> None:
         activation, p = random.choice([nn.ReLU, nn.Tanh]), random.choice([0.2, 0.6])
@@ -322,14 +322,14 @@ class RandomLayers(nn.Sequential):
 
 
 class RandomWidth(nn.Sequential):
-    """Draws the width of its code."""
+    """Chooses the width of its embedding at random."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], random.randint(5, 500)))
 
 
 class FrozenNorm(nn.Sequential):
-    """Keeps its batch norm in evaluation mode, whatever mode it is told to be in."""
+    """Keeps its batch norm in evaluation mode, even in training."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10), nn.BatchNorm1d(10))
@@ -341,7 +341,7 @@ class FrozenNorm(nn.Sequential):
 
 
 class MonteCarlo(nn.Sequential):
-    """Drops activations in evaluation, too."""
+    """Keeps dropout active in evaluation."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10), nn.Dropout(0.5))
@@ -355,7 +355,7 @@ def _halved(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
 
 
 class Altered(nn.Sequential):
-    """Known layers in a row that do more than they seem to."""
+    """Sequence of known layers that is altered by a hook or a replaced method."""
 
     def __init__(self, shape: Shape, kind: str = "hook") -> None:
         super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
@@ -370,7 +370,7 @@ class Altered(nn.Sequential):
 
 
 class AlteredCall(Altered):
-    """The same by a method of its own."""
+    """Sequence of known layers that overrides ``__call__``."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape, "call")
@@ -380,7 +380,7 @@ class AlteredCall(Altered):
 
 
 class OwnGenerator(nn.Module):
-    """Draws from a seeded generator of its own, in evaluation, too."""
+    """Draws from its own seeded generator, also in evaluation."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -391,7 +391,7 @@ class OwnGenerator(nn.Module):
 
 
 class ChangesForm(nn.Module):
-    """Keeps something whose form changes while training."""
+    """Has a buffer whose shape, strides or type changes during training."""
 
     kept: Tensor | None
 
@@ -401,15 +401,16 @@ class ChangesForm(nn.Module):
         self.register_buffer("kept", None if kind == "late" else torch.zeros(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        code = self.layer(x.flatten(1) / 255)
+        embedding = self.layer(x.flatten(1) / 255)
         if self.training:
-            forms = {"late": code, "batch": code, "strides": torch.ones(3, 2).t(), "type": torch.zeros(2, 3).long()}
-            self.kept = torch.cat([self.kept, self.kept[:1]]) if self.kind == "queue" else forms[self.kind].detach()
-        return code
+            transposed, integers = torch.ones(3, 2).t(), torch.zeros(2, 3).long()
+            values = {"late": embedding, "batch": embedding, "strides": transposed, "type": integers}
+            self.kept = torch.cat([self.kept, self.kept[:1]]) if self.kind == "queue" else values[self.kind].detach()
+        return embedding
 
 
 class GrowingExtraState(nn.Module):
-    """Keeps a tensor beside its own, which grows: what is handed to a module may have any form."""
+    """Has a tensor as its extra state that grows during training; an extra state may have any shape."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -428,7 +429,7 @@ class GrowingExtraState(nn.Module):
 
 
 class Squeezes(nn.Module):
-    """Forgets that a batch may hold a single pair."""
+    """Head that fails on a batch of a single pair."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -439,7 +440,7 @@ class Squeezes(nn.Module):
 
 
 class NeedsTwenty(nn.Module):
-    """Can only be trained on batches of ten pairs or more, up to twenty."""
+    """Head that can be trained only on batches of 10 to 20 pairs."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -452,7 +453,7 @@ class NeedsTwenty(nn.Module):
 
 
 class WritesIntoWhatItNeeds(nn.Module):
-    """Fails only where its gradient is taken; a branch keeps it out of a stack, which would write into a copy."""
+    """Head that fails only in the backward pass; a branch prevents stacking, which would change a copy instead."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -466,14 +467,14 @@ class WritesIntoWhatItNeeds(nn.Module):
 
 
 class LazyNorm(nn.Sequential):
-    """Layers that look at their first input."""
+    """Has lazy layers, which infer their sizes from the first input."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(nn.Flatten(), nn.LazyLinear(10), nn.LazyBatchNorm1d())
 
 
 class BatchStatistics(nn.Sequential):
-    """A batch norm that has no running statistics."""
+    """Has a batch norm without running statistics."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(
@@ -482,7 +483,7 @@ class BatchStatistics(nn.Sequential):
 
 
 class ChangesCheckpoint(Callback):
-    """Puts something of its own where a checkpoint keeps other things."""
+    """Overwrites or adds an entry of a checkpoint."""
 
     def __init__(self, name: str = "hyper_parameters") -> None:
         self.name = name
@@ -492,7 +493,7 @@ class ChangesCheckpoint(Callback):
 
 
 class DrawsEarly(Callback):
-    """Adds noise that it drew when it was made, set up, and at the beginning of an epoch."""
+    """Adds noise drawn in its constructor, in its setup and at the start of each epoch."""
 
     def __init__(self) -> None:
         self.noise = torch.rand(()) + random.random() + float(np.random.rand())
@@ -511,7 +512,7 @@ class DrawsEarly(Callback):
 
 
 class Announces(Callback):
-    """Sends this process the signal by which a cluster announces the end of a job."""
+    """Sends this process the signal with which a cluster announces the end of a job."""
 
     def __init__(self, epoch: int = 1) -> None:
         self.epoch = epoch

@@ -1,4 +1,4 @@
-"""What the stacked code is held against: one round in plain torch, written without it."""
+"""Reference implementation of one round in plain torch, independent of the stacked code that is compared with it."""
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +44,7 @@ def manual_seed(seed: int) -> Iterator[None]:
 
 
 def built(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Build a plain module as one writes it: seed, then construct."""
+    """Build a plain module after ``torch.manual_seed(seed)``."""
     with manual_seed(seed):
         return factory()
 
@@ -66,14 +66,14 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
 
 
 def of_copy(stacked: nn.Module, copy: int, named: Named) -> dict[str, Tensor]:
-    """Return what belongs to one copy within a stacked part."""
+    """Return the tensors of one copy in a stacked part."""
     if isinstance(stacked, Loop):
         return named(stacked.copies[copy])
     return {name: value[copy] for name, value in named(stacked).items()}
 
 
 def fused(network: StackedNetwork, *, training: bool = True) -> list[str]:
-    """Return the layers that do a max-pool and ReLU, too, in one pass."""
+    """Return the names of the layers that are fused with a max-pool and ReLU."""
     calls = [node for node in network._programs[training].nodes if node.op == "call_module"]
     return [str(node.target) for node in calls if len(node.args) > 1 and node.args[1] is True]
 
@@ -84,7 +84,7 @@ class MaskedDropout(nn.Module):
     def __init__(self, p: float, stacked: StackedDropout, copy: int) -> None:
         super().__init__()
         self._p = p
-        self._mask = stacked.mask  # a bound method: not a submodule
+        self._mask = stacked.mask  # a bound method, so that torch does not register a child module
         self._copy = copy
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class MaskedDropout(nn.Module):
 
 
 def use_masks(plain: nn.Module, stacked: nn.Module, copy: int) -> None:
-    """Put the masks of one copy of a stacked module into a plain module's dropout layers."""
+    """Replace the dropout layers of a plain module by layers with the masks of one copy of a stacked module."""
     sources = iter([layer for layer in stacked.modules() if isinstance(layer, StackedDropout)])
     for parent in list(plain.modules()):
         for name, child in parent.named_children():
@@ -110,7 +110,7 @@ class Answer(NamedTuple):
 
 
 class PlainNetwork(nn.Module):
-    """One round's network: images (B, 2, H, W) to the answer."""
+    """One round's network: images (B, 2, H, W) → Answer."""
 
     def __init__(self, design: Architecture, seed: int) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class PlainNetwork(nn.Module):
         return self
 
     def _parts_in(self, stack: PairStack) -> list[tuple[nn.Module, nn.Module]]:
-        """Return the parts of this network, in the order of its own values, each with its stack."""
+        """Return the parts of this network, in the order of its state, each with its stack."""
         network = stack.network
         parts = [*zip(self.backbones, network.backbones, strict=True)]
         if self.readout is not None:
@@ -140,20 +140,20 @@ class PlainNetwork(nn.Module):
         return [*parts, (self.head, network.head)]
 
     def values_in(self, stack: PairStack, place: int, named: Named) -> list[Tensor]:
-        """Return a stack's values of one round, in the order of this network's own."""
+        """Return the tensors of one round of a stack, in the order of this network's state."""
         parts = [of_copy(stacked, place, named) for _, stacked in self._parts_in(stack)]
         return [value for part in parts for value in part.values()]
 
     def forward(self, images: Tensor) -> Answer:
-        code = self._codes(images)
-        answer = ACTIVATIONS[self.design.code_activation](code).flatten(1)
-        digit_logits = self.readout(code) if self.readout is not None else None
+        embedding = self._codes(images)
+        active = ACTIVATIONS[self.design.code_activation](embedding).flatten(1)
+        digit_logits = self.readout(embedding) if self.readout is not None else None
         if self.design.readout == "identity":
-            digit_logits = code
+            digit_logits = embedding
         if isinstance(self.head, DigitHead):
-            p = digit_probabilities(self.head, answer.view(-1, 2, 10))
+            p = digit_probabilities(self.head, active.view(-1, 2, 10))
             return Answer(probability_by_loops(self.design.relation, p), "probability", digit_logits)
-        output = self._call(self.head, ".head", 0, answer)
+        output = self._call(self.head, ".head", 0, active)
         return Answer(output, "logit" if output.shape[1] == 1 else "logits", digit_logits)
 
     def _codes(self, images: Tensor) -> Tensor:
@@ -161,8 +161,8 @@ class PlainNetwork(nn.Module):
         if self.design.sharing == "joint":
             return self._call(self.backbones[0], "branch", 0, images)
         if self.design.sharing == "separate":
-            both = enumerate(self.backbones)
-            return torch.stack([self._call(net, "branch", i, images[:, i : i + 1]) for i, net in both], 1)
+            branches = enumerate(self.backbones)
+            return torch.stack([self._call(net, "branch", i, images[:, i : i + 1]) for i, net in branches], 1)
         return self._call(self.backbones[0], "branch", 0, images.reshape(2 * pairs, 1, *sides)).view(pairs, 2, -1)
 
     def _call(self, part: nn.Module, name: str, copy: int, x: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def _mask_unless_loop(plain: nn.Module, stacked: nn.Module, copy: int) -> None:
 
 
 def digit_probabilities(head: nn.Module, z: Tensor, exponent: float = 6.0) -> Tensor:
-    """Return the digit probabilities that a head is to give, from its formula."""
+    """Return the digit probabilities of a head, computed by its formula."""
     if isinstance(head, SoftmaxHead):
         return z.exp() / z.exp().sum(-1, keepdim=True)
     if isinstance(head, PowerHead):
@@ -200,27 +200,27 @@ def digit_probabilities(head: nn.Module, z: Tensor, exponent: float = 6.0) -> Te
 
 
 def probability_by_loops(relation: str, p: Tensor) -> Tensor:
-    """Return P(relation), p (B, 2, 10): the sum over all digits i, j in relation."""
+    """Return P(relation), the sum over all digits i, j in relation, from digit probabilities p (B, 2, 10)."""
     related = [(i, j) for i in range(10) for j in range(10) if OPERATORS[relation](i, j)]
     return torch.stack([p[:, 0, i] * p[:, 1, j] for i, j in related]).sum(0)
 
 
-def round_loss(loss: PairLoss, answer: Answer, digits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return total, target and digit loss of one round by torch's own loss classes."""
-    zero = answer.output.new_zeros(())
-    target_loss = zero if loss.target == "none" else _target_loss(loss.target, answer, target)
+def round_loss(loss: PairLoss, prediction: Answer, digits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return total, target and digit loss of one round, computed by torch's loss classes."""
+    zero = prediction.output.new_zeros(())
+    target_loss = zero if loss.target == "none" else _target_loss(loss.target, prediction, target)
     digit_loss = zero
     if loss.digits != "none":
-        both = [_class_loss(loss.digits, answer.digit_logits[:, i], digits[:, i]) for i in (0, 1)]
-        digit_loss = (both[0] + both[1]) / (1 if loss.digit_reduction == "sum" else 2)
+        losses = [_class_loss(loss.digits, prediction.digit_logits[:, i], digits[:, i]) for i in (0, 1)]
+        digit_loss = (losses[0] + losses[1]) / (1 if loss.digit_reduction == "sum" else 2)
     return loss.target_weight * target_loss + loss.aux_weight * digit_loss, target_loss, digit_loss
 
 
-def _target_loss(name: str, answer: Answer, target: Tensor) -> Tensor:
-    output, real = answer.output, target.to(answer.output.dtype)
-    if answer.kind == "logit":
+def _target_loss(name: str, prediction: Answer, target: Tensor) -> Tensor:
+    output, real = prediction.output, target.to(prediction.output.dtype)
+    if prediction.kind == "logit":
         return nn.BCEWithLogitsLoss()(output[:, 0], real)
-    if answer.kind == "logits":
+    if prediction.kind == "logits":
         return _class_loss(name, output, target)
     p = output.clamp(1e-6, 1 - 1e-6)
     if name == "ce":
@@ -245,15 +245,15 @@ class Batch(NamedTuple):
 def random_batch(
     rounds: int, pairs: int, size: int = 14, dtype: torch.dtype = torch.float64, *, seed: int = 0
 ) -> Batch:
-    own = torch.Generator().manual_seed(seed)
-    images = torch.rand(rounds, pairs, 2, size, size, generator=own, dtype=torch.float64).to(dtype)
-    digits = torch.randint(10, (rounds, pairs, 2), generator=own)
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(rounds, pairs, 2, size, size, generator=generator, dtype=torch.float64).to(dtype)
+    digits = torch.randint(10, (rounds, pairs, 2), generator=generator)
     return Batch(images, digits, (digits[..., 0] <= digits[..., 1]).long())
 
 
 @dataclass(frozen=True)
 class RoundData:
-    """A round's own training pairs, and its validation and test pairs."""
+    """A round's training, validation and test pairs, by split."""
 
     images: dict[str, Tensor]
     digits: dict[str, Tensor]
@@ -261,7 +261,7 @@ class RoundData:
 
 
 def round_data(root: Path, seed: int, train: int, val: int, test: int) -> RoundData:
-    """Draw the pairs of one round (relation le, raw pixels, 14×14) from files in MNIST's format, as documented."""
+    """Draw the pairs of one round from files in MNIST's format (relation le, raw pixels, 14×14), as documented."""
     images, digits, target = {}, {}, {}
     pixels, labels = _idx(root, "train")
     order = _permutation(len(labels), seed, "held-out images")

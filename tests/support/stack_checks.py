@@ -1,4 +1,4 @@
-"""A stack against as many plain copies: steps, losses and masks that both use."""
+"""Comparison of a stack with plain copies: training steps, losses and dropout masks that both use."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ DROPPING = (F.dropout, F.dropout1d, F.dropout2d)
 
 
 class Masked(TorchFunctionMode):
-    """Drops, in plain modules, what a stack drops in one of its rounds."""
+    """Applies the dropout masks of one round of a stack in a plain module."""
 
     def __init__(self, network: StackedNetwork, place: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def listed(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
 
 
 def step(network: nn.Module, x: Tensor, weigh: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Train on one batch; return the outputs and the gradient of the inputs."""
+    """Compute the gradients of one batch; return the outputs and the gradient of the inputs."""
     x = x.clone().requires_grad_()
     outputs = listed(network(1 * x))
     torch.stack([weigh(output) for output in outputs]).sum().backward()
@@ -50,7 +50,7 @@ def step(network: nn.Module, x: Tensor, weigh: Callable[[Tensor], Tensor]) -> li
 
 
 def loss(output: Tensor) -> Tensor:
-    """Return a loss in which no two values count the same; of a stack, the sum over its rounds."""
+    """Return a loss in which each value has a different weight; of a stack, the sum over its rounds."""
     return (output.tanh() * torch.linspace(0.5, 1.5, output[0].numel()).view(output[0].shape)).sum()
 
 
@@ -69,7 +69,7 @@ class Base(nn.Module):
 
 
 def check(network: nn.Module, factory: Callable[[], nn.Module], shape: tuple[int, ...]) -> nn.Module:
-    """Hold a stack against as many plain modules: three batches in training, state, evaluation."""
+    """Check a stack against plain modules: three batches in training, then the state, then evaluation."""
     network.double()
     plain = []
     for seed in SEEDS:
@@ -78,26 +78,26 @@ def check(network: nn.Module, factory: Callable[[], nn.Module], shape: tuple[int
     torch.manual_seed(0)
     for images in (5, 4, 3):
         x = torch.randn(len(SEEDS), images, *shape, dtype=torch.float64)
-        found = step(network, x, loss)
-        for place, (seed, own) in enumerate(zip(SEEDS, plain, strict=True)):
+        outputs = step(network, x, loss)
+        for place, (seed, alone) in enumerate(zip(SEEDS, plain, strict=True)):
             with seeded(derive(seed, "", 0, 0, 0)), masked(network, place):
-                expected = step(own, x[place], round_loss)
-            for one, other in zip(found, expected, strict=True):
-                reference_impl.close(one[place], other)
+                expected_outputs = step(alone, x[place], round_loss)
+            for output, expected in zip(outputs, expected_outputs, strict=True):
+                reference_impl.close(output[place], expected)
     for named in (reference_impl.gradients, reference_impl.states):
-        for place, own in enumerate(plain):
-            actual, wanted = of_round(network, place, named), named(own)
-            assert len(actual) == len(wanted)
-            for one, other in zip(actual.values(), wanted.values(), strict=True):
-                reference_impl.close(one, other)
+        for place, alone in enumerate(plain):
+            tensors, expected_tensors = of_round(network, place, named), named(alone)
+            assert len(tensors) == len(expected_tensors)
+            for tensor, expected in zip(tensors.values(), expected_tensors.values(), strict=True):
+                reference_impl.close(tensor, expected)
     x = torch.randn(len(SEEDS), 4, *shape, dtype=torch.float64)
     with torch.no_grad():
-        found = listed(network.eval()(x))
-        for place, (seed, own) in enumerate(zip(SEEDS, plain, strict=True)):
+        outputs = listed(network.eval()(x))
+        for place, (seed, alone) in enumerate(zip(SEEDS, plain, strict=True)):
             with seeded(derive(seed, ".evaluation.train", 0, 0)):
-                expected = listed(own.eval()(x[place].clone()))
-            for one, other in zip(found, expected, strict=True):
-                reference_impl.close(one[place], other)
+                expected_outputs = listed(alone.eval()(x[place].clone()))
+            for output, expected in zip(outputs, expected_outputs, strict=True):
+                reference_impl.close(output[place], expected)
     return network
 
 

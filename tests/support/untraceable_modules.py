@@ -1,4 +1,4 @@
-"""Modules that cannot be recorded, and what is said of each."""
+"""Modules that cannot be traced, and the reason that is given for each."""
 
 import itertools
 import random
@@ -105,7 +105,7 @@ class Reversal(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401 - likewise
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
         return -grads[0]
 
 
@@ -149,7 +149,7 @@ class CatchesItsBranch(Base):
         h = self.layer(x)
         try:
             positive = bool(h.sum() > 0)
-        except Exception:  # whatever comes
+        except Exception:  # any error
             positive = True
         return h.tanh() if positive else -h
 
@@ -174,9 +174,9 @@ class DropsAlways(Base):
 
 class WritesMany(Base):
     def forward(self, x: Tensor) -> Tensor:
-        one, other = self.layer(x), self.layer(x + 1)
-        torch._foreach_mul_([one, other], 2.0)
-        return one * other
+        first, second = self.layer(x), self.layer(x + 1)
+        torch._foreach_mul_([first, second], 2.0)
+        return first * second
 
 
 class IndexesByNumpy(Base):
@@ -248,7 +248,7 @@ class Refusal(NamedTuple):
     factory: Callable[[], nn.Module]
     reason: str
     line: str = ""
-    """What stands in the line that the reason names; empty: it names none."""
+    """Text in the line of code that the reason names, or an empty string if it names none."""
 
 
 REFUSALS: dict[str, Refusal] = {
@@ -284,6 +284,6 @@ REFUSALS: dict[str, Refusal] = {
     "writing into a view": Refusal(WritesIntoView, "changed in place through another view", "return h.tanh()"),
     "a view of what changed": Refusal(UsesViewOfChanged, "changed in place through another view", "return view.tanh()"),
     "a selection": Refusal(SelectsByMask, "cannot be computed for several rounds at once"),
-    "a method of its own": Refusal(OwnTrain, "has hooks, or methods such as train or state_dict of its own, in Own"),
-    "len() beside a convolution": Refusal(ConvolvesAndCounts, r"takes len\(\) of its inputs", "len(x)"),
+    "an overridden method": Refusal(OwnTrain, "has hooks or overrides methods such as train or state_dict, in Own"),
+    "len() next to a convolution": Refusal(ConvolvesAndCounts, r"takes len\(\) of its inputs", "len(x)"),
 }

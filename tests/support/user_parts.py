@@ -1,11 +1,11 @@
-"""What a user might write: backbones in a file of their own."""
+"""Custom backbones in a user file."""
 
 import torch
 from torch import Tensor, nn
 
 
 class TwoPaths(nn.Module):
-    """A class with a forward of its own, and dropout inside."""
+    """Defines a forward with two paths, one of them with dropout."""
 
     def __init__(self, shape: tuple[int, int, int], *, width: int = 10) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class TwoPaths(nn.Module):
 
 
 class BreaksForSeedOne(nn.Sequential):
-    """Its weights overflow where it was built from seed 1."""
+    """Has infinite weights if it is built from seed 1."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
@@ -28,7 +28,7 @@ class BreaksForSeedOne(nn.Sequential):
 
 
 class DeadForSeedOne(nn.Sequential):
-    """Its code is 0, and stays so, where it was built from seed 1; else it learns in a few steps."""
+    """Has an embedding that is always 0 if it is built from seed 1; otherwise, it learns in a few steps."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10), nn.ReLU())
@@ -44,7 +44,7 @@ class Resting(nn.Sequential):
 
 
 class KeepsImages(nn.Module):
-    """Not a backbone: its output is no code."""
+    """Returns images instead of embeddings, so it cannot be a backbone."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -54,23 +54,23 @@ class KeepsImages(nn.Module):
 
 
 class Branching(nn.Sequential):
-    """Looks at a value, so that it is trained as copies in a loop."""
+    """Branches on a value, so that it is trained as copies in a loop."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
 
     def forward(self, images: Tensor) -> Tensor:
-        code: Tensor = super().forward(images)
-        return code if float(code.detach().abs().max()) < 1e9 else -code
+        embedding: Tensor = super().forward(images)
+        return embedding if float(embedding.detach().abs().max()) < 1e9 else -embedding
 
 
 class Scaled(nn.Sequential):
-    """Has a number that its printed form does not show."""
+    """Has a number that its ``repr`` does not show."""
 
     def __init__(self, shape: tuple[int, int, int], scale: float = 1.0) -> None:
         super().__init__(nn.Flatten(), nn.Linear(shape[1] * shape[2], 10))
         self.scale = scale
 
     def forward(self, images: Tensor) -> Tensor:
-        code: Tensor = super().forward(images)
-        return code * self.scale
+        embedding: Tensor = super().forward(images)
+        return embedding * self.scale

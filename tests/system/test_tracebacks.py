@@ -81,7 +81,7 @@ class TestTracebacks:
         monkeypatch.syspath_prepend(str(tmp_path))
         options = [*tiny_options, "--model.backbone", "slipped.Net"]
         message = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
-        assert re.search(r"model.backbone: slipped.Net: SyntaxError: .*\(slipped.py:1\)", message)
+        assert re.search(r"model.backbone: cannot import slipped.Net: SyntaxError: .*\(slipped.py:1\)", message)
 
     def test_error_in_user_code_during_training(
         self, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,1 +1,1 @@
-"""Building the graph that computes R rounds from the record of one."""
+"""Graphs that compute R rounds, built from the traced graph of one."""

@@ -1,8 +1,8 @@
-"""Calls of a recording that one pass can compute, joined into one.
+"""Fusion of traced calls that one kernel can compute.
 
-A convolution or a batch norm with the max-pool 2×2 and the ReLU that follow it, with dropout after the convolution or
-without. A max-pool that follows a ReLU is moved before it: value and gradient are the same, since ReLU is monotone, and
-ReLU sees fewer elements.
+A convolution or a batch norm is fused with the max-pool 2×2 and the ReLU that follow it, and a convolution also with
+dropout before the max-pool. A max-pool that follows a ReLU is moved before it, so that ReLU has fewer elements to
+process. As ReLU is monotone, values and gradients do not change.
 """
 
 from typing import Any
@@ -13,18 +13,19 @@ from torch.fx import Node
 from pairs_lit.stacking.program.rules import options
 from pairs_lit.stacking.recording.traced_graph import Recording, name_of
 
-_POOL, _RELU = {"max_pool2d"}, {"relu", "relu_"}
+_POOL = {"max_pool2d"}
+_RELU = {"relu", "relu_"}
 
 
-def fuse(recording: Recording, plain: nn.Module) -> None:
-    """Join calls in the recording of a plain module, in place."""
-    graph = recording.graph
+def fuse(traced: Recording, plain: nn.Module) -> None:
+    """Fuse calls in the traced graph of a plain module, in place."""
+    graph = traced.graph
     for node in list(graph.nodes):
         if _is_call(node, _RELU):
             _pool_first(node)
     for node in list(graph.nodes):
-        if node.op == "call_module" and recording.dropout(node) is None:
-            _join(recording, node, plain.get_submodule(str(node.target)))
+        if node.op == "call_module" and traced.dropout(node) is None:
+            _join(traced, node, plain.get_submodule(str(node.target)))
 
 
 def _is_call(node: Node | None, names: set[str]) -> bool:
@@ -32,12 +33,13 @@ def _is_call(node: Node | None, names: set[str]) -> bool:
 
 
 def _next(node: Node) -> Node | None:
-    """Return the only call that uses a value."""
+    """Return the only call that uses a value, or None if there are several or none."""
     users = list(node.users)
     return users[0] if len(users) == 1 else None
 
 
 def _pool_first(relu: Node) -> None:
+    """Move a max-pool that follows a ReLU before it."""
     pool = _next(relu)
     if pool is None or not _is_call(pool, _POOL) or pool.meta["shape"] is None:
         return
@@ -49,12 +51,16 @@ def _pool_first(relu: Node) -> None:
     relu.meta["shape"] = pool.meta["shape"]
 
 
-def _join(recording: Recording, first: Node, layer: nn.Module) -> None:
+def _join(traced: Recording, first: Node, layer: nn.Module) -> None:
+    """Fuse the call of a layer with the dropout, max-pool and ReLU that follow it, if a kernel supports them.
+
+    The call then has further arguments: True, and the name of the dropout site if there is one.
+    """
     if not _is_usual(layer):
         return
     after = _next(first) if isinstance(layer, nn.Conv2d) else None
-    drop = None if after is None else recording.dropout(after)
-    dropout = after if drop is not None and drop.p < 1 and not drop.maps else None
+    site = None if after is None else traced.dropout(after)
+    dropout = after if site is not None and site.p < 1 and not site.maps else None
     pool = _next(dropout or first)
     relu = _next(pool) if pool is not None and _is_half(pool) else None
     if pool is None or relu is None or not _is_call(relu, _RELU):
@@ -64,11 +70,11 @@ def _join(recording: Recording, first: Node, layer: nn.Module) -> None:
     relu.replace_all_uses_with(first)
     for node in (relu, pool, dropout):
         if node is not None:
-            recording.graph.erase_node(node)
+            traced.graph.erase_node(node)
 
 
 def _is_usual(layer: nn.Module) -> bool:
-    """Say whether the kernels know a layer's settings."""
+    """Return whether the fused kernels support the settings of a layer."""
     if isinstance(layer, nn.Conv2d):
         return repr(layer) == repr(nn.Conv2d(layer.in_channels, layer.out_channels, 3, device="meta"))
     return isinstance(layer, nn.BatchNorm2d) and layer.affine and layer.track_running_stats
@@ -82,14 +88,16 @@ def _pooling(
     dilation: Any = 1,  # noqa: ANN401
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> None: ...
+) -> None:
+    """Define the signature of torch's max-pool; never called."""
 
 
 def _is_half(node: Node) -> bool:
-    """Say whether a call is a max-pool 2×2."""
-    given = options(node, _pooling) if _is_call(node, _POOL) else None
-    if given is None:
+    """Return whether a call is a max-pool 2×2 with default settings."""
+    arguments = options(node, _pooling) if _is_call(node, _POOL) else None
+    if arguments is None:
         return False
-    sizes = [given["kernel_size"], given["stride"] or given["kernel_size"], given["padding"], given["dilation"]]
+    kernel_size = arguments["kernel_size"]
+    sizes = [kernel_size, arguments["stride"] or kernel_size, arguments["padding"], arguments["dilation"]]
     pairs = [tuple(size) if isinstance(size, tuple | list) else (size, size) for size in sizes]
-    return pairs == [(2, 2), (2, 2), (0, 0), (1, 1)] and not given["ceil_mode"] and not given["return_indices"]
+    return pairs == [(2, 2), (2, 2), (0, 0), (1, 1)] and not arguments["ceil_mode"] and not arguments["return_indices"]

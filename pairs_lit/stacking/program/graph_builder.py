@@ -1,7 +1,7 @@
-"""A stack's program in the making: what was recorded of one round, on values of R rounds in the layout that is faster.
+"""Builder of the graph that computes R rounds, from the traced graph of one round.
 
-The layouts are those of :mod:`pairs_lit.stacking.ops.stacked_layers`. A value is put into another layout where a call
-needs that, at most once.
+Each value has the layout in which it is computed faster (the layouts are those of
+:mod:`pairs_lit.stacking.ops.stacked_layers`). If a call needs the other layout, the value is converted, at most once.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ from pairs_lit.stacking.ops.stacked_layers import to_maps, to_rows
 
 Layout = Literal["rows", "maps"]
 ON_MAPS = 4
-"""Values of so many dimensions in one round, (N, C, H, W), can be maps."""
+"""Number of dimensions, in one round, of values (N, C, H, W) that can have the layout of maps."""
 
 
 def dimensions(node: Node) -> int:
-    """Return how many dimensions a recorded tensor has in one round."""
+    """Return the number of dimensions of a traced tensor in one round."""
     return len(node.meta["shape"] or ())
 
 
@@ -32,69 +32,70 @@ def called_of(node: Node) -> Callable[..., Any]:
 
 @dataclass
 class Program:
-    """A graph for R rounds that grows along a recorded one.
+    """Builder of a graph for R rounds, which follows the nodes of a traced graph.
 
     Attributes:
         graph: The new graph.
-        layouts: For each recorded node, the new node in each layout in which it exists; the first is the original.
+        layouts: For each traced node, the new node in each layout in which it exists. The first layout is that in
+            which the value was computed.
     """
 
     graph: Graph = field(default_factory=Graph)
     layouts: dict[Node, dict[Layout, Node]] = field(default_factory=dict)
 
-    def layout(self, recorded: Node) -> Layout:
-        """Return the layout in which a recorded value arose."""
-        return next(iter(self.layouts[recorded]))
+    def layout(self, traced: Node) -> Layout:
+        """Return the layout in which the value of a traced node is computed."""
+        return next(iter(self.layouts[traced]))
 
-    def value(self, recorded: Node, layout: Layout) -> Node:
-        """Return a recorded value in this layout."""
-        found = self.layouts[recorded]
-        if layout not in found:
-            (source,) = found.values()
-            found[layout] = self.graph.call_function(to_maps if layout == "maps" else to_rows, (source,))
-        return found[layout]
+    def value(self, traced: Node, layout: Layout) -> Node:
+        """Return the new node of a traced node in this layout; convert it if necessary."""
+        nodes = self.layouts[traced]
+        if layout not in nodes:
+            (source,) = nodes.values()
+            nodes[layout] = self.graph.call_function(to_maps if layout == "maps" else to_rows, (source,))
+        return nodes[layout]
 
     def argument(self, value: Any) -> Any:  # noqa: ANN401 - any argument
-        """Return a recorded argument with all values in it as rows."""
+        """Return a traced argument with each traced node in it replaced by its new node, as rows."""
         return map_arg(value, lambda node: self.value(node, "rows"))
 
-    def add(self, recorded: Node, new: Node, layout: Layout) -> None:
-        """Say which new node stands for a recorded one."""
-        self.layouts[recorded] = {layout: new}
-        new.meta.update(shape=recorded.meta["shape"], layout=layout)
+    def add(self, traced: Node, new: Node, layout: Layout) -> None:
+        """Set the new node of a traced node."""
+        self.layouts[traced] = {layout: new}
+        new.meta.update(shape=traced.meta["shape"], layout=layout)
 
-    def call(self, recorded: Node, function: Callable[..., Any], args: Sequence[Any], layout: Layout) -> None:
-        """Let a call of a function on new values stand for a recorded one."""
-        self.add(recorded, self.graph.call_function(function, tuple(args)), layout)
+    def call(self, traced: Node, function: Callable[..., Any], args: Sequence[Any], layout: Layout) -> None:
+        """Add a call of a function as the new node of a traced node."""
+        self.add(traced, self.graph.call_function(function, tuple(args)), layout)
 
 
 def compiled(network: nn.Module, graph: Graph) -> Callable[..., Any]:
-    """Return a graph as a function whose first argument is the network that holds its parameters."""
+    """Return a graph as a function whose first argument is the network with its parameters."""
     return type(GraphModule(network, graph)).forward
 
 
-def vectorised(recorded: Node) -> Callable[..., Any]:
-    """Return a function of R rounds' rows that does in each round what was recorded, by ``torch.vmap``."""
-    function, writes = called_of(recorded), recorded.meta["writes"]
-    rounds = tuple(_mapped(argument) for argument in recorded.args)
-    named = {name: _mapped(argument) for name, argument in recorded.kwargs.items()}
+def vectorised(traced: Node) -> Callable[..., Any]:
+    """Return a function that computes a traced call for the rows of R rounds, by ``torch.vmap``."""
+    function, writes = called_of(traced), traced.meta["writes"]
+    args_dims = tuple(_mapped(argument) for argument in traced.args)
+    kwargs_dims = {name: _mapped(argument) for name, argument in traced.kwargs.items()}
 
-    def once(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - as the function's
+    def compute_round(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - any result
         if not writes:
             result = function(*args, **kwargs)
-            return result if isinstance(result, Tensor) else tuple(each for each in result if each is not None)
+            return result if isinstance(result, Tensor) else tuple(part for part in result if part is not None)
         changed = args[0].clone()
         function(changed, *args[1:], **kwargs)
         return changed
 
-    def every(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - likewise
-        return torch.vmap(once, in_dims=(rounds, named))(args, kwargs)
+    def compute_rounds(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any arguments and result
+        return torch.vmap(compute_round, in_dims=(args_dims, kwargs_dims))(args, kwargs)
 
-    return every
+    return compute_rounds
 
 
 def _mapped(argument: Any) -> Any:  # noqa: ANN401 - any argument
-    """Return over which dimension each value of an argument is mapped: the rounds', or none."""
+    """Return the dimension over which ``torch.vmap`` maps each value of an argument: 0 if stacked, or else None."""
     if isinstance(argument, Node):
         return 0 if argument.meta["stacked"] else None
     if isinstance(argument, tuple | list):

@@ -1,7 +1,8 @@
-"""What torch functions become in a stack: on maps where they act on each map or value by itself, else on rows.
+"""Rules that translate traced calls of torch functions to calls for R rounds.
 
-A rule looks at a recorded call and, if it can take it, adds what stands for it to the program. A call without a rule,
-or that its rule does not take, is mapped over the rounds by ``torch.vmap``.
+Functions that act on each map or each value alone are computed in the layout of maps, and all others in that of rows.
+A rule either adds the translated call to the program or rejects the traced call. A call that is rejected, or for which
+there is no rule, is mapped over the rounds by ``torch.vmap``.
 """
 
 import inspect
@@ -19,86 +20,91 @@ from pairs_lit.stacking.program.graph_builder import ON_MAPS, Layout, Program, c
 from pairs_lit.stacking.recording.traced_graph import name_of
 
 Rule = Callable[[Program, Node], bool]
-"""Adds what stands for a recorded call; False: it does not take it."""
+"""Adds the translation of a traced call to the program and returns True, or returns False to reject the call."""
 
 _ON_VALUES = """
     abs celu clamp clamp_max clamp_min clone contiguous cos detach elu erf exp expm1 gelu hardshrink hardsigmoid
     hardswish hardtanh leaky_relu log log1p logsigmoid mish neg positive reciprocal relu relu6 rsqrt selu sigmoid sign
     silu sin softplus softshrink softsign sqrt square tanh tanhshrink threshold
 """
+"""Names of the functions that act on each value alone."""
+
 _OVER_PIXELS = "amax amin mean sum"
+"""Names of the functions that can reduce the height and width of maps."""
 
 
-def apply_rule(program: Program, recorded: Node) -> None:
-    """Add what stands for a recorded call of a torch function."""
-    if not recorded.meta["stacked"]:
-        new = program.graph.node_copy(recorded, lambda node: program.value(node, "rows"))
-        if recorded.meta["writes"]:
-            new.target = _named(partial(_on_copy, called_of(recorded)), recorded)
-        program.add(recorded, new, "rows")
+def apply_rule(program: Program, traced: Node) -> None:
+    """Add the translation of a traced call of a torch function to the program."""
+    if not traced.meta["stacked"]:
+        new = program.graph.node_copy(traced, lambda node: program.value(node, "rows"))
+        if traced.meta["writes"]:
+            new.target = _named(partial(_on_copy, called_of(traced)), traced)
+        program.add(traced, new, "rows")
         return
-    name = _plain_name(recorded)
+    name = _plain_name(traced)
     rule = _RULES.get(name)
-    if rule is None or not rule(program, recorded):
-        function = vectorised(recorded)
+    if rule is None or not rule(program, traced):
+        function = vectorised(traced)
         function.__name__ = name or "call"
-        new = program.graph.call_function(function, program.argument(recorded.args), program.argument(recorded.kwargs))
-        program.add(recorded, new, "rows")
+        new = program.graph.call_function(function, program.argument(traced.args), program.argument(traced.kwargs))
+        program.add(traced, new, "rows")
 
 
-def _plain_name(recorded: Node) -> str:
-    """Return the name without marks: ``__iadd__``, ``add_`` and ``add`` do the same."""
-    name = name_of(recorded.target)
+def _plain_name(traced: Node) -> str:
+    """Return a function's name without underscores and in-place marks: ``add`` for ``__iadd__`` and ``add_``."""
+    name = name_of(traced.target)
     if name.startswith("__i") and name != "__invert__":
         return name.strip("_")[1:]
     return name.strip("_")
 
 
-def _named(function: Callable[..., Any], recorded: Node) -> Callable[..., Any]:
-    """Give a function the name of what it stands for: it is shown in the printed program."""
+def _named(function: Callable[..., Any], traced: Node) -> Callable[..., Any]:
+    """Wrap a function so that its name is that of the traced one, which the printed program shows."""
 
     def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any function
         return function(*args, **kwargs)
 
-    called.__name__ = _plain_name(recorded)
+    called.__name__ = _plain_name(traced)
     return called
 
 
-def _on_values(program: Program, recorded: Node) -> bool:
-    """A function of each value by itself, in the layout in which the values come."""
-    first = recorded.args[0] if recorded.args else None
-    if not isinstance(first, Node) or any(node is not first for node in recorded.all_input_nodes):
+def _on_values(program: Program, traced: Node) -> bool:
+    """Translate a function of each value alone, in the layout of its argument."""
+    first = traced.args[0] if traced.args else None
+    if not isinstance(first, Node) or any(node is not first for node in traced.all_input_nodes):
         return False
-    function = called_of(recorded)
-    args, kwargs = list(recorded.args[1:]), dict(recorded.kwargs)
-    if recorded.meta["writes"]:
-        function, args, kwargs = _without_writing(recorded, args, kwargs)
+    function = called_of(traced)
+    args, kwargs = list(traced.args[1:]), dict(traced.kwargs)
+    if traced.meta["writes"]:
+        function, args, kwargs = _without_writing(traced, args, kwargs)
     layout = program.layout(first)
-    called = _named(partial(_filled, function, tuple(args), kwargs), recorded)
-    program.call(recorded, called, [program.value(first, layout)], layout)
+    called = _named(partial(_filled, function, tuple(args), kwargs), traced)
+    program.call(traced, called, [program.value(first, layout)], layout)
     return True
 
 
 def _filled(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> Any:  # noqa: ANN401
+    """Call a function with a tensor and the traced arguments."""
     return function(x, *args, **kwargs)
 
 
 def _without_writing(
-    recorded: Node, args: list[Any], kwargs: dict[str, Any]
+    traced: Node, args: list[Any], kwargs: dict[str, Any]
 ) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
-    """Return the twin of a call that gives a new tensor instead of changing its first argument."""
-    name = _plain_name(recorded)
-    twin: Callable[..., Any] | None = getattr(torch.Tensor, name, None) or getattr(torch, name, None)
-    function = called_of(recorded)
+    """Return the function and arguments that give a new tensor instead of changing the first argument in place."""
+    name = _plain_name(traced)
+    out_of_place: Callable[..., Any] | None = getattr(torch.Tensor, name, None) or getattr(torch, name, None)
+    function = called_of(traced)
     if inspect.isfunction(function) and "inplace" in inspect.signature(function).parameters:
         bound = inspect.signature(function).bind(None, *args, **kwargs).arguments
         return function, [], {**dict(list(bound.items())[1:]), "inplace": False}
-    if twin is None:
+    if out_of_place is None:
         return partial(_on_copy, function), args, kwargs
-    return twin, args, kwargs
+    return out_of_place, args, kwargs
 
 
-def _on_copy(function: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - any function's
+def _on_copy(function: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - any arguments
+    """Call a function that changes its first argument, on a copy of it."""
     changed = x.clone()
     function(changed, *args, **kwargs)
     return changed
@@ -113,36 +119,39 @@ _DIRECT: dict[str, Callable[[Any, Any], Any]] = {
     "maximum": torch.maximum,
     "minimum": torch.minimum,
 }
+"""Binary operators by their plain names."""
 
 
 def _swapped(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return a function with its two arguments swapped."""
     return lambda x, y: function(y, x)
 
 
 _OPERATORS = _DIRECT | {f"r{name}": _swapped(_DIRECT[name]) for name in ("sub", "div", "truediv", "pow")}
+"""Binary operators and their reflected forms, such as ``rsub``."""
 
 
-def _on_two(program: Program, recorded: Node) -> bool:
-    """A function of two values at the same place, broadcast as in one round."""
-    operands, kwargs = recorded.args, recorded.kwargs
+def _on_two(program: Program, traced: Node) -> bool:
+    """Translate a binary operator, which broadcasts its operands as in one round."""
+    operands, kwargs = traced.args, traced.kwargs
     if len(operands) != len(("x", "y")) or kwargs:
         return False
-    nodes = [each for each in operands if isinstance(each, Node)]
+    nodes = [operand for operand in operands if isinstance(operand, Node)]
     tensors = [node for node in nodes if node.meta["shape"] is not None]
     if len(tensors) < len(nodes) or any(not node.meta["stacked"] for node in tensors):
         return False
-    if recorded.meta["writes"] and recorded.meta["shape"] != tensors[0].meta["shape"]:
+    if traced.meta["writes"] and traced.meta["shape"] != tensors[0].meta["shape"]:
         return False
     most = max(map(dimensions, tensors))
     maps = most == ON_MAPS and any(program.layout(node) == "maps" for node in tensors)
     layout: Layout = "maps" if maps else "rows"
-    args = [_aligned(program, each, most, layout) if isinstance(each, Node) else each for each in operands]
-    program.call(recorded, _named(_OPERATORS[_plain_name(recorded)], recorded), args, layout)
+    args = [_aligned(program, value, most, layout) if isinstance(value, Node) else value for value in operands]
+    program.call(traced, _named(_OPERATORS[_plain_name(traced)], traced), args, layout)
     return True
 
 
 def _aligned(program: Program, value: Node, most: int, layout: Layout) -> Node:
-    """Return a value with as many dimensions as the other one has, in this layout."""
+    """Return a value in this layout, with dimensions of size 1 inserted until it has ``most`` dimensions per round."""
     missing = most - dimensions(value)
     if not missing:
         return program.value(value, layout)
@@ -151,17 +160,19 @@ def _aligned(program: Program, value: Node, most: int, layout: Layout) -> Node:
 
 
 def _with_ones(x: Tensor, missing: int) -> Tensor:
+    """Insert dimensions of size 1 after that of the rounds."""
     return x.view(len(x), *[1] * missing, *x.shape[1:])
 
 
 def _ones_to_maps(x: Tensor) -> Tensor:
+    """Return rows (R, N, C, H, W) as a view in the layout of maps, (R, C, H, W, N)."""
     return x.permute(0, 2, 3, 4, 1)
 
 
-def options(recorded: Node, signature: Callable[..., None]) -> dict[str, Any] | None:
-    """Return the arguments of a recorded call by the names that a signature gives them; None: it has others."""
+def options(traced: Node, signature: Callable[..., None]) -> dict[str, Any] | None:
+    """Return the arguments of a traced call by the parameter names of a signature, or None if they do not fit it."""
     try:
-        bound = inspect.signature(signature).bind(*recorded.args, **recorded.kwargs)
+        bound = inspect.signature(signature).bind(*traced.args, **traced.kwargs)
     except TypeError:
         return None
     bound.apply_defaults()
@@ -171,45 +182,46 @@ def options(recorded: Node, signature: Callable[..., None]) -> dict[str, Any] | 
 def _reduction(x: Node, dim: Any = None, keepdim: bool = False) -> None: ...  # noqa: ANN401
 
 
-def _over_pixels(program: Program, recorded: Node) -> bool:
-    """A reduction over both sides of maps."""
-    given = options(recorded, _reduction)
-    if given is None or dimensions(given["x"]) != ON_MAPS or program.layout(given["x"]) != "maps":
+def _over_pixels(program: Program, traced: Node) -> bool:
+    """Translate a reduction over height and width, in the layout of maps."""
+    arguments = options(traced, _reduction)
+    if arguments is None:
         return False
-    sides = {each % ON_MAPS for each in given["dim"]} if isinstance(given["dim"], tuple | list) else set()
-    if sides != {2, 3}:
+    x, dim, keepdim = arguments["x"], arguments["dim"], bool(arguments["keepdim"])
+    if dimensions(x) != ON_MAPS or program.layout(x) != "maps":
         return False
-    keepdim = bool(given["keepdim"])
-    reduce = partial(_reduced, called_of(recorded), keepdim)
-    program.call(recorded, _named(reduce, recorded), [program.value(given["x"], "maps")], "maps" if keepdim else "rows")
+    if not isinstance(dim, tuple | list) or {number % ON_MAPS for number in dim} != {2, 3}:
+        return False
+    reduce = partial(_reduced, called_of(traced), keepdim)
+    program.call(traced, _named(reduce, traced), [program.value(x, "maps")], "maps" if keepdim else "rows")
     return True
 
 
 def _reduced(function: Callable[..., Any], keepdim: bool, x: Tensor) -> Tensor:
-    """(R, C, H, W, N) → (R, N, C), or maps of one pixel."""
-    small: Tensor = function(x, (2, 3), keepdim=keepdim)
-    return small if keepdim else small.transpose(1, 2)
+    """Reduce maps (R, C, H, W, N) to rows (R, N, C), or to maps (R, C, 1, 1, N) if ``keepdim``."""
+    reduced: Tensor = function(x, (2, 3), keepdim=keepdim)
+    return reduced if keepdim else reduced.transpose(1, 2)
 
 
-def _pool(program: Program, recorded: Node) -> bool:
-    """A pooling of each map by itself."""
-    first = recorded.args[0]
-    if not isinstance(first, Node) or dimensions(first) != ON_MAPS or recorded.meta["shape"] is None:
+def _pool(program: Program, traced: Node) -> bool:
+    """Translate a pooling, in the layout of maps."""
+    first = traced.args[0]
+    if not isinstance(first, Node) or dimensions(first) != ON_MAPS or traced.meta["shape"] is None:
         return False
-    function = partial(_filled, called_of(recorded), tuple(recorded.args[1:]), dict(recorded.kwargs))
-    program.call(recorded, _named(partial(pooled, function), recorded), [program.value(first, "maps")], "maps")
+    function = partial(_filled, called_of(traced), tuple(traced.args[1:]), dict(traced.kwargs))
+    program.call(traced, _named(partial(pooled, function), traced), [program.value(first, "maps")], "maps")
     return True
 
 
-def _reshape(program: Program, recorded: Node) -> bool:
-    """A view of each round's rows as other sizes; ``-1`` may stand for one of them."""
-    first, *sizes = recorded.args
-    if recorded.kwargs or not isinstance(first, Node) or (len(sizes) == 1 and isinstance(sizes[0], torch.dtype)):
+def _reshape(program: Program, traced: Node) -> bool:
+    """Translate a view or reshape to other sizes, one of which may be -1."""
+    first, *sizes = traced.args
+    if traced.kwargs or not isinstance(first, Node) or (len(sizes) == 1 and isinstance(sizes[0], torch.dtype)):
         return False
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
         sizes = list(sizes[0])
     rows = [program.value(first, "rows"), *(program.argument(size) for size in sizes)]
-    program.call(recorded, _named(_reshaped, recorded), rows, "rows")
+    program.call(traced, _named(_reshaped, traced), rows, "rows")
     return True
 
 
@@ -220,68 +232,72 @@ def _reshaped(x: Tensor, *sizes: int) -> Tensor:
 def _flattening(x: Node, start_dim: int = 0, end_dim: int = -1) -> None: ...
 
 
-def _flatten(program: Program, recorded: Node) -> bool:
-    """Neighbouring dimensions of each round's rows as one."""
-    given = options(recorded, _flattening)
-    if given is None or not dimensions(given["x"]):
+def _flatten(program: Program, traced: Node) -> bool:
+    """Translate ``flatten``."""
+    arguments = options(traced, _flattening)
+    if arguments is None or not dimensions(arguments["x"]):
         return False
-    ends = [given[name] % dimensions(given["x"]) + 1 for name in ("start_dim", "end_dim")]
-    program.call(recorded, torch.flatten, [program.value(given["x"], "rows"), *ends], "rows")
+    x = arguments["x"]
+    ends = [arguments[name] % dimensions(x) + 1 for name in ("start_dim", "end_dim")]
+    program.call(traced, torch.flatten, [program.value(x, "rows"), *ends], "rows")
     return True
 
 
-def _item(program: Program, recorded: Node) -> bool:
-    """A part of a round's rows by integers and slices."""
-    first, index = recorded.args
-    if not isinstance(first, Node) or recorded.kwargs or first.meta["shape"] is None:
+def _item(program: Program, traced: Node) -> bool:
+    """Translate indexing by integers, slices, None and ``...``."""
+    first, index = traced.args
+    if not isinstance(first, Node) or traced.kwargs or first.meta["shape"] is None:
         return False
-    places = index if isinstance(index, tuple) else (index,)
-    if not all(type(place) in (int, slice, type(None), type(...)) for place in places):
+    indices = index if isinstance(index, tuple) else (index,)
+    if not all(type(entry) in (int, slice, type(None), type(...)) for entry in indices):
         return False
-    new = [program.value(first, "rows"), tuple(program.argument(place) for place in places)]
-    program.call(recorded, _named(_part, recorded), new, "rows")
+    args = [program.value(first, "rows"), tuple(program.argument(entry) for entry in indices)]
+    program.call(traced, _named(_part, traced), args, "rows")
     return True
 
 
-def _part(x: Tensor, places: tuple[Any, ...]) -> Tensor:
-    return x[(slice(None), *places)]
+def _part(x: Tensor, indices: tuple[Any, ...]) -> Tensor:
+    return x[(slice(None), *indices)]
 
 
 def _joining(tensors: Sequence[Node], dim: int = 0) -> None: ...
 
 
-def _cat(program: Program, recorded: Node) -> bool:
-    """Values side by side."""
-    given = options(recorded, _joining)
-    if given is None or not all(isinstance(part, Node) and part.meta["stacked"] for part in given["tensors"]):
+def _cat(program: Program, traced: Node) -> bool:
+    """Translate ``cat``."""
+    arguments = options(traced, _joining)
+    if arguments is None or not all(isinstance(part, Node) and part.meta["stacked"] for part in arguments["tensors"]):
         return False
-    parts, dim = given["tensors"], given["dim"]
-    most = dimensions(parts[0])
-    if any(dimensions(part) != most for part in parts):
+    parts = arguments["tensors"]
+    count = dimensions(parts[0])
+    if any(dimensions(part) != count for part in parts):
         return False
-    maps = most == ON_MAPS and any(program.layout(part) == "maps" for part in parts)
+    maps = count == ON_MAPS and any(program.layout(part) == "maps" for part in parts)
     layout: Layout = "maps" if maps else "rows"
-    place = dim % most
+    dim = arguments["dim"] % count
+    stacked_dim = (dim or ON_MAPS) if maps else dim + 1  # N is the first dimension of a round, but the last of maps
     values = [program.value(part, layout) for part in parts]
-    program.call(recorded, torch.cat, [values, (place or ON_MAPS) if maps else place + 1], layout)
+    program.call(traced, torch.cat, [values, stacked_dim], layout)
     return True
 
 
 def _weighing(input: Node, weight: Node, bias: Node | None = None) -> None: ...  # noqa: A002 - torch's name
 
 
-def _linear(program: Program, recorded: Node) -> bool:
-    """A linear layer whose weight was given to the function."""
-    given = options(recorded, _weighing)
-    values = [] if given is None else [given["input"], given["weight"], given["bias"]]
-    stacked = all(isinstance(each, Node) and each.meta["stacked"] for each in values)
-    if not values or not stacked or [dimensions(each) for each in values[1:]] != [2, 1] or dimensions(values[0]) < 2:
+def _linear(program: Program, traced: Node) -> bool:
+    """Translate ``F.linear`` with a bias."""
+    arguments = options(traced, _weighing)
+    values = [] if arguments is None else [arguments["input"], arguments["weight"], arguments["bias"]]
+    if not values or not all(isinstance(value, Node) and value.meta["stacked"] for value in values):
         return False
-    program.call(recorded, _named(_products, recorded), [program.value(each, "rows") for each in values], "rows")
+    if [dimensions(value) for value in values[1:]] != [2, 1] or dimensions(values[0]) < 2:
+        return False
+    program.call(traced, _named(_products, traced), [program.value(value, "rows") for value in values], "rows")
     return True
 
 
 def _products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return the outputs of R linear layers: x (R, N, ..., I), weight (R, O, I), bias (R, O) → (R, N, ..., O)."""
     return torch.baddbmm(bias[:, None], x.flatten(1, -2), weight.transpose(1, 2)).view(*x.shape[:-1], -1)
 
 

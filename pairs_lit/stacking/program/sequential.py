@@ -1,9 +1,9 @@
-"""Rounds one after the other, by the recorded calls of torch on images with their channels last.
+"""Running rounds sequentially, with images in channels-last memory format.
 
-A convolution whose matrix of columns does not fit a core's cache keeps the core busy by itself: doing it for several
-rounds at once wins nothing, and putting maps into another order before and after it costs. So where most of the work
-lies in such convolutions, and not in those that are one pass with the pool after them, each round's network runs by
-itself, in the order of memory in which torch's convolutions are at their best.
+A large convolution, whose matrix of columns does not fit into a core's cache, keeps the core busy by itself. Computing
+it for several rounds at once does not save time, but converting the layout of its maps costs time. If such convolutions
+do most of a network's work, and they are not fused with a max-pool, the networks of the rounds run one after the other,
+in the memory format in which torch's convolutions are fastest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,17 +23,18 @@ from pairs_lit.stacking.program.graph_builder import called_of, compiled
 from pairs_lit.stacking.recording.symbolic_sizes import count_of, count_of_one
 from pairs_lit.stacking.recording.traced_graph import DROPOUTS, Recording, key_of, name_of, place_of
 
-_MOVED = 2**18  # weights; with more, putting them into another order costs more than it saves
+_MOVED = 2**18
+"""Maximum number of weights to convert to channels last; with more, the conversion costs more than it saves."""
 
 
 class Convolution(NamedTuple):
-    """What a recorded convolution costs.
+    """Costs of a traced convolution.
 
     Attributes:
-        columns: Numbers in the matrix of columns of one input.
-        weights: How many weights it has.
-        products: Multiplications for one input.
-        pooled: Whether it, or the batch norm after it, is one pass with a pool.
+        columns: Number of entries of the matrix of columns of one input.
+        weights: Number of weights.
+        products: Number of multiplications for one input.
+        pooled: Whether it, or the batch norm after it, is fused with a max-pool.
     """
 
     columns: int
@@ -42,25 +43,25 @@ class Convolution(NamedTuple):
     pooled: bool
 
     def is_better_alone(self, inputs: int, element_size: int) -> bool:
-        """Say whether it keeps a core busy by itself on so many inputs."""
+        """Return whether the convolution keeps a core busy by itself with this number of inputs."""
         return not self.pooled and fills_a_core(self.columns * inputs * element_size, self.weights)
 
 
-def convolutions(recording: Recording, plain: nn.Module) -> list[Convolution]:
-    """Return the convolutions in the recording of a plain module, after calls were joined."""
-    found = []
-    for node in recording.graph.nodes:
-        sizes = _kernel_sizes(recording, node, plain)
+def convolutions(traced: Recording, plain: nn.Module) -> list[Convolution]:
+    """Return the costs of the convolutions in the traced graph of a plain module, after its calls were fused."""
+    costs = []
+    for node in traced.graph.nodes:
+        sizes = _kernel_sizes(traced, node, plain)
         if sizes is not None:
             columns = sizes[1:].numel() * torch.Size(node.meta["sizes"][2:]).numel()
-            pooled = any(each.op == "call_module" and len(each.args) > 1 for each in (node, *node.users))
-            found.append(Convolution(columns, sizes.numel(), sizes[0] * columns, pooled))
-    return found
+            pooled = any(call.op == "call_module" and len(call.args) > 1 for call in (node, *node.users))
+            costs.append(Convolution(columns, sizes.numel(), sizes[0] * columns, pooled))
+    return costs
 
 
-def _kernel_sizes(recording: Recording, node: Node, plain: nn.Module) -> torch.Size | None:
-    """Return the sizes (O, C, kh, kw) of the kernels of a call; None: it is no convolution."""
-    if node.op == "call_module" and recording.dropout(node) is None:
+def _kernel_sizes(traced: Recording, node: Node, plain: nn.Module) -> torch.Size | None:
+    """Return the sizes (O, C, kh, kw) of a convolution's kernels, or None if the call is no convolution."""
+    if node.op == "call_module" and traced.dropout(node) is None:
         layer = plain.get_submodule(str(node.target))
         return layer.weight.shape if isinstance(layer, nn.Conv2d) else None
     if node.op == "call_function" and name_of(node.target) == "conv2d" and len(node.all_input_nodes) > 1:
@@ -68,32 +69,38 @@ def _kernel_sizes(recording: Recording, node: Node, plain: nn.Module) -> torch.S
     return None
 
 
-def in_turn(found: Sequence[Convolution], inputs: int, element_size: int) -> bool:
-    """Say whether most of the work of some convolutions lies in those that are better alone."""
-    alone = sum(each.products for each in found if each.is_better_alone(inputs, element_size))
-    return 2 * alone > sum(each.products for each in found)
+def in_turn(costs: Sequence[Convolution], inputs: int, element_size: int) -> bool:
+    """Return whether rounds should run sequentially, because large convolutions do more than half of the work.
+
+    Args:
+        costs: Costs of a round's convolutions.
+        inputs: Number of inputs of a round.
+        element_size: Bytes per number.
+    """
+    large = sum(cost.products for cost in costs if cost.is_better_alone(inputs, element_size))
+    return 2 * large > sum(cost.products for cost in costs)
 
 
-def fewest_in_turn(found: Sequence[Convolution], element_size: int) -> int | None:
-    """Return from how many inputs on the rounds run in turn; None: they never do."""
-    counts = [1, *(CACHED // (each.columns * element_size) + 1 for each in found)]
-    return next((count for count in sorted(counts) if in_turn(found, count, element_size)), None)
+def fewest_in_turn(costs: Sequence[Convolution], element_size: int) -> int | None:
+    """Return the smallest number of inputs with which rounds run sequentially, or None if they never do."""
+    candidates = [1, *(CACHED // (cost.columns * element_size) + 1 for cost in costs)]
+    return next((inputs for inputs in sorted(candidates) if in_turn(costs, inputs, element_size)), None)
 
 
 class Turns:
-    """The networks of R rounds, one after the other: (R, N, ...) → (R, N, ...).
+    """The networks of R rounds, run one after the other: (R, N, ...) → (R, N, ...).
 
     Args:
-        recording: What the plain module does, in training or in evaluation.
+        traced: Traced graph of the plain module, in training or in evaluation.
         plain: The plain module of one round.
-        rates: By the name of each place where activations are dropped, the probability, of each copy.
-        streams: Where the random numbers come from.
-        training: Whether the recording is of training.
+        rates: Dropout probability of each copy, by the name of the dropout site.
+        streams: Source of the random numbers.
+        training: Whether the module was traced in training.
     """
 
     def __init__(
         self,
-        recording: Recording,
+        traced: Recording,
         plain: nn.Module,
         rates: Mapping[str, Sequence[float]],
         streams: Streams,
@@ -103,70 +110,72 @@ class Turns:
         self._drops = nn.ModuleDict(
             {
                 place_of(name): _DropoutInTurn(rates[name], streams.child(key_of(name)), whole=drop.maps)
-                for name, drop in recording.drops.items()
+                for name, drop in traced.drops.items()
             }
         )
-        self._plain = _with_buffers(deepcopy(plain)).to("meta").train(training)  # its own numbers are never used
+        self._plain = _with_buffers(deepcopy(plain)).to("meta").train(training)  # only its structure is used
         self._plain.add_module(DROPOUTS, self._drops)
-        self._plain.forward = partial(compiled(self._plain, _of_one_round(recording.graph)), self._plain)
-        named = (self._plain.named_parameters, self._plain.named_buffers)
-        self._named = {name for each in named for name, _ in each(remove_duplicate=False)}
+        self._plain.forward = partial(compiled(self._plain, _of_one_round(traced.graph)), self._plain)
+        list_tensors = (self._plain.named_parameters, self._plain.named_buffers)
+        self._named = {name for list_named in list_tensors for name, _ in list_named(remove_duplicate=False)}
 
     def __call__(self, network: nn.Module, x: Tensor) -> Output:
-        """Apply each round's network, of which ``network`` holds the stacked parameters, to its own inputs."""
+        """Apply each round's network to its inputs; ``network`` has the stacked parameters."""
         outputs: list[Output] = []
-        for place, (state, images) in enumerate(zip(self._states(network, len(x)), x, strict=True)):
-            for drop in self._drops.values():
-                cast(_DropoutInTurn, drop).place = place
-            outputs.append(functional_call(self._plain, state, (_channels_last(images.clone()),)))
+        for number, (state, inputs) in enumerate(zip(self._states(network, len(x)), x, strict=True)):
+            for dropout in self._drops.values():
+                cast(_DropoutInTurn, dropout).place = number
+            outputs.append(functional_call(self._plain, state, (_channels_last(inputs.clone()),)))
         return joined(outputs, torch.stack)
 
     def _states(self, network: nn.Module, rounds: int) -> list[dict[str, Tensor]]:
-        """Return each round's parameters and buffers by the plain names; what is tied is one tensor under each."""
-        found: list[dict[str, Tensor]] = [{} for _ in range(rounds)]
-        parts: dict[int, Sequence[Tensor]] = {}
+        """Return each round's parameters and buffers by their plain names; a tied tensor is there under each name."""
+        states: list[dict[str, Tensor]] = [{} for _ in range(rounds)]
+        converted: dict[int, Sequence[Tensor]] = {}
         for name, value in network.named_parameters(remove_duplicate=False):
             if name in self._named:
-                if id(value) not in parts:
-                    parts[id(value)] = [*map(_moved, value.unbind())]
-                for state, part in zip(found, parts[id(value)], strict=True):
+                if id(value) not in converted:
+                    converted[id(value)] = [*map(_moved, value.unbind())]
+                for state, part in zip(states, converted[id(value)], strict=True):
                     state[name] = part
         for name, buffer in network.named_buffers(remove_duplicate=False):
             if name in self._named:
-                for state, part in zip(found, buffer.unbind(), strict=True):
+                for state, part in zip(states, buffer.unbind(), strict=True):
                     state[name] = part
-        return found
+        return states
 
 
 class _DropoutInTurn(nn.Module):
-    """The dropout of R rounds, of which each drops its own activations (N, ...) when it is its turn.
+    """The dropout of R rounds that run one after the other, for activations (N, ...) of one round.
 
     Attributes:
-        place: Whose turn it is.
+        place: Index of the round that runs now.
     """
 
     def __init__(self, rates: Sequence[float], streams: Streams, *, whole: bool) -> None:
         super().__init__()
         pairs = zip(rates, streams.apart(), strict=True)
-        self.parts = nn.ModuleList(StackedDropout([rate], own, maps=False, whole=whole) for rate, own in pairs)
+        self.parts = nn.ModuleList(StackedDropout([rate], stream, maps=False, whole=whole) for rate, stream in pairs)
         self.place = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop activations of the round whose turn it is."""
+        """Drop activations of the round that runs now."""
         dropped: Tensor = self.parts[self.place](x[None])[0]
         return dropped
 
 
 def _channels_last(x: Tensor) -> Tensor:
+    """Return images or kernels with their channels last in memory; other tensors do not change."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == len("NCHW") else x
 
 
 def _moved(weight: Tensor) -> Tensor:
+    """Return a weight in the memory format in which its convolution is fastest."""
     return _channels_last(weight) if weight.numel() <= _MOVED else weight
 
 
 def _with_buffers(module: nn.Module) -> nn.Module:
-    """Make buffers of tensors that parts hold as plain attributes: each round has its own."""
+    """Turn tensors that are plain attributes into buffers, so that each round can have its own values."""
     for part in module.modules():
         for name, value in list(vars(part).items()):
             if isinstance(value, Tensor):
@@ -175,9 +184,9 @@ def _with_buffers(module: nn.Module) -> nn.Module:
     return module
 
 
-def _of_one_round(recorded: Graph) -> Graph:
-    """Return recorded calls such that they run on one round's inputs, whatever the order of these in memory."""
-    graph = deepcopy(recorded)
+def _of_one_round(traced: Graph) -> Graph:
+    """Return a copy of a traced graph that runs on one round's inputs, in any memory format."""
+    graph = deepcopy(traced)
     for node in graph.nodes:
         if node.target is count_of:
             node.target = count_of_one
@@ -188,9 +197,9 @@ def _of_one_round(recorded: Graph) -> Graph:
 
 
 def _given(function: Callable[..., Any], *, writes: bool) -> Callable[..., Any]:
-    """Return a function that gives what it wrote into, if it writes, as a recording takes it."""
+    """Wrap a function so that it returns its first argument if it changes it in place, as traced graphs expect."""
 
-    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any function's
+    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any function
         result = function(*args, **kwargs)
         return args[0] if writes else result
 

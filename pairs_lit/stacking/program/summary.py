@@ -1,4 +1,4 @@
-"""A stack in words: what it computes, call by call, and in which layout."""
+"""Text summary of a stack: its calls, their layouts and the shapes of their outputs."""
 
 import torch
 from tabulate import tabulate
@@ -14,55 +14,59 @@ _HIDDEN = ("placeholder", "output", "get_attr")
 
 
 def describe_parts(stack: Composite) -> str:
-    """Return how each part of a stack works, in words."""
+    """Return a description of each part of a stack."""
     return "\n\n".join(f"{name}\n{described(stack.get_submodule(name))}" for name in stack.parts(()))
 
 
 def describe_slow_parts(stack: nn.Module) -> list[str]:
-    """Return a sentence for each part that does not train as one stack, with the reason."""
-    found = [
+    """Return a sentence, with the reason, for each part of a stack that trains in a loop or by ``torch.vmap``."""
+    looped = [
         f"{type(part.copies[0]).__name__} trains as copies in a loop, which is slower: it {part.reason}"
         for part in stack.modules()
         if isinstance(part, Loop)
     ]
     mapped = [part for part in stack.modules() if isinstance(part, MappedNetwork)]
-    return found + [f"a part is computed by torch.vmap, which is slower: it {part.reason}" for part in mapped]
+    return looped + [f"a part is computed by torch.vmap, which is slower: it {part.reason}" for part in mapped]
 
 
 def described(part: nn.Module) -> str:
-    """Return how a stacked part works: a table of its calls, or why it is a loop."""
+    """Return a description of a stacked part: a table of its calls, or the reason why it is not stacked."""
     if isinstance(part, Loop):
         return f"{len(part.copies)} copies in a loop: {type(part.copies[0]).__name__} {part.reason}."
     if isinstance(part, MappedNetwork):
         return f"One call by torch.vmap: the network {part.reason}."
     if isinstance(part, Apart):
-        return f"The rounds' networks differ, so each is a stack of its own. The first:\n{described(part.rounds[0])}"
+        return f"The rounds' networks differ, so each round is a separate stack. First:\n{described(part.rounds[0])}"
     if isinstance(part, StackedNetwork):
         return f"{_table(part, part._programs[True])}{_turns(part)}"
     return f"One {part} serves all rounds."
 
 
 def _turns(network: StackedNetwork) -> str:
-    """Say when rounds run in turn; in float32, which networks are trained in but where a trainer says otherwise."""
+    """Return a sentence that tells when rounds run sequentially in float32, or an empty string if they never do."""
     fewest = fewest_in_turn(network.convolutions, torch.float32.itemsize)
-    said = f"\nWith {fewest} inputs or more, the rounds run in turn: the convolutions fill a core by themselves."
-    return "" if fewest is None else said
+    if fewest is None:
+        return ""
+    return f"\nWith {fewest} or more inputs, the rounds run sequentially, because one convolution keeps a core busy."
 
 
 def _table(network: StackedNetwork, program: Graph) -> str:
+    """Return a table of a program's calls."""
     rows = []
     for node in program.nodes:
         if node.op not in _HIDDEN:
             shape = node.meta.get("shape")
             output = "" if shape is None else f"({', '.join(map(str, shape))})"
             rows.append((_call(network, node), node.meta.get("layout", ""), output))
-    return tabulate(rows, ["call in training", "layout", "output of a round"]) if rows else "It gives what it gets."
+    if not rows:
+        return "It returns its inputs unchanged."
+    return tabulate(rows, ["call in training", "layout", "output shape per round"])
 
 
 def _call(network: StackedNetwork, node: Node) -> str:
-    """Name a call; what a layer does besides stands behind it."""
+    """Return the text of a call, followed by anything that is fused into it."""
     if node.op == "call_function":
         return str(getattr(node.target, "__name__", node.target)).strip("_").replace("_", " ")
     layer = f"{node.target}: {network.get_submodule(str(node.target))}".replace(": Stacked", ": ").lstrip("_")
-    dropped = " dropout," if len(node.args) > 2 else ""
-    return f"{layer},{dropped} max-pool 2×2, ReLU" if len(node.args) > 1 else layer
+    dropout = " dropout," if len(node.args) > 2 else ""
+    return f"{layer},{dropout} max-pool 2×2, ReLU" if len(node.args) > 1 else layer

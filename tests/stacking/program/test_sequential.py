@@ -1,4 +1,4 @@
-"""Rounds in turn: when they run so, and that they then compute what they compute side by side."""
+"""Tests of sequential rounds: when they are used, and that they compute the same as rounds side by side."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ SHAPE = (1, 14, 14)
 
 
 class Wide(nn.Module):
-    """Two wide convolutions, the second by a function."""
+    """Has two wide convolutions, the second one by a function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Wide(nn.Module):
 
 
 class Shifted(Wide):
-    """Holds a number of its own that is neither parameter nor buffer, and uses one parameter twice."""
+    """Has a tensor that is neither parameter nor buffer, and uses one parameter twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Shifted(Wide):
 
 
 class NeedsOrder(Wide):
-    """Views its maps in a way that takes channels after rows in memory."""
+    """Has a view that requires contiguous maps, so it fails with channels last."""
 
     def forward(self, x: Tensor) -> Tensor:
         maps = F.conv2d(F.relu(self.norm(self.first(x))), self.kernels, padding=1)
@@ -50,7 +50,7 @@ class NeedsOrder(Wide):
 
 
 def pooled() -> nn.Module:
-    """Return a wide convolution that is one pass with batch norm, pool and ReLU."""
+    """Return a network whose wide convolution is fused with batch norm, max-pool and ReLU."""
     layers = [nn.Conv2d(1, 64, 3), nn.BatchNorm2d(64), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(64 * 36, 10))
 
@@ -61,25 +61,30 @@ def stacked(factory: Callable[[], nn.Module], rounds: int = 3) -> StackedNetwork
     return network
 
 
-def test_what_a_convolution_costs_is_counted() -> None:
+def test_costs_of_convolutions_are_counted() -> None:
     first, second = stacked(Wide).convolutions
     assert first == Convolution(columns=9 * 196, weights=9 * 32, products=9 * 196 * 32, pooled=False)
     assert second == Convolution(columns=9 * 32 * 196, weights=9 * 32 * 32, products=9 * 32 * 196 * 32, pooled=False)
-    assert [each.pooled for each in stacked(pooled).convolutions] == [True]
+    assert [cost.pooled for cost in stacked(pooled).convolutions] == [True]
 
 
-@pytest.mark.parametrize(("factory", "inputs"), [(Wide, 10), (pooled, None)])  # 2 MiB: 9.3 times 9 · 32 · 196 float32
-def test_rounds_run_in_turn_where_columns_exceed_a_cache(factory: Callable[[], nn.Module], inputs: int | None) -> None:
+@pytest.mark.parametrize(
+    ("factory", "inputs"), [(Wide, 10), (pooled, None)]
+)  # 2 MiB of cache hold 9.3 inputs of 9 · 32 · 196 float32
+def test_rounds_run_sequentially_if_columns_exceed_the_cache(
+    factory: Callable[[], nn.Module], inputs: int | None
+) -> None:
     network = stacked(factory)
-    found = network.convolutions
-    assert fewest_in_turn(found, 4) == inputs
-    assert (f"With {inputs} inputs or more, the rounds run in turn" in described(network)) == (inputs is not None)
-    assert in_turn(found, 10, 4) == (inputs is not None)
-    assert not in_turn(found, 9, 4)
-    assert in_turn(found, 5, 8) == (inputs is not None)  # in float64, half as many
+    costs = network.convolutions
+    assert fewest_in_turn(costs, 4) == inputs
+    sentence = f"With {inputs} or more inputs, the rounds run sequentially"
+    assert (sentence in described(network)) == (inputs is not None)
+    assert in_turn(costs, 10, 4) == (inputs is not None)
+    assert not in_turn(costs, 9, 4)
+    assert in_turn(costs, 5, 8) == (inputs is not None)  # half as many inputs in float64
 
 
-def test_heavy_weights_run_in_turn_on_any_number_of_inputs() -> None:
+def test_convolutions_with_many_weights_always_run_sequentially() -> None:
     light, heavy = Convolution(100, 2**19, 10, False), Convolution(1, 2**19 + 1, 11, False)
     assert fewest_in_turn([light, heavy], 4) == 1
     assert not in_turn([light, heavy._replace(products=10)], 1, 4)
@@ -88,33 +93,35 @@ def test_heavy_weights_run_in_turn_on_any_number_of_inputs() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("factory", [Wide, Shifted])
-def test_both_ways_are_the_same_up_to_rounding(factory: Callable[[], nn.Module], training: bool) -> None:
+def test_running_sequentially_and_side_by_side_agree_up_to_rounding(
+    factory: Callable[[], nn.Module], training: bool
+) -> None:
     network = stacked(factory).double().train(training)
     x = torch.rand(3, 5, *SHAPE, dtype=torch.float64)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    found = []
-    for way in (network.side_by_side, network.in_turn):
+    results = []
+    for compute in (network.side_by_side, network.in_turn):
         network.load_state_dict(before)
-        output = way(x)
+        output = compute(x)
         assert isinstance(output, Tensor)
         grads = torch.autograd.grad((output**3).sum(), list(network.parameters()))
-        found.append([output, *grads, *(value.clone() for value in network.state_dict().values())])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+        results.append([output, *grads, *(value.clone() for value in network.state_dict().values())])
+    for result, expected in zip(*results, strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_in_turn_a_round_gives_the_same_bits_whatever_runs_beside_it() -> None:
+def test_a_sequential_round_is_bit_identical_with_any_other_rounds() -> None:
     together, alone = stacked(Wide), stack(Wide, [1], SHAPE)
     x = torch.rand(3, 20, *SHAPE)
-    one, other = together(x)[1], alone(x[1:2])[0]
-    assert torch.equal(one, other)
-    one.sum().backward()
-    other.sum().backward()
+    output, expected = together(x)[1], alone(x[1:2])[0]
+    assert torch.equal(output, expected)
+    output.sum().backward()
+    expected.sum().backward()
     for name, value in alone.named_parameters():
         assert torch.equal(together.get_parameter(name).grad[1], value.grad[0])  # type: ignore[index]
 
 
-def test_what_needs_another_order_in_memory_runs_side_by_side() -> None:
+def test_modules_that_depend_on_strides_run_side_by_side() -> None:
     network = stacked(NeedsOrder)
     assert network.convolutions == []
     assert fewest_in_turn(network.convolutions, 4) is None
