@@ -181,7 +181,7 @@ def _times(rows: Sequence[Outcome], alone: Mapping[str, FinishedRun]) -> list[st
     header += ["one at a time, per round", "one at a time, % of first row"]
     note = (
         f"Published times are those of {timed[0].report.rounds} rounds on the authors' machine, with the percentages "
-        "as printed. Reproduced times include the evaluation after each epoch and the writing of all files. In a stack "
+        "as printed. Reproduced times include evaluation after each epoch and the writing of all files. In a stack, "
         f"rounds are trained together; one at a time, {len(alone[timed[0].row.name].rounds)} rounds are trained with "
         "stack size 1."
     )
@@ -239,8 +239,8 @@ def _sweep(report: Report, sweep: Sweep, rows: Sequence[Outcome], folder: Path) 
     cells = [[f"{value:g}", mean_and_std(summaries[value]) + _failed(fit)] for value, fit in fits.items()]
     options = ", ".join(f"`--{option} '{text.replace('{}', 'VALUE')}'`" for option, text in sweep.options.items())
     return (
-        f"The config `{sweep.row}` was trained with {options} for each VALUE of the table, and evaluated on validation "
-        f"pairs after the last epoch. Highest mean: at {best:g}.\n\n"
+        f"{head}The config `{sweep.row}` was trained with {options} for each VALUE of the table, and evaluated on "
+        f"validation pairs after the last epoch. Highest mean: at {best:g}.\n\n"
         f"{table([sweep.title, metric.words], cells, 'github')}\n\n![{sweep.title}]({file})\n\n"
         f"*Mean ± std over the n rounds that did not fail; a round fails if its loss is not finite.*"
     )

@@ -175,6 +175,7 @@ def test_a_sweep_varies_one_option_and_evaluates_on_validation_pairs(
     assert alphas == list(REPORTS["belhadj"].sweeps[0].values)
     page = (tmp_path / "results" / "belhadj.md").read_text()
     assert "validation accuracy" in page
+    assert "\n\n## Weight α of the auxiliary loss\n\nThe config `cnn_aux` was trained with" in page
     assert "Highest mean: at " in page
     assert "selects on the test set" in page
     assert (tmp_path / "results" / "belhadj_alpha.png").is_file()
