@@ -218,7 +218,7 @@ def test_a_run_that_goes_on_with_another_config_keeps_the_former_one(
     former = (run / "config.yaml").read_text()
     assert main(["fit", *last(run), "--trainer.max_epochs", "2"]) == 0
     assert (run / "config-until-epoch-1.yaml").read_text() == former
-    assert "goes on with another config from epoch 2 on" in capsys.readouterr().err
+    assert "resumes with another config from epoch 2" in capsys.readouterr().err
     assert main(["fit", *last(run)]) == 0
     assert len(list(run.glob("config-until*"))) == 1
 

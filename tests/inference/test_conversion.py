@@ -1,4 +1,4 @@
-"""The format of training images, and how a user's images are brought to it."""
+"""The format of training images, and the conversion of user images to it."""
 
 import csv
 import io
@@ -111,17 +111,17 @@ def test_a_set_of_both_polarities_is_mixed(digits: Bytes) -> None:
 
 
 @pytest.mark.parametrize("make", [clothes, photos])
-def test_clothes_and_photos_are_no_strokes(make: Callable[[], Bytes]) -> None:
+def test_clothes_and_photos_are_not_strokes(make: Callable[[], Bytes]) -> None:
     assert format_of(make()).content == "other"
 
 
-def test_pen_strokes_of_any_place_are_strokes() -> None:
+def test_pen_strokes_anywhere_are_strokes() -> None:
     found = format_of(pens())
     assert (found.content, found.polarity, found.centring) == ("strokes", "dark on light", "none")
     assert found.box[0] < 45 < 55 < found.box[2]
 
 
-def test_what_the_source_says_is_recorded(digits: Bytes) -> None:
+def test_facts_of_the_source_are_recorded(digits: Bytes) -> None:
     found = format_of(digits, transposed=True, original_size="20×30 to 400×600")
     assert (found.transposed, found.original_size) == (True, "20×30 to 400×600")
 
@@ -182,7 +182,7 @@ def converter_of(images: Bytes, *, as_is: bool = False, **facts: object) -> Conv
 @pytest.mark.parametrize(
     "make", [lambda digits: digits, lambda digits: 255 - digits, lambda _: pens(), lambda _: clothes()]
 )
-def test_training_images_stay_as_they_are(make: Callable[[Bytes], Bytes], as_is: bool, digits: Bytes) -> None:
+def test_training_images_are_not_changed(make: Callable[[Bytes], Bytes], as_is: bool, digits: Bytes) -> None:
     images = make(digits)[:40]
     converter = converter_of(make(digits), as_is=as_is)
     for image in images:
@@ -214,7 +214,7 @@ def test_a_drawing_gets_the_polarity_of_the_training_images(ink: int, paper: int
     assert ("inverted" in dark.difference) == (ink > paper)
 
 
-def test_for_images_of_both_polarities_nothing_is_inverted(digits: Bytes) -> None:
+def test_with_training_images_of_both_polarities_nothing_is_inverted(digits: Bytes) -> None:
     both = np.concatenate([digits[:50], 255 - digits[50:100]])
     for ink, paper in ((0, 255), (255, 0)):
         found = converter_of(both).convert(np.asarray(drawn(ink=ink, paper=paper), np.float64), "it")
@@ -223,7 +223,7 @@ def test_for_images_of_both_polarities_nothing_is_inverted(digits: Bytes) -> Non
 
 
 @pytest.mark.parametrize("make", [clothes, photos])
-def test_of_what_is_no_stroke_images_are_only_resized(make: Callable[[], Bytes]) -> None:
+def test_images_without_strokes_are_only_resized(make: Callable[[], Bytes]) -> None:
     image = photos(1)[0].repeat(2, 0).repeat(2, 1).astype(np.float64)
     found = converter_of(make()).convert(image, "it").image
     np.testing.assert_array_equal(found, resize_only(image, 28))
@@ -238,7 +238,7 @@ def test_of_what_is_no_stroke_images_are_only_resized(make: Callable[[], Bytes])
         (lambda image: np.pad(image, 30), "placed differently, strokes over"),
     ],
 )
-def test_what_is_clearly_different_is_said(
+def test_clear_differences_are_described(
     change: Callable[[NDArray[np.float64]], NDArray[np.float64]], message: str, digits: Bytes
 ) -> None:
     found = converter_of(digits, as_is=True).convert(change(digits[0].astype(np.float64)), "it")
@@ -255,12 +255,12 @@ def test_images_stored_transposed_are_read_upright_with_as_is_only(digits: Bytes
 
 @pytest.mark.parametrize("as_is", [False, True])
 @pytest.mark.parametrize("make", [lambda digits: digits, lambda _: clothes()])
-def test_a_blank_image_is_refused(make: Callable[[Bytes], Bytes], as_is: bool, digits: Bytes) -> None:
+def test_a_blank_image_is_rejected(make: Callable[[Bytes], Bytes], as_is: bool, digits: Bytes) -> None:
     with pytest.raises(PairsLitError, match=r"^it is blank"):
         converter_of(make(digits), as_is=as_is).convert(np.full((30, 30), 255.0), "it")
 
 
-def test_two_digits_are_warned_of_unless_training_images_have_them(digits: Bytes) -> None:
+def test_two_digits_give_a_warning_unless_training_images_have_them(digits: Bytes) -> None:
     both = np.pad(np.concatenate([digits[0], np.zeros((28, 12), np.uint8), digits[1]], 1), 8)
     assert "perhaps two digits" in converter_of(digits).convert(both.astype(np.float64), "it").warning
     pairs = np.stack([np.pad(each[:, 4:24], ((0, 0), (0, 30))) for each in digits])
@@ -314,7 +314,7 @@ NAMES = ["zero, or none", 'a "one"', "two\nlines", "three\x1b[31m", "-4", "$f^5$
 
 @pytest.fixture
 def named(run: pairs_lit.Run) -> pairs_lit.Run:
-    """The same run, with names that tables and pages could stumble over."""
+    """Return the same run, with class names that could break tables and pages."""
     found = replace(run)
     vars(found)["class_names"] = [name.replace("\n", "?").replace("\x1b", "?") for name in NAMES]
     return found
@@ -330,13 +330,13 @@ def test_a_fit_records_the_format_in_summary_and_checkpoint(run: pairs_lit.Run) 
     assert placement_of(run, run.trained) == Placement(28, 28, False)
 
 
-def test_a_run_without_a_record_is_told_of(run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_a_recorded_format_gives_a_notice(run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]) -> None:
     old = replace(run)
     vars(old)["trained"] = Trained(run.trained.module, run.trained.data)
     applied = old.apply([(drawn(), drawn())])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert "does not record the format of its training images (it was trained by an earlier release)" in lines[0]
+    assert "does not record the format of its training images, since an earlier release trained it." in lines[0]
     assert [line in lines[0] for line in applied.notices] == [True]
     assert placement_of(old, old.trained) == Placement(28, 28, False)
 
@@ -387,7 +387,7 @@ def test_names_with_control_characters_are_made_printable(run: pairs_lit.Run, tm
     assert list(replace(run, folder=tmp_path).class_names) == []
 
 
-def test_a_round_whose_answers_are_not_finite_is_left_out(run: pairs_lit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_with_non_finite_predictions_is_left_out(run: pairs_lit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = Trained.answers
 
     def broken(trained: Trained, images: torch.Tensor) -> Answers:
@@ -416,7 +416,7 @@ def write_scans(root: Path, images: Bytes, labels: list[int], names: list[str]) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("polarity", ["light on dark", "dark on light"])
-def test_own_training_files_are_answered_as_well_as_in_training(
+def test_training_files_are_predicted_as_well_as_in_training(
     polarity: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = load_source("digits", Path(), allow_unverified=False).train

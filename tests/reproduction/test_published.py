@@ -138,9 +138,9 @@ def test_the_metrics_of_an_epoch_are_those_measured_after_each_epoch() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("reports: []\nreports: []", "reports: stands twice, in lines 1 and 2: keep one"),
-        ("reports:\n- name: a\n  rounds: 1\n  rows: []\n  rounds: 2", "rounds: stands twice, in lines 3 and 5"),
-        ("reports:\n- plots: {a: {}, 'a': {}}", "a: stands twice, in lines 2 and 2"),
+        ("reports: []\nreports: []", "reports is given twice, in lines 1 and 2. Keep one"),
+        ("reports:\n- name: a\n  rounds: 1\n  rows: []\n  rounds: 2", "rounds is given twice, in lines 3 and 5"),
+        ("reports:\n- plots: {a: {}, 'a': {}}", "a is given twice, in lines 2 and 2"),
     ],
 )
 def test_a_duplicate_key_is_named(text: str, message: str, tmp_path: Path) -> None:

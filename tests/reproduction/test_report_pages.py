@@ -314,7 +314,7 @@ def test_a_second_reproduction_is_rejected_while_the_first_one_trains(
     runs = tmp_path / "lightning_logs"
     with lock_runs(runs):
         assert main(command(["hakobyan"], tiny_configs, tiny_root, tmp_path)) == 2
-    assert f"another pairs-lit reproduce trains in {runs}: wait for it" in capsys.readouterr().err
+    assert f"another pairs-lit reproduce trains in {runs}. Wait for it" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
 
 
