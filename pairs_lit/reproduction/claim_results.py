@@ -71,9 +71,9 @@ def answer(contrast: Contrast, fits: Fits) -> Answer:
         cells = f"{times[0]:.2f} s per round", f"{times[1]:.2f} s per round"
         return Answer(contrast, "1 measurement", *cells, f"× {times[0] / times[1]:.2f}")
     first_values, second_values = values(contrast.first, fits), values(contrast.second, fits)
-    summaries = [summarise(list(scores.values())) for scores in (first_values, second_values)]
-    cells = tuple(f"{summary.mean:.4f} ± {summary.std:.4f}" for summary in summaries)
-    counts = f"{summaries[0].n}, {summaries[1].n}"
+    left, right = (summarise(list(scores.values())) for scores in (first_values, second_values))
+    cells = f"{left.mean:.4f} ± {left.std:.4f}", f"{right.mean:.4f} ± {right.std:.4f}"
+    counts = f"{left.n}, {right.n}"
     if contrast.kind == "spread":
         spread = compare_spreads(list(first_values.values()), list(second_values.values()))
         return Answer(contrast, counts, *cells, f"× {spread.ratio:.2f}", spread)
@@ -133,10 +133,10 @@ def describe_limit_of(claims: Sequence[Claim], rounds: int) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """What may be said of one contrast.
+    """Decision on one contrast.
 
     Attributes:
-        outcome: Whether the first side is significantly higher or lower, or why neither can be said.
+        outcome: Whether the first side is significantly higher or lower, or why neither can be claimed.
         p: The p value, corrected for all tests of the question, or None for a time.
         limit: Why this many rounds cannot show a difference; empty for other outcomes.
     """
@@ -147,7 +147,7 @@ class Finding:
 
 
 def find(answers: Sequence[Answer]) -> list[Finding]:
-    """Decide what may be said of the contrasts of one question; p values are corrected for all of its tests."""
+    """Decide on the contrasts of one question, with p values corrected for all of its tests."""
     differences = [result.difference for result in answers if result.difference is not None]
     spreads = [result.measured for result in answers if isinstance(result.measured, SpreadRatio)]
     decisions = iter(decide(differences, [spread.p for spread in spreads]))
@@ -192,7 +192,7 @@ def _describe_finding(result: Answer, finding: Finding) -> str:
 
 
 def _answer_question(contrast: Contrast, finding: Finding) -> str:
-    """Return what the finding answers, ``Yes: `` for example, or an empty text if yes and no are no answers."""
+    """Return the answer to a yes-or-no question, such as ``Yes: ``, or an empty text for other questions."""
     if contrast.yes_if == "neither":
         return ""
     if finding.outcome in ("higher", "lower"):
@@ -242,7 +242,7 @@ def _describe_p(finding: Finding) -> str:
 
 
 def _name_sides(contrast: Contrast) -> tuple[str, str]:
-    """Return ``the test accuracy of A`` for the first side, and ``that of B`` or the like for the second."""
+    """Return phrases for both sides, such as ``the test accuracy of A`` and ``that of B``."""
     first, second = contrast.first, contrast.second
     quantities = _name_quantity(first, second), _name_quantity(second, first)
     labels = _get_label(first), _get_label(second)
@@ -256,7 +256,7 @@ def _name_sides(contrast: Contrast) -> tuple[str, str]:
 
 
 def _name_quantity(side: Side, other: Side) -> str:
-    """Return what is measured on a side, with its epoch where the other side makes it matter."""
+    """Return the name of a side's metric, with its epoch if the sides are measured after different epochs."""
     metric, other_metric = _get_metric(side), _get_metric(other)
     if side.epoch is not None:
         return f"{metric.words} after epoch {side.epoch}"

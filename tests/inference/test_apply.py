@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[str]:
+def image_files(tmp_path: Path) -> list[str]:
     """Return four files: a seven, one light on dark, a larger one, and one lying on its side."""
     images = [drawn(), drawn(ink=255, paper=0), drawn(900), drawn().transpose(Image.Transpose.ROTATE_90)]
     files = [str(tmp_path / f"{number}.png") for number in range(4)]
@@ -51,7 +51,7 @@ def pictures(tmp_path: Path) -> list[str]:
     return files
 
 
-# the form
+# MNIST's format
 def test_a_drawing_is_converted_to_mnists_format() -> None:
     image = convert_alone(drawn())
     rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
@@ -271,16 +271,18 @@ def test_mnists_digits_come_back_almost_unchanged(
     assert np.quantile(differences, 0.95) < 1
 
 
-# what the rounds say
-def test_apply_predicts_what_the_rounds_predict_for_converted_images(run: pairs_lit.Run, pictures: list[str]) -> None:
-    applied = run.apply([(pictures[0], pictures[1]), (Image.open(pictures[2]), np.asarray(drawn()))])
+# predictions of the rounds
+def test_apply_predicts_what_the_rounds_predict(run: pairs_lit.Run, image_files: list[str]) -> None:
+    applied = run.apply([(image_files[0], image_files[1]), (Image.open(image_files[2]), np.asarray(drawn()))])
     size = placement_of(run, run.trained).size
     converter = Converter.of_run(run, run.trained)
-    images = np.stack([converter.convert(read_grey(file, file), file).image for file in [*pictures[:3], pictures[0]]])
-    said = run.trained.answers(torch.from_numpy(images).view(2, 2, size, size))
-    assert said.digits is not None
+    images = np.stack(
+        [converter.convert(read_grey(file, file), file).image for file in (*image_files[:3], image_files[0])]
+    )
+    predictions = run.trained.answers(torch.from_numpy(images).view(2, 2, size, size))
+    assert predictions.digits is not None
     for place, pair in enumerate(applied.pairs):
-        own = said.probability[:, place].double().numpy()
+        own = predictions.probability[:, place].double().numpy()
         np.testing.assert_allclose(pair.rounds, own, atol=1e-6)
         assert pair.probability.n == 3
         assert pair.probability.mean == pytest.approx(own.mean())
@@ -288,10 +290,10 @@ def test_apply_predicts_what_the_rounds_predict_for_converted_images(run: pairs_
         assert pair.agreeing == sum((own > 0.5) == (own.mean() > 0.5))
         assert pair.readings is not None
         for side, reading in enumerate(pair.readings):
-            classes = said.digits[:, place, side].argmax(-1).tolist()
+            classes = predictions.digits[:, place, side].argmax(-1).tolist()
             assert list(reading.rounds) == classes
             assert classes.count(reading.read) == reading.agreeing == max(map(classes.count, classes))
-    assert applied.pairs[0].names == (pictures[0], pictures[1])
+    assert applied.pairs[0].names == (image_files[0], image_files[1])
     assert applied.pairs[1].names == ("the left image of pair 2", "the right image of pair 2")
     assert (applied.relation, applied.source, list(applied.seeds)) == ("le", "digits", [4, 5, 6])
     averaged = torch.nn.functional.avg_pool2d(torch.from_numpy(applied.images), 2).numpy()
@@ -308,34 +310,34 @@ def test_bundled_digits_are_not_converted(tmp_path: Path) -> None:
     raw = run.apply([tuple(test.images[2 * n : 2 * n + 2]) for n in range(100)], as_is=True)
     labels = test.labels[:200].tolist()
 
-    def right(found: pairs_lit.Applied) -> float:
-        read = [each.read for pair in found.pairs for each in pair.readings or ()]
-        return float(np.mean(np.array(read) == labels))
+    def compute_accuracy(result: pairs_lit.Applied) -> float:
+        classes = [digit.read for pair in result.pairs for digit in pair.readings or ()]
+        return float(np.mean(np.array(classes) == labels))
 
-    assert right(raw) > 0.5
-    assert right(applied) > right(raw) - 0.1
+    assert compute_accuracy(raw) > 0.5
+    assert compute_accuracy(applied) > compute_accuracy(raw) - 0.1
 
 
-def test_rounds_that_failed_are_left_out(run: pairs_lit.Run, pictures: list[str]) -> None:
+def test_rounds_that_failed_are_left_out(run: pairs_lit.Run, image_files: list[str]) -> None:
     rounds = [replace(each, status="failed" if each.seed == 5 else "ok") for each in run.rounds]
-    applied = replace(run, rounds=rounds).apply([(pictures[0], pictures[1])])
+    applied = replace(run, rounds=rounds).apply([(image_files[0], image_files[1])])
     assert list(applied.seeds) == [4, 6]
     assert applied.pairs[0].probability.n == 2
     lost = replace(run, rounds=[replace(each, status="failed") for each in run.rounds])
     with pytest.raises(PairsLitError, match=r"every round of .* failed, so it cannot predict anything\."):
-        lost.apply([(pictures[0], pictures[1])])
+        lost.apply([(image_files[0], image_files[1])])
 
 
 @pytest.mark.slow
 def test_a_network_without_digit_outputs_predicts_the_relation(
-    tmp_path: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, image_files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert CASES["joint"][1]["model.readout"] == "none"
     run = fitted("joint", tmp_path)
-    assert run.apply([(pictures[0], pictures[1])]).pairs[0].readings is None
+    assert run.apply([(image_files[0], image_files[1])]).pairs[0].readings is None
     for style in ("text", "csv", "json"):
-        assert main(["apply", str(run.folder), *pictures[:2], "--format", style]) == 0
-    assert main(["apply", str(run.folder), *pictures[:2], "--show", str(tmp_path / "show.png")]) == 0
+        assert main(["apply", str(run.folder), *image_files[:2], "--format", style]) == 0
+    assert main(["apply", str(run.folder), *image_files[:2], "--show", str(tmp_path / "show.png")]) == 0
     assert "–" in capsys.readouterr().out
 
 
@@ -356,28 +358,28 @@ def test_anything_but_pairs_is_rejected(run: pairs_lit.Run, pairs: object, messa
 
 # the command
 def test_the_table_has_every_pair_and_round(
-    run: pairs_lit.Run, pictures: list[str], capsys: pytest.CaptureFixture[str]
+    run: pairs_lit.Run, image_files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["apply", str(run.folder), *pictures]) == 0
+    assert main(["apply", str(run.folder), *image_files]) == 0
     out = capsys.readouterr().out
-    pair = run.apply([(pictures[0], pictures[1])]).pairs[0]
+    pair = run.apply([(image_files[0], image_files[1])]).pairs[0]
     assert f"{pair.probability.mean:.4f} ± {pair.probability.std:.4f} (n = 3)" in out
     assert all(f"{value:.4f}" in out for value in pair.rounds)
     assert "P(left ≤ right)" in out
     assert "trained on digits" in out
 
 
-def test_csv_and_json_agree(run: pairs_lit.Run, pictures: list[str], tmp_path: Path) -> None:
+def test_csv_and_json_agree(run: pairs_lit.Run, image_files: list[str], tmp_path: Path) -> None:
     files = {style: tmp_path / f"answers.{style}" for style in ("csv", "json")}
     for style, file in files.items():
-        assert main(["apply", str(run.folder), *pictures, "--format", style, "--output", str(file)]) == 0
+        assert main(["apply", str(run.folder), *image_files, "--format", style, "--output", str(file)]) == 0
     rows = list(csv.DictReader(io.StringIO(files["csv"].read_text())))
-    found = json.loads(files["json"].read_text())
-    assert (found["n"], found["relation"], found["source"], found["run"]) == (3, "le", "digits", str(run.folder))
+    parsed = json.loads(files["json"].read_text())
+    assert (parsed["n"], parsed["relation"], parsed["source"], parsed["run"]) == (3, "le", "digits", str(run.folder))
     assert len(rows) == 6
     for row in rows:
-        pair = found["pairs"][int(row["pair"]) - 1]
-        place = found["seeds"].index(int(row["seed"]))
+        pair = parsed["pairs"][int(row["pair"]) - 1]
+        place = parsed["seeds"].index(int(row["seed"]))
         assert float(row["probability"]) == pair["probability"]["rounds"][place]
         assert float(row["mean"]) == pair["probability"]["mean"]
         assert float(row["std"]) == pair["probability"]["std"]
@@ -389,12 +391,12 @@ def test_csv_and_json_agree(run: pairs_lit.Run, pictures: list[str], tmp_path: P
     "text", ["0.png,1.png\n2.png,3.png\n", "left,right\n0.png,1.png\n\n2.png,3.png", "\ufeff0.png;1.png\n2.png;3.png\n"]
 )
 def test_pairs_are_read_from_a_table(
-    text: str, run: pairs_lit.Run, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, run: pairs_lit.Run, image_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
     assert main(["apply", str(run.folder), "--pairs", str(tmp_path / "pairs.csv"), "--format", "json"]) == 0
-    found = json.loads(capsys.readouterr().out)["pairs"]
-    assert [each for pair in found for each in (pair["left"], pair["right"])] == pictures
+    parsed = json.loads(capsys.readouterr().out)["pairs"]
+    assert [each for pair in parsed for each in (pair["left"], pair["right"])] == image_files
 
 
 @pytest.mark.parametrize(
@@ -418,12 +420,12 @@ def test_a_wrong_table_is_named(
 
 
 def test_unreadable_images_are_named_in_one_line(
-    run: pairs_lit.Run, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: pairs_lit.Run, image_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blank, text, half = tmp_path / "blank.png", tmp_path / "text.png", tmp_path / "half.png"
     drawn(ink=255).save(blank)
     text.write_text("no image")
-    whole = Path(pictures[0]).read_bytes()
+    whole = Path(image_files[0]).read_bytes()
     half.write_bytes(whole[: len(whole) // 2])
     cases = {
         str(blank): "blank.png is blank: no strokes stand out",
@@ -433,7 +435,7 @@ def test_unreadable_images_are_named_in_one_line(
         str(tmp_path): "must be an image, got a folder. Give the images in it",
     }
     for file, message in cases.items():
-        assert main(["apply", str(run.folder), pictures[0], file]) == 2
+        assert main(["apply", str(run.folder), image_files[0], file]) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
         assert len(lines) == 1
         assert message in lines[0]
@@ -458,8 +460,8 @@ def test_wrong_arguments_are_reported(
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_damaged_relation_is_named(run: pairs_lit.Run, pictures: list[str]) -> None:
-    applied = replace(run, data=run.data | {"relation": "<b>"}).apply([(pictures[0], pictures[1])])
+def test_a_damaged_relation_is_named(run: pairs_lit.Run, image_files: list[str]) -> None:
+    applied = replace(run, data=run.data | {"relation": "<b>"}).apply([(image_files[0], image_files[1])])
     with pytest.raises(PairsLitError, match=r"relation is '<b>': it must be one of 'le', 'lt', 'ge', 'gt'"):
         format_result(applied, "text")
 
@@ -470,8 +472,8 @@ def test_a_folder_that_is_not_a_run_is_named(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.slow
-def test_the_figure_shows_what_the_networks_saw(run: pairs_lit.Run, pictures: list[str], tmp_path: Path) -> None:
-    applied = run.apply([(pictures[0], pictures[1])] * 2)
+def test_the_figure_shows_what_the_networks_saw(run: pairs_lit.Run, image_files: list[str], tmp_path: Path) -> None:
+    applied = run.apply([(image_files[0], image_files[1])] * 2)
     figure = draw_result(applied)
     assert len(figure.axes) == 10
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), applied.images[0, 0])
@@ -480,5 +482,5 @@ def test_the_figure_shows_what_the_networks_saw(run: pairs_lit.Run, pictures: li
         replace(applied, pairs=applied.pairs * 30, images=applied.images.repeat(30, 0), seen=applied.seen.repeat(30, 0))
     )
     assert "the first 40 of 60 pairs" in many.get_suptitle()
-    assert main(["apply", str(run.folder), *pictures, "--show", str(tmp_path / "show.svg")]) == 0
+    assert main(["apply", str(run.folder), *image_files, "--show", str(tmp_path / "show.svg")]) == 0
     assert (tmp_path / "show.svg").read_text().startswith("<?xml")

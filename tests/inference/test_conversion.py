@@ -45,8 +45,8 @@ def format_of(images: Bytes, **facts: object) -> ImageFormat:
 
 @pytest.fixture(scope="module")
 def digits() -> Bytes:
-    found: Bytes = load_source("digits", Path(), allow_unverified=False).train.images[:200].numpy()
-    return found
+    images: Bytes = load_source("digits", Path(), allow_unverified=False).train.images[:200].numpy()
+    return images
 
 
 def clothes(count: int = 60) -> Bytes:
@@ -56,12 +56,12 @@ def clothes(count: int = 60) -> Bytes:
         [(9, 2), (19, 2), (19, 14), (26, 18), (26, 26), (9, 26)],
         [(4, 8), (24, 8), (26, 26), (2, 26)],
     ]
-    found = []
+    images = []
     for number in range(count):
         image = Image.new("L", (28, 28), 0)
         ImageDraw.Draw(image).polygon(shapes[number % 3], fill=150 + number)
-        found.append(np.asarray(image))
-    return np.stack(found)
+        images.append(np.asarray(image))
+    return np.stack(images)
 
 
 def photos(count: int = 60) -> Bytes:
@@ -72,31 +72,31 @@ def photos(count: int = 60) -> Bytes:
 
 def pens(count: int = 60) -> Bytes:
     """Draw sevens with a pen on grey paper, anywhere, of any size."""
-    rng, found = np.random.default_rng(0), []
+    rng, images = np.random.default_rng(0), []
     for _ in range(count):
         image, scale, (x, y) = Image.new("L", (64, 64), 230), rng.uniform(0.5, 1), rng.integers(0, 20, 2)
         points = [(x + scale * a, y + scale * b) for a, b in ((5, 4), (36, 6), (18, 44))]
         ImageDraw.Draw(image).line(points, fill=30, width=4, joint="curve")
-        found.append(np.asarray(image))
-    return np.stack(found)
+        images.append(np.asarray(image))
+    return np.stack(images)
 
 
-# measuring
+# measured formats
 
 
 def test_the_bundled_digits_are_light_strokes_that_fill_their_images(digits: Bytes) -> None:
-    found = format_of(digits)
-    assert (found.content, found.polarity, found.centring) == ("strokes", "light on dark", "box")
-    assert (found.size, found.lowest, found.highest, found.side_by_side) == (28, 0, 255, 0)
-    assert found.background == (0, 0, 0)
-    assert found.box == (100, 100, 100)
+    actual = format_of(digits)
+    assert (actual.content, actual.polarity, actual.centring) == ("strokes", "light on dark", "box")
+    assert (actual.size, actual.lowest, actual.highest, actual.side_by_side) == (28, 0, 255, 0)
+    assert actual.background == (0, 0, 0)
+    assert actual.box == (100, 100, 100)
 
 
 def test_mnists_digits_have_a_box_of_20_pixels_and_their_mass_in_the_middle(mnist_root: Path) -> None:
-    found = measure_format(load_mnist(mnist_root, allow_unverified=False))
-    assert (found.content, found.polarity, found.centring) == ("strokes", "light on dark", "mass")
-    assert round(found.box[1] * 28 / 100) == 20
-    assert found.side_by_side == 0
+    actual = measure_format(load_mnist(mnist_root, allow_unverified=False))
+    assert (actual.content, actual.polarity, actual.centring) == ("strokes", "light on dark", "mass")
+    assert round(actual.box[1] * 28 / 100) == 20
+    assert actual.side_by_side == 0
 
 
 def test_an_inverted_set_is_dark_on_light(digits: Bytes) -> None:
@@ -106,8 +106,8 @@ def test_an_inverted_set_is_dark_on_light(digits: Bytes) -> None:
 
 
 def test_a_set_of_both_polarities_is_mixed(digits: Bytes) -> None:
-    found = format_of(np.concatenate([digits[:50], 255 - digits[50:100]]))
-    assert (found.content, found.polarity) == ("strokes", "mixed")
+    actual = format_of(np.concatenate([digits[:50], 255 - digits[50:100]]))
+    assert (actual.content, actual.polarity) == ("strokes", "mixed")
 
 
 @pytest.mark.parametrize("make", [clothes, photos])
@@ -116,14 +116,14 @@ def test_clothes_and_photos_are_not_strokes(make: Callable[[], Bytes]) -> None:
 
 
 def test_pen_strokes_anywhere_are_strokes() -> None:
-    found = format_of(pens())
-    assert (found.content, found.polarity, found.centring) == ("strokes", "dark on light", "none")
-    assert found.box[0] < 45 < 55 < found.box[2]
+    actual = format_of(pens())
+    assert (actual.content, actual.polarity, actual.centring) == ("strokes", "dark on light", "none")
+    assert actual.box[0] < 45 < 55 < actual.box[2]
 
 
 def test_facts_of_the_source_are_recorded(digits: Bytes) -> None:
-    found = format_of(digits, transposed=True, original_size="20×30 to 400×600")
-    assert (found.transposed, found.original_size) == (True, "20×30 to 400×600")
+    actual = format_of(digits, transposed=True, original_size="20×30 to 400×600")
+    assert (actual.transposed, actual.original_size) == (True, "20×30 to 400×600")
 
 
 def test_blank_images_do_not_count(digits: Bytes) -> None:
@@ -133,9 +133,9 @@ def test_blank_images_do_not_count(digits: Bytes) -> None:
 
 
 def test_a_format_survives_its_record(digits: Bytes) -> None:
-    found = format_of(digits)
-    assert parse_format(found.to_text()) == found
-    assert parse_format(json.loads(json.dumps(found.to_record()))) == found
+    actual = format_of(digits)
+    assert parse_format(actual.to_text()) == actual
+    assert parse_format(json.loads(json.dumps(actual.to_record()))) == actual
     assert parse_format(None) is None
 
 
@@ -169,7 +169,7 @@ def test_two_shapes_count_where_they_are_tall_and_apart(
     assert is_side_by_side(mask) is expected
 
 
-# converting
+# conversion
 
 
 def converter_of(images: Bytes, *, as_is: bool = False, **facts: object) -> Converter:
@@ -186,9 +186,9 @@ def test_training_images_are_not_changed(make: Callable[[Bytes], Bytes], as_is: 
     images = make(digits)[:40]
     converter = converter_of(make(digits), as_is=as_is)
     for image in images:
-        found = converter.convert(image.astype(np.float64), "it")
-        np.testing.assert_array_equal(found.image, image)
-        assert (found.difference, found.warning) == ("", "")
+        actual = converter.convert(image.astype(np.float64), "it")
+        np.testing.assert_array_equal(actual.image, image)
+        assert (actual.difference, actual.warning) == ("", "")
 
 
 def test_files_of_other_sizes_are_resized_as_in_training(digits: Bytes) -> None:
@@ -217,16 +217,16 @@ def test_a_drawing_gets_the_polarity_of_the_training_images(ink: int, paper: int
 def test_with_training_images_of_both_polarities_nothing_is_inverted(digits: Bytes) -> None:
     both = np.concatenate([digits[:50], 255 - digits[50:100]])
     for ink, paper in ((0, 255), (255, 0)):
-        found = converter_of(both).convert(np.asarray(drawn(ink=ink, paper=paper), np.float64), "it")
-        assert found.image[0, 0] == paper
-        assert found.difference == ""
+        actual = converter_of(both).convert(np.asarray(drawn(ink=ink, paper=paper), np.float64), "it")
+        assert actual.image[0, 0] == paper
+        assert actual.difference == ""
 
 
 @pytest.mark.parametrize("make", [clothes, photos])
 def test_images_without_strokes_are_only_resized(make: Callable[[], Bytes]) -> None:
     image = photos(1)[0].repeat(2, 0).repeat(2, 1).astype(np.float64)
-    found = converter_of(make()).convert(image, "it").image
-    np.testing.assert_array_equal(found, resize_only(image, 28))
+    actual = converter_of(make()).convert(image, "it").image
+    np.testing.assert_array_equal(actual, resize_only(image, 28))
 
 
 @pytest.mark.parametrize(
@@ -241,16 +241,16 @@ def test_images_without_strokes_are_only_resized(make: Callable[[], Bytes]) -> N
 def test_clear_differences_are_described(
     change: Callable[[NDArray[np.float64]], NDArray[np.float64]], message: str, digits: Bytes
 ) -> None:
-    found = converter_of(digits, as_is=True).convert(change(digits[0].astype(np.float64)), "it")
-    assert message in found.difference
+    actual = converter_of(digits, as_is=True).convert(change(digits[0].astype(np.float64)), "it")
+    assert message in actual.difference
 
 
 def test_images_stored_transposed_are_read_upright_with_as_is_only(digits: Bytes) -> None:
     image = digits[3].astype(np.float64)
     assert (image != image.T).any()
     for as_is, expected in ((True, image.T), (False, image)):
-        found = converter_of(digits, as_is=as_is, transposed=True).convert(image, "it")
-        np.testing.assert_array_equal(found.image, expected)
+        actual = converter_of(digits, as_is=as_is, transposed=True).convert(image, "it")
+        np.testing.assert_array_equal(actual.image, expected)
 
 
 @pytest.mark.parametrize("as_is", [False, True])
@@ -277,7 +277,7 @@ def test_grey_values_are_those_of_the_training_images() -> None:
     assert is_like(pens()[0].astype(np.float32), (64, 64), known)
 
 
-# answers in words
+# predictions in words
 
 
 @pytest.mark.parametrize(
@@ -315,9 +315,9 @@ NAMES = ["zero, or none", 'a "one"', "two\nlines", "three\x1b[31m", "-4", "$f^5$
 @pytest.fixture
 def named(run: pairs_lit.Run) -> pairs_lit.Run:
     """Return the same run, with class names that could break tables and pages."""
-    found = replace(run)
-    vars(found)["class_names"] = [name.replace("\n", "?").replace("\x1b", "?") for name in NAMES]
-    return found
+    actual = replace(run)
+    vars(actual)["class_names"] = [name.replace("\n", "?").replace("\x1b", "?") for name in NAMES]
+    return actual
 
 
 def test_a_fit_records_the_format_in_summary_and_checkpoint(run: pairs_lit.Run) -> None:
@@ -353,11 +353,11 @@ def test_names_are_shown_in_text_csv_json_and_figure(named: pairs_lit.Run) -> No
     rows = list(csv.DictReader(io.StringIO(format_result(applied, "csv"))))
     assert [row["left_read"] for row in rows] == left.labels
     assert [(row["answer"], int(row["rounds_yes"])) for row in rows] == [("yes" if pair.holds else "no", pair.yes)] * 3
-    found = json.loads(format_result(applied, "json"))
-    assert found["class_names"] == list(named.class_names)
-    said = found["pairs"][0]["left_read"]
-    assert (said["read"], said["rounds"]) == (left.label, left.labels)
-    assert (said["class_number"], said["class_numbers"]) == (left.read, list(left.rounds))
+    actual = json.loads(format_result(applied, "json"))
+    assert actual["class_names"] == list(named.class_names)
+    digit = actual["pairs"][0]["left_read"]
+    assert (digit["read"], digit["rounds"]) == (left.label, left.labels)
+    assert (digit["class_number"], digit["class_numbers"]) == (left.read, list(left.rounds))
     figure = draw_result(applied)
     figure.draw_without_rendering()
     assert figure.axes[4].get_title().startswith(pair.answer)
@@ -391,10 +391,10 @@ def test_a_round_with_non_finite_predictions_is_left_out(run: pairs_lit.Run, mon
     answers = Trained.answers
 
     def broken(trained: Trained, images: torch.Tensor) -> Answers:
-        found = answers(trained, images)
-        probability = found.probability.clone()
+        actual = answers(trained, images)
+        probability = actual.probability.clone()
         probability[1] = torch.nan
-        return replace(found, probability=probability)
+        return replace(actual, probability=probability)
 
     monkeypatch.setattr(Trained, "answers", broken)
     applied = run.apply([(drawn(), drawn())])
@@ -439,14 +439,14 @@ def test_training_files_are_predicted_as_well_as_in_training(
     assert list(run.class_names) == names
     in_training = run.summary["train_digit_accuracy"].mean
     assert in_training > 0.8
-    wanted = [(name, file) for name in names for file in files[name][:20]]
-    pairs = [(wanted[n][1], wanted[n + 1][1]) for n in range(0, len(wanted), 2)]
+    chosen = [(name, file) for name in names for file in files[name][:20]]
+    pairs = [(chosen[n][1], chosen[n + 1][1]) for n in range(0, len(chosen), 2)]
     capsys.readouterr()
     for as_is in (False, True):
         applied = run.apply(pairs, as_is=as_is)
         labels_read = [each.labels for pair in applied.pairs for each in pair.readings or ()]
         right = np.mean(
-            [[label == name for label in read] for read, (name, _) in zip(labels_read, wanted, strict=True)]
+            [[label == name for label in read] for read, (name, _) in zip(labels_read, chosen, strict=True)]
         )
         assert right > in_training - 0.06
         assert not applied.notices

@@ -19,8 +19,8 @@ def test_a_single_round_network_predicts_what_its_round_predicted(case: str, run
     pairs = bank.pairs["test"]
     for place, seed in enumerate(run.trained.seeds):
         images = bank.gather(pairs.index, slice(None))[place]
-        said = run.network(seed)(images)
-        probability, digits = said if isinstance(said, tuple) else (said, None)
+        outputs = run.network(seed)(images)
+        probability, digits = outputs if isinstance(outputs, tuple) else (outputs, None)
         right = ((probability > 0.5) == pairs.target[place]).double().mean().item()
         assert right == pytest.approx(run.values("test_accuracy")[seed])
         if digits is not None and "test_digit_accuracy" in run.summary:
@@ -79,12 +79,12 @@ def test_calling_the_module_predicts_for_all_rounds(case: str, runs: Runs) -> No
     shown, each = random_pairs(5), random_pairs(3, 5)
     with torch.no_grad():
         for images, own in ((shown, [shown] * 3), (each, list(each))):
-            said = module(images)
-            assert said.shape == (3, 5)
+            outputs = module(images)
+            assert outputs.shape == (3, 5)
             for place, seed in enumerate(module.rounds.seeds):
                 plain = run.network(seed)(own[place])
                 probability = plain[0] if isinstance(plain, tuple) else plain
-                torch.testing.assert_close(said[place], probability, atol=1e-5, rtol=0)
+                torch.testing.assert_close(outputs[place], probability, atol=1e-5, rtol=0)
 
 
 def test_a_called_module_passes_gradients_to_its_images(parts: pairs_lit.Run) -> None:

@@ -40,33 +40,33 @@ def made(
 
 
 def test_a_contrast_of_shared_seeds_is_paired() -> None:
-    found = answer(Contrast("x", ONE, TWO), {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE)})
+    result = answer(Contrast("x", ONE, TWO), {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE)})
     difference = np.mean(np.subtract(GOOD, WORSE))
-    assert found.n == "7, paired"
-    assert found.found == f"{difference:+.4f}"
-    assert found.difference is not None
-    assert (found.difference.common_sign, found.difference.p) == (1, pytest.approx(2 / 2**7))
+    assert result.n == "7, paired"
+    assert result.found == f"{difference:+.4f}"
+    assert result.difference is not None
+    assert (result.difference.common_sign, result.difference.p) == (1, pytest.approx(2 / 2**7))
 
 
 @pytest.mark.parametrize("other", [{"seed": 50}, {"swap": "flip"}])
 def test_a_contrast_of_other_seeds_or_data_is_unpaired(other: dict[str, object]) -> None:
     fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE, **other)}
-    found = answer(Contrast("x", ONE, TWO), fits)
-    assert found.n == "7, 7, unpaired"
-    assert found.difference is not None
-    assert found.difference.p_t == pytest.approx(stats.ttest_ind(GOOD, WORSE, equal_var=False).pvalue)
-    assert found.difference.p_rank == pytest.approx(2 / 3432)
+    result = answer(Contrast("x", ONE, TWO), fits)
+    assert result.n == "7, 7, unpaired"
+    assert result.difference is not None
+    assert result.difference.p_t == pytest.approx(stats.ttest_ind(GOOD, WORSE, equal_var=False).pvalue)
+    assert result.difference.p_rank == pytest.approx(2 / 3432)
 
 
 def test_spreads_are_compared_by_their_ratio() -> None:
     wide = [0.5, 0.7, 0.9, 0.6, 0.8, 0.95, 0.55]
     fits = {("a", "one", ""): made(wide), ("a", "two", ""): made(GOOD)}
-    found = answer(Contrast("x", ONE, TWO, "spread"), fits)
-    assert found.found == f"× {np.std(wide, ddof=1) / np.std(GOOD, ddof=1):.2f}"
-    (finding,) = find([found])
+    result = answer(Contrast("x", ONE, TWO, "spread"), fits)
+    assert result.found == f"× {np.std(wide, ddof=1) / np.std(GOOD, ddof=1):.2f}"
+    (finding,) = find([result])
     assert finding.p == pytest.approx(stats.levene(wide, GOOD, center="median").pvalue)
-    ratio = found.found.removeprefix("× ")
-    assert describe([found]) == (
+    ratio = result.found.removeprefix("× ")
+    assert describe([result]) == (
         f"- The standard deviation of the test accuracy over rounds of one is {ratio} times that of two "
         f"(p = {finding.p:.3f}, n = 7, 7)."
     )
@@ -78,8 +78,8 @@ def describe(answers: list[Answer]) -> str:
 
 def test_a_zero_spread_is_the_smaller_one() -> None:
     fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made([0.5] * 7)}
-    found = answer(Contrast("x", ONE, TWO, "spread"), fits)
-    assert "over rounds of one is inf times that of two (p " in describe([found])
+    result = answer(Contrast("x", ONE, TWO, "spread"), fits)
+    assert "over rounds of one is inf times that of two (p " in describe([result])
     both = {("a", "one", ""): made([0.4] * 7), ("a", "two", ""): made([0.5] * 7)}
     text = describe([answer(Contrast("x", ONE, TWO, "spread"), both)])
     assert "does not differ significantly between one and two (ratio nan, p = 1.000, n = 7, 7)" in text
@@ -95,9 +95,9 @@ def test_a_spread_answers_its_question(yes_if: Literal["higher", "lower", "neith
 
 def test_times_are_compared_per_round() -> None:
     fits = {("a", "one", ""): made(GOOD, seconds=40.0), ("a", "two", ""): made(GOOD[:3], seconds=10.0)}
-    found = answer(Contrast("x", ONE, TWO, "time"), fits)
-    assert (found.first, found.second, found.found) == ("5.00 s per round", "2.50 s per round", "× 2.00")
-    assert describe([found]) == (
+    result = answer(Contrast("x", ONE, TWO, "time"), fits)
+    assert (result.first, result.second, result.found) == ("5.00 s per round", "2.50 s per round", "× 2.00")
+    assert describe([result]) == (
         "- A round of one takes 2.00 times as long as a round of two "
         "(5.00 s per round against 2.50 s per round, measured once)."
     )

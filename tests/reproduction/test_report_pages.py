@@ -90,8 +90,8 @@ def test_a_page_has_published_and_reproduced_results_side_by_side(finished: Path
 def test_the_csv_holds_the_results_of_the_runs(finished: Path, tiny_configs: Path, tiny_root: Path) -> None:
     with (finished / "results" / "hakobyan.csv").open() as file:
         rows = list(csv.DictReader(file))
-    found = outcomes(REPORTS["hakobyan"], conditions(tiny_configs, tiny_root, finished))
-    for row, outcome in zip(rows, found, strict=True):
+    results = outcomes(REPORTS["hakobyan"], conditions(tiny_configs, tiny_root, finished))
+    for row, outcome in zip(rows, results, strict=True):
         accuracies = [each.test_accuracy for each in read_rounds(outcome.fit.folder / "rounds.csv")]
         ours = summarise([value for value in accuracies if value is not None])
         assert float(row["mean"]) == ours.mean
@@ -247,8 +247,8 @@ def test_a_signal_ends_in_one_line(tiny_configs: Path, tiny_root: Path, tmp_path
         time.sleep(0.01)
     process.send_signal(number)
     assert process.finish() == 128 + number
-    told = f"pairs-lit: stopped by {number.name}; what was saved is kept, and the same call goes on."
-    assert process.err.splitlines()[-1] == told
+    message = f"pairs-lit: stopped by {number.name}; what was saved is kept, and the same call goes on."
+    assert process.err.splitlines()[-1] == message
     assert not (tmp_path / "results").exists()
 
 
@@ -382,8 +382,8 @@ def test_the_forest_has_every_row_twice(finished: Path, tiny_configs: Path, tiny
 
 
 def test_a_sweeps_figure_shows_mean_and_std_at_each_value() -> None:
-    found = {0.0: summarise([0.8, 0.9]), 0.5: summarise([0.9, 0.9])}
-    (axes,) = sweep_figure(found, "α", "accuracy").axes
+    results = {0.0: summarise([0.8, 0.9]), 0.5: summarise([0.9, 0.9])}
+    (axes,) = sweep_figure(results, "α", "accuracy").axes
     assert axes.containers[0].lines[0].get_ydata() == pytest.approx([0.85, 0.9])
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.5"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("α", "accuracy")

@@ -26,9 +26,9 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_the_commit_is_that_of_the_packages_files(package: Path) -> None:
-    found = commit(package)
-    assert found is not None
-    assert git(package, "rev-parse", "HEAD").startswith(found)
+    revision = commit(package)
+    assert revision is not None
+    assert git(package, "rev-parse", "HEAD").startswith(revision)
 
 
 def test_changed_files_and_configs_are_marked(package: Path) -> None:

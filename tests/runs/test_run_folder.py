@@ -35,8 +35,8 @@ def test_a_run_folder_is_named_after_config_time_and_number(tmp_path: Path) -> N
     assert folder.is_dir()
     assert folder.parent == tmp_path / "lightning_logs" / "cnn_aux"
     assert re.fullmatch(r"\d{8}-\d{6}-1", folder.name)
-    made = datetime.strptime(folder.name, "%Y%m%d-%H%M%S-1").replace(tzinfo=UTC)
-    assert before <= made <= datetime.now(UTC)
+    created = datetime.strptime(folder.name, "%Y%m%d-%H%M%S-1").replace(tzinfo=UTC)
+    assert before <= created <= datetime.now(UTC)
 
 
 @pytest.mark.usefixtures("_stopped_clock")

@@ -82,10 +82,10 @@ def test_an_invalid_path_is_left_to_the_parser(elsewhere: Path) -> None:
     "name", ["cnn_auxx", "../cnn_aux", "reports/published", "reports/claims.yaml", "reports/grall"]
 )
 def test_an_unknown_name_is_rejected(name: str, elsewhere: Path) -> None:
-    told = (
+    message = (
         rf"--config {name}: there is no file {name}.* in {elsewhere}, and no bundled .*list them with pairs-lit configs"
     )
-    with pytest.raises(PairsLitError, match=told):
+    with pytest.raises(PairsLitError, match=message):
         find_config(name)
 
 
@@ -168,10 +168,10 @@ class TestWheel:
     def test_it_holds_real_files(self, installed: Path) -> None:
         configs = installed / "pairs_lit" / "configs"
         assert not configs.is_symlink()
-        found = {path.relative_to(configs).as_posix(): path for path in configs.rglob("*.yaml")}
-        assert found.keys() == {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")}
-        assert not any(path.is_symlink() for path in found.values())
-        assert all(path.read_bytes() == (CONFIGS / name).read_bytes() for name, path in found.items())
+        files_by_name = {path.relative_to(configs).as_posix(): path for path in configs.rglob("*.yaml")}
+        assert files_by_name.keys() == {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")}
+        assert not any(path.is_symlink() for path in files_by_name.values())
+        assert all(path.read_bytes() == (CONFIGS / name).read_bytes() for name, path in files_by_name.items())
         assert {path.name for path in installed.iterdir() if path.suffix != ".dist-info"} == {"bin", "pairs_lit"}
 
     def test_configs(self, call: Call) -> None:

@@ -186,11 +186,11 @@ def test_allowed_repetitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_command_line_reports_duplicate_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "twice.yaml"
     file.write_text(TWICE["config.yaml"])
-    shown = refused(["fit", "--config", str(file)], capsys)
-    assert "twice.yaml: lr is given twice, in lines 5 and 6" in shown
+    output = refused(["fit", "--config", str(file)], capsys)
+    assert "twice.yaml: lr is given twice, in lines 5 and 6" in output
     (tmp_path / "sweep.yaml").write_text("space: {model.loss.aux_weight: [0.1, 0.2]}")
-    shown = refused(["sweep", "--config", str(file), "--sweep", str(tmp_path / "sweep.yaml")], capsys)
-    assert "twice.yaml: lr is given twice, in lines 5 and 6" in shown
+    output = refused(["sweep", "--config", str(file), "--sweep", str(tmp_path / "sweep.yaml")], capsys)
+    assert "twice.yaml: lr is given twice, in lines 5 and 6" in output
 
 
 def test_duplicate_keys_in_other_files(fit: Fit, tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ def answers(trained: pairs_lit.Run, seed: int, count: int = 7) -> tuple[Tensor, 
     images = torch.randint(256, (count, 2, 28, 28), generator=torch.Generator().manual_seed(count))
     pairs = trained.trained.preprocessing(seed)(images)
     with torch.no_grad():
-        said = trained.network(seed)(pairs)
-    return pairs, said if isinstance(said, tuple) else (said,)
+        outputs = trained.network(seed)(pairs)
+    return pairs, outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def close(found: object, expected: tuple[Tensor, ...]) -> None:
@@ -101,7 +101,7 @@ def name_in_file(name: str, network: pairs_lit.RoundNetwork) -> str:
 
 AUTHORS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "whole network": ("", lambda: Siamese()),
-    "a class of the user's": ("branches.0.", lambda: TwoPaths((1, 14, 14))),
+    "a user class": ("branches.0.", lambda: TwoPaths((1, 14, 14))),
     "resnet18": ("branches.0.module.", lambda: torchvision.models.resnet18(num_classes=10)),
     "loop": ("branches.0.", lambda: Altered((1, 14, 14))),
     "members in a loop": ("members.1.branches.0.", lambda: Altered((1, 14, 14))),
@@ -145,8 +145,8 @@ print(json.dumps([said, json.loads(facts["pairs_lit.json"])]))
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(path), str(tmp_path / "pairs.pt")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    said, facts = json.loads(done.stdout)
-    close([np.array(each) for each in said], expected)
+    outputs, facts = json.loads(done.stdout)
+    close([np.array(each) for each in outputs], expected)
     assert facts["seed"] == "5"
 
 
@@ -211,9 +211,9 @@ def test_all_rounds_are_written_into_the_run_folder_and_listed(runs: Runs, capfd
     assert main(["export", "--to", "onnx", str(folder)]) == 0
     files = [folder / "export" / f"seed_{seed}.onnx" for seed in (4, 5, 6)]
     assert all(path.is_file() for path in files)
-    said, told = capfd.readouterr()
-    assert said.split() == [str(path) for path in files]
-    assert len(told.splitlines()) <= 1  # that torch is being loaded
+    outputs, messages = capfd.readouterr()
+    assert outputs.split() == [str(path) for path in files]
+    assert len(messages.splitlines()) <= 1  # the notice that torch is being loaded
     contents = {path.read_bytes() for path in files}
     assert len(contents) == 3
     assert main(["export", "--to", "onnx", str(folder), "--seed", "6"]) == 2
@@ -287,8 +287,8 @@ def predictions_equal_the_export(folder: Path, tmp_path: Path) -> int:
     bank = trained.data.bank
     images = bank.gather(bank.pairs["test"].index[:1], slice(0, 1))[0]  # the first seed's, as predict shows them
     for path, seed in zip(pairs_lit.export(folder, "onnx", output=tmp_path / "out"), trained.seeds, strict=True):
-        said, *_ = InferenceSession(path).run(None, {"pairs": images.numpy()})
-        np.testing.assert_allclose(said, [float(row[f"seed_{seed}"]) for row in rows], atol=1e-5, rtol=0)
+        outputs, *_ = InferenceSession(path).run(None, {"pairs": images.numpy()})
+        np.testing.assert_allclose(outputs, [float(row[f"seed_{seed}"]) for row in rows], atol=1e-5, rtol=0)
     return len(rows)
 
 
