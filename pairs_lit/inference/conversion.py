@@ -97,12 +97,12 @@ class Converter:
     def convert(self, grey: Grey, name: str) -> Converted:
         """Convert an image.
 
-        An image that looks like the training images is only resized. Otherwise, if the training images show strokes,
-        the image's strokes are found and placed like theirs; if not, it is only resized.
+        With ``as_is``, or if the training images do not show strokes, the image is only resized; the same holds if it
+        looks like the training images. Otherwise its strokes are found and placed like theirs.
 
         Args:
             grey: (H, W), 0 … 255, dark on light or light on dark.
-            name: What to call it in errors.
+            name: The image's name in errors.
 
         Raises:
             PairsLitError: The image is blank.

@@ -28,7 +28,7 @@ def read_grey(image: Picture, name: str, *, bits: int | None = None) -> Grey:
 
     Args:
         image: A file, an image, an array or a tensor.
-        name: What to call it in errors.
+        name: The image's name in errors.
         bits: How many bits of 16-bit images were in use in training; by default, as many as the image's values need.
 
     Raises:

@@ -37,7 +37,7 @@ class Contrast:
     first: Side
     second: Side
     kind: Literal["mean", "spread", "time"] = "mean"
-    yes_if: Literal["higher", "lower", "neither"] = "neither"  # the first side that means yes to the question
+    yes_if: Literal["higher", "lower", "neither"] = "neither"  # what the first side is if the answer is yes
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,11 @@ def name_from(text: str) -> str:
 
 
 def new_run_folder(root: Path, name: str) -> Path:
-    """Create a new run folder; raise PairsLitError if the root cannot be written, or not be encoded in this locale."""
+    """Create a new run folder; raise PairsLitError if the root is not writable, or not readable in this locale."""
     parent, n = root / "lightning_logs" / check_name(name), 0
     time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     try:
-        str(root.absolute()).encode()  # raises here: TensorBoard would raise while it writes
+        str(root.absolute()).encode()  # fail now, not when TensorBoard writes
         parent.mkdir(parents=True, exist_ok=True)
         while True:
             n += 1

@@ -94,31 +94,33 @@ def _format_facts(known: ImageFormat | None) -> dict[str, str]:
     }
 
 
-def exported(to: ExportFormat, network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def exported(to: ExportFormat, network: RoundNetwork, prepare: Preprocessing, metadata: Mapping[str, str]) -> bytes:
     """Return the content of an exported file.
 
     Args:
         to: The format.
         network: The network, in evaluation mode.
         prepare: How its images are preprocessed.
-        said: The metadata from :func:`about`.
+        metadata: The metadata from :func:`about`.
 
     Raises:
         PairsLitError: The network cannot be exported to this format.
     """
     if to == "onnx":
-        return _onnx(network, prepare, said)
-    return _program(network, prepare, said) if to == "torch" else _state(network, said)
+        return _onnx(network, prepare, metadata)
+    return _program(network, prepare, metadata) if to == "torch" else _state(network, metadata)
 
 
-def _program(network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def _program(network: RoundNetwork, prepare: Preprocessing, metadata: Mapping[str, str]) -> bytes:
     program, content = recorded(network, prepare), io.BytesIO()
     with quiet():
-        torch.export.save(program, content, extra_files={METADATA: json.dumps({**said, **_output(network, prepare)})})
+        torch.export.save(
+            program, content, extra_files={METADATA: json.dumps({**metadata, **_output(network, prepare)})}
+        )
     return content.getvalue()
 
 
-def _onnx(network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def _onnx(network: RoundNetwork, prepare: Preprocessing, metadata: Mapping[str, str]) -> bytes:
     import onnx
     from onnxruntime import InferenceSession, SessionOptions
 
@@ -133,7 +135,7 @@ def _onnx(network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]
         model = onnx_program.model_proto
         for node in [*model.graph.node, *(node for function in model.functions for node in function.node)]:
             del node.metadata_props[:]  # they contain paths of this machine
-        onnx.helper.set_model_props(model, {**said, **output})
+        onnx.helper.set_model_props(model, {**metadata, **output})
         content: bytes = model.SerializeToString()
         options = SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, 1
@@ -160,7 +162,7 @@ def _output(network: RoundNetwork, prepare: Preprocessing) -> dict[str, str]:
     return texts | ({"digit_logits": f"(N, 2, {output[1].shape[-1]}) float32"} if isinstance(output, tuple) else {})
 
 
-def _state(network: RoundNetwork, said: Mapping[str, str]) -> bytes:
+def _state(network: RoundNetwork, metadata: Mapping[str, str]) -> bytes:
     from safetensors.torch import save
 
     parts = _parts_of_round(network)
@@ -172,7 +174,7 @@ def _state(network: RoundNetwork, said: Mapping[str, str]) -> bytes:
     # cloned, because safetensors cannot store tensors that share memory
     return save(
         {name: value.detach().clone().contiguous() for name, value in state.items()},
-        {**said, "classes": json.dumps(classes)},
+        {**metadata, "classes": json.dumps(classes)},
     )
 
 
