@@ -1,1 +1,1 @@
-"""Using finished runs: loading, applying, inspecting, exporting and drawing."""
+"""Finished runs in use: loading, predicting, inspecting, exporting, and the demo page."""

@@ -1,4 +1,4 @@
-"""Applying a run to a user's images: each of its rounds predicts which pairs fulfil the relation."""
+"""Predictions of a run's rounds for pairs of user images."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from pairs_lit.inference.trained_rounds import Trained
 from pairs_lit.inference.user_images import Grey, Picture, read_grey
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.system.console import notice
-from pairs_lit.text import printable
+from pairs_lit.text import counted, printable
 
 _MOST_NAMED = 3
 
@@ -24,7 +24,7 @@ _MOST_NAMED = 3
 def apply_run(
     run: FinishedRun, trained: Trained, pairs: Sequence[tuple[Picture, Picture]], *, as_is: bool = False
 ) -> Applied:
-    """Return what each round of a run predicts for pairs of images, with a notice for what may be wrong with them.
+    """Return what each round of a run predicts for pairs of images; print a notice for images that may be unsuitable.
 
     See :meth:`pairs_lit.inference.run.Run.apply` for the arguments and errors.
     """
@@ -37,84 +37,93 @@ def apply_run(
 
 
 def _name_images(pairs: object) -> list[list[tuple[str, Picture]]]:
-    """Name each image by its file, else by its place; raise PairsLitError for what is not pairs."""
+    """Return pairs of (name, image), named by file or by position; raise PairsLitError if these are not pairs."""
     if not isinstance(pairs, Sequence) or isinstance(pairs, str) or not pairs:
-        raise PairsLitError("no pair of images was given: give a list of pairs, such as [('left.png', 'right.png')].")
-    found = []
+        raise PairsLitError("no pair of images was given. Give a list of pairs, such as [('left.png', 'right.png')].")
+    named = []
     for number, pair in enumerate(pairs, 1):
         if isinstance(pair, str | Path) or not isinstance(pair, Sequence) or len(pair) != 2:
-            what = f"{len(pair)} images" if isinstance(pair, tuple | list) else f"a single {type(pair).__name__}"
-            raise PairsLitError(f"pair {number} is {what}: give two, such as ('left.png', 'right.png').")
+            is_list = isinstance(pair, tuple | list)
+            actual = f"has {counted(len(pair), 'image')}" if is_list else f"is a single {type(pair).__name__}"
+            raise PairsLitError(f"pair {number} {actual}. Give two images, such as ('left.png', 'right.png').")
         names = [f"the {side} image of pair {number}" for side in ("left", "right")]
         files = [str(image) if isinstance(image, str | Path) else "" for image in pair]
-        found.append([(file or name, image) for file, name, image in zip(files, names, pair, strict=True)])
-    return found
+        named.append([(file or name, image) for file, name, image in zip(files, names, pair, strict=True)])
+    return named
 
 
 def apply_to_greys(
     run: FinishedRun, trained: Trained, greys: Sequence[Sequence[tuple[str, Grey]]], *, as_is: bool = False
 ) -> Applied:
-    """Return the same for images that are read: each pair's left and right name and grey values. Print nothing."""
+    """Return what :func:`apply_run` returns, for images that have been read; print nothing.
+
+    Args:
+        run: The run.
+        trained: Its trained rounds.
+        greys: For each pair, name and grey values of the left and of the right image.
+        as_is: Only resize the images.
+    """
     converter = Converter.of_run(run, trained, as_is=as_is)
     names = [(left, right) for (left, _), (right, _) in greys]
     converted = [[converter.convert(grey, name) for name, grey in pair] for pair in greys]
-    applied = predict(run, trained, names, np.asarray([[each.image for each in pair] for pair in converted]))
+    applied = predict(run, trained, names, np.asarray([[image.image for image in pair] for pair in converted]))
     pairs = [_with_remarks(pair, both) for pair, both in zip(applied.pairs, converted, strict=True)]
     return replace(applied, pairs=pairs, notices=[*describe_format(run, trained, as_is=as_is), *_differences(pairs)])
 
 
 def _with_remarks(pair: PairPrediction, both: Sequence[Converted]) -> PairPrediction:
-    """Return a pair with what is to be told of its images."""
-    named = [f"{printable(name)} {each.warning}." for name, each in zip(pair.names, both, strict=True) if each.warning]
-    return replace(pair, warnings=named, differences=[each.difference for each in both])
+    """Return a pair with the warnings about its two images, and how they differ from the training images."""
+    images = zip(pair.names, both, strict=True)
+    warnings = [f"{printable(name)} {image.warning}." for name, image in images if image.warning]
+    return replace(pair, warnings=warnings, differences=[image.difference for image in both])
 
 
 def describe_format(run: FinishedRun, trained: Trained, *, as_is: bool) -> list[str]:
-    """Return what the user must know of the format of the run's training images, in sentences."""
+    """Return sentences about the format of the run's training images; none if it is known and not transposed."""
     known = trained.image_format
     if known is None:
         return [
-            f"{printable(str(run.folder))} does not record the format of its training images (it was trained by an "
-            "earlier release): images are brought to MNIST's, light on dark. Train it again if its images were others."
+            f"{printable(str(run.folder))} does not record the format of its training images, since an earlier release "
+            "trained it. Images are converted to MNIST's format, light on dark; retrain the run if its images differ."
         ]
     if not known.transposed:
         return []
-    given = (
-        "stored in the same way, as --as-is says" if as_is else "upright; give files of the dataset itself with --as-is"
+    assumption = (
+        "--as-is assumes that these images are stored in the same way"
+        if as_is
+        else "these images are assumed to be upright. Use --as-is for files of the dataset itself"
     )
-    return [
-        f"the run's training images are stored transposed, and were read upright: these images are taken as {given}."
-    ]
+    return [f"the run's training images are stored transposed, and were read upright; {assumption}."]
 
 
 def _differences(pairs: Sequence[PairPrediction]) -> list[str]:
-    """Return a sentence for each kind of difference from the training images."""
+    """Return a sentence for each kind of difference from the training images, with the images that it concerns."""
     different = {name: text for pair in pairs for name, text in zip(pair.names, pair.differences, strict=True) if text}
-    found = []
+    sentences = []
     for text, count in Counter(different.values()).items():
-        shown = [printable(name) for name, each in different.items() if each == text][:_MOST_NAMED]
-        more = f" and {count - len(shown)} more" if count > len(shown) else ""
-        found.append(f"{', '.join(shown)}{more}: {text}.")
-    return found
+        names = [printable(name) for name, difference in different.items() if difference == text][:_MOST_NAMED]
+        more = f" and {count - len(names)} more" if count > len(names) else ""
+        sentences.append(f"{', '.join(names)}{more}: {text}.")
+    return sentences
 
 
 def predict(
     run: FinishedRun, trained: Trained, names: Sequence[tuple[str, str]], images: NDArray[np.float32]
 ) -> Applied:
-    """Return what the rounds predict for images that are converted: (P, 2, S, S), 0 … 255.
+    """Return what the rounds predict for converted images, (P, 2, S, S), 0 … 255.
 
     Raises:
         PairsLitError: Every round failed, in training or on these images.
     """
-    answers = trained.answers(torch.from_numpy(images))
-    is_finite = answers.probability.isfinite().all(1).tolist()
+    predictions = trained.answers(torch.from_numpy(images))
+    is_finite = predictions.probability.isfinite().all(1).tolist()
     good = [place for place, seed in enumerate(trained.seeds) if is_finite[place] and seed not in run.failed]
     if not good:
-        raise PairsLitError(f"every round of {run.folder} failed, so there is nothing to ask: train it again.")
-    probability = answers.probability[good].T.double().tolist()
+        raise PairsLitError(f"every round of {run.folder} failed, so it cannot predict anything. Train it again.")
+    probability = predictions.probability[good].T.double().tolist()
     digits = [None] * len(names)
-    if answers.digits is not None:
-        digits = list(answers.digits[good].transpose(0, 1).double().numpy())
+    if predictions.digits is not None:
+        digits = list(predictions.digits[good].transpose(0, 1).double().numpy())
     pairs = [
         PairPrediction(pair, rounds, None if classes is None else _read_digits(pair, classes, run.class_names))
         for pair, rounds, classes in zip(names, probability, digits, strict=True)
@@ -128,11 +137,13 @@ def predict(
 def _read_digits(
     names: tuple[str, str], classes: NDArray[np.float64], class_names: Sequence[str]
 ) -> tuple[DigitPrediction, DigitPrediction]:
-    """Return what the rounds read in the two images, from the probabilities of the classes, (R, 2, K)."""
+    """Return the classes that the rounds predict for the two images, from the class probabilities, (R, 2, K)."""
     rounds, means = classes.argmax(-1), classes.mean(0)
-    found = []
+    predictions = []
     for side, name in enumerate(names):
         counts = np.bincount(rounds[:, side], minlength=classes.shape[-1])
-        read = int(np.lexsort((means[side], counts))[-1])
-        found.append(DigitPrediction(name, rounds[:, side].tolist(), read, int(counts[read]), class_names))
-    return found[0], found[1]
+        majority = int(np.lexsort((means[side], counts))[-1])  # of tied classes, the more probable one
+        predictions.append(
+            DigitPrediction(name, rounds[:, side].tolist(), majority, int(counts[majority]), class_names)
+        )
+    return predictions[0], predictions[1]

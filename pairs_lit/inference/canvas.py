@@ -1,4 +1,4 @@
-"""Canvas of the demo's page: drawing with mouse, finger or keyboard, uploading a file, and reading what was sent."""
+"""Canvas of the demo page: drawing with mouse, finger or keyboard, uploading a file, and decoding both."""
 
 import base64
 import binascii
@@ -16,22 +16,22 @@ from pairs_lit.system.tracebacks import reason_of
 from pairs_lit.text import printable
 
 Sent = str | None
-"""What a canvas sends: a drawing as a PNG file in a data URL, an uploaded file, or nothing."""
+"""Value of a canvas: a drawing as a PNG file in a data URL, an uploaded file, or None."""
 
 _DRAWN = "data:image/png;base64"
 _UPLOADED = "file;name="
-"""What an uploaded file begins with; its percent-encoded name, a comma and its bytes in base64 follow."""
+"""Prefix of an uploaded file; its percent-encoded name, a comma and its bytes in base64 follow."""
 
 _MOST_MEGABYTES, _TOO_LARGE = 50, "too large"
 
 
 def read_asset(name: str) -> str:
-    """Return the text of a file of the page, which lies beside this one."""
+    """Return the text of one of the page's files in this folder."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def build_canvas(side: str) -> gr.HTML:
-    """Return the canvas of one side, with its buttons."""
+    """Return the canvas of one side, left or right, with its buttons."""
     template = read_asset("canvas.html").replace("${label}", side)
     script = read_asset("canvas.js").replace("TOO_LARGE", _TOO_LARGE)
     script = script.replace("MOST_BYTES", str(_MOST_MEGABYTES * 10**6))
@@ -39,15 +39,20 @@ def build_canvas(side: str) -> gr.HTML:
 
 
 def is_upload(sent: str) -> bool:
-    """Return whether a canvas sent a file of the user's."""
+    """Return whether a canvas sent an uploaded file."""
     return sent.startswith(_UPLOADED)
 
 
 def read_sent(sent: str, side: str, bits: int | None = None) -> tuple[str, Grey]:
-    """Return the name and the grey values of what a canvas sent; of 16-bit files, this many bits are in use.
+    """Return the name and the grey values of what a canvas sent.
+
+    Args:
+        sent: The value of the canvas.
+        side: Left or right.
+        bits: How many bits of 16-bit files are in use.
 
     Raises:
-        PairsLitError: It sent something else, or the uploaded file is no image that can be read.
+        PairsLitError: It is neither a drawing nor a readable image file.
     """
     if is_upload(sent):
         return _read_upload(sent, bits)
@@ -64,19 +69,19 @@ def _read_drawing(sent: str) -> Image.Image:
         image.load()
         return image
     except (ValueError, OSError, SyntaxError) as error:
-        raise PairsLitError(f"what the page sent is no drawing ({reason_of(error)}): reload the page.") from error
+        raise PairsLitError(f"the page did not send a valid drawing ({reason_of(error)}). Reload the page.") from error
 
 
 def _read_upload(sent: str, bits: int | None) -> tuple[str, Grey]:
-    """Read an uploaded file as any file of the user's is read."""
+    """Read an uploaded file with the reader of user images."""
     head, _, code = sent.partition(",")
     name = printable(unquote(head.removeprefix(_UPLOADED)))[-80:] or "the file"
     if code == _TOO_LARGE:
-        raise PairsLitError(f"{name} has more than {_MOST_MEGABYTES} MB: upload a smaller image.")
+        raise PairsLitError(f"{name} must have at most {_MOST_MEGABYTES} MB. Upload a smaller image.")
     try:
         content = base64.b64decode(code, validate=True)
     except binascii.Error as error:
-        raise PairsLitError(f"{name} did not arrive whole: upload it once more.") from error
+        raise PairsLitError(f"{name} did not arrive completely. Upload it again.") from error
     with tempfile.TemporaryDirectory(prefix="pairs_lit-") as folder:
         file = Path(folder) / f"upload{Path(name).suffix}"
         file.write_bytes(content)

@@ -13,25 +13,38 @@ from pairs_lit.inference.trained_rounds import Trained
 from pairs_lit.inference.user_images import Grey, resize_only
 from pairs_lit.runs.run import FinishedRun
 
-_LEVELS = 12  # of 255, by which the background may differ from all training images and still be like them
+_LEVELS = 12
+"""How far outside the range of the training images the background may lie, in grey levels of 255."""
+
 _FAINTER = 25
-_SHARE = 6  # % of the side, likewise for box and centre
-_CLEARLY = 15  # % of the side: worth a notice
+"""The same for the contrast."""
+
+_SHARE = 6
+"""The same for the size and the position of the strokes, as a percentage of the side."""
+
+_CLEARLY = 15
+"""How far outside that range the size of the strokes must lie to be worth a notice, as a percentage of the side."""
+
 _ASPECT = 1.25
-_PARTS_KNOWN = 5  # % of the training images that have two shapes: then an image may have them, too
-_BLANK = 20.0  # of 255
+"""By which factor height / width may lie outside the range of the training images."""
+
+_PARTS_KNOWN = 5
+"""Percentage of training images with two shapes from which two shapes need no warning."""
+
+_BLANK = 20.0
+"""The contrast, of 255, below which an image is blank, unless the training images are fainter."""
 
 TWO_SHAPES = "shows two separate shapes side by side, perhaps two digits, but the networks expect one per image"
 
 
 @dataclass(frozen=True)
 class Converted:
-    """An image as the networks get it.
+    """An image in the format that the networks expect.
 
     Attributes:
         image: (S, S), 0 … 255, in the format of the training images.
         difference: How it clearly differed from the training images, and what was done about it, or empty.
-        warning: Why the answer may mean nothing, or empty.
+        warning: Why its prediction may be meaningless, or empty.
     """
 
     image: NDArray[np.float32]
@@ -40,16 +53,16 @@ class Converted:
 
 
 def bits_of(trained: Trained) -> int | None:
-    """Return how many bits of 16-bit images were in use in training, or None if there were none, or no record."""
+    """Return how many bits of 16-bit training images were in use, or None if there were no such images or no record."""
     known = trained.image_format
     return None if known is None else known.bits
 
 
 def placement_of(run: FinishedRun, trained: Trained) -> Placement:
-    """Return where strokes are put in images for a run: as in its training images.
+    """Return where strokes are placed in images for a run: as in its training images.
 
-    Without a record of these, as in MNIST's, at a size that the run's images are averaged from; but the bundled digits
-    fill their images, and have their boxes in the middle.
+    If the run does not record their format, strokes are placed as in MNIST, at a multiple of the size that the networks
+    see. For the bundled digits, they are centred by their bounding box and fill the image.
     """
     known = trained.image_format
     if known is not None:
@@ -63,12 +76,12 @@ def placement_of(run: FinishedRun, trained: Trained) -> Placement:
 
 @dataclass(frozen=True)
 class Converter:
-    """Brings images to a run's format.
+    """Converts images to a run's format.
 
     Attributes:
-        placement: Where strokes are put.
-        known: The format of the training images, or None if the run does not record it; then they are taken to be
-            light on dark, as MNIST's are.
+        placement: Where strokes are placed.
+        known: The format of the training images, or None if the run does not record it; they are then assumed to be
+            light on dark, like MNIST's.
         as_is: Whether images are only resized.
     """
 
@@ -78,18 +91,18 @@ class Converter:
 
     @classmethod
     def of_run(cls, run: FinishedRun, trained: Trained, *, as_is: bool = False) -> "Converter":
-        """Return the converter to a run's format."""
+        """Return the converter for a run."""
         return cls(placement_of(run, trained), trained.image_format, as_is)
 
     def convert(self, grey: Grey, name: str) -> Converted:
         """Convert an image.
 
-        An image that looks like the training images is used as it is. Where these show strokes, those of any other
-        image are found and placed as the strokes of the training images are; where not, it is only resized.
+        With ``as_is``, or if the training images do not show strokes, the image is only resized; the same holds if it
+        looks like the training images. Otherwise its strokes are found and placed like theirs.
 
         Args:
             grey: (H, W), 0 … 255, dark on light or light on dark.
-            name: What to call it in errors.
+            name: The image's name in errors.
 
         Raises:
             PairsLitError: The image is blank.
@@ -114,7 +127,7 @@ class Converter:
         return _BLANK if self.known is None else min(_BLANK, max(1.0, self.known.contrast[0] / 2))
 
     def _resize(self, grey: Grey) -> NDArray[np.float32]:
-        """Resize as training images are; what is stored transposed is read as the training images were."""
+        """Resize an image as training images are; with ``as_is``, also transpose it if those were stored transposed."""
         is_transposed = self.as_is and self.known is not None and self.known.transposed
         return resize_only(grey.T if is_transposed else grey, self.placement.size)
 
@@ -124,31 +137,31 @@ class Converter:
 
     def _difference(self, resized: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> str:
         """Return how an image that is only resized differs from the training images, or an empty text."""
-        found = differences(_measured(resized), sides, known)
-        if not found:
+        phrases = differences(_measured(resized), sides, known)
+        if not phrases:
             return ""
         fix = (
             "leave out --as-is to have images converted" if self.as_is and known.content == "strokes" else "check them"
         )
-        return f"{' and '.join(found)}: {fix}"
+        return f"{' and '.join(phrases)}: {fix}"
 
 
 def is_like(resized: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> bool:
-    """Return whether an image looks like the training images: same polarity, grey values, size and place of its ink.
+    """Return whether polarity, grey values and the size and position of the strokes are like the training images'.
 
     Args:
         resized: The image, resized to (S, S), 0 … 255.
-        sides: Its height and width before.
+        sides: Its original height and width.
         known: The format of the training images.
     """
-    found = _measured(resized)
-    offset, unevenness = 100 * float(found.offset(known.centring)[0]), float(found.unevenness[0])
+    measures = _measured(resized)
+    offset, unevenness = 100 * float(measures.offset(known.centring)[0]), float(measures.unevenness[0])
     return (
-        known.polarity in ("mixed", found.polarity)
+        known.polarity in ("mixed", measures.polarity)
         and _has_usual_aspect(sides, known)
-        and _is_within(float(found.background[0]), known.background, _LEVELS)
-        and _is_within(float(found.contrast[0]), known.contrast, _FAINTER)
-        and _is_within(100 * float(found.box[0]), known.box, _SHARE)
+        and _is_within(float(measures.background[0]), known.background, _LEVELS)
+        and _is_within(float(measures.contrast[0]), known.contrast, _FAINTER)
+        and _is_within(100 * float(measures.box[0]), known.box, _SHARE)
         and offset <= known.offset[2] + _SHARE
         and unevenness <= 1.5 * known.unevenness[2] + 3
     )
@@ -163,32 +176,32 @@ def _is_within(value: float, limits: Sequence[int], margin: float) -> bool:
 
 
 def _has_usual_aspect(sides: Sequence[int], known: ImageFormat) -> bool:
-    """Return whether height by width is that of the training images."""
+    """Return whether height / width is similar to that of the training images."""
     least, most = known.aspects
     return least / _ASPECT <= sides[0] / sides[1] <= most * _ASPECT
 
 
 def differences(found: Measures, sides: Sequence[int], known: ImageFormat) -> list[str]:
-    """Return in words how an image that was resized clearly differs from the training images.
+    """Return phrases that describe how a resized image clearly differs from the training images.
 
     Args:
         found: The measures of the resized image.
-        sides: Its height and width before.
+        sides: Its original height and width.
         known: The format of the training images.
     """
     polarity, box, size = found.polarity, 100 * float(found.box[0]), f"{known.size}×{known.size}"
     found_contrast = float(found.contrast[0])
-    said = []
+    phrases = []
     if "mixed" not in (polarity, known.polarity) and polarity != known.polarity:
-        said.append(f"{polarity} (training images: {known.polarity})")
+        phrases.append(f"{polarity} (training images: {known.polarity})")
     if not _has_usual_aspect(sides, known):
-        said.append(f"{sides[0]}×{sides[1]} pixels, squeezed (training images: {known.original_size or size})")
+        phrases.append(f"{sides[0]}×{sides[1]} pixels, squeezed (training images: {known.original_size or size})")
     if found_contrast < known.contrast[0] / 2:
-        said.append(f"faint, contrast {found_contrast:.0f} of 255 (training images: {known.contrast[0]} or more)")
+        phrases.append(f"faint, contrast {found_contrast:.0f} of 255 (training images: {known.contrast[0]} or more)")
     if known.content == "strokes" and not _is_within(box, known.box, _CLEARLY):
         usual = f"{known.box[0]} to {known.box[2]} %"
-        said.append(f"placed differently, strokes over {box:.0f} % of the side (training images: {usual})")
-    return said
+        phrases.append(f"placed differently, strokes over {box:.0f} % of the side (training images: {usual})")
+    return phrases
 
 
 def match_greys(image: NDArray[np.float32], known: ImageFormat, *, is_dark: bool) -> NDArray[np.float32]:
@@ -197,7 +210,7 @@ def match_greys(image: NDArray[np.float32], known: ImageFormat, *, is_dark: bool
     Args:
         image: Strokes of 0 … 255.
         known: The format of the training images.
-        is_dark: Whether the strokes were dark on light; decides where the training images are of either polarity.
+        is_dark: Whether the strokes were dark on light; it decides the polarity if the training images have both.
     """
     inverts = is_dark if known.polarity == "mixed" else known.polarity == "dark on light"
     if known.polarity == "mixed":
@@ -208,8 +221,8 @@ def match_greys(image: NDArray[np.float32], known: ImageFormat, *, is_dark: bool
 
 
 def _inversion(strokes: Strokes, known: ImageFormat) -> str:
-    """Return that an image was inverted, or an empty text."""
+    """Return a phrase about an inverted image, or an empty text if its polarity fits."""
     polarity = "dark on light" if strokes.is_dark else "light on dark"
     if known.polarity in ("mixed", polarity):
         return ""
-    return f"{polarity} (training images: {known.polarity}): strokes are found, inverted and placed as in training"
+    return f"{polarity} (training images: {known.polarity}): its strokes were inverted and placed as in training"

@@ -1,4 +1,4 @@
-"""The demo's page: two digits are drawn or uploaded in the browser, and each round answers at once."""
+"""The demo page: draw or upload two digits in the browser, and see the prediction of each round at once."""
 
 import base64
 import io
@@ -21,13 +21,13 @@ from pairs_lit.relation import sign_of
 from pairs_lit.text import counted, printable, sentence
 
 FONTS = ["system-ui", "sans-serif"]
-"""Of the system: gradio's own would be fetched from elsewhere."""
+"""System fonts, since gradio's default fonts would be downloaded."""
 
 STYLE = read_asset("canvas.css") + read_asset("demo_page.css")
 
 
 def page_of(run: Run) -> gr.Blocks:
-    """Return the page: two canvases, and below them what the rounds say."""
+    """Return the page: two canvases, and below them the predictions of the rounds."""
     _warm_up(run)
 
     def answer(left: Sent, right: Sent) -> str:
@@ -41,12 +41,12 @@ def page_of(run: Run) -> gr.Blocks:
         gr.HTML(introduction(run), elem_id="introduction")
         with gr.Row(elem_id="canvases"):
             canvases = [build_canvas(side) for side in ("left", "right")]
-        said = gr.HTML(_HINT, elem_id="answer")
+        prediction = gr.HTML(_HINT, elem_id="answer")
         gr.on(
             [canvas.change for canvas in canvases],
             answer,
             canvases,
-            said,
+            prediction,
             trigger_mode="always_last",
             show_progress="hidden",
             api_name="answer",
@@ -55,13 +55,13 @@ def page_of(run: Run) -> gr.Blocks:
 
 
 def _warm_up(run: Run) -> None:
-    """Run the networks once: the thread that may build them builds them, and kernels are compiled."""
+    """Run the networks once, so that they are built in this thread, and the first drawing need not wait."""
     size = placement_of(run, run.trained).size
     predict(run, run.trained, [("left", "right")], np.zeros((1, 2, size, size), np.float32))
 
 
 def introduction(run: Run) -> str:
-    """Return the page's head as HTML: the question, what to do, and how good the run's rounds are."""
+    """Return the head of the page as HTML: the question, instructions, and the test accuracy of the run."""
     n, sign = len(run.rounds) - len(run.failed), escape(sign_of(str(run.data["relation"])))
     failed = f" ({len(run.failed)} more failed)" if run.failed else ""
     test = run.summary.get("test_accuracy")
@@ -73,8 +73,8 @@ def introduction(run: Run) -> str:
         f"{accuracy}.</p>",
     ]
     if run.class_names:
-        shown = ", ".join(name[:40] for name in run.class_names)
-        parts.append(f"<p>The classes in their order: {_text(shown)}.</p>")
+        names = ", ".join(name[:40] for name in run.class_names)
+        parts.append(f"<p>The classes in their order: {_text(names)}.</p>")
     warnings = [*describe_format(run, run.trained, as_is=False), *filter(None, [sentence(run.trained.note)])]
     parts += [f"<p class='warning'>{_text(line)}</p>" for line in warnings]
     return f"<div class='answer'>{''.join(parts)}</div>"
@@ -90,42 +90,42 @@ _HINT = (
 
 
 def answer_to(run: Run, left: Sent, right: Sent) -> str:
-    """Return what the rounds say of two drawings or uploaded files, as HTML; while one is missing, what to do.
+    """Return the predictions for two drawings or uploaded files as HTML, or instructions while one is missing.
 
     Raises:
-        PairsLitError: What was sent is no drawing, or a file that cannot be read; or nothing is on it.
+        PairsLitError: A side is not a drawing or a readable image file, or it is blank.
     """
     if not left or not right:
         return _HINT
     bits = bits_of(run.trained)
     applied = apply_to_greys(run, run.trained, [[read_sent(left, "left", bits), read_sent(right, "right", bits)]])
     (pair,) = applied.pairs
-    each = zip(pair.names, pair.differences, (left, right), strict=True)
-    return answer_html(applied, [f"{name}: {text}." for name, text, sent in each if text and is_upload(sent)])
+    images = zip(pair.names, pair.differences, (left, right), strict=True)
+    return answer_html(applied, [f"{name}: {text}." for name, text, sent in images if text and is_upload(sent)])
 
 
 def answer_html(applied: Applied, notices: Sequence[str] = ()) -> str:
-    """Return what the rounds say of the first pair, as HTML that needs nothing from elsewhere."""
+    """Return the predictions for the first pair as self-contained HTML."""
     pair, sign, n = applied.pairs[0], escape(sign_of(applied.relation)), len(applied.seeds)
-    warned = "".join(f"<p class='warning' role='alert'>{_text(line)}</p>" for line in (*pair.warnings, *notices))
+    warnings = "".join(f"<p class='warning' role='alert'>{_text(line)}</p>" for line in (*pair.warnings, *notices))
     readings, images = pair.readings or (None, None), ""
     for image, side, reading in zip(applied.seen[0], ("left", "right"), readings, strict=True):
-        said = "" if reading is None else f": {_text(reading.label)} ({reading.agreeing} of {counted(n, 'round')})"
-        images += _figure(image, side, said)
+        caption = "" if reading is None else f": {_text(reading.label)} ({reading.agreeing} of {counted(n, 'round')})"
+        images += _figure(image, side, caption)
     size = "×".join(map(str, applied.seen.shape[-2:]))
     return (
         f"<div class='answer' aria-live='polite'><p>Is left {sign} right? <b>{pair.answer}</b><br>"
-        f"P(left {sign} right) = {mean_and_std(pair.probability)}</p>{warned}{_dots(applied)}"
-        f"<p>What the networks see ({size} pixels), and read:</p>{images}</div>"
+        f"P(left {sign} right) = {mean_and_std(pair.probability)}</p>{warnings}{_dots(applied)}"
+        f"<p>What the networks see ({size} pixels), and the digits that they recognise:</p>{images}</div>"
     )
 
 
-def _figure(image: NDArray[np.float32], side: str, said: str) -> str:
+def _figure(image: NDArray[np.float32], side: str, caption: str) -> str:
     file = io.BytesIO()
     Image.fromarray(image.round().clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    code = base64.b64encode(file.getvalue()).decode()
-    shown = f"<img alt='{side}, as the networks see it' src='data:image/png;base64,{code}'>"
-    return f"<figure>{shown}<figcaption>{side}{said}</figcaption></figure>"
+    content = base64.b64encode(file.getvalue()).decode()
+    tag = f"<img alt='{side}, as the networks see it' src='data:image/png;base64,{content}'>"
+    return f"<figure>{tag}<figcaption>{side}{caption}</figcaption></figure>"
 
 
 _MOST_ROWS = 40
@@ -133,9 +133,9 @@ _LEFT, _WIDTH, _ROW = 72, 216, 20
 
 
 def _dots(applied: Applied) -> str:
-    """Draw P(relation) of each round as a dot on a row of its own, with its seed and value, and the mean as a line.
+    """Return an SVG with P(relation) of each round as a dot in its own row, and the mean as a line.
 
-    More rounds than have room share rows; the dots then tell their seeds when pointed at.
+    Above 40 rounds, the dots share five rows, and show their seeds as tooltips instead of labels.
     """
     pair, n = applied.pairs[0], len(applied.seeds)
     has_rows = n <= _MOST_ROWS

@@ -1,4 +1,4 @@
-"""Inspecting: what all rounds of a finished run say of the test pairs of the first seed."""
+"""Inspection of a finished run: predictions of all rounds on the test pairs of the first seed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,16 +33,16 @@ def inspected(run: FinishedRun, trained: Trained, pairs: int) -> Inspection:
         pairs: How many of the hardest pairs to keep.
 
     Raises:
-        PairsLitError: All rounds failed, or the data are not those of the run any more.
+        PairsLitError: All rounds failed, or the run's data has been replaced.
     """
     source = trained.data.settings.source
     if source != run.data.get("source"):
         raise PairsLitError(
-            f"{run.folder} was trained on {run.data.get('source')}, but the data found now are {source}: put its data "
-            "back where data.root in its config.yaml says."
+            f"{run.folder} was trained on {run.data.get('source')}, but data.root now holds {source}. Put the original "
+            "data back into the folder that data.root in its config.yaml names."
         )
-    said, failed = _said(run, trained)
-    hard = hardest(said, pairs)
+    predicted, failed = _said(run, trained)
+    hard = hardest(predicted, pairs)
     return Inspection(
         folder=run.folder,
         label=printable(run.label),
@@ -50,46 +50,46 @@ def inspected(run: FinishedRun, trained: Trained, pairs: int) -> Inspection:
         relation=trained.data.settings.relation,
         pair_seed=trained.seeds[0],
         failed=failed,
-        said=said,
+        said=predicted,
         hardest=hard,
-        images=_images(trained, [each.place for each in hard]),
+        images=_images(trained, [pair.place for pair in hard]),
         curves=run.curves,
-        confusion=confusion(said),
-        distances=by_distance(said),
-        class_pairs=by_classes(said),
-        calibration=calibration(said),
-        agreement=agreement(said),
+        confusion=confusion(predicted),
+        distances=by_distance(predicted),
+        class_pairs=by_classes(predicted),
+        calibration=calibration(predicted),
+        agreement=agreement(predicted),
         note=trained.note,
         class_names=trained.data.bank.class_names,
     )
 
 
 def _said(run: FinishedRun, trained: Trained) -> tuple[Said, list[int]]:
-    """Return what the rounds that did not fail say, and the seeds of those that did."""
+    """Return the predictions of the rounds that did not fail, and the seeds of the rounds that did."""
     answers, classes = _answers(trained)
-    broken = ~answers.probability.isfinite().all(1)
-    failed = [seed for seed, each in zip(trained.seeds, broken.tolist(), strict=True) if each or seed in run.failed]
+    broken = (~answers.probability.isfinite().all(1)).tolist()
+    failed = [seed for seed, is_broken in zip(trained.seeds, broken, strict=True) if is_broken or seed in run.failed]
     good = [place for place, seed in enumerate(trained.seeds) if seed not in failed]
     if not good:
         raise PairsLitError(
-            f"every round of {run.folder} failed (loss not finite): there is nothing to inspect but its curves.csv."
+            f"every round of {run.folder} failed (loss not finite). Only its curves.csv can be inspected."
         )
     pairs = trained.data.bank.pairs
     reads = answers.read is not None and trained.module.trains_digits
-    said = Said(
+    predicted = Said(
         seeds=[trained.seeds[place] for place in good],
-        classes=max(classes, *(1 + int(each.digits.max()) for each in pairs.values())),
+        classes=max(classes, *(1 + int(split.digits.max()) for split in pairs.values())),
         digits=pairs["test"].digits[0].numpy(),
         target=pairs["test"].target[0].bool().numpy(),
         probability=answers.probability[good].double().numpy(),
         decision=answers.decision[good].numpy(),
         read=answers.read[good].numpy() if reads and answers.read is not None else None,
     )
-    return said, failed
+    return predicted, failed
 
 
 class _Answers(NamedTuple):
-    """What some rounds say of some pairs."""
+    """Predictions of some rounds for some pairs."""
 
     probability: Tensor  # (R, P)
     decision: Tensor  # (R, P)
@@ -98,7 +98,7 @@ class _Answers(NamedTuple):
 
 @torch.inference_mode()
 def _answers(trained: Trained) -> tuple[_Answers, int]:
-    """Return the answers of all rounds to the pairs that ``predict`` shows them, and the number of classes read."""
+    """Return the predictions of all rounds for the pairs that ``predict`` uses, and the number of predicted classes."""
     stacks: dict[int, list[_Answers]] = {}
     classes = 0
     for batch in trained.data.predict_dataloader():

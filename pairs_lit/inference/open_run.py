@@ -1,4 +1,4 @@
-"""Opening a finished run: its networks, with their trained weights, built as its configuration says."""
+"""Loading of a run's trained networks, built from its configuration and checkpoint."""
 
 from pathlib import Path
 from typing import cast
@@ -21,24 +21,26 @@ _OPTION = "--allow-changed-code (in Python: allow_changed_code=True)"
 
 
 class _OpeningCLI(ParseOnlyCLI):
-    """Builds a run's module and data, and no trainer; the data need not be there."""
+    """CLI that builds a run's module and data without a trainer; the data may be missing."""
 
     def link_classes(self, parser: LightningArgumentParser) -> None:
-        """The checkpoint says how many there are."""
+        """Do nothing: the number of classes is read from the checkpoint, not from the data."""
 
     def before_instantiate_classes(self) -> None:
-        """Take the number of classes from the checkpoint; earlier releases had ten."""
+        """Set the number of classes from the checkpoint; earlier releases did not record it and had ten."""
         super().before_instantiate_classes()
         config = self.config[self.subcommand]
         classes = read_checkpoint(Path(config.ckpt_path))[RECORD].get("classes", UNRECORDED["classes"])
         if not isinstance(classes, int) or classes < 1:
-            raise PairsLitError(f"{config.ckpt_path} is damaged: it says that there are {classes!r} classes.")
+            raise PairsLitError(
+                f"{config.ckpt_path} is damaged: its number of classes must be 1 or more, got {classes!r}."
+            )
         config.model.classes = classes
 
     def instantiate_classes(self) -> None:
         """Build the module and the data."""
-        made = self.parser.instantiate_classes(self.config)[self.subcommand]
-        self.module, self.data = cast(PairModule, made.model), cast(PairDataModule, made.data)
+        objects = self.parser.instantiate_classes(self.config)[self.subcommand]
+        self.module, self.data = cast(PairModule, objects.model), cast(PairDataModule, objects.data)
         self.data.rounds = self.module.rounds
 
 
@@ -47,17 +49,18 @@ def open_run(folder: str | Path, checkpoint: str | Path | None = None, *, allow_
 
     Args:
         folder: The run folder.
-        checkpoint: One of its checkpoints; the run need not be finished. None: the last one, of a finished run.
-        allow_changed_code: Continue, with a notice, if the network's code has changed since the fit.
+        checkpoint: One of its checkpoints, of a run that may be unfinished; the default is the last one of a finished
+            run.
+        allow_changed_code: Only print a notice if the code of the networks has changed since the fit.
 
     Raises:
-        PairsLitError: It is not a finished run with a checkpoint, its networks cannot be built any more, or their code
+        PairsLitError: It is not a finished run with a checkpoint, its networks can no longer be built, or their code
             has changed since the fit.
     """
     run = FinishedRun.load(folder).folder if checkpoint is None else Path(folder)
     chosen = run / LAST if checkpoint is None else Path(checkpoint)
     if not chosen.is_file():
-        raise PairsLitError(f"{folder} has no {LAST}, which holds the trained weights: train it again.")
+        raise PairsLitError(f"{folder} has no {LAST}, the file of the trained weights. Train it again.")
     with python_api_context():
         cli = train("test", ["test", f"--config={run / CONFIG}", f"--ckpt_path={chosen}"], kind=_OpeningCLI)
     opened = cast(_OpeningCLI, cli)

@@ -1,4 +1,4 @@
-"""Predictions of a run for pairs of images: what each round reads and says, and the table of it all."""
+"""Predictions of a run's rounds for pairs of images, and their table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from pairs_lit.text import counted, printable, sentence
 
 @dataclass(frozen=True)
 class DigitPrediction:
-    """What the rounds read in one image.
+    """The classes that the rounds predict for one image.
 
     Attributes:
         name: The image's name.
         rounds: The most probable class of each round, (R,).
-        read: The class that most rounds read; of equally many, the one that is more probable to all of them.
-        agreeing: How many of the rounds read it.
-        class_names: What the classes are called; empty if by their numbers.
+        read: The class that most rounds predict; of tied classes, the one with the larger mean probability.
+        agreeing: The number of rounds that predict it.
+        class_names: The names of the classes, or empty if they are called by their numbers.
     """
 
     name: str
@@ -35,13 +35,13 @@ class DigitPrediction:
 
     @property
     def label(self) -> str:
-        """What the class that most rounds read is called."""
+        """The name of the class that most rounds predict."""
         return self._name_of(self.read)
 
     @property
     def labels(self) -> list[str]:
-        """What the class is called that each round reads, (R,)."""
-        return [self._name_of(each) for each in self.rounds]
+        """The name of the class that each round predicts, (R,)."""
+        return [self._name_of(number) for number in self.rounds]
 
     def _name_of(self, number: int) -> str:
         return self.class_names[number] if self.class_names else str(number)
@@ -49,14 +49,14 @@ class DigitPrediction:
 
 @dataclass(frozen=True)
 class PairPrediction:
-    """What the rounds predict for one pair.
+    """Predictions of the rounds for one pair.
 
     Attributes:
         names: The names of its two images.
         rounds: P(relation) of each round, (R,).
-        readings: What is read in each image, or None if the network does not read digits.
-        warnings: Why the prediction may mean nothing.
-        differences: How either image clearly differed from the training images; empty where it did not.
+        readings: The predicted class of each image, or None if the network does not classify digits.
+        warnings: Reasons why the prediction may be meaningless.
+        differences: How each image clearly differed from the training images, or an empty text.
     """
 
     names: tuple[str, str]
@@ -77,47 +77,47 @@ class PairPrediction:
 
     @property
     def yes(self) -> int:
-        """How many rounds say yes."""
+        """The number of rounds that predict yes."""
         return sum(value > 0.5 for value in self.rounds)
 
     @property
     def agreeing(self) -> int:
-        """How many rounds give the answer that the mean gives."""
+        """The number of rounds whose prediction is that of the mean."""
         return self.yes if self.holds else len(self.rounds) - self.yes
 
     @property
     def answer(self) -> str:
         """The answer in words.
 
-        ``yes (9 of 10 rounds)``; or, if no majority of the rounds gives the answer of the mean,
+        ``yes (9 of 10 rounds)``; or, if the majority of the rounds does not agree with the mean,
         ``no (mean P 0.49; 3 of 5 rounds say yes)``.
         """
-        said, other = ("yes", "no") if self.holds else ("no", "yes")
+        word, opposite = ("yes", "no") if self.holds else ("no", "yes")
         n = len(self.rounds)
         if 2 * self.agreeing > n:
-            return f"{said} ({self.agreeing} of {counted(n, 'round')})"
-        others = n - self.agreeing
-        return f"{said} (mean P {_near_half(self.probability.mean)}; {others} of {n} rounds say {other})"
+            return f"{word} ({self.agreeing} of {counted(n, 'round')})"
+        disagreeing = n - self.agreeing
+        return f"{word} (mean P {_near_half(self.probability.mean)}; {disagreeing} of {n} rounds say {opposite})"
 
 
 def _near_half(mean: float) -> str:
-    """Return a mean with as many decimals as tell it from 0.5, at least two."""
+    """Return a mean with as many decimals as distinguish it from 0.5, at least two."""
     texts = (f"{mean:.{places}f}" for places in range(2, 17))
     return next((text for text in texts if float(text) != 0.5), "0.50")
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What a run predicts for pairs of images.
+    """Predictions of a run for pairs of images.
 
     Attributes:
         run: The run.
-        seeds: The seeds of the R rounds that answered; those that failed are left out.
-        pairs: What they predict for each of the P pairs.
-        images: What the images were converted to, (P, 2, S, S), 0 … 255.
-        seen: What these are averaged to, which is what the networks saw but for the normalisation, (P, 2, H, W).
-        note: What must be said if the networks' code has changed since the fit; else empty.
-        notices: How images differ from the training images, a line for each kind of difference.
+        seeds: The seeds of the R rounds, without those that failed.
+        pairs: Their predictions for each of the P pairs.
+        images: The converted images, (P, 2, S, S), 0 … 255.
+        seen: The converted images averaged to the size that the networks see, before normalisation, (P, 2, H, W).
+        note: A note if the code of the networks has changed since the fit, or empty.
+        notices: Lines on the format of the images, and on each kind of difference from the training images.
     """
 
     run: FinishedRun
@@ -135,33 +135,34 @@ class Applied:
 
     @property
     def source(self) -> str:
-        """Where the images that the networks were trained on came from."""
+        """The source of the images that the networks were trained on."""
         return str(self.run.data["source"])
 
     @property
     def class_names(self) -> Sequence[str]:
-        """What the classes are called, in their order; empty if they are called by their numbers."""
+        """The names of the classes in their order, or empty if they are called by their numbers."""
         return self.run.class_names
 
     @property
     def left_out(self) -> list[int]:
         """The seeds of the rounds that failed, in training or on these images."""
-        return [each.seed for each in self.run.rounds if each.seed not in self.seeds]
+        return [result.seed for result in self.run.rounds if result.seed not in self.seeds]
 
     def __str__(self) -> str:
-        """Return a row for each pair, then one for each round of each pair."""
+        """Return a table of the pairs, and one of the probabilities of each round."""
         sign, n = sign_of(self.relation), len(self.seeds)
         header = ["", "left", "right", f"P(left {sign} right)", "answer", "left read as", "right read as"]
         rows = []
         for number, pair in enumerate(self.pairs, 1):
-            read = [f"{each.label} ({each.agreeing} of {n})" for each in pair.readings or ()] or ["–", "–"]
-            rows.append([str(number), *map(printable, pair.names), mean_and_std(pair.probability), pair.answer, *read])
+            digits = [f"{digit.label} ({digit.agreeing} of {n})" for digit in pair.readings or ()] or ["–", "–"]
+            cells = [*map(printable, pair.names), mean_and_std(pair.probability), pair.answer]
+            rows.append([str(number), *cells, *digits])
         columns = [self.seeds, *([decimal(value) for value in pair.rounds] for pair in self.pairs)]
         names = ["seed", *(f"pair {number}" for number in range(1, len(self.pairs) + 1))]
         failed, folder = self.left_out, printable(str(self.run.folder))
-        which = f"{counted(len(failed), 'round')} that failed (seed {', '.join(map(str, failed))})"
-        left_out = f" Left out: {which}." if failed else ""
-        order = f"The relation compares the places of the classes in this order: {join_names(self.class_names)}."
+        rounds = f"{counted(len(failed), 'round')} that failed (seed {', '.join(map(str, failed))})"
+        left_out = f" Left out: {rounds}." if failed else ""
+        order = f"The relation compares the positions of the classes in this order: {join_names(self.class_names)}."
         parts = [
             tabulate(rows, header, disable_numparse=True),
             order if self.class_names else "",

@@ -1,4 +1,4 @@
-"""Preparing: from the grey values of an image to what a round's network has learnt to see."""
+"""Preprocessing of grey images for the network of a round."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to an image before a round's network sees it.
+    """Average pooling and normalisation of images for the network of a round.
 
     Attributes:
-        image_size: H = W of what the network sees; larger images are average-pooled down to it.
-        divisor: What grey values 0 … 255 are divided by.
-        mean: What is subtracted then.
-        std: What is divided by then.
+        image_size: H = W of the network's input; larger images are average-pooled to it.
+        divisor: The divisor of grey values 0 … 255.
+        mean: The mean subtracted from the quotients.
+        std: The standard deviation by which the differences are divided.
     """
 
     image_size: int
@@ -23,7 +23,7 @@ class Preprocessing:
     std: float
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Prepare grey images: (..., S, S), 0 … 255, S a multiple of H → (..., H, W) float32."""
+        """Preprocess grey images: (..., S, S), 0 … 255, S a multiple of H → (..., H, W) float32."""
         *before, height, width = images.shape
         pooled = F.avg_pool2d(images.reshape(-1, 1, height, width).float(), height // self.image_size)
         return ((pooled / self.divisor - self.mean) / self.std).view(*before, self.image_size, self.image_size)

@@ -1,4 +1,4 @@
-"""Figure of what the networks saw of images, and what they predict."""
+"""Figure of the images that the networks saw, and of their predictions."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,7 +10,7 @@ from pairs_lit.relation import sign_of
 from pairs_lit.text import counted, printable
 
 _MOST = 40
-"""So many pairs are drawn; more would make a figure that no viewer opens."""
+"""The largest number of pairs that are drawn; viewers cannot open a much larger figure."""
 
 
 def draw_result(applied: Applied) -> Figure:
@@ -19,10 +19,10 @@ def draw_result(applied: Applied) -> Figure:
     Of more than 40 pairs, the first 40 are drawn, and the title says so.
     """
     count = min(len(applied.pairs), _MOST)
-    shown = zip(applied.pairs[:count], applied.images, applied.seen, strict=False)
+    pairs = zip(applied.pairs[:count], applied.images, applied.seen, strict=False)
     figure = Figure(figsize=(9.2, 0.7 + 2.0 * count), layout="constrained")
     rows = figure.subplots(count, 5, squeeze=False, width_ratios=[1, 1, 1, 1, 1.6])
-    for row, (pair, images, seen) in zip(rows, shown, strict=True):
+    for row, (pair, images, seen) in zip(rows, pairs, strict=True):
         for side in (0, 1):
             _draw_image(row[2 * side], images[side], pair.names[side])
             _draw_image(row[2 * side + 1], seen[side], "averaged to")
@@ -34,14 +34,15 @@ def draw_result(applied: Applied) -> Figure:
     part = f" (the first {count} of {len(applied.pairs)} pairs)" if count < len(applied.pairs) else ""
     note = f"\n{applied.note}" if applied.note else ""
     figure.suptitle(
-        f"What {counted(len(applied.seeds), 'round')} saw and said{part}; trained on {applied.source}{note}", size=10
+        f"What {counted(len(applied.seeds), 'round')} saw and predicted{part}; trained on {applied.source}{note}",
+        size=10,
     )
     return figure
 
 
 def _draw_image(axes: Axes, image: object, title: str) -> None:
-    """Draw grey values as they are; a long name is cut at its beginning."""
-    short = title if len(title) <= 22 else f"…{title[-21:]}"  # the end of a path tells most
+    """Draw grey values without rescaling them; cut a long name at its beginning, since a path's end says most."""
+    short = title if len(title) <= 22 else f"…{title[-21:]}"
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")  # type: ignore[arg-type]
     axes.set_xticks([])
     axes.set_yticks([])

@@ -1,4 +1,4 @@
-"""What a run predicts for images, as text for people, as CSV and as JSON."""
+"""Predictions of a run as readable text, CSV or JSON."""
 
 import json
 from typing import Literal
@@ -12,7 +12,7 @@ ResultFormat = Literal["text", "csv", "json"]
 
 
 def format_result(applied: Applied, style: ResultFormat) -> str:
-    """Return what a run predicts in a format, without a line break at its end."""
+    """Return the predictions of a run in a format, without a line break at the end."""
     check_choice("format", ResultFormat, style)
     if style == "text":
         return str(applied)
@@ -20,17 +20,17 @@ def format_result(applied: Applied, style: ResultFormat) -> str:
 
 
 def _csv(applied: Applied) -> str:
-    """Return a row for each pair and round; names that a spreadsheet would compute are quoted with an apostrophe."""
+    """Return a row for each pair and round; names that a spreadsheet would evaluate get a leading apostrophe."""
     names = ["pair", "left", "right", "relation", "seed", "probability", "left_read", "right_read", "n", "mean", "std"]
     header, rows = [*names, "source", "run", "answer", "rounds_yes", "warning"], list[list[object]]()
     for number, pair in enumerate(applied.pairs, 1):
-        found = pair.probability
+        summary = pair.probability
         end = [applied.source, _cell(str(applied.run.folder)), _word(pair), pair.yes, " ".join(pair.warnings)]
         for place, seed in enumerate(applied.seeds):
-            read = ["", ""] if pair.readings is None else [each.labels[place] for each in pair.readings]
-            row = [number, *map(_cell, pair.names), applied.relation, seed, pair.rounds[place], *read, found.n]
-            std = found.std if found.n > 1 else ""
-            rows.append([*row, found.mean, std, *end])
+            read = ["", ""] if pair.readings is None else [digit.labels[place] for digit in pair.readings]
+            row = [number, *map(_cell, pair.names), applied.relation, seed, pair.rounds[place], *read, summary.n]
+            std = summary.std if summary.n > 1 else ""
+            rows.append([*row, summary.mean, std, *end])
     return csv_text(*with_note(header, rows, applied.note)).rstrip("\n")
 
 
@@ -45,10 +45,10 @@ def _cell(text: str) -> str:
 def _json(applied: Applied) -> str:
     pairs = []
     for pair in applied.pairs:
-        found = pair.probability
-        std = found.std if found.n > 1 else None
-        probability = {"mean": found.mean, "std": std, "n": found.n, "rounds": list(pair.rounds)}
-        readings = [None, None] if pair.readings is None else [_reading(each) for each in pair.readings]
+        summary = pair.probability
+        std = summary.std if summary.n > 1 else None
+        probability = {"mean": summary.mean, "std": std, "n": summary.n, "rounds": list(pair.rounds)}
+        readings = [None, None] if pair.readings is None else [_reading(digit) for digit in pair.readings]
         sides = {"left": pair.names[0], "right": pair.names[1], "left_read": readings[0], "right_read": readings[1]}
         answer = {"answer": pair.holds, "agreeing": pair.agreeing, "yes": pair.yes, "in_words": pair.answer}
         pairs.append(sides | {"probability": probability} | answer | {"warnings": list(pair.warnings)})
@@ -67,9 +67,9 @@ def _json(applied: Applied) -> str:
 
 
 def _reading(reading: DigitPrediction) -> dict[str, object]:
-    """Return what is read: names where classes have names, else numbers, and beside the names the numbers."""
-    found: dict[str, object] = {"name": reading.name, "rounds": list(reading.rounds), "read": reading.read}
+    """Return the predicted classes as numbers, or as names with the numbers under separate keys."""
+    content: dict[str, object] = {"name": reading.name, "rounds": list(reading.rounds), "read": reading.read}
     if reading.class_names:
-        named = {"rounds": reading.labels, "read": reading.label}
-        found |= named | {"class_numbers": list(reading.rounds), "class_number": reading.read}
-    return found | {"agreeing": reading.agreeing}
+        names = {"rounds": reading.labels, "read": reading.label}
+        content |= names | {"class_numbers": list(reading.rounds), "class_number": reading.read}
+    return content | {"agreeing": reading.agreeing}

@@ -17,18 +17,18 @@ class Run(FinishedRun):
 
     @cached_property
     def trained(self) -> Trained:
-        """The trained networks of all rounds; built when they are asked for.
+        """The trained networks of all rounds, built on first access.
 
-        They can be where the run's data are not, unless ``data.normalise`` is ``standard``.
+        They need the run's data only if ``data.normalise`` is ``standard``.
         """
         return open_run(self.folder, allow_changed_code=self.allow_changed_code)
 
     def network(self, seed: int) -> RoundNetwork:
-        """Return the plain torch module of one round, in evaluation mode: prepared pairs (N, 2, H, W) → P(relation).
+        """Return the torch module of one round in evaluation mode: preprocessed pairs (N, 2, H, W) → P(relation).
 
-        Of a round of several members it gives the mean of their probabilities.
+        If the round is an ensemble, the module returns the mean probability of its members.
 
-        ``run.trained.preprocessing(seed)`` prepares images for it.
+        ``run.trained.preprocessing(seed)`` preprocesses images for it.
         """
         return self.trained.network(seed)
 
@@ -38,11 +38,11 @@ class Run(FinishedRun):
         Args:
             images: Two images each: files, images of Pillow, arrays or tensors, (H, W), (H, W, C) or (C, H, W), with
                 whole numbers 0 … 255 or decimals 0 … 1.
-            as_is: Only make them grey and resize them, for images stored as the training images are. Else an image that
-                does not look like the training images is brought to their format.
+            as_is: Only convert to greyscale and resize, for images stored like the training images. By default, images
+                that do not look like the training images are converted to their format.
 
         Raises:
-            PairsLitError: There is no pair, or one that is not of two; an image cannot be read, or is blank; the run
-                has no checkpoint, or all of its rounds failed.
+            PairsLitError: There are no pairs, or a pair does not have two images; an image cannot be read, or is blank;
+                the run has no checkpoint, or all of its rounds failed.
         """
         return apply_run(self, self.trained, images, as_is=as_is)

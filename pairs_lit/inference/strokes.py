@@ -1,4 +1,4 @@
-"""Strokes in drawings, scans and photos: found on their paper, and placed as in MNIST's digits.
+"""Detection of strokes in drawings, scans and photos, and their placement as in MNIST's digits.
 
 LeCun, Bottou, Bengio and Haffner (1998) describe that format: a digit is scaled, keeping its proportions and with
 anti-aliasing, into 20×20 pixels, and put into 28×28 so that its centre of mass is in the middle; strokes are light on
@@ -16,35 +16,35 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.user_images import Grey
 
 _LARGEST = 512
-"""Pixels along the longer side that the strokes are looked for in; larger images are scaled down first."""
+"""The longest side, in pixels, of images that are searched for strokes; larger images are scaled down first."""
 
 _FAINTEST = 20.0
-"""How much strokes must differ from the paper, of 255."""
+"""The smallest difference between strokes and paper, of 255."""
 
 _EVEN = 64
-"""Images of at most so many pixels along the longer side are no photos: their paper is lit evenly."""
+"""The longest side, in pixels, of images that are taken to be lit evenly: they are too small for photos."""
 
 _NOISE = 4.0
-"""How much they must differ in standard deviations of the paper's noise."""
+"""The smallest difference between strokes and paper in standard deviations of the paper's noise."""
 
 _FRINGE = 0.05
-"""The darkness, as a part of the strokes', from which their soft edges count; less is what JPEG leaves beside them."""
+"""The smallest darkness of soft edges, as a fraction of the strokes'; anything fainter is a JPEG artefact."""
 
 _SKEWED = 0.25
-"""The skewness that shows which of two brightnesses is the rarer one."""
+"""The smallest skewness that shows which of two brightnesses is rarer."""
 
 _SPECK = 0.03
-"""The size, as a part of the largest stroke's, below which a patch is dust."""
+"""The size, as a fraction of the largest stroke's, below which a patch is dust."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where strokes are put.
+    """Size and position of strokes in an image.
 
     Attributes:
         size: H = W of the image.
         box: The longer side of a digit in it.
-        by_mass: Whether its centre of mass is put into the middle; else that of its box.
+        by_mass: Whether its centre of mass is put into the middle, not that of its box.
     """
 
     size: int = 28
@@ -56,17 +56,17 @@ MNIST = Placement()
 
 
 def blank_error(name: str) -> PairsLitError:
-    """Return the error for an image that shows nothing."""
+    """Return the error for a blank image."""
     return PairsLitError(f"{name} is blank: no strokes stand out from the paper. Draw darker, or crop it closer.")
 
 
 @dataclass(frozen=True)
 class Strokes:
-    """The strokes that were found in an image.
+    """Strokes found in an image.
 
     Attributes:
-        ink: How far each pixel of a stroke is from the paper around it, 0 … 255, and 0 elsewhere, (H, W).
-        core: The pixels that are strokes without doubt, (H, W).
+        ink: The difference between each pixel of a stroke and the paper around it, 0 … 255, and 0 elsewhere, (H, W).
+        core: The pixels of the strokes without their soft edges, (H, W).
         is_dark: Whether the strokes are darker than the paper.
     """
 
@@ -87,7 +87,7 @@ class Strokes:
         return image
 
     def _scale(self, length: int) -> NDArray[np.float32]:
-        """Return the box around the strokes, its longer side this many pixels long, its brightest pixel 255."""
+        """Return the bounding box of the strokes, scaled to this longer side and to a brightest pixel of 255."""
         (box,) = ndimage.find_objects((self.ink > 0).astype(np.uint8))
         cut = self.ink[box]
         scale = length / max(cut.shape)
@@ -103,12 +103,12 @@ def find_strokes(grey: Grey) -> Strokes | None:
     window = max(3, max(small.shape) // 3)
     is_dark = _is_dark_on_light(small, window)
     ink = _ink(small, window, is_dark=is_dark)
-    found = _strokes(ink)
-    return None if found is None else Strokes(np.where(found[0], ink, 0.0), found[1], is_dark)
+    masks = _strokes(ink)
+    return None if masks is None else Strokes(np.where(masks[0], ink, 0.0), masks[1], is_dark)
 
 
 def _ink(grey: Grey, window: int, *, is_dark: bool) -> Grey:
-    """Return how far each pixel is from the paper around it, in the strokes' direction, 0 … 255."""
+    """Return the difference between each pixel and the paper around it, clipped to 0 … 255."""
     if is_dark:
         paper = 255 - _paper(255 - grey, window)
         return np.clip(255 * (1 - grey / np.maximum(paper, 1.0)), 0, 255)
@@ -116,9 +116,9 @@ def _ink(grey: Grey, window: int, *, is_dark: bool) -> Grey:
 
 
 def _paper(grey: Grey, window: int) -> Grey | float:
-    """Return the brightness of dark paper below light strokes; in a photo, it may be lit unevenly.
+    """Return the brightness of dark paper under light strokes: a number, or one per pixel in photos.
 
-    It is what stays dark in a window that is wider than strokes are (a morphological opening).
+    In photos, which may be lit unevenly, it is a morphological opening with a window that is wider than strokes.
     """
     if max(grey.shape) <= _EVEN:
         return float(np.percentile(grey, 5))
@@ -129,8 +129,9 @@ def _paper(grey: Grey, window: int) -> Grey | float:
 def _is_dark_on_light(grey: Grey, window: int) -> bool:
     """Return whether strokes are darker than paper.
 
-    Strokes are the few pixels that differ most from their surroundings, so the differences are skewed to their side,
-    whatever the light or a frame does. Where they are not few, in an image cut closely, the border tells.
+    Strokes are the few pixels that differ most from their surroundings, so the differences are skewed towards them,
+    even with uneven light or a frame. In closely cropped images, strokes are not few; there the border decides, since
+    it is mostly paper.
     """
     differences = grey - ndimage.uniform_filter(grey, window)
     skewness = (differences**3).mean() / max((differences**2).mean() ** 1.5, 1e-9)
@@ -151,7 +152,7 @@ def _otsu(values: Grey) -> float:
 
 
 def _strokes(ink: Grey) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Return which pixels belong to strokes with their soft edges, and which without, or None if there are none."""
+    """Return masks of the strokes with and without their soft edges, or None if there are no strokes."""
     if np.ptp(ink) < _FAINTEST:
         return None
     core = ink > _otsu(ink)
@@ -161,14 +162,14 @@ def _strokes(ink: Grey) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
     contrast = float(np.median(ink[core])) - level
     if contrast < max(_FAINTEST, _NOISE * noise):
         return None
-    kept = _kept(core)
-    distance: Grey = ndimage.distance_transform_edt(~kept)
+    strokes = _kept(core)
+    distance: Grey = ndimage.distance_transform_edt(~strokes)
     near = distance <= max(2.0, max(ink.shape) / 50)
-    return near & (ink > level + max(3 * noise, _FRINGE * contrast)), kept
+    return near & (ink > level + max(3 * noise, _FRINGE * contrast)), strokes
 
 
 def _kept(core: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Drop specks, and frames and the like that run along the image's edges, unless nothing else is there."""
+    """Return a mask without specks, and without frames along the edges unless nothing else is left."""
     labels, count = ndimage.label(core, np.ones((3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     edges = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
@@ -181,6 +182,6 @@ def _kept(core: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _resize(grey: Grey, height: int, width: int) -> NDArray[np.float32]:
-    """Scale with anti-aliasing; an image of that size is unchanged."""
+    """Resize with anti-aliasing; an image of this size is returned unchanged."""
     image = Image.fromarray(grey.astype(np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

@@ -1,4 +1,4 @@
-"""The trained rounds of a run: their plain networks, and what they say of images."""
+"""Trained rounds of a run: their single-round networks, and their predictions for images."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -23,11 +23,11 @@ _AT_A_TIME = 500
 
 @dataclass(frozen=True)
 class Answers:
-    """What R rounds say of P pairs.
+    """Predictions of R rounds for P pairs.
 
     Attributes:
         probability: P(relation), (R, P) float32.
-        digits: The probabilities of each image's classes, (R, P, 2, K); None: the network does not read digits.
+        digits: The class probabilities of each image, (R, P, 2, K), or None if the network does not classify digits.
     """
 
     probability: Tensor
@@ -38,9 +38,9 @@ class Trained:
     """The trained rounds of a run.
 
     Args:
-        module: With the weights of the run's checkpoint.
-        data: The run's data; loaded only where the preparation of images follows from them.
-        image_format: What the training images look like, or None if the checkpoint does not record it.
+        module: The module with the weights of the run's checkpoint.
+        data: The run's data, which are loaded only if preprocessing depends on them.
+        image_format: The format of the training images, or None if the checkpoint does not record it.
     """
 
     def __init__(self, module: PairModule, data: PairDataModule, image_format: ImageFormat | None = None) -> None:
@@ -50,7 +50,7 @@ class Trained:
 
     @property
     def note(self) -> str:
-        """What everything must say that the networks give if their code has changed since the fit; else empty."""
+        """A note for all outputs if the code of the networks has changed since the fit, or an empty text."""
         return self.module.code.note
 
     @property
@@ -59,32 +59,33 @@ class Trained:
         return self.module.rounds.seeds
 
     def network(self, seed: int) -> RoundNetwork:
-        """Return the plain network of one round, in evaluation mode; of several members or views, the mean of theirs.
+        """Return the single-round network of a round, in evaluation mode; it averages ensemble members and TTA views.
 
         Raises:
-            PairsLitError: The run has no such round.
+            PairsLitError: The run has no round of this seed.
         """
         place = self._place(seed)
         seeds = self.module.architectures[place].member_seeds(seed)
-        members = [self._member(place, member, own_seed) for member, own_seed in enumerate(seeds)]
+        members = [self._member(place, member, member_seed) for member, member_seed in enumerate(seeds)]
         return RoundNetwork(members, self.module.architectures[place].relation, deepcopy(self.module.views)).eval()
 
     def _member(self, place: int, member: int, seed: int) -> PairNetwork:
-        """Return the plain network of one member of one round."""
+        """Return the single network of one ensemble member of a round."""
         architecture = self.module.architectures[place]
         network = architecture.build(seed)
-        number, place = self.module.rounds.find(place)
-        own = place * architecture.members + member
+        number, place_in_stack = self.module.rounds.find(place)
+        index = place_in_stack * architecture.members + member
         for name in network.parts(architecture.pair_shape):
             part = network.get_submodule(name)
-            part.load_state_dict(plain_state(self.module.stacks[number].get_submodule(name), part, own))
+            part.load_state_dict(plain_state(self.module.stacks[number].get_submodule(name), part, index))
         return network
 
     def preprocessing(self, seed: int) -> Preprocessing:
-        """Return how a round's images are prepared.
+        """Return how the images of a round are preprocessed.
 
         Raises:
-            PairsLitError: The run has no such round; or it follows from the training images, and these are gone.
+            PairsLitError: The run has no round of this seed, or preprocessing depends on training images that are
+                missing now.
         """
         place, kind = self._place(seed), self.data.normalise
         if kind != "standard":
@@ -95,7 +96,7 @@ class Trained:
         return Preprocessing(self.data.image_size, 1.0, mean, std)
 
     def check_seed(self, seed: int) -> None:
-        """Refuse a seed of which the run has no round."""
+        """Raise PairsLitError if the run has no round of this seed."""
         if seed not in self.seeds:
             raise PairsLitError(f"there is no round of seed {seed} in this run: it has {range_of(self.seeds)}.")
 
@@ -105,10 +106,10 @@ class Trained:
 
     @torch.inference_mode()
     def answers(self, images: Tensor) -> Answers:
-        """Return what all rounds say of the same pairs.
+        """Return the predictions of all rounds for the same pairs.
 
         Args:
-            images: (P, 2, S, S), grey, 0 … 255, in the format of the training images; S a multiple of the run's
+            images: Grey images, (P, 2, S, S), 0 … 255, in the format of the training images; S a multiple of the run's
                 ``data.image_size``.
         """
         parts = [self._answered(part) for part in torch.split(images, _AT_A_TIME)]
@@ -116,11 +117,11 @@ class Trained:
         return Answers(torch.cat([part.probability for part in parts], 1), torch.cat(digits, 1) if digits else None)
 
     def _answered(self, images: Tensor) -> Answers:
-        found = []
+        outputs = []
         for stack, rounds in enumerate(self.module.rounds.stacks):
-            seen = torch.stack([self.preprocessing(seed)(images) for seed in self.seeds[rounds]])
-            found.append(self.module.compared(StackBatch.unlabelled(stack, seen)))
-        probability = torch.cat([answer.probability() for answer in found])
-        reads = self.module.trains_digits  # else its digit logits mean nothing
-        logits = [answer.digit_logits for answer in found if reads and answer.digit_logits is not None]
+            inputs = torch.stack([self.preprocessing(seed)(images) for seed in self.seeds[rounds]])
+            outputs.append(self.module.compared(StackBatch.unlabelled(stack, inputs)))
+        probability = torch.cat([output.probability() for output in outputs])
+        has_digits = self.module.trains_digits  # untrained digit logits are meaningless
+        logits = [output.digit_logits for output in outputs if has_digits and output.digit_logits is not None]
         return Answers(probability, torch.cat(logits).softmax(-1) if logits else None)

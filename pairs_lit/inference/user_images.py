@@ -1,4 +1,4 @@
-"""A user's images: files, images of Pillow, arrays and tensors, read as training images are."""
+"""Reader of user images: files, Pillow images, arrays and tensors, read like training images."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ Grey = NDArray[np.float64]
 """Grey values, (H, W), 0 … 255."""
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
-"""A file, an image of Pillow, or numbers: (H, W), (H, W, 1 … 4) or (1 … 4, H, W); whole 0 … 255 or decimal 0 … 1."""
+"""A file, a Pillow image, or numbers: (H, W), (H, W, 1 … 4) or (1 … 4, H, W); integers 0 … 255 or floats 0 … 1."""
 
 
 def read_grey(image: Picture, name: str, *, bits: int | None = None) -> Grey:
@@ -28,27 +28,28 @@ def read_grey(image: Picture, name: str, *, bits: int | None = None) -> Grey:
 
     Args:
         image: A file, an image, an array or a tensor.
-        name: What to call it in errors.
-        bits: How many bits of 16-bit images were in use in training; None: as many as the image's values need.
+        name: The image's name in errors.
+        bits: How many bits of 16-bit images were in use in training; by default, as many as the image's values need.
 
     Raises:
-        PairsLitError: It is missing, a folder, no image, nearly black, or an array of another shape or range.
+        PairsLitError: It is missing, a folder, not an image, nearly black, or an array of another shape or range.
     """
     readable = user_path(image) if isinstance(image, str | Path) else image
     if isinstance(readable, Path) and readable.is_dir():
-        raise PairsLitError(f"{name} is a folder: give the images in it, two for each pair.")
+        raise PairsLitError(f"{name} must be an image, got a folder. Give the images in it, two for each pair.")
     try:
         grey = to_greyscale(readable, bits=bits).numpy()
     except PairsLitError as error:
         raise PairsLitError(f"{name}: {error}.") from error
     except FileNotFoundError as error:
-        raise PairsLitError(f"{name} is not there: check the path.") from error
+        raise PairsLitError(f"{name} does not exist. Check the path.") from error
     except PermissionError as error:
-        raise PairsLitError(f"{name} cannot be read ({error.strerror}): change its permissions.") from error
+        raise PairsLitError(f"{name} cannot be read ({error.strerror}). Change its permissions.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        kinds = "give a PNG, JPEG or another kind of file that Pillow reads"
-        why = "an unknown format" if isinstance(error, UnidentifiedImageError) else reason_of(error)
-        raise PairsLitError(f"{name} is no image that can be read ({why}): {kinds}.") from error
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else reason_of(error)
+        raise PairsLitError(
+            f"{name} is not a readable image ({reason}). Give a PNG, JPEG or another file that Pillow reads."
+        ) from error
     if 0 < grey.max() <= MASK_TOP:
         raise PairsLitError(
             f"{name} must use the range 0 … 255 (whole numbers) or 0 … 1 (decimals), got grey values of at most "
@@ -58,6 +59,6 @@ def read_grey(image: Picture, name: str, *, bits: int | None = None) -> Grey:
 
 
 def resize_only(grey: Grey, size: int) -> NDArray[np.float32]:
-    """Resize an image to (size, size) exactly as training images are resized, and do nothing else."""
+    """Resize an image to (size, size) exactly as training images are resized."""
     levels = torch.from_numpy(grey.round().clip(0, 255).astype(np.uint8))
     return resize_images(levels[None], size)[0].numpy().astype(np.float32)

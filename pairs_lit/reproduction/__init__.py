@@ -1,1 +1,1 @@
-"""The course's five reports, trained and compared with what they publish; needs no torch."""
+"""Reproduction of the course's five reports: published results, fits, claims and pages. Needs no torch."""

@@ -1,4 +1,4 @@
-"""What the reports claim, and which of our rounds answer it, read from ``configs/reports/claims.yaml``."""
+"""Claims of the reports, and the rows that test them, read from ``configs/reports/claims.yaml``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,52 +14,54 @@ from pairs_lit.runs.yaml_dataclasses import read, refuse
 
 @dataclass(frozen=True)
 class Side:
-    """One figure of every round of a row."""
+    """One side of a comparison: one metric of every round of a row."""
 
     report: str
     row: str
     metric: str = "test_accuracy"  # a column of rounds.csv, or with an epoch a metric of curves.csv
-    epoch: int | None = None  # after which; None: of the finished run
-    variant: str = ""  # its name, where the row has another recipe
+    epoch: int | None = None  # the epoch after which it is measured, or None for the finished run
+    variant: str = ""  # the variant of the row's recipe, or empty for the recipe itself
+    label: str = ""  # what sentences call it, or empty for the row's name
 
     @property
     def fit(self) -> tuple[str, str, str]:
-        """Which fit it is of, by report, row and variant."""
+        """The key of the fit that it belongs to: report, row and variant."""
         return self.report, self.row, self.variant
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """First against second: difference of means, ratio of standard deviations, or ratio of the seconds a round."""
+    """A comparison of two sides: difference of means, ratio of standard deviations, or ratio of times per round."""
 
-    title: str  # what is compared, in words
+    title: str  # what is compared, for tables
     first: Side
     second: Side
     kind: Literal["mean", "spread", "time"] = "mean"
+    yes_if: Literal["higher", "lower", "neither"] = "neither"  # what the first side is if the answer is yes
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A question, what the reports say, and our contrasts."""
+    """A question, the reports' answer, and the comparisons that test it."""
 
     question: str
     said: str
     contrasts: tuple[Contrast, ...]
-    remark: str = ""  # why ours may differ, or what to bear in mind; without figures, which only the runs may give
+    remark: str = ""  # why the reproduction may differ, and caveats; without numbers, which come from runs only
 
 
 @dataclass(frozen=True)
 class _Claims:
-    """The whole file; its order is that of the page."""
+    """Content of the claims file, in the order of the page's sections."""
 
     claims: tuple[Claim, ...]
 
 
 def read_claims(file: Path, reports: Mapping[str, Report]) -> tuple[Claim, ...]:
-    """Read the claims; their contrasts compare rows of these reports.
+    """Read the claims, whose contrasts compare rows of these reports.
 
     Raises:
-        PairsLitError: Something is missing, unknown or of the wrong kind; the message names file and key.
+        PairsLitError: Something is missing, unknown or of the wrong type; the message names file and key.
     """
     claims = read(file, _Claims).claims
     for claim in claims:
@@ -71,7 +73,7 @@ def read_claims(file: Path, reports: Mapping[str, Report]) -> tuple[Claim, ...]:
 
 
 def _check_side(side: Side, reports: Mapping[str, Report], place: tuple[str, ...]) -> None:
-    """Refuse a side that no fit can have."""
+    """Raise PairsLitError if no fit of these reports is meant by a side."""
     if side.report not in reports:
         refuse((*place, "report"), f"there is no report {side.report!r}, use {', '.join(reports)}")
     report = reports[side.report]
@@ -89,6 +91,6 @@ def _check_side(side: Side, reports: Mapping[str, Report], place: tuple[str, ...
 
 
 CURVE_METRICS = tuple(metric.tag for metric in EPOCH_METRICS)
-"""What is measured after each epoch."""
+"""The metrics that a side can take after an epoch, as ``curves.csv`` names them."""
 
 CLAIMS = read_claims(COURSE / "claims.yaml", REPORTS)

@@ -1,4 +1,4 @@
-"""What came of the fits of a reproduction, beside what the reports publish."""
+"""Results of the finished fits of a reproduction, with the published ones."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,52 +11,52 @@ from pairs_lit.statistics import Difference, Summary, welch
 
 @dataclass(frozen=True)
 class Outcome:
-    """One finished fit beside what the report publishes for its row."""
+    """One finished fit and the published result of its row."""
 
     report: Report
     row: Row
     fit: FinishedRun
-    recipe: str  # the job's
-    value: float | None  # the sweep's
+    recipe: str  # that of the job
+    value: float | None  # that of the sweep, or None outside sweeps
 
     @property
     def ours(self) -> Summary:
-        """Our figure for what the report publishes."""
+        """The reproduced value of the metric that the report publishes."""
         return self.fit.summary[self.report.column]
 
     @property
     def difference(self) -> Difference | None:
-        """Ours minus published, by Welch's interval; None where nothing is published."""
+        """Reproduced minus published with Welch's interval, or None if nothing is published or n is below 2."""
         published = self.report.sample(self.row)
         return None if published is None or self.ours.n < 2 else welch(self.ours, published)
 
 
 def outcomes(report: Report, conditions: Conditions) -> list[Outcome]:
-    """Return what came of the finished fits of a report, its table first."""
-    found = []
+    """Return the results of the finished fits of a report; those of its table come first."""
+    results = []
     for job in all_jobs(report, conditions):
         folder = job.finished
         if folder is not None:
             fit = FinishedRun.load(folder)
-            _ = fit.facts  # what is damaged is named before anything is made of it
-            found.append(Outcome(report, job.row, fit, job.recipe, job.value))
-    return found
+            _ = fit.facts  # read now: a damaged file must raise before any page is written
+            results.append(Outcome(report, job.row, fit, job.recipe, job.value))
+    return results
 
 
 def of_recipe(found: Iterable[Outcome], recipe: str) -> list[Outcome]:
-    """Return what came of one recipe; the empty one is that of the table."""
+    """Return the results of one recipe; the empty name stands for the recipes of the table."""
     return [outcome for outcome in found if outcome.recipe == recipe]
 
 
 def sources(fits: Iterable[FinishedRun]) -> str:
-    """Say which data, which commits and which torch made the figures."""
+    """Return which data, commits and versions of torch produced the results, as sentences."""
     facts = [fit.facts for fit in fits]
-    data = sorted({str(each.data["source"]) for each in facts})
-    commits = sorted({commit for each in facts for commit in each.commits})
-    torch = sorted({each.torch for each in facts})
+    data = sorted({str(fact.data["source"]) for fact in facts})
+    commits = sorted({commit for fact in facts for commit in fact.commits})
+    torch = sorted({fact.torch for fact in facts})
     return f"Data: {', '.join(data)}. Commit: {', '.join(commits)}. torch {', '.join(torch)}."
 
 
 def seconds_a_round(fit: FinishedRun) -> float:
-    """Return the time that a fit took, over its rounds."""
+    """Return the training time of a fit divided by its number of rounds."""
     return fit.facts.seconds / len(fit.rounds)

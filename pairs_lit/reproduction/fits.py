@@ -1,4 +1,4 @@
-"""The fits that a reproduction consists of: what each is, whether it is finished, where it can go on."""
+"""Fits of a reproduction: settings, finished runs, and checkpoints to resume from."""
 
 import hashlib
 import json
@@ -17,82 +17,82 @@ _COUNT = "rounds.count"
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all fits of a reproduction share; None: as each config says."""
+    """Settings that all fits of a reproduction share; None leaves the value of each config."""
 
-    configs: Path  # holds <folder>/<row>.yaml of every report
+    configs: Path  # the folder that holds <folder>/<row>.yaml of every report
     rounds: int | None
     seed: int | None  # of the first round
-    root: Path | None  # the folder of MNIST
+    root: Path | None  # the folder that holds MNIST
     allow_unverified: bool  # accept other files in MNIST's format
-    runs: Path  # holds lightning_logs, or will
+    runs: Path  # the folder in which lightning_logs is or will be
 
 
 @dataclass(frozen=True)
 class Job:
-    """One fit."""
+    """A fit of one row with one recipe."""
 
     report: Report
     row: Row
     config: Path
-    content: Mapping[str, Any]  # of the config
-    options: Mapping[str, str]  # what differs from it
+    content: Mapping[str, Any]  # the parsed config
+    options: Mapping[str, str]  # options that override the config
     conditions: Conditions
-    recipe: str  # the sweep or variant that it belongs to, or ALONE; empty: it is the row's own
-    value: float | None  # the sweep's
+    recipe: str  # name of the sweep or variant, or ALONE, or empty for the row's config itself
+    value: float | None  # the swept value, or None outside sweeps
 
     @property
     def name(self) -> str:
-        """The run's name: readable, and different wherever config, seeds or data could differ."""
+        """The run's name: report, row, and a hash of the config and the options that override it."""
         exact = {"config": self.content, "options": dict(self.options)}
         digest = hashlib.sha256(json.dumps(exact, sort_keys=True).encode()).hexdigest()
         return f"{self.config.parent.name}-{self.config.stem}-{digest[:10]}"
 
     @property
     def rounds(self) -> int:
-        """How many rounds it trains."""
+        """The number of rounds."""
         return int(self.options.get(_COUNT, self.content["rounds"]["count"]))
 
     @property
     def epochs(self) -> int:
-        """How many epochs it takes."""
+        """The number of epochs."""
         return int(self.options.get("trainer.max_epochs", self.content["trainer"]["max_epochs"]))
 
     @property
     def changes(self) -> dict[str, object]:
-        """What :func:`pairs_lit.fit` must change in the config, and from which checkpoint it goes on."""
-        own: dict[str, object] = {"name": self.name, "trainer.default_root_dir": self.conditions.runs}
-        optional = {"data.root": self.conditions.root, "ckpt_path": self.checkpoint}
+        """Changes of the config for :func:`pairs_lit.fit`, with the checkpoint to resume from."""
+        changes: dict[str, object] = {"name": self.name, "trainer.default_root_dir": self.conditions.runs}
         if self.recipe == ALONE:
-            own["trainer.devices"] = 1  # one at a time
-        return {**self.options, **own, **{option: path for option, path in optional.items() if path is not None}}
+            changes["trainer.devices"] = 1  # two workers would train two rounds at once, and distort the times
+        paths = {"data.root": self.conditions.root, "ckpt_path": self.checkpoint}
+        return {**self.options, **changes, **{option: path for option, path in paths.items() if path is not None}}
 
     @property
     def finished(self) -> Path | None:
-        """The run folder of a fit that reached its end; ``summary.json`` is written last."""
+        """The folder of the finished run, which has a ``summary.json``, or None if there is none."""
         return self._latest(SUMMARY)
 
     @property
     def checkpoint(self) -> Path | None:
-        """The checkpoint that an interrupted fit left."""
+        """The latest checkpoint, or None if there is none."""
         run = self._latest(LAST)
         return None if run is None else run / LAST
 
     def _latest(self, file: str) -> Path | None:
         folder = self.conditions.runs / "lightning_logs" / self.name
-        found = [run for run in folder.glob("*") if (run / file).is_file() and (run / CONFIG).is_file()]
-        return max(found, key=lambda run: (run / file).stat().st_mtime, default=None)
+        runs = [run for run in folder.glob("*") if (run / file).is_file() and (run / CONFIG).is_file()]
+        return max(runs, key=lambda run: (run / file).stat().st_mtime, default=None)
 
 
 def all_jobs(report: Report, conditions: Conditions) -> Iterator[Job]:
-    """Yield every fit of a report, its table first.
+    """Yield every fit of a report; those of its table come first.
 
     Raises:
         PairsLitError: A row has no config.
     """
-    for row, own, recipe, value in _recipes(report, conditions.rounds):
+    for row, overrides, recipe, value in _recipes(report, conditions.rounds):
         config = conditions.configs / report.folder / f"{row.name}.yaml"
         if not config.is_file():
-            raise PairsLitError(f"there is no {config}: --configs must be a folder that holds reports/REPORT/ROW.yaml.")
+            raise PairsLitError(f"there is no {config}. --configs must be a folder that holds reports/REPORT/ROW.yaml.")
         content = load_file(config)
         options = {"data.source": "mnist"}
         if conditions.allow_unverified:
@@ -101,11 +101,11 @@ def all_jobs(report: Report, conditions: Conditions) -> Iterator[Job]:
             options[_COUNT] = str(conditions.rounds)
         if conditions.seed is not None:
             options["rounds.seed"] = str(conditions.seed + content["rounds"].get("seed", 0))
-        yield Job(report, row, config, content, options | own, conditions, recipe, value)
+        yield Job(report, row, config, content, options | overrides, conditions, recipe, value)
 
 
-def _recipes(report: Report, asked: int | None) -> Iterator[tuple[Row, dict[str, str], str, float | None]]:
-    """Yield row, options, recipe and value of every fit; rounds that are asked for beat a variant's own number."""
+def _recipes(report: Report, requested: int | None) -> Iterator[tuple[Row, dict[str, str], str, float | None]]:
+    """Yield row, options, recipe and value of every fit; a requested number of rounds overrides that of a variant."""
     rows = {row.name: row for row in report.rows}
     for row in report.rows:
         yield row, {}, "", None
@@ -114,10 +114,10 @@ def _recipes(report: Report, asked: int | None) -> Iterator[tuple[Row, dict[str,
             filled = {option: text.replace("{}", f"{value:g}") for option, text in sweep.options.items()}
             yield rows[sweep.row], filled, sweep.name, value
     for variant in report.variants:
-        own = {option: text for option, text in variant.options.items() if asked is None or option != _COUNT}
+        options = {key: text for key, text in variant.options.items() if requested is None or key != _COUNT}
         for name in variant.rows:
-            yield rows[name], own, variant.name, None
+            yield rows[name], options, variant.name, None
     if report.alone:
-        rounds = report.alone if asked is None else min(report.alone, asked)
+        rounds = report.alone if requested is None else min(report.alone, requested)
         for row in report.rows:
             yield row, {_COUNT: str(rounds), "rounds.stack_size": "1"}, ALONE, None

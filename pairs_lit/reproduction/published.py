@@ -1,6 +1,6 @@
-"""What the reports publish, row by row, and the further runs that answer what they leave open, read from their file.
+"""Published results of the reports, row by row, and further runs that answer open questions.
 
-``configs/reports/published.yaml`` holds the figures, ``configs/<folder>/<row>.yaml`` each row's recipe.
+They are read from ``configs/reports/published.yaml``; ``configs/<folder>/<row>.yaml`` is the recipe of a row.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from pairs_lit.runs.yaml_dataclasses import read, refuse
 from pairs_lit.statistics import Summary
 
 ALONE = "alone"
-"""The recipe that trains a few rounds of a row one after the other, for their time."""
+"""Name of the recipe that trains a few rounds of a row sequentially to measure their time."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, max, median and std over rounds, as hakobyan gives them."""
+    """Mean, maximum, median and standard deviation over rounds, as hakobyan's report gives them."""
 
     mean: float
     max: float
@@ -28,79 +28,79 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a report's table; None: the report does not say."""
+    """One row of a report's table, with None for values that the report does not give."""
 
-    name: str  # the config's
-    title: str  # what the report calls it
-    parameters: int  # of one round's network; where the report gives none, of the widths chosen here
+    name: str  # name of its config
+    title: str  # its name in the report
+    parameters: int  # of one round's network; if the report gives no number, that of the widths chosen here
     mean: float | None = None  # test accuracy over rounds, a fraction of pairs
     std: float | None = None
     train: Spread | None = None  # training accuracy
     test: Spread | None = None  # test accuracy in more detail
     minutes: float | None = None  # total time of all rounds
-    percent: float | None = None  # of the first row's time, as the report prints it, not recomputed from the minutes
+    percent: float | None = None  # of the first row's time, as printed in the report: its minutes are rounded
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A row with one quantity at several values, judged on validation pairs."""
+    """A row trained with several values of one quantity, and evaluated on validation pairs."""
 
-    name: str  # for its files
+    name: str  # part of its file names
     row: str
     options: Mapping[str, str]  # by name on the command line; {} stands for the value
-    title: str  # what the curve's axis says
+    title: str  # the label of the plot's axis
     values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Rows with another recipe, which may explain why ours differ from the published ones.
+    """Another recipe for some rows, which may explain why the reproduced results differ from the published ones.
 
-    It is compared with the published test accuracy knowingly: it explains a row and never replaces it.
+    It is chosen with knowledge of the published test accuracy, so it may explain a row but never replaces it.
     """
 
-    name: str  # for the sides of claims
-    title: str  # what is different, in words
+    name: str  # the name by which claims refer to it
+    title: str  # how its recipe differs, in words
     options: Mapping[str, str]  # by name on the command line
     rows: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves of some rows over epochs, one panel a metric."""
+    """Learning curves of some rows, with one panel for each metric."""
 
     rows: tuple[str, ...]
-    panels: Mapping[str, str]  # by metric, as in curves.csv, the label of its axis with the unit
+    panels: Mapping[str, str]  # axis label with unit, by metric of curves.csv
 
 
 @dataclass(frozen=True)
 class Report:
-    """One report."""
+    """The published results of one report, and what is trained to reproduce them."""
 
     name: str  # its author
-    folder: str  # of its configs
-    rounds: int  # how many its figures are the mean of
+    folder: str  # folder of its configs
+    rounds: int  # number of rounds that the published means are taken over
     rows: tuple[Row, ...]
     plots: Mapping[str, Plot] = field(default_factory=dict)  # by file name
-    column: Literal["test_accuracy", "best_test_accuracy"] = "test_accuracy"  # what its figures are the mean of
-    sweeps: tuple[Sweep, ...] = ()  # options that it says it searched
-    alone: int = 0  # how many rounds are also trained one at a time, for their time
+    column: Literal["test_accuracy", "best_test_accuracy"] = "test_accuracy"  # the metric that it publishes
+    sweeps: tuple[Sweep, ...] = ()  # options that its authors searched
+    alone: int = 0  # number of rounds that are also trained one at a time, to measure their time
     variants: tuple[Variant, ...] = ()
-    remark: str = ""  # why ours differ; without figures, which only the runs may give
+    remark: str = ""  # why results may differ; without numbers, which come from runs only
 
     def sample(self, row: Row) -> Summary | None:
-        """Return a row's published figure with its n; None where nothing is published."""
+        """Return the published mean, std and n of a row, or None if nothing is published."""
         return None if row.mean is None or row.std is None else Summary(self.rounds, row.mean, row.std)
 
     @property
     def publishes(self) -> bool:
-        """Whether it has a published figure."""
+        """Whether any of its rows has a published mean."""
         return any(self.sample(row) is not None for row in self.rows)
 
 
 @dataclass(frozen=True)
 class _Published:
-    """The whole file; its order is that of figures and pages."""
+    """Content of the file; its order is that of plots and pages."""
 
     reports: tuple[Report, ...]
 
@@ -109,7 +109,7 @@ def read_reports(file: Path) -> dict[str, Report]:
     """Read the reports, by name.
 
     Raises:
-        PairsLitError: Something is missing, unknown or of the wrong kind; the message names file and key.
+        PairsLitError: Something is missing, unknown or of the wrong type; the message names file and key.
     """
     reports = read(file, _Published).reports
     for report in reports:
@@ -118,12 +118,12 @@ def read_reports(file: Path) -> dict[str, Report]:
 
 
 def _check_names(report: Report, place: tuple[str, ...]) -> None:
-    """Refuse unknown names of rows, and two recipes of one name, which would be taken for each other."""
+    """Raise PairsLitError if a row is unknown, or if two recipes have the same name."""
     known = [row.name for row in report.rows]
-    named = {("plots", name): plot.rows for name, plot in report.plots.items()}
-    named |= {("sweeps", sweep.name): (sweep.row,) for sweep in report.sweeps}
-    named |= {("variants", variant.name): variant.rows for variant in report.variants}
-    for keys, rows in named.items():
+    rows_by_key = {("plots", name): plot.rows for name, plot in report.plots.items()}
+    rows_by_key |= {("sweeps", sweep.name): (sweep.row,) for sweep in report.sweeps}
+    rows_by_key |= {("variants", variant.name): variant.rows for variant in report.variants}
+    for keys, rows in rows_by_key.items():
         for row in rows:
             if row not in known:
                 refuse((*place, *keys), f"there is no row {row!r}, use {', '.join(known)}")
@@ -135,4 +135,4 @@ def _check_names(report: Report, place: tuple[str, ...]) -> None:
 
 REPORTS = read_reports(COURSE / "published.yaml")
 PUBLISHED = tuple(report for report in REPORTS.values() if report.publishes)
-"""The reports that publish figures; the others are further runs."""
+"""The reports with published results; the others hold further runs."""

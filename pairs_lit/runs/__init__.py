@@ -1,1 +1,1 @@
-"""Run folders; nothing else knows their layout. Needs no torch."""
+"""Run folders: their layout, files and tables, which no other package depends on. Needs no torch."""

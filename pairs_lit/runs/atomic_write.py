@@ -1,4 +1,4 @@
-"""Durable writes: a file is there whole, or not at all."""
+"""Atomic, durable file writes."""
 
 import os
 import re
@@ -15,21 +15,21 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Raise PairsLitError for a file system's errors, with the file's name."""
+    """Translate file system errors into PairsLitError with the file's name."""
     try:
         yield
     except OSError as error:
         raise PairsLitError(
-            f"{path} cannot be written ({error.strerror or error}): free some space or change the permissions."
+            f"{path} cannot be written ({error.strerror or error}). Free some space or change the permissions."
         ) from error
 
 
 def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file under a temporary name in its own folder, flush it to the disk, then rename it.
+    """Write a file under a temporary name in the same folder, flush it to disk, then rename it.
 
     Args:
-        path: The file; its folder is made if it is missing.
-        write: Writes the content to the open file.
+        path: The file; its folder is created if it is missing.
+        write: The function that writes the content to the open file.
 
     Raises:
         PairsLitError: It cannot be written; an earlier file of this name is unchanged.
@@ -48,7 +48,7 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def clear_leftovers(folder: Path, *, below: bool = True) -> None:
-    """Delete the temporary files that a killed process left in a folder and, if ``below``, in its folders."""
+    """Delete temporary files that a killed process left in a folder and, if ``below``, in its subfolders."""
     with named(folder):
         for path in folder.rglob(".*") if below else folder.glob(".*"):
             if _TEMPORARY.fullmatch(path.name):

@@ -1,4 +1,4 @@
-"""The commit that a run was made with."""
+"""The git commit of the package's code."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def commit(package: Path = PACKAGE) -> str | None:
-    """Return the commit of the package's files, with ``+changes`` where they differ; None where git tracks none."""
+    """Return the commit of the package's files, or None without git; ``+changes`` is appended if files differ."""
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     head = _git(package, "rev-parse", "--short=10", "HEAD")
@@ -17,13 +17,13 @@ def commit(package: Path = PACKAGE) -> str | None:
 
 
 def is_commit(name: object) -> bool:
-    """Tell whether a value from a file is what :func:`commit` returns for files under git's control."""
+    """Return whether a value from a file is a commit as :func:`commit` returns it."""
     return isinstance(name, str) and re.fullmatch(r"[0-9a-f]{7,40}(\+changes)?", name) is not None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        process = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
     except OSError:  # git is not installed
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

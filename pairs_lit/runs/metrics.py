@@ -1,13 +1,13 @@
-"""The table of metrics: what is measured of every round, what files and tables call it, and whether less is better."""
+"""Metrics of a round: their names in files, tables and sentences, and whether less is better."""
 
 from dataclasses import dataclass
 
 PER_EPOCH = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
-"""What is measured after each epoch, in the order of ``curves.csv``: total, target and digit loss, accuracy of the
-answer and of the digits."""
+"""Metrics measured after each epoch, in the order of ``curves.csv``: total, target and digit loss, accuracy of the
+predicted relation and of the digits."""
 
 OVER_ALL_PAIRS = ("all_accuracy", "all_digit_accuracy")
-"""What the end of a fit measures over all pairs of a split, if asked for: accuracy of the answer and of the digits."""
+"""Metrics optionally measured on all pairs of a split at the end of a fit: relation and digit accuracy."""
 
 _UNITS = {
     "target_loss": "without the auxiliary part",
@@ -22,17 +22,17 @@ _LOSS_OPTIONS = {
     "digit_loss": _DIGIT_OPTIONS,
 }
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
-"""What the splits are called in words."""
+"""Names of the splits in sentences."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of every round, measured on the pairs of one split.
+    """A metric of every round, measured on the pairs of one split.
 
     Attributes:
         split: ``train``, ``val`` or ``test``.
-        name: What is measured: one of :data:`PER_EPOCH` or of :data:`OVER_ALL_PAIRS`.
-        is_best: Whether it is the best of all epochs, not the last one.
+        name: One of :data:`PER_EPOCH` or of :data:`OVER_ALL_PAIRS`.
+        is_best: Whether it is the best value of all epochs, not that of the last one.
     """
 
     split: str
@@ -56,27 +56,27 @@ class Metric:
 
     @property
     def better_sign(self) -> int:
-        """1 where more is better, -1 of a loss."""
+        """1 if more is better, -1 for a loss."""
         return -1 if self.is_loss else 1
 
     @property
     def loss_options(self) -> tuple[str, ...]:
-        """The options of ``model.loss`` that decide what a loss measures; none of an accuracy."""
+        """The options of ``model.loss`` on which a loss depends; none for an accuracy."""
         return _LOSS_OPTIONS.get(self.name, ())
 
     @property
     def is_of_digits(self) -> bool:
-        """Whether it measures how well digits are named."""
+        """Whether it measures how well digits are classified."""
         return "digit" in self.name
 
     @property
     def is_over_all_pairs(self) -> bool:
-        """Whether it is measured over all pairs of the split, not over those that were drawn."""
+        """Whether it is measured on all pairs of the split, not on the drawn ones."""
         return self.name in OVER_ALL_PAIRS
 
     @property
     def title(self) -> str:
-        """What is measured, with its unit, without the split: ``accuracy (fraction of pairs)``."""
+        """Its name with the unit, without the split: ``accuracy (fraction of pairs)``."""
         words, unit = self.name.replace("_", " "), _UNITS.get(self.name)
         return f"{words} ({unit})" if unit else words
 
@@ -109,14 +109,14 @@ COMPARED_METRICS = (
     *ROUND_METRICS,
     *(Metric(split, name) for split in ("val", "test") for name in ("loss", "target_loss")),
 )
-"""What runs can be compared by: the losses are those after the last epoch, which ``curves.csv`` holds."""
+"""The metrics by which runs can be compared; losses are those after the last epoch, from ``curves.csv``."""
 
 SWEEP_METRICS = tuple(Metric("val", name) for name in dict.fromkeys((*_ACCURACIES, *PER_EPOCH, *OVER_ALL_PAIRS)))
-"""What a sweep can be decided by."""
+"""The metrics by which a sweep can rank its trials."""
 
 TOTAL_LOSSES = frozenset(Metric(split, "loss").tag for split in SPLIT_NAMES)
-"""The tags of the losses that decide whether a round failed: it did where one was not finite."""
+"""The tags of the losses that decide whether a round failed: it did if one was ever not finite."""
 
 BY_TAG = {metric.tag: metric for metric in (*ROUND_METRICS, *EPOCH_METRICS) if not metric.is_best}
 BY_COLUMN = {metric.column: metric for metric in (*ROUND_METRICS, *EPOCH_METRICS)}
-"""Every metric, by its name in either kind of file; the best of all epochs has a column only."""
+"""Every metric by column of ``rounds.csv``, or by tag of ``curves.csv``, which the best of all epochs does not have."""

@@ -1,4 +1,4 @@
-"""A finished run, as its folder tells it, without its networks."""
+"""A finished run, read from its folder, without its networks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ class FinishedRun:
 
     Attributes:
         folder: The run folder.
-        label: A short name; the config's, unless it is compared with others of this name.
-        rounds: What came of each round.
-        data: What was drawn: source, relation, counts and so on.
-        allow_changed_code: Whether to use its networks although their code has changed since the fit.
+        label: A short name: the config's, unless the run is compared with others of this name.
+        rounds: The results of each round.
+        data: The data settings: source, relation, numbers of pairs and so on.
+        allow_changed_code: Whether its networks may be used even if their code has changed since the fit.
     """
 
     folder: Path
@@ -43,12 +43,12 @@ class FinishedRun:
 
     @classmethod
     def load(cls, folder: str | Path, *, allow_changed_code: bool = False) -> Self:
-        """Read a run folder; raise PairsLitError if it is damaged, or not of a finished run.
+        """Read a run folder; raise PairsLitError if it is damaged, or the run is not finished.
 
         Args:
             folder: The run folder.
-            allow_changed_code: Use its networks although their code has changed since the fit; what is written then
-                says so.
+            allow_changed_code: Use its networks even if their code has changed since the fit; all outputs then contain
+                a note.
         """
         folder = Path(folder)
         with readable(folder):
@@ -56,17 +56,18 @@ class FinishedRun:
         return cls(folder, folder.resolve().parent.name, rounds, data, allow_changed_code)
 
     def values(self, metric: str) -> dict[int, float]:
-        """Return a column of ``rounds.csv`` by seed, of the rounds that did not fail.
+        """Return a metric by seed, of the rounds that did not fail; empty if this run did not measure it.
 
-        Likewise the losses after the last epoch, ``val_loss`` and so on, which ``curves.csv`` holds.
+        Args:
+            metric: A column of ``rounds.csv``, or a loss after the last epoch, such as ``val_loss``.
 
         Raises:
-            PairsLitError: There is no such column; one that this run did not measure is empty.
+            PairsLitError: There is no such metric.
         """
-        compared = {each.column: each for each in COMPARED_METRICS}
+        compared = {known.column: known for known in COMPARED_METRICS}
         if metric not in COLUMNS and metric not in compared:
             raise unknown_name(metric, compared)
-        good = [vars(each) for each in self.rounds if each.status == "ok"]
+        good = [vars(result) for result in self.rounds if result.status == "ok"]
         if metric in COLUMNS:
             return {row["seed"]: row[metric] for row in good if row[metric] is not None}
         last = self.curves.last(compared[metric].tag)
@@ -75,37 +76,37 @@ class FinishedRun:
     @property
     def failed(self) -> list[int]:
         """The seeds of the rounds that failed."""
-        return [each.seed for each in self.rounds if each.status != "ok"]
+        return [result.seed for result in self.rounds if result.status != "ok"]
 
     @cached_property
     def summary(self) -> dict[str, Summary]:
-        """Every column of ``rounds.csv`` over the rounds that did not fail."""
+        """The summary of each metric of ``rounds.csv`` over the rounds that did not fail."""
         return summaries(self.rounds)
 
     @cached_property
     def curves(self) -> Curves:
-        """What was measured after each epoch; read when it is asked for."""
+        """The metrics after each epoch, read on first access."""
         with readable(self.folder):
             return read_curves(self.folder / CURVES)
 
     @cached_property
     def facts(self) -> Facts:
-        """What the run says of itself beside its figures: parameters, time, commits, versions."""
+        """The run's metadata: data settings, number of parameters, time, commits and the version of torch."""
         return read_facts(self.folder)
 
     @cached_property
     def digits_trained(self) -> bool | None:
-        """Whether anything trained its networks to name digits; None if an earlier release trained it."""
+        """Whether its networks were trained to classify digits, or None if an earlier release trained it."""
         return read_digits_trained(self.folder)
 
     @cached_property
     def class_names(self) -> Sequence[str]:
-        """What the classes are called, in their order; empty if they are called by their numbers, from 0."""
+        """The names of the classes in their order, or empty if they are called by their numbers, from 0."""
         return read_class_names(self.folder)
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Every option, as ``config.yaml`` has it."""
+        """The content of ``config.yaml``."""
         with readable(self.folder):
             content: Mapping[str, Any] = load_file(self.folder / CONFIG)
             return content

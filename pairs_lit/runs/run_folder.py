@@ -18,7 +18,7 @@ CONFIG = "config.yaml"
 ROUNDS = "rounds.csv"
 CURVES = "curves.csv"
 SUMMARY = "summary.json"
-"""Written last: a run without it is not finished."""
+"""The file that is written last: a run without it is not finished."""
 
 TEST = "test.csv"
 VALIDATE = "validate.csv"
@@ -33,16 +33,20 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: str) -> str:
-    """Return a run name; refuse one of more than letters, digits, ``.``, ``_`` and ``-``, or that begins with a dot."""
+    """Return a run name; raise PairsLitError for other characters than letters, digits, ``.``, ``_`` and ``-``.
+
+    A name has 100 characters or fewer, and does not begin with a dot.
+    """
     if not _PLAIN_NAME.fullmatch(name):
         raise PairsLitError(
-            f"--name {name!r}: use letters, digits, '.', '_' and '-' (the config file's name is the default)."
+            f"--name must have 1 to 100 letters, digits, '.', '_' and '-', and not begin with '.', got {name!r}. By "
+            "default it is the config file's name."
         )
     return name
 
 
 def name_from(text: str) -> str:
-    """Return a run name made from a file's name: accents are dropped, and other special characters become ``_``."""
+    """Return a valid run name for a file name: drop accents, and replace other special characters by ``_``."""
     if _PLAIN_NAME.fullmatch(text):
         return text
     letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
@@ -50,11 +54,11 @@ def name_from(text: str) -> str:
 
 
 def new_run_folder(root: Path, name: str) -> Path:
-    """Make a run folder that did not exist before; refuse a root that cannot be written or read in this locale."""
+    """Create a new run folder; raise PairsLitError if the root is not writable, or not readable in this locale."""
     parent, n = root / "lightning_logs" / check_name(name), 0
     time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     try:
-        str(root.absolute()).encode()  # TensorBoard could not write it
+        str(root.absolute()).encode()  # fail now, not when TensorBoard writes
         parent.mkdir(parents=True, exist_ok=True)
         while True:
             n += 1
@@ -63,39 +67,39 @@ def new_run_folder(root: Path, name: str) -> Path:
                 return parent / f"{time}-{n}"
     except UnicodeEncodeError as error:
         raise PairsLitError(
-            f"{printable(str(root))}: its name cannot be read in this locale; set PYTHONUTF8=1, or a UTF-8 locale."
+            f"the name of {printable(str(root))} cannot be read in this locale. Set PYTHONUTF8=1, or a UTF-8 locale."
         ) from error
     except OSError as error:
         raise PairsLitError(
-            f"no run folder can be made in {parent} ({error.strerror}): set --trainer.default_root_dir to a folder "
-            "that you may write to."
+            f"no run folder can be created in {parent} ({error.strerror}). Set --trainer.default_root_dir to a folder "
+            "that you can write to."
         ) from error
 
 
 def is_finished(run: Path) -> bool:
-    """Say whether a folder holds a finished run."""
+    """Return whether the folder holds a finished run."""
     return (run / ROUNDS).is_file() and (run / SUMMARY).is_file()
 
 
 def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) -> None:
-    """Write ``config.yaml`` of a run; keep the one that it replaces as ``config-until-epoch-N.yaml``.
+    """Write ``config.yaml`` of a run; save a different earlier one as ``config-until-epoch-N.yaml``.
 
     Args:
         run: The run folder.
         text: The configuration.
-        epoch: How many epochs are over.
+        epoch: The number of completed epochs.
         before: The run folder in which these epochs were trained, if it is another one.
     """
     source, former = (before or run) / CONFIG, run / f"config-until-epoch-{epoch}.yaml"
-    theirs = source.read_text(encoding="utf-8") if source.is_file() else text
-    if theirs != text and not former.exists():
-        write_text_durably(former, theirs)
-        notice(f"{run} goes on with another config from epoch {epoch + 1} on; the former one is {former.name}.")
+    previous = source.read_text(encoding="utf-8") if source.is_file() else text
+    if previous != text and not former.exists():
+        write_text_durably(former, previous)
+        notice(f"{run} resumes with another config from epoch {epoch + 1}; the previous one is saved as {former.name}.")
     write_text_durably(run / CONFIG, text)
 
 
 def mark_run(run: Path) -> None:
-    """Give a run folder the identity that its checkpoints name, unless it has one."""
+    """Write the identity of a run folder, which its checkpoints refer to, unless it has one."""
     if identity_of(run) is None:
         write_text_durably(run / _MARK, f"{uuid4().hex}\n")
 
@@ -108,47 +112,48 @@ def identity_of(run: Path) -> str | None:
 
 
 def note_job(run: Path, job: str) -> None:
-    """Note which job of a cluster trains a run."""
+    """Write the ID of the cluster job that trains a run into its folder."""
     write_text_durably(run / _JOB, f"{job}\n")
 
 
 def run_of_job(root: Path, name: str, job: str) -> Path | None:
-    """Return the latest run that a job of a cluster has trained and left a checkpoint of; None: there is none."""
+    """Return the latest run with a checkpoint that a cluster job has trained, or None if there is none."""
     notes = sorted((root / "lightning_logs" / name).glob(f"*/{_JOB}"), reverse=True)
-    own = (note.parent for note in notes if note.read_text(encoding="utf-8", errors="replace").strip() == job)
-    return next((run for run in own if (run / LAST).is_file()), None)
+    runs = (note.parent for note in notes if note.read_text(encoding="utf-8", errors="replace").strip() == job)
+    return next((run for run in runs if (run / LAST).is_file()), None)
 
 
 def enclosing_run(checkpoint: Path) -> Path | None:
-    """Return the folder that holds the folder ``checkpoints`` in which a file lies, if it lies in one."""
+    """Return the parent of the folder ``checkpoints`` that contains a file, or None if there is no such folder."""
     return next((folder.parent for folder in checkpoint.absolute().parents if folder.name == CHECKPOINTS), None)
 
 
 def looks_like_a_run(folder: Path) -> bool:
-    """Say whether a folder without identity looks like a run of an earlier release."""
-    made = re.fullmatch(r"\d{8}-\d{6}-\d+", folder.name) and folder.parent.parent.name == "lightning_logs"
-    return bool(made) and (folder / CONFIG).is_file()
+    """Return whether a folder without identity looks like a run of an earlier release."""
+    is_run_path = re.fullmatch(r"\d{8}-\d{6}-\d+", folder.name) and folder.parent.parent.name == "lightning_logs"
+    return bool(is_run_path) and (folder / CONFIG).is_file()
 
 
 def lock_run(folder: Path) -> FileLock:
-    """Lock a run folder for this process; refuse one that another process has, or that cannot be written."""
-    return _take(folder, f"{folder} is being trained by another process: wait for it, or stop it.")
+    """Lock a run folder for this process; raise PairsLitError if it is locked already, or cannot be written."""
+    return _take(folder, f"{folder} is being trained by another process. Wait for it, or stop it.")
 
 
 def lock_runs(folder: Path) -> FileLock:
-    """Lock a folder of runs likewise for ``reproduce``: a second one would train the same rows."""
+    """Lock a folder of runs for ``reproduce``, since a second one would train the same rows."""
     with named(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return _take(
-        folder, f"another pairs-lit reproduce trains in {folder}: wait for it, stop it, or give --runs another folder."
+        folder,
+        f"another pairs-lit reproduce trains in {folder}. Wait for it, stop it, or set --runs to another folder.",
     )
 
 
-def _take(folder: Path, taken: str) -> FileLock:
+def _take(folder: Path, message: str) -> FileLock:
     lock = FileLock(folder / LOCK, timeout=0)
     with named(folder / LOCK):
         try:
             lock.acquire()
-        except Timeout as error:  # an OSError too, but not of the file system's making
-            raise PairsLitError(taken) from error
+        except Timeout as error:  # also an OSError, which would be taken for an error of the file system
+            raise PairsLitError(message) from error
     return lock

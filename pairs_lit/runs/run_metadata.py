@@ -1,4 +1,4 @@
-"""``summary.json``, read as numbers and short texts only, or refused; and the commit that made a run."""
+"""Metadata of a run, read from ``summary.json``; files with anything but numbers and short texts are rejected."""
 
 import csv
 import json
@@ -19,17 +19,17 @@ Settings = dict[str, str | int | float | None]
 """The data settings of a run."""
 
 DETERMINISTIC = "deterministic"
-"""The key that says whether a dataset returned the same images when it was asked again."""
+"""The key that records whether a dataset returned the same images when it was read again."""
 
 UNRECORDED: Settings = {"resize": None, "classes": 10, "held_out": None}
-"""What the runs and checkpoints of releases that did not record it have in common."""
+"""Settings of all runs and checkpoints of the releases that did not record them."""
 
 FINGERPRINT = "fingerprint"
-"""The setting that says which images and labels there were; earlier releases recorded none."""
+"""The data setting that identifies images and labels; earlier releases did not record it."""
 
 
 def unlike(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
-    """Return the names of the data settings in which two runs differ; a fingerprint counts where both have one."""
+    """Return the names of the data settings in which two runs differ; fingerprints only count if both have one."""
     first, second = {**UNRECORDED, **one}, {**UNRECORDED, **other}
     names = [name for name in dict.fromkeys([*first, *second]) if first.get(name) != second.get(name)]
     both_known = bool(first.get(FINGERPRINT)) and bool(second.get(FINGERPRINT))
@@ -38,13 +38,13 @@ def unlike(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about a run that the pages of a reproduction state beside its figures.
+    """Metadata of a run, for the pages of a reproduction.
 
     Attributes:
         data: The data settings.
-        parameters: How many parameters a round's network has.
-        seconds: How long all rounds took.
-        commits: The commits that trained it; more than one where it was interrupted.
+        parameters: The number of parameters of one round's network.
+        seconds: The training time of all rounds.
+        commits: The commits that trained it; more than one if it was resumed with other code.
         torch: The version of torch.
     """
 
@@ -56,22 +56,22 @@ class Facts:
 
 
 def read_facts(folder: Path) -> Facts:
-    """Read a run folder's ``summary.json``; refuse what no run writes."""
+    """Read the metadata in a run folder's ``summary.json``; raise PairsLitError if it is damaged."""
     settings = read_data(folder)
     with readable(folder):
-        found = _json(folder)
-        seconds, commits = float(found["times"]["seconds"]), found["versions"]["commits"]
+        summary = _json(folder)
+        seconds, commits = float(summary["times"]["seconds"]), summary["versions"]["commits"]
         if not math.isfinite(seconds):
             raise ValueError(f"the time is {seconds}")
-        if not all(each is None or is_commit(each) for each in commits):
+        if not all(commit is None or is_commit(commit) for commit in commits):
             raise ValueError("a commit is not a hash")
         _check_plain(settings["source"])
-        _check_plain(torch := found["versions"]["torch"])
-        return Facts(settings, int(found["parameters_per_round"]), seconds, list(map(str, commits)), torch)
+        _check_plain(torch := summary["versions"]["torch"])
+        return Facts(settings, int(summary["parameters_per_round"]), seconds, list(map(str, commits)), torch)
 
 
 def read_data(folder: Path) -> Settings:
-    """Read only the data settings, likewise."""
+    """Read the data settings in a run folder's ``summary.json``; raise PairsLitError if they are damaged."""
     with readable(folder):
         settings = _json(folder)["data"]
         for value in settings.values():
@@ -81,14 +81,14 @@ def read_data(folder: Path) -> Settings:
 
 
 def read_digits_trained(folder: Path) -> bool | None:
-    """Return whether anything trained a run's networks to name digits, or None if its release did not record it."""
+    """Return whether a run's networks were trained to classify digits, or None if its release did not record it."""
     with readable(folder):
-        found = _json(folder).get("digits_trained")
-        return found if isinstance(found, bool) else None
+        is_trained = _json(folder).get("digits_trained")
+        return is_trained if isinstance(is_trained, bool) else None
 
 
 def read_at_chance(folder: Path) -> list[int] | None:
-    """Return the seeds of the rounds that learned nothing, or None if ``summary.json`` does not record them."""
+    """Return the seeds of the rounds that stayed at chance level, or None if ``summary.json`` does not record them."""
     with readable(folder):
         seeds = _json(folder).get("rounds", {}).get("at_chance")
         if seeds is not None and not (isinstance(seeds, list) and all(type(seed) is int for seed in seeds)):
@@ -100,14 +100,14 @@ _LONGEST_NAME = 200
 
 
 def read_class_names(folder: Path) -> list[str]:
-    """Return what a run's classes are called, in their order; empty if by their numbers, as in earlier releases.
+    """Return the names of a run's classes in their order, or an empty list if they are called by their numbers.
 
     Raises:
-        PairsLitError: The names are not short texts, or not as many as there are classes.
+        PairsLitError: The names are not texts, or not as many as there are classes.
     """
     with readable(folder):
-        found = _json(folder)
-        names, count = found.get("class_names", []), found["data"].get("classes", UNRECORDED["classes"])
+        summary = _json(folder)
+        names, count = summary.get("class_names", []), summary["data"].get("classes", UNRECORDED["classes"])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("class_names is not a list of texts")
         if names and len(names) != count:
@@ -117,19 +117,19 @@ def read_class_names(folder: Path) -> list[str]:
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Refuse a run folder that cannot be read: a file is missing or damaged."""
+    """Translate errors in reading a run folder into PairsLitError: a file is missing or damaged."""
     try:
         yield
     except OSError as error:
         below = [path.parent for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{SUMMARY}")]
         example = max(below, default=Path("lightning_logs/cnn_aux/20260101-120000-1"))
         raise PairsLitError(
-            f"{folder} is not a finished run ({Path(str(error.filename)).name} is missing): give run folders such as "
+            f"{folder} is not a finished run ({Path(str(error.filename)).name} is missing). Give a run folder such as "
             f"{printable(str(example))}."
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error) as error:
         reason = printable(str(error))[:200]
-        raise PairsLitError(f"{folder} holds no readable run ({reason}): its tables are damaged.") from error
+        raise PairsLitError(f"{folder} holds no readable run ({reason}): its files are damaged.") from error
 
 
 def _json(folder: Path) -> Any:  # noqa: ANN401 - JSON
@@ -137,6 +137,6 @@ def _json(folder: Path) -> Any:  # noqa: ANN401 - JSON
 
 
 def _check_plain(text: object) -> None:
-    """Accept only texts that a page can show as they are, without Markdown's special characters."""
+    """Raise ValueError for a text that a Markdown page could not show literally."""
     if not isinstance(text, str) or not re.fullmatch(r"[\w.+ ()-]{1,100}", text):
         raise ValueError("the source or the version of torch is not a plain text")

@@ -1,4 +1,4 @@
-"""The tidy tables that a run leaves on disk: ``rounds.csv``, ``curves.csv``, ``summary.json``."""
+"""Result files of a run: ``rounds.csv``, ``curves.csv`` and ``summary.json``."""
 
 import csv
 import gzip
@@ -23,15 +23,16 @@ from pairs_lit.text import meant
 
 @dataclass(frozen=True)
 class RoundResult:
-    """One row of ``rounds.csv``: the metrics of a final network, 0 … 1, or None where they were not measured.
+    """One row of ``rounds.csv``: the metrics of a trained network, 0 … 1, or None if they were not measured.
 
     Attributes:
         seed: The round's seed.
-        status: ``ok``, or ``failed``: its loss was not finite at some epoch.
-        train_accuracy: On all training pairs, one evaluation pass.
-        best_test_accuracy: The highest over all epochs: **selected on the test set**; belhadj's table gives it.
-        best_test_epoch: The first epoch (from 1) that reached it; None for a round that failed.
-        val_all_accuracy: Over all ordered pairs of the validation images, or a large sample; test pairs likewise.
+        status: ``ok``, or ``failed`` if its loss was not finite in some epoch.
+        train_accuracy: Accuracy on all training pairs, from one evaluation pass.
+        best_test_accuracy: The highest of all epochs: **selected on the test set**; belhadj's table gives it.
+        best_test_epoch: The first epoch (from 1) that reached it, or None for a round that failed.
+        val_all_accuracy: Accuracy on all ordered pairs of the validation images, or a large sample of them; the same
+            holds for ``test_all_accuracy`` and test images.
     """
 
     seed: int
@@ -55,32 +56,32 @@ METRIC_COLUMNS = tuple(metric.column for metric in ROUND_METRICS)
 """The columns of ``rounds.csv`` that are summarised over rounds."""
 
 _OPTIONAL_COLUMNS = tuple(metric.column for metric in ROUND_METRICS if metric.is_over_all_pairs)
-"""The columns of ``rounds.csv`` that are left out where no round has such a figure."""
+"""The columns of ``rounds.csv`` that are left out if no round has a value."""
 
 V = TypeVar("V")
 
 
 class ByName(dict[str, V]):
-    """Values by name; a name that is not known is answered with those that are."""
+    """A dictionary whose error for an unknown name lists the known ones."""
 
     def __missing__(self, name: str) -> NoReturn:
-        """Raise PairsLitError that lists the names."""
+        """Raise PairsLitError that lists the known names."""
         raise unknown_name(name, self)
 
 
 def unknown_name(name: str, known: Iterable[str]) -> PairsLitError:
-    """Return the error about a name that is none of those known."""
+    """Return the error for a name that is not among the known ones."""
     names = list(known)
     return PairsLitError(f"there is no {name!r}{meant(name, names) or ':'} use one of {', '.join(names)}.")
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What was measured after each epoch.
+    """Metrics after each epoch.
 
     Attributes:
         seeds: The seeds of the R rounds.
-        values: By metric (``test/accuracy``), an array (E, R); row e is epoch e + 1.
+        values: For each metric (``test/accuracy``), an array (E, R); row e is epoch e + 1.
     """
 
     seeds: Sequence[int]
@@ -92,19 +93,19 @@ class Curves:
         return len(next(iter(self.values.values()), ()))
 
     def failed(self) -> NDArray[np.bool_]:
-        """Say which rounds ever had a loss that is not finite, (R,)."""
+        """Return which rounds ever had a loss that is not finite, (R,)."""
         losses = [value for name, value in self.values.items() if name in TOTAL_LOSSES]
         return np.logical_not(np.isfinite(np.concatenate(losses)).all(axis=0))
 
     def last(self, metric: str) -> dict[int, float]:
-        """Return a metric after the last epoch, by seed; nothing where it was not measured."""
+        """Return a metric after the last epoch by seed, or an empty dictionary if it was not measured."""
         values = self.values.get(metric)
         if values is None or not len(values):
             return {}
         return dict(zip(self.seeds, values[-1].tolist(), strict=True))
 
     def with_errors(self) -> "Curves":
-        """Add ``train/error`` and the like: 1 − accuracy."""
+        """Return the curves with the error, 1 − accuracy, of each split: ``train/error`` and so on."""
         errors = {f"{name[:-8]}error": 1 - value for name, value in self.values.items() if name.endswith("/accuracy")}
         return Curves(self.seeds, {**self.values, **errors})
 
@@ -118,11 +119,11 @@ class Curves:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures that ``test`` or ``validate`` measured.
+    """Metrics that ``test`` or ``validate`` measured.
 
     Attributes:
         seeds: The seeds of the R rounds.
-        measured: By metric (``test/accuracy``), an array (R,).
+        measured: For each metric (``test/accuracy``), an array (R,).
     """
 
     seeds: Sequence[int]
@@ -130,19 +131,19 @@ class Evaluation:
 
     @property
     def header(self) -> list[str]:
-        """The columns: seed, status, and those of the metrics."""
+        """The names of the columns: seed, status, and the metrics."""
         return ["seed", "status", *(BY_TAG[tag].column for tag in self.measured)]
 
     @property
     def rows(self) -> list[list[Any]]:
         """One row for each round."""
-        figures = np.stack(list(self.measured.values()), axis=1)
-        rows = zip(self.seeds, figures, strict=True)
+        values = np.stack(list(self.measured.values()), axis=1)
+        rows = zip(self.seeds, values, strict=True)
         return [[seed, "ok" if np.isfinite(row).all() else "failed", *row.tolist()] for seed, row in rows]
 
     @property
     def failed(self) -> list[int]:
-        """The seeds of the rounds with a figure that is not finite."""
+        """The seeds of the rounds with a value that is not finite."""
         return [seed for seed, status, *_ in self.rows if status == "failed"]
 
     def summaries(self) -> dict[str, Summary]:
@@ -159,27 +160,26 @@ def summaries(results: Sequence[RoundResult]) -> ByName[Summary]:
 
 
 def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:
-    """Write ``rounds.csv``: one row for each round; a field is empty if there is no such figure."""
+    """Write ``rounds.csv``: one row for each round, with an empty field for a value that was not measured."""
     rows = [vars(result) for result in results]
     columns = [name for name in COLUMNS if name not in _OPTIONAL_COLUMNS or any(row[name] is not None for row in rows)]
     write_csv(path, columns, [[row[name] for name in columns] for row in rows])
 
 
 COMPRESSED_ABOVE = 8 * 2**20
-"""``curves.csv`` of more bytes is written as ``curves.csv.gz``: 1,000 rounds of 150 epochs are a million rows."""
+"""The largest ``curves.csv``, in bytes, that is not compressed: 1,000 rounds of 150 epochs are a million rows."""
 
 
 def write_curves(path: Path, curves: Curves) -> None:
-    """Write ``curves.csv``: seed, epoch, metric, value; a large one compressed, as ``curves.csv.gz`` in its place."""
+    """Write ``curves.csv`` with seed, epoch, metric and value, or ``curves.csv.gz`` instead if it is large."""
     content = csv_text(["seed", "epoch", "metric", "value"], curves.rows()).encode()
     is_large = len(content) > COMPRESSED_ABOVE
-    own, other = (_packed(path), path) if is_large else (path, _packed(path))
-    content = (
-        gzip.compress(content, compresslevel=6, mtime=0) if is_large else content
-    )  # no time: the same bytes each time
-    write_durably(own, lambda file: file.write(content))
-    with named(other):
-        other.unlink(missing_ok=True)
+    target, obsolete = (_packed(path), path) if is_large else (path, _packed(path))
+    if is_large:
+        content = gzip.compress(content, compresslevel=6, mtime=0)  # without the time, equal curves give equal bytes
+    write_durably(target, lambda file: file.write(content))
+    with named(obsolete):
+        obsolete.unlink(missing_ok=True)
 
 
 def _packed(path: Path) -> Path:
@@ -187,20 +187,20 @@ def _packed(path: Path) -> Path:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table durably; floats in full precision."""
+    """Write a CSV file atomically, with floats in full precision."""
     write_text_durably(path, csv_text(header, rows))
 
 
 def with_note(
     header: Sequence[str], rows: Iterable[Sequence[object]], note: str
 ) -> tuple[list[str], list[list[object]]]:
-    """Return the header and the rows of a table with a note in a last column; as they are without a note."""
+    """Return the header and the rows of a table with a note in a new last column, or unchanged if the note is empty."""
     extra = [note] if note else []
     return [*header, *["note"] * len(extra)], [[*row, *extra] for row in rows]
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table as CSV; floats in full precision."""
+    """Return a table as CSV, with floats in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -209,7 +209,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write ``summary.json``; missing figures are null."""
+    """Write ``summary.json``, with null for values that are not finite."""
     write_text_durably(path, json.dumps(_without_nan(summary), indent=2) + "\n")
 
 
@@ -225,19 +225,19 @@ def read_rounds(path: Path) -> list[RoundResult]:
     """Read ``rounds.csv``.
 
     Raises:
-        ValueError: It is not a table of rounds as :func:`write_rounds` writes it.
+        ValueError: It is not a file that :func:`write_rounds` has written.
     """
     results = []
     with path.open(newline="", encoding="utf-8") as file:
-        for given in csv.DictReader(file):
-            row = {**dict.fromkeys(_OPTIONAL_COLUMNS, ""), **given}
+        for fields_in_file in csv.DictReader(file):
+            row = {**dict.fromkeys(_OPTIONAL_COLUMNS, ""), **fields_in_file}
             numbers = {name: float(row[name]) if row[name] else None for name in METRIC_COLUMNS}
             epoch = int(row["best_test_epoch"]) if row["best_test_epoch"] else None
             status = row["status"]
             if status not in ("ok", "failed"):
-                raise ValueError(f"status {status!r} is neither ok nor failed")
+                raise ValueError(f"status must be ok or failed, got {status!r}")
             if status == "ok" and not all(0 <= value <= 1 for value in numbers.values() if value is not None):
-                raise ValueError(f"an accuracy of seed {row['seed']} does not lie in 0 … 1")
+                raise ValueError(f"an accuracy of seed {row['seed']} is not within 0 … 1")
             results.append(RoundResult(seed=int(row["seed"]), status=status, **numbers, best_test_epoch=epoch))
     seeds = [result.seed for result in results]
     if len(set(seeds)) < len(seeds) or not seeds:
@@ -246,13 +246,13 @@ def read_rounds(path: Path) -> list[RoundResult]:
 
 
 def read_curves(path: Path) -> Curves:
-    """Read ``curves.csv``, or ``curves.csv.gz`` in its place.
+    """Read ``curves.csv``, or ``curves.csv.gz`` instead.
 
     Raises:
         ValueError: It is damaged.
     """
-    found = [each for each in (path, _packed(path)) if each.is_file()]
-    newest = max(found, key=lambda each: each.stat().st_mtime_ns, default=path)  # a killed process may leave both
+    files = [file for file in (path, _packed(path)) if file.is_file()]
+    newest = max(files, key=lambda file: file.stat().st_mtime_ns, default=path)  # a killed process may leave both
     try:
         with (
             gzip.open(newest, "rt", newline="", encoding="utf-8")

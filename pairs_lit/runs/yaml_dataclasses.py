@@ -1,4 +1,4 @@
-"""Data files as dataclasses: what a class does not allow is refused with the file and the key."""
+"""YAML files as dataclasses; errors name the file and the key."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 READER = "reader"
-"""The key of a field's metadata that holds a function which reads its value, from this and the file's name."""
+"""The key of a field's metadata for a function that parses its value, given the value and the file's name."""
 
 
 def read(file: Path, kind: type[T]) -> T:
     """Read a YAML file as a dataclass of texts, numbers, choices, mappings, tuples, and other such dataclasses.
 
     Raises:
-        PairsLitError: The file cannot be read, or is not what the class asks for; the message names file and key.
+        PairsLitError: The file cannot be read, or does not fit the class; the message names file and key.
     """
     try:
         content = load(file.read_text(encoding="utf-8"), str(file))
@@ -33,16 +33,12 @@ def read(file: Path, kind: type[T]) -> T:
 
 
 def made(kind: type[T], content: Mapping[str, object], name: str) -> T:
-    """Return what a file of this name would hold as a dataclass, as :func:`read` does."""
+    """Return the content of a file of this name as a dataclass, like :func:`read`."""
     return cast(T, _made(kind, dict(content), (name,)))
 
 
 def refuse(place: tuple[str, ...], reason: str) -> NoReturn:
-    """Refuse what stands at a place: the file, then the keys that lead there.
-
-    Raises:
-        PairsLitError: Always.
-    """
+    """Raise PairsLitError with the place of a value: the file, then the keys that lead to it."""
     file, *keys = place
     raise PairsLitError(f"{file}: {'.'.join(keys) or 'its top level'}: {reason}.")
 
@@ -56,7 +52,7 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
 
 
 def _made(kind: Any, value: object, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any type that a field may have
-    """Return a value as a type asks for it."""
+    """Return a value as an instance of a type; raise PairsLitError if it does not fit."""
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         return _made_dataclass(kind, _mapping(value, place), place)
@@ -66,16 +62,16 @@ def _made(kind: Any, value: object, place: tuple[str, ...]) -> Any:  # noqa: ANN
         labels = [_label(inner[0], item, number) for number, item in enumerate(value, 1)]
         return tuple(_made(inner[0], item, (*place, label)) for item, label in zip(value, labels, strict=True))
     if origin is Mapping:
-        return {key: _made(inner[1], each, (*place, key)) for key, each in _mapping(value, place).items()}
-    if origin is UnionType:  # X | None: what may be left out
+        return {key: _made(inner[1], item, (*place, key)) for key, item in _mapping(value, place).items()}
+    if origin is UnionType:  # X | None
         return None if value is None else _made(inner[0], value, place)
     if origin is Literal:
         if value not in inner:
             refuse(place, f"expected one of {', '.join(inner)}, got {value!r}")
         return value
-    allowed, shown = _SCALARS[kind]
-    if type(value) not in allowed:  # not isinstance: True is an int
-        refuse(place, f"expected {shown}, got {value!r}")
+    allowed, expected = _SCALARS[kind]
+    if type(value) not in allowed:  # not isinstance, since True is an int
+        refuse(place, f"expected {expected}, got {value!r}")
     return kind(value)
 
 
@@ -88,19 +84,19 @@ def _made_dataclass(kind: Any, content: Mapping[str, object], place: tuple[str, 
         if name not in content and field.default is MISSING and field.default_factory is MISSING:
             refuse((*place, name), "is missing")
     hints = get_type_hints(kind)
-    own = {key: field.metadata[READER] for key, field in known.items() if READER in field.metadata}
-    read_own = {key: own[key](content[key], place[0]) for key in own if key in content}
-    others = {key: _made(hints[key], value, (*place, key)) for key, value in content.items() if key not in own}
-    return kind(**others, **read_own)
+    readers = {key: field.metadata[READER] for key, field in known.items() if READER in field.metadata}
+    special = {key: readers[key](content[key], place[0]) for key in readers if key in content}
+    others = {key: _made(hints[key], value, (*place, key)) for key, value in content.items() if key not in readers}
+    return kind(**others, **special)
 
 
 def _mapping(value: object, place: tuple[str, ...]) -> dict[str, object]:
     if not isinstance(value, dict):
         refuse(place, f"expected keys with values, got {value!r}")
-    return {str(key): each for key, each in value.items()}
+    return {str(key): item for key, item in value.items()}
 
 
 def _label(kind: Any, item: object, number: int) -> str:  # noqa: ANN401
-    """Call an item of a list by the first field of its class, a name or a question, else by its number."""
+    """Return the name of a list item for errors: the first field of its class if that is a text, or its number."""
     first = item.get(fields(kind)[0].name) if is_dataclass(kind) and isinstance(item, dict) else None
     return first if isinstance(first, str) else str(number)

@@ -1,4 +1,4 @@
-"""YAML and JSON texts in which no key is given twice; YAML itself would silently let the last one count."""
+"""YAML and JSON reader that rejects duplicate keys, of which PyYAML would silently use the last one."""
 
 import re
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from pairs_lit.errors import PairsLitError
 
 _INT, _MERGE, _TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("int", "merge", "timestamp"))
 _SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The one in C, if PyYAML was built with it: it is faster, and takes tabs between the parts of a JSON text."""
+"""The C implementation if PyYAML has it: it is faster, and accepts tabs between the tokens of a JSON text."""
 
 
-class Loader(_SafeLoader):  # type: ignore[valid-type, misc] # a class, but mypy sees a value
+class Loader(_SafeLoader):  # type: ignore[valid-type, misc] # a class, but mypy takes it for a value
     """Safe loader that reads ``1e-3`` as a number and dates as text, as jsonargparse does."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own, a dictionary of each loader
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML reads this attribute of the class
         letter: [(tag, pattern) for tag, pattern in found if tag != _TIMESTAMP]
         for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -30,14 +30,14 @@ Loader.add_implicit_resolver(
 
 
 def load(text: str, name: str) -> Any:  # noqa: ANN401 - whatever the text holds
-    """Return what a YAML or JSON text holds.
+    """Return the content of a YAML or JSON text.
 
     Args:
         text: The text.
-        name: The file or option that errors name.
+        name: The name of the file or option in errors.
 
     Raises:
-        PairsLitError: A key is given twice, or a number means something else than it seems to.
+        PairsLitError: It has a duplicate key, or a number that YAML reads unexpectedly, such as 010.
         yaml.YAMLError: It is not YAML.
     """
     with _composed(text, name) as (loader, node):
@@ -45,10 +45,10 @@ def load(text: str, name: str) -> Any:  # noqa: ANN401 - whatever the text holds
 
 
 def load_file(file: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    """Return what a YAML or JSON file holds.
+    """Return the content of a YAML or JSON file.
 
     Raises:
-        PairsLitError: It is no such text, or :func:`load` raises it.
+        PairsLitError: It is not YAML or JSON, or :func:`load` raises it.
         OSError: It cannot be read.
     """
     try:
@@ -56,18 +56,18 @@ def load_file(file: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     except yaml.YAMLError as error:
         raise not_yaml(str(file), error) from error
     except UnicodeDecodeError as error:
-        raise PairsLitError(f"{file} is not UTF-8 text ({error.reason}): save it in UTF-8.") from error
+        raise PairsLitError(f"{file} is not UTF-8 text ({error.reason}). Save it in UTF-8.") from error
 
 
 def compose(text: str, name: str) -> yaml.Node | None:
-    """Return the nodes of a YAML or JSON text, or None if it is empty; raise as :func:`load` does."""
+    """Return the root node of a YAML or JSON text, or None if it is empty; raise errors like :func:`load`."""
     with _composed(text, name) as (_, node):
         return node
 
 
 @contextmanager
 def _composed(text: str, name: str) -> Iterator[tuple[Loader, yaml.Node | None]]:
-    """Provide a loader of a text and the text's nodes, checked."""
+    """Yield the loader of a text and the text's root node, after checking all nodes."""
     loader = Loader(text)
     try:
         node = loader.get_single_node()
@@ -78,19 +78,19 @@ def _composed(text: str, name: str) -> Iterator[tuple[Loader, yaml.Node | None]]
 
 
 def line_of(node: yaml.Node) -> int:
-    """Return the line in which a node begins, from 1."""
+    """Return the line in which a node begins, counted from 1."""
     return int(node.start_mark.line) + 1
 
 
 def told_twice(name: str, keys: tuple[str, ...], first: int, second: int) -> PairsLitError:
-    """Return the error about a key that is given in two lines of a file or an option's text."""
+    """Return the error for a key that occurs in two lines of a file or of an option's text."""
     *above, key = keys
     place = f" (within {'.'.join(above)})" if above else ""
-    return PairsLitError(f"{name}: {key}: stands twice, in lines {first} and {second}{place}: keep one.")
+    return PairsLitError(f"{name}: {key} is given twice, in lines {first} and {second}{place}. Keep one.")
 
 
 def not_yaml(name: str, error: yaml.YAMLError) -> PairsLitError:
-    """Return the error about a text that is not YAML: where and why."""
+    """Return the error for a text that is not YAML, with line, column and reason."""
     return PairsLitError(f"{name} is neither YAML nor JSON: {_problem_of(error)}.")
 
 
@@ -120,7 +120,7 @@ def _check(loader: Loader, root: yaml.Node | None, name: str) -> None:
 
 
 def _nodes(root: yaml.Node | None) -> Iterator[tuple[tuple[str, ...], yaml.Node]]:
-    """Yield each node once, however many aliases it has, with the keys that lead to it."""
+    """Yield each node once, even if it has aliases, with the keys that lead to it."""
     waiting: list[tuple[tuple[str, ...], yaml.Node]] = [] if root is None else [((), root)]
     seen = set[int]()
     while waiting:
@@ -130,25 +130,25 @@ def _nodes(root: yaml.Node | None) -> Iterator[tuple[tuple[str, ...], yaml.Node]
         seen.add(id(node))
         yield keys, node
         if isinstance(node, yaml.SequenceNode):
-            waiting += [((*keys, str(number)), each) for number, each in enumerate(node.value, 1)]
+            waiting += [((*keys, str(number)), item) for number, item in enumerate(node.value, 1)]
         elif isinstance(node, yaml.MappingNode):
-            waiting += [((*keys, str(key.value)), each) for key, each in node.value]
+            waiting += [((*keys, str(key.value)), value) for key, value in node.value]
 
 
 def _check_keys(loader: Loader, node: yaml.MappingNode, name: str, keys: tuple[str, ...]) -> None:
-    """Raise PairsLitError if two keys of a mapping are written alike, or have equal values such as ``1`` and ``01``."""
+    """Raise PairsLitError if two keys of a mapping are the same text, or the same value such as ``1`` and ``01``."""
     lines = dict[object, int]()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
             alike = {("written", key.value), ("read", _value_of(loader, key))}
-            before = [lines[each] for each in alike if each in lines]
+            before = [lines[form] for form in alike if form in lines]
             if before:
                 raise told_twice(name, (*keys, key.value), before[0], line_of(key))
             lines |= dict.fromkeys(alike, line_of(key))
 
 
 def _value_of(loader: Loader, key: yaml.ScalarNode) -> object:
-    """Return what a key is read as, or its text if that is no value."""
+    """Return the value of a key, or its text if it cannot be parsed."""
     try:
         return loader.construct_object(key)
     except (ValueError, yaml.YAMLError):
@@ -156,11 +156,11 @@ def _value_of(loader: Loader, key: yaml.ScalarNode) -> object:
 
 
 def _check_number(node: yaml.ScalarNode, name: str, keys: tuple[str, ...]) -> None:
-    """Raise PairsLitError for ``010``, which is 8 in YAML, and ``1:30``, which is 90."""
+    """Raise PairsLitError for numbers such as ``010``, which YAML reads as 8, and ``1:30``, which it reads as 90."""
     text = node.value.replace("_", "").lstrip("+-")
     base = "60" if ":" in text else "8" if re.fullmatch(r"0[0-7]+", text) and int(text, 8) != int(text) else None
     if base is not None:
         raise PairsLitError(
-            f"{name}: {'.'.join(keys)}: {node.value}, in line {line_of(node)}, is a number to the base {base} in "
-            "YAML: write it without leading zeros and colons, or in quotes if it is a text."
+            f"{name}: {'.'.join(keys)}: YAML reads {node.value}, in line {line_of(node)}, as a number to the base "
+            f"{base}. Write it without leading zeros and colons, or in quotes if it is a text."
         )

@@ -216,7 +216,7 @@ def test_resuming_with_another_config_keeps_the_previous_one(fit: Fit, capsys: p
     former = (run / "config.yaml").read_text()
     assert main(["fit", *last(run), "--trainer.max_epochs", "2"]) == 0
     assert (run / "config-until-epoch-1.yaml").read_text() == former
-    assert "goes on with another config from epoch 2 on" in capsys.readouterr().err
+    assert "resumes with another config from epoch 2" in capsys.readouterr().err
     assert main(["fit", *last(run)]) == 0
     assert len(list(run.glob("config-until*"))) == 1
 

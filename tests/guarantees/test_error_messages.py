@@ -103,7 +103,7 @@ MISTAKES = {
     "--model.optimizer torch.optim.SGD --model.optimizer.lr 0.1 --model.optimizer.momentum -1": "model.optimizer: Inv",
     f"--model.lr_scheduler {SCHEDULERS}.LinearLR --model.lr_scheduler.start_factor 0": "model.lr_scheduler: Starting",
     "--model.lr_scheduler {}": "model.lr_scheduler must name a class, .*StepLR, or be null",
-    "--name ../elsewhere": "--name '../elsewhere': use letters",
+    "--name ../elsewhere": "--name must have 1 to 100 letters, .* got '../elsewhere'",
     "--seed_everything 3": "seed_everything must be left out, got 3. .* set rounds.seed",
     "--ckpt_path nowhere.ckpt": "--ckpt_path nowhere.ckpt: no such file",
     "--trainer.accelerator tpu": "trainer: .*torch_xla",
@@ -161,9 +161,9 @@ def test_invalid_option_gives_one_line_and_no_run(
 
 
 def test_an_unknown_config_file(capsys: pytest.CaptureFixture[str]) -> None:
-    expected = "--config nowhere.yaml: there is no file nowhere.yaml in .*, and no shipped config of that name"
+    expected = "--config nowhere.yaml: there is no file nowhere.yaml in .*, and no bundled config of that name"
     assert re.search(expected, refused(["fit", "--config", "nowhere.yaml"], capsys))
-    suggestion = r"no shipped config of that name: did you mean cnn_aux\? \(pairs-lit configs"
+    suggestion = r"no bundled config of that name: did you mean cnn_aux\? \(list them with pairs-lit configs"
     assert re.search(suggestion, refused(["fit", "--config", "cnn_auxx"], capsys))
 
 
@@ -344,4 +344,4 @@ def test_a_folder_that_cannot_be_written(
     blocked.write_text("no folder")
     arguments = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--trainer.default_root_dir", str(blocked)]
     message = refused(arguments, capsys)
-    assert re.search("no run folder can be made in .*: set --trainer.default_root_dir", message)
+    assert re.search("no run folder can be created in .*Set --trainer.default_root_dir", message)

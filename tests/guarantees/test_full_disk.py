@@ -85,7 +85,7 @@ def test_failed_write_names_the_file_and_the_run_can_be_resumed(
         failing_sync(broken, code, lambda name: name.startswith(f".{file}."))
         message = refused(order(root), capsys)
     assert re.search(
-        rf"{file} cannot be written \({os.strerror(code)}\): free some space or change the permissions", message
+        rf"{file} cannot be written \({os.strerror(code)}\). Free some space or change the permissions", message
     )
     assert not list(root.rglob(file))
     check_no_leftovers(root)

@@ -1,4 +1,4 @@
-"""Small runs, trained once for all tests of inference, which leave them as they are."""
+"""Small runs, trained once for all tests of inference, which must not change them."""
 
 import pytest
 

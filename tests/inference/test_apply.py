@@ -1,4 +1,4 @@
-"""Pictures of one's own: they are brought to MNIST's form, and every round says what it says of them."""
+"""User images: their conversion to MNIST's format, and the predictions of every round."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 LIKE_MNIST = Converter(MNIST, None, as_is=False)
 
 
-def in_form(picture: object, name: str = "it") -> NDArray[np.float32]:
+def convert_alone(picture: object, name: str = "it") -> NDArray[np.float32]:
     return LIKE_MNIST.convert(read_grey(picture, name), name).image  # type: ignore[arg-type]
 
 
@@ -42,8 +42,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[str]:
-    """Four files: a seven, light on dark, larger, and lying on its side."""
+def image_files(tmp_path: Path) -> list[str]:
+    """Return four files: a seven, one light on dark, a larger one, and one lying on its side."""
     images = [drawn(), drawn(ink=255, paper=0), drawn(900), drawn().transpose(Image.Transpose.ROTATE_90)]
     files = [str(tmp_path / f"{number}.png") for number in range(4)]
     for image, file in zip(images, files, strict=True):
@@ -51,9 +51,9 @@ def pictures(tmp_path: Path) -> list[str]:
     return files
 
 
-# the form
-def test_a_drawing_has_mnists_form() -> None:
-    image = in_form(drawn())
+# MNIST's format
+def test_a_drawing_is_converted_to_mnists_format() -> None:
+    image = convert_alone(drawn())
     rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
     assert image.shape == (28, 28)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
@@ -61,7 +61,7 @@ def test_a_drawing_has_mnists_form() -> None:
     assert np.abs(np.array(ndimage.center_of_mass(image)) - 14).max() <= 0.5 + 1e-6
 
 
-def test_it_is_scaled_as_torch_scales_with_anti_aliasing() -> None:
+def test_drawings_are_scaled_like_torch_with_anti_aliasing() -> None:
     ink = 255 - np.asarray(drawn(), dtype=np.float64)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     cut = torch.from_numpy(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])[None, None]
@@ -75,15 +75,15 @@ def test_it_is_scaled_as_torch_scales_with_anti_aliasing() -> None:
     expected = np.zeros((28, 28))
     top = min(top, 8)
     expected[top : top + size[0], left : left + size[1]] = small
-    np.testing.assert_allclose(in_form(drawn()), expected, atol=2.0)
+    np.testing.assert_allclose(convert_alone(drawn()), expected, atol=2.0)
 
 
 @pytest.mark.parametrize(
     "seen",
     [drawn(ink=255, paper=0), drawn(900), drawn().resize((140, 140), Image.Resampling.BOX), drawn(ink=40, paper=190)],
 )
-def test_a_drawing_is_the_same_on_other_paper_and_at_other_sizes(seen: Image.Image) -> None:
-    assert np.abs(in_form(seen) - in_form(drawn())).mean() < 4
+def test_paper_and_size_do_not_change_a_converted_drawing(seen: Image.Image) -> None:
+    assert np.abs(convert_alone(seen) - convert_alone(drawn())).mean() < 4
 
 
 def with_exif(image: Image.Image, orientation: int) -> Image.Image:
@@ -94,9 +94,9 @@ def with_exif(image: Image.Image, orientation: int) -> Image.Image:
     return Image.open(file)
 
 
-def test_exifs_orientation_is_followed() -> None:
+def test_the_exif_orientation_is_applied() -> None:
     turned = with_exif(drawn().transpose(Image.Transpose.ROTATE_90), 6)
-    assert np.abs(in_form(turned) - in_form(drawn())).mean() < 3
+    assert np.abs(convert_alone(turned) - convert_alone(drawn())).mean() < 3
 
 
 @pytest.mark.parametrize("ink", [0, 255])
@@ -104,26 +104,26 @@ def test_transparent_pixels_are_paper(ink: int) -> None:
     mask = drawn(ink=255, paper=0)
     image = Image.merge("LA", (Image.new("L", mask.size, ink), mask))
     for each in (image, image.convert("RGBA")):
-        np.testing.assert_allclose(in_form(each), in_form(mask), atol=2)
+        np.testing.assert_allclose(convert_alone(each), convert_alone(mask), atol=2)
 
 
 def test_paper_with_transparent_corners_is_paper() -> None:
     mask = Image.new("L", (280, 280), 0)
     ImageDraw.Draw(mask).ellipse((5, 5, 274, 274), fill=255)
-    assert np.abs(in_form(Image.merge("LA", (drawn(), mask))) - in_form(drawn())).mean() < 3
+    assert np.abs(convert_alone(Image.merge("LA", (drawn(), mask))) - convert_alone(drawn())).mean() < 3
 
 
 def test_16_bits_are_not_cut_off(tmp_path: Path) -> None:
     Image.fromarray(np.asarray(drawn()).astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    np.testing.assert_allclose(in_form(tmp_path / "deep.png"), in_form(drawn()), atol=0.5)
+    np.testing.assert_allclose(convert_alone(tmp_path / "deep.png"), convert_alone(drawn()), atol=0.5)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGB", "CMYK", "YCbCr", "I", "F"])
 def test_any_kind_of_image_is_read(mode: str) -> None:
-    np.testing.assert_allclose(in_form(drawn().convert(mode)), in_form(drawn()), atol=3)
+    np.testing.assert_allclose(convert_alone(drawn().convert(mode)), convert_alone(drawn()), atol=3)
 
 
-def test_arrays_and_tensors_are_pictures() -> None:
+def test_arrays_and_tensors_are_accepted() -> None:
     array = np.asarray(drawn())
     colour = np.stack([array] * 3, -1)
     forms = [
@@ -137,7 +137,7 @@ def test_arrays_and_tensors_are_pictures() -> None:
         torch.from_numpy(array.copy())[None],
     ]
     for each in forms:
-        np.testing.assert_array_equal(in_form(each), in_form(drawn()))
+        np.testing.assert_array_equal(convert_alone(each), convert_alone(drawn()))
 
 
 @pytest.mark.parametrize(
@@ -152,37 +152,37 @@ def test_arrays_and_tensors_are_pictures() -> None:
         (np.full((9, 9), "a"), "an image must be an array of numbers, got <U1"),
     ],
 )
-def test_other_arrays_are_refused(array: NDArray[np.generic], message: str) -> None:
+def test_other_arrays_are_rejected(array: NDArray[np.generic], message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
         read_grey(array, "it")
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
-def test_a_blank_picture_is_refused(shade: int) -> None:
+def test_a_blank_image_is_rejected(shade: int) -> None:
     with pytest.raises(PairsLitError, match=r"^it is blank: no strokes stand out from the paper"):
-        in_form(np.full((60, 50), shade, np.uint8))
+        convert_alone(np.full((60, 50), shade, np.uint8))
 
 
 def test_noise_alone_is_blank() -> None:
     noise = np.random.default_rng(0).normal(200, 6, (300, 200)).clip(0, 255).astype(np.uint8)
     with pytest.raises(PairsLitError, match="is blank"):
-        in_form(noise)
+        convert_alone(noise)
 
 
 def test_transparency_alone_and_a_single_pixel_are_blank() -> None:
     for image in (Image.new("RGBA", (30, 30), (0, 0, 0, 0)), Image.new("L", (1, 1), 80)):
         with pytest.raises(PairsLitError, match="is blank"):
-            in_form(image)
+            convert_alone(image)
 
 
-def test_a_picture_too_large_to_decode_safely_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_image_too_large_to_decode_safely_is_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     drawn().save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(PairsLitError, match=r"huge\.png is no image that can be read \(DecompressionBombError"):
-        in_form(tmp_path / "huge.png", "huge.png")
+    with pytest.raises(PairsLitError, match=r"huge\.png is not a readable image \(DecompressionBombError"):
+        convert_alone(tmp_path / "huge.png", "huge.png")
 
 
-def test_as_it_is_changes_nothing_of_the_right_size() -> None:
+def test_as_is_does_not_change_an_image_of_the_right_size() -> None:
     array = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
     np.testing.assert_array_equal(resize_only(read_grey(array, "it"), 28), array)
 
@@ -211,7 +211,7 @@ def jpeg(image: Array) -> Array:
 
 
 def photo(image: Array) -> Array:
-    """Lay a digit on paper whose light falls off to one side and to the edges, with a camera's noise."""
+    """Draw a digit on paper that is lit unevenly, with the noise of a camera."""
     ink = np.pad(larger(image, 6), 50) / 255
     y, x = np.mgrid[: len(ink), : len(ink)] / len(ink) - 0.5
     light = 220 - 80 * x - 120 * (x**2 + y**2)
@@ -250,7 +250,9 @@ VARIANTS: dict[str, tuple[Callable[[Array], Array], float]] = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.quick(2)
-def test_mnists_digits_are_still_read(name: str, digits: tuple[Array, NDArray[np.int64], KNeighborsClassifier]) -> None:
+def test_converted_mnist_digits_are_still_recognised(
+    name: str, digits: tuple[Array, NDArray[np.int64], KNeighborsClassifier]
+) -> None:
     images, labels, known = digits
     change, allowed = VARIANTS[name]
     seen = np.stack([LIKE_MNIST.convert(change(image).round(), name).image for image in images]).reshape(TEST, -1)
@@ -264,21 +266,23 @@ def test_mnists_digits_come_back_almost_unchanged(
     differences = []
     for image in digits[0]:
         Image.fromarray(image.astype(np.uint8)).save(tmp_path / "digit.png")
-        differences.append(np.abs(in_form(tmp_path / "digit.png") - image).mean())
+        differences.append(np.abs(convert_alone(tmp_path / "digit.png") - image).mean())
     assert np.mean(differences) < 0.5  # of 255
     assert np.quantile(differences, 0.95) < 1
 
 
-# what the rounds say
-def test_every_round_says_what_it_says_of_the_prepared_images(run: pairs_lit.Run, pictures: list[str]) -> None:
-    applied = run.apply([(pictures[0], pictures[1]), (Image.open(pictures[2]), np.asarray(drawn()))])
+# predictions of the rounds
+def test_apply_predicts_what_the_rounds_predict(run: pairs_lit.Run, image_files: list[str]) -> None:
+    applied = run.apply([(image_files[0], image_files[1]), (Image.open(image_files[2]), np.asarray(drawn()))])
     size = placement_of(run, run.trained).size
     converter = Converter.of_run(run, run.trained)
-    images = np.stack([converter.convert(read_grey(file, file), file).image for file in [*pictures[:3], pictures[0]]])
-    said = run.trained.answers(torch.from_numpy(images).view(2, 2, size, size))
-    assert said.digits is not None
+    images = np.stack(
+        [converter.convert(read_grey(file, file), file).image for file in (*image_files[:3], image_files[0])]
+    )
+    predictions = run.trained.answers(torch.from_numpy(images).view(2, 2, size, size))
+    assert predictions.digits is not None
     for place, pair in enumerate(applied.pairs):
-        own = said.probability[:, place].double().numpy()
+        own = predictions.probability[:, place].double().numpy()
         np.testing.assert_allclose(pair.rounds, own, atol=1e-6)
         assert pair.probability.n == 3
         assert pair.probability.mean == pytest.approx(own.mean())
@@ -286,10 +290,10 @@ def test_every_round_says_what_it_says_of_the_prepared_images(run: pairs_lit.Run
         assert pair.agreeing == sum((own > 0.5) == (own.mean() > 0.5))
         assert pair.readings is not None
         for side, reading in enumerate(pair.readings):
-            classes = said.digits[:, place, side].argmax(-1).tolist()
+            classes = predictions.digits[:, place, side].argmax(-1).tolist()
             assert list(reading.rounds) == classes
             assert classes.count(reading.read) == reading.agreeing == max(map(classes.count, classes))
-    assert applied.pairs[0].names == (pictures[0], pictures[1])
+    assert applied.pairs[0].names == (image_files[0], image_files[1])
     assert applied.pairs[1].names == ("the left image of pair 2", "the right image of pair 2")
     assert (applied.relation, applied.source, list(applied.seeds)) == ("le", "digits", [4, 5, 6])
     averaged = torch.nn.functional.avg_pool2d(torch.from_numpy(applied.images), 2).numpy()
@@ -297,7 +301,7 @@ def test_every_round_says_what_it_says_of_the_prepared_images(run: pairs_lit.Run
 
 
 @pytest.mark.slow
-def test_bundled_digits_are_read_as_they_were(tmp_path: Path) -> None:
+def test_bundled_digits_are_not_converted(tmp_path: Path) -> None:
     changes = {"data.train_pairs": 400, "trainer.max_epochs": 25, "rounds.count": 2, "data.batch_size": 16}
     run = pairs_lit.fit("cnn_aux", {**SMALL, "trainer.default_root_dir": tmp_path, **changes})
     test = load_source("digits", tmp_path, allow_unverified=False).test
@@ -306,34 +310,34 @@ def test_bundled_digits_are_read_as_they_were(tmp_path: Path) -> None:
     raw = run.apply([tuple(test.images[2 * n : 2 * n + 2]) for n in range(100)], as_is=True)
     labels = test.labels[:200].tolist()
 
-    def right(found: pairs_lit.Applied) -> float:
-        read = [each.read for pair in found.pairs for each in pair.readings or ()]
-        return float(np.mean(np.array(read) == labels))
+    def compute_accuracy(result: pairs_lit.Applied) -> float:
+        classes = [digit.read for pair in result.pairs for digit in pair.readings or ()]
+        return float(np.mean(np.array(classes) == labels))
 
-    assert right(raw) > 0.5
-    assert right(applied) > right(raw) - 0.1
+    assert compute_accuracy(raw) > 0.5
+    assert compute_accuracy(applied) > compute_accuracy(raw) - 0.1
 
 
-def test_rounds_that_failed_are_left_out(run: pairs_lit.Run, pictures: list[str]) -> None:
+def test_rounds_that_failed_are_left_out(run: pairs_lit.Run, image_files: list[str]) -> None:
     rounds = [replace(each, status="failed" if each.seed == 5 else "ok") for each in run.rounds]
-    applied = replace(run, rounds=rounds).apply([(pictures[0], pictures[1])])
+    applied = replace(run, rounds=rounds).apply([(image_files[0], image_files[1])])
     assert list(applied.seeds) == [4, 6]
     assert applied.pairs[0].probability.n == 2
     lost = replace(run, rounds=[replace(each, status="failed") for each in run.rounds])
-    with pytest.raises(PairsLitError, match=r"every round of .* failed, so there is nothing to ask"):
-        lost.apply([(pictures[0], pictures[1])])
+    with pytest.raises(PairsLitError, match=r"every round of .* failed, so it cannot predict anything\."):
+        lost.apply([(image_files[0], image_files[1])])
 
 
 @pytest.mark.slow
-def test_a_network_that_reads_no_digits_answers_too(
-    tmp_path: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+def test_a_network_without_digit_outputs_predicts_the_relation(
+    tmp_path: Path, image_files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert CASES["joint"][1]["model.readout"] == "none"
     run = fitted("joint", tmp_path)
-    assert run.apply([(pictures[0], pictures[1])]).pairs[0].readings is None
+    assert run.apply([(image_files[0], image_files[1])]).pairs[0].readings is None
     for style in ("text", "csv", "json"):
-        assert main(["apply", str(run.folder), *pictures[:2], "--format", style]) == 0
-    assert main(["apply", str(run.folder), *pictures[:2], "--show", str(tmp_path / "show.png")]) == 0
+        assert main(["apply", str(run.folder), *image_files[:2], "--format", style]) == 0
+    assert main(["apply", str(run.folder), *image_files[:2], "--show", str(tmp_path / "show.png")]) == 0
     assert "–" in capsys.readouterr().out
 
 
@@ -342,40 +346,40 @@ def test_a_network_that_reads_no_digits_answers_too(
     [
         ([], "no pair of images was given"),
         ("a.png", "no pair of images was given"),
-        (["a.png", "b.png"], r"pair 1 is a single str: give two"),
-        ([("a.png",)], r"pair 1 is 1 images: give two"),
-        ([("a.png", "b.png", "c.png")], r"pair 1 is 3 images: give two"),
+        (["a.png", "b.png"], r"pair 1 is a single str\. Give two images"),
+        ([("a.png",)], r"pair 1 has 1 image\. Give two images"),
+        ([("a.png", "b.png", "c.png")], r"pair 1 has 3 images\. Give two images"),
     ],
 )
-def test_what_is_not_pairs_is_refused(run: pairs_lit.Run, pairs: object, message: str) -> None:
+def test_anything_but_pairs_is_rejected(run: pairs_lit.Run, pairs: object, message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
         run.apply(pairs)  # type: ignore[arg-type]
 
 
 # the command
 def test_the_table_has_every_pair_and_round(
-    run: pairs_lit.Run, pictures: list[str], capsys: pytest.CaptureFixture[str]
+    run: pairs_lit.Run, image_files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["apply", str(run.folder), *pictures]) == 0
+    assert main(["apply", str(run.folder), *image_files]) == 0
     out = capsys.readouterr().out
-    pair = run.apply([(pictures[0], pictures[1])]).pairs[0]
+    pair = run.apply([(image_files[0], image_files[1])]).pairs[0]
     assert f"{pair.probability.mean:.4f} ± {pair.probability.std:.4f} (n = 3)" in out
     assert all(f"{value:.4f}" in out for value in pair.rounds)
     assert "P(left ≤ right)" in out
     assert "trained on digits" in out
 
 
-def test_csv_and_json_say_the_same(run: pairs_lit.Run, pictures: list[str], tmp_path: Path) -> None:
+def test_csv_and_json_agree(run: pairs_lit.Run, image_files: list[str], tmp_path: Path) -> None:
     files = {style: tmp_path / f"answers.{style}" for style in ("csv", "json")}
     for style, file in files.items():
-        assert main(["apply", str(run.folder), *pictures, "--format", style, "--output", str(file)]) == 0
+        assert main(["apply", str(run.folder), *image_files, "--format", style, "--output", str(file)]) == 0
     rows = list(csv.DictReader(io.StringIO(files["csv"].read_text())))
-    found = json.loads(files["json"].read_text())
-    assert (found["n"], found["relation"], found["source"], found["run"]) == (3, "le", "digits", str(run.folder))
+    parsed = json.loads(files["json"].read_text())
+    assert (parsed["n"], parsed["relation"], parsed["source"], parsed["run"]) == (3, "le", "digits", str(run.folder))
     assert len(rows) == 6
     for row in rows:
-        pair = found["pairs"][int(row["pair"]) - 1]
-        place = found["seeds"].index(int(row["seed"]))
+        pair = parsed["pairs"][int(row["pair"]) - 1]
+        place = parsed["seeds"].index(int(row["seed"]))
         assert float(row["probability"]) == pair["probability"]["rounds"][place]
         assert float(row["mean"]) == pair["probability"]["mean"]
         assert float(row["std"]) == pair["probability"]["std"]
@@ -387,12 +391,12 @@ def test_csv_and_json_say_the_same(run: pairs_lit.Run, pictures: list[str], tmp_
     "text", ["0.png,1.png\n2.png,3.png\n", "left,right\n0.png,1.png\n\n2.png,3.png", "\ufeff0.png;1.png\n2.png;3.png\n"]
 )
 def test_pairs_are_read_from_a_table(
-    text: str, run: pairs_lit.Run, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, run: pairs_lit.Run, image_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
     assert main(["apply", str(run.folder), "--pairs", str(tmp_path / "pairs.csv"), "--format", "json"]) == 0
-    found = json.loads(capsys.readouterr().out)["pairs"]
-    assert [each for pair in found for each in (pair["left"], pair["right"])] == pictures
+    parsed = json.loads(capsys.readouterr().out)["pairs"]
+    assert [each for pair in parsed for each in (pair["left"], pair["right"])] == image_files
 
 
 @pytest.mark.parametrize(
@@ -402,7 +406,7 @@ def test_pairs_are_read_from_a_table(
         ("0.png,1.png\n2.png,\n", "line 2: expected two paths, left and right, got '2.png,'"),
         ("", "does not contain a pair"),
         ("left,right\n", "does not contain a pair"),
-        ("gone.png,1.png\n", "gone.png is not there: check the path"),
+        ("gone.png,1.png\n", "gone.png does not exist. Check the path"),
         (None, "cannot be read (No such file or directory)"),
     ],
 )
@@ -415,23 +419,23 @@ def test_a_wrong_table_is_named(
     assert message in capsys.readouterr().err
 
 
-def test_wrong_pictures_are_named_in_a_line(
-    run: pairs_lit.Run, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_unreadable_images_are_named_in_one_line(
+    run: pairs_lit.Run, image_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blank, text, half = tmp_path / "blank.png", tmp_path / "text.png", tmp_path / "half.png"
     drawn(ink=255).save(blank)
     text.write_text("no image")
-    whole = Path(pictures[0]).read_bytes()
+    whole = Path(image_files[0]).read_bytes()
     half.write_bytes(whole[: len(whole) // 2])
     cases = {
         str(blank): "blank.png is blank: no strokes stand out",
-        str(text): "text.png is no image that can be read (an unknown format)",
-        str(half): "half.png is no image that can be read",
-        str(tmp_path / "gone.png"): "gone.png is not there: check the path",
-        str(tmp_path): "is a folder: give the images in it",
+        str(text): "text.png is not a readable image (unknown format)",
+        str(half): "half.png is not a readable image",
+        str(tmp_path / "gone.png"): "gone.png does not exist. Check the path",
+        str(tmp_path): "must be an image, got a folder. Give the images in it",
     }
     for file, message in cases.items():
-        assert main(["apply", str(run.folder), pictures[0], file]) == 2
+        assert main(["apply", str(run.folder), image_files[0], file]) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
         assert len(lines) == 1
         assert message in lines[0]
@@ -447,7 +451,7 @@ def test_wrong_pictures_are_named_in_a_line(
         (["0.png", "1.png", "--format", "yaml"], "invalid choice: 'yaml'"),
     ],
 )
-def test_mistakes_are_named(
+def test_wrong_arguments_are_reported(
     arguments: list[str], message: str, run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["apply", str(run.folder), *arguments]) == 2
@@ -456,20 +460,20 @@ def test_mistakes_are_named(
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_damaged_relation_is_named(run: pairs_lit.Run, pictures: list[str]) -> None:
-    applied = replace(run, data=run.data | {"relation": "<b>"}).apply([(pictures[0], pictures[1])])
+def test_a_damaged_relation_is_named(run: pairs_lit.Run, image_files: list[str]) -> None:
+    applied = replace(run, data=run.data | {"relation": "<b>"}).apply([(image_files[0], image_files[1])])
     with pytest.raises(PairsLitError, match=r"relation must be one of 'le', 'lt', 'ge', 'gt', got '<b>'"):
         format_result(applied, "text")
 
 
-def test_what_is_no_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["apply", "nowhere", "0.png", "1.png"]) == 2
     assert "nowhere is not a finished run" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_the_figure_shows_what_was_seen(run: pairs_lit.Run, pictures: list[str], tmp_path: Path) -> None:
-    applied = run.apply([(pictures[0], pictures[1])] * 2)
+def test_the_figure_shows_what_the_networks_saw(run: pairs_lit.Run, image_files: list[str], tmp_path: Path) -> None:
+    applied = run.apply([(image_files[0], image_files[1])] * 2)
     figure = draw_result(applied)
     assert len(figure.axes) == 10
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), applied.images[0, 0])
@@ -478,5 +482,5 @@ def test_the_figure_shows_what_was_seen(run: pairs_lit.Run, pictures: list[str],
         replace(applied, pairs=applied.pairs * 30, images=applied.images.repeat(30, 0), seen=applied.seen.repeat(30, 0))
     )
     assert "the first 40 of 60 pairs" in many.get_suptitle()
-    assert main(["apply", str(run.folder), *pictures, "--show", str(tmp_path / "show.svg")]) == 0
+    assert main(["apply", str(run.folder), *image_files, "--show", str(tmp_path / "show.svg")]) == 0
     assert (tmp_path / "show.svg").read_text().startswith("<?xml")

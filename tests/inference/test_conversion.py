@@ -1,4 +1,4 @@
-"""The format of training images, and how a user's images are brought to it."""
+"""The format of training images, and the conversion of user images to it."""
 
 import csv
 import io
@@ -45,8 +45,8 @@ def format_of(images: Bytes, **facts: object) -> ImageFormat:
 
 @pytest.fixture(scope="module")
 def digits() -> Bytes:
-    found: Bytes = load_source("digits", Path(), allow_unverified=False).train.images[:200].numpy()
-    return found
+    images: Bytes = load_source("digits", Path(), allow_unverified=False).train.images[:200].numpy()
+    return images
 
 
 def clothes(count: int = 60) -> Bytes:
@@ -56,12 +56,12 @@ def clothes(count: int = 60) -> Bytes:
         [(9, 2), (19, 2), (19, 14), (26, 18), (26, 26), (9, 26)],
         [(4, 8), (24, 8), (26, 26), (2, 26)],
     ]
-    found = []
+    images = []
     for number in range(count):
         image = Image.new("L", (28, 28), 0)
         ImageDraw.Draw(image).polygon(shapes[number % 3], fill=150 + number)
-        found.append(np.asarray(image))
-    return np.stack(found)
+        images.append(np.asarray(image))
+    return np.stack(images)
 
 
 def photos(count: int = 60) -> Bytes:
@@ -72,31 +72,31 @@ def photos(count: int = 60) -> Bytes:
 
 def pens(count: int = 60) -> Bytes:
     """Draw sevens with a pen on grey paper, anywhere, of any size."""
-    rng, found = np.random.default_rng(0), []
+    rng, images = np.random.default_rng(0), []
     for _ in range(count):
         image, scale, (x, y) = Image.new("L", (64, 64), 230), rng.uniform(0.5, 1), rng.integers(0, 20, 2)
         points = [(x + scale * a, y + scale * b) for a, b in ((5, 4), (36, 6), (18, 44))]
         ImageDraw.Draw(image).line(points, fill=30, width=4, joint="curve")
-        found.append(np.asarray(image))
-    return np.stack(found)
+        images.append(np.asarray(image))
+    return np.stack(images)
 
 
-# measuring
+# measured formats
 
 
 def test_the_bundled_digits_are_light_strokes_that_fill_their_images(digits: Bytes) -> None:
-    found = format_of(digits)
-    assert (found.content, found.polarity, found.centring) == ("strokes", "light on dark", "box")
-    assert (found.size, found.lowest, found.highest, found.side_by_side) == (28, 0, 255, 0)
-    assert found.background == (0, 0, 0)
-    assert found.box == (100, 100, 100)
+    actual = format_of(digits)
+    assert (actual.content, actual.polarity, actual.centring) == ("strokes", "light on dark", "box")
+    assert (actual.size, actual.lowest, actual.highest, actual.side_by_side) == (28, 0, 255, 0)
+    assert actual.background == (0, 0, 0)
+    assert actual.box == (100, 100, 100)
 
 
 def test_mnists_digits_have_a_box_of_20_pixels_and_their_mass_in_the_middle(mnist_root: Path) -> None:
-    found = measure_format(load_mnist(mnist_root, allow_unverified=False))
-    assert (found.content, found.polarity, found.centring) == ("strokes", "light on dark", "mass")
-    assert round(found.box[1] * 28 / 100) == 20
-    assert found.side_by_side == 0
+    actual = measure_format(load_mnist(mnist_root, allow_unverified=False))
+    assert (actual.content, actual.polarity, actual.centring) == ("strokes", "light on dark", "mass")
+    assert round(actual.box[1] * 28 / 100) == 20
+    assert actual.side_by_side == 0
 
 
 def test_an_inverted_set_is_dark_on_light(digits: Bytes) -> None:
@@ -106,24 +106,24 @@ def test_an_inverted_set_is_dark_on_light(digits: Bytes) -> None:
 
 
 def test_a_set_of_both_polarities_is_mixed(digits: Bytes) -> None:
-    found = format_of(np.concatenate([digits[:50], 255 - digits[50:100]]))
-    assert (found.content, found.polarity) == ("strokes", "mixed")
+    actual = format_of(np.concatenate([digits[:50], 255 - digits[50:100]]))
+    assert (actual.content, actual.polarity) == ("strokes", "mixed")
 
 
 @pytest.mark.parametrize("make", [clothes, photos])
-def test_clothes_and_photos_are_no_strokes(make: Callable[[], Bytes]) -> None:
+def test_clothes_and_photos_are_not_strokes(make: Callable[[], Bytes]) -> None:
     assert format_of(make()).content == "other"
 
 
-def test_pen_strokes_of_any_place_are_strokes() -> None:
-    found = format_of(pens())
-    assert (found.content, found.polarity, found.centring) == ("strokes", "dark on light", "none")
-    assert found.box[0] < 45 < 55 < found.box[2]
+def test_pen_strokes_anywhere_are_strokes() -> None:
+    actual = format_of(pens())
+    assert (actual.content, actual.polarity, actual.centring) == ("strokes", "dark on light", "none")
+    assert actual.box[0] < 45 < 55 < actual.box[2]
 
 
-def test_what_the_source_says_is_recorded(digits: Bytes) -> None:
-    found = format_of(digits, transposed=True, original_size="20×30 to 400×600")
-    assert (found.transposed, found.original_size) == (True, "20×30 to 400×600")
+def test_facts_of_the_source_are_recorded(digits: Bytes) -> None:
+    actual = format_of(digits, transposed=True, original_size="20×30 to 400×600")
+    assert (actual.transposed, actual.original_size) == (True, "20×30 to 400×600")
 
 
 def test_blank_images_do_not_count(digits: Bytes) -> None:
@@ -133,9 +133,9 @@ def test_blank_images_do_not_count(digits: Bytes) -> None:
 
 
 def test_a_format_survives_its_record(digits: Bytes) -> None:
-    found = format_of(digits)
-    assert parse_format(found.to_text()) == found
-    assert parse_format(json.loads(json.dumps(found.to_record()))) == found
+    actual = format_of(digits)
+    assert parse_format(actual.to_text()) == actual
+    assert parse_format(json.loads(json.dumps(actual.to_record()))) == actual
     assert parse_format(None) is None
 
 
@@ -169,7 +169,7 @@ def test_two_shapes_count_where_they_are_tall_and_apart(
     assert is_side_by_side(mask) is expected
 
 
-# converting
+# conversion
 
 
 def converter_of(images: Bytes, *, as_is: bool = False, **facts: object) -> Converter:
@@ -182,13 +182,13 @@ def converter_of(images: Bytes, *, as_is: bool = False, **facts: object) -> Conv
 @pytest.mark.parametrize(
     "make", [lambda digits: digits, lambda digits: 255 - digits, lambda _: pens(), lambda _: clothes()]
 )
-def test_training_images_stay_as_they_are(make: Callable[[Bytes], Bytes], as_is: bool, digits: Bytes) -> None:
+def test_training_images_are_not_changed(make: Callable[[Bytes], Bytes], as_is: bool, digits: Bytes) -> None:
     images = make(digits)[:40]
     converter = converter_of(make(digits), as_is=as_is)
     for image in images:
-        found = converter.convert(image.astype(np.float64), "it")
-        np.testing.assert_array_equal(found.image, image)
-        assert (found.difference, found.warning) == ("", "")
+        actual = converter.convert(image.astype(np.float64), "it")
+        np.testing.assert_array_equal(actual.image, image)
+        assert (actual.difference, actual.warning) == ("", "")
 
 
 def test_files_of_other_sizes_are_resized_as_in_training(digits: Bytes) -> None:
@@ -214,19 +214,19 @@ def test_a_drawing_gets_the_polarity_of_the_training_images(ink: int, paper: int
     assert ("inverted" in dark.difference) == (ink > paper)
 
 
-def test_for_images_of_both_polarities_nothing_is_inverted(digits: Bytes) -> None:
+def test_with_training_images_of_both_polarities_nothing_is_inverted(digits: Bytes) -> None:
     both = np.concatenate([digits[:50], 255 - digits[50:100]])
     for ink, paper in ((0, 255), (255, 0)):
-        found = converter_of(both).convert(np.asarray(drawn(ink=ink, paper=paper), np.float64), "it")
-        assert found.image[0, 0] == paper
-        assert found.difference == ""
+        actual = converter_of(both).convert(np.asarray(drawn(ink=ink, paper=paper), np.float64), "it")
+        assert actual.image[0, 0] == paper
+        assert actual.difference == ""
 
 
 @pytest.mark.parametrize("make", [clothes, photos])
-def test_of_what_is_no_stroke_images_are_only_resized(make: Callable[[], Bytes]) -> None:
+def test_images_without_strokes_are_only_resized(make: Callable[[], Bytes]) -> None:
     image = photos(1)[0].repeat(2, 0).repeat(2, 1).astype(np.float64)
-    found = converter_of(make()).convert(image, "it").image
-    np.testing.assert_array_equal(found, resize_only(image, 28))
+    actual = converter_of(make()).convert(image, "it").image
+    np.testing.assert_array_equal(actual, resize_only(image, 28))
 
 
 @pytest.mark.parametrize(
@@ -238,29 +238,29 @@ def test_of_what_is_no_stroke_images_are_only_resized(make: Callable[[], Bytes])
         (lambda image: np.pad(image, 30), "placed differently, strokes over"),
     ],
 )
-def test_what_is_clearly_different_is_said(
+def test_clear_differences_are_described(
     change: Callable[[NDArray[np.float64]], NDArray[np.float64]], message: str, digits: Bytes
 ) -> None:
-    found = converter_of(digits, as_is=True).convert(change(digits[0].astype(np.float64)), "it")
-    assert message in found.difference
+    actual = converter_of(digits, as_is=True).convert(change(digits[0].astype(np.float64)), "it")
+    assert message in actual.difference
 
 
 def test_images_stored_transposed_are_read_upright_with_as_is_only(digits: Bytes) -> None:
     image = digits[3].astype(np.float64)
     assert (image != image.T).any()
     for as_is, expected in ((True, image.T), (False, image)):
-        found = converter_of(digits, as_is=as_is, transposed=True).convert(image, "it")
-        np.testing.assert_array_equal(found.image, expected)
+        actual = converter_of(digits, as_is=as_is, transposed=True).convert(image, "it")
+        np.testing.assert_array_equal(actual.image, expected)
 
 
 @pytest.mark.parametrize("as_is", [False, True])
 @pytest.mark.parametrize("make", [lambda digits: digits, lambda _: clothes()])
-def test_a_blank_image_is_refused(make: Callable[[Bytes], Bytes], as_is: bool, digits: Bytes) -> None:
+def test_a_blank_image_is_rejected(make: Callable[[Bytes], Bytes], as_is: bool, digits: Bytes) -> None:
     with pytest.raises(PairsLitError, match=r"^it is blank"):
         converter_of(make(digits), as_is=as_is).convert(np.full((30, 30), 255.0), "it")
 
 
-def test_two_digits_are_warned_of_unless_training_images_have_them(digits: Bytes) -> None:
+def test_two_digits_give_a_warning_unless_training_images_have_them(digits: Bytes) -> None:
     both = np.pad(np.concatenate([digits[0], np.zeros((28, 12), np.uint8), digits[1]], 1), 8)
     assert "perhaps two digits" in converter_of(digits).convert(both.astype(np.float64), "it").warning
     pairs = np.stack([np.pad(each[:, 4:24], ((0, 0), (0, 30))) for each in digits])
@@ -277,7 +277,7 @@ def test_grey_values_are_those_of_the_training_images() -> None:
     assert is_like(pens()[0].astype(np.float32), (64, 64), known)
 
 
-# answers in words
+# predictions in words
 
 
 @pytest.mark.parametrize(
@@ -314,10 +314,10 @@ NAMES = ["zero, or none", 'a "one"', "two\nlines", "three\x1b[31m", "-4", "$f^5$
 
 @pytest.fixture
 def named(run: pairs_lit.Run) -> pairs_lit.Run:
-    """The same run, with names that tables and pages could stumble over."""
-    found = replace(run)
-    vars(found)["class_names"] = [name.replace("\n", "?").replace("\x1b", "?") for name in NAMES]
-    return found
+    """Return the same run, with class names that could break tables and pages."""
+    actual = replace(run)
+    vars(actual)["class_names"] = [name.replace("\n", "?").replace("\x1b", "?") for name in NAMES]
+    return actual
 
 
 def test_a_fit_records_the_format_in_summary_and_checkpoint(run: pairs_lit.Run) -> None:
@@ -330,13 +330,13 @@ def test_a_fit_records_the_format_in_summary_and_checkpoint(run: pairs_lit.Run) 
     assert placement_of(run, run.trained) == Placement(28, 28, False)
 
 
-def test_a_run_without_a_record_is_told_of(run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_a_recorded_format_gives_a_notice(run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]) -> None:
     old = replace(run)
     vars(old)["trained"] = Trained(run.trained.module, run.trained.data)
     applied = old.apply([(drawn(), drawn())])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert "does not record the format of its training images (it was trained by an earlier release)" in lines[0]
+    assert "does not record the format of its training images, since an earlier release trained it." in lines[0]
     assert [line in lines[0] for line in applied.notices] == [True]
     assert placement_of(old, old.trained) == Placement(28, 28, False)
 
@@ -353,11 +353,11 @@ def test_names_are_shown_in_text_csv_json_and_figure(named: pairs_lit.Run) -> No
     rows = list(csv.DictReader(io.StringIO(format_result(applied, "csv"))))
     assert [row["left_read"] for row in rows] == left.labels
     assert [(row["answer"], int(row["rounds_yes"])) for row in rows] == [("yes" if pair.holds else "no", pair.yes)] * 3
-    found = json.loads(format_result(applied, "json"))
-    assert found["class_names"] == list(named.class_names)
-    said = found["pairs"][0]["left_read"]
-    assert (said["read"], said["rounds"]) == (left.label, left.labels)
-    assert (said["class_number"], said["class_numbers"]) == (left.read, list(left.rounds))
+    actual = json.loads(format_result(applied, "json"))
+    assert actual["class_names"] == list(named.class_names)
+    digit = actual["pairs"][0]["left_read"]
+    assert (digit["read"], digit["rounds"]) == (left.label, left.labels)
+    assert (digit["class_number"], digit["class_numbers"]) == (left.read, list(left.rounds))
     figure = draw_result(applied)
     figure.draw_without_rendering()
     assert figure.axes[4].get_title().startswith(pair.answer)
@@ -387,14 +387,14 @@ def test_names_with_control_characters_are_made_printable(run: pairs_lit.Run, tm
     assert list(replace(run, folder=tmp_path).class_names) == []
 
 
-def test_a_round_whose_answers_are_not_finite_is_left_out(run: pairs_lit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_with_non_finite_predictions_is_left_out(run: pairs_lit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = Trained.answers
 
     def broken(trained: Trained, images: torch.Tensor) -> Answers:
-        found = answers(trained, images)
-        probability = found.probability.clone()
+        actual = answers(trained, images)
+        probability = actual.probability.clone()
         probability[1] = torch.nan
-        return replace(found, probability=probability)
+        return replace(actual, probability=probability)
 
     monkeypatch.setattr(Trained, "answers", broken)
     applied = run.apply([(drawn(), drawn())])
@@ -416,7 +416,7 @@ def write_scans(root: Path, images: Bytes, labels: list[int], names: list[str]) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("polarity", ["light on dark", "dark on light"])
-def test_own_training_files_are_answered_as_well_as_in_training(
+def test_training_files_are_predicted_as_well_as_in_training(
     polarity: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = load_source("digits", Path(), allow_unverified=False).train
@@ -439,14 +439,14 @@ def test_own_training_files_are_answered_as_well_as_in_training(
     assert list(run.class_names) == names
     in_training = run.summary["train_digit_accuracy"].mean
     assert in_training > 0.8
-    wanted = [(name, file) for name in names for file in files[name][:20]]
-    pairs = [(wanted[n][1], wanted[n + 1][1]) for n in range(0, len(wanted), 2)]
+    chosen = [(name, file) for name in names for file in files[name][:20]]
+    pairs = [(chosen[n][1], chosen[n + 1][1]) for n in range(0, len(chosen), 2)]
     capsys.readouterr()
     for as_is in (False, True):
         applied = run.apply(pairs, as_is=as_is)
         labels_read = [each.labels for pair in applied.pairs for each in pair.readings or ()]
         right = np.mean(
-            [[label == name for label in read] for read, (name, _) in zip(labels_read, wanted, strict=True)]
+            [[label == name for label in read] for read, (name, _) in zip(labels_read, chosen, strict=True)]
         )
         assert right > in_training - 0.06
         assert not applied.notices

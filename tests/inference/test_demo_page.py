@@ -1,4 +1,4 @@
-"""The demo: a page for this machine only, on which each round answers what is drawn."""
+"""The demo: a local page that shows the prediction of each round for drawings."""
 
 import base64
 import io
@@ -53,7 +53,7 @@ def port(run: pairs_lit.Run) -> Iterator[int]:
 
 
 def sent(image: Image.Image) -> str:
-    """Return an image as the page sends a canvas."""
+    """Return an image as the page sends the drawing of a canvas."""
     file = io.BytesIO()
     image.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -64,8 +64,8 @@ def canvas() -> Image.Image:
     return Image.merge("RGBA", (*[Image.new("L", mask.size, 0)] * 3, mask))
 
 
-def asked(port: int, *data: str) -> str:
-    """Ask the page's server as the page does."""
+def request_prediction(port: int, *data: str) -> str:
+    """Send a request to the server like the page, and return the answer."""
     url = f"http://127.0.0.1:{port}/gradio_api/call/answer"
     body = json.dumps({"data": data}).encode()
     with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})) as reply:
@@ -77,8 +77,8 @@ def asked(port: int, *data: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_page_says_what_apply_says(run: pairs_lit.Run, port: int) -> None:
-    html = asked(port, sent(canvas()), sent(canvas()))
+def test_the_page_and_apply_give_the_same_predictions(run: pairs_lit.Run, port: int) -> None:
+    html = request_prediction(port, sent(canvas()), sent(canvas()))
     pair = run.apply([(canvas(), canvas())]).pairs[0]
     assert f"{pair.probability.mean:.4f} ± {pair.probability.std:.4f} (n = 3)" in html
     assert html.count("<circle") == 3
@@ -99,7 +99,7 @@ def test_the_page_shows_what_the_networks_saw(run: pairs_lit.Run) -> None:
 
 
 @pytest.mark.parametrize("missing", ["", None])
-def test_a_canvas_that_is_empty_asks_for_a_digit(run: pairs_lit.Run, missing: str | None) -> None:
+def test_an_empty_canvas_asks_for_a_digit(run: pairs_lit.Run, missing: str | None) -> None:
     from pairs_lit.inference.demo_page import answer_to
 
     assert "Draw a digit on each canvas" in answer_to(run, sent(canvas()), missing)
@@ -107,15 +107,15 @@ def test_a_canvas_that_is_empty_asks_for_a_digit(run: pairs_lit.Run, missing: st
 
 
 @pytest.mark.parametrize("text", ["nothing", "data:image/png;base64,!", "data:image/png;base64,AAAA", "/etc/passwd"])
-def test_what_is_no_drawing_is_refused(run: pairs_lit.Run, text: str) -> None:
+def test_invalid_drawings_are_rejected(run: pairs_lit.Run, text: str) -> None:
     from pairs_lit.inference.demo_page import answer_to
 
-    with pytest.raises(PairsLitError, match=r"what the page sent is no drawing"):
+    with pytest.raises(PairsLitError, match=r"the page did not send a valid drawing"):
         answer_to(run, text, text)
 
 
 @pytest.mark.slow
-def test_only_this_machine_is_served_and_nothing_is_reported(port: int) -> None:
+def test_only_this_machine_is_served_and_no_usage_is_reported(port: int) -> None:
     with socket.socket() as other:
         other.settimeout(1)
         assert other.connect_ex((_own_address(), port)) != 0
@@ -124,7 +124,7 @@ def test_only_this_machine_is_served_and_nothing_is_reported(port: int) -> None:
 
 
 def _own_address() -> str:
-    """Return an address of this machine that others would use, or one of the loopback net but ours."""
+    """Return an address of this machine in its network, or another loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # for documentation only; nothing is sent
@@ -151,14 +151,14 @@ def test_a_port_in_use_is_named(run: pairs_lit.Run, capsys: pytest.CaptureFixtur
         (["--port", "x"], "argument --port: invalid int value: 'x'"),
     ],
 )
-def test_mistakes_are_named(
+def test_wrong_arguments_are_reported(
     arguments: list[str], message: str, run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["demo", str(run.folder), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_what_is_no_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "nowhere"]) == 2
     assert "nowhere is not a finished run" in capsys.readouterr().err
 
@@ -174,7 +174,7 @@ def test_without_gradio_the_extra_is_named(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_in_a_line(run: pairs_lit.Run, number: signal.Signals, code: int) -> None:
+def test_a_signal_stops_it_with_one_line(run: pairs_lit.Run, number: signal.Signals, code: int) -> None:
     with started(run) as process:
         assert port_of(process) > 0
         process.send_signal(number)
@@ -211,7 +211,7 @@ def test_the_question_is_repeated_with_the_answer_and_dots_name_their_seeds(run:
     assert min(np.diff(places)) >= 15  # letters are 14 high
 
 
-def test_many_rounds_share_rows_and_tell_their_seeds_when_pointed_at(run: pairs_lit.Run) -> None:
+def test_many_rounds_share_rows_and_show_their_seeds_as_tooltips(run: pairs_lit.Run) -> None:
     from pairs_lit.inference.demo_page import answer_html
 
     applied = run.apply([(canvas(), canvas())])
@@ -222,7 +222,7 @@ def test_many_rounds_share_rows_and_tell_their_seeds_when_pointed_at(run: pairs_
     assert "point at a dot for its seed" in html
 
 
-def test_the_head_tells_test_accuracy_and_source(run: pairs_lit.Run) -> None:
+def test_the_introduction_has_test_accuracy_and_source(run: pairs_lit.Run) -> None:
     from pairs_lit.inference.demo_page import introduction
 
     html = introduction(run)
@@ -234,7 +234,7 @@ def test_the_head_tells_test_accuracy_and_source(run: pairs_lit.Run) -> None:
     assert "no test accuracy was measured" in introduction(replace(run, rounds=unwatched))
 
 
-def test_names_from_elsewhere_are_only_names(run: pairs_lit.Run) -> None:
+def test_names_in_files_are_escaped(run: pairs_lit.Run) -> None:
     from pairs_lit.inference.demo_page import answer_html, introduction
 
     named = replace(run, label="<b>x</b>")
@@ -245,7 +245,7 @@ def test_names_from_elsewhere_are_only_names(run: pairs_lit.Run) -> None:
     assert "<script" not in answer_html(applied)
 
 
-def test_an_uploaded_file_is_read_as_apply_reads_it(run: pairs_lit.Run, tmp_path: Path) -> None:
+def test_an_uploaded_file_is_read_like_a_file_of_apply(run: pairs_lit.Run, tmp_path: Path) -> None:
     from pairs_lit.inference.demo_page import answer_to
 
     exif = Image.Exif()
@@ -261,10 +261,10 @@ def test_an_uploaded_file_is_read_as_apply_reads_it(run: pairs_lit.Run, tmp_path
 @pytest.mark.parametrize(
     ("upload", "message"),
     [
-        (uploaded(b"no image", "a&b.txt"), r"^a&b\.txt is no image that can be read"),
-        (uploaded(b"", "empty.png"), r"^empty\.png is no image that can be read"),
-        ("file;name=large.png,too large", r"^large\.png has more than 50 MB: upload a smaller image\.$"),
-        ("file;name=half.png,AAA", r"^half\.png did not arrive whole: upload it once more\.$"),
+        (uploaded(b"no image", "a&b.txt"), r"^a&b\.txt is not a readable image"),
+        (uploaded(b"", "empty.png"), r"^empty\.png is not a readable image"),
+        ("file;name=large.png,too large", r"^large\.png must have at most 50 MB\. Upload a smaller image\.$"),
+        ("file;name=half.png,AAA", r"^half\.png did not arrive completely\. Upload it again\.$"),
         (uploaded(png(Image.new("L", (50, 50), 255)), "white.png"), r"^white\.png is blank"),
     ],
 )
@@ -277,11 +277,11 @@ def test_a_bad_upload_is_named(run: pairs_lit.Run, upload: str, message: str) ->
 
 @pytest.mark.slow
 def test_errors_are_shown_on_the_page(port: int) -> None:
-    html = asked(port, uploaded(b"<i>", "<i>.txt"), sent(canvas()))
-    assert "role='alert'>&lt;i&gt;.txt is no image that can be read" in html
+    html = request_prediction(port, uploaded(b"<i>", "<i>.txt"), sent(canvas()))
+    assert "role='alert'>&lt;i&gt;.txt is not a readable image" in html
 
 
-def test_two_digits_are_warned_of(run: pairs_lit.Run) -> None:
+def test_two_digits_give_a_warning(run: pairs_lit.Run) -> None:
     from pairs_lit.inference.demo_page import answer_to
 
     both = Image.new("L", (560, 280), 255)
@@ -293,7 +293,7 @@ def test_two_digits_are_warned_of(run: pairs_lit.Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
-def test_strokes_on_both_canvases_are_answered(port: int) -> None:
+def test_drawings_on_both_canvases_give_a_prediction(port: int) -> None:
     from demo_figure import SEVEN, draw, opened
 
     with opened(port, str(CHROMIUM)) as (page, urls):
@@ -348,7 +348,7 @@ def test_files_can_be_uploaded_and_replaced_by_drawings(port: int, tmp_path: Pat
     with opened(port, str(CHROMIUM)) as (page, _):
         page.locator("#left input").set_input_files(tmp_path / "seven.png")
         page.locator("#right input").set_input_files(tmp_path / "bad.png")
-        page.get_by_text("bad.png is no image that can be read").wait_for(timeout=30_000)
+        page.get_by_text("bad.png is not a readable image").wait_for(timeout=30_000)
         draw(page, "right", SEVEN)
         page.wait_for_selector("#answer svg", timeout=30_000)
         assert page.locator("#right input").input_value() == ""

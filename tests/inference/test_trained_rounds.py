@@ -1,4 +1,4 @@
-"""Trained networks: the plain network of each round says what the run said, whatever it was stacked into."""
+"""Trained networks: each single-round network predicts what its round predicted in the stack."""
 
 import shutil
 from pathlib import Path
@@ -13,14 +13,14 @@ from tests.support.small_runs import CASES, Runs, fitted
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.quick(2)
-def test_a_plain_network_says_what_its_round_said(case: str, runs: Runs) -> None:
+def test_a_single_round_network_predicts_what_its_round_predicted(case: str, runs: Runs) -> None:
     run = runs(case)
     bank = run.trained.data.bank
     pairs = bank.pairs["test"]
     for place, seed in enumerate(run.trained.seeds):
         images = bank.gather(pairs.index, slice(None))[place]
-        said = run.network(seed)(images)
-        probability, digits = said if isinstance(said, tuple) else (said, None)
+        outputs = run.network(seed)(images)
+        probability, digits = outputs if isinstance(outputs, tuple) else (outputs, None)
         right = ((probability > 0.5) == pairs.target[place]).double().mean().item()
         assert right == pytest.approx(run.values("test_accuracy")[seed])
         if digits is not None and "test_digit_accuracy" in run.summary:
@@ -30,7 +30,7 @@ def test_a_plain_network_says_what_its_round_said(case: str, runs: Runs) -> None
 
 @pytest.mark.parametrize("case", ["parts", "members"])
 @pytest.mark.quick(1)
-def test_all_rounds_answer_for_the_same_pairs(case: str, runs: Runs) -> None:
+def test_all_rounds_predict_the_same_pairs(case: str, runs: Runs) -> None:
     run = runs(case)
     images = torch.randint(0, 256, (7, 2, 28, 28), generator=torch.Generator().manual_seed(0))
     answers = run.trained.answers(images)
@@ -58,7 +58,7 @@ def test_a_seed_that_is_not_there_is_named(runs: Runs) -> None:
 def test_a_run_without_its_weights_is_refused(tmp_path: Path) -> None:
     run = fitted("parts", tmp_path)
     (run.folder / "checkpoints/last.ckpt").unlink()
-    with pytest.raises(PairsLitError, match=r"has no checkpoints/last\.ckpt, which holds the trained weights"):
+    with pytest.raises(PairsLitError, match=r"has no checkpoints/last\.ckpt, the file of the trained weights"):
         pairs_lit.open_run(run.folder)
 
 
@@ -73,18 +73,18 @@ def random_pairs(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.quick(1)
-def test_a_module_that_is_called_answers_for_all_rounds(case: str, runs: Runs) -> None:
+def test_calling_the_module_predicts_for_all_rounds(case: str, runs: Runs) -> None:
     run = runs(case)
     module = pairs_lit.PairModule.load_from_checkpoint(run.folder / "checkpoints/last.ckpt").eval()
     shown, each = random_pairs(5), random_pairs(3, 5)
     with torch.no_grad():
         for images, own in ((shown, [shown] * 3), (each, list(each))):
-            said = module(images)
-            assert said.shape == (3, 5)
+            outputs = module(images)
+            assert outputs.shape == (3, 5)
             for place, seed in enumerate(module.rounds.seeds):
                 plain = run.network(seed)(own[place])
                 probability = plain[0] if isinstance(plain, tuple) else plain
-                torch.testing.assert_close(said[place], probability, atol=1e-5, rtol=0)
+                torch.testing.assert_close(outputs[place], probability, atol=1e-5, rtol=0)
 
 
 def test_a_called_module_passes_gradients_to_its_images(parts: pairs_lit.Run) -> None:
@@ -105,7 +105,7 @@ def test_a_called_module_passes_gradients_to_its_images(parts: pairs_lit.Run) ->
         (torch.zeros(2, 14, 14), r"shape \(2, 14, 14\)"),
     ],
 )
-def test_images_of_another_form_are_refused(images: torch.Tensor, message: str, parts: pairs_lit.Run) -> None:
+def test_images_of_another_shape_are_rejected(images: torch.Tensor, message: str, parts: pairs_lit.Run) -> None:
     with pytest.raises(PairsLitError, match=message):
         parts.trained.module(images)
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -34,56 +35,72 @@ def made(
     ]
     lost = RoundResult(99, "failed", *[float("nan")] * 7, None)
     run = Run(folder, "a", [*rows, lost], {"source": "mnist"} | data)
-    vars(run)["facts"] = Facts(run.data, 2101, seconds, [], "")  # in place of what its folder would say
+    vars(run)["facts"] = Facts(run.data, 2101, seconds, [], "")  # instead of those in its folder
     return run
 
 
 def test_a_contrast_of_shared_seeds_is_paired() -> None:
-    found = answer(Contrast("x", ONE, TWO), {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE)})
+    result = answer(Contrast("x", ONE, TWO), {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE)})
     difference = np.mean(np.subtract(GOOD, WORSE))
-    assert found.n == "7, paired"
-    assert found.found == f"{difference:+.4f}"
-    assert found.difference is not None
-    assert (found.difference.common_sign, found.difference.p) == (1, pytest.approx(2 / 2**7))
+    assert result.n == "7, paired"
+    assert result.found == f"{difference:+.4f}"
+    assert result.difference is not None
+    assert (result.difference.common_sign, result.difference.p) == (1, pytest.approx(2 / 2**7))
 
 
 @pytest.mark.parametrize("other", [{"seed": 50}, {"swap": "flip"}])
-def test_a_contrast_of_other_seeds_or_data_is_not(other: dict[str, object]) -> None:
+def test_a_contrast_of_other_seeds_or_data_is_unpaired(other: dict[str, object]) -> None:
     fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE, **other)}
-    found = answer(Contrast("x", ONE, TWO), fits)
-    assert found.n == "7, 7, unpaired"
-    assert found.difference is not None
-    assert found.difference.p_t == pytest.approx(stats.ttest_ind(GOOD, WORSE, equal_var=False).pvalue)
-    assert found.difference.p_rank == pytest.approx(2 / 3432)
+    result = answer(Contrast("x", ONE, TWO), fits)
+    assert result.n == "7, 7, unpaired"
+    assert result.difference is not None
+    assert result.difference.p_t == pytest.approx(stats.ttest_ind(GOOD, WORSE, equal_var=False).pvalue)
+    assert result.difference.p_rank == pytest.approx(2 / 3432)
 
 
 def test_spreads_are_compared_by_their_ratio() -> None:
     wide = [0.5, 0.7, 0.9, 0.6, 0.8, 0.95, 0.55]
     fits = {("a", "one", ""): made(wide), ("a", "two", ""): made(GOOD)}
-    found = answer(Contrast("x", ONE, TWO, "spread"), fits)
-    assert found.found == f"× {np.std(wide, ddof=1) / np.std(GOOD, ddof=1):.2f}"
-    (finding,) = find([found])
+    result = answer(Contrast("x", ONE, TWO, "spread"), fits)
+    assert result.found == f"× {np.std(wide, ddof=1) / np.std(GOOD, ddof=1):.2f}"
+    (finding,) = find([result])
     assert finding.p == pytest.approx(stats.levene(wide, GOOD, center="median").pvalue)
-    assert said([found]) == f"the first scatters more: x ({found.found})"
+    ratio = result.found.removeprefix("× ")
+    assert describe([result]) == (
+        f"- The standard deviation of the test accuracy over rounds of one is {ratio} times that of two "
+        f"(p = {finding.p:.3f}, n = 7, 7)."
+    )
 
 
-def said(answers: list[Answer]) -> str:
+def describe(answers: list[Answer]) -> str:
     return describe_findings(answers, find(answers))
 
 
-def test_a_spread_of_nothing_is_the_smaller_one() -> None:
+def test_a_zero_spread_is_the_smaller_one() -> None:
     fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made([0.5] * 7)}
-    found = answer(Contrast("x", ONE, TWO, "spread"), fits)
-    assert said([found]) == "the first scatters more: x (× inf)"
+    result = answer(Contrast("x", ONE, TWO, "spread"), fits)
+    assert "over rounds of one is inf times that of two (p " in describe([result])
     both = {("a", "one", ""): made([0.4] * 7), ("a", "two", ""): made([0.5] * 7)}
-    assert said([answer(Contrast("x", ONE, TWO, "spread"), both)]) == "no difference in scatter shown: x (× nan)"
+    text = describe([answer(Contrast("x", ONE, TWO, "spread"), both)])
+    assert "does not differ significantly between one and two (ratio nan, p = 1.000, n = 7, 7)" in text
 
 
-def test_times_are_compared_a_round() -> None:
+@pytest.mark.parametrize(
+    ("yes_if", "expected"), [("neither", "- The standard"), ("higher", "- Yes: the"), ("lower", "- No, ")]
+)
+def test_a_spread_answers_its_question(yes_if: Literal["higher", "lower", "neither"], expected: str) -> None:
+    fits = {("a", "one", ""): made([0.5, 0.7, 0.9, 0.6, 0.8, 0.95, 0.55]), ("a", "two", ""): made(GOOD)}
+    assert describe([answer(Contrast("x", ONE, TWO, "spread", yes_if), fits)]).startswith(expected)
+
+
+def test_times_are_compared_per_round() -> None:
     fits = {("a", "one", ""): made(GOOD, seconds=40.0), ("a", "two", ""): made(GOOD[:3], seconds=10.0)}
-    found = answer(Contrast("x", ONE, TWO, "time"), fits)
-    assert (found.first, found.second, found.found) == ("5.00 s a round", "2.50 s a round", "× 2.00")
-    assert said([found]) == "measured once: x (× 2.00)"
+    result = answer(Contrast("x", ONE, TWO, "time"), fits)
+    assert (result.first, result.second, result.found) == ("5.00 s per round", "2.50 s per round", "× 2.00")
+    assert describe([result]) == (
+        "- A round of one takes 2.00 times as long as a round of two "
+        "(5.00 s per round against 2.50 s per round, measured once)."
+    )
 
 
 def test_a_side_may_be_another_metric_or_an_epoch(tmp_path: Path) -> None:
@@ -95,28 +112,87 @@ def test_a_side_may_be_another_metric_or_an_epoch(tmp_path: Path) -> None:
     assert values(Side("a", "one", "test/accuracy", 60), fits) == {0: 0.3, 1: 0.4}
 
 
-def test_what_is_said_follows_from_the_decision() -> None:
+def test_sentences_follow_from_the_decision() -> None:
     fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE), ("a", "three", ""): made(GOOD[::-1])}
     up, down = answer(Contrast("up", ONE, TWO), fits), answer(Contrast("down", TWO, ONE), fits)
     same = answer(Contrast("same", ONE, Side("a", "three")), fits)
-    found = f"{np.mean(np.subtract(GOOD, WORSE)):+.4f}"
-    assert said([up]) == f"the first is higher: up ({found})"
-    assert said([up, down]) == (
-        f"the first is higher: up ({found}); the first is lower: down ({found.replace('+', '-')})"
+    amount = f"{np.mean(np.subtract(GOOD, WORSE)):.4f}"
+    assert up.difference is not None
+    ends = f"{up.difference.low:+.4f} to {up.difference.high:+.4f}"
+    assert describe([up]) == (
+        f"- The test accuracy of one is {amount} higher than that of two "
+        f"(95 % interval {ends}, p = 0.016, n = 7, paired)."
     )
-    assert said([up, same]) == f"the first is higher: up ({found}); no difference shown: same ({same.found})"
-    four = "with 7 rounds and 4 comparisons the smallest possible p is 0.062; use at least 8 rounds"
-    assert said([up] * 4).startswith(f"no difference can be shown ({four}): up")
+    first, second = describe([up, down]).splitlines()
+    assert f"one is {amount} higher than that of two" in first
+    assert f"two is {amount} lower than that of one" in second
+    first, second = describe([up, same]).splitlines()
+    assert f"one is {amount} higher than that of two" in first
+    assert f"one does not differ significantly from that of three (difference {same.found}, 95 %" in second
+    limit = "with 7 rounds and 4 comparisons the smallest possible p is 0.062; use at least 8 rounds"
+    text = describe([up] * 4).splitlines()[0]
+    assert text.startswith(
+        f"- The test accuracy of one cannot be shown to differ from that of two (difference +{amount}"
+    )
+    assert text.endswith(f"n = 7, paired): {limit}.")
 
 
-def test_tests_that_disagree_are_said_to_with_mean_and_median() -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "yes_if", "expected"),
+    [
+        ("one", "two", "higher", "Yes: the test accuracy of one is"),
+        ("one", "two", "lower", "No, the opposite: the test accuracy of one is"),
+        ("two", "one", "lower", "Yes: the test accuracy of two is"),
+        ("one", "three", "higher", "Not shown: the test accuracy of one does not differ"),
+        ("one", "two", "neither", "The test accuracy of one is"),
+    ],
+)
+def test_a_yes_or_no_question_is_answered(
+    first: str, second: str, yes_if: Literal["higher", "lower", "neither"], expected: str
+) -> None:
+    fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE), ("a", "three", ""): made(GOOD[::-1])}
+    contrast = Contrast("x", Side("a", first), Side("a", second), yes_if=yes_if)
+    assert describe([answer(contrast, fits)]).startswith(f"- {expected}")
+
+
+def test_sentences_name_the_sides_and_what_was_measured(tmp_path: Path) -> None:
+    seeds = [*range(7), 99]
+    curves = Curves(seeds, {"test/accuracy": np.array([[*WORSE, np.nan], [*GOOD, np.nan]])})
+    write_curves(tmp_path / "curves.csv", curves)
+    fits = {("a", "one", ""): made(GOOD, folder=tmp_path)}
+    plain, best = Side("a", "one", label="net A"), Side("a", "one", "best_test_accuracy", label="net A")
+    early, late = (Side("a", "one", "test/accuracy", epoch, label="net A") for epoch in (1, 2))
+    training = Side("a", "one", "train_accuracy", label="net A as trained")
+
+    def text(first: Side, second: Side) -> str:
+        return describe([answer(Contrast("x", first, second), fits)]).partition(" (95 %")[0]
+
+    assert text(best, plain) == (
+        "- The best test accuracy of net A is 0.0100 higher than its test accuracy after the last epoch"
+    )
+    assert text(plain, early).endswith("higher than its test accuracy after epoch 1")
+    assert text(plain, early).startswith("- The test accuracy after the last epoch of net A is ")
+    assert text(late, early).startswith("- The test accuracy after epoch 2 of net A is ")
+    assert text(training, plain).startswith("- The training accuracy of net A as trained is ")
+    assert text(training, plain).endswith(" higher than the test accuracy of net A")
+
+
+def test_every_side_of_the_claims_has_a_label() -> None:
+    sides = [side for claim in CLAIMS for contrast in claim.contrasts for side in (contrast.first, contrast.second)]
+    assert all(side.label for side in sides)
+
+
+def test_disagreeing_tests_are_described_with_mean_and_median() -> None:
     base = [0.87 + 0.001 * place for place in range(20)]
     better = [value + 0.004 + 0.0001 * place for place, value in enumerate(base)]
     better[4] = 0.55
     fits = {("a", "one", ""): made(better), ("a", "two", ""): made(base)}
-    text = said([answer(Contrast("x", ONE, TWO), fits)])
-    assert text.startswith("the tests disagree: x (mean -0.01")
-    assert text.endswith("median +0.0049)")
+    text = describe([answer(Contrast("x", ONE, TWO), fits)])
+    assert text.startswith("- The tests disagree on whether the test accuracy of one differs from that of two: ")
+    assert "the mean difference is -0.01" in text
+    assert "the median difference +0.0049 (95 % interval " in text
+    text = describe([answer(Contrast("x", ONE, TWO, yes_if="higher"), fits)])
+    assert text.startswith("- Unclear: the tests disagree")
 
 
 def test_the_page_corrects_over_the_tests_of_a_question() -> None:
@@ -127,7 +203,12 @@ def test_the_page_corrects_over_the_tests_of_a_question() -> None:
     first, second = text[text.index("## Is it?") :].split("## And that?")
     assert f"{2 * 2 / 2**7:.3f}" in first
     assert f"{2 / 2**7:.3f}" in second
-    for part in ("*The reports*: Yes.", "**Ours**: the first is higher: x", "measured once: t (× ", "Mind."):
+    for part in (
+        "*The reports*: Yes.",
+        "*The reproduction*:\n\n- The test accuracy of one is",
+        "measured once",
+        "Mind.",
+    ):
         assert part in first
     assert "Data: m." in text
 
@@ -147,16 +228,16 @@ def test_every_claim_names_rows_that_exist() -> None:
     assert not any(letter.isdigit() for remark in remarks for letter in remark)
 
 
-def test_so_few_rounds_that_questions_stay_open_are_named_before_training() -> None:
+def test_questions_that_the_number_of_rounds_cannot_answer_are_counted() -> None:
     contrast = Contrast("x", ONE, TWO)
     claims = [Claim("One?", "Yes.", (contrast,)), Claim("Three?", "Yes.", (contrast,) * 3), Claim("No?", "Yes.", ())]
     limit = "with 6 rounds and 3 comparisons the smallest possible p is 0.094; use at least 7 rounds"
     expected = f"1 of 3 questions on the reports' claims cannot be answered by rounds that are paired by seed: {limit}"
     assert describe_limit_of(claims, 6) == expected
     assert describe_limit_of(claims, 7) == ""
-    assert describe_limit_of(CLAIMS, 10) == ""  # what the configs train
+    assert describe_limit_of(CLAIMS, 10) == ""  # the smallest number of rounds that the configs train
 
 
-def test_the_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_warns_of_too_few_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "--no-training", "--rounds", "3", "--runs", str(tmp_path)]) == 2
     assert "the smallest possible p is" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The course's figures and claims are data: read as they stand, and checked key by key."""
+"""The published results and claims are data files: read and checked key by key."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ PUBLISHED, CLAIMS = CONFIGS / "reports" / "published.yaml", CONFIGS / "reports" 
 
 
 def report() -> dict[str, Any]:
-    """A report that uses every key."""
+    """Return a report that uses every key."""
     rows = [{"name": "one", "title": "One", "parameters": 7, "mean": 0.5, "std": 0.1}, {"name": "two", "title": "2"}]
     return {
         "name": "somebody",
@@ -47,23 +47,23 @@ def written(folder: Path, content: object) -> Path:
 
 
 def test_a_report_is_read(tmp_path: Path) -> None:
-    found = read_reports(written(tmp_path, {"reports": [report()]}))["somebody"]
-    one, two = found.rows
-    assert found.sample(one) == Summary(10, 0.5, 0.1)
-    assert (found.sample(two), two.minutes, found.publishes) == (None, 2.0, True)
-    assert found.sweeps == (Sweep("rate", "one", {"a.b": "{}"}, "rate", (0.0, 0.5)),)
-    assert found.variants == (Variant("wide", "wide", {"a.c": "2"}, ("two",)),)
-    assert found.plots["epochs"].panels == {"test/accuracy": "accuracy"}
+    result = read_reports(written(tmp_path, {"reports": [report()]}))["somebody"]
+    one, two = result.rows
+    assert result.sample(one) == Summary(10, 0.5, 0.1)
+    assert (result.sample(two), two.minutes, result.publishes) == (None, 2.0, True)
+    assert result.sweeps == (Sweep("rate", "one", {"a.b": "{}"}, "rate", (0.0, 0.5)),)
+    assert result.variants == (Variant("wide", "wide", {"a.c": "2"}, ("two",)),)
+    assert result.plots["epochs"].panels == {"test/accuracy": "accuracy"}
 
 
 def test_a_claim_is_read(tmp_path: Path) -> None:
     reports = read_reports(written(tmp_path, {"reports": [report()]}))
     content = claim()
-    content["contrasts"][0] |= {"kind": "spread"}
-    content["contrasts"][0]["second"] |= {"variant": "wide", "metric": "test/accuracy", "epoch": 3}
-    (found,) = read_claims(written(tmp_path, {"claims": [content]}), reports)
-    second = Side("somebody", "two", "test/accuracy", 3, "wide")
-    assert found.contrasts == (Contrast("1 − 2", Side("somebody", "one"), second, "spread"),)
+    content["contrasts"][0] |= {"kind": "spread", "yes_if": "lower"}
+    content["contrasts"][0]["second"] |= {"variant": "wide", "metric": "test/accuracy", "epoch": 3, "label": "two"}
+    (result,) = read_claims(written(tmp_path, {"claims": [content]}), reports)
+    second = Side("somebody", "two", "test/accuracy", 3, "wide", "two")
+    assert result.contrasts == (Contrast("1 − 2", Side("somebody", "one"), second, "spread", "lower"),)
 
 
 ROW = "reports.somebody.rows.one"
@@ -85,6 +85,7 @@ WRONG_REPORTS = {
 WRONG_CLAIMS = {
     "said": (1, r"claims\.Is it\?\.said: expected a text"),
     "contrasts.0.kind": ("median", "1 − 2.kind: expected one of mean, spread, time, got 'median'"),
+    "contrasts.0.yes_if": ("larger", "1 − 2.yes_if: expected one of higher, lower, neither, got 'larger'"),
     "contrasts.0.first.report": ("nobody", r"first\.report: there is no report 'nobody', use somebody"),
     "contrasts.0.first.row": ("six", r"first\.row: there is no row 'six' of somebody, use one, two"),
     "contrasts.0.first.variant": ("long", r"first\.variant: somebody has no variant 'long', use wide"),
@@ -129,7 +130,7 @@ def test_a_metric_that_no_epoch_has_is_named(metric: str, tmp_path: Path) -> Non
         read_claims(path, reports)
 
 
-def test_the_metrics_of_an_epoch_are_those_that_are_measured() -> None:
+def test_the_metrics_of_an_epoch_are_those_measured_after_each_epoch() -> None:
     assert {metric.partition("/")[2] for metric in CURVE_METRICS} == set(PER_EPOCH)
     assert {metric.partition("/")[0] for metric in CURVE_METRICS} == set(SPLITS)
 
@@ -137,12 +138,12 @@ def test_the_metrics_of_an_epoch_are_those_that_are_measured() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("reports: []\nreports: []", "reports: stands twice, in lines 1 and 2: keep one"),
-        ("reports:\n- name: a\n  rounds: 1\n  rows: []\n  rounds: 2", "rounds: stands twice, in lines 3 and 5"),
-        ("reports:\n- plots: {a: {}, 'a': {}}", "a: stands twice, in lines 2 and 2"),
+        ("reports: []\nreports: []", "reports is given twice, in lines 1 and 2. Keep one"),
+        ("reports:\n- name: a\n  rounds: 1\n  rows: []\n  rounds: 2", "rounds is given twice, in lines 3 and 5"),
+        ("reports:\n- plots: {a: {}, 'a': {}}", "a is given twice, in lines 2 and 2"),
     ],
 )
-def test_a_key_that_stands_twice_is_named(text: str, message: str, tmp_path: Path) -> None:
+def test_a_duplicate_key_is_named(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(PairsLitError, match=rf"data\.yaml: {message}"):
         read_reports(written(tmp_path, text))
 
@@ -165,25 +166,25 @@ def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
         ("report: []", "report: there is no such key, use reports"),
     ],
 )
-def test_what_is_no_such_file_is_named(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_content_is_named(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(PairsLitError, match=rf"data\.yaml:? {message}"):
         read_reports(written(tmp_path, text))
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PairsLitError, match=r"none\.yaml cannot be read .FileNotFoundError"):
         read_reports(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("path", [PUBLISHED, CLAIMS], ids=lambda path: path.name)
-def test_the_files_are_for_people(path: Path) -> None:
+def test_the_files_are_readable(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# What the ")
     assert not re.search(r"(: |- )[&*!]", text)
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
-def test_a_figure_is_printed_as_the_report_has_it() -> None:
+def test_published_values_agree_with_the_reports() -> None:
     rows = {(name, row.name): row for name, each in REPORTS.items() for row in each.rows}
     grall = rows["grall", "b_classes_ce"]
     assert (grall.mean, grall.std) == (pytest.approx(1 - 0.056), 0.01)
@@ -193,5 +194,5 @@ def test_a_figure_is_printed_as_the_report_has_it() -> None:
     assert printed == [100, 107.4, 114.8, 211.1]
     page = (CONFIGS.parent / "docs" / "results" / "pillonel.md").read_text(encoding="utf-8")
     assert all(
-        f"| {row.minutes:.2f} min               | {row.percent:.1f} |" in page for row in REPORTS["pillonel"].rows
+        re.search(rf"\| {row.minutes:.2f} min +\| {row.percent:.1f} +\|", page) for row in REPORTS["pillonel"].rows
     )

@@ -12,12 +12,12 @@ BELHADJ = {"fc": (0.7941, 0.0190), "fc_aux": (0.8143, 0.0344), "cnn": (0.8428, 0
 """Published mean and std of the best test epoch over 10 rounds."""
 
 TRAINED = BELHADJ if "PAIRS_LIT_LONG" in os.environ else ("fc", "cnn_aux")
-"""A network of each kind, one with the auxiliary loss; the others are the same parts."""
+"""One network of each kind, one of them with the auxiliary loss; the others combine the same parts."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
-def test_ten_rounds_on_mnist_give_the_published_figure(name: str, mnist_root: Path, tmp_path: Path) -> None:
+def test_ten_rounds_on_mnist_reproduce_the_published_accuracy(name: str, mnist_root: Path, tmp_path: Path) -> None:
     options = ["--data.source", "mnist", "--data.root", str(mnist_root), "--trainer.default_root_dir", str(tmp_path)]
     assert main(["fit", "--config", str(CONFIGS / f"{name}.yaml"), *options]) == 0
     (table,) = tmp_path.glob("lightning_logs/*/*/rounds.csv")

@@ -67,14 +67,19 @@ def several(tiny_configs: Path, tiny_root: Path, tmp_path_factory: pytest.TempPa
     return folder
 
 
-def test_a_page_has_published_and_ours_side_by_side(finished: Path) -> None:
+def test_a_page_has_published_and_reproduced_results_side_by_side(finished: Path) -> None:
     page = (finished / "results" / "hakobyan.md").read_text()
     assert "0.7175 ± 0.0519 (n = 10)" in page
     assert len(re.findall(r"\(n = 3\)", page)) >= 2
     assert "6,592" in page
     assert "mnist (unverified)" in page
     assert re.search(r"Commit: \w+", page)
+    assert page.startswith("# hakobyan: published and reproduced results\n")
+    assert "| reproduced, last epoch | reproduced − published | 95 % interval of the difference |" in " ".join(
+        page.split()
+    )
     assert "published (n = 10)" in page
+    assert "reproduced (n = 3)" in page
     assert "0.8052" in page
     assert "![hakobyan: epochs](hakobyan_epochs.png)" in page
     image = (finished / "results" / "hakobyan_epochs.png").read_bytes()
@@ -82,11 +87,11 @@ def test_a_page_has_published_and_ours_side_by_side(finished: Path) -> None:
     assert b"Commit: " in image
 
 
-def test_the_csv_is_what_the_runs_say(finished: Path, tiny_configs: Path, tiny_root: Path) -> None:
+def test_the_csv_holds_the_results_of_the_runs(finished: Path, tiny_configs: Path, tiny_root: Path) -> None:
     with (finished / "results" / "hakobyan.csv").open() as file:
         rows = list(csv.DictReader(file))
-    found = outcomes(REPORTS["hakobyan"], conditions(tiny_configs, tiny_root, finished))
-    for row, outcome in zip(rows, found, strict=True):
+    results = outcomes(REPORTS["hakobyan"], conditions(tiny_configs, tiny_root, finished))
+    for row, outcome in zip(rows, results, strict=True):
         accuracies = [each.test_accuracy for each in read_rounds(outcome.fit.folder / "rounds.csv")]
         ours = summarise([value for value in accuracies if value is not None])
         assert float(row["mean"]) == ours.mean
@@ -96,17 +101,17 @@ def test_the_csv_is_what_the_runs_say(finished: Path, tiny_configs: Path, tiny_r
 
 
 @pytest.mark.slow
-def test_times_stand_for_the_stack_and_for_rounds_one_at_a_time(several: Path) -> None:
+def test_times_are_given_for_the_stack_and_for_rounds_one_at_a_time(several: Path) -> None:
     page = (several / "results" / "pillonel.md").read_text()
-    times = page[page.index("## Times") :]
+    times = page[page.index("## Training times") :]
     assert "27.06 min" in times
-    assert [figure in times for figure in ("107.4", "114.8", "211.1")] == [True] * 3  # as the report prints them
+    assert [percent in times for percent in ("107.4", "114.8", "211.1")] == [True] * 3  # as the report prints them
     assert "209.8" not in times  # 56.76 of 27.06 min, both rounded
     assert times.count("| 100.0") >= 3
-    assert "one at a time: 3 rounds, stack size 1" in times
+    assert "one at a time, 3 rounds are trained with stack size 1" in times
 
 
-def test_what_is_finished_is_not_trained_again(
+def test_finished_fits_are_not_trained_again(
     finished: Path, tiny_configs: Path, tiny_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(finished.glob("lightning_logs/*/*"))
@@ -140,15 +145,15 @@ def test_other_rounds_seeds_or_configs_are_other_fits(tiny_configs: Path, tmp_pa
     assert all(job.name.startswith("hakobyan-net1-") for job in jobs)
 
 
-def test_a_variant_of_fewer_rounds_gives_way_to_the_users_number(tmp_path: Path) -> None:
+def test_the_option_rounds_overrides_the_rounds_of_a_variant(tmp_path: Path) -> None:
     report = REPORTS["pillonel"]
-    for asked, expected in ((None, 20), (3, 3)):
-        own = Conditions(CONFIGS, asked, None, None, False, tmp_path)
-        variants = [job for job in all_jobs(report, own) if job.recipe == report.variants[0].name]
+    for requested, expected in ((None, 20), (3, 3)):
+        settings = Conditions(CONFIGS, requested, None, None, False, tmp_path)
+        variants = [job for job in all_jobs(report, settings) if job.recipe == report.variants[0].name]
         assert [job.rounds for job in variants] == [expected, expected]
 
 
-def test_rows_with_seeds_of_their_own_keep_their_distance(tmp_path: Path) -> None:
+def test_the_option_seed_shifts_the_seeds_of_every_row(tmp_path: Path) -> None:
     grall = REPORTS["grall"]
     moved = Conditions(CONFIGS, None, 5, None, False, tmp_path)
     seeds = {job.row.name: job.options["rounds.seed"] for job in all_jobs(grall, moved) if not job.recipe}
@@ -156,7 +161,7 @@ def test_rows_with_seeds_of_their_own_keep_their_distance(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_sweep_varies_one_option_and_judges_on_validation(
+def test_a_sweep_varies_one_option_and_evaluates_on_validation_pairs(
     several: Path, tiny_configs: Path, tiny_root: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(several, tmp_path, dirs_exist_ok=True)
@@ -170,7 +175,8 @@ def test_a_sweep_varies_one_option_and_judges_on_validation(
     assert alphas == list(REPORTS["belhadj"].sweeps[0].values)
     page = (tmp_path / "results" / "belhadj.md").read_text()
     assert "validation accuracy" in page
-    assert "Highest mean: " in page
+    assert "\n\n## Weight α of the auxiliary loss\n\nThe config `cnn_aux` was trained with" in page
+    assert "Highest mean: at " in page
     assert "selects on the test set" in page
     assert (tmp_path / "results" / "belhadj_alpha.png").is_file()
     assert swept[0].finished is not None
@@ -182,11 +188,11 @@ def test_a_sweep_varies_one_option_and_judges_on_validation(
 
 
 @pytest.mark.slow
-def test_other_recipes_stand_below_the_rows_that_they_may_explain(
+def test_other_recipes_follow_the_baseline_of_the_rows_that_they_may_explain(
     several: Path, tiny_configs: Path, tiny_root: Path
 ) -> None:
     page = (several / "results" / "gardoni.md").read_text()
-    section = page[page.index("## Why ours differ") :].split("![")[0]
+    section = page[page.index("## What may explain the differences") :].split("![")[0]
     report = REPORTS["gardoni"]
     assert report.remark in section
     for variant in report.variants:
@@ -198,11 +204,11 @@ def test_other_recipes_stand_below_the_rows_that_they_may_explain(
             for option, value in variant.options.items():
                 section_, _, key = option.rpartition(".")
                 assert str(config[section_][key]) == value
-    assert section.count("| as above ") == len({row for variant in report.variants for row in variant.rows})
+    assert section.count("| baseline ") == len({row for variant in report.variants for row in variant.rows})
 
 
 @pytest.mark.slow
-def test_a_single_round_makes_pages_without_intervals_or_answers(
+def test_a_single_round_gives_pages_without_intervals_or_claims(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path
 ) -> None:
     assert main([*command(["hakobyan"], tiny_configs, tiny_root, tmp_path), "--rounds", "1"]) == 0
@@ -218,8 +224,8 @@ def test_the_code_sweep_changes_the_width_of_the_code(tmp_path: Path) -> None:
     assert widths == [f"[128, {dimensions}]" for dimensions in range(2, 11)]
 
 
-def kept(folder: Path) -> dict[str, bytes]:
-    """The files of a reproduction without their times."""
+def read_results(folder: Path) -> dict[str, bytes]:
+    """Return the files of a reproduction without their times."""
     files = {}
     for path in sorted((folder / "results").iterdir()):
         content = path.read_bytes()
@@ -241,13 +247,13 @@ def test_a_signal_ends_in_one_line(tiny_configs: Path, tiny_root: Path, tmp_path
         time.sleep(0.01)
     process.send_signal(number)
     assert process.finish() == 128 + number
-    told = f"pairs-lit: stopped by {number.name}. Progress was saved; resume with the same command."
-    assert process.err.splitlines()[-1] == told
+    message = f"pairs-lit: stopped by {number.name}. Progress was saved; resume with the same command."
+    assert process.err.splitlines()[-1] == message
     assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.slow
-def test_killed_half_way_and_called_again_it_gives_the_same_files(
+def test_a_killed_reproduction_gives_the_same_files_when_it_is_rerun(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -263,23 +269,23 @@ def test_killed_half_way_and_called_again_it_gives_the_same_files(
     assert not (broken / "results").exists()
     assert main(arguments) == 0
     assert len(list(broken.glob("lightning_logs/hakobyan-net1-*/*/summary.json"))) == 1
-    assert kept(broken) == kept(whole)
+    assert read_results(broken) == read_results(whole)
 
 
-def written(root: Path) -> int:
-    """How many checkpoints and summaries there are."""
+def count_saved(root: Path) -> int:
+    """Return the number of checkpoints and summaries."""
     return sum(len(list(root.rglob(name))) for name in ("last.ckpt", "summary.json"))
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_gives_the_same_files(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
+def test_a_reproduction_killed_often_gives_the_same_files(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main(command(["belhadj"], tiny_configs, tiny_root, whole)) == 0
     arguments = command(["belhadj"], tiny_configs, tiny_root, broken)
     random, kills = Random(0), 0
     while True:
-        before, process = written(broken), Command(arguments)
-        while process.is_alive and written(broken) == before:
+        before, process = count_saved(broken), Command(arguments)
+        while process.is_alive and count_saved(broken) == before:
             time.sleep(0.02)
         process.process.join(random.uniform(0, 0.5))  # each start gets a little further, on any machine
         if not process.is_alive:
@@ -288,7 +294,7 @@ def test_killed_again_and_again_it_gives_the_same_files(tiny_configs: Path, tiny
         process.kill()
         kills += 1
     assert kills > 2
-    assert kept(broken) == kept(whole)
+    assert read_results(broken) == read_results(whole)
 
 
 def test_a_damaged_run_is_named(
@@ -302,18 +308,18 @@ def test_a_damaged_run_is_named(
     assert f"{curves.parent} holds no readable run" in line
 
 
-def test_a_second_one_is_refused_while_the_first_one_trains(
+def test_a_second_reproduction_is_rejected_while_the_first_one_trains(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = tmp_path / "lightning_logs"
     with lock_runs(runs):
         assert main(command(["hakobyan"], tiny_configs, tiny_root, tmp_path)) == 2
-    assert f"another pairs-lit reproduce trains in {runs}: wait for it" in capsys.readouterr().err
+    assert f"another pairs-lit reproduce trains in {runs}. Wait for it" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
 
 
 @pytest.mark.slow
-def test_an_interrupted_fit_goes_on_from_its_checkpoint(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
+def test_an_interrupted_fit_resumes_from_its_checkpoint(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
     shared = conditions(tiny_configs, tiny_root, tmp_path)
     report = REPORTS["hakobyan"]
     job = next(all_jobs(report, shared))
@@ -339,7 +345,7 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(tiny_configs: Path, tiny
         (["hakobyan", "--configs", "nowhere"], "there is no nowhere/reports/hakobyan/net1.yaml"),
     ],
 )
-def test_mistakes_are_named_before_anything_is_trained(
+def test_wrong_options_are_reported_before_any_training(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["reproduce", *arguments, "--runs", str(tmp_path)]) == 2
@@ -347,7 +353,7 @@ def test_mistakes_are_named_before_anything_is_trained(
     assert not list(tmp_path.iterdir())
 
 
-def test_data_that_is_not_mnist_is_refused_unless_it_is_asked_for(
+def test_data_other_than_mnist_is_rejected_unless_allowed(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [
@@ -365,7 +371,10 @@ def test_the_forest_has_every_row_twice(finished: Path, tiny_configs: Path, tiny
     (axes,) = figure.axes
     labels = [tick.get_text() for tick in axes.get_yticklabels()]
     assert labels == [f"{row.report.name} {row.row.title} (n = {row.report.rounds}; 3)" for row in rows]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["published (first n)", "ours (second n)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "published (first n)",
+        "reproduced (second n)",
+    ]
     published, ours = (container.lines[0].get_xdata().astype(float) for container in axes.containers)
     np.testing.assert_allclose(published, [row.row.mean for row in rows])
     np.testing.assert_allclose(ours, [row.ours.mean for row in rows])
@@ -373,8 +382,8 @@ def test_the_forest_has_every_row_twice(finished: Path, tiny_configs: Path, tiny
 
 
 def test_a_sweeps_figure_shows_mean_and_std_at_each_value() -> None:
-    found = {0.0: summarise([0.8, 0.9]), 0.5: summarise([0.9, 0.9])}
-    (axes,) = sweep_figure(found, "α", "accuracy").axes
+    results = {0.0: summarise([0.8, 0.9]), 0.5: summarise([0.9, 0.9])}
+    (axes,) = sweep_figure(results, "α", "accuracy").axes
     assert axes.containers[0].lines[0].get_ydata() == pytest.approx([0.85, 0.9])
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.5"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("α", "accuracy")
@@ -389,7 +398,7 @@ def test_several_reports_are_reproduced_in_one_call(several: Path) -> None:
             assert image in written
 
 
-def test_without_a_name_all_reports_are_meant(
+def test_without_a_name_all_reports_are_reproduced(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*command([], tiny_configs, tiny_root, tmp_path), "--no-training"]) == 2

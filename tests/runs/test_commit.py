@@ -15,7 +15,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A committed package in a repository of its own."""
+    """Return a committed package in a new repository."""
     folder = tmp_path / "package"
     folder.mkdir()
     (folder / "__init__.py").write_text("")
@@ -26,18 +26,18 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_the_commit_is_that_of_the_packages_files(package: Path) -> None:
-    found = commit(package)
-    assert found is not None
-    assert git(package, "rev-parse", "HEAD").startswith(found)
+    revision = commit(package)
+    assert revision is not None
+    assert git(package, "rev-parse", "HEAD").startswith(revision)
 
 
-def test_changed_files_and_configs_are_told(package: Path) -> None:
+def test_changed_files_and_configs_are_marked(package: Path) -> None:
     clean = commit(package)
     (package / "__init__.py").write_text("1")
     assert commit(package) == f"{clean}+changes"
 
 
-def test_files_that_are_not_under_control_have_no_commit(package: Path, tmp_path: Path) -> None:
+def test_untracked_files_have_no_commit(package: Path, tmp_path: Path) -> None:
     other = package.parent / "site-packages" / "pairs_lit"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text("")

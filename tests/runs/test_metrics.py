@@ -1,4 +1,4 @@
-"""The table of metrics: their names in files never change, and every other name follows from it."""
+"""Metrics: their names in files never change, and all other names follow from the table."""
 
 from dataclasses import fields
 
@@ -48,7 +48,7 @@ def test_runs_are_compared_by_accuracies_and_losses() -> None:
     assert {metric.better_sign for metric in ROUND_METRICS} == {1}
 
 
-def test_a_sweep_is_decided_on_validation_pairs() -> None:
+def test_a_sweep_ranks_by_validation_metrics() -> None:
     assert {metric.split for metric in SWEEP_METRICS} == {"val"}
     assert {metric.name for metric in SWEEP_METRICS} == {metric.name for metric in BY_TAG.values()}
 
@@ -64,7 +64,7 @@ def test_a_sweep_is_decided_on_validation_pairs() -> None:
         ("best_test_accuracy", "accuracy (fraction of pairs)", "best test accuracy", BEST_LABEL),
     ],
 )
-def test_names_in_words(column: str, title: str, words: str, label: str | None) -> None:
+def test_names_in_sentences(column: str, title: str, words: str, label: str | None) -> None:
     metric = BY_COLUMN[column]
     assert (metric.title, metric.words, metric.label) == (title, words, label or words)
 
@@ -85,6 +85,6 @@ def test_a_metric_is_found_by_either_name() -> None:
         ("test_all_digit_accuracy", True, True),
     ],
 )
-def test_what_a_metric_measures(column: str, is_of_digits: bool, is_over_all_pairs: bool) -> None:
+def test_properties_of_metrics(column: str, is_of_digits: bool, is_over_all_pairs: bool) -> None:
     metric = BY_COLUMN[column]
     assert (metric.is_of_digits, metric.is_over_all_pairs) == (is_of_digits, is_over_all_pairs)

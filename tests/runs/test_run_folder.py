@@ -35,8 +35,8 @@ def test_a_run_folder_is_named_after_config_time_and_number(tmp_path: Path) -> N
     assert folder.is_dir()
     assert folder.parent == tmp_path / "lightning_logs" / "cnn_aux"
     assert re.fullmatch(r"\d{8}-\d{6}-1", folder.name)
-    made = datetime.strptime(folder.name, "%Y%m%d-%H%M%S-1").replace(tzinfo=UTC)
-    assert before <= made <= datetime.now(UTC)
+    created = datetime.strptime(folder.name, "%Y%m%d-%H%M%S-1").replace(tzinfo=UTC)
+    assert before <= created <= datetime.now(UTC)
 
 
 @pytest.mark.usefixtures("_stopped_clock")
@@ -46,7 +46,7 @@ def test_runs_of_the_same_second_are_numbered(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_stopped_clock")
-def test_a_folder_that_someone_else_made_is_never_shared(tmp_path: Path) -> None:
+def test_an_existing_folder_is_never_reused(tmp_path: Path) -> None:
     taken = tmp_path / "lightning_logs" / "fc" / "20250304-050607-1"
     taken.mkdir(parents=True)
     assert new_run_folder(tmp_path, "fc") != taken
@@ -69,32 +69,32 @@ def test_plain_names_are_accepted(name: str) -> None:
     "name",
     ["", ".", "..", "../up", "a/b", "/abs", "a\\b", ".hidden", "a b", "a\n", "é", "a\0", "~", "$HOME", "a" * 101],
 )
-def test_names_that_are_no_plain_folder_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(PairsLitError, match=rf"--name {re.escape(repr(name))}: use letters, digits"):
+def test_other_names_are_rejected(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PairsLitError, match=rf"--name must have .* letters, digits.* got {re.escape(repr(name))}\."):
         new_run_folder(tmp_path, name)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_root_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+def test_a_root_that_is_a_file_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PairsLitError, match=r"no run folder can be made .* set --trainer\.default_root_dir"):
+    with pytest.raises(PairsLitError, match=r"no run folder can be created .* Set --trainer\.default_root_dir"):
         new_run_folder(tmp_path / "file", "fc")
 
 
-def test_a_folder_of_that_name_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "lightning_logs").mkdir()
     (tmp_path / "lightning_logs" / "fc").write_text("")
-    with pytest.raises(PairsLitError, match=r"no run folder can be made in .*fc \(File exists\)"):
+    with pytest.raises(PairsLitError, match=r"no run folder can be created in .*fc \(File exists\)"):
         new_run_folder(tmp_path, "fc")
 
 
-def test_the_run_that_a_checkpoint_lies_in_is_found(tmp_path: Path) -> None:
+def test_the_run_of_a_checkpoint_is_found(tmp_path: Path) -> None:
     run = new_run_folder(tmp_path, "fc")
     assert enclosing_run(run / LAST) == run
     assert enclosing_run(run / "checkpoints" / "epoch=1-val" / "accuracy" / "mean=0.8.ckpt") == run
 
 
-def test_a_checkpoint_elsewhere_lies_in_no_run(tmp_path: Path) -> None:
+def test_a_checkpoint_elsewhere_has_no_run(tmp_path: Path) -> None:
     assert enclosing_run(tmp_path / "saved" / "mine.ckpt") is None
 
 
@@ -117,7 +117,7 @@ def test_a_run_keeps_its_identity(tmp_path: Path) -> None:
     assert identity_of(tmp_path) is None
 
 
-def test_a_run_without_identity_is_known_by_its_place(tmp_path: Path) -> None:
+def test_a_run_without_identity_is_recognised_by_its_path(tmp_path: Path) -> None:
     run = new_run_folder(tmp_path, "fc")
     assert not looks_like_a_run(run)
     (run / "config.yaml").write_text("")

@@ -1,4 +1,4 @@
-"""What a run folder from elsewhere says of itself is numbers and short texts, or refused."""
+"""Metadata of run folders: anything but numbers and short texts is rejected."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ def test_a_summary_is_read(tmp_path: Path) -> None:
     assert read_data(tmp_path) == SUMMARY["data"]
 
 
-def test_what_a_terminal_obeys_is_taken_out(tmp_path: Path) -> None:
+def test_control_characters_are_replaced(tmp_path: Path) -> None:
     hostile = copy.deepcopy(SUMMARY)
     hostile["data"]["source"] = "\x1b[2Ja"
     assert read_data(written(tmp_path, hostile))["source"] == "?[2Ja"
@@ -81,20 +81,20 @@ def with_endless_parameters(summary: dict[str, Any]) -> None:
         with_endless_parameters,
     ],
 )
-def test_what_no_run_writes_is_refused(tmp_path: Path, damage: Callable[[dict[str, Any]], None]) -> None:
+def test_damaged_summaries_are_rejected(tmp_path: Path, damage: Callable[[dict[str, Any]], None]) -> None:
     hostile = copy.deepcopy(SUMMARY)
     damage(hostile)
-    with pytest.raises(PairsLitError, match=r"holds no readable run .*: its tables are damaged"):
+    with pytest.raises(PairsLitError, match=r"holds no readable run .*: its files are damaged"):
         read_facts(written(tmp_path, hostile))
 
 
 @pytest.mark.parametrize("summary", [None, [], "text", 1, {"data": []}, {"data": None}])
-def test_what_is_no_summary_is_refused(tmp_path: Path, summary: object) -> None:
+def test_other_json_is_rejected(tmp_path: Path, summary: object) -> None:
     for read in (read_facts, read_data):
         with pytest.raises(PairsLitError, match="holds no readable run"):
             read(written(tmp_path, summary))
 
 
-def test_a_folder_without_a_summary_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_summary_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(PairsLitError, match=r"is not a finished run \(summary\.json is missing\)"):
         read_facts(tmp_path)

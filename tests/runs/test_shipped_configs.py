@@ -1,4 +1,4 @@
-"""The configs travel with the package, and a name finds them from any folder."""
+"""Bundled configs: they are installed with the package, and found by name from any folder."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, where the call is made."""
+    """Change to an empty folder, and return it."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -53,47 +53,49 @@ def test_a_name_is_found_from_any_folder(name: str, ending: str, elsewhere: Path
 
 
 @pytest.mark.parametrize("own", ["cnn_aux", "cnn_aux.yaml"])
-def test_a_file_of_the_users_own_wins(own: str, elsewhere: Path) -> None:
+def test_a_user_file_takes_precedence(own: str, elsewhere: Path) -> None:
     (elsewhere / own).write_text("rounds: {count: 2}\n")
     assert find_config("cnn_aux") == own
 
 
-def test_a_folder_of_that_name_is_no_file(elsewhere: Path) -> None:
+def test_a_folder_of_that_name_is_ignored(elsewhere: Path) -> None:
     (elsewhere / "cnn_aux").mkdir()
     assert find_config("cnn_aux") == str(shipped_configs()["cnn_aux"])
 
 
-def test_a_file_in_the_home_folder_wins(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_the_home_folder_takes_precedence(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(elsewhere))
     (elsewhere / "mine.yaml").write_text("rounds: {count: 2}\n")
     assert find_config("~/mine") == "~/mine.yaml"
 
 
 @pytest.mark.parametrize("text", ["", "-", "rounds: {count: 2}", "{}", "rounds:\n  count: 2", "[1, 2]"])
-def test_what_is_no_name_stays_as_it_is(text: str, elsewhere: Path) -> None:
+def test_other_texts_are_returned_unchanged(text: str, elsewhere: Path) -> None:
     assert find_config(text) == text
 
 
-def test_what_cannot_be_looked_at_is_left_to_the_parser(elsewhere: Path) -> None:
+def test_an_invalid_path_is_left_to_the_parser(elsewhere: Path) -> None:
     assert find_config("a" * 5000) == "a" * 5000
 
 
 @pytest.mark.parametrize(
     "name", ["cnn_auxx", "../cnn_aux", "reports/published", "reports/claims.yaml", "reports/grall"]
 )
-def test_an_unknown_name_is_refused(name: str, elsewhere: Path) -> None:
-    told = rf"--config {name}: there is no file {name}.* in {elsewhere}, and no shipped .*pairs-lit configs lists"
-    with pytest.raises(PairsLitError, match=told):
+def test_an_unknown_name_is_rejected(name: str, elsewhere: Path) -> None:
+    message = (
+        rf"--config {name}: there is no file {name}.* in {elsewhere}, and no bundled .*list them with pairs-lit configs"
+    )
+    with pytest.raises(PairsLitError, match=message):
         find_config(name)
 
 
 @pytest.mark.parametrize("given", [["--config", "nope"], ["--config=nope"], ["-c", "nope"]])
-def test_an_unknown_name_is_refused_in_one_line(
+def test_an_unknown_name_is_rejected_in_one_line(
     given: list[str], elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", *given]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert f"--config nope: there is no file nope or nope.yaml in {elsewhere}, and no shipped config" in line
+    assert f"--config nope: there is no file nope or nope.yaml in {elsewhere}, and no bundled config" in line
 
 
 @pytest.mark.parametrize("given", [["--config", "fc_aux"], ["--config=fc_aux.yaml"], ["-c", "reports/belhadj/fc_aux"]])
@@ -109,7 +111,7 @@ def test_a_later_config_adds_to_a_shipped_one(tiny_options: list[str], elsewhere
     assert "pairs_lit.nn.backbones.FC" in (run / "config.yaml").read_text()
 
 
-def test_configs_lists_each_with_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_configs_lists_each_with_a_description(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["configs"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert list(lines) == sorted(PARAMETERS)
@@ -138,7 +140,7 @@ def test_reproduce_finds_the_shipped_configs(elsewhere: Path, capsys: pytest.Cap
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which a built wheel is installed, and nothing else."""
+    """Return a folder into which only a built wheel is installed."""
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT, folder / "source", symlinks=True, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
@@ -166,10 +168,10 @@ class TestWheel:
     def test_it_holds_real_files(self, installed: Path) -> None:
         configs = installed / "pairs_lit" / "configs"
         assert not configs.is_symlink()
-        found = {path.relative_to(configs).as_posix(): path for path in configs.rglob("*.yaml")}
-        assert found.keys() == {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")}
-        assert not any(path.is_symlink() for path in found.values())
-        assert all(path.read_bytes() == (CONFIGS / name).read_bytes() for name, path in found.items())
+        files_by_name = {path.relative_to(configs).as_posix(): path for path in configs.rglob("*.yaml")}
+        assert files_by_name.keys() == {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")}
+        assert not any(path.is_symlink() for path in files_by_name.values())
+        assert all(path.read_bytes() == (CONFIGS / name).read_bytes() for name, path in files_by_name.items())
         assert {path.name for path in installed.iterdir() if path.suffix != ".dist-info"} == {"bin", "pairs_lit"}
 
     def test_configs(self, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""No key is set twice in a YAML or JSON text, wherever it is read."""
+"""Duplicate keys in YAML and JSON are rejected wherever they are read."""
 
 import json
 from pathlib import Path
@@ -24,23 +24,23 @@ ADAM = "class_path: torch.optim.Adam"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lr: 1\nbias: 2\nlr: 3", "lr: stands twice, in lines 1 and 3: keep one"),
-        ("a:\n  b:\n    lr: 1\n    lr: 1", r"lr: stands twice, in lines 3 and 4 \(within a.b\)"),
-        ("a:\n- x: 1\n- y: 2\n  y: 3", r"y: stands twice, in lines 3 and 4 \(within a.2\)"),
-        ("{lr: 1,\n 'lr': 2}", "lr: stands twice, in lines 1 and 2"),
-        ('{"lr": 1,\n\t"lr": 2}', "lr: stands twice, in lines 1 and 2"),
-        ("1: a\n01: b", "01: stands twice, in lines 1 and 2"),
-        ("1: a\n'1': b", "1: stands twice, in lines 1 and 2"),
-        ("yes: a\ntrue: b", "true: stands twice, in lines 1 and 2"),
-        ("{lr, lr}", "lr: stands twice, in lines 1 and 1"),
-        ("? lr\n: 1\n? lr\n: 2", "lr: stands twice, in lines 1 and 3"),
-        ("a: &x {lr: 1, lr: 2}\nb: {<<: *x}", "lr: stands twice, in lines 1 and 1"),
-        ("a: &x {lr: 1}\nb:\n  <<: *x\n  lr: 2\n  lr: 3", "lr: stands twice, in lines 4 and 5"),
-        ("seed: 010", "seed: 010, in line 1, is a number to the base 8"),
-        ("a:\n  count: 1:30", "a.count: 1:30, in line 2, is a number to the base 60"),
+        ("lr: 1\nbias: 2\nlr: 3", "lr is given twice, in lines 1 and 3. Keep one"),
+        ("a:\n  b:\n    lr: 1\n    lr: 1", r"lr is given twice, in lines 3 and 4 \(within a.b\)"),
+        ("a:\n- x: 1\n- y: 2\n  y: 3", r"y is given twice, in lines 3 and 4 \(within a.2\)"),
+        ("{lr: 1,\n 'lr': 2}", "lr is given twice, in lines 1 and 2"),
+        ('{"lr": 1,\n\t"lr": 2}', "lr is given twice, in lines 1 and 2"),
+        ("1: a\n01: b", "01 is given twice, in lines 1 and 2"),
+        ("1: a\n'1': b", "1 is given twice, in lines 1 and 2"),
+        ("yes: a\ntrue: b", "true is given twice, in lines 1 and 2"),
+        ("{lr, lr}", "lr is given twice, in lines 1 and 1"),
+        ("? lr\n: 1\n? lr\n: 2", "lr is given twice, in lines 1 and 3"),
+        ("a: &x {lr: 1, lr: 2}\nb: {<<: *x}", "lr is given twice, in lines 1 and 1"),
+        ("a: &x {lr: 1}\nb:\n  <<: *x\n  lr: 2\n  lr: 3", "lr is given twice, in lines 4 and 5"),
+        ("seed: 010", "seed: YAML reads 010, in line 1, as a number to the base 8"),
+        ("a:\n  count: 1:30", "a.count: YAML reads 1:30, in line 2, as a number to the base 60"),
     ],
 )
-def test_what_a_text_may_not_hold(text: str, message: str) -> None:
+def test_rejected_texts(text: str, message: str) -> None:
     with pytest.raises(PairsLitError, match=f"^mine.yaml: {message}"):
         load(text, "mine.yaml")
 
@@ -58,18 +58,18 @@ def test_what_a_text_may_not_hold(text: str, message: str) -> None:
         ("", None),
     ],
 )
-def test_what_a_text_may_hold(text: str, value: object) -> None:
+def test_accepted_texts(text: str, value: object) -> None:
     assert load(text, "mine.yaml") == value
 
 
-def test_an_alias_of_itself_ends() -> None:
+def test_an_alias_of_itself_terminates() -> None:
     found = load("a: &x\n  b: *x", "mine.yaml")
     assert found["a"]["b"] is found["a"]
 
 
 def test_lines_in_json() -> None:
     text = json.dumps({"a": {"lr": 1, "rl": 2}}, indent=2).replace("rl", "lr")
-    with pytest.raises(PairsLitError, match="lr: stands twice, in lines 3 and 4"):
+    with pytest.raises(PairsLitError, match="lr is given twice, in lines 3 and 4"):
         load(text, "mine.json")
 
 
@@ -91,7 +91,7 @@ def test_a_file_that_is_not_yaml(content: bytes, message: str, tmp_path: Path) -
 
 
 def read(*options: str) -> object:
-    """Read a command line, as every command of Lightning does first."""
+    """Read a command line, as every Lightning command does first."""
     return train("fit", ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", *options], kind=ParseOnlyCLI).config.fit
 
 
@@ -108,14 +108,14 @@ TWICE = {
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--config=config.yaml", "config.yaml: lr: stands twice, in lines 5 and 6"),
-        ("--config=config.json", "config.json: lr: stands twice, in lines 2 and 3"),
-        ("--config=dotted.yaml", "dotted.yaml: count: stands twice, in lines 2 and 3"),
-        (f"--config={TWICE['config.yaml']}", "--config: lr: stands twice, in lines 5 and 6"),
-        (f"--config={TWICE['config.json']}", "--config: lr: stands twice, in lines 2 and 3"),
-        ("--config={model: loss.yaml}", "loss.yaml: aux_weight: stands twice, in lines 1 and 2"),
-        ("--config={model: {loss: loss.yaml}}", "loss.yaml: aux_weight: stands twice, in lines 1 and 2"),
-        ("--config={trainer: {callbacks: [deep.yaml]}}", "deep.yaml: save_top_k: stands twice, in lines 2 and 2"),
+        ("--config=config.yaml", "config.yaml: lr is given twice, in lines 5 and 6"),
+        ("--config=config.json", "config.json: lr is given twice, in lines 2 and 3"),
+        ("--config=dotted.yaml", "dotted.yaml: count is given twice, in lines 2 and 3"),
+        (f"--config={TWICE['config.yaml']}", "--config: lr is given twice, in lines 5 and 6"),
+        (f"--config={TWICE['config.json']}", "--config: lr is given twice, in lines 2 and 3"),
+        ("--config={model: loss.yaml}", "loss.yaml: aux_weight is given twice, in lines 1 and 2"),
+        ("--config={model: {loss: loss.yaml}}", "loss.yaml: aux_weight is given twice, in lines 1 and 2"),
+        ("--config={trainer: {callbacks: [deep.yaml]}}", "deep.yaml: save_top_k is given twice, in lines 2 and 2"),
         (
             "--config={model.loss.aux_weight: 1, model: {decay: all}}",
             r"model.loss.aux_weight \(line 1\) and model \(line 1\) set the same option",
@@ -126,25 +126,27 @@ TWICE = {
         ),
         (
             f"--config={{model: {{optimizer: {{{ADAM}, init_args: {{lr: 1}}, dict_kwargs: {{lr: 2}}}}}}}}",
-            "--config: lr: stands twice",
+            "--config: lr is given twice",
         ),
         ("--config=a: [1", "--config is neither YAML nor JSON: line .*that begins in line 1"),
-        ("--model=section.yaml", "section.yaml: aux_weight: stands twice, in lines 2 and 3"),
-        ("--model.loss=loss.yaml", "loss.yaml: aux_weight: stands twice, in lines 1 and 2"),
-        ("--model.loss={aux_weight: 1,\n aux_weight: 2}", "--model.loss: aux_weight: stands twice, in lines 1 and 2"),
-        (f"--model.optimizer={{{ADAM}, init_args: {{lr: 1, lr: 2}}}}", "--model.optimizer: lr: stands twice"),
+        ("--model=section.yaml", "section.yaml: aux_weight is given twice, in lines 2 and 3"),
+        ("--model.loss=loss.yaml", "loss.yaml: aux_weight is given twice, in lines 1 and 2"),
+        ("--model.loss={aux_weight: 1,\n aux_weight: 2}", "--model.loss: aux_weight is given twice, in lines 1 and 2"),
+        (f"--model.optimizer={{{ADAM}, init_args: {{lr: 1, lr: 2}}}}", "--model.optimizer: lr is given twice"),
         (
             '--model.backbone={"class_path": "pairs_lit.nn.backbones.FC", "class_path": "a.B"}',
-            "class_path: stands twice",
+            "class_path is given twice",
         ),
-        ("--data.source={class_path: a.B, init_args: {c: 1, c: 2}}", "--data.source: c: stands twice"),
-        ("--data.augment={shift: 1, shift: 2}", "--data.augment: shift: stands twice"),
-        ("--trainer.callbacks=[{class_path: a.B, class_path: a.C}]", "--trainer.callbacks: class_path: stands twice"),
-        ("--trainer.callbacks+={class_path: a.B, class_path: a.C}", "class_path: stands twice"),
-        ("--rounds={count: 3, count: 4}", "--rounds: count: stands twice"),
+        ("--data.source={class_path: a.B, init_args: {c: 1, c: 2}}", "--data.source: c is given twice"),
+        ("--data.augment={shift: 1, shift: 2}", "--data.augment: shift is given twice"),
+        ("--trainer.callbacks=[{class_path: a.B, class_path: a.C}]", "--trainer.callbacks: class_path is given twice"),
+        ("--trainer.callbacks+={class_path: a.B, class_path: a.C}", "class_path is given twice"),
+        ("--rounds={count: 3, count: 4}", "--rounds: count is given twice"),
     ],
 )
-def test_nothing_is_set_twice(option: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicate_keys_are_rejected(
+    option: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name, text in TWICE.items():
         (tmp_path / name).write_text(text)
@@ -153,21 +155,21 @@ def test_nothing_is_set_twice(option: str, message: str, tmp_path: Path, monkeyp
 
 
 def test_a_value_after_its_option(tmp_path: Path) -> None:
-    with pytest.raises(PairsLitError, match=r"--model\.loss: aux_weight: stands twice"):
+    with pytest.raises(PairsLitError, match=r"--model\.loss: aux_weight is given twice"):
         with_built_arguments(["--model.loss", "{aux_weight: 1, aux_weight: 2}"])
 
 
 def test_a_file_named_deep_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the command line's own check does not find, the parser does."""
+    """The parser finds what the check of the command line does not find."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "deep.yaml").write_text("{aux_weight: 1, aux_weight: 2}")
     monkeypatch.setattr("pairs_lit.configuration.factory_options.check_texts", lambda tokens: None)
-    with pytest.raises(PairsLitError, match="aux_weight: stands twice"):
+    with pytest.raises(PairsLitError, match="aux_weight is given twice"):
         read("--model.loss=deep.yaml")
 
 
-def test_what_stays_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second config, the same option again, merge keys, and a dotted key beside a section without it."""
+def test_allowed_repetitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second config, a repeated option, merge keys, and a dotted key next to a section without it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "one.yaml").write_text(
         "model:\n  loss: &loss {aux_weight: 0.1, label_smoothing: 0.2}\n  <<: {decay: weights}\n"
@@ -184,32 +186,32 @@ def test_what_stays_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found.model.optimizer.init_args.lr == 0.25  # type: ignore[attr-defined]
 
 
-def test_the_command_line_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_reports_duplicate_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "twice.yaml"
     file.write_text(TWICE["config.yaml"])
-    shown = refused(["fit", "--config", str(file)], capsys)
-    assert "twice.yaml: lr: stands twice, in lines 5 and 6" in shown
+    output = refused(["fit", "--config", str(file)], capsys)
+    assert "twice.yaml: lr is given twice, in lines 5 and 6" in output
     (tmp_path / "sweep.yaml").write_text("space: {model.loss.aux_weight: [0.1, 0.2]}")
-    shown = refused(["sweep", "--config", str(file), "--sweep", str(tmp_path / "sweep.yaml")], capsys)
-    assert "twice.yaml: lr: stands twice, in lines 5 and 6" in shown
+    output = refused(["sweep", "--config", str(file), "--sweep", str(tmp_path / "sweep.yaml")], capsys)
+    assert "twice.yaml: lr is given twice, in lines 5 and 6" in output
 
 
-def test_other_texts_that_are_read(fit: Fit, tmp_path: Path) -> None:
-    """The configuration of a finished run, and a report's."""
-    with pytest.raises(PairsLitError, match=r"data\.source: root: stands twice"):
+def test_duplicate_keys_in_other_files(fit: Fit, tmp_path: Path) -> None:
+    """The configuration of a finished run, and that of a report."""
+    with pytest.raises(PairsLitError, match=r"data\.source: root is given twice"):
         check_source("{class_path: a.B, init_args: {root: 1, root: 2}}")
     folder = tmp_path / "configs" / REPORTS["hakobyan"].folder
     folder.mkdir(parents=True)
     for row in REPORTS["hakobyan"].rows:
         (folder / f"{row.name}.yaml").write_text("rounds: {count: 2}\nrounds: {count: 3}")
     conditions = Conditions(tmp_path / "configs", None, None, None, False, tmp_path)
-    with pytest.raises(PairsLitError, match="rounds: stands twice, in lines 1 and 2"):
+    with pytest.raises(PairsLitError, match="rounds is given twice, in lines 1 and 2"):
         list(all_jobs(REPORTS["hakobyan"], conditions))
     run = fit("--rounds.count", "2", config="fc_aux")
     config = run / "config.yaml"
     config.write_text(config.read_text() + "rounds: {count: 2}\n")
-    with pytest.raises(PairsLitError, match=r"config\.yaml: rounds: stands twice, in lines"):
+    with pytest.raises(PairsLitError, match=r"config\.yaml: rounds is given twice, in lines"):
         Run.load(run).config  # noqa: B018 - the property reads it
-    with pytest.raises(PairsLitError, match=r"config\.yaml: rounds: stands twice, in lines"):
+    with pytest.raises(PairsLitError, match=r"config\.yaml: rounds is given twice, in lines"):
         pairs_lit.open_run(run)
     assert main(["test", str(run)]) == 2

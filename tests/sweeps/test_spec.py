@@ -68,7 +68,7 @@ def test_a_file_that_is_not_there_or_holds_a_key_twice_ends_in_one_line(
 ) -> None:
     missing, twice = tmp_path / "no.yaml", tmp_path / "twice.yaml"
     twice.write_text("space: {a: [1]}\nspace: {b: [1]}\n")
-    for file, message in {missing: "cannot be read", twice: "stands twice, in lines 1 and 2"}.items():
+    for file, message in {missing: "cannot be read", twice: "is given twice, in lines 1 and 2"}.items():
         assert main(["sweep", "--config", "fc_aux", "--sweep", str(file)]) == 2
         assert message in capsys.readouterr().err
     assert main(["sweep", "--sweep", str(missing)]) == 2

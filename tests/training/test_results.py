@@ -207,7 +207,7 @@ def test_damaged_compressed_curves_are_refused(damage: Callable[[bytes], bytes],
     content = gzip.compress((run / "curves.csv").read_bytes())
     (run / "curves.csv").unlink()
     (run / "curves.csv.gz").write_bytes(damage(content))
-    with pytest.raises(PairsLitError, match=r"holds no readable run \(curves\.csv\.gz: .*its tables are damaged"):
+    with pytest.raises(PairsLitError, match=r"holds no readable run \(curves\.csv\.gz: .*its files are damaged"):
         _ = Run.load(run).curves
 
 

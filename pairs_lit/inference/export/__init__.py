@@ -1,1 +1,1 @@
-"""Networks as files for other tools."""
+"""Export of networks to files for other tools."""

@@ -1,4 +1,4 @@
-"""The files that a trained network can be exported to: what is in each, as bytes."""
+"""Export formats of trained networks: ONNX, ``torch.export`` and safetensors."""
 
 import io
 import json
@@ -36,10 +36,10 @@ _MEANING = {"le": "first <= second", "lt": "first < second", "ge": "first >= sec
 
 
 def check_installed(to: ExportFormat) -> None:
-    """Refuse a format whose library is not installed."""
+    """Raise PairsLitError if the libraries of a format are not installed."""
     missing = [name for name in _NEEDED[to] if find_spec(name) is None]
     if missing:
-        raise PairsLitError(f"--to {to} needs {', '.join(missing)}: pip install 'pairs-lit[export]'.")
+        raise PairsLitError(f"--to {to} needs {', '.join(missing)}. Run: pip install 'pairs-lit[export]'.")
 
 
 def about(
@@ -49,14 +49,14 @@ def about(
     known: ImageFormat | None = None,
     class_names: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Return what a file says of itself beside its content.
+    """Return the metadata of an exported file.
 
     Args:
-        prepare: How images are prepared.
-        relation: The relation of which the network gives the probability.
-        facts: More of it: seed, source and so on.
+        prepare: How images are preprocessed.
+        relation: The relation whose probability the network returns.
+        facts: Further metadata, such as seed and source.
         known: The format of the training images, or None if the run does not record it.
-        class_names: What the classes are called, in their order; empty if by their numbers.
+        class_names: The names of the classes in their order, or empty if they are called by their numbers.
     """
     size = prepare.image_size
     return {
@@ -72,7 +72,7 @@ def about(
 
 
 def _preparing(known: ImageFormat | None) -> str:
-    """Return in words how images are prepared."""
+    """Return a description of how images are preprocessed."""
     if known is None:
         return _PREPARING.format(before="", polarity="light on dark, as far as is known")
     sides = f"{known.size}x{known.size}"
@@ -81,7 +81,7 @@ def _preparing(known: ImageFormat | None) -> str:
 
 
 def _format_facts(known: ImageFormat | None) -> dict[str, str]:
-    """Return what the training images looked like, as texts."""
+    """Return the format of the training images as metadata."""
     if known is None:
         return {"polarity": "unknown"}
     return {
@@ -94,31 +94,33 @@ def _format_facts(known: ImageFormat | None) -> dict[str, str]:
     }
 
 
-def exported(to: ExportFormat, network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
-    """Return the content of a file.
+def exported(to: ExportFormat, network: RoundNetwork, prepare: Preprocessing, metadata: Mapping[str, str]) -> bytes:
+    """Return the content of an exported file.
 
     Args:
-        to: Its format.
-        network: In evaluation mode.
-        prepare: How its images are prepared.
-        said: The metadata, as :func:`about` gives it.
+        to: The format.
+        network: The network, in evaluation mode.
+        prepare: How its images are preprocessed.
+        metadata: The metadata from :func:`about`.
 
     Raises:
         PairsLitError: The network cannot be exported to this format.
     """
     if to == "onnx":
-        return _onnx(network, prepare, said)
-    return _program(network, prepare, said) if to == "torch" else _state(network, said)
+        return _onnx(network, prepare, metadata)
+    return _program(network, prepare, metadata) if to == "torch" else _state(network, metadata)
 
 
-def _program(network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def _program(network: RoundNetwork, prepare: Preprocessing, metadata: Mapping[str, str]) -> bytes:
     program, content = recorded(network, prepare), io.BytesIO()
     with quiet():
-        torch.export.save(program, content, extra_files={METADATA: json.dumps({**said, **_output(network, prepare)})})
+        torch.export.save(
+            program, content, extra_files={METADATA: json.dumps({**metadata, **_output(network, prepare)})}
+        )
     return content.getvalue()
 
 
-def _onnx(network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]) -> bytes:
+def _onnx(network: RoundNetwork, prepare: Preprocessing, metadata: Mapping[str, str]) -> bytes:
     import onnx
     from onnxruntime import InferenceSession, SessionOptions
 
@@ -126,74 +128,79 @@ def _onnx(network: RoundNetwork, prepare: Preprocessing, said: Mapping[str, str]
     names = [name for name in _OUTPUTS if name in output]
     try:
         with quiet():
-            made = torch.onnx.export(
+            onnx_program = torch.onnx.export(
                 program, dynamo=True, input_names=[PAIRS], output_names=names, dynamic_shapes={PAIRS: {0: "N"}}
             )
-        assert made is not None
-        model = made.model_proto
+        assert onnx_program is not None
+        model = onnx_program.model_proto
         for node in [*model.graph.node, *(node for function in model.functions for node in function.node)]:
-            del node.metadata_props[:]  # they name folders of this machine
-        onnx.helper.set_model_props(model, {**said, **output})
+            del node.metadata_props[:]  # they contain paths of this machine
+        onnx.helper.set_model_props(model, {**metadata, **output})
         content: bytes = model.SerializeToString()
         options = SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, 1
         session = InferenceSession(content, options)
-    except Exception as error:  # a converter's and a runtime's errors have no end
+    except Exception as error:  # exporter and runtime raise errors of any class
         reason = re.split(r"\n|\. ", reason_of(error))[0]
         raise PairsLitError(
-            f"the network cannot be written as ONNX ({reason}): use --to torch, or --to state_dict, which always works."
+            f"the network cannot be exported to ONNX ({reason}). Use --to torch, or --to state_dict, which always "
+            "works."
         ) from error
 
     def run(pairs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(each) for each in session.run(names, {PAIRS: pairs.numpy()}))
+        return tuple(torch.from_numpy(output) for output in session.run(names, {PAIRS: pairs.numpy()}))
 
     check(network, run, trials(prepare))
     return content
 
 
 def _output(network: RoundNetwork, prepare: Preprocessing) -> dict[str, str]:
-    """Say in words what a network gives, by the names of its outputs."""
+    """Return descriptions of the network's outputs, by their names."""
     with torch.no_grad():
-        said = network(trials(prepare)[0])
-    found = {"probability": "P(relation), (N,) float32"}
-    return found | ({"digit_logits": f"(N, 2, {said[1].shape[-1]}) float32"} if isinstance(said, tuple) else {})
+        output = network(trials(prepare)[0])
+    texts = {"probability": "P(relation), (N,) float32"}
+    return texts | ({"digit_logits": f"(N, 2, {output[1].shape[-1]}) float32"} if isinstance(output, tuple) else {})
 
 
-def _state(network: RoundNetwork, said: Mapping[str, str]) -> bytes:
+def _state(network: RoundNetwork, metadata: Mapping[str, str]) -> bytes:
     from safetensors.torch import save
 
     parts = _parts_of_round(network)
     state = {f"{prefix}{name}": value for prefix, part in parts.items() for name, value in part.state_dict().items()}
     other = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
     if other is not None:
-        raise PairsLitError(f"{other} of the network is no tensor, and safetensors hold nothing else.")
+        raise PairsLitError(f"{other} of the network must be a tensor to be saved as safetensors. Use --to torch.")
     classes = dict(_class_of(prefix, part) for prefix, part in parts.items())
-    # two names of one tensor are written as two tensors, since safetensors know no shared ones
+    # cloned, because safetensors cannot store tensors that share memory
     return save(
         {name: value.detach().clone().contiguous() for name, value in state.items()},
-        {**said, "classes": json.dumps(classes)},
+        {**metadata, "classes": json.dumps(classes)},
     )
 
 
 def _class_of(prefix: str, part: nn.Module) -> tuple[str, str]:
-    """Return the class that its author wrote, with what stands before the names of its weights."""
-    if isinstance(part, TorchModule):  # what resizes images is ours
+    """Return the prefix of a part's weights, and the class that they belong to."""
+    if isinstance(part, TorchModule):  # a wrapper of this package, which only resizes images
         prefix, part = f"{prefix}module.", part.module
     return prefix, f"{type(part).__module__}.{type(part).__qualname__}"
 
 
 def _parts_of_round(network: RoundNetwork) -> dict[str, nn.Module]:
-    """Return the parts of a round's network by what stands before the names of their weights in the file."""
+    """Return the parts of a round's network by the prefix of their weights in the file."""
     members = [cast(PairNetwork, member) for member in network.members]
     if len(members) > 1 or network.views is not None:
-        return {f"members.{m}.{name}": part for m, each in enumerate(members) for name, part in _parts(each).items()}
-    # a whole network of the user's loads under its own names
+        return {
+            f"members.{number}.{prefix}": part
+            for number, member in enumerate(members)
+            for prefix, part in _parts(member).items()
+        }
+    # no prefix, so that the weights of a complete user network load into its class
     return _parts(members[0]) if members[0].network is None else {"": members[0].network}
 
 
 def _parts(network: PairNetwork) -> dict[str, nn.Module]:
-    """Return the parts of one network."""
+    """Return the parts of one network by the prefix of their weights."""
     backbones = [] if network.network is not None else network.backbones
-    named = {"network.": network.network} | {f"branches.{place}.": part for place, part in enumerate(backbones)}
-    named |= {"readout.": network.readout, "head.": network.head}
-    return {prefix: part for prefix, part in named.items() if part is not None}
+    parts = {"network.": network.network} | {f"branches.{place}.": part for place, part in enumerate(backbones)}
+    parts |= {"readout.": network.readout, "head.": network.head}
+    return {prefix: part for prefix, part in parts.items() if part is not None}

@@ -1,4 +1,4 @@
-"""A network as a program: what its ``forward`` does, recorded by :mod:`torch.export` for any number of pairs."""
+"""Export of a network with :mod:`torch.export`, for any number of pairs, and the check of exported networks."""
 
 import io
 import logging
@@ -18,19 +18,18 @@ from pairs_lit.system.tracebacks import own_place_of
 from pairs_lit.text import counted
 
 PAIRS = "pairs"
-"""The input's name."""
+"""The name of the input."""
 
 _TRIED = (3, 1, 4, 40)
-"""On how many pairs a network is recorded, and then compared with what was recorded."""
-
+"""Numbers of pairs: a network is traced with the first, and the exported network is checked with all of them."""
 
 _CLOSE = 1e-4
-"""By how much another runtime's rounding may change an answer, as a share of the largest; it is 1e-6 as a rule."""
+"""The largest allowed difference between runtimes, relative to the largest output; it is usually about 1e-6."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence exporters, which tell a user of their own affairs in hundreds of lines."""
+    """Silence exporters, which print hundreds of lines about their internals."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -41,84 +40,83 @@ def quiet() -> Iterator[None]:
 
 
 def trials(prepare: Preprocessing) -> list[Tensor]:
-    """Return prepared pairs, (N, 2, H, W) for several N, on which what is exported is tried."""
+    """Return preprocessed random pairs, (N, 2, H, W) for several N, to check exported networks with."""
     generator, size = torch.Generator().manual_seed(0), prepare.image_size
     return [prepare(torch.randint(256, (pairs, 2, size, size), generator=generator)) for pairs in _TRIED]
 
 
 def recorded(network: RoundNetwork, prepare: Preprocessing) -> ExportedProgram:
-    """Record a network, and try whether what was recorded answers as it does.
+    """Export a network with ``torch.export``, and check that the program gives the same outputs.
 
     Args:
-        network: In evaluation mode.
-        prepare: How its images are prepared.
+        network: The network, in evaluation mode.
+        prepare: How its images are preprocessed.
 
     Raises:
-        PairsLitError: It computes by what cannot be recorded.
+        PairsLitError: ``torch.export`` cannot trace it, or the outputs differ.
     """
-    tried = trials(prepare)
+    inputs = trials(prepare)
     with quiet(), torch.no_grad():
-        program = _program(network, tried[0])
+        program = _program(network, inputs[0])
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names folders of this machine
-    check(network, program.module(), tried)
+        node.meta.pop("stack_trace", None)  # it contains paths of this machine
+    check(network, program.module(), inputs)
     return program
 
 
 def _program(network: RoundNetwork, example: Tensor) -> ExportedProgram:
     failures = []
-    for strict in (False, True):  # the second knows len() of a tensor; the first, more of Python
+    for strict in (False, True):  # only strict mode supports len() of a tensor; the other supports more of Python
         try:
             return torch.export.export(network, (example,), dynamic_shapes={PAIRS: {0: Dim("N")}}, strict=strict)
-        except Exception as error:  # a recorder's errors have no end, and what a module of the user's raises neither
+        except Exception as error:  # torch.export and user modules raise errors of any class
             failures.append(error)
-    failed = next((each for each in failures if own_place_of(each)), failures[-1])
-    place = own_place_of(failed)
+    failure = next((error for error in failures if own_place_of(error)), failures[-1])
+    place = own_place_of(failure)
     raise PairsLitError(
-        f"the network cannot be recorded ({_first_line(failed)}{f'; {place}' if place else ''}): it computes by "
-        "values, or by what torch.export does not know. --to state_dict always works: it loads into the class itself."
-    ) from failed
+        f"torch.export cannot trace the network ({_first_line(failure)}{f'; {place}' if place else ''}): its forward "
+        "depends on values of tensors, or uses unsupported operations. Use --to state_dict, which always works: its "
+        "weights load into the network's class."
+    ) from failure
 
 
 def _first_line(error: Exception) -> str:
-    """Return kind and first line of an error: recorders add pages."""
+    """Return the class and the first line of an error, since exporters add pages of text."""
     text = str(error).strip().split("\n")[0].rstrip(". ")
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def check(network: RoundNetwork, exported: Callable[[Tensor], object], trials: Sequence[Tensor]) -> None:
-    """Refuse what answers otherwise than the network.
+    """Raise PairsLitError if the outputs of the exported network differ from the network's.
 
     Args:
-        network: In evaluation mode.
-        exported: What came of it.
-        trials: Prepared pairs, (N, 2, H, W) each.
-
-    Raises:
-        PairsLitError: For one of the trials the answers differ.
+        network: The network, in evaluation mode.
+        exported: The exported network.
+        trials: Batches of preprocessed pairs, (N, 2, H, W) each.
     """
     for pairs in trials:
         try:
             with torch.no_grad():
-                is_like, reason = _is_close(network(pairs), exported(pairs)), "another answer"
+                is_close, reason = _is_close(network(pairs), exported(pairs)), "other outputs"
         except Exception as error:  # whatever the exported program's runtime raises
-            is_like, reason = False, _first_line(error)
-        if not is_like:
+            is_close, reason = False, _first_line(error)
+        if not is_close:
             raise PairsLitError(
-                f"what was exported gives {reason} for {counted(len(pairs), 'pair')}: the network draws random "
-                "numbers, or computes by what no export holds. --to state_dict always works: it loads into the class "
-                "itself."
+                f"the exported network gives {reason} for {counted(len(pairs), 'pair')}: the network draws random "
+                "numbers, or uses operations that cannot be exported. Use --to state_dict, which always works: its "
+                "weights load into the network's class."
             )
 
 
-def _is_close(said: Output, exported: object) -> bool:
-    ours, theirs = (each if isinstance(each, tuple | list) else (each,) for each in (said, exported))
-    return len(ours) == len(theirs) and all(
-        one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=_CLOSE * _scale(one), equal_nan=True)
-        for one, other in zip(ours, theirs, strict=True)
+def _is_close(output: Output, exported: object) -> bool:
+    expected, actual = (value if isinstance(value, tuple | list) else (value,) for value in (output, exported))
+    return len(expected) == len(actual) and all(
+        first.shape == second.shape
+        and torch.allclose(first, second, rtol=0, atol=_CLOSE * _scale(first), equal_nan=True)
+        for first, second in zip(expected, actual, strict=True)
     )
 
 
 def _scale(values: Tensor) -> float:
-    """Return the largest of these and 1: a logit of -60 is rounded as one of 60 is."""
+    """Return the largest absolute value, but at least 1, since rounding errors grow with the values."""
     return max(1.0, float(values.nan_to_num(posinf=0, neginf=0).abs().max()))

@@ -1,4 +1,4 @@
-"""Exports: files that other tools load, without this package, and that answer as the run does."""
+"""Exports: files that other tools load without this package, with the predictions of the run."""
 
 import csv
 import json
@@ -31,12 +31,12 @@ from tests.support.user_parts import TwoPaths
 
 
 def answers(trained: pairs_lit.Run, seed: int, count: int = 7) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return prepared pairs, and what the round's plain network says of them."""
+    """Return preprocessed pairs, and the outputs of the single-round network."""
     images = torch.randint(256, (count, 2, 28, 28), generator=torch.Generator().manual_seed(count))
     pairs = trained.trained.preprocessing(seed)(images)
     with torch.no_grad():
-        said = trained.network(seed)(pairs)
-    return pairs, said if isinstance(said, tuple) else (said,)
+        outputs = trained.network(seed)(pairs)
+    return pairs, outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def close(found: object, expected: tuple[Tensor, ...]) -> None:
@@ -56,7 +56,7 @@ EXPORTED = [
 
 @pytest.mark.parametrize("case", EXPORTED)
 @pytest.mark.quick(1)
-def test_onnx_answers_as_the_round_does_for_any_number_of_pairs(case: str, runs: Runs, tmp_path: Path) -> None:
+def test_onnx_predicts_what_the_round_predicts_for_any_number_of_pairs(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "onnx", 5, output=tmp_path)
     session = InferenceSession(path)
     for count in (1, 7, 100):
@@ -69,7 +69,9 @@ def test_onnx_answers_as_the_round_does_for_any_number_of_pairs(case: str, runs:
 
 @pytest.mark.parametrize("case", EXPORTED)
 @pytest.mark.quick(1)
-def test_a_program_answers_as_the_round_does_for_any_number_of_pairs(case: str, runs: Runs, tmp_path: Path) -> None:
+def test_a_program_predicts_what_the_round_predicts_for_any_number_of_pairs(
+    case: str, runs: Runs, tmp_path: Path
+) -> None:
     (path,) = pairs_lit.export(runs(case), "torch", 5, output=tmp_path)
     program = torch.export.load(path).module()
     for count in (1, 7, 100):
@@ -80,7 +82,7 @@ def test_a_program_answers_as_the_round_does_for_any_number_of_pairs(case: str, 
 
 @pytest.mark.parametrize("case", [case for case in ALL if case != "resnet18"])
 @pytest.mark.quick(3)
-def test_weights_are_those_of_the_plain_network(case: str, runs: Runs, tmp_path: Path) -> None:
+def test_weights_are_those_of_the_single_round_network(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     network, found = runs(case).network(5), load_file(path)
     expected = {name_in_file(name, network): value for name, value in network.state_dict().items()}
@@ -99,7 +101,7 @@ def name_in_file(name: str, network: pairs_lit.RoundNetwork) -> str:
 
 AUTHORS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "whole network": ("", lambda: Siamese()),
-    "a class of the user's": ("branches.0.", lambda: TwoPaths((1, 14, 14))),
+    "a user class": ("branches.0.", lambda: TwoPaths((1, 14, 14))),
     "resnet18": ("branches.0.module.", lambda: torchvision.models.resnet18(num_classes=10)),
     "loop": ("branches.0.", lambda: Altered((1, 14, 14))),
     "members in a loop": ("members.1.branches.0.", lambda: Altered((1, 14, 14))),
@@ -111,7 +113,7 @@ AUTHORS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "case", [pytest.param(case, marks=pytest.mark.slow) if case == "resnet18" else case for case in AUTHORS]
 )
 @pytest.mark.quick(1)
-def test_weights_load_into_the_class_that_their_author_wrote(case: str, runs: Runs, tmp_path: Path) -> None:
+def test_weights_load_into_the_class_of_the_network(case: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     prefix, make = AUTHORS[case]
     plain = make().eval()
@@ -143,14 +145,14 @@ print(json.dumps([said, json.loads(facts["pairs_lit.json"])]))
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(path), str(tmp_path / "pairs.pt")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    said, facts = json.loads(done.stdout)
-    close([np.array(each) for each in said], expected)
+    outputs, facts = json.loads(done.stdout)
+    close([np.array(each) for each in outputs], expected)
     assert facts["seed"] == "5"
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch", "state_dict"])
 @pytest.mark.quick(1)
-def test_a_file_says_how_images_are_prepared_and_where_it_comes_from(to: str, runs: Runs, tmp_path: Path) -> None:
+def test_metadata_describe_preprocessing_and_origin(to: str, runs: Runs, tmp_path: Path) -> None:
     trained = runs("separate")
     (path,) = pairs_lit.export(trained, to, 6, output=tmp_path)
     if to == "onnx":
@@ -178,14 +180,14 @@ def test_a_file_says_how_images_are_prepared_and_where_it_comes_from(to: str, ru
     assert "resize to 28x28; average-pool grey images (0 ... 255, light on dark)" in facts["preparing"]
 
 
-def test_metadata_of_a_run_without_a_record_say_that_the_polarity_is_unknown(runs: Runs) -> None:
+def test_metadata_of_a_run_without_a_recorded_format_have_an_unknown_polarity(runs: Runs) -> None:
     facts = formats.about(runs("joint").trained.preprocessing(5), "le", {}, None, ["a", "b"])
     assert facts["polarity"] == "unknown"
     assert "as far as is known" in facts["preparing"]
     assert json.loads(facts["class_names"]) == ["a", "b"]
 
 
-def test_metadata_name_what_was_dark_and_transposed(runs: Runs) -> None:
+def test_metadata_record_polarity_and_transposition(runs: Runs) -> None:
     known = runs("joint").trained.image_format
     assert known is not None
     dark = replace(known, polarity="dark on light", transposed=True)
@@ -197,23 +199,21 @@ def test_metadata_name_what_was_dark_and_transposed(runs: Runs) -> None:
 
 @pytest.mark.parametrize("to", ["onnx", "torch"])
 @pytest.mark.quick(1)
-def test_no_file_names_folders_of_this_machine(to: str, runs: Runs, tmp_path: Path) -> None:
+def test_no_file_contains_paths_of_this_machine(to: str, runs: Runs, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs("parts"), to, 5, output=tmp_path)
     assert str(Path(pairs_lit.__file__).parent).encode() not in path.read_bytes()
     assert str(Path(torch.__file__).parent).encode() not in path.read_bytes()
 
 
 @pytest.mark.slow
-def test_all_rounds_are_written_into_the_run_folder_and_their_names_are_said(
-    runs: Runs, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_all_rounds_are_written_into_the_run_folder_and_listed(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
     folder = runs("joint").folder
     assert main(["export", "--to", "onnx", str(folder)]) == 0
     files = [folder / "export" / f"seed_{seed}.onnx" for seed in (4, 5, 6)]
     assert all(path.is_file() for path in files)
-    said, told = capfd.readouterr()
-    assert said.split() == [str(path) for path in files]
-    assert len(told.splitlines()) <= 1  # that torch is being loaded
+    outputs, messages = capfd.readouterr()
+    assert outputs.split() == [str(path) for path in files]
+    assert len(messages.splitlines()) <= 1  # the notice that torch is being loaded
     contents = {path.read_bytes() for path in files}
     assert len(contents) == 3
     assert main(["export", "--to", "onnx", str(folder), "--seed", "6"]) == 2
@@ -224,7 +224,7 @@ def test_all_rounds_are_written_into_the_run_folder_and_their_names_are_said(
     assert pairs_lit.Run.load(folder).rounds
 
 
-def test_one_round_may_be_given_a_file(runs: Runs, tmp_path: Path) -> None:
+def test_the_file_of_one_round_can_be_chosen(runs: Runs, tmp_path: Path) -> None:
     path = tmp_path / "new" / "mine.safetensors"
     assert pairs_lit.export(runs("joint").folder, "state_dict", [4], output=path) == [path]
     assert list(path.parent.iterdir()) == [path]
@@ -239,7 +239,7 @@ def test_one_round_may_be_given_a_file(runs: Runs, tmp_path: Path) -> None:
         (["--seed", "4", "--output", "x.pt2"], r"or a file ending in \.onnx for --to onnx, got .*x\.pt2"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_contradictory_arguments_are_rejected(
     options: list[str], message: str, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -249,7 +249,7 @@ def test_what_cannot_be_meant_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_format_is_refused(runs: Runs) -> None:
+def test_an_unknown_format_is_rejected(runs: Runs) -> None:
     with pytest.raises(PairsLitError, match=r"to must be one of 'onnx', 'torch', 'state_dict', got 'pickle'"):
         pairs_lit.export(runs("joint"), "pickle")  # type: ignore[arg-type]
 
@@ -258,12 +258,12 @@ def test_an_unknown_format_is_refused(runs: Runs) -> None:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("branching", r"seed 5: the network cannot be recorded \(.*user_parts\.py:64\).*--to state_dict always works"),
-        ("random", r"seed 5: what was exported gives another answer for 3 pairs: the network draws random numbers"),
+        ("branching", r"seed 5: torch\.export cannot trace the network \(.*user_parts\.py:64\).*Use --to state_dict"),
+        ("random", r"seed 5: the exported network gives other outputs for 3 pairs: the network draws random numbers"),
     ],
 )
 @pytest.mark.quick(1)
-def test_what_no_program_can_hold_is_said_and_leaves_no_file(
+def test_a_network_that_cannot_be_exported_is_reported_and_leaves_no_file(
     to: str, case: str, message: str, runs: Runs, tmp_path: Path
 ) -> None:
     with pytest.raises(PairsLitError, match=message) as caught:
@@ -274,12 +274,12 @@ def test_what_no_program_can_hold_is_said_and_leaves_no_file(
 
 def test_a_missing_library_is_named(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else name)
-    with pytest.raises(PairsLitError, match=r"--to onnx needs onnxruntime: pip install 'pairs-lit\[export\]'"):
+    with pytest.raises(PairsLitError, match=r"--to onnx needs onnxruntime\. Run: pip install 'pairs-lit\[export\]'"):
         pairs_lit.export(runs("joint"), "onnx")
 
 
 def predictions_equal_the_export(folder: Path, tmp_path: Path) -> int:
-    """Compare ``predictions.csv`` with what ONNX Runtime makes of the same pairs; return how many there are."""
+    """Compare ``predictions.csv`` with ONNX Runtime's outputs for the same pairs; return the number of pairs."""
     assert main(["predict", "--config", f"{folder}/config.yaml", "--ckpt_path", f"{folder}/checkpoints/last.ckpt"]) == 0
     with (folder / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -287,19 +287,19 @@ def predictions_equal_the_export(folder: Path, tmp_path: Path) -> int:
     bank = trained.data.bank
     images = bank.gather(bank.pairs["test"].index[:1], slice(0, 1))[0]  # the first seed's, as predict shows them
     for path, seed in zip(pairs_lit.export(folder, "onnx", output=tmp_path / "out"), trained.seeds, strict=True):
-        said, *_ = InferenceSession(path).run(None, {"pairs": images.numpy()})
-        np.testing.assert_allclose(said, [float(row[f"seed_{seed}"]) for row in rows], atol=1e-5, rtol=0)
+        outputs, *_ = InferenceSession(path).run(None, {"pairs": images.numpy()})
+        np.testing.assert_allclose(outputs, [float(row[f"seed_{seed}"]) for row in rows], atol=1e-5, rtol=0)
     return len(rows)
 
 
 @pytest.mark.slow
-def test_onnx_says_what_predict_says_of_a_thousand_pairs_of_the_bundled_digits(tmp_path: Path) -> None:
+def test_onnx_and_predict_agree_on_a_thousand_pairs_of_bundled_digits(tmp_path: Path) -> None:
     options = {**SMALL, "trainer.default_root_dir": tmp_path, "data.test_pairs": 1000, "trainer.max_epochs": 3}
     assert predictions_equal_the_export(pairs_lit.fit("cnn_aux", options).folder, tmp_path) == 1000
 
 
 @pytest.mark.slow
-def test_onnx_says_what_predict_says_of_a_thousand_pairs_of_mnist(mnist_root: Path, tmp_path: Path) -> None:
+def test_onnx_and_predict_agree_on_a_thousand_pairs_of_mnist(mnist_root: Path, tmp_path: Path) -> None:
     options = {**SMALL, "data.source": "mnist", "data.root": mnist_root, "data.test_pairs": 1000}
     options |= {"trainer.default_root_dir": tmp_path}
     assert predictions_equal_the_export(pairs_lit.fit("cnn_aux", options).folder, tmp_path) == 1000
