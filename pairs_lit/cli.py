@@ -119,8 +119,8 @@ def _dispatch(arguments: list[str]) -> None:
     if command not in COMMANDS:
         known = f"use one of {', '.join(COMMANDS)} (see pairs-lit --help)."
         raise PairsLitError(f"unknown command {command!r}{meant(command, COMMANDS) or ':'} {known}")
-    if command in OF_LIGHTNING and is_help(given):
-        show_help(command, given)
+    if command in OF_LIGHTNING and is_help(arguments):
+        show_help(command, arguments)
         return
     drop_missing_backend()
     quiet_other_packages()

@@ -38,7 +38,7 @@ def check_empty_sections(content: Mapping[str, object], options: Collection[str]
         if isinstance(value, Mapping) and key not in ("init_args", "dict_kwargs"):
             name = f"{prefix}{key}"
             if not value and not any(f"{option}.".startswith(f"{name}.") for option in options):
-                raise PairsLitError(f"unknown option {name} (pairs-lit COMMAND --help lists the options).")
+                raise PairsLitError(f"unknown option {name} (pairs-lit fit --help all lists the options).")
             check_empty_sections(value, options, f"{name}.")
 
 
@@ -82,7 +82,7 @@ class PairsParser(LightningArgumentParser):
         options = [option for parser in parsers for option in parser._actions]
         if not self.exit_on_error:  # an inner parser for the settings of a class: the outer parser includes its error
             super().error(inner(message, options), ex)
-        raise PairsLitError(f"{readable(message, options)} (pairs-lit COMMAND --help lists the options).") from ex
+        raise PairsLitError(f"{readable(message, options)} (pairs-lit fit --help all lists the options).") from ex
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
         """Parse a configuration file."""
