@@ -101,7 +101,7 @@ def test_what_answers_different_questions_is_not_compared_unasked(
 def test_a_metric_that_a_run_lacks_is_refused_with_those_it_has(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(made("a", GOOD))
     assert main(["compare", run, run, "--metric", "test_digit_accuracy"]) == 2
-    assert "has no test_digit_accuracy: all runs have train_accuracy, val_accuracy" in capsys.readouterr().err
+    assert "has no test_digit_accuracy. Use one of train_accuracy, val_accuracy" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_single_round_has_no_interval_and_cannot_be_compared_unpaired(
     assert main(["compare", str(one)]) == 0
     assert "–" in capsys.readouterr().out
     assert main(["compare", str(one), str(other)]) == 2
-    assert "a has 1 round with test_accuracy: a comparison needs 2 or more" in capsys.readouterr().err
+    assert "a must have at least 2 rounds with test_accuracy to be compared, got 1." in capsys.readouterr().err
 
 
 def test_csv_is_read_back(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,7 +222,7 @@ def test_runs_that_cannot_be_told_apart_are_said_so_with_what_would_have_been_fo
         "a and b do not differ significantly in test accuracy: the first minus the second is 0.1 points"
     )
     points = f"{100 * pair.difference.detectable:.1f}"
-    assert sentence.endswith(f"a difference of {points} points or more would probably have been found (80 % power).")
+    assert sentence.endswith(f"the minimum detectable effect is {points} points (80 % power).")
 
 
 def test_unpaired_runs_are_said_to_be(made: Made) -> None:
@@ -237,8 +237,8 @@ def test_unpaired_runs_are_said_to_be(made: Made) -> None:
     [
         ([0.9, 0.95], [0.5, 0.6], 0, "with 2 rounds the smallest possible p is 0.500; use at least 6 rounds."),
         (BETTER, GOOD, 0, "with 4 rounds the smallest possible p is 0.125; use at least 6 rounds."),
-        (GOOD, GOOD, 0, "all rounds compared gave the same (4 pairs of rounds)"),
-        ([0.5] * 3, [0.5] * 4, 9, "all rounds compared gave the same (3 and 4 rounds)"),
+        (GOOD, GOOD, 0, "all compared rounds are equal (4 pairs of rounds)"),
+        ([0.5] * 3, [0.5] * 4, 9, "all compared rounds are equal (3 and 4 rounds)"),
         ([0.2, 0.9], [0.4, 0.6], 9, "with 2 rounds the smallest possible p is 0.333; use at least 4 rounds."),
         ([0.1, 0.9, 0.1, 0.9], [0.8, 0.2, 0.8, 0.2], 9, "too few rounds to detect a difference"),
     ],
@@ -317,7 +317,7 @@ def test_of_losses_less_is_better(fit: Callable[..., Path], capsys: pytest.Captu
     (pair,) = found.pairs
     assert main(["compare", str(long), str(short), "--metric", "test_loss"]) == 0
     out = capsys.readouterr().out
-    assert "Of a loss, less is better" in out
+    assert "A lower loss is better" in out
     assert pair.sentence in out
     assert "points" not in pair.sentence
     lower = np.mean(
@@ -348,7 +348,7 @@ def test_a_run_without_the_loss_is_refused(made: Made, capsys: pytest.CaptureFix
     run = made("a", GOOD)
     (run / "curves.csv").write_text("seed,epoch,metric,value\n0,1,val/loss,0.5\n")
     assert main(["compare", str(run), "--metric", "test_loss"]) == 2
-    assert "a has no test_loss: all runs have train_accuracy" in capsys.readouterr().err
+    assert "a has no test_loss. Use one of train_accuracy" in capsys.readouterr().err
 
 
 def test_small_differences_are_not_rounded_away() -> None:
@@ -460,7 +460,7 @@ def test_a_run_that_is_given_twice_is_not_compared_with_itself(made: Made, capsy
         comparison = compare(given)
         assert [run.label for run in comparison.runs] == ["a", "b"]
         assert len(comparison.pairs) == 1
-        assert "is given twice; a run is not compared with itself." in capsys.readouterr().err
+        assert "is given twice and used once: a run is not compared with itself." in capsys.readouterr().err
 
 
 def test_copies_of_a_run_are_told_apart_by_their_paths(made: Made, tmp_path: Path) -> None:
@@ -469,7 +469,7 @@ def test_copies_of_a_run_are_told_apart_by_their_paths(made: Made, tmp_path: Pat
     shutil.copytree(run, copy)
     (pair,) = compare([run, copy]).pairs
     assert (pair.first, pair.second) == (str(run.resolve()), str(copy.resolve()))
-    assert "all rounds compared gave the same" in pair.sentence
+    assert "all compared rounds are equal" in pair.sentence
 
 
 def with_loss(run: Path, value: float, **loss: object) -> str:
@@ -488,12 +488,12 @@ def with_loss(run: Path, value: float, **loss: object) -> str:
         (
             "test_target_loss",
             {"target": "mse"},
-            "(a: target bce; b: target mse), so test_target_loss does not mean the",
+            "(a: target bce; b: target mse), so test_target_loss means something",
         ),
         (
             "test_target_loss",
             {"target": "none"},
-            "b: target none), so test_target_loss does not mean the same: compare",
+            "b: target none), so test_target_loss means something different in each.",
         ),
     ],
 )

@@ -175,7 +175,7 @@ def test_samples_without_spread() -> None:
 
 @pytest.mark.parametrize(("first", "second"), [([0.5], [0.5, 0.6]), ([0.5, math.nan], [0.5, 0.6]), ([], [0.5, 0.6])])
 def test_what_cannot_be_compared_is_rejected(first: list[float], second: list[float]) -> None:
-    with pytest.raises(PairsLitError, match=r"a comparison needs (2 rounds or more|finite values)"):
+    with pytest.raises(PairsLitError, match=r"each run must have at least 2 rounds|compared values must be finite"):
         compared(first, second)
 
 
@@ -269,7 +269,7 @@ def test_a_median_of_zero_has_no_winner() -> None:
     assert found.outcome == "tests disagree"
     sentence = describe_difference(Side("a"), Side("b"), found, BY_COLUMN["test_accuracy"])
     assert "a has the higher mean" in sentence
-    assert "but the median round is not (median +0.0 points" in sentence
+    assert "but its median is not better (median +0.0 points" in sentence
 
 
 def test_rounds_that_failed_are_named_as_left_out() -> None:
@@ -278,7 +278,7 @@ def test_rounds_that_failed_are_named_as_left_out() -> None:
     sentence = describe_difference(
         Side("a", [], [3, 40]), Side("b"), decided(first, second), BY_COLUMN["test_accuracy"]
     )
-    assert sentence.endswith("; left out, since they failed: seeds 3 and 40 of a.")
+    assert sentence.endswith("; failed rounds were left out: seeds 3 and 40 of a.")
 
 
 def test_holm_corrects_the_larger_p_for_all_comparisons() -> None:

@@ -14,7 +14,7 @@ class TestCompareOfManyRuns:
         capsys.readouterr()
         assert main(["compare", str(first), str(second), str(third)]) == 0
         captured = capsys.readouterr()
-        assert f"left out (not finished runs): {third}." in captured.err
+        assert f"skipped (not finished runs): {third}." in captured.err
         assert first.name in captured.out
         assert third.name not in captured.out
 
@@ -23,7 +23,7 @@ class TestCompareOfManyRuns:
         (tmp_path / "notes.txt").write_text("mine")
         (other / "rounds.csv").unlink()
         assert main(["compare", str(run), str(tmp_path / "notes.txt"), str(other)]) == 0
-        assert f"left out (not finished runs): {tmp_path / 'notes.txt'}, {other}." in capsys.readouterr().err
+        assert f"skipped (not finished runs): {tmp_path / 'notes.txt'}, {other}." in capsys.readouterr().err
 
     def test_where_none_is_finished_it_is_an_error(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         run = fit(config="fc_aux")
