@@ -149,19 +149,19 @@ def test_the_table_says_where_trials_of_other_data_are_not_paired(done: Sweep) -
     first, *others = done.trials
     more = [replace(trial, data={**trial.data, "train_pairs": 20}) for trial in others]
     text = str(replace(done, trials=[first, *more]))
-    assert "(paired by seed, unpaired where the data differ, Holm, 5 %)" in text
+    assert "(paired by seed, or unpaired if the data differ; Holm's correction; level 5 %)" in text
 
 
 def test_the_table_says_what_is_selected_and_what_is_confirmed(done: Sweep) -> None:
     text = str(done)
     assert "4 trials (grid) × 3 rounds (seeds 5 to 7); val/accuracy after the last epoch" in text
-    assert "it flatters itself" in text
+    assert "so the estimate is optimistically biased." in text
     assert "Confirmed on 4 fresh seeds, 100 to 103:" in text
     assert "The selected trial and the baseline do not differ significantly in test accuracy:" in text
     assert "n = 4 pairs of rounds" in text
     assert "\nThe baseline: " in text
-    assert "3 of 3 other trials do not differ significantly from the best one (paired by seed, Holm, 5 %)" in text
-    assert "None can: with 3 rounds and 3 comparisons the smallest possible p is 0.750; use at least 7 rounds." in text
+    assert "3 of 3 other trials do not differ significantly from the best one (paired by seed; Holm's correction; level 5 %)" in text
+    assert "No trial can differ significantly: with 3 rounds and 3 comparisons the smallest possible p is 0.750; use at least 7 rounds." in text
     assert (done.folder / "report.md").read_text() == f"```\n{text}\n```\n"
     with (done.folder / "trials.csv").open() as lines:
         rows = list(csv.DictReader(lines))
@@ -206,7 +206,7 @@ def test_the_values_of_the_config_have_nothing_to_be_compared_with(base: dict[st
     found = swept(base, spec(space={ALPHA: [0.5]}, confirm={"count": 2, "seed": 50}))
     assert found.confirmed is not None
     assert found.confirmed.difference is None
-    assert "The best values are those of the config as it is" in str(found)
+    assert "The config already has the best values" in str(found)
 
 
 @pytest.mark.slow

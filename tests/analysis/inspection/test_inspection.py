@@ -387,8 +387,8 @@ def test_a_round_that_failed_is_named_and_left_out(runs: Callable[[str], pairs_l
     assert (found.failed, found.said.seeds) == ([1], [0, 2])
     assert found.basis == "2 rounds (1 more failed), 30 test pairs of seed 0, data: digits"
     text = (run.folder / "inspect/report.md").read_text()
-    assert "**1 of 3 rounds FAILED** (seed 1): only in" in text
-    assert "Those that failed (1) are dotted" in text
+    assert "**1 of 3 rounds FAILED** (seed 1) and appear only in" in text
+    assert "Failed rounds (1) are dotted" in text
 
 
 def test_where_all_rounds_failed_there_is_nothing_to_inspect(runs: Callable[[str], pairs_lit.Run]) -> None:
@@ -507,7 +507,7 @@ def test_names_from_elsewhere_are_only_names(runs: Callable[[str], pairs_lit.Run
     run = replace(runs("joint, one round, gt"), label="a$b$<script>|*x*")
     found = pairs_lit.inspect_run(run, write=False)
     text = page(found, [])
-    assert "# a$b$\\<script\\>\\|\\*x\\*, inspected" in text
+    assert "# Inspection of a$b$\\<script\\>\\|\\*x\\*" in text
     titles = {figure.get_suptitle().split(":")[0] for figure in inspection_figures(found).values()}
     assert titles == {r"a\$b\$<script>|*x*"}
 
@@ -544,7 +544,7 @@ def test_classes_are_called_by_their_names_in_figures() -> None:
         assert above.get_title().startswith(f"{first} ≤ {second}: ")
     assert readings(np.array([0, 2, 5]), names=["a", "b", "c"]) == "c (5×), b (2×)"
     assert (
-        "classes apart in their order" in accuracy_by_distance(by_distance(each), has_names=True).axes[0].get_xlabel()
+        "distance in the order of the classes" in accuracy_by_distance(by_distance(each), has_names=True).axes[0].get_xlabel()
     )
     for figure in figures:
         figure.draw_without_rendering()
@@ -558,7 +558,7 @@ def test_the_page_calls_classes_by_their_names(runs: Callable[[str], pairs_lit.R
     assert re.search(rf"\| {found.hardest[0].place} +\| {re.escape(first)} ≤ {re.escape(second)} ", text)
     if found.confusion is not None:
         assert re.search(r"\| true \\ read +\| a\\\|b +\| b +\| c ", text)
-    assert "lie so far apart in their order" in text
+    assert "Accuracy by the distance in the order of the classes" in text
 
 
 def test_the_public_names_are_there() -> None:
