@@ -19,7 +19,7 @@ class Estimate:
     Attributes:
         value: The estimate.
         low: The lower end of the interval; NaN if there are too few rounds for one.
-        high: The upper end of the interval; likewise NaN.
+        high: The upper end of the interval; NaN if there are too few rounds.
     """
 
     value: float

@@ -112,14 +112,14 @@ class Search:
     def _check_metric(self, plans: Sequence[Plan]) -> None:
         metric = self._spec.decided_by
         if metric.is_over_all_pairs and not any(metric.name in plan.measured for plan in plans):
-            raise PairsLitError(f"metric is {metric.tag}, which is measured only if data.all_pairs is [val]. Set it.")
+            raise PairsLitError(f"metric is {metric.tag}, which is not measured. Set data.all_pairs to [val].")
         for plan in plans:
             if metric.name not in plan.measured:
                 known = ", ".join(Metric(metric.split, name).tag for name in plan.measured)
                 raise PairsLitError(f"metric must be one of {known} for this network, got {metric.tag}.")
 
     def _check_confirmation(self) -> None:
-        """Raise PairsLitError if the runs on fresh seeds would not measure the test accuracy by which they are compared."""
+        """Raise PairsLitError if the runs on fresh seeds would not measure the test accuracy that compares them."""
         if self._spec.confirm is not None:
             (plan,) = read_variants(self._base, [self._confirming({})])
             if plan.options["data.watch_test"] is False:
@@ -288,8 +288,8 @@ class Search:
                 open_run(trial.folder)
             except ChangedCodeError as error:
                 raise PairsLitError(
-                    f"{error.difference} Finished trials cannot be compared with new ones. Restore the code, or start "
-                    "a new sweep with another --name."
+                    f"{error.difference} Finished trials cannot be compared with new ones. Restore the code, or give "
+                    "another --name for a new sweep."
                 ) from error
 
     def _confirming(self, values: Values) -> dict[str, object]:

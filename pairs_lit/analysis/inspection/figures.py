@@ -111,7 +111,7 @@ def _draw_pair(axes: Axes, pair: HardPair, images: Numbers, relation: str, names
 
 
 def readings(counts: Counts, names: Sequence[str] = ()) -> str:
-    """Return the two most frequently read classes with counts, such as ``9 (7×), 4 (3×)``; ``…`` stands for others."""
+    """Return the two most frequently read classes with counts, such as ``9 (7×), 4 (3×)``; ``…`` for any others."""
     order = [digit for digit in np.argsort(-counts, kind="stable").tolist() if counts[digit]]
     texts = [f"{names[digit] if names else digit} ({counts[digit]}×)" for digit in order[:2]]
     return ", ".join(texts) + (" …" if len(order) > 2 else "")

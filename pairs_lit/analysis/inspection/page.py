@@ -166,8 +166,8 @@ def _calibration(run: Inspection) -> list[str]:
     text = (
         "If the rounds predict with probability p that the relation holds, for what share of these pairs does it hold? "
         f"{int(calibration.counts.sum())} predictions of {_rounds(run)} are sorted into {BINS} bins of equal width. "
-        "Each point stands at the mean P of its bin, with the 95 % interval over rounds. The lower panel shows how the "
-        "predictions spread over the bins.\n\n"
+        "Each point is drawn at the mean P of its bin, with the 95 % interval over rounds. The lower panel shows how "
+        "the predictions spread over the bins.\n\n"
         f"The expected calibration error of a round is the mean gap of the {BINS} bins, weighted by their predictions. "
         "It compares the confidence of the predictions, max(P, 1 − P), with the share of correct ones "
         f"({mean_and_std(calibration.error)}), and {relation} with the share of pairs for which it holds "
