@@ -1,1 +1,1 @@
-"""Hyperparameter sweeps: search space, trials, shared study and report; does not import torch."""
+"""Hyperparameter sweeps: search space, trials, shared study and report."""

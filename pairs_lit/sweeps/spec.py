@@ -42,9 +42,9 @@ _NOT_VARIED = {
     "trainer.devices": "it does not change the results of a trial",
     "trainer.num_nodes": "it does not change the results of a trial",
     "trainer.enable_progress_bar": "a sweep has one progress bar for all trials",
-    "data": "name an option in it, data.train_pairs for instance",
-    "model": "name an option in it, model.loss.aux_weight for instance",
-    "trainer": "name an option in it, trainer.max_epochs for instance",
+    "data": "vary one of its options, such as data.train_pairs",
+    "model": "vary one of its options, such as model.loss.aux_weight",
+    "trainer": "vary one of its options, such as trainer.max_epochs",
 }
 _SLICES = 200
 """The default number of slices per fit; larger fits are hardly faster, and smaller ones can be shared by processes."""

@@ -306,7 +306,7 @@ class Study:
         space = self._spec.space
         with warnings.catch_warnings(
             action="ignore"
-        ):  # Optuna warns that constant_liar and multivariate are experimental
+        ):  # Optuna warns that two of the sampler's options are experimental
             # the seed depends on the count, since each call starts a new sampler, which must not repeat its first draws
             seed = derive(self._spec.seed, "sampler", self._count) % 2**32
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=True)

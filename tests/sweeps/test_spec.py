@@ -33,7 +33,7 @@ from tests.support.sweeps import ALPHA, spec
         ({"space": {ALPHA: {"low": 0, "high": 1}}}, "a grid needs a list of values or a range with steps"),
         ({"space": {"rounds.count": [1, 2]}}, "rounds.count cannot be varied: rounds in the sweep file sets"),
         ({"space": {"name": ["a", "b"]}}, "name cannot be varied: all trials share the sweep's name"),
-        ({"space": {"data": [{"watch_test": True}]}}, r"space.data cannot be varied: name an option in it"),
+        ({"space": {"data": [{"watch_test": True}]}}, r"space.data cannot be varied: vary one of its options"),
         ({"space": {"trainer.devices": [1, 2]}}, "devices cannot be varied: it does not change the results of a trial"),
         ({"space": {"trainer.enable_progress_bar": [True]}}, "cannot be varied: a sweep has one progress bar"),
         ({"space": {"data.watch_test": [True]}}, "watch_test cannot be varied: the search never uses the test pairs"),

@@ -245,7 +245,7 @@ def test_another_config_is_rejected_with_what_differs(tmp_path: Path) -> None:
         pass
     with opened(tmp_path, spec()):  # these options do not change the results
         pass
-    with pytest.raises(PairsLitError, match=r"data.batch_size was 16 and is 20. Values and trials can be added"):
+    with pytest.raises(PairsLitError, match=r"data.batch_size was 16 and is 20. Only values and trials can be added"):
         opened(tmp_path, spec(), **{"data.batch_size": 20})
 
 

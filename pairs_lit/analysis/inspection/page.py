@@ -50,8 +50,8 @@ def _introduction(run: Inspection) -> str:
     relation = f"first {sign_of(run.relation)} second"
     text = (
         f"Made by `pairs-lit inspect`: {_plain(run.basis)}; relation: {relation}. All rounds predict the same pairs, "
-        f"the test pairs of seed {run.pair_seed}, as in `pairs-lit predict`. `rounds.csv` measures each round on its "
-        "own test pairs, so accuracies there differ."
+        f"the test pairs of seed {run.pair_seed}, as in `pairs-lit predict`, without further training. `rounds.csv` "
+        "measures each round on its own test pairs, so accuracies there differ."
     )
     if run.failed:
         seeds = ", ".join(map(str, run.failed))
