@@ -86,8 +86,10 @@ def unpaired_tests(first: Values, second: Values) -> BothTests:
     n, m = first.shape[1], second.shape[1]
     with np.errstate(over="ignore", invalid="ignore"):
         mean = first.mean(1) - second.mean(1)
-        stds = [np.where(np.ptp(rows, axis=1) > 0, rows.std(1, ddof=1), 0.0) for rows in (first, second)]
-        error, freedom = welch_error(*stds, n, m)
+        first_std, second_std = (
+            np.where(np.ptp(rows, axis=1) > 0, rows.std(1, ddof=1), 0.0) for rows in (first, second)
+        )
+        error, freedom = welch_error(first_std, second_std, n, m)
     median = np.median(first, axis=1) - np.median(second, axis=1)
     rank_sign, p_rank = rank_sum(first, second)
     return BothTests(mean, error, freedom, median, rank_sign, _t_test_p(mean, error, freedom), p_rank)

@@ -178,9 +178,9 @@ def find_removed(before: Dimension, now: Dimension, *, is_grid: bool) -> list[st
         present = set(map(key_of, now.grid()))
         return [shown(value) for value in before.grid() if key_of(value) not in present]
     if isinstance(before, Choices) or isinstance(now, Choices):
-        return ["the same kind of values (a list, or a range)"]
+        return ["another kind of values (a list or a range)"]
     if (before.is_log, before.is_whole) != (now.is_log, now.is_whole):
-        return ["the same kind of range (log, whole numbers)"]
+        return ["another kind of range (log or whole numbers)"]
     return [] if now.low <= before.low and before.high <= now.high else [f"{shown(before.low)} to {shown(before.high)}"]
 
 
