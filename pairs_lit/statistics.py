@@ -1,6 +1,6 @@
-"""Statistics over rounds: summaries, intervals, Welch's test from moments, Holm's correction.
+"""Statistics over rounds: summaries, intervals, Welch's test from means and standard deviations, Holm's correction.
 
-``scipy.stats`` takes most of a second to load, so it is loaded only where it is needed.
+``scipy.stats`` takes most of a second to import, so the functions that need it import it themselves.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Summary:
-    """What n rounds have in common; figures that do not exist are NaN.
+    """Summary statistics of one value per round; statistics that are undefined or unknown are NaN.
 
     Attributes:
-        n: How many rounds.
-        mean: Their mean.
-        std: Their standard deviation (ddof 1); NaN for n = 1.
-        median: Their median; reports may leave it out, and so the next two.
-        min: The least.
-        max: The greatest.
+        n: The number of rounds.
+        mean: The mean.
+        std: The standard deviation (ddof 1); NaN for fewer than two rounds.
+        median: The median; like the minimum and the maximum, NaN if a published report does not give it.
+        min: The minimum.
+        max: The maximum.
     """
 
     n: int
@@ -37,17 +37,17 @@ class Summary:
 
     @property
     def half_width(self) -> float:
-        """Half the width of Student's 95 % interval of the mean; NaN for fewer than two values."""
+        """Half the width of the 95 % t interval of the mean; NaN for fewer than two values."""
         return critical(self.n - 1) * self.std / sqrt(self.n) if self.n > 1 else NAN
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Student's 95 % interval of the mean; NaN for fewer than two values."""
+        """The 95 % t interval of the mean; NaN for fewer than two values."""
         return self.mean - self.half_width, self.mean + self.half_width
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Summarise the values of n rounds."""
+    """Return the summary statistics of one value per round."""
     n = len(values)
     if n == 0:
         return Summary(0, NAN, NAN)
@@ -57,21 +57,21 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 LEVEL = 0.05
-"""Intervals hold 1 − LEVEL; a test is called significant below LEVEL."""
+"""Significance level: intervals have confidence 1 − LEVEL, and a test rejects if p is below LEVEL."""
 
 POWER = 0.8
-"""The share of true differences that is found where a difference is called detectable."""
+"""The power at which the minimum detectable effect is computed."""
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """First minus second.
+    """The difference of two means, first minus second, with its interval and p value.
 
     Attributes:
-        method: ``paired`` by seed, or ``Welch``.
-        n: Rounds of the first and of the second; equal where they are paired.
+        method: ``paired`` (by seed) or ``Welch`` (unpaired).
+        n: The numbers of rounds of the first and of the second; they are equal if the rounds are paired.
         estimate: The difference of the means.
         low: Lower end of the 95 % interval.
         high: Upper end.
@@ -87,20 +87,20 @@ class Difference:
 
     @property
     def contains_zero(self) -> bool:
-        """Whether the interval leaves open which of the two is larger."""
+        """Whether the interval contains 0, so that either mean may be the larger one."""
         return self.low <= 0 <= self.high
 
 
 def critical(freedom: float) -> float:
-    """Return the critical value of a two-sided t test at the level."""
+    """Return the critical value of a two-sided t test at the significance level, for these degrees of freedom."""
     return float(special.stdtrit(freedom, 1 - LEVEL / 2))
 
 
 def welch(first: Summary, second: Summary) -> Difference:
-    """Compare two independent samples of unequal variance by their moments (Welch 1947).
+    """Compare two independent samples of unequal variance by their means and standard deviations (Welch 1947).
 
-    For figures of which only mean and standard deviation are known. Where all rounds are,
-    :func:`pairs_lit.analysis.comparison_tests.compare_rounds` decides.
+    Use this for published results, of which the single rounds are unknown. If all rounds are known, use
+    :func:`pairs_lit.analysis.comparison_tests.compare_rounds`.
     """
     error, freedom = (float(value) for value in welch_error(first.std, second.std, first.n, second.n))
     estimate, n = first.mean - second.mean, (first.n, second.n)
@@ -121,13 +121,13 @@ def welch_error(first_std: Values | float, second_std: Values | float, n: int, m
 
 @dataclass(frozen=True)
 class SpreadRatio:
-    """How the scatter of one sample compares with that of another.
+    """The ratio of two samples' standard deviations, with the p value of a test for equal spread.
 
     Attributes:
-        ratio: The first standard deviation over the second; infinite where only the second is 0, NaN where both are.
-        sign: 1 where the first scatters more, -1 where less, 0 where the standard deviations and the mean deviations
-            from the median, which the test compares, do not agree.
-        p: The p value of Brown and Forsythe's test (Levene's about medians).
+        ratio: The first standard deviation divided by the second; infinite if only the second is 0, NaN if both are.
+        sign: 1 if the first sample has the larger spread, -1 if the second has. 0 if the standard deviations and the
+            mean absolute deviations from the median, which the test compares, contradict each other.
+        p: The p value of the Brown–Forsythe test (Levene's test about medians).
     """
 
     ratio: float
@@ -136,39 +136,44 @@ class SpreadRatio:
 
 
 def compare_spreads(first: Sequence[float], second: Sequence[float]) -> SpreadRatio:
-    """Test whether two samples of two or more values scatter equally."""
+    """Test whether two samples of two or more values have equal spread."""
     from scipy import stats
 
     samples = [np.asarray(values, dtype=np.float64).round(12) for values in (first, second)]
     stds = [float(values.std(ddof=1)) if np.ptp(values) > 0 else 0.0 for values in samples]
     deviations = [np.abs(values - np.median(values)).round(12) for values in samples]
-    is_undefined = all(np.ptp(each) == 0 for each in deviations)  # of two values each, the deviations are always equal
+    # two values always have equal deviations from their median, so the test statistic would be 0 / 0
+    is_undefined = all(np.ptp(values) == 0 for values in deviations)
     p = 1.0 if is_undefined else float(stats.levene(*samples, center="median").pvalue)
-    signs = [np.sign(each[0] - each[1]) for each in (stds, [values.mean() for values in deviations])]
+    mean_deviations = [values.mean() for values in deviations]
+    signs = [np.sign(first_spread - second_spread) for first_spread, second_spread in (stds, mean_deviations)]
     ratio = stds[0] / stds[1] if stds[1] > 0 else float("inf") if stds[0] > 0 else NAN
     return SpreadRatio(ratio, int(signs[0]) if signs[0] == signs[1] else 0, p)
 
 
 @cache
 def t_detectable_errors(freedom: float) -> float:
-    """Return how many standard errors a true difference must have for a two-sided t test to find 80 % of them."""
+    """Return the true difference, in standard errors, that a two-sided t test detects with 80 % power."""
     from scipy import optimize
 
     threshold = critical(freedom)
 
-    def lack(shift: float) -> float:
-        found = 1 - special.nctdtr(freedom, shift, threshold) + special.nctdtr(freedom, shift, -threshold)
-        return float(np.nan_to_num(found, nan=1.0)) - POWER  # NaN: too far out for scipy
+    def compute_excess_power(shift: float) -> float:
+        power = 1 - special.nctdtr(freedom, shift, threshold) + special.nctdtr(freedom, shift, -threshold)
+        return float(np.nan_to_num(power, nan=1.0)) - POWER  # scipy returns NaN for very large shifts
 
-    return float(optimize.brentq(lack, 0.0, 4 * threshold + 10))
+    return float(optimize.brentq(compute_excess_power, 0.0, 4 * threshold + 10))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p values for their number (Holm 1979): the chance of any false finding stays below the level."""
+    """Return p values adjusted for multiple comparisons by Holm's method (1979).
+
+    Rejecting the adjusted p values below the significance level keeps the chance of any false positive below it, too.
+    """
     order = np.argsort(p_values)
     count, largest = len(p_values), 0.0
-    corrected = [0.0] * count
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
-        corrected[place] = largest
-    return corrected
+    adjusted = [0.0] * count
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (count - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted

@@ -1,1 +1,1 @@
-"""Finished runs, compared and shown; needs no torch."""
+"""Comparison and inspection of finished runs; does not import torch."""

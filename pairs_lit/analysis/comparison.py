@@ -1,4 +1,4 @@
-"""Finished runs side by side, every pair of them tested, as text, Markdown, LaTeX or CSV."""
+"""Pairwise comparison of finished runs, formatted as text, Markdown, LaTeX or CSV."""
 
 import itertools
 import re
@@ -24,26 +24,30 @@ from pairs_lit.text import counted, printable
 
 Format = Literal["text", "md", "csv", "latex"]
 METRICS = tuple(metric.column for metric in COMPARED_METRICS)
-"""What runs can be compared by."""
+"""The columns by which runs can be compared."""
 
 _MUST_AGREE = {"source": "data source", "relation": "relation"}
 
 
-_FEW, _MOST_SAID = 3, 5  # so many pairs all get a sentence; of more, so many of the first run's
+_FEW = 3
+"""Up to this many pairs of runs, each pair gets a sentence."""
+
+_MOST_SAID = 5
+"""If there are more pairs, only the first run's comparisons with this many other runs get a sentence."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs and how they differ.
+    """The comparison of two runs.
 
     Attributes:
         first: The name of the first run.
         second: The name of the second run.
-        decision: What may be claimed of the first minus the second, among all pairs that were compared.
+        decision: The test results for the first run minus the second, corrected for all pairs that were compared.
         winner: The name of the run that is significantly better, or None if neither is.
-        superiority: The probability that a round of the first is better than a round of the second.
-        rounds: How many rounds of the first and of the second this rests on.
-        sentence: What this means.
+        superiority: The probability that a round of the first run is better than a round of the second.
+        rounds: The numbers of rounds of the first and of the second run.
+        sentence: The result in one sentence.
     """
 
     first: str
@@ -56,7 +60,7 @@ class Pair:
 
     @property
     def difference(self) -> MeasuredDifference:
-        """The first minus the second."""
+        """The difference of the two runs, first minus second."""
         return self.decision.difference
 
     @property
@@ -66,18 +70,18 @@ class Pair:
 
     @property
     def reason(self) -> Outcome:
-        """Why there is a winner, or why there is none; the sentence has the numbers."""
+        """The reason why there is a winner or none; the sentence gives the numbers."""
         return self.decision.outcome
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, their summaries with the 95 % interval of the mean, and all pairs.
+    """The comparison of several runs; printing it shows its tables.
 
     Attributes:
-        metric: What is compared.
+        metric: The column by which the runs are compared.
         runs: The runs.
-        pairs: Every two of them.
+        pairs: The comparison of each pair of runs.
         failures: The failed rounds of each run, in the order of the runs.
     """
 
@@ -92,12 +96,13 @@ class Comparison:
     @property
     def winner(self) -> str | None:
         """The name of the run that is significantly better than every other one, or None if there is none."""
-        won = [pair.winner for pair in self.pairs]
-        winners = [run.label for run in self.runs if won and won.count(run.label) == len(self.runs) - 1]
+        pair_winners = [pair.winner for pair in self.pairs]
+        labels = [run.label for run in self.runs]
+        winners = [label for label in labels if pair_winners and pair_winners.count(label) == len(labels) - 1]
         return winners[0] if winners else None
 
     def summary(self, run: FinishedRun) -> tuple[Summary, tuple[float, float]]:
-        """Return a run's summary, and the 95 % interval of its mean."""
+        """Return a run's summary statistics and the 95 % interval of its mean."""
         summary = summarise(list(run.values(self.metric).values()))
         return summary, summary.interval
 
@@ -107,51 +112,57 @@ class Comparison:
 
     @property
     def sentences(self) -> list[str]:
-        """What the pairs mean; of many pairs, those of the first run with the next ones."""
-        said = self.pairs if len(self.pairs) <= _FEW else self.pairs[: min(len(self.runs) - 1, _MOST_SAID)]
-        left = len(self.pairs) - len(said)
-        return [pair.sentence for pair in said] + ([f"The table lists the other {left} comparisons."] if left else [])
+        """The result of each pair in a sentence; with many pairs, only those of the first run and the next ones."""
+        described = self.pairs if len(self.pairs) <= _FEW else self.pairs[: min(len(self.runs) - 1, _MOST_SAID)]
+        left = len(self.pairs) - len(described)
+        rest = [f"The table lists the other {left} comparisons."] if left else []
+        return [*(pair.sentence for pair in described), *rest]
 
     @property
     def failure_lines(self) -> list[str]:
-        """How many rounds of each run failed, and how often they may fail; runs that say the same share a line."""
+        """The failed rounds and the bound on the failure rate of each run; runs with the same text share a line."""
         labels: dict[str, list[str]] = {}
         for run, failures in zip(self.runs, self.failures, strict=True):
             labels.setdefault(str(failures), []).append(run.label)
-        return [f"{', '.join(names)}: {failures}." for failures, names in labels.items()]
+        return [f"{', '.join(names)}: {description}." for description, names in labels.items()]
 
 
 def read_runs(runs: Sequence[FinishedRun | str | Path]) -> list[FinishedRun]:
-    """Read run folders, unless they are read already, and label the runs.
+    """Load the runs that are given as folders, and give each run a unique label.
 
-    If some are finished, those that are not are left out. A run that is given twice is read once. A notice says so.
+    If at least one run is finished, unfinished runs are skipped. A run that is given twice is used once. A notice
+    reports both.
     """
-    known = {run.folder: run for run in runs if isinstance(run, FinishedRun)}
+    loaded = {run.folder: run for run in runs if isinstance(run, FinishedRun)}
     paths = _drop_repeated([run.folder if isinstance(run, FinishedRun) else Path(run) for run in runs])
     unfinished = [path for path in paths if path.exists() and not is_finished(path)]
     if 0 < len(unfinished) < len(paths):
         paths = [path for path in paths if path not in unfinished]
-        shown = ", ".join(printable(str(folder)) for folder in unfinished[:3])
+        names = ", ".join(printable(str(folder)) for folder in unfinished[:3])
         more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
-        notice(f"left out (not finished runs): {shown}{more}.")
-    return labelled([known[path] if path in known else FinishedRun.load(path) for path in paths])
+        notice(f"skipped (not finished runs): {names}{more}.")
+    return labelled([loaded[path] if path in loaded else FinishedRun.load(path) for path in paths])
 
 
 def _drop_repeated(folders: Sequence[Path]) -> list[Path]:
-    """Return each folder once, and give a notice of those that are given again."""
-    kept: dict[Path, Path] = {}
+    """Return each folder once, with a notice for each repetition."""
+    unique: dict[Path, Path] = {}
     for folder in folders:
-        if folder.resolve() in kept:
-            notice(f"{printable(str(folder))} is given twice; a run is not compared with itself.")
-        kept.setdefault(folder.resolve(), folder)
-    return list(kept.values())
+        if folder.resolve() in unique:
+            notice(f"{printable(str(folder))} is given twice and used once: a run is not compared with itself.")
+        unique.setdefault(folder.resolve(), folder)
+    return list(unique.values())
 
 
 def labelled(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
-    """Return runs with a label of their own each: with the time where two have the same name, else with the path."""
+    """Return the runs with unique labels.
+
+    A run's label is its name; runs of the same name also get the run folder's name, which holds the time. If these are
+    still equal, the label is the path.
+    """
     names = [run.label for run in runs]
-    for longer in (_name_and_time, _path):
-        names = [longer(run) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)]
+    for lengthen in (_name_and_time, _path):
+        names = [lengthen(run) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)]
     return [replace(run, label=printable(name)) for run, name in zip(runs, names, strict=True)]
 
 
@@ -170,35 +181,44 @@ def compare(
 
     Args:
         runs: Runs, or run folders.
-        metric: A column of ``rounds.csv``, or a loss (``test_loss`` and so on), of which less is better.
-        allow_different: Compare runs of different data sources, relations or losses, too.
+        metric: A column of ``rounds.csv``, or a loss such as ``test_loss``; lower losses are better.
+        allow_different: Whether to compare runs with different data sources, relations or losses.
 
     Returns:
-        The comparison; printed, it shows its tables.
+        The comparison; printing it shows its tables.
 
     Raises:
-        PairsLitError: A folder is not one of a finished run, or the runs cannot be compared.
+        PairsLitError: A folder does not hold a finished run, or the runs cannot be compared.
     """
     if metric not in METRICS:
-        raise PairsLitError(f"metric is {metric!r}: it must be one of {', '.join(METRICS)}.")
-    found = read_runs(runs)
-    check_comparable(found, metric, allow_different=allow_different)
-    return compared(found, metric)
+        raise PairsLitError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
+    finished = read_runs(runs)
+    check_comparable(finished, metric, allow_different=allow_different)
+    return compared(finished, metric)
 
 
 def compared(runs: Sequence[FinishedRun], metric: str) -> Comparison:
-    """Compare every pair of runs that may be compared; a run with fewer than 2 rounds is refused."""
-    values = [(run, run.values(metric)) for run in runs]
-    for run, each in values:
-        if len(each) < 2 <= len(runs):
+    """Compare every pair of runs, without checking that their data and losses are comparable.
+
+    Raises:
+        PairsLitError: There are several runs, and one of them has fewer than two rounds with this metric.
+    """
+    scores = [run.values(metric) for run in runs]
+    for run, values in zip(runs, scores, strict=True):
+        if len(values) < 2 <= len(runs):
             raise PairsLitError(
-                f"{run.label} has {counted(len(each), 'round')} with {metric}: a comparison needs 2 or more."
+                f"{run.label} must have at least 2 rounds with {metric} to be compared, got {len(values)}."
             )
     failures = [failures_of(run) for run in runs]
-    both = list(itertools.combinations(zip(runs, failures, (each for _, each in values), strict=True), 2))
-    cases = [(first, second, not unlike(one.data, other.data)) for (one, _, first), (other, _, second) in both]
+    run_pairs = list(itertools.combinations(zip(runs, failures, scores, strict=True), 2))
+    cases = [
+        (first_scores, second_scores, not unlike(first.data, second.data))
+        for (first, _, first_scores), (second, _, second_scores) in run_pairs
+    ]
     decisions = decide(compare_many(cases))
-    pairs = [_pair(*two, decision, BY_COLUMN[metric]) for two, decision in zip(both, decisions, strict=True)]
+    pairs = [
+        _pair(*run_pair, decision, BY_COLUMN[metric]) for run_pair, decision in zip(run_pairs, decisions, strict=True)
+    ]
     return Comparison(metric, runs, pairs, failures)
 
 
@@ -206,17 +226,19 @@ _Measured = tuple[FinishedRun, Failures, dict[int, float]]
 
 
 def _pair(first: _Measured, second: _Measured, decision: Decision, metric: Metric) -> Pair:
-    """Describe two runs, of which a decision was made."""
-    rounds = [list(values.values()) for _, _, values in (first, second)]
-    better = superiority(*reversed(rounds)) if metric.is_loss else superiority(*rounds)
-    seeds = first[2].keys() & second[2].keys() if decision.difference.is_paired else first[2].keys() | second[2].keys()
-    one, other = (
-        Side(run.label, [seed for seed in failures.at_chance if seed in seeds], failures.not_finite)
+    """Build the comparison of two runs from the decision about their difference."""
+    scores = [list(values.values()) for _, _, values in (first, second)]
+    p_superiority = superiority(*reversed(scores)) if metric.is_loss else superiority(*scores)
+    is_paired = decision.difference.is_paired
+    compared_seeds = first[2].keys() & second[2].keys() if is_paired else first[2].keys() | second[2].keys()
+    first_side, second_side = (
+        Side(run.label, [seed for seed in failures.at_chance if seed in compared_seeds], failures.not_finite)
         for run, failures, _ in (first, second)
     )
-    winner = {1: one.name, -1: other.name}.get(metric.better_sign * decision.sign)
-    sentence = describe_difference(one, other, decision, metric)
-    return Pair(one.name, other.name, decision, winner, better, (len(rounds[0]), len(rounds[1])), sentence)
+    names = first_side.name, second_side.name
+    winner = {1: names[0], -1: names[1]}.get(metric.better_sign * decision.sign)
+    sentence = describe_difference(first_side, second_side, decision, metric)
+    return Pair(*names, decision, winner, p_superiority, (len(scores[0]), len(scores[1])), sentence)
 
 
 def check_comparable(runs: Sequence[FinishedRun], metric: str, *, allow_different: bool) -> None:
@@ -224,55 +246,56 @@ def check_comparable(runs: Sequence[FinishedRun], metric: str, *, allow_differen
     for setting, words in _MUST_AGREE.items():
         values = {run.label: run.data.get(setting) for run in runs}
         if len(set(values.values())) > 1 and not allow_different:
-            shown = ", ".join(f"{label}: {value}" for label, value in values.items())
-            raise PairsLitError(f"the runs differ in their {words} ({shown}): add --allow-different to compare them.")
-    for one, other in itertools.combinations(runs, 2):
-        differing = unlike(one.data, other.data)
-        # the same images in another size are a setting like others
+            listed = ", ".join(f"{label}: {value}" for label, value in values.items())
+            raise PairsLitError(f"the runs differ in their {words} ({listed}). Add --allow-different to compare them.")
+    for first, second in itertools.combinations(runs, 2):
+        differing = unlike(first.data, second.data)
+        # resizing changes the fingerprint, too, but resized images may be compared
         if FINGERPRINT in differing and "resize" not in differing and not allow_different:
-            shown = ", ".join(f"{run.label}: {str(run.data[FINGERPRINT])[:8]}…" for run in (one, other))
+            listed = ", ".join(f"{run.label}: {str(run.data[FINGERPRINT])[:8]}…" for run in (first, second))
             raise PairsLitError(
-                f"the runs differ in their images or labels, though their source has one name (SHA-256 {shown}): add "
-                "--allow-different to compare them."
+                "the runs differ in their images or labels, although their sources have the same name (SHA-256 "
+                f"{listed}). Add --allow-different to compare them."
             )
     untrained = [run.label for run in runs if BY_COLUMN[metric].is_of_digits and run.digits_trained is False]
     if untrained:
         raise PairsLitError(
-            f"{untrained[0]}: nothing trained its networks to name digits, so its {metric} cannot be compared: use "
-            "test_accuracy, or train digits with model.loss.digits and a model.loss.aux_weight above 0."
+            f"{untrained[0]}: its networks were not trained to classify digits, so its {metric} cannot be compared. "
+            "Compare test_accuracy, or train with model.loss.digits and a model.loss.aux_weight above 0."
         )
     if not allow_different:
         _check_losses(runs, BY_COLUMN[metric])
     lacking = [run.label for run in runs if not run.values(metric)]
     if lacking:
         common = [name for name in METRIC_COLUMNS if all(run.values(name) for run in runs)]
-        raise PairsLitError(f"{lacking[0]} has no {metric}: all runs have {', '.join(common) or 'nothing in common'}.")
+        known = f"Use one of {', '.join(common)}" if common else "The runs share no metric"
+        raise PairsLitError(f"{lacking[0]} has no {metric}. {known}.")
 
 
 def _check_losses(runs: Sequence[FinishedRun], metric: Metric) -> None:
-    """Raise PairsLitError if the runs do not measure the same loss: its numbers cannot be compared with each other."""
+    """Raise PairsLitError if the runs computed the compared loss in different ways."""
     if not metric.is_loss:
         return
     kinds = {run.label: _loss_of(run, metric.loss_options) for run in runs}
     known = {label: kind for label, kind in kinds.items() if kind is not None}
     differing = [name for name in metric.loss_options if len({kind.get(name) for kind in known.values()}) > 1]
     if differing:
-        shown = "; ".join(
+        listed = "; ".join(
             f"{label}: {', '.join(f'{name} {kind.get(name)}' for name in differing)}" for label, kind in known.items()
         )
         raise PairsLitError(
-            f"the runs differ in their loss ({printable(shown)}), so {metric.column} does not mean the same: compare "
-            "an accuracy, or add --allow-different."
+            f"the runs differ in their loss ({printable(listed)}), so {metric.column} means something different in "
+            "each. Compare an accuracy, or add --allow-different."
         )
 
 
 def _loss_of(run: FinishedRun, names: Sequence[str]) -> dict[str, object] | None:
-    """Return what a run's loss is made of, or None if its configuration is not there."""
+    """Return a run's settings of these loss options, or None if its config.yaml is missing."""
     if not (run.folder / CONFIG).is_file():
         return None
     loss = run.config.get("model", {}).get("loss") or {}
     kind = {name: loss.get(name) for name in names}
-    # of two classes, both cross-entropies are the same number
+    # with two classes, ce and bce give the same value
     return kind | {"target": "bce" if kind["target"] == "ce" else kind["target"]}
 
 
@@ -291,12 +314,12 @@ _LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 
 
 def show(comparison: Comparison, style: Format, *, statistics: bool = False) -> str:
-    """Show the table of runs, the table of pairs, what they mean, and what both rest on.
+    """Return the tables of runs and pairs, the sentences about them, and a note on the methods.
 
     Args:
-        comparison: What is shown.
-        style: The format.
-        statistics: Show interquartile means and probabilities of superiority, too; CSV always has them.
+        comparison: The comparison to format.
+        style: The output format.
+        statistics: Whether to add interquartile means and probabilities of superiority; CSV always contains them.
     """
     if style in _ESCAPES:
         comparison = _escaped(comparison, *_ESCAPES[style])
@@ -306,32 +329,32 @@ def show(comparison: Comparison, style: Format, *, statistics: bool = False) -> 
     if statistics:
         tables += _more_tables(comparison)
     parts = [table(header, rows, _STYLES[style]) for rows, header in tables if rows]
-    foot = notes(comparison) + (f" {_STATISTICS}" if statistics else "")
-    said = [*comparison.sentences, *comparison.failure_lines]
+    footnote = notes(comparison) + (f" {_STATISTICS}" if statistics else "")
+    lines = [*comparison.sentences, *comparison.failure_lines]
     if style == "latex":
-        said, foot = ["".join(_LATEX.get(letter, letter) for letter in each) for each in said], f"% {foot}"
+        lines, footnote = ["".join(_LATEX.get(letter, letter) for letter in line) for line in lines], f"% {footnote}"
     bullet = "- " if style == "md" else ""
-    sentences = ["\n".join(bullet + each for each in said)] if said else []
-    return "\n\n".join([*parts, *sentences, foot])
+    paragraphs = ["\n".join(bullet + line for line in lines)] if lines else []
+    return "\n\n".join([*parts, *paragraphs, footnote])
 
 
 def _escaped(comparison: Comparison, pattern: str, replacement: str) -> Comparison:
-    """Spell the names of runs, and what they say of their data, as a format needs: they may come from anywhere."""
+    """Return the comparison with the pattern escaped in run names and data settings, which are untrusted text."""
 
-    def spell(value: Any) -> Any:  # noqa: ANN401 - a name or a data setting
+    def escape(value: Any) -> Any:  # noqa: ANN401 - a name or a data setting
         return re.sub(pattern, replacement, value) if isinstance(value, str) else value
 
     runs = [
-        replace(run, label=spell(run.label), data={name: spell(value) for name, value in run.data.items()})
+        replace(run, label=escape(run.label), data={name: escape(value) for name, value in run.data.items()})
         for run in comparison.runs
     ]
     pairs = [
         replace(
             pair,
-            first=spell(pair.first),
-            second=spell(pair.second),
-            winner=spell(pair.winner),
-            sentence=spell(pair.sentence),
+            first=escape(pair.first),
+            second=escape(pair.second),
+            winner=escape(pair.winner),
+            sentence=escape(pair.sentence),
         )
         for pair in comparison.pairs
     ]
@@ -339,73 +362,78 @@ def _escaped(comparison: Comparison, pattern: str, replacement: str) -> Comparis
 
 
 def run_rows(comparison: Comparison) -> list[list[str]]:
-    """Return one row a run."""
+    """Return the table of runs, one row per run."""
     rows = []
     for run in comparison.runs:
         summary, ends = comparison.summary(run)
         n = f"{summary.n} ({len(run.failed)} failed)" if run.failed else str(summary.n)
-        figures = (summary.mean, summary.std, summary.median, summary.min, summary.max)
-        rows.append([run.label, n, *map(decimal, figures), interval(*ends)])
+        statistics = (summary.mean, summary.std, summary.median, summary.min, summary.max)
+        rows.append([run.label, n, *map(decimal, statistics), interval(*ends)])
     return rows
 
 
 def _pair_row(pair: Pair) -> list[str]:
-    each = pair.difference
+    difference = pair.difference
     return [
         f"{pair.first} − {pair.second}",
-        "paired by seed" if each.is_paired else "unpaired (seeds or data settings differ)",
-        ", ".join(map(str, each.n[:1] if each.is_paired else each.n)),
-        f"{each.estimate:+.4f}",
-        interval(each.low, each.high, "+"),
-        f"{each.median:+.4f}",
-        p_value(each.p),
+        "paired by seed" if difference.is_paired else "unpaired (seeds or data settings differ)",
+        ", ".join(map(str, difference.n[:1] if difference.is_paired else difference.n)),
+        f"{difference.estimate:+.4f}",
+        interval(difference.low, difference.high, "+"),
+        f"{difference.median:+.4f}",
+        p_value(difference.p),
         p_value(pair.p_holm),
-        decimal(each.detectable),
+        decimal(difference.detectable),
     ]
 
 
 def _more_tables(comparison: Comparison) -> list[tuple[list[list[str]], list[str]]]:
-    """Return interquartile means, a row a run, and probabilities of superiority, a row a pair, with their headers."""
-    middles, betters = [], []
+    """Return rows and header of two tables: interquartile means by run, and probabilities of superiority by pair."""
+    mean_rows, superiority_rows = [], []
     for run in comparison.runs:
-        middle, n = comparison.interquartile_mean(run), str(comparison.summary(run)[0].n)
-        middles.append([run.label, n, decimal(middle.value), interval(middle.low, middle.high)])
+        mean, n = comparison.interquartile_mean(run), str(comparison.summary(run)[0].n)
+        mean_rows.append([run.label, n, decimal(mean.value), interval(mean.low, mean.high)])
     for pair in comparison.pairs:
-        better, n = pair.superiority, ", ".join(map(str, pair.rounds))
-        ends = f"{better.low:.3f} to {better.high:.3f}"
-        betters.append([f"{pair.first}, {pair.second}", n, f"{better.value:.3f}", ends])
-    return [(middles, _MIDDLES), (betters, _BETTER)]
+        estimate, n = pair.superiority, ", ".join(map(str, pair.rounds))
+        ends = f"{estimate.low:.3f} to {estimate.high:.3f}"
+        superiority_rows.append([f"{pair.first}, {pair.second}", n, f"{estimate.value:.3f}", ends])
+    return [(mean_rows, _MIDDLES), (superiority_rows, _BETTER)]
 
 
 _STATISTICS = (
-    "Interquartile mean: of the middle half of the rounds, with Tukey and McLaughlin's interval. P(superiority): the "
-    "probability that a round of the first is better than a round of the second, ties count half (Mann and Whitney's "
-    "U / (n·m)), with Newcombe's interval, which takes the rounds as independent."
+    "Interquartile mean: the mean of the middle half of the rounds, with Tukey and McLaughlin's interval. "
+    "P(superiority): the probability that a round of the first run is better than a round of the second; ties count "
+    "half (Mann and Whitney's U / (n·m)). Its interval is Newcombe's, which treats the rounds as independent."
 )
 
 
 def notes(comparison: Comparison) -> str:
-    """Say what the figures are."""
+    """Return the note on data and statistical methods that stands below the tables."""
     sources = sorted({str(run.data.get("source")) for run in comparison.runs})
     relations = sorted({str(run.data.get("relation")) for run in comparison.runs})
     text = f"{comparison.metric}; data: {', '.join(sources)}; relation: {', '.join(relations)}."
-    text += " Std with ddof 1; interval of a mean: Student's t."
+    text += " Std: sample standard deviation (ddof 1). Interval of the mean: Student's t."
     if comparison.pairs:
+        count = len(comparison.pairs)
         text += (
-            " Comparisons: Student's paired t test and Wilcoxon's signed-rank test where paired by seed, else Welch's "
-            "and Mann and Whitney's; the interval is that of the t test, p the larger of both, corrected for all "
-            f"{len(comparison.pairs)} by Holm's method. A run is called better only if both tests reject at 5 % and "
-            "mean difference, median difference and ranks have the same sign. Minimum detectable effect: the smallest "
-            "true difference that this rule finds with 80 % power in a single comparison."
+            " Comparisons paired by seed use Student's paired t test and Wilcoxon's signed-rank test, unpaired ones "
+            "Welch's t test and Mann and Whitney's test. The interval is that of the t test; p is the larger of the "
+            f"two p values, and p (Holm) is corrected for {counted(count, 'comparison')}. A run is called better only "
+            "if both tests reject at 5 % and mean difference, median difference and ranks have the same sign. Minimum "
+            "detectable effect: the smallest true difference that this rule detects with 80 % power in a single "
+            "comparison."
         )
-    text += " Failed: the loss was not finite, or the round learned nothing (at chance on its training pairs)."
+    text += " Failed rounds: the loss was not finite, or the round learned nothing (at chance on its training pairs)."
     metric = BY_COLUMN[comparison.metric]
     if metric.is_loss:
-        text += " Of a loss, less is better (target_loss: without the auxiliary part)."
+        text += " A lower loss is better (target_loss excludes the auxiliary part)."
     if metric.is_best:
         text += " best_test_accuracy selects its epoch on the test set."
     if metric.is_over_all_pairs:
-        text += " Over all ordered pairs of two different images, or a sample of them: each run's summary.json says."
+        text += (
+            " Measured on all ordered pairs of two different images or on a sample of them, see each run's "
+            "summary.json."
+        )
     return text
 
 
@@ -416,20 +444,20 @@ _COLUMNS += ["p_t", "p_rank", "winner", "outcome", "failed", "at_chance", "failu
 
 
 def _csv(comparison: Comparison) -> str:
-    """One table: a row a run, then a row a pair, whose mean is the difference."""
+    """Return one table with a row per run, then a row per pair; the mean of a pair is its difference."""
     rows = list[dict[str, object]]()
     for run, failures in zip(comparison.runs, comparison.failures, strict=True):
         summary, (low, high) = comparison.summary(run)
-        middle = _cells("iqm", comparison.interquartile_mean(run))
+        mean_cells = _cells("iqm", comparison.interquartile_mean(run))
         failed = {"failed": len(failures.not_finite), "at_chance": len(failures.at_chance)}
         bound = {"failure_rate_below": failures.bound}
-        rows.append({"run": run.label, **vars(summary), "low": low, "high": high, **middle, **failed, **bound})
+        rows.append({"run": run.label, **vars(summary), "low": low, "high": high, **mean_cells, **failed, **bound})
     for pair in comparison.pairs:
-        each = pair.difference
-        row: dict[str, object] = {"run": pair.first, "other": pair.second, "how": each.method}
-        row |= {"n": each.n[0], "n_other": each.n[1], "mean": each.estimate, "p_holm": pair.p_holm}
-        row |= {name: getattr(each, name) for name in ("median", "low", "high", "p", "p_t", "p_rank", "detectable")}
-        row |= {"winner": pair.winner or "", "outcome": pair.reason}
+        difference = pair.difference
+        row: dict[str, object] = {"run": pair.first, "other": pair.second, "how": difference.method}
+        row |= {"n": difference.n[0], "n_other": difference.n[1], "mean": difference.estimate, "p_holm": pair.p_holm}
+        row |= {name: getattr(difference, name) for name in ("median", "low", "high", "p", "p_t", "p_rank")}
+        row |= {"detectable": difference.detectable, "winner": pair.winner or "", "outcome": pair.reason}
         rows.append(row | _cells("superiority", pair.superiority) | {"meaning": pair.sentence})
     return csv_text(_COLUMNS, ([row.get(name, "") for name in _COLUMNS] for row in rows)).rstrip("\n")
 

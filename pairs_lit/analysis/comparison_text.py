@@ -1,4 +1,4 @@
-"""What a comparison of two runs means, in a sentence."""
+"""Sentences that state the result of comparing two runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ _MOST_DIGITS = 12
 
 @dataclass(frozen=True)
 class Side:
-    """One of two runs that are compared.
+    """One of two compared runs.
 
     Attributes:
         name: The run's name.
-        at_chance: The seeds of its rounds that learned nothing.
-        left_out: The seeds of its rounds whose loss was not finite, which are not compared.
+        at_chance: The seeds of the compared rounds that learned nothing.
+        left_out: The seeds of the rounds that were not compared, because their loss was not finite.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Side:
 
 @dataclass(frozen=True)
 class _Unit:
-    """How differences of a metric are written: accuracies in percentage points, losses as they are."""
+    """Number format of a metric's differences: percentage points for accuracies, plain numbers for losses."""
 
     metric: Metric
     digits: int
@@ -46,34 +46,35 @@ class _Unit:
 
     def number(self, value: float, sign: str = "") -> str:
         scaled = round(value if self.metric.is_loss else 100 * value, self.digits)
-        return f"{scaled + 0.0:{sign}.{self.digits}f}"  # + 0.0: no minus before a zero
+        return f"{scaled + 0.0:{sign}.{self.digits}f}"  # adding 0.0 turns -0.0 into 0.0
 
 
 def describe_difference(first: Side, second: Side, decision: Decision, metric: Metric) -> str:
-    """Return in a sentence which of two runs is better, that neither is shown to be, or how the tests disagree.
+    """Return a sentence that names the better run, or that says that neither is better or how the tests disagree.
 
     Args:
         first: The first run.
         second: The second run.
-        decision: What may be claimed of the first minus the second.
-        metric: What was compared.
+        decision: The decision about the first run minus the second.
+        metric: The compared metric.
     """
-    found, unit = decision.difference, _unit_of(decision.difference, metric)
+    difference = decision.difference
+    unit = _unit_of(difference, metric)
     if decision.sign:
         sentence = _describe_winner(first, second, decision, unit)
     elif decision.outcome == "tests disagree":
         sentence = _describe_disagreement(first, second, decision, unit)
-    elif found.low == found.high == found.median == found.rank_sign == 0:
-        rounds = _count_rounds(found)
-        sentence = f"{_lead(first, second, unit)}: all rounds compared gave the same ({rounds})"
+    elif difference.low == difference.high == difference.median == difference.rank_sign == 0:
+        sentence = f"{_lead(first, second, unit)}: all compared rounds are equal ({_count_rounds(difference)})"
     else:
-        difference = f"the first minus the second is {unit.amount(found.estimate)} {_evidence(unit, 1, decision)}"
-        sentence = f"{_lead(first, second, unit)}: {difference}; {_describe_power(unit, decision)}"
+        estimate = f"the first minus the second is {unit.amount(difference.estimate)} {_evidence(unit, 1, decision)}"
+        sentence = f"{_lead(first, second, unit)}: {estimate}; {_describe_power(unit, decision)}"
     return f"{sentence}{_describe_left_out(first, second)}."
 
 
-def _unit_of(found: MeasuredDifference, metric: Metric) -> _Unit:
-    is_loss, width = metric.is_loss, max(found.high - found.low, abs(found.estimate))
+def _unit_of(difference: MeasuredDifference, metric: Metric) -> _Unit:
+    """Choose enough digits that estimate and interval remain visible after rounding."""
+    is_loss, width = metric.is_loss, max(difference.high - difference.low, abs(difference.estimate))
     digits = 4 if is_loss else 1 if width >= 0.002 else 2
     while 0 < width * (1 if is_loss else 100) < 2 * 10.0**-digits and digits < _MOST_DIGITS:
         digits += 1
@@ -89,21 +90,23 @@ def _describe_winner(first: Side, second: Side, decision: Decision, unit: _Unit)
     better, worse = (first, second) if is_first else (second, first)
     lead = f"{better.name} is better than {worse.name} "
     lead += f"(lower {unit.metric.words}) by" if unit.metric.is_loss else f"in {unit.metric.words} by"
-    found = decision.difference
-    return f"{lead} {unit.amount(abs(found.estimate))} {_evidence(unit, decision.sign, decision)}"
+    return f"{lead} {unit.amount(abs(decision.difference.estimate))} {_evidence(unit, decision.sign, decision)}"
 
 
 def _evidence(unit: _Unit, sign: int, decision: Decision) -> str:
-    """Return ``(95 % interval 3.2 to 4.8), n = 10 pairs of rounds, p = 0.002 (paired)``."""
-    found = decision.difference
-    how = "paired" if found.is_paired else "unpaired"
+    """Return a text such as ``(95 % interval 3.2 to 4.8), n = 10 pairs of rounds, p = 0.002 (paired)``.
+
+    The sign is 1 for the first run minus the second, and -1 for the second minus the first.
+    """
+    difference = decision.difference
+    pairing = "paired" if difference.is_paired else "unpaired"
     corrected = f", Holm's correction for {decision.comparisons} comparisons" if decision.comparisons > 1 else ""
-    interval = f"(95 % interval {_interval(unit, sign, found)})"
-    return f"{interval}, n = {_count_rounds(found)}, {_shown_p(decision.p_holm)} ({how}{corrected})"
+    interval = f"(95 % interval {_interval(unit, sign, difference)})"
+    return f"{interval}, n = {_count_rounds(difference)}, {_shown_p(decision.p_holm)} ({pairing}{corrected})"
 
 
-def _interval(unit: _Unit, sign: int, found: MeasuredDifference) -> str:
-    low, high = sorted((sign * found.low, sign * found.high))
+def _interval(unit: _Unit, sign: int, difference: MeasuredDifference) -> str:
+    low, high = sorted((sign * difference.low, sign * difference.high))
     return f"{unit.number(low)} to {unit.number(high)}"
 
 
@@ -112,70 +115,74 @@ def _shown_p(p: float) -> str:
     return f"p {value}" if value.startswith("<") else f"p = {value}"
 
 
-def _count_rounds(found: MeasuredDifference) -> str:
-    return f"{found.n[0]} pairs of rounds" if found.is_paired else f"{found.n[0]} and {found.n[1]} rounds"
+def _count_rounds(difference: MeasuredDifference) -> str:
+    first, second = difference.n
+    return f"{first} pairs of rounds" if difference.is_paired else f"{first} and {second} rounds"
 
 
 def _describe_power(unit: _Unit, decision: Decision) -> str:
-    """Return what so many rounds would have found."""
-    found = decision.difference
+    """Return the minimum detectable effect in words, or why this many rounds cannot detect any difference."""
     if decision.outcome == "too few rounds":
         return decision.limit
-    if not unit.metric.is_loss and found.detectable >= 1:
+    smallest = decision.difference.detectable
+    if not unit.metric.is_loss and smallest >= 1:
         return "too few rounds to detect a difference"
     alone = ", in a single comparison" if decision.comparisons > 1 else ""
-    return f"a difference of {unit.amount(found.detectable)} or more would probably have been found (80 % power{alone})"
+    return f"the minimum detectable effect is {unit.amount(smallest)} (80 % power{alone})"
 
 
 def _describe_disagreement(first: Side, second: Side, decision: Decision, unit: _Unit) -> str:
-    """Return which run the ranks favour and which the mean does, and the rounds that explain it."""
-    found = decision.difference
-    by_ranks = decision.rank_rejects and not (decision.t_rejects and found.rank_sign * found.estimate > 0)
-    sign = found.rank_sign if by_ranks else 1 if found.estimate > 0 else -1
+    """Return which run the significant test favours, how the other test differs, and which rounds ended at chance."""
+    difference = decision.difference
+    t_test_confirms_ranks = decision.t_rejects and difference.rank_sign * difference.estimate > 0
+    by_ranks = decision.rank_rejects and not t_test_confirms_ranks
+    sign = difference.rank_sign if by_ranks else 1 if difference.estimate > 0 else -1
     is_first = sign == unit.metric.better_sign
     better, worse = (first, second) if is_first else (second, first)
     describe = _describe_ranks_against_mean if by_ranks else _describe_mean_against_ranks
     corrected = f" (Holm's correction for {decision.comparisons} comparisons)" if decision.comparisons > 1 else ""
-    lead = f"The tests disagree on {first.name} and {second.name} in {unit.metric.words}, n = {_count_rounds(found)}"
+    rounds = _count_rounds(difference)
+    lead = f"The tests disagree on {first.name} and {second.name} in {unit.metric.words}, n = {rounds}"
     return f"{lead}{corrected}: {better.name} {describe(unit, sign, decision)}{_describe_chance(better, worse)}"
 
 
 def _describe_ranks_against_mean(unit: _Unit, sign: int, decision: Decision) -> str:
-    found = decision.difference
-    which = "in most rounds" if sign * found.median > 0 else "by the ranks of its rounds"
-    if sign * found.estimate > 0:
+    difference = decision.difference
+    where = "in most rounds" if sign * difference.median > 0 else "by the ranks of its rounds"
+    if sign * difference.estimate > 0:
         mean = f"its mean is not significantly {unit.better_word}"
     else:
-        mean = f"its mean is {unit.worse_word}" if found.estimate else "the means are equal"
-    return f"is better {which} {_median(unit, sign, decision)}, but {mean} {_mean(unit, decision)}"
+        mean = f"its mean is {unit.worse_word}" if difference.estimate else "the means are equal"
+    return f"is better {where} {_median(unit, sign, decision)}, but {mean} {_mean(unit, decision)}"
 
 
 def _describe_mean_against_ranks(unit: _Unit, sign: int, decision: Decision) -> str:
-    which = "the median round is not" if decision.rank_rejects else "it is not significantly better in most rounds"
-    return f"has the {unit.better_word} mean {_mean(unit, decision)}, but {which} {_median(unit, sign, decision)}"
+    has_rank_difference = decision.rank_rejects
+    contrast = "its median is not better" if has_rank_difference else "it is not significantly better in most rounds"
+    return f"has the {unit.better_word} mean {_mean(unit, decision)}, but {contrast} {_median(unit, sign, decision)}"
 
 
 def _median(unit: _Unit, sign: int, decision: Decision) -> str:
-    """Return ``(median +0.4 points, p = 0.002)``, of the run whose differences have this sign where it is better."""
-    shown = unit.amount(sign * unit.metric.better_sign * decision.difference.median, "+")
-    return f"(median {shown}, {_shown_p(decision.p_rank_holm)})"
+    """Return a text such as ``(median +0.4 points, p = 0.002)``, from the point of view of the run with this sign."""
+    median = unit.amount(sign * unit.metric.better_sign * decision.difference.median, "+")
+    return f"(median {median}, {_shown_p(decision.p_rank_holm)})"
 
 
 def _mean(unit: _Unit, decision: Decision) -> str:
-    """Return ``(by 1.4 points, 95 % interval -2.4 to 5.1, p = 0.420)``."""
-    found = decision.difference
-    interval = _interval(unit, -1 if found.estimate < 0 else 1, found)
-    return f"(by {unit.amount(abs(found.estimate))}, 95 % interval {interval}, {_shown_p(decision.p_t_holm)})"
+    """Return a text such as ``(by 1.4 points, 95 % interval -2.4 to 5.1, p = 0.420)``."""
+    difference = decision.difference
+    interval = _interval(unit, -1 if difference.estimate < 0 else 1, difference)
+    return f"(by {unit.amount(abs(difference.estimate))}, 95 % interval {interval}, {_shown_p(decision.p_t_holm)})"
 
 
 def _describe_chance(better: Side, worse: Side) -> str:
-    """Return which rounds learned nothing; empty where all did."""
+    """Return which rounds learned nothing, or an empty text if all rounds learned something."""
     parts = [f"{name_seeds(better.at_chance)} ended at chance"] if better.at_chance else []
     parts += [f"{name_seeds(worse.at_chance)} of {worse.name} ended at chance"] if worse.at_chance else []
     return f": {', and '.join(parts)}" if parts else ""
 
 
 def _describe_left_out(first: Side, second: Side) -> str:
-    """Return which rounds failed and were not compared; empty where none did."""
+    """Return which failed rounds were not compared, or an empty text if all rounds were compared."""
     parts = [f"{name_seeds(side.left_out)} of {side.name}" for side in (first, second) if side.left_out]
-    return f"; left out, since they failed: {', '.join(parts)}" if parts else ""
+    return f"; failed rounds were left out: {', '.join(parts)}" if parts else ""

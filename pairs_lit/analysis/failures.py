@@ -1,4 +1,4 @@
-"""Rounds that failed: those whose loss was not finite, and those that learned nothing."""
+"""Failed rounds of a run: rounds whose loss was not finite, and rounds that learned nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _MOST_NAMED = 8
 
 
 def name_seeds(seeds: Sequence[int]) -> str:
-    """Return "seed 17", "seeds 3 and 17" and the like; of many, the first ones and how many more there are."""
+    """Return a text such as "seed 17" or "seeds 3 and 17"; a long list ends with the number of further seeds."""
     *names, last = map(str, seeds if len(seeds) <= _MOST_NAMED else seeds[: _MOST_NAMED - 1])
     if len(seeds) > _MOST_NAMED:
         names, last = [*names, last], f"{len(seeds) - _MOST_NAMED + 1} more"
@@ -29,10 +29,10 @@ class Failures:
     """The failed rounds of a run.
 
     Attributes:
-        count: How many rounds there are, failed ones included.
-        not_finite: The seeds of those whose loss was not finite; comparisons leave them out.
-        at_chance: The seeds of those that do no better on their training pairs than always giving the more frequent
-            answer; comparisons keep them.
+        count: The number of all rounds, failed ones included.
+        not_finite: The seeds of the rounds whose loss was not finite; comparisons leave them out.
+        at_chance: The seeds of the rounds that are no better on their training pairs than the majority-class baseline;
+            comparisons keep them.
     """
 
     count: int
@@ -41,19 +41,19 @@ class Failures:
 
     @property
     def failed(self) -> int:
-        """How many rounds failed, of either kind."""
+        """The number of failed rounds of both kinds."""
         return len({*self.not_finite, *self.at_chance})
 
     @property
     def bound(self) -> float:
-        """The upper end of the one-sided 95 % interval of the failure rate (Clopper and Pearson 1934)."""
+        """The upper end of the failure rate's one-sided 95 % interval (Clopper and Pearson 1934)."""
         k, n = self.failed, self.count
         return 1.0 if k == n else float(special.betaincinv(k + 1, n - k, 1 - LEVEL))
 
     def __str__(self) -> str:
         kinds = {"not finite": self.not_finite, "at chance": self.at_chance}
-        which = "; ".join(f"{name_seeds(seeds)} {kind}" for kind, seeds in kinds.items() if seeds)
-        text = f"{self.failed} of {self.count} failed" + (f" ({which})" if which else "")
+        details = "; ".join(f"{name_seeds(seeds)} {kind}" for kind, seeds in kinds.items() if seeds)
+        text = f"{self.failed} of {self.count} failed" + (f" ({details})" if details else "")
         if self.failed == self.count:
             return text
         return f"{text}: failure rate below {100 * self.bound:.1f} % {_CONFIDENCE}"
@@ -67,22 +67,25 @@ def failures_of(run: FinishedRun) -> Failures:
 def at_chance_seeds(run: FinishedRun) -> list[int]:
     """Return the seeds of the rounds that learned nothing.
 
-    They are those that the fit recorded in ``summary.json``. For a run of an earlier release, which recorded none, they
-    are those with an accuracy that is at most two standard errors above that of the more frequent answer, if all
-    classes are equally frequent.
+    The fit records these seeds in ``summary.json``. Earlier releases did not; a round of theirs counts if its training,
+    validation or test accuracy is at most two standard errors above the majority-class accuracy of equally frequent
+    classes.
     """
     recorded = read_at_chance(run.folder)
+    finite = [result for result in run.rounds if result.status == "ok"]
     if recorded is not None:
-        return [each.seed for each in run.rounds if each.seed in recorded and each.status == "ok"]
-    return [each.seed for each in run.rounds if each.status == "ok" and _is_at_chance(vars(each), run)]
+        return [result.seed for result in finite if result.seed in recorded]
+    return [result.seed for result in finite if _is_at_chance(vars(result), run)]
 
 
-def _is_at_chance(figures: dict[str, Any], run: FinishedRun) -> bool:
+def _is_at_chance(metrics: dict[str, Any], run: FinishedRun) -> bool:
+    """Return whether an accuracy in the round's row of ``rounds.csv`` is close to the majority-class accuracy."""
     data = {**UNRECORDED, **run.data}
     classes = int(data["classes"] or 10)
-    share = (classes + 1) / (2 * classes)  # of all ordered pairs of K classes, for any of the relations
+    # the share of the more frequent target among all ordered pairs of K classes; it is the same for every relation
+    share = (classes + 1) / (2 * classes)
     for split in ("train", "val", "test"):
-        accuracy, pairs = figures[Metric(split, "accuracy").column], data.get(f"{split}_pairs")
+        accuracy, pairs = metrics[Metric(split, "accuracy").column], data.get(f"{split}_pairs")
         margin = 2 * sqrt(share * (1 - share) / float(pairs)) if isinstance(pairs, int | float) and pairs > 0 else 0.0
         if accuracy is not None and accuracy <= share + margin:
             return True

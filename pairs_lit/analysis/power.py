@@ -1,4 +1,4 @@
-"""What n rounds can find: the smallest possible p value, and the difference that is found with 80 % power."""
+"""Power of a comparison of n rounds: the smallest possible p value and the minimum detectable effect."""
 
 from functools import cache
 from math import comb
@@ -17,33 +17,35 @@ _UNPAIRED = (
     *(1.2281, 1.1493, 1.0876, 1.0958, 1.0560, 1.0816, 1.0704, 1.0561, 1.0622),
     *(1.0635, 1.0491, 1.0606, 1.0520, 1.0537, 1.0541, 1.0460, 1.0484),
 )
-_FIRST_PAIRED, _FIRST_UNPAIRED = 6, 4
+_FIRST_PAIRED = 6
+_FIRST_UNPAIRED = 4
 _LIMIT = 1.0427
-"""How much larger a difference must be for both tests to find 80 % of them than for the t test alone.
+"""The ratio of the minimum detectable effect of both tests together to that of the t test alone.
 
-Of normal values, for 6 to 20 pairs of rounds, and for two samples of 4 to 20 rounds each: simulated by
-``benchmarks/decision.py --power``. For more rounds it is the limit: the statistics of both tests are then normal, with
-the correlation √(3/π).
+The ratios hold for normal values, for 6 to 20 pairs of rounds and for two samples of 4 to 20 rounds each;
+``benchmarks/decision.py --power`` simulates them. For more rounds they approach the limit, which follows from two test
+statistics that are normal with correlation √(3/π).
 """
 
 
 def smallest_p(first: int, second: int, *, is_paired: bool) -> float:
-    """Return the smallest p value that the rank test of this many rounds can give; both tests together give no smaller.
+    """Return the smallest p value that is possible with this many rounds.
 
-    Of n pairs of rounds, all differences have the same sign in 2 of 2ⁿ cases; of two samples, all rounds of one are
-    better than all of the other in 2 of (n + m choose n).
+    It is that of the rank test, because the larger p value of both tests counts. For n pairs of rounds, all differences
+    have the same sign in 2 of 2ⁿ cases. For two samples, all rounds of one are better than all rounds of the other in 2
+    of (n + m choose n) cases.
 
     Args:
-        first: Rounds of the first run.
-        second: Rounds of the second; paired, the same number.
-        is_paired: Whether rounds are compared by seed.
+        first: The number of rounds of the first run.
+        second: The number of rounds of the second run; the same if the rounds are paired.
+        is_paired: Whether the rounds are paired by seed.
     """
     return min(1.0, 2.0 ** (1 - first) if is_paired else 2 / comb(first + second, first))
 
 
 @cache
 def needed_rounds(comparisons: int, *, is_paired: bool) -> int:
-    """Return how many rounds of each run make a significant difference possible, among so many comparisons."""
+    """Return how many rounds per run are needed for a significant difference among this many comparisons."""
     n = 2
     while comparisons * smallest_p(n, n, is_paired=is_paired) >= LEVEL:
         n += 1
@@ -51,14 +53,15 @@ def needed_rounds(comparisons: int, *, is_paired: bool) -> int:
 
 
 def describe_limit(first: int, second: int, comparisons: int, *, is_paired: bool, least: float | None = None) -> str:
-    """Return why so many rounds cannot show a difference, and how many can; empty where they can.
+    """Return why no difference can be significant with so few rounds, and how many are needed; empty if one can be.
 
     Args:
-        first: Rounds of the first run.
-        second: Rounds of the second; paired, the same number.
-        comparisons: For how many comparisons Holm's method corrects.
-        is_paired: Whether rounds are compared by seed.
-        least: The smallest corrected p value that is possible; default: that of comparisons of so many rounds each.
+        first: The number of rounds of the first run.
+        second: The number of rounds of the second run; the same if the rounds are paired.
+        comparisons: The number of comparisons for which Holm's method corrects.
+        is_paired: Whether the rounds are paired by seed.
+        least: The smallest possible corrected p value, or None to compute it for comparisons that all have these
+            numbers of rounds.
     """
     if least is None:
         least = min(1.0, comparisons * smallest_p(first, second, is_paired=is_paired))
@@ -71,22 +74,23 @@ def describe_limit(first: int, second: int, comparisons: int, *, is_paired: bool
 
 
 def min_detectable_errors(first: int, second: int, freedom: float, *, is_paired: bool) -> float:
-    """Return how many standard errors a true difference must have for the decision to find it with 80 % power.
+    """Return the minimum detectable effect in standard errors: the difference that both tests detect with 80 % power.
 
-    In a single comparison, of normal values. Unpaired, of equal spread; where the spreads differ much it is rough.
+    It holds for a single comparison of normal values. For unpaired rounds it assumes equal spread, and is only a rough
+    value if the spreads differ much.
 
     Args:
-        first: Rounds of the first run.
-        second: Rounds of the second; paired, the same number.
-        freedom: The degrees of freedom of t.
-        is_paired: Whether rounds are compared by seed.
+        first: The number of rounds of the first run.
+        second: The number of rounds of the second run; the same if the rounds are paired.
+        freedom: The degrees of freedom of the t test.
+        is_paired: Whether the rounds are paired by seed.
 
     Returns:
-        NaN where so few rounds cannot show any difference.
+        The number of standard errors, or NaN if no difference can be significant with so few rounds.
     """
     if smallest_p(first, second, is_paired=is_paired) >= LEVEL or np.isnan(freedom):
         return NAN
     ratios, start = (_PAIRED, _FIRST_PAIRED) if is_paired else (_UNPAIRED, _FIRST_UNPAIRED)
-    rounds = 2 * first * second / (first + second)  # of unequal samples, what counts is their harmonic mean
+    rounds = 2 * first * second / (first + second)  # the power of unequal samples depends on their harmonic mean
     ratio = np.interp(rounds, start + np.arange(len(ratios) + 1), [*ratios, _LIMIT])
     return t_detectable_errors(freedom) * float(ratio)

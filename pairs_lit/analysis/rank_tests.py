@@ -1,7 +1,7 @@
 """Wilcoxon's signed-rank test and Mann and Whitney's test, exact for few rounds even with ties and zeros.
 
-Accuracies over 1,000 pairs tie often. There, ``scipy.stats`` falls back to normal approximations, which can call five
-pairs of rounds significant though no test of five pairs can reach 5 %.
+Accuracies over 1,000 pairs often tie. With ties, ``scipy.stats`` falls back to normal approximations, which can call
+five pairs of rounds significant although no exact test of five pairs can reach 5 %.
 """
 
 from functools import lru_cache
@@ -10,28 +10,29 @@ import numpy as np
 
 from pairs_lit.statistics import Values
 
-_EXACT_DIFFERENCES = 50  # scipy's limit, too, for what neither ties nor is 0
-_EXACT_PRODUCTS = 400  # two samples of 20 rounds
+_EXACT_DIFFERENCES = 50  # also scipy's limit for samples without ties and zeros
+_EXACT_PRODUCTS = 400  # n·m, for instance two samples of 20 rounds
 
 
 def signed_rank(rows: Values) -> tuple[Values, Values]:
     """Test whether the differences in each row lie symmetrically about 0 (Wilcoxon 1945).
 
-    Zeros are ranked, then left out (Pratt 1959); ties get the mean of their ranks. Where at most 50 differences are not
-    0, p is exact: the share of all changes of their signs that are as extreme, given their ranks. Else it is that of
-    the normal approximation.
+    Zeros are ranked, then left out (Pratt 1959); ties get the mean of their ranks. With at most 50 non-zero
+    differences, p is exact: the share of all sign assignments whose statistic is at least as extreme. With more, p
+    comes from the normal approximation.
 
     Args:
         rows: Differences, (k, n).
 
     Returns:
-        For each row, the sign of the statistic (positive ranks minus negative ones), and the two-sided p value.
+        For each row, the sign of the statistic (sum of positive minus sum of negative ranks) and the two-sided p value.
     """
     from scipy import stats
 
-    doubled = np.rint(2 * stats.rankdata(np.abs(rows), axis=1)).astype(np.int64)  # the mean of two ranks may be a half
+    # tied ranks are multiples of one half, so doubled ranks are integers
+    doubled = np.rint(2 * stats.rankdata(np.abs(rows), axis=1)).astype(np.int64)
     doubled[rows == 0] = 0
-    positive, negative = (np.where(side, doubled, 0).sum(1) for side in (rows > 0, rows < 0))
+    positive, negative = (np.where(has_sign, doubled, 0).sum(1) for has_sign in (rows > 0, rows < 0))
     p = np.ones(len(rows))
     is_exact = (rows != 0).sum(1) <= _EXACT_DIFFERENCES
     ranks = np.sort(doubled[is_exact], axis=1)
@@ -49,29 +50,29 @@ def _signed_rank_p(ranks: bytes, smaller: int) -> float:
 
 @lru_cache(maxsize=128)
 def _signed_rank_chances(ranks: bytes) -> Values:
-    """Return, for each sum, the chance that the positive ranks add up to it or less, if all signs are as likely."""
-    chances = np.ones(1)
+    """Return, for each sum, the probability that the positive ranks add up to at most this sum under random signs."""
+    probabilities = np.ones(1)
     for rank in np.frombuffer(ranks, dtype=np.int64).tolist():
-        longer = np.zeros(len(chances) + rank)
-        longer[: len(chances)] += chances / 2
-        longer[rank:] += chances / 2
-        chances = longer
-    return np.cumsum(chances)
+        extended = np.zeros(len(probabilities) + rank)
+        extended[: len(probabilities)] += probabilities / 2
+        extended[rank:] += probabilities / 2
+        probabilities = extended
+    return np.cumsum(probabilities)
 
 
 def rank_sum(first: Values, second: Values) -> tuple[Values, Values]:
     """Test whether the values of one sample tend to be larger than those of another (Mann and Whitney 1947).
 
-    Ties get the mean of their ranks. For samples of up to 20 rounds each (n·m ≤ 400), p is exact: the share of all ways
-    to divide the ranks that are as extreme, doubled. Else it is that of the normal approximation, corrected for ties
-    and continuity.
+    Ties get the mean of their ranks. For small samples (n·m ≤ 400, for instance 20 rounds each), p is exact: twice the
+    share of all divisions of the ranks that are at least as extreme. For larger ones, p comes from the normal
+    approximation, corrected for ties and continuity.
 
     Args:
         first: Values of the first sample, (k, n).
         second: Values of the second, (k, m).
 
     Returns:
-        For each row, the sign of the statistic (1: the first tends to be larger), and the two-sided p value.
+        For each row, the sign of the statistic (1 if the first sample tends to be larger) and the two-sided p value.
     """
     from scipy import stats
 
@@ -80,13 +81,13 @@ def rank_sum(first: Values, second: Values) -> tuple[Values, Values]:
     sums = ranks[:, :n].sum(1)
     sign = np.sign(sums - n * (n + m + 1)).astype(np.float64)
     if n * m > _EXACT_PRODUCTS:
-        constant = np.ptp(ranks, axis=1) == 0
+        varies = np.ptp(ranks, axis=1) > 0
         p = np.ones(len(ranks))
-        p[~constant] = stats.mannwhitneyu(first[~constant], second[~constant], axis=1, method="asymptotic").pvalue
+        p[varies] = stats.mannwhitneyu(first[varies], second[varies], axis=1, method="asymptotic").pvalue
         return sign, p
     size = min(n, m)
-    small = sums if n <= m else ranks[:, n:].sum(1)
-    rows = zip(np.sort(ranks, axis=1), small.tolist(), strict=True)
+    smaller_sums = sums if n <= m else ranks[:, n:].sum(1)
+    rows = zip(np.sort(ranks, axis=1), smaller_sums.tolist(), strict=True)
     return sign, np.array([_rank_sum_p(row.tobytes(), size, total) for row, total in rows])
 
 
@@ -97,11 +98,11 @@ def _rank_sum_p(ranks: bytes, size: int, total: int) -> float:
 
 @lru_cache(maxsize=128)
 def _rank_sum_chances(ranks: bytes, size: int) -> tuple[Values, Values]:
-    """Return, for each sum, the chance that so many of the ranks add up to it or less, and to it or more."""
+    """Return, for each sum, the probabilities that ``size`` random ranks add up to at most and to at least this sum."""
     values = np.frombuffer(ranks, dtype=np.int64)
-    ways = np.zeros((size + 1, int(values.sum()) + 1))
-    ways[0, 0] = 1
+    counts = np.zeros((size + 1, int(values.sum()) + 1))  # the number of subsets by size and sum
+    counts[0, 0] = 1
     for rank in values.tolist():
-        ways[1:, rank:] += ways[:-1, :-rank]
-    chances = ways[size] / ways[size].sum()
-    return np.cumsum(chances), np.cumsum(chances[::-1])[::-1]
+        counts[1:, rank:] += counts[:-1, :-rank]
+    probabilities = counts[size] / counts[size].sum()
+    return np.cumsum(probabilities), np.cumsum(probabilities[::-1])[::-1]

@@ -1,4 +1,4 @@
-"""Tables for people."""
+"""Formatting of tables, numbers and notes for terminal output and reports."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
@@ -15,33 +15,38 @@ _OF_DIGITS = frozenset(metric.column for metric in BY_COLUMN.values() if metric.
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], style: str = "simple") -> str:
-    """Show rows as they are, no text read as a number, in one of ``tabulate``'s formats."""
+    """Return a table in one of ``tabulate``'s formats; texts that look like numbers are not reformatted."""
     return tabulate(list(rows), header, tablefmt=style, disable_numparse=True)
 
 
 def without_digits(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
-    """Return the summaries, by column, that do not measure how well digits are named: nothing trained that."""
+    """Return the summaries without digit metrics, for networks that were not trained to classify digits."""
     return {name: summary for name, summary in summaries.items() if name not in _OF_DIGITS}
 
 
 def summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") -> str:
-    """Show a row for each summary (std with ddof 1), in one of ``tabulate``'s table formats.
+    """Return a table with one row of summary statistics per metric.
 
     Args:
-        summaries: By column of a table of rounds, or by what else the row is to be called.
-        style: The format.
+        summaries: The summaries by column of ``rounds.csv``; any other name becomes the label of its row.
+        style: One of ``tabulate``'s table formats.
     """
     labels = [BY_COLUMN[name].label if name in BY_COLUMN else name for name in summaries]
-    figures = [(s.n, *map(decimal, (s.mean, s.std, s.median, s.min, s.max))) for s in summaries.values()]
-    rows = [(label, *each) for label, each in zip(labels, figures, strict=True)]
+    cells = [(s.n, *map(decimal, (s.mean, s.std, s.median, s.min, s.max))) for s in summaries.values()]
+    rows = [(label, *row) for label, row in zip(labels, cells, strict=True)]
     header = ["", "n", "mean", "std", "median", "min", "max"]
     return tabulate(rows, header, tablefmt=style, disable_numparse=True, colalign=["left", *["right"] * 6])
 
 
 def evaluation_table(evaluation: Evaluation, *, with_digits: bool = True) -> str:
-    """Show one row for each round, then the summary; without digit metrics, if nothing trained them."""
-    shown = [with_digits or name not in _OF_DIGITS for name in evaluation.header]
-    header, *rows = (list(compress(row, shown)) for row in (evaluation.header, *evaluation.rows))
+    """Return a table with one row per round, the summary table, and a note on failed rounds.
+
+    Args:
+        evaluation: The metrics of all rounds.
+        with_digits: Whether to include digit metrics; they mean nothing if the networks were not trained on digits.
+    """
+    is_included = [with_digits or name not in _OF_DIGITS for name in evaluation.header]
+    header, *rows = (list(compress(row, is_included)) for row in (evaluation.header, *evaluation.rows))
     cells = [[decimal(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
     summaries = evaluation.summaries() if with_digits else without_digits(evaluation.summaries())
     parts = [table(header, cells), summary_table(summaries), failures(evaluation.failed, len(evaluation.seeds))]
@@ -49,7 +54,7 @@ def evaluation_table(evaluation: Evaluation, *, with_digits: bool = True) -> str
 
 
 def failures(failed: Sequence[int], count: int) -> str:
-    """Say how many rounds failed and what became of them; nothing where none did."""
+    """Return a note on the failed rounds, or an empty text if no round failed."""
     if not failed:
         return ""
     seeds = ", ".join(map(str, failed))
@@ -57,13 +62,13 @@ def failures(failed: Sequence[int], count: int) -> str:
 
 
 def at_chance(seeds: Sequence[int], count: int) -> str:
-    """Say how many rounds have learned nothing; nothing where there is none."""
+    """Return a note on the rounds that learned nothing, or an empty text if there are none."""
     if not seeds:
         return ""
     listed = ", ".join(map(str, seeds))
     return (
-        f"{len(seeds)} of {counted(count, 'round')} AT CHANCE (on the training pairs no better than always giving the "
-        f"commoner answer; seed {listed}): kept in the table."
+        f"{len(seeds)} of {counted(count, 'round')} AT CHANCE (on the training pairs no better than the majority-class "
+        f"baseline; seed {listed}): kept in the table."
     )
 
 
@@ -71,32 +76,32 @@ _MOST_NAMES = 12
 
 
 def classes(relation: str, names: Sequence[str], count: int) -> str:
-    """Say what a relation compares where the classes are not the ten digits; nothing where they are."""
+    """Return which class numbers a relation compares, or an empty text if the classes are the ten digits."""
     if not names and count == 10:
         return ""
     listed = [f"{number} = {printable(name)[:40]!r}" for number, name in enumerate(names)]
     if len(listed) > _MOST_NAMES:
         listed = [*listed[: _MOST_NAMES - 1], "…", listed[-1]]
-    shown = ", ".join(listed) or f"0 to {count - 1}"
-    return f"relation {relation}: first {sign_of(relation)} second by the number of the class, of {count}: {shown}"
+    numbers = ", ".join(listed) or f"0 to {count - 1}"
+    return f"relation {relation}: first {sign_of(relation)} second by class number ({count} classes): {numbers}"
 
 
 def mean_and_std(summary: Summary) -> str:
-    """Show ``0.8757 ± 0.0165 (n = 10)``; without ± for a single round."""
+    """Return a text such as ``0.8757 ± 0.0165 (n = 10)``; a single round has no ± part."""
     spread = f" ± {summary.std:.4f}" if summary.n > 1 else ""
     return f"{summary.mean:.4f}{spread} (n = {summary.n})"
 
 
 def decimal(value: float) -> str:
-    """Show an accuracy or a loss; a dash where there is none."""
+    """Return an accuracy or a loss with four decimals, or a dash for NaN."""
     return "–" if value != value else f"{value:.4f}"
 
 
 def interval(low: float, high: float, sign: str = "") -> str:
-    """Show the ends of an interval, ``+0.0032 to +0.0048`` with the sign ``+``; a dash where there is none."""
+    """Return an interval such as ``0.0032 to 0.0048``, or a dash for NaN; the sign ``+`` marks positive ends."""
     return "–" if low != low else f"{low:{sign}.4f} to {high:{sign}.4f}"
 
 
 def p_value(p: float) -> str:
-    """Show a p value with its meaningful digits."""
+    """Return a p value with three decimals, or ``< 0.001``."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,1 +1,1 @@
-"""Sweeps: what varies, which values were tried, what came of them; needs no torch."""
+"""Hyperparameter sweeps: search space, trials, shared study and report."""

@@ -1,4 +1,7 @@
-"""Figures of a sweep, of bounded size: the metric by option, over two options, and Optuna's own for more."""
+"""Figures of a sweep: the metric by option, a heat map of two options, and Optuna's importance and parallel plots.
+
+Their size is limited, even for sweeps with thousands of trials.
+"""
 
 import hashlib
 import json
@@ -29,30 +32,35 @@ from pairs_lit.text import counted
 FIGURES = ("values.png", "heat-map.png", "importance.png", "parallel.png")
 
 _FEW = 2
+"""The number of options for which a heat map is drawn."""
+
 _ENOUGH = 4
+"""The number of trials from which Optuna can estimate the importance of options."""
+
 _MOST_CELLS = 30
-"""A heat map has at most so many rows and columns; more values are drawn as points."""
+"""The largest number of rows and columns of a heat map; more values are drawn as points."""
 
 _MOST_TICKS = 30
 _MOST_LETTERS = 24
 _MOST_PANELS = 4
-"""So many panels stand side by side."""
+"""The largest number of panels in a row."""
 
 _MOST_LINES = 1000
-"""Optuna draws a line for each trial: of more, the best ones."""
+"""The parallel plot, which has a line for each trial, shows at most this many trials: the best ones."""
 
 _MOST_BARS = 100
-"""Intervals of more trials would hide their means."""
+"""Intervals are drawn for at most this many trials; more would hide the means."""
 
 
 def write_figures(sweep: Sweep, copy: Callable[[Sequence[Trial]], optuna.Study]) -> None:
-    """Write ``values.png``, ``heat-map.png`` of two options, ``importance.png`` and ``parallel.png`` of several.
+    """Write ``values.png`` and, if they apply, ``heat-map.png``, ``importance.png`` and ``parallel.png``.
 
-    A figure that shows these trials already is not drawn again.
+    The heat map needs exactly two options, the last two figures need two or more. A figure that already shows these
+    trials is not drawn again.
 
     Args:
         sweep: The finished sweep.
-        copy: Returns a study of Optuna's that holds some of its trials.
+        copy: A function that returns an Optuna study of the given trials.
     """
     mark = _mark_of(sweep)
     for name, draw in _figures_of(sweep, copy):
@@ -63,7 +71,7 @@ def write_figures(sweep: Sweep, copy: Callable[[Sequence[Trial]], optuna.Study])
 def _figures_of(
     sweep: Sweep, copy: Callable[[Sequence[Trial]], optuna.Study]
 ) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """Yield the name of each figure, and what draws it."""
+    """Yield the file name of each figure that applies, and a function that draws it."""
     trials, options = [trial for trial in sweep.trials if trial.scores], len(sweep.spec.space)
     values, heat_map, importance, parallel = FIGURES
     yield values, partial(values_figure, sweep, trials)
@@ -71,12 +79,13 @@ def _figures_of(
         yield heat_map, partial(two_options_figure, sweep, trials)
     if options >= _FEW and len([trial for trial in trials if not trial.failed]) >= _ENOUGH:
         yield importance, lambda: _importance_figure(copy(trials), sweep.spec.metric)
-        if all(isinstance(each, Range) or len(each.values) <= _MOST_TICKS for each in sweep.spec.space.values()):
+        dimensions = sweep.spec.space.values()
+        if all(isinstance(dimension, Range) or len(dimension.values) <= _MOST_TICKS for dimension in dimensions):
             yield parallel, lambda: _parallel_figure(copy(trials[:_MOST_LINES]), sweep.spec.metric)
 
 
 def _mark_of(sweep: Sweep) -> str:
-    """Return what tells figures of these trials from those of others; each file holds it."""
+    """Return a hash of the trials, which each figure file stores in order to recognise outdated figures."""
     trials = [[trial.number, dict(trial.values), dict(trial.scores), list(trial.failed)] for trial in sweep.trials]
     text = json.dumps([sweep.folder.name, str(sweep.spec), trials, sweep.best.data], default=str)
     return f"trials {hashlib.sha256(text.encode()).hexdigest()[:32]}"
@@ -86,16 +95,16 @@ def _is_drawn(path: Path, mark: str) -> bool:
     try:
         with Image.open(path) as image:
             return bool(image.info.get("Description") == mark)
-    except OSError:  # missing, or not an image
+    except OSError:  # the file is missing or not an image
         return False
 
 
 def _write(path: Path, draw: Callable[[], Figure], mark: str) -> None:
-    """Draw and save a figure; what Optuna cannot draw is left out with a notice."""
+    """Draw and save a figure; if Optuna cannot draw it, print a notice instead."""
     from matplotlib import pyplot
 
     try:
-        # warnings: of letters that the font lacks, and of what Optuna calls experimental
+        # ignore warnings about letters that the font lacks, and about experimental functions of Optuna
         with warnings.catch_warnings(action="ignore"), pyplot.rc_context():
             save(draw(), path, mark)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
@@ -105,7 +114,7 @@ def _write(path: Path, draw: Callable[[], Figure], mark: str) -> None:
 
 
 def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
-    """Return a figure of every trial's metric by option: mean, 95 % interval if few, the best trial marked."""
+    """Draw each trial's mean against every option, with 95 % intervals if there are few trials; mark the best trial."""
     space, has_bars = sweep.spec.space, len(trials) <= _MOST_BARS
     label = f"{sweep.spec.metric}, mean and 95 % interval" if has_bars else f"{sweep.spec.metric}, mean"
     columns = min(len(space), _MOST_PANELS)
@@ -113,12 +122,12 @@ def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     figure = Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
     panels = iter(figure.subplots(rows, columns, squeeze=False).flat)
     for (option, dimension), axes in zip(space.items(), panels, strict=False):
-        places = _lay_out(axes, "x", dimension, [trial.values[option] for trial in trials])
-        moved = _side_by_side(places, is_log=axes.get_xscale() == "log")
-        _draw_trials(axes, moved, trials, sweep.best, has_bars=has_bars)
+        positions = _lay_out(axes, "x", dimension, [trial.values[option] for trial in trials])
+        spread = _side_by_side(positions, is_log=axes.get_xscale() == "log")
+        _draw_trials(axes, spread, trials, sweep.best, has_bars=has_bars)
         axes.set(xlabel=_shorten(option, 2 * _MOST_LETTERS), ylabel=label)
         axes.grid(alpha=0.3)
-    for axes in panels:  # the rest of the last row
+    for axes in panels:  # unused panels of the last row
         axes.remove()
     figure.suptitle(_title(sweep), fontsize="medium")
     return figure
@@ -126,7 +135,7 @@ def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
 
 def _draw_trials(axes: Axes, places: Sequence[float], trials: Sequence[Trial], best: Trial, *, has_bars: bool) -> None:
     x, means = np.array(places), np.array([trial.summary.mean for trial in trials])
-    halves = np.array([trial.summary.half_width for trial in trials])  # NaN, of a single round, draws no bar
+    halves = np.array([trial.summary.half_width for trial in trials])  # NaN for a single round draws no bar
     is_best = np.array([trial.number == best.number for trial in trials])
     size, alpha = (None, 1.0) if has_bars else (3, 0.5)
     bars = halves[~is_best] if has_bars else None
@@ -135,18 +144,18 @@ def _draw_trials(axes: Axes, places: Sequence[float], trials: Sequence[Trial], b
 
 
 def _title(sweep: Sweep) -> str:
-    """Return what the figures show: how many rounds a trial has, and of what data."""
+    """Return a title with the sweep's name, the number of rounds per trial and the data source."""
     source = _shorten(str(sweep.best.data["source"]), 2 * _MOST_LETTERS)
-    return f"{sweep.folder.name}: {counted(sweep.spec.rounds.count, 'round')} a trial, {source}"
+    return f"{sweep.folder.name}: {counted(sweep.spec.rounds.count, 'round')} per trial, {source}"
 
 
 def _shorten(text: str, most: int = _MOST_LETTERS) -> str:
-    """Return the end of a long text, where names of classes differ; a dollar sign begins no formula."""
+    """Return the end of a long text, where class paths differ; dollar signs are escaped, else they begin a formula."""
     return (text if len(text) <= most else f"…{text[1 - most :]}").replace("$", r"\$")
 
 
 def _lay_out(axes: Axes, axis: Literal["x", "y"], dimension: Dimension, values: Sequence[object]) -> list[float]:
-    """Return where values stand on an axis: numbers at themselves, others one after the other."""
+    """Set up an axis and return the values' positions: numbers at their value, other values evenly spaced in order."""
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) < len(values):
         return _name_ticks(axes, axis, values, _in_order(dimension, values))
@@ -162,15 +171,15 @@ def _is_log(dimension: Dimension, numbers: Sequence[float]) -> bool:
 
 
 def _in_order(dimension: Dimension, values: Sequence[object]) -> list[object]:
-    """Return each value once, as they follow one another in the space."""
-    tried = {key_of(value): value for value in values}
+    """Return the distinct values in the order of the search space."""
+    distinct = {key_of(value): value for value in values}
     space = dimension.values if isinstance(dimension, Choices) else ()
-    return list({key: tried[key] for key in [*map(key_of, space), *tried] if key in tried}.values())
+    return list({key: distinct[key] for key in [*map(key_of, space), *distinct] if key in distinct}.values())
 
 
 def _name_ticks(axes: Axes, axis: Literal["x", "y"], values: Sequence[object], names: Sequence[object]) -> list[float]:
-    """Name ticks, some of them if there are many names; return where each value stands."""
-    places = {key_of(name): float(place) for place, name in enumerate(names)}
+    """Label the ticks, only some of them if there are many names, and return the position of each value."""
+    positions = {key_of(name): float(position) for position, name in enumerate(names)}
     step = math.ceil(len(names) / _MOST_TICKS)
     labels = [_shorten(shown(name)) for name in names[::step]]
     is_crowded = sum(map(len, labels)) > 2 * _MOST_LETTERS
@@ -179,24 +188,24 @@ def _name_ticks(axes: Axes, axis: Literal["x", "y"], values: Sequence[object], n
     else:
         axes.set_yticks(range(0, len(names), step), labels)
     axes.tick_params(axis, labelsize=6 if len(labels) > _MOST_TICKS / 2 else None)
-    return [places[key_of(value)] for value in values]
+    return [positions[key_of(value)] for value in values]
 
 
-def _side_by_side(places: Sequence[float], *, is_log: bool) -> list[float]:
-    """Move what stands at the same place apart by a hundredth of the axis."""
+def _side_by_side(positions: Sequence[float], *, is_log: bool) -> list[float]:
+    """Return the positions with equal ones moved apart by a hundredth of the axis."""
     if is_log:
-        return [math.exp(place) for place in _side_by_side(list(map(math.log, places)), is_log=False)]
-    step, seen, counts = (max(places) - min(places) or 1.0) / 100, Counter[float](), Counter(places)
-    moved = []
-    for place in places:
-        seen[place] += 1
-        # many at one place, of an option that hardly varies, share the space of three
-        moved.append(place + step * (seen[place] - (counts[place] + 1) / 2) * min(1, 6 / counts[place]))
-    return moved
+        return [math.exp(position) for position in _side_by_side(list(map(math.log, positions)), is_log=False)]
+    step, seen, counts = (max(positions) - min(positions) or 1.0) / 100, Counter[float](), Counter(positions)
+    spread = []
+    for position in positions:
+        seen[position] += 1
+        # more than six equal positions are moved closer together, so that they do not spread over the axis
+        spread.append(position + step * (seen[position] - (counts[position] + 1) / 2) * min(1, 6 / counts[position]))
+    return spread
 
 
 def two_options_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
-    """Return a figure of the mean of the metric over two options: cells for few values, points for many."""
+    """Draw the mean of the metric over two options: a heat map for few values, coloured points for many."""
     options = [[trial.values[option] for trial in trials] for option in sweep.spec.space]
     has_few = all(len(set(map(key_of, values))) <= _MOST_CELLS for values in options)
     figure = _draw_cells(sweep, trials) if has_few else _draw_points(sweep, trials)
@@ -207,7 +216,7 @@ def two_options_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
 
 
 def _draw_cells(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
-    """Draw a heat map; where several trials meet, the first, and thus best, of them."""
+    """Draw a heat map; a cell with several trials shows the best one, which comes first."""
     first, second = ([trial.values[option] for trial in trials] for option in sweep.spec.space)
     down, across = sweep.spec.space.values()
     rows, columns = _sorted(_in_order(down, first)), _sorted(_in_order(across, second))
@@ -224,7 +233,7 @@ def _draw_cells(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
 
 
 def _draw_points(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
-    """Draw a coloured point for each trial, the best one on top and marked."""
+    """Draw a coloured point for each trial; mark the best one and draw it on top."""
     figure = Figure(figsize=(7.5, 5.5), layout="constrained")
     axes, from_worst = figure.subplots(), trials[::-1]
     (first, down), (second, across) = sweep.spec.space.items()
@@ -238,7 +247,7 @@ def _draw_points(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
 
 
 def _sorted(values: Sequence[object]) -> list[object]:
-    """Return numbers in ascending order, other values as they are."""
+    """Return the values in ascending order if all are numbers, else in their given order."""
     numbers = [value for value in values if isinstance(value, int | float)]
     return [*(sorted(numbers) if len(numbers) == len(values) else values)]
 
@@ -253,7 +262,7 @@ def _parallel_figure(study: optuna.Study, metric: str) -> Figure:
 
 
 def _with_room(axes: Axes, *, left: float | None = None, bottom: float | None = None) -> Figure:
-    """Return the figure of Optuna's axes, with room for the options' names."""
+    """Return the figure of Optuna's axes, with wider margins for the options' names."""
     figure = axes.get_figure()
     if not isinstance(figure, Figure):
         raise RuntimeError("Optuna drew no figure")

@@ -1,4 +1,4 @@
-"""Optuna's journal with a lock that the system releases when its holder dies, and without half-written lines."""
+"""Optuna journal storage that survives killed processes: its lock is released, and half-written lines are removed."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from optuna.storages.journal._file import BaseJournalFileLock
 
 
 class JournalLock(BaseJournalFileLock):
-    """The lock of a journal; Optuna's own would outlive a killed process by half a minute.
+    """A journal lock that the operating system releases when a process dies; Optuna's own lock would last 30 seconds.
 
     Args:
-        journal: The journal's file.
-        lock: The lock that its writers share.
+        journal: The journal file.
+        lock: The file lock that all writers share.
     """
 
     def __init__(self, journal: Path, lock: BaseFileLock) -> None:
@@ -20,7 +20,7 @@ class JournalLock(BaseJournalFileLock):
         self._lock = lock
 
     def acquire(self) -> bool:
-        """Wait for the lock, then cut off what a full disk or a killed process left of a line."""
+        """Wait for the lock, then remove an unfinished last line, which a full disk or a killed process may leave."""
         self._lock.acquire()
         try:
             _cut_unfinished_line(self._journal)
@@ -30,17 +30,17 @@ class JournalLock(BaseJournalFileLock):
         return True
 
     def release(self) -> None:
-        """Let another process write."""
+        """Release the lock."""
         self._lock.release()
 
 
 def open_journal(path: Path, lock: BaseFileLock) -> JournalFileBackend:
-    """Return the backend of a journal, for :class:`optuna.storages.JournalStorage`."""
+    """Return the journal backend for :class:`optuna.storages.JournalStorage`."""
     return JournalFileBackend(str(path), lock_obj=JournalLock(path, lock))
 
 
 def _cut_unfinished_line(path: Path) -> None:
-    """Truncate a file after its last line break: an appended line would be lost with what stands before it."""
+    """Truncate the file after its last line break, because a line appended to an unfinished one would be unreadable."""
     if not path.is_file() or _ends_with_line_break(path):
         return
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""What the rounds of a sweep cannot show, known before anything is trained."""
+"""Check before training whether a sweep has enough rounds for significant differences."""
 
 from pairs_lit.analysis.power import describe_limit
 from pairs_lit.sweeps.spec import Spec
@@ -10,15 +10,15 @@ DATA_OPTIONS = frozenset(
         *("image_size", "resize", "swap", "normalise", "reuse"),
     )
 )
-"""Options whose values change what a seed stands for, so that trials are not paired."""
+"""Options that change which pairs a seed selects, so that trials with different values cannot be paired by seed."""
 
 
 def describe_limits(spec: Spec) -> list[str]:
-    """Return why the rounds of a sweep, or of its confirmation, cannot show any difference; empty where they can."""
+    """Return why a sweep or its confirmation has too few rounds for a significant difference, or no texts."""
     is_paired = not any(option in DATA_OPTIONS for option in spec.space)
     limit = describe_limit(spec.rounds.count, spec.rounds.count, spec.count - 1, is_paired=is_paired)
     limits = [f"no trial can differ significantly from the best one: {limit} (rounds.count)."] if limit else []
     if spec.confirm is not None:
         limit = describe_limit(spec.confirm.count, spec.confirm.count, 1, is_paired=is_paired)
-        limits += [f"fresh seeds cannot confirm a difference: {limit} (confirm.count)."] if limit else []
+        limits += [f"the confirmation cannot show a significant difference: {limit} (confirm.count)."] if limit else []
     return limits

@@ -1,4 +1,4 @@
-"""What came of a sweep: the table of trials, and what fresh seeds say of the winner."""
+"""Report of a sweep: the table of trials and the confirmation of the winner on fresh seeds."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,12 @@ BEST = "best.yaml"
 
 @dataclass(frozen=True)
 class Confirmed:
-    """Winner and baseline on seeds that did not choose the winner.
+    """The runs of winner and baseline on fresh seeds, which were not used to choose the winner.
 
     Attributes:
-        metric: A column of ``rounds.csv``.
+        metric: The column of ``rounds.csv`` by which they are compared.
         winner: The run with the winning values.
-        baseline: The run of the configuration as it is; None: it already has the winning values.
+        baseline: The run of the unchanged config, or None if the config already has the winning values.
     """
 
     metric: str
@@ -42,7 +42,7 @@ class Confirmed:
 
     @cached_property
     def comparison(self) -> Comparison | None:
-        """Winner and baseline compared, or None if there is no baseline or too few rounds are left."""
+        """The comparison of winner and baseline, or None without a baseline or with fewer than two rounds of either."""
         if self.baseline is None:
             return None
         runs = [replace(self.winner, label="the selected trial"), replace(self.baseline, label="the baseline")]
@@ -50,25 +50,25 @@ class Confirmed:
 
     @property
     def decision(self) -> Decision | None:
-        """What may be claimed of winner minus baseline, or None if they are not compared."""
+        """The decision about winner minus baseline, or None if they are not compared."""
         return None if self.comparison is None else self.comparison.pairs[0].decision
 
     @property
     def difference(self) -> MeasuredDifference | None:
-        """Winner minus baseline, or None if they are not compared."""
+        """The difference of winner minus baseline, or None if they are not compared."""
         return None if self.decision is None else self.decision.difference
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep; printed, it shows its tables.
+    """A finished sweep; printing it shows its report.
 
     Attributes:
-        folder: Its folder.
-        spec: What its file says.
-        trials: What was tried, the best first; trials with failed rounds last.
-        confirmed: What fresh seeds say; None: nothing was asked.
-        notes: What else the report says of the trials: how the sweep was extended, what could not be trained.
+        folder: The sweep's folder.
+        spec: The content of the sweep file.
+        trials: The trials, the best first; trials with failed rounds come last.
+        confirmed: The runs on fresh seeds, or None if the sweep file has no ``confirm``.
+        notes: Further sentences of the report: how the sweep was extended, and which trials could not be trained.
     """
 
     folder: Path
@@ -79,12 +79,12 @@ class Sweep:
 
     @property
     def best(self) -> Trial:
-        """The selected trial; its figure flatters it."""
+        """The selected trial; its mean is optimistically biased, since it was chosen as the best."""
         return self.trials[0]
 
     @cached_property
     def behind(self) -> Mapping[int, Decision]:
-        """By number, what may be claimed of each other trial minus the best."""
+        """The decision about each other trial minus the best one, by trial number."""
         return behind(self.best, self.trials)
 
     @property
@@ -100,34 +100,37 @@ class Sweep:
 
     def __str__(self) -> str:
         best, spec, seeds = self.best, self.spec, self.spec.rounds.all()
-        direction = "less" if spec.decided_by.is_loss else "more"
+        direction = "lower" if spec.decided_by.is_loss else "higher"
         title = (
             f"{counted(len(self.trials), 'trial')} ({spec.sampler}) × {counted(len(seeds), 'round')} "
             f"({range_of(seeds)}); {spec.metric} after the last epoch, {direction} is better; "
             f"data: {best.data['source']}"
         )
-        flattering = "chosen as the best of many on these seeds, so it flatters itself"
-        selected = f"Selected: {best.label}. {spec.metric} {mean_and_std(best.summary)}: {flattering}."
+        bias = "It was chosen as the best trial on these seeds, so the estimate is optimistically biased."
+        selected = f"Selected: {best.label}. {spec.metric} {mean_and_std(best.summary)}. {bias}"
         return "\n\n".join([title, *self.notes, trials_table(self), _plateau(self), selected, *_confirmation(self)])
 
 
 def trials_table(sweep: Sweep) -> str:
-    """Show the trials, the best first."""
+    """Return the table of trials, the best first; failures have columns only if there are any."""
     options = list(sweep.spec.space)
-    failing = any(trial.failed for trial in sweep.trials)
-    stuck = {trial.number: len(trial.at_chance) for trial in sweep.trials}
-    counts = [*(["failed"] if failing else []), *(["at chance"] if any(stuck.values()) else [])]
-    figures = ["n", "mean", "std", *counts, "− best", "p (Holm)"]
-    header = ["trial", *short_names(options).values(), *figures]
+    has_failed = any(trial.failed for trial in sweep.trials)
+    at_chance = {trial.number: len(trial.at_chance) for trial in sweep.trials}
+    has_at_chance = any(at_chance.values())
+    failure_header = [*(["failed"] if has_failed else []), *(["at chance"] if has_at_chance else [])]
+    header = ["trial", *short_names(options).values(), "n", "mean", "std", *failure_header]
+    header += ["difference to best", "p (Holm)"]
     rows = []
     for trial in sweep.trials:
-        summary, lag = trial.summary, sweep.behind.get(trial.number)
+        summary, decision = trial.summary, sweep.behind.get(trial.number)
         values = [shown(trial.values[option]) for option in options]
-        failed = [len(trial.failed) or ""] if failing else []
-        failed += [stuck[trial.number] or ""] if any(stuck.values()) else []
-        compared = ["", ""] if lag is None else [f"{lag.difference.estimate:+.4f}", p_value(lag.p_holm)]
-        found = [summary.n, decimal(summary.mean), decimal(summary.std)]
-        rows.append([trial.number, *values, *found, *failed, *compared])
+        statistics = [summary.n, decimal(summary.mean), decimal(summary.std)]
+        failures = [len(trial.failed) or ""] if has_failed else []
+        failures += [at_chance[trial.number] or ""] if has_at_chance else []
+        difference = ["", ""]
+        if decision is not None:
+            difference = [f"{decision.difference.estimate:+.4f}", p_value(decision.p_holm)]
+        rows.append([trial.number, *values, *statistics, *failures, *difference])
     return table(header, rows)
 
 
@@ -137,45 +140,46 @@ def _plateau(sweep: Sweep) -> str:
     if not others:
         return "There is no other trial to compare with."
     data = {json.dumps(trial.data, sort_keys=True) for trial in sweep.trials}
-    how = "paired by seed, Holm, 5 %" if len(data) == 1 else "paired by seed, unpaired where the data differ, Holm, 5 %"
+    pairing = "paired by seed" if len(data) == 1 else "paired by seed, or unpaired if the data differ"
+    test = f"{pairing}; Holm's correction; level 5 %"
     if not tied:
-        return f"All other trials differ significantly from the best one ({how})."
-    text = f"{len(tied)} of {len(others)} other trials do not differ significantly from the best one ({how}): "
+        return f"All other trials differ significantly from the best one ({test})."
+    text = f"{len(tied)} of {len(others)} other trials do not differ significantly from the best one ({test}): "
     return f"{text}{_list(tied)}.{_limit(sweep)}{_disagreements(sweep)}"
 
 
 def _list(trials: Sequence[Trial]) -> str:
-    shown = [trial.label + (" (rounds failed)" if trial.failed else "") for trial in trials[:10]]
-    return "; ".join(shown) + ("; …" if len(trials) > 10 else "")
+    labels = [trial.label + (" (rounds failed)" if trial.failed else "") for trial in trials[:10]]
+    return "; ".join(labels) + ("; …" if len(trials) > 10 else "")
 
 
 def _limit(sweep: Sweep) -> str:
-    """Return why no trial can differ significantly; empty where one can."""
+    """Return why no trial can differ significantly, or an empty text if one can."""
     decisions = sweep.behind.values()
     if not decisions or any(decision.outcome != "too few rounds" for decision in decisions):
         return ""
-    most = min(decisions, key=lambda decision: decision.smallest_p)
-    return f" None can: {most.limit}."
+    closest = min(decisions, key=lambda decision: decision.smallest_p)
+    return f" No trial can differ significantly: {closest.limit}."
 
 
 def _disagreements(sweep: Sweep) -> str:
-    """Return how the tests disagree; empty where they agree. Of many trials, the first three."""
+    """Return one line for each of the first three trials whose tests disagree, or an empty text if there are none."""
     pairs = [(trial, sweep.behind[trial.number]) for trial in sweep.trials if trial.number in sweep.behind]
     disagreeing = [(trial, decision) for trial, decision in pairs if decision.outcome == "tests disagree"][:3]
     best = Side("the best one", sweep.best.at_chance)
-    said = [
+    sentences = [
         describe_difference(Side(trial.label, trial.at_chance), best, decision, sweep.spec.decided_by)
         for trial, decision in disagreeing
     ]
-    return "".join(f"\n{sentence}" for sentence in said)
+    return "".join(f"\n{sentence}" for sentence in sentences)
 
 
 def _confirmation(sweep: Sweep) -> list[str]:
     confirmed = sweep.confirmed
     if confirmed is None:
-        return ["Not confirmed on fresh seeds: add confirm: {count: 20, seed: 1000} to the sweep's file."]
-    runs = {"best values": confirmed.winner, "config as it is": confirmed.baseline}
-    seeds = [each.seed for each in confirmed.winner.rounds]
+        return ["Not confirmed on fresh seeds. To do so, add confirm: {count: 20, seed: 1000} to the sweep file."]
+    runs = {"selected trial": confirmed.winner, "baseline": confirmed.baseline}
+    seeds = [result.seed for result in confirmed.winner.rounds]
     rows = [
         [name, metric, summary.n, decimal(summary.mean), decimal(summary.std), len(run.failed)]
         for name, run in runs.items()
@@ -185,19 +189,20 @@ def _confirmation(sweep: Sweep) -> list[str]:
             BY_COLUMN[confirmed.metric].label: run.summary[confirmed.metric],
         }.items()
     ]
-    header = ["", "", "n", "mean", "std", "failed"]
+    header = ["run", "metric", "n", "mean", "std", "failed"]
     title = f"Confirmed on {len(seeds)} fresh seeds, {seeds[0]} to {seeds[-1]}:"
     return [f"{title}\n\n{table(header, rows)}", _difference(confirmed)]
 
 
 def _difference(confirmed: Confirmed) -> str:
     if confirmed.baseline is None:
-        return "The best values are those of the config as it is: there is nothing to compare."
+        return "The config already has the best values, so there is no baseline to compare with."
     comparison = confirmed.comparison
     if comparison is None:
-        return "Too few rounds did not fail: there is nothing to compare."
-    lines = [f"{run.label}: {each}." for run, each in zip(comparison.runs, comparison.failures, strict=True)]
-    return "\n".join(line[0].upper() + line[1:] for line in (*comparison.sentences, *lines))
+        return "Too many rounds failed to compare the selected trial with the baseline."
+    failures = zip(comparison.runs, comparison.failures, strict=True)
+    lines = [*comparison.sentences, *(f"{run.label}: {description}." for run, description in failures)]
+    return "\n".join(line[0].upper() + line[1:] for line in lines)
 
 
 def write_report(sweep: Sweep, best: str) -> None:
@@ -206,13 +211,13 @@ def write_report(sweep: Sweep, best: str) -> None:
     header = ["trial", *options, "n", "failed", "mean", "std", "minus_best", "p_holm", "run", "outcome", "at_chance"]
     rows = []
     for trial in sweep.trials:
-        summary, lag = trial.summary, sweep.behind.get(trial.number)
-        tried = [trial.values[option] for option in options]
-        values = [value if isinstance(value, str | int | float) else shown(value) for value in tried]
-        found = [summary.n, len(trial.failed), summary.mean, summary.std]
-        compared = ["", ""] if lag is None else [lag.difference.estimate, lag.p_holm]
-        outcome = "" if lag is None else lag.outcome
-        rows.append([trial.number, *values, *found, *compared, trial.folder.name, outcome, len(trial.at_chance)])
+        summary, decision = trial.summary, sweep.behind.get(trial.number)
+        trial_values = [trial.values[option] for option in options]
+        values = [value if isinstance(value, str | int | float) else shown(value) for value in trial_values]
+        statistics = [summary.n, len(trial.failed), summary.mean, summary.std]
+        difference = ["", ""] if decision is None else [decision.difference.estimate, decision.p_holm]
+        outcome = "" if decision is None else decision.outcome
+        rows.append([trial.number, *values, *statistics, *difference, trial.folder.name, outcome, len(trial.at_chance)])
     write_csv(sweep.folder / TRIALS, header, rows)
     write_text_durably(sweep.folder / BEST, best)
     write_text_durably(sweep.folder / REPORT, f"```\n{sweep}\n```\n")

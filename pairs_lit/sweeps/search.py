@@ -1,4 +1,4 @@
-"""The search of a sweep: trials in few fits, a winner, and its confirmation on fresh seeds."""
+"""Search of a sweep: train trials in as few fits as possible, choose the winner, and confirm it on fresh seeds."""
 
 import json
 import time
@@ -38,7 +38,7 @@ _PRODUCTS = ("[0-9]" * 4, *_CONFIRMED, TRIALS, REPORT, BEST, *FIGURES)
 _NETWORK = ("model.backbone", "model.head", "model.network")
 _PAUSE_SECONDS = 2.0
 _FEW = 200
-"""So many trials are all read and checked before the first one is trained; of more, each value is."""
+"""Up to this many trials are all checked before training starts; of more trials, only each single value is checked."""
 
 
 _OF_THE_MACHINE = (
@@ -49,18 +49,18 @@ _OF_THE_MACHINE = (
     "trainer.devices",
     "trainer.num_nodes",
 )
-"""Options that may differ between processes of one sweep."""
+"""Options that may differ between the processes of a sweep, because they do not change the results."""
 
 
 class _Epochs(EpochsDone):
-    """Counts the epochs of one fit, and tells other machines that this process is at work."""
+    """Callback that counts the epochs of one fit and sends heartbeats to the study."""
 
     def __init__(self, bar: "tqdm[Any]", rounds: int, study: Study) -> None:
         super().__init__(bar, rounds)
         self._study = study
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count one epoch."""
+        """Count one epoch and send a heartbeat."""
         super().on_train_epoch_end(trainer, pl_module)
         if trainer.is_global_zero:
             self._study.beat()
@@ -70,10 +70,10 @@ class Search:
     """One process's work on a sweep.
 
     Args:
-        base: The arguments of the fit that is varied.
-        spec: What the sweep's file says.
+        base: The command-line arguments of the fit that the sweep varies.
+        spec: The content of the sweep file.
         name: The sweep's name.
-        storage: Where the study is kept; None: in the sweep's folder.
+        storage: The URL of the study's storage, or None to keep the study in the sweep's folder.
     """
 
     def __init__(self, base: Sequence[str], spec: Spec, name: str, storage: str | None) -> None:
@@ -82,20 +82,20 @@ class Search:
         self._base, self._spec, self._name = base, spec, check_name(name)
         self._storage = storage
         points = spec.points() or []
-        tried = points if 0 < len(points) <= _FEW else list(examples(spec.space))
-        self._as_it_is, *plans = self._read({}, *tried)
-        self._known = dict(zip(map(key_of, tried), plans, strict=True))
+        checked = points if 0 < len(points) <= _FEW else list(examples(spec.space))
+        self._as_it_is, *plans = self._read({}, *checked)
+        self._known = dict(zip(map(key_of, checked), plans, strict=True))
         self._is_code_checked = False
         self._check_metric([self._as_it_is, *plans])
         self._check_confirmation()
-        _check_different(tried, plans)
+        _check_different(checked, plans)
         self._show_whole_numbers()
         root = self._as_it_is.options["trainer.default_root_dir"]
         self.folder = Path("." if root == "None" else str(root)) / "lightning_logs" / name
-        self._show_plan([self._known[key_of(values)] for values in points] if tried is points else None)
+        self._show_plan([self._known[key_of(values)] for values in points] if checked is points else None)
 
     def _read(self, *points: Values) -> list[Plan]:
-        """Return the plans of trials; raise PairsLitError with the values of those that cannot be trained."""
+        """Return the plan of each trial; raise PairsLitError with the values of a trial that cannot be trained."""
         plans = try_variants(self._base, list(map(self._changes, points)))
         failed = [(values, plan) for values, plan in zip(points, plans, strict=True) if isinstance(plan, Exception)]
         if failed:
@@ -105,38 +105,37 @@ class Search:
         return with_common_recipes([plan for plan in plans if isinstance(plan, Plan)])
 
     def _changes(self, values: Mapping[str, object]) -> dict[str, object]:
-        """Return how a trial's fit differs from the configuration."""
-        rounds = self._spec.rounds
-        own = {"rounds.count": rounds.count, "rounds.seed": rounds.seed, "data.watch_test": False, "name": self._name}
-        return {**values, **own, "print_stack": False}
+        """Return the options in which a trial's fit differs from the config."""
+        seeds = {"rounds.count": self._spec.rounds.count, "rounds.seed": self._spec.rounds.seed}
+        return {**values, **seeds, "data.watch_test": False, "name": self._name, "print_stack": False}
 
     def _check_metric(self, plans: Sequence[Plan]) -> None:
         metric = self._spec.decided_by
         if metric.is_over_all_pairs and not any(metric.name in plan.measured for plan in plans):
-            raise PairsLitError(f"metric is {metric.tag}, which is not measured: set data.all_pairs to [val].")
+            raise PairsLitError(f"metric is {metric.tag}, which is not measured. Set data.all_pairs to [val].")
         for plan in plans:
             if metric.name not in plan.measured:
                 known = ", ".join(Metric(metric.split, name).tag for name in plan.measured)
-                raise PairsLitError(f"metric is {metric.tag}, which this network does not have: use {known}.")
+                raise PairsLitError(f"metric must be one of {known} for this network, got {metric.tag}.")
 
     def _check_confirmation(self) -> None:
-        """Raise PairsLitError if the runs on fresh seeds would have no test accuracy to be compared by."""
+        """Raise PairsLitError if the runs on fresh seeds would not measure the test accuracy that compares them."""
         if self._spec.confirm is not None:
             (plan,) = read_variants(self._base, [self._confirming({})])
             if plan.options["data.watch_test"] is False:
                 raise PairsLitError(
                     "data.watch_test must be true or end in the config, got false: the confirmed runs are compared on "
-                    "the test pairs. Change it, or leave confirm out of the sweep's file."
+                    "the test pairs. Change it, or remove confirm from the sweep file."
                 )
 
     def _show_whole_numbers(self) -> None:
-        """Tell the user of ranges that hold whole numbers only, although their options take fractions."""
+        """Print a notice for ranges that are limited to whole numbers although their options accept fractions."""
         for option, dimension in self._spec.space.items():
             if isinstance(dimension, Range) and dimension.is_whole and self._takes_fractions(option, dimension):
                 low, high = dimension.low, dimension.high
                 notice(
-                    f"space.{option}: only whole numbers from {low} to {high} are tried; write {float(low)} and "
-                    f"{float(high)} for fractions."
+                    f"space.{option} tries only whole numbers from {low} to {high}. Write {float(low)} and "
+                    f"{float(high)} to try fractions, too."
                 )
 
     def _takes_fractions(self, option: str, dimension: Range) -> bool:
@@ -144,25 +143,29 @@ class Search:
         return isinstance(value, float) and dimension.steps is None
 
     def _show_plan(self, plans: Sequence[Plan] | None) -> None:
-        """Say how many fits there will be; None: nobody knows yet which values they have."""
+        """Print a notice on the number of trials and fits; the plans are None if the values are not known yet."""
         spec = self._spec
         for limit in describe_limits(spec):
             notice(limit)
-        whole = f"{counted(spec.count, 'trial')} × {counted(spec.rounds.count, 'round')}"
+        size = f"{counted(spec.count, 'trial')} × {counted(spec.rounds.count, 'round')}"
         if plans is None:
-            notice(f"{whole}, {counted(spec.batch, 'trial')} at a time.")
+            notice(f"{size}, {counted(spec.batch, 'trial')} at a time.")
             return
         batches = [plans[start : start + spec.batch] for start in range(0, len(plans), spec.batch)]
         fits = sum(len(fits_of(batch)) for batch in batches)
-        notice(f"{whole}: {fits} fit{'s' if fits > 1 else ''}.")
+        notice(f"{size}: {fits} fit{'s' if fits > 1 else ''}.")
 
     @property
     def _options(self) -> dict[str, object]:
-        """The options that decide what a trial computes, but for those of the space."""
+        """The baseline's options that influence the results; the space replaces some of them in each trial."""
         return {name: value for name, value in self._as_it_is.options.items() if name not in _OF_THE_MACHINE}
 
     def finish(self, text: str) -> Sweep:
-        """Run the trials that are left, and write the report next to a copy of the sweep's file, of this text."""
+        """Run the remaining trials, and write the report and a copy of the sweep file.
+
+        Args:
+            text: The text of the sweep file.
+        """
         with Study(self.folder, self._name, self._spec, self._options, self._products(text), self._storage) as study:
             study.write(_SPEC, text)
             self._show_progress(study)
@@ -170,15 +173,14 @@ class Search:
                 self._search(study, bar)
                 trials = self._ranked(study)
                 with study.finishing():
-                    found = Sweep(
-                        self.folder, self._spec, trials, self._confirm(trials[0], study, bar), tuple(study.notes())
-                    )
+                    confirmed = self._confirm(trials[0], study, bar)
+                    finished = Sweep(self.folder, self._spec, trials, confirmed, tuple(study.notes()))
                     if study.is_latest:
-                        self._write(found, study)
-            return found
+                        self._write(finished, study)
+            return finished
 
     def _products(self, text: str) -> list[str]:
-        """Return the names of what a sweep writes, without a copy of its file that is there already."""
+        """Return name patterns of the files that a sweep writes; an identical copy of the sweep file does not count."""
         copy = self.folder / _SPEC
         is_same = copy.is_file() and copy.read_bytes() == text.encode("utf-8", "surrogateescape")
         return [*_PRODUCTS, *([] if is_same else [_SPEC])]
@@ -186,17 +188,17 @@ class Search:
     def _show_progress(self, study: Study) -> None:
         done = len(study.finished())
         if done:
-            notice(f"{done} of {counted(max(self._spec.count, done), 'trial')} finished before.")
+            notice(f"{done} of {counted(max(self._spec.count, done), 'trial')} already finished.")
         for note in study.notes():
             notice(note)
 
     def _ranked(self, study: Study) -> list[Trial]:
-        """Return the finished trials, the best first; raise PairsLitError if there is none to choose."""
+        """Return the finished trials, the best first; raise PairsLitError if no trial has a result."""
         trials = ranked(study.finished(), self._spec.decided_by)
         if not trials:
-            raise PairsLitError(f"no trial could be trained, so nothing can be chosen. {study.notes()[-1]}")
+            raise PairsLitError(f"no trial could be trained, so there is no best one. {study.notes()[-1]}")
         if not trials[0].scores:
-            raise PairsLitError(f"every round of every trial failed: nothing can be chosen ({self.folder}).")
+            raise PairsLitError(f"every round of every trial failed, so there is no best trial ({self.folder}).")
         return trials
 
     def _write(self, sweep: Sweep, study: Study) -> None:
@@ -207,9 +209,9 @@ class Search:
     def _bar(self, study: Study) -> "tqdm[Any]":
         epochs = int(self._as_it_is.options["trainer.max_epochs"])
         confirm = 2 * self._spec.confirm.count if self._spec.confirm else 0
-        each = self._spec.rounds.count * epochs
-        total = self._spec.count * each + confirm * epochs
-        done = len(study.finished()) * each
+        epochs_per_trial = self._spec.rounds.count * epochs
+        total = self._spec.count * epochs_per_trial + confirm * epochs
+        done = len(study.finished()) * epochs_per_trial
         is_hidden = self._as_it_is.options["trainer.enable_progress_bar"] is False or None
         return tqdm(
             total=total,
@@ -222,61 +224,61 @@ class Search:
         )
 
     def _search(self, study: Study, bar: "tqdm[Any]") -> None:
-        """Take trials until there are none, and wait for those of other processes."""
-        waits = False
+        """Train trials until none is left, then wait for those of other processes."""
+        is_waiting = False
         while not study.is_over:
             taken = study.take()
             if taken:
                 self._train(taken, study, bar)
                 continue
-            if not waits:
+            if not is_waiting:
                 notice("waiting for the trials of other processes.")
-            waits = True
+            is_waiting = True
             check_announced()
             time.sleep(_PAUSE_SECONDS)
             study.beat()
 
     def _train(self, taken: Sequence[Taken], study: Study, bar: "tqdm[Any]") -> None:
         trials = self._readable(taken, study)
-        plans = with_common_recipes([self._known[key_of(each.values)] for each in trials])
-        folders = [self.folder / f"{each.number:04d}" for each in trials]
+        plans = with_common_recipes([self._known[key_of(trial.values)] for trial in trials])
+        folders = [self.folder / f"{trial.number:04d}" for trial in trials]
         for numbers in fits_of(plans):
             with _naming([trials[number] for number in numbers]):
                 self._fit([plans[number] for number in numbers], [folders[number] for number in numbers], study, bar)
             for number in numbers:
                 trial, folder = trials[number], folders[number]
-                found = Run.load(folder)
-                scores = scores_of(found, self._spec.decided_by)
-                study.tell(Trial(trial.number, trial.values, scores, found.failed, folder, found.data))
+                run = Run.load(folder)
+                scores = scores_of(run, self._spec.decided_by)
+                study.tell(Trial(trial.number, trial.values, scores, run.failed, folder, run.data))
 
     def _readable(self, taken: Sequence[Taken], study: Study) -> list[Taken]:
-        """Return the trials that can be trained; the study notes why the others cannot."""
-        new = [each for each in taken if key_of(each.values) not in self._known]
-        plans = try_variants(self._base, [self._changes(each.values) for each in new])
+        """Return the trials that can be trained; for the others, report the reason to the study and the user."""
+        new = [trial for trial in taken if key_of(trial.values) not in self._known]
+        plans = try_variants(self._base, [self._changes(trial.values) for trial in new])
         given_up = set[int]()
-        for each, plan in zip(new, plans, strict=True):
+        for trial, plan in zip(new, plans, strict=True):
             if isinstance(plan, Plan):
-                self._known[key_of(each.values)] = plan
+                self._known[key_of(trial.values)] = plan
                 continue
-            reason = _explain(each.values, plan)
-            notice(f"trial {each.number} is left out: {reason}")
-            study.give_up(each, reason)
-            given_up.add(each.number)
-        return [each for each in taken if each.number not in given_up]
+            reason = _explain(trial.values, plan)
+            notice(f"trial {trial.number} is left out: {reason}")
+            study.give_up(trial, reason)
+            given_up.add(trial.number)
+        return [trial for trial in taken if trial.number not in given_up]
 
     def _fit(self, plans: Sequence[Plan], folders: Sequence[Path], study: Study, bar: "tqdm[Any]") -> None:
-        """Train variants side by side, unless all of them are finished; an interrupted fit resumes."""
+        """Train variants in one fit, unless all of them are finished; an interrupted fit is resumed."""
         if all(map(_is_done, plans, folders)):
             return
         self._check_code(study)
-        for folder in folders:  # what it holds is of other values: it must not pass for the run that begins
+        for folder in folders:  # a finished run with other values must not be mistaken for the new one
             (folder / SUMMARY).unlink(missing_ok=True)
         slices = len(plans) * int(plans[0].options["rounds.count"])
         fit_variants(self._base, plans, folders, self.folder / WORK, [_Epochs(bar, slices, study)])
         check_announced()
 
     def _check_code(self, study: Study) -> None:
-        """Raise PairsLitError if a network's code has changed since the finished trials; once is enough."""
+        """Raise PairsLitError if a network's code has changed since the finished trials; only the first call checks."""
         if self._is_code_checked:
             return
         self._is_code_checked = True
@@ -286,19 +288,19 @@ class Search:
                 open_run(trial.folder)
             except ChangedCodeError as error:
                 raise PairsLitError(
-                    f"{error.difference} Trials that are finished cannot be compared with new ones. Restore the code, "
-                    "or give --name for a new sweep."
+                    f"{error.difference} Finished trials cannot be compared with new ones. Restore the code, or give "
+                    "another --name for a new sweep."
                 ) from error
 
     def _confirming(self, values: Values) -> dict[str, object]:
-        """Return how a run on fresh seeds differs from the configuration."""
-        own: dict[str, object] = {"name": self._name, "print_stack": False}
+        """Return the options in which a run on fresh seeds differs from the config."""
+        changes: dict[str, object] = {**values, "name": self._name, "print_stack": False}
         if self._spec.confirm is not None:
-            own |= {"rounds.count": self._spec.confirm.count, "rounds.seed": self._spec.confirm.seed}
-        return {**values, **own}
+            changes |= {"rounds.count": self._spec.confirm.count, "rounds.seed": self._spec.confirm.seed}
+        return changes
 
     def _confirm(self, best: Trial, study: Study, bar: "tqdm[Any]") -> Confirmed | None:
-        """Train the winner and the configuration as it is on fresh seeds."""
+        """Train the winner and the baseline on fresh seeds, or return None if the sweep file has no ``confirm``."""
         if self._spec.confirm is None:
             return None
         winner, baseline = read_variants(self._base, [self._confirming(best.values), self._confirming({})])
@@ -309,37 +311,37 @@ class Search:
         runs = [Run.load(folder) for folder in folders[: len(plans)]]
         decided_by = self._spec.decided_by
         name = "digit_accuracy" if decided_by.is_of_digits else "accuracy"
-        drawn, whole = Metric("test", name).column, Metric("test", f"all_{name}").column
-        metric = whole if decided_by.is_over_all_pairs and runs[0].values(whole) else drawn
+        sampled_metric, full_metric = Metric("test", name).column, Metric("test", f"all_{name}").column
+        has_full_metric = decided_by.is_over_all_pairs and bool(runs[0].values(full_metric))
+        metric = full_metric if has_full_metric else sampled_metric
         return Confirmed(metric, runs[0], runs[1] if len(runs) > 1 else None)
 
 
 def _network_of(values: Values) -> str:
-    """Return the values of a trial that decide which classes its network is made of."""
+    """Return a key of the values that decide the classes of a trial's network."""
     return repr({option: value for option, value in values.items() if option.startswith(_NETWORK)})
 
 
 def _explain(values: Values, error: Exception) -> str:
-    """Return why a trial cannot be trained, with its values."""
+    """Return the trial's values and the reason why it cannot be trained."""
     label = ", ".join(f"{option} {json.dumps(value)}" for option, value in values.items()) or "the config"
     reason = str(error) if isinstance(error, PairsLitError) else f"{reason_of(error)} ({own_place_of(error)})."
     return f"{label}: {reason}" if values else reason
 
 
 def _check_different(points: Sequence[Values], plans: Sequence[Plan]) -> None:
-    """Raise PairsLitError if two trials are the same fit: a value is written in two ways."""
+    """Raise PairsLitError if two trials have the same config, since the space has a value in two notations."""
     seen = dict[str, Values]()
     for values, plan in zip(points, plans, strict=True):
-        other = seen.setdefault(plan.config, values)
-        if other is not values:
-            raise PairsLitError(
-                f"space: {json.dumps(dict(other))} and {json.dumps(dict(values))} are the same fit. Keep one of them."
-            )
+        earlier = seen.setdefault(plan.config, values)
+        if earlier is not values:
+            first, second = json.dumps(dict(earlier)), json.dumps(dict(values))
+            raise PairsLitError(f"space: {first} and {second} are the same fit. Keep one of them.")
 
 
 @contextmanager
 def _naming(trials: Sequence[Taken]) -> Iterator[None]:
-    """Tell the user which trials were trained when an error arose."""
+    """Print a notice with the trials' values if an error is raised inside, and re-raise the error."""
     try:
         yield
     except Exception:

@@ -1,4 +1,4 @@
-"""The space of a sweep: for each option, the values to choose from, or a range of numbers."""
+"""Search space of a sweep: for each option, a list of values or a range of numbers."""
 
 import itertools
 import json
@@ -12,44 +12,46 @@ import numpy as np
 from pairs_lit.errors import PairsLitError
 
 Values = Mapping[str, Any]
-"""By option, the value of one trial."""
+"""The values of one trial, by option."""
 
 MOST_TRIALS = 10_000
+"""The largest number of trials of a sweep."""
+
 _RANGE = ("low", "high", "log", "steps")
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Some values, as they stand in the file.
+    """A list of values to choose from.
 
     Attributes:
-        values: Of the kinds that JSON knows.
+        values: The values from the sweep file, of types that JSON supports.
     """
 
     values: tuple[Any, ...]
 
     def grid(self) -> Sequence[Any]:
-        """Return all of them."""
+        """Return all values."""
         return self.values
 
     def drawn(self, generator: np.random.Generator) -> Any:  # noqa: ANN401 - any value
-        """Draw one of them."""
+        """Return a random value."""
         return self.values[int(generator.integers(len(self.values)))]
 
     def examples(self) -> Sequence[Any]:
-        """Return what shows whether the option takes such values."""
+        """Return the values that are tried out to check whether the option accepts them: all of them."""
         return self.values
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from ``low`` to ``high``; whole ones if both are.
+    """The numbers from ``low`` to ``high``; only whole numbers if both ends are integers.
 
     Attributes:
-        low: The least.
-        high: The greatest.
-        is_log: Whether equal ratios, not equal differences, are equally far apart.
-        steps: How many a grid tries; None: no grid has been thought of.
+        low: The smallest number.
+        high: The largest number.
+        is_log: Whether numbers are spaced evenly on a logarithmic scale.
+        steps: How many numbers a grid tries, or None if the range is not meant for a grid.
     """
 
     low: float
@@ -59,25 +61,26 @@ class Range:
 
     @property
     def is_whole(self) -> bool:
-        """Whether only whole numbers are meant."""
+        """Whether the range holds only whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def grid(self) -> Sequence[float]:
-        """Return ``steps`` numbers, ends included."""
+        """Return ``steps`` evenly spaced numbers including both ends, without repetitions after rounding."""
         if self.steps is None:
-            raise PairsLitError("a grid needs values, or a range with steps: how many numbers to try.")
-        shares = [place / (self.steps - 1) for place in range(self.steps)] if self.steps > 1 else [0.0]
+            raise PairsLitError("a grid needs a list of values or a range with steps. Add steps, the number of values.")
+        shares = [step / (self.steps - 1) for step in range(self.steps)] if self.steps > 1 else [0.0]
         return list(dict.fromkeys(self._at(share) for share in shares))
 
     def drawn(self, generator: np.random.Generator) -> float:
-        """Draw one of them."""
+        """Return a random number of the range."""
         return self._at(float(generator.random()))
 
     def examples(self) -> Sequence[float]:
-        """Return the ends."""
+        """Return the values that are tried out to check whether the option accepts them: both ends."""
         return self.low, self.high
 
     def _at(self, share: float) -> float:
+        """Return the number at this share, from 0 to 1, of the way from ``low`` to ``high``."""
         if self.is_log:
             value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
         else:
@@ -91,18 +94,18 @@ Dimension = Choices | Range
 
 
 def read_space(content: object, place: str) -> dict[str, Dimension]:
-    """Read the space of a sweep's file.
+    """Parse the space of a sweep file.
 
     Args:
-        content: By option, a list of values, or ``{low, high}`` with ``log`` and ``steps``.
-        place: What to call it in a message.
+        content: For each option, a list of values or ``{low, high}`` with optional ``log`` and ``steps``.
+        place: The file and key, for error messages.
 
     Raises:
-        PairsLitError: It is empty, or a value is neither.
+        PairsLitError: The space is empty, or an option has neither a list nor a range.
     """
     if not isinstance(content, Mapping) or not content:
         raise PairsLitError(
-            f"{place}: the space is empty: name an option, model.loss.aux_weight: [0.1, 1] for instance."
+            f"{place}: space must name at least one option. Add one, such as model.loss.aux_weight: [0.1, 1]."
         )
     space: dict[str, Dimension] = {}
     for option, value in content.items():
@@ -112,19 +115,19 @@ def read_space(content: object, place: str) -> dict[str, Dimension]:
         elif isinstance(value, Mapping) and {"low", "high"} <= value.keys() <= set(_RANGE):
             space[str(option)] = _range(value, where)
         else:
-            what = "give a list of values, or {low: …, high: …} with log or steps"
-            raise PairsLitError(f"{where} is {value!r}: {what}.")
+            allowed = "a list of values, or {low: …, high: …} with optional log and steps"
+            raise PairsLitError(f"{where} must be {allowed}, got {value!r}.")
     return space
 
 
 def _choices(values: Sequence[Any], place: str) -> Choices:
-    """Return choices; raise PairsLitError for a value that no option takes, or that stands twice."""
+    """Return the choices; raise PairsLitError if a value has an unsupported type or is repeated."""
     seen = dict[str, Any]()
     for value in values:
         _check_value(value, place)
         key = key_of(value)
         if key in seen:
-            raise PairsLitError(f"{place}: a value stands twice ({seen[key]!r} and {value!r}): keep one of them.")
+            raise PairsLitError(f"{place} has a value twice ({seen[key]!r} and {value!r}). Keep one of them.")
         seen[key] = value
     return Choices(tuple(values))
 
@@ -142,12 +145,12 @@ def _check_value(value: object, place: str) -> None:
 
 
 def key_of(value: object) -> str:
-    """Return a value, or those of a trial, as JSON; equal numbers give the same text, other values do not."""
+    """Return a value, or the values of a trial, as JSON text; texts are equal exactly if the values are equal."""
     return json.dumps(_with_whole_numbers(value), sort_keys=True)
 
 
 def _with_whole_numbers(value: object) -> object:
-    """Replace floats without a fraction by whole numbers: 1 and 1.0 in a file are the same value."""
+    """Return the value with whole floats as integers, because 1 and 1.0 in a file are the same value."""
     if isinstance(value, Mapping):
         return {key: _with_whole_numbers(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -156,7 +159,7 @@ def _with_whole_numbers(value: object) -> object:
 
 
 def describe(dimension: Dimension) -> list[Any] | dict[str, Any]:
-    """Return a dimension as :func:`read_space` reads it."""
+    """Return a dimension in the format that :func:`read_space` parses."""
     if isinstance(dimension, Choices):
         return list(dimension.values)
     ends: dict[str, Any] = {"low": dimension.low, "high": dimension.high}
@@ -164,47 +167,47 @@ def describe(dimension: Dimension) -> list[Any] | dict[str, Any]:
 
 
 def find_removed(before: Dimension, now: Dimension, *, is_grid: bool) -> list[str]:
-    """Return in words what an option could be before and cannot be now; empty if its values were kept or extended.
+    """Return texts for the values that an option has lost; empty if its values were kept or extended.
 
     Args:
-        before: Its former values.
-        now: Its present values.
-        is_grid: Whether only the values of the grid count, not the whole range between them.
+        before: The option's former values.
+        now: The option's present values.
+        is_grid: Whether to compare only the grid values, not the whole ranges.
     """
     if is_grid or (isinstance(before, Choices) and isinstance(now, Choices)):
-        kept = set(map(key_of, now.grid()))
-        return [shown(value) for value in before.grid() if key_of(value) not in kept]
+        present = set(map(key_of, now.grid()))
+        return [shown(value) for value in before.grid() if key_of(value) not in present]
     if isinstance(before, Choices) or isinstance(now, Choices):
-        return ["the same kind of values (a list, or a range)"]
+        return ["another kind of values (a list or a range)"]
     if (before.is_log, before.is_whole) != (now.is_log, now.is_whole):
-        return ["the same kind of range (log, whole numbers)"]
+        return ["another kind of range (log or whole numbers)"]
     return [] if now.low <= before.low and before.high <= now.high else [f"{shown(before.low)} to {shown(before.high)}"]
 
 
 def _range(value: Mapping[str, Any], place: str) -> Range:
     low, high = value["low"], value["high"]
     if any(isinstance(end, bool) or not isinstance(end, int | float) for end in (low, high)):
-        raise PairsLitError(f"{place}: low is {low!r} and high {high!r}: they must be numbers.")
+        raise PairsLitError(f"{place}: low and high must be numbers, got {low!r} and {high!r}.")
     if not -math.inf < low < high < math.inf:
-        raise PairsLitError(f"{place}: low is {low} and high {high}: low must be the smaller one, and both finite.")
+        raise PairsLitError(f"{place}: low must be smaller than high, and both finite, got {low} and {high}.")
     log, steps = value.get("log", False), value.get("steps")
     if not isinstance(log, bool):
-        raise PairsLitError(f"{place}: log is {log!r}: it must be true or false.")
+        raise PairsLitError(f"{place}: log must be true or false, got {log!r}.")
     if log and low <= 0:
-        raise PairsLitError(f"{place}: low is {low}: with log it must be above 0.")
+        raise PairsLitError(f"{place}: low must be above 0 with log, got {low}.")
     if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
-        raise PairsLitError(f"{place}: steps is {steps!r}: it must be 1 or more.")
-    found = Range(low, high, log, steps)
-    if found.is_whole and steps is not None and steps > high - low + 1:
+        raise PairsLitError(f"{place}: steps must be 1 or more, got {steps!r}.")
+    dimension = Range(low, high, log, steps)
+    if dimension.is_whole and steps is not None and steps > high - low + 1:
         raise PairsLitError(
             f"{place}: steps must be at most {high - low + 1}, the whole numbers from {low} to {high}, got {steps}. "
             f"Write {float(low)} and {float(high)} to try fractions, too."
         )
-    return found
+    return dimension
 
 
 def grid(space: Mapping[str, Dimension]) -> list[Values]:
-    """Return every combination of the values; the last option varies fastest."""
+    """Return every combination of the options' grid values; the last option varies fastest."""
     columns = []
     for option, dimension in space.items():
         try:
@@ -213,18 +216,20 @@ def grid(space: Mapping[str, Dimension]) -> list[Values]:
             raise PairsLitError(f"space.{option}: {error}") from error
     count = math.prod(map(len, columns))
     if count > MOST_TRIALS:
-        raise PairsLitError(f"the space has {count} combinations, at most {MOST_TRIALS} are tried: use random or tpe.")
+        raise PairsLitError(
+            f"a grid must have at most {MOST_TRIALS} combinations, got {count}. Set sampler to random or tpe."
+        )
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*columns)]
 
 
 def drawn(space: Mapping[str, Dimension], count: int, seed: int) -> list[Values]:
-    """Return so many combinations, drawn at random; the first ones are the same whatever the count."""
+    """Return random combinations; with the same seed, a larger count only adds further ones."""
     generator = np.random.default_rng(seed)
-    return [{option: each.drawn(generator) for option, each in space.items()} for _ in range(count)]
+    return [{option: dimension.drawn(generator) for option, dimension in space.items()} for _ in range(count)]
 
 
 def examples(space: Mapping[str, Dimension]) -> Iterator[Values]:
-    """Yield combinations in which each value, and each end of a range, stands once, beside the first of the others."""
+    """Yield combinations that contain each value and each end of a range, with the first value of all other options."""
     first = {option: dimension.examples()[0] for option, dimension in space.items()}
     yield first
     for option, dimension in space.items():
@@ -233,25 +238,25 @@ def examples(space: Mapping[str, Dimension]) -> Iterator[Values]:
 
 
 def short_names(options: Iterable[str]) -> dict[str, str]:
-    """Return the end of each option's name that no other one has."""
+    """Return the shortest unique end of each option's name, such as ``lr`` for ``model.optimizer.init_args.lr``."""
     names = list(options)
 
-    def end(option: str, parts: int) -> str:
+    def get_end(option: str, parts: int) -> str:
         return ".".join(option.split(".")[-parts:])
 
-    def short(option: str) -> str:
-        counts = range(1, option.count(".") + 1)
-        alone = (end(option, n) for n in counts if sum(end(other, n) == end(option, n) for other in names) == 1)
-        return next(alone, option)
+    def shorten(option: str) -> str:
+        ends = [get_end(option, parts) for parts in range(1, option.count(".") + 1)]
+        unique = (end for parts, end in enumerate(ends, 1) if sum(get_end(other, parts) == end for other in names) == 1)
+        return next(unique, option)
 
-    return {option: short(option) for option in names}
+    return {option: shorten(option) for option in names}
 
 
 _SHORT = 8
 
 
 def shown(value: object) -> str:
-    """Return a value as one would write it in a file; long fractions are rounded to four digits."""
+    """Return a value as written in a sweep file; long fractions are rounded to four significant digits."""
     if isinstance(value, float):
         rounded = f"{value:.4g}"
         return rounded if float(rounded) == value or len(repr(value)) > _SHORT else repr(value)

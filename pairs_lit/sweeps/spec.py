@@ -1,4 +1,4 @@
-"""The file of a sweep: what is varied, how it is searched, on which seeds, and what decides."""
+"""The sweep file: search space, sampler, seeds and deciding metric."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,63 +24,64 @@ from pairs_lit.sweeps.search_space import (
 Sampler = Literal["grid", "random", "tpe"]
 
 SET_BY_SWEEP = {
-    "rounds.count": "the sweep's own rounds say how many and which seeds; change rounds in the sweep's file",
-    "rounds.seed": "the sweep's own rounds say how many and which seeds; change rounds in the sweep's file",
-    "config": "it is no option of one trial",
-    "name": "all trials belong to one sweep, which has its own name",
-    "ckpt_path": "each trial starts anew",
+    "rounds.count": "rounds in the sweep file sets the seeds of all trials; change it there",
+    "rounds.seed": "rounds in the sweep file sets the seeds of all trials; change it there",
+    "config": "it is not an option of a single trial",
+    "name": "all trials share the sweep's name",
+    "ckpt_path": "each trial starts from scratch",
     "print_stack": "nothing would be trained; use pairs-lit fit",
-    "seed_everything": "every random number follows from the seeds of the rounds",
-    "data.watch_test": "the search leaves the test pairs alone, and the confirmed runs do as the config's file says",
+    "seed_everything": "the seeds of the rounds determine every random number",
+    "data.watch_test": "the search never uses the test pairs, and confirmed runs follow the config file",
 }
-"""Options that a sweep sets itself, with the reason: neither its space nor its command line may hold them."""
+"""Options that a sweep sets itself, with the reason; its space and its command line must not contain them."""
 
 _NOT_VARIED = {
     **SET_BY_SWEEP,
-    "rounds": "the sweep's own rounds say how many and which seeds",
-    "trainer.default_root_dir": "all runs of a sweep lie in its folder",
-    "trainer.devices": "it changes nothing that a trial computes",
-    "trainer.num_nodes": "it changes nothing that a trial computes",
-    "trainer.enable_progress_bar": "a sweep has one bar for all trials",
-    "data": "name an option in it, data.train_pairs for instance",
-    "model": "name an option in it, model.loss.aux_weight for instance",
-    "trainer": "name an option in it, trainer.max_epochs for instance",
+    "rounds": "rounds in the sweep file sets the seeds of all trials; change it there",
+    "trainer.default_root_dir": "all runs of a sweep are saved in its folder",
+    "trainer.devices": "it does not change the results of a trial",
+    "trainer.num_nodes": "it does not change the results of a trial",
+    "trainer.enable_progress_bar": "a sweep has one progress bar for all trials",
+    "data": "vary one of its options, such as data.train_pairs",
+    "model": "vary one of its options, such as model.loss.aux_weight",
+    "trainer": "vary one of its options, such as trainer.max_epochs",
 }
 _SLICES = 200
-"""So many slices a fit trains by default: more gain little, and the work can be shared by several processes."""
+"""The default number of slices per fit; larger fits are hardly faster, and smaller ones can be shared by processes."""
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """Which rounds are trained.
+    """The seeds of the rounds.
 
     Attributes:
-        count: How many.
-        seed: The seed of the first one.
+        count: The number of rounds.
+        seed: The seed of the first round; the others follow it.
     """
 
     count: int
     seed: int = 0
 
     def all(self) -> list[int]:
-        """Return the seeds."""
+        """Return the seeds of all rounds."""
         return round_seeds(self.count, self.seed)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a sweep's file says.
+    """The content of a sweep file.
 
     Attributes:
-        space: By option, the values or the range.
-        metric: What decides: of the validation pairs, after the last epoch, the mean over the rounds.
-        sampler: ``grid``: every combination; ``random``; ``tpe``: Optuna's, which learns from what it has seen.
-        rounds: The seeds of the search, the same for all trials: they are paired.
-        confirm: Fresh seeds on which the winner and the configuration as it is are trained; None: they are not.
-        trials: How many values ``random`` and ``tpe`` try.
-        seed: Of what ``random`` and ``tpe`` draw.
-        at_once: How many trials one process takes at a time; None: as many as make a fit of 200 rounds, for ``tpe``
-            of 20.
+        space: The values or the range of each option.
+        metric: The validation metric that ranks the trials by its mean over the rounds after the last epoch.
+        sampler: ``grid`` for every combination, ``random`` for random ones, or ``tpe`` for Optuna's TPE sampler, which
+            learns from earlier trials.
+        rounds: The seeds of the search; all trials share them, so that they can be paired.
+        confirm: Fresh seeds on which winner and baseline are trained, or None to skip the confirmation.
+        trials: The number of trials of ``random`` and ``tpe``.
+        seed: The random seed of ``random`` and ``tpe``.
+        at_once: How many trials a process claims at a time, or None for as many as give a fit of 200 rounds (20 rounds
+            for ``tpe``).
     """
 
     space: Mapping[str, Dimension] = field(metadata={READER: read_space})
@@ -93,33 +94,35 @@ class Spec:
     at_once: int | None = None
 
     def __post_init__(self) -> None:
-        """Check what a sweep's file says, but for the values themselves."""
+        """Raise PairsLitError if a setting is not allowed; whether options accept their values is checked later."""
         if self.metric.startswith("test/"):
-            raise PairsLitError(f"metric is {self.metric}, but nothing is selected on the test set: use val/accuracy.")
+            raise PairsLitError(
+                f"metric must not be measured on the test set, got {self.metric}. Use val/accuracy to select trials."
+            )
         known = [metric.tag for metric in SWEEP_METRICS]
         if self.metric not in known:
-            raise PairsLitError(f"metric is {self.metric}: use one of {', '.join(known)}.")
+            raise PairsLitError(f"metric must be one of {', '.join(known)}, got {self.metric}.")
         for option in self.space:
-            taken = option if option in _NOT_VARIED or not option.startswith("rounds.") else "rounds"
-            if taken in _NOT_VARIED:
-                raise PairsLitError(f"space.{option} cannot be varied: {_NOT_VARIED[taken]}.")
+            name = option if option in _NOT_VARIED or not option.startswith("rounds.") else "rounds"
+            if name in _NOT_VARIED:
+                raise PairsLitError(f"space.{option} cannot be varied: {_NOT_VARIED[name]}.")
         self._check_loss()
         self._check_counts()
-        self.points()  # a grid needs to know which
-        both = set(self.rounds.all()) & set(self.confirm.all() if self.confirm else [])
-        if both:
+        self.points()  # raises if a grid has a range without steps or too many combinations
+        shared = set(self.rounds.all()) & set(self.confirm.all() if self.confirm else [])
+        if shared:
             raise PairsLitError(
-                f"rounds and confirm share the seeds {min(both)} to {max(both)}: a winner is confirmed on seeds that "
-                f"did not choose it; set confirm.seed to {max(self.rounds.all()) + 1} or more."
+                f"confirm must use other seeds than rounds, got {min(shared)} to {max(shared)} in both. Set "
+                f"confirm.seed to {max(self.rounds.all()) + 1} or more."
             )
 
     def _check_loss(self) -> None:
-        """Raise PairsLitError if the metric is a loss that does not mean the same in all trials."""
+        """Raise PairsLitError if the metric is a loss whose definition varies between trials."""
         options = [f"model.loss.{part}" for part in self.decided_by.loss_options]
         varied = next((option for option in [*options, "model.loss"] if options and option in self.space), None)
         if varied is not None:
             raise PairsLitError(
-                f"metric is {self.metric}, whose meaning changes with {varied}, which the space varies: its values "
+                f"metric is {self.metric}, whose definition depends on {varied}, which the space varies, so its values "
                 "cannot be compared. Use val/accuracy, or val/target_loss if only weights vary."
             )
 
@@ -128,50 +131,53 @@ class Spec:
             if value is not None:
                 check_positive(name, value)
         if (self.trials or 0) > MOST_TRIALS:
-            raise PairsLitError(f"trials is {self.trials}: at most {MOST_TRIALS} are tried.")
+            raise PairsLitError(f"trials must be at most {MOST_TRIALS}, got {self.trials}.")
         if self.sampler == "grid" and self.trials is not None:
-            raise PairsLitError(f"trials is {self.trials}, but a grid tries every combination: leave it out.")
+            raise PairsLitError(
+                f"trials must not be set for a grid, which tries every combination, got {self.trials}. Remove it."
+            )
         if self.sampler != "grid" and self.trials is None:
-            raise PairsLitError(f"sampler is {self.sampler}: say how many values it tries, trials: 50 for instance.")
+            raise PairsLitError(f"sampler {self.sampler} needs the number of trials. Add it, such as trials: 50.")
         if self.seed < 0:
-            raise PairsLitError(f"seed is {self.seed}: it must be 0 or more.")
+            raise PairsLitError(f"seed must be 0 or more, got {self.seed}.")
         if self.confirm is not None and self.confirm.count < 2:
-            raise PairsLitError(f"confirm.count is {self.confirm.count}: a difference needs 2 rounds or more.")
+            raise PairsLitError(f"confirm.count must be 2 or more to test a difference, got {self.confirm.count}.")
 
     @property
     def decided_by(self) -> Metric:
-        """The metric that decides."""
+        """The metric that ranks the trials."""
         return BY_TAG[self.metric]
 
     def points(self, begun: Sequence[Values] = ()) -> list[Values] | None:
-        """Return all values that are tried, or None if the sampler chooses them as it goes.
+        """Return the values of all trials, or None if the sampler chooses them during the search.
 
         Args:
-            begun: Values of trials that exist already; ``random`` draws only what is missing to ``trials``.
+            begun: Values of existing trials; ``random`` keeps them and draws only the missing ones.
         """
         if self.sampler == "tpe":
             return None
         if self.sampler == "grid":
             return list({key_of(values): values for values in grid(self.space)}.values())
         points = {key_of(values): values for values in begun}
-        for values in drawn(self.space, self.trials or 0, self.seed):  # few choices may be drawn twice
+        for values in drawn(self.space, self.trials or 0, self.seed):  # a small space may repeat values
             if len(points) < (self.trials or 0):
                 points.setdefault(key_of(values), values)
         return list(points.values())
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What cannot change while a sweep goes on, by the name in its file."""
+        """The settings that cannot change when a sweep is resumed, by their names in the sweep file."""
         rounds = {"rounds.count": self.rounds.count, "rounds.seed": self.rounds.seed}
         return {"metric": self.metric, "sampler": self.sampler, **rounds, "seed": self.seed}
 
     @property
     def extent(self) -> dict[str, Any]:
-        """What can be extended, as it stands in the file: the space and the number of trials."""
-        return {"space": {option: describe(each) for option, each in self.space.items()}, "trials": self.trials}
+        """The settings that can be extended, in the format of the sweep file: the space and the number of trials."""
+        space = {option: describe(dimension) for option, dimension in self.space.items()}
+        return {"space": space, "trials": self.trials}
 
     def find_removed(self, before: Mapping[str, Any]) -> list[str]:
-        """Return in words what an earlier :attr:`extent` held and this one does not; empty if it was extended."""
+        """Return texts for what an earlier :attr:`extent` had and this one lacks; empty if it was only extended."""
         former = read_space(before["space"], "sweep")
         removed = [f"space.{option} was varied" for option in former.keys() - self.space.keys()]
         removed += [f"space.{option} was not varied" for option in self.space.keys() - former.keys()]
@@ -184,22 +190,22 @@ class Spec:
 
     @property
     def count(self) -> int:
-        """How many trials there are."""
+        """The number of trials."""
         points = self.points()
         return (self.trials or 0) if points is None else len(points)
 
     @property
     def batch(self) -> int:
-        """How many trials one process takes at a time."""
+        """The number of trials that a process claims at a time."""
         slices = _SLICES // 10 if self.sampler == "tpe" else _SLICES
         return self.at_once or max(4 if self.sampler == "tpe" else 1, slices // self.rounds.count)
 
 
 def read_spec(given: str | Path | Mapping[str, Any]) -> Spec:
-    """Read a sweep's file, or what one would hold.
+    """Read a sweep file, or a mapping with the content of one.
 
     Raises:
-        PairsLitError: It cannot be read, or something in it is not allowed.
+        PairsLitError: The file cannot be read, or a setting is not allowed.
     """
     name = "sweep" if isinstance(given, Mapping) else str(Path(given))
     try:

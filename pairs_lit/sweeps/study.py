@@ -1,4 +1,4 @@
-"""The study of a sweep: its trials, who works on them and their results; kept by Optuna, shared by processes."""
+"""Shared Optuna study of a sweep: its trials, the processes that own them, and their results."""
 
 import json
 import shutil
@@ -33,28 +33,39 @@ from pairs_lit.text import counted
 
 JOURNAL = "study.log"
 WORK = ".fits"
-"""The folder for what only an interrupted fit needs."""
+"""The folder of the checkpoints from which interrupted fits are resumed."""
 
-_WORKING, _FINISHING, _MARK = ".working", "finishing.lock", ".study"
-_SILENT_SECONDS = 300.0
+_WORKING = ".working"  # the folder of the lock files
+_FINISHING = "finishing.lock"
+_MARK = ".study"  # the file that holds the ID of the study to which the folder belongs
+_SILENT_SECONDS = 300.0  # a process on another machine counts as dead after this time without a heartbeat
 _BEAT_SECONDS = 20.0
-_UNSIGNED_SECONDS = 10.0
+_UNSIGNED_SECONDS = 10.0  # a running trial that has had no owner for this time counts as abandoned
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
-# user attributes of the study, and of its trials
-_SETTINGS, _EXTENTS, _ID, _SEEN = "sweep", "extents", "id", "seen"
-_VALUES, _EXTENT, _BATCH, _FILE, _OWNER, _REASON = "values", "extent", "batch", "owner_file", "owner", "reason"
+# keys of the study's user attributes
+_SETTINGS = "sweep"
+_EXTENTS = "extents"
+_ID = "id"
+_SEEN = "seen"
+# keys of the trials' user attributes
+_VALUES = "values"
+_EXTENT = "extent"
+_BATCH = "batch"
+_FILE = "owner_file"
+_OWNER = "owner"
+_REASON = "reason"
 _NOBODY = ""
-"""The owner of a trial that its process released."""
+"""The owner of a trial that its process has released."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A trial that this process works on.
+    """A trial that this process has claimed.
 
     Attributes:
-        number: Its number.
-        values: What it tries.
+        number: The number of the trial.
+        values: The option values to try.
     """
 
     number: int
@@ -62,18 +73,21 @@ class Taken:
 
 
 class Study:
-    """The trials of a sweep, shared by all processes that work on it; to be used in a ``with`` statement.
+    """The trials of a sweep, shared by all processes that work on it.
+
+    Use it in a ``with`` statement, which releases unfinished trials at its end.
 
     Args:
-        folder: The sweep's folder; it holds the journal, unless the study is kept elsewhere.
+        folder: The sweep's folder; it holds the journal, unless a storage is given.
         name: The study's name.
-        spec: What the sweep's file says.
-        options: The options of the configuration that decide what a trial computes.
-        products: What the sweep writes to its folder, as patterns of names.
-        storage: A URL of Optuna's; None: a journal in the folder.
+        spec: The content of the sweep file.
+        options: The config's options that influence the results.
+        products: Name patterns of the files that the sweep writes to its folder.
+        storage: An Optuna storage URL, or None for a journal in the folder.
 
     Raises:
-        PairsLitError: The storage cannot be used or holds another sweep of this name, or the folder holds other files.
+        PairsLitError: The storage cannot be used or holds another sweep of this name, or the folder holds files of
+            another sweep.
     """
 
     def __init__(
@@ -87,7 +101,7 @@ class Study:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._folder, self._name, self._spec, self._storage, self._products = folder, name, spec, storage, products
-        self._distributions = {option: distribution_of(each) for option, each in spec.space.items()}
+        self._distributions = {option: distribution_of(dimension) for option, dimension in spec.space.items()}
         self._seen = 0.0
         if storage is None and not (folder / JOURNAL).exists():
             self._check_folder(None)
@@ -106,14 +120,14 @@ class Study:
                 raise
 
     def _open(self) -> optuna.Study:
-        """Create or load Optuna's study; raise PairsLitError if the folder belongs to another one."""
+        """Create or load Optuna's study; raise PairsLitError if the folder belongs to another study."""
         with self._reported():
-            kept = optuna.storages.get_storage(self._storage) if self._storage else self._journal()
-            is_new = self._name not in optuna.get_all_study_names(kept)
-        self._check_folder(None if is_new else _id_of(optuna.load_study(study_name=self._name, storage=kept)))
+            storage = optuna.storages.get_storage(self._storage) if self._storage else self._journal()
+            is_new = self._name not in optuna.get_all_study_names(storage)
+        self._check_folder(None if is_new else _id_of(optuna.load_study(study_name=self._name, storage=storage)))
         with self._reported():
             study = optuna.create_study(
-                storage=kept,
+                storage=storage,
                 study_name=self._name,
                 direction="minimize" if self._spec.decided_by.is_loss else "maximize",
                 load_if_exists=True,
@@ -130,37 +144,45 @@ class Study:
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        """Report in one line that a storage cannot be used."""
+        """Raise a PairsLitError if the storage raises any error."""
         try:
-            with warnings.catch_warnings(action="ignore"):  # of what Optuna calls experimental
+            with warnings.catch_warnings(action="ignore"):  # Optuna warns that some settings are experimental
                 yield
-        except Exception as error:  # whatever a database raises
+        except Exception as error:  # each database has its own exception classes
             place = f"--storage {self._storage}" if self._storage else f"{self._folder / JOURNAL}"
             raise PairsLitError(f"{place} cannot be used as the sweep's storage: {reason_of(error)}.") from error
 
     def _check_folder(self, study: str | None) -> None:
-        """Raise PairsLitError if the folder holds files that the study of this identity did not write."""
+        """Raise PairsLitError if the folder holds sweep files that the study with this ID did not write.
+
+        Args:
+            study: The study's ID, or None for a new study.
+        """
         mark = self._folder / _MARK
         if study is not None and mark.is_file() and mark.read_text(encoding="utf-8").strip() == study:
             return
-        found = sorted(path.name for pattern in self._products for path in self._folder.glob(pattern))
-        if found:
-            listed = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        names = sorted(path.name for pattern in self._products for path in self._folder.glob(pattern))
+        if names:
+            listed = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             raise PairsLitError(
                 f"{self._folder} must be empty or hold this sweep, got a folder with {listed}, which this sweep's "
                 "study did not write. Give --name for a new sweep, or the --storage that was used before."
             )
 
     def _join(self, options: Mapping[str, object]) -> int:
-        """Return how often the sweep was extended; raise PairsLitError if the study is that of another sweep."""
+        """Record the settings and return how often the sweep was extended.
+
+        Raises:
+            PairsLitError: The study belongs to a sweep with other settings, or values or trials were removed.
+        """
         now = json.loads(json.dumps({**options, **self._spec.settings}))
         extents = self._study.user_attrs.get(_EXTENTS, [])
         changed = _find_changes(self._study.user_attrs.get(_SETTINGS, now), now)
         changed += self._spec.find_removed(extents[-1]) if extents and not changed else []
         if changed:
             raise PairsLitError(
-                f"the study {self._name} is that of another sweep: {_list(changed)}. Values and trials can be added to "
-                "a sweep, nothing else can change: undo the change, or give --name for a new sweep."
+                f"the study {self._name} belongs to a sweep with other settings: {_list(changed)}. Only values and "
+                "trials can be added to a sweep. Undo the change, or give --name for a new sweep."
             )
         extent = json.loads(json.dumps(self._spec.extent))
         if not extents or extents[-1] != extent:
@@ -170,62 +192,69 @@ class Study:
         return len(extents) - 1
 
     def _add_points(self) -> set[str] | None:
-        """Add trials that are not there, or failed; return the keys of all, or None if the sampler chooses them."""
+        """Add waiting trials for values that have none or whose trial could not be trained.
+
+        Returns:
+            The keys of all trials of this sweep, or None if the sampler chooses the values during the search.
+        """
         trials = self._trials()
         points = self._spec.points([_values(trial) for trial in trials])
-        there = {_key(trial) for trial in trials if trial.state != TrialState.FAIL}
+        existing = {_key(trial) for trial in trials if trial.state != TrialState.FAIL}
         failed = {_key(trial): _values(trial) for trial in trials if trial.state == TrialState.FAIL}
-        wanted = failed if points is None else {key_of(values): values for values in points}
-        self._add([values for key, values in wanted.items() if key not in there])
-        return None if points is None else set(wanted)
+        required = failed if points is None else {key_of(values): values for values in points}
+        self._add([values for key, values in required.items() if key not in existing])
+        return None if points is None else set(required)
 
     def _add(self, points: Sequence[Values]) -> None:
-        """Add trials that wait.
+        """Add waiting trials for these values.
 
-        Optuna's parameters are left out where it could not keep both their present and their former distribution.
+        Optuna rejects a parameter whose distribution is incompatible with that of earlier trials. Such a parameter is
+        left out; the trial's values are always stored in its user attributes.
         """
-        space, kept = self._spec.space, self._kept_distributions()
-        fitting = {
-            option: each
-            for option, each in self._distributions.items()
-            if option not in kept or can_stand_together(kept[option], each)
+        space, stored = self._spec.space, self._kept_distributions()
+        compatible = {
+            option: distribution
+            for option, distribution in self._distributions.items()
+            if option not in stored or can_stand_together(stored[option], distribution)
         }
         for values in points:
-            parameters = {option: encode(space[option], values[option]) for option in fitting}
+            parameters = {option: encode(space[option], values[option]) for option in compatible}
             attributes = {_VALUES: dict(values), _EXTENT: self._extent}
             trial = create_trial(
-                state=TrialState.WAITING, params=parameters, distributions=fitting, user_attrs=attributes
+                state=TrialState.WAITING, params=parameters, distributions=compatible, user_attrs=attributes
             )
             self._study.add_trial(trial)
 
     def _kept_distributions(self) -> dict[str, BaseDistribution]:
-        kept = dict[str, BaseDistribution]()
+        distributions = dict[str, BaseDistribution]()
         for trial in reversed(self._trials()):
-            kept |= trial.distributions
-        return kept
+            distributions |= trial.distributions
+        return distributions
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
 
     def take(self) -> list[Taken]:
-        """Take some trials that a process which has ended left, that wait, or that the sampler proposes."""
+        """Claim some trials: those abandoned by an ended process, else waiting ones, else new ones from the sampler."""
         self.beat()
         with self._lock:
             return self._left_behind() or self._waiting() or self._proposed()
 
     def _left_behind(self) -> list[Taken]:
-        """Return the trials of one batch whose process has ended: together, they resume from its checkpoint."""
-        left = [trial for trial in self._trials(TrialState.RUNNING) if self._is_wanted(trial) and self._is_left(trial)]
-        batch = left[0].user_attrs.get(_BATCH) if left else None
-        return self._sign([trial for trial in left if trial.user_attrs.get(_BATCH) == batch], batch)
+        """Claim the trials of one batch whose process has ended; together they can resume from its checkpoint."""
+        running = self._trials(TrialState.RUNNING)
+        abandoned = [trial for trial in running if self._is_wanted(trial) and self._is_left(trial)]
+        batch = abandoned[0].user_attrs.get(_BATCH) if abandoned else None
+        return self._sign([trial for trial in abandoned if trial.user_attrs.get(_BATCH) == batch], batch)
 
     def _is_wanted(self, trial: FrozenTrial) -> bool:
-        """Return whether a trial belongs to this process's space: another process may have extended it meanwhile."""
+        """Return whether a trial belongs to this process's space, which another process may have extended meanwhile."""
         return self._wanted is None or _key(trial) in self._wanted
 
     def _is_left(self, trial: FrozenTrial) -> bool:
+        """Return whether a running trial was released, or its process has ended."""
         owner = trial.user_attrs.get(_OWNER)
-        if owner is None:  # taken a moment ago with another folder, or by a process that was killed in that moment
+        if owner is None:  # just claimed by a process that uses another folder, or that was killed while claiming it
             start = trial.datetime_start
             return self._storage is None or start is None or time.time() - start.timestamp() > _UNSIGNED_SECONDS
         if owner in (_NOBODY, self._worker.name):
@@ -242,22 +271,23 @@ class Study:
         return self._sign(claimed, None)
 
     def _claim(self, trial: FrozenTrial) -> bool:
-        """Return whether this process gets a waiting trial: one that uses another folder may have been faster."""
+        """Return whether this process could claim the waiting trial; a process with another folder may be faster."""
         try:
             return bool(self._study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING))
         except optuna.exceptions.UpdateFinishedTrialError:
             return False
 
     def _sign(self, trials: Sequence[FrozenTrial], batch: str | None) -> list[Taken]:
+        """Record this process as the owner of the trials, which form one batch."""
         batch = batch or uuid4().hex
         for trial in trials:
-            signature = {_BATCH: batch, _FILE: str(self._worker.file), _OWNER: self._worker.name}
-            for name, value in signature.items():
+            attributes = {_BATCH: batch, _FILE: str(self._worker.file), _OWNER: self._worker.name}
+            for name, value in attributes.items():
                 self._study._storage.set_trial_user_attr(trial._trial_id, name, value)
         return [Taken(trial.number, _values(trial)) for trial in trials]
 
     def _proposed(self) -> list[Taken]:
-        """Let the sampler propose trials, as many as are still missing."""
+        """Let the sampler propose some of the missing trials, and claim them."""
         missing = self._spec.count - self._count if self._wanted is None else 0
         if missing < 1:
             return []
@@ -266,27 +296,29 @@ class Study:
 
     @property
     def _count(self) -> int:
-        """How many trials there are; one that is tried anew counts once."""
+        """The number of trials; a failed trial that was added again counts once."""
         trials = self._trials()
-        others = [_key(trial) for trial in trials if trial.state != TrialState.FAIL]
-        return len(others) + len({_key(trial) for trial in trials} - set(others))
+        not_failed = [_key(trial) for trial in trials if trial.state != TrialState.FAIL]
+        return len(not_failed) + len({_key(trial) for trial in trials} - set(not_failed))
 
     def _propose(self, count: int) -> list[Values]:
-        """Ask Optuna's sampler, in a copy of the study in which all trials have the present space."""
+        """Return values that Optuna's TPE sampler proposes, given all trials so far in the present space."""
         space = self._spec.space
-        with warnings.catch_warnings(action="ignore"):  # Optuna calls both settings experimental
-            # a sampler that starts anew must not repeat its first draws
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # Optuna warns that two of the sampler's options are experimental
+            # the seed depends on the count, since each call starts a new sampler, which must not repeat its first draws
             seed = derive(self._spec.seed, "sampler", self._count) % 2**32
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=True)
             copy = self._copy(self._trials(), sampler)
-            asked = [copy.ask(self._distributions).params for _ in range(count)]
-        return [{option: decode(space[option], params[option]) for option in space} for params in asked]
+            proposals = [copy.ask(self._distributions).params for _ in range(count)]
+        return [{option: decode(space[option], params[option]) for option in space} for params in proposals]
 
     def _copy(self, trials: Sequence[FrozenTrial], sampler: optuna.samplers.BaseSampler) -> optuna.Study:
-        """Return a study in memory, with the distributions of the present space, and without trials outside it."""
+        """Return an in-memory study of the trials that lie in the present space, with its distributions."""
         copy = optuna.create_study(direction=self._study.direction, sampler=sampler)
         for trial in trials:
-            with suppress(ValueError):  # of a process that has extended the sweep meanwhile
+            with suppress(ValueError):  # another process may have added values outside this process's space
                 copy.add_trial(self._in_present_space(trial))
         return copy
 
@@ -298,15 +330,15 @@ class Study:
         return create_trial(state=state, value=trial.value, params=parameters, distributions=distributions)
 
     def beat(self) -> None:
-        """Show now and then that this process is at work: other machines cannot see it."""
+        """Write a heartbeat every 20 seconds, since other machines cannot see whether this process is alive."""
         if time.monotonic() - self._seen > _BEAT_SECONDS:
             self._seen = time.monotonic()
             self._study.set_user_attr(f"{_SEEN} {self._worker.name}", time.time())
 
     def tell(self, trial: Trial) -> None:
-        """Write down the result of a trial; one with failed rounds counts as worse than all others."""
+        """Store the result of a trial; a trial with failed rounds is pruned, so that samplers rank it last."""
         summary = trial.summary
-        told = {
+        attributes = {
             "mean": summary.mean,
             "std": summary.std,
             "n": summary.n,
@@ -316,24 +348,24 @@ class Study:
             "data": dict(trial.data),
         }
         state = TrialState.PRUNED if trial.failed else TrialState.COMPLETE
-        self._tell(trial.number, told, state, None if trial.failed else summary.mean)
+        self._tell(trial.number, attributes, state, None if trial.failed else summary.mean)
 
     def give_up(self, trial: Taken, reason: str) -> None:
-        """Write down why a trial cannot be trained; the next call tries it anew."""
+        """Store the reason why a trial cannot be trained; rerunning the command tries it again."""
         self._tell(trial.number, {_REASON: reason}, TrialState.FAIL, None)
 
     def _tell(self, number: int, attributes: Mapping[str, Any], state: TrialState, value: float | None) -> None:
         storage = self._study._storage
         trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-        if storage.get_trial(trial_id).state.is_finished():  # another process took it up meanwhile
+        if storage.get_trial(trial_id).state.is_finished():  # another process took it over and finished it
             return
         for name, content in attributes.items():
             storage.set_trial_user_attr(trial_id, name, None if content != content else content)
         self._study.tell(number, value, state=state, skip_if_finished=True)
 
     def finished(self) -> list[Trial]:
-        """Return the trials that are finished, one for each set of values."""
-        return [_trial_of(each) for each in self._finished().values()]
+        """Return the finished trials, one for each set of values."""
+        return [_trial_of(trial) for trial in self._finished().values()]
 
     def _finished(self) -> dict[str, FrozenTrial]:
         trials = dict[str, FrozenTrial]()
@@ -342,21 +374,21 @@ class Study:
         return trials
 
     def notes(self) -> list[str]:
-        """Return what a report must say of the trials: how the sweep was extended, and what could not be trained."""
+        """Return sentences for the report: how the sweep was extended, and why some trials could not be trained."""
         done, failed = self._finished(), self._trials(TrialState.FAIL)
         new = sum(trial.user_attrs[_EXTENT] == self._extent for trial in done.values())
         extended = f"The sweep was extended: {counted(len(done) - new, 'trial')} from before, {new or 'none'} new."
-        last = {_key(trial): trial for trial in failed if _key(trial) not in done}
-        reasons = [f"Trial {each.number} could not be trained: {each.user_attrs[_REASON]}" for each in last.values()]
+        last = {_key(trial): trial for trial in failed if _key(trial) not in done}.values()
+        reasons = [f"Trial {trial.number} could not be trained: {trial.user_attrs[_REASON]}" for trial in last]
         return [*([extended] if self._extent else []), *reasons]
 
     @property
     def is_over(self) -> bool:
         """Whether all trials are finished."""
-        begun = self._trials(TrialState.RUNNING, TrialState.WAITING)
+        unfinished = self._trials(TrialState.RUNNING, TrialState.WAITING)
         if self._wanted is None:
-            return self._count >= self._spec.count and not begun
-        failed = {_key(trial) for trial in self._trials(TrialState.FAIL)} - set(map(_key, begun))
+            return self._count >= self._spec.count and not unfinished
+        failed = {_key(trial) for trial in self._trials(TrialState.FAIL)} - set(map(_key, unfinished))
         return self._wanted <= {_key(trial) for trial in self._trials(*_DONE)} | failed
 
     @property
@@ -365,24 +397,24 @@ class Study:
         return len(self._study.user_attrs[_EXTENTS]) == self._extent + 1
 
     def copy_of(self, trials: Sequence[Trial]) -> optuna.Study:
-        """Return a study of Optuna's in memory that holds some of the finished trials, for its figures."""
+        """Return an in-memory Optuna study of these finished trials, from which Optuna can draw figures."""
         numbers = {trial.number for trial in trials}
         chosen = [trial for trial in self._finished().values() if trial.number in numbers]
         return self._copy(chosen, optuna.samplers.RandomSampler(0))
 
     def write(self, name: str, text: str) -> None:
-        """Write a file to the sweep's folder, while no other process removes what was left of interrupted writes."""
+        """Write a file to the sweep's folder; the lock keeps other processes from removing its temporary file."""
         with self._lock:
             write_text_durably(self._folder / name, text)
 
     @contextmanager
     def finishing(self) -> Iterator[None]:
-        """Let one process after the other confirm the winner and write the report, of those that share the folder."""
+        """Hold the lock under which one process at a time confirms the winner and writes the report."""
         lock = FileLock(self._folder / _WORKING / _FINISHING)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            notice("waiting for another process, which confirms the winner or writes the report.")
+            notice("waiting for another process that is confirming the winner or writing the report.")
             lock.acquire()
         try:
             with self._lock:
@@ -392,14 +424,14 @@ class Study:
             lock.release()
 
     def __enter__(self) -> "Study":
-        """Work on it."""
+        """Return the study."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Release the trials that this process took and did not finish: another call need not wait for them."""
+        """Release this process's unfinished trials, so that no other process waits for them."""
         try:
             self._release()
-        except Exception:  # of a full disk or a lost database; the error that ended the work is the one to be seen
+        except Exception:  # a full disk or a lost database must not hide the error that ended the work
             self._worker.leave(is_released=False)
         else:
             with suppress(OSError), self._lock:
@@ -412,7 +444,7 @@ class Study:
                 self._study._storage.set_trial_user_attr(trial._trial_id, _OWNER, _NOBODY)
 
     def _clear(self) -> None:
-        """Remove what processes that have ended left, and, if none is at work, what only those at work need."""
+        """Remove lock files of ended processes and, if no process is at work, the files that only running ones need."""
         working = self._folder / _WORKING
         needed = {Path(trial.user_attrs.get(_FILE, "")).name for trial in self._trials(TrialState.RUNNING)}
         for file in set(working.glob("*.lock")) - {working / _FINISHING}:
@@ -427,8 +459,8 @@ class Study:
 
 
 def _id_of(study: optuna.Study) -> str | None:
-    found = study.user_attrs.get(_ID)
-    return found if isinstance(found, str) else None
+    study_id = study.user_attrs.get(_ID)
+    return study_id if isinstance(study_id, str) else None
 
 
 def _values(trial: FrozenTrial) -> Values:
@@ -443,16 +475,16 @@ def _key(trial: FrozenTrial) -> str:
 def _trial_of(trial: FrozenTrial) -> Trial:
     attributes = trial.user_attrs
     scores = {int(seed): value for seed, value in attributes["scores"].items()}
-    came_of = attributes["failed"], Path(attributes["run"]), attributes["data"]
-    return Trial(trial.number, _values(trial), scores, *came_of)
+    folder = Path(attributes["run"])
+    return Trial(trial.number, _values(trial), scores, attributes["failed"], folder, attributes["data"])
 
 
 def _find_changes(before: object, now: Mapping[str, object]) -> list[str]:
-    """Return in words which settings differ."""
+    """Return a text for each setting that differs."""
     if not isinstance(before, dict):
-        return ["it was begun by an earlier release, which did not note its settings"]
+        return ["it was started by an earlier release, which did not record its settings"]
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    return [f"{name} was {before.get(name, 'not there')} and is {now.get(name, 'not there')}" for name in names]
+    return [f"{name} was {before.get(name, 'missing')} and is {now.get(name, 'missing')}" for name in names]
 
 
 def _list(changes: Sequence[str]) -> str:
@@ -460,5 +492,5 @@ def _list(changes: Sequence[str]) -> str:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # others are at work, or were killed
+    with suppress(OSError):  # other processes are at work, or were killed and left their lock files
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""The options on a sweep's command line: those that the sweep sets itself are rejected."""
+"""Check of a sweep's command-line options, which rejects options that the sweep sets itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,23 +12,23 @@ from pairs_lit.system.console import notice
 
 
 def check_options(args: Sequence[str], spec: Spec) -> None:
-    """Raise PairsLitError for an option that the sweep sets; tell the user of one that it varies.
+    """Raise PairsLitError for an option that the sweep sets itself, and print a notice for one that it varies.
 
     Args:
-        args: The arguments of the fit that is varied, as the command line or ``changes`` spell them.
-        spec: What the sweep's file says.
+        args: The arguments of the fit that the sweep varies, as on the command line or in ``changes``.
+        spec: The content of the sweep file.
     """
-    own = {"rounds.count": str(spec.rounds.count), "rounds.seed": str(spec.rounds.seed)}
+    sweep_values = {"rounds.count": str(spec.rounds.count), "rounds.seed": str(spec.rounds.seed)}
     for option, value in _options_in(args):
         reason = SET_BY_SWEEP.get(option)
-        if reason is not None and value != own.get(option):  # the sweep's own number changes nothing
+        if reason is not None and value != sweep_values.get(option):  # an equal number changes nothing
             raise PairsLitError(f"{option} cannot be given to a sweep: {reason}. Leave it out.")
         if option in spec.space and spec.confirm is None:
-            notice(f"{option} is varied: the values in the sweep's file are used, not that of the command line.")
+            notice(f"{option} is varied: the sweep file's values are used, and the command line's value is ignored.")
 
 
 def _options_in(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the dotted names and the values of the options, also of those in a mapping: --data '{watch_test: true}'."""
+    """Yield dotted name and text of each option, also of those inside a mapping such as --data '{watch_test: true}'."""
     for option, text in options_in(args):
         yield from _values(option.removeprefix("--"), _read(text), text)
 
@@ -41,11 +41,11 @@ def _values(name: str, value: object, text: str) -> Iterator[tuple[str, str]]:
 
 
 def _read(text: str) -> object:
-    """Return a value as YAML reads it, or None if it cannot."""
+    """Return the YAML mapping in the text, or None if the text is not a valid mapping."""
     if not text.lstrip().startswith("{"):
         return None
     try:
-        found: object = yaml.load(text, Loader)
-    except yaml.YAMLError:  # the parser of the fit says so
+        value: object = yaml.load(text, Loader)
+    except yaml.YAMLError:  # the fit's own parser reports invalid YAML
         return None
-    return found
+    return value

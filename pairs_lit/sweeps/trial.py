@@ -1,4 +1,4 @@
-"""Trials: what was measured, which is best, and which differ significantly from it."""
+"""Trials of a sweep: their scores, their ranking, and their significance tests against the best one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from pairs_lit.sweeps.search_space import Values, short_names, shown
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of values and what came of its rounds.
+    """A finished trial: one set of option values and the results of its rounds.
 
     Attributes:
-        number: Its number in the sweep.
-        values: By option, what was tried.
+        number: The number of the trial in the sweep.
+        values: The tried value of each option.
         scores: The metric of each round that did not fail, by seed.
         failed: The seeds of the rounds that failed.
-        folder: Its run folder, on the machine that trained it.
-        data: What was drawn: source, relation, counts and so on.
+        folder: The run folder, on the machine that trained the trial.
+        data: The run's data settings: source, relation, numbers of pairs and so on.
     """
 
     number: int
@@ -37,40 +37,46 @@ class Trial:
 
     @property
     def summary(self) -> Summary:
-        """The metric over the rounds that did not fail."""
+        """The metric, summarised over the rounds that did not fail."""
         return summarise(list(self.scores.values()))
 
     @cached_property
     def at_chance(self) -> list[int]:
-        """The seeds of the rounds that learned nothing; empty where the run folder is not on this machine."""
+        """The seeds of the rounds that learned nothing; empty if the run folder is not on this machine."""
         return at_chance_seeds(FinishedRun.load(self.folder)) if is_finished(self.folder) else []
 
     @property
     def label(self) -> str:
-        """The values in words."""
+        """The option values in words, such as ``aux_weight 0.1, lr 0.001``."""
         names = short_names(self.values)
         return ", ".join(f"{names[option]} {shown(value)}" for option, value in self.values.items())
 
 
 def scores_of(run: FinishedRun, metric: Metric) -> ScoresBySeed:
-    """Return a metric after the last epoch, of each round that did not fail: of ``curves.csv``, or of all pairs."""
+    """Return the metric of each round that did not fail, by seed.
+
+    It is the value after the last epoch in ``curves.csv``; a metric over all pairs is read from ``rounds.csv``.
+    """
     if metric.is_over_all_pairs:
         return run.values(metric.column)
     return {seed: value for seed, value in run.curves.last(metric.tag).items() if seed not in run.failed}
 
 
 def ranked(trials: Sequence[Trial], metric: Metric) -> list[Trial]:
-    """Sort trials, the best first; those with failed rounds come last, however good the others of theirs are."""
+    """Return the trials sorted by their mean, the best first; trials with failed rounds always come last."""
 
-    def key(trial: Trial) -> tuple[int, float, int]:
-        lag = -metric.better_sign * trial.summary.mean if trial.scores else float("inf")
-        return len(trial.failed), lag, trial.number
+    def get_sort_key(trial: Trial) -> tuple[int, float, int]:
+        loss = -metric.better_sign * trial.summary.mean if trial.scores else float("inf")
+        return len(trial.failed), loss, trial.number
 
-    return sorted(trials, key=key)
+    return sorted(trials, key=get_sort_key)
 
 
 def behind(best: Trial, others: Sequence[Trial]) -> Mapping[int, Decision]:
-    """Return, by number, what may be claimed of trial minus best, among all trials that share two rounds with it."""
+    """Return the decision about each trial minus the best one, by trial number.
+
+    Only trials that share at least two seeds with the best trial are compared; Holm's method corrects for all of them.
+    """
     tested = [trial for trial in others if trial is not best and len(trial.scores.keys() & best.scores.keys()) > 1]
     cases = [(trial.scores, best.scores, not unlike(trial.data, best.data)) for trial in tested]
     decisions = decide(compare_many(cases))

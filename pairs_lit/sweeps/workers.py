@@ -1,4 +1,4 @@
-"""Processes that work on a sweep: each holds the lock of a file of its own for as long as it lives."""
+"""Locks that show which processes of a sweep are alive: each process holds its own lock file until it ends."""
 
 import os
 import socket
@@ -12,14 +12,14 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Worker:
-    """This process, as the others see it.
+    """The lock of this process, by which other processes see that it is alive.
 
     Args:
-        folder: Where the lock files of all processes lie that share a sweep's folder.
+        folder: The folder of the lock files of all processes that share a sweep's folder.
 
     Attributes:
-        name: A name that no other process has: machine, boot, process and a random part.
-        file: The file whose lock this process holds until it ends, however it ends.
+        name: A unique name: host name, boot ID, process ID and a random part.
+        file: The lock file. The operating system releases the lock when the process ends, even if it is killed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,18 +30,21 @@ class Worker:
         self._lock.acquire()
 
     def leave(self, *, is_released: bool) -> None:
-        """Release the lock; keep the file, which says that its holder has ended, unless no trial is left with it."""
+        """Release the lock, and remove its file if all trials of this process are released.
+
+        Otherwise the file stays: other processes see from the unlocked file that the owner of these trials has ended.
+        """
         self._lock.release()
         if is_released:
             self.file.unlink(missing_ok=True)
 
 
 def has_ended(name: str, file: Path) -> bool | None:
-    """Return whether another process has ended, or None if that cannot be seen from this machine.
+    """Return whether another process has ended, or None if this machine cannot tell.
 
     Args:
-        name: Its :attr:`Worker.name`.
-        file: Its :attr:`Worker.file`.
+        name: The process's :attr:`Worker.name`.
+        file: The process's :attr:`Worker.file`.
     """
     machine, boot, *_ = name.split(":")
     is_here = machine == socket.gethostname() or (bool(boot) and boot == _boot())
@@ -49,19 +52,19 @@ def has_ended(name: str, file: Path) -> bool | None:
         return None
     try:
         return not is_held(file)
-    except PermissionError:  # another user's
+    except PermissionError:  # the file belongs to another user
         return None
 
 
 def is_held(file: Path) -> bool:
-    """Return whether a process holds the lock of a file."""
+    """Return whether a process holds the lock of the file."""
     with suppress(Timeout), FileLock(file, timeout=0):
         return False
     return True
 
 
 def _boot() -> str:
-    """Return what identifies this run of the machine's kernel, also in a container; empty where nothing does."""
+    """Return the kernel's boot ID, which is the same in all containers of a machine, or an empty text if unknown."""
     with suppress(OSError):
         return _BOOT.read_text(encoding="ascii").strip().replace("-", "")
     return ""

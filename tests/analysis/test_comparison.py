@@ -25,7 +25,7 @@ Made = Callable[..., Path]
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
-    """Write a finished run by hand: accuracies of seeds that count up from ``seed``."""
+    """Return a function that writes a finished run with these accuracies; the seeds count up from ``seed``."""
 
     def make(name: str, accuracies: list[float], seed: int = 0, failed: int = 0, **data: object) -> Path:
         folder = tmp_path / "lightning_logs" / name / "20260101-000000-1"
@@ -61,7 +61,7 @@ def test_only_shared_seeds_are_paired(made: Made) -> None:
 
 
 @pytest.mark.parametrize(("seed", "data"), [(100, {}), (0, {"train_pairs": 500}), (3, {})])
-def test_other_seeds_or_data_settings_are_compared_unpaired_and_that_is_said(
+def test_other_seeds_or_data_settings_are_reported_as_unpaired(
     made: Made, seed: int, data: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [made("a", BETTER), made("b", GOOD, seed=seed, **data)]
@@ -89,7 +89,7 @@ def test_failed_rounds_are_left_out_and_counted(made: Made, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(("setting", "words"), [("source", "data source"), ("relation", "relation")])
-def test_what_answers_different_questions_is_not_compared_unasked(
+def test_different_data_need_allow_different(
     made: Made, setting: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [str(made("a", GOOD)), str(made("b", GOOD, **{setting: "other"}))]
@@ -98,10 +98,10 @@ def test_what_answers_different_questions_is_not_compared_unasked(
     assert main(["compare", *runs, "--allow-different"]) == 0
 
 
-def test_a_metric_that_a_run_lacks_is_refused_with_those_it_has(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_metric_is_rejected_with_the_available_ones(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(made("a", GOOD))
     assert main(["compare", run, run, "--metric", "test_digit_accuracy"]) == 2
-    assert "has no test_digit_accuracy: all runs have train_accuracy, val_accuracy" in capsys.readouterr().err
+    assert "has no test_digit_accuracy. Use one of train_accuracy, val_accuracy" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_metric_that_a_run_lacks_is_refused_with_those_it_has(made: Made, caps
         (["nowhere", "--figure", "a.gif"], "must end in one of .png"),
     ],
 )
-def test_mistakes_are_named_in_a_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_give_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *arguments]) == 2
     err = capsys.readouterr().err
     assert message in err
@@ -136,7 +136,7 @@ def test_a_single_round_has_no_interval_and_cannot_be_compared_unpaired(
     assert main(["compare", str(one)]) == 0
     assert "–" in capsys.readouterr().out
     assert main(["compare", str(one), str(other)]) == 2
-    assert "a has 1 round with test_accuracy: a comparison needs 2 or more" in capsys.readouterr().err
+    assert "a must have at least 2 rounds with test_accuracy to be compared, got 1." in capsys.readouterr().err
 
 
 def test_csv_is_read_back(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +160,7 @@ def test_tables_are_written_to_a_file(made: Made, tmp_path: Path, style: str, ma
     assert "mnist" in text
 
 
-def test_equal_names_are_told_apart_by_the_runs_time(made: Made, tmp_path: Path) -> None:
+def test_runs_of_equal_names_are_labelled_with_their_time(made: Made, tmp_path: Path) -> None:
     run = made("a", GOOD)
     again = run.with_name("20260101-000000-2")
     again.mkdir()
@@ -169,7 +169,7 @@ def test_equal_names_are_told_apart_by_the_runs_time(made: Made, tmp_path: Path)
     assert [each.label for each in read_runs([run, again])] == ["a/20260101-000000-1", "a/20260101-000000-2"]
 
 
-def test_labels_hold_nothing_that_a_terminal_obeys(made: Made) -> None:
+def test_labels_contain_no_control_characters(made: Made) -> None:
     (run,) = read_runs([made("a\x1b[31m", GOOD)])
     assert run.label == "a?[31m"
 
@@ -212,7 +212,7 @@ def test_a_better_run_is_called_better_whichever_comes_first(made: Made) -> None
     assert said([b, a]) == [expected]
 
 
-def test_runs_that_cannot_be_told_apart_are_said_so_with_what_would_have_been_found(made: Made) -> None:
+def test_similar_runs_get_the_minimum_detectable_effect(made: Made) -> None:
     base = [0.80, 0.82, 0.84, 0.83, 0.81, 0.79, 0.85]
     other = [value + shift for value, shift in zip(base, [0.01, -0.01, 0.02, -0.02, 0.0, 0.015, -0.01], strict=True)]
     runs = [made("a", other), made("b", base)]
@@ -222,10 +222,10 @@ def test_runs_that_cannot_be_told_apart_are_said_so_with_what_would_have_been_fo
         "a and b do not differ significantly in test accuracy: the first minus the second is 0.1 points"
     )
     points = f"{100 * pair.difference.detectable:.1f}"
-    assert sentence.endswith(f"a difference of {points} points or more would probably have been found (80 % power).")
+    assert sentence.endswith(f"the minimum detectable effect is {points} points (80 % power).")
 
 
-def test_unpaired_runs_are_said_to_be(made: Made) -> None:
+def test_sentence_mentions_unpaired_runs(made: Made) -> None:
     (sentence,) = said([made("a", BETTER), made("b", [each - 0.2 for each in GOOD], seed=50)])
     assert "a is better than b in test accuracy by" in sentence
     assert "n = 4 and 4 rounds" in sentence
@@ -237,8 +237,8 @@ def test_unpaired_runs_are_said_to_be(made: Made) -> None:
     [
         ([0.9, 0.95], [0.5, 0.6], 0, "with 2 rounds the smallest possible p is 0.500; use at least 6 rounds."),
         (BETTER, GOOD, 0, "with 4 rounds the smallest possible p is 0.125; use at least 6 rounds."),
-        (GOOD, GOOD, 0, "all rounds compared gave the same (4 pairs of rounds)"),
-        ([0.5] * 3, [0.5] * 4, 9, "all rounds compared gave the same (3 and 4 rounds)"),
+        (GOOD, GOOD, 0, "all compared rounds are equal (4 pairs of rounds)"),
+        ([0.5] * 3, [0.5] * 4, 9, "all compared rounds are equal (3 and 4 rounds)"),
         ([0.2, 0.9], [0.4, 0.6], 9, "with 2 rounds the smallest possible p is 0.333; use at least 4 rounds."),
         ([0.1, 0.9, 0.1, 0.9], [0.8, 0.2, 0.8, 0.2], 9, "too few rounds to detect a difference"),
     ],
@@ -250,12 +250,12 @@ def test_tiny_and_equal_samples(made: Made, first: list[float], second: list[flo
     assert "nan" not in sentence
 
 
-def test_failed_rounds_are_in_no_sentence(made: Made) -> None:
+def test_failed_rounds_do_not_count_in_sentences(made: Made) -> None:
     (sentence,) = said([made("a", BETTER, failed=3), made("b", GOOD, failed=1)])
     assert "n = 4 pairs of rounds" in sentence
 
 
-def test_of_many_runs_the_first_is_compared_in_words_and_the_others_counted(made: Made) -> None:
+def test_only_the_first_of_many_runs_is_described_in_sentences(made: Made) -> None:
     base = [0.5, 0.52, 0.54, 0.53, 0.51, 0.49, 0.55, 0.5]
     runs = [
         made(name, [value + 0.01 * place + 0.001 * i for i, value in enumerate(base)])
@@ -295,7 +295,7 @@ def test_every_format_carries_the_sentence_and_the_statistics(
         assert "nterquartile" not in capsys.readouterr().out
 
 
-def test_names_in_sentences_are_spelt_as_the_format_needs(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_in_sentences_are_escaped_for_the_format(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(made("a|b", BETTER)), str(made("{x}%", GOOD))]
     assert main(["compare", *runs, "--format", "latex"]) == 0
     assert r"a|b and \{x\}\% do not differ significantly" in capsys.readouterr().out
@@ -303,7 +303,7 @@ def test_names_in_sentences_are_spelt_as_the_format_needs(made: Made, capsys: py
     assert r"- a\|b and {x}% do not differ significantly" in capsys.readouterr().out
 
 
-def test_of_losses_less_is_better(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_lower_losses_are_better(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     long, short = fit("--rounds.count", "6", "--trainer.max_epochs", "3"), fit("--rounds.count", "6")
     (run, _) = read_runs([long, short])
     last = [
@@ -313,23 +313,23 @@ def test_of_losses_less_is_better(fit: Callable[..., Path], capsys: pytest.Captu
     ]
     expected = {int(row["seed"]): float(row["value"]) for row in last if row["epoch"] == "3"}
     assert run.values("test_target_loss") == expected
-    found = compared(read_runs([long, short]), "test_loss")
-    (pair,) = found.pairs
+    result = compared(read_runs([long, short]), "test_loss")
+    (pair,) = result.pairs
     assert main(["compare", str(long), str(short), "--metric", "test_loss"]) == 0
     out = capsys.readouterr().out
-    assert "Of a loss, less is better" in out
+    assert "A lower loss is better" in out
     assert pair.sentence in out
     assert "points" not in pair.sentence
     lower = np.mean(
-        [a < b for a in run.values("test_loss").values() for b in found.runs[1].values("test_loss").values()]
+        [a < b for a in run.values("test_loss").values() for b in result.runs[1].values("test_loss").values()]
     )
     assert pair.superiority.value == pytest.approx(lower)
 
 
 def between(first: list[float], second: list[float], metric: str) -> tuple[Decision, str]:
     """Compare two runs a and b of the same seeds."""
-    found = compare_rounds(dict(enumerate(first)), dict(enumerate(second)), same_data=True)
-    (decision,) = decide([found])
+    result = compare_rounds(dict(enumerate(first)), dict(enumerate(second)), same_data=True)
+    (decision,) = decide([result])
     return decision, describe_difference(Side("a"), Side("b"), decision, BY_COLUMN[metric])
 
 
@@ -337,18 +337,18 @@ def between(first: list[float], second: list[float], metric: str) -> tuple[Decis
 def test_the_lower_loss_wins(shift: float, winner: str) -> None:
     rng = np.random.default_rng(0)
     decision, sentence = between((1 + shift + rng.normal(0, 0.01, 10)).tolist(), [1.0] * 10, "val_target_loss")
-    found = decision.difference
+    result = decision.difference
     other = "b" if winner == "a" else "a"
     assert sentence.startswith(f"{winner} is better than {other} (lower validation target loss) by 0.")
-    low, high = sorted((abs(found.low), abs(found.high)))
+    low, high = sorted((abs(result.low), abs(result.high)))
     assert f"(95 % interval {low:.4f} to {high:.4f})" in sentence
 
 
-def test_a_run_without_the_loss_is_refused(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_without_the_loss_is_rejected(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     run = made("a", GOOD)
     (run / "curves.csv").write_text("seed,epoch,metric,value\n0,1,val/loss,0.5\n")
     assert main(["compare", str(run), "--metric", "test_loss"]) == 2
-    assert "a has no test_loss: all runs have train_accuracy" in capsys.readouterr().err
+    assert "a has no test_loss. Use one of train_accuracy" in capsys.readouterr().err
 
 
 def test_small_differences_are_not_rounded_away() -> None:
@@ -363,7 +363,7 @@ FLAWED = [0.87, 0.86, 0.88, 0.85, 0.89, 0.90, 0.84, 0.86, 0.87, 0.88]
 
 @pytest.fixture
 def flawed(made: Made) -> list[Path]:
-    """Return two runs of ten rounds; the first is better by 0.4 to 0.6 points but for seed 7, which learned nothing."""
+    """Return two runs; the first is better by 0.4 to 0.6 points except on seed 7, which learned nothing."""
     better = [value + 0.004 + 0.0002 * place for place, value in enumerate(FLAWED)]
     better[7] = 0.55
     better += [value + 0.005 for value in FLAWED]
@@ -395,7 +395,7 @@ def test_a_winner_is_named_with_the_reason(made: Made) -> None:
     assert compare(runs[:1]).winner is None
 
 
-def test_so_few_rounds_for_so_many_comparisons_are_said_to_be(made: Made) -> None:
+def test_sentence_mentions_too_few_rounds_for_the_comparisons(made: Made) -> None:
     runs = [
         made(name, [0.7 + 0.01 * place + shift for place in range(6)])
         for name, shift in zip("abc", (0, 0.1, 0.2), strict=True)
@@ -429,9 +429,9 @@ def test_failed_rounds_are_counted_with_the_bound_that_n_allows(
 
 @pytest.mark.parametrize(("failed", "count", "bound"), [(0, 30, 0.0950), (2, 30, 0.1953), (5, 5, 1.0), (0, 1, 0.95)])
 def test_the_failure_rates_bound_is_clopper_and_pearsons(failed: int, count: int, bound: float) -> None:
-    found = Failures(count, list(range(failed)), [])
+    result = Failures(count, list(range(failed)), [])
     expected = stats.binomtest(failed, count, alternative="less").proportion_ci(0.95, method="exact").high
-    assert found.bound == pytest.approx(bound, abs=1e-4) == pytest.approx(expected, abs=1e-4)
+    assert result.bound == pytest.approx(bound, abs=1e-4) == pytest.approx(expected, abs=1e-4)
 
 
 def test_failures_in_words() -> None:
@@ -460,20 +460,20 @@ def test_a_run_that_is_given_twice_is_not_compared_with_itself(made: Made, capsy
         comparison = compare(given)
         assert [run.label for run in comparison.runs] == ["a", "b"]
         assert len(comparison.pairs) == 1
-        assert "is given twice; a run is not compared with itself." in capsys.readouterr().err
+        assert "is given twice and used once: a run is not compared with itself." in capsys.readouterr().err
 
 
-def test_copies_of_a_run_are_told_apart_by_their_paths(made: Made, tmp_path: Path) -> None:
+def test_copies_of_a_run_are_labelled_with_their_paths(made: Made, tmp_path: Path) -> None:
     run = made("a", GOOD)
     copy = tmp_path / "other" / "a" / run.name
     shutil.copytree(run, copy)
     (pair,) = compare([run, copy]).pairs
     assert (pair.first, pair.second) == (str(run.resolve()), str(copy.resolve()))
-    assert "all rounds compared gave the same" in pair.sentence
+    assert "all compared rounds are equal" in pair.sentence
 
 
 def with_loss(run: Path, value: float, **loss: object) -> str:
-    """Give a run that was written by hand a loss after its only epoch, and the configuration of it."""
+    """Add loss curves of one epoch and a config with this loss to a run, and return the run folder."""
     config = {"model": {"loss": {"target": "bce", "digits": "none", "aux_weight": 1.0} | loss}}
     (run / "config.yaml").write_text(json.dumps(config))
     lines = [f"{seed},1,{name},{value}\n" for seed in range(4) for name in ("test/loss", "test/target_loss")]
@@ -488,16 +488,16 @@ def with_loss(run: Path, value: float, **loss: object) -> str:
         (
             "test_target_loss",
             {"target": "mse"},
-            "(a: target bce; b: target mse), so test_target_loss does not mean the",
+            "(a: target bce; b: target mse), so test_target_loss means something",
         ),
         (
             "test_target_loss",
             {"target": "none"},
-            "b: target none), so test_target_loss does not mean the same: compare",
+            "b: target none), so test_target_loss means something different in each.",
         ),
     ],
 )
-def test_losses_of_different_kinds_are_not_compared_unasked(
+def test_different_losses_need_allow_different(
     made: Made, metric: str, loss: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [with_loss(made("a", GOOD), 0.5), with_loss(made("b", GOOD), 0.1, **loss)]

@@ -1,4 +1,4 @@
-"""The rule for "better": its tests against scipy and by hand, its properties, and what n rounds can find."""
+"""The decision rule: its tests against scipy and hand-worked cases, its properties, and its power."""
 
 import itertools
 import math
@@ -159,11 +159,11 @@ def test_pairing_finds_what_is_hidden_by_the_spread_between_seeds() -> None:
 @pytest.mark.parametrize(("shift", "p"), [(0.0, 1.0), (0.25, 2 / 2**6)])
 def test_differences_that_are_all_the_same(shift: float, p: float) -> None:
     base = np.array([0.5, 0.75, 0.25, 0.625, 0.125, 0.0])
-    found = compared(base + shift, base)
-    assert (found.low, found.estimate, found.high, found.median, found.p) == (shift, shift, shift, shift, p)
-    assert found.detectable == 0
+    result = compared(base + shift, base)
+    assert (result.low, result.estimate, result.high, result.median, result.p) == (shift, shift, shift, shift, p)
+    assert result.detectable == 0
     assert decided(base + shift, base).sign == (shift > 0)
-    noisy = compared([0.85, 0.86, 0.87, 0.31], [0.80, 0.81, 0.82, 0.26])  # equal but for float noise
+    noisy = compared([0.85, 0.86, 0.87, 0.31], [0.80, 0.81, 0.82, 0.26])  # equal except for float noise
     assert noisy.low == noisy.high == pytest.approx(0.05)
 
 
@@ -174,13 +174,13 @@ def test_samples_without_spread() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [([0.5], [0.5, 0.6]), ([0.5, math.nan], [0.5, 0.6]), ([], [0.5, 0.6])])
-def test_what_cannot_be_compared_is_rejected(first: list[float], second: list[float]) -> None:
-    with pytest.raises(PairsLitError, match=r"a comparison needs (2 rounds or more|finite values)"):
+def test_incomparable_values_are_rejected(first: list[float], second: list[float]) -> None:
+    with pytest.raises(PairsLitError, match=r"each run must have at least 2 rounds|compared values must be finite"):
         compared(first, second)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e9, 1e30])
-def test_losses_of_any_size_are_decided_alike(scale: float) -> None:
+def test_decision_does_not_depend_on_the_scale_of_losses(scale: float) -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(1, 0.1, 12), rng.normal(0.9, 0.1, 12)
     found, scaled = compared(first, second), compared(first * scale, second * scale)
@@ -188,13 +188,13 @@ def test_losses_of_any_size_are_decided_alike(scale: float) -> None:
     assert scaled.estimate == pytest.approx(found.estimate * scale)
 
 
-def test_a_loss_that_exploded_in_one_round_hides_no_other() -> None:
+def test_exploded_loss_in_one_round_does_not_hide_the_others() -> None:
     base = np.linspace(0.3, 0.5, 12)
     first = base - 0.001 * np.arange(1, 13)
     first[5] = 3e38
-    found = decided(first, base)
-    assert found.outcome == "tests disagree" or not found.sign
-    assert found.difference.median < 0
+    result = decided(first, base)
+    assert result.outcome == "tests disagree" or not result.sign
+    assert result.difference.median < 0
 
 
 # the decision
@@ -218,10 +218,10 @@ def failing(n: int = 20) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_better_in_most_rounds_with_a_lower_mean_has_no_winner() -> None:
-    found = decided(*failing())
-    assert found.difference.p_rank < 0.001
-    assert found.difference.estimate < 0 < found.difference.median
-    assert (found.sign, found.outcome) == (0, "tests disagree")
+    result = decided(*failing())
+    assert result.difference.p_rank < 0.001
+    assert result.difference.estimate < 0 < result.difference.median
+    assert (result.sign, result.outcome) == (0, "tests disagree")
 
 
 def test_the_sentence_says_how_the_tests_disagree_and_which_seed_explains_it() -> None:
@@ -235,20 +235,20 @@ def test_the_sentence_says_how_the_tests_disagree_and_which_seed_explains_it() -
     assert re.fullmatch(expected, sentence)
 
 
-def test_of_losses_the_words_are_turned_round() -> None:
+def test_sentence_about_losses_reverses_higher_and_lower() -> None:
     better, base = failing()
     sentence = describe_difference(Side("a"), Side("b", [17]), decided(1 - better, 1 - base), BY_COLUMN["val_loss"])
     assert "a is better in most rounds (median -0.0040, p < 0.001), but its mean is higher (by 0.0120" in sentence
     assert sentence.endswith("seed 17 of b ended at chance.")
 
 
-def test_a_higher_mean_that_few_rounds_make_is_said_to_be_so() -> None:
+def test_sentence_reports_a_mean_raised_by_few_rounds() -> None:
     base = np.full(30, 0.87)
     other = base + np.array([*np.linspace(-0.03, -0.02, 8), *np.linspace(-0.003, 0.005, 22)])
-    found = decided(base, other)
-    assert found.t_rejects
-    assert not found.rank_rejects
-    sentence = describe_difference(Side("a"), Side("b", list(range(8))), found, BY_COLUMN["test_accuracy"])
+    result = decided(base, other)
+    assert result.t_rejects
+    assert not result.rank_rejects
+    sentence = describe_difference(Side("a"), Side("b", list(range(8))), result, BY_COLUMN["test_accuracy"])
     assert "a has the higher mean (by 0.6 points" in sentence
     assert "but it is not significantly better in most rounds (median" in sentence
     assert sentence.endswith("seeds 0, 1, 2, 3, 4, 5, 6 and 7 of b ended at chance.")
@@ -256,44 +256,46 @@ def test_a_higher_mean_that_few_rounds_make_is_said_to_be_so() -> None:
 
 def test_two_tests_that_reject_in_opposite_directions_name_no_winner() -> None:
     differences = np.array([0.01 + 0.0001 * place for place in range(22)] + [-0.3] * 8)
-    found = decided(0.8 + differences, np.full(30, 0.8))
-    assert found.difference.estimate < 0 < found.difference.median
-    assert found.sign == 0
+    result = decided(0.8 + differences, np.full(30, 0.8))
+    assert result.difference.estimate < 0 < result.difference.median
+    assert result.sign == 0
 
 
 def test_a_median_of_zero_has_no_winner() -> None:
     first = np.array([0.5] * 13 + [0.51 + 0.001 * place for place in range(12)])
-    found = decided(first, np.full(25, 0.5))
-    assert found.t_rejects
-    assert found.rank_rejects
-    assert found.outcome == "tests disagree"
-    sentence = describe_difference(Side("a"), Side("b"), found, BY_COLUMN["test_accuracy"])
+    result = decided(first, np.full(25, 0.5))
+    assert result.t_rejects
+    assert result.rank_rejects
+    assert result.outcome == "tests disagree"
+    sentence = describe_difference(Side("a"), Side("b"), result, BY_COLUMN["test_accuracy"])
     assert "a has the higher mean" in sentence
-    assert "but the median round is not (median +0.0 points" in sentence
+    assert "but its median is not better (median +0.0 points" in sentence
 
 
-def test_rounds_that_failed_are_named_as_left_out() -> None:
+def test_sentence_names_failed_rounds() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(0.9, 0.01, 12), rng.normal(0.8, 0.01, 12)
     sentence = describe_difference(
         Side("a", [], [3, 40]), Side("b"), decided(first, second), BY_COLUMN["test_accuracy"]
     )
-    assert sentence.endswith("; left out, since they failed: seeds 3 and 40 of a.")
+    assert sentence.endswith("; failed rounds were left out: seeds 3 and 40 of a.")
 
 
 def test_holm_corrects_the_larger_p_for_all_comparisons() -> None:
     rng = np.random.default_rng(1)
     base = rng.normal(0.8, 0.01, 10)
-    found = compare_many([(rounds(base + shift * rng.normal(1, 0.4, 10)), rounds(base), True) for shift in (0.01, 0.1)])
-    decisions = decide(found, other_p=[0.03])
-    assert [each.p_holm for each in decisions] == holm([found[0].p, found[1].p, 0.03])[:2]
+    result = compare_many(
+        [(rounds(base + shift * rng.normal(1, 0.4, 10)), rounds(base), True) for shift in (0.01, 0.1)]
+    )
+    decisions = decide(result, other_p=[0.03])
+    assert [each.p_holm for each in decisions] == holm([result[0].p, result[1].p, 0.03])[:2]
     assert [each.comparisons for each in decisions] == [3, 3]
     assert decide([]) == []
 
 
 accuracies = st.integers(0, 1000).map(lambda value: value / 1000)
 shifts = st.sampled_from([0.0, 0.0, 0.4, -0.8])
-"""Added to the first of two runs, so that some of them win."""
+"""Shifts of the first of two runs, with which some runs win."""
 pairs_of_rounds = st.lists(st.tuples(accuracies, accuracies), min_size=2, max_size=30)
 samples = st.lists(accuracies, min_size=2, max_size=25)
 
@@ -320,24 +322,24 @@ def test_no_unpaired_winner_has_the_lower_mean_or_median(
 @given(pairs=pairs_of_rounds, shift=shifts, same_data=st.booleans())
 def test_swapping_shifting_and_shuffling(pairs: list[tuple[float, float]], shift: float, same_data: bool) -> None:
     first, second = np.add(np.array(pairs).T, [[shift], [0]])
-    found = decided(first, second, same_data=same_data)
+    result = decided(first, second, same_data=same_data)
     swapped = decided(second, first, same_data=same_data)
-    assert (swapped.sign, swapped.outcome) == (-found.sign, found.outcome)
-    assert swapped.p_holm == pytest.approx(found.p_holm)
+    assert (swapped.sign, swapped.outcome) == (-result.sign, result.outcome)
+    assert swapped.p_holm == pytest.approx(result.p_holm)
     places = np.random.default_rng(len(pairs)).permutation(len(pairs))
-    assert decided(first[places], second[places], same_data=same_data).p_holm == pytest.approx(found.p_holm)
+    assert decided(first[places], second[places], same_data=same_data).p_holm == pytest.approx(result.p_holm)
     for factor, added in ((1, 0.5), (7, 0)):
         changed = decided(first * factor + added, second * factor + added, same_data=same_data)
-        assert changed.p_holm == pytest.approx(found.p_holm, abs=1e-9)
-        assert changed.sign == found.sign
+        assert changed.p_holm == pytest.approx(result.p_holm, abs=1e-9)
+        assert changed.sign == result.sign
 
 
 @given(pairs=pairs_of_rounds, shift=shifts)
 def test_a_winner_lies_outside_the_interval(pairs: list[tuple[float, float]], shift: float) -> None:
-    found = decided(*np.add(np.array(pairs).T, [[shift], [0]]))
-    if not found.sign:
+    result = decided(*np.add(np.array(pairs).T, [[shift], [0]]))
+    if not result.sign:
         return
-    low, high = sorted((found.sign * found.difference.low, found.sign * found.difference.high))
+    low, high = sorted((result.sign * result.difference.low, result.sign * result.difference.high))
     assert 0 < low <= high  # "better by 1.4 points (95 % interval -2.4 to 5.1), p = 0.002" is impossible
 
 
@@ -345,24 +347,24 @@ def test_a_single_comparison_is_what_the_simulation_counts() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(0.87, 0.01, (2, 30, 10))
     for tests, same_data in ((paired_tests(first - second), True), (unpaired_tests(first, second), False)):
-        found = [decided(*each, same_data=same_data).sign for each in zip(first, second, strict=True)]
-        assert found == tests.sign.tolist()
+        result = [decided(*each, same_data=same_data).sign for each in zip(first, second, strict=True)]
+        assert result == tests.sign.tolist()
 
 
-# what n rounds can find
+# power
 
 
 def test_the_smallest_p_is_that_of_the_most_extreme_rounds() -> None:
     for n in (2, 5, 6, 13, 20):
-        found = compared(np.arange(1, n + 1) / 100 + 0.5, np.full(n, 0.5))
-        assert found.p_rank == pytest.approx(found.smallest_p) == 2.0 ** (1 - n)
+        result = compared(np.arange(1, n + 1) / 100 + 0.5, np.full(n, 0.5))
+        assert result.p_rank == pytest.approx(result.smallest_p) == 2.0 ** (1 - n)
     for n, m in ((2, 2), (3, 5), (6, 6)):
-        found = compared(np.arange(n) + 10, np.arange(m), same_data=False)
-        assert found.p_rank == pytest.approx(found.smallest_p) == 2 / math.comb(n + m, n)
+        result = compared(np.arange(n) + 10, np.arange(m), same_data=False)
+        assert result.p_rank == pytest.approx(result.smallest_p) == 2 / math.comb(n + m, n)
     assert smallest_p(1, 1, is_paired=True) == 1
 
 
-def test_so_few_rounds_and_so_many_comparisons_are_named() -> None:
+def test_limit_names_rounds_and_comparisons() -> None:
     text = describe_limit(6, 6, 3, is_paired=True)
     assert text == "with 6 rounds and 3 comparisons the smallest possible p is 0.094; use at least 7 rounds"
     assert describe_limit(7, 7, 3, is_paired=True) == ""
@@ -376,22 +378,22 @@ def test_so_few_rounds_and_so_many_comparisons_are_named() -> None:
     assert needed_rounds(1, is_paired=False) == 4
 
 
-def test_of_comparisons_of_different_n_each_has_its_own_limit() -> None:
+def test_each_comparison_has_the_limit_of_its_own_n() -> None:
     few, many = rounds(np.arange(1, 6) / 100 + 0.5), rounds(np.arange(1, 31) / 100 + 0.5)
-    found = decide(compare_many([(few, rounds(np.full(5, 0.5)), True), (many, rounds(np.full(30, 0.5)), True)]))
-    assert [each.outcome for each in found] == ["too few rounds", "significant difference"]
-    assert found[0].smallest_p == 2 / 2**5
-    assert found[0].limit == "with 5 rounds and 2 comparisons the smallest possible p is 0.062; use at least 7 rounds"
+    result = decide(compare_many([(few, rounds(np.full(5, 0.5)), True), (many, rounds(np.full(30, 0.5)), True)]))
+    assert [each.outcome for each in result] == ["too few rounds", "significant difference"]
+    assert result[0].smallest_p == 2 / 2**5
+    assert result[0].limit == "with 5 rounds and 2 comparisons the smallest possible p is 0.062; use at least 7 rounds"
 
 
 @pytest.mark.parametrize("n", [2, 5])
-def test_so_few_rounds_detect_nothing(n: int) -> None:
+def test_too_few_rounds_detect_nothing(n: int) -> None:
     assert math.isnan(compared(np.arange(n) / 10, np.zeros(n)).detectable)
     assert math.isnan(min_detectable_errors(3, 3, 4.0, is_paired=False))
 
 
 @pytest.mark.parametrize("n", [5, 10, 100])
-def test_what_the_t_test_detects_is_found_four_times_in_five(n: int) -> None:
+def test_t_test_has_80_percent_power_at_its_detectable_effect(n: int) -> None:
     shift = t_detectable_errors(n - 1) / math.sqrt(n)
     rng = np.random.default_rng(n)
     p = stats.ttest_1samp(rng.normal(shift, 1, (20000, n)), 0, axis=1).pvalue
@@ -399,25 +401,25 @@ def test_what_the_t_test_detects_is_found_four_times_in_five(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [6, 10, 30])
-def test_what_is_detectable_is_found_four_times_in_five(n: int) -> None:
+def test_decision_has_80_percent_power_at_the_detectable_effect(n: int) -> None:
     power_of(n, n, is_paired=True, count=4000, tolerance=0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [6, 7, 8, 10, 13, 14, 20, 30, 50, 100])
 @pytest.mark.parametrize("is_paired", [True, False])
-def test_what_is_detectable_is_found_four_times_in_five_of_many_samples(n: int, is_paired: bool) -> None:
+def test_power_at_the_detectable_effect_in_many_samples(n: int, is_paired: bool) -> None:
     power_of(n, n, is_paired=is_paired, count=40000, tolerance=0.01)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "m"), [(6, 12), (10, 30), (20, 100)])
-def test_of_unequal_numbers_of_rounds_it_is_nearly_so(n: int, m: int) -> None:
+def test_power_with_unequal_numbers_of_rounds_is_nearly_80_percent(n: int, m: int) -> None:
     power_of(n, m, is_paired=False, count=20000, tolerance=0.02)
 
 
 def power_of(n: int, m: int, *, is_paired: bool, count: int, tolerance: float) -> None:
-    """Check the power of the decision at the difference that is called detectable."""
+    """Check the power of the decision at the minimum detectable effect."""
     rng = np.random.default_rng([n, m])
     freedom, error = (n - 1, 1 / math.sqrt(n)) if is_paired else (n + m - 2, math.sqrt(1 / n + 1 / m))
     if n != m:
@@ -435,16 +437,16 @@ def test_the_interval_covers_the_true_difference(kind: str, least: float, n: int
     rng, count = np.random.default_rng(n), 1000
     if kind == "normal":
         differences, truth = rng.normal(0, 0.0113, (count, n)), 0.0
-    else:  # near the ceiling, with a tail, against the middle
+    else:  # accuracies near 1 with a long tail against accuracies in the middle
         differences = accuracy(rng, 3.5, 0.8, (count, n)) - accuracy(rng, 1.8, 0.1, (count, n))
         many = np.random.default_rng(0)
         truth = (accuracy(many, 3.5, 0.8, (4000, 1000)) - accuracy(many, 1.8, 0.1, (4000, 1000))).mean()
-    found = [compared(row, np.zeros(n)) for row in differences]
-    share = np.mean([each.low <= truth <= each.high for each in found])
+    result = [compared(row, np.zeros(n)) for row in differences]
+    share = np.mean([each.low <= truth <= each.high for each in result])
     print(f"{kind}, n = {n}: {share:.3f}")
     assert share >= least
 
 
 def accuracy(rng: np.random.Generator, location: float, spread: float, shape: tuple[int, int]) -> np.ndarray:
-    """Draw accuracies of 1,000 pairs each, logit-normal."""
+    """Return random logit-normal accuracies, rounded as for 1,000 pairs."""
     return np.round(special.expit(rng.normal(location, spread, shape)), 3)

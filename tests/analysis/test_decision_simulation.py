@@ -1,4 +1,4 @@
-"""How often the rule for "better" errs: ``benchmarks/decision.py``, and that ``docs/comparing.md`` has its table."""
+"""Error rates of the decision rule, simulated by ``benchmarks/decision.py`` and listed in ``docs/comparing.md``."""
 
 from pathlib import Path
 
@@ -22,8 +22,8 @@ def test_false_winners_are_rare_where_no_failure_is_hidden(case: decision.Case, 
 
 @pytest.mark.parametrize("n", decision.COUNTS)
 def test_strong_skew_misleads_less_than_either_test(n: int) -> None:
-    found = decision.simulate(decision.CEILING, n)
-    assert found.decision.wrong <= min(found.student.wrong, found.wilcoxon.wrong, 0.08)
+    result = decision.simulate(decision.CEILING, n)
+    assert result.decision.wrong <= min(result.student.wrong, result.wilcoxon.wrong, 0.08)
 
 
 @pytest.mark.parametrize("n", decision.COUNTS)
@@ -36,16 +36,16 @@ def test_no_winner_has_the_lower_mean(case: decision.Case, n: int) -> None:
 
 @pytest.mark.parametrize("n", decision.COUNTS)
 def test_of_normal_differences_little_power_is_lost(n: int) -> None:
-    found = decision.simulate(decision.BETTER, n)
-    lost = round(100 * (found.student.right - found.decision.right))
+    result = decision.simulate(decision.BETTER, n)
+    lost = round(100 * (result.student.right - result.decision.right))
     assert lost <= (8 if n == 6 else 4)  # points
 
 
 @pytest.mark.parametrize("n", [20, 30, 100])
 def test_the_former_rule_named_the_wrong_winner(n: int) -> None:
-    found = decision.simulate(decision.FAILS, n)
-    assert found.wilcoxon.wrong > 0.9
-    assert found.decision.wrong < 0.4
+    result = decision.simulate(decision.FAILS, n)
+    assert result.wilcoxon.wrong > 0.9
+    assert result.decision.wrong < 0.4
 
 
 @pytest.mark.parametrize(("n", "is_paired"), [(7, True), (12, True), (20, True), (6, False), (15, False)])

@@ -45,10 +45,10 @@ def test_the_interval_of_a_mean_is_students() -> None:
 
 def test_spreads_are_compared_by_brown_and_forsythes_test() -> None:
     wide, narrow = [0.5, 0.7, 0.9, 0.6, 0.8, 0.95, 0.55], [0.90, 0.92, 0.91, 0.93, 0.92, 0.90, 0.94]
-    found = compare_spreads(wide, narrow)
-    assert found.ratio == pytest.approx(np.std(wide, ddof=1) / np.std(narrow, ddof=1))
-    assert found.p == pytest.approx(stats.levene(wide, narrow, center="median").pvalue)
-    assert (found.sign, compare_spreads(narrow, wide).sign) == (1, -1)
+    result = compare_spreads(wide, narrow)
+    assert result.ratio == pytest.approx(np.std(wide, ddof=1) / np.std(narrow, ddof=1))
+    assert result.p == pytest.approx(stats.levene(wide, narrow, center="median").pvalue)
+    assert (result.sign, compare_spreads(narrow, wide).sign) == (1, -1)
 
 
 def test_a_spread_whose_two_measures_contradict_each_other_has_no_direction() -> None:
@@ -62,7 +62,7 @@ def test_a_spread_whose_two_measures_contradict_each_other_has_no_direction() ->
     ("first", "second", "sign"),
     [([0.5, 0.6, 0.7], [0.5] * 3, 1), ([0.5] * 3, [0.5, 0.6, 0.7], -1), ([0.5] * 3, [0.6] * 3, 0)],
 )
-def test_a_spread_of_nothing(first: list[float], second: list[float], sign: int) -> None:
+def test_samples_without_spread_have_undefined_ratio(first: list[float], second: list[float], sign: int) -> None:
     assert compare_spreads(first, second).sign == sign
 
 
@@ -74,41 +74,41 @@ def test_two_values_each_give_no_test_of_their_spread() -> None:
 def test_superiority_is_mann_and_whitneys_u_with_ties(n: int, m: int) -> None:
     rng = np.random.default_rng(n)
     first, second = rng.integers(85, 95, n) / 100, rng.integers(84, 94, m) / 100
-    found = superiority(first.tolist(), second.tolist())
-    assert found.value == pytest.approx(stats.mannwhitneyu(first, second).statistic / (n * m))
+    result = superiority(first.tolist(), second.tolist())
+    assert result.value == pytest.approx(stats.mannwhitneyu(first, second).statistic / (n * m))
     by_hand = np.mean([(a > b) + 0.5 * (a == b) for a in first for b in second])
-    assert found.value == pytest.approx(by_hand)
-    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert result.value == pytest.approx(by_hand)
+    assert 0 <= result.low <= result.value <= result.high <= 1
     mirrored = superiority(second.tolist(), first.tolist())
     assert (1 - mirrored.high, 1 - mirrored.value, 1 - mirrored.low) == pytest.approx(
-        (found.low, found.value, found.high)
+        (result.low, result.value, result.high)
     )
 
 
 def test_superiority_at_its_ends_and_of_equal_rounds() -> None:
     assert (superiority([2, 3, 4], [0, 1]).value, superiority([2, 3, 4], [0, 1]).high) == (1, 1)
     assert 0.3 < superiority([2, 3, 4], [0, 1]).low < 1
-    assert superiority([0.3], [0.1 + 0.2]).value == 0.5  # equal but for float noise
+    assert superiority([0.3], [0.1 + 0.2]).value == 0.5  # equal except for float noise
 
 
 @pytest.mark.parametrize("value", [0.55, 0.8, 0.97])
 def test_the_ends_of_superiority_solve_newcombes_equation(value: float) -> None:
     first = np.arange(20) / 20
     second = first + (0.5 - value) * 0.6
-    found = superiority(first, second)
-    for end in (found.low, found.high):
+    result = superiority(first, second)
+    for end in (result.low, result.high):
         n = m = 20
         first_part, second_part = end / (2 - end), 2 * end**2 / (1 + end)  # Hanley and McNeil's Q1 and Q2
         mean = (n + m) / 2 - 1  # for n − 1 and m − 1: Newcombe's fifth method
         variance = (end * (1 - end) + mean * (first_part - end**2) + mean * (second_part - end**2)) / (n * m)
-        assert abs(end - found.value) == pytest.approx(stats.norm.ppf(0.975) * np.sqrt(variance), rel=1e-6)
+        assert abs(end - result.value) == pytest.approx(stats.norm.ppf(0.975) * np.sqrt(variance), rel=1e-6)
 
 
 @pytest.mark.parametrize("n", [3, 5, 10, 20])
 def test_the_interval_of_superiority_covers_the_true_probability(n: int) -> None:
     rng, truth = np.random.default_rng(n), stats.norm.cdf(1 / np.sqrt(2))
-    found = [superiority(rng.normal(1, 1, n), rng.normal(0, 1, n)) for _ in range(1000)]
-    assert np.mean([each.low <= truth <= each.high for each in found]) == pytest.approx(0.95, abs=0.025)
+    result = [superiority(rng.normal(1, 1, n), rng.normal(0, 1, n)) for _ in range(1000)]
+    assert np.mean([each.low <= truth <= each.high for each in result]) == pytest.approx(0.95, abs=0.025)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 10, 100])
@@ -120,15 +120,15 @@ def test_the_interquartile_mean_is_scipys(n: int) -> None:
 @pytest.mark.parametrize("n", [4, 10, 21])
 def test_the_interval_of_the_interquartile_mean_rests_on_yuens_error(n: int) -> None:
     values = np.random.default_rng(n).beta(8, 2, n)
-    found = interquartile_mean(values)
+    result = interquartile_mean(values)
     yuen = stats.ttest_ind(values + 1, values, equal_var=False, trim=0.25)  # the two errors are the same
     error = 1 / yuen.statistic / np.sqrt(2)
     half = stats.t.ppf(0.975, n - 2 * int(0.25 * n) - 1) * error
-    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+    assert (result.low, result.high) == pytest.approx((result.value - half, result.value + half))
 
 
 def test_the_interquartile_mean_of_few_rounds() -> None:
     assert math.isnan(interquartile_mean([0.5]).low)
     assert math.isnan(interquartile_mean([]).value)
-    pair = interquartile_mean([0.5, 0.6])  # nothing is trimmed
+    pair = interquartile_mean([0.5, 0.6])  # two values are too few to trim
     assert (pair.low, pair.high) == pytest.approx(summarise([0.5, 0.6]).interval)

@@ -8,24 +8,24 @@ from tests.support.runs import refused
 
 
 class TestCompareOfManyRuns:
-    def test_an_unfinished_run_is_left_out_and_named(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_unfinished_run_is_skipped_with_a_notice(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         first, second, third = (fit(config="fc_aux") for _ in range(3))
         (third / "summary.json").unlink()
         capsys.readouterr()
         assert main(["compare", str(first), str(second), str(third)]) == 0
         captured = capsys.readouterr()
-        assert f"left out (not finished runs): {third}." in captured.err
+        assert f"skipped (not finished runs): {third}." in captured.err
         assert first.name in captured.out
         assert third.name not in captured.out
 
-    def test_stray_files_are_left_out(self, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_stray_files_are_skipped(self, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         run, other = fit(config="fc_aux"), fit(config="fc_aux")
         (tmp_path / "notes.txt").write_text("mine")
         (other / "rounds.csv").unlink()
         assert main(["compare", str(run), str(tmp_path / "notes.txt"), str(other)]) == 0
-        assert f"left out (not finished runs): {tmp_path / 'notes.txt'}, {other}." in capsys.readouterr().err
+        assert f"skipped (not finished runs): {tmp_path / 'notes.txt'}, {other}." in capsys.readouterr().err
 
-    def test_where_none_is_finished_it_is_an_error(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_no_finished_run_is_an_error(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         run = fit(config="fc_aux")
         (run / "summary.json").unlink()
         assert "is not a finished run (summary.json is missing)" in refused(["compare", str(run)], capsys)

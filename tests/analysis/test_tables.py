@@ -18,7 +18,7 @@ def cells(line: str) -> list[str]:
 
 
 def parsed(table: str) -> dict[str, Summary]:
-    """Read a table back: after the header and its rule, a row a metric."""
+    """Parse a summary table, which has one row per metric below the header and its rule."""
     rows = [cells(line) for line in table.splitlines()[2:]]
     numbers = {row[0]: [math.nan if cell == "–" else float(cell) for cell in row[2:]] for row in rows}
     return {row[0]: Summary(int(row[1]), *numbers[row[0]]) for row in rows}
@@ -49,12 +49,12 @@ def test_the_table_names_its_columns() -> None:
     ]  # fmt: skip
 
 
-def test_figures_that_do_not_exist_are_dashes() -> None:
+def test_undefined_statistics_are_dashes() -> None:
     assert cells(summary_table({"test_accuracy": summarise([])}).splitlines()[-1]) == ["test accuracy", "0", *"–––––"]
     assert cells(summary_table({"test_accuracy": summarise([0.5])}).splitlines()[-1])[3] == "–"
 
 
-def test_the_best_test_epoch_is_said_to_be_selected_on_test() -> None:
+def test_best_test_accuracy_is_labelled_as_selected_on_test() -> None:
     assert "selected on test" in summary_table({"best_test_accuracy": summarise([0.5])})
 
 
@@ -69,12 +69,12 @@ def test_failures_count_and_name_the_seeds() -> None:
     assert "left out of the table" in text
 
 
-def test_one_round_is_one_round() -> None:
+def test_single_round_is_singular() -> None:
     assert "1 of 1 round FAILED" in failures([3], 1)
     assert "1 of 1 round AT CHANCE" in at_chance([3], 1)
 
 
-def test_without_failures_nothing_is_said() -> None:
+def test_no_failures_give_an_empty_text() -> None:
     assert failures([], 10) == ""
 
 

@@ -62,7 +62,7 @@ def test_digit_accuracy_is_hidden_if_nothing_trains_it(
     assert all(len(loaded.values(name)) == 3 for name in OLD_COLUMNS)
     assert "test/digit_accuracy" in loaded.curves.values
     assert (loaded.digits_trained, Run.load(trained).digits_trained) == (False, True)
-    with pytest.raises(PairsLitError, match=r"fc: nothing trained its networks to name digits, so its test_digit_acc"):
+    with pytest.raises(PairsLitError, match=r"fc: its networks were not trained to classify digits, so its test_digit"):
         pairs_lit.compare([run, trained], "test_digit_accuracy")
     assert "test_accuracy" in str(pairs_lit.compare([run, trained]))
 

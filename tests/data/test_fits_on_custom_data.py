@@ -184,7 +184,7 @@ def test_runs_on_different_images_are_compared_only_on_request(
     folders = [str(run.folder), str(other)]
     assert main(["compare", *folders]) == 2
     assert (
-        "the runs differ in their images or labels, though their source has one name (SHA-256 "
+        "the runs differ in their images or labels, although their sources have the same name (SHA-256 "
         in capsys.readouterr().err
     )
     assert main(["compare", *folders, "--allow-different"]) == 0
@@ -217,7 +217,7 @@ def test_a_fit_on_fashion_mnist_prints_class_names(
     assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *arguments, "--data.train_pairs", "20"]) == 0
     output = capsys.readouterr().out
     assert "data: FashionMNIST, 20 training pairs" in output
-    assert "relation le: first ≤ second by the number of the class, of 10: 0 = 'T-shirt/top', 1 = 'Trouser'" in output
+    assert "relation le: first ≤ second by class number (10 classes): 0 = 'T-shirt/top', 1 = 'Trouser'" in output
 
 
 FOUR = {"class_path": f"{OWN}.Items", "init_args": {"classes": 4}}

@@ -1,4 +1,4 @@
-"""Small sweeps: their file and their trials."""
+"""Small sweep files and trials for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ ALPHA, LR = "model.loss.aux_weight", "model.optimizer.init_args.lr"
 
 
 def spec(**changes: object) -> dict[str, Any]:
-    """Return what a sweep's file may say."""
+    """Return the content of a small sweep file."""
     return {"space": {ALPHA: [0.1, 1.0]}, "rounds": {"count": 2}} | changes
 
 
@@ -18,7 +18,7 @@ def trial(number: int, *scores: float, failed: tuple[int, ...] = ()) -> Trial:
 
 
 def tiny_changes(tiny_root: Path, folder: Path) -> dict[str, object]:
-    """Return changes that make a shipped config run on the synthetic digits."""
+    """Return changes that make a bundled config run on the synthetic digits."""
     return {
         "data.root": tiny_root,
         "data.source": "mnist",

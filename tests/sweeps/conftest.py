@@ -1,4 +1,4 @@
-"""Options of a small sweep."""
+"""Fixtures for small sweeps."""
 
 from pathlib import Path
 

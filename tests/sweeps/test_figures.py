@@ -1,4 +1,4 @@
-"""Figures of a sweep: of bounded size whatever the number of trials, and not drawn twice; no training."""
+"""Figures of a sweep, without training: limited size for any number of trials, and no repeated drawing."""
 
 import subprocess
 import sys
@@ -23,18 +23,18 @@ MOST_PIXELS = 3200
 
 
 def sweep_of(space: dict[str, Any], folder: Path, trials: int | None = None) -> Sweep:
-    """Return a sweep whose metric was drawn at random."""
+    """Return a sweep with random scores."""
     how = {"sampler": "random", "trials": trials} if trials else {}
     spec, rng = read_spec({"space": space, "rounds": {"count": 3}} | how), np.random.default_rng(0)
     values = [(each, dict(enumerate(rng.normal(0.9, 0.02, 3)))) for each in spec.points() or []]
-    found = [
+    result = [
         Trial(n, each, scores, [], Path(f"{n:04d}"), {"source": "mnist"}) for n, (each, scores) in enumerate(values)
     ]
-    return Sweep(folder, spec, ranked(found, BY_TAG["val/accuracy"]), None)
+    return Sweep(folder, spec, ranked(result, BY_TAG["val/accuracy"]), None)
 
 
 def copier(sweep: Sweep) -> Callable[[Sequence[Trial]], optuna.Study]:
-    """Return what copies trials to a study of Optuna's, as the sweep's own study does."""
+    """Return a function that copies trials to an Optuna study, as ``Study.copy_of`` does."""
     space = sweep.spec.space
     distributions = {option: distribution_of(each) for option, each in space.items()}
 
@@ -62,9 +62,7 @@ def copier(sweep: Sweep) -> Callable[[Sequence[Trial]], optuna.Study]:
     ],
 )
 @pytest.mark.quick(3)
-def test_figures_are_of_bounded_size(
-    space: dict[str, Any], trials: int | None, names: set[str], tmp_path: Path
-) -> None:
+def test_figure_size_is_limited(space: dict[str, Any], trials: int | None, names: set[str], tmp_path: Path) -> None:
     sweep = sweep_of(space, tmp_path, trials)
     write_figures(sweep, copier(sweep))
     written = {path.name for path in tmp_path.iterdir()}
@@ -94,12 +92,12 @@ def test_continuous_options_are_points_and_few_values_are_cells(tmp_path: Path) 
     ]
 
 
-def test_values_that_look_alike_have_cells_of_their_own(tmp_path: Path) -> None:
+def test_similar_values_get_separate_cells(tmp_path: Path) -> None:
     sweep = sweep_of({"a": [0.12345678, 0.12345679], "b": [1, 2]}, tmp_path)
     assert np.asarray(two_options_figure(sweep, sweep.trials).axes[0].images[0].get_array()).shape == (2, 2)
 
 
-def test_many_labels_are_thinned_out_and_follow_the_space(tmp_path: Path) -> None:
+def test_only_some_of_many_labels_are_shown_in_space_order(tmp_path: Path) -> None:
     sweep = sweep_of({"a": [f"Class{n}" for n in range(100)]}, tmp_path)
     labels = [tick.get_text() for tick in values_figure(sweep, sweep.trials).axes[0].get_xticklabels()]
     assert labels == [f"Class{n}" for n in range(0, 100, 4)]

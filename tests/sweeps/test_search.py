@@ -1,4 +1,4 @@
-"""Sweeps: what they check before they train, what they train and what they say; from the shell and from Python."""
+"""Sweeps from the shell and from Python: checks before training, training, and reports."""
 
 import csv
 import json
@@ -51,16 +51,16 @@ def test_values_are_checked_before_anything_is_trained(
     assert not list(tmp_path.rglob("*.csv"))
 
 
-def test_a_metric_that_the_network_does_not_have_is_refused(base: dict[str, object]) -> None:
-    with pytest.raises(PairsLitError, match="metric is val/digit_loss, which this network does not have: use val/"):
+def test_metric_missing_from_the_network_is_rejected(base: dict[str, object]) -> None:
+    with pytest.raises(PairsLitError, match=r"metric must be one of val/.* for this network, got val/digit_loss"):
         swept(base | {"model.loss.digits": "none"}, spec(space={LR: [0.1]}, metric="val/digit_loss"))
 
 
 @pytest.mark.parametrize("values", [{"model.loss.digits": "none"}, {"model.loss.aux_weight": 0}])
-def test_digit_accuracy_decides_nothing_where_nothing_trains_it(
+def test_digit_accuracy_is_rejected_for_networks_without_digit_training(
     base: dict[str, object], values: dict[str, Any]
 ) -> None:
-    with pytest.raises(PairsLitError, match="metric is val/digit_accuracy, which this network does not have: use val/"):
+    with pytest.raises(PairsLitError, match=r"metric must be one of val/.* for this network, got val/digit_acc"):
         swept(base | values, spec(space={LR: [0.1]}, metric="val/digit_accuracy"))
 
 
@@ -74,18 +74,18 @@ def test_digit_accuracy_decides_nothing_where_nothing_trains_it(
         ("val/loss", "model.loss"),
     ],
 )
-def test_trials_are_not_ranked_by_losses_of_different_meaning(metric: str, option: str) -> None:
-    with pytest.raises(PairsLitError, match=rf"metric is {metric}, whose meaning changes with {option}, which .* Use"):
+def test_losses_with_varying_definition_are_rejected_as_metric(metric: str, option: str) -> None:
+    with pytest.raises(PairsLitError, match=rf"metric is {metric}, whose definition depends on {option}, which .* Use"):
         read_spec(spec(space={option: [1, 2]}, metric=metric))
 
 
-def test_trials_may_be_ranked_by_a_loss_that_means_the_same_in_all() -> None:
+def test_loss_with_fixed_definition_is_accepted_as_metric() -> None:
     assert read_spec(spec(space={"model.loss.aux_weight": [1, 2]}, metric="val/target_loss")).decided_by.is_loss
 
 
 @pytest.fixture(scope="module")
 def done(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """A small sweep, confirmed."""
+    """Return a small sweep with a confirmation."""
     changes = tiny_changes(tiny_root, tmp_path_factory.mktemp("sweep"))
     content = spec(
         space={ALPHA: [0.1, 1.0], "model.backbone.init_args.widths": [[8, 10], [12, 10]]},
@@ -110,7 +110,7 @@ def test_every_trial_is_a_run(done: Sweep) -> None:
     assert len(comparison.pairs) == 6
 
 
-def test_the_search_neither_reads_nor_writes_test_figures(done: Sweep) -> None:
+def test_search_neither_reads_nor_writes_test_metrics(done: Sweep) -> None:
     for each in done.trials:
         run = Run.load(each.folder)
         assert not run.values("test_accuracy")
@@ -120,7 +120,7 @@ def test_the_search_neither_reads_nor_writes_test_figures(done: Sweep) -> None:
         )
 
 
-def test_the_run_of_a_trial_can_be_tested_and_predicted_with(done: Sweep) -> None:
+def test_trial_run_supports_test_and_predict(done: Sweep) -> None:
     folder = done.best.folder
     given = ["--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]
     assert main(["test", *given]) == 0
@@ -145,23 +145,25 @@ def test_winner_and_config_are_confirmed_on_fresh_seeds(done: Sweep) -> None:
     assert (confirmed.difference.p, confirmed.difference.estimate) == (expected.p, expected.estimate)
 
 
-def test_the_table_says_where_trials_of_other_data_are_not_paired(done: Sweep) -> None:
+def test_report_mentions_unpaired_trials_with_other_data(done: Sweep) -> None:
     first, *others = done.trials
     more = [replace(trial, data={**trial.data, "train_pairs": 20}) for trial in others]
     text = str(replace(done, trials=[first, *more]))
-    assert "(paired by seed, unpaired where the data differ, Holm, 5 %)" in text
+    assert "(paired by seed, or unpaired if the data differ; Holm's correction; level 5 %)" in text
 
 
-def test_the_table_says_what_is_selected_and_what_is_confirmed(done: Sweep) -> None:
+def test_report_shows_selected_trial_and_confirmation(done: Sweep) -> None:
     text = str(done)
     assert "4 trials (grid) × 3 rounds (seeds 5 to 7); val/accuracy after the last epoch" in text
-    assert "it flatters itself" in text
+    assert "so the estimate is optimistically biased." in text
     assert "Confirmed on 4 fresh seeds, 100 to 103:" in text
     assert "The selected trial and the baseline do not differ significantly in test accuracy:" in text
     assert "n = 4 pairs of rounds" in text
     assert "\nThe baseline: " in text
-    assert "3 of 3 other trials do not differ significantly from the best one (paired by seed, Holm, 5 %)" in text
-    assert "None can: with 3 rounds and 3 comparisons the smallest possible p is 0.750; use at least 7 rounds." in text
+    test = "(paired by seed; Holm's correction; level 5 %)"
+    assert f"3 of 3 other trials do not differ significantly from the best one {test}" in text
+    limit = "with 3 rounds and 3 comparisons the smallest possible p is 0.750; use at least 7 rounds."
+    assert f"No trial can differ significantly: {limit}" in text
     assert (done.folder / "report.md").read_text() == f"```\n{text}\n```\n"
     with (done.folder / "trials.csv").open() as lines:
         rows = list(csv.DictReader(lines))
@@ -173,7 +175,7 @@ def test_the_table_says_what_is_selected_and_what_is_confirmed(done: Sweep) -> N
     assert not (done.folder / ".fits").exists() or not list((done.folder / ".fits").rglob("*.ckpt"))
 
 
-def test_best_yaml_can_be_fitted_as_it_is(done: Sweep, tmp_path: Path) -> None:
+def test_best_yaml_can_be_fitted_unchanged(done: Sweep, tmp_path: Path) -> None:
     content = yaml.safe_load((done.folder / "best.yaml").read_text())
     assert content["data"]["watch_test"] is True
     assert content["rounds"]["seed"] == 0
@@ -182,7 +184,7 @@ def test_best_yaml_can_be_fitted_as_it_is(done: Sweep, tmp_path: Path) -> None:
     assert len(run.values("test_accuracy")) == 2
 
 
-def test_the_same_call_trains_nothing_again(base: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_rerunning_a_finished_sweep_trains_nothing(base: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     content = spec(confirm={"count": 2, "seed": 50})
     first = swept(base, content)
     before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("rounds.csv")}
@@ -192,30 +194,30 @@ def test_the_same_call_trains_nothing_again(base: dict[str, object], capsys: pyt
 
 
 @pytest.mark.slow
-def test_another_sweep_of_the_same_name_is_refused(base: dict[str, object]) -> None:
+def test_different_sweep_with_the_same_name_is_rejected(base: dict[str, object]) -> None:
     swept(base, spec())
-    with pytest.raises(PairsLitError, match=r"the study sweep is that of another sweep: .* give --name"):
+    with pytest.raises(PairsLitError, match=r"the study sweep belongs to a sweep with other settings: .* give --name"):
         swept(base, spec(space={ALPHA: [0.2]}))
     with pytest.raises(PairsLitError, match="that of another sweep"):
         swept(base | {"data.batch_size": 20}, spec())
-    swept(base | {"trainer.devices": 2}, spec())  # of the machine
+    swept(base | {"trainer.devices": 2}, spec())  # may differ between machines
 
 
 @pytest.mark.slow
-def test_the_values_of_the_config_have_nothing_to_be_compared_with(base: dict[str, object]) -> None:
-    found = swept(base, spec(space={ALPHA: [0.5]}, confirm={"count": 2, "seed": 50}))
-    assert found.confirmed is not None
-    assert found.confirmed.difference is None
-    assert "The best values are those of the config as it is" in str(found)
+def test_config_with_the_best_values_has_no_baseline(base: dict[str, object]) -> None:
+    result = swept(base, spec(space={ALPHA: [0.5]}, confirm={"count": 2, "seed": 50}))
+    assert result.confirmed is not None
+    assert result.confirmed.difference is None
+    assert "The config already has the best values" in str(result)
 
 
 @pytest.mark.slow
 def test_failed_rounds_are_counted(base: dict[str, object]) -> None:
     content = spec(space={LR: [1e30, 0.01]}, metric="val/loss")
-    found = swept(base | {"model.optimizer": "torch.optim.SGD"}, content)
-    assert [each.values[LR] for each in found.trials] == [0.01, 1e30]
-    assert found.trials[1].failed == [0, 1]
-    assert "failed" in str(found)
+    result = swept(base | {"model.optimizer": "torch.optim.SGD"}, content)
+    assert [each.values[LR] for each in result.trials] == [0.01, 1e30]
+    assert result.trials[1].failed == [0, 1]
+    assert "failed" in str(result)
     with pytest.raises(PairsLitError, match="every round of every trial failed"):
         swept(base | {"model.optimizer": "torch.optim.SGD"}, spec(space={LR: [1e30]}), name="broken")
 
@@ -240,25 +242,25 @@ def tpe_spec(space: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.slow
 def test_optuna_opens_the_storage(base: dict[str, object], tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    found = swept(base, spec(), name="shared", storage=url)
+    result = swept(base, spec(), name="shared", storage=url)
     study = optuna.load_study(study_name="shared", storage=url)
-    assert study.best_trial.number == found.best.number
-    assert study.best_value == found.best.summary.mean
+    assert study.best_trial.number == result.best.number
+    assert study.best_value == result.best.summary.mean
     attributes = study.best_trial.user_attrs
-    assert attributes["scores"] == {str(seed): value for seed, value in found.best.scores.items()}
+    assert attributes["scores"] == {str(seed): value for seed, value in result.best.scores.items()}
     assert (attributes["n"], attributes["failed"]) == (2, [])
     with pytest.raises(PairsLitError, match="--storage nonsense://x cannot be used as the sweep's storage"):
         swept(base, spec(), name="elsewhere", storage="nonsense://x")
 
 
 @pytest.mark.slow
-def test_user_callbacks_see_a_fit_of_their_own(base: dict[str, object]) -> None:
+def test_trials_with_user_callbacks_are_fitted_separately(base: dict[str, object]) -> None:
     callbacks = [
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"monitor": "val/loss/mean"}}
     ]
-    found = swept(base | {"trainer.callbacks": callbacks}, spec())
-    assert len(found.trials) == 2
-    for each in found.trials:
+    result = swept(base | {"trainer.callbacks": callbacks}, spec())
+    assert len(result.trials) == 2
+    for each in result.trials:
         assert len(list((each.folder / "checkpoints").glob("epoch=*.ckpt"))) == 1
 
 
@@ -275,7 +277,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["grid", "tpe"])
-def test_killed_at_any_moment_it_goes_on(sampler: str, base: dict[str, object], tmp_path: Path) -> None:
+def test_killed_sweep_resumes_from_any_moment(sampler: str, base: dict[str, object], tmp_path: Path) -> None:
     space = {ALPHA: [0.1, 0.3, 1.0], LR: [0.001, 0.01]} if sampler == "grid" else {LR: {"low": 1e-4, "high": 0.1}}
     content = spec(space=space, sampler=sampler, at_once=2, confirm={"count": 2, "seed": 9})
     if sampler == "tpe":
@@ -329,21 +331,21 @@ def test_without_optuna_the_message_says_what_to_install(
     assert "pairs-lit sweep needs Optuna: pip install 'pairs-lit[sweep]'" in capsys.readouterr().err
 
 
-def test_a_sweep_that_cannot_find_a_difference_says_so_before_it_trains() -> None:
+def test_sweep_with_too_few_rounds_warns_before_training() -> None:
     content = spec(space={ALPHA: [0.1, 0.2, 0.5, 1.0]}, rounds={"count": 6}, confirm={"count": 5, "seed": 100})
     assert describe_limits(read_spec(content)) == [
         "no trial can differ significantly from the best one: with 6 rounds and 3 comparisons the smallest possible p "
         "is 0.094; use at least 7 rounds (rounds.count).",
-        "fresh seeds cannot confirm a difference: with 5 rounds the smallest possible p is 0.062; use at least 6 "
-        "rounds (confirm.count).",
+        "the confirmation cannot show a significant difference: with 5 rounds the smallest possible p is 0.062; use "
+        "at least 6 rounds (confirm.count).",
     ]
     assert describe_limits(read_spec(content | {"rounds": {"count": 7}, "confirm": None})) == []
     assert describe_limits(read_spec(spec(space={ALPHA: [0.1]}))) == []
     several = spec(space={"data.train_pairs": [50, 100, 200, 400]}, rounds={"count": 6})
-    assert describe_limits(read_spec(several)) == []  # these are not paired, and so can differ
+    assert describe_limits(read_spec(several)) == []  # unpaired trials need fewer rounds
 
 
-def test_the_options_that_unpair_trials_are_those_that_are_recorded() -> None:
+def test_data_options_match_the_recorded_data_settings() -> None:
     recorded = {f"data.{field.name}" for field in fields(DataSettings)}
     derived = {"data.classes", "data.held_out", "data.fingerprint"}
     assert recorded - derived == DATA_OPTIONS - {"data.root"}
@@ -360,19 +362,19 @@ def test_the_limit_is_shown_before_the_first_fit(
     assert err.index(limit) < err.index("2 trials × 2 rounds")
 
 
-def test_a_trial_whose_tests_disagree_is_not_told_apart_and_is_explained(tmp_path: Path) -> None:
+def test_disagreeing_tests_count_as_tie_and_are_explained(tmp_path: Path) -> None:
     base = [0.87 + 0.001 * place for place in range(20)]
     better = [value + 0.004 + 0.0001 * place for place, value in enumerate(base)]
     better[4] = 0.55
     trials = [trial(0, *base), trial(1, *better)]
-    found = Sweep(tmp_path, read_spec(spec(space={"a": [0, 1]})), ranked(trials, BY_TAG["val/accuracy"]), None)
-    assert [each.number for each in found.plateau] == [0, 1]
-    text = str(found)
+    result = Sweep(tmp_path, read_spec(spec(space={"a": [0, 1]})), ranked(trials, BY_TAG["val/accuracy"]), None)
+    assert [each.number for each in result.plateau] == [0, 1]
+    text = str(result)
     assert "1 of 1 other trials do not differ significantly" in text
     assert "a 1 is better in most rounds (median +0.5 points, p < 0.001), but its mean is lower" in text
 
 
-def test_trials_that_failed_are_not_said_to_differ(tmp_path: Path) -> None:
+def test_failed_trials_are_not_reported_as_different(tmp_path: Path) -> None:
     trials = [trial(0, *(0.8 + 0.01 * place for place in range(8))), trial(1, failed=tuple(range(8)))]
     space = read_spec(spec(space={"a": [0, 1]}))
     text = str(Sweep(tmp_path, space, trials, None))
@@ -381,8 +383,8 @@ def test_trials_that_failed_are_not_said_to_differ(tmp_path: Path) -> None:
     assert "There is no other trial" in str(Sweep(tmp_path, space, trials[:1], None))
 
 
-def test_the_numbers_of_rounds_that_the_sweep_has_itself_may_be_given() -> None:
-    found = read_spec(spec(rounds={"count": 3, "seed": 5}))
-    check_options(["--rounds.count=3", "--rounds", "{seed: 5}"], found)
-    with pytest.raises(PairsLitError, match=r"rounds\.count cannot be given to a sweep: the sweep's own rounds say"):
-        check_options(["--rounds.count", "4"], found)
+def test_round_options_equal_to_the_sweeps_are_accepted() -> None:
+    result = read_spec(spec(rounds={"count": 3, "seed": 5}))
+    check_options(["--rounds.count=3", "--rounds", "{seed: 5}"], result)
+    with pytest.raises(PairsLitError, match=r"rounds\.count cannot be given to a sweep: rounds in the sweep file"):
+        check_options(["--rounds.count", "4"], result)

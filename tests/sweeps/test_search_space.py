@@ -1,4 +1,4 @@
-"""What a sweep tries: grids, random values, their names."""
+"""Search spaces of sweeps: grids, random values and short option names."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def test_grid_tries_every_combination() -> None:
         {"a": [2, 3], "b": 0.1},
     ]
     assert Range(0, 10, steps=3).grid() == [0, 5, 10]
-    assert Range(1, 3, steps=9).grid() == [1, 2, 3]  # whole numbers, none twice
+    assert Range(1, 3, steps=9).grid() == [1, 2, 3]  # whole numbers without repetitions
 
 
 def test_random_values_lie_in_the_space_and_follow_from_the_seed() -> None:
@@ -42,7 +42,7 @@ def test_values_are_shown_as_in_the_file_unless_they_are_long() -> None:
     ]  # fmt: skip
 
 
-def test_names_are_as_short_as_they_can_be() -> None:
+def test_option_names_are_shortened_while_unique() -> None:
     options = ["model.backbone.init_args.dropout", "model.head.init_args.dropout", "model.loss.aux_weight"]
     assert list(short_names([*options, "data"]).values()) == [
         "backbone.init_args.dropout",
@@ -52,11 +52,11 @@ def test_names_are_as_short_as_they_can_be() -> None:
     ]
 
 
-def test_examples_hold_every_value_once() -> None:
+def test_examples_contain_every_value_once() -> None:
     space = {"a": Choices((1, 2, 3)), "b": Range(0.0, 1.0)}
     assert list(examples(space)) == [{"a": 1, "b": 0.0}, {"a": 2, "b": 0.0}, {"a": 3, "b": 0.0}, {"a": 1, "b": 1.0}]
 
 
-def test_a_choice_that_is_drawn_twice_is_tried_once() -> None:
+def test_repeated_random_choice_is_tried_once() -> None:
     points = read_spec(spec(space={ALPHA: [0.1, 1.0]}, sampler="random", trials=30)).points()
     assert sorted(values[ALPHA] for values in points or []) == [0.1, 1.0]

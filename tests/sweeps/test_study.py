@@ -1,4 +1,4 @@
-"""Who works on the trials of a sweep: released, left behind, extended; without training, but for the last tests."""
+"""Shared studies: claimed, released and abandoned trials, and extended sweeps; only the last tests train."""
 
 import signal
 import subprocess
@@ -42,7 +42,7 @@ def tell(study: Study, taken: list[Taken], folder: Path) -> None:
 
 
 def finish(study: Study, folder: Path) -> list[int]:
-    """Finish all trials; return the numbers of those that were not finished before."""
+    """Finish all trials; return the numbers of those that this call finished."""
     numbers = []
     while not study.is_over:
         taken = study.take()
@@ -52,7 +52,7 @@ def finish(study: Study, folder: Path) -> list[int]:
     return numbers
 
 
-def test_trials_that_were_taken_are_released_at_the_end(storage: str | None, tmp_path: Path) -> None:
+def test_claimed_trials_are_released_at_exit(storage: str | None, tmp_path: Path) -> None:
     with opened(tmp_path, spec(at_once=1), storage) as study:
         taken = study.take()
     with opened(tmp_path, spec(at_once=1), storage) as study:
@@ -64,7 +64,7 @@ def test_trials_that_were_taken_are_released_at_the_end(storage: str | None, tmp
     assert sorted(path.name for path in (tmp_path / "s").iterdir() if path.name != "study.log") == [".lock", ".study"]
 
 
-def test_trials_of_a_process_at_work_are_not_taken(storage: str | None, tmp_path: Path) -> None:
+def test_trials_of_a_running_process_are_not_claimed(storage: str | None, tmp_path: Path) -> None:
     with opened(tmp_path, spec(), storage) as one, opened(tmp_path, spec(), storage) as other:
         assert len(one.take()) == 2
         assert other.take() == []
@@ -86,7 +86,7 @@ os.kill(os.getpid(), signal.SIG{how})
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize("how", ["KILL", pytest.param("HUP", marks=pytest.mark.slow)])
-def test_a_killed_process_is_not_waited_for(how: str, tmp_path: Path) -> None:
+def test_trials_of_a_killed_process_are_claimed_at_once(how: str, tmp_path: Path) -> None:
     code = KILLED.format(folder=str(tmp_path / "s"), content=spec(), options=OPTIONS, how=how)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert killed.returncode == -getattr(signal, f"SIG{how}"), killed.stderr
@@ -98,7 +98,7 @@ def test_a_killed_process_is_not_waited_for(how: str, tmp_path: Path) -> None:
     assert not (tmp_path / "s" / ".working").exists()
 
 
-def test_a_process_on_another_machine_is_waited_for(
+def test_trials_of_another_machine_are_claimed_after_the_timeout(
     storage: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as elsewhere:
@@ -113,7 +113,7 @@ def test_a_process_on_another_machine_is_waited_for(
         assert len(study.take()) == 2
 
 
-def test_a_process_in_another_container_of_this_machine_is_not_waited_for(
+def test_trials_of_a_dead_container_process_are_claimed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_boot", lambda: "same")
@@ -126,7 +126,7 @@ def test_a_process_in_another_container_of_this_machine_is_not_waited_for(
         assert len(study.take()) == 2
 
 
-def test_a_full_disk_does_not_keep_trials_from_the_next_process(tmp_path: Path) -> None:
+def test_full_disk_does_not_block_trials_for_the_next_process(tmp_path: Path) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -137,7 +137,7 @@ def test_a_full_disk_does_not_keep_trials_from_the_next_process(tmp_path: Path) 
         assert len(study.take()) == 2
 
 
-def test_half_a_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
+def test_unfinished_journal_line_is_removed(tmp_path: Path) -> None:
     with opened(tmp_path, spec()) as study:
         tell(study, study.take()[:1], tmp_path)
     journal = tmp_path / "s" / "study.log"
@@ -164,7 +164,7 @@ def test_more_values_train_only_the_new_ones(storage: str | None, tmp_path: Path
             assert len(study.copy_of(study.finished()).trials) == 4
 
 
-def test_words_and_lists_can_be_added(storage: str | None, tmp_path: Path) -> None:
+def test_texts_and_lists_can_be_added(storage: str | None, tmp_path: Path) -> None:
     option = "model.backbone.init_args.widths"
     with opened(tmp_path, spec(space={option: [[8, 10], "a"]}), storage) as study:
         assert finish(study, tmp_path) == [0, 1]
@@ -230,10 +230,12 @@ def test_random_values_are_the_same_with_more_trials(tmp_path: Path) -> None:
         ({"space": {LR: [0.1]}}, rf"space.{ALPHA} was varied; space.{LR} was not varied"),
     ],
 )
-def test_nothing_else_can_change(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_other_settings_cannot_change(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with opened(tmp_path, spec()) as study:
         tell(study, study.take(), tmp_path)
-    with pytest.raises(PairsLitError, match=f"the study s is that of another sweep: {message}.*give --name"):
+    with pytest.raises(
+        PairsLitError, match=f"the study s belongs to a sweep with other settings: {message}.*give --name"
+    ):
         opened(tmp_path, spec(**changes))
     assert not (tmp_path / "s" / ".working").exists()
 
@@ -241,9 +243,9 @@ def test_nothing_else_can_change(changes: dict[str, Any], message: str, tmp_path
 def test_another_config_is_rejected_with_what_differs(tmp_path: Path) -> None:
     with opened(tmp_path, spec(confirm={"count": 2, "seed": 9}, at_once=1)):
         pass
-    with opened(tmp_path, spec()):  # neither changes what a trial computes
+    with opened(tmp_path, spec()):  # these options do not change the results
         pass
-    with pytest.raises(PairsLitError, match=r"data.batch_size was 16 and is 20. Values and trials can be added"):
+    with pytest.raises(PairsLitError, match=r"data.batch_size was 16 and is 20. Only values and trials can be added"):
         opened(tmp_path, spec(), **{"data.batch_size": 20})
 
 
@@ -258,7 +260,7 @@ def test_an_older_process_ends_with_its_own_trials(tmp_path: Path) -> None:
         assert len(old.finished()) == 2
 
 
-def test_a_trial_that_cannot_be_trained_is_tried_anew_by_the_next_call(storage: str | None, tmp_path: Path) -> None:
+def test_untrainable_trial_is_retried_by_the_next_call(storage: str | None, tmp_path: Path) -> None:
     with opened(tmp_path, spec(), storage) as study:
         first, second = study.take()
         study.give_up(first, "aux_weight 0.1: too small.")
@@ -270,7 +272,7 @@ def test_a_trial_that_cannot_be_trained_is_tried_anew_by_the_next_call(storage: 
         assert study.notes() == []
 
 
-def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+def test_foreign_files_are_not_touched(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
     (folder / "report.md").write_text("mine")
@@ -292,13 +294,16 @@ def test_another_study_does_not_write_into_the_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--rounds.count", "5"], "rounds.count cannot be given to a sweep: the sweep's own rounds say how many"),
-        (["--rounds.seed=5"], "rounds.seed cannot be given to a sweep: .*change rounds in the sweep's file"),
+        (["--rounds.count", "5"], "rounds.count cannot be given to a sweep: rounds in the sweep file sets the seeds"),
+        (["--rounds.seed=5"], "rounds.seed cannot be given to a sweep: .*change it there"),
         (["--rounds", "{count: 5}"], "rounds.count cannot be given"),
-        (["--data.watch_test=true"], "data.watch_test cannot be given to a sweep: the search leaves the test pairs"),
+        (
+            ["--data.watch_test=true"],
+            "data.watch_test cannot be given to a sweep: the search never uses the test pairs",
+        ),
         (["--data={watch_test: end}"], "data.watch_test cannot be given"),
-        (["--name", "x"], "name cannot be given to a sweep: all trials belong to one sweep"),
-        (["--ckpt_path", "x"], "ckpt_path cannot be given to a sweep: each trial starts anew"),
+        (["--name", "x"], "name cannot be given to a sweep: all trials share the sweep's name"),
+        (["--ckpt_path", "x"], "ckpt_path cannot be given to a sweep: each trial starts from scratch"),
         (["--print_stack=true"], "print_stack cannot be given to a sweep: .*use pairs-lit fit"),
     ],
 )
@@ -317,21 +322,21 @@ def test_other_options_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None
         "--trainer={max_epochs: 3}",
     ]
     check_options(args, read_spec(spec()))
-    check_options([f"--{ALPHA}=0.3"], read_spec(spec(confirm={"count": 2, "seed": 9})))  # that of the baseline
+    check_options([f"--{ALPHA}=0.3"], read_spec(spec(confirm={"count": 2, "seed": 9})))  # the baseline uses this value
     assert capsys.readouterr().err == ""
     check_options([f"--{ALPHA}=0.3"], read_spec(spec()))
-    assert f"{ALPHA} is varied: the values in the sweep's file are used" in capsys.readouterr().err
+    assert f"{ALPHA} is varied: the sweep file's values are used" in capsys.readouterr().err
 
 
 def trained(folder: Path) -> dict[str, int]:
-    """Return when each run folder of a sweep was finished."""
+    """Return the time at which each run folder of a sweep was finished."""
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.rglob("summary.json")}
 
 
 @pytest.mark.parametrize(
     "error", [MemoryError(), pytest.param(OSError(28, "No space left on device"), marks=pytest.mark.slow)]
 )
-def test_an_error_in_a_fit_names_the_trials_and_the_same_call_resumes(
+def test_fit_error_names_the_trials_and_rerunning_resumes(
     error: Exception, base: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     epochs, base = [], base | {"trainer.max_epochs": 3}
@@ -346,11 +351,11 @@ def test_an_error_in_a_fit_names_the_trials_and_the_same_call_resumes(
     with pytest.raises(type(error)):
         pairs_lit.sweep("fc_aux", spec(), base)
     assert f'an error ended the fit of 2 trials ({{"{ALPHA}": 0.1}}; {{"{ALPHA}": 1.0}})' in capsys.readouterr().err
-    found = pairs_lit.sweep("fc_aux", spec(), base)
-    assert len(found.trials) == 2
-    assert epochs == [0, 1, 1, 2]  # not from the first epoch again
+    result = pairs_lit.sweep("fc_aux", spec(), base)
+    assert len(result.trials) == 2
+    assert epochs == [0, 1, 1, 2]  # epoch 0 is not trained again
     assert "waiting" not in capsys.readouterr().err
-    assert {path.name for path in found.folder.glob(".*")} == {".lock", ".study"}
+    assert {path.name for path in result.folder.glob(".*")} == {".lock", ".study"}
 
 
 @pytest.mark.slow
@@ -360,23 +365,23 @@ def test_an_extended_sweep_says_so_and_trains_only_the_new_values(
     first = pairs_lit.sweep("fc_aux", spec(), base)
     before = trained(first.folder)
     more = spec(space={ALPHA: [0.1, 0.3, 1.0]}, confirm={"count": 2, "seed": 9})
-    found = pairs_lit.sweep("fc_aux", more, base)
-    after = trained(found.folder)
+    result = pairs_lit.sweep("fc_aux", more, base)
+    after = trained(result.folder)
     assert after.keys() - before.keys() >= {"0002", "confirmed-best"}
     assert all(after[name] == before[name] for name in before)
-    assert "The sweep was extended: 2 trials from before, 1 new." in str(found)
-    assert "2 of 3 trials finished before" in capsys.readouterr().err
-    assert str(pairs_lit.sweep("fc_aux", more, base)) == str(found)
-    assert trained(found.folder) == after
+    assert "The sweep was extended: 2 trials from before, 1 new." in str(result)
+    assert "2 of 3 trials already finished" in capsys.readouterr().err
+    assert str(pairs_lit.sweep("fc_aux", more, base)) == str(result)
+    assert trained(result.folder) == after
 
 
 @pytest.mark.slow
 def test_an_extended_sweep_confirms_its_new_winner(base: dict[str, object]) -> None:
     confirm = {"count": 2, "seed": 9}
     pairs_lit.sweep("fc_aux", spec(space={LR: [1e-9]}, confirm=confirm), base)
-    found = pairs_lit.sweep("fc_aux", spec(space={LR: [1e-9, 0.03]}, confirm=confirm, metric="val/accuracy"), base)
-    assert found.confirmed is not None
-    assert found.confirmed.winner.config["model"]["optimizer"]["init_args"]["lr"] == found.best.values[LR]
+    result = pairs_lit.sweep("fc_aux", spec(space={LR: [1e-9, 0.03]}, confirm=confirm, metric="val/accuracy"), base)
+    assert result.confirmed is not None
+    assert result.confirmed.winner.config["model"]["optimizer"]["init_args"]["lr"] == result.best.values[LR]
 
 
 @pytest.mark.slow
@@ -415,7 +420,7 @@ def test_a_network_that_cannot_be_built_leaves_the_other_trials_alone(
     with pytest.raises(PairsLitError, match=r"dropout 1\.5: .*must contain only values of 0 or more and below 1"):
         pairs_lit.sweep("fc_aux", spec(space=space), base)
     monkeypatch.setattr(sweep_module, "examples", lambda space: [{widths: [8, 10], dropout: 0.0}])
-    found = pairs_lit.sweep("fc_aux", spec(space=space), base)
-    assert len(found.trials) == 2
-    assert "Trial 1 could not be trained: " in str(found)
+    result = pairs_lit.sweep("fc_aux", spec(space=space), base)
+    assert len(result.trials) == 2
+    assert "Trial 1 could not be trained: " in str(result)
     assert "trial 1 is left out: " in capsys.readouterr().err

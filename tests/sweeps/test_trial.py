@@ -1,4 +1,4 @@
-"""Trials are ranked and compared."""
+"""Ranking and comparison of trials."""
 
 from dataclasses import replace
 
@@ -18,33 +18,34 @@ def test_trials_are_ranked_by_their_mean_and_failed_ones_come_last() -> None:
     assert [each.number for each in ranked(trials, BY_TAG["val/loss"])] == [0, 2, 1, 3]
 
 
-def test_what_cannot_be_told_from_the_best_is_a_paired_test_corrected() -> None:
+def test_ties_with_the_best_use_paired_tests_with_holms_correction() -> None:
     rng = np.random.default_rng(0)
     best = rng.normal(0.9, 0.02, 12)
     others = [best - 0.0005 * rng.normal(1, 1, 12), best - rng.normal(0.02, 0.004, 12), best - rng.normal(0, 0.02, 12)]
     trials = [trial(0, *best), *(trial(number, *each) for number, each in enumerate(others, 1))]
-    found = behind(trials[0], trials)
+    result = behind(trials[0], trials)
     by_hand = [compare_rounds(dict(enumerate(each)), dict(enumerate(best)), same_data=True) for each in others]
     corrected = holm([each.p for each in by_hand])
     for number, (difference, p) in enumerate(zip(by_hand, corrected, strict=True), 1):
-        told = found[number].difference
-        for name in ("estimate", "low", "high", "p", "detectable"):
-            assert getattr(told, name) == pytest.approx(getattr(difference, name))
-        assert found[number].p_holm == pytest.approx(p)
-    assert found[2].sign
-    assert not found[3].sign
+        measured = result[number].difference
+        assert measured.detectable == pytest.approx(difference.detectable)
+        for name in ("estimate", "low", "high", "p"):
+            assert getattr(measured, name) == pytest.approx(getattr(difference, name))
+        assert result[number].p_holm == pytest.approx(p)
+    assert result[2].sign
+    assert not result[3].sign
 
 
 SWEEPS = 2000
 
 
 @pytest.mark.slow
-def test_a_confirmed_difference_is_not_flattering() -> None:
+def test_confirmed_difference_is_unbiased() -> None:
     """Of 100 sweeps over 20 identical configs, the interval of winner − baseline covers 0 in about 95."""
     rng = np.random.default_rng(7)
     covered, flattery = 0, []
     for _ in range(SWEEPS):
-        pairs = rng.normal(0, 0.008, 10)  # what rounds of one seed share
+        pairs = rng.normal(0, 0.008, 10)  # the common effect of each seed
         trials = [trial(number, *(0.87 + pairs + rng.normal(0, 0.0083, 10))) for number in range(20)]
         flattery.append(ranked(trials, BY_TAG["val/accuracy"])[0].summary.mean - 0.87 - pairs.mean())
         shared = rng.normal(0, 0.008, 20)

@@ -395,10 +395,13 @@ def test_compare_tests_runs_by_all_pairs(
     assert main(["compare", *folders, "--metric", "test_all_accuracy", "--allow-different"]) == 0
     text = capsys.readouterr().out
     assert "paired by seed" in text
-    assert "Over all ordered pairs of two different images, or a sample of them: each run's summary.json says." in text
+    assert (
+        "Measured on all ordered pairs of two different images or on a sample of them, see each run's summary.json."
+        in text
+    )
     plain = fitted(root, tmp_path, "mlp", data__all_pairs=[])
     assert main(["compare", folders[0], str(plain.folder), "--metric", "test_all_accuracy"]) == 2
-    assert "has no test_all_accuracy: all runs have train_accuracy" in capsys.readouterr().err
+    assert "has no test_all_accuracy. Use one of train_accuracy" in capsys.readouterr().err
 
 
 def test_rounds_that_fail_have_no_such_figures(root: Path, tmp_path: Path) -> None:
@@ -448,9 +451,9 @@ def test_a_sweep_cannot_select_by_what_is_not_measured(root: Path, tmp_path: Pat
     content = config(root, "softmax")
     content["data"]["all_pairs"] = ["test"]
     sweep = {"space": {"model.loss.aux_weight": [0.5]}, "metric": "val/all_accuracy"}
-    with pytest.raises(PairsLitError, match=r"val/all_accuracy, which is not measured: set data.all_pairs to \[val\]"):
+    with pytest.raises(PairsLitError, match=r"val/all_accuracy, which is not measured\. Set data.all_pairs to \[val\]"):
         pairs_lit.sweep(content, sweep, {"trainer.default_root_dir": tmp_path})
-    with pytest.raises(PairsLitError, match="nothing is selected on the test set"):
+    with pytest.raises(PairsLitError, match="metric must not be measured on the test set"):
         pairs_lit.sweep(content, sweep | {"metric": "test/all_accuracy"}, {"trainer.default_root_dir": tmp_path})
 
 

@@ -1,1 +1,1 @@
-"""What finished rounds get wrong: numbers, figures and a page."""
+"""Inspection of a finished run: which pairs its rounds get wrong, as numbers, figures and a report page."""

@@ -1,4 +1,4 @@
-"""Figures of an inspection: what the rounds get wrong, and how sure, how calibrated and how unanimous they are."""
+"""Figures of an inspection: hardest pairs, confusion, accuracy, calibration, agreement and learning curves."""
 
 from collections.abc import Sequence
 
@@ -29,11 +29,12 @@ from pairs_lit.runs.tables import Curves
 
 _BLUE, _RED, _GREY = COLOURS[0], COLOURS[3], "0.45"
 _COLUMNS = 4
-_MOST_WRITTEN = 12  # a heat map of more rows than this has no numbers in its cells
-_LONGEST, _SHORT = 14, 2  # letters of a class's name that are shown, and that stand side by side without being turned
-_FITS = 36  # letters below a hard pair
-_MOST_ROUNDS = 20  # agreement of more rounds than this is drawn as a histogram
-_MOST_LINES = 100  # so many rounds are drawn behind a mean
+_MOST_WRITTEN = 12  # heat maps with more rows than this have no numbers in their cells
+_LONGEST = 14  # class names are cut to this many letters
+_SHORT = 2  # longer class names are written vertically on the x axis
+_FITS = 36  # letters that fit into one line below a hard pair
+_MOST_ROUNDS = 20  # the agreement of more rounds than this is drawn as a histogram
+_MOST_LINES = 100  # learning curves of at most this many rounds are drawn behind their mean
 FIGURES = (
     "learning-curves",
     "hardest-pairs",
@@ -46,43 +47,51 @@ FIGURES = (
 """The names of all figures."""
 
 
-def inspection_figures(found: Inspection) -> dict[str, Figure]:
-    """Draw all figures, by name; those that a run cannot have are left out."""
-    figures = {"learning-curves": learning_curves(found.curves, found.failed)}
-    if found.hardest:
-        figures["hardest-pairs"] = hardest_pairs(found.hardest, found.images, found.relation, found.class_names)
-    if found.confusion is not None:
-        figures["digit-confusion"] = digit_confusion(found.confusion, found.class_names)
-    figures["accuracy-by-distance"] = accuracy_by_distance(found.distances, has_names=bool(found.class_names))
-    figures["accuracy-by-classes"] = accuracy_by_classes(found.class_pairs, found.class_names)
-    figures["calibration"] = reliability(found.calibration, found.relation)
-    if found.agreement is not None:
-        figures["agreement"] = agreement_of_rounds(found.agreement, found.said.seeds)
+def inspection_figures(run: Inspection) -> dict[str, Figure]:
+    """Return all figures that apply to the run, by name."""
+    figures = {"learning-curves": learning_curves(run.curves, run.failed)}
+    if run.hardest:
+        figures["hardest-pairs"] = hardest_pairs(run.hardest, run.images, run.relation, run.class_names)
+    if run.confusion is not None:
+        figures["digit-confusion"] = digit_confusion(run.confusion, run.class_names)
+    figures["accuracy-by-distance"] = accuracy_by_distance(run.distances, has_names=bool(run.class_names))
+    figures["accuracy-by-classes"] = accuracy_by_classes(run.class_pairs, run.class_names)
+    figures["calibration"] = reliability(run.calibration, run.relation)
+    if run.agreement is not None:
+        figures["agreement"] = agreement_of_rounds(run.agreement, run.said.seeds)
     for name, figure in figures.items():
-        basis = found.rounds + f", data: {found.source}" if name == "learning-curves" else found.basis
-        figure.suptitle(f"{found.label}: {basis}".replace("$", r"\$"), size=9, color=_GREY, wrap=True)
+        basis = run.rounds + f", data: {run.source}" if name == "learning-curves" else run.basis
+        figure.suptitle(f"{run.label}: {basis}".replace("$", r"\$"), size=9, color=_GREY, wrap=True)
     return figures
 
 
-_CELL = (2.6, 2.15)  # inches of a hard pair, and of what stands around all of them:
-_HEAD, _FOOT = 0.3, 0.55
+_CELL = (2.6, 2.15)  # width and height of a hard pair in inches
+_HEAD = 0.3  # margins above and below all pairs in inches
+_FOOT = 0.55
 
 
 def hardest_pairs(pairs: Sequence[HardPair], images: Numbers, relation: str, names: Sequence[str] = ()) -> Figure:
-    """Draw pairs of images (H, 2, S, S), with the truth above and P(relation) of every round, a dot each, below."""
+    """Draw each pair of images with its true answer above and the P(relation) of every round, one dot each, below.
+
+    Args:
+        pairs: The H hard pairs.
+        images: Their images, (H, 2, S, S).
+        relation: The relation, such as ``le``.
+        names: The class names, or empty to show class numbers.
+    """
     columns = min(_COLUMNS, len(pairs))
     rows = -(-len(pairs) // columns)
     width, height = _CELL[0] * max(columns, 2), _HEAD + _FOOT + _CELL[1] * rows
     figure = Figure(figsize=(width, height))
-    for place, (pair, both) in enumerate(zip(pairs, images, strict=True)):
-        row, column = divmod(place, columns)
+    for index, (pair, pair_images) in enumerate(zip(pairs, images, strict=True)):
+        row, column = divmod(index, columns)
         left, top = _CELL[0] * (column + 0.12), height - _HEAD - _CELL[1] * row
         above = figure.add_axes((left / width, (top - 1.35) / height, 0.76 * _CELL[0] / width, 0.95 / height))
         below = figure.add_axes((left / width, (top - 1.9) / height, 0.76 * _CELL[0] / width, 0.25 / height))
-        _draw_pair(above, pair, both, relation, names)
+        _draw_pair(above, pair, pair_images, relation, names)
         _draw_answers(below, pair)
-    said = f"P(first {sign_of(relation)} second), a dot a round: blue right, orange wrong"
-    figure.text(0.5, 0.15 / height, said, ha="center", size=9)
+    caption = f"P(first {sign_of(relation)} second), one dot per round: blue = correct, orange = wrong"
+    figure.text(0.5, 0.15 / height, caption, ha="center", size=9)
     return figure
 
 
@@ -91,48 +100,49 @@ def _draw_pair(axes: Axes, pair: HardPair, images: Numbers, relation: str, names
     axes.imshow(np.concatenate([images[0], gap, images[1]], 1), cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[], frame_on=False)
     n, truth = len(pair.probability), "yes" if pair.holds else "no"
-    first, second = (shown_name(names[each], _LONGEST) if names else str(each) for each in pair.digits)
+    first, second = (shown_name(names[digit], _LONGEST) if names else str(digit) for digit in pair.digits)
     separator = "\n" if len(first + second) > 8 else " "
     title = f"{first} {sign_of(relation)} {second}: {truth};{separator}wrong in {pair.wrong} of {n}"
     axes.set_title(title, size=9 if separator == " " else 7.5)
     if pair.read is not None:
-        short = [shown_name(name, _LONGEST) for name in names]
-        read = [readings(each, short) for each in pair.read]
-        axes.set_xlabel(("  |  " if len("".join(read)) <= _FITS else "\n").join(read), size=6.5, color="0.25")
+        short_names = [shown_name(name, _LONGEST) for name in names]
+        lines = [readings(counts, short_names) for counts in pair.read]
+        axes.set_xlabel(("  |  " if len("".join(lines)) <= _FITS else "\n").join(lines), size=6.5, color="0.25")
 
 
 def readings(counts: Counts, names: Sequence[str] = ()) -> str:
-    """Return which classes were read how often, the commonest first, such as ``9 (7×), 4 (3×)``; ``…`` for more."""
-    order = [place for place in np.argsort(-counts, kind="stable").tolist() if counts[place]]
-    shown = [f"{names[place] if names else place} ({counts[place]}×)" for place in order[:2]]
-    return ", ".join(shown) + (" …" if len(order) > 2 else "")
+    """Return the two most frequently read classes with counts, such as ``9 (7×), 4 (3×)``; ``…`` for any others."""
+    order = [digit for digit in np.argsort(-counts, kind="stable").tolist() if counts[digit]]
+    texts = [f"{names[digit] if names else digit} ({counts[digit]}×)" for digit in order[:2]]
+    return ", ".join(texts) + (" …" if len(order) > 2 else "")
 
 
 def _draw_answers(axes: Axes, pair: HardPair) -> None:
-    right = pair.right
-    heights = 0.25 * np.cos(2.4 * np.arange(len(right)))  # spread, and the same each time
+    correct = pair.right
+    heights = 0.25 * np.cos(2.4 * np.arange(len(correct)))  # vertical jitter without random numbers
     axes.axvline(0.5, color="0.7", linewidth=0.8)
-    size = 4 if len(right) <= _MOST_ROUNDS else 2
-    for own, colour in ((right, _BLUE), (~right, _RED)):
-        axes.plot(pair.probability[own], heights[own], "o", color=colour, alpha=0.6, markersize=size, clip_on=False)
+    size = 4 if len(correct) <= _MOST_ROUNDS else 2
+    for chosen, colour in ((correct, _BLUE), (~correct, _RED)):
+        x, y = pair.probability[chosen], heights[chosen]
+        axes.plot(x, y, "o", color=colour, alpha=0.6, markersize=size, clip_on=False)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.6, 0.6), yticks=[], xticks=[0, 0.5, 1])
     axes.set_xticklabels(["0", "", "1"], size=7)
     axes.spines[["left", "right", "top"]].set_visible(False)
 
 
-def digit_confusion(found: Confusion, names: Sequence[str] = ()) -> Figure:
-    """Draw how often a class (row) is read as each class (column); colours show the errors only."""
-    shares, size = found.shares, len(found.counts)
+def digit_confusion(confusion: Confusion, names: Sequence[str] = ()) -> Figure:
+    """Draw the share of each true class (row) that is read as each class (column); only errors are coloured."""
+    counts, shares, size = confusion.counts, confusion.shares, len(confusion.counts)
     errors = np.where(np.eye(size, dtype=bool), np.nan, shares)
     texts = [
-        ["·" if not found.counts[i, j] else f"{100 * shares[i, j]:.1f}\n{found.counts[i, j]}" for j in range(size)]
+        ["·" if not counts[i, j] else f"{100 * shares[i, j]:.1f}\n{counts[i, j]}" for j in range(size)]
         for i in range(size)
     ]
     figure, axes = _square(size)
     highest = max(100 * float(errors[np.isfinite(errors)].max(initial=0)), 1)
     shades = _heat_map(axes, 100 * errors, texts, "Oranges", 0, highest, "true", "read")
     _name_classes(axes, names)
-    figure.colorbar(shades, label="read wrongly as (% of the true class)", shrink=0.8)
+    figure.colorbar(shades, label="misread as (% of the true class)", shrink=0.8)
     return figure
 
 
@@ -151,7 +161,7 @@ def _heat_map(
     rows: str,
     columns: str,
 ) -> AxesImage:
-    """Draw a square of values, NaN in light grey, with a text in each cell where there are not too many."""
+    """Draw a square heat map with NaN in light grey; a small one has a text in each cell."""
     size = len(values)
     axes.set_facecolor("0.93")
     shades = axes.imshow(values, cmap=colours, vmin=low, vmax=high)
@@ -165,56 +175,53 @@ def _heat_map(
 
 
 def _name_classes(axes: Axes, names: Sequence[str]) -> None:
-    """Write the names of classes at the marks of both axes; numbers stay where classes have no names."""
+    """Label the ticks of both axes with the class names, if there are any."""
     if not names:
         return
     for axis in (axes.xaxis, axes.yaxis):
-        places = [round(place) for place in axis.get_ticklocs()]
-        axis.set_ticks(places, [shown_name(names[place], _LONGEST) for place in places])
+        digits = [round(position) for position in axis.get_ticklocs()]
+        axis.set_ticks(digits, [shown_name(names[digit], _LONGEST) for digit in digits])
     if max(map(len, names)) > _SHORT:
         axes.tick_params("x", rotation=90)
 
 
 def _ink(shades: AxesImage, value: float) -> str:
-    """Return black or white, whichever can be read on a value's colour."""
+    """Return the text colour, black or white, that is readable on the colour of the value."""
     if np.isnan(value):
         return "black"
     red, green, blue = to_rgb(shades.to_rgba(np.array([value]))[0])
     return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
 
 
-def accuracy_by_distance(found: Sequence[Distance], *, has_names: bool = False) -> Figure:
-    """Draw the mean accuracy over rounds by distance of the classes, with its 95 % interval and the number of pairs."""
-    figure = Figure(figsize=(max(5.5, 2 + 0.45 * len(found)), 3.6), layout="constrained")
+def accuracy_by_distance(distances: Sequence[Distance], *, has_names: bool = False) -> Figure:
+    """Draw the mean accuracy over rounds by class distance, with its 95 % interval and the number of pairs."""
+    figure = Figure(figsize=(max(5.5, 2 + 0.45 * len(distances)), 3.6), layout="constrained")
     axes = figure.subplots()
-    places = [each.distance for each in found]
-    means = np.array([each.accuracy.mean for each in found])
-    halves = np.nan_to_num([each.accuracy.half_width for each in found])
-    axes.errorbar(places, means, halves, fmt="o-", color=_BLUE, capsize=3, linewidth=1, markersize=4)
-    step = 1 if len(found) <= 2 * _MOST_WRITTEN else -(-len(found) // _MOST_WRITTEN)
-    labels = [f"{each.distance}\n({each.pairs})" for each in found[::step]]
-    axes.set_xticks(places[::step], labels)
-    what = "|first − second|" if not has_names else "classes apart in their order"
-    axes.set(xlabel=f"{what} (number of pairs)", ylabel=Metric("test", "accuracy").title)
+    x = [point.distance for point in distances]
+    means = np.array([point.accuracy.mean for point in distances])
+    half_widths = np.nan_to_num([point.accuracy.half_width for point in distances])
+    axes.errorbar(x, means, half_widths, fmt="o-", color=_BLUE, capsize=3, linewidth=1, markersize=4)
+    step = 1 if len(distances) <= 2 * _MOST_WRITTEN else -(-len(distances) // _MOST_WRITTEN)
+    labels = [f"{point.distance}\n({point.pairs})" for point in distances[::step]]
+    axes.set_xticks(x[::step], labels)
+    label = "|first − second|" if not has_names else "distance in the order of the classes"
+    axes.set(xlabel=f"{label} (number of pairs)", ylabel=Metric("test", "accuracy").title)
     axes.grid(alpha=0.3)
     return figure
 
 
-def accuracy_by_classes(found: ClassPairs, names: Sequence[str] = ()) -> Figure:
-    """Draw the accuracy by the classes of both images; cells that rest on few pairs are hatched."""
-    size = len(found.pairs)
+def accuracy_by_classes(class_pairs: ClassPairs, names: Sequence[str] = ()) -> Figure:
+    """Draw the accuracy by the classes of both images; cells with few pairs are hatched."""
+    accuracy, pairs, size = class_pairs.accuracy, class_pairs.pairs, len(class_pairs.pairs)
     texts = [
-        [
-            "" if not found.pairs[i, j] else f"{100 * found.accuracy[i, j]:.0f}\n({found.pairs[i, j]})"
-            for j in range(size)
-        ]
+        ["" if not pairs[i, j] else f"{100 * accuracy[i, j]:.0f}\n({pairs[i, j]})" for j in range(size)]
         for i in range(size)
     ]
     figure, axes = _square(size)
-    low = 100 * float(np.nanmin(found.accuracy))
-    shades = _heat_map(axes, 100 * found.accuracy, texts, "Oranges_r", min(low, 99), 100, "first", "second")
+    low = 100 * float(np.nanmin(accuracy))
+    shades = _heat_map(axes, 100 * accuracy, texts, "Oranges_r", min(low, 99), 100, "first", "second")
     _name_classes(axes, names)
-    few = np.argwhere((found.pairs > 0) & (found.pairs < FEW_PAIRS))
+    few = np.argwhere((pairs > 0) & (pairs < FEW_PAIRS))
     for row, column in few.tolist():
         corner = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="0.7", linewidth=0, zorder=1.5))
@@ -224,57 +231,55 @@ def accuracy_by_classes(found: ClassPairs, names: Sequence[str] = ()) -> Figure:
     return figure
 
 
-def reliability(found: Calibration, relation: str) -> Figure:
-    """Draw the share of pairs for which the relation holds against P(relation), and how often each P is said."""
+def reliability(calibration: Calibration, relation: str) -> Figure:
+    """Draw the reliability diagram of P(relation), and below it the distribution of P(relation)."""
     figure = Figure(figsize=(5.2, 5.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
-    probability, share, counts = found.pooled
+    probability, share, counts = calibration.pooled
     top.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1, label="perfectly calibrated")
-    some, n = counts > 0, len(found.counts)
-    bars = np.nan_to_num(found.half_widths[some])
-    what = f"{n} rounds together, 95 % interval" if n > 1 else "the round"
-    top.errorbar(
-        probability[some], share[some], bars, fmt="o-", color=_BLUE, markersize=5, linewidth=1, capsize=2, label=what
-    )
+    filled, n = counts > 0, len(calibration.counts)
+    x, y, bars = probability[filled], share[filled], np.nan_to_num(calibration.half_widths[filled])
+    label = f"{n} rounds pooled, 95 % interval" if n > 1 else "the round"
+    top.errorbar(x, y, bars, fmt="o-", color=_BLUE, markersize=5, linewidth=1, capsize=2, label=label)
     sign = sign_of(relation)
     top.set(ylabel=f"share of pairs with first {sign} second", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03))
     top.legend(fontsize=8, loc="upper left")
     edges = np.linspace(0, 1, len(counts) + 1)
     bottom.stairs(100 * counts / counts.sum(), edges, fill=True, color=_BLUE, alpha=0.5)
-    bottom.set(xlabel=f"P(first {sign} second)", ylabel="answers (%)")
+    bottom.set(xlabel=f"P(first {sign} second)", ylabel="predictions (%)")
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
     return figure
 
 
-def agreement_of_rounds(found: Agreement, seeds: Sequence[int]) -> Figure:
-    """Draw the share of pairs that two rounds answer alike: a heat map of few rounds, a histogram of many."""
-    size = found.rounds
+def agreement_of_rounds(agreement: Agreement, seeds: Sequence[int]) -> Figure:
+    """Draw the share of pairs for which two rounds predict the same: a heat map for few rounds, else a histogram."""
+    size = agreement.rounds
     if size > _MOST_ROUNDS:
         figure = Figure(figsize=(5.5, 3.4), layout="constrained")
         axes = figure.subplots()
-        axes.hist(100 * found.shares[np.triu_indices(size, 1)], bins=30, color=_BLUE, alpha=0.6)
-        axes.set(xlabel="pairs answered alike (%)", ylabel="pairs of rounds")
+        axes.hist(100 * agreement.shares[np.triu_indices(size, 1)], bins=30, color=_BLUE, alpha=0.6)
+        axes.set(xlabel="pairs with equal predictions (%)", ylabel="pairs of rounds")
         axes.grid(alpha=0.3)
         return figure
-    shares = 100 * np.where(np.eye(size, dtype=bool), np.nan, found.shares)
+    shares = 100 * np.where(np.eye(size, dtype=bool), np.nan, agreement.shares)
     texts = [["" if i == j else f"{shares[i, j]:.1f}" for j in range(size)] for i in range(size)]
     figure, axes = _square(size)
-    low, high = 100 * found.share.min, 100 * found.share.max
+    low, high = 100 * agreement.share.min, 100 * agreement.share.max
     shades = _heat_map(axes, shares, texts, "Blues", low - 0.5, high + 0.5, "seed", "seed")
     axes.set_xticks(range(size), list(map(str, seeds[:size])), rotation=0 if size <= _MOST_WRITTEN else 90)
     axes.set_yticks(range(size), list(map(str, seeds[:size])))
-    figure.colorbar(shades, label="pairs answered alike (%)", shrink=0.8)
+    figure.colorbar(shades, label="pairs with equal predictions (%)", shrink=0.8)
     return figure
 
 
 def learning_curves(curves: Curves, failed: Sequence[int]) -> Figure:
-    """Draw accuracy and loss by epoch, a column a split: each round thin, their mean thick.
+    """Draw accuracy and loss by epoch, one column per split, with a thin line per round and a thick line for the mean.
 
-    Rounds that failed are dotted as far as they have figures, end in a cross, and are not in the mean.
+    Failed rounds are dotted up to their last finite value, which is marked with a cross. The mean leaves them out.
     """
-    shown = [Metric(split, name) for name in ("accuracy", "loss") for split in SPLIT_NAMES]
-    measured = [metric for metric in shown if metric.tag in curves.values]
+    metrics = [Metric(split, name) for name in ("accuracy", "loss") for split in SPLIT_NAMES]
+    measured = [metric for metric in metrics if metric.tag in curves.values]
     rows = list(dict.fromkeys(metric.title for metric in measured))
     columns = [split for split in SPLIT_NAMES if any(metric.split == split for metric in measured)]
     figure = Figure(figsize=(3.6 * len(columns), 0.4 + 2.7 * len(rows)), layout="constrained")
@@ -298,19 +303,18 @@ def learning_curves(curves: Curves, failed: Sequence[int]) -> Figure:
 
 def _draw_curves(axes: Axes, curves: Curves, name: str, failed: Sequence[int]) -> None:
     values, epochs = curves.values[name], np.arange(1, curves.epochs + 1)
-    bad = np.isin(curves.seeds, failed)
-    good, mark = values[:, ~bad], "o" if curves.epochs == 1 else ""
-    n = good.shape[1]
-    lines = axes.plot(
-        epochs, good[:, :_MOST_LINES], color=_BLUE, alpha=0.25 if n > 1 else 1, linewidth=0.7, marker=mark
-    )
+    has_failed = np.isin(curves.seeds, failed)
+    ok_values, marker = values[:, ~has_failed], "o" if curves.epochs == 1 else ""
+    n = ok_values.shape[1]
+    alpha = 0.25 if n > 1 else 1
+    lines = axes.plot(epochs, ok_values[:, :_MOST_LINES], color=_BLUE, alpha=alpha, linewidth=0.7, marker=marker)
     if n:
-        each = "each of" if n <= _MOST_LINES else f"{_MOST_LINES} of"
-        lines[0].set_label(f"{each} {n} rounds" if n > 1 else "the round")
+        drawn = "each of" if n <= _MOST_LINES else f"{_MOST_LINES} of"
+        lines[0].set_label(f"{drawn} {n} rounds" if n > 1 else "the round")
     if n > 1:
-        axes.plot(epochs, good.mean(1), color="black", linewidth=1.4, marker=mark, label=f"mean (n = {n})")
-    for place, column in enumerate(np.flatnonzero(bad).tolist()):
-        own, label = values[:, column], f"failed ({bad.sum()})" if place == 0 else None
-        end = np.flatnonzero(np.isfinite(own))[-1:].tolist()
-        # what diverges must not flatten the others
-        axes.plot(epochs, own, ":x", color=_RED, linewidth=1, label=label, markevery=end, scaley=not n)
+        axes.plot(epochs, ok_values.mean(1), color="black", linewidth=1.4, marker=marker, label=f"mean (n = {n})")
+    for index, column in enumerate(np.flatnonzero(has_failed).tolist()):
+        curve, label = values[:, column], f"failed ({has_failed.sum()})" if index == 0 else None
+        end = np.flatnonzero(np.isfinite(curve))[-1:].tolist()
+        # scaley: a diverging curve must not flatten the others
+        axes.plot(epochs, curve, ":x", color=_RED, linewidth=1, label=label, markevery=end, scaley=not n)

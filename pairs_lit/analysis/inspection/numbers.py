@@ -1,4 +1,4 @@
-"""What the rounds of a run make of one common set of pairs, in numbers."""
+"""Statistics of the predictions that the rounds of a run make for one shared set of pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ Counts = NDArray[np.int64]
 Truths = NDArray[np.bool_]
 
 BINS = 15
-"""Bins of a calibration, of equal width over 0 … 1."""
+"""The number of calibration bins, which have equal width between 0 and 1."""
 
 FEW_PAIRS = 5
-"""The accuracy of fewer pairs than this is marked as resting on few."""
+"""The accuracy of fewer pairs than this is marked as uncertain."""
 
 MOST_COMPARED = 1000
-"""Of more rounds than this, only the first so many are compared with each other."""
+"""At most this many rounds, the first ones, are compared with each other."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What R rounds say of P pairs that all of them are shown.
+    """Predictions of R rounds for P shared pairs.
 
     Attributes:
-        seeds: The seeds of the R rounds; those that failed are not among them.
-        classes: K, how many classes there are.
-        digits: The classes of both images, (P, 2).
+        seeds: The seeds of the R rounds, without failed rounds.
+        classes: K, the number of classes.
+        digits: The true classes of both images, (P, 2).
         target: Whether the relation holds, (P,).
-        probability: P(relation), (R, P).
-        decision: Whether a round says that it holds, (R, P).
-        read: The classes that a round reads, (R, P, 2); None: the network does not read digits.
+        probability: The predicted P(relation), (R, P).
+        decision: Whether a round predicts that the relation holds, (R, P).
+        read: The classes that a round reads, (R, P, 2), or None if the network does not read digits.
     """
 
     seeds: Sequence[int]
@@ -49,13 +49,13 @@ class Said:
 
     @property
     def right(self) -> Truths:
-        """Which answers are right, (R, P)."""
-        right: Truths = self.decision == self.target
-        return right
+        """Which predictions are correct, (R, P)."""
+        correct: Truths = self.decision == self.target
+        return correct
 
     @property
     def accuracy(self) -> Summary:
-        """The accuracy on these pairs over the rounds."""
+        """The accuracy on these pairs, summarised over the rounds."""
         return summarise(self.right.mean(1).tolist())
 
 
@@ -64,12 +64,13 @@ class HardPair:
     """A pair that many rounds get wrong.
 
     Attributes:
-        place: Which of the pairs, from 0, as ``predictions.csv`` counts them.
-        digits: The classes of both images.
+        place: The index of the pair, from 0, as in ``predictions.csv``.
+        digits: The true classes of both images.
         holds: Whether the relation holds.
-        right: Which rounds get it right, (R,).
+        right: Which rounds predict correctly, (R,).
         probability: P(relation) of each round, (R,).
-        read: For either image, how many rounds read each class, (2, K); None: the network does not read digits.
+        read: For each image, the number of rounds that read each class, (2, K), or None if the network does not read
+            digits.
     """
 
     place: int
@@ -81,33 +82,37 @@ class HardPair:
 
     @property
     def wrong(self) -> int:
-        """How many rounds get it wrong."""
+        """The number of rounds that get the pair wrong."""
         return int((~self.right).sum())
 
 
 def hardest(said: Said, count: int) -> list[HardPair]:
-    """Return the pairs that most rounds get wrong, those first that they were surest of; none that all get right."""
+    """Return the at most ``count`` pairs that most rounds get wrong, the hardest first.
+
+    Pairs with equally many wrong rounds are sorted by the mean probability of the wrong answer. Pairs that all rounds
+    get right are not returned.
+    """
     wrong = (~said.right).sum(0)
-    surely = np.where(said.target, 1 - said.probability, said.probability).mean(0)
-    order = np.lexsort((-surely, -wrong))[:count]
-    found = []
-    for place in order[wrong[order] > 0].tolist():
-        first, second = said.digits[place].tolist()
+    wrong_probability = np.where(said.target, 1 - said.probability, said.probability).mean(0)
+    order = np.lexsort((-wrong_probability, -wrong))[:count]
+    pairs = []
+    for index in order[wrong[order] > 0].tolist():
+        first, second = said.digits[index].tolist()
         read = None
         if said.read is not None:
-            read = np.stack([np.bincount(said.read[:, place, image], minlength=said.classes) for image in (0, 1)])
-        holds, right = bool(said.target[place]), said.right[:, place]
-        found.append(HardPair(place, (first, second), holds, right, said.probability[:, place], read))
-    return found
+            read = np.stack([np.bincount(said.read[:, index, image], minlength=said.classes) for image in (0, 1)])
+        holds, correct = bool(said.target[index]), said.right[:, index]
+        pairs.append(HardPair(index, (first, second), holds, correct, said.probability[:, index], read))
+    return pairs
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Which classes are read as which.
+    """Confusion matrix of the digits that the rounds read.
 
     Attributes:
-        counts: How often, over all rounds, pairs and both images, (K, K): rows true, columns read.
-        accuracy: The share of digits read correctly, over the rounds.
+        counts: The number of readings over all rounds, pairs and both images, (K, K): true class by class read.
+        accuracy: The share of digits read correctly, summarised over the rounds.
     """
 
     counts: Counts
@@ -115,29 +120,29 @@ class Confusion:
 
     @property
     def shares(self) -> Numbers:
-        """The share of a true class that is read as each class, (K, K); NaN for a class that is not there."""
+        """The share of each true class that is read as each class, (K, K); NaN for classes without images."""
         total = self.counts.sum(1, keepdims=True)
         return np.where(total > 0, self.counts / np.maximum(total, 1), np.nan)
 
 
 def confusion(said: Said) -> Confusion | None:
-    """Count which classes are read as which; None: the network does not read digits."""
+    """Return the confusion matrix of the digits read, or None if the network does not read digits."""
     if said.read is None:
         return None
     true = np.broadcast_to(said.digits, said.read.shape)
-    places = (true * said.classes + said.read).ravel()
-    counts = np.bincount(places, minlength=said.classes**2).reshape(said.classes, said.classes)
+    cells = (true * said.classes + said.read).ravel()
+    counts = np.bincount(cells, minlength=said.classes**2).reshape(said.classes, said.classes)
     return Confusion(counts, summarise((said.read == true).mean((1, 2)).tolist()))
 
 
 @dataclass(frozen=True)
 class Distance:
-    """The accuracy on the pairs of one distance.
+    """The accuracy on the pairs whose classes have one distance.
 
     Attributes:
-        distance: Absolute difference of the classes.
-        pairs: How many pairs have it.
-        accuracy: On these, over the rounds.
+        distance: The absolute difference of the two classes.
+        pairs: The number of pairs with this distance.
+        accuracy: The accuracy on these pairs, summarised over the rounds.
     """
 
     distance: int
@@ -146,13 +151,14 @@ class Distance:
 
 
 def by_distance(said: Said) -> list[Distance]:
-    """Return the accuracy by absolute difference of the two classes."""
+    """Return the accuracy for each absolute difference of the two classes."""
     distances = np.abs(said.digits[:, 0] - said.digits[:, 1])
-    found = []
+    points = []
     for distance in np.unique(distances).tolist():
-        own = distances == distance
-        found.append(Distance(distance, int(own.sum()), summarise(said.right[:, own].mean(1).tolist())))
-    return found
+        is_chosen = distances == distance
+        accuracies = said.right[:, is_chosen].mean(1).tolist()
+        points.append(Distance(distance, int(is_chosen.sum()), summarise(accuracies)))
+    return points
 
 
 @dataclass(frozen=True)
@@ -160,8 +166,8 @@ class ClassPairs:
     """The accuracy by the classes of both images.
 
     Attributes:
-        pairs: How many pairs there are, (K, K): rows first, columns second.
-        accuracy: The share of right answers over all rounds, (K, K); NaN where there are no pairs.
+        pairs: The number of pairs, (K, K): class of the first image by class of the second.
+        accuracy: The share of correct predictions over all rounds, (K, K); NaN where there are no pairs.
     """
 
     pairs: Counts
@@ -170,26 +176,27 @@ class ClassPairs:
 
 def by_classes(said: Said) -> ClassPairs:
     """Return the accuracy by the classes of both images."""
-    places, size = said.digits[:, 0] * said.classes + said.digits[:, 1], said.classes**2
-    pairs = np.bincount(places, minlength=size)
-    right = np.bincount(places, weights=said.right.mean(0), minlength=size)
-    accuracy = np.where(pairs > 0, right / np.maximum(pairs, 1), np.nan)
+    cells, size = said.digits[:, 0] * said.classes + said.digits[:, 1], said.classes**2
+    pairs = np.bincount(cells, minlength=size)
+    correct = np.bincount(cells, weights=said.right.mean(0), minlength=size)
+    accuracy = np.where(pairs > 0, correct / np.maximum(pairs, 1), np.nan)
     return ClassPairs(pairs.reshape(said.classes, -1), accuracy.reshape(said.classes, -1))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether what is said with probability p is so in a share p of the cases, in :data:`BINS` bins.
+    """Reliability of P(relation) in :data:`BINS` bins, and expected calibration errors.
 
-    A bin holds its lower end and not its upper one, but the last holds 1, too.
+    A bin includes its lower end but not its upper end; only the last bin includes 1.
 
     Attributes:
-        counts: How many answers lie in each bin of P(relation), (R, bins).
-        probability: The mean P(relation) of each round in a bin, (R, bins); NaN where it has none.
-        share: The share of these pairs for which the relation holds, (R, bins); likewise.
-        error: The expected calibration error of the answers: of the confidence max(P, 1 − P) against the share of
-            right answers, over the rounds.
-        relation_error: That of P(relation) against the share of pairs for which it holds, over the rounds.
+        counts: The number of predictions in each bin of P(relation), (R, bins).
+        probability: The mean P(relation) of each round in a bin, (R, bins); NaN for empty bins.
+        share: The share of pairs in a bin for which the relation holds, (R, bins); NaN for empty bins.
+        error: The expected calibration error of the predictions, which compares the confidence max(P, 1 − P) with the
+            share of correct predictions, summarised over the rounds.
+        relation_error: The expected calibration error of P(relation), which compares it with the share of pairs for
+            which the relation holds, summarised over the rounds.
     """
 
     counts: Counts
@@ -200,18 +207,18 @@ class Calibration:
 
     @property
     def pooled(self) -> tuple[Numbers, Numbers, Counts]:
-        """Mean P, share and number of the answers of all rounds in each bin, (bins,) each."""
+        """Mean P(relation), share of pairs and number of predictions in each bin over all rounds, (bins,) each."""
         counts = self.counts.sum(0)
         weights = np.where(counts > 0, counts, np.nan)
-        means = [np.nansum(each * self.counts, 0) / weights for each in (self.probability, self.share)]
+        means = [np.nansum(values * self.counts, 0) / weights for values in (self.probability, self.share)]
         return means[0], means[1], counts
 
     @property
     def half_widths(self) -> Numbers:
-        """Half the width of the 95 % interval over rounds of each pooled share, (bins,); NaN for one round.
+        """Half the width of the 95 % interval of each pooled share over rounds, (bins,); NaN for a single round.
 
-        A bin's share is a ratio of two sums over rounds, so its error is that of a ratio estimator; t has R − 1 degrees
-        of freedom.
+        A bin's share is a ratio of two sums over rounds, so the standard error is that of a ratio estimator, with R − 1
+        degrees of freedom.
         """
         rounds, (_, share, counts) = len(self.counts), self.pooled
         if rounds < 2:
@@ -223,43 +230,53 @@ class Calibration:
 
 
 def calibration(said: Said) -> Calibration:
-    """Return how well P(relation) is calibrated."""
+    """Return the reliability bins and the expected calibration errors."""
     holds = np.broadcast_to(said.target, said.decision.shape)
     counts, probability, share = binned(said.probability, holds)
     confidence = np.maximum(said.probability, 1 - said.probability)
     errors = [expected_error(*binned(confidence, said.right)), expected_error(counts, probability, share)]
-    return Calibration(counts, probability, share, *(summarise(each.tolist()) for each in errors))
+    return Calibration(counts, probability, share, *(summarise(round_errors.tolist()) for round_errors in errors))
 
 
 def binned(probability: Numbers, true: Truths) -> tuple[Counts, Numbers, Numbers]:
-    """Return, by round and bin, how many probabilities (R, P) there are, their mean, and the share that came true."""
+    """Sort probabilities into bins.
+
+    Args:
+        probability: Probabilities, (R, P).
+        true: Whether the events were true, (R, P).
+
+    Returns:
+        By round and bin, (R, bins) each: the number of probabilities, their mean, and the share of true events. Mean
+        and share are NaN for empty bins.
+    """
     rounds = len(probability)
     bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-    places = (bins + BINS * np.arange(rounds)[:, None]).ravel()
+    cells = (bins + BINS * np.arange(rounds)[:, None]).ravel()
     counts, *sums = (
-        np.bincount(places, weights, minlength=rounds * BINS).reshape(rounds, BINS)
+        np.bincount(cells, weights, minlength=rounds * BINS).reshape(rounds, BINS)
         for weights in (None, probability.ravel(), true.ravel().astype(np.float64))
     )
-    some = np.where(counts > 0, counts, np.nan)
-    return counts.astype(np.int64), sums[0] / some, sums[1] / some
+    divisors = np.where(counts > 0, counts, np.nan)
+    return counts.astype(np.int64), sums[0] / divisors, sums[1] / divisors
 
 
 def expected_error(counts: Counts, probability: Numbers, share: Numbers) -> Numbers:
-    """Return the expected calibration error of each round, (R,): the mean gap of the bins, weighted by their counts."""
+    """Return the expected calibration error of each round, (R,): the bins' mean gap, weighted by counts."""
     error: Numbers = np.nansum(np.abs(probability - share) * counts, 1) / counts.sum(1)
     return error
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often two rounds give the same answer.
+    """Agreement of the predictions of every two rounds.
 
     Attributes:
-        rounds: How many rounds were compared with each other.
-        shares: For every two rounds, the share of pairs for which they answer alike, (rounds, rounds).
-        share: Over all pairs of different rounds.
-        kappa: Cohen's kappa, likewise: 1 if they always answer alike, 0 if no more than two that answer by chance with
-            the same shares of yes; pairs of rounds that both give one and the same answer have none.
+        rounds: The number of rounds that were compared with each other.
+        shares: For every two rounds, the share of pairs for which they predict the same, (rounds, rounds).
+        share: This share, summarised over all pairs of different rounds.
+        kappa: Cohen's kappa, summarised over the pairs of rounds: 1 for equal predictions, 0 for the agreement expected
+            by chance. It is undefined if both rounds predict the same for every pair of images; these pairs of rounds
+            are left out.
     """
 
     rounds: int
@@ -269,7 +286,7 @@ class Agreement:
 
 
 def agreement(said: Said) -> Agreement | None:
-    """Compare the answers of every two rounds; None: there is only one."""
+    """Return the agreement of every two rounds, or None if there is only one round."""
     rounds = min(len(said.seeds), MOST_COMPARED)
     if rounds < 2:
         return None
@@ -278,35 +295,35 @@ def agreement(said: Said) -> Agreement | None:
     rate = yes.mean(1)
     chance = np.outer(rate, rate) + np.outer(1 - rate, 1 - rate)
     upper = np.triu_indices(rounds, 1)
-    alike, expected = shares[upper], chance[upper]
-    defined = expected < 1
-    kappa = (alike[defined] - expected[defined]) / (1 - expected[defined])
-    return Agreement(rounds, shares, summarise(alike.tolist()), summarise(kappa.tolist()))
+    observed, expected = shares[upper], chance[upper]
+    is_defined = expected < 1
+    kappa = (observed[is_defined] - expected[is_defined]) / (1 - expected[is_defined])
+    return Agreement(rounds, shares, summarise(observed.tolist()), summarise(kappa.tolist()))
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """A run, looked at.
+    """The inspection of a run; printing it shows a summary table.
 
     Attributes:
         folder: The run folder.
         label: The run's name.
-        source: Where the data come from.
-        relation: ``le`` and so on.
-        pair_seed: The seed whose test pairs all rounds were shown.
-        failed: The seeds of the rounds that failed; they are in the learning curves only.
-        said: What the other rounds say of these pairs.
+        source: The data source.
+        relation: The relation, such as ``le``.
+        pair_seed: The seed whose test pairs were given to all rounds.
+        failed: The seeds of failed rounds, which appear in the learning curves only.
+        said: The predictions of the other rounds for these pairs.
         hardest: The pairs that most rounds get wrong.
-        images: The images of these, as the source has them, at the size that the network sees: (H, 2, S, S), black 0
-            and white 1.
-        curves: What was measured after each epoch.
-        confusion: Which classes are read as which; None: the network does not read digits.
+        images: The images of the hardest pairs as the source provides them, at the network's input size, (H, 2, S, S),
+            from 0 (black) to 1 (white).
+        curves: The metrics after each epoch.
+        confusion: The confusion matrix of the digits read, or None if the network does not read digits.
         distances: The accuracy by ``|first − second|``.
         class_pairs: The accuracy by the classes of both images.
-        calibration: How well P(relation) is calibrated.
-        agreement: How often two rounds give the same answer; None: there is only one.
-        note: What must be said if the networks' code has changed since the fit; else empty.
-        class_names: What the classes are called, in their order; empty if by their numbers.
+        calibration: The calibration of P(relation).
+        agreement: The agreement of every two rounds, or None if there is only one round.
+        note: A warning if the networks' code has changed since the fit, else empty.
+        class_names: The names of the classes in their order, or empty if classes are shown by their numbers.
     """
 
     folder: Path
@@ -332,29 +349,29 @@ class Inspection:
 
     @property
     def names(self) -> list[str]:
-        """What each of the K classes is called: its name, else its number."""
+        """The name of each of the K classes; a class without a name is called by its number."""
         return list(self.class_names) or [str(number) for number in range(self.said.classes)]
 
     @property
     def rounds(self) -> str:
-        """How many rounds there are, and how many failed besides, in words."""
+        """The numbers of inspected and of failed rounds in words."""
         n, failed = len(self.said.seeds), len(self.failed)
         return f"{n} round{'s' if n > 1 else ''}" + (f" ({failed} more failed)" if failed else "")
 
     @property
     def basis(self) -> str:
-        """What the figures rest on, in words."""
+        """The rounds, pairs and data behind the results, in words."""
         note = f"; {self.note}" if self.note else ""
         return f"{self.rounds}, {len(self.said.target)} test pairs of seed {self.pair_seed}, data: {self.source}{note}"
 
     def summaries(self) -> dict[str, Summary]:
-        """Return the main figures over the rounds, or over pairs of rounds, by name."""
-        found = {"accuracy on these pairs": self.said.accuracy}
+        """Return the main metrics by name, summarised over the rounds or over pairs of rounds."""
+        summaries = {"accuracy on these pairs": self.said.accuracy}
         if self.confusion is not None:
-            found["digit accuracy on these pairs"] = self.confusion.accuracy
-        found["calibration error of the answers"] = self.calibration.error
-        found["calibration error of P(relation)"] = self.calibration.relation_error
+            summaries["digit accuracy on these pairs"] = self.confusion.accuracy
+        summaries["calibration error of the predictions"] = self.calibration.error
+        summaries["calibration error of P(relation)"] = self.calibration.relation_error
         if self.agreement is not None:
-            found["agreement of two rounds"] = self.agreement.share
-            found["Cohen's kappa of two rounds"] = self.agreement.kappa
-        return found
+            summaries["agreement of two rounds"] = self.agreement.share
+            summaries["Cohen's kappa of two rounds"] = self.agreement.kappa
+        return summaries

@@ -1,4 +1,4 @@
-"""The page of an inspection: its figures with captions, and its numbers as tables."""
+"""Markdown report of an inspection: figures with captions, and tables."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -11,184 +11,187 @@ from pairs_lit.statistics import LEVEL
 from pairs_lit.text import counted, printable
 
 MARK = "Made by pairs-lit inspect"
-"""What the files of an inspection say of themselves, so that no other file is taken for one."""
+"""A text in each file that an inspection writes; files without it are never overwritten."""
 
-_MOST_ROUNDS = 12  # of more rounds, a pair's P are summarised
+_MOST_ROUNDS = 12  # with more rounds, the table of hard pairs shows the range of P instead of one column per round
 
 
-def page(found: Inspection, figures: Collection[str]) -> str:
-    """Return the page in Markdown.
+def page(run: Inspection, figures: Collection[str]) -> str:
+    """Return the report in Markdown.
 
     Args:
-        found: What was found.
-        figures: The names of the figures that lie beside it, as PNG files.
+        run: The inspection of the run.
+        figures: The names of the figures, which are PNG files next to the report.
     """
-    pairs = "n counts rounds; of agreement and kappa, pairs of rounds" if found.agreement else "n counts rounds"
+    counted_units = "rounds; for agreement and kappa, pairs of rounds" if run.agreement else "rounds"
     parts = [
-        f"<!-- {MARK}; the next call writes it anew. -->",
-        f"# {_plain(found.label)}, inspected",
-        _introduction(found),
-        summary_table(found.summaries(), style="github"),
-        f"Std with ddof 1; {pairs}.",
-        *_learning(found, figures),
-        *_hardest(found, figures),
-        *_confusion(found, figures),
-        *_distances(found),
-        *_classes(found),
-        *_calibration(found),
-        *_agreement(found, figures),
+        f"<!-- {MARK}; rerunning the command overwrites this file. -->",
+        f"# Inspection of {_plain(run.label)}",
+        _introduction(run),
+        summary_table(run.summaries(), style="github"),
+        f"Std: sample standard deviation (ddof 1). n: number of {counted_units}.",
+        *_learning(run, figures),
+        *_hardest(run, figures),
+        *_confusion(run, figures),
+        *_distances(run),
+        *_classes(run),
+        *_calibration(run),
+        *_agreement(run, figures),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _plain(text: str) -> str:
-    """Keep Markdown from taking a name from elsewhere for more than a name."""
+    """Return the text with Markdown characters escaped, since names come from untrusted files."""
     return re.sub(r"([\\`*\[\]<>|!#&~_])", r"\\\1", printable(text))
 
 
-def _introduction(found: Inspection) -> str:
-    relation = f"first {sign_of(found.relation)} second"
+def _introduction(run: Inspection) -> str:
+    relation = f"first {sign_of(run.relation)} second"
     text = (
-        f"Made by `pairs-lit inspect`: {_plain(found.basis)}; relation: {relation}. All rounds are shown the same "
-        f"pairs, the test pairs of seed {found.pair_seed}, as `pairs-lit predict` does; they are only evaluated. So "
-        "the accuracy of the other rounds differs from that in `rounds.csv`, which is on the test pairs of each "
-        "round's own."
+        f"Made by `pairs-lit inspect`: {_plain(run.basis)}; relation: {relation}. All rounds predict the same pairs, "
+        f"the test pairs of seed {run.pair_seed}, as in `pairs-lit predict`, without further training. `rounds.csv` "
+        "measures each round on its own test pairs, so accuracies there differ."
     )
-    if found.failed:
-        seeds = ", ".join(map(str, found.failed))
-        rounds = counted(len(found.curves.seeds), "round")
-        text += f" **{len(found.failed)} of {rounds} FAILED** (seed {seeds}): only in the learning curves."
-    if found.class_names:
-        text += (
-            f" The relation compares the places of the classes in this order: {', '.join(map(_plain, found.names))}."
-        )
+    if run.failed:
+        seeds = ", ".join(map(str, run.failed))
+        rounds = counted(len(run.curves.seeds), "round")
+        text += f" **{len(run.failed)} of {rounds} FAILED** (seed {seeds}) and appear only in the learning curves."
+    if run.class_names:
+        names = ", ".join(map(_plain, run.names))
+        text += f" The relation compares the positions of the classes in this order: {names}."
     return text
 
 
-def _rounds(found: Inspection) -> str:
-    return counted(len(found.said.seeds), "round")
+def _rounds(run: Inspection) -> str:
+    return counted(len(run.said.seeds), "round")
 
 
 def _figure(name: str, figures: Collection[str]) -> list[str]:
     return [f"![{name.replace('-', ' ')}]({name}.png)"] if name in figures else []
 
 
-def _learning(found: Inspection, figures: Collection[str]) -> list[str]:
-    failed = len(found.failed)
+def _learning(run: Inspection, figures: Collection[str]) -> list[str]:
+    failed = len(run.failed)
     text = (
-        f"Accuracy and loss by epoch, as in `curves.csv`: {_rounds(found)}, thin, and the mean, thick. Training "
-        "figures are averages over the epoch while the network changes; the others are measured after it, on each "
-        "round's own pairs."
+        f"Accuracy and loss by epoch, as in `curves.csv`: a thin line for each round ({_rounds(run)}) and a thick "
+        "line for the mean. Training values are averages over the epoch, during which the network changes. The other "
+        "values are measured after the epoch, on each round's own pairs."
     )
     if failed:
-        text += f" Those that failed ({failed}) are dotted, end in a cross, and are not in the mean."
+        text += f" Failed rounds ({failed}) are dotted, end in a cross, and are not in the mean."
     return ["## Learning curves", *_figure("learning-curves", figures), text]
 
 
-def _hardest(found: Inspection, figures: Collection[str]) -> list[str]:
-    title = "## The hardest pairs"
-    if not found.hardest:
-        return [title, f"Of {len(found.said.target)} pairs, none is answered wrongly ({_rounds(found)})."]
-    wrong, n = (~found.said.right).sum(0), len(found.said.seeds)
-    most = int((wrong > n / 2).sum())
+def _hardest(run: Inspection, figures: Collection[str]) -> list[str]:
+    title = "## Hardest pairs"
+    if not run.hardest:
+        return [title, f"All {len(run.said.target)} pairs are predicted correctly by every round ({_rounds(run)})."]
+    wrong, n = (~run.said.right).sum(0), len(run.said.seeds)
+    wrong_in_most = int((wrong > n / 2).sum())
     text = (
-        f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are answered rightly by all ({_rounds(found)}), {most} "
-        f"wrongly by more than half of them, {int((wrong == n).sum())} wrongly by all. Below, the {len(found.hardest)} "
-        "that most rounds get wrong, as the network sees them."
+        f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are predicted correctly by every round ({_rounds(run)}), "
+        f"{wrong_in_most} wrongly by more than half of the rounds, and {int((wrong == n).sum())} wrongly by every "
+        f"round. Below are the {len(run.hardest)} pairs that most rounds get wrong, as the network sees them."
     )
-    if found.confusion is not None:
-        text += " Below each image: the classes read, and by how many rounds."
-    each = n <= _MOST_ROUNDS
-    sign = sign_of(found.relation)
+    if run.confusion is not None:
+        text += " The text below an image lists the classes read, with the number of rounds that read them."
+    has_column_per_round = n <= _MOST_ROUNDS
+    sign = sign_of(run.relation)
     header = ["pair", f"first {sign} second", "truth", "wrong in", "read", "mean P"]
-    header += [f"P, seed {seed}" for seed in found.said.seeds] if each else ["least P", "greatest P"]
-    names = [_plain(name) for name in found.names]
-    rows = [_hard_row(pair, sign, names, each=each) for pair in found.hardest]
-    note = f"Pairs are counted as in `predictions.csv`; P is P(first {sign} second), n = {_rounds(found)}."
+    header += [f"P, seed {seed}" for seed in run.said.seeds] if has_column_per_round else ["min P", "max P"]
+    names = [_plain(name) for name in run.names]
+    rows = [_hard_row(pair, sign, names, has_column_per_round=has_column_per_round) for pair in run.hardest]
+    note = f"pair: the number in `predictions.csv`. P: P(first {sign} second). n = {_rounds(run)}."
     return [title, text, *_figure("hardest-pairs", figures), table(header, rows, "github"), note]
 
 
-def _hard_row(pair: HardPair, sign: str, names: Sequence[str], *, each: bool) -> list[str]:
+def _hard_row(pair: HardPair, sign: str, names: Sequence[str], *, has_column_per_round: bool) -> list[str]:
     read = "–" if pair.read is None else "; ".join(readings(counts, names) for counts in pair.read)
     p = pair.probability
-    shown = p.tolist() if each else [p.min(), p.max()]
-    first, second = (names[place] for place in pair.digits)
-    known = [str(pair.place), f"{first} {sign} {second}", "yes" if pair.holds else "no", f"{pair.wrong} of {len(p)}"]
-    return [*known, read, f"{p.mean():.3f}", *(f"{value:.3f}" for value in shown)]
+    probabilities = p.tolist() if has_column_per_round else [p.min(), p.max()]
+    first, second = (names[digit] for digit in pair.digits)
+    truth, wrong = "yes" if pair.holds else "no", f"{pair.wrong} of {len(p)}"
+    cells = [str(pair.place), f"{first} {sign} {second}", truth, wrong, read, f"{p.mean():.3f}"]
+    return [*cells, *(f"{value:.3f}" for value in probabilities)]
 
 
-def _confusion(found: Inspection, figures: Collection[str]) -> list[str]:
-    title = "## Which digits are read as which"
-    if found.confusion is None:
+def _confusion(run: Inspection, figures: Collection[str]) -> list[str]:
+    title = "## Digit confusion"
+    if run.confusion is None:
         return [title, "The network does not read digits."]
-    counts, size = found.confusion.counts, found.said.classes
+    counts, size = run.confusion.counts, run.said.classes
     text = (
-        f"Rows: the true class; columns: the class read. In a cell, the share of the true class in % and the count: "
-        f"{int(counts.sum())} readings ({_rounds(found)} × {len(found.said.target)} pairs × 2 images). "
-        f"Digit accuracy {mean_and_std(found.confusion.accuracy)}."
+        "Rows: true class; columns: class read. Each cell shows the share of the true class in % and the count, of "
+        f"{int(counts.sum())} readings ({_rounds(run)} × {len(run.said.target)} pairs × 2 images). "
+        f"Digit accuracy: {mean_and_std(run.confusion.accuracy)}."
     )
-    if found.confusion.accuracy.mean < 2 / size:
-        text += f" Guessing has {1 / size:.4f}: this network was hardly trained to name digits."
-    names = [_plain(name) for name in found.names]
+    if run.confusion.accuracy.mean < 2 / size:
+        text += f" Guessing would reach {1 / size:.4f}, so this network was hardly trained to classify digits."
+    names = [_plain(name) for name in run.names]
     rows = [[name, *map(str, row)] for name, row in zip(names, counts.tolist(), strict=True)]
     return [title, *_figure("digit-confusion", figures), text, table(["true \\ read", *names], rows, "github")]
 
 
-def _distances(found: Inspection) -> list[str]:
+def _distances(run: Inspection) -> list[str]:
     rows = []
-    for each in found.distances:
-        figures = decimal(each.accuracy.mean), decimal(each.accuracy.std), interval(*each.accuracy.interval)
-        rows.append([each.distance, each.pairs, *figures])
-    apart = "lie so far apart in their order" if found.class_names else "differ by so much"
+    for point in run.distances:
+        accuracy = point.accuracy
+        cells = decimal(accuracy.mean), decimal(accuracy.std), interval(*accuracy.interval)
+        rows.append([point.distance, point.pairs, *cells])
+    distance = "in the order of the classes" if run.class_names else "of the two classes"
     header = ["distance", "pairs", "mean accuracy", "std", "95 % interval"]
     text = (
-        f"Accuracy on the pairs whose classes {apart}: mean over {_rounds(found)}, bars: Student's "
-        f"{100 * (1 - LEVEL):.0f} % interval of the mean over the rounds. It says how other rounds would do on these "
-        "very pairs, not on others: a point of few pairs is uncertain beyond its bar."
+        f"Accuracy by the distance {distance}: the mean over {_rounds(run)}, with Student's {100 * (1 - LEVEL):.0f} % "
+        "interval of the mean over rounds. The interval covers how other rounds would do on these same pairs. Other "
+        "pairs may differ more, above all where a point has few pairs."
     )
     figure = "![accuracy by distance](accuracy-by-distance.png)"
     return ["## Accuracy by |first − second|", figure, text, table(header, rows, "github")]
 
 
-def _classes(found: Inspection) -> list[str]:
-    known = found.class_pairs.pairs[found.class_pairs.pairs > 0]
+def _classes(run: Inspection) -> list[str]:
+    counts = run.class_pairs.pairs[run.class_pairs.pairs > 0]
     text = (
-        f"Rows: the first digit's class; columns: the second's. In a cell, the accuracy in % over "
-        f"{_rounds(found)} and the number of pairs ({known.min()} to {known.max()}); cells of fewer "
-        f"than {FEW_PAIRS} pairs are hatched, those without pairs grey."
+        "Rows: class of the first image; columns: class of the second. Each cell shows the accuracy in % over "
+        f"{_rounds(run)} and the number of pairs ({counts.min()} to {counts.max()}). Cells with fewer than {FEW_PAIRS} "
+        "pairs are hatched, cells without pairs are grey."
     )
     return ["## Accuracy by classes", "![accuracy by classes](accuracy-by-classes.png)", text]
 
 
-def _calibration(found: Inspection) -> list[str]:
-    each = found.calibration
-    relation = f"P(first {sign_of(found.relation)} second)"
+def _calibration(run: Inspection) -> list[str]:
+    calibration = run.calibration
+    relation = f"P(first {sign_of(run.relation)} second)"
     text = (
-        f"Of the pairs of which a round says that the relation holds with probability p, in which share does it hold? "
-        f"{int(each.counts.sum())} answers of {_rounds(found)} in {BINS} bins of equal width; points "
-        "stand at the mean P of their bin, bars: 95 % interval over rounds; below, how many answers a bin has.\n\n"
-        f"Expected calibration error, the mean gap of the {BINS} bins weighted by their answers, of each round: of the "
-        f"confidence of the answers, max(P, 1 − P), against the share of right ones, {mean_and_std(each.error)}; of "
-        f"{relation} against the share of pairs for which it holds, {mean_and_std(each.relation_error)}. A finite "
-        "sample of perfectly calibrated answers has an error above 0, too."
+        "If the rounds predict with probability p that the relation holds, for what share of these pairs does it hold? "
+        f"{int(calibration.counts.sum())} predictions of {_rounds(run)} are sorted into {BINS} bins of equal width. "
+        "Each point is drawn at the mean P of its bin, with the 95 % interval over rounds. The lower panel shows how "
+        "the predictions spread over the bins.\n\n"
+        f"The expected calibration error of a round is the mean gap of the {BINS} bins, weighted by their predictions. "
+        "It compares the confidence of the predictions, max(P, 1 − P), with the share of correct ones "
+        f"({mean_and_std(calibration.error)}), and {relation} with the share of pairs for which it holds "
+        f"({mean_and_std(calibration.relation_error)}). In a finite sample, even perfectly calibrated predictions have "
+        "an error above 0."
     )
     return ["## Calibration", "![calibration](calibration.png)", text]
 
 
-def _agreement(found: Inspection, figures: Collection[str]) -> list[str]:
-    title, each = "## How well rounds agree", found.agreement
-    if each is None:
-        return [title, "One round has none to agree with."]
-    first = f"the first {MOST_COMPARED} of them" if each.rounds < len(found.said.seeds) else f"all {each.rounds} rounds"
+def _agreement(run: Inspection, figures: Collection[str]) -> list[str]:
+    title, agreement = "## Agreement of rounds", run.agreement
+    if agreement is None:
+        return [title, "There is only one round, so agreement cannot be measured."]
+    n, share, kappa = agreement.rounds, agreement.share, agreement.kappa
+    rounds = f"the first {MOST_COMPARED} rounds" if n < len(run.said.seeds) else f"all {n} rounds"
     text = (
-        f"Two rounds answer {100 * each.share.mean:.1f} % of the {len(found.said.target)} pairs alike ({each.share.n} "
-        f"pairs of rounds among {first}; from {100 * each.share.min:.1f} to {100 * each.share.max:.1f} %)."
+        f"Two rounds predict the same for {100 * share.mean:.1f} % of the {len(run.said.target)} pairs on average "
+        f"({share.n} pairs of rounds among {rounds}; from {100 * share.min:.1f} to {100 * share.max:.1f} %)."
     )
-    if each.kappa.n:
+    if kappa.n:
         text += (
-            f" Corrected for chance (Cohen's kappa; 1: always alike, 0: as by chance): mean {each.kappa.mean:.3f}, "
-            f"from {each.kappa.min:.3f} to {each.kappa.max:.3f} (n = {each.kappa.n} pairs of rounds)."
+            f" Cohen's kappa corrects this for chance (1: always the same, 0: as expected by chance): mean "
+            f"{kappa.mean:.3f}, from {kappa.min:.3f} to {kappa.max:.3f} (n = {kappa.n} pairs of rounds)."
         )
     else:
-        text += " Kappa is not defined: all rounds give one and the same answer to every pair."
+        text += " Kappa is undefined, because all rounds predict the same for every pair."
     return [title, *_figure("agreement", figures), text]

@@ -1,4 +1,4 @@
-"""``pairs-lit inspect``: the numbers against plain computations, the figures by what they draw, the files."""
+"""``pairs-lit inspect``: its statistics against simple reference computations, its figures and its files."""
 
 import re
 import shutil
@@ -47,7 +47,7 @@ ROUNDS, PAIRS, K = 6, 400, 7
 
 
 def said(rounds: int = ROUNDS, pairs: int = PAIRS, *, reads: bool = True) -> Said:
-    """Return made-up answers that are right more often than not, of K classes."""
+    """Return random predictions for K classes that are correct more often than not."""
     rng = np.random.default_rng(rounds)
     digits = rng.integers(0, K, (pairs, 2))
     target = digits[:, 0] <= digits[:, 1]
@@ -59,92 +59,95 @@ def said(rounds: int = ROUNDS, pairs: int = PAIRS, *, reads: bool = True) -> Sai
 
 
 def test_the_hardest_pairs_are_those_that_most_rounds_get_wrong() -> None:
-    each = said()
-    wrong = [sum(bool(d) != bool(t) for d in column) for column, t in zip(each.decision.T, each.target, strict=True)]
-    found = inspection.hardest(each, 10)
-    assert [pair.wrong for pair in found] == sorted(wrong, reverse=True)[:10]
-    for pair in found:
+    predictions = said()
+    wrong = [
+        sum(bool(d) != bool(t) for d in column)
+        for column, t in zip(predictions.decision.T, predictions.target, strict=True)
+    ]
+    result = inspection.hardest(predictions, 10)
+    assert [pair.wrong for pair in result] == sorted(wrong, reverse=True)[:10]
+    for pair in result:
         assert pair.wrong == wrong[pair.place]
-        assert pair.digits == tuple(each.digits[pair.place])
-        assert pair.holds == each.target[pair.place]
-        np.testing.assert_array_equal(pair.probability, each.probability[:, pair.place])
+        assert pair.digits == tuple(predictions.digits[pair.place])
+        assert pair.holds == predictions.target[pair.place]
+        np.testing.assert_array_equal(pair.probability, predictions.probability[:, pair.place])
         for image in (0, 1):
-            readings_of = each.read[:, pair.place, image].tolist()
+            readings_of = predictions.read[:, pair.place, image].tolist()
             assert [readings_of.count(digit) for digit in range(K)] == pair.read[image].tolist()
-        assert pair.right.tolist() == (each.decision[:, pair.place] == each.target[pair.place]).tolist()
-    trust = [np.mean(pair.probability if not pair.holds else 1 - pair.probability) for pair in found]
+        assert pair.right.tolist() == (predictions.decision[:, pair.place] == predictions.target[pair.place]).tolist()
+    trust = [np.mean(pair.probability if not pair.holds else 1 - pair.probability) for pair in result]
     for one, two in zip(range(9), range(1, 10), strict=True):
-        assert found[one].wrong > found[two].wrong or trust[one] >= trust[two]
+        assert result[one].wrong > result[two].wrong or trust[one] >= trust[two]
 
 
 def test_pairs_that_all_get_right_are_not_hard() -> None:
-    each = said()
-    perfect = replace(each, decision=np.broadcast_to(each.target, each.decision.shape))
+    predictions = said()
+    perfect = replace(predictions, decision=np.broadcast_to(predictions.target, predictions.decision.shape))
     assert inspection.hardest(perfect, 5) == []
 
 
 def test_the_confusion_is_sklearns() -> None:
-    each = said()
-    found = confusion(each)
-    assert found is not None
-    true = np.broadcast_to(each.digits, each.read.shape).ravel()
-    np.testing.assert_array_equal(found.counts, confusion_matrix(true, each.read.ravel(), labels=range(K)))
-    shares = confusion_matrix(true, each.read.ravel(), labels=range(K), normalize="true")
-    np.testing.assert_allclose(found.shares, shares)
-    own = [float((read == each.digits).mean()) for read in each.read]
-    assert (found.accuracy.n, found.accuracy.mean) == (ROUNDS, pytest.approx(np.mean(own)))
-    assert found.accuracy.std == pytest.approx(np.std(own, ddof=1))
+    predictions = said()
+    result = confusion(predictions)
+    assert result is not None
+    true = np.broadcast_to(predictions.digits, predictions.read.shape).ravel()
+    np.testing.assert_array_equal(result.counts, confusion_matrix(true, predictions.read.ravel(), labels=range(K)))
+    shares = confusion_matrix(true, predictions.read.ravel(), labels=range(K), normalize="true")
+    np.testing.assert_allclose(result.shares, shares)
+    own = [float((read == predictions.digits).mean()) for read in predictions.read]
+    assert (result.accuracy.n, result.accuracy.mean) == (ROUNDS, pytest.approx(np.mean(own)))
+    assert result.accuracy.std == pytest.approx(np.std(own, ddof=1))
     assert confusion(said(reads=False)) is None
 
 
 def test_a_class_without_images_has_no_shares() -> None:
-    each = replace(said(), classes=K + 1)
-    found = confusion(each)
-    assert np.isnan(found.shares[K]).all()
-    assert found.counts.shape == (K + 1, K + 1)
+    predictions = replace(said(), classes=K + 1)
+    result = confusion(predictions)
+    assert np.isnan(result.shares[K]).all()
+    assert result.counts.shape == (K + 1, K + 1)
 
 
 def test_accuracy_by_distance_is_counted_pair_by_pair() -> None:
-    each = said()
-    found = by_distance(each)
-    assert [row.distance for row in found] == list(range(K))
-    assert sum(row.pairs for row in found) == PAIRS
-    for row in found:
-        own = [abs(int(a) - int(b)) == row.distance for a, b in each.digits]
-        values = [np.mean((decision == each.target)[own]) for decision in each.decision]
+    predictions = said()
+    result = by_distance(predictions)
+    assert [row.distance for row in result] == list(range(K))
+    assert sum(row.pairs for row in result) == PAIRS
+    for row in result:
+        own = [abs(int(a) - int(b)) == row.distance for a, b in predictions.digits]
+        values = [np.mean((decision == predictions.target)[own]) for decision in predictions.decision]
         assert row.accuracy.mean == pytest.approx(np.mean(values))
         expected = stats.t.interval(0.95, ROUNDS - 1, np.mean(values), stats.sem(values))
         assert row.accuracy.interval == pytest.approx(expected)
 
 
 def test_accuracy_by_classes_is_counted_pair_by_pair() -> None:
-    each = said(pairs=60)  # few, so that some cells are empty
-    found = by_classes(each)
-    right = each.decision == each.target
+    predictions = said(pairs=60)  # few pairs leave some cells empty
+    result = by_classes(predictions)
+    right = predictions.decision == predictions.target
     for first in range(K):
         for second in range(K):
-            own = (each.digits == (first, second)).all(1)
-            assert found.pairs[first, second] == own.sum()
+            own = (predictions.digits == (first, second)).all(1)
+            assert result.pairs[first, second] == own.sum()
             expected = right[:, own].mean() if own.any() else np.nan
-            np.testing.assert_allclose(found.accuracy[first, second], expected)
-    assert (found.pairs == 0).any()
+            np.testing.assert_allclose(result.accuracy[first, second], expected)
+    assert (result.pairs == 0).any()
 
 
 def test_calibration_errors_are_those_of_torchmetrics() -> None:
-    each = said()
-    found = calibration(each)
+    predictions = said()
+    result = calibration(predictions)
     metric = BinaryCalibrationError(n_bins=inspection.BINS, norm="l1")
     answers, relation = [], []
-    for p, right in zip(torch.from_numpy(each.probability), torch.from_numpy(each.right), strict=True):
+    for p, right in zip(torch.from_numpy(predictions.probability), torch.from_numpy(predictions.right), strict=True):
         answers.append(float(metric(torch.maximum(p, 1 - p), right.long())))
-        relation.append(float(metric(p, torch.from_numpy(each.target).long())))
-    for summary, expected in ((found.error, answers), (found.relation_error, relation)):
+        relation.append(float(metric(p, torch.from_numpy(predictions.target).long())))
+    for summary, expected in ((result.error, answers), (result.relation_error, relation)):
         assert summary.mean == pytest.approx(np.mean(expected), abs=1e-6)
         assert summary.std == pytest.approx(np.std(expected, ddof=1), abs=1e-6)
         assert summary.n == ROUNDS
 
 
-def test_bins_are_a_hand_worked_case_with_both_ends() -> None:
+def test_bins_match_a_hand_worked_case_with_both_ends() -> None:
     probability = np.array([[0.0, 0.05, 0.5, 1.0]])  # bins 0, 0, 7, 14
     counts, mean, share = inspection.binned(probability, np.array([[False, True, True, True]]))
     assert counts[0].nonzero()[0].tolist() == [0, 7, 14]
@@ -156,48 +159,48 @@ def test_bins_are_a_hand_worked_case_with_both_ends() -> None:
 
 
 def test_the_interval_of_a_bin_is_that_of_a_ratio_over_rounds() -> None:
-    found = calibration(said())
-    _, share, counts = found.pooled
+    result = calibration(said())
+    _, share, counts = result.pooled
     for place in np.flatnonzero(counts > 0):
-        n, hits = found.counts[:, place], np.nan_to_num(found.share[:, place]) * found.counts[:, place]
+        n, hits = result.counts[:, place], np.nan_to_num(result.share[:, place]) * result.counts[:, place]
         assert share[place] == pytest.approx(hits.sum() / n.sum())
         error = np.std(hits - share[place] * n, ddof=1) * np.sqrt(ROUNDS) / n.sum()  # the residuals' mean is 0
-        assert found.half_widths[place] == pytest.approx(stats.t.ppf(0.975, ROUNDS - 1) * error)
+        assert result.half_widths[place] == pytest.approx(stats.t.ppf(0.975, ROUNDS - 1) * error)
     assert np.isnan(calibration(said(1)).half_widths).all()
 
 
 def test_agreement_and_kappa_are_those_of_every_two_rounds() -> None:
-    each = said()
-    found = agreement(each)
-    assert found is not None
+    predictions = said()
+    result = agreement(predictions)
+    assert result is not None
     alike, kappas = [], []
     for one in range(ROUNDS):
         for two in range(one + 1, ROUNDS):
-            alike.append(np.mean(each.decision[one] == each.decision[two]))
-            kappas.append(cohen_kappa_score(each.decision[one], each.decision[two]))
-            assert found.shares[one, two] == found.shares[two, one] == pytest.approx(alike[-1])
-    for summary, values in ((found.share, alike), (found.kappa, kappas)):
+            alike.append(np.mean(predictions.decision[one] == predictions.decision[two]))
+            kappas.append(cohen_kappa_score(predictions.decision[one], predictions.decision[two]))
+            assert result.shares[one, two] == result.shares[two, one] == pytest.approx(alike[-1])
+    for summary, values in ((result.share, alike), (result.kappa, kappas)):
         assert (summary.n, summary.mean) == (15, pytest.approx(np.mean(values)))
         assert (summary.min, summary.max) == pytest.approx((min(values), max(values)))
 
 
 def test_rounds_that_always_say_yes_agree_without_kappa() -> None:
-    each = said(3)
-    found = agreement(replace(each, decision=np.ones_like(each.decision)))
-    assert (found.share.mean, found.kappa.n) == (1.0, 0)
+    predictions = said(3)
+    result = agreement(replace(predictions, decision=np.ones_like(predictions.decision)))
+    assert (result.share.mean, result.kappa.n) == (1.0, 0)
     assert agreement(said(1)) is None
 
 
-def test_of_very_many_rounds_the_first_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_of_very_many_rounds_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "MOST_COMPARED", 4)
-    each = said()
-    found = agreement(each)
-    assert (found.rounds, found.share.n) == (4, 6)
-    first = replace(each, seeds=each.seeds[:4], decision=each.decision[:4])
-    assert found.share == agreement(first).share
+    predictions = said()
+    result = agreement(predictions)
+    assert (result.rounds, result.share.n) == (4, 6)
+    first = replace(predictions, seeds=predictions.seeds[:4], decision=predictions.decision[:4])
+    assert result.share == agreement(first).share
 
 
-# --- what the figures draw
+# --- figures
 
 
 def cells(axes: object) -> list[str]:
@@ -205,41 +208,41 @@ def cells(axes: object) -> list[str]:
 
 
 def test_the_confusion_is_drawn_with_its_errors_in_colour() -> None:
-    found = confusion(said())
-    axes, _ = digit_confusion(found).axes
+    result = confusion(said())
+    axes, _ = digit_confusion(result).axes
     drawn = np.ma.filled(axes.images[0].get_array(), np.nan)
-    expected = 100 * found.shares
+    expected = 100 * result.shares
     np.fill_diagonal(expected, np.nan)
     np.testing.assert_allclose(drawn, expected)
-    assert cells(axes)[0] == f"{100 * found.shares[0, 0]:.1f}\n{found.counts[0, 0]}"
+    assert cells(axes)[0] == f"{100 * result.shares[0, 0]:.1f}\n{result.counts[0, 0]}"
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("true", "read")
 
 
 def test_accuracy_by_distance_is_drawn_with_interval_and_pairs() -> None:
-    found = by_distance(said())
-    (axes,) = accuracy_by_distance(found).axes
+    result = by_distance(said())
+    (axes,) = accuracy_by_distance(result).axes
     (container,) = axes.containers
-    np.testing.assert_allclose(container.lines[0].get_ydata(), [row.accuracy.mean for row in found])
+    np.testing.assert_allclose(container.lines[0].get_ydata(), [row.accuracy.mean for row in result])
     bars = [segment[:, 1] for segment in container.lines[2][0].get_segments()]
-    np.testing.assert_allclose(bars, [row.accuracy.interval for row in found])
+    np.testing.assert_allclose(bars, [row.accuracy.interval for row in result])
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
-    assert labels == [f"{row.distance}\n({row.pairs})" for row in found]
+    assert labels == [f"{row.distance}\n({row.pairs})" for row in result]
 
 
 def test_accuracy_by_classes_marks_cells_of_few_pairs() -> None:
-    found = by_classes(said(pairs=150))
-    axes, _ = accuracy_by_classes(found).axes
-    np.testing.assert_allclose(np.ma.filled(axes.images[0].get_array(), np.nan), 100 * found.accuracy)
+    result = by_classes(said(pairs=150))
+    axes, _ = accuracy_by_classes(result).axes
+    np.testing.assert_allclose(np.ma.filled(axes.images[0].get_array(), np.nan), 100 * result.accuracy)
     few = {(round(patch.get_y() + 0.5), round(patch.get_x() + 0.5)) for patch in axes.patches}
-    assert few == set(map(tuple, np.argwhere((found.pairs > 0) & (found.pairs < 5)).tolist()))
+    assert few == set(map(tuple, np.argwhere((result.pairs > 0) & (result.pairs < 5)).tolist()))
     assert few
     assert "hatched: fewer than 5 pairs" in axes.get_xlabel()
 
 
 def test_the_reliability_diagram_is_drawn_from_the_bins() -> None:
-    found = calibration(said())
-    top, bottom = reliability(found, "ge").axes
-    probability, share, counts = found.pooled
+    result = calibration(said())
+    top, bottom = reliability(result, "ge").axes
+    probability, share, counts = result.pooled
     some = counts > 0
     line = top.containers[0].lines[0]
     np.testing.assert_allclose(line.get_xydata(), np.stack([probability[some], share[some]], 1))
@@ -258,12 +261,12 @@ def test_agreement_is_a_heat_map_of_few_rounds_and_a_histogram_of_many() -> None
     assert sum(bar.get_height() for bar in axes.patches) == 25 * 24 / 2
 
 
-def test_hard_pairs_are_drawn_with_their_answers() -> None:
-    found = inspection.hardest(said(), 5)
+def test_hard_pairs_are_drawn_with_their_predictions() -> None:
+    result = inspection.hardest(said(), 5)
     images = np.random.default_rng(0).random((5, 2, 14, 14))
-    figure = hardest_pairs(found, images, "le")
+    figure = hardest_pairs(result, images, "le")
     assert len(figure.axes) == 10
-    for pair, both, above, below in zip(found, images, figure.axes[::2], figure.axes[1::2], strict=True):
+    for pair, both, above, below in zip(result, images, figure.axes[::2], figure.axes[1::2], strict=True):
         shown = above.images[0].get_array()
         np.testing.assert_allclose(shown[:, :14], both[0])
         np.testing.assert_allclose(shown[:, -14:], both[1])
@@ -276,7 +279,7 @@ def test_hard_pairs_are_drawn_with_their_answers() -> None:
         assert len(wrong) == pair.wrong
 
 
-def test_readings_begin_with_the_commonest() -> None:
+def test_readings_begin_with_the_most_frequent() -> None:
     assert readings(np.array([0, 2, 5, 0])) == "2 (5×), 1 (2×)"
     assert readings(np.array([1, 2, 5, 0])) == "2 (5×), 1 (2×) …"
 
@@ -321,7 +324,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pairs_lit.Run]:
-    """Fit each case once, and give every caller a copy of its own."""
+    """Fit each case once, and give each test its own copy."""
     root, made = tmp_path_factory.mktemp("runs"), dict[str, Path]()
 
     def run(case: str) -> pairs_lit.Run:
@@ -342,29 +345,29 @@ def figures_beside(run: pairs_lit.Run) -> set[str]:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.quick(1)
-def test_what_rounds_say_is_what_their_networks_say(runs: Callable[[str], pairs_lit.Run], case: str) -> None:
+def test_predictions_match_those_of_the_networks(runs: Callable[[str], pairs_lit.Run], case: str) -> None:
     run = runs(case)
-    found = pairs_lit.inspect_run(run, pairs=4)
+    result = pairs_lit.inspect_run(run, pairs=4)
     bank = run.trained.data.bank
     pairs = bank.pairs["test"]
-    np.testing.assert_array_equal(found.said.digits, pairs.digits[0])
-    np.testing.assert_array_equal(found.said.target, pairs.target[0])
-    assert found.said.classes == 10
-    for place, seed in enumerate(found.said.seeds):
+    np.testing.assert_array_equal(result.said.digits, pairs.digits[0])
+    np.testing.assert_array_equal(result.said.target, pairs.target[0])
+    assert result.said.classes == 10
+    for place, seed in enumerate(result.said.seeds):
         where = run.trained.seeds.index(seed)
         images = bank.gather(pairs.index[:1].expand(len(run.trained.seeds), -1, -1), slice(None))[where]
         answer = run.network(seed)(images)
         p, digits = answer if isinstance(answer, tuple) else (answer, None)
-        np.testing.assert_allclose(found.said.probability[place], p.detach(), atol=1e-5)
-        if found.said.read is not None:
-            np.testing.assert_array_equal(found.said.read[place], digits.argmax(-1))
-    first = found.said.seeds[0]
-    if first == found.pair_seed:  # the pairs are its own
-        assert found.said.right[0].mean() == pytest.approx(run.values("test_accuracy")[first])
-    left_out = set() if found.confusion else {"digit-confusion"}
-    left_out |= {"agreement"} if len(found.said.seeds) == 1 else set()
-    assert figures_beside(run) == set(inspection_figures(found)) == {*FIGURES} - left_out
-    assert str(found.said.accuracy.n) in (run.folder / "inspect/report.md").read_text()
+        np.testing.assert_allclose(result.said.probability[place], p.detach(), atol=1e-5)
+        if result.said.read is not None:
+            np.testing.assert_array_equal(result.said.read[place], digits.argmax(-1))
+    first = result.said.seeds[0]
+    if first == result.pair_seed:  # these are this round's own test pairs
+        assert result.said.right[0].mean() == pytest.approx(run.values("test_accuracy")[first])
+    left_out = set() if result.confusion else {"digit-confusion"}
+    left_out |= {"agreement"} if len(result.said.seeds) == 1 else set()
+    assert figures_beside(run) == set(inspection_figures(result)) == {*FIGURES} - left_out
+    assert str(result.said.accuracy.n) in (run.folder / "inspect/report.md").read_text()
 
 
 FIGURES = (
@@ -381,17 +384,17 @@ FIGURES = (
 @pytest.mark.slow
 def test_a_round_that_failed_is_named_and_left_out(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = runs("a round fails")
-    found = pairs_lit.inspect_run(run)
-    assert str(found).startswith("x: 2 rounds (1 more failed), 30 test pairs of seed 0, data: digits\n\n")
-    assert "accuracy on these pairs" in str(found)
-    assert (found.failed, found.said.seeds) == ([1], [0, 2])
-    assert found.basis == "2 rounds (1 more failed), 30 test pairs of seed 0, data: digits"
+    result = pairs_lit.inspect_run(run)
+    assert str(result).startswith("x: 2 rounds (1 more failed), 30 test pairs of seed 0, data: digits\n\n")
+    assert "accuracy on these pairs" in str(result)
+    assert (result.failed, result.said.seeds) == ([1], [0, 2])
+    assert result.basis == "2 rounds (1 more failed), 30 test pairs of seed 0, data: digits"
     text = (run.folder / "inspect/report.md").read_text()
-    assert "**1 of 3 rounds FAILED** (seed 1): only in" in text
-    assert "Those that failed (1) are dotted" in text
+    assert "**1 of 3 rounds FAILED** (seed 1) and appear only in" in text
+    assert "Failed rounds (1) are dotted" in text
 
 
-def test_where_all_rounds_failed_there_is_nothing_to_inspect(runs: Callable[[str], pairs_lit.Run]) -> None:
+def test_run_with_only_failed_rounds_cannot_be_inspected(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = runs("aux, standard")
     lost = replace(run, rounds=[replace(each, status="failed") for each in run.rounds])
     with pytest.raises(PairsLitError, match=r"^every round of .* failed \(loss not finite\)\. Only its curves"):
@@ -403,14 +406,14 @@ def test_where_all_rounds_failed_there_is_nothing_to_inspect(runs: Callable[[str
 def test_images_are_those_that_the_source_has(runs: Callable[[str], pairs_lit.Run]) -> None:
     for case in ("aux, standard", "digit head, ge"):
         run = runs(case)
-        found = pairs_lit.inspect_run(run, pairs=3, write=False)
+        result = pairs_lit.inspect_run(run, pairs=3, write=False)
         assert not (run.folder / "inspect").exists()
         bank = run.trained.data.bank
         grey = bank.images * (255 if case == "digit head, ge" else 1)
-        for pair, both in zip(found.hardest, found.images, strict=True):
+        for pair, both in zip(result.hardest, result.images, strict=True):
             expected = grey[bank.pairs["test"].index[0, pair.place]] / 255
             np.testing.assert_allclose(both, expected, atol=1e-6)
-        assert found.images.max() > 0.5
+        assert result.images.max() > 0.5
 
 
 def scalars_of(run: pairs_lit.Run) -> EventAccumulator:
@@ -418,7 +421,7 @@ def scalars_of(run: pairs_lit.Run) -> EventAccumulator:
 
 
 @pytest.mark.slow
-def test_a_second_call_renews_its_own_files_only(
+def test_second_call_overwrites_only_its_own_files(
     runs: Callable[[str], pairs_lit.Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = runs("aux, standard")
@@ -443,7 +446,7 @@ def test_a_second_call_renews_its_own_files_only(
     assert not list(run.folder.rglob(".*.????????????????????????????????"))
 
 
-def test_a_file_of_ones_own_is_not_replaced(runs: Callable[[str], pairs_lit.Run]) -> None:
+def test_user_file_is_not_overwritten(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = runs("aux, standard")
     own = run.folder / "inspect/report.md"
     own.parent.mkdir()
@@ -455,15 +458,17 @@ def test_a_file_of_ones_own_is_not_replaced(runs: Callable[[str], pairs_lit.Run]
 
 
 @pytest.mark.slow
-def test_a_figure_that_is_not_made_any_more_is_removed(runs: Callable[[str], pairs_lit.Run]) -> None:
+def test_outdated_figure_is_removed(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = runs("joint, one round, gt")
     pairs_lit.inspect_run(run)
-    shutil.copy(run.folder / "inspect/calibration.png", run.folder / "inspect/agreement.png")  # as of a former run
+    shutil.copy(
+        run.folder / "inspect/calibration.png", run.folder / "inspect/agreement.png"
+    )  # as if an earlier call had written it
     pairs_lit.inspect_run(run)
     assert "agreement" not in figures_beside(run)
 
 
-def test_what_is_missing_is_told_in_a_line(
+def test_missing_files_give_one_line_errors(
     runs: Callable[[str], pairs_lit.Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = runs("aux, standard")
@@ -484,7 +489,7 @@ def test_what_is_missing_is_told_in_a_line(
     assert not (run.folder / "inspect").exists()
 
 
-def test_data_that_are_gone_are_told_in_a_line(
+def test_missing_data_give_one_line_errors(
     fit: Callable[..., Path], tiny_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = fit("--rounds.count", "1", "--trainer.max_epochs", "1")
@@ -496,19 +501,19 @@ def test_data_that_are_gone_are_told_in_a_line(
         capsys.readouterr()
         assert main(["inspect", str(run)]) == 2
     finally:
-        shutil.rmtree(tiny_root, ignore_errors=True)  # what a download tried to make
+        shutil.rmtree(tiny_root, ignore_errors=True)  # remove leftovers of the attempted download
         away.rename(tiny_root)
     error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(error) == 1
     assert "MNIST" in error[0]
 
 
-def test_names_from_elsewhere_are_only_names(runs: Callable[[str], pairs_lit.Run]) -> None:
+def test_untrusted_names_are_escaped(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = replace(runs("joint, one round, gt"), label="a$b$<script>|*x*")
-    found = pairs_lit.inspect_run(run, write=False)
-    text = page(found, [])
-    assert "# a$b$\\<script\\>\\|\\*x\\*, inspected" in text
-    titles = {figure.get_suptitle().split(":")[0] for figure in inspection_figures(found).values()}
+    result = pairs_lit.inspect_run(run, write=False)
+    text = page(result, [])
+    assert "# Inspection of a$b$\\<script\\>\\|\\*x\\*" in text
+    titles = {figure.get_suptitle().split(":")[0] for figure in inspection_figures(result).values()}
     assert titles == {r"a\$b\$<script>|*x*"}
 
 
@@ -518,47 +523,48 @@ def test_many_classes_are_drawn_without_numbers() -> None:
     target = digits[:, 0] <= digits[:, 1]
     p = rng.random((2, 300))
     read = np.broadcast_to(digits, (2, 300, 2))
-    each = Said([0, 1], 47, digits, target, p, p > 0.5, read)
+    predictions = Said([0, 1], 47, digits, target, p, p > 0.5, read)
     with warnings.catch_warnings(action="error"):
-        for figure in (digit_confusion(confusion(each)), accuracy_by_classes(by_classes(each))):
+        for figure in (digit_confusion(confusion(predictions)), accuracy_by_classes(by_classes(predictions))):
             assert not figure.axes[0].texts
             assert figure.axes[0].images[0].get_array().shape == (47, 47)
             figure.draw_without_rendering()
-        accuracy_by_distance(by_distance(each)).draw_without_rendering()
+        accuracy_by_distance(by_distance(predictions)).draw_without_rendering()
 
 
 NAMED = ["T-shirt", "$x^2$", "a|b", "an extremely long name", "ü", "Sandal", "7"]
 
 
 def test_classes_are_called_by_their_names_in_figures() -> None:
-    each = said()
-    found = inspection.hardest(each, 3)
-    figures = [digit_confusion(confusion(each), NAMED), accuracy_by_classes(by_classes(each), NAMED)]
+    predictions = said()
+    result = inspection.hardest(predictions, 3)
+    figures = [digit_confusion(confusion(predictions), NAMED), accuracy_by_classes(by_classes(predictions), NAMED)]
     for figure in figures:
         for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
             texts = [tick.get_text() for tick in axis.get_ticklabels()]
             assert texts == ["T-shirt", r"\$x^2\$", "a|b", "an extremely …", "ü", "Sandal", "7"]
-    figure = hardest_pairs(found, np.zeros((3, 2, 14, 14)), "le", ["zero", *"123456"])
-    for pair, above in zip(found, figure.axes[::2], strict=True):
+    figure = hardest_pairs(result, np.zeros((3, 2, 14, 14)), "le", ["zero", *"123456"])
+    for pair, above in zip(result, figure.axes[::2], strict=True):
         first, second = (["zero", *"123456"][digit] for digit in pair.digits)
         assert above.get_title().startswith(f"{first} ≤ {second}: ")
     assert readings(np.array([0, 2, 5]), names=["a", "b", "c"]) == "c (5×), b (2×)"
     assert (
-        "classes apart in their order" in accuracy_by_distance(by_distance(each), has_names=True).axes[0].get_xlabel()
+        "distance in the order of the classes"
+        in accuracy_by_distance(by_distance(predictions), has_names=True).axes[0].get_xlabel()
     )
     for figure in figures:
         figure.draw_without_rendering()
 
 
 def test_the_page_calls_classes_by_their_names(runs: Callable[[str], pairs_lit.Run]) -> None:
-    found = pairs_lit.inspect_run(runs("aux, standard"), write=False)
-    text = page(replace(found, class_names=["a|b", *"bcdefghij"]), [])
+    result = pairs_lit.inspect_run(runs("aux, standard"), write=False)
+    text = page(replace(result, class_names=["a|b", *"bcdefghij"]), [])
     assert "in this order: a\\|b, b, c" in text
-    first, second = (["a\\|b", *"bcdefghij"][digit] for digit in found.hardest[0].digits)
-    assert re.search(rf"\| {found.hardest[0].place} +\| {re.escape(first)} ≤ {re.escape(second)} ", text)
-    if found.confusion is not None:
+    first, second = (["a\\|b", *"bcdefghij"][digit] for digit in result.hardest[0].digits)
+    assert re.search(rf"\| {result.hardest[0].place} +\| {re.escape(first)} ≤ {re.escape(second)} ", text)
+    if result.confusion is not None:
         assert re.search(r"\| true \\ read +\| a\\\|b +\| b +\| c ", text)
-    assert "lie so far apart in their order" in text
+    assert "Accuracy by the distance in the order of the classes" in text
 
 
 def test_the_public_names_are_there() -> None:
