@@ -314,7 +314,7 @@ pairs-lit fit --config record_members
 A round sees 2,000 images of digits, at 14×14 pixels, with their labels. It learns to recognise digits; the comparison
 follows from the probabilities of both. Six convolutions 3×3 with batch norm, dropout, one linear layer; AdamW, linear
 warm-up and a cosine, label smoothing; images changed at random in each epoch, by moving, bending, thickening
-([recipes](../recipes.md)); 13 views of each test image.
+([recipes](../training-recipes.md)); 13 views of each test image.
 """
 
 CHOSEN = """## How it was chosen

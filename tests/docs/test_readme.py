@@ -18,7 +18,7 @@ from pairs_lit.stacking.stacked_network import StackedNetwork
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-USE = (DOCS / "use.md").read_text(encoding="utf-8")
+USE = (DOCS / "usage.md").read_text(encoding="utf-8")
 # a plain Trainer says these; the command line has them silenced
 LIGHTNINGS_OWN = [
     "ignore:.*does not have many workers:UserWarning",
@@ -61,7 +61,7 @@ def test_the_example_of_a_backbone_is_one() -> None:
 
 
 def test_the_example_of_a_whole_network_is_one() -> None:
-    stacked = stack(networks_of((DOCS / "own-network.md").read_text("utf-8"), "Siamese"), [0, 1], [2, 14, 14])
+    stacked = stack(networks_of((DOCS / "custom-network.md").read_text("utf-8"), "Siamese"), [0, 1], [2, 14, 14])
     assert isinstance(stacked, StackedNetwork)
     assert [part.shape for part in stacked(torch.rand(2, 5, 2, 14, 14))] == [(2, 5, 1), (2, 5, 2, 10)]
 
@@ -106,7 +106,7 @@ def test_every_command_is_explained() -> None:
 
 
 def test_every_column_of_rounds_csv_is_explained() -> None:
-    text = (DOCS / "outputs.md").read_text(encoding="utf-8")
+    text = (DOCS / "run-files.md").read_text(encoding="utf-8")
     assert all(f"`{field.name}`" in text for field in fields(RoundResult))
 
 
