@@ -35,8 +35,8 @@ SHORT, LONG = 1, 4
 PLAIN = "import record_speed, torch; torch.set_num_threads({}); record_speed.plain(range({}), {}, {})"
 WHY = """\
 A convolution of 32 to 128 channels keeps a core busy by itself, so computing it for several rounds at once gains
-nothing. The rounds of a stack are therefore computed sequentially, with channels last in memory, and there is one worker
-per core. An epoch cannot be shorter than its convolutions, which the second row of the table gives.
+nothing. The rounds of a stack are therefore computed sequentially, with channels last in memory, and there is one
+worker per core. An epoch cannot be shorter than its convolutions, which the second row of the table gives.
 """
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
