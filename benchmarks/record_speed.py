@@ -151,9 +151,9 @@ def main() -> None:
     )
     note = (
         f"{options.rounds} [rounds](concepts.md) of `configs/record.yaml` in pairs-lit on {cores} cores, "
-        f"{options.looped} rounds in the plain loop; medians of {options.repeats} interleaved repeats; torch {torch.__version__}, "
-        f"MNIST. The fastest plain loop takes {best / ours:.2f} times as long as pairs-lit, and {best / alone:.2f} times "
-        "as long as the convolutions alone."
+        f"{options.looped} rounds in the plain loop; medians of {options.repeats} interleaved repeats; torch "
+        f"{torch.__version__}, MNIST. The fastest plain loop takes {best / ours:.2f} times as long as pairs-lit, and "
+        f"{best / alone:.2f} times as long as the convolutions alone."
     )
     text = f"{table}\n\n{note}\n\n{WHY}"
     print(text)
