@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from figure_style import INK, apply_style, figure_of_width
+from figure_style import INK, apply_style, create_figure
 from pairs_lit.analysis.figures import save
 
 PAGE = Path(__file__).parent.parent / "docs" / "which-alpha.md"
@@ -26,7 +26,7 @@ def read_table(text: str) -> tuple[list[float], dict[str, list[float]]]:
 
 def draw(alphas: list[float], accuracies: dict[str, list[float]]) -> Figure:
     """Draw one line for each number of training pairs."""
-    figure = figure_of_width(3.4)
+    figure = create_figure(3.4)
     axes = figure.subplots()
     for (pairs, values), colour in zip(accuracies.items(), COLOURS, strict=True):
         axes.plot(alphas, values, "o-", color=colour, markersize=4)

@@ -14,7 +14,7 @@ WIDTH = 4.8
 """Width of a figure, in inches."""
 
 
-def figure_of_width(height: float) -> Figure:
+def create_figure(height: float) -> Figure:
     """Return an empty, transparent figure of the common width and this height, in inches."""
     return Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")
 
@@ -26,7 +26,7 @@ def apply_style(axes: Axes) -> None:
     for label in (axes.title, axes.xaxis.label, axes.yaxis.label):
         label.set_color(INK)
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_size(9)
+        label.set_fontsize(9)
     for spine in axes.spines.values():
         spine.set_color(INK)
         spine.set_visible(spine.spine_type in ("left", "bottom"))

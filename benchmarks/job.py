@@ -112,14 +112,10 @@ def describe(threads: int) -> str:
     """Return the notes below the table."""
     return (
         f"The first four rows time {ROUNDS} [rounds](concepts.md) of `cnn_aux` × {EPOCHS} epochs on MNIST, from the "
-        f"shell "
-        f"prompt to the table; the ratio is plain loop / `pairs-lit fit`. The time of the plain loop ({threads} "
-        f"threads) is "
-        f"extrapolated from {LOOPED} rounds. On the busy machine, one other busy process runs per core. In the rows "
-        f"of two "
-        "workers, the ratio is the gain over one worker; in the rows of a first step, it is relative to `import "
-        "lightning`. "
-        "`python benchmarks/job.py` writes this page.\n"
+        f"shell prompt to the table; the ratio is plain loop / `pairs-lit fit`. The time of the plain loop ({threads} "
+        f"threads) is extrapolated from {LOOPED} rounds. On the busy machine, one other busy process runs per core. "
+        "In the rows of two workers, the ratio is the gain over one worker; in the rows of a first step, it is "
+        "relative to `import lightning`. `python benchmarks/job.py` writes this page.\n"
     )
 
 

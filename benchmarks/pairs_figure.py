@@ -12,7 +12,7 @@ from typing import get_args
 import torch
 from matplotlib.figure import Figure
 
-from figure_style import INK, figure_of_width
+from figure_style import INK, create_figure
 from pairs_lit.analysis.figures import save
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.sources import SourceName
@@ -25,7 +25,7 @@ def figure(data: PairDataModule) -> Figure:
     """Draw the first training pairs of the first round in two rows, each with its answer below."""
     pairs, settings = data.bank.ordered("train", slice(0, 1)), data.settings
     images = data.bank.gather(pairs.index[:, :COUNT], slice(0, 1))[0]
-    drawn = figure_of_width(2.5)
+    drawn = create_figure(2.5)
     gap = torch.full((images.shape[-2], 1), float("nan"))  # transparent
     digits, targets = pairs.digits[0, :COUNT].tolist(), pairs.target[0, :COUNT].tolist()
     panels = drawn.subplots(2, COUNT // 2).flatten()

@@ -141,7 +141,7 @@ def main() -> None:
                 long, short = (looped(options.looped, epochs, threads, layout) for epochs in (LONG, SHORT))
                 name = f"plain PyTorch, {threads} {noun}, {layout}"
                 measured.setdefault(name, []).append((long - short) / options.looped)
-    times = {name: median(seconds_) / (LONG - SHORT) for name, seconds_ in measured.items()}
+    times = {name: median(epochs) / (LONG - SHORT) for name, epochs in measured.items()}
     ours, best = times["pairs-lit"], min(list(times.values())[1:])
     alone = convolutions() / cores
     times = {"pairs-lit": ours, f"convolutions alone, {cores} at a time": alone, **times}

@@ -89,8 +89,7 @@ def main() -> None:
         f"{len(VALUES)} values of α × {SEEDS} seeds × {options.epochs} epochs on MNIST, timed from the shell prompt "
         f"to the end of the command; {os.cpu_count()} cores, {options.repeats} interleaved "
         f"{'repeat' if options.repeats == 1 else 'repeats (median)'}. The plain loop also evaluates test pairs; its "
-        f"time is "
-        "extrapolated from one and three rounds, with one thread or all threads, whichever is faster.",
+        "time is extrapolated from one and three rounds, with one thread or all threads, whichever is faster.",
         f"100 values × 10 seeds of {NETWORKS['fc']} for 2 epochs in one sweep, that is 1,000 [slices](concepts.md): "
         f"{taken:.0f} s, at most {peak:.0f} MB in one process.",
     ]

@@ -29,7 +29,7 @@ from tabulate import tabulate
 
 from background_load import busy
 from baselines import CONTENDERS, Timing
-from figure_style import INK, apply_style, figure_of_width
+from figure_style import INK, apply_style, create_figure
 from lower_bound import floor, peaks
 from networks import NETWORKS
 from pairs_lit.analysis.figures import save
@@ -290,7 +290,7 @@ def figure(table: Sequence[Line]) -> Figure:
     names = list(dict.fromkeys(line.network for line in table))
     columns = min(2, len(names))
     depth = -(-len(names) // columns)
-    drawing = figure_of_width(0.9 + 1.75 * depth if columns > 1 else 3.2)
+    drawing = create_figure(0.9 + 1.75 * depth if columns > 1 else 3.2)
     panels = drawing.subplots(depth, columns, squeeze=False).flatten()
     for axes in panels[len(names) :]:
         axes.remove()
@@ -338,23 +338,19 @@ def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list
     repeats = f"{options.repeats} interleaved repeat" + "s" * (options.repeats != 1)
     return [
         "**Unit.** Milliseconds per round and epoch, that is training plus the evaluation of 1,000 validation and "
-        "1,000 "
-        f"test pairs: median (min to max) over the epochs of {repeats} of 3 epochs (5 or 8 epochs for fast networks, 7 "
-        "for ResNet-18). The first epoch of each repeat is left out. Cases with more than "
-        f"{MANY} rounds are measured in one repeat, torch.func with 1 and 20 rounds on the idle machine only. Data: "
-        "MNIST (for ResNet-18, 100 pairs of each kind).",
+        f"1,000 test pairs: median (min to max) over the epochs of {repeats} of 3 epochs (5 or 8 epochs for fast "
+        f"networks, 7 for ResNet-18). The first epoch of each repeat is left out. Cases with more than {MANY} rounds "
+        "are measured in one repeat, torch.func with 1 and 20 rounds on the idle machine only. Data: MNIST (for "
+        "ResNet-18, 100 pairs of each kind).",
         "**Methods.** Each method has its own process. The plain loop and Lightning train one round at a time, so "
-        "their "
-        "time per round does not depend on the number of rounds. The plain loop is the faster of one thread and all "
-        "threads. pairs-lit has one worker per core with one thread each, which is its default. The others use all "
-        "threads. *Busy* means that one other busy process runs per core.",
+        "their time per round does not depend on the number of rounds. The plain loop is the faster of one thread "
+        "and all threads. pairs-lit has one worker per core with one thread each, which is its default. The others "
+        "use all threads. *Busy* means that one other busy process runs per core.",
         f"**Machine.** {machine}, {platform.machine()}, torch {torch.__version__}. Peaks measured in this run: "
         f"{multiplied / 1e9:.0f} GFLOP/s (matrix product), {copied / 1e9:.0f} GB/s (copy). The lower bound is the "
-        f"larger "
-        "of operations / peak and least memory traffic / peak.",
+        "larger of operations / peak and least memory traffic / peak.",
         f"**Same accuracy.** *Yes* if, for every method, the test accuracies of {options.checked} rounds agree with "
-        f"the "
-        "plain loop's within three standard errors after equally many epochs.",
+        "the plain loop's within three standard errors after equally many epochs.",
     ]
 
 
@@ -371,7 +367,7 @@ def arguments() -> argparse.Namespace:
         default=[1, 10, 20, 100],
         help="numbers of rounds trained side by side (default: 1 10 20 100)",
     )
-    conditions = "idle: the machine as it is; busy: with one busy process per core (default: both)"
+    conditions = "idle: no other load; busy: with one busy process per core (default: both)"
     parser.add_argument("--conditions", nargs="+", choices=["idle", "busy"], default=["idle", "busy"], help=conditions)
     parser.add_argument(
         "--functional",
@@ -391,22 +387,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def page(table: Sequence[Line], notes: Sequence[str], name: str) -> str:
+def render_page(table: Sequence[Line], notes: Sequence[str], name: str) -> str:
     """Return the page in Markdown: what was measured, the figure ``<name>.png``, the table and the notes."""
     titles = list(dict.fromkeys(NETWORKS[line.network].title for line in table))
     title = titles[0] if len(titles) == 1 else "training per round"
     return (
-        f"# Speed: {title}\n\n"
-        "A [round](concepts.md) is one training run from one seed. How long does it take in a hand-written PyTorch "
-        "loop, in "
-        "Lightning as its guides write it, and in pairs-lit, which trains many rounds side by side? The *lower "
-        "bound* is the "
-        "time that this machine's arithmetic and memory need at least.\n\n"
-        f"![Milliseconds per round and epoch on the idle machine against the number of rounds: median, min and "
-        f"max]({name}.png)"
-        "\n\n*Milliseconds per round and epoch on the idle machine. Points are medians, bars reach from min to "
-        "max.*\n\n"
-        f"{report(table, notes)}"
+        f"# Speed: {title}\n\nA [round](concepts.md) is one training run from one seed. How long does it take in a "
+        "hand-written PyTorch loop, in Lightning as its guides write it, and in pairs-lit, which trains many rounds "
+        "side by side? The *lower bound* is the time that this machine's arithmetic and memory need at "
+        "least.\n\n![Milliseconds per round and epoch on the idle machine against the number of rounds: median, min "
+        f"and max]({name}.png)\n\n*Milliseconds per round and epoch on the idle machine. Points are medians, bars "
+        f"reach from min to max.*\n\n{report(table, notes)}"
     )
 
 
@@ -417,7 +408,7 @@ def write(table: Sequence[Line], notes: Sequence[str], output: Path) -> None:
     """
     write_csv(output.with_suffix(".csv"), COLUMNS, csv_rows(table))
     save(figure(table), output.with_suffix(".png"))
-    write_text_durably(output.with_suffix(".md"), page(table, notes, output.name))
+    write_text_durably(output.with_suffix(".md"), render_page(table, notes, output.name))
 
 
 def memory_note(network: str, device: str) -> str:
