@@ -1,8 +1,8 @@
-"""What people use otherwise, timed on the same rounds: the table of the README.
+"""Speed of common alternatives on the same rounds: the table of the README.
 
 ``python benchmarks/alternatives.py`` prints milliseconds per round and epoch (training, then evaluation of 1,000
 validation and 1,000 test pairs) of a hand-written loop, ``torch.func.vmap``, JAX and ``pairs-lit``: medians over
-interleaved repeats, each way in a process of its own, on MNIST. JAX is optional: ``pip install jax``.
+interleaved repeats on MNIST, with one process per method. JAX is optional: ``pip install jax``.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import contenders
-from contenders import Timing
+import baselines
+from baselines import Timing
 
 NETWORKS = ("fc", "cnn_aux")
 EPOCHS = {"fc": 8, "cnn_aux": 5}
@@ -29,15 +29,15 @@ EPOCHS = {"fc": 8, "cnn_aux": 5}
 
 def _loop(name: str, seeds: Sequence[int], epochs: int) -> Timing:
     torch.set_num_threads(1)
-    return contenders.plain(name, seeds[:2], epochs, "cpu")
+    return baselines.plain(name, seeds[:2], epochs, "cpu")
 
 
 def _functional(name: str, seeds: Sequence[int], epochs: int) -> Timing:
-    return contenders.functional(name, seeds, epochs, "cpu")
+    return baselines.functional(name, seeds, epochs, "cpu")
 
 
 def _pairs_lit(name: str, seeds: Sequence[int], epochs: int) -> Timing:
-    return contenders.pairs_lit(name, seeds, epochs, "cpu")
+    return baselines.pairs_lit(name, seeds, epochs, "cpu")
 
 
 def _jax(way: str, name: str, seeds: Sequence[int], epochs: int) -> Timing:
@@ -49,42 +49,42 @@ def _jax(way: str, name: str, seeds: Sequence[int], epochs: int) -> Timing:
 
 
 def ways(rounds: int) -> dict[str, Callable[..., Timing]]:
-    """Return each way to train rounds, by its name in the table."""
-    found: dict[str, Callable[..., Timing]] = {
+    """Return the training function of each method, by its name in the table."""
+    methods: dict[str, Callable[..., Timing]] = {
         "hand-written loop": _loop,
         f"torch.func.vmap, {rounds} rounds": _functional,
     }
     if find_spec("jax") is not None:
-        found |= {
+        methods |= {
             "JAX, one round at a time": partial(_jax, "loop"),
             f"JAX vmap, {rounds} rounds": partial(_jax, "vmap"),
         }
-    return found | {f"pairs-lit, {rounds} rounds": _pairs_lit}
+    return methods | {f"pairs-lit, {rounds} rounds": _pairs_lit}
 
 
 def measure(rounds: int, repeats: int) -> list[list[object]]:
-    """Return the rows of the table."""
-    every, context = ways(rounds), multiprocessing.get_context("spawn")
-    times: dict[tuple[str, str], list[float]] = {(way, name): [] for way in every for name in NETWORKS}
+    """Train each network with each method and return the rows of the table."""
+    methods, context = ways(rounds), multiprocessing.get_context("spawn")
+    times: dict[tuple[str, str], list[float]] = {(way, name): [] for way in methods for name in NETWORKS}
     accuracy = dict[tuple[str, str], float]()
-    with_process = {way: ProcessPoolExecutor(1, context) for way in every}
+    processes = {way: ProcessPoolExecutor(1, context) for way in methods}
     for _ in range(repeats):
         for name in NETWORKS:
-            for way, train in every.items():
-                found = with_process[way].submit(train, name, range(rounds), EPOCHS[name]).result()
-                times[way, name] += found.seconds
-                accuracy[way, name] = sum(found.accuracy) / len(found.accuracy)
-    for pool in with_process.values():
+            for way, train in methods.items():
+                timing = processes[way].submit(train, name, range(rounds), EPOCHS[name]).result()
+                times[way, name] += timing.seconds
+                accuracy[way, name] = sum(timing.accuracy) / len(timing.accuracy)
+    for pool in processes.values():
         pool.shutdown()
     cells = {key: f"{1000 * median(values):.1f} ms ({accuracy[key]:.3f})" for key, values in times.items()}
-    return [[way, *(cells[way, name] for name in NETWORKS)] for way in every]
+    return [[way, *(cells[way, name] for name in NETWORKS)] for way in methods]
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=20, help="rounds trained side by side (default: 20)")
+    parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats (default: 3)")
     options = parser.parse_args()
     heads = ["per round and epoch (mean test accuracy after the last epoch)", "FC", "CNN_aux"]
     print(tabulate(measure(options.rounds, options.repeats), heads))

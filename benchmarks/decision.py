@@ -1,11 +1,12 @@
-"""How often the rule for "better" is wrong, and what it finds: the table of ``docs/comparing.md``.
+"""Error rate and power of the rule for "better": the table of ``docs/comparing.md``.
 
-``python benchmarks/decision.py`` prints the table, from 4,000 simulated comparisons a cell. ``--power`` prints the
+``python benchmarks/decision.py`` prints the table, from 4,000 simulated comparisons per cell. ``--power`` prints the
 constants of ``pairs_lit/analysis/power.py``, which takes ten minutes.
 
-Two networks are compared on n shared seeds. Rounds of one seed have a part in common; the differences within the pairs
-have a standard deviation of 0.01. A network that fails in 5 % of its rounds ends these at chance, 0.55. The means of
-all rounds that could be trained, failed ones included, decide which network is truly better.
+Two networks are compared on n shared seeds. Rounds with the same seed share a random part. The differences between them
+have a standard deviation of 0.01. A network that fails in 5 % of its rounds ends these at chance, 0.55. The truly
+better
+network is the one with the higher mean over all rounds that could be trained, failed ones included.
 """
 
 import argparse
@@ -24,7 +25,7 @@ Values = NDArray[np.float64]
 COUNTS = (6, 10, 20, 30, 100)
 SAMPLES = 4000
 FAILING, CHANCE, LEARNED = 0.05, 0.55, 0.87
-_LOSS = FAILING * (LEARNED - CHANCE)  # what failing rounds take from a mean
+_LOSS = FAILING * (LEARNED - CHANCE)  # how much failed rounds lower a mean
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Pairs:
     """Simulated rounds of two networks on the same seeds.
 
     Attributes:
-        first: Accuracies of the first, (samples, n).
-        second: Of the second.
-        is_seen: Whether at least 5 % of the rounds in the sample failed, of each network that fails, (samples,). Else
-            failures are hidden outside the sample, which shows the network better than it is.
+        first: Accuracies of the first network, (samples, n).
+        second: Accuracies of the second network, (samples, n).
+        is_seen: Whether the sample shows the failures, (samples,): at least 5 % of its rounds failed, for each network
+            that fails at all. Otherwise the network looks better in the sample than it is.
     """
 
     first: Values
@@ -48,9 +49,9 @@ class Case:
     """A pair of networks.
 
     Attributes:
-        title: What they are like.
-        truth: The sign of first minus second, of the true means.
-        draw: Draws n rounds of each.
+        title: Row title in the table. Its length seeds the simulation, so a new title changes the numbers.
+        truth: Sign of the difference of the true means, first minus second.
+        draw: Function that draws n rounds of each network.
     """
 
     title: str
@@ -118,22 +119,22 @@ CASES = (
 
 @dataclass(frozen=True)
 class Rates:
-    """How often a rule names a winner: the wrong one (any, of equal means), and the right one."""
+    """How often a rule names the wrong winner and the right one. With equal means, any winner is wrong."""
 
     wrong: float
     right: float
 
     def show(self, case: Case) -> str:
-        """Return both in per cent; of equal means, the first only."""
+        """Return both rates in per cent, or only the first if the means are equal."""
         return f"{100 * self.wrong:.1f}" + (f" / {100 * self.right:.1f}" if case.truth else "")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What three rules make of one case: the decision, Student's t test, Wilcoxon's test with the sign of the mean.
+    """Rates of three rules in one case: the decision, Student's t test, Wilcoxon's test with the sign of the mean.
 
     Attributes:
-        seen: The decision, of the samples only in which each network that fails has failed.
+        seen: Rates of the decision over the samples that show the failures.
     """
 
     case: Case
@@ -146,7 +147,7 @@ class Result:
 
 
 def simulate(case: Case, n: int) -> Result:
-    """Compare 4,000 samples of n rounds."""
+    """Compare the two networks in 4,000 samples of n rounds."""
     pairs = case.draw(np.random.default_rng([n, len(case.title)]), n)
     tests = paired_tests(pairs.first - pairs.second)
 
@@ -160,24 +161,24 @@ def simulate(case: Case, n: int) -> Result:
 
 
 def table() -> str:
-    """Return the table, in Markdown."""
+    """Simulate every case and return the table in Markdown."""
     rows = []
     for case in CASES:
-        found = [simulate(case, n) for n in COUNTS]
+        results = [simulate(case, n) for n in COUNTS]
         rules = {
-            "Wilcoxon, sign of the mean": [each.wilcoxon for each in found],
-            "Student's t": [each.student for each in found],
-            "both": [each.decision for each in found],
-            **({"both, no failure hidden": [each.seen for each in found]} if "fail" in case.title else {}),
+            "Wilcoxon, sign of the mean": [result.wilcoxon for result in results],
+            "Student's t": [result.student for result in results],
+            "both": [result.decision for result in results],
+            **({"both, no failure hidden": [result.seen for result in results]} if "fail" in case.title else {}),
         }
         for place, (rule, rates) in enumerate(rules.items()):
-            rows.append(["" if place else case.title, rule, *(each.show(case) for each in rates)])
+            rows.append(["" if place else case.title, rule, *(rate.show(case) for rate in rates)])
     header = ["networks", "rule", *(f"n = {n}" for n in COUNTS)]
     return tabulate(rows, header, tablefmt="github", disable_numparse=True)
 
 
 def limit_ratio() -> float:
-    """Return how much larger than for the t test alone a detectable difference is, for very many rounds."""
+    """Return the minimum detectable effect for very many rounds, relative to that of the t test alone."""
     correlation, threshold = np.sqrt(3 / np.pi), special.ndtri(1 - LEVEL / 2)
     joint = stats.multivariate_normal(cov=[[1, correlation], [correlation, 1]])
 
@@ -188,7 +189,7 @@ def limit_ratio() -> float:
 
 
 def power_ratio(n: int, *, is_paired: bool, count: int = 100_000) -> float:
-    """Return the same for n pairs of rounds, or for two samples of n rounds."""
+    """Return the same ratio for n pairs of rounds, or for two samples of n rounds."""
     values = np.random.default_rng([0, n, is_paired]).normal(size=(2, count, n))
     freedom, error = (n - 1, np.sqrt(1 / n)) if is_paired else (2 * n - 2, np.sqrt(2 / n))
     shift = t_detectable_errors(freedom) * error
@@ -202,7 +203,7 @@ def power_ratio(n: int, *, is_paired: bool, count: int = 100_000) -> float:
 
 
 def main() -> None:
-    """Print the table, or the constants."""
+    """Print the table, or the constants of the power."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--power", action="store_true", help="print the constants of pairs_lit/analysis/power.py")
     if not parser.parse_args().power:

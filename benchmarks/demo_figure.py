@@ -1,6 +1,7 @@
-"""The demo's page, for the docs: ``python benchmarks/demo_figure.py RUN``.
+"""Screenshot of the demo page, for the documentation: ``python benchmarks/demo_figure.py RUN``.
 
-Draws two digits with the mouse on the page of a finished run, in the system's Chromium, and writes ``docs/demo.png``.
+Opens the page of a finished run in the system's Chromium, draws two digits with the mouse and writes ``docs/demo.png``.
+The page is shown in its dark colours, so that the image does not glare on a dark page.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
@@ -17,24 +19,24 @@ from pairs_lit.runs.atomic_write import write_durably
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "demo.png"
 
-VIEW: ViewportSize = {"width": 760, "height": 1220}
+VIEW: ViewportSize = {"width": 620, "height": 1240}
 
 _OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 Stroke = Sequence[tuple[float, float]]
-"""Points from (0, 0), above on the left, to (1, 1)."""
+"""Points of a stroke, from (0, 0) at the top left to (1, 1) at the bottom right."""
 
 SEVEN: Stroke = [(0.3, 0.22), (0.7, 0.2), (0.6, 0.42), (0.45, 0.8)]
 FOUR: Stroke = [(0.42, 0.2), (0.34, 0.52), (0.68, 0.5), (0.62, 0.34), (0.62, 0.82)]
 
 
 @contextmanager
-def opened(port: int, browser: str) -> Iterator[tuple[Page, list[str]]]:
-    """Open the page in a browser of this machine; yields it, and the addresses that it asks for."""
+def opened(port: int, browser: str, scheme: Literal["dark", "light"] = "light") -> Iterator[tuple[Page, list[str]]]:
+    """Open the page in the browser. Yields the page and the list of addresses that it requests."""
     asked: list[str] = []
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=_OFFLINE)
-        page = chromium.new_page(viewport=VIEW)
+        page = chromium.new_page(viewport=VIEW, color_scheme=scheme)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"http://{HOST}:{port}/")
         page.wait_for_selector("#right canvas", timeout=60_000)
@@ -55,15 +57,17 @@ def draw(page: Page, side: str, stroke: Stroke) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Draw and write."""
-    parser = argparse.ArgumentParser(description="Show the demo's page of a run.")
-    parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--browser", default=shutil.which("chromium"), help="Chromium's executable")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="the file")
+    """Draw two digits and write the screenshot."""
+    parser = argparse.ArgumentParser(description="Write a screenshot of a run's demo page.")
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument(
+        "--browser", default=shutil.which("chromium"), help="executable of Chromium (default: chromium)"
+    )
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="file to write (default: docs/demo.png)")
     options = parser.parse_args(args)
     port = free_port(0)
     served = serve(Run.load(options.run), port)
-    with opened(port, options.browser) as (page, _):
+    with opened(port, options.browser, "dark") as (page, _):
         draw(page, "left", FOUR)
         draw(page, "right", SEVEN)
         page.wait_for_selector("#answer svg", timeout=30_000)

@@ -1,11 +1,11 @@
-"""The same rounds in JAX, one after the other or under ``vmap``: jit, an epoch as one ``lax.scan``, Adam by hand."""
+"""The same rounds in JAX, trained sequentially or under ``vmap``, with ``jit`` and one ``lax.scan`` per epoch."""
 
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # one thread, as the plain loop
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # one thread, like the plain loop
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from jax import lax
 
-from contenders import EVALUATED, Clock, Timing, batch_size, splits
+from baselines import EVALUATED, Clock, Timing, batch_size, splits
 from networks import NETWORKS
 
 Weights = list[tuple[Any, Any]]
-"""The weight and the bias of each layer, branch before head."""
+"""Weight and bias of each layer, those of the branch first, then those of the head."""
 
 Predict = Callable[[Weights, Any], tuple[Any, Any]]
 """Maps weights and pairs (N, 2, 14, 14) to the logit (N,) and the digit logits (N, 2, 10)."""
 
 
 def one_by_one(name: str, seeds: Sequence[int], epochs: int) -> Timing:
-    """Train one round after the other."""
+    """Train the rounds sequentially."""
     runs = [_train(name, [seed], epochs) for seed in seeds]
     return Timing([value for run in runs for value in run.seconds], [run.accuracy[0] for run in runs])
 
@@ -57,7 +57,7 @@ def _train(name: str, seeds: Sequence[int], epochs: int) -> Timing:
 
 
 def _first_weights(name: str, seed: int) -> Weights:
-    """Return the first weights of the plain network."""
+    """Return the initial weights of the plain network."""
     torch.manual_seed(seed)
     layers = [
         layer for layer in NETWORKS[name].build().modules() if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
@@ -66,11 +66,11 @@ def _first_weights(name: str, seed: int) -> Weights:
 
 
 def _arrays(name: str, seed: int) -> dict[str, tuple[Any, ...]]:
-    return {split: tuple(each.numpy() for each in parts) for split, parts in splits(name, seed, "cpu").items()}
+    return {split: tuple(part.numpy() for part in parts) for split, parts in splits(name, seed, "cpu").items()}
 
 
-def _stack(each: Sequence[Any]) -> Any:  # noqa: ANN401 - a tree of arrays
-    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *each)
+def _stack(trees: Sequence[Any]) -> Any:  # noqa: ANN401 - a tree of arrays
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *trees)
 
 
 def _epoch(loss: Callable[..., Any], weights: Any, first: Any, second: Any, step: Any, data: Any, batches: Any) -> Any:  # noqa: ANN401
@@ -93,8 +93,8 @@ def _evaluate(predict: Predict, loss: Callable[..., Any], weights: Weights, data
     def one(_: None, batch: Any) -> tuple[None, Any]:  # noqa: ANN401
         images, digits, target = batch
         logit, digit_logits = predict(weights, images)
-        right = jnp.mean((logit > 0) == target), jnp.mean(digit_logits.argmax(-1) == digits)
-        return None, jnp.stack([*right, loss(weights, *batch)])
+        accuracies = jnp.mean((logit > 0) == target), jnp.mean(digit_logits.argmax(-1) == digits)
+        return None, jnp.stack([*accuracies, loss(weights, *batch)])
 
     batches = jax.tree.map(lambda part: part.reshape(-1, EVALUATED, *part.shape[1:]), data)
     return lax.scan(one, None, batches)[1].mean(0)

@@ -1,4 +1,4 @@
-"""The networks of the benchmark as a student writes them: plain torch, one round."""
+"""The networks of the benchmarks in plain PyTorch, one round each, as a student would write them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 class PairNetwork(nn.Module):
-    """Both digits of a pair through one branch, their codes through a head.
+    """Network that embeds both digits of a pair with one branch and compares the embeddings with a head.
 
     Args:
         branch: (N, 1, 14, 14) → (N, F).
         head: (N, 2·F) → (N, 1) or (N, 2).
-        readout: (N, F) → (N, 10) digit logits; None: the code itself.
-        code_relu: Whether a ReLU stands between code and head.
+        readout: (N, F) → (N, 10) digit logits; None uses the embedding itself.
+        code_relu: Whether a ReLU is applied to the embedding before the head.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class PairNetwork(nn.Module):
         self.code_relu = code_relu
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the answer and the digit logits (N, 2, 10) of pairs (N, 2, 14, 14)."""
-        code = self.branch(images.flatten(0, 1).unsqueeze(1)).unflatten(0, (-1, 2))
-        digits = self.readout(code)
-        return self.head((code.relu() if self.code_relu else code).flatten(1)), digits
+        """Return output and digit logits (N, 2, 10) of pairs (N, 2, 14, 14)."""
+        embedding = self.branch(images.flatten(0, 1).unsqueeze(1)).unflatten(0, (-1, 2))
+        digits = self.readout(embedding)
+        return self.head((embedding.relu() if self.code_relu else embedding).flatten(1)), digits
 
 
 def dense(widths: Sequence[int], *, batch_norm: bool = False) -> list[nn.Module]:
@@ -49,7 +49,7 @@ def dense(widths: Sequence[int], *, batch_norm: bool = False) -> list[nn.Module]
 
 
 def block(before: int, after: int, *extra: nn.Module) -> list[nn.Module]:
-    """Return a convolution, what follows it, a pool and a ReLU."""
+    """Return a convolution, the extra layers, a max-pool and a ReLU."""
     return [nn.Conv2d(before, after, 3), *extra, nn.MaxPool2d(2), nn.ReLU()]
 
 
@@ -91,7 +91,7 @@ def siamese() -> nn.Module:
 
 
 class Course(nn.Module):
-    """The branch of belhadj's CNN as a class with a ``forward``, as courses write it."""
+    """The branch of belhadj's CNN, written as a class with a ``forward``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,14 +101,14 @@ class Course(nn.Module):
         self.fc2 = nn.Linear(10, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the codes of images."""
+        """Return the embeddings of images."""
         x = F.relu(F.max_pool2d(self.conv1(x), 2))
         x = F.relu(F.max_pool2d(self.conv2(x), 2))
         return self.fc2(F.relu(self.fc1(x.view(-1, 32))))  # type: ignore[no-any-return]
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with batch norm beside a short cut.
+    """Two convolutions with batch norm and a shortcut around them.
 
     Args:
         before: Channels of the input.
@@ -122,13 +122,13 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(before, after, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return maps of the same height and width."""
+        """Return feature maps of the same height and width."""
         out = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
 class Residual(nn.Module):
-    """A small residual branch with batch norm, of 52,000 parameters."""
+    """A small residual branch with batch norm and 52,000 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Residual(nn.Module):
         self.out = nn.Linear(56, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the codes of images."""
+        """Return the embeddings of images."""
         x = F.max_pool2d(self.block1(x), 2)
         x = self.block2(x).mean((2, 3))
         return self.out(x)  # type: ignore[no-any-return]
@@ -150,7 +150,7 @@ class ResNet18(nn.Module):
         self.resnet = torchvision.models.resnet18(num_classes=10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the codes of images."""
+        """Return the embeddings of images."""
         x = F.interpolate(x, size=32, mode="bilinear").expand(-1, 3, -1, -1)
         return self.resnet(x)  # type: ignore[no-any-return]
 
@@ -175,17 +175,15 @@ class Network:
     """One row of the benchmark.
 
     Attributes:
-        title: How the table calls it.
-        config: The shipped config, which decides data and batch size.
-        build: Makes the plain network.
+        title: Name in the table.
+        config: Bundled config, which sets data and batch size.
+        build: Function that builds the plain network.
         aux_weight: Weight of the sum of both digit losses.
-        sgd: Learning rate and momentum of SGD; None: Adam with 0.001.
-        epochs: How many epochs a measurement takes; more for the quick ones, which an odd moment disturbs more, and
-            where a checkpoint, written twice a minute at most, takes as long as some epochs.
-        goals: How many times faster than the plain loop and than textbook Lightning 20 rounds should be; None: no
-            goal.
-        whole: The builder that pairs-lit gets as ``model.network``; None: the config's own parts.
-        data: Changes to the config's data.
+        sgd: Learning rate and momentum of SGD, or None for Adam with learning rate 0.001.
+        epochs: Epochs per measurement. Fast networks have more, because a short disturbance, or writing a checkpoint,
+            would count too much in a few short epochs.
+        whole: Import path for ``model.network``, or None to use the parts of the config.
+        data: Options that override the config's ``data`` section.
     """
 
     title: str
@@ -194,7 +192,6 @@ class Network:
     aux_weight: float
     sgd: tuple[float, float] | None
     epochs: int
-    goals: tuple[float, float | None]
     whole: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
 
@@ -205,7 +202,7 @@ class Network:
         return torch.optim.SGD(parameters, lr=self.sgd[0], momentum=self.sgd[1])
 
     def loss(self, output: tuple[Tensor, Tensor], digits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of one batch, of which the network says ``output``."""
+        """Return the loss of one batch, given the network's output and digit logits."""
         answer, digit_logits = output
         if answer.shape[1] == 1:
             loss = F.binary_cross_entropy_with_logits(answer.squeeze(1), target.float())
@@ -218,26 +215,22 @@ class Network:
 
 
 def correct(answer: Tensor, target: Tensor) -> Tensor:
-    """Return which answers are right."""
-    said = answer.squeeze(1) > 0 if answer.shape[1] == 1 else answer.argmax(1)
-    return said == target
+    """Return which predictions are correct."""
+    predicted = answer.squeeze(1) > 0 if answer.shape[1] == 1 else answer.argmax(1)
+    return predicted == target
 
 
 FEW_PAIRS = {"train_pairs": 100, "val_pairs": 100, "test_pairs": 100}
-"""A ResNet-18 takes ten seconds an epoch with 1,000."""
+"""With 1,000 pairs, an epoch of a ResNet-18 takes ten seconds."""
 
 NETWORKS = {
-    "fc": Network("belhadj FC", "fc.yaml", fc, 0.0, None, 8, (8, 25)),
-    "cnn_aux": Network("belhadj CNN_aux", "cnn_aux.yaml", cnn, 0.5, None, 5, (11, 18)),
-    "net2": Network("hakobyan Net2", "reports/hakobyan/net2.yaml", net2, 1.0, (0.01, 0.0), 5, (8, 12)),
-    "model4": Network("pillonel Model 4", "reports/pillonel/model4.yaml", model4, 1.0, None, 3, (3, 3.5)),
-    "model_a": Network(
-        "grall Model A", "reports/grall/a_target_classes_ce.yaml", model_a, 1.0, (0.1, 0.0), 3, (3, 3.5)
-    ),
-    "siamese": Network("gardoni WS,AUX,BN", "reports/gardoni/ws_aux_bn.yaml", siamese, 0.5, None, 3, (3.5, 4.5)),
-    "course": Network("CNN_aux as a class", "cnn_aux.yaml", course, 0.5, None, 5, (8, None), "networks.course"),
-    "residual": Network("residual class", "cnn_aux.yaml", residual, 0.5, None, 3, (3, None), "networks.residual"),
-    "resnet18": Network(
-        "ResNet-18 at 32×32", "cnn_aux.yaml", resnet18, 0.5, None, 7, (1, None), "networks.resnet18", FEW_PAIRS
-    ),
+    "fc": Network("belhadj FC", "fc.yaml", fc, 0.0, None, 8),
+    "cnn_aux": Network("belhadj CNN_aux", "cnn_aux.yaml", cnn, 0.5, None, 5),
+    "net2": Network("hakobyan Net2", "reports/hakobyan/net2.yaml", net2, 1.0, (0.01, 0.0), 5),
+    "model4": Network("pillonel Model 4", "reports/pillonel/model4.yaml", model4, 1.0, None, 3),
+    "model_a": Network("grall Model A", "reports/grall/a_target_classes_ce.yaml", model_a, 1.0, (0.1, 0.0), 3),
+    "siamese": Network("gardoni WS,AUX,BN", "reports/gardoni/ws_aux_bn.yaml", siamese, 0.5, None, 3),
+    "course": Network("CNN_aux as a class", "cnn_aux.yaml", course, 0.5, None, 5, "networks.course"),
+    "residual": Network("residual class", "cnn_aux.yaml", residual, 0.5, None, 3, "networks.residual"),
+    "resnet18": Network("ResNet-18 at 32×32", "cnn_aux.yaml", resnet18, 0.5, None, 7, "networks.resnet18", FEW_PAIRS),
 }

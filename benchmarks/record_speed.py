@@ -1,9 +1,9 @@
-"""How long a round of the record takes: side by side, and one after the other in plain PyTorch.
+"""Time of a round of the record: in stacks, and sequentially in plain PyTorch.
 
 ``python benchmarks/record_speed.py`` prints one table and writes ``docs/record-speed.md``. Both train the same rounds
-of ``configs/record.yaml`` on the same changed images; the plain loop takes them from the package's own augmentation,
-since a transform for each image would be slower. What is compared is an epoch of training, from the difference of a
-long and a short fit, so that neither start nor final evaluation counts. MNIST is read from ``PAIRS_LIT_DATA``.
+of ``configs/record.yaml`` on the same augmented images. The plain loop uses the package's augmentation, because a
+transform per image would be slower. The time of an epoch is the difference between a long and a short fit, so that
+neither start-up nor final evaluation counts. MNIST is read from ``PAIRS_LIT_DATA``.
 """
 
 import argparse
@@ -31,25 +31,24 @@ from pairs_lit.nn.backbones import CNN
 from pairs_lit.runs.atomic_write import write_text_durably
 
 HERE = Path(__file__).parent
-GOAL = 1.5
 SHORT, LONG = 1, 4
 PLAIN = "import record_speed, torch; torch.set_num_threads({}); record_speed.plain(range({}), {}, {})"
 WHY = """\
-Convolutions of 32 to 128 channels fill a core by themselves, so doing them for several rounds at once wins nothing: the
-rounds of a stack run in turn, channels last, and there is a worker for each core. What the table's
-second line names stands in the way: no order of the work makes an epoch shorter than its convolutions.
+A convolution of 32 to 128 channels keeps a core busy by itself, so computing it for several rounds at once gains
+nothing. The rounds of a stack are therefore computed sequentially, with channels last in memory, and there is one
+worker per core. An epoch cannot be shorter than its convolutions, which the second row of the table gives.
 """
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
 
 def content() -> dict[str, Any]:
-    """Return the record's configuration."""
-    found: dict[str, Any] = yaml.safe_load((CONFIGS / "record.yaml").read_text(encoding="utf-8"))
-    return found
+    """Return the configuration of the record."""
+    config: dict[str, Any] = yaml.safe_load((CONFIGS / "record.yaml").read_text(encoding="utf-8"))
+    return config
 
 
 def plain(seeds: Sequence[int], epochs: int, layout: str) -> list[nn.Module]:
-    """Train one round after the other, in a hand-written loop."""
+    """Train the rounds sequentially in a hand-written loop."""
     return [_plain_round(seed, epochs, LAYOUTS[layout]) for seed in seeds]
 
 
@@ -78,23 +77,23 @@ def _plain_round(seed: int, epochs: int, layout: torch.memory_format) -> nn.Modu
 
 
 def convolutions(repeats: int = 15) -> float:
-    """Return the seconds that an epoch's convolutions of one round take by themselves on one thread, channels last."""
+    """Return the seconds that the convolutions of one epoch of a round take on one thread, channels last."""
     torch.set_num_threads(1)
     config = content()
     model = CNN((1, 14, 14), **config["model"]["backbone"]["init_args"]).to(memory_format=torch.channels_last)
-    given: list[tuple[nn.Conv2d, Tensor]] = []
+    calls: list[tuple[nn.Conv2d, Tensor]] = []
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(lambda layer, inputs, _: given.append((layer, inputs[0].detach())))
+            layer.register_forward_hook(lambda layer, inputs, _: calls.append((layer, inputs[0].detach())))
     size = 2 * int(config["data"]["batch_size"])
     with torch.no_grad():
         model(torch.rand(size, 1, 14, 14).contiguous(memory_format=torch.channels_last))
-    batch: float = sum(_both_ways(layer, images, repeats) for layer, images in given)
+    batch: float = sum(_both_ways(layer, images, repeats) for layer, images in calls)
     return batch * 2000 / size
 
 
 def _both_ways(layer: nn.Conv2d, images: Tensor, repeats: int) -> float:
-    """Return the median seconds of a convolution and its gradients; those of pixels are nobody's."""
+    """Return the median seconds of a convolution and its gradients, without gradients of the input image."""
     taken = []
     for _ in range(repeats):
         images.requires_grad_(layer.in_channels > 1)
@@ -110,11 +109,11 @@ def _batches(data: PairDataModule, change: Augmenter, size: int, epoch: int) -> 
 
 
 def fitted(rounds: int, epochs: int, *more: str) -> float:
-    """Return the seconds of a fit of rounds side by side."""
+    """Return the seconds of a fit with ``pairs-lit``."""
     with tempfile.TemporaryDirectory() as folder:
-        own = [f"--rounds.count={rounds}", f"--trainer.max_epochs={epochs}", f"--trainer.default_root_dir={folder}"]
+        options = [f"--rounds.count={rounds}", f"--trainer.max_epochs={epochs}", f"--trainer.default_root_dir={folder}"]
         few = ["--data.all_pairs=[]", "--data.watch_test=false", "--model.views=null", "--data.source=mnist"]
-        return seconds(["pairs-lit", "fit", "--config", str(CONFIGS / "record.yaml"), *own, *few, *more])
+        return seconds(["pairs-lit", "fit", "--config", str(CONFIGS / "record.yaml"), *options, *few, *more])
 
 
 def looped(rounds: int, epochs: int, threads: int, layout: str) -> float:
@@ -123,33 +122,38 @@ def looped(rounds: int, epochs: int, threads: int, layout: str) -> float:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print the table and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=30, help="rounds side by side")
-    parser.add_argument("--looped", type=int, default=4, help="rounds of the plain loop: each costs the same")
-    parser.add_argument("--repeats", type=int, default=1, help="interleaved repeats")
+    parser.add_argument("--rounds", type=int, default=30, help="rounds trained side by side (default: 30)")
+    parser.add_argument(
+        "--looped", type=int, default=4, help="rounds of the plain loop, which all take equally long (default: 4)"
+    )
+    parser.add_argument("--repeats", type=int, default=1, help="interleaved repeats (default: 1)")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    found: dict[str, list[float]] = {}
+    measured: dict[str, list[float]] = {}
     for _ in range(options.repeats):
         ours = (fitted(options.rounds, LONG) - fitted(options.rounds, SHORT)) / options.rounds
-        found.setdefault("side by side", []).append(ours)
+        measured.setdefault("pairs-lit", []).append(ours)
         for threads in sorted({1, cores}):
+            noun = "thread" if threads == 1 else "threads"
             for layout in LAYOUTS:
                 long, short = (looped(options.looped, epochs, threads, layout) for epochs in (LONG, SHORT))
-                name = f"plain PyTorch, one after the other, threads: {threads}, {layout}"
-                found.setdefault(name, []).append((long - short) / options.looped)
-    times = {name: median(each) / (LONG - SHORT) for name, each in found.items()}
-    ours, best = times["side by side"], min(list(times.values())[1:])
+                name = f"plain PyTorch, {threads} {noun}, {layout}"
+                measured.setdefault(name, []).append((long - short) / options.looped)
+    times = {name: median(epochs) / (LONG - SHORT) for name, epochs in measured.items()}
+    ours, best = times["pairs-lit"], min(list(times.values())[1:])
     alone = convolutions() / cores
-    times = {"side by side": ours, f"convolutions alone, {cores} at a time": alone, **times}
+    times = {"pairs-lit": ours, f"convolutions alone, {cores} at a time": alone, **times}
     rows = [[name, f"{1000 * value:.0f} ms", f"{value / ours:.2f} ×"] for name, value in times.items()]
-    table = tabulate(rows, ["", "an epoch of a round", "× side by side"], tablefmt="github", disable_numparse=True)
+    table = tabulate(
+        rows, ["method", "epoch of a round", "relative to pairs-lit"], tablefmt="github", disable_numparse=True
+    )
     note = (
-        f"{options.rounds} rounds of `configs/record.yaml` side by side on {cores} cores, {options.looped} rounds one "
-        f"after the other; medians of {options.repeats} interleaved repeats; torch {torch.__version__}, MNIST. Against "
-        f"the fastest plain loop: {best / ours:.2f} × (goal {GOAL}); with nothing but convolutions it would be "
-        f"{best / alone:.2f} ×."
+        f"{options.rounds} [rounds](concepts.md) of `configs/record.yaml` in pairs-lit on {cores} cores, "
+        f"{options.looped} rounds in the plain loop; medians of {options.repeats} interleaved repeats; torch "
+        f"{torch.__version__}, MNIST. The fastest plain loop takes {best / ours:.2f} times as long as pairs-lit, and "
+        f"{best / alone:.2f} times as long as the convolutions alone."
     )
     text = f"{table}\n\n{note}\n\n{WHY}"
     print(text)

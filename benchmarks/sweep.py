@@ -1,8 +1,8 @@
-"""How long a sweep takes: 10 values of α × 10 seeds, as a sweep, as ten fits, and in a plain loop.
+"""Time of a sweep of 10 values of α × 10 seeds: as a sweep, as ten fits, and in a plain loop.
 
-``python benchmarks/sweep.py`` prints one table and writes ``docs/sweep-speed.md``. Each measurement is a process of its
-own, from the shell prompt to its end; those of one network alternate. The plain loop trains one round of each value and
-is multiplied by the seeds: its rounds cost the same. MNIST is read from ``PAIRS_LIT_DATA``.
+``python benchmarks/sweep.py`` prints one table and writes ``docs/sweep-speed.md``. Each measurement is a new
+process, timed from the shell prompt to its end; those of one network take turns. The plain loop is extrapolated from a
+few rounds, because all its rounds take equally long. MNIST is read from ``PAIRS_LIT_DATA``.
 """
 
 import argparse
@@ -26,12 +26,11 @@ VALUES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0]
 SEEDS = 10
 ALPHA = "model.loss.aux_weight"
 NETWORKS = {"fc": "fc_aux.yaml", "cnn_aux": "cnn_aux.yaml", "net2": "reports/hakobyan/net2.yaml"}
-GOALS = {"fc": 2.0, "cnn_aux": 1.5, "net2": None}
-PLAIN = "import contenders, torch; torch.set_num_threads({}); contenders.plain('{}', range({}), {}, 'cpu')"
+PLAIN = "import baselines, torch; torch.set_num_threads({}); baselines.plain('{}', range({}), {}, 'cpu')"
 
 
 def command(name: str, config: str, folder: str, epochs: int, *more: str) -> list[str]:
-    """Return a command of pairs-lit on MNIST."""
+    """Return a pairs-lit command on MNIST."""
     options = [f"--trainer.max_epochs={epochs}", "--data.source=mnist", f"--trainer.default_root_dir={folder}"]
     return ["pairs-lit", name, "--config", str(CONFIGS / config), *options, *more]
 
@@ -45,14 +44,14 @@ def swept(config: str, epochs: int, values: Sequence[float], seeds: int) -> floa
 
 
 def fitted(config: str, epochs: int) -> float:
-    """Return the seconds of a fit for each value, one after the other; they watch no test pairs either."""
+    """Return the seconds of one fit per value, run sequentially and, like the sweep, without test pairs."""
     with tempfile.TemporaryDirectory() as folder:
-        own = [f"--rounds.count={SEEDS}", "--data.watch_test=false"]
-        return sum(seconds(command("fit", config, folder, epochs, *own, f"--{ALPHA}={value}")) for value in VALUES)
+        options = [f"--rounds.count={SEEDS}", "--data.watch_test=false"]
+        return sum(seconds(command("fit", config, folder, epochs, *options, f"--{ALPHA}={value}")) for value in VALUES)
 
 
 def looped(network: str, epochs: int) -> float:
-    """Return the seconds of the plain loop over all values and seeds: one round takes as long as any other."""
+    """Return the seconds of the plain loop over all values and seeds, extrapolated from one and three rounds."""
     threads = (1, os.cpu_count() or 1)
 
     def best(rounds: int) -> float:
@@ -63,37 +62,36 @@ def looped(network: str, epochs: int) -> float:
 
 
 def memory(config: str) -> tuple[float, float]:
-    """Return seconds and peak memory, in MB, of 100 values × 10 seeds in one command."""
+    """Return the seconds and the peak memory, in MB, of 100 values × 10 seeds in one command."""
     values = [round(0.02 * number, 4) for number in range(1, 101)]
     taken = swept(config, 2, values, 10)
     return taken, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print the table and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=2, help="interleaved repeats")
-    parser.add_argument("--epochs", type=int, default=25, help="epochs of each round")
+    parser.add_argument("--repeats", type=int, default=2, help="interleaved repeats (default: 2)")
+    parser.add_argument("--epochs", type=int, default=25, help="epochs of each round (default: 25)")
     options = parser.parse_args()
     taken, peak = memory(NETWORKS["fc"])
     rows = []
     for network, config in NETWORKS.items():
-        found: list[tuple[float, float, float]] = []
+        repeats: list[tuple[float, float, float]] = []
         for _ in range(options.repeats):
             ours = swept(config, options.epochs, VALUES, SEEDS), fitted(config, options.epochs)
-            found.append((*ours, looped(network, options.epochs)))
-        sweep, fits, loop = (median(times) for times in zip(*found, strict=True))
-        goals = GOALS[network]
-        goal = f" (goal {goals})" if goals else ""
-        ratios = [f"{fits / sweep:.1f} ×{goal}", f"{loop / sweep:.1f} ×" + (" (goal 12)" if goals else "")]
+            repeats.append((*ours, looped(network, options.epochs)))
+        sweep, fits, loop = (median(times) for times in zip(*repeats, strict=True))
+        ratios = [f"{fits / sweep:.1f} ×", f"{loop / sweep:.1f} ×"]
         rows.append([config, f"{sweep:.0f} s", f"{fits:.0f} s", f"{loop:.0f} s", *ratios])
     header = ["config", "sweep", "ten fits", "plain loop", "fits / sweep", "loop / sweep"]
     notes = [
-        f"{len(VALUES)} values of α × {SEEDS} seeds × {options.epochs} epochs on MNIST, from the shell prompt to the "
-        f"end; medians of {options.repeats} interleaved repeats; {os.cpu_count()} cores. The plain loop evaluates test "
-        "pairs, too; it is extrapolated from one and three rounds, the faster of one thread and all.",
-        f"1,000 slices (100 values × 10 seeds) of {NETWORKS['fc']} for 2 epochs in one command: {taken:.0f} s, at most "
-        f"{peak:.0f} MB in a process.",
+        f"{len(VALUES)} values of α × {SEEDS} seeds × {options.epochs} epochs on MNIST, timed from the shell prompt "
+        f"to the end of the command; {os.cpu_count()} cores, {options.repeats} interleaved "
+        f"{'repeat' if options.repeats == 1 else 'repeats (median)'}. The plain loop also evaluates test pairs; its "
+        "time is extrapolated from one and three rounds, with one thread or all threads, whichever is faster.",
+        f"100 values × 10 seeds of {NETWORKS['fc']} for 2 epochs in one sweep, that is 1,000 [slices](concepts.md): "
+        f"{taken:.0f} s, at most {peak:.0f} MB in one process.",
     ]
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     text = f"{table}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"

@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: ``sphinx-build -W docs build/docs``."""
+"""Sphinx configuration of the documentation: ``sphinx-build -W docs build/docs``."""
 
 from pairs_lit import __version__
 
@@ -12,7 +12,7 @@ html_theme = "furo"
 html_title = "pairs_lit"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-nb_execution_mode = "off"  # a test executes the notebook; the page shows what it said then
+nb_execution_mode = "off"  # a test executes the notebook; the page shows the saved outputs
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 autodoc_member_order = "bysource"

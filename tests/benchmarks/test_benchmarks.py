@@ -1,7 +1,9 @@
-"""The benchmark: that its contenders train the same networks, and that its arithmetic is right."""
+"""Benchmarks: all methods train the same networks, the arithmetic is right, the pages and figures are complete."""
 
 import argparse
+import importlib
 import multiprocessing
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,26 +11,30 @@ import numpy as np
 import pytest
 import torch
 
+import alpha_figure
+import job
 import pairs_lit
 import record
-from busy import busy as busy_machine
-from contenders import CONTENDERS, Clock, Timing, batch_size, splits
-from floor import floor, work
+import record_speed
+import sweep
+from background_load import busy as busy_machine
+from baselines import CONTENDERS, Clock, Timing, batch_size, splits
+from lower_bound import floor, work
 from networks import NETWORKS
 from pairs_figure import COUNT
 from pairs_figure import figure as pairs_figure
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.variants.fits import read_variants
 from pairs_lit.workers.cluster import usable_cores
-from rounds import Case, Line, agree, cases, csv_rows, facts, figure, lines, report, spread
 from tests.conftest import CONFIGS
 from tests.support.shipped import PARAMETERS
+from training_speed import COLUMNS, Case, Line, agree, cases, csv_rows, facts, figure, lines, read_lines, report, spread
 
 WHOLE = {"residual": 52_251, "resnet18": 11_181_663}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_student_writes_the_network_of_the_config(name: str) -> None:
+def test_plain_network_matches_its_config(name: str) -> None:
     network = NETWORKS[name]
     built = sum(value.numel() for value in network.build().parameters())
     assert built == WHOLE.get(name, PARAMETERS[network.config.removesuffix(".yaml")])
@@ -36,7 +42,7 @@ def test_a_student_writes_the_network_of_the_config(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_student_writes_the_loss_and_the_optimizer_of_the_recipe(name: str) -> None:
+def test_loss_and_optimizer_of_each_network_work(name: str) -> None:
     network = NETWORKS[name]
     model = network.build()
     digits = torch.randint(0, 10, (6, 2))
@@ -46,18 +52,18 @@ def test_a_student_writes_the_loss_and_the_optimizer_of_the_recipe(name: str) ->
     assert loss.isfinite()
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")  # a textbook DataLoader has none
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")  # the DataLoaders of the plain Trainer
 @pytest.mark.parametrize("contender", CONTENDERS)
 @pytest.mark.quick(1)
-def test_every_contender_trains_on_the_rounds_own_pairs(mnist_root: Path, contender: str) -> None:
+def test_every_method_trains_on_the_pairs_of_each_round(mnist_root: Path, contender: str) -> None:
     timing = CONTENDERS[contender]("fc", [0, 1], 3, "cpu")
     assert len(timing.accuracy) == 2
-    assert all(value > 0.6 for value in timing.accuracy)  # always answering yes: 0.55
+    assert all(value > 0.6 for value in timing.accuracy)  # the majority class has 0.55
     assert len(timing.seconds) == (4 if contender in ("plain", "lightning") else 2)
     assert all(value > 0 for value in timing.seconds)
 
 
-def test_contenders_see_the_pairs_and_the_batch_size_of_the_config(mnist_root: Path) -> None:
+def test_methods_use_pairs_and_batch_size_of_the_config(mnist_root: Path) -> None:
     siamese, fc = splits("siamese", 3, "cpu"), splits("fc", 3, "cpu")
     assert siamese["train"][0].shape == (2000, 2, 14, 14)  # with the swapped pairs
     assert fc["train"][0].shape == (1000, 2, 14, 14)
@@ -65,11 +71,11 @@ def test_contenders_see_the_pairs_and_the_batch_size_of_the_config(mnist_root: P
     assert torch.equal(siamese["test"][2], fc["test"][2])
 
 
-def test_work_counts_what_can_be_counted_by_hand(mnist_root: Path) -> None:
+def test_counted_work_matches_a_count_by_hand(mnist_root: Path) -> None:
     images, pairs = 2000, 1000
     branch, head = 2 * (196 * 10 + 10 * 10), 2 * 20
     forward = images * branch + pairs * head
-    backward = forward + images * 2 * 10 * 10 + pairs * 2 * 20  # weights, then inputs but those of the first layer
+    backward = forward + images * 2 * 10 * 10 + pairs * 2 * 20  # weights, then inputs of later layers
     operations, traffic = work("fc")
     assert operations == pytest.approx(forward + backward + 2 * forward, rel=0.02)
     assert traffic > 4 * images * 2 * 196
@@ -77,11 +83,11 @@ def test_work_counts_what_can_be_counted_by_hand(mnist_root: Path) -> None:
     assert floor("fc", operations * 2, traffic) == pytest.approx(1)
 
 
-def test_a_clock_leaves_out_the_first_epoch_and_shares_time_among_rounds() -> None:
+def test_clock_skips_the_first_epoch_and_divides_by_rounds() -> None:
     assert Clock([10.0, 12.0, 16.0]).seconds(4) == [0.5, 1.0]
 
 
-def test_agreement_is_within_three_standard_errors() -> None:
+def test_accuracies_agree_within_three_standard_errors() -> None:
     rng = np.random.default_rng(0)
     sample = rng.normal(0.8, 0.02, 20).tolist()
     assert agree(sample, rng.normal(0.8, 0.02, 20).tolist())
@@ -94,7 +100,7 @@ def made(contender: str, rounds: int, threads: int, seconds: float) -> tuple[Cas
 
 @pytest.fixture
 def table() -> list[Line]:
-    found = dict(
+    timings = dict(
         [
             made("plain", 1, 1, 0.040),
             made("plain", 1, 2, 0.020),
@@ -104,7 +110,7 @@ def table() -> list[Line]:
         ]
     )
     same, other = Timing([], [0.7, 0.8, 0.75]), Timing([], [0.72, 0.78, 0.74])
-    return lines(found, [same, other, other, other], 0.0005)
+    return lines(timings, [same, other, other, other], 0.0005)
 
 
 def test_lines_take_the_faster_plain_loop_and_medians_in_milliseconds(table: list[Line]) -> None:
@@ -120,32 +126,51 @@ def test_lines_take_the_faster_plain_loop_and_medians_in_milliseconds(table: lis
     assert spread([Timing([0.001], []), Timing([0.003, 0.002], [])]) == pytest.approx((2, 1, 3))
 
 
-def test_report_states_goals_ranges_and_conditions(table: list[Line]) -> None:
+def test_report_states_ratios_ranges_and_conditions(table: list[Line]) -> None:
     options = argparse.Namespace(device="cpu", repeats=2, checked=8)
     text = report(table, facts(options, 150e9, 20e9))
     assert "1.0 (0.5 to 1.5)" in text
-    assert "40.0 (goal 8)" in text
-    assert "200.0 (goal 25)" in text
+    assert "| 40.0 " in text
+    assert "| 200.0 " in text
     assert "150 GFLOP/s" in text
     assert "2 interleaved repeats" in text
     assert len(list(csv_rows(table))) == 11
 
 
-def test_figure_has_a_curve_for_each_contender_and_the_floor(table: list[Line]) -> None:
-    (axes,) = figure(table).axes
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert set(labels) == {"plain loop", "textbook Lightning", "torch.func", "pairs-lit", "floor"}
+def test_lines_are_read_from_the_csv_file_as_they_were_written(table: list[Line]) -> None:
+    written = [dict(zip(COLUMNS, map(str, cells), strict=True)) for cells in csv_rows(table)]
+    assert read_lines(written) == table
+
+
+@pytest.mark.parametrize("code", [job.PLAIN, record_speed.PLAIN, sweep.PLAIN])
+def test_code_for_other_processes_names_existing_functions(code: str) -> None:
+    ((module, function),) = re.findall(r"(\w+)\.(\w+)\(['{r]", code.replace("torch.set_num_threads", ""))
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_figure_of_alpha_has_a_line_for_each_number_of_pairs() -> None:
+    alphas, accuracies = alpha_figure.read_table(alpha_figure.PAGE.read_text(encoding="utf-8"))
+    (axes,) = alpha_figure.draw(alphas, accuracies).axes
+    assert len(axes.lines) == len(accuracies) == 4
+    assert all(len(values) == len(alphas) == 8 for values in accuracies.values())
+
+
+def test_figure_has_a_curve_for_each_method_and_the_lower_bound(table: list[Line]) -> None:
+    drawing = figure(table)
+    (axes,), (legend,) = drawing.axes, drawing.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert set(labels) == {"plain loop", "textbook Lightning", "torch.func", "pairs-lit", "lower bound"}
     assert (axes.get_xlabel(), axes.get_xscale(), axes.get_yscale()) == ("rounds", "log", "log")
 
 
-def test_loops_are_measured_on_one_thread_and_on_two() -> None:
+def test_plain_loop_is_measured_with_one_thread_and_with_all() -> None:
     plain = [case for case in cases("fc", [1, 4]) if case.contender == "plain"]
     assert [case.threads for case in plain] == [1, max(2, torch.get_num_threads())]
     assert {case.rounds for case in cases("fc", [1, 100]) if case.contender == "pairs-lit"} == {1, 100}
     assert {case.rounds for case in cases("fc", [1, 20, 100]) if case.contender == "functional"} == {1, 20}
 
 
-def test_both_conditions_are_measured_and_kept_apart(table: list[Line]) -> None:
+def test_idle_and_busy_are_measured_separately(table: list[Line]) -> None:
     both = cases("fc", [1, 20], ["idle", "busy"])
     assert [case.condition for case in both] == ["idle"] * 7 + ["busy"] * 5
     slow = {replace(case, condition="busy"): [Timing([1.0, 2.0], [0.7, 0.8])] for case in cases("fc", [1])}
@@ -160,25 +185,25 @@ def test_both_conditions_are_measured_and_kept_apart(table: list[Line]) -> None:
     )
 
 
-def test_busy_processes_end_with_the_measurement() -> None:
+def test_busy_processes_end_with_the_block() -> None:
     with busy_machine():
         spinning = multiprocessing.active_children()
         assert len(spinning) == usable_cores()
     assert not any(process.is_alive() for process in spinning)
 
 
-def test_the_picture_of_pairs_answers_each_and_names_its_data() -> None:
+def test_figure_of_pairs_shows_each_answer_and_the_data() -> None:
     drawn = pairs_figure(PairDataModule(seeds=[0], stack_size=1, source="digits"))
     answers = [axes.get_xlabel() for axes in drawn.axes]
     assert len(answers) == COUNT
     for answer in answers:
-        left, _, right, said = answer.replace(":", "").split()
-        assert said == ("yes" if int(left) <= int(right) else "no")
+        left, _, right, word = answer.replace(":", "").split()
+        assert word == ("yes" if int(left) <= int(right) else "no")
     assert "Data: digits" in drawn.get_suptitle()
 
 
 @pytest.mark.slow
-def test_the_records_page_is_written_from_its_runs(tmp_path: Path) -> None:
+def test_page_of_the_record_is_written_from_its_runs(tmp_path: Path) -> None:
     few = {
         "rounds.count": 2,
         "trainer.max_epochs": 1,
@@ -193,21 +218,23 @@ def test_the_records_page_is_written_from_its_runs(tmp_path: Path) -> None:
     fits = {fit.name: fit for fit in record.FITS}
     for name in ("record", "without_views", "pairs_250", "tuning_as_it_is", "tuning_bf16"):
         fit = fits[name]
-        own = {"name": name, "rounds.seed": fit.seed}
-        pairs_lit.fit(fit.config, {**few, **fit.changes, **own} | ({"data.train_pairs": 50} if "250" in name else {}))
+        options = {"name": name, "rounds.seed": fit.seed}
+        pairs_lit.fit(
+            fit.config, {**few, **fit.changes, **options} | ({"data.train_pairs": 50} if "250" in name else {})
+        )
     text = record.page(tmp_path, tmp_path / "record.md")
     run = record.finished(fits["record"], tmp_path)
     assert run is not None
     assert f"{100 * run.summary['test_all_accuracy'].mean:.2f} ± " in text
     assert f"{100 * (1 - run.summary['test_all_digit_accuracy'].mean):.2f} ± " in text
     assert all(
-        said in text for said in ("data: digits", "no test-time augmentation", "| 50 ", "bfloat16", "+0.00 to +0.00")
+        phrase in text for phrase in ("data: digits", "no test-time augmentation", "| 50 ", "bfloat16", "+0.00 to +0.00")
     )
     assert {path.name for path in tmp_path.glob("*.png")} == {"record_misread.png", "record_pairs.png"}
     assert record.finished(fits["record_members"], tmp_path) is None
 
 
-def test_what_the_record_trains_has_names_and_seeds_of_its_own() -> None:
+def test_fits_of_the_record_have_unique_names_and_separate_seeds() -> None:
     names = [fit.name for fit in record.FITS]
     assert len(set(names)) == len(names)
     tuned = {seed for fit in record.TUNING for seed in range(fit.seed, fit.seed + fit.rounds)}
@@ -217,8 +244,8 @@ def test_what_the_record_trains_has_names_and_seeds_of_its_own() -> None:
 
 
 @pytest.mark.slow
-def test_all_that_the_record_trains_can_be_built() -> None:
-    own = ["--data.source=digits", "--rounds.count=1"]
+def test_all_fits_of_the_record_can_be_built() -> None:
+    options = ["--data.source=digits", "--rounds.count=1"]
     for config in (record.RECORD, record.MEMBERS):
         changes = [fit.changes for fit in record.FITS if fit.config == config]
-        assert len(read_variants([f"--config={config}", *own], changes)) == len(changes)
+        assert len(read_variants([f"--config={config}", *options], changes)) == len(changes)

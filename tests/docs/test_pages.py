@@ -1,4 +1,4 @@
-"""The documentation: every page is a story, whose files, commands and code are run in a folder in this order."""
+"""Documentation pages: the files, commands and code of every page run in order in one folder."""
 
 import re
 import shlex
@@ -30,11 +30,11 @@ FEW: dict[str, object] = {
 SMALL = [f"--{name}={value}" for name, value in FEW.items()]
 SWEEP = "# sweep.yaml\nspace: {model.loss.aux_weight: [0.5, 1]}\nrounds: {count: 2}\n"
 ELSEWHERE = ("pip", "tensorboard", "torchrun", "#!/bin/bash", "#SBATCH", "srun", "$(which", "python benchmarks/")
-"""Lines that start so are not run: they install, serve, need a cluster, or take an hour."""
+"""Lines with these prefixes are not run: they install, serve, need a cluster, or take an hour."""
 
 pytestmark = [
     pytest.mark.slow,
-    # what a plain Trainer says in the examples of Python; the command line has it silenced
+    # warnings of a plain Trainer in the Python examples; the command line silences them
     pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning"),
     pytest.mark.filterwarnings("ignore:The number of training batches:UserWarning"),
 ]
@@ -42,7 +42,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with runs of the names that pages use."""
+    """A folder with runs under the names used on the pages."""
     folder = tmp_path_factory.mktemp("runs")
     options = {**FEW, "rounds.count": 2}
     for config in ("cnn", "cnn_aux"):
@@ -56,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 LONG = {"demo": parser_of_demo, "reproduce": parser_of_reproduce}
-"""Commands that last; only their options are tried here."""
+"""Commands that run for a long time; only their options are parsed here."""
 
 MY_DATA = """
 import torch
@@ -75,13 +75,13 @@ class MyDigits:
 
 
 def prepare(runs: Path, folder: Path) -> None:
-    """Put what pages take for granted into a folder: runs, configs, data sets, pictures."""
+    """Create the files that pages assume to exist: runs, configs, datasets, images."""
     for name in ("RUN", "lightning_logs"):
         shutil.copytree(runs / name, folder / name)
     (folder / "configs").symlink_to(ROOT / "configs")
     write_like_mnist(folder / "data", "FashionMNIST")
     write_like_mnist(folder / "data", "EMNIST", "emnist-digits-", "test")
-    write_pictures(folder / "pictures", ["1", "2", "10"], count=40, size=40)
+    write_pictures(folder / "images", ["1", "2", "10"], count=40, size=40)
     (folder / "my_data.py").write_text(MY_DATA)
     digits = load_digits().images
     for name, place in (("left", 3), ("right", 7)):
@@ -89,7 +89,7 @@ def prepare(runs: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_does_what_it_says(page: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_a_page_runs(page: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(runs, tmp_path)
     monkeypatch.delenv("PAIRS_LIT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)

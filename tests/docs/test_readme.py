@@ -18,8 +18,8 @@ from pairs_lit.stacking.stacked_network import StackedNetwork
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-USE = (DOCS / "use.md").read_text(encoding="utf-8")
-# a plain Trainer says these; the command line has them silenced
+USE = (DOCS / "usage.md").read_text(encoding="utf-8")
+# warnings of a plain Trainer; the command line silences them
 LIGHTNINGS_OWN = [
     "ignore:.*does not have many workers:UserWarning",
     "ignore:The number of training batches:UserWarning",
@@ -31,7 +31,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def run_example(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run an example as a reader does: in a folder that holds ``configs``."""
+    """Run an example as a reader would, in a folder with ``configs``."""
     (folder / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(folder)
     exec(compile(code, "example", "exec"), {})
@@ -54,39 +54,39 @@ def networks_of(text: str, name: str) -> Any:  # noqa: ANN401 - any class
     return names[name]
 
 
-def test_the_example_of_a_backbone_is_one() -> None:
+def test_backbone_example_can_be_stacked() -> None:
     network = networks_of(README, "Small")
     assert code_width(network(width=32), (1, 14, 14)) == 10
     assert isinstance(stack(network, [0, 1], [1, 14, 14]), StackedNetwork)
 
 
-def test_the_example_of_a_whole_network_is_one() -> None:
-    stacked = stack(networks_of((DOCS / "own-network.md").read_text("utf-8"), "Siamese"), [0, 1], [2, 14, 14])
+def test_pair_network_example_can_be_stacked() -> None:
+    stacked = stack(networks_of((DOCS / "custom-network.md").read_text("utf-8"), "Siamese"), [0, 1], [2, 14, 14])
     assert isinstance(stacked, StackedNetwork)
     assert [part.shape for part in stacked(torch.rand(2, 5, 2, 14, 14))] == [(2, 5, 1), (2, 5, 2, 10)]
 
 
-def test_the_two_commands_are_those_of_the_package() -> None:
+def test_readme_has_the_install_and_test_commands() -> None:
     assert "pip install . && pairs-lit fit --config configs/cnn_aux.yaml\n" in README
     assert 'pip install -e ".[dev]" && pytest\n' in README
 
 
-def test_every_file_that_is_named_exists() -> None:
-    named = set(re.findall(r"(?:configs|docs)/[\w/]+\.\w+", README)) | set(re.findall(r"\]\(([^)]+)\)", README))
-    assert {"configs/cnn_aux.yaml", "docs/results/belhadj_epochs.png", "CHANGELOG.md"} <= named
-    assert [name for name in named if not (ROOT / name.partition("#")[0]).is_file()] == []
-    anchors = {tuple(name.split("#")) for name in named if "#" in name}
+def test_every_file_mentioned_in_the_readme_exists() -> None:
+    files = set(re.findall(r"(?:configs|docs)/[\w/]+\.\w+", README)) | set(re.findall(r"\]\(([^)]+)\)", README))
+    assert {"configs/cnn_aux.yaml", "docs/results/belhadj_epochs.png", "CHANGELOG.md"} <= files
+    assert [name for name in files if not (ROOT / name.partition("#")[0]).is_file()] == []
+    anchors = {tuple(name.split("#")) for name in files if "#" in name}
     assert [anchor for page, anchor in anchors if anchor not in headings(ROOT / page)] == []
 
 
 def headings(page: Path) -> list[str]:
-    """Return the headings of a page as links name them."""
+    """Return the headings of a page in the form used in links."""
     lines = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return [re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines]
 
 
 @pytest.mark.parametrize("page", [path.name for path in DOCS.glob("*.md")])
-def test_every_file_that_a_page_names_exists(page: str) -> None:
+def test_every_file_mentioned_on_a_page_exists(page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert [name for name in links if not (DOCS / name.partition("#")[0]).is_file()] == []
@@ -94,29 +94,29 @@ def test_every_file_that_a_page_names_exists(page: str) -> None:
     assert [name for name in inside if not (ROOT / name).is_file()] == []
 
 
-def test_the_site_leads_to_every_page() -> None:
+def test_every_page_is_in_the_table_of_contents() -> None:
     pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md")} - {"index"}
     trees = re.findall(r"```{toctree}\n(.*?)```", (DOCS / "index.md").read_text("utf-8"), re.DOTALL)
     entries = {re.sub(r".*<(.*)>", r"\1", line) for tree in trees for line in tree.splitlines()}
     assert pages - entries == set()
 
 
-def test_every_command_is_explained() -> None:
+def test_every_command_is_documented() -> None:
     assert all(f"`{name}`" in USE for name in COMMANDS)
 
 
-def test_every_column_of_rounds_csv_is_explained() -> None:
-    text = (DOCS / "outputs.md").read_text(encoding="utf-8")
+def test_every_column_of_rounds_csv_is_documented() -> None:
+    text = (DOCS / "run-files.md").read_text(encoding="utf-8")
     assert all(f"`{field.name}`" in text for field in fields(RoundResult))
 
 
-def test_the_table_is_the_one_that_reproduce_wrote() -> None:
+def test_readme_has_the_table_written_by_reproduce() -> None:
     page = (DOCS / "results" / "belhadj.md").read_text(encoding="utf-8")
     (table, *_) = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
     assert table in README
 
 
-def test_rows_are_counted_as_reproduce_wrote_them() -> None:
+def test_readme_counts_the_rows_written_by_reproduce() -> None:
     rows: list[dict[str, str]] = []
     for report in ("belhadj", "hakobyan", "pillonel", "grall", "gardoni"):
         with (DOCS / "results" / f"{report}.csv").open(encoding="utf-8", newline="") as file:
@@ -129,33 +129,33 @@ def test_rows_are_counted_as_reproduce_wrote_them() -> None:
     assert f"explain the other {len(rows) - same}:" in words
 
 
-def test_times_are_those_that_the_benchmarks_wrote() -> None:
+def test_readme_has_the_times_written_by_the_benchmarks() -> None:
     words = " ".join(README.split())
     idle, loop, busy, busy_loop = re.findall(r"\| (\d+ s) ", (DOCS / "job.md").read_text(encoding="utf-8"))
     assert f"the first command takes {idle} from the shell prompt" in words
-    assert f"over the same ten rounds takes {loop} " in words
-    assert f"beside one busy process a core, {busy} and {busy_loop}" in words
+    assert f"over the same ten rounds takes {loop}." in words
+    assert f"(one other busy process per core), it is {busy} and {busy_loop}" in words
     lines = (DOCS / "speed.md").read_text(encoding="utf-8").splitlines()
     cells = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("|")]
-    for machine, said in {"idle": "", "busy": " on a busy one,"}.items():
+    for machine, text in {"idle": " than in the plain loop on an idle machine", "busy": " on a busy one;"}.items():
         ratios = sorted(float(row[8].split()[0]) for row in cells if row[2:4] == [machine, "20"])
-        assert f"{ratios[0]} to {ratios[-1]} times less{said}" in words
+        assert f"{ratios[0]} to {ratios[-1]} times less{text}" in words
 
 
-def test_citation_names_the_version_and_the_licence() -> None:
+def test_citation_has_the_version_and_the_licence() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert (citation["version"], citation["license"], citation["type"]) == (__version__, "MIT", "software")
     assert f"## [{__version__}] - {citation['date-released']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_hooks_check_what_ci_checks() -> None:
+def test_pre_commit_hooks_match_ci() -> None:
     (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     script = (ROOT / ".ci" / "run").read_text()
     assert len(local["hooks"]) == 3
     assert all(f"\n{hook['entry']}\n" in script for hook in local["hooks"])
 
 
-def test_ci_runs_the_readmes_own_commands() -> None:
+def test_ci_runs_the_commands_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert 'pip install -q -e ".[dev]"\n' in script
     assert "\npytest\n" in script
@@ -166,10 +166,10 @@ def test_every_dependency_has_a_minimum_and_a_reason() -> None:
     start, end = lines.index("dependencies = ["), lines.index("[project.scripts]")
     declared = [line for line in lines[start:end] if line.startswith('    "')]
     assert len(declared) > 10
-    own = '    "pairs-lit['
-    assert [line for line in declared if (">=" not in line and not line.startswith(own)) or "#" not in line] == []
+    extras = '    "pairs-lit['
+    assert [line for line in declared if (">=" not in line and not line.startswith(extras)) or "#" not in line] == []
 
 
-def test_the_shipped_yaml_files_are_valid() -> None:
+def test_bundled_yaml_files_are_valid() -> None:
     for path in (ROOT / "configs").rglob("*.yaml"):
         assert isinstance(yaml.safe_load(path.read_text()), dict)

@@ -1,4 +1,4 @@
-"""The tutorial's notebook runs from top to bottom."""
+"""The tutorial notebook runs from top to bottom."""
 
 import os
 import re
@@ -13,19 +13,19 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
 
 
 @pytest.mark.slow
-# jupyter_client's own, about its event loop
+# warnings of jupyter_client about its event loop
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_notebook_runs(tmp_path: Path) -> None:
-    """It takes two minutes on two cores; without PAIRS_LIT_LONG, an eighth of its epochs."""
+    """Run the notebook: two minutes on two cores, or an eighth of the epochs without PAIRS_LIT_LONG."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     if "PAIRS_LIT_LONG" not in os.environ:
         for cell in notebook.cells:
             cell.source = re.sub(
                 r'(?<="trainer.max_epochs": )\d+', lambda epochs: str(int(epochs[0]) // 8), cell.source
             )
-    before = _seconds_of_children()  # of the tests that this process ran before
+    before = _seconds_of_children()  # time used by earlier tests in this process
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    assert _seconds_of_children() - before < 240  # of the kernel and its workers
+    assert _seconds_of_children() - before < 240  # time of the kernel and its workers
     printed = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output]
     assert any("paired by seed" in text for text in printed)
     assert len(list(tmp_path.glob("lightning_logs/*/*/rounds.csv"))) >= 5
@@ -36,7 +36,7 @@ def _seconds_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_the_notebook_shows_what_it_printed_without_an_error() -> None:
+def test_the_notebook_is_saved_with_outputs_and_without_errors() -> None:
     cells = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
     assert len(outputs) >= 6

@@ -1,7 +1,8 @@
-"""Four ways to train the same rounds: a plain loop, textbook Lightning, torch.func, and pairs-lit.
+"""The baselines and pairs-lit: a plain loop, textbook Lightning, ``torch.func`` and ``pairs-lit fit``.
 
-Each way trains rounds on the pairs that ``pairs-lit`` draws for their seeds, evaluates validation and test pairs after
-every epoch in batches of 200 (loss, accuracy, digit accuracy), and returns when each epoch ended.
+Each method trains rounds on the pairs that pairs-lit draws for their seeds. After every epoch it evaluates the
+validation
+and test pairs in batches of 200 (loss, accuracy, digit accuracy). It returns the time of each epoch.
 """
 
 import contextlib
@@ -28,17 +29,17 @@ from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.runs.tables import read_rounds
 
 EVALUATED = 200
-"""Pairs a batch when evaluating, pairs-lit's default, for all."""
+"""Pairs per batch in evaluation, for every method: the default of pairs-lit."""
 
 Tensors = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What came of training some rounds.
+    """Times and accuracies of trained rounds.
 
     Attributes:
-        seconds: Of each epoch after the first, divided by the rounds.
+        seconds: Time of each epoch but the first, divided by the number of rounds.
         accuracy: Test accuracy of each round after the last epoch.
     """
 
@@ -48,23 +49,23 @@ class Timing:
 
 @dataclass
 class Clock:
-    """The moments at which epochs ended."""
+    """The times at which epochs ended."""
 
     ends: list[float] = field(default_factory=list)
 
     def stamp(self, device: str) -> None:
-        """Note that an epoch has ended, once the device has done its work."""
+        """Record the end of an epoch, after the device has finished its work."""
         if device == "cuda":
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
 
     def seconds(self, rounds: int) -> list[float]:
-        """Return the time of each epoch but the first, a round."""
+        """Return the time per round of each epoch but the first."""
         return [(after - before) / rounds for before, after in zip(self.ends, self.ends[1:], strict=False)]
 
 
 def data_options(network: Network) -> dict[str, Any]:
-    """Return the ``data`` section of a shipped config."""
+    """Return the ``data`` section of a bundled config, with the changes of the benchmark."""
     return dict(yaml.safe_load((CONFIGS / network.config).read_text(encoding="utf-8"))["data"]) | network.data
 
 
@@ -73,16 +74,16 @@ def splits(name: str, seed: int, device: str) -> dict[str, Tensors]:
     """Return images (P, 2, 14, 14), digits (P, 2) and target (P,) of each split of one round."""
     data = PairDataModule(seeds=[seed], stack_size=1, source="mnist", **data_options(NETWORKS[name]))
     whole = slice(0, 1)
-    found: dict[str, Tensors] = {}
+    tensors: dict[str, Tensors] = {}
     for split in ("train", "val", "test"):
         pairs = data.bank.ordered(split, whole)
         parts = (data.bank.gather(pairs.index, whole), pairs.digits, pairs.target)
-        found[split] = tuple(part[0].to(device) for part in parts)  # type: ignore[assignment] # three of them
-    return found
+        tensors[split] = tuple(part[0].to(device) for part in parts)  # type: ignore[assignment] # three tensors
+    return tensors
 
 
 def batch_size(name: str) -> int:
-    """Return a config's batch size."""
+    """Return the batch size of a network's config."""
     return int(data_options(NETWORKS[name])["batch_size"])
 
 
@@ -92,7 +93,7 @@ def parts(tensors: Tensors, size: int, dim: int = 0) -> Iterator[Any]:
 
 
 def plain(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
-    """Train one round after the other in a hand-written loop."""
+    """Train the rounds sequentially in a hand-written loop."""
     runs = [_plain_round(name, seed, epochs, device) for seed in seeds]
     return Timing([value for run in runs for value in run.seconds], [run.accuracy[0] for run in runs])
 
@@ -119,21 +120,21 @@ def _plain_round(name: str, seed: int, epochs: int, device: str) -> Timing:
 
 
 def _evaluated(network: Network, model: nn.Module, tensors: Tensors) -> float:
-    loss = right = digits_right = 0.0
+    loss = correct_pairs = correct_digits = 0.0
     for images, digits, target in parts(tensors, EVALUATED):
         answer, logits = model(images)
         loss += network.loss((answer, logits), digits, target).item() * len(target)
-        right += correct(answer, target).sum().item()
-        digits_right += (logits.argmax(-1) == digits).sum().item()
-    return right / len(tensors[2])
+        correct_pairs += correct(answer, target).sum().item()
+        correct_digits += (logits.argmax(-1) == digits).sum().item()
+    return correct_pairs / len(tensors[2])
 
 
 class Textbook(LightningModule):
-    """One round as Lightning's guides write it.
+    """One round, written as in Lightning's guides.
 
     Args:
-        name: Which network.
-        device: Where it runs.
+        name: Key of NETWORKS.
+        device: Device to train on.
     """
 
     def __init__(self, name: str, device: str) -> None:
@@ -151,7 +152,7 @@ class Textbook(LightningModule):
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         return loss
 
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ANN401 - likewise
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ANN401 - a batch of TensorDataset
         """Log loss and accuracies of validation and test pairs."""
         images, digits, target = batch
         answer, logits = self.model(images)
@@ -160,7 +161,7 @@ class Textbook(LightningModule):
         self.log("digit_accuracy", (logits.argmax(-1) == digits).float().mean())
 
     def on_train_epoch_end(self) -> None:
-        """Note the time."""
+        """Record the end of the epoch and the test accuracy."""
         self.accuracy = float(self.trainer.callback_metrics["accuracy/dataloader_idx_1"])
         self.clock.stamp(self.where)
 
@@ -170,7 +171,7 @@ class Textbook(LightningModule):
 
 
 def lightning(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
-    """Train one round after the other by a Trainer with DataLoaders and TensorBoard."""
+    """Train the rounds sequentially with a Trainer, DataLoaders and TensorBoard."""
     runs = [_lightning_round(name, seed, epochs, device) for seed in seeds]
     return Timing([value for run in runs for value in run.clock.seconds(1)], [run.accuracy for run in runs])
 
@@ -194,13 +195,13 @@ def _lightning_round(name: str, seed: int, epochs: int, device: str) -> Textbook
         trainer.fit(
             module,
             DataLoader(train, batch_size(name), shuffle=True),
-            [DataLoader(each, EVALUATED) for each in evaluated],
+            [DataLoader(dataset, EVALUATED) for dataset in evaluated],
         )
     return module
 
 
 def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
-    """Train all rounds at once by ``torch.func``: the plain network under ``vmap``."""
+    """Train all rounds at once with ``torch.func``: the plain network under ``vmap``."""
     network, clock = NETWORKS[name], Clock()
     models = []
     for seed in seeds:
@@ -217,13 +218,13 @@ def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Tim
     def measured(parameters: dict[str, Tensor], state: dict[str, Tensor], *batch: Tensor) -> Tensor:
         images, digits, target = batch
         answer, logits = functional_call(skeleton, (parameters, state), (images,))
-        rights = correct(answer, target).float().mean(), (logits.argmax(-1) == digits).float().mean()
-        return torch.stack([*rights, network.loss((answer, logits), digits, target)])
+        accuracies = correct(answer, target).float().mean(), (logits.argmax(-1) == digits).float().mean()
+        return torch.stack([*accuracies, network.loss((answer, logits), digits, target)])
 
     gradients = vmap(grad(loss), randomness="different")
     evaluate = vmap(measured)
-    each = [splits(name, seed, device) for seed in seeds]
-    data = {split: tuple(map(torch.stack, zip(*(one[split] for one in each), strict=True))) for split in each[0]}
+    rounds = [splits(name, seed, device) for seed in seeds]
+    data = {split: tuple(map(torch.stack, zip(*(part[split] for part in rounds), strict=True))) for split in rounds[0]}
     accuracy = torch.zeros(len(seeds))
     rows = torch.arange(len(seeds), device=device)[:, None]
     for _ in range(epochs):
@@ -231,9 +232,9 @@ def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Tim
         size = data["train"][2].shape[1]
         order = torch.stack([torch.randperm(size, device=device) for _ in seeds])
         for batch in torch.split(order, batch_size(name), 1):
-            found = gradients(values, buffers, *(part[rows, batch] for part in data["train"]))
+            batch_gradients = gradients(values, buffers, *(part[rows, batch] for part in data["train"]))
             for key, value in values.items():
-                value.grad = found[key]
+                value.grad = batch_gradients[key]
             optimizer.step()
         skeleton.eval()
         with torch.no_grad():
@@ -245,17 +246,17 @@ def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Tim
 
 
 class Stamps(Callback):
-    """Notes when the epochs of a fit end."""
+    """Callback that records when the epochs of a fit end."""
 
     clock = Clock()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the time, after evaluation and logging."""
+        """Record the end of the epoch, after evaluation and logging."""
         self.clock.stamp(pl_module.device.type)
 
 
 def pairs_lit(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
-    """Train all rounds as ``pairs-lit fit`` does."""
+    """Train all rounds with ``pairs-lit fit``."""
     Stamps.clock.ends.clear()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         options = {
@@ -265,7 +266,7 @@ def pairs_lit(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timi
             "trainer.max_epochs": epochs,
             "trainer.default_root_dir": folder,
             "trainer.accelerator": "gpu" if device == "cuda" else "cpu",
-            "trainer.callbacks": "contenders.Stamps",
+            "trainer.callbacks": "baselines.Stamps",
             "data.source": "mnist",
             **{f"data.{name}": value for name, value in NETWORKS[name].data.items()},
         }

@@ -1,4 +1,4 @@
-"""The floor: how fast this machine could train a network if nothing but arithmetic or memory traffic took time."""
+"""Lower bound of the training time: what arithmetic or memory traffic alone would take on this machine."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from contenders import batch_size, splits
+from baselines import batch_size, splits
 from networks import NETWORKS
 
 _SIDE = 2048
@@ -15,7 +15,7 @@ _COPIED = 16_000_000
 
 
 def peaks(device: str) -> tuple[float, float]:
-    """Measure float32 operations a second of a large matrix product, and bytes a second of a large copy."""
+    """Measure float32 operations per second of a large matrix product, and bytes per second of a large copy."""
     square = torch.randn(_SIDE, _SIDE, device=device)
     product, source = torch.empty_like(square), torch.randn(_COPIED, device=device)
     target = torch.empty_like(source)
@@ -38,7 +38,7 @@ def _seconds(run: Callable[[], object], device: str) -> float:
 def work(name: str) -> tuple[float, float]:
     """Count the operations and the least memory traffic, in bytes, of one epoch of one round, evaluation included.
 
-    The traffic is that of every layer's output: written and read once forwards, its gradient likewise backwards.
+    Every layer's output is written and read once in the forward pass, and its gradient once in the backward pass.
     """
     network, data = NETWORKS[name], splits(name, 0, "cpu")
     model = network.build()
@@ -61,6 +61,6 @@ def work(name: str) -> tuple[float, float]:
 
 
 def floor(name: str, multiplied: float, copied: float) -> float:
-    """Return the seconds that an epoch of one round takes at least, at these peaks."""
+    """Return the least time of one epoch of one round, in seconds, at these peaks."""
     operations, traffic = work(name)
     return max(operations / multiplied, traffic / copied)

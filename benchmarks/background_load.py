@@ -1,4 +1,4 @@
-"""Busy processes of the same priority, one a core: how a machine is that somebody else uses, too."""
+"""Background load: one busy process per core, with the same priority, as on a machine that others use too."""
 
 import multiprocessing
 import os
@@ -10,17 +10,17 @@ from pairs_lit.workers.cluster import usable_cores
 
 def _spin(parent: int) -> None:
     number = 1
-    while os.getppid() == parent:  # never without the benchmark, however that ends
+    while os.getppid() == parent:  # ends with the benchmark, even if that is killed
         for _ in range(1_000_000):
             number = number * 6364136223846793005 % 2**64
 
 
 @contextmanager
-def busy(wanted: bool = True) -> Iterator[None]:
-    """Keep every core busy meanwhile, if that is wanted."""
+def busy(is_enabled: bool = True) -> Iterator[None]:
+    """Keep every core busy inside the ``with`` block, if enabled."""
     context = multiprocessing.get_context("spawn")
-    count, own = usable_cores() if wanted else 0, (os.getpid(),)
-    spinning = [context.Process(target=_spin, args=own, daemon=True) for _ in range(count)]
+    count = usable_cores() if is_enabled else 0
+    spinning = [context.Process(target=_spin, args=(os.getpid(),), daemon=True) for _ in range(count)]
     for process in spinning:
         process.start()
     try:
