@@ -71,10 +71,10 @@ class PairModule(LightningModule):
         members: The number of ensemble members of a round, networks with different seeds. They train on the same pairs
             but independently, and the round's prediction is the mean of their probabilities.
         views: Test-time augmentation: a trained network evaluates several small warps of each image, and the prediction
-            is the mean of the probabilities. ``standard``: 13 views (the original; shifted by 0.025 of its side, rotated
-            by 6°, sheared by 0.12, 8 % wider or higher, each in both directions). Or a list of warps, such as
-            ``[{}, {rotation: 6}]``, where ``{}`` is the original image. null (the default): none. It applies neither
-            in training nor to the curves.
+            is the mean of the probabilities. ``standard``: 13 views (the original; shifted by 0.025 of its side,
+            rotated by 6°, sheared by 0.12, 8 % wider or higher, each in both directions). Or a list of warps, such as
+            ``[{}, {rotation: 6}]``, where ``{}`` is the original image. null (the default): none. Training and the
+            curves never use it.
         loss: The weighted sum of target and digit loss.
         optimizer: A per-element optimizer: SGD, Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad.
         lr_scheduler: A scheduler that steps once per epoch, or ``pairs_lit.training.schedules.WarmupCosine``, which
@@ -267,7 +267,7 @@ class PairModule(LightningModule):
         """Do nothing, since :meth:`training_step` clears the gradients of the only stack that has any."""
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Copy the gradients to the parameter slices that different recipes train."""
+        """Pass the gradients on to the parameter slices that different recipes train."""
         self.optimization.share_gradients()
 
     def validation_step(self, batch: StackBatch, batch_idx: int) -> None:

@@ -112,7 +112,7 @@ class Optimization:
             self._scheduler.at(step)
 
     def share_gradients(self) -> None:
-        """Copy the gradients of shared parameters to the slices that different recipes train."""
+        """Pass the gradients of shared parameters on to the slices that different recipes train."""
         for view in self._views[self._stack]:
             view.take_gradient()
 
