@@ -107,6 +107,7 @@ def read_checkpoint(path: Path, map_location: MapLocation = "cpu") -> dict[str, 
 
 
 def _is_ours(checkpoint: object) -> TypeGuard[dict[str, Any]]:
+    """Return whether a value has the entries of a checkpoint that pairs-lit wrote."""
     if not isinstance(checkpoint, dict) or "hyper_parameters" in checkpoint:
         return False
     if not all(isinstance(checkpoint.get(name), kind) for name, kind in _PARTS.items()):
@@ -116,6 +117,7 @@ def _is_ours(checkpoint: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _is_plain(value: object) -> bool:
+    """Return whether a value has a type that metadata may have."""
     if isinstance(value, list):
         return all(isinstance(item, str | int) for item in value)
     return isinstance(value, str | int | None)

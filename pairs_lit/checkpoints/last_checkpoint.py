@@ -60,10 +60,10 @@ class LastCheckpoint(Checkpoint):
             check_announced(shlex.join(["pairs-lit", "fit", str(run)]))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait for announcements no longer."""
+        """Stop deferring signals."""
         self._postponed.close()
         check_asked()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Wait for announcements no longer."""
+        """Stop deferring signals."""
         self._postponed.close()

@@ -110,6 +110,7 @@ def check_kept(state: Mapping[str, object], examples: Mapping[str, object]) -> N
 
 
 def _form(value: object) -> str:
+    """Return the type, shape and layout of a tensor for a message, or a description of another value."""
     if value is None:
         return "not there"
     if not isinstance(value, Tensor) or value.layout is not torch.strided:

@@ -13,6 +13,7 @@ from torch import Tensor
 from pairs_lit.errors import PairsLitError
 
 _KEPT = (torch.Size, torch.dtype, torch.device)
+"""Types that need no conversion."""
 _NATIVE: dict[type, Callable[[Any], Any]] = {
     bool: bool,
     int: int.__int__,
@@ -28,6 +29,7 @@ _MOST_BITS = 2000
 """The maximum size of an integer; larger ones could be saved but not loaded."""
 
 _DEEPEST = 100
+"""The maximum depth of nesting."""
 
 
 def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any value
@@ -74,6 +76,7 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any 
 
 
 def _plain_numpy(value: Any, place: str) -> Any:  # noqa: ANN401 - a number or an array
+    """Convert a NumPy number to a Python number, and an array to a tensor or, if it has other types, to lists."""
     if isinstance(value, np.ma.MaskedArray):
         raise _refusal(value, place)
     if isinstance(value, np.ndarray) and value.ndim > 0:
@@ -89,6 +92,7 @@ def _plain_numpy(value: Any, place: str) -> Any:  # noqa: ANN401 - a number or a
 
 
 def _plain_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any, Any]:
+    """Convert the keys and values of a mapping."""
     items: dict[Any, Any] = {}
     for key, item in value.items():
         plain_key = plain(key, f"a key of {place}", depth + 1)
@@ -98,14 +102,15 @@ def _plain_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any
             is_rejected = True
         if is_rejected:
             raise PairsLitError(
-                f"no checkpoint can hold {place}: its key {key!r:.60} cannot be converted to a plain value, or only to "
-                "that of another key. Use strings or numbers as keys."
+                f"no checkpoint can hold {place}: its key {key!r:.60} cannot be converted to a plain key that differs "
+                "from all others. Use strings or numbers as keys."
             )
         items[plain_key] = plain(item, f"{place}[{key!r}]", depth + 1)
     return OrderedDict(items) if isinstance(value, OrderedDict) else items
 
 
 def _refusal(value: object, place: str) -> PairsLitError:
+    """Build the error for a value that cannot be converted."""
     kind = type(value)
     size = f" of more than {_MOST_BITS} bits" if isinstance(value, int) else ""
     return PairsLitError(

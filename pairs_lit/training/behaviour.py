@@ -116,6 +116,7 @@ def _same(first: Numbers, second: Numbers) -> bool:
 
 
 def _numbers(stack: PairStack, loss: LossFunction, rounds: int, pairs: FixedPairs, training: bool) -> Numbers:
+    """Run a stack on fixed pairs and return the values that :func:`observe` documents."""
     reference = next(stack.network.parameters(), torch.empty(0))  # for its device and type
     output: PairOutput = stack(pairs.images.to(reference).repeat(rounds, 1, 1, 1, 1))
     networks = len(output.output)
@@ -172,10 +173,11 @@ def _copied(stack: PairStack, training: bool) -> PairStack:
 
 @torch.no_grad()
 def _restore(modes: list[tuple[nn.Module, bool]], buffers: list[tuple[Tensor, Tensor]]) -> None:
+    """Restore the modes of modules and the values of buffers."""
     for part, mode in modes:
         part.training = mode
-    for buffer, before in buffers:
-        buffer.copy_(before)
+    for buffer, original in buffers:
+        buffer.copy_(original)
 
 
 @contextmanager

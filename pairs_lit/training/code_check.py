@@ -1,4 +1,9 @@
-"""Detection of network code that has changed since a checkpoint was saved."""
+"""Detection of network code that has changed since a checkpoint was saved.
+
+A checkpoint records what its networks compute for a few fixed images. When it is loaded, the networks compute the same
+values again. Only different values are an error, since code may be rewritten without an effect on what it computes. The
+checkpoint also holds digests of the torch calls and of the user's files, from which messages say what has changed.
+"""
 
 import hashlib
 import platform
@@ -37,6 +42,7 @@ CODE = "code"
 """The key under which a checkpoint records what its networks compute; earlier releases did not write it."""
 
 _MODES = {"evaluation": False, "training": True}
+"""The modes in which networks are observed; the values are those of ``nn.Module.training``."""
 _NAMES = ("output", "digit_logits", "losses", "gradients")
 _OF_LOSS = ("losses", "gradients")
 _WORDS = {
@@ -137,7 +143,7 @@ class CodeCheck:
 
     @property
     def _environment(self) -> dict[str, str]:
-        """The versions and the machine, on which digests of calls and torch's random numbers may also depend."""
+        """The versions and the machine; digests of calls and torch's random numbers may depend on them."""
         device = next((value.device.type for value in self._stacks[0].network.parameters()), "cpu")
         return {"torch": str(torch.__version__), "pairs_lit": __version__, "machine": f"{platform.machine()} {device}"}
 
@@ -153,6 +159,7 @@ class CodeCheck:
         return {number: self._observe(number, pairs) for number in stacks} if self._repeats else {}
 
     def _observe(self, number: int, pairs: FixedPairs) -> dict[str, Numbers]:
+        """Return what one stack computes for fixed pairs in each mode."""
         rounds = self._rounds.stacks[number]
         stack, loss, count = self._stacks[number], self._losses[number], rounds.stop - rounds.start
         return {name: observe(stack, loss, count, pairs, training=mode) for name, mode in _MODES.items()}

@@ -65,7 +65,7 @@ class PairLoss:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the weights."""
+        """Raise PairsLitError if a weight or the label smoothing is out of range."""
         for name, value in (("aux_weight", self.aux_weight), ("target_weight", self.target_weight)):
             if not 0 <= value < float("inf"):
                 raise PairsLitError(f"model.loss.{name} must be a finite number, 0 or more, got {value}.")
@@ -207,7 +207,7 @@ def side_by_side(losses: Sequence[PairLoss]) -> PairLoss | WeighedLosses:
 
 
 def _as(weight: float | Tensor, like: Tensor) -> float | Tensor:
-    """Return a weight in a type and shape to multiply values (R, ...) with."""
+    """Convert a weight to the type and shape with which it multiplies values (R, ...)."""
     if not isinstance(weight, Tensor):
         return weight
     return weight.to(like.dtype).view(-1, *[1] * (like.dim() - 1))

@@ -84,6 +84,7 @@ class Probe:
         return None
 
     def _build(self, *, training: bool) -> PairStack:
+        """Build a stack of one round."""
         stack = PairStack.build(self._architecture, [self._seed])
         stack.network.train(training)
         return stack
@@ -93,6 +94,7 @@ class Probe:
         return torch.rand(1, pairs, *self._architecture.pair_shape, generator=generator(0, "trial"))
 
     def _measured(self, output: PairOutput) -> tuple[str, ...]:
+        """Return the names of the metrics that exist for a network with this output."""
         absent = {
             "target_loss": self._loss.target == "none",
             "digit_loss": self._loss.digits == "none",
@@ -102,6 +104,7 @@ class Probe:
 
 
 def _report_randomness(*, draws: bool, repeats: bool) -> None:
+    """Print a notice if the network is not deterministic in evaluation mode."""
     if draws:
         notice(
             "the network draws random numbers in evaluation mode too (dropout without training=self.training?). Its "

@@ -166,6 +166,7 @@ class Results(Callback):
         self._evaluated(trainer, cast(PairModule, pl_module), TEST)
 
     def _evaluated(self, trainer: Trainer, module: PairModule, name: str) -> None:
+        """Write the results of an evaluation into the table with this name, and set :attr:`text`."""
         metrics = collected(trainer, module)
         failed = ~torch.stack(list(metrics.values())).isfinite().all(0)
         over_all_pairs = self._measure_whole(trainer, module, cast(Any, trainer.state.fn).value)
@@ -204,6 +205,8 @@ def round_results(curves: Curves, final: Mapping[str, NDArray[np.float64]]) -> l
 
 
 def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: int, *, failed: bool) -> RoundResult:
+    """Build the result of round r from the curves and the metrics of the last epoch and the final networks."""
+
     def final(metric: Metric) -> float | None:
         if metric.tag not in last:
             return None
@@ -220,15 +223,15 @@ def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: in
     )
 
 
-def at_chance_seeds(results: Sequence[RoundResult], commoner: Sequence[float]) -> list[int]:
+def at_chance_seeds(results: Sequence[RoundResult], majority_accuracies: Sequence[float]) -> list[int]:
     """Return the seeds of the rounds that did not fail but are no better than the majority-class baseline.
 
     Args:
         results: The results of all rounds.
-        commoner: The majority-class accuracy of each round on its training pairs.
+        majority_accuracies: The majority-class accuracy of each round on its training pairs.
     """
     return [
         result.seed
-        for result, share in zip(results, commoner, strict=True)
-        if result.status == "ok" and result.train_accuracy is not None and result.train_accuracy <= share + 1e-9
+        for result, baseline in zip(results, majority_accuracies, strict=True)
+        if result.status == "ok" and result.train_accuracy is not None and result.train_accuracy <= baseline + 1e-9
     ]

@@ -41,6 +41,7 @@ class Stepwise(LRScheduler):
         """
 
     def _checked(self, progress: float) -> float:
+        """Return the factor; raise PairsLitError if it is negative or not finite."""
         factor = float(self.factor(progress))
         if not 0 <= factor < math.inf:
             raise PairsLitError(

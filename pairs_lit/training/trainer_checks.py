@@ -12,6 +12,7 @@ from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.run_folder import LAST
 from pairs_lit.workers.strategy import NAME, StackStrategy
 
+# callbacks that would couple rounds or end them early
 _MIXING_CALLBACKS: tuple[type[callbacks.Callback], ...] = (
     callbacks.StochasticWeightAveraging,
     callbacks.WeightAveraging,

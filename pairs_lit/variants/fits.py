@@ -105,6 +105,14 @@ def try_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) -
 def _read_each(
     base: Sequence[str], changes: Sequence[Mapping[str, object]], first: Mapping[str, object]
 ) -> "list[Plan | Exception]":
+    """Read variants and return the plan or the error of each.
+
+    Args:
+        base: The command-line arguments of the base configuration.
+        changes: The changed options of each variant.
+        first: The changed options with which the base configuration is read first; an error in it is raised.
+    """
+
     class Reading(_VariantReader):
         asked = changes
         varied = base
@@ -116,6 +124,7 @@ def _read_each(
 
 
 def _arguments(base: Sequence[str], changes: Mapping[str, object]) -> list[str]:
+    """Build the command-line arguments of a fit from those of the base configuration and changed options."""
     return ["fit", *base, *format_options(changes)]
 
 
@@ -141,12 +150,14 @@ class _VariantReader(ParseOnlyCLI):
         self.plans = [self._try_plan(changes) for changes in self.asked]
 
     def _try_plan(self, changes: Mapping[str, object]) -> Plan | Exception:
+        """Return the plan of a variant, or the error if the variant cannot be trained."""
         try:
             return self._plan(changes)
         except Exception as error:  # a user's network can raise anything
             return error
 
     def _plan(self, changes: Mapping[str, object]) -> Plan:
+        """Parse the configuration of a variant, and build its parts to check them."""
         self.parse_arguments(self.parser, _arguments(self.varied, changes))
         config = self.config.fit
         config.ckpt_path = None
