@@ -118,7 +118,7 @@ class Optimization:
 
 
 def build_optimizer(groups: Iterable[Group]) -> Optimizer:
-    """Build one optimizer with several parameter groups, each with the settings of the factory that it comes with."""
+    """Build one optimizer with several parameter groups, each with the settings of its factory."""
     optimizer, *others = [make(parameters) for make, parameters in groups]
     for other in others:
         for group in other.param_groups:

@@ -26,7 +26,7 @@ _MIXING_CALLBACKS: tuple[type[callbacks.Callback], ...] = (
 
 _LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
 _GIVEN = {
-    "sync_batchnorm": (False, "rounds share nothing"),
+    "sync_batchnorm": (False, "it would couple rounds"),
     "barebones": (False, "it would leave out tables, curves and checkpoints"),
     "enable_checkpointing": (True, "a run is resumed from its checkpoint, RUN/checkpoints/last.ckpt"),
     "model_registry": (None, "checkpoints stay in the run folder"),
