@@ -44,7 +44,7 @@ class TestWhatIsAcceptedDoesWhatItSays:
             ("--trainer.profiler xla", "trainer.profiler is xla, which needs a TPU"),
             ("--trainer.profiler lightning.pytorch.profilers.SimpleProfiler --trainer.profiler.filename x", "dirpath"),
             (f"--trainer.callbacks {CALLBACKS}.Timer", "the callback Timer would couple rounds or end them early"),
-            (f"--trainer.callbacks {CALLBACKS}.spike.SpikeDetection", "the callback SpikeDetection would couple rounds"),
+            (f"--trainer.callbacks {CALLBACKS}.spike.SpikeDetection", "callback SpikeDetection would couple rounds"),
             (f"--model.head {PARTS}.GivesTwo", "a head must return one tensor; GivesTwo returned something else"),
             ("--trainer.sync_batchnorm true", "trainer.sync_batchnorm must be False, got True"),
             ("--trainer.model_registry mine", "trainer.model_registry must be None, got mine"),
