@@ -40,7 +40,10 @@ class TestWhatIsAcceptedDoesWhatItSays:
             ("--trainer.val_check_interval 1", "trainer.val_check_interval must be 1.0, got 1"),
             ("--trainer.val_check_interval 00:00:10:00", "trainer.val_check_interval must be 1.0, got"),
             ("--trainer.limit_train_batches 1", "trainer.limit_train_batches is 1, which may mean one batch or all"),
-            ("--trainer.gradient_clip_val -1 --trainer.gradient_clip_algorithm value", "gradient_clip_val is -1"),
+            (
+                "--trainer.gradient_clip_val -1 --trainer.gradient_clip_algorithm value",
+                "gradient_clip_val must be 0 or more, got -1",
+            ),
             ("--trainer.profiler xla", "trainer.profiler is xla, which needs a TPU"),
             ("--trainer.profiler lightning.pytorch.profilers.SimpleProfiler --trainer.profiler.filename x", "dirpath"),
             (f"--trainer.callbacks {CALLBACKS}.Timer", "the callback Timer would couple rounds or end them early"),
