@@ -1,4 +1,4 @@
-"""Checkpoints of earlier releases: two separate backbones were one stack of 2·R networks, round after round."""
+"""Conversion of checkpoints of earlier releases, which stored two separate backbones as one stack of 2·R networks."""
 
 import re
 from collections import Counter
@@ -15,13 +15,13 @@ _NAME = re.compile(r"(stacks\.(\d+)\.)(second_)?branch\.(.+)")
 
 @dataclass(frozen=True)
 class _Source:
-    """Where an earlier checkpoint holds a tensor: its name, and which rows are ours (None: all)."""
+    """The place of a tensor in an earlier checkpoint: its name there, and its rows, or None for all rows."""
 
     name: str
     rows: slice | None = None
 
     def of(self, value: object) -> object:
-        """Return our part of a value; counters have no rows."""
+        """Return the rows of a tensor; values without dimensions, such as counters, are returned whole."""
         if not isinstance(value, Tensor):
             return value
         return value[self.rows].clone() if self.rows is not None and value.dim() else value.clone()
@@ -30,16 +30,16 @@ class _Source:
 def separate_backbones(
     checkpoint: dict[str, Any], names: Collection[str], groups: Sequence[Sequence[str]], looped: Collection[int]
 ) -> bool:
-    """Give an earlier checkpoint of separate backbones today's layout, in place; leave all others as they are.
+    """Convert an earlier checkpoint of separate backbones to the present layout, in place; leave others unchanged.
 
     Args:
         checkpoint: The checkpoint.
         names: The names in the state of the module that will load it.
-        groups: The names of the parameters in each group of its optimizer.
-        looped: The numbers of the stacks whose backbones are modules in a loop.
+        groups: The names of the parameters in each group of the module's optimizer.
+        looped: The numbers of the stacks that run their backbones in a loop.
 
     Returns:
-        Whether it was an earlier one.
+        Whether the checkpoint had the earlier layout.
     """
     state = checkpoint["state_dict"]
     if not any(_SECOND in name for name in names) or any(_SECOND in name for name in state):
@@ -49,48 +49,50 @@ def separate_backbones(
         name: source.of(state[source.name]) for name, source in sources.items() if source.name in state
     }
     match checkpoint.get("optimizer_states"):
-        case [{"state": dict(kept)} as whole]:
-            checkpoint["optimizer_states"] = [{**whole, "state": dict(_optimizer_state(kept, groups, looped))}]
+        case [{"state": dict(state_by_number)} as optimizer]:
+            state_by_number = dict(_optimizer_state(state_by_number, groups, looped))
+            checkpoint["optimizer_states"] = [{**optimizer, "state": state_by_number}]
     return True
 
 
 def _source(name: str, looped: Collection[int]) -> _Source:
+    """Return the place that an entry of the present state had in the earlier layout."""
     match = _NAME.fullmatch(name)
     if match is None:
         return _Source(name)
     stack, number, second, rest = match.groups()
-    place = 0 if second is None else 1
+    position = 0 if second is None else 1
     if int(number) not in looped:
-        return _Source(f"{stack}branch.{rest}", slice(place, None, 2))
+        return _Source(f"{stack}branch.{rest}", slice(position, None, 2))
     kind, copy, rest = rest.split(".", 2)
-    return _Source(f"{stack}branch.{kind}.{2 * int(copy) + place}.{rest}")
+    return _Source(f"{stack}branch.{kind}.{2 * int(copy) + position}.{rest}")
 
 
 def _optimizer_state(
-    kept: Mapping[int, Mapping[str, object]], groups: Sequence[Sequence[str]], looped: Collection[int]
+    earlier_state: Mapping[int, Mapping[str, object]], groups: Sequence[Sequence[str]], looped: Collection[int]
 ) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yield the state of each parameter that has any, by its number today."""
-    before = now = 0
+    """Yield the number of each parameter in the present layout with its optimizer state, if it has any."""
+    first = number = 0  # the first number of a group in the earlier layout, the number in the present layout
     for names in groups:
-        keys = [(_source(name, looped).name, place) for name, place in _numbered(names)]
-        order = {key: before + place for place, key in enumerate(sorted(dict.fromkeys(keys), key=_rank))}
+        keys = [(_source(name, looped).name, occurrence) for name, occurrence in _numbered(names)]
+        numbers = {key: first + index for index, key in enumerate(sorted(dict.fromkeys(keys), key=_rank))}
         for name, key in zip(names, keys, strict=True):
-            if order[key] in kept:
+            if numbers[key] in earlier_state:
                 source = _source(name, looped)
-                yield now, {kind: source.of(value) for kind, value in kept[order[key]].items()}
-            now += 1
-        before += len(order)
+                yield number, {entry: source.of(value) for entry, value in earlier_state[numbers[key]].items()}
+            number += 1
+        first += len(numbers)
 
 
 def _numbered(names: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """Yield names with how often each stood before, as those of the slices of variants do."""
-    seen = Counter[str]()
+    """Yield each name with the number of times that it occurred before; slices of variants share a name."""
+    occurrences = Counter[str]()
     for name in names:
-        yield name, seen[name]
-        seen[name] += 1
+        yield name, occurrences[name]
+        occurrences[name] += 1
 
 
 def _rank(key: tuple[str, int]) -> tuple[int, int, int]:
-    """Return where a parameter stood: stack after stack, in a loop copy after copy, then what is no backbone's."""
+    """Return the sort key of a parameter in the earlier order: by stack, then copies in a loop, then other parts."""
     stack, copy = (re.match(pattern, key[0]) for pattern in (r"stacks\.(\d+)\.", _COPY))
     return int(stack[1]) if stack else 0, 0 if copy else 1, int(copy[1]) if copy else 0

@@ -1,4 +1,4 @@
-"""Checkpoint files: atomic writes, loading that runs no code, and the run folders they belong to."""
+"""Checkpoint files: atomic writes, safe loading, metadata, and the run folders that they belong to."""
 
 import io
 import re
@@ -23,22 +23,25 @@ from pairs_lit.system.console import notice
 MapLocation = str | torch.device | Callable[..., Any] | dict[str, str] | None
 
 RECORD = "pairs_lit"
-"""The key under which a checkpoint says which rounds, data and network it belongs to."""
+"""The key of a checkpoint's metadata, which record the rounds, data and network that it belongs to."""
 
 RUN = "run"
-"""The record's key for the identity of the run that wrote the checkpoint; earlier releases wrote none."""
+"""The metadata key for the identity of the run that wrote the checkpoint; earlier releases did not write it."""
 
 NETWORK = "network"
-"""The record's key for the description of the network."""
+"""The metadata key for the description of the network."""
 
 IMAGE_FORMAT = "image_format"
-"""The record's key for the format of the training images, as JSON; earlier releases wrote none."""
+"""The metadata key for the format of the training images, as JSON; earlier releases did not write it."""
 
 USUAL: Mapping[str, int] = {"members": 1, "transpose": False, DETERMINISTIC: True}
-"""What a record says only where it is otherwise; earlier releases knew nothing else."""
+"""Default values, which the metadata leave out; earlier releases supported no others."""
 
 _RELEASE = re.compile(r"2\.([6-9]|\d\d+)\.\d+")
-"""The releases of Lightning that pyproject.toml allows; it would rewrite a checkpoint that claims to be older."""
+"""The releases of Lightning that pyproject.toml allows.
+
+Lightning would migrate a checkpoint that claims to be older.
+"""
 
 _PARTS = {
     RECORD: dict,
@@ -50,48 +53,49 @@ _PARTS = {
     "optimizer_states": list,
     "lr_schedulers": list,
 }
-"""What pairs-lit itself keeps in a checkpoint, and as what."""
+"""The entries of a checkpoint that belong to pairs-lit and Lightning, and their types."""
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints durably and loads tensors and plain values only."""
+    """Writes checkpoints atomically, and loads only tensors and plain values."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
-        """Write a checkpoint whole or not at all.
+        """Write a checkpoint atomically.
 
         Raises:
-            PairsLitError: It holds what no checkpoint can, or the file cannot be written.
+            PairsLitError: The checkpoint holds a value that cannot be saved, or the file cannot be written.
         """
         parts = {name: plain(part, name) for name, part in checkpoint.items()}
         if not _is_ours(parts):
             raise PairsLitError(
-                f"a callback's on_save_checkpoint changed what pairs-lit itself keeps ({', '.join(_PARTS)}), or added "
-                "hyper_parameters: let it keep its own state under another name, or in its state_dict."
+                f"a callback's on_save_checkpoint changed an entry of pairs-lit ({', '.join(_PARTS)}) or added "
+                "hyper_parameters. Save the callback's state under another name, or in its state_dict."
             )
-        content = io.BytesIO()  # torch.save into a file would hide a full disk behind an error of its own
+        content = io.BytesIO()  # if torch.save wrote to the file, its error would not show that the disk is full
         torch.save(parts, content)
         write_durably(Path(path), lambda file: file.write(content.getbuffer()))
 
     def load_checkpoint(
         self, path: str | Path, map_location: MapLocation = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Load a checkpoint with :func:`read_checkpoint`, whatever ``weights_only`` says."""
+        """Load a checkpoint with :func:`read_checkpoint`; ``weights_only`` is ignored."""
         return read_checkpoint(Path(path), map_location)
 
 
 def read_checkpoint(path: Path, map_location: MapLocation = "cpu") -> dict[str, Any]:
-    """Read one of our checkpoints; nothing in it is executed.
+    """Read a checkpoint that pairs-lit wrote, without executing anything in it.
 
     Raises:
-        PairsLitError: The file does not exist, is damaged, holds more than tensors and plain values, or is not ours.
+        PairsLitError: The file does not exist, is damaged, holds more than tensors and plain values, or was not
+            written by pairs-lit.
     """
     if not path.is_file():
-        raise PairsLitError(f"--ckpt_path {path}: no such file; give a checkpoint such as RUN/checkpoints/last.ckpt.")
+        raise PairsLitError(f"--ckpt_path {path}: no such file. Pass a checkpoint such as RUN/checkpoints/last.ckpt.")
     try:
         with zipfile.ZipFile(path) as archive, warnings.catch_warnings(action="ignore"):
-            altered = archive.testzip()  # torch itself reads flipped bits without a word
+            altered = archive.testzip()  # torch does not notice flipped bits
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # what the unpickler raises on foreign bytes has no end
+    except Exception as error:  # the unpickler can raise anything on a foreign file
         raise PairsLitError(
             f"--ckpt_path {path}: damaged, or not a checkpoint of tensors and plain values; nothing in it was executed."
         ) from error
@@ -103,6 +107,7 @@ def read_checkpoint(path: Path, map_location: MapLocation = "cpu") -> dict[str, 
 
 
 def _is_ours(checkpoint: object) -> TypeGuard[dict[str, Any]]:
+    """Return whether a value has the entries of a checkpoint that pairs-lit wrote."""
     if not isinstance(checkpoint, dict) or "hyper_parameters" in checkpoint:
         return False
     if not all(isinstance(checkpoint.get(name), kind) for name, kind in _PARTS.items()):
@@ -112,78 +117,81 @@ def _is_ours(checkpoint: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _is_plain(value: object) -> bool:
+    """Return whether a value has a type that metadata may have."""
     if isinstance(value, list):
-        return all(isinstance(each, str | int) for each in value)
+        return all(isinstance(item, str | int) for item in value)
     return isinstance(value, str | int | None)
 
 
 def own_run(path: Path) -> Path | None:
-    """Return the run folder that a checkpoint lies in, if it is that of the run that wrote it.
+    """Return the run folder that contains a checkpoint, or None if another run wrote the checkpoint.
 
     Raises:
-        PairsLitError: As :func:`read_checkpoint`.
+        PairsLitError: As for :func:`read_checkpoint`.
     """
     folder = enclosing_run(path)
     if folder is None:
         return None
-    wrote = read_checkpoint(path)[RECORD].get(RUN)
-    own = looks_like_a_run(folder) if wrote is None else identity_of(folder) == wrote
-    return folder if own else None
+    identity = read_checkpoint(path)[RECORD].get(RUN)
+    is_writer = looks_like_a_run(folder) if identity is None else identity_of(folder) == identity
+    return folder if is_writer else None
 
 
 def own_folder(trainer: Trainer) -> Path | None:
-    """Return the run folder that the trainer's checkpoint belongs to, if the command may write into it.
+    """Return the run folder of the trainer's checkpoint, or None if the command must not write into it.
 
-    A fit may not, where the run has got further already: what it holds would be lost.
+    A fit must not resume an older checkpoint of a run in the run's own folder, since the later epochs would be lost.
     """
     if trainer.ckpt_path is None:
         return None
-    given = Path(str(trainer.ckpt_path))
-    own = own_run(given)
-    if own is None or trainer.state.fn != "fit":
-        return own
+    path = Path(str(trainer.ckpt_path))
+    run = own_run(path)
+    if run is None or trainer.state.fn != "fit":
+        return run
     try:
-        reached = read_checkpoint(own / LAST)["epoch"]
-    except PairsLitError:  # damaged or gone: there is nothing to lose
-        return own
-    return own if read_checkpoint(given)["epoch"] >= reached else None
+        last_epoch = read_checkpoint(run / LAST)["epoch"]
+    except PairsLitError:  # the file is damaged or missing, so there is nothing to lose
+        return run
+    return run if read_checkpoint(path)["epoch"] >= last_epoch else None
 
 
 def folder_of(trainer: Trainer, name: str) -> Path:
-    """Return :func:`own_folder`, else a new run folder of this name; a notice says so where there is a checkpoint."""
-    own = own_folder(trainer)
-    if own is not None:
-        return own
-    new = new_run_folder(Path(trainer.default_root_dir), name)
+    """Return :func:`own_folder` or else a new run folder, with a notice if the trainer has a checkpoint."""
+    run = own_folder(trainer)
+    if run is not None:
+        return run
+    new_run = new_run_folder(Path(trainer.default_root_dir), name)
     if trainer.ckpt_path is not None:
-        given = Path(str(trainer.ckpt_path))
-        other = "does not lie in the run folder of its own run"
-        reason = other if own_run(given) is None else "is not the latest of its run"
-        notice(f"{given} {reason}, so this writes into a new one: {new}")
-    return new
+        path = Path(str(trainer.ckpt_path))
+        is_foreign = own_run(path) is None
+        reason = "is not in the folder of the run that wrote it" if is_foreign else "is not the latest of its run"
+        notice(f"{path} {reason}, so the results go into a new run folder: {new_run}")
+    return new_run
 
 
 def sign(checkpoint: dict[str, Any], form: Form, record: Mapping[str, Any], trainer: Trainer) -> None:
-    """Record what a config that loads the checkpoint must share; leave out the schedule, which follows from it.
+    """Add the metadata that a config must share to load the checkpoint.
+
+    The state of the schedule is removed, since the schedule is replayed on loading.
 
     Raises:
-        PairsLitError: The weights do not have the form that loading will ask for, or a callback set another epoch.
+        PairsLitError: The weights do not match the schema that loading requires, or a callback changed the epoch.
     """
     check_kept(form.tensors(checkpoint["state_dict"]), form.example)
     if checkpoint["epoch"] != trainer.current_epoch:
-        raise PairsLitError("a callback's on_save_checkpoint set another epoch: leave that as it is.")
-    said = {name: value for name, value in record.items() if name not in USUAL or USUAL[name] != value}
-    checkpoint[RECORD] = {**said, RUN: identity_of(Path(str(trainer.log_dir)))}
+        raise PairsLitError("a callback's on_save_checkpoint changed the checkpoint's epoch. Leave it unchanged.")
+    not_default = {name: value for name, value in record.items() if name not in USUAL or USUAL[name] != value}
+    checkpoint[RECORD] = {**not_default, RUN: identity_of(Path(str(trainer.log_dir)))}
     checkpoint["lr_schedulers"] = []
 
 
 def prepare(checkpoint: dict[str, Any], trainer: Trainer, groups: Sequence[Group]) -> None:
-    """Refuse what a loaded checkpoint holds beside its weights where it is damaged.
+    """Check the entries of a checkpoint other than its weights, and prepare them for Lightning, in place.
 
-    Settings come from the config alone: it makes the optimizer of the groups, and the schedule is replayed.
+    The settings of the optimizer come from the config alone, and the schedule is replayed.
 
     Raises:
-        PairsLitError: A part has another form than this config would have saved.
+        PairsLitError: An entry is not one that this config would have saved.
     """
     loops = {name: getattr(trainer, name) for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop")}
     check_form("loops are", checkpoint["loops"], {name: loop.state_dict() for name, loop in loops.items()})

@@ -1,4 +1,4 @@
-"""The callback that keeps a run's last checkpoint."""
+"""The callback that saves a run's last checkpoint."""
 
 import math
 import shlex
@@ -19,33 +19,33 @@ SAVE_SECONDS = 30.0
 
 @spares_batches
 class LastCheckpoint(Checkpoint):
-    """Keeps ``checkpoints/last.ckpt`` in the run folder.
+    """Saves ``checkpoints/last.ckpt`` in the run folder.
 
-    It is saved after the first and the last epoch, else at most every 30 seconds. SIGUSR1, by which a cluster announces
-    the end of a job, has it saved at the end of the epoch, and ends the fit there.
+    The file is saved after the first and the last epoch, and in between at most every 30 seconds. A cluster announces
+    the end of a job with SIGUSR1; the file is then saved at the end of the epoch, and the fit ends there.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._saved_at = -math.inf  # what no checkpoint can hold must show while little is lost
+        self._saved_at = -math.inf  # saves after the first epoch, so that a value that cannot be saved is found early
         self._postponed = ExitStack()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on, the end of a job is announced to :meth:`on_train_epoch_end`."""
+        """Defer signals that announce the end of a job to :meth:`on_train_epoch_end`."""
         self._postponed.enter_context(postponed())
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """End here, between two steps, if a signal has asked for it."""
+        """End the fit between two steps if a signal has requested it."""
         check_asked()
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """As in training."""
+        """End the fit between two batches if a signal has requested it."""
         check_asked()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where it is time to, or where the end of the job was announced to any of the workers."""
+        """Save a checkpoint if one is due, or if the end of the job was announced to any of the workers."""
         strategy, last = trainer.strategy, trainer.current_epoch + 1 == trainer.max_epochs
         due = trainer.is_global_zero and (last or time.monotonic() - self._saved_at > SAVE_SECONDS)
         if not strategy.reduce_boolean_decision(due or announced(), all=False):
@@ -60,10 +60,10 @@ class LastCheckpoint(Checkpoint):
             check_announced(shlex.join(["pairs-lit", "fit", str(run)]))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait for announcements no longer."""
+        """Stop deferring signals."""
         self._postponed.close()
         check_asked()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Wait for announcements no longer."""
+        """Stop deferring signals."""
         self._postponed.close()

@@ -1,4 +1,4 @@
-"""The comparison of a checkpoint's record with that of the configuration that loads it."""
+"""Comparison of a checkpoint's metadata with the configuration that loads it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,61 +9,65 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run_metadata import DETERMINISTIC, FINGERPRINT, UNRECORDED
 
 
-def check_match(saved: Mapping[str, Any], wanted: Mapping[str, Any], hint: str = "") -> None:
-    """Raise PairsLitError if a checkpoint's record differs from the configuration's; name the first difference.
+def check_match(saved: Mapping[str, Any], expected: Mapping[str, Any], hint: str = "") -> None:
+    """Raise PairsLitError with the first difference if a checkpoint's metadata differ from the configuration's.
 
     Args:
-        saved: The record.
-        wanted: That of the configuration.
-        hint: What else may have changed where the network differs.
+        saved: The metadata of the checkpoint.
+        expected: The metadata of the configuration.
+        hint: Further advice for a difference in the network.
     """
     saved = {**UNRECORDED, **USUAL, **saved}
-    for name, value in wanted.items():
+    for name, value in expected.items():
         if name == FINGERPRINT and saved.get(name) != value:
-            if name in saved:  # earlier releases recorded none
+            if name in saved:  # earlier releases did not record it
                 raise PairsLitError(
                     "the checkpoint does not match the data: the SHA-256 of all images and labels of "
                     f"{saved.get('source')} is {str(saved[name])[:8]}… in the checkpoint and {str(value)[:8]}… now. "
-                    f"{_explain_other_images(saved, wanted)}"
+                    f"{_explain_other_images(saved, expected)}"
                 )
-        elif name == DETERMINISTIC:  # seen only by chance, and of no account where the images are the same
+        elif name == DETERMINISTIC:  # may be noticed or not by chance, and does not matter if the images are the same
             continue
         elif name not in saved or not fits(saved[name], value) or saved[name] != value:
-            here, there = first_difference(saved.get(name), value)
+            in_checkpoint, in_config = first_difference(saved.get(name), value)
             raise PairsLitError(
-                f"the checkpoint does not match the config: {name} is {shortened(here)} in the checkpoint and "
-                f"{shortened(there)} in the config. Use the config.yaml of the checkpoint's own run"
+                f"the checkpoint does not match the config: {name} is {shortened(in_checkpoint)} in the checkpoint and "
+                f"{shortened(in_config)} in the config. Use the config.yaml of the checkpoint's own run"
                 f"{hint if name == NETWORK else ''}."
             )
 
 
-def _explain_other_images(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Return why the images may be others than those of the checkpoint, and what to do."""
+def _explain_other_images(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """Return the likely reason why the images differ from those of the checkpoint, and a fix."""
     source = str(saved.get("source"))
-    if not (saved.get(DETERMINISTIC, True) and wanted.get(DETERMINISTIC, True)):
+    if not (saved.get(DETERMINISTIC, True) and expected.get(DETERMINISTIC, True)):
         return (
             f"The dataset {source} returns different images each time it is read, so those of the run cannot be read "
             "again. Remove the random transform from the dataset, set data.augment instead, and train again."
         )
     if source.startswith("EMNIST"):
         return (
-            "Set data.root to the data that the run was trained on; if an earlier release trained it, which read "
+            "Set data.root to the data that the run was trained on. If an earlier release trained it, which read "
             "EMNIST with rows and columns exchanged, train again."
         )
-    own = "; if the dataset draws random numbers when it is made, give it a fixed seed" if "." in source else ""
-    return f"Set data.root to the data that the run was trained on{own}."
+    is_custom = "." in source
+    advice = " If the dataset draws random numbers in its constructor, give it a fixed seed." if is_custom else ""
+    return f"Set data.root to the data that the run was trained on.{advice}"
 
 
-def first_difference(saved: object, wanted: object) -> tuple[object, object]:
-    """Narrow two lists down to their first different entries, if they are of equal length or too long to be shown."""
-    if not isinstance(saved, list) or not isinstance(wanted, list):
-        return saved, wanted
-    if len(saved) != len(wanted) and shortened(saved) != shortened(wanted):
-        return saved, wanted
-    return next((pair for pair in zip(saved, wanted, strict=False) if pair[0] != pair[1]), (saved, wanted))
+def first_difference(saved: object, expected: object) -> tuple[object, object]:
+    """Return the first entries in which two lists differ, if they are of equal length or too long to print.
+
+    Other values, and short lists of different lengths, are returned whole.
+    """
+    if not isinstance(saved, list) or not isinstance(expected, list):
+        return saved, expected
+    if len(saved) != len(expected) and shortened(saved) != shortened(expected):
+        return saved, expected
+    return next((pair for pair in zip(saved, expected, strict=False) if pair[0] != pair[1]), (saved, expected))
 
 
 def shortened(value: object) -> str:
-    """Return a value in one line of at most 60 letters."""
+    """Return a value as one line of at most 60 characters."""
     text = " ".join(str(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

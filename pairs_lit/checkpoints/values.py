@@ -1,4 +1,4 @@
-"""Tensors and plain values, all that a checkpoint may hold; other values are converted on saving if they can be."""
+"""Conversion of values to tensors and plain Python values, the only ones that a checkpoint may hold."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from torch import Tensor
 from pairs_lit.errors import PairsLitError
 
 _KEPT = (torch.Size, torch.dtype, torch.device)
+"""Types that need no conversion."""
 _NATIVE: dict[type, Callable[[Any], Any]] = {
     bool: bool,
     int: int.__int__,
@@ -22,26 +23,34 @@ _NATIVE: dict[type, Callable[[Any], Any]] = {
     bytes: bytes.__bytes__,
     bytearray: bytearray,
 }
-"""What turns a value of a class derived from a plain one into the plain one, whatever that class makes of it."""
+"""Conversions from a subclass to the plain type, which do not depend on methods that the subclass overrides."""
 
 _MOST_BITS = 2000
-"""Larger integers can be saved, but not loaded."""
+"""The maximum size of an integer; larger ones could be saved but not loaded."""
 
 _DEEPEST = 100
+"""The maximum depth of nesting."""
 
 
 def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any value
-    """Return a value as tensors and plain values.
+    """Convert a value to tensors and plain values.
 
-    NumPy's numbers become Python's, its arrays tensors, paths texts, deques and sets lists, members of an enumeration
-    their values; dictionaries, lists and tuples are taken apart. Loading does not convert them back.
+    NumPy numbers become Python numbers, arrays become tensors, paths become strings, deques and sets become lists, and
+    enum members become their values. Dictionaries, lists and tuples are converted recursively. Loading does not convert
+    the values back.
+
+    Args:
+        value: The value.
+        place: The place of the value in the checkpoint, for messages.
+        depth: The depth of nesting.
 
     Raises:
-        PairsLitError: Something in it cannot be converted, or it contains itself; the message names the place.
+        PairsLitError: A part of the value cannot be converted, or the value contains itself. The message names the
+            place.
     """
     if depth > _DEEPEST:
         raise PairsLitError(
-            f"no checkpoint can hold {place[:60]}…: it is nested too deeply, or contains itself. Leave it out."
+            f"no checkpoint can hold {place[:60]}…, which is nested too deeply or contains itself. Leave it out."
         )
     if value is None or isinstance(value, _KEPT):
         return value
@@ -60,48 +69,51 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any 
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, set | frozenset):
         return [plain(item, place, depth + 1) for item in sorted(value, key=repr)]
-    made = next((make(value) for kind, make in _NATIVE.items() if isinstance(value, kind)), None)
-    if made is None or (isinstance(made, int) and made.bit_length() > _MOST_BITS):
+    converted = next((convert(value) for kind, convert in _NATIVE.items() if isinstance(value, kind)), None)
+    if converted is None or (isinstance(converted, int) and converted.bit_length() > _MOST_BITS):
         raise _refusal(value, place)
-    return bytearray() if made == b"" else made  # empty bytes could not be loaded
+    return bytearray() if converted == b"" else converted  # empty bytes could not be loaded
 
 
 def _plain_numpy(value: Any, place: str) -> Any:  # noqa: ANN401 - a number or an array
+    """Convert a NumPy number to a Python number, and an array to a tensor or, if it has other types, to lists."""
     if isinstance(value, np.ma.MaskedArray):
         raise _refusal(value, place)
     if isinstance(value, np.ndarray) and value.ndim > 0:
-        native = value.astype(value.dtype.newbyteorder("="), order="C")  # a copy: what is saved must not change
+        native = value.astype(value.dtype.newbyteorder("="), order="C")  # a copy, so that later changes have no effect
         try:
             return torch.from_numpy(native)
         except TypeError:
             return plain(value.tolist(), place)
     number = value.item()
-    if isinstance(number, np.generic):  # a kind that Python lacks, such as a long double
+    if isinstance(number, np.generic):  # a type that Python lacks, such as a long double
         raise _refusal(value, place)
     return plain(number, place)
 
 
 def _plain_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any, Any]:
+    """Convert the keys and values of a mapping."""
     items: dict[Any, Any] = {}
     for key, item in value.items():
-        named = plain(key, f"a key of {place}", depth + 1)
+        plain_key = plain(key, f"a key of {place}", depth + 1)
         try:
-            repeated = named in items
-        except TypeError:  # a tuple may hold a list
-            repeated = True
-        if repeated:
+            is_rejected = plain_key in items
+        except TypeError:  # a tuple with a list in it cannot be a key
+            is_rejected = True
+        if is_rejected:
             raise PairsLitError(
-                f"no checkpoint can hold {place}: its key {key!r:.60} has no plain form, or that of another key. Use "
-                "texts or numbers."
+                f"no checkpoint can hold {place}: its key {key!r:.60} cannot be converted to a plain key that differs "
+                "from all others. Use strings or numbers as keys."
             )
-        items[named] = plain(item, f"{place}[{key!r}]", depth + 1)
+        items[plain_key] = plain(item, f"{place}[{key!r}]", depth + 1)
     return OrderedDict(items) if isinstance(value, OrderedDict) else items
 
 
 def _refusal(value: object, place: str) -> PairsLitError:
+    """Build the error for a value that cannot be converted."""
     kind = type(value)
-    long = f" of more than {_MOST_BITS} bits" if isinstance(value, int) else ""
+    size = f" of more than {_MOST_BITS} bits" if isinstance(value, int) else ""
     return PairsLitError(
-        f"no checkpoint can hold {place}, a {kind.__module__}.{kind.__qualname__}{long}: leave it out, or make it "
-        "numbers, texts, tensors, or lists and dictionaries of these."
+        f"no checkpoint can hold {place}, a {kind.__module__}.{kind.__qualname__}{size}. Leave it out, or convert it "
+        "to numbers, strings, tensors, or lists and dictionaries of these."
     )

@@ -1,1 +1,1 @@
-"""One fit of all rounds: the module, its losses and metrics, the rounds, checkpoints, tracking."""
+"""Training and evaluation of all rounds: module, losses, metrics, optimizers, callbacks and logging."""

@@ -1,4 +1,4 @@
-"""Batch sizes that a network can take: batch norm, for instance, cannot be trained on a single pair."""
+"""Checks that the network accepts every batch size; batch norm, for instance, cannot be trained on a single pair."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -10,25 +10,25 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.text import counted
 
 Objection = Callable[[int], str | None]
-"""Says why a network cannot take a batch of this many pairs, or None if it can."""
+"""Returns why a network cannot process a batch of this many pairs, or None if it can."""
 
 _TRIED = 50
-"""How many batch sizes are tried at most before giving up."""
+"""The maximum number of batch sizes that are tried to find one that works."""
 
 
 def check_shown(
     objection: Callable[..., str | None], data: PairDataModule, *, training: bool, more: Sequence[int] = ()
 ) -> None:
-    """Refuse batches that the network cannot be shown in evaluation or, if there is any, in training.
+    """Raise PairsLitError if the network cannot process one of the batches that the data will be split into.
 
     Args:
-        objection: Tries the network on a batch.
+        objection: Tries the network on a batch of a given size, in training or evaluation mode.
         data: The pairs of each split, and the batch sizes.
-        training: Whether it is trained.
-        more: Counts of other pairs that it is shown in evaluation.
+        training: Whether the network is trained, not only evaluated.
+        more: The numbers of further pairs on which the network is evaluated.
 
     Raises:
-        PairsLitError: A batch cannot be shown.
+        PairsLitError: The network cannot process a batch.
     """
     counts = {split: data.bank.pairs[split].target.shape[1] for split in SPLITS}
     if training:
@@ -38,38 +38,42 @@ def check_shown(
     check_batches(tried, [*counts.values(), *more], data.eval_batch_size, "data.eval_batch_size", "evaluated")
 
 
-def check_batches(objection: Objection, counts: Sequence[int], batch_size: int, option: str, deed: str) -> None:
-    """Refuse a batch size if the network cannot take one of the batches.
+def check_batches(objection: Objection, counts: Sequence[int], batch_size: int, option: str, action: str) -> None:
+    """Raise PairsLitError if the network cannot process one of the batches that a batch size leads to.
 
     Args:
         objection: Tries the network on a batch.
-        counts: The pairs of a round, for each split that comes in such batches.
+        counts: The number of pairs of a round in each split that is divided into such batches.
         batch_size: Pairs per batch.
-        option: The option that sets it.
-        deed: What cannot be done, ``trained`` or ``evaluated``.
+        option: The option that sets the batch size.
+        action: What the network is used for, ``trained`` or ``evaluated``.
 
     Raises:
-        PairsLitError: The network cannot take a batch; the message names sizes near by that were tried and work.
+        PairsLitError: The network cannot process a batch. The message suggests similar batch sizes that do work.
     """
-    tried = cache(objection)
-    found = ((size, count, tried(size)) for count in counts for size in _sizes(count, batch_size))
-    size, count, reason = next((each for each in found if each[2] is not None), (0, 0, None))
+    find_reason = cache(objection)
+    tried = ((size, count, find_reason(size)) for count in counts for size in _sizes(count, batch_size))
+    size, count, reason = next((result for result in tried if result[2] is not None), (0, 0, None))
     if reason is None:
         return
-    nearest = sorted(range(1, max(counts) + 1), key=lambda other: abs(other - batch_size))[:_TRIED]
-    works = (other for other in nearest if all(tried(each) is None for n in counts for each in _sizes(n, other)))
-    near = [str(other) for other in sorted(islice(works, 3))]
-    if not near and tried(2) is not None:
-        raise PairsLitError(f"the network cannot be {deed} on a batch of {counted(size, 'pair')}: {reason}.")
-    listed = " or ".join(", ".join(near).rsplit(", ", 1))
-    advice = f"For instance, set {option} to {listed}." if near else "Give 2 pairs or more."
+    nearest = sorted(range(1, max(counts) + 1), key=lambda candidate: abs(candidate - batch_size))[:_TRIED]
+    working = (
+        candidate
+        for candidate in nearest
+        if all(find_reason(size) is None for count in counts for size in _sizes(count, candidate))
+    )
+    suggestions = [str(candidate) for candidate in sorted(islice(working, 3))]
+    if not suggestions and find_reason(2) is not None:
+        raise PairsLitError(f"the network cannot be {action} on a batch of {counted(size, 'pair')}: {reason}.")
+    listed = " or ".join(", ".join(suggestions).rsplit(", ", 1))
+    advice = f"For instance, set {option} to {listed}." if suggestions else "Use at least 2 pairs."
     raise PairsLitError(
-        f"{option} is {batch_size}: {counted(count, 'pair')} then come with a batch of {size}, on which the network "
-        f"cannot be {deed}: {reason}. {advice}"
+        f"{option} is {batch_size}, so {counted(count, 'pair')} make a batch of {size}, on which the network cannot be "
+        f"{action}: {reason}. {advice}"
     )
 
 
 def _sizes(count: int, batch_size: int) -> tuple[int, ...]:
-    """Return the sizes of an epoch's batches, the last one's first."""
+    """Return the sizes of the last batch and of the other batches of an epoch."""
     full = min(count, batch_size)
     return count % full or full, full

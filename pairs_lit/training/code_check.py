@@ -1,4 +1,9 @@
-"""What a checkpoint records of the code that computed it, and the comparison with the code that loads it."""
+"""Detection of network code that has changed since a checkpoint was saved.
+
+A checkpoint records what its networks compute for a few fixed images. When it is loaded, the networks compute the same
+values again. Only different values are an error, since code may be rewritten without an effect on what it computes. The
+checkpoint also holds digests of the torch calls and of the user's files, from which messages say what has changed.
+"""
 
 import hashlib
 import platform
@@ -34,9 +39,10 @@ from pairs_lit.training.behaviour import (
 from pairs_lit.training.recipes import Variant
 
 CODE = "code"
-"""The key under which a checkpoint says what its networks compute; earlier releases wrote none."""
+"""The key under which a checkpoint records what its networks compute; earlier releases did not write it."""
 
 _MODES = {"evaluation": False, "training": True}
+"""The modes in which networks are observed; the values are those of ``nn.Module.training``."""
 _NAMES = ("output", "digit_logits", "losses", "gradients")
 _OF_LOSS = ("losses", "gradients")
 _WORDS = {
@@ -48,36 +54,36 @@ _WORDS = {
 
 
 class ChangedCodeError(PairsLitError):
-    """The code of a network has changed since its fit.
+    """Error: the code of a network has changed since its fit.
 
     Args:
-        difference: What differs, in a sentence.
-        option: How the user says that the command should continue anyway.
+        difference: A sentence that describes the difference.
+        option: The option with which the command continues anyway.
     """
 
     def __init__(self, difference: str, option: str) -> None:
         super().__init__(
             f"{difference} Restore the code that the checkpoint was trained with, or train again; {option} continues "
-            "anyway, and says so in what it writes."
+            "anyway and adds a note to its results."
         )
         self.difference = difference
 
 
 class CodeCheck:
-    """Records what the networks of a module compute, and compares it with what a checkpoint records.
+    """Records what the networks of a module compute and compares it with the record in a checkpoint.
 
     Args:
-        variants: What is trained; each has the same seeds.
-        rounds: All their rounds.
+        variants: The variants that are trained; all have the same seeds.
+        rounds: The rounds of all variants.
         stacks: The stacks.
         losses: The loss of each stack.
-        repeats: Whether the networks give the same outputs when they are evaluated again; if not, nothing is recorded.
-        draws: Whether the networks draw random numbers when they are evaluated.
+        repeats: Whether the networks are deterministic in evaluation mode; if not, nothing is recorded.
+        draws: Whether the networks draw random numbers in evaluation mode.
 
     Attributes:
         may_change: Whether to continue although the code has changed.
-        option: How the user says so, for messages.
-        has_changed: Whether the code has changed since the fit that wrote the checkpoint that was loaded.
+        option: The option that sets ``may_change``, for messages.
+        has_changed: Whether the code has changed since the fit that wrote the loaded checkpoint.
         changes: The numbers of the epochs after which a fit was resumed with changed code.
     """
 
@@ -105,7 +111,7 @@ class CodeCheck:
 
     @property
     def place(self) -> str:
-        """Where the network's code is: the user's own files; else the class."""
+        """The names of the files with the network's code, or its class path if no file belongs to the user."""
         if self._files.names:
             return self._files.names
         kind = self._stacks[0].kinds[0]
@@ -113,7 +119,7 @@ class CodeCheck:
 
     @property
     def note(self) -> str:
-        """What everything must say that the networks gave if their code has changed; else empty."""
+        """The note that all results must carry if the code has changed, or "" if it has not."""
         epochs = ", ".join(map(str, self.changes))
         during = f"the network's code changed during the fit (after epoch {epochs})" if epochs else ""
         since = "the network's code has changed since the fit" if self.has_changed else ""
@@ -121,44 +127,45 @@ class CodeCheck:
 
     @property
     def hint(self) -> str:
-        """What to do where another network may be due to changed code; empty if no code is the user's own."""
+        """Advice for a difference that changed code may explain, or "" if no file belongs to the user."""
         return f"{self.file_hint}, or continue with {self.option}" if self._files.names else ""
 
     @property
     def file_hint(self) -> str:
-        """The same where to continue is no choice."""
+        """The same advice for a difference with which the command cannot continue."""
         names = self._files.names
         return f"; if {names} changed since the fit, restore it" if names else ""
 
     @cached_property
     def _calls(self) -> list[list[str]]:
-        """By variant, the digests of the calls of torch that its first network makes, in each mode."""
-        return [_calls_of(each.architecture, self._rounds.seeds[0]) for each in self._variants]
+        """The digests of the torch calls of each variant's first network, in each mode."""
+        return [_calls_of(variant.architecture, self._rounds.seeds[0]) for variant in self._variants]
 
     @property
     def _environment(self) -> dict[str, str]:
-        """What the digests of calls, and random numbers of torch, may depend on beside the code."""
+        """The versions and the machine; digests of calls and torch's random numbers may depend on them."""
         device = next((value.device.type for value in self._stacks[0].network.parameters()), "cpu")
         return {"torch": str(torch.__version__), "pairs_lit": __version__, "machine": f"{platform.machine()} {device}"}
 
     def observe(self, stacks: Iterable[int], normalise: str) -> dict[int, dict[str, Numbers]]:
-        """Return what some of the stacks compute for fixed pairs, in each mode, by the number of the stack.
+        """Return what some of the stacks compute for fixed pairs in each mode, by the number of the stack.
 
         Args:
-            stacks: Their numbers.
-            normalise: How the rounds' images are prepared.
+            stacks: The numbers of the stacks.
+            normalise: How the images of the rounds are normalised.
         """
         first = self._variants[0].architecture
         pairs = FixedPairs(first.image_size, normalise, first.classes)
         return {number: self._observe(number, pairs) for number in stacks} if self._repeats else {}
 
     def _observe(self, number: int, pairs: FixedPairs) -> dict[str, Numbers]:
+        """Return what one stack computes for fixed pairs in each mode."""
         rounds = self._rounds.stacks[number]
         stack, loss, count = self._stacks[number], self._losses[number], rounds.stop - rounds.start
         return {name: observe(stack, loss, count, pairs, training=mode) for name, mode in _MODES.items()}
 
     def record(self, observed: Mapping[int, Mapping[str, Numbers]]) -> dict[str, Any]:
-        """Return what a checkpoint records, given what :meth:`observe` returned for all stacks."""
+        """Build the record for a checkpoint from what :meth:`observe` returned for all stacks."""
         numbers = {mode: _joined([observed[number][mode] for number in sorted(observed)]) for mode in _MODES}
         return {
             **numbers,
@@ -174,26 +181,26 @@ class CodeCheck:
         """Raise PairsLitError if the networks, with the checkpoint's weights, do not compute what they did in the fit.
 
         Args:
-            saved: What the checkpoint records.
-            normalise: How it says that images are prepared.
-            epoch: The number of its last epoch.
-            stage: What it is loaded for: fit, validate, test or predict; None for networks without a trainer.
+            saved: The record in the checkpoint.
+            normalise: How the images of the checkpoint's run are normalised.
+            epoch: The number of the checkpoint's last epoch.
+            stage: What it is loaded for: fit, validate, test or predict, or None for networks without a trainer.
         """
         record, variants = cast(dict[str, Any], saved), len(self._variants)
         is_known = isinstance(normalise, str) and normalise in RANGES
         check_that("record of the code is", is_known and is_record(saved, len(self._rounds.seeds), variants))
         self.changes = sorted({*record["changes"], *self.changes})
         now = self.record(self.observe(range(len(self._stacks)), str(normalise)))
-        found = self._find_change(record, now, stage)
-        if found is not None:
-            self.report_change(found, record["files"], epoch, stage)
+        change = self._find_change(record, now, stage)
+        if change is not None:
+            self.report_change(change, record["files"], epoch, stage)
         elif record["environment"] == now["environment"] and record["calls"] != now["calls"]:
             notice(f"{self.place} has changed since the fit, but its networks compute the same for a few fixed images.")
 
     def _find_change(self, saved: Mapping[str, Any], now: Mapping[str, Any], stage: str | None) -> str | None:
-        """Return in words what differs most; None: nothing does."""
+        """Return a description of the first relevant difference, or None if there is none."""
         if not saved["evaluation"] and now["evaluation"]:
-            return "its outputs could not be recorded, since they were others each time"
+            return "its outputs could not be recorded in the fit, since each evaluation gave different ones"
         precision = max(saved["precision"], now["precision"])
         for mode in _MODES:
             for name, before in saved[mode].items():
@@ -210,31 +217,31 @@ class CodeCheck:
     def _applies(
         self, mode: str, name: str, saved: Mapping[str, Any], now: Mapping[str, Any], stage: str | None
     ) -> bool:
-        """Return whether a difference would change what is about to be done, and can only come from the code."""
+        """Return whether a difference would affect the present command and can only come from the code."""
         if mode == "training" and stage != "fit":
             return False
         if name in _OF_LOSS and (stage not in ("fit", "validate", "test") or saved["losses"] != now["losses"]):
-            return False  # another loss may be configured
+            return False  # the user is free to configure another loss
         return saved["environment"] == now["environment"] or not self._draws(mode)
 
     def _draws(self, mode: str) -> bool:
-        """Return whether random numbers of torch itself may be part of what is computed."""
+        """Return whether the outputs may depend on torch's own random numbers."""
         if mode == "training":
             return any(isinstance(part, Loop) for stack in self._stacks for part in stack.network.modules())
         return self._draws_in_evaluation
 
-    def report_change(self, found: str, before: Mapping[str, str], epoch: int, stage: str | None) -> None:
-        """Raise PairsLitError for changed code; or note the change, if the user wants to continue.
+    def report_change(self, change: str, before: Mapping[str, str], epoch: int, stage: str | None) -> None:
+        """Raise PairsLitError because of changed code, or only print a notice if ``may_change`` is set.
 
         Args:
-            found: What differs.
+            change: A description of the change.
             before: The digests of the files when the checkpoint was saved.
             epoch: The number of the checkpoint's last epoch.
-            stage: What it is loaded for.
+            stage: What the checkpoint is loaded for.
         """
         files = self._files.changed(before)
         changed = f" ({files} changed)" if files else ""
-        message = f"{self.place} does not compute what it did in the fit{changed}: {found}."
+        message = f"{self.place} does not compute what it did in the fit{changed}: {change}."
         if not self.may_change:
             raise ChangedCodeError(message, self.option)
         notice(message)
@@ -245,16 +252,18 @@ class CodeCheck:
 
 
 def _calls_of(architecture: Architecture, seed: int) -> list[str]:
-    """Return the digests of the calls of one network, in each mode."""
+    """Return the digest of the torch calls of one network in each mode."""
     network = architecture.build(seed)
-    modules: list[tuple[nn.Module, Sequence[int]]] = [(each, architecture.image_shape) for each in network.backbones]
+    modules: list[tuple[nn.Module, Sequence[int]]] = [
+        (backbone, architecture.image_shape) for backbone in network.backbones
+    ]
     if network.head is not None:
         modules.append((network.head, [architecture.head_width(network.width)]))
     return [digest_of_calls(modules, training=mode) for mode in _MODES.values()]
 
 
 def _joined(parts: Sequence[Numbers]) -> Numbers:
-    """Return the numbers of all stacks, without those that a stack lacks."""
+    """Concatenate the observations of all stacks, without values that a stack lacks."""
     names = [name for name in (parts[0] if parts else {}) if all(name in part for part in parts)]
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
@@ -290,39 +299,39 @@ def _is_table(value: object, rounds: int) -> bool:
 
 
 def _all_texts(saved: object) -> bool:
-    return isinstance(saved, dict) and all(isinstance(each, str) for pair in saved.items() for each in pair)
+    return isinstance(saved, dict) and all(isinstance(text, str) for pair in saved.items() for text in pair)
 
 
 def _are_epochs(saved: object) -> bool:
-    return isinstance(saved, list) and all(fits(each, 0) for each in saved)
+    return isinstance(saved, list) and all(fits(epoch, 0) for epoch in saved)
 
 
 def part_of_record(saved: Mapping[str, Any], variant: int, variants: int) -> dict[str, Any]:
-    """Return what the checkpoint of one variant alone would record, given the record of variants side by side.
+    """Return what the checkpoint of one variant alone would record, out of the record of all variants.
 
     Args:
-        saved: The record.
-        variant: The variant's number.
-        variants: How many there are.
+        saved: The record of all variants.
+        variant: The number of the variant.
+        variants: The number of variants.
     """
     numbers = {
         mode: {name: value.chunk(variants)[variant].clone() for name, value in saved[mode].items()} for mode in _MODES
     }
-    own = slice(variant, variant + 1)
-    return {**saved, **numbers, "calls": saved["calls"][own], "losses": saved["losses"][own]}
+    entry = slice(variant, variant + 1)
+    return {**saved, **numbers, "calls": saved["calls"][entry], "losses": saved["losses"][entry]}
 
 
 def check_weights(
     checkpoint: Mapping[str, Any], form: Form, record: Mapping[str, Any], code: CodeCheck, stage: str | None
 ) -> None:
-    """Raise PairsLitError if a checkpoint's weights are another configuration's, or do not fit the module.
+    """Raise PairsLitError if a checkpoint's weights belong to another configuration or do not fit the module.
 
-    A network that is described differently is one with changed code, if the user wants to continue with such.
+    If changed code is allowed, a network with another description counts as changed code.
 
     Args:
         checkpoint: The checkpoint.
-        form: The structure of the module's state.
-        record: What the checkpoint must share with the configuration.
+        form: The schema of the module's state.
+        record: The metadata that the checkpoint must share with the configuration.
         code: The check of the network's code.
         stage: What the checkpoint is loaded for, as in :meth:`CodeCheck.check`.
     """

@@ -1,4 +1,4 @@
-"""Metrics of all rounds, collected from all workers."""
+"""Collection of the metrics of all rounds from all workers."""
 
 from typing import cast
 
@@ -10,17 +10,22 @@ from pairs_lit.training.module import PairModule
 
 
 def collected(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
-    """Return what all workers measured since the last call: ``test/accuracy`` and the like, (R,) float64 each."""
+    """Return the metrics that all workers measured since the last call, such as ``test/accuracy``, (R,) float64."""
     return added_up(trainer, module, module.collect())
 
 
 def added_up(trainer: Trainer, module: PairModule, measured: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return what all workers measured, each of its own stacks' rounds: by name, (R,) float64 on the CPU."""
+    """Merge the metrics of all workers, each of which measured the rounds of its stacks.
+
+    Returns:
+        The metrics by name, (R,) float64 on the CPU.
+    """
     if trainer.world_size == 1 or not measured:
         return measured
-    every = torch.stack(list(measured.values()))
-    part = torch.zeros_like(every)
+    values = torch.stack(list(measured.values()))
+    worker_values = torch.zeros_like(values)
     for rounds in module.rounds.of_worker(trainer.global_rank, trainer.world_size).values():
-        part[:, rounds] = every[:, rounds]
-    total = trainer.strategy.reduce(part, reduce_op="sum")  # exact: each element is 0 in all parts but one
+        worker_values[:, rounds] = values[:, rounds]
+    # the sum is exact, since each element is non-zero on one worker only
+    total = trainer.strategy.reduce(worker_values, reduce_op="sum")
     return dict(zip(measured, cast(Tensor, total), strict=True))

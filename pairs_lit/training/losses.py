@@ -1,4 +1,4 @@
-"""The loss of each round: a target part and a digit part, weighted, summed, and logged separately."""
+"""The loss of each round: the weighted sum of a target loss and a digit loss, which are logged separately."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ EPSILON = 1e-6
 
 
 class LossParts(NamedTuple):
-    """The losses of R rounds, (R,) each: the total, which is minimised, and its two parts without their weights."""
+    """The losses of R rounds, (R,) each: the total, which is minimised, and its two parts before weighting."""
 
     total: Tensor
     target: Tensor
@@ -24,7 +24,7 @@ class LossParts(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What the losses of rounds in one stack may differ in: a number for all, or (R,) float64.
+    """The numbers by which the losses of rounds in one stack may differ, each a number for all or (R,) float64.
 
     Attributes:
         target: Weight of the target loss.
@@ -39,21 +39,22 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class PairLoss:
-    """target_weight · target loss + aux_weight · digit loss.
+    """The weighted sum target_weight · target loss + aux_weight · digit loss.
 
     Args:
-        target: Loss of the answer. ``bce``: on one logit or probability; ``ce``: on two logits or a probability;
-            ``mse``: on two raw outputs against one-hot targets, or a probability; ``none``: not trained on.
-        digits: Loss of the digit logits, the auxiliary loss: ``ce``; ``mse`` on raw logits against one-hot classes,
-            mean over all elements (on probabilities, where the answer is a mean of several); ``none``.
+        target: Loss of the prediction. ``bce``: on one logit or probability; ``ce``: on two logits or a probability;
+            ``mse``: on two raw outputs against one-hot targets, or on a probability; ``none``: no target loss.
+        digits: Loss of the digit logits, the auxiliary loss. ``ce``; ``mse``: on raw logits against one-hot classes,
+            mean over all elements (on probabilities, if the prediction is a mean over several networks or images);
+            ``none``: no digit loss.
         aux_weight: Weight of the digit loss, α.
         target_weight: Weight of the target loss.
         digit_reduction: ``sum`` (belhadj) or ``mean`` over the two images.
-        label_smoothing: ε of bce and ce: a share ε of each target is spread evenly over all classes (Szegedy et al.
+        label_smoothing: ε for bce and ce: a share ε of each target is spread evenly over all classes (Szegedy et al.
             2016), as in ``torch.nn.CrossEntropyLoss``.
 
     Raises:
-        PairsLitError: A weight is negative, or the smoothing lies outside [0, 1).
+        PairsLitError: A weight is negative or not finite, or the smoothing lies outside [0, 1).
     """
 
     target: Literal["bce", "ce", "mse", "none"] = "bce"
@@ -64,68 +65,76 @@ class PairLoss:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the weights."""
+        """Raise PairsLitError if a weight or the label smoothing is out of range."""
         for name, value in (("aux_weight", self.aux_weight), ("target_weight", self.target_weight)):
             if not 0 <= value < float("inf"):
-                raise PairsLitError(f"model.loss.{name} is {value}: it must be a finite number, 0 or more.")
+                raise PairsLitError(f"model.loss.{name} must be a finite number, 0 or more, got {value}.")
         if not 0 <= self.label_smoothing < 1:
-            raise PairsLitError(f"model.loss.label_smoothing is {self.label_smoothing}: it must be 0 or more, below 1.")
+            raise PairsLitError(f"model.loss.label_smoothing must be in [0, 1), got {self.label_smoothing}.")
 
     def __call__(self, comparison: PairOutput, digits: Tensor, target: Tensor) -> LossParts:
-        """Return the losses of each round, mean over its pairs; digits (R, B, 2) and target (R, B) are int64."""
+        """Compute the losses of each round, means over its pairs; digits (R, B, 2) and target (R, B) are int64."""
         weights = Weights(self.target_weight, self.aux_weight, self.label_smoothing)
         return self.weighed(comparison, digits, target, weights)
 
     def weighed(self, comparison: PairOutput, digits: Tensor, target: Tensor, weights: Weights) -> LossParts:
-        """Return the same with other weights."""
+        """Compute the losses of each round with the given weights in place of the loss's own."""
         target_loss = self._target_loss(comparison, target, weights.smoothing)
         digit_loss = self._digit_loss(comparison, digits, weights.smoothing)
-        of_target, of_digits = (_as(weight, target_loss) for weight in (weights.target, weights.aux))
+        target_weight, aux_weight = (_as(weight, target_loss) for weight in (weights.target, weights.aux))
         if self.trains_target == self.trains_digits:
-            total = of_target * target_loss + of_digits * digit_loss
-        elif self.trains_target:  # what is not trained on costs no gradient, and cannot make a round fail
-            total = of_target * target_loss
+            total = target_weight * target_loss + aux_weight * digit_loss
+        elif self.trains_target:  # a loss of weight 0 is left out, so it needs no gradient and its NaN does no harm
+            total = target_weight * target_loss
         else:
-            total = of_digits * digit_loss
+            total = aux_weight * digit_loss
         return LossParts(total, target_loss, digit_loss)
 
     @property
     def form(self) -> tuple[object, ...]:
-        """What the losses of rounds in one stack must have in common: all but the numbers of what they train on."""
+        """The settings that the losses of rounds in one stack must share: all except non-zero weights and smoothing."""
         trained = self.trains_target, self.trains_digits, self.label_smoothing > 0
         return self.target, self.digits, self.digit_reduction, *trained
 
     def check(self, comparison: PairOutput) -> None:
-        """Refuse a network that this loss cannot train, by what it says of any pairs while gradients are recorded.
+        """Raise PairsLitError if this loss cannot train the network that gave an output.
+
+        Args:
+            comparison: The output for any pairs, computed while gradients are recorded.
 
         Raises:
             PairsLitError: The head's output does not suit the target loss, there are no digit logits for the digit
-                loss, or nothing is trained at all.
+                loss, or nothing would be trained.
         """
         allowed = {"bce": ("logit", "probability"), "ce": ("logits", "probability"), "mse": ("logits", "probability")}
         if self.target != "none" and comparison.kind not in allowed[self.target]:
             raise PairsLitError(
                 f"model.loss.target is {self.target}, which needs {' or '.join(allowed[self.target])} from the head, "
-                f"but the head gives {comparison.kind}: change the head's outputs (1: logit, 2: logits) or the loss."
+                f"but the head gives {comparison.kind}. Change the head's outputs (1: logit, 2: logits) or the loss."
             )
         if self.target != "none" and not comparison.output.requires_grad:
-            raise PairsLitError(f"model.loss.target is {self.target}, but this head has no gradient: it needs none.")
+            raise PairsLitError(
+                f"model.loss.target is {self.target}, but this head has no gradient. Set model.loss.target to none."
+            )
         if self.digits != "none" and comparison.digit_logits is None:
             raise PairsLitError(
-                f"model.loss.digits is {self.digits}, but there are no digit logits: "
-                "set model.readout to identity or linear, or model.loss.digits to none."
+                f"model.loss.digits is {self.digits}, but there are no digit logits. "
+                "Set model.readout to identity or linear, or model.loss.digits to none."
             )
         if not self.trains_target and not self.trains_digits:
-            raise PairsLitError("model.loss: target and digits are both none or of weight 0: nothing would be trained.")
+            raise PairsLitError(
+                "model.loss: target and digits are both none or of weight 0, so nothing would be trained. Set at least "
+                "one of them."
+            )
 
     @property
     def trains_target(self) -> bool:
-        """Whether the answer is trained."""
+        """Whether the loss trains the prediction of the relation."""
         return self.target != "none" and self.target_weight > 0
 
     @property
     def trains_digits(self) -> bool:
-        """Whether the digit logits are trained as such."""
+        """Whether the loss trains the digit logits directly."""
         return self.digits != "none" and self.aux_weight > 0
 
     def _target_loss(self, comparison: PairOutput, target: Tensor, smoothing: float | Tensor) -> Tensor:
@@ -135,19 +144,19 @@ class PairLoss:
         if comparison.kind == "probability" and self.target == "mse":
             return (output - target.to(output.dtype)).square().mean(1)
         if comparison.kind == "probability":
-            # not F.binary_cross_entropy: it raises on a NaN, and one round's NaN must not end the others
-            right = torch.where(target > 0, output, 1 - output)
-            surprise = -right.clamp(EPSILON, 1 - EPSILON).log()
+            # F.binary_cross_entropy raises on a NaN, but one round's NaN must not end the others
+            correct = torch.where(target > 0, output, 1 - output)
+            loss = -correct.clamp(EPSILON, 1 - EPSILON).log()
             if self.label_smoothing > 0:
-                other = -(1 - right).clamp(EPSILON, 1 - EPSILON).log()
-                surprise = _smoothed(surprise, (surprise + other) / 2, smoothing)
-            return surprise.mean(1)
+                opposite = -(1 - correct).clamp(EPSILON, 1 - EPSILON).log()
+                loss = _smoothed(loss, (loss + opposite) / 2, smoothing)
+            return loss.mean(1)
         if self.target == "bce":
-            surprise = F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none")
+            loss = F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none")
             if self.label_smoothing > 0:
-                even = F.binary_cross_entropy_with_logits(output, torch.full_like(output, 0.5), reduction="none")
-                surprise = _smoothed(surprise, even, smoothing)
-            return surprise.mean(1)
+                uniform = F.binary_cross_entropy_with_logits(output, torch.full_like(output, 0.5), reduction="none")
+                loss = _smoothed(loss, uniform, smoothing)
+            return loss.mean(1)
         if self.target == "ce":
             return self._cross_entropy(output, target, smoothing).mean(1)
         return (output - F.one_hot(target, 2)).square().mean((1, 2))
@@ -158,52 +167,52 @@ class PairLoss:
             return comparison.output.new_zeros(len(comparison.output))
         if self.digits == "mse":  # (R, B, 2, K) → (R, 2), mean over the pairs
             values = logits.exp() if comparison.averaged else logits
-            images = (values - F.one_hot(digits, values.shape[-1])).square().mean((1, 3))
+            image_losses = (values - F.one_hot(digits, values.shape[-1])).square().mean((1, 3))
         else:
-            images = self._cross_entropy(logits, digits, smoothing).mean(1)
-        return images.sum(-1) if self.digit_reduction == "sum" else images.mean(-1)
+            image_losses = self._cross_entropy(logits, digits, smoothing).mean(1)
+        return image_losses.sum(-1) if self.digit_reduction == "sum" else image_losses.mean(-1)
 
     def _cross_entropy(self, logits: Tensor, classes: Tensor, smoothing: float | Tensor) -> Tensor:
-        """Return the cross-entropy of logits (..., K) for classes (...), each by itself.
+        """Compute the elementwise cross-entropy of logits (..., K) for classes (...).
 
-        Not F.cross_entropy, whose softmax over a few classes takes five times as long on the CPU.
+        F.cross_entropy is not used, since its softmax over a few classes takes five times as long on the CPU.
         """
-        whole = logits.logsumexp(-1)
-        surprise = whole - logits.gather(-1, classes[..., None]).squeeze(-1)
-        return _smoothed(surprise, whole - logits.mean(-1), smoothing) if self.label_smoothing > 0 else surprise
+        logsumexp = logits.logsumexp(-1)
+        loss = logsumexp - logits.gather(-1, classes[..., None]).squeeze(-1)
+        return _smoothed(loss, logsumexp - logits.mean(-1), smoothing) if self.label_smoothing > 0 else loss
 
 
 @dataclass(frozen=True)
 class WeighedLosses:
-    """The losses of R rounds that differ in their weights.
+    """The losses of R rounds that differ in their weights or in their label smoothing.
 
     Args:
-        losses: One for each round, of the same form.
+        losses: The loss of each round; all have the same :attr:`PairLoss.form`.
     """
 
     losses: Sequence[PairLoss]
 
     def __call__(self, comparison: PairOutput, digits: Tensor, target: Tensor) -> LossParts:
-        """Return the losses of each round, or of each of its members, as :class:`PairLoss` does."""
-        numbers = [(loss.target_weight, loss.aux_weight, loss.label_smoothing) for loss in self.losses]
-        table = torch.tensor(numbers, dtype=torch.float64, device=comparison.output.device)
+        """Compute the losses of each round, or of each of its ensemble members, as :class:`PairLoss` does."""
+        weights = [(loss.target_weight, loss.aux_weight, loss.label_smoothing) for loss in self.losses]
+        table = torch.tensor(weights, dtype=torch.float64, device=comparison.output.device)
         members = len(comparison.output) // len(self.losses)
         columns = table.repeat_interleave(members, 0).unbind(1)
         return self.losses[0].weighed(comparison, digits, target, Weights(*columns))
 
 
 def side_by_side(losses: Sequence[PairLoss]) -> PairLoss | WeighedLosses:
-    """Return the loss of the rounds of one stack."""
+    """Combine the losses of the rounds of one stack into one loss."""
     return losses[0] if len(set(losses)) == 1 else WeighedLosses(losses)
 
 
 def _as(weight: float | Tensor, like: Tensor) -> float | Tensor:
-    """Return a weight for values (R, ...)."""
+    """Convert a weight to the type and shape with which it multiplies values (R, ...)."""
     if not isinstance(weight, Tensor):
         return weight
     return weight.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
 
-def _smoothed(surprise: Tensor, even: Tensor, smoothing: float | Tensor) -> Tensor:
-    """Mix the cross-entropy with that of a target spread evenly over the classes."""
-    return _as(1 - smoothing, surprise) * surprise + _as(smoothing, surprise) * even
+def _smoothed(loss: Tensor, uniform: Tensor, smoothing: float | Tensor) -> Tensor:
+    """Interpolate between the cross-entropy and the cross-entropy of a uniform target."""
+    return _as(1 - smoothing, loss) * loss + _as(smoothing, loss) * uniform

@@ -1,4 +1,4 @@
-"""Metrics per round: means over the pairs of an epoch."""
+"""Metrics of each round, as means over the pairs of an epoch."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,9 @@ from pairs_lit.training.losses import LossParts
 
 
 class RoundMeans(Metric):
-    """Means of named values for each of R rounds, of all stacks, weighted by each batch's pairs, added in float64.
+    """Means of named values for each of the R rounds of all stacks, weighted by the size of each batch.
 
-    Batches are only collected as they come, and added up once per epoch.
+    Batches are only stored during an epoch and summed at its end, in float64.
     """
 
     full_state_update = False
@@ -25,12 +25,18 @@ class RoundMeans(Metric):
         self.add_state("values", [], dist_reduce_fx=None)
 
     def update(self, values: Tensor, rounds: slice, pairs: int) -> None:
-        """Keep one batch of one stack: values (M, R of the stack), its rounds, its number of pairs."""
+        """Store the values of one batch of one stack.
+
+        Args:
+            values: (M, R), the M values of the R rounds of the stack.
+            rounds: The positions of these rounds among all rounds.
+            pairs: The number of pairs in the batch.
+        """
         self.values.append(values)
         self._parts.append((rounds, pairs))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the mean of each value, (R,) float64; NaN for a round that saw no pairs."""
+        """Compute the mean of each value, (R,) float64, with NaN for a round without pairs."""
         total = torch.zeros(len(self._names), self._rounds, dtype=torch.float64)
         weight = torch.zeros(self._rounds, dtype=torch.float64)
         for values, (rounds, pairs) in zip(self.values, self._parts, strict=True):
@@ -39,16 +45,17 @@ class RoundMeans(Metric):
         return dict(zip(self._names, total / weight, strict=True))
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Discard all batches."""
         super().reset()
         self._parts = []
 
 
 @torch.no_grad()
 def measure(comparison: PairOutput, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
-    """Return all of :data:`~pairs_lit.runs.metrics.PER_EPOCH` for one batch of one stack, (M, R) float64.
+    """Compute all metrics of :data:`~pairs_lit.runs.metrics.PER_EPOCH` for one batch of one stack, (M, R) float64.
 
-    A round whose loss is not finite has no accuracy either (NaN): the answers of a broken network mean nothing.
+    The accuracies of a round are NaN if its loss is not finite, since the predictions of a diverged network mean
+    nothing.
     """
     accuracy = (comparison.decision() == target).mean(1, dtype=torch.float64)
     digit_accuracy = torch.full_like(accuracy, torch.nan)

@@ -1,4 +1,4 @@
-"""PairModule, the one LightningModule: all rounds of one network, in stacks."""
+"""The LightningModule that trains all rounds of one network, in stacks."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Self, cast
@@ -44,44 +44,46 @@ from pairs_lit.training.recipes import Decay, Recipe, Variant
 
 
 class PairModule(LightningModule):
-    """All rounds of one network: stacks of seeded comparers, trained side by side by one optimizer.
+    """All rounds of one network: stacks of seeded networks, trained side by side by one optimizer.
 
-    Rounds share nothing: each step trains one stack on one batch of its own, the rounds' losses are summed, so each
-    round's gradient is that of its own loss, and the optimizer works on each element by itself.
+    Rounds are independent. Each step trains one stack on one batch, in which every round has its own pairs. The losses
+    of the rounds are summed, so the gradient of each round is that of its own loss, and the optimizer updates each
+    element by itself.
 
     Args:
         seeds: The seeds of the rounds (on the command line: from ``rounds``).
-        network: A whole pair network, in place of backbone, sharing, readout, code_activation and head: turns pairs
-            (N, 2, H, W) into the answer, (N,), (N, 1) or (N, 2) logits, or into (answer, digit logits (N, 2, K));
-            made from (2, H, W), or from nothing.
-        backbone: Turns an image (N, C, H, W) into a code (N, F); made from (channels, H, W), or from nothing.
-        head: Turns the concatenated codes (N, W) into the answer; made from W.
-        stack_size: Rounds a stack (on the command line: from ``rounds``); null: a fixed function of the
-            network and the number of rounds.
+        network: A whole pair network, in place of backbone, sharing, readout, code_activation and head. It turns pairs
+            (N, 2, H, W) into the prediction, (N,), (N, 1) or (N, 2) logits, or into (prediction, digit logits
+            (N, 2, K)). It is built from (2, H, W), or without arguments.
+        backbone: Turns an image (N, C, H, W) into an embedding (N, F); built from (channels, H, W), or without
+            arguments.
+        head: Turns the concatenated embeddings (N, W) into the prediction; built from W.
+        stack_size: Rounds per stack (on the command line: from ``rounds``). null (the default): a fixed function of
+            the network and the number of rounds.
         image_size: H = W (on the command line: from ``data``).
-        relation: What a probability head compares by (on the command line: from ``data``).
-        classes: K, how many classes the images have (on the command line: from ``data``).
-        sharing: ``shared``: one backbone for both images; ``separate``: one each; ``joint``: a pair is one image of
-            two channels, without digit logits.
-        readout: Where digit logits come from: ``identity``: the code itself (of width K); ``linear``: a linear layer
-            on each image's code; ``none``: nowhere.
-        code_activation: The activation between each image's code and the head; ``softmax`` is over the code.
-        members: How many networks, with seeds of their own, a round has. They see the same pairs, each is trained by
-            itself, and the round's answer is the mean of their probabilities.
-        views: Test-time views: trained networks are shown each image in several small warps, and the answer is the
-            mean of the probabilities. ``standard``: 13 (as it is; shifted by 0.025 of its side, turned by 6°, sheared
-            by 0.12, 8 % wider or higher, each both ways); or a list of warps, ``[{}, {rotation: 6}]``, where ``{}`` is
-            the image as it is; null: none. Training and the curves are without.
+        relation: The relation that probability heads compute (on the command line: from ``data``).
+        classes: K, the number of image classes (on the command line: from ``data``).
+        sharing: ``shared``: one backbone for both images; ``separate``: one for each; ``joint``: a pair is one image of
+            two channels, and there are no digit logits.
+        readout: Where digit logits come from. ``identity``: from the embedding itself, of width K; ``linear``: from a
+            linear layer on each image's embedding; ``none``: there are no digit logits.
+        code_activation: The activation between each image's embedding and the head; ``softmax`` is over the embedding.
+        members: The number of ensemble members of a round, networks with different seeds. They train on the same pairs
+            but independently, and the round's prediction is the mean of their probabilities.
+        views: Test-time augmentation: a trained network evaluates several small warps of each image, and the prediction
+            is the mean of the probabilities. ``standard``: 13 views (the original; shifted by 0.025 of its side,
+            rotated by 6°, sheared by 0.12, 8 % wider or higher, each in both directions). Or a list of warps, such as
+            ``[{}, {rotation: 6}]``, where ``{}`` is the original image. null (the default): none. Training and the
+            curves never use it.
         loss: The weighted sum of target and digit loss.
         optimizer: A per-element optimizer: SGD, Adam, AdamW, NAdam, RAdam, RMSprop or Adagrad.
-        lr_scheduler: A scheduler that steps once an epoch, or ``pairs_lit.training.schedules.WarmupCosine``, which
-            goes on with each step of a round; null: none.
-        decay: What the optimizer's weight_decay is for: ``all`` parameters; or ``weights``, those of linear,
-            convolutional and embedding layers (of two dimensions or more), not biases and what norms scale and shift
-            by.
+        lr_scheduler: A scheduler that steps once per epoch, or ``pairs_lit.training.schedules.WarmupCosine``, which
+            steps with each step of a round. null (the default): none.
+        decay: The parameters that the optimizer's weight_decay applies to. ``all``; or ``weights``: only those of
+            linear, convolutional and embedding layers (with two dimensions or more), not biases or parameters of norms.
 
     Raises:
-        PairsLitError: Parts do not fit together, or a part would mix rounds.
+        PairsLitError: Parts do not fit together, or a part would couple rounds.
     """
 
     def __init__(
@@ -114,61 +116,63 @@ class PairModule(LightningModule):
         self.build(seeds, [self.variant], stack_size)
 
     def build(self, seeds: list[int], variants: Sequence[Variant], stack_size: int | None) -> None:
-        """Build the stacks.
+        """Build the stacks and everything that trains and checks them.
 
         Args:
             seeds: The seeds of the rounds, variant after variant.
-            variants: What they train; they may differ as the slices of one stack can.
-            stack_size: As the constructor's.
+            variants: The variants, which may differ only in what can differ between slices of one stack.
+            stack_size: The rounds per stack, as in the constructor.
         """
         check_positive("the number of seeds", len(seeds))
         if stack_size is not None:
             check_positive("rounds.stack_size", stack_size)
-        each = [variant for variant in variants for _ in range(len(seeds) // len(variants))]
-        self.architectures = [variant.architecture for variant in each]
+        round_variants = [variant for variant in variants for _ in range(len(seeds) // len(variants))]
+        self.architectures = [variant.architecture for variant in round_variants]
         self._architecture, self._loss = variants[0].architecture, variants[0].loss
         self._architecture.check_separate(seeds[0])
         warps = variants[0].views
         self.views = Views(warps, self._architecture.image_size) if warps else None
-        wanted = stack_size or default_stack_size(self._architecture, seeds)
-        self.rounds = Rounds([*seeds], min(wanted, len(seeds)), len(variants))
+        preferred_size = stack_size or default_stack_size(self._architecture, seeds)
+        self.rounds = Rounds([*seeds], min(preferred_size, len(seeds)), len(variants))
         self.pair_stacks = [
             PairStack.build(self._architecture, seeds[rounds], self.architectures[rounds])
             for rounds in self.rounds.stacks
         ]
         check_widths({stack.width for stack in self.pair_stacks})
         self.stacks = nn.ModuleList(stack.network for stack in self.pair_stacks)
-        self._losses = [side_by_side([variant.loss for variant in each[rounds]]) for rounds in self.rounds.stacks]
-        self.optimization = Optimization(self.stacks, self.rounds, [variant.recipe for variant in each])
+        self._losses = [
+            side_by_side([variant.loss for variant in round_variants[rounds]]) for rounds in self.rounds.stacks
+        ]
+        self.optimization = Optimization(self.stacks, self.rounds, [variant.recipe for variant in round_variants])
         self._means = nn.ModuleDict({_key(split): RoundMeans(PER_EPOCH, len(seeds)) for split in SPLITS})
         self.probe = Probe(self._architecture, seeds[0], self._loss)
-        found = self.probe.check()
-        self.measured, self.follows_from_digits = found.measured, found.follows_from_digits
+        findings = self.probe.check()
+        self.measured, self.follows_from_digits = findings.measured, findings.follows_from_digits
         self.code = CodeCheck(
-            variants, self.rounds, self.pair_stacks, self._losses, repeats=found.repeats, draws=found.draws
+            variants, self.rounds, self.pair_stacks, self._losses, repeats=findings.repeats, draws=findings.draws
         )
         members, network = self._architecture.members, self.pair_stacks[0].description
         self._record = ModuleRecord(self.state_dict(), self.rounds, members, network, self.code)
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - torch's signature
-        """Set an attribute; in every step Lightning sets this one some forty times, and torch's way is slow."""
+        """Set an attribute, by a faster way than torch's for one that Lightning sets some forty times per step."""
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
     def described(self) -> str:
-        """Return how the stacks work, in words."""
+        """Describe the stacks and how each part of the network is stacked."""
         sizes = [rounds.stop - rounds.start for rounds in self.rounds.stacks]
-        shown = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
+        first_sizes = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
         first = self.pair_stacks[0]
         members = f" of {first.members} members" if first.members > 1 else ""
         rounds, stacks = counted(len(self.rounds.seeds), "round"), counted(len(sizes), "stack")
-        return f"{rounds}{members} in {stacks} of {shown}\n\n{describe_parts(first.network)}"
+        return f"{rounds}{members} in {stacks} of {first_sizes}\n\n{describe_parts(first.network)}"
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds of the rounds, as ``rounds`` has them."""
+        """The seeds of the rounds."""
         return self.rounds.seeds
 
     @property
@@ -178,58 +182,59 @@ class PairModule(LightningModule):
 
     @property
     def mean_of(self) -> str:
-        """In words, what a round's answer is the mean of; empty: it is one network's to one view."""
+        """The suffix of a title that names the ensemble members and views that a prediction is averaged over."""
         members, views = self._architecture.members, 0 if self.views is None else self.views.count
         return f" ({members} members)" * (members > 1) + f", {counted(views, 'view')}" * (views > 0)
 
     @property
     def trains_digits(self) -> bool:
-        """Whether the loss trains the networks to name digits: as such, or through a head that compares digits."""
+        """Whether the loss trains the networks to recognise digits, directly or through a head that compares digits."""
         compares_digits = self.follows_from_digits and self._architecture.readout == "identity"
         return self._loss.trains_digits or (compares_digits and self._loss.trains_target)
 
     @property
     def parameters_per_round(self) -> int:
-        """The number of trainable parameters of one round, in all its members."""
+        """The number of trainable parameters of one round, all ensemble members together."""
         return sum(value.numel() for value in self.parameters() if value.requires_grad) // len(self.rounds.seeds)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return P(relation) as each of the R rounds says it, (R, B), in the mode that the module is in.
+        """Return P(relation) as predicted by each of the R rounds, (R, B), in the module's present mode.
 
         Args:
-            images: Prepared as the rounds' images are (``data.normalise``): pairs (B, 2, H, W), shown to all rounds,
-                or pairs for each round, (R, B, 2, H, W); floats.
+            images: Images that are normalised like those of the rounds (``data.normalise``), as floats: pairs
+                (B, 2, H, W) for all rounds, or different pairs for each round, (R, B, 2, H, W).
 
         Raises:
-            PairsLitError: They have another shape or type.
+            PairsLitError: The images have another shape or type.
         """
         rounds, size = len(self.rounds.seeds), self._architecture.image_size
-        each = images.expand(rounds, *images.shape) if images.dim() == 4 else images
-        allowed = (rounds, *each.shape[1:2], 2, size, size)
-        if each.shape != allowed or not images.is_floating_point():
+        round_images = images.expand(rounds, *images.shape) if images.dim() == 4 else images
+        allowed = (rounds, *round_images.shape[1:2], 2, size, size)
+        if round_images.shape != allowed or not images.is_floating_point():
             raise PairsLitError(
-                f"images of shape {tuple(images.shape)} and {images.dtype}: give prepared floats, (B, 2, {size}, "
-                f"{size}) for all rounds or ({rounds}, B, 2, {size}, {size}) for each."
+                f"images must be prepared floats of shape (B, 2, {size}, {size}) for all rounds, or ({rounds}, B, 2, "
+                f"{size}, {size}) for each round, got shape {tuple(images.shape)} and {images.dtype}."
             )
-        batches = (StackBatch.unlabelled(stack, each[own]) for stack, own in enumerate(self.rounds.stacks))
+        batches = (StackBatch.unlabelled(stack, round_images[part]) for stack, part in enumerate(self.rounds.stacks))
         return torch.cat([self.compared(batch).probability() for batch in batches])
 
     def compared(self, batch: StackBatch, *, views: bool = True) -> PairOutput:
-        """Return what the rounds of a stack say of one batch, (R, B): the mean over members and, if any, views.
+        """Predict one batch with the rounds of a stack, (R, B), as means over ensemble members and views.
 
         Args:
             batch: The batch.
-            views: Show the images in ``model.views``, in evaluation mode; else as they are.
+            views: Whether to use test-time augmentation (``model.views``), which only evaluation mode has.
         """
         members, warping = self._architecture.members, self.views if views and not self.training else None
         if members == 1 and warping is None:
             return self._answer(batch)
-        shown = [batch.images] if warping is None else warping.each(batch.images)  # one by one
-        answers = (self._answer(batch._replace(images=images)) for images in shown)
-        return average(answers, members, self._architecture.relation)
+        # one view at a time, which takes less memory
+        image_views = [batch.images] if warping is None else warping.each(batch.images)
+        outputs = (self._answer(batch._replace(images=images)) for images in image_views)
+        return average(outputs, members, self._architecture.relation)
 
     def _answer(self, batch: StackBatch) -> PairOutput:
-        """Return what each network of a stack says of one batch: R·M answers, (R·M, B), round after round."""
+        """Predict one batch with each of the R·M networks of a stack, (R·M, B), round after round."""
         stack = self.pair_stacks[batch.stack]
         stack.clock.epoch, stack.clock.step, stack.clock.split = self.current_epoch, batch.step, batch.split
         return stack(batch.images)
@@ -237,36 +242,39 @@ class PairModule(LightningModule):
     def shared_step(self, batch: StackBatch, *, views: bool = True) -> tuple[PairOutput, LossParts]:
         """Run one batch through its stack and add its metrics to those of its split.
 
-        In training, answers and losses are those of the R·M members, each of which learns by itself, and a round's
-        metrics are the means over its members; in evaluation, they are those of the R rounds' answers.
+        In training, outputs and losses are those of the R·M ensemble members, each of which is trained by itself, and
+        the metrics of a round are means over its members. In evaluation, all are those of the R rounds' predictions.
         """
-        comparison = self._answer(batch) if self.training else self.compared(batch, views=views)
+        output = self._answer(batch) if self.training else self.compared(batch, views=views)
         digits, target = batch.digits, batch.target
-        each = len(comparison.output) // len(target)
-        if each > 1:
-            digits, target = (part.repeat_interleave(each, 0) for part in (digits, target))
-        losses = self._losses[batch.stack](comparison, digits, target)
-        values = measure(comparison, losses, digits, target)
+        networks_per_round = len(output.output) // len(target)
+        if networks_per_round > 1:
+            digits, target = (part.repeat_interleave(networks_per_round, 0) for part in (digits, target))
+        losses = self._losses[batch.stack](output, digits, target)
+        values = measure(output, losses, digits, target)
         means = cast(RoundMeans, self._means[_key(batch.split)])
-        values = values.view(len(values), -1, each).mean(2) if each > 1 else values
+        values = values.view(len(values), -1, networks_per_round).mean(2) if networks_per_round > 1 else values
         means.update(values, self.rounds.stacks[batch.stack], target.shape[1])
-        return comparison, losses
+        return output, losses
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
-        """Train one stack on one batch; all losses are summed, so no round or member changes another's gradient."""
+        """Train one stack on one batch; the losses are summed, so no round or member changes another's gradient."""
         _, losses = self.shared_step(batch)
         self.optimization.begin_step(batch.stack, batch.step)
         return losses.total.sum()
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        """Do nothing: :meth:`training_step` forgets the gradients of one stack, where this would look at all."""
+        """Do nothing, since :meth:`training_step` clears the gradients of the only stack that has any."""
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hand the gradients to each recipe's part of a parameter."""
+        """Pass the gradients on to the parameter slices that different recipes train."""
         self.optimization.share_gradients()
 
     def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
-        """Evaluate one batch of validation pairs or, while fitting, test pairs; views would cost an epoch's time."""
+        """Evaluate one batch of validation pairs or, during a fit, of test pairs.
+
+        During a fit there is no test-time augmentation, which would take about as long as an epoch.
+        """
         self.shared_step(batch, views=self.trainer.state.fn != "fit")
 
     def test_step(self, batch: StackBatch, batch_idx: int) -> None:
@@ -278,32 +286,32 @@ class PairModule(LightningModule):
         return self.compared(batch).probability()
 
     def collect(self) -> dict[str, Tensor]:
-        """Return and forget what was measured: ``test/accuracy`` and the like, (R,) float64 each on the CPU."""
+        """Return and reset the metrics, such as ``test/accuracy``, (R,) float64 each on the CPU."""
         collected: dict[str, Tensor] = {}
         for split in SPLITS:
             means = cast(RoundMeans, self._means[_key(split)])
             if means.update_count == 0:
                 continue
             values = means.compute()
-            # torchmetrics makes a scalar of a single value: R = 1 must stay (1,)
+            # torchmetrics squeezes a single value to a scalar, but one round must stay (1,)
             collected |= {f"{split}/{name}": values[name].reshape(-1).cpu() for name in self.measured}
             means.reset()
         return collected
 
     def stack_of(self, name: str) -> int | None:
-        """Return which stack a parameter or another part of the state belongs to; None: it belongs to none."""
-        room, _, rest = name.partition(".")
-        return int(rest.split(".")[0]) if room == "stacks" else None
+        """Return the number of the stack that an entry of the state belongs to, or None if it belongs to none."""
+        attribute, _, rest = name.partition(".")
+        return int(rest.split(".")[0]) if attribute == "stacks" else None
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
-        """Build the one optimizer of all stacks; parameters of a stack that a step does not train are skipped."""
+        """Build the one optimizer of all stacks, which skips the parameters of stacks that a step does not train."""
         return self.optimization.configure()
 
     def on_train_start(self) -> None:
-        """Set the optimizer and the schedule as the config says for this epoch, whatever a checkpoint says."""
+        """Reset the optimizer and the schedule to the config's settings, which override those of a checkpoint."""
         trainer = cast(Any, self.trainer)
-        for way in describe_slow_parts(self.stacks[0]) if trainer.is_global_zero else []:
-            notice(f"{way}.")
+        for description in describe_slow_parts(self.stacks[0]) if trainer.is_global_zero else []:
+            notice(f"{description}.")
         self.optimization.restart(self.current_epoch)
         self._begin_epoch(self.current_epoch)
 
@@ -316,13 +324,13 @@ class PairModule(LightningModule):
         self.optimization.begin_epoch(epoch, cast(int, self.trainer.max_epochs), data_of(self.trainer).steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what the weights belong to and compute, and what the training images look like."""
+        """Add the metadata and the record of the network's code to a checkpoint."""
         self._record.write(checkpoint, self.trainer)
 
     @classmethod
     def load_from_checkpoint(
         cls,
-        checkpoint_path: Any,  # noqa: ANN401 - Lightning's signature, as all that follows
+        checkpoint_path: Any,  # noqa: ANN401 - Lightning's signature, here and below
         map_location: Any = "cpu",  # noqa: ANN401
         hparams_file: Any = None,  # noqa: ANN401
         strict: bool | None = None,
@@ -330,21 +338,20 @@ class PairModule(LightningModule):
         allow_changed_code: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> Self:
-        """Build a module and give it the weights of a checkpoint; nothing in the file is executed.
+        """Build a module and load the weights of a checkpoint, without executing anything in the file.
 
-        Without arguments, the module is built as the ``config.yaml`` says in whose run folder the checkpoint lies. A
-        configuration names classes and so can run code. As every new module, it is in training mode: call ``eval()``
-        before it answers.
+        Without ``kwargs``, the module is built from the ``config.yaml`` of the run folder that contains the checkpoint.
+        A configuration names classes and so can run code. Like every new module, it is in training mode, so call
+        ``eval()`` before you use its predictions.
 
         Args:
             checkpoint_path: The checkpoint, a local file.
-            map_location: Where its tensors go.
-            hparams_file: Not used: our checkpoints say nothing of how to build a module.
-            strict: Not used: the weights must always fit.
-            weights_only: Not used: nothing but tensors and plain values is ever loaded.
-            allow_changed_code: Continue, with a notice, if the network's code has changed since the fit.
-            **kwargs: The module's arguments, as the run's ``config.yaml`` names them: ``seeds``, ``backbone`` and so
-                on.
+            map_location: The device of the loaded tensors.
+            hparams_file: Not used, since checkpoints do not record how to build a module.
+            strict: Not used, since the weights must always match.
+            weights_only: Not used, since only tensors and plain values are ever loaded.
+            allow_changed_code: Whether to continue, with a notice, if the network's code has changed since the fit.
+            **kwargs: The module's arguments, named as in the run's ``config.yaml``: ``seeds``, ``backbone`` and so on.
 
         Raises:
             PairsLitError: An argument is missing, the checkpoint is damaged or belongs to another network, or the
@@ -354,7 +361,7 @@ class PairModule(LightningModule):
         checkpoint = read_checkpoint(path, map_location)
         run = enclosing_run(path)
         if cls is PairModule and not kwargs and run is not None and (run / CONFIG).is_file():
-            from pairs_lit.inference.open_run import open_run  # Lightning expects a classmethod that needs no arguments
+            from pairs_lit.inference.open_run import open_run  # here, since that module imports this one
 
             opened = open_run(run, path, allow_changed_code=allow_changed_code)
             return cast(Self, opened.module.train())
@@ -362,11 +369,11 @@ class PairModule(LightningModule):
             module = cls(**kwargs)
         except PairsLitError:
             raise
-        except Exception as error:  # whatever arguments of another kind lead to
+        except Exception as error:  # wrong arguments can lead to any error
             raise PairsLitError(
-                f"PairModule.load_from_checkpoint: {reason_of(error)}: give the arguments of the module that was "
-                "trained, as the run's config.yaml names them (seeds, backbone, head …), or use "
-                "pairs_lit.Run.load(folder).network(seed), which asks that file itself."
+                f"PairModule.load_from_checkpoint: {reason_of(error)}. Pass the arguments of the trained module, named "
+                "as in the run's config.yaml (seeds, backbone, head …), or use "
+                "pairs_lit.Run.load(folder).network(seed), which reads that file itself."
             ) from error
         module.code.may_change, module.code.option = allow_changed_code, "allow_changed_code=True"
         module.load_weights(checkpoint)
@@ -376,7 +383,7 @@ class PairModule(LightningModule):
         """Load the weights of a checkpoint.
 
         Raises:
-            PairsLitError: They belong to another network, or to other rounds, or the network's code has changed.
+            PairsLitError: The weights belong to another network or to other rounds, or the network's code has changed.
         """
         self._modernise(checkpoint, [])
         self._record.check(checkpoint, None, None)
@@ -384,16 +391,16 @@ class PairModule(LightningModule):
         self._record.check_code(checkpoint, None)
 
     def _modernise(self, checkpoint: dict[str, Any], groups: Sequence[Sequence[str]]) -> None:
-        """Give a checkpoint of an earlier release today's layout."""
+        """Convert a checkpoint of an earlier release to the present layout, in place."""
         branches = [stack.network.branch for stack in self.pair_stacks]
         looped = [number for number, branch in enumerate(branches) if isinstance(branch, Loop | Apart)]
         is_earlier = separate_backbones(checkpoint, self.state_dict().keys(), groups, looped)
         match checkpoint.get(CODE):
             case {"training": dict(observed)} if is_earlier:
-                observed.pop("gradients", None)  # were measured over both backbones together
+                observed.pop("gradients", None)  # earlier releases computed them over both backbones together
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raise PairsLitError if a checkpoint is damaged or another configuration's, before anything of it is used."""
+        """Check a checkpoint, then load it; raise PairsLitError if it is damaged or belongs to another config."""
         stage = cast(Any, self.trainer.state.fn).value
         groups = self.optimization.parameter_groups()
         self._modernise(checkpoint, [[view.name for view in group] for group in self.optimization.groups])
@@ -404,4 +411,4 @@ class PairModule(LightningModule):
 
 
 def _key(split: Split) -> str:
-    return f"on_{split}"  # a ModuleDict refuses "train", the name of a module's own method
+    return f"on_{split}"  # a ModuleDict rejects the key "train", which is a method of every module

@@ -1,4 +1,4 @@
-"""What a checkpoint records of a module's weights: whose they are, and what the networks compute with them."""
+"""Checkpoint metadata: the rounds, data and network that weights belong to, and what the networks compute."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,12 +15,12 @@ from pairs_lit.workers.strategy import gathered
 
 
 class ModuleRecord:
-    """Writes what a checkpoint records of a module's weights, and checks it where they are loaded.
+    """Adds metadata to the checkpoints of a module, and checks the metadata of checkpoints that it loads.
 
     Args:
-        state: The module's state when it is built: what loading asks for.
+        state: The state of the new module, which has the schema that checkpoints must match.
         rounds: The module's rounds.
-        members: How many networks a round has.
+        members: The number of ensemble members of a round.
         network: The description of the network.
         code: The check of the network's code.
     """
@@ -32,33 +32,33 @@ class ModuleRecord:
         self._rounds, self._members, self._network, self._code = rounds, members, network, code
 
     def _belongs_to(self, data: PairDataModule | None) -> dict[str, Any]:
-        """Return what the weights belong to: rounds, network and, if given, the data that they were trained on."""
+        """Return the metadata of the rounds, of the network and, if given, of the training data."""
         rounds = {"seeds": self._rounds.seeds, "members": self._members, "stack_size": self._rounds.stack_size}
         settings = {} if data is None else data.reading | asdict(data.settings)
         return {**rounds, **settings, NETWORK: self._network}
 
     def write(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
-        """Record what the weights belong to and compute, and what the training images look like."""
+        """Add the metadata, the image format and the record of the network's code to a checkpoint."""
         data = data_of(trainer)
         record = self._belongs_to(data) | {IMAGE_FORMAT: data.bank.image_format.to_text()}
         sign(checkpoint, self._form, record, trainer)
         stacks = self._rounds.of_worker(trainer.global_rank, trainer.world_size)
-        every = gathered(trainer, self._code.observe(stacks, data.normalise))
-        checkpoint[CODE] = self._code.record({number: each for part in every for number, each in part.items()})
+        observed = gathered(trainer, self._code.observe(stacks, data.normalise))
+        checkpoint[CODE] = self._code.record({stack: values for part in observed for stack, values in part.items()})
 
     def check(self, checkpoint: Mapping[str, Any], data: PairDataModule | None, stage: str | None) -> None:
-        """Raise PairsLitError if a checkpoint's weights are not those of this module.
+        """Raise PairsLitError if a checkpoint's weights do not belong to this module.
 
         Args:
             checkpoint: The checkpoint.
-            data: What the module is trained or evaluated on, or None for networks without a trainer.
+            data: The data that the module is trained or evaluated on, or None for networks without a trainer.
             stage: What the checkpoint is loaded for, as in :meth:`CodeCheck.check`.
         """
         self._code.has_changed = False
         check_weights(checkpoint, self._form, self._belongs_to(data), self._code, stage)
 
     def check_code(self, checkpoint: Mapping[str, Any], stage: str | None) -> None:
-        """Check that the networks compute with the loaded weights what they did in the fit."""
-        if CODE in checkpoint:  # earlier releases recorded nothing of it
+        """Raise PairsLitError if the networks, with the loaded weights, do not compute what they did in the fit."""
+        if CODE in checkpoint:  # earlier releases did not record it
             normalise = checkpoint[RECORD].get("normalise")
             self._code.check(checkpoint[CODE], normalise, checkpoint["epoch"], stage=stage)

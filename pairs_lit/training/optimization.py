@@ -1,4 +1,4 @@
-"""The one optimizer of all stacks: its groups of parameters, their settings and the learning rates of each step."""
+"""The one optimizer of all stacks: its parameter groups, their settings and the learning rate of each step."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -23,21 +23,22 @@ from pairs_lit.training.schedules import Stepwise
 class Optimization:
     """The one optimizer of all stacks, of which each step trains one stack.
 
-    The optimizer skips parameters without gradients, so before a step the gradients of the last one are forgotten.
+    The optimizer skips parameters without gradients. So the gradients of the previously trained stack are cleared
+    before each step.
 
     Args:
         stacks: The stacks.
-        rounds: The rounds that they hold.
-        recipes: How each of the rounds is trained.
+        rounds: The rounds in the stacks.
+        recipes: The recipe of each round.
 
     Attributes:
         recipes: The different recipes.
-        groups: What each group of the optimizer trains, recipe after recipe: parameters, or the rows of some rounds.
+        groups: The parameters, or slices of them, in each parameter group of the optimizer, recipe after recipe.
     """
 
     def __init__(self, stacks: nn.ModuleList, rounds: Rounds, recipes: Sequence[Recipe]) -> None:
         self.recipes = list(dict.fromkeys(recipes))
-        self._recipes_of = [[self.recipes.index(each) for each in recipes[chosen]] for chosen in rounds.stacks]
+        self._recipes_of = [[self.recipes.index(recipe) for recipe in recipes[part]] for part in rounds.stacks]
         self._stacks = stacks
         self.groups: list[list[View]] = []
         self._parameters = [list(stack.parameters()) for stack in stacks]
@@ -55,10 +56,10 @@ class Optimization:
         if self._scheduler is None:
             return optimizer
         config: Any = {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler, "interval": "epoch"}}
-        return cast(OptimizerLRSchedulerConfig, config)  # Lightning takes whatever steps
+        return cast(OptimizerLRSchedulerConfig, config)  # Lightning accepts any object with a step method
 
     def parameter_groups(self) -> list[Group]:
-        """Divide the parameters, as they are now, into the optimizer's groups."""
+        """Divide the module's present parameters into the optimizer's groups."""
         makers = [make for recipe in self.recipes for make in recipe.makers]
         self.groups = [[] for _ in makers]
         for stack in range(len(self._stacks)):
@@ -66,38 +67,44 @@ class Optimization:
         return [(make, [view.value for view in group]) for make, group in zip(makers, self.groups, strict=True)]
 
     def _divide(self, stack: int) -> None:
-        """Divide the parameters of a stack: rounds of different recipes have views of the same parameter."""
-        part, self._views[stack] = self._stacks[stack], []
-        for name, value in part.named_parameters():
-            for recipe, view in views_of(part, name, value, self._recipes_of[stack]):
-                group = self.groups_of(recipe)[self.recipes[recipe].group_of(part, name)]
+        """Divide the parameters of a stack; rounds with different recipes get slices of the same parameter."""
+        module, self._views[stack] = self._stacks[stack], []
+        for name, value in module.named_parameters():
+            for recipe, view in views_of(module, name, value, self._recipes_of[stack]):
+                group = self.groups_of(recipe)[self.recipes[recipe].group_of(module, name)]
                 self.groups[group].append(replace(view, name=f"stacks.{stack}.{name}"))
                 if view.value is not value:
                     self._views[stack].append(view)
-        self._parameters[stack] = [*part.parameters(), *(view.value for view in self._views[stack])]
+        self._parameters[stack] = [*module.parameters(), *(view.value for view in self._views[stack])]
 
     def groups_of(self, recipe: int) -> range:
         """Return the numbers of the optimizer's groups that belong to a recipe."""
-        first = sum(len(each.makers) for each in self.recipes[:recipe])
+        first = sum(len(preceding.makers) for preceding in self.recipes[:recipe])
         return range(first, first + len(self.recipes[recipe].makers))
 
     def restart(self, epoch: int) -> None:
-        """Set the optimizer and the schedule as the recipes say for an epoch, whatever a checkpoint says."""
+        """Reset the optimizer and the schedule to the recipes' settings at an epoch, whatever a checkpoint held."""
         optimizer = cast(Optimizer, self._optimizer)
         for group, settings in zip(optimizer.param_groups, self._settings, strict=True):
             group.pop("initial_lr", None)
             group.update(settings)
-        again = schedule_of(optimizer, self.recipes)
-        if self._scheduler is not None and again is not None:
-            self._scheduler.load_state_dict(replayed(again, epoch))
+        new_schedule = schedule_of(optimizer, self.recipes)
+        if self._scheduler is not None and new_schedule is not None:
+            self._scheduler.load_state_dict(replayed(new_schedule, epoch))
 
     def begin_epoch(self, epoch: int, epochs: int, steps: int) -> None:
-        """Let schedules that go on with each step begin an epoch, of so many epochs, of so many steps."""
+        """Begin an epoch of the schedules that step with each step of a round.
+
+        Args:
+            epoch: The number of the epoch, from 0.
+            epochs: The number of epochs of the fit.
+            steps: The number of steps of a round in each epoch.
+        """
         if isinstance(self._scheduler, Stepwise | Schedules) and epoch < epochs:
             self._scheduler.begin(epoch, epochs, steps)
 
     def begin_step(self, stack: int, step: int) -> None:
-        """Forget the gradients of the stack trained before, and set the learning rates of a stack's step."""
+        """Clear the gradients of the previously trained stack and set the learning rates for a step of a stack."""
         for parameter in self._parameters[self._stack]:
             parameter.grad = None
         self._stack = stack
@@ -105,25 +112,28 @@ class Optimization:
             self._scheduler.at(step)
 
     def share_gradients(self) -> None:
-        """Hand the gradients to the views that rounds of different recipes have of one parameter."""
+        """Pass the gradients of shared parameters on to the slices that different recipes train."""
         for view in self._views[self._stack]:
             view.take_gradient()
 
 
 def build_optimizer(groups: Iterable[Group]) -> Optimizer:
-    """Return one optimizer of several groups, each with the settings of its own maker."""
-    whole, *others = [make(parameters) for make, parameters in groups]
+    """Build one optimizer with several parameter groups, each with the settings of its factory."""
+    optimizer, *others = [make(parameters) for make, parameters in groups]
     for other in others:
         for group in other.param_groups:
-            whole.add_param_group(group)
-    return whole
+            optimizer.add_param_group(group)
+    return optimizer
 
 
 class Schedules:
-    """The schedules of several recipes, each of its own group of one optimizer, stepped together.
+    """The schedules of several recipes, each for its own parameter groups of one optimizer, stepped together.
+
+    torch's schedules act on all groups of an optimizer. So each schedule gets an optimizer that serves only as a
+    container for the groups of its recipe.
 
     Args:
-        optimizer: The optimizer, with the groups of each recipe.
+        optimizer: The optimizer with the parameter groups of all recipes.
         recipes: The recipes.
     """
 
@@ -138,28 +148,28 @@ class Schedules:
         self._stepwise = [part for part in self._parts if isinstance(part, Stepwise)]
 
     def _attach(self) -> None:
-        """Let each schedule act on its own groups; loading a checkpoint replaces the groups."""
+        """Point each schedule to its groups again, since loading a checkpoint replaces the groups."""
         groups = iter(self.optimizer.param_groups)
         for shell in self._shells:
             shell.param_groups = list(islice(groups, len(shell.param_groups)))
 
     def step(self) -> None:
-        """Step each schedule; those that draw random numbers draw what they draw alone."""
+        """Step each schedule, with the random numbers that it would draw if it were the only one."""
         self._attach()
         for part in self._parts:
             if part is not None:
-                # it looks for the steps of an optimizer that only stands for its settings
+                # torch warns that the schedule's optimizer, a mere container, never took a step
                 with seeded(schedule_seed(part.last_epoch + 1)), warnings.catch_warnings(action="ignore"):
                     part.step()
 
     def begin(self, epoch: int, epochs: int, steps: int) -> None:
-        """Begin an epoch with those that go on with each step."""
+        """Begin an epoch of the schedules that step with each step of a round, as in :meth:`Stepwise.begin`."""
         self._attach()
         for part in self._stepwise:
             part.begin(epoch, epochs, steps)
 
     def at(self, step: int) -> None:
-        """Set the learning rates of a step of this epoch."""
+        """Set the learning rates for a step of the present epoch."""
         for part in self._stepwise:
             part.at(step)
 
@@ -168,28 +178,28 @@ class Schedules:
         return {"parts": [None if part is None else part.state_dict() for part in self._parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Load the state of each schedule."""
         for part, state in zip(self._parts, state_dict["parts"], strict=True):
             if part is not None:
                 part.load_state_dict(state)
 
 
 def schedule_of(optimizer: Optimizer, recipes: Sequence[Recipe]) -> LRScheduler | Schedules | None:
-    """Return the schedule of an optimizer that has the groups of each recipe, or None if there is none."""
+    """Build the schedule of an optimizer with the groups of all recipes, or return None if no recipe has one."""
     if all(recipe.scheduler is None for recipe in recipes):
         return None
     return recipes[0].schedule(optimizer) if len(recipes) == 1 else Schedules(optimizer, recipes)
 
 
 def step_schedule(scheduler: LRScheduler | Schedules, epoch: int) -> None:
-    """Step a schedule into an epoch; one that draws random numbers draws the same each time."""
+    """Step a schedule into an epoch, with random numbers that depend only on the epoch."""
     with seeded(schedule_seed(epoch)):
         scheduler.step()
 
 
 def replayed(scheduler: LRScheduler | Schedules, epochs: int) -> dict[str, Any]:
-    """Step a new scheduler through the epochs that are over, and return its state."""
-    with warnings.catch_warnings(action="ignore"):  # it looks for the optimizer's own steps, which are over too
+    """Step a new scheduler through the epochs that a resumed fit has already trained, and return its state."""
+    with warnings.catch_warnings(action="ignore"):  # torch warns that the optimizer has not taken these steps
         for epoch in range(epochs):
             step_schedule(scheduler, epoch + 1)
     return scheduler.state_dict()

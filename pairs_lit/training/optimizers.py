@@ -1,4 +1,4 @@
-"""Optimizers and schedules that keep rounds separate."""
+"""Checks that optimizers and schedules keep rounds independent."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.seeds import derive
 
 PER_ELEMENT_OPTIMIZERS = (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.RMSprop, optim.Adagrad)
-"""Optimizers whose update of an element depends on that element's own history alone."""
+"""Optimizers whose update of an element depends only on the history of that element."""
 
 _OTHER_SCHEDULERS = (lr_scheduler.ReduceLROnPlateau, lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
 
@@ -23,61 +23,60 @@ _WHOLE_TENSORS = {
     "LBFGS": "it searches along one direction for the parameters of all rounds",
     "SparseAdam": "it is for sparse gradients, which no network has here",
 }
-"""By the name of an optimizer, why it cannot train rounds side by side."""
+"""The reasons why optimizers cannot train rounds side by side, by the optimizer's name."""
 
 
 def check_optimizer(optimizer: optim.Optimizer) -> None:
     """Raise PairsLitError if the optimizer is not one of :data:`PER_ELEMENT_OPTIMIZERS`.
 
-    Others may look at more than one element at a time.
+    Others may combine several elements in an update, and so couple rounds.
     """
     name = type(optimizer).__name__
     if type(optimizer) not in PER_ELEMENT_OPTIMIZERS:
         reason = _WHOLE_TENSORS.get(name, "it is not known to update each element by itself")
         allowed = ", ".join(kind.__name__ for kind in PER_ELEMENT_OPTIMIZERS)
-        raise PairsLitError(f"model.optimizer is {name}, which may mix rounds ({reason}): use one of {allowed}.")
+        raise PairsLitError(f"model.optimizer is {name}, which may couple rounds ({reason}). Use one of {allowed}.")
 
 
 def check_scheduler(scheduler: object) -> None:
-    """Refuse schedulers that watch a metric of all rounds or count steps of all stacks.
-
-    Raises:
-        PairsLitError: The scheduler is one of those.
-    """
+    """Raise PairsLitError if a scheduler monitors a metric of all rounds or counts the steps of all stacks."""
     if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, _OTHER_SCHEDULERS):
         raise PairsLitError(
-            f"model.lr_scheduler is {type(scheduler).__name__}, which would mix rounds (it watches a metric or counts "
-            "steps): use one that steps once an epoch, such as StepLR or CosineAnnealingLR, or goes on with each step "
+            f"model.lr_scheduler is {type(scheduler).__name__}, which would couple rounds (it monitors a metric or "
+            "counts steps). Use one that steps once per epoch, such as StepLR or CosineAnnealingLR, or with each step "
             "of a round, such as pairs_lit.training.schedules.WarmupCosine."
         )
 
 
 @contextmanager
 def named(option: str) -> Iterator[None]:
-    """Report torch's errors about the settings of an optimizer or scheduler with the option's name."""
+    """Turn torch's errors about the settings of an optimizer or scheduler into errors that name the option."""
     try:
         yield
     except PairsLitError:
         raise
-    except Exception as error:  # a schedule may be any function that the user wrote
+    except Exception as error:  # a schedule may be any function of the user, and raise anything
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise PairsLitError(f"model.{option}: {reason}.") from error
 
 
 def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of one group of an optimizer's parameters."""
+    """Return the settings of one parameter group of an optimizer."""
     return {name: value for name, value in group.items() if name != "params"}
 
 
 def schedule_seed(epoch: int) -> int:
-    """All rounds share one schedule, so its random numbers, if any, cannot follow from a round's seed."""
+    """Derive the seed for random numbers of a schedule, which all rounds share and so cannot depend on their seeds."""
     return derive(0, "lr_scheduler", epoch)
 
 
 def prefer_fused(optimizer: optim.Optimizer) -> None:
-    """Use the optimizer's fused kernel, one call instead of ten per tensor, if it has one and the user chose none."""
+    """Use the optimizer's fused kernel if it has one and the user made no choice.
+
+    The fused kernel needs one call per tensor instead of ten.
+    """
     for group in optimizer.param_groups:
-        undecided = [group.get(choice, False) for choice in ("fused", "foreach")] == [None, None]
-        where = {parameter.device.type for parameter in group["params"]}
-        if undecided and not group["differentiable"] and where <= {"cpu", "cuda"}:
+        is_undecided = [group.get(choice, False) for choice in ("fused", "foreach")] == [None, None]
+        devices = {parameter.device.type for parameter in group["params"]}
+        if is_undecided and not group["differentiable"] and devices <= {"cpu", "cuda"}:
             group["fused"] = True

@@ -1,4 +1,4 @@
-"""``predictions.csv``: every round's answers for one common set of pairs."""
+"""The table ``predictions.csv``: every round's predictions for one common set of pairs."""
 
 from typing import Any, cast
 
@@ -22,15 +22,15 @@ from pairs_lit.workers.strategy import gathered
 class PredictionWriter(Callback):
     """Writes P(relation) of every round for the test pairs of the first seed, into the checkpoint's run folder.
 
-    Columns: pair, first_digit, second_digit, target, mean (of P over the rounds), seed_0, seed_1 and so on; where
-    classes have names, first_name and second_name at the end.
+    The columns are pair, first_digit, second_digit, target, mean (of P over the rounds), seed_0, seed_1 and so on. If
+    the classes have names, first_name and second_name follow.
 
     Args:
         runner: The runner of the rounds.
-        name: What a new run folder is called after.
+        name: The name of a new run folder, if one is needed.
 
     Attributes:
-        text: What to show at the end.
+        text: The text to show when the command has finished.
     """
 
     def __init__(self, runner: RoundRunner, name: str = "run") -> None:
@@ -48,19 +48,20 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the probabilities of one batch of one stack, (R, B)."""
+        """Store the probabilities of one batch of one stack, (R, B)."""
         self._stacks.setdefault(batch.stack, []).append(outputs.cpu())
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table."""
-        stacks = {stack: parts for each in gathered(trainer, self._stacks) for stack, parts in each.items()}
+        by_worker = gathered(trainer, self._stacks)
+        stacks = {stack: batches for worker_stacks in by_worker for stack, batches in worker_stacks.items()}
         if not trainer.is_global_zero:
             return
         p = torch.cat([torch.cat(stacks[stack], 1) for stack in sorted(stacks)]).double()
         bank = data_of(trainer).bank
         pairs, names = bank.pairs["test"], bank.class_names
-        known = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()
-        said = torch.cat([p.mean(0)[:, None], p.T], 1).tolist()
+        labels = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()
+        probabilities = torch.cat([p.mean(0)[:, None], p.T], 1).tolist()
         path = folder_of(trainer, self._name) / PREDICTIONS
         header = [
             "pair",
@@ -72,8 +73,8 @@ class PredictionWriter(Callback):
             *(("first_name", "second_name") if names else ()),
         ]
         note = cast(PairModule, pl_module).code.note
-        named = [[names[digit] for digit in both] if names else [] for both in pairs.digits[0].tolist()]
-        rows = ([pair, *known[pair], *said[pair], *named[pair]] for pair in range(len(known)))
+        label_names = [[names[digit] for digit in digits] if names else [] for digits in pairs.digits[0].tolist()]
+        rows = ([pair, *labels[pair], *probabilities[pair], *label_names[pair]] for pair in range(len(labels)))
         write_csv(path, *with_note(header, rows, note))
         parts = [f"{counted(len(p), 'round')}, {counted(p.shape[1], 'pair')}", sentence(note), f"predictions: {path}"]
         self.text = "\n\n".join(filter(None, parts))

@@ -1,4 +1,4 @@
-"""Probes: a network is tried on a few pairs before anything is trained, so that errors come early and in one line."""
+"""Trial runs of a network on a few random pairs, which find errors before anything is trained."""
 
 from dataclasses import dataclass, replace
 
@@ -21,13 +21,13 @@ _PAIRS = 3
 
 @dataclass(frozen=True)
 class Findings:
-    """What a probe found out about a network.
+    """The results of a probe of a network.
 
     Attributes:
-        measured: The names of the metrics that it has.
-        draws: Whether it draws random numbers in evaluation.
-        repeats: Whether it gives the same outputs when it is evaluated again.
-        follows_from_digits: Whether its output follows from digit probabilities alone.
+        measured: The names of the metrics that exist for the network.
+        draws: Whether the network draws random numbers in evaluation mode.
+        repeats: Whether the network gives the same outputs when it is evaluated again.
+        follows_from_digits: Whether the network's output follows from digit probabilities alone.
     """
 
     measured: tuple[str, ...]
@@ -37,29 +37,29 @@ class Findings:
 
 
 class Probe:
-    """Tries the network of one round; what is tried leaves no trace in the networks that are trained.
+    """Tries a new copy of the network of one round, so that the networks that are trained stay unaffected.
 
     Args:
-        architecture: The network.
+        architecture: The network's architecture.
         seed: The seed of the round.
-        loss: Its loss.
+        loss: The loss of the round.
     """
 
     def __init__(self, architecture: Architecture, seed: int, loss: PairLoss) -> None:
         self._architecture, self._seed, self._loss = replace(architecture, members=1), seed, loss
 
     def check(self) -> Findings:
-        """Return what the network is like, with a notice for what is unusual.
+        """Try the network on a few pairs, and print a notice if it is not deterministic in evaluation mode.
 
         Raises:
-            PairsLitError: Its parts or its loss do not fit together.
+            PairsLitError: The parts of the network, or the network and its loss, do not fit together.
         """
         stack = self._build(training=False)
         with torch.enable_grad():
             first, second = (stack(self._images(_PAIRS)) for _ in range(2))
         if not first.has_shape_of(1, _PAIRS):
             raise PairsLitError(
-                f"a head must give 1 or 2 logits a pair; this one gave {tuple(first.output.shape[1:])} for {_PAIRS} "
+                f"a head must return 1 or 2 logits per pair, got shape {tuple(first.output.shape[1:])} for {_PAIRS} "
                 "pairs of images."
             )
         self._loss.check(first)
@@ -69,7 +69,7 @@ class Probe:
         return Findings(self._measured(first), draws, repeats, first.digit_probabilities is not None)
 
     def find_batch_error(self, pairs: int, *, training: bool) -> str | None:
-        """Return why the network cannot be trained or evaluated on a batch of this many pairs, or None if it can."""
+        """Return the error of training or evaluating the network on a batch of this many pairs, or None."""
         digits = torch.zeros(1, pairs, 2, dtype=torch.int64)
         try:
             with torch.inference_mode(not training):
@@ -79,11 +79,12 @@ class Probe:
                 total = self._loss(output, digits, digits[..., 0]).total.sum()
                 if training:
                     torch.autograd.backward(total)
-        except Exception as error:  # whatever a module of the user's raises
+        except Exception as error:  # a user's module can raise anything
             return reason_of(error)
         return None
 
     def _build(self, *, training: bool) -> PairStack:
+        """Build a stack of one round."""
         stack = PairStack.build(self._architecture, [self._seed])
         stack.network.train(training)
         return stack
@@ -93,6 +94,7 @@ class Probe:
         return torch.rand(1, pairs, *self._architecture.pair_shape, generator=generator(0, "trial"))
 
     def _measured(self, output: PairOutput) -> tuple[str, ...]:
+        """Return the names of the metrics that exist for a network with this output."""
         absent = {
             "target_loss": self._loss.target == "none",
             "digit_loss": self._loss.digits == "none",
@@ -102,13 +104,14 @@ class Probe:
 
 
 def _report_randomness(*, draws: bool, repeats: bool) -> None:
+    """Print a notice if the network is not deterministic in evaluation mode."""
     if draws:
         notice(
-            "the network draws random numbers in evaluation, too (dropout without training=self.training?): its "
-            "figures are those of one draw, which follows from each round's seed."
+            "the network draws random numbers in evaluation mode too (dropout without training=self.training?). Its "
+            "metrics are those of one draw, which depends on each round's seed."
         )
     elif not repeats:
         notice(
-            "the network gives another answer when it is evaluated again (a random generator or a count of its "
-            "own?): test, and going on from a checkpoint, will not repeat this fit's figures."
+            "the network is not deterministic in evaluation mode (does it hold a random generator or a counter?). "
+            "Testing or resuming its checkpoint will not reproduce the metrics of this fit."
         )

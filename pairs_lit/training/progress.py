@@ -1,4 +1,4 @@
-"""One progress bar for the whole work: one fit, or many."""
+"""Progress bars for one fit, or for many fits together."""
 
 import io
 import sys
@@ -19,10 +19,10 @@ from pairs_lit.training.round_runner import RoundRunner
 
 @spares_batches
 class Progress(ProgressBar):
-    """Shows the epochs of all rounds on the error stream, with the accuracy so far; silent without a terminal.
+    """Shows the epochs of all rounds on stderr, with the latest accuracy; shows nothing without a terminal.
 
     Args:
-        runner: The callback that collects the figures.
+        runner: The callback that collects the metrics.
     """
 
     def __init__(self, runner: RoundRunner) -> None:
@@ -32,15 +32,15 @@ class Progress(ProgressBar):
         self._bar: tqdm[Any] | None = None
 
     def disable(self) -> None:
-        """Show nothing (Lightning's own switch)."""
+        """Hide the bar, at Lightning's request."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Show the bar (Lightning's own switch)."""
+        """Show the bar, at Lightning's request."""
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start at the epoch that training starts at."""
+        """Open the bar at the first epoch that this fit trains."""
         rounds = len(self._runner.seeds)
         self._bar = tqdm(
             total=trainer.max_epochs,
@@ -56,28 +56,28 @@ class Progress(ProgressBar):
         return self._enabled and on_terminal and trainer.is_global_zero
 
     def over(self, trainer: Trainer, loader: StackLoader) -> "tqdm[StackBatch]":
-        """Return the batches of a final pass, and show how many are done of this worker's."""
-        said = " and ".join(loader.splits)
+        """Return this worker's batches of a final evaluation, wrapped in a progress bar."""
+        splits = " and ".join(loader.splits)
         return tqdm(
-            loader, f"evaluating ({said})", unit="batch", disable=not self._is_seen(trainer), dynamic_ncols=True
+            loader, f"evaluating ({splits})", unit="batch", disable=not self._is_seen(trainer), dynamic_ncols=True
         )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Advance by one epoch."""
         if self._bar is None or self._bar.disable:
             return
-        measured = (Metric("test", "accuracy"), Metric("val", "accuracy"))
-        shown = next(metric for metric in measured if metric.tag in self._runner.latest)
-        summary = summarise(self._runner.latest[shown.tag])
-        self._bar.set_postfix_str(f"{shown.words} {mean_and_std(summary)}", refresh=False)
+        candidates = (Metric("test", "accuracy"), Metric("val", "accuracy"))
+        metric = next(candidate for candidate in candidates if candidate.tag in self._runner.latest)
+        summary = summarise(self._runner.latest[metric.tag])
+        self._bar.set_postfix_str(f"{metric.words} {mean_and_std(summary)}", refresh=False)
         self._bar.update()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the finished bar on the screen."""
+        """Close the finished bar, which stays visible."""
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the bar where it stopped."""
+        """Close the bar, which stays visible where it stopped."""
         self._close()
 
     def _close(self) -> None:
@@ -87,11 +87,11 @@ class Progress(ProgressBar):
 
 @spares_batches
 class EpochsDone(Callback):
-    """Advances a bar over many fits by the epochs of all rounds of this one.
+    """Advances the common progress bar of many fits by the epochs of this fit, counted for each round.
 
     Args:
-        bar: The bar.
-        rounds: How many rounds this fit trains.
+        bar: The progress bar.
+        rounds: The number of rounds in this fit.
     """
 
     def __init__(self, bar: "tqdm[Any]", rounds: int) -> None:
@@ -99,9 +99,9 @@ class EpochsDone(Callback):
         self._rounds = rounds
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the epochs that an earlier call trained."""
+        """Add the epochs that an earlier call has trained."""
         self._bar.update(self._rounds * trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count one epoch."""
+        """Add one epoch of each round."""
         self._bar.update(self._rounds)

@@ -1,4 +1,4 @@
-"""Recipes: the optimizer and the schedule of a variant."""
+"""Training recipes: the optimizer, learning-rate schedule and weight decay of a variant."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.optimizers import check_optimizer, check_scheduler, named, prefer_fused, schedule_seed
 
 Decay = Literal["all", "weights"]
-"""Which parameters decay: all, or only those of two dimensions or more, and no norm's."""
+"""The parameters that weight decay applies to: all, or only those with two dimensions or more outside norms."""
 
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
-"""Those whose scales and shifts may have several dimensions."""
+"""Normalisation layers whose parameters may have several dimensions."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """How rounds are trained.
+    """The optimizer, schedule and weight decay with which rounds are trained.
 
     Attributes:
-        optimizer: Makes the optimizer.
-        scheduler: Makes the schedule of the optimizer's learning rate; None: there is none.
-        decay: Which parameters the optimizer's weight decay is for.
+        optimizer: The factory of the optimizer.
+        scheduler: The factory of the optimizer's learning-rate schedule, or None for a constant learning rate.
+        decay: The parameters that the optimizer's weight decay applies to.
     """
 
     optimizer: OptimizerCallable
@@ -41,29 +41,29 @@ class Recipe:
 
     @property
     def makers(self) -> list[OptimizerCallable]:
-        """What makes the optimizer of each group of parameters: of all; or of those that decay and of the others."""
+        """The optimizer factory of each parameter group: one for all parameters, or one with and one without decay."""
         groups: list[dict[str, float] | None] = [None] if self.decay == "all" else [{}, {"weight_decay": 0.0}]
         return [partial(self._make, changes=changes) for changes in groups]
 
     def _make(self, parameters: Iterable[Tensor], changes: dict[str, float] | None) -> Optimizer:
-        """Make the optimizer of one group; one that would mix rounds is refused."""
+        """Build the optimizer of one group; raise PairsLitError if it would couple rounds."""
         with named("optimizer"):
-            check_optimizer(self.optimizer([nn.Parameter(torch.zeros(2, 2))]))  # before it objects to stacked shapes
-            optimizer = self.optimizer(
-                parameters if changes is None else [{"params": list(parameters), **changes}]  # there may be none
-            )
+            # on a small parameter first, since some optimizers would raise an error about the stacked shapes
+            check_optimizer(self.optimizer([nn.Parameter(torch.zeros(2, 2))]))
+            # a group, unlike a list of parameters, may be empty
+            optimizer = self.optimizer(parameters if changes is None else [{"params": list(parameters), **changes}])
         prefer_fused(optimizer)
         return optimizer
 
     def group_of(self, stack: nn.Module, name: str) -> int:
-        """Return which of the groups a parameter of a stack belongs to."""
+        """Return the index of the parameter group that a parameter of a stack belongs to."""
         if self.decay == "all":
             return 0
         dimensions, layer = plain_parameter(stack, name)
         return 0 if dimensions >= 2 and not issubclass(layer, _NORMS) else 1
 
     def schedule(self, optimizer: Optimizer) -> LRScheduler | None:
-        """Make the schedule of an optimizer; one that would mix rounds is refused."""
+        """Build the schedule of an optimizer, if any; raise PairsLitError if it would couple rounds."""
         if self.scheduler is None:
             return None
         with named("lr_scheduler"), seeded(schedule_seed(0)):
@@ -74,13 +74,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Variant:
-    """One set of values of what a sweep varies; a fit has one.
+    """One configuration of network, loss and training; a fit has one, fits of a sweep may have several.
 
     Attributes:
-        architecture: The plain network of a round.
-        loss: What it is trained on.
-        recipe: How. Variants that share one share a group of the optimizer.
-        views: The warps of the images that trained networks are shown; none: images as they are.
+        architecture: The architecture of a round's network.
+        loss: The loss.
+        recipe: The training recipe. Variants with the same recipe share parameter groups of the optimizer.
+        views: The warps for test-time augmentation; empty for none.
     """
 
     architecture: Architecture

@@ -1,4 +1,4 @@
-"""What came of a fit or an evaluation: the final figures of every round, written as tables and shown."""
+"""Results of a fit or evaluation: the final metrics of every round, as tables in the run folder and as text."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -44,15 +44,15 @@ from pairs_lit.training.round_runner import RoundRunner
 
 @spares_batches
 class Results(Callback):
-    """Evaluates the final networks, and writes what came of the rounds into the run folder.
+    """Evaluates the final networks and writes the results of the rounds into the run folder.
 
     Args:
-        runner: Whose rounds they are.
-        name: What a new run folder is called after.
+        runner: The runner of the rounds.
+        name: The name of a new run folder, if one is needed.
 
     Attributes:
-        rounds: What came of each round, once a fit has ended.
-        text: What to show at the end.
+        rounds: The result of each round, after a fit has ended.
+        text: The text to show when the command has finished.
     """
 
     def __init__(self, runner: RoundRunner, name: str = "run") -> None:
@@ -63,14 +63,14 @@ class Results(Callback):
         self._whole: dict[Split, AllPairs] = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate the training pairs once more, and what is measured at the end only; write the tables.
+        """Evaluate the final networks and write the tables.
 
-        Not in ``on_train_end``: Lightning leaves that out where a run that was stopped after its last epoch goes on.
+        This is not done in ``on_train_end``, which Lightning skips if a run is resumed after its last epoch.
         """
         if trainer.should_stop and self._runner.epochs < (trainer.max_epochs or 0):
             raise PairsLitError(
                 f"a callback set trainer.should_stop after epoch {self._runner.epochs}, which would end all rounds "
-                "early: remove it."
+                "early. Remove that callback."
             )
         module = cast(PairModule, pl_module)
         final = drawn_figures(trainer, module) | self._measure_whole(trainer, module, "fit")
@@ -82,19 +82,19 @@ class Results(Callback):
         self.text = f"{self.table(trainer, module)}\n\nrun: {folder}"
 
     def _measure_whole(self, trainer: Trainer, module: PairModule, stage: str) -> dict[str, Tensor]:
-        """Measure all pairs, where that is asked for; note over what."""
+        """Evaluate the splits that are evaluated over all pairs in this stage, and store their numbers of pairs."""
         data = data_of(trainer)
         splits = data.whole_splits[stage]
         self._whole = {split: whole_of(module, data, split) for split in splits}
         return whole_figures(trainer, module, splits)
 
     def write(self, trainer: Trainer, module: PairModule, folder: Path) -> None:
-        """Write what came of the rounds into the run folder; the first worker alone does."""
+        """Write the results of the rounds into the run folder; only rank 0 calls this."""
         write_tables(folder, self._runner.curves, self.rounds)
         write_summary(folder / SUMMARY, self.summary(trainer, module, self.rounds))
 
     def summary(self, trainer: Trainer, module: PairModule, rounds: Sequence[RoundResult]) -> dict[str, Any]:
-        """Return what ``summary.json`` says of some of the rounds; they get their share of the time."""
+        """Return the content of ``summary.json`` for some of the rounds, with their share of the time."""
         runner, seconds = self._runner, self._runner.seconds / len(self._runner.seeds)
         bank = data_of(trainer).bank
         chance = dict(zip(runner.seeds, bank.commoner("train").tolist(), strict=True))
@@ -106,7 +106,7 @@ class Results(Callback):
                 "stack_size": module.rounds.of_one_variant.stack_size,
             },
             "metrics": {name: asdict(summary) for name, summary in summaries(rounds).items()},
-            **({"all_pairs": {split: asdict(each) for split, each in self._whole.items()}} if self._whole else {}),
+            **({"all_pairs": {split: asdict(counts) for split, counts in self._whole.items()}} if self._whole else {}),
             "data": asdict(bank.settings),
             "digits_trained": module.trains_digits,
             "class_names": list(bank.class_names),
@@ -125,52 +125,53 @@ class Results(Callback):
         }
 
     def shown(self, module: PairModule) -> dict[str, Summary]:
-        """Return what the tables show: all summaries, but how digits are named only where that is trained."""
-        found = summaries(self.rounds)
-        return found if module.trains_digits else without_digits(found)
+        """Return the summaries for the tables, with metrics of digits only if recognising digits is trained."""
+        by_metric = summaries(self.rounds)
+        return by_metric if module.trains_digits else without_digits(by_metric)
 
     def table(self, trainer: Trainer, module: PairModule, *, style: str = "simple") -> str:
-        """Show the results of all rounds, with n and the data source."""
+        """Return a table of the results of all rounds, with a title and remarks."""
         bank, seeds = data_of(trainer).bank, self._runner.seeds
         settings = bank.settings
         title = (
             f"{counted(len(seeds), 'round')} ({range_of(seeds)}), {counted(self._runner.epochs, 'epoch')}, "
-            f"{module.parameters_per_round:,} parameters a round{module.mean_of}; data: {settings.source}, "
+            f"{module.parameters_per_round:,} parameters per round{module.mean_of}; data: {settings.source}, "
             f"{counted(settings.train_pairs, 'training pair')}, relation {settings.relation}"
         )
-        compared = classes(settings.relation, bank.class_names, settings.classes)
+        class_note = classes(settings.relation, bank.class_names, settings.classes)
         failed = [result.seed for result in self.rounds if result.status == "failed"]
-        learned_nothing = at_chance_seeds(self.rounds, bank.commoner("train").tolist())
-        parts = [title, compared, summary_table(self.shown(module), style=style)]
+        seeds_at_chance = at_chance_seeds(self.rounds, bank.commoner("train").tolist())
+        parts = [title, class_note, summary_table(self.shown(module), style=style)]
         parts += [
             self._said_of_whole(),
             failures(failed, len(seeds)),
-            at_chance(learned_nothing, len(seeds)),
+            at_chance(seeds_at_chance, len(seeds)),
             sentence(module.code.note),
             *bank.warnings,
         ]
         return "\n\n".join(part for part in parts if part)
 
     def _said_of_whole(self) -> str:
-        """Say over what all pairs were measured; nothing where they were not."""
-        said = [f"{split}, {in_words(each)}" for split, each in self._whole.items()]
-        return f"All pairs: {'; '.join(said)}." if said else ""
+        """Return a sentence about the evaluation over all pairs, or "" if there was none."""
+        parts = [f"{split}, {in_words(counts)}" for split, counts in self._whole.items()]
+        return f"All pairs: {'; '.join(parts)}." if parts else ""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the figures of ``pairs-lit validate``."""
+        """Write the results of ``pairs-lit validate``."""
         if trainer.state.fn == "validate":
             self._evaluated(trainer, cast(PairModule, pl_module), VALIDATE)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the figures of ``pairs-lit test``."""
+        """Write the results of ``pairs-lit test``."""
         self._evaluated(trainer, cast(PairModule, pl_module), TEST)
 
     def _evaluated(self, trainer: Trainer, module: PairModule, name: str) -> None:
-        drawn = collected(trainer, module)
-        failed = ~torch.stack(list(drawn.values())).isfinite().all(0)
-        whole = self._measure_whole(trainer, module, cast(Any, trainer.state.fn).value)
-        measured = drawn | {metric: values.masked_fill(failed, torch.nan) for metric, values in whole.items()}
-        evaluation = Evaluation(self._runner.seeds, {metric: values.numpy() for metric, values in measured.items()})
+        """Write the results of an evaluation into the table with this name, and set :attr:`text`."""
+        metrics = collected(trainer, module)
+        failed = ~torch.stack(list(metrics.values())).isfinite().all(0)
+        over_all_pairs = self._measure_whole(trainer, module, cast(Any, trainer.state.fn).value)
+        metrics |= {metric: values.masked_fill(failed, torch.nan) for metric, values in over_all_pairs.items()}
+        evaluation = Evaluation(self._runner.seeds, {metric: values.numpy() for metric, values in metrics.items()})
         parts = [
             f"data: {data_of(trainer).settings.source}",
             evaluation_table(evaluation, with_digits=module.trains_digits),
@@ -192,11 +193,11 @@ def write_tables(folder: Path, curves: Curves, rounds: Sequence[RoundResult]) ->
 
 
 def round_results(curves: Curves, final: Mapping[str, NDArray[np.float64]]) -> list[RoundResult]:
-    """Collect the final figures of every round.
+    """Collect the final metrics of every round.
 
     Args:
-        curves: All epochs.
-        final: What was measured of the final networks only: by metric (``train/accuracy``), an array (R,).
+        curves: The metrics of all epochs.
+        final: The metrics that only the final networks have, arrays (R,) by name, such as ``train/accuracy``.
     """
     last = {name: value[-1] for name, value in curves.values.items()} | dict(final)
     failed = curves.failed() | ~np.isfinite(list(final.values())).all(axis=0)
@@ -204,6 +205,8 @@ def round_results(curves: Curves, final: Mapping[str, NDArray[np.float64]]) -> l
 
 
 def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: int, *, failed: bool) -> RoundResult:
+    """Build the result of round r from the curves and the metrics of the last epoch and the final networks."""
+
     def final(metric: Metric) -> float | None:
         if metric.tag not in last:
             return None
@@ -220,15 +223,15 @@ def _round_result(curves: Curves, last: Mapping[str, NDArray[np.float64]], r: in
     )
 
 
-def at_chance_seeds(results: Sequence[RoundResult], commoner: Sequence[float]) -> list[int]:
-    """Return the seeds of the rounds that have learned nothing, though they did not fail.
+def at_chance_seeds(results: Sequence[RoundResult], majority_accuracies: Sequence[float]) -> list[int]:
+    """Return the seeds of the rounds that did not fail but are no better than the majority-class baseline.
 
     Args:
-        results: All rounds.
-        commoner: For each round, the share of the more frequent answer among its training pairs.
+        results: The results of all rounds.
+        majority_accuracies: The majority-class accuracy of each round on its training pairs.
     """
     return [
         result.seed
-        for result, share in zip(results, commoner, strict=True)
-        if result.status == "ok" and result.train_accuracy is not None and result.train_accuracy <= share + 1e-9
+        for result, baseline in zip(results, majority_accuracies, strict=True)
+        if result.status == "ok" and result.train_accuracy is not None and result.train_accuracy <= baseline + 1e-9
     ]

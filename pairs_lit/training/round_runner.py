@@ -1,4 +1,4 @@
-"""RoundRunner, the callback that owns the rounds."""
+"""The callback that defines the rounds and collects their metrics."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -32,22 +32,22 @@ _FIGURES = ("mean", "low", "high")
 
 @spares_batches
 class RoundRunner(Callback):
-    """Says which rounds run side by side, and collects what is measured of them.
+    """Defines the rounds that train side by side, and collects their metrics.
 
-    Round i is an independent training with the seed ``seed + i``, from which its pairs, first weights, shuffles and
-    dropout masks follow; there is no other seed that matters.
+    Round i is an independent training with the seed ``seed + i``. Its pairs, initial weights, shuffles and dropout
+    masks depend on this seed only.
 
     Args:
-        count: How many rounds.
+        count: The number of rounds.
         seed: The seed of the first round.
-        stack_size: How many rounds train as one stack; null: a fixed function of the network and the number of
-            rounds, or what a checkpoint says. It changes speed and the last float bits, nothing else.
-        threads: How many threads compute; null: as many as the environment variable OMP_NUM_THREADS says, else 1. More
-            seldom help, and do harm on a busy machine. It changes the last float bits, nothing else.
+        stack_size: The number of rounds that train as one stack. null (the default): the value of the checkpoint, or a
+            fixed function of the network and the number of rounds. It affects only speed and the last bits of floats.
+        threads: The number of threads. null (the default): the environment variable OMP_NUM_THREADS, or 1 without it.
+            More threads rarely help, and slow down a busy machine. It affects only speed and the last bits of floats.
 
     Attributes:
         seeds: The seeds of the rounds.
-        commits: The commits that trained them; more than one where the fit was interrupted.
+        commits: The commits that trained the rounds; a resumed fit can have several.
 
     Raises:
         PairsLitError: A value is out of range.
@@ -71,40 +71,40 @@ class RoundRunner(Callback):
 
     @property
     def curves(self) -> Curves:
-        """What was measured so far, all epochs."""
+        """The metrics of all epochs so far."""
         return Curves(self.seeds, {name: torch.stack(values).numpy() for name, values in self._epochs.items()})
 
     @property
     def epochs(self) -> int:
-        """How many epochs have been measured."""
+        """The number of epochs so far."""
         return len(next(iter(self._epochs.values()), ()))
 
     @property
     def latest(self) -> dict[str, list[float]]:
-        """The last epoch's figures of the rounds that have not failed, by metric."""
+        """The last epoch's values of the rounds that have not failed, by metric."""
         return {name: values[-1][self._good].tolist() for name, values in self._epochs.items()}
 
     def _keep(self, measured: Mapping[str, Tensor]) -> None:
-        """Add an epoch; a loss that is not finite marks its round as failed for good."""
+        """Add the metrics of an epoch; a loss that is not finite marks its round as failed for good."""
         for name, values in measured.items():
             self._epochs.setdefault(name, []).append(values)
             if name in TOTAL_LOSSES:
                 self._good = self._good & values.isfinite()
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep the curves in the checkpoint."""
+        """Return the curves, the time and the commits for a checkpoint."""
         curves = {name: torch.stack(values) for name, values in self._epochs.items()}
         return {"curves": curves, "seconds": self.seconds, "commits": self.commits}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse curves that are not those of this network's rounds up to the checkpoint's epoch."""
+        """Raise PairsLitError if a checkpoint's curves do not fit its epoch, the rounds and the network's metrics."""
         check_form("epoch is", checkpoint["epoch"], 0)
         curve = torch.empty(checkpoint["epoch"] + 1, len(self.seeds), dtype=torch.float64, device="meta")
         names = [f"{split}/{metric}" for split in data_of(trainer).fit_splits for metric in _module(pl_module).measured]
         check_progress(checkpoint["callbacks"].get(self.state_key), dict.fromkeys(names, curve))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the curves of the checkpoint."""
+        """Resume the curves of a checkpoint."""
         curves, self._epochs = state_dict["curves"], {}
         for epoch in range(len(next(iter(curves.values()), ()))):
             self._keep({name: values[epoch] for name, values in curves.items()})
@@ -113,11 +113,11 @@ class RoundRunner(Callback):
 
     @property
     def seconds(self) -> float:
-        """How long the fit has taken so far, parts before an interruption included."""
+        """The duration of the fit so far, including the time before it was resumed."""
         return self._seconds + time.monotonic() - self._started
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse whatever would mix rounds, before anything is written; settle threads and random generators."""
+        """Check everything that could couple rounds, before anything is written, and set up threads and generators."""
         keep_freed_memory()
         check_trainer(trainer)
         module = _module(pl_module)
@@ -125,66 +125,78 @@ class RoundRunner(Callback):
         for name, rounds in {"PairModule": module.rounds, "PairDataModule": data.rounds}.items():
             if rounds.seeds != self.seeds:
                 raise PairsLitError(
-                    f"{name} has {range_of(rounds.seeds)}, but RoundRunner has {range_of(self.seeds)}: set "
+                    f"{name} has {range_of(rounds.seeds)}, but RoundRunner has {range_of(self.seeds)}. Set "
                     f"{name}(seeds=runner.seeds)."
                 )
-        data.rounds = module.rounds  # the module knows how many rounds make a stack
-        selectable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
-        figures = _FIGURES if len(self.seeds) > 1 else _FIGURES[:1]
-        check_checkpoint_callbacks(trainer, [f"{name}/{figure}" for name in selectable for figure in figures])
-        if trainer.is_global_zero:  # which says it for all
-            whole = [len(places(module, data.bank.count_of(split))) for split in data.whole_splits.get(stage, ())]
-            check_shown(module.probe.find_batch_error, data, training=stage == "fit", more=whole)
+        data.rounds = module.rounds  # only the module determines the stack size
+        monitorable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
+        suffixes = _FIGURES if len(self.seeds) > 1 else _FIGURES[:1]
+        check_checkpoint_callbacks(trainer, [f"{name}/{suffix}" for name in monitorable for suffix in suffixes])
+        if trainer.is_global_zero:  # the result would be the same on every rank
+            counts = [len(places(module, data.bank.count_of(split))) for split in data.whole_splits.get(stage, ())]
+            check_shown(module.probe.find_batch_error, data, training=stage == "fit", more=counts)
         self._computing.enter_context(computing_on(self.threads or asked_threads()))
         self._computing.enter_context(generators_kept())
         self._computing.enter_context(no_search_for_gpus())
         self._seed_callbacks(stage, 0)
 
     def _seed_callbacks(self, stage: str, epoch: int) -> None:
-        """Let callbacks that draw random numbers draw the same ones each time; networks have seeds of their own."""
+        """Seed the global generators for callbacks, which then draw the same numbers in each fit.
+
+        The random numbers of the networks depend only on the seeds of the rounds.
+        """
         seed_generators(derive(self.seeds[0], f"callbacks {stage}", epoch))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Seed what callbacks draw from, also where a fit goes on from a checkpoint."""
+        """Seed the generators for callbacks again, so that a resumed fit draws the same numbers."""
         self._seed_callbacks("fit", trainer.current_epoch)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave threads and random generators as they were."""
+        """Restore the threads and random generators of the process."""
         self._computing.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave threads and random generators as they were."""
+        """Restore the threads and random generators of the process."""
         self._computing.close()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start to measure the time."""
         self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what was measured in this epoch; but for test figures, it is in ``trainer.callback_metrics``."""
+        """Store the metrics of this epoch, and publish those not of the test set in ``trainer.callback_metrics``."""
         self._keep(collected(trainer, _module(pl_module)))
-        shown = {name: value for name, value in self.scalars().items() if not name.startswith("test/")}
-        # the module's own log would take its time
-        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in shown.items()})
+        published = {name: value for name, value in self.scalars().items() if not name.startswith("test/")}
+        # set directly, since LightningModule.log is slower
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in published.items()})
 
     def scalars(self) -> dict[str, float]:
-        """Return mean, mean − std and mean + std of the last epoch's figures, over the rounds that have not failed.
+        """Return mean, mean − std and mean + std of the last epoch's metrics, over the rounds that have not failed.
 
-        The names are ``val/accuracy/mean``, ``val/accuracy/low``, ``val/accuracy/high`` and so on; of a single round
-        there is only the mean. What cannot be said of the rounds that are left is NaN.
+        The names are ``val/accuracy/mean``, ``val/accuracy/low``, ``val/accuracy/high`` and so on. A single round has
+        only the mean. A value is NaN if too few rounds are left to compute it.
         """
         return figures_of(self.latest, several=len(self.seeds) > 1)
 
 
 def figures_of(latest: Mapping[str, Sequence[float]], *, several: bool) -> dict[str, float]:
-    """Return ``val/accuracy/mean``, ``low`` and ``high`` of the values of some rounds; of one round, the mean only."""
-    found: dict[str, float] = {}
+    """Summarise the values of some rounds.
+
+    Args:
+        latest: The values of the rounds, by metric.
+        several: Whether the fit has several rounds.
+
+    Returns:
+        ``val/accuracy/mean``, ``val/accuracy/low`` and ``val/accuracy/high`` (mean, mean − std and mean + std) and so
+        on, or only the means if the fit has a single round.
+    """
+    scalars: dict[str, float] = {}
     for name, values in latest.items():
         summary = summarise(values)
-        figures = (summary.mean, summary.mean - summary.std, summary.mean + summary.std)
-        shown = zip(_FIGURES if several else _FIGURES[:1], figures, strict=False)
-        found |= {f"{name}/{figure}": value for figure, value in shown}
-    return found
+        statistics = (summary.mean, summary.mean - summary.std, summary.mean + summary.std)
+        by_suffix = zip(_FIGURES if several else _FIGURES[:1], statistics, strict=False)
+        scalars |= {f"{name}/{suffix}": value for suffix, value in by_suffix}
+    return scalars
 
 
 def _module(module: LightningModule) -> PairModule:

@@ -1,7 +1,8 @@
-"""Schedules that go on with each step of a round, as a pure function of how far the round has got.
+"""Learning-rate schedules that step with each step of a round.
 
-The steps of a fit are those of all its stacks, one stack after the other, so torch's own schedules that count steps
-(OneCycleLR) would give each stack another part of the schedule. These do not count: they are told where a round is.
+A fit steps through its stacks one after the other. So torch's schedules that count steps, such as OneCycleLR, would
+give each stack a different part of the schedule. The schedules of this module do not count: they are functions of the
+progress of a round.
 """
 
 import math
@@ -17,12 +18,13 @@ from pairs_lit.training.optimizers import named, schedule_seed
 
 
 class Stepwise(LRScheduler):
-    """A schedule of the learning rate for each step of a round; one of your own has a :meth:`factor`.
+    """Base class of learning-rate schedules for each step of a round.
 
-    A constructor of your own sets what ``factor`` needs, then calls this one's.
+    A custom schedule implements :meth:`factor`. If it has a constructor, that first sets the attributes that ``factor``
+    needs and then calls ``super().__init__(optimizer)``.
 
     Args:
-        optimizer: Whose learning rates it sets.
+        optimizer: The optimizer whose learning rates the schedule sets.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -31,19 +33,20 @@ class Stepwise(LRScheduler):
 
     @abstractmethod
     def factor(self, progress: float) -> float:
-        """Return by what the optimizer's learning rate is multiplied.
+        """Return the factor that the optimizer's learning rate is multiplied by.
 
         Args:
-            progress: The middle of the step, as a share of all steps of the round: in (0, 1), (step + ½) / steps, so
-                that neither the first step nor the last one is at an end of the schedule, where there is often a zero.
+            progress: The middle of the step as a share of all steps of the round, (step + ½) / steps, in (0, 1). So no
+                step lies exactly at an end of the schedule, where the factor is often 0.
         """
 
     def _checked(self, progress: float) -> float:
+        """Return the factor; raise PairsLitError if it is negative or not finite."""
         factor = float(self.factor(progress))
         if not 0 <= factor < math.inf:
             raise PairsLitError(
-                f"model.lr_scheduler: {type(self).__name__}.factor({progress:g}) is {factor}: it must be finite, 0 or "
-                "more."
+                f"model.lr_scheduler: {type(self).__name__}.factor({progress:g}) must be finite and 0 or more, got "
+                f"{factor}."
             )
         return factor
 
@@ -51,37 +54,36 @@ class Stepwise(LRScheduler):
         """Begin an epoch, at its first step.
 
         Args:
-            epoch: Which one.
-            epochs: How many there are.
-            steps: The steps of a round in each of them.
+            epoch: The number of the epoch, from 0.
+            epochs: The number of epochs of the fit.
+            steps: The number of steps of a round in each epoch.
         """
         with named("lr_scheduler"), seeded(schedule_seed(epoch)):
-            places = range(epoch * steps, (epoch + 1) * steps)
-            self._factors = [self._checked((place + 0.5) / (epochs * steps)) for place in places]
+            round_steps = range(epoch * steps, (epoch + 1) * steps)
+            self._factors = [self._checked((step + 0.5) / (epochs * steps)) for step in round_steps]
         self.at(0)
 
     def at(self, step: int) -> None:
-        """Set the learning rates of a step of this epoch."""
+        """Set the learning rates for a step of the present epoch."""
         self._place = step
         self._last_lr = self.get_lr()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = rate
 
     def get_lr(self) -> list[Any]:
-        """Return the learning rate of each group of the optimizer."""
+        """Return the learning rate of each parameter group of the optimizer."""
         return [float(rate) * self._factors[self._place] for rate in self.base_lrs]
 
 
 class WarmupCosine(Stepwise):
-    """Linear warm-up from 0 to the optimizer's learning rate, then half a cosine down to a share of it.
+    """Linear warm-up from 0 to the optimizer's learning rate, followed by cosine decay to a share of it.
 
-    Goyal et al. 2017 (warm-up), Loshchilov and Hutter 2017 (cosine). A fit that goes on with another
-    ``trainer.max_epochs`` goes on at the place that it then has: the epochs that are over were trained on the former
-    schedule.
+    The warm-up is from Goyal et al. 2017, the cosine from Loshchilov and Hutter 2017. If a fit is resumed with another
+    ``trainer.max_epochs``, it continues at the matching point of the new schedule. Earlier epochs followed the old one.
 
     Args:
-        optimizer: Whose learning rates it sets.
-        warmup: The share of all steps that warm up, in [0, 1).
+        optimizer: The optimizer whose learning rates the schedule sets.
+        warmup: The share of all steps used for the warm-up, in [0, 1).
         final: The share of the learning rate that is left at the end, in [0, 1].
 
     Raises:
@@ -90,15 +92,15 @@ class WarmupCosine(Stepwise):
 
     def __init__(self, optimizer: Optimizer, warmup: float = 0.15, final: float = 0.0) -> None:
         if not 0 <= warmup < 1:
-            raise PairsLitError(f"WarmupCosine: warmup is {warmup}: it must be 0 or more and below 1.")
+            raise PairsLitError(f"WarmupCosine.warmup must be in [0, 1), got {warmup}.")
         if not 0 <= final <= 1:
-            raise PairsLitError(f"WarmupCosine: final is {final}: it must be from 0 to 1.")
+            raise PairsLitError(f"WarmupCosine.final must be from 0 to 1, got {final}.")
         self._warmup, self._final = warmup, final
         super().__init__(optimizer)
 
     def factor(self, progress: float) -> float:
-        """Return the factor at a place of the round: 0 → 1 → ``final``."""
+        """Return the factor, which rises from 0 to 1 and then falls to ``final``."""
         if progress < self._warmup:
             return progress / self._warmup
-        turn = math.pi * (progress - self._warmup) / (1 - self._warmup)
-        return self._final + (1 - self._final) * (1 + math.cos(turn)) / 2
+        angle = math.pi * (progress - self._warmup) / (1 - self._warmup)
+        return self._final + (1 - self._final) * (1 + math.cos(angle)) / 2

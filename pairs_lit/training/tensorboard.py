@@ -1,4 +1,4 @@
-"""Tracking: the run folder and its TensorBoard files."""
+"""Creation of the run folder, and logging to TensorBoard and other loggers."""
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,22 +27,25 @@ from pairs_lit.training.round_runner import RoundRunner
 
 @contextmanager
 def quiet_writers() -> Iterator[None]:
-    """Keep TensorBoard's thread from printing the trace of a failed write: the next call raises it where it is told."""
-    before = threading.excepthook
+    """Keep TensorBoard's writer thread from printing the traceback of a failed write.
 
-    def hook(failed: threading.ExceptHookArgs) -> None:
-        if not issubclass(failed.exc_type, OSError):
-            before(failed)
+    The next call of the writer raises the same error, and it is reported then.
+    """
+    original_hook = threading.excepthook
+
+    def hook(exception: threading.ExceptHookArgs) -> None:
+        if not issubclass(exception.exc_type, OSError):
+            original_hook(exception)
 
     threading.excepthook = hook
     try:
         yield
     finally:
-        threading.excepthook = before
+        threading.excepthook = original_hook
 
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard files right in the run folder.
+    """Logger that writes TensorBoard files directly into the run folder.
 
     Args:
         folder: The run folder.
@@ -54,13 +57,13 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write scalars, in one event: one by one they take as long as many a training step."""
+        """Write scalars in one event, since one event for each would take as long as a training step."""
         values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
         with named(self._files):
             self.experiment.file_writer.add_summary(Summary(value=values), step)
 
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:  # noqa: ANN401 - Lightning's signature
-        """Write the hyperparameters beside the final metrics."""
+        """Write the hyperparameters and the final metrics."""
         with named(self._files):
             super().log_hyperparams(params, metrics, step)
 
@@ -70,10 +73,10 @@ class RunLogger(TensorBoardLogger):
             super().finalize(status)
 
     def save(self) -> None:
-        """Write no ``hparams.yaml``: ``config.yaml`` already says everything, and can be run."""
+        """Write no ``hparams.yaml``, since ``config.yaml`` contains the same settings and can be run."""
 
     def log_layout(self, names: list[str]) -> None:
-        """Define the margin charts, mean ± std over rounds, of metrics such as ``test/accuracy``."""
+        """Define charts of mean ± std over rounds for metrics such as ``test/accuracy``."""
         charts: dict[str, dict[str, list[Any]]] = {}
         for name in names:
             metric, tags = BY_TAG[name], [f"{name}/mean", f"{name}/low", f"{name}/high"]
@@ -89,16 +92,16 @@ class RunLogger(TensorBoardLogger):
 
 @spares_batches
 class Tracking(Callback):
-    """Makes the run folder, or goes on in the one of the checkpoint, and logs mean, mean − std and mean + std.
+    """Creates the run folder, or reuses that of the checkpoint, and logs mean, mean − std and mean + std of the rounds.
 
-    Any other logger of the trainer gets the same scalars, the hyperparameters and the final metrics.
+    The user's own loggers get the same scalars, the hyperparameters and the final metrics.
 
     Args:
-        runner: Who collects the figures.
-        results: What comes of them.
-        name: What a new run folder is called after.
-        hyperparameters: What to show beside the final metrics.
-        job: The job of a cluster that trains it, if it is one.
+        runner: The callback that collects the metrics.
+        results: The callback that computes the final metrics.
+        name: The name of a new run folder, if one is needed.
+        hyperparameters: The hyperparameters to log with the final metrics.
+        job: The ID of the cluster job that trains the run, or None outside a cluster.
     """
 
     def __init__(
@@ -121,27 +124,28 @@ class Tracking(Callback):
         self._guests: list[ModelCheckpoint] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let checkpoint callbacks without a folder of their own write into the run folder, if it exists already."""
-        named = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
-        self._guests = [each for each in named if each.dirpath is None]
-        own = own_folder(trainer)
-        if own is not None:
-            self._take_in(own)
+        """Point checkpoint callbacks without a ``dirpath`` to the run folder, if it exists already."""
+        callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+        self._guests = [callback for callback in callbacks if callback.dirpath is None]
+        run = own_folder(trainer)
+        if run is not None:
+            self._take_in(run)
 
     def _take_in(self, run: Path) -> None:
-        for guest in self._guests:
-            guest.dirpath = str(run / CHECKPOINTS)
-            guest.save_last = False  # the run's own last.ckpt is what is asked for
+        """Point the user's checkpoint callbacks to the run folder."""
+        for callback in self._guests:
+            callback.dirpath = str(run / CHECKPOINTS)
+            callback.save_last = False  # the run already has a last.ckpt
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let checkpoint callbacks find what they kept in the run folder, also where it was moved or is spelt anew."""
-        for guest in self._guests:
-            state = checkpoint["callbacks"].get(guest.state_key)
-            if guest.dirpath is not None and isinstance(state, dict) and isinstance(state.get("dirpath"), str):
-                checkpoint["callbacks"][guest.state_key] = _moved(state, state["dirpath"], str(guest.dirpath))
+        """Adapt the paths that checkpoint callbacks saved, since the run folder may have been moved."""
+        for callback in self._guests:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if callback.dirpath is not None and isinstance(state, dict) and isinstance(state.get("dirpath"), str):
+                checkpoint["callbacks"][callback.state_key] = _moved(state, state["dirpath"], str(callback.dirpath))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the folder only now that data, settings and checkpoint have proved good."""
+        """Create the run folder, after data, settings and checkpoint have passed their checks."""
         folder = Path()
         if trainer.is_global_zero:
             folder = folder_of(trainer, self._name)
@@ -153,13 +157,13 @@ class Tracking(Callback):
         folder = trainer.strategy.broadcast(folder)
         self._take_in(folder)
         self._logger = RunLogger(folder)
-        self._others = [each for each in trainer.loggers if not isinstance(each, DummyLogger)]
+        self._others = [logger for logger in trainer.loggers if not isinstance(logger, DummyLogger)]
         trainer.loggers = [self._logger, *self._others]
         for logger in self._others:
             logger.log_hyperparams(self._parameters(trainer, pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch just collected, over the rounds that have not failed."""
+        """Log the metrics of this epoch, over the rounds that have not failed."""
         epochs = self._runner.epochs
         if epochs == 1 and self._logger is not None:
             self._logger.log_layout(list(self._runner.latest))
@@ -168,10 +172,10 @@ class Tracking(Callback):
     def _log(self, loggers: Iterable[Logger], scalars: dict[str, float]) -> None:
         for logger in loggers:
             logger.log_metrics(scalars, step=self._runner.epochs)
-            logger.save()  # some keep what they got until the end, which a killed fit does not reach
+            logger.save()  # some loggers would write only at the end, which a killed fit does not reach
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let go of the folder."""
+        """Release the lock of the run folder."""
         self._release()
 
     def _release(self) -> None:
@@ -179,7 +183,7 @@ class Tracking(Callback):
             self._lock.release()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the hyperparameters with the final metrics, and the table as text; let go of the folder."""
+        """Log the hyperparameters, the final metrics and the table, and release the lock of the run folder."""
         if self._logger is None:
             return
         module = cast(PairModule, pl_module)
@@ -197,7 +201,7 @@ class Tracking(Callback):
 
 
 def _moved(value: Any, before: str, now: str) -> Any:  # noqa: ANN401 - any state
-    """Return a state in which paths that began with one folder begin with another."""
+    """Return a state in which all paths below one folder are moved below another."""
     if isinstance(value, dict):
         return {_moved(key, before, now): _moved(item, before, now) for key, item in value.items()}
     if isinstance(value, str) and value.startswith(before):

@@ -1,1 +1,1 @@
-"""Configurations trained side by side in one stack."""
+"""Training of several configurations side by side in the same stacks."""

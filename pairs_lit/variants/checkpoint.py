@@ -1,4 +1,4 @@
-"""The checkpoint of one variant, out of that of variants side by side."""
+"""Extraction of the checkpoint of one variant from the checkpoint of variants that trained side by side."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +17,12 @@ from pairs_lit.training.round_runner import RoundRunner
 
 @dataclass(frozen=True)
 class _Own:
-    """A variant's own stack: neighbouring rounds of one stack of the variants.
+    """A stack of one variant: consecutive rounds of a stack that the variants share.
 
     Attributes:
-        stack: The number of that stack.
-        rounds: How many rounds it has.
-        chosen: Which of them.
+        stack: The number of the shared stack.
+        rounds: The number of rounds in the shared stack.
+        chosen: The rounds of the variant among them.
     """
 
     stack: int
@@ -30,16 +30,16 @@ class _Own:
     chosen: slice
 
     def has(self, number: int) -> bool:
-        """Say whether a round of the stack belongs to the variant."""
+        """Return whether a round of the shared stack belongs to the variant."""
         return number in range(self.chosen.start, self.chosen.stop)
 
 
 class Splitter:
-    """Takes the checkpoint of variants apart.
+    """Splits the checkpoint of several variants into one checkpoint for each.
 
     Args:
-        module: The variants' module.
-        checkpoint: Its checkpoint.
+        module: The module of all variants.
+        checkpoint: The checkpoint of the module.
     """
 
     def __init__(self, module: PairModule, checkpoint: Mapping[str, Any]) -> None:
@@ -51,84 +51,88 @@ class Splitter:
             self._state[int(stack)][rest] = value
         self._kept = [dict[str, list[tuple[View, dict[str, Any]]]]() for _ in module.optimization.groups]
         (optimizer,) = checkpoint["optimizer_states"]
-        views = ((group, view) for group, each in enumerate(module.optimization.groups) for view in each)
-        for place, (group, view) in enumerate(views):
-            self._kept[group].setdefault(view.name, []).append((view, optimizer["state"].get(place, {})))
+        views = ((group, view) for group, members in enumerate(module.optimization.groups) for view in members)
+        for number, (group, view) in enumerate(views):
+            self._kept[group].setdefault(view.name, []).append((view, optimizer["state"].get(number, {})))
 
     def checkpoint(self, variant: int, recipe: int, network: Sequence[str], run: str | None) -> dict[str, Any]:
-        """Return what a fit of one variant alone would have saved.
+        """Return the checkpoint that a fit of one variant alone would have saved.
 
         Args:
-            variant: Its number.
-            recipe: That of its recipe.
-            network: The description of its network.
-            run: The identity of its run folder.
+            variant: The number of the variant.
+            recipe: The number of the variant's recipe.
+            network: The description of the variant's network.
+            run: The identity of the variant's run folder.
         """
-        whole, every = self._checkpoint, self._module.rounds
-        rounds = every.of_variant(variant)
-        own = self._own_stacks(rounds)
+        checkpoint, all_rounds = self._checkpoint, self._module.rounds
+        rounds = all_rounds.of_variant(variant)
+        stacks = self._own_stacks(rounds)
         groups = self._module.optimization.groups_of(recipe)
-        kept = [[state for stack in own for state in self._optimizer_state(stack, group)] for group in groups]
-        settings = [hyperparameters(whole["optimizer_states"][0]["param_groups"][group]) for group in groups]
+        states = [[state for stack in stacks for state in self._optimizer_state(stack, group)] for group in groups]
+        settings = [hyperparameters(checkpoint["optimizer_states"][0]["param_groups"][group]) for group in groups]
         numbers = itertools.count()
         return {
-            **whole,
-            **({CODE: part_of_record(whole[CODE], variant, every.variants)} if CODE in whole else {}),
+            **checkpoint,
+            **({CODE: part_of_record(checkpoint[CODE], variant, all_rounds.variants)} if CODE in checkpoint else {}),
             "state_dict": {
                 f"stacks.{number}.{name}": value
-                for number, stack in enumerate(own)
+                for number, stack in enumerate(stacks)
                 for name, value in self._stack_state(stack).items()
             },
             "optimizer_states": [
                 {
-                    "state": {place: state for place, state in enumerate(itertools.chain.from_iterable(kept)) if state},
+                    "state": {
+                        number: state for number, state in enumerate(itertools.chain.from_iterable(states)) if state
+                    },
                     "param_groups": [
-                        {**setting, "params": list(itertools.islice(numbers, len(states)))}
-                        for setting, states in zip(settings, kept, strict=True)
+                        {**group_settings, "params": list(itertools.islice(numbers, len(group_states)))}
+                        for group_settings, group_states in zip(settings, states, strict=True)
                     ],
                 }
             ],
-            "callbacks": {**whole["callbacks"], RoundRunner.__qualname__: self._progress(rounds)},
+            "callbacks": {**checkpoint["callbacks"], RoundRunner.__qualname__: self._progress(rounds)},
             RECORD: {
-                **whole[RECORD],
-                "seeds": whole[RECORD]["seeds"][rounds],
-                "stack_size": every.of_one_variant.stack_size,
+                **checkpoint[RECORD],
+                "seeds": checkpoint[RECORD]["seeds"][rounds],
+                "stack_size": all_rounds.of_one_variant.stack_size,
                 "network": list(network),
                 RUN: run,
             },
         }
 
     def _own_stacks(self, rounds: slice) -> list[_Own]:
-        """Return the stacks that a variant's rounds are, or in which they are."""
-        found = []
+        """Return the stacks of a variant, one for each shared stack that contains some of its rounds."""
+        stacks = []
         for number, stack in enumerate(self._module.rounds.stacks):
             start, stop = max(stack.start, rounds.start), min(stack.stop, rounds.stop)
             if start < stop:
-                found.append(_Own(number, stack.stop - stack.start, slice(start - stack.start, stop - stack.start)))
-        return found
+                stacks.append(_Own(number, stack.stop - stack.start, slice(start - stack.start, stop - stack.start)))
+        return stacks
 
-    def _stack_state(self, own: _Own) -> dict[str, Any]:
-        stack, found = self._module.stacks[own.stack], dict[str, Any]()
-        for name, value in self._state[own.stack].items():
-            whose = owner(stack, name, own.rounds)
-            if whose is None:
-                found[name] = value[rows_of(value, own.rounds, own.chosen)].clone()
-            elif own.has(whose):
-                found[renamed(stack, name, own.rounds, whose, whose - own.chosen.start)] = value
-        return found
+    def _stack_state(self, part: _Own) -> dict[str, Any]:
+        """Return the state of a variant's stack."""
+        stack, stack_state = self._module.stacks[part.stack], dict[str, Any]()
+        for name, value in self._state[part.stack].items():
+            round_index = owner(stack, name, part.rounds)  # None for tensors of all rounds
+            if round_index is None:
+                stack_state[name] = value[rows_of(value, part.rounds, part.chosen)].clone()
+            elif part.has(round_index):
+                new_name = renamed(stack, name, part.rounds, round_index, round_index - part.chosen.start)
+                stack_state[new_name] = value
+        return stack_state
 
-    def _optimizer_state(self, own: _Own, group: int) -> Iterator[dict[str, Any]]:
-        """Yield what the optimizer keeps of each parameter of one group in the variant's own stack, in order."""
-        stack = self._module.stacks[own.stack]
+    def _optimizer_state(self, part: _Own, group: int) -> Iterator[dict[str, Any]]:
+        """Yield the optimizer's state of each parameter of one group in a variant's stack, in order."""
+        stack = self._module.stacks[part.stack]
         for name, _ in stack.named_parameters():
-            whose = owner(stack, name, own.rounds)
-            for view, state in self._kept[group].get(f"stacks.{own.stack}.{name}", []):
-                if whose is None and view.rounds.start <= own.chosen.start < view.rounds.stop:
+            round_index = owner(stack, name, part.rounds)  # None for parameters of all rounds
+            for view, state in self._kept[group].get(f"stacks.{part.stack}.{name}", []):
+                if round_index is None and view.rounds.start <= part.chosen.start < view.rounds.stop:
                     start = view.rounds.start
-                    local = slice(own.chosen.start - start, own.chosen.stop - start)
-                    rows = rows_of(view.value, view.rounds.stop - start, local)
-                    yield {key: _part(part, view.value, rows) for key, part in state.items()}
-                elif whose is not None and own.has(whose):
+                    rounds_in_view = slice(part.chosen.start - start, part.chosen.stop - start)
+                    rows = rows_of(view.value, view.rounds.stop - start, rounds_in_view)
+                    yield {key: _part(value, view.value, rows) for key, value in state.items()}
+                elif round_index is not None and part.has(round_index):
                     yield dict(state)
 
     def _progress(self, rounds: slice) -> dict[str, Any]:
@@ -137,7 +141,7 @@ class Splitter:
         return {**progress, "curves": curves, "seconds": progress["seconds"] / self._module.rounds.variants}
 
 
-def _part(part: Any, value: Tensor, rows: slice) -> Any:  # noqa: ANN401 - whatever an optimizer keeps
-    """Return the rows of what is kept of each element; what is kept of a parameter as a whole, as it is."""
-    is_like = isinstance(part, Tensor) and part.dim() > 0 and part.shape == value.shape
-    return part[rows].clone() if is_like else part
+def _part(value: Any, parameter: Tensor, rows: slice) -> Any:  # noqa: ANN401 - any value of an optimizer's state
+    """Return some rows of a value that an optimizer holds for each element; return other values unchanged."""
+    is_per_element = isinstance(value, Tensor) and value.dim() > 0 and value.shape == parameter.shape
+    return value[rows].clone() if is_per_element else value

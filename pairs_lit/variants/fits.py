@@ -1,4 +1,4 @@
-"""Variants of one configuration: how they are read and checked, which can train side by side, and the fit that does."""
+"""Variants of one configuration: reading, checks, grouping into fits, and training side by side."""
 
 import hashlib
 import json
@@ -35,15 +35,15 @@ _SETTINGS, _SCHEDULE, _DECAY = "model.optimizer.init_args.", "model.lr_scheduler
 
 @dataclass(frozen=True)
 class Plan:
-    """One variant, read and checked.
+    """A variant whose configuration has been read and checked.
 
     Attributes:
-        changes: What differs from the configuration.
-        config: Its whole configuration, as ``config.yaml`` has it.
-        options: The same by dotted name.
-        variant: What it trains.
-        measured: Which metrics it has; those of digits only if something trains its networks to name digits.
-        guests: Whether there are callbacks or loggers of the user's, which must see a fit of its own.
+        changes: The options that differ from the base configuration.
+        config: The whole configuration, as the text of ``config.yaml``.
+        options: The whole configuration, as options by dotted name.
+        variant: The network, loss and recipe of the variant.
+        measured: The names of the variant's metrics; those of digits only if recognising digits is trained.
+        guests: Whether the user configured callbacks or loggers, for which the variant needs a fit of its own.
     """
 
     changes: Mapping[str, object]
@@ -55,49 +55,49 @@ class Plan:
 
     @property
     def group(self) -> str:
-        """What variants must have in common to train side by side: all that is not a slice's own."""
+        """A key that variants must share to train side by side: all settings that slices of a stack must share."""
         common = {name: value for name, value in self.options.items() if not _is_own(name, value)}
         parts = self.variant.architecture.build(0).children()
         return repr([sorted(common.items()), self.variant.loss.form, list(map(form, parts))])
 
     @property
     def recipe(self) -> str:
-        """What decides how it is trained."""
-        chosen = ("model.optimizer", _SCHEDULE, _DECAY)
-        return repr([each for each in self.options.items() if each[0].startswith(chosen)])
+        """A key that variants with the same training recipe share."""
+        prefixes = ("model.optimizer", _SCHEDULE, _DECAY)
+        return repr([option for option in self.options.items() if option[0].startswith(prefixes)])
 
 
 def _is_own(name: str, value: object) -> bool:
-    """Say whether slices of one stack may differ in an option."""
+    """Return whether slices of one stack may differ in an option."""
     if name in (*_WEIGHTS, *_NAMES, _DECAY) or name.startswith((*_NETWORK, _SCHEDULE)):
-        return True  # networks of another form tell themselves apart
+        return True  # Plan.group compares the structure of the networks separately
     is_flag = isinstance(value, bool) or value in ("None", "True", "False")
     return name.startswith(_SETTINGS) and not is_flag
 
 
 def read_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) -> list[Plan]:
-    """Read variants of a configuration, and check that each could be trained; nothing is.
+    """Read variants of a configuration and check that each could be trained, without training any.
 
     Args:
-        base: The arguments of the fit that is varied.
-        changes: For each variant, options by dotted name.
+        base: The command-line arguments of the base configuration.
+        changes: The changed options of each variant, by dotted name.
 
     Raises:
         PairsLitError: An option does not exist, or a value is not allowed.
     """
-    found = list[Plan]()
+    plans = list[Plan]()
     for plan in _read_each(base, changes, changes[0] if changes else {}):
         if isinstance(plan, Exception):
             raise plan
-        found.append(plan)
-    return with_common_recipes(found)
+        plans.append(plan)
+    return with_common_recipes(plans)
 
 
 def try_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) -> "list[Plan | Exception]":
-    """Read variants as :func:`read_variants` does; return the error in place of one that could not be trained.
+    """Read variants as :func:`read_variants` does, but return the error of a variant that could not be trained.
 
     Raises:
-        PairsLitError: The configuration itself could not be trained.
+        PairsLitError: The base configuration could not be trained.
     """
     return _read_each(base, changes, {})
 
@@ -105,6 +105,14 @@ def try_variants(base: Sequence[str], changes: Sequence[Mapping[str, object]]) -
 def _read_each(
     base: Sequence[str], changes: Sequence[Mapping[str, object]], first: Mapping[str, object]
 ) -> "list[Plan | Exception]":
+    """Read variants and return the plan or the error of each.
+
+    Args:
+        base: The command-line arguments of the base configuration.
+        changes: The changed options of each variant.
+        first: The changed options with which the base configuration is read first; an error in it is raised.
+    """
+
     class Reading(_VariantReader):
         asked = changes
         varied = base
@@ -116,60 +124,65 @@ def _read_each(
 
 
 def _arguments(base: Sequence[str], changes: Mapping[str, object]) -> list[str]:
+    """Build the command-line arguments of a fit from those of the base configuration and changed options."""
     return ["fit", *base, *format_options(changes)]
 
 
 def with_common_recipes(plans: Sequence[Plan]) -> list[Plan]:
-    """Let variants that are trained alike share one recipe."""
+    """Give variants with the same training settings the same recipe object."""
     recipes = dict[str, Recipe]()
-    found = []
+    result = []
     for plan in plans:
         recipe = recipes.setdefault(plan.recipe, plan.variant.recipe)
-        found.append(replace(plan, variant=replace(plan.variant, recipe=recipe)))
-    return found
+        result.append(replace(plan, variant=replace(plan.variant, recipe=recipe)))
+    return result
 
 
 class _VariantReader(ParseOnlyCLI):
-    """Reads one configuration after the other, with one parser, and trains none."""
+    """Command line that reads many configurations with one parser and trains none of them."""
 
     asked: Sequence[Mapping[str, object]]
     varied: Sequence[str]
     plans: list[Plan | Exception]
 
     def instantiate_classes(self) -> None:
-        """Read the variants in place of building what trains."""
+        """Read the variants, instead of building a trainer, a module and data."""
         self.plans = [self._try_plan(changes) for changes in self.asked]
 
     def _try_plan(self, changes: Mapping[str, object]) -> Plan | Exception:
+        """Return the plan of a variant, or the error if the variant cannot be trained."""
         try:
             return self._plan(changes)
-        except Exception as error:  # whatever a network of the user's raises
+        except Exception as error:  # a user's network can raise anything
             return error
 
     def _plan(self, changes: Mapping[str, object]) -> Plan:
+        """Parse the configuration of a variant, and build its parts to check them."""
         self.parse_arguments(self.parser, _arguments(self.varied, changes))
         config = self.config.fit
         config.ckpt_path = None
         parser = self._parser("fit")
-        made = self.parser.instantiate_classes(_with_one_round(self.config)).fit
-        guests = bool(config.trainer.callbacks or config.trainer.logger)
+        parts = self.parser.instantiate_classes(_with_one_round(self.config)).fit
+        has_user_callbacks = bool(config.trainer.callbacks or config.trainer.logger)
         text = parser.dump(config, skip_unset=False, skip_validation=True)
         measured = (
-            *made.model.measured,
-            *(whole_metrics(made.model) if "val" in made.data.whole_splits["fit"] else ()),
+            *parts.model.measured,
+            *(whole_metrics(parts.model) if "val" in parts.data.whole_splits["fit"] else ()),
         )
-        told = [name for name in measured if made.model.trains_digits or not Metric("val", name).is_of_digits]
-        return Plan(changes, text, flatten(config.as_dict()), made.model.variant, told, guests)
+        trains_digits = parts.model.trains_digits
+        metrics = [name for name in measured if trains_digits or not Metric("val", name).is_of_digits]
+        return Plan(changes, text, flatten(config.as_dict()), parts.model.variant, metrics, has_user_callbacks)
 
 
 def _with_one_round(config: Namespace) -> Namespace:
-    few = config.clone()
-    few.fit.rounds.count = 1
-    return few
+    """Return a configuration with a single round, which is faster to build."""
+    one_round = config.clone()
+    one_round.fit.rounds.count = 1
+    return one_round
 
 
 def fits_of(plans: Sequence[Plan]) -> list[list[int]]:
-    """Return the numbers of the plans that train side by side, fit by fit."""
+    """Group plans into fits of variants that train side by side; return the numbers of the plans in each fit."""
     groups = dict[str, list[int]]()
     for number, plan in enumerate(plans):
         key = f"alone {number}" if plan.guests else plan.group
@@ -178,12 +191,15 @@ def fits_of(plans: Sequence[Plan]) -> list[list[int]]:
 
 
 def _stackable(group: Sequence[int], plans: Sequence[Plan]) -> list[list[int]]:
-    """Return a group as it is, or each plan by itself where their networks do not compute alike."""
+    """Return a group unchanged, or one group for each plan if their networks cannot be stacked."""
     architectures = [plans[number].variant.architecture for number in group]
-    networks = {json.dumps([each for each in plans[n].options.items() if each[0].startswith(_NETWORK)]) for n in group}
+    networks = {
+        json.dumps([option for option in plans[number].options.items() if option[0].startswith(_NETWORK)])
+        for number in group
+    }
     if len(networks) > 1:
-        tried = PairStack.build(architectures[0], [0] * len(group), architectures)
-        if any(isinstance(part, Apart) for part in tried.network.modules()):
+        stack = PairStack.build(architectures[0], [0] * len(group), architectures)
+        if any(isinstance(part, Apart) for part in stack.network.modules()):
             return [[number] for number in group]
     return [list(group)]
 
@@ -195,14 +211,14 @@ def fit_variants(
     work: Path,
     callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Train variants side by side, and write a run folder for each; an interrupted fit of them goes on.
+    """Train variants side by side and write a run folder for each; an interrupted fit of them is resumed.
 
     Args:
-        base: The arguments of the fit that is varied.
-        plans: The variants; :func:`fits_of` has put them together.
-        folders: Their run folders.
-        work: The folder for what only an interrupted fit needs; nothing is left there of a finished one.
-        callbacks: More callbacks for the trainer.
+        base: The command-line arguments of the base configuration.
+        plans: The variants, a group of :func:`fits_of`.
+        folders: The run folders of the variants.
+        work: The folder for temporary files, from which an interrupted fit is resumed.
+        callbacks: Additional callbacks for the trainer.
     """
     pairs = zip(folders, plans, strict=True)
     runs = [Place(folder, plan.config, plan.options, plan.variant) for folder, plan in pairs]
@@ -210,39 +226,39 @@ def fit_variants(
     class Fitting(_VariantsCLI):
         places = runs
 
-    names = json.dumps([plan.config for plan in plans])
-    own_work = work / hashlib.sha256(names.encode()).hexdigest()[:16]
-    own: dict[str, object] = {"trainer.default_root_dir": own_work, "trainer.enable_progress_bar": False}
-    checkpoints = sorted(own_work.glob(f"lightning_logs/*/*/{LAST}"))
-    own |= {"ckpt_path": checkpoints[-1]} if checkpoints else {}
-    train("fit", _arguments(base, {**plans[0].changes, **own}), callbacks, kind=Fitting)
+    configs = json.dumps([plan.config for plan in plans])
+    fit_folder = work / hashlib.sha256(configs.encode()).hexdigest()[:16]
+    options: dict[str, object] = {"trainer.default_root_dir": fit_folder, "trainer.enable_progress_bar": False}
+    checkpoints = sorted(fit_folder.glob(f"lightning_logs/*/*/{LAST}"))
+    options |= {"ckpt_path": checkpoints[-1]} if checkpoints else {}
+    train("fit", _arguments(base, {**plans[0].changes, **options}), callbacks, kind=Fitting)
     if plans[0].guests:
-        for path in own_work.glob(f"lightning_logs/*/*/{CHECKPOINTS}/*"):  # the user's callbacks wrote them
+        for path in fit_folder.glob(f"lightning_logs/*/*/{CHECKPOINTS}/*"):  # written by the user's callbacks
             if path.name != Path(LAST).name:
                 shutil.move(path, folders[0] / CHECKPOINTS / path.name)
-    shutil.rmtree(own_work, ignore_errors=True)
-    with suppress(OSError):  # other fits are under way
+    shutil.rmtree(fit_folder, ignore_errors=True)
+    with suppress(OSError):  # it is not empty while other fits are running
         work.rmdir()
 
 
 class _VariantsCLI(PairsCLI):
-    """``fit`` over the rounds of several variants."""
+    """Command line of a fit that trains the rounds of several variants."""
 
     places: Sequence[Place]
 
     def instantiate_classes(self) -> None:
-        """Build the parts of all variants in place of one variant's."""
-        config, few = self.config.fit, _with_one_round(self.config)
-        self.config_init = self.parser.instantiate_classes(few)
-        made = self.config_init.fit
-        made.rounds = RoundRunner(**config.rounds.as_dict())
-        made.model = VariantsModule(
-            [place.variant for place in self.places], made.rounds.seeds, config.model.stack_size
+        """Build the module, the data and the trainer of all variants."""
+        config, one_round = self.config.fit, _with_one_round(self.config)
+        self.config_init = self.parser.instantiate_classes(one_round)
+        parts = self.config_init.fit
+        parts.rounds = RoundRunner(**config.rounds.as_dict())
+        parts.model = VariantsModule(
+            [place.variant for place in self.places], parts.rounds.seeds, config.model.stack_size
         )
-        made.data.rounds, made.rounds.seeds = made.model.rounds, made.model.rounds.seeds
-        self.datamodule, self.model = made.data, made.model
+        parts.data.rounds, parts.rounds.seeds = parts.model.rounds, parts.model.rounds.seeds
+        self.datamodule, self.model = parts.data, parts.model
         self.trainer = self.instantiate_trainer()
 
     def make_results(self, runner: RoundRunner) -> Results:
-        """Return what writes the variants' runs."""
+        """Build the callback that writes the run folders of the variants."""
         return TrialWriter(runner, self.places)

@@ -1,4 +1,4 @@
-"""Variants side by side: the rounds of several variants as slices of the same stacks."""
+"""The module that trains several variants side by side, their rounds as slices of the same stacks."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,14 @@ from pairs_lit.training.recipes import Variant
 
 
 class VariantsModule(PairModule):
-    """The rounds of V variants, variant after variant; each has the same seeds.
+    """The rounds of V variants, variant after variant; all variants have the same seeds.
 
     Args:
-        variants: They differ only as the slices of a stack can: in what :attr:`PairLoss.form` leaves out, in their
-            recipes, in what builds a network of the same form.
-        seeds: The seeds of one variant's rounds.
-        stack_size: Slices a stack; None: as many as make a stack of so many rounds.
+        variants: The variants. They may differ only as slices of a stack can: in loss settings that are not part of
+            :attr:`PairLoss.form`, in their recipes, and in settings that do not change the structure of the network.
+        seeds: The seeds of the rounds of each variant.
+        stack_size: The number of slices per stack, or None for a stack size that depends on the network and the number
+            of rounds.
     """
 
     def __init__(self, variants: Sequence[Variant], seeds: Sequence[int], stack_size: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The run folders of variants that trained side by side: each is what its own fit would have left."""
+"""Run folders of variants that trained side by side, each as a fit of the variant alone would have written it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from pairs_lit.variants.checkpoint import Splitter
 
 @dataclass(frozen=True)
 class Place:
-    """Where the run of a variant goes.
+    """The run of a variant that is to be written.
 
     Attributes:
-        folder: Its run folder.
-        config: Its ``config.yaml``.
-        hyperparameters: What TensorBoard shows beside the final metrics.
-        variant: What it trains.
+        folder: The run folder.
+        config: The text of ``config.yaml``.
+        hyperparameters: The hyperparameters to log with the final metrics.
+        variant: The variant.
     """
 
     folder: Path
@@ -41,8 +41,8 @@ class TrialWriter(Results):
     """Writes a run folder for each of V variants.
 
     Args:
-        runner: Whose rounds they are.
-        places: Where the runs go, in the order of the variants.
+        runner: The runner of the rounds of all variants.
+        places: The runs to write, in the order of the variants.
     """
 
     def __init__(self, runner: RoundRunner, places: Sequence[Place]) -> None:
@@ -50,26 +50,26 @@ class TrialWriter(Results):
         self._places = places
 
     def write(self, trainer: Trainer, module: PairModule, folder: Path) -> None:
-        """Write what came of the rounds of each variant; the fit's own folder holds the checkpoint of all."""
-        seeds, every = module.rounds.of_one_variant.seeds, self._runner.curves
+        """Write the run folder of each variant; ``folder`` holds the common checkpoint of all variants."""
+        seeds, all_curves = module.rounds.of_one_variant.seeds, self._runner.curves
         splitter = Splitter(module, read_checkpoint(folder / LAST))
         for number, place in enumerate(self._places):
-            own = module.rounds.of_variant(number)
+            rounds = module.rounds.of_variant(number)
             _open(place)
             architecture, recipe = place.variant.architecture, module.optimization.recipes.index(place.variant.recipe)
             network = architecture.description(architecture.build(seeds[0]))
             checkpoint = splitter.checkpoint(number, recipe, network, identity_of(place.folder))
             DurableCheckpointIO().save_checkpoint(checkpoint, place.folder / LAST)
-            del checkpoint  # before the next one is made
-            curves = Curves(seeds, {name: values[:, own] for name, values in every.values.items()})
-            write_tables(place.folder, curves, self.rounds[own])
-            summary = self.summary(trainer, module, self.rounds[own])
-            _track(place, curves, self.rounds[own], summary)
+            del checkpoint  # frees its memory before the next one is built
+            curves = Curves(seeds, {name: values[:, rounds] for name, values in all_curves.values.items()})
+            write_tables(place.folder, curves, self.rounds[rounds])
+            summary = self.summary(trainer, module, self.rounds[rounds])
+            _track(place, curves, self.rounds[rounds], summary)
             write_summary(place.folder / SUMMARY, summary | {"slices": len(module.rounds.seeds)})
 
 
 def _open(place: Place) -> None:
-    """Make a run folder anew; what a killed process left in it goes."""
+    """Create a run folder and its config, and remove the files that a killed process left there."""
     place.folder.mkdir(parents=True, exist_ok=True)
     clear_leftovers(place.folder)
     for events in place.folder.glob(f"{EVENTS}*"):
@@ -79,17 +79,18 @@ def _open(place: Place) -> None:
 
 
 def _track(place: Place, curves: Curves, rounds: Sequence[RoundResult], summary: Mapping[str, Any]) -> None:
-    """Write the TensorBoard files."""
+    """Write the TensorBoard files of a run."""
     logger = RunLogger(place.folder)
     logger.log_layout(list(curves.values))
     for epoch in range(curves.epochs):
-        good = ~Curves(curves.seeds, {name: values[: epoch + 1] for name, values in curves.values.items()}).failed()
-        latest = {name: values[epoch][good].tolist() for name, values in curves.values.items()}
+        until_epoch = Curves(curves.seeds, {name: values[: epoch + 1] for name, values in curves.values.items()})
+        has_not_failed = ~until_epoch.failed()
+        latest = {name: values[epoch][has_not_failed].tolist() for name, values in curves.values.items()}
         logger.log_metrics(figures_of(latest, several=len(curves.seeds) > 1), step=epoch + 1)
-    found = summaries(rounds) if summary["digits_trained"] else without_digits(summaries(rounds))
+    by_metric = summaries(rounds) if summary["digits_trained"] else without_digits(summaries(rounds))
     data, parameters = cast(Mapping[str, Any], summary["data"]), summary["parameters_per_round"]
     extra = {"data.source found": data["source"], "parameters per round": parameters}
-    final = {f"final/{name}": each.mean for name, each in found.items()}
+    final = {f"final/{name}": metric.mean for name, metric in by_metric.items()}
     logger.log_hyperparams(dict(place.hyperparameters) | extra, final)
-    logger.log_text("summary", summary_table(found, style="github"))
+    logger.log_text("summary", summary_table(by_metric, style="github"))
     logger.finalize("success")

@@ -1,4 +1,4 @@
-"""Checkpoints of separate backbones as earlier releases wrote them: one stack of 2·R networks."""
+"""Loading of earlier checkpoints, which stored separate backbones as one stack of 2·R networks."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,51 +18,51 @@ KINDS = {
 
 
 def interleaved(first: Tensor, second: Tensor) -> Tensor:
-    """Return rows of both, one after the other."""
+    """Return the rows of two tensors in alternation."""
     return torch.stack([first, second], 1).flatten(0, 1) if first.dim() else first
 
 
 def as_before(checkpoint: Mapping[str, Any], order: list[str]) -> dict[str, Any]:
-    """Return a checkpoint in the former layout.
+    """Convert a checkpoint to the earlier layout.
 
     Args:
-        checkpoint: Today's.
+        checkpoint: The checkpoint in the present layout.
         order: The names of the parameters that its optimizer trains.
     """
-    state, kept = checkpoint["state_dict"], checkpoint["optimizer_states"][0]["state"]
-    by_name = {name: kept[place] for place, name in enumerate(order)}
+    state, optimizer_state = checkpoint["state_dict"], checkpoint["optimizer_states"][0]["state"]
+    by_name = {name: optimizer_state[number] for number, name in enumerate(order)}
     weights: dict[str, Tensor] = {}
     moments: dict[str, Any] = {}
     for stack in sorted({name.split(".")[1] for name in state}):
-        own = [name for name in state if name.startswith(f"stacks.{stack}.")]
-        first = [name for name in own if ".branch." in name]
-        if any(".copies." in name for name in first):
-            copies = 1 + max(int(name.split(".")[4]) for name in first)
+        stack_names = [name for name in state if name.startswith(f"stacks.{stack}.")]
+        branch_names = [name for name in stack_names if ".branch." in name]
+        if any(".copies." in name for name in branch_names):
+            copies = 1 + max(int(name.split(".")[4]) for name in branch_names)
             for copy in range(copies):
-                for place, branch in enumerate(("branch", "second_branch")):
+                for position, branch in enumerate(("branch", "second_branch")):
                     prefix = f"stacks.{stack}.{branch}.copies.{copy}."
-                    for name in (each for each in own if each.startswith(prefix)):
-                        former = f"stacks.{stack}.branch.copies.{2 * copy + place}.{name.removeprefix(prefix)}"
-                        weights[former] = state[name]
-                        moments |= {former: by_name[name]} if name in by_name else {}
+                    for name in (candidate for candidate in stack_names if candidate.startswith(prefix)):
+                        earlier = f"stacks.{stack}.branch.copies.{2 * copy + position}.{name.removeprefix(prefix)}"
+                        weights[earlier] = state[name]
+                        moments |= {earlier: by_name[name]} if name in by_name else {}
         else:
-            for name in first:
-                other = name.replace(".branch.", ".second_branch.")
-                weights[name] = interleaved(state[name], state[other])
+            for name in branch_names:
+                second = name.replace(".branch.", ".second_branch.")
+                weights[name] = interleaved(state[name], state[second])
                 if name in by_name:
-                    pairs = zip(by_name[name].items(), by_name[other].values(), strict=True)
-                    moments[name] = {kind: interleaved(one, two) for (kind, one), two in pairs}
-        rest = [name for name in own if "branch." not in name]
+                    pairs = zip(by_name[name].items(), by_name[second].values(), strict=True)
+                    moments[name] = {entry: interleaved(value, other) for (entry, value), other in pairs}
+        rest = [name for name in stack_names if "branch." not in name]
         weights |= {name: state[name] for name in rest}
         moments |= {name: by_name[name] for name in rest if name in by_name}
-    whole = {**checkpoint["optimizer_states"][0], "state": dict(enumerate(moments.values()))}
+    optimizer = {**checkpoint["optimizer_states"][0], "state": dict(enumerate(moments.values()))}
     gradients = checkpoint["code"]["training"]["gradients"]
     checkpoint["code"]["training"]["gradients"] = gradients[:, : len(moments)]  # one for both backbones
-    return {**checkpoint, "state_dict": weights, "optimizer_states": [whole]}
+    return {**checkpoint, "state_dict": weights, "optimizer_states": [optimizer]}
 
 
 @pytest.mark.parametrize("backbone", KINDS.values(), ids=KINDS.keys())
-def test_a_fit_resumes_to_the_same_bytes(backbone: str, fit: Fit) -> None:
+def test_a_fit_resumes_exactly_from_an_earlier_checkpoint(backbone: str, fit: Fit) -> None:
     options = ["--model.sharing", "separate", "--rounds.stack_size", "2", "--model.backbone", backbone]
     options += ["--model.backbone.widths", "[12, 10]"] if "FC" in backbone else []
     options += ["--model.readout", "linear"]

@@ -19,7 +19,7 @@ NOT_OURS = "not a checkpoint that pairs-lit wrote"
 
 
 class Bomb:
-    """Unpickled, it makes a folder."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self._marker = marker
@@ -57,21 +57,21 @@ def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
     assert torch.equal(checkpoint["state_dict"]["weight"], torch.arange(6.0).view(2, 3))
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(PairsLitError, match=r"--ckpt_path .*last\.ckpt: no such file"):
         read_checkpoint(tmp_path / "last.ckpt")
 
 
-def test_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(PairsLitError, match="no such file"):
         read_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("part", [0, 0.01, 0.3, 0.6, 0.9, 0.999])
-def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
+def test_a_truncated_file_is_rejected(tmp_path: Path, part: float) -> None:
     path = saved(tmp_path / "last.ckpt", content())
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(part * len(whole))])
+    original = path.read_bytes()
+    path.write_bytes(original[: int(part * len(original))])
     with pytest.raises(PairsLitError, match=DAMAGED):
         read_checkpoint(path)
 
@@ -92,14 +92,14 @@ def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
         b"\xff" * 50,
     ],
 )
-def test_any_other_file_is_refused(tmp_path: Path, garbage: bytes) -> None:
+def test_any_other_file_is_rejected(tmp_path: Path, garbage: bytes) -> None:
     path = tmp_path / "last.ckpt"
     path.write_bytes(garbage)
     with pytest.raises(PairsLitError, match=DAMAGED):
         read_checkpoint(path)
 
 
-def test_the_bomb_of_these_tests_is_live(tmp_path: Path) -> None:
+def test_unpickling_the_bomb_runs_code(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Bomb(tmp_path / "marker")))
     assert (tmp_path / "marker").exists()
 
@@ -157,12 +157,12 @@ def test_code_in_a_checkpoint_is_never_executed(
         "nested lists in the record",
     ],
 )
-def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, value: object) -> None:
+def test_a_checkpoint_of_another_program_is_rejected(tmp_path: Path, value: object) -> None:
     with pytest.raises(PairsLitError, match=NOT_OURS):
         read_checkpoint(saved(tmp_path / "last.ckpt", value))
 
 
-def test_the_checkpoint_io_reads_what_it_wrote(tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_loaded_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     DurableCheckpointIO().save_checkpoint(content(), path)
     loaded = DurableCheckpointIO().load_checkpoint(path)
@@ -182,7 +182,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_short_error_and_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     DurableCheckpointIO().save_checkpoint(content(), path)
     with files_of_at_most(2000), pytest.raises(PairsLitError, match=r"last\.ckpt cannot be written"):

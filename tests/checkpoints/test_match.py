@@ -6,7 +6,7 @@ from pairs_lit.errors import PairsLitError
 RECORDED = {"seeds": [0, 1], "source": "digits", "train_pairs": 1000}
 
 
-def test_the_same_record_matches() -> None:
+def test_equal_metadata_match() -> None:
     check_match(RECORDED, dict(RECORDED))
 
 
@@ -24,7 +24,7 @@ def test_a_key_that_the_checkpoint_lacks_is_a_mismatch() -> None:
         check_match(RECORDED, RECORDED | {"relation": "le"})
 
 
-def test_a_key_that_the_checkpoint_lacks_is_a_mismatch_even_if_none_is_wanted() -> None:
+def test_a_key_that_the_checkpoint_lacks_is_a_mismatch_even_if_the_config_has_none() -> None:
     with pytest.raises(PairsLitError, match="relation"):
         check_match(RECORDED, RECORDED | {"relation": None})
 

@@ -1,4 +1,4 @@
-"""Nothing of a checkpoint is used before it has the form of what a run would have saved."""
+"""Schema checks: entries of a checkpoint are not used before they match what a run would have saved."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ def changed(**values: object) -> dict[str, object]:
     ],
     ids=["the same", "other numbers", "another precision"],
 )
-def test_only_the_form_matters(saved: object) -> None:
+def test_values_do_not_matter(saved: object) -> None:
     assert fits(saved, NESTED)
 
 
@@ -58,16 +58,16 @@ def test_only_the_form_matters(saved: object) -> None:
         changed(seconds=float("inf")),
     ],
 )
-def test_another_form_is_seen(saved: object) -> None:
+def test_another_schema_does_not_match(saved: object) -> None:
     assert not fits(saved, NESTED)
 
 
-def test_a_bottomless_value_is_compared_no_deeper_than_the_example() -> None:
+def test_a_deeply_nested_value_is_compared_no_deeper_than_the_example() -> None:
     deep: list[object] = []
     for _ in range(100_000):
         deep = [deep]
     assert not fits(changed(counts=deep), NESTED)
-    while deep:  # or its own end would exhaust the stack
+    while deep:  # unpacked step by step, since deleting it at once would overflow the stack
         (deep,) = deep  # type: ignore[assignment] # a list in a list
 
 
@@ -88,7 +88,7 @@ OPTIMIZERS: list[Make] = [
 
 
 def trained(make: Make) -> tuple[list[nn.Parameter], optim.Optimizer]:
-    """Three parameters, the last of which no loss reaches, after two steps."""
+    """Train three parameters, the last without gradients, for two steps; return them and the optimizer."""
     torch.manual_seed(0)
     parameters = [nn.Parameter(torch.randn(shape)) for shape in ((4, 2, 3), (5,), (2,))]
     optimizer = make(parameters)
@@ -100,18 +100,18 @@ def trained(make: Make) -> tuple[list[nn.Parameter], optim.Optimizer]:
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS)
-def test_a_state_put_back_goes_on_as_if_nothing_had_happened(make: Make) -> None:
+def test_a_restored_optimizer_takes_the_same_steps(make: Make) -> None:
     parameters, optimizer = trained(make)
     saved = [copy.deepcopy(optimizer.state_dict())]
-    others = copy.deepcopy(parameters)
-    again = make(others)
-    again.load_state_dict(optimizer_state(saved, [(make, others)]))
-    for values, each in ((parameters, optimizer), (others, again)):
+    copies = copy.deepcopy(parameters)
+    restored = make(copies)
+    restored.load_state_dict(optimizer_state(saved, [(make, copies)]))
+    for values, stepped in ((parameters, optimizer), (copies, restored)):
         for value in values[:2]:
             value.grad = torch.ones_like(value)
-        each.step()
-    for one, other in zip(parameters, others, strict=True):
-        assert torch.equal(one, other)
+        stepped.step()
+    for original, copied in zip(parameters, copies, strict=True):
+        assert torch.equal(original, copied)
 
 
 def test_the_settings_are_those_of_the_config() -> None:
@@ -154,13 +154,13 @@ def test_a_damaged_state_never_reaches_a_kernel(damage: Callable[[dict[int, dict
 
 
 @pytest.mark.parametrize("saved", [[], {}, None, [None], [{}], [{"state": None}], [{"state": {}}] * 2])
-def test_no_state_at_all_is_refused(saved: object) -> None:
+def test_a_missing_state_is_rejected(saved: object) -> None:
     make = partial(optim.Adam, lr=0.1)
     with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
         optimizer_state(saved, [(make, trained(make)[0])])
 
 
-def test_another_optimizers_state_is_refused() -> None:
+def test_another_optimizers_state_is_rejected() -> None:
     parameters, optimizer = trained(partial(optim.Adam, lr=0.1))
     with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
         optimizer_state([optimizer.state_dict()], [(partial(optim.SGD, lr=0.1, momentum=0.9), parameters)])
@@ -196,6 +196,6 @@ def test_the_rounds_progress_is_let_through() -> None:
         progress(commits=[1]),
     ],
 )
-def test_progress_that_no_run_made_is_refused(saved: object) -> None:
+def test_invalid_progress_is_rejected(saved: object) -> None:
     with pytest.raises(PairsLitError, match="its curves are not what this config"):
         check_progress(saved, CURVES)

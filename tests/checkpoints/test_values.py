@@ -18,7 +18,7 @@ from tests.support.runs import last, refused, tables
 PARTS = "tests.support.real_world_parts"
 
 
-class TestTrainedWeightsCanBeUsed:
+class TestSavedValues:
     def test_a_schedule_of_numpy_numbers(self, fit: Fit) -> None:
         scheduler = ["--model.lr_scheduler", "torch.optim.lr_scheduler.LambdaLR"]
         run = fit(*scheduler, "--model.lr_scheduler.lr_lambda", f"{PARTS}.cosine", config="fc_aux")
@@ -27,7 +27,7 @@ class TestTrainedWeightsCanBeUsed:
         assert main(["fit", *last(run)]) == 0
         assert tables(run) == before
 
-    def test_what_a_callback_leaves_is_stored_in_its_plain_form(self, fit: Fit) -> None:
+    def test_the_state_of_a_callback_is_converted_to_plain_values(self, fit: Fit) -> None:
         run = fit("--trainer.callbacks", f"{PARTS}.KeepsThings", config="fc_aux")
         state = read_checkpoint(run / "checkpoints" / "last.ckpt")["callbacks"]["KeepsThings"]
         assert torch.equal(state.pop("array"), torch.arange(3.0, dtype=torch.float64))
@@ -36,7 +36,7 @@ class TestTrainedWeightsCanBeUsed:
         callback.load_state_dict(state)
         assert main(["fit", *last(run), "--trainer.max_epochs", "3"]) == 0
 
-    def test_what_has_no_plain_form_is_refused_at_the_first_save(
+    def test_values_that_cannot_be_converted_are_rejected_at_the_first_save(
         self, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1000"]
@@ -47,7 +47,7 @@ class TestTrainedWeightsCanBeUsed:
         )
         assert not list(tmp_path.rglob("*.ckpt"))
 
-    def test_what_a_module_keeps_beside_its_tensors(self, fit: Fit) -> None:
+    def test_the_extra_state_of_a_module_is_saved_and_loaded(self, fit: Fit) -> None:
         run = fit("--model.backbone", f"{PARTS}.KeepsMore", config="fc_aux")
         before = tables(run)
         assert main(["test", *last(run)]) == 0
@@ -57,21 +57,21 @@ class TestTrainedWeightsCanBeUsed:
     @pytest.mark.parametrize(
         ("kind", "message"),
         [
-            ("late", r"branch.copies.0.kept is float32 \(16, 10\), and was not there when it was built"),
-            ("batch", r"kept is float32 \(16, 10\), and was float32 \(2, 3\) when it was built. Make it in the const"),
-            ("queue", r"kept is float32 \(5, 3\), and was float32 \(2, 3\)"),
-            ("strides", r"kept is float32 \(2, 3\) with strides \(1, 2\), and was float32 \(2, 3\)"),
-            ("type", r"kept is int64 \(2, 3\), and was float32 \(2, 3\)"),
+            ("late", r"branch.copies.0.kept is float32 \(16, 10\), but was not there when it was built"),
+            ("batch", r"kept is float32 \(16, 10\), but was float32 \(2, 3\) when it was built. Create it in the con"),
+            ("queue", r"kept is float32 \(5, 3\), but was float32 \(2, 3\)"),
+            ("strides", r"kept is float32 \(2, 3\) with strides \(1, 2\), but was float32 \(2, 3\)"),
+            ("type", r"kept is int64 \(2, 3\), but was float32 \(2, 3\)"),
         ],
     )
     @pytest.mark.quick(2)
-    def test_state_that_no_command_could_load_is_refused_at_the_first_save(
+    def test_state_that_no_command_could_load_is_rejected_at_the_first_save(
         self, kind: str, message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1000"]
         options += ["--model.backbone", f"{PARTS}.ChangesForm", "--model.backbone.kind", kind]
-        said = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
-        assert re.search("no checkpoint could be gone on from: the network's .*" + message, said)
+        error = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
+        assert re.search("no checkpoint could be resumed: the network's .*" + message, error)
         assert not list(tmp_path.rglob("*.ckpt"))
 
     def test_an_extra_state_that_grows(self, fit: Fit) -> None:
@@ -82,16 +82,18 @@ class TestTrainedWeightsCanBeUsed:
         assert tables(run) == before
 
     @pytest.mark.parametrize("name", ["hyper_parameters", "loops", "epoch"])
-    def test_a_callback_that_changes_what_is_ours(
+    def test_a_callback_must_not_change_entries_of_pairs_lit(
         self, name: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path), "--trainer.callbacks"]
         options += [f"{PARTS}.ChangesCheckpoint", "--trainer.callbacks.name", name]
-        said = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
-        assert re.search("a callback's on_save_checkpoint (changed what pairs-lit|set another epoch)", said)
+        error = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
+        assert re.search(
+            "a callback's on_save_checkpoint changed (an entry of pairs-lit|the checkpoint's epoch)", error
+        )
         assert not list(tmp_path.rglob("*.ckpt"))
 
-    def test_a_callback_that_adds_something_of_its_own(self, fit: Fit) -> None:
+    def test_a_callback_may_add_its_own_entry(self, fit: Fit) -> None:
         run = fit("--trainer.callbacks", f"{PARTS}.ChangesCheckpoint", "--trainer.callbacks.name", "note")
         assert main(["test", *last(run)]) == 0
 
@@ -108,7 +110,7 @@ class TestTrainedWeightsCanBeUsed:
             {(1, 2): 3},
         ],
     )
-    def test_what_is_stored_can_be_loaded(self, value: object, tmp_path: Path) -> None:
+    def test_saved_values_can_be_loaded(self, value: object, tmp_path: Path) -> None:
         torch.save(plain(value, "x"), tmp_path / "x.pt")
         loaded = torch.load(tmp_path / "x.pt", weights_only=True)
         np.testing.assert_array_equal(loaded, value) if isinstance(value, np.ndarray) else self._same(loaded, value)
@@ -118,16 +120,16 @@ class TestTrainedWeightsCanBeUsed:
         assert loaded == value
 
     @pytest.mark.parametrize("kind", [int, float, str, bytes, complex])
-    def test_a_value_of_a_derived_class_is_what_it_stands_for(self, kind: type) -> None:
-        lies = {f"__{name}__": lambda _: kind("9") for name in ("int", "float", "str", "bytes", "complex")}
-        value = type("Lies", (kind,), lies)(*([b"1"] if kind is bytes else ["1"]))
-        found = plain(value, "x")
-        assert type(found) is kind
-        assert found == value
+    def test_a_subclass_of_a_plain_type_is_converted_despite_its_overrides(self, kind: type) -> None:
+        overrides = {f"__{name}__": lambda _: kind("9") for name in ("int", "float", "str", "bytes", "complex")}
+        value = type("Overriding", (kind,), overrides)(*([b"1"] if kind is bytes else ["1"]))
+        converted = plain(value, "x")
+        assert type(converted) is kind
+        assert converted == value
 
     @pytest.mark.parametrize("key", [frozenset({1}), (1, frozenset({2})), Path("a")])
-    def test_keys_without_a_form_of_their_own_are_refused(self, key: object) -> None:
-        with pytest.raises(PairsLitError, match=r"no checkpoint can hold x: its key .* has no plain form, or that of"):
+    def test_keys_that_cannot_be_converted_are_rejected(self, key: object) -> None:
+        with pytest.raises(PairsLitError, match=r"no checkpoint can hold x: its key .* cannot be converted to a pl"):
             plain({"a": 1, key: 2}, "x")
 
     @pytest.mark.parametrize(
@@ -144,23 +146,23 @@ class TestTrainedWeightsCanBeUsed:
             (torch.Size([2]), torch.Size([2])),
         ],
     )
-    def test_plain_forms(self, value: object, expected: object) -> None:
-        found = plain(value, "x")
-        assert found == expected
-        assert type(found) is type(expected)
+    def test_values_are_converted(self, value: object, expected: object) -> None:
+        converted = plain(value, "x")
+        assert converted == expected
+        assert type(converted) is type(expected)
 
     def test_a_parameter_becomes_a_tensor_and_an_array_a_copy(self) -> None:
         array = np.ones(2)
-        kept = plain({"array": array, "parameter": nn.Parameter(torch.ones(1))}, "x")
+        converted = plain({"array": array, "parameter": nn.Parameter(torch.ones(1))}, "x")
         array[:] = 0
-        assert torch.equal(kept["array"], torch.ones(2, dtype=torch.float64))
-        assert type(kept["parameter"]) is torch.Tensor
+        assert torch.equal(converted["array"], torch.ones(2, dtype=torch.float64))
+        assert type(converted["parameter"]) is torch.Tensor
 
-    def test_what_refers_to_itself_is_refused(self) -> None:
+    def test_a_value_that_contains_itself_is_rejected(self) -> None:
         loop: list[object] = []
         loop.append(loop)
         with pytest.raises(
-            PairsLitError, match=r"no checkpoint can hold x\[0\].*: it is nested too deeply, or contains itself"
+            PairsLitError, match=r"no checkpoint can hold x\[0\].*, which is nested too deeply or contains itself"
         ):
             plain(loop, "x")
 
@@ -176,6 +178,6 @@ class TestTrainedWeightsCanBeUsed:
             np.ma.masked_array([1], [1]),
         ],
     )
-    def test_what_has_none_is_refused(self, value: object) -> None:
-        with pytest.raises(PairsLitError, match=r"no checkpoint can hold x, a .*: leave it out, or make it numbers"):
+    def test_values_that_cannot_be_converted_are_rejected(self, value: object) -> None:
+        with pytest.raises(PairsLitError, match=r"no checkpoint can hold x, a .*\. Leave it out, or convert it to num"):
             plain(value, "x")

@@ -85,7 +85,7 @@ def test_the_tables_agree_with_each_other(trained: Path) -> None:
 def test_the_terminal_shows_the_table_the_source_and_the_folder(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     run = fit()
     captured = capsys.readouterr()
-    assert "3 rounds (seeds 0 to 2), 2 epochs, 1,781 parameters a round; data: mnist (unverified)" in captured.out
+    assert "3 rounds (seeds 0 to 2), 2 epochs, 1,781 parameters per round; data: mnist (unverified)" in captured.out
     mean = np.mean([result.test_accuracy for result in read_rounds(run / "rounds.csv")])
     (line,) = [line for line in captured.out.splitlines() if line.startswith("test accuracy")]
     assert line.split()[2:4] == ["3", f"{mean:.4f}"]

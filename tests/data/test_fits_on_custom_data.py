@@ -124,9 +124,9 @@ def test_the_test_of_a_run_on_changing_images_is_explained(tmp_path: Path, capsy
         ("mnist", r"Set data\.root to the data that the run was trained on\.$"),
         (
             "EMNIST (split letters)",
-            r"if an earlier release trained it, which read EMNIST with rows and columns exchanged",
+            r"If an earlier release trained it, which read EMNIST with rows and columns exchanged",
         ),
-        ("my_data.Own", r"; if the dataset draws random numbers when it is made, give it a fixed seed\.$"),
+        ("my_data.Own", r" If the dataset draws random numbers in its constructor, give it a fixed seed\.$"),
     ],
 )
 def test_the_error_about_different_images_suggests_a_cause(source: str, advice: str) -> None:

@@ -46,7 +46,7 @@ class TestUserFilesAreNotOverwritten:
         assert {path: after[path] for path in before} == before
         (run,) = project.glob("lightning_logs/fc_aux/*")
         assert {path for path in after if path not in before} == {path for path in after if run in path.parents}
-        assert f"{checkpoint} does not lie in the run folder of its own run, so this writes into a new one: " in (
+        assert f"{checkpoint} is not in the folder of the run that wrote it, so the results go into a new run" in (
             capsys.readouterr().err
         )
         names = {"fit": "rounds.csv", "test": "test.csv", "validate": "validate.csv", "predict": "predictions.csv"}
@@ -116,7 +116,7 @@ class TestUserFilesAreNotOverwritten:
         for rate in ("0.1", "0.2"):
             assert main([*arguments, "--model.optimizer.lr", rate]) == 0
         assert contents(run) == before
-        assert capsys.readouterr().err.count("is not the latest of its run, so this writes into a new one: ") == 2
+        assert capsys.readouterr().err.count("is not the latest of its run, so the results go into a new") == 2
         others = sorted(set(run.parent.iterdir()) - {run})
         assert [
             yaml.safe_load((each / "config.yaml").read_text())["model"]["optimizer"]["init_args"]["lr"]
@@ -180,17 +180,17 @@ class TestUserFilesAreNotOverwritten:
                 "--trainer.callbacks.save_last true --trainer.callbacks.dirpath x",
                 "save_last with dirpath cannot be set",
             ),
-            ("--trainer.callbacks.filename last", "filename is last, the run's own file: take another name"),
+            ("--trainer.callbacks.filename last", "filename last is reserved for the run"),
             (
                 "--rounds.count 1 --trainer.callbacks.monitor val/loss/low",
-                "monitor is val/loss/low: use val/loss/m",
+                "monitor is val/loss/low, which is not available. Use one of val/loss/m",
             ),
-            ("--trainer.callbacks.monitor test/accuracy/mean", "nothing is selected on the test set: use val/accuracy"),
-            ("--trainer.callbacks.monitor val_loss", "monitor is val_loss: use val/loss/mean, "),
-            ("--trainer.callbacks.monitor val/accuracy", "monitor is val/accuracy: use .*val/accuracy/mean"),
+            ("--trainer.callbacks.monitor test/accuracy/mean", "may be selected on the test set. Use val/accuracy"),
+            ("--trainer.callbacks.monitor val_loss", "monitor is val_loss, .* Use one of val/loss/mean, "),
+            ("--trainer.callbacks.monitor val/accuracy", "monitor is val/accuracy, .* Use .*val/accuracy/mean"),
             (
                 "--trainer.callbacks.every_n_train_steps 5",
-                "every_n_train_steps cannot be set: a run can only be resumed from",
+                "every_n_train_steps cannot be set, since a run can only be resumed from",
             ),
             ("--trainer.callbacks.save_weights_only true", "save_weights_only cannot be set"),
             ("--trainer.callbacks.save_on_exception true", "save_on_exception cannot be set"),

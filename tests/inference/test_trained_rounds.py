@@ -99,9 +99,9 @@ def test_a_called_module_passes_gradients_to_its_images(parts: pairs_lit.Run) ->
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (random_pairs(2, 4), r"shape \(2, 4, 2, 14, 14\) and torch\.float32: give prepared floats, \(B, 2, 14, 14\)"),
-        (torch.zeros(4, 2, 28, 28), r"shape \(4, 2, 28, 28\) .*for all rounds or \(3, B, 2, 14, 14\) for each\."),
-        (torch.zeros(4, 2, 14, 14, dtype=torch.uint8), r"and torch\.uint8: give prepared floats"),
+        (random_pairs(2, 4), r"floats of shape \(B, 2, 14, 14\) .* got shape \(2, 4, 2, 14, 14\) and torch\.float32\."),
+        (torch.zeros(4, 2, 28, 28), r"or \(3, B, 2, 14, 14\) for each round, got shape \(4, 2, 28, 28\)"),
+        (torch.zeros(4, 2, 14, 14, dtype=torch.uint8), r"images must be prepared floats .* and torch\.uint8"),
         (torch.zeros(2, 14, 14), r"shape \(2, 14, 14\)"),
     ],
 )

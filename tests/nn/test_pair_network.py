@@ -542,10 +542,10 @@ def test_an_identity_readout_needs_embeddings_of_width_ten() -> None:
         ({"seeds": []}, "the number of seeds must be 1 or more, got 0"),
         (
             {"head": lambda _: FixedOutput(3)},
-            r"a head must give 1 or 2 logits a pair; this one gave \(3, 3\) for 3 pairs",
+            r"a head must return 1 or 2 logits per pair, got shape \(3, 3\) for 3 pairs",
         ),
-        ({"head": lambda _: FixedOutput(2, 2)}, r"a head must give 1 or 2 logits a pair; this one gave \(3, 2, 2\)"),
-        ({"head": lambda _: FixedOutput()}, r"a head must give 1 or 2 logits a pair; this one gave"),
+        ({"head": lambda _: FixedOutput(2, 2)}, r"a head must return 1 or 2 logits per pair, got shape \(3, 2, 2\)"),
+        ({"head": lambda _: FixedOutput()}, r"a head must return 1 or 2 logits per pair, got"),
     ],
 )
 def test_incompatible_parts_are_rejected(changes: dict[str, Any], match: str) -> None:

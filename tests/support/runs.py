@@ -1,4 +1,4 @@
-"""Commands run on finished runs, and what they leave."""
+"""Helpers that run commands on finished runs and read the resulting files."""
 
 import os
 import subprocess
@@ -31,9 +31,9 @@ def predictions(run: Path) -> bytes:
 
 
 def process(*arguments: str, **environment: str | None) -> "subprocess.CompletedProcess[bytes]":
-    """Run a command as a process of its own; None takes a variable away."""
-    around = {key: value for key, value in (os.environ | environment).items() if value is not None}
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, check=False, env=around, timeout=300)
+    """Run a command in a new process; an environment variable of None is removed."""
+    variables = {key: value for key, value in (os.environ | environment).items() if value is not None}
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, check=False, env=variables, timeout=300)
 
 
 NOTICES = ("loading PyTorch", "trains as copies in a loop, which is slower")

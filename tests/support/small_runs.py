@@ -1,4 +1,4 @@
-"""Small runs on the bundled digits, of every kind of network."""
+"""Small runs of every kind of network on the bundled digits."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +20,9 @@ SMALL = {
 
 
 def small_fit(options: Mapping[str, object], root: Path, **changes: object) -> pairs_lit.Run:
-    """Fit fc_aux with some options and changes; an option's dots are written as two underscores."""
-    more = {name.replace("__", "."): value for name, value in changes.items()}
-    return pairs_lit.fit("fc_aux", {**options, "trainer.default_root_dir": root, **more})
+    """Fit fc_aux with some options; keyword arguments are options too, with two underscores for each dot."""
+    changed_options = {name.replace("__", "."): value for name, value in changes.items()}
+    return pairs_lit.fit("fc_aux", {**options, "trainer.default_root_dir": root, **changed_options})
 
 
 CASES: dict[str, tuple[str, dict[str, object]]] = {
@@ -67,7 +67,7 @@ def fitted(case: str, root: Path) -> pairs_lit.Run:
 
 
 class Runs:
-    """Trains a run when it is first asked for."""
+    """Cache of runs, each of which is trained when it is first needed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -1,6 +1,7 @@
-"""Small fits in the server that test processes are forked from: what a first fit loads, each of them has then.
+"""Small fits in the server process that test processes are forked from.
 
-A process takes a second less so. With a GPU it stays away: autograd's threads for it do not survive a fork.
+The modules that a first fit imports are then already loaded in each test process, which saves a second. There is no
+warm-up with a GPU, since autograd's GPU threads do not survive a fork.
 """
 
 import io

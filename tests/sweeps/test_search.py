@@ -36,7 +36,7 @@ def swept(base: dict[str, object], content: dict[str, Any], config: str = "fc_au
     [
         ({"model.loss.alpha": [1]}, "alpha"),
         ({ALPHA: ["much"]}, "aux_weight.*much"),
-        ({ALPHA: [-1.0]}, "model.loss.aux_weight is -1.0: it must be a finite number, 0 or more"),
+        ({ALPHA: [-1.0]}, "model.loss.aux_weight must be a finite number, 0 or more, got -1.0"),
         ({"model.backbone.init_args.widths": [[10, 9]]}, "readout: identity needs embeddings of width 10"),
         ({"data.batch_size": [0]}, r"data.batch_size 0: data.batch_size must be 1 or more, got 0"),
         ({LR: {"low": -1.0, "high": 1.0, "steps": 2}}, "Invalid learning rate: -1.0"),

@@ -1,4 +1,4 @@
-"""All ordered pairs of a split's images: what is reported is what plain networks say of every single pair."""
+"""Metrics over all ordered pairs of a split's images equal those of single-round networks on every single pair."""
 
 import csv
 import itertools
@@ -55,15 +55,15 @@ FOLLOWS = ("softmax", "power", "argmax")
 
 
 class Whole(torch.nn.Module):
-    """A pair network of one's own."""
+    """A custom pair network."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(2 * 14 * 14, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        answer: Tensor = self.layer(images.flatten(1))
-        return answer
+        logits: Tensor = self.layer(images.flatten(1))
+        return logits
 
 
 @pytest.fixture(scope="module")
@@ -90,28 +90,33 @@ def fitted(root: Path, folder: Path, kind: str, relation: Relation = "le", **cha
 
 
 def data_of(root: Path, **settings: Any) -> PairDataModule:  # noqa: ANN401 - any settings
-    given = {"train_pairs": 10, "val_pairs": 5, "test_pairs": 8, "source": "mnist", "allow_unverified": True}
-    return PairDataModule(seeds=list(SEEDS), root=str(root), **given | settings)
+    defaults = {"train_pairs": 10, "val_pairs": 5, "test_pairs": 8, "source": "mnist", "allow_unverified": True}
+    return PairDataModule(seeds=list(SEEDS), root=str(root), **defaults | settings)
 
 
 def by_hand(run: Run, seed: int, images: Tensor, labels: Tensor, relation: Relation) -> tuple[float, float | None]:
-    """Return the accuracy of one round's plain network over every ordered pair, and of the digits it reads there."""
-    every = list(itertools.permutations(range(len(labels)), 2))
-    prepared = run.trained.preprocessing(seed)(images[every])
+    """Compute the accuracy and the digit accuracy of one single-round network over every ordered pair."""
+    index_pairs = list(itertools.permutations(range(len(labels)), 2))
+    prepared = run.trained.preprocessing(seed)(images[index_pairs])
     with torch.no_grad():
-        answer = run.network(seed)(prepared)
-    p, digits = answer if isinstance(answer, tuple) else (answer, None)
-    said, known = (p > 0.5).tolist(), labels.tolist()
-    right = [HOLDS[relation](known[a], known[b]) == answer for (a, b), answer in zip(every, said, strict=True)]
+        output = run.network(seed)(prepared)
+    p, digits = output if isinstance(output, tuple) else (output, None)
+    predictions, classes = (p > 0.5).tolist(), labels.tolist()
+    is_correct = [
+        HOLDS[relation](classes[a], classes[b]) == prediction
+        for (a, b), prediction in zip(index_pairs, predictions, strict=True)
+    ]
     if digits is None:
-        return float(np.mean(right)), None
-    read = digits.argmax(-1).tolist()
-    names = [read[n][place] == known[pair[place]] for n, pair in enumerate(every) for place in (0, 1)]
-    return float(np.mean(right)), float(np.mean(names))
+        return float(np.mean(is_correct)), None
+    predicted = digits.argmax(-1).tolist()
+    is_digit_correct = [
+        predicted[n][place] == classes[pair[place]] for n, pair in enumerate(index_pairs) for place in (0, 1)
+    ]
+    return float(np.mean(is_correct)), float(np.mean(is_digit_correct))
 
 
 def pictures(root: Path, part: str) -> tuple[Tensor, Tensor]:
-    """Return images (n, 28, 28) of bytes and labels of MNIST's files."""
+    """Read images (n, 28, 28) of bytes and labels from MNIST's files."""
     raw = root / "MNIST" / "raw"
     images = np.frombuffer((raw / f"{part}-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 28, 28)
     labels = np.frombuffer((raw / f"{part}-labels-idx1-ubyte").read_bytes()[8:], np.uint8)
@@ -134,51 +139,51 @@ def pictures(root: Path, part: str) -> tuple[Tensor, Tensor]:
     ],
 )
 @pytest.mark.quick(3)
-def test_every_pair_is_answered_as_the_plain_network_does(
+def test_metrics_equal_those_of_single_round_networks(
     kind: str, relation: Relation, root: Path, tmp_path: Path
 ) -> None:
     run = fitted(root, tmp_path, kind, relation)
-    drawn = data_of(root).bank
-    for number, each in enumerate(run.rounds):
-        accuracy, digits = by_hand(run, each.seed, *pictures(root, "t10k"), relation)
-        assert each.test_all_accuracy == pytest.approx(accuracy, abs=1e-12)
-        assert each.test_all_digit_accuracy == (None if digits is None else pytest.approx(digits, abs=1e-12))
+    store = data_of(root).bank
+    for number, result in enumerate(run.rounds):
+        accuracy, digits = by_hand(run, result.seed, *pictures(root, "t10k"), relation)
+        assert result.test_all_accuracy == pytest.approx(accuracy, abs=1e-12)
+        assert result.test_all_digit_accuracy == (None if digits is None else pytest.approx(digits, abs=1e-12))
         images, labels = pictures(root, "train")
-        unseen = sorted(set(range(TRAIN)) - set(drawn.pairs["train"].index[number].flatten().tolist()))
-        accuracy, digits = by_hand(run, each.seed, images[unseen], labels[unseen], relation)
-        assert each.val_all_accuracy == pytest.approx(accuracy, abs=1e-12)
-        assert each.val_all_digit_accuracy == (None if digits is None else pytest.approx(digits, abs=1e-12))
+        unseen = sorted(set(range(TRAIN)) - set(store.pairs["train"].index[number].flatten().tolist()))
+        accuracy, digits = by_hand(run, result.seed, images[unseen], labels[unseen], relation)
+        assert result.val_all_accuracy == pytest.approx(accuracy, abs=1e-12)
+        assert result.val_all_digit_accuracy == (None if digits is None else pytest.approx(digits, abs=1e-12))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("relation", ["le", "lt", "ge", "gt"])
 @pytest.mark.parametrize(("images", "classes"), [(2, 2), (37, 10), (64, 3)])
 @pytest.mark.quick(6)
-def test_the_blocks_count_what_a_loop_counts(
+def test_block_counts_equal_those_of_a_loop(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, relation: Relation, images: int, classes: int
 ) -> None:
-    drawing = torch.Generator().manual_seed(images)
-    p = torch.rand(images, 2, classes, generator=drawing, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(images)
+    p = torch.rand(images, 2, classes, generator=generator, dtype=torch.float64)
     p = torch.where(p < 0.5, 0, (8 * p).round()).to(dtype)  # sums are exact in any type
     p[:, :, 0] += (p.sum(-1) == 0).to(dtype)
     exact = (p.double() / p.double().sum(-1, keepdim=True)).to(torch.float64 if dtype == torch.float64 else dtype)
-    labels = torch.randint(classes, (images,), generator=drawing)
-    expected = near = 0
+    labels = torch.randint(classes, (images,), generator=generator)
+    expected = undecided = 0
     for a, b in itertools.permutations(range(images), 2):
-        both = itertools.product(range(classes), repeat=2)
-        said = sum(float(exact[a, 0, i]) * float(exact[b, 1, j]) for i, j in both if HOLDS[relation](i, j))
-        near += abs(said - 0.5) < (1e-6 if dtype != torch.bfloat16 else 0.02)
-        expected += (said > 0.5) == HOLDS[relation](labels[a], labels[b])
+        digit_pairs = itertools.product(range(classes), repeat=2)
+        holds = sum(float(exact[a, 0, i]) * float(exact[b, 1, j]) for i, j in digit_pairs if HOLDS[relation](i, j))
+        undecided += abs(holds - 0.5) < (1e-6 if dtype != torch.bfloat16 else 0.02)
+        expected += (holds > 0.5) == HOLDS[relation](labels[a], labels[b])
     weights = second_weights(relation, exact[:, 0])
     for size in (1, 300, all_pairs.BLOCK_BYTES):
         monkeypatch.setattr(all_pairs, "BLOCK_BYTES", size)
-        assert abs(right_answers(relation, weights, exact[:, 1], labels) - expected) <= near
+        assert abs(right_answers(relation, weights, exact[:, 1], labels) - expected) <= undecided
 
 
 class _Largest(TorchDispatchMode):
-    """Notes how many bytes the largest new tensor has."""
+    """Records the size of the largest new tensor in bytes."""
 
-    found = 0
+    num_bytes = 0
 
     def __torch_dispatch__(  # the signature is torch's
         self,
@@ -189,104 +194,104 @@ class _Largest(TorchDispatchMode):
     ) -> Any:  # noqa: ANN401
         result = function(*args, **(kwargs or {}))
         sizes = [part.numel() * part.element_size() for part in tree_leaves(result) if isinstance(part, Tensor)]
-        self.found = max([self.found, *sizes])
+        self.num_bytes = max([self.num_bytes, *sizes])
         return result
 
 
-def test_no_more_memory_is_taken_than_a_block_and_what_grows_with_the_images() -> None:
+def test_memory_is_limited_to_a_block_and_grows_linearly_with_the_images() -> None:
     images, classes = 6000, 10
     p = torch.rand(images, 2, classes).softmax(-1)
     with _Largest() as largest:
         right_answers("le", second_weights("le", p[:, 0]), p[:, 1], torch.randint(classes, (images,)))
-    assert largest.found <= max(all_pairs.BLOCK_BYTES, 16 * images * classes)
+    assert largest.num_bytes <= max(all_pairs.BLOCK_BYTES, 16 * images * classes)
     assert images**2 / 10 > all_pairs.BLOCK_BYTES
     assert block_rows(10_000, 4) * 10_000 * 4 <= all_pairs.BLOCK_BYTES
     assert block_rows(10**9, 4) == 1
 
 
-def test_ordered_pairs_are_all_of_them_where_these_are_few() -> None:
+def test_ordered_pairs_are_all_pairs_of_a_few_images() -> None:
     assert {tuple(pair) for pair in ordered_pairs(5).tolist()} == set(itertools.permutations(range(5), 2))
     assert len(ordered_pairs(447)) == 447 * 446
     assert len(ordered_pairs(448)) == pairs.SAMPLED_PAIRS
 
 
-def test_of_many_images_a_sample_of_pairs_is_drawn_the_same_each_time() -> None:
-    found = ordered_pairs(10_000)
-    assert found.shape == (200_000, 2)
-    assert torch.equal(found, ordered_pairs(10_000))
-    assert (found[:, 0] != found[:, 1]).all()
+def test_ordered_pairs_are_a_reproducible_sample_of_pairs_of_many_images() -> None:
+    sample = ordered_pairs(10_000)
+    assert sample.shape == (200_000, 2)
+    assert torch.equal(sample, ordered_pairs(10_000))
+    assert (sample[:, 0] != sample[:, 1]).all()
     for place in (0, 1):  # each image about 20 times
-        counts = torch.bincount(found[:, place], minlength=10_000).double()
+        counts = torch.bincount(sample[:, place], minlength=10_000).double()
         assert len(counts) == 10_000
         assert 18 < counts.var() < 22
-    assert 0.49 < (found[:, 0] < found[:, 1]).double().mean() < 0.51
+    assert 0.49 < (sample[:, 0] < sample[:, 1]).double().mean() < 0.51
 
 
 @pytest.mark.parametrize("train_pairs", [10, 25, 100])
 def test_validation_images_are_in_no_training_pair_of_the_round(root: Path, train_pairs: int) -> None:
-    drawn = data_of(root, train_pairs=train_pairs, swap="relabel").bank
-    found = drawn.images_of("val", slice(None))
-    assert found.shape == (3, drawn.count_of("val"))
-    assert drawn.count_of("val") == 10 + max(0, 51 - 2 * train_pairs)
-    for number, own in enumerate(found.tolist()):
-        assert len(set(own)) == len(own)
-        assert not set(own) & set(drawn.pairs["train"].index[number].flatten().tolist())
-        assert set(drawn.pairs["val"].index[number].flatten().tolist()) == set(own[:10])
-        assert max(own) < TRAIN
+    store = data_of(root, train_pairs=train_pairs, swap="relabel").bank
+    val_images = store.images_of("val", slice(None))
+    assert val_images.shape == (3, store.count_of("val"))
+    assert store.count_of("val") == 10 + max(0, 51 - 2 * train_pairs)
+    for number, images in enumerate(val_images.tolist()):
+        assert len(set(images)) == len(images)
+        assert not set(images) & set(store.pairs["train"].index[number].flatten().tolist())
+        assert set(store.pairs["val"].index[number].flatten().tolist()) == set(images[:10])
+        assert max(images) < TRAIN
     other = PairDataModule(
         seeds=[9, SEEDS[1]], root=str(root), source="mnist", allow_unverified=True, train_pairs=train_pairs, val_pairs=5
     )
-    assert torch.equal(other.bank.images_of("val", slice(1, 2)), found[1:2])
+    assert torch.equal(other.bank.images_of("val", slice(1, 2)), val_images[1:2])
 
 
-def test_of_many_images_that_no_pair_uses_the_first_are_taken(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = data_of(root).bank.images_of("val", slice(None))
+def test_the_number_of_unused_validation_images_is_limited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_images = data_of(root).bank.images_of("val", slice(None))
     monkeypatch.setattr(bank, "MOST_UNSEEN", 15)
-    assert torch.equal(data_of(root).bank.images_of("val", slice(None)), everything[:, :15])
+    assert torch.equal(data_of(root).bank.images_of("val", slice(None)), all_images[:, :15])
 
 
-def test_a_source_with_validation_images_of_its_own_shows_them_all() -> None:
-    drawn = PairDataModule(seeds=[0, 1], source="digits", train_pairs=50, val_pairs=20, test_pairs=20).bank
-    val, test = (drawn.images_of(split, slice(None)).tolist() for split in ("val", "test"))
+def test_all_images_of_a_separate_validation_split_are_used() -> None:
+    store = PairDataModule(seeds=[0, 1], source="digits", train_pairs=50, val_pairs=20, test_pairs=20).bank
+    val, test = (store.images_of(split, slice(None)).tolist() for split in ("val", "test"))
     assert val == [list(range(1197, 1497))] * 2
     assert test == [list(range(1497, 1797))] * 2
 
 
 @pytest.mark.parametrize("sharing", ["shared", "separate"])
 @pytest.mark.parametrize("images", [2, 5, 8])
-def test_each_image_is_shown_once_where_digits_decide(sharing: Any, images: int) -> None:  # noqa: ANN401
+def test_each_image_is_needed_once_if_digit_probabilities_decide(sharing: Any, images: int) -> None:  # noqa: ANN401
     module = PairModule(seeds=[0], backbone=lambda shape: FC(shape, widths=[10]), head=SoftmaxHead, sharing=sharing)
-    shown = places(module, images)
+    positions = places(module, images)
     if sharing == "separate":
-        assert shown.tolist() == [[image, image] for image in range(images)]
+        assert positions.tolist() == [[image, image] for image in range(images)]
     else:
-        assert shown.flatten()[:images].tolist() == list(range(images))
-        assert len(shown) == -(-images // 2)
+        assert positions.flatten()[:images].tolist() == list(range(images))
+        assert len(positions) == -(-images // 2)
 
 
 def figures(run: Run) -> list[tuple[float | None, ...]]:
     names = [f"{split}_all_{metric}" for split in ("val", "test") for metric in ("accuracy", "digit_accuracy")]
-    return [tuple(vars(each)[name] for name in names) for each in run.rounds]
+    return [tuple(vars(result)[name] for name in names) for result in run.rounds]
 
 
 @pytest.mark.parametrize("kind", ["softmax", "mlp"])
 @pytest.mark.quick(1)
 def test_workers_and_stacks_change_nothing(kind: str, root: Path, tmp_path: Path) -> None:
     exact = {"trainer__precision": "64-true"}
-    one = fitted(root, tmp_path, kind, **exact)
-    two = fitted(root, tmp_path, kind, trainer__devices=2, **exact)
-    assert (one.folder / "rounds.csv").read_bytes() == (two.folder / "rounds.csv").read_bytes()
-    assert figures(fitted(root, tmp_path, kind, rounds__stack_size=3, **exact)) == figures(one)
-    alone = {"rounds__count": 1, "rounds__seed": SEEDS[2]}
-    assert figures(fitted(root, tmp_path, kind, **alone, **exact)) == figures(one)[2:]
+    run = fitted(root, tmp_path, kind, **exact)
+    two_workers = fitted(root, tmp_path, kind, trainer__devices=2, **exact)
+    assert (run.folder / "rounds.csv").read_bytes() == (two_workers.folder / "rounds.csv").read_bytes()
+    assert figures(fitted(root, tmp_path, kind, rounds__stack_size=3, **exact)) == figures(run)
+    one_round = {"rounds__count": 1, "rounds__seed": SEEDS[2]}
+    assert figures(fitted(root, tmp_path, kind, **one_round, **exact)) == figures(run)[2:]
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_in_low_precision_the_comparers_own_answers_count(precision: str, root: Path, tmp_path: Path) -> None:
+def test_metrics_in_low_precision(precision: str, root: Path, tmp_path: Path) -> None:
     run = fitted(root, tmp_path, "softmax", trainer__precision=precision)
-    for each in run.rounds:
-        accuracy, _ = by_hand(run, each.seed, *pictures(root, "t10k"), "le")
-        assert each.test_all_accuracy == pytest.approx(accuracy, abs=0.03)
+    for result in run.rounds:
+        accuracy, _ = by_hand(run, result.seed, *pictures(root, "t10k"), "le")
+        assert result.test_all_accuracy == pytest.approx(accuracy, abs=0.03)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -303,16 +308,15 @@ def watched_at_the_end(root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return fitted(root, tmp_path_factory.mktemp("end"), "softmax", data__watch_test="end")
 
 
-def test_at_the_end_only_the_curves_have_no_test_figures(watched_at_the_end: Run, root: Path, tmp_path: Path) -> None:
-    run, always = watched_at_the_end, fitted(root, tmp_path, "softmax")
+def test_curves_have_no_test_metrics_if_watch_test_is_end(watched_at_the_end: Run, root: Path, tmp_path: Path) -> None:
+    run, watched_always = watched_at_the_end, fitted(root, tmp_path, "softmax")
     assert not any(name.startswith("test/") for name in run.curves.values)
-    for each, other in zip(run.rounds, always.rounds, strict=True):
-        assert (each.best_test_accuracy, each.best_test_epoch) == (None, None)
-        found = vars(other) | {"best_test_accuracy": None, "best_test_epoch": None}
-        assert vars(each) == found
+    for result, other in zip(run.rounds, watched_always.rounds, strict=True):
+        assert (result.best_test_accuracy, result.best_test_epoch) == (None, None)
+        assert vars(result) == vars(other) | {"best_test_accuracy": None, "best_test_epoch": None}
 
 
-def test_a_fit_that_leaves_the_test_pairs_alone_measures_none_of_them(root: Path, tmp_path: Path) -> None:
+def test_a_fit_without_test_pairs_has_no_test_metrics(root: Path, tmp_path: Path) -> None:
     run = fitted(root, tmp_path, "softmax", data__watch_test=False)
     assert not any(run.values(f"test_{name}") for name in ("accuracy", "all_accuracy", "all_digit_accuracy"))
     assert len(run.values("val_all_accuracy")) == 3
@@ -321,22 +325,22 @@ def test_a_fit_that_leaves_the_test_pairs_alone_measures_none_of_them(root: Path
     assert set(json.loads((run.folder / "summary.json").read_text())["all_pairs"]) == {"val"}
 
 
-def test_test_and_validate_repeat_the_figures_and_say_over_how_many_pairs(
+def test_test_and_validate_reproduce_the_metrics_and_report_the_number_of_pairs(
     watched_at_the_end: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = watched_at_the_end
     for command, split in (("test", "test"), ("validate", "val")):
         assert main([command, *last(run)]) == 0
-        every = {"test": "all 506 ordered pairs of 23 images", "val": "all 1,640 ordered pairs of 41 images"}[split]
-        assert f"All pairs: {split}, {every}." in capsys.readouterr().out
+        pairs = {"test": "all 506 ordered pairs of 23 images", "val": "all 1,640 ordered pairs of 41 images"}[split]
+        assert f"All pairs: {split}, {pairs}." in capsys.readouterr().out
         for metric in ("accuracy", "all_accuracy", "all_digit_accuracy"):
             name = f"{split}_{metric}"
-            found = {int(row["seed"]): float(row[name]) for row in rows(run.folder / f"{command}.csv")}
-            assert found == run.values(name)
+            values = {int(row["seed"]): float(row[name]) for row in rows(run.folder / f"{command}.csv")}
+            assert values == run.values(name)
     assert "test_accuracy" not in rows(run.folder / "validate.csv")[0]
 
 
-def test_a_finished_fit_called_again_ends_with_the_same_tables(watched_at_the_end: Run) -> None:
+def test_rerunning_a_finished_fit_writes_the_same_tables(watched_at_the_end: Run) -> None:
     before = (watched_at_the_end.folder / "rounds.csv").read_bytes()
     (watched_at_the_end.folder / "rounds.csv").unlink()
     assert main(["fit", *last(watched_at_the_end)]) == 0
@@ -344,14 +348,14 @@ def test_a_finished_fit_called_again_ends_with_the_same_tables(watched_at_the_en
 
 
 @pytest.mark.slow
-def test_a_fit_that_goes_on_ends_as_one_that_never_stopped(root: Path, tmp_path: Path) -> None:
-    short = fitted(root, tmp_path, "mlp", data__watch_test="end", trainer__max_epochs=1)
-    assert main(["fit", *last(short), "--trainer.max_epochs", "3"]) == 0
-    whole = fitted(root, tmp_path, "mlp", data__watch_test="end")
-    assert (short.folder / "rounds.csv").read_bytes() == (whole.folder / "rounds.csv").read_bytes()
+def test_a_resumed_fit_equals_an_uninterrupted_one(root: Path, tmp_path: Path) -> None:
+    resumed = fitted(root, tmp_path, "mlp", data__watch_test="end", trainer__max_epochs=1)
+    assert main(["fit", *last(resumed), "--trainer.max_epochs", "3"]) == 0
+    uninterrupted = fitted(root, tmp_path, "mlp", data__watch_test="end")
+    assert (resumed.folder / "rounds.csv").read_bytes() == (uninterrupted.folder / "rounds.csv").read_bytes()
 
 
-def test_the_summary_and_the_table_say_over_how_many_pairs(watched_at_the_end: Run) -> None:
+def test_the_summary_contains_the_number_of_pairs(watched_at_the_end: Run) -> None:
     summary = json.loads((watched_at_the_end.folder / "summary.json").read_text())
     assert summary["all_pairs"] == {
         "val": {"images": 41, "pairs": 1640, "sampled": False},
@@ -362,7 +366,7 @@ def test_the_summary_and_the_table_say_over_how_many_pairs(watched_at_the_end: R
     assert summary["metrics"]["test_all_accuracy"]["std"] == pytest.approx(np.std(values, ddof=1), abs=1e-12)
 
 
-def test_a_sample_is_called_one(
+def test_a_sample_of_pairs_is_reported_as_such(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(pairs, "SAMPLED_PAIRS", 300)
@@ -370,8 +374,8 @@ def test_a_sample_is_called_one(
     assert main(["fit", *options]) == 0
     assert "test, a sample of 300 of the 506 ordered pairs of 23 images." in capsys.readouterr().out
     (file,) = tmp_path.glob("lightning_logs/*/*/summary.json")
-    found = json.loads(file.read_text())["all_pairs"]["test"]
-    assert found == {"images": 23, "pairs": 300, "sampled": True}
+    counts = json.loads(file.read_text())["all_pairs"]["test"]
+    assert counts == {"images": 23, "pairs": 300, "sampled": True}
 
 
 def written(root: Path, folder: Path, kind: str) -> Path:
@@ -380,7 +384,7 @@ def written(root: Path, folder: Path, kind: str) -> Path:
     return path
 
 
-def test_nothing_is_added_where_nothing_is_asked_for(root: Path, tmp_path: Path) -> None:
+def test_files_have_no_metrics_over_all_pairs_without_the_option(root: Path, tmp_path: Path) -> None:
     run = fitted(root, tmp_path, "softmax", data__all_pairs=[])
     assert "all_pairs" not in json.loads((run.folder / "summary.json").read_text())
     assert "_all_" not in (run.folder / "rounds.csv").read_text()
@@ -404,17 +408,17 @@ def test_compare_tests_runs_by_all_pairs(
     assert "has no test_all_accuracy. Use one of train_accuracy" in capsys.readouterr().err
 
 
-def test_rounds_that_fail_have_no_such_figures(root: Path, tmp_path: Path) -> None:
+def test_failed_rounds_have_no_metrics_over_all_pairs(root: Path, tmp_path: Path) -> None:
     changes = {"model__optimizer": "torch.optim.SGD", "model__optimizer__init_args__lr": 1e30}
     run = fitted(root, tmp_path, "mlp", data__watch_test="end", **changes)
     assert run.failed == list(SEEDS)
     assert not run.values("test_all_accuracy")
-    assert all(np.isnan([each.test_all_accuracy, each.val_all_accuracy]).all() for each in run.rounds)
+    assert all(np.isnan([result.test_all_accuracy, result.val_all_accuracy]).all() for result in run.rounds)
     assert main(["test", *last(run)]) == 0
     assert {(row["status"], row["test_all_accuracy"]) for row in rows(run.folder / "test.csv")} == {("failed", "nan")}
 
 
-def test_loggers_get_the_final_figures(root: Path, tmp_path: Path) -> None:
+def test_loggers_get_the_final_metrics(root: Path, tmp_path: Path) -> None:
     content = config(root, "softmax")
     logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(tmp_path / "logs")}}
     content["trainer"]["logger"] = [logger]
@@ -432,21 +436,21 @@ def swept(root: Path, folder: Path, **sweep: object) -> Any:  # noqa: ANN401 - a
 
 
 @pytest.mark.slow
-def test_a_sweep_selects_by_all_validation_pairs_and_measures_no_test_image(root: Path, tmp_path: Path) -> None:
+def test_a_sweep_selects_by_all_validation_pairs_without_test_metrics(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    found = swept(root, tmp_path, metric="val/all_accuracy", confirm={"count": 2, "seed": 50})
-    for trial in found.trials:
+    result = swept(root, tmp_path, metric="val/all_accuracy", confirm={"count": 2, "seed": 50})
+    for trial in result.trials:
         run = Run.load(trial.folder)
         assert trial.scores == run.values("val_all_accuracy")
         assert not any("test" in name for name in run.summary)
-    alone = fitted(root, tmp_path / "alone", "softmax", rounds__count=2, model__loss__aux_weight=1.0)
-    (trial,) = (each for each in found.trials if each.values["model.loss.aux_weight"] == 1.0)
-    assert trial.scores == alone.values("val_all_accuracy")
-    assert found.confirmed.metric == "test_all_accuracy"
-    assert "test accuracy, all pairs" in str(found)
+    separate = fitted(root, tmp_path / "separate", "softmax", rounds__count=2, model__loss__aux_weight=1.0)
+    (trial,) = (trial for trial in result.trials if trial.values["model.loss.aux_weight"] == 1.0)
+    assert trial.scores == separate.values("val_all_accuracy")
+    assert result.confirmed.metric == "test_all_accuracy"
+    assert "test accuracy, all pairs" in str(result)
 
 
-def test_a_sweep_cannot_select_by_what_is_not_measured(root: Path, tmp_path: Path) -> None:
+def test_a_sweep_cannot_select_by_a_missing_metric(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     content = config(root, "softmax")
     content["data"]["all_pairs"] = ["test"]
@@ -465,12 +469,12 @@ def test_a_sweep_cannot_select_by_what_is_not_measured(root: Path, tmp_path: Pat
         ({"watch_test": "never"}, "data.watch_test must be true, end or false, got 'never'."),
     ],
 )
-def test_values_that_are_not_allowed_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_rejected(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
         PairDataModule(seeds=[0], source="digits", **settings)
 
 
-def test_a_split_that_is_named_twice_is_measured_once() -> None:
+def test_a_split_that_is_named_twice_is_evaluated_once() -> None:
     data = PairDataModule(seeds=[0], source="digits", all_pairs=["test", "test"])
     assert data.whole_splits == {"fit": ["test"], "validate": [], "test": ["test"]}
 
@@ -482,23 +486,23 @@ def test_a_split_that_is_named_twice_is_measured_once() -> None:
         ("--data.watch_test=never", "data.watch_test: expected true or false or 'end'"),
     ],
 )
-def test_the_command_line_refuses_them_in_one_line(
+def test_the_command_line_rejects_invalid_options_with_a_short_error(
     option: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", "--config", "fc_aux", option]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_batch_that_the_network_cannot_take_is_refused_beforehand(root: Path, tmp_path: Path) -> None:
+def test_a_batch_that_the_network_cannot_process_is_an_early_error(root: Path, tmp_path: Path) -> None:
     parts = {"model__network": "tests.training.test_all_pairs.NoFours", "model__loss__digits": "none"}
     with pytest.raises(
-        PairsLitError, match=r"eval_batch_size is 502: 506 pairs then come with a batch of 4, .* ValueError: four"
+        PairsLitError, match=r"eval_batch_size is 502, so 506 pairs make a batch of 4, .* ValueError: four"
     ):
         fitted(root, tmp_path, "network", data__eval_batch_size=502, **parts)
 
 
 class NoFours(Whole):
-    """Takes no batch of four pairs."""
+    """Raises an error for a batch of four pairs."""
 
     def forward(self, images: Tensor) -> Tensor:
         if len(images) == 4:
@@ -517,7 +521,7 @@ def test_the_bundled_digits_from_the_command_line(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.slow
-def test_the_sample_is_near_to_all_pairs(mnist_root: Path, tmp_path: Path) -> None:
+def test_a_sample_of_pairs_approximates_all_pairs(mnist_root: Path, tmp_path: Path) -> None:
     content = config(mnist_root, "softmax")
     content["data"] = {"root": str(mnist_root), "source": "mnist", "train_pairs": 300, "all_pairs": ["test"]}
     content["data"] |= {"val_pairs": 10, "test_pairs": 10, "normalise": "unit", "watch_test": "end"}
@@ -525,12 +529,12 @@ def test_the_sample_is_near_to_all_pairs(mnist_root: Path, tmp_path: Path) -> No
     exact = pairs_lit.fit(content, {"trainer.default_root_dir": tmp_path})
     (accuracy,) = exact.values("test_all_accuracy").values()
     images, labels = pictures(mnist_root, "t10k")
-    right = []
-    for pair in ordered_pairs(len(labels)).split(20_000):
+    is_correct = []
+    for sample in ordered_pairs(len(labels)).split(20_000):
         with torch.no_grad():
-            p, _ = exact.network(0)(exact.trained.preprocessing(0)(images[pair]))
-        right.append((p > 0.5) == (labels[pair][:, 0] <= labels[pair][:, 1]))
-    near = float(torch.cat(right).double().mean())
+            p, _ = exact.network(0)(exact.trained.preprocessing(0)(images[sample]))
+        is_correct.append((p > 0.5) == (labels[sample][:, 0] <= labels[sample][:, 1]))
+    approximate = float(torch.cat(is_correct).double().mean())
     assert 0.6 < accuracy < 1
-    assert near != accuracy
-    assert near == pytest.approx(accuracy, abs=4 * 0.5 / 200_000**0.5)
+    assert approximate != accuracy
+    assert approximate == pytest.approx(accuracy, abs=4 * 0.5 / 200_000**0.5)

@@ -1,4 +1,4 @@
-"""Code that was changed after the fit is told from code that was not, whatever file or default argument it is in."""
+"""Changed code is detected after a fit, in whatever file or default argument, and unchanged code is accepted."""
 
 import csv
 import json
@@ -73,7 +73,7 @@ FAILS = r"changed_nets\.py does not compute what it did in the fit"
 
 
 def write(nets: str = NETS, helpers: str = HELPERS) -> None:
-    """Write the user's files, as if a new process were to import them."""
+    """Write the user's files, to be imported again as in a new process."""
     Path("changed_nets.py").write_text(nets)
     Path("changed_helpers.py").write_text(helpers)
     for name in MODULES:
@@ -82,7 +82,7 @@ def write(nets: str = NETS, helpers: str = HELPERS) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished run of the user's network and head."""
+    """A finished run of a user's network and head."""
     root = tmp_path_factory.mktemp("changed")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -107,7 +107,7 @@ def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the run, with the code as it was."""
+    """A copy of the run, with the original code."""
     write()
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
@@ -127,7 +127,7 @@ COMMANDS: dict[str, Command] = {
 
 @dataclass(frozen=True)
 class Change:
-    """Texts of the two files after a change."""
+    """The texts of both files after a change."""
 
     nets: str = NETS
     helpers: str = HELPERS
@@ -139,12 +139,12 @@ CHANGES = {
     "a default argument": Change(NETS.replace("slope=0.5", "slope=0.51")),
     "a head": Change(NETS.replace("torch.tanh", "torch.sin")),
     "a slightly leaky activation": Change(helpers=HELPERS.replace("torch.relu(x)", "x.clamp(min=0.01 * x)")),
-    "no digit logits' order": Change(NETS.replace("return self.second(", "return -self.second(")),
+    "the order of the digit logits": Change(NETS.replace("return self.second(", "return -self.second(")),
 }
 IN_TRAINING = {
-    "a probability of dropping": Change(NETS.replace("p=0.2", "p=0.3")),
+    "a dropout probability": Change(NETS.replace("p=0.2", "p=0.3")),
     "a branch in training": Change(NETS.replace("SCALE\n", "SCALE * (1.1 if self.training else 1)\n")),
-    "a gradient that is cut": Change(NETS.replace("x.flatten(1)", "x.flatten(1)").replace(
+    "a detached gradient": Change(NETS.replace("x.flatten(1)", "x.flatten(1)").replace(
         "self.first(x.flatten(1))", "self.first(x.flatten(1)).detach()"
     )),
 }  # fmt: skip
@@ -154,15 +154,15 @@ HARMLESS = {
 }
 
 
-# --- what is told from what ---
+# --- changes that are detected, and changes that are accepted ---
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 @pytest.mark.parametrize(
-    "command", [*(each for each in COMMANDS if each != "demo"), pytest.param("demo", marks=pytest.mark.slow)]
+    "command", [*(name for name in COMMANDS if name != "demo"), pytest.param("demo", marks=pytest.mark.slow)]
 )
 @pytest.mark.quick(5)
-def test_changed_code_is_refused_by_every_command(
+def test_changed_code_is_rejected_by_every_command(
     run: Path, capsys: pytest.CaptureFixture[str], command: str, change: Change
 ) -> None:
     if command in ("demo", "export"):
@@ -174,14 +174,14 @@ def test_changed_code_is_refused_by_every_command(
     assert "changed_nets.py does not compute what it did in the fit" in line
     assert ("(changed_helpers.py changed)" in line) == (change.helpers != HELPERS)
     assert "Restore the code that the checkpoint was trained with, or train again" in line
-    allowing = "--allow_changed_code true" if command in ("test", "validate", "predict", "fit") else "--allow-changed"
-    assert allowing in line
+    option = "--allow_changed_code true" if command in ("test", "validate", "predict", "fit") else "--allow-changed"
+    assert option in line
     assert sorted(run.rglob("*")) == before
 
 
 @pytest.mark.parametrize("change", IN_TRAINING.values(), ids=IN_TRAINING.keys())
 @pytest.mark.quick(2)
-def test_code_that_differs_in_training_only_cannot_be_resumed_with(
+def test_a_fit_cannot_be_resumed_with_code_that_differs_only_in_training(
     run: Path, capsys: pytest.CaptureFixture[str], change: Change
 ) -> None:
     write(change.nets, change.helpers)
@@ -192,14 +192,16 @@ def test_code_that_differs_in_training_only_cannot_be_resumed_with(
 @pytest.mark.slow
 @pytest.mark.parametrize("change", IN_TRAINING.values(), ids=IN_TRAINING.keys())
 @pytest.mark.parametrize("command", ["test", "apply"])
-def test_code_that_differs_in_training_only_is_good_for_the_rest(run: Path, command: str, change: Change) -> None:
+def test_other_commands_accept_code_that_differs_only_in_training(run: Path, command: str, change: Change) -> None:
     write(change.nets, change.helpers)
     assert main(COMMANDS[command](run)) == 0
 
 
 @pytest.mark.parametrize("command", ["test", "fit", "apply", "predict", "validate", "inspect", "export"])
 @pytest.mark.quick(1)
-def test_unchanged_code_passes_without_a_word(run: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_unchanged_code_is_accepted_without_a_notice(
+    run: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     assert main(COMMANDS[command](run)) == 0
     captured = capsys.readouterr()
     assert "since the fit" not in captured.err + captured.out
@@ -208,13 +210,13 @@ def test_unchanged_code_passes_without_a_word(run: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS.keys())
 @pytest.mark.parametrize("command", ["fit", "test", "apply"])
 @pytest.mark.quick(2)
-def test_code_that_is_only_written_otherwise_passes(
+def test_code_with_another_spelling_is_accepted(
     run: Path, capsys: pytest.CaptureFixture[str], command: str, change: Change
 ) -> None:
     write(change.nets, change.helpers)
     assert main(COMMANDS[command](run)) == 0
-    told = "changed_nets.py has changed since the fit, but its networks compute the same for a few fixed images"
-    assert (told in capsys.readouterr().err) == ("reshape" in change.nets)
+    message = "changed_nets.py has changed since the fit, but its networks compute the same for a few fixed images"
+    assert (message in capsys.readouterr().err) == ("reshape" in change.nets)
 
 
 def test_another_release_of_torch_is_not_a_change(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +232,7 @@ def test_another_release_of_torch_is_not_a_change(run: Path, capsys: pytest.Capt
     assert "changed since" not in capsys.readouterr().err
 
 
-def test_failed_rounds_do_not_count(run: Path) -> None:
+def test_failed_rounds_are_not_compared(run: Path) -> None:
     last = run / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     for mode in ("evaluation", "training"):
@@ -249,7 +251,7 @@ def test_a_checkpoint_of_an_earlier_release_is_not_checked(run: Path) -> None:
     assert main(COMMANDS["test"](run)) == 0
 
 
-def test_a_layer_that_changed_names_the_file_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_for_a_changed_layer_names_the_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(NETS.replace("self.slope, self.p", "self.extra = nn.Identity()\n        self.slope, self.p"))
     assert main(COMMANDS["test"](run)) == 2
     assert "if changed_nets.py changed since the fit, restore it, or continue with --allow_changed_code true" in (
@@ -259,27 +261,27 @@ def test_a_layer_that_changed_names_the_file_too(run: Path, capsys: pytest.Captu
     assert "The network's code has changed since the fit." in capsys.readouterr().out
 
 
-def test_code_that_cannot_be_stacked_any_more_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_for_code_that_cannot_be_stacked_names_the_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(NETS.replace("x.flatten(1)", "x.flatten(1) if x.sum() > 0 else x.flatten(1)"))
     assert main(COMMANDS["test"](run)) == 2
     assert "if changed_nets.py changed since the fit, restore it" in capsys.readouterr().err
 
 
-# --- who continues anyway says so ---
+# --- results with changed code carry a note ---
 
 NOTE = "the network's code has changed since the fit"
 
 
 @pytest.fixture
 def tanh(run: Path) -> Path:
-    """The run, and then changed code."""
+    """The run, after which the code was changed."""
     write(helpers=HELPERS.replace("relu", "tanh"))
     return run
 
 
 @pytest.mark.parametrize(("command", "table"), [("test", "test"), ("validate", "validate"), ("predict", "predictions")])
 @pytest.mark.quick(2)
-def test_tables_say_so(tanh: Path, capsys: pytest.CaptureFixture[str], command: str, table: str) -> None:
+def test_tables_carry_the_note(tanh: Path, capsys: pytest.CaptureFixture[str], command: str, table: str) -> None:
     assert main([command, str(tanh), "--allow_changed_code", "true"]) == 0
     captured = capsys.readouterr()
     assert "The network's code has changed since the fit." in captured.out
@@ -292,7 +294,7 @@ def test_tables_say_so(tanh: Path, capsys: pytest.CaptureFixture[str], command: 
 
 @pytest.mark.parametrize("style", ["text", "csv", "json"])
 @pytest.mark.quick(2)
-def test_apply_says_so(tanh: Path, capsys: pytest.CaptureFixture[str], style: str) -> None:
+def test_results_of_apply_carry_the_note(tanh: Path, capsys: pytest.CaptureFixture[str], style: str) -> None:
     run = pairs_lit.Run.load(tanh, allow_changed_code=True)
     applied = run.apply([("left.png", "right.png")], as_is=True)
     assert applied.note == NOTE
@@ -304,16 +306,16 @@ def test_apply_says_so(tanh: Path, capsys: pytest.CaptureFixture[str], style: st
     assert "code has changed since the fit" in format_result(applied, style)  # type: ignore[arg-type]
 
 
-def test_the_figure_of_apply_says_so(tanh: Path) -> None:
+def test_the_figure_of_apply_carries_the_note(tanh: Path) -> None:
     from pairs_lit.inference.result_figure import draw_result
 
     applied = pairs_lit.Run.load(tanh, allow_changed_code=True).apply([("left.png", "right.png")], as_is=True)
-    title = draw_result(applied)._suptitle  # type: ignore[attr-defined] # there is no other way
+    title = draw_result(applied)._suptitle  # type: ignore[attr-defined] # matplotlib has no public attribute for it
     assert NOTE in title.get_text()
 
 
 @pytest.mark.slow
-def test_the_demo_says_so(tanh: Path) -> None:
+def test_the_demo_carries_the_note(tanh: Path) -> None:
     pytest.importorskip("gradio")
     command = [sys.executable, "-m", "pairs_lit", "demo", str(tanh), "--no-browser", "--allow-changed-code"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -325,34 +327,34 @@ def test_the_demo_says_so(tanh: Path) -> None:
 
 
 @pytest.mark.slow
-def test_inspect_says_so(tanh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_of_inspect_carries_the_note(tanh: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tanh), "--allow-changed-code"]) == 0
     assert NOTE in capsys.readouterr().out
     assert "code has changed since the fit" in (tanh / "inspect" / "report.md").read_text()
 
 
-def test_what_is_exported_says_so(tanh: Path) -> None:
+def test_exported_files_carry_the_note(tanh: Path) -> None:
     safetensors = pytest.importorskip("safetensors")
     assert main([*COMMANDS["export"](tanh), "--allow-changed-code"]) == 0
     with safetensors.safe_open(tanh / "export" / "seed_0.safetensors", "pt") as file:
         assert file.metadata()["note"] == NOTE
 
 
-def test_a_fit_that_is_resumed_with_changed_code_says_so_for_good(
+def test_a_fit_resumed_with_changed_code_carries_the_note_for_good(
     tanh: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*COMMANDS["fit"](tanh), "--allow_changed_code", "true"]) == 0
     assert "The network's code changed during the fit (after epoch 1)." in capsys.readouterr().out
     assert json.loads((tanh / "summary.json").read_text())["code_changed_after_epochs"] == [1]
-    assert main(COMMANDS["test"](tanh)) == 0  # its checkpoint is of the code as it is now
+    assert main(COMMANDS["test"](tanh)) == 0  # its checkpoint was written by the present code
     assert "The network's code changed during the fit (after epoch 1)." in capsys.readouterr().out
     assert main(["fit", str(tanh), "--trainer.max_epochs", "3"]) == 0
     assert json.loads((tanh / "summary.json").read_text())["code_changed_after_epochs"] == [1]
 
 
 @pytest.mark.slow
-def test_a_sweep_does_not_mix_code(run: Path, tmp_path: Path) -> None:
-    """Trials of the old code are not compared with trials of the new one; those that are finished are reported."""
+def test_a_sweep_does_not_compare_trials_of_changed_code(run: Path, tmp_path: Path) -> None:
+    """A sweep with changed code reports finished trials, but does not compare them with new ones."""
     config = yaml.safe_load((run / "config.yaml").read_text()) | {"ckpt_path": None}
     changes = {"trainer.default_root_dir": str(tmp_path)}
 
@@ -369,7 +371,7 @@ def test_a_sweep_does_not_mix_code(run: Path, tmp_path: Path) -> None:
     assert len(search(0.5, 2.0).trials) == 2
 
 
-def test_python_is_told_its_own_option(tanh: Path) -> None:
+def test_error_in_python_names_the_python_option(tanh: Path) -> None:
     with pytest.raises(PairsLitError, match=FAILS):
         _ = pairs_lit.Run.load(tanh).trained
     with pytest.raises(PairsLitError, match=r"allow_changed_code=True\) continues anyway"):
@@ -378,11 +380,11 @@ def test_python_is_told_its_own_option(tanh: Path) -> None:
     assert PairModule.load_from_checkpoint(tanh / "checkpoints" / "last.ckpt", allow_changed_code=True).code.has_changed
 
 
-# --- what is observed ---
+# --- observed values ---
 
 
 class Louder(PairLoss):
-    """A loss whose code is another, with the name and the settings of the usual one."""
+    """A loss with changed code, but with the name and the settings of the usual loss."""
 
     def __call__(self, comparison: PairOutput, digits: torch.Tensor, target: torch.Tensor) -> LossParts:
         parts = super().__call__(comparison, digits, target)
@@ -401,7 +403,7 @@ def saved(of: PairModule) -> dict[str, object]:
     return of.code.record(of.code.observe(range(len(of.stacks)), "unit"))
 
 
-def test_a_changed_loss_matters_where_losses_are_measured() -> None:
+def test_a_changed_loss_matters_only_where_losses_are_computed() -> None:
     before, now = saved(module()), module(loss=Louder())
     assert repr(Louder()) == repr(PairLoss())
     for stage in ("fit", "validate", "test"):
@@ -427,7 +429,7 @@ NETWORKS = {
 
 
 class Looped(nn.Module):
-    """Counts its calls and draws random numbers, so it is kept as copies."""
+    """Counts its calls and draws random numbers, so it runs as copies in a loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -441,18 +443,18 @@ class Looped(nn.Module):
 
 @pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS.keys())
 @pytest.mark.quick(3)
-def test_observing_changes_nothing_and_repeats_itself(changes: dict[str, object]) -> None:
-    one = module(**changes)
-    state = {name: value.clone() for name, value in one.state_dict().items()}
-    calls = [part.calls for part in one.modules() if isinstance(part, Looped)]
-    clock, drawn = vars(one.pair_stacks[0].clock).copy(), torch.get_rng_state()
-    first = saved(one)
-    assert torch.equal(torch.get_rng_state(), drawn)
-    assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
-    assert all(part.training for part in one.stacks.modules())
-    assert all(value.grad is None for value in one.parameters())
-    assert vars(one.pair_stacks[0].clock) == clock
-    assert [part.calls for part in one.modules() if isinstance(part, Looped)] == calls
+def test_observing_is_reproducible_and_changes_nothing(changes: dict[str, object]) -> None:
+    observed = module(**changes)
+    state = {name: value.clone() for name, value in observed.state_dict().items()}
+    calls = [part.calls for part in observed.modules() if isinstance(part, Looped)]
+    clock, rng_state = vars(observed.pair_stacks[0].clock).copy(), torch.get_rng_state()
+    first = saved(observed)
+    assert torch.equal(torch.get_rng_state(), rng_state)
+    assert all(torch.equal(value, state[name]) for name, value in observed.state_dict().items())
+    assert all(part.training for part in observed.stacks.modules())
+    assert all(value.grad is None for value in observed.parameters())
+    assert vars(observed.pair_stacks[0].clock) == clock
+    assert [part.calls for part in observed.modules() if isinstance(part, Looped)] == calls
     for mode in ("evaluation", "training"):
         assert first[mode]
         for name, value in saved(module(**changes))[mode].items():  # type: ignore[attr-defined]
@@ -465,23 +467,24 @@ def test_rounds_in_stacks_of_any_size_agree() -> None:
     module(backbone=CNN).code.check(saved(module(backbone=CNN, stack_size=1)), "unit", 0, stage="fit")
 
 
-def test_a_variants_part_is_what_its_own_fit_would_record(capsys: pytest.CaptureFixture[str]) -> None:
-    alone = [module(loss=PairLoss(target_weight=weight), readout="linear") for weight in (1.0, 2.0)]
-    whole = saved(VariantsModule([each.variant for each in alone], [3, 4, 5], None))
-    assert is_record(whole, 6, 2)
-    for number, each in enumerate(alone):
-        part = part_of_record(whole, number, 2)
-        each.code.check(part, "unit", 0, stage="fit")
+def test_the_record_of_a_variant_equals_that_of_a_separate_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    separate = [module(loss=PairLoss(target_weight=weight), readout="linear") for weight in (1.0, 2.0)]
+    record = saved(VariantsModule([single.variant for single in separate], [3, 4, 5], None))
+    assert is_record(record, 6, 2)
+    for number, single in enumerate(separate):
+        part = part_of_record(record, number, 2)
+        single.code.check(part, "unit", 0, stage="fit")
         assert {name: part[name] for name in ("calls", "losses")} == {
-            name: saved(each)[name] for name in ("calls", "losses")
+            name: saved(single)[name] for name in ("calls", "losses")
         }
     assert "since the fit" not in capsys.readouterr().err
+    other = part_of_record(record, 1, 2) | {"losses": saved(separate[0])["losses"]}
     with pytest.raises(PairsLitError, match="does not compute what it did"):
-        alone[0].code.check(part_of_record(whole, 1, 2) | {"losses": saved(alone[0])["losses"]}, "unit", 0, stage="fit")
+        separate[0].code.check(other, "unit", 0, stage="fit")
 
 
 class Restless(nn.Module):
-    """Gives another output each time, by a generator of its own."""
+    """Gives another output each time, since it has its own random generator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -492,21 +495,20 @@ class Restless(nn.Module):
         return code * (1 + float(self.random.random()))
 
 
-def test_a_network_that_does_not_repeat_itself_is_not_checked() -> None:
-    one = module(backbone=lambda shape: Restless())
-    record = saved(one)
+def test_a_network_that_is_not_deterministic_is_not_checked() -> None:
+    record = saved(module(backbone=lambda shape: Restless()))
     assert record["evaluation"] == {}
-    with pytest.raises(PairsLitError, match="its outputs could not be recorded, since they were others each time"):
+    with pytest.raises(PairsLitError, match="its outputs could not be recorded in the fit, since each evaluation gave"):
         module().code.check(record, "unit", 0, stage="test")
     module(backbone=lambda shape: Restless()).code.check(record, "unit", 0, stage="fit")
 
 
-def test_a_batch_that_a_network_cannot_take_is_left_out() -> None:
-    one = module()
+def test_nothing_is_observed_if_the_network_fails_on_the_fixed_pairs() -> None:
+    failing = module()
     loss = PairLoss()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(one.stacks[0]), "forward", lambda self, images: 1 / 0)
-        assert observe(one.pair_stacks[0], loss, 3, FixedPairs(7, "unit", 10), training=False) == {}  # type: ignore[arg-type]
+        patch.setattr(type(failing.stacks[0]), "forward", lambda self, images: 1 / 0)
+        assert observe(failing.pair_stacks[0], loss, 3, FixedPairs(7, "unit", 10), training=False) == {}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -520,15 +522,15 @@ def test_a_batch_that_a_network_cannot_take_is_left_out() -> None:
         ([1.0, torch.inf], [1.0, torch.inf], False),
     ],
 )
-def test_rounding_is_no_difference(before: list[float], now: list[float], differs: bool) -> None:
-    one, other = torch.tensor([before, [0.0, 0.0]]), torch.tensor([now, [0.0, 0.0]])
-    assert (find_difference("output", one, other, 1e-7) is not None) == differs
+def test_rounding_is_not_a_difference(before: list[float], now: list[float], differs: bool) -> None:
+    earlier, present = torch.tensor([before, [0.0, 0.0]]), torch.tensor([now, [0.0, 0.0]])
+    assert (find_difference("output", earlier, present, 1e-7) is not None) == differs
 
 
-def test_coarse_numbers_round_more() -> None:
-    one, other = torch.tensor([[1.0]]), torch.tensor([[1.05]])
-    assert find_difference("output", one, other, torch.finfo(torch.bfloat16).eps) is None
-    assert find_difference("output", one, other, torch.finfo(torch.float32).eps) is not None
+def test_tolerance_depends_on_the_precision() -> None:
+    earlier, present = torch.tensor([[1.0]]), torch.tensor([[1.05]])
+    assert find_difference("output", earlier, present, torch.finfo(torch.bfloat16).eps) is None
+    assert find_difference("output", earlier, present, torch.finfo(torch.float32).eps) is not None
 
 
 def test_another_number_of_outputs_is_a_difference() -> None:
@@ -539,17 +541,17 @@ def test_another_number_of_outputs_is_a_difference() -> None:
 # --- files ---
 
 
-def test_files_are_those_of_the_code_and_of_what_it_imports(trained: Path) -> None:
+def test_code_files_include_imported_files(trained: Path) -> None:
     write()
     import changed_nets  # type: ignore[import-not-found] # written above
 
-    found = CodeFiles.of([changed_nets.Small])
-    assert found.names == "changed_nets.py"
-    assert sorted(found.digests) == ["changed_helpers", "changed_nets"]
+    files = CodeFiles.of([changed_nets.Small])
+    assert files.names == "changed_nets.py"
+    assert sorted(files.digests) == ["changed_helpers", "changed_nets"]
     assert CodeFiles.of(["changed_nets.Small", {"a": [nn.Linear]}]).names == "changed_nets.py"
     assert CodeFiles.of([FC, nn.Linear]).names == ""
-    assert found.changed(found.digests) == ""
-    assert found.changed({"changed_nets": "other"}) == "changed_nets.py"
+    assert files.changed(files.digests) == ""
+    assert files.changed({"changed_nets": "other"}) == "changed_nets.py"
 
 
 # --- damaged records ---
@@ -557,7 +559,7 @@ def test_files_are_those_of_the_code_and_of_what_it_imports(trained: Path) -> No
 
 @pytest.fixture(scope="module")
 def whole() -> PairModule:
-    """A module of two rounds, of which a record is damaged."""
+    """A module of two rounds, whose record the tests damage."""
     return module(seeds=[0, 1])
 
 
@@ -584,7 +586,7 @@ def whole() -> PairModule:
         (("changes",), ["\x1b[2J"]),
     ],
 )
-def test_a_damaged_record_is_refused(whole: PairModule, place: tuple[str, ...], value: object) -> None:
+def test_a_damaged_record_is_rejected(whole: PairModule, place: tuple[str, ...], value: object) -> None:
     record: dict[str, object] = {CODE: saved(whole)}
     inner = record
     for name in (CODE, *place)[:-1]:
@@ -595,6 +597,6 @@ def test_a_damaged_record_is_refused(whole: PairModule, place: tuple[str, ...], 
 
 
 @pytest.mark.parametrize("normalise", [None, "other", []])
-def test_a_damaged_preparation_is_refused(whole: PairModule, normalise: object) -> None:
+def test_an_invalid_normalisation_is_rejected(whole: PairModule, normalise: object) -> None:
     with pytest.raises(PairsLitError, match="its record of the code is not"):
         whole.code.check(saved(whole), normalise, 0, stage="test")

@@ -10,7 +10,7 @@ from tests.conftest import Fit
 
 
 class TestLoadFromCheckpoint:
-    def test_with_the_arguments_of_the_run(self, fit: Fit) -> None:
+    def test_weights_are_loaded_with_the_arguments_of_the_run(self, fit: Fit) -> None:
         run = fit("--model.code_activation", "none", config="fc_aux")
         file = run / "checkpoints" / "last.ckpt"
         parts = {"backbone": FC, "head": MLP, "readout": "identity"}
@@ -23,7 +23,7 @@ class TestLoadFromCheckpoint:
         [
             (
                 {"backbone": FC},
-                "load_from_checkpoint: TypeError: .*'seeds'.*: give the arguments of the module that was",
+                r"load_from_checkpoint: TypeError: .*'seeds'.*\. Pass the arguments of the trained module",
             ),
             (
                 {"seeds": [0, 1, 2], "backbone": FC, "head": MLP},
@@ -32,7 +32,7 @@ class TestLoadFromCheckpoint:
             ({"seeds": [0, 1], "backbone": FC, "head": MLP}, r"seeds is \[0, 1, 2\] in the checkpoint"),
         ],
     )
-    def test_with_others(self, arguments: dict[str, object], message: str, fit: Fit) -> None:
+    def test_other_arguments_are_rejected(self, arguments: dict[str, object], message: str, fit: Fit) -> None:
         file = fit("--model.code_activation", "none", config="fc_aux") / "checkpoints" / "last.ckpt"
         with pytest.raises(PairsLitError, match=message):
             PairModule.load_from_checkpoint(file, **arguments)

@@ -41,7 +41,7 @@ def answer(kind: str, values: Tensor, digit_logits: Tensor | None) -> reference_
 @pytest.mark.parametrize(("target", "kind", "digits"), COMBINATIONS)
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 2.0), (0.0, 1.0), (1.5, 0.0)], ids=str)
-def test_every_combination_equals_torchs_own_loss_classes_round_by_round(
+def test_every_combination_equals_torch_losses_of_each_round(
     target: str, kind: str, digits: str, reduction: str, weights: tuple[float, float]
 ) -> None:
     loss = PairLoss(target, digits, aux_weight=weights[0], target_weight=weights[1], digit_reduction=reduction)
@@ -50,13 +50,13 @@ def test_every_combination_equals_torchs_own_loss_classes_round_by_round(
     parts = loss(comparison(kind, values, logits), batch.digits, batch.target)
     actual = torch.autograd.grad(parts.total.sum(), [values, logits], materialize_grads=True)
     for r in range(ROUNDS):
-        own = [leaf[r].detach().requires_grad_() for leaf in (values, logits)]
-        expected = reference_impl.round_loss(loss, answer(kind, *own), batch.digits[r], batch.target[r])
-        for part, wanted in zip(parts, expected, strict=True):
-            reference_impl.close(part[r], wanted)
-        wanted_gradients = torch.autograd.grad(expected[0], own, materialize_grads=True)
-        for gradient, wanted in zip(actual, wanted_gradients, strict=True):
-            reference_impl.close(gradient[r], wanted)
+        leaves = [leaf[r].detach().requires_grad_() for leaf in (values, logits)]
+        expected = reference_impl.round_loss(loss, answer(kind, *leaves), batch.digits[r], batch.target[r])
+        for part, expected_part in zip(parts, expected, strict=True):
+            reference_impl.close(part[r], expected_part)
+        expected_gradients = torch.autograd.grad(expected[0], leaves, materialize_grads=True)
+        for gradient, expected_gradient in zip(actual, expected_gradients, strict=True):
+            reference_impl.close(gradient[r], expected_gradient)
 
 
 @pytest.mark.parametrize("target", ["bce", "ce"])
@@ -74,29 +74,29 @@ def test_probabilities_at_the_ends_are_clamped_and_finite(target: str, p: float)
 @pytest.mark.parametrize("kind", ["logit", "logits", "probability"])
 @pytest.mark.parametrize("digits", ["none", "ce", "mse"])
 @pytest.mark.parametrize("target", list(SUITING))
-def test_a_nan_in_one_round_reaches_no_other_rounds_loss_or_gradient(kind: str, digits: str, target: str) -> None:
+def test_nan_in_one_round_affects_no_other_loss_or_gradient(kind: str, digits: str, target: str) -> None:
     if kind not in SUITING[target]:
         kind = SUITING[target][0]
     batch = reference_impl.random_batch(ROUNDS, PAIRS, 2)
     values, logits = raw(kind), torch.randn(ROUNDS, PAIRS, 2, 10, dtype=torch.float64)
     broken, broken_logits = values.clone(), logits.clone()
     broken[1], broken_logits[1] = torch.nan, torch.nan
-    losses, slopes = [], []
-    for leaf, own in ((values, logits), (broken, broken_logits)):
-        leaf, own = leaf.requires_grad_(), own.requires_grad_()
-        total = PairLoss(target, digits)(comparison(kind, leaf, own), batch.digits, batch.target).total
+    losses, gradients = [], []
+    for output_leaf, logits_leaf in ((values, logits), (broken, broken_logits)):
+        leaves = output_leaf.requires_grad_(), logits_leaf.requires_grad_()
+        total = PairLoss(target, digits)(comparison(kind, *leaves), batch.digits, batch.target).total
         losses.append(total)
-        slopes.append(torch.autograd.grad(total.sum(), [leaf, own], materialize_grads=True))
+        gradients.append(torch.autograd.grad(total.sum(), leaves, materialize_grads=True))
     assert losses[1][1].isnan()
     assert torch.equal(losses[0][[0, 2]], losses[1][[0, 2]])
-    assert all(torch.equal(whole[[0, 2]], other[[0, 2]]) for whole, other in zip(*slopes, strict=True))
+    assert all(torch.equal(sound[[0, 2]], other[[0, 2]]) for sound, other in zip(*gradients, strict=True))
 
 
 @relations
 def test_target_is_one_exactly_where_the_relation_holds(relation: str) -> None:
-    every = torch.tensor(list(product(range(10), repeat=2)))
-    expected = [int(OPERATORS[relation](i, j)) for i, j in every.tolist()]
-    assert target_of(relation, every).tolist() == expected
+    digit_pairs = torch.tensor(list(product(range(10), repeat=2)))
+    expected = [int(OPERATORS[relation](i, j)) for i, j in digit_pairs.tolist()]
+    assert target_of(relation, digit_pairs).tolist() == expected
 
 
 @relations
@@ -112,16 +112,16 @@ def test_the_probability_of_a_relation_equals_an_explicit_double_loop(relation: 
 
 @relations
 def test_the_probability_of_certain_digits_is_the_target(relation: str) -> None:
-    every = torch.tensor(list(product(range(10), repeat=2)))
-    certain = torch.nn.functional.one_hot(every, 10).double()
-    assert torch.equal(relation_probability(relation, certain), target_of(relation, every).double())
+    digit_pairs = torch.tensor(list(product(range(10), repeat=2)))
+    certain = torch.nn.functional.one_hot(digit_pairs, 10).double()
+    assert torch.equal(relation_probability(relation, certain), target_of(relation, digit_pairs).double())
 
 
-@pytest.mark.parametrize(("one", "other"), [("le", "gt"), ("lt", "ge")])
-def test_opposite_relations_have_probabilities_that_sum_to_one(one: str, other: str) -> None:
+@pytest.mark.parametrize(("relation", "opposite"), [("le", "gt"), ("lt", "ge")])
+def test_opposite_relations_have_probabilities_that_sum_to_one(relation: str, opposite: str) -> None:
     p = torch.randn(4, 2, 10, dtype=torch.float64).softmax(-1)
     reference_impl.close(
-        relation_probability(one, p) + relation_probability(other, p), torch.ones(4, dtype=torch.float64)
+        relation_probability(relation, p) + relation_probability(opposite, p), torch.ones(4, dtype=torch.float64)
     )
 
 
@@ -140,16 +140,16 @@ def test_digit_probabilities_and_their_gradients_equal_the_formula(name: str) ->
     head = HEADS[name]()
     exponent = {"power 1": 1.0, "power 2.5": 2.5}.get(name, 6.0)
     z = torch.randn(3, 4, 20, dtype=torch.float64, requires_grad=True)
-    own = z.detach().clone().requires_grad_()
+    z_copy = z.detach().clone().requires_grad_()
     actual = head(z)
-    expected = reference_impl.digit_probabilities(head, own.view(3, 4, 2, 10), exponent)
+    expected = reference_impl.digit_probabilities(head, z_copy.view(3, 4, 2, 10), exponent)
     reference_impl.close(actual, expected)
     reference_impl.close(actual.sum(-1), torch.ones(3, 4, 2, dtype=torch.float64))
     if actual.requires_grad:
         weights = torch.randn_like(actual)
         (actual * weights).sum().backward()
         (expected * weights).sum().backward()
-        reference_impl.close(z.grad, own.grad)
+        reference_impl.close(z.grad, z_copy.grad)
 
 
 @digit_heads
@@ -165,7 +165,7 @@ def test_equal_logits_give_no_nan_in_value_or_gradient(name: str, value: float) 
 
 
 @pytest.mark.parametrize("exponent", [0.5, -1.0, float("inf"), float("nan")])
-def test_an_exponent_without_a_finite_gradient_is_refused(exponent: float) -> None:
+def test_an_exponent_without_a_finite_gradient_is_rejected(exponent: float) -> None:
     with pytest.raises(PairsLitError, match=r"PowerHead\.exponent must be finite and 1 or more, got "):
         PowerHead(20, exponent=exponent)
 
@@ -173,8 +173,8 @@ def test_an_exponent_without_a_finite_gradient_is_refused(exponent: float) -> No
 @pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])
 def test_the_power_head_neither_overflows_nor_underflows(scale: float) -> None:
     z = torch.randn(5, 20)
-    wanted = PowerHead(20)(z.double()).float()
-    torch.testing.assert_close(PowerHead(20)(z * scale), wanted, rtol=1e-3, atol=1e-5)
+    expected = PowerHead(20)(z.double()).float()
+    torch.testing.assert_close(PowerHead(20)(z * scale), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_one_row_of_equal_logits_changes_no_other_row() -> None:
@@ -187,8 +187,8 @@ def test_one_row_of_equal_logits_changes_no_other_row() -> None:
 
 @pytest.mark.parametrize("name", ["aux_weight", "target_weight"])
 @pytest.mark.parametrize("value", [-0.5, float("inf"), float("nan")])
-def test_weights_that_are_negative_or_not_finite_are_refused(name: str, value: float) -> None:
-    with pytest.raises(PairsLitError, match=rf"model\.loss\.{name} is {value}: it must be a finite number, 0 or more"):
+def test_weights_that_are_negative_or_not_finite_are_rejected(name: str, value: float) -> None:
+    with pytest.raises(PairsLitError, match=rf"model\.loss\.{name} must be a finite number, 0 or more, got {value}\."):
         PairLoss(**{name: value})
 
 
@@ -200,8 +200,8 @@ def test_weights_that_are_negative_or_not_finite_are_refused(name: str, value: f
         ("mse", "logit", "logits or probability"),
     ],
 )
-def test_a_head_that_does_not_suit_the_target_loss_is_refused(target: str, kind: str, needed: str) -> None:
-    match = rf"model\.loss\.target is {target}, which needs {needed} from the head, but the head gives {kind}: "
+def test_a_head_that_does_not_suit_the_target_loss_is_rejected(target: str, kind: str, needed: str) -> None:
+    match = rf"model\.loss\.target is {target}, which needs {needed} from the head, but the head gives {kind}\. "
     with pytest.raises(PairsLitError, match=match):
         PairLoss(target).check(PairOutput(raw(kind).requires_grad_(), kind, None))
 
@@ -211,20 +211,20 @@ def test_a_head_that_suits_the_target_loss_is_accepted(target: str, kind: str) -
     PairLoss(target).check(PairOutput(raw(kind).requires_grad_(), kind, None))
 
 
-def test_a_head_without_gradient_is_refused_unless_the_target_is_not_trained() -> None:
-    still = PairOutput(raw("probability"), "probability", torch.zeros(ROUNDS, PAIRS, 2, 10))
+def test_a_head_without_gradient_is_rejected_unless_the_target_is_not_trained() -> None:
+    output = PairOutput(raw("probability"), "probability", torch.zeros(ROUNDS, PAIRS, 2, 10))
     with pytest.raises(PairsLitError, match=r"model\.loss\.target is mse, but this head has no gradient"):
-        PairLoss("mse").check(still)
-    PairLoss("none", "ce").check(still)
+        PairLoss("mse").check(output)
+    PairLoss("none", "ce").check(output)
 
 
 @pytest.mark.parametrize("digits", ["ce", "mse"])
-def test_a_digit_loss_without_digit_logits_is_refused(digits: str) -> None:
+def test_a_digit_loss_without_digit_logits_is_rejected(digits: str) -> None:
     with pytest.raises(PairsLitError, match=rf"model\.loss\.digits is {digits}, but there are no digit logits"):
         PairLoss("bce", digits).check(PairOutput(raw("logit").requires_grad_(), "logit", None))
 
 
-def test_training_nothing_is_refused() -> None:
+def test_training_nothing_is_rejected() -> None:
     with pytest.raises(PairsLitError, match="nothing would be trained"):
         PairLoss("none").check(PairOutput(raw("logit"), "logit", None))
 
@@ -234,31 +234,31 @@ def test_training_nothing_is_refused() -> None:
 @pytest.mark.parametrize(
     ("target", "kind"), [("bce", "logit"), ("ce", "logits"), ("bce", "probability"), ("ce", "probability")]
 )
-def test_label_smoothing_is_torchs_own(target: str, kind: str, epsilon: float, reduction: str) -> None:
+def test_label_smoothing_equals_that_of_torch(target: str, kind: str, epsilon: float, reduction: str) -> None:
     loss = PairLoss(target, "ce", aux_weight=0.7, digit_reduction=reduction, label_smoothing=epsilon)
     values, logits = raw(kind), torch.randn(ROUNDS, PAIRS, 2, 10, dtype=torch.float64)
     batch = reference_impl.random_batch(ROUNDS, PAIRS, 2)
     parts = loss(comparison(kind, values, logits), batch.digits, batch.target)
     for r in range(ROUNDS):
         two = values[r] if kind == "logits" else torch.stack([torch.zeros_like(values[r]), values[r]], -1)
-        of_target = F.cross_entropy(two, batch.target[r], label_smoothing=epsilon)
-        of_digits = [
+        target_loss = F.cross_entropy(two, batch.target[r], label_smoothing=epsilon)
+        digit_losses = [
             F.cross_entropy(logits[r, :, place], batch.digits[r, :, place], label_smoothing=epsilon) for place in (0, 1)
         ]
-        both = sum(of_digits) / (1 if reduction == "sum" else 2)
-        reference_impl.close(parts.target[r], of_target)
-        reference_impl.close(parts.digits[r], both)
-        reference_impl.close(parts.total[r], of_target + 0.7 * both)
+        digit_loss = sum(digit_losses) / (1 if reduction == "sum" else 2)
+        reference_impl.close(parts.target[r], target_loss)
+        reference_impl.close(parts.digits[r], digit_loss)
+        reference_impl.close(parts.total[r], target_loss + 0.7 * digit_loss)
 
 
 @pytest.mark.parametrize("epsilon", [-0.1, 1.0, float("nan")])
-def test_a_smoothing_outside_its_range_is_refused(epsilon: float) -> None:
-    with pytest.raises(PairsLitError, match=r"label_smoothing is .*: it must be 0 or more, below 1"):
+def test_a_smoothing_outside_its_range_is_rejected(epsilon: float) -> None:
+    with pytest.raises(PairsLitError, match=r"label_smoothing must be in \[0, 1\), got"):
         PairLoss(label_smoothing=epsilon)
 
 
 @pytest.mark.parametrize(("target", "kind", "digits"), COMBINATIONS)
-def test_losses_side_by_side_are_each_rounds_own(target: str, kind: str, digits: str) -> None:
+def test_combined_losses_equal_the_loss_of_each_round(target: str, kind: str, digits: str) -> None:
     numbers = [(0.5, 2.0, 0.1), (1.5, 0.3, 0.2), (1.0, 1.0, 0.3)]
     losses = [PairLoss(target, digits, a, t, label_smoothing=epsilon) for a, t, epsilon in numbers]
     values, logits = raw(kind).requires_grad_(), torch.randn(ROUNDS, PAIRS, 2, 10, dtype=torch.float64).requires_grad_()
@@ -266,10 +266,10 @@ def test_losses_side_by_side_are_each_rounds_own(target: str, kind: str, digits:
     parts = side_by_side(losses)(comparison(kind, values, logits), batch.digits, batch.target)
     actual = torch.autograd.grad(parts.total.sum(), [values, logits], materialize_grads=True)
     for r, loss in enumerate(losses):
-        own = [leaf[r : r + 1].detach().requires_grad_() for leaf in (values, logits)]
-        expected = loss(comparison(kind, *own), batch.digits[r : r + 1], batch.target[r : r + 1])
-        for part, wanted in zip(parts, expected, strict=True):
-            reference_impl.close(part[r], wanted[0])
-        wanted_gradients = torch.autograd.grad(expected.total.sum(), own, materialize_grads=True)
-        for gradient, wanted in zip(actual, wanted_gradients, strict=True):
-            reference_impl.close(gradient[r], wanted[0])
+        leaves = [leaf[r : r + 1].detach().requires_grad_() for leaf in (values, logits)]
+        expected = loss(comparison(kind, *leaves), batch.digits[r : r + 1], batch.target[r : r + 1])
+        for part, expected_part in zip(parts, expected, strict=True):
+            reference_impl.close(part[r], expected_part[0])
+        expected_gradients = torch.autograd.grad(expected.total.sum(), leaves, materialize_grads=True)
+        for gradient, expected_gradient in zip(actual, expected_gradients, strict=True):
+            reference_impl.close(gradient[r], expected_gradient[0])

@@ -27,7 +27,7 @@ def random_losses(rounds: int = ROUNDS) -> LossParts:
 
 
 class PlainMetrics:
-    """One round's metrics, by torchmetrics' own classes."""
+    """The metrics of one round, computed by classes of torchmetrics."""
 
     def __init__(self) -> None:
         self._losses = [MeanMetric().set_dtype(torch.float64) for _ in range(3)]
@@ -60,10 +60,10 @@ def test_means_over_uneven_batches_equal_torchmetrics_of_each_round(kind: str) -
     assert tuple(means.compute()) == PER_EPOCH
     assert actual.dtype == torch.float64
     torch.testing.assert_close(actual[:3], expected[:3], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(actual[3:], expected[3:], rtol=1e-6, atol=1e-6)  # theirs counts in float32
+    torch.testing.assert_close(actual[3:], expected[3:], rtol=1e-6, atol=1e-6)  # torchmetrics uses float32
 
 
-def test_several_stacks_fill_their_own_rounds_only() -> None:
+def test_each_stack_updates_only_its_rounds() -> None:
     means = RoundMeans(("a", "b"), 5)
     means.update(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), slice(0, 2), 4)
     means.update(torch.tensor([[5.0], [6.0]]), slice(4, 5), 2)
@@ -77,7 +77,7 @@ def test_several_stacks_fill_their_own_rounds_only() -> None:
     )
 
 
-def test_reset_forgets_everything_and_counting_starts_anew() -> None:
+def test_reset_discards_all_batches() -> None:
     means = RoundMeans(("a",), 2)
     means.update(torch.tensor([[7.0, torch.nan]]), slice(0, 2), 3)
     assert means.compute()["a"][0] == 7
@@ -87,7 +87,7 @@ def test_reset_forgets_everything_and_counting_starts_anew() -> None:
     assert means.compute()["a"].tolist() == [1, 2]
 
 
-def test_counting_goes_on_after_an_evaluation_in_inference_mode() -> None:
+def test_metrics_can_be_updated_after_an_evaluation_in_inference_mode() -> None:
     means = RoundMeans(("a",), 2)
     with torch.inference_mode():
         means.update(torch.tensor([[7.0, 8.0]]), slice(0, 2), 3)
@@ -104,7 +104,7 @@ def test_sums_of_many_batches_do_not_lose_digits() -> None:
     assert abs(means.compute()["a"].item() - 0.1) < 1e-12
 
 
-def test_half_or_single_precision_of_the_network_does_not_change_the_accumulator() -> None:
+def test_precision_of_the_network_does_not_change_the_accumulator() -> None:
     means = RoundMeans(("a",), 1).float().half()
     means.update(torch.tensor([[1.0]]), slice(0, 1), 1)
     assert means.compute()["a"].dtype == torch.float64
@@ -130,7 +130,7 @@ def test_thresholds_are_half_for_a_probability_and_zero_for_a_logit(
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_loss_that_is_not_finite_leaves_that_round_alone_without_accuracies(value: float, kind: str) -> None:
+def test_only_a_round_whose_loss_is_not_finite_has_no_accuracies(value: float, kind: str) -> None:
     comparison, losses, batch = random_comparison(kind, 6), random_losses(), reference_impl.random_batch(ROUNDS, 6, 2)
     whole = measure(comparison, losses, batch.digits, batch.target)
     total = losses.total.clone()

@@ -1,4 +1,4 @@
-"""Weight decay for weights alone: which parameters decay, and that they do as in plain torch with two groups."""
+"""Weight decay of weights only: which parameters decay, and equality with plain torch and two parameter groups."""
 
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,7 @@ DEEP_MLP = partial(MLP, hidden=(7,), batch_norm=True)
 
 
 class Everything(nn.Module):
-    """Layers of all kinds that have parameters, and one of its own."""
+    """All kinds of layers with parameters, and a parameter outside layers."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -43,14 +43,14 @@ class Everything(nn.Module):
 
 
 class Looped(Everything):
-    """The same as copies in a loop."""
+    """The same network, whose data-dependent branch makes it run as copies in a loop."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if float(x.sum()) > -1e9 else x
 
 
 class DifferentEachRound(Everything):
-    """The same as networks that differ from round to round."""
+    """The same network with an attribute that differs from round to round."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__(shape)
@@ -70,17 +70,16 @@ DECAYED = {"conv.weight", "patches.weight", "last.weight", "places"}
 
 
 @pytest.mark.parametrize(("backbone", "kind"), [(Everything, None), (Looped, Loop), (DifferentEachRound, Apart)])
-def test_weights_decay_and_what_norms_scale_and_shift_by_does_not(
-    backbone: type[nn.Module], kind: type[nn.Module] | None
-) -> None:
+def test_weights_decay_but_biases_and_norms_do_not(backbone: type[nn.Module], kind: type[nn.Module] | None) -> None:
     module = PairModule(seeds=SEEDS, backbone=backbone, head=MLP, decay="weights")
     assert (kind is None) == (not any(isinstance(part, Loop | Apart) for part in module.modules()))
     assert kind is None or any(isinstance(part, kind) for part in module.modules())
     optimizer = module.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Optimizer)
     for group, names, head in zip(module.optimization.groups, (DECAYED, SPARED), ("weight", "bias"), strict=True):
-        found = {view.name for view in group if ".branch." in view.name}
-        assert {next(name for name in DECAYED | SPARED if f".{each}".endswith(f".{name}")) for each in found} == names
+        in_branch = {view.name for view in group if ".branch." in view.name}
+        matched = {next(name for name in DECAYED | SPARED if f".{full}".endswith(f".{name}")) for full in in_branch}
+        assert matched == names
         assert [view.name for view in group if ".head." in view.name] == [f"stacks.0.head.0.{head}"]
 
 
@@ -101,7 +100,7 @@ def test_training_equals_plain_torch_with_two_groups(kind: type[torch.optim.Opti
         PlainNetwork(design, seed).double().beside(module.pair_stacks[place // 2], place % 2)
         for place, seed in enumerate(SEEDS)
     ]
-    own = [make(two_groups(network)) for network in rounds]
+    optimizers = [make(two_groups(network)) for network in rounds]
     stacked = module.configure_optimizers()
     for _ in range(3):
         for index, batch in enumerate(stack_batches(SEEDS, 2, [5, 3])):
@@ -109,10 +108,10 @@ def test_training_equals_plain_torch_with_two_groups(kind: type[torch.optim.Opti
             stacked.step()
             for r in range(len(batch.target)):
                 place = 2 * batch.stack + r
-                own[place].zero_grad()
-                answer = rounds[place](batch.images[r])
-                reference_impl.round_loss(loss, answer, batch.digits[r], batch.target[r])[0].backward()
-                own[place].step()
+                optimizers[place].zero_grad()
+                output = rounds[place](batch.images[r])
+                reference_impl.round_loss(loss, output, batch.digits[r], batch.target[r])[0].backward()
+                optimizers[place].step()
     for place, plain in enumerate(rounds):
         same_values(plain, module.pair_stacks[place // 2], place % 2, reference_impl.states)
 
@@ -124,12 +123,12 @@ def tables(run: Any) -> list[bytes]:  # noqa: ANN401
     return [(run / name).read_bytes() for name in ("rounds.csv", "curves.csv")]
 
 
-def test_where_nothing_decays_nothing_changes(fit: Fit) -> None:
+def test_decay_groups_do_not_change_a_fit_without_weight_decay(fit: Fit) -> None:
     assert tables(fit("--model.decay", "weights")) == tables(fit())
 
 
 @pytest.mark.slow
-def test_a_fit_whose_weights_decay_goes_on_with_the_same_bits(fit: Fit) -> None:
+def test_a_fit_with_decaying_weights_resumes_exactly(fit: Fit) -> None:
     options = (*ADAMW, "--model.decay", "weights", "--rounds.stack_size", "2")
     whole, part = fit(*options, "--trainer.max_epochs", "3"), fit(*options, "--trainer.max_epochs", "1")
     assert main(["fit", *last(part), "--trainer.max_epochs", "3"]) == 0
@@ -138,12 +137,12 @@ def test_a_fit_whose_weights_decay_goes_on_with_the_same_bits(fit: Fit) -> None:
     assert tables(whole) == tables(fit(*options, "--trainer.max_epochs", "3", "--trainer.devices", "2"))
 
 
-def test_a_fit_does_not_go_on_with_another_decay(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fit_cannot_be_resumed_with_another_decay(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     run = fit(*ADAMW, "--trainer.max_epochs", "1")
     assert main(["fit", *last(run), "--trainer.max_epochs", "2", "--model.decay", "weights"]) == 2
     assert "its optimizer's state is not what this config" in capsys.readouterr().err
 
 
-def test_an_unknown_decay_is_refused() -> None:
+def test_an_unknown_decay_is_rejected() -> None:
     with pytest.raises(PairsLitError, match=r"model.decay must be one of 'all', 'weights', got 'biases'"):
         PairModule(seeds=[0], backbone=NORMED_CNN, head=MLP, decay="biases")

@@ -70,7 +70,7 @@ def curves(draw: st.DrawFn) -> Curves:
 
 
 def two_rounds(*test_accuracy: Sequence[float], loss: Sequence[Sequence[float]] | None = None) -> Curves:
-    """Curves of the seeds 5 and 6; each argument is one epoch."""
+    """Build curves of the seeds 5 and 6; each argument is one epoch."""
     epochs = len(test_accuracy)
     values = {
         "train/loss": np.array(loss if loss is not None else [[1.0, 1.0]] * epochs),
@@ -104,7 +104,7 @@ def test_curves_are_read_back_exactly(tmp_path_factory: pytest.TempPathFactory, 
         np.testing.assert_array_equal(read.values[name], values, strict=True)
 
 
-def test_rounds_csv_has_a_row_a_round_and_empty_fields_for_figures_that_do_not_exist(tmp_path: Path) -> None:
+def test_rounds_csv_has_a_row_per_round_and_empty_fields_for_missing_values(tmp_path: Path) -> None:
     write_rounds(tmp_path / "rounds.csv", [GOOD, FAILED])
     assert (tmp_path / "rounds.csv").read_text().splitlines() == [
         "seed,status,train_accuracy,train_digit_accuracy,val_accuracy,val_digit_accuracy,"
@@ -114,7 +114,7 @@ def test_rounds_csv_has_a_row_a_round_and_empty_fields_for_figures_that_do_not_e
     ]
 
 
-def test_figures_of_all_pairs_stand_last_where_there_are_any(tmp_path: Path) -> None:
+def test_metrics_over_all_pairs_are_the_last_columns(tmp_path: Path) -> None:
     rounds = [replace(GOOD, test_all_accuracy=0.5), replace(FAILED, test_all_accuracy=math.nan)]
     write_rounds(tmp_path / "rounds.csv", rounds)
     lines = (tmp_path / "rounds.csv").read_text().splitlines()
@@ -124,16 +124,16 @@ def test_figures_of_all_pairs_stand_last_where_there_are_any(tmp_path: Path) -> 
     assert list(summaries(rounds))[-1] == "test_all_accuracy"
 
 
-def test_a_table_of_rounds_without_a_usual_column_is_damaged(tmp_path: Path) -> None:
+def test_a_table_of_rounds_without_a_required_column_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "rounds.csv").write_text("seed,status,train_accuracy,best_test_epoch\n7,ok,0.5,3\n")
     with pytest.raises(KeyError, match="train_digit_accuracy"):
         read_rounds(tmp_path / "rounds.csv")
 
 
-def test_a_round_whose_final_figures_are_not_finite_has_failed() -> None:
-    found = round_results(two_rounds([0.5, 0.5]), TRAIN | {"test/all_accuracy": np.array([math.nan, 0.75])})
-    assert [each.status for each in found] == ["failed", "ok"]
-    assert found[1].test_all_accuracy == 0.75
+def test_a_round_whose_final_metrics_are_not_finite_has_failed() -> None:
+    rounds = round_results(two_rounds([0.5, 0.5]), TRAIN | {"test/all_accuracy": np.array([math.nan, 0.75])})
+    assert [result.status for result in rounds] == ["failed", "ok"]
+    assert rounds[1].test_all_accuracy == 0.75
 
 
 def test_a_failed_round_is_read_back_with_nan(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_curves_csv_is_tidy_with_epochs_from_one(tmp_path: Path) -> None:
         ]
 
 
-def test_curves_with_figures_that_are_not_finite_are_read_back(tmp_path: Path) -> None:
+def test_curves_with_values_that_are_not_finite_are_read_back(tmp_path: Path) -> None:
     values = np.array([[0.5, math.nan], [-math.inf, math.inf]])
     write_curves(tmp_path / "curves.csv", Curves([5, 6], {"val/loss": values}))
     np.testing.assert_array_equal(read_curves(tmp_path / "curves.csv").values["val/loss"], values)
@@ -171,7 +171,7 @@ def _large_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_large_curves_are_compressed_to_the_same_bytes_each_time(tmp_path: Path) -> None:
     large, path = Curves([5, 6], {"val/loss": np.arange(20.0).reshape(10, 2)}), tmp_path / "curves.csv"
     write_curves(path, large)
-    assert [each.name for each in tmp_path.iterdir()] == ["curves.csv.gz"]
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.csv.gz"]
     first = (tmp_path / "curves.csv.gz").read_bytes()
     write_curves(path, large)
     assert (tmp_path / "curves.csv.gz").read_bytes() == first
@@ -181,16 +181,16 @@ def test_large_curves_are_compressed_to_the_same_bytes_each_time(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("_large_at_once")
-def test_there_is_one_file_of_curves_however_their_size_changes(tmp_path: Path) -> None:
+def test_only_one_file_of_curves_is_left_when_their_size_changes(tmp_path: Path) -> None:
     large, path = Curves([5, 6], {"val/loss": np.arange(20.0).reshape(10, 2)}), tmp_path / "curves.csv"
     small = Curves([5], {"val/loss": np.array([[1.0]])})
     for curves, name in ((small, "curves.csv"), (large, "curves.csv.gz"), (small, "curves.csv")):
         write_curves(path, curves)
-        assert [each.name for each in tmp_path.iterdir()] == [name]
+        assert [file.name for file in tmp_path.iterdir()] == [name]
         np.testing.assert_array_equal(read_curves(path).values["val/loss"], curves.values["val/loss"])
 
 
-def test_of_two_files_of_curves_that_a_killed_process_left_the_newer_one_counts(tmp_path: Path) -> None:
+def test_the_newer_of_two_files_of_curves_is_read(tmp_path: Path) -> None:
     for seed, name in enumerate(("curves.csv", "curves.csv.gz")):
         write_curves(tmp_path / "new" / "curves.csv", Curves([seed], {"val/loss": np.array([[1.0]])}))
         content = (tmp_path / "new" / "curves.csv").read_bytes()
@@ -202,7 +202,7 @@ def test_of_two_files_of_curves_that_a_killed_process_left_the_newer_one_counts(
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b"no" + content[2:]])
-def test_damaged_compressed_curves_are_refused(damage: Callable[[bytes], bytes], fit: Fit) -> None:
+def test_damaged_compressed_curves_are_rejected(damage: Callable[[bytes], bytes], fit: Fit) -> None:
     run = fit()
     content = gzip.compress((run / "curves.csv").read_bytes())
     (run / "curves.csv").unlink()
@@ -212,25 +212,25 @@ def test_damaged_compressed_curves_are_refused(damage: Callable[[bytes], bytes],
 
 
 @pytest.mark.slow
-def test_a_run_with_compressed_curves_goes_on_and_is_read_as_any(
+def test_a_run_with_compressed_curves_can_be_resumed_and_read(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Run.load(fit("--trainer.max_epochs", "3"))
+    uninterrupted = Run.load(fit("--trainer.max_epochs", "3"))
     run = fit("--trainer.max_epochs", "1")
     monkeypatch.setattr(tables, "COMPRESSED_ABOVE", 100)
     options = ["--ckpt_path", str(run / "checkpoints/last.ckpt"), "--trainer.max_epochs", "3"]
     assert main(["fit", "--config", str(run / "config.yaml"), *options]) == 0
-    assert [each.name for each in run.glob("curves*")] == ["curves.csv.gz"]
+    assert [file.name for file in run.glob("curves*")] == ["curves.csv.gz"]
     for name, values in Run.load(run).curves.values.items():
-        np.testing.assert_array_equal(values, whole.curves.values[name])
+        np.testing.assert_array_equal(values, uninterrupted.curves.values[name])
     monkeypatch.undo()
     options = ["--ckpt_path", str(run / "checkpoints/last.ckpt"), "--trainer.max_epochs", "4"]
     assert main(["fit", "--config", str(run / "config.yaml"), *options]) == 0
-    assert [each.name for each in run.glob("curves*")] == ["curves.csv"]
+    assert [file.name for file in run.glob("curves*")] == ["curves.csv"]
     assert Run.load(run).curves.epochs == 4
 
 
-def test_errors_are_what_accuracies_lack() -> None:
+def test_errors_are_one_minus_accuracies() -> None:
     both = Curves([5], {"train/accuracy": np.array([[0.75]]), "train/digit_accuracy": np.array([[0.5]])}).with_errors()
     assert both.values["train/error"].tolist() == [[0.25]]
     assert set(both.values) == {"train/accuracy", "train/digit_accuracy", "train/error"}
@@ -241,14 +241,14 @@ def test_curves_count_their_epochs() -> None:
     assert Curves([5], {}).epochs == 0
 
 
-def test_final_figures_are_the_last_epochs() -> None:
+def test_final_metrics_are_those_of_the_last_epoch() -> None:
     first, second = round_results(two_rounds([0.9, 0.1], [0.2, 0.3]), TRAIN)
     assert (first.seed, first.status, second.seed, second.status) == (5, "ok", 6, "ok")
     assert (first.train_accuracy, first.val_accuracy, first.test_accuracy) == (0.98, 0.5, 0.2)
     assert (second.train_accuracy, second.val_accuracy, second.test_accuracy) == (0.99, 0.6, 0.3)
 
 
-def test_the_final_train_accuracy_is_the_evaluation_not_the_running_one() -> None:
+def test_the_final_train_accuracy_is_that_of_the_final_evaluation() -> None:
     running = two_rounds([0.5, 0.5])
     both = Curves(running.seeds, {**running.values, "train/accuracy": np.array([[0.1, 0.1]])})
     assert [result.train_accuracy for result in round_results(both, TRAIN)] == [0.98, 0.99]
@@ -259,7 +259,7 @@ def test_without_digit_logits_there_is_no_digit_accuracy() -> None:
     assert (result.train_digit_accuracy, result.val_digit_accuracy, result.test_digit_accuracy) == (None, None, None)
 
 
-def test_digit_accuracies_are_taken_over() -> None:
+def test_digit_accuracies_are_part_of_the_results() -> None:
     plain = two_rounds([0.5, 0.5])
     digits = {"val/digit_accuracy": np.array([[0.3, 0.4]]), "test/digit_accuracy": np.array([[0.5, 0.6]])}
     train = TRAIN | {"train/digit_accuracy": np.array([0.7, 0.8])}
@@ -282,7 +282,7 @@ def test_the_best_test_epoch_is_the_first_maximum_counted_from_one(
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_a_loss_that_is_ever_not_finite_fails_its_round_alone(broken: float, epoch: int, split: str) -> None:
+def test_a_loss_that_is_ever_not_finite_fails_only_its_round(broken: float, epoch: int, split: str) -> None:
     plain = two_rounds([0.5, 0.5], [0.6, 0.6], [0.7, 0.7])
     loss = np.ones((3, 2))
     loss[epoch, 1] = broken
@@ -295,7 +295,7 @@ def test_a_loss_that_is_ever_not_finite_fails_its_round_alone(broken: float, epo
     assert math.isnan(failed.best_test_accuracy)
 
 
-def test_summaries_are_those_of_the_columns() -> None:
+def test_summaries_summarise_the_columns() -> None:
     rounds = [replace(GOOD, seed=seed, val_accuracy=seed / 10) for seed in range(4)]
     by_metric = summaries(rounds)
     assert by_metric["val_accuracy"] == summarise([0.0, 0.1, 0.2, 0.3])
@@ -307,7 +307,7 @@ def test_summaries_leave_out_failed_rounds() -> None:
     assert summaries([GOOD, FAILED])["test_accuracy"].n == 1
 
 
-def test_summaries_of_failed_rounds_alone_say_n_is_zero() -> None:
+def test_summaries_of_failed_rounds_have_n_of_zero() -> None:
     by_metric = summaries([FAILED, replace(FAILED, seed=9)])
     assert by_metric["test_accuracy"].n == 0
     assert math.isnan(by_metric["test_accuracy"].mean)
@@ -317,20 +317,20 @@ def test_summaries_leave_out_metrics_that_no_round_has_even_if_all_failed() -> N
     assert "test_digit_accuracy" not in summaries([FAILED])
 
 
-def test_the_metric_columns_are_all_but_seed_status_and_epoch() -> None:
+def test_metric_columns_are_all_except_seed_status_and_epoch() -> None:
     names = [field.name for field in fields(RoundResult)]
     assert {*names} - {*METRIC_COLUMNS} == {"seed", "status", "best_test_epoch"}
     assert [name for name in names if name in METRIC_COLUMNS] == list(METRIC_COLUMNS)
 
 
 def strict(path: Path) -> Any:  # noqa: ANN401 - any JSON value
-    def refuse(constant: str) -> NoReturn:
-        raise AssertionError(f"{constant} is no JSON")
+    def reject(constant: str) -> NoReturn:
+        raise AssertionError(f"{constant} is not valid JSON")
 
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=reject)
 
 
-def test_summary_json_is_strict_json_with_null_for_what_does_not_exist(tmp_path: Path) -> None:
+def test_summary_json_is_strict_json_with_null_for_nan_and_infinity(tmp_path: Path) -> None:
     metrics = {name: asdict(summary) for name, summary in summaries([GOOD]).items()}
     written = {"metrics": metrics, "list": [math.nan, 1, (math.inf, "–")], "times": {"seconds": np.float64("-inf")}}
     write_summary(tmp_path / "summary.json", written)
@@ -355,7 +355,7 @@ def evaluation() -> Evaluation:
     return Evaluation([3, 4, 5], {"test/loss": np.array([1.0, math.inf, 2.0]), "test/accuracy": accuracy})
 
 
-def test_an_evaluation_has_a_row_a_round() -> None:
+def test_an_evaluation_has_a_row_per_round() -> None:
     assert evaluation().header == ["seed", "status", "test_loss", "test_accuracy"]
     first, failed, last = evaluation().rows
     assert first == [3, "ok", 1.0, 0.5]

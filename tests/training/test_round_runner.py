@@ -30,7 +30,7 @@ def fit(root: Path, runner: RoundRunner, model_seeds: list[int], data_seeds: lis
     return data
 
 
-def test_the_data_come_in_the_modules_stacks(tiny_root: Path) -> None:
+def test_data_use_the_stacks_of_the_module(tiny_root: Path) -> None:
     data = fit(tiny_root, RoundRunner(count=3), [0, 1, 2], [0, 1, 2])
     assert data.rounds.stacks == [slice(0, 2), slice(2, 3)]
 
@@ -38,9 +38,9 @@ def test_the_data_come_in_the_modules_stacks(tiny_root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "model_seeds", "data_seeds"), [("PairModule", [1, 2], [0, 1]), ("PairDataModule", [0, 1], [1, 2])]
 )
-def test_all_must_have_the_same_seeds(
+def test_different_seeds_are_rejected(
     tiny_root: Path, name: str, model_seeds: list[int], data_seeds: list[int]
 ) -> None:
-    said = rf"{name} has seeds 1 to 2, but RoundRunner has seeds 0 to 1: set {name}\(seeds=runner\.seeds\)\."
-    with pytest.raises(PairsLitError, match=said):
+    message = rf"{name} has seeds 1 to 2, but RoundRunner has seeds 0 to 1\. Set {name}\(seeds=runner\.seeds\)\."
+    with pytest.raises(PairsLitError, match=message):
         fit(tiny_root, RoundRunner(count=2), model_seeds, data_seeds)

@@ -1,4 +1,4 @@
-"""Schedules that go on with each step of a round: against plain loops, resumed, side by side, as callbacks see them."""
+"""Schedules that step with each step of a round: equality with plain loops, resuming, variants and callbacks."""
 
 import math
 from functools import partial
@@ -34,14 +34,14 @@ OPTIONS = ("--model.lr_scheduler", WARM, "--model.lr_scheduler.warmup", "0.3")
 
 
 def written_out(progress: float, warmup: float, final: float = 0.0) -> float:
-    """Return the factor, as one writes it for LambdaLR."""
+    """Compute the factor of warm-up and cosine as a user of LambdaLR would."""
     if progress < warmup:
         return progress / warmup
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
 class Falling(Stepwise):
-    """A schedule of one's own."""
+    """A custom schedule."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, power: float = 1.0) -> None:
         self.power = power
@@ -52,7 +52,7 @@ class Falling(Stepwise):
 
 
 class Drawn(Stepwise):
-    """One that draws random numbers."""
+    """A schedule that draws random numbers."""
 
     def factor(self, progress: float) -> float:
         return float(torch.rand(())) + float(np.random.rand())
@@ -74,7 +74,7 @@ def optimizer_of(rate: float = 0.1) -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("warmup", [0.0, 0.15, 0.9])
-def test_warm_up_is_linear_and_then_comes_half_a_cosine(warmup: float, final: float) -> None:
+def test_linear_warm_up_is_followed_by_cosine_decay(warmup: float, final: float) -> None:
     schedule = WarmupCosine(optimizer_of(), warmup, final)
     for progress in np.linspace(0, 1, 41):
         assert schedule.factor(progress) == pytest.approx(written_out(progress, warmup, final), abs=1e-12)
@@ -82,7 +82,7 @@ def test_warm_up_is_linear_and_then_comes_half_a_cosine(warmup: float, final: fl
     assert schedule.factor(1.0) == pytest.approx(final, abs=1e-12)
 
 
-def test_an_epoch_sets_the_rates_of_its_own_steps_from_the_middle_of_each() -> None:
+def test_learning_rates_are_those_of_the_middle_of_each_step() -> None:
     optimizer = optimizer_of(0.5)
     schedule = Falling(optimizer)
     for epoch in (1, 0, 2):
@@ -94,9 +94,7 @@ def test_an_epoch_sets_the_rates_of_its_own_steps_from_the_middle_of_each() -> N
 
 
 @pytest.mark.parametrize("decay", ["all", "weights"])
-def test_a_fit_equals_plain_loops_whose_schedule_steps_with_each_batch(
-    tiny_root: Path, tmp_path: Path, decay: str
-) -> None:
+def test_a_fit_equals_plain_loops_with_a_schedule_per_batch(tiny_root: Path, tmp_path: Path, decay: str) -> None:
     schedule = partial(WarmupCosine, warmup=0.4)
     parts: dict[str, Any] = {"optimizer": ADAMW, "lr_scheduler": schedule, "decay": decay}
     module, _, _ = fitted(tiny_root, tmp_path, count=3, seed=5, stack_size=2, **parts)
@@ -105,16 +103,16 @@ def test_a_fit_equals_plain_loops_whose_schedule_steps_with_each_batch(
         stack, r = divmod(place, 2)
         data = reference_impl.round_data(tiny_root, seed, TRAIN, VAL, TEST)
         plain = PlainNetwork(DESIGN, seed).double().beside(module.pair_stacks[stack], r)
-        own = ADAMW(two_groups(plain) if decay == "weights" else plain.parameters())
-        scheduler = torch.optim.lr_scheduler.LambdaLR(own, lambda step: written_out((step + 0.5) / steps, 0.4))
+        optimizer = ADAMW(two_groups(plain) if decay == "weights" else plain.parameters())
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: written_out((step + 0.5) / steps, 0.4))
 
-        def step_on(optimizer: Any = own, schedule: Any = scheduler) -> None:  # noqa: ANN401
+        def take_step(optimizer: Any = optimizer, schedule: Any = scheduler) -> None:  # noqa: ANN401
             optimizer.step()
             schedule.step()
 
-        train(plain, module.pair_stacks[stack], data, own, step_on)
-        for value, wanted in zip(final_values(module, seed), plain.state_dict().values(), strict=True):
-            reference_impl.close(value, wanted)
+        train(plain, module.pair_stacks[stack], data, optimizer, take_step)
+        for value, expected in zip(final_values(module, seed), plain.state_dict().values(), strict=True):
+            reference_impl.close(value, expected)
 
 
 def tables(run: Path) -> list[bytes]:
@@ -122,7 +120,7 @@ def tables(run: Path) -> list[bytes]:
 
 
 class Watching(Callback):
-    """Keeps the learning rate of each step, and may end the fit in its second epoch."""
+    """Records the learning rate of each step, and may raise an error in the second epoch."""
 
     def __init__(self, *, ends: bool = False) -> None:
         self.ends = ends
@@ -148,25 +146,24 @@ def warm(root: Path, folder: Path, **more: object) -> dict[str, Any]:
     return content
 
 
-def test_every_stack_sees_the_same_rates_and_an_interrupted_fit_goes_on_with_them(
-    tiny_root: Path, tmp_path: Path
-) -> None:
-    whole, first, second = Watching(), Watching(ends=True), Watching()
+def test_every_stack_has_the_same_learning_rates_and_so_has_a_resumed_fit(tiny_root: Path, tmp_path: Path) -> None:
+    expected, first, second = Watching(), Watching(ends=True), Watching()
     content = warm(tiny_root, tmp_path, decay="weights", optimizer={"class_path": "torch.optim.AdamW"})
-    run = pairs_lit.fit(content, callbacks=[whole])
-    assert set(whole.rates) == {(epoch, stack, step) for epoch in range(3) for stack in range(2) for step in range(3)}
-    for (epoch, _, step), rate in whole.rates.items():
+    run = pairs_lit.fit(content, callbacks=[expected])
+    steps = {(epoch, stack, step) for epoch in range(3) for stack in range(2) for step in range(3)}
+    assert set(expected.rates) == steps
+    for (epoch, _, step), rate in expected.rates.items():
         assert rate == pytest.approx(0.001 * written_out((3 * epoch + step + 0.5) / 9, 0.3), rel=1e-12)
     with pytest.raises(RuntimeError, match="the power failed"):
         pairs_lit.fit(content, {"name": "broken"}, callbacks=[first])
     (folder,) = tmp_path.glob("lightning_logs/broken/*")
-    again = {"ckpt_path": folder / "checkpoints" / "last.ckpt"}
-    resumed = pairs_lit.fit(folder / "config.yaml", again, callbacks=[second])
-    assert first.rates | second.rates == whole.rates
+    options = {"ckpt_path": folder / "checkpoints" / "last.ckpt"}
+    resumed = pairs_lit.fit(folder / "config.yaml", options, callbacks=[second])
+    assert first.rates | second.rates == expected.rates
     assert tables(resumed.folder) == tables(run.folder)
 
 
-def test_going_on_with_more_epochs_goes_on_at_the_place_of_the_longer_schedule(fit: Fit) -> None:
+def test_a_fit_resumed_with_more_epochs_continues_on_the_longer_schedule(fit: Fit) -> None:
     plain = ("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.0")
     run = fit(*OPTIONS, *plain, "--trainer.max_epochs", "1")
     watching = Watching()
@@ -177,24 +174,24 @@ def test_going_on_with_more_epochs_goes_on_at_the_place_of_the_longer_schedule(f
     assert {epoch for epoch, *_ in watching.rates} == {1, 2}
 
 
-def test_a_monitor_of_the_learning_rate_sees_that_of_each_epochs_first_step(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_learning_rate_monitor_logs_the_rate_of_each_epochs_first_step(tiny_root: Path, tmp_path: Path) -> None:
     content = warm(tiny_root, tmp_path)
     content["trainer"]["logger"] = {
         "class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(tmp_path / "csv")}
     }  # fmt: skip
     monitor = LearningRateMonitor("epoch")
-    seen = list[float]()
+    logged = list[float]()
     log = CSVLogger.log_metrics
 
-    def kept(self: CSVLogger, metrics: dict[str, float], step: int | None = None) -> None:
-        seen.extend(value for name, value in metrics.items() if name.startswith("lr-"))
+    def log_and_record(self: CSVLogger, metrics: dict[str, float], step: int | None = None) -> None:
+        logged.extend(value for name, value in metrics.items() if name.startswith("lr-"))
         log(self, metrics, step)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CSVLogger, "log_metrics", kept)
+        patch.setattr(CSVLogger, "log_metrics", log_and_record)
         pairs_lit.fit(content, callbacks=[monitor])
     expected = [0.001 * written_out((3 * epoch + 0.5) / 9, 0.3) for epoch in range(3)]
-    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+    np.testing.assert_allclose(logged, expected, rtol=1e-6)
 
 
 SCHEDULE = "model.lr_scheduler"
@@ -209,9 +206,7 @@ SIDE_BY_SIDE = {
 
 @pytest.mark.parametrize("case", ["kinds", pytest.param("warm-up", marks=pytest.mark.slow), "decay"])
 @pytest.mark.slow
-def test_variants_side_by_side_have_schedules_and_decay_of_their_own(
-    case: str, tiny_root: Path, tmp_path: Path
-) -> None:
+def test_variants_side_by_side_may_differ_in_schedule_and_decay(case: str, tiny_root: Path, tmp_path: Path) -> None:
     content = config(
         tiny_root,
         lr_scheduler={"class_path": WARM, "init_args": {"warmup": 0.3}},
@@ -220,22 +215,22 @@ def test_variants_side_by_side_have_schedules_and_decay_of_their_own(
     variants = SIDE_BY_SIDE[case]
     runs = side_by_side(tmp_path, content, variants)
     for run, changes in zip(runs, variants, strict=True):
-        own = trained_alone(tmp_path, content, changes)
-        check_same_bytes(run, own)
+        separate = trained_alone(tmp_path, content, changes)
+        check_same_bytes(run, separate)
         longer = [
             pairs_lit.fit(
-                each.folder / "config.yaml",
-                {"ckpt_path": each.folder / "checkpoints" / "last.ckpt", "trainer.max_epochs": 4},
+                shorter.folder / "config.yaml",
+                {"ckpt_path": shorter.folder / "checkpoints" / "last.ckpt", "trainer.max_epochs": 4},
             )
-            for each in (run, own)
+            for shorter in (run, separate)
         ]
         check_same_bytes(*longer)
     curves = [run.curves.values["train/loss"] for run in runs]
-    assert not any(np.array_equal(one, other) for one, other in pairwise(curves))
+    assert not any(np.array_equal(first, second) for first, second in pairwise(curves))
 
 
 @pytest.mark.slow
-def test_schedules_of_ones_own_work_and_one_that_draws_is_the_same_each_time(fit: Fit) -> None:
+def test_custom_schedules_work_and_random_ones_are_reproducible(fit: Fit) -> None:
     falling = ("--model.lr_scheduler", f"{__name__}.Falling", "--model.lr_scheduler.power", "2")
     assert tables(fit(*falling)) != tables(fit())
     drawn = ("--model.lr_scheduler", f"{__name__}.Drawn", "--rounds.stack_size", "2")
@@ -244,7 +239,7 @@ def test_schedules_of_ones_own_work_and_one_that_draws_is_the_same_each_time(fit
 
 
 @pytest.mark.slow
-def test_workers_and_other_commands_take_it(fit: Fit) -> None:
+def test_workers_and_the_test_command_support_schedules(fit: Fit) -> None:
     options = (*OPTIONS, "--model.decay", "weights", "--rounds.stack_size", "1")
     run = fit(*options)
     assert tables(run) == tables(fit(*options, "--trainer.devices", "2"))
@@ -254,39 +249,42 @@ def test_workers_and_other_commands_take_it(fit: Fit) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"warmup": 1.0}, r"WarmupCosine: warmup is 1.0: it must be 0 or more and below 1"),
-        ({"warmup": -0.1}, r"WarmupCosine: warmup is -0.1: it must be 0 or more and below 1"),
-        ({"warmup": math.nan}, r"WarmupCosine: warmup is nan: it must be 0 or more and below 1"),
-        ({"final": 1.5}, r"WarmupCosine: final is 1.5: it must be from 0 to 1"),
-        ({"final": math.nan}, r"WarmupCosine: final is nan: it must be from 0 to 1"),
+        ({"warmup": 1.0}, r"WarmupCosine.warmup must be in \[0, 1\), got 1.0"),
+        ({"warmup": -0.1}, r"WarmupCosine.warmup must be in \[0, 1\), got -0.1"),
+        ({"warmup": math.nan}, r"WarmupCosine.warmup must be in \[0, 1\), got nan"),
+        ({"final": 1.5}, r"WarmupCosine.final must be from 0 to 1, got 1.5"),
+        ({"final": math.nan}, r"WarmupCosine.final must be from 0 to 1, got nan"),
     ],
 )
-def test_shares_out_of_range_are_refused(options: dict[str, float], match: str) -> None:
+def test_shares_out_of_range_are_rejected(options: dict[str, float], match: str) -> None:
     with pytest.raises(PairsLitError, match=match):
         WarmupCosine(optimizer_of(), **options)
 
 
-def test_factors_that_are_no_factors_are_refused() -> None:
-    with pytest.raises(PairsLitError, match=r"model.lr_scheduler: Negative.factor\(0.625\) is -0.125: it must be fin"):
+def test_invalid_factors_are_rejected() -> None:
+    with pytest.raises(PairsLitError, match=r"model.lr_scheduler: Negative.factor\(0.625\) must be .*, got -0.125\."):
         Negative(optimizer_of()).begin(0, 1, 4)
     with pytest.raises(PairsLitError, match=r"model.lr_scheduler: list index out of range"):
         Broken(optimizer_of()).begin(0, 1, 4)
 
 
-def test_a_schedule_that_counts_steps_is_refused_and_another_one_named() -> None:
+def test_error_for_a_schedule_that_counts_steps_suggests_another() -> None:
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer_of(), 1.0, 10)
-    with pytest.raises(PairsLitError, match=r"OneCycleLR, which would mix .* pairs_lit.training.schedules.WarmupCos"):
+    with pytest.raises(PairsLitError, match=r"OneCycleLR, which would couple .* pairs_lit.training.schedules.WarmupC"):
         check_scheduler(scheduler)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--model.lr_scheduler", WARM, "--model.lr_scheduler.warmup", "2"), "WarmupCosine: warmup is 2.0"),
+        (
+            ("--model.lr_scheduler", WARM, "--model.lr_scheduler.warmup", "2"),
+            "WarmupCosine.warmup must be in [0, 1), got 2",
+        ),
         (("--model.decay", "biases"), "model.decay"),
     ],
 )
-def test_the_command_refuses_in_one_line(
+def test_the_command_reports_a_short_error(
     options: tuple[str, ...], message: str, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["fit", "--config", "configs/fc.yaml", *tiny_options, "--trainer.default_root_dir", str(tmp_path)]

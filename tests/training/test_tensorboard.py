@@ -35,10 +35,10 @@ def test_scalars_are_those_computed_from_the_curves(fit: Fit) -> None:
     assert set(events.Tags()["scalars"]) - final == expected
     for name, values in curves.values.items():
         mean, std = values.mean(1), values.std(1, ddof=1)
-        for part, figures in (("mean", mean), ("low", mean - std), ("high", mean + std)):
+        for part, expected_values in (("mean", mean), ("low", mean - std), ("high", mean + std)):
             scalars = events.Scalars(f"{name}/{part}")
             assert [scalar.step for scalar in scalars] == [1, 2, 3]
-            np.testing.assert_allclose([scalar.value for scalar in scalars], figures, rtol=1e-6)
+            np.testing.assert_allclose([scalar.value for scalar in scalars], expected_values, rtol=1e-6)
 
 
 def test_one_round_has_no_margin(fit: Fit) -> None:
@@ -54,7 +54,7 @@ def test_failed_rounds_are_left_out_of_the_means(fit: Fit) -> None:
     np.testing.assert_allclose([scalar.value for scalar in scalars], good.mean(1), rtol=1e-6)
 
 
-def test_margin_charts_are_laid_out_for_every_metric(fit: Fit) -> None:
+def test_every_metric_has_a_margin_chart(fit: Fit) -> None:
     run = fit()
     (event,) = _events(run).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
@@ -63,7 +63,7 @@ def test_margin_charts_are_laid_out_for_every_metric(fit: Fit) -> None:
     assert charts == {(f"{name}/mean", f"{name}/low", f"{name}/high") for name in names}
 
 
-def test_hyperparameters_stand_beside_the_final_metrics(fit: Fit) -> None:
+def test_hyperparameters_are_logged_with_the_final_metrics(fit: Fit) -> None:
     run = fit()
     events = _events(run)
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
@@ -76,12 +76,12 @@ def test_hyperparameters_stand_beside_the_final_metrics(fit: Fit) -> None:
     assert events.Scalars("final/test_accuracy")[-1].value == pytest.approx(final.mean(), rel=1e-6)
 
 
-def test_the_summary_stands_as_text(fit: Fit) -> None:
+def test_the_summary_is_logged_as_text(fit: Fit) -> None:
     (event,) = _events(fit()).Tensors("summary/text_summary")
     assert b"| test accuracy" in event.tensor_proto.string_val[0]
 
 
-def test_a_round_that_failed_once_stays_out_of_what_is_shown_also_after_resuming() -> None:
+def test_a_failed_round_stays_excluded_after_resuming() -> None:
     runner = RoundRunner(count=3)
     losses = [[1.0, torch.nan, 2.0], [3.0, 4.0, 5.0]]
     values = torch.tensor(losses, dtype=torch.float64)
@@ -104,13 +104,13 @@ def outside(tmp_path: Path) -> Path:
 
 
 def scalars_of(run: Path) -> dict[str, list[float]]:
-    """Return from the curves what a logger is told of each epoch, by name."""
-    found = {}
+    """Compute from the curves the scalars that loggers receive, by name, with a value for each epoch."""
+    scalars = {}
     for name, values in read_curves(run / "curves.csv").values.items():
         mean, std = values.mean(1), values.std(1, ddof=1)
-        figures = {"mean": mean, "low": mean - std, "high": mean + std}
-        found |= {f"{name}/{part}": value.tolist() for part, value in figures.items()}
-    return found
+        statistics = {"mean": mean, "low": mean - std, "high": mean + std}
+        scalars |= {f"{name}/{part}": value.tolist() for part, value in statistics.items()}
+    return scalars
 
 
 def test_a_csv_logger_gets_scalars_hyperparameters_and_final_metrics(fit: Fit, outside: Path) -> None:
@@ -132,24 +132,24 @@ def test_lightnings_tensorboard_logger_gets_the_same(fit: Fit, outside: Path) ->
     folder = next(outside.rglob("events.*")).parent
     theirs, ours = _events(folder), _events(run)
     for name, values in scalars_of(run).items():
-        assert [(each.step, each.value) for each in theirs.Scalars(name)] == [
-            (each.step, each.value) for each in ours.Scalars(name)
+        assert [(scalar.step, scalar.value) for scalar in theirs.Scalars(name)] == [
+            (scalar.step, scalar.value) for scalar in ours.Scalars(name)
         ]
-        assert [each.value for each in theirs.Scalars(name)] == pytest.approx(values, rel=1e-6)
+        assert [scalar.value for scalar in theirs.Scalars(name)] == pytest.approx(values, rel=1e-6)
     assert theirs.Scalars("final/test_accuracy")[-1].value == ours.Scalars("final/test_accuracy")[-1].value
     assert yaml.safe_load((folder / "hparams.yaml").read_text())["model.loss.aux_weight"] == 0.5
 
 
 def fit_apart(options: list[str], root: Path, settings: str) -> Path:
-    """Fit in a process of its own, with loggers that keep threads and warn; returns the run folder."""
+    """Fit in a new process, since some loggers keep threads running and warn; return the run folder."""
     root.mkdir()
     (root / "loggers.yaml").write_text(settings)
     files = ["--config", str(CONFIGS / "fc_aux.yaml"), "--config", str(root / "loggers.yaml"), "--name", "apart"]
     options = [*options, "--trainer.default_root_dir", str(root), "--trainer.devices", "1"]
     command = [sys.executable, "-m", "pairs_lit", "fit", *files, *options]
     environment = os.environ | {"MLFLOW_ALLOW_FILE_STORE": "true", "WANDB_MODE": "offline"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     (run,) = root.glob("lightning_logs/apart/*")
     return run
 
@@ -176,7 +176,7 @@ def test_weights_and_biases_gets_the_same(tiny_options: list[str], outside: Path
     settings = {"class_path": f"{LOGGERS}.WandbLogger", "init_args": {"offline": True, "save_dir": str(outside)}}
     run = fit_apart(tiny_options, outside, yaml.safe_dump({"trainer": {"logger": [settings]}}))
     (file,) = outside.glob("wandb/offline-run-*/run-*.wandb")
-    content = file.read_bytes()  # of records in a format of its own, which hold names and numbers as text
+    content = file.read_bytes()  # a binary format of wandb, in which names and numbers are text
     for name, values in scalars_of(run).items():
         texts = re.findall(name.encode() + rb"\x82\x01.([-+.e0-9]+)", content, re.DOTALL)  # 0x82 0x01, length, number
         assert sorted({float(text) for text in texts}) == pytest.approx(sorted(set(values)), rel=1e-12)
@@ -193,7 +193,7 @@ def test_weights_and_biases_gets_the_same(tiny_options: list[str], outside: Path
         ("WandbLogger", r"trainer\.logger: WandbLogger: ModuleNotFoundError: .*pip install -U 'wandb"),
     ],
 )
-def test_a_logger_that_is_not_there_is_named_in_one_line(
+def test_a_missing_logger_is_a_short_error(
     logger: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if logger == "WandbLogger" and find_spec("wandb") is not None:
@@ -207,34 +207,34 @@ def test_a_logger_that_is_not_there_is_named_in_one_line(
 
 
 class Watching(Callback):
-    """Notes what a callback finds after each epoch."""
+    """Records the callback metrics after each epoch."""
 
     def __init__(self) -> None:
-        self.found: list[dict[str, float]] = []
+        self.metrics: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.found.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        self.metrics.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
-def test_callbacks_find_the_figures_of_each_epoch_but_none_of_the_test_set(
+def test_callback_metrics_contain_all_metrics_except_those_of_the_test_set(
     tiny_options: list[str], tmp_path: Path
 ) -> None:
-    watching, given = Watching(), [each.removeprefix("--") for each in tiny_options]
-    options = dict(zip(given[::2], given[1::2], strict=True)) | {
+    watching, arguments = Watching(), [argument.removeprefix("--") for argument in tiny_options]
+    options = dict(zip(arguments[::2], arguments[1::2], strict=True)) | {
         "trainer.default_root_dir": tmp_path,
         "trainer.devices": 1,
     }
     run = pairs_lit.fit("fc_aux", options, [watching])
     expected = {name: values for name, values in scalars_of(run.folder).items() if not name.startswith("test/")}
     assert "val/accuracy/mean" in expected
-    for epoch, found in enumerate(watching.found):
-        assert found == pytest.approx({name: values[epoch] for name, values in expected.items()}, rel=1e-5)
+    for epoch, metrics in enumerate(watching.metrics):
+        assert metrics == pytest.approx({name: values[epoch] for name, values in expected.items()}, rel=1e-5)
 
 
-def test_early_stopping_is_refused_with_what_to_do_instead(capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_for_early_stopping_suggests_alternatives(capsys: pytest.CaptureFixture[str]) -> None:
     stopping = "lightning.pytorch.callbacks.EarlyStopping"
     options = ["--trainer.callbacks", stopping, "--trainer.callbacks.monitor", "val/accuracy/mean"]
     assert main(["fit", "--config", "fc_aux", *options]) == 2
-    told = capsys.readouterr().err
-    assert "EarlyStopping would mix rounds: when one ends would depend on all of them. Remove it: choose" in told
-    assert "ModelCheckpoint that monitors val/accuracy/mean" in told
+    error = capsys.readouterr().err
+    assert "EarlyStopping would couple rounds: the end of each would depend on all of them. Remove it. Inst" in error
+    assert "ModelCheckpoint that monitors val/accuracy/mean" in error

@@ -30,7 +30,7 @@ def test_per_element_optimizers_are_allowed(kind: type[torch.optim.Optimizer]) -
 
 @pytest.mark.parametrize("kind", PER_ELEMENT_OPTIMIZERS)
 def test_an_allowed_optimizer_updates_each_element_by_itself(kind: type[torch.optim.Optimizer]) -> None:
-    def trained(gradients: torch.Tensor) -> torch.Tensor:
+    def train(gradients: torch.Tensor) -> torch.Tensor:
         weights = torch.nn.Parameter(torch.ones(gradients.shape[1]))
         optimizer = kind([weights], lr=0.1, weight_decay=0.01)
         for gradient in gradients:
@@ -41,13 +41,13 @@ def test_an_allowed_optimizer_updates_each_element_by_itself(kind: type[torch.op
     gradients = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     changed = gradients.clone()
     changed[:, 2] = 1e6
-    kept = [0, 1, 3]
-    assert torch.equal(trained(changed)[kept], trained(gradients)[kept])
+    unaffected = [0, 1, 3]
+    assert torch.equal(train(changed)[unaffected], train(gradients)[unaffected])
 
 
 @pytest.mark.parametrize("kind", [torch.optim.LBFGS, torch.optim.ASGD, torch.optim.Rprop])
-def test_other_optimizers_are_refused(kind: type[torch.optim.Optimizer]) -> None:
-    with pytest.raises(PairsLitError, match=f"model.optimizer is {kind.__name__}, which may mix rounds"):
+def test_other_optimizers_are_rejected(kind: type[torch.optim.Optimizer]) -> None:
+    with pytest.raises(PairsLitError, match=f"model.optimizer is {kind.__name__}, which may couple rounds"):
         check_optimizer(kind(_parameters()))
 
 
@@ -61,17 +61,17 @@ def test_other_optimizers_are_refused(kind: type[torch.optim.Optimizer]) -> None
         ("Rprop", "it is not known to update each element by itself"),
     ],
 )
-def test_the_reason_why_an_optimizer_is_refused(name: str, reason: str) -> None:
+def test_error_gives_the_reason_why_an_optimizer_is_rejected(name: str, reason: str) -> None:
     if not hasattr(torch.optim, name):
-        pytest.skip(f"this release of torch has no {name}")
+        pytest.skip(f"{name} does not exist in this release of torch")
     recipe = Recipe(getattr(torch.optim, name), None)
     with pytest.raises(
-        PairsLitError, match=rf"model.optimizer is {name}, which may mix rounds \({reason}.*: use one of"
+        PairsLitError, match=rf"model.optimizer is {name}, which may couple rounds \({reason}.*\. Use one of"
     ):
         build_optimizer([(make, [torch.nn.Parameter(torch.zeros(2, 3, 4))]) for make in recipe.makers])
 
 
-def test_a_subclass_of_an_allowed_optimizer_is_refused() -> None:
+def test_a_subclass_of_an_allowed_optimizer_is_rejected() -> None:
     class Mine(torch.optim.SGD):
         pass
 
@@ -85,9 +85,9 @@ def test_epoch_schedulers_are_allowed() -> None:
     check_scheduler(torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10))
 
 
-def test_a_plateau_scheduler_is_refused() -> None:
+def test_a_plateau_scheduler_is_rejected() -> None:
     optimizer = torch.optim.SGD(_parameters(), lr=0.1)
-    with pytest.raises(PairsLitError, match="ReduceLROnPlateau, which would mix rounds"):
+    with pytest.raises(PairsLitError, match="ReduceLROnPlateau, which would couple rounds"):
         check_scheduler(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer))
 
 
@@ -95,18 +95,18 @@ def test_a_plain_trainer_is_allowed() -> None:
     check_trainer(Trainer(max_epochs=1, **QUIET))
 
 
-def test_a_trainer_without_an_end_is_refused() -> None:
+def test_a_trainer_without_max_epochs_is_rejected() -> None:
     with pytest.raises(PairsLitError, match=r"trainer.max_epochs must be 1 or more, got -1"):
         check_trainer(Trainer(max_epochs=-1, **QUIET))
 
 
-def test_accumulating_gradients_on_a_schedule_is_refused() -> None:
+def test_accumulating_gradients_on_a_schedule_is_rejected() -> None:
     trainer = Trainer(max_epochs=1, callbacks=[callbacks.GradientAccumulationScheduler({1: 2})], **QUIET)
-    with pytest.raises(PairsLitError, match="the callback GradientAccumulationScheduler would mix rounds"):
+    with pytest.raises(PairsLitError, match="the callback GradientAccumulationScheduler would couple rounds"):
         check_trainer(trainer)
 
 
-def test_half_precision_with_a_common_scaler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_precision_with_a_common_scaler_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(max_epochs=1, **QUIET)
     monkeypatch.setattr(Trainer, "precision", "16-mixed")
     with pytest.raises(PairsLitError, match=r"trainer.precision is 16-mixed"):

@@ -1,4 +1,4 @@
-"""A slice is its separate training: what variants that train side by side give is what each gives alone."""
+"""Variants that train side by side give the same results as separate fits."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pairs_lit.variants.fits import fit_variants, fits_of, read_variants
 from tests.support.side_by_side import FC, ROUNDS, SAME, alone, check_same_bytes, config, side_by_side
 
 MIXED = 12
-"""One with which all slices are in one stack, where a variant alone has one of 6: float rounding."""
+"""A stack size that puts all slices into one stack, while a separate fit has a stack of 6, so rounding differs."""
 
 
 CNN = {"class_path": "pairs_lit.nn.backbones.CNN", "init_args": {"channels": [4, 4], "conv_dropout": 0.2}}
@@ -28,12 +28,12 @@ def optimizer(name: str, **settings_: object) -> dict[str, Any]:
     return {"class_path": f"torch.optim.{name}", "init_args": settings_}
 
 
-def check_close(slice_: Run, own: Run) -> None:
-    """Compare a slice with its separate training, up to float rounding; accuracies are of 20 and 40 pairs."""
-    assert slice_.failed == own.failed
-    for name, values in own.curves.values.items():
+def check_close(run: Run, separate: Run) -> None:
+    """Compare the run of a variant with its separate fit, up to rounding; accuracies are over 20 or 40 pairs."""
+    assert run.failed == separate.failed
+    for name, values in separate.curves.values.items():
         tolerance = 0.06 if name.endswith("accuracy") else 2e-3
-        np.testing.assert_allclose(slice_.curves.values[name], values, rtol=2e-3, atol=tolerance)
+        np.testing.assert_allclose(run.curves.values[name], values, rtol=2e-3, atol=tolerance)
 
 
 CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
@@ -115,17 +115,17 @@ QUICK = {"aux_weight", "lr", "momentum", "CNN's dropout", "schedule", "a module 
     "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 )
 @pytest.mark.quick(2)
-def test_a_slice_is_its_separate_training(case: str, tiny_root: Path, tmp_path: Path) -> None:
+def test_runs_side_by_side_equal_separate_fits(case: str, tiny_root: Path, tmp_path: Path) -> None:
     parts, variants = CASES[case]
     content = config(tiny_root, **parts)
     runs = side_by_side(tmp_path, content, variants)
-    mixed = side_by_side(tmp_path / "mixed", content, variants, MIXED)
-    for run, other, changes in zip(runs, mixed, variants, strict=True):
-        own = alone(tmp_path, content, changes)
-        check_same_bytes(run, own)
-        check_close(other, own)
+    one_stack_runs = side_by_side(tmp_path / "one_stack", content, variants, MIXED)
+    for run, one_stack_run, changes in zip(runs, one_stack_runs, variants, strict=True):
+        separate = alone(tmp_path, content, changes)
+        check_same_bytes(run, separate)
+        check_close(one_stack_run, separate)
     first, second = (run.curves.values["train/loss"] for run in runs)
-    assert not np.array_equal(first, second)  # what is varied has an effect
+    assert not np.array_equal(first, second)  # the varied option has an effect
 
 
 @pytest.mark.parametrize("size", [SAME, MIXED])
@@ -137,7 +137,7 @@ def test_a_slice_is_its_separate_training(case: str, tiny_root: Path, tmp_path: 
     ],
 )
 @pytest.mark.slow
-def test_the_run_of_a_slice_goes_on_as_its_own_would(case: str, size: int, tiny_root: Path, tmp_path: Path) -> None:
+def test_the_run_of_a_variant_can_be_resumed(case: str, size: int, tiny_root: Path, tmp_path: Path) -> None:
     parts, variants = CASES[case]
     content = config(tiny_root, **parts)
     for run, changes in zip(side_by_side(tmp_path, content, variants, size), variants, strict=True):
@@ -145,23 +145,23 @@ def test_the_run_of_a_slice_goes_on_as_its_own_would(case: str, size: int, tiny_
             run.folder / "config.yaml",
             {"ckpt_path": run.folder / "checkpoints" / "last.ckpt", "trainer.max_epochs": 5},
         )
-        own = alone(tmp_path, content, changes | {"trainer.max_epochs": 5})
-        (check_same_bytes if size == SAME else check_close)(longer, own)
+        separate = alone(tmp_path, content, changes | {"trainer.max_epochs": 5})
+        (check_same_bytes if size == SAME else check_close)(longer, separate)
         assert longer.folder == run.folder
         assert longer.curves.epochs == 5
 
 
-def test_a_variant_that_diverges_touches_no_neighbour(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_variant_that_diverges_does_not_affect_others(tiny_root: Path, tmp_path: Path) -> None:
     content = config(tiny_root, optimizer=optimizer("SGD", lr=0.01))
     variants = [{"model.optimizer.init_args.lr": 1e30}, {"model.optimizer.init_args.lr": 0.01}]
     broken, sound = side_by_side(tmp_path, content, variants)
     assert broken.failed == list(range(ROUNDS))
     assert sound.failed == []
-    own = alone(tmp_path, content, variants[1])
-    check_same_bytes(sound, own)
-    broken, sound = side_by_side(tmp_path / "mixed", content, variants, MIXED)
+    separate = alone(tmp_path, content, variants[1])
+    check_same_bytes(sound, separate)
+    broken, sound = side_by_side(tmp_path / "one_stack", content, variants, MIXED)
     assert broken.failed == list(range(ROUNDS))
-    check_close(sound, own)
+    check_close(sound, separate)
 
 
 class Interrupting(Callback):
@@ -173,12 +173,13 @@ class Interrupting(Callback):
 
 
 @pytest.mark.slow
-def test_an_interrupted_fit_of_variants_goes_on(tiny_root: Path, tmp_path: Path) -> None:
+def test_an_interrupted_fit_of_variants_is_resumed(tiny_root: Path, tmp_path: Path) -> None:
     content = config(tiny_root, optimizer=optimizer("SGD", lr=0.05))
     variants = CASES["momentum"][1]
-    whole = side_by_side(tmp_path, content, variants)
+    uninterrupted = side_by_side(tmp_path, content, variants)
     base = [f"--config={tmp_path / 'base.yaml'}"]
-    plans = read_variants(base, [{"rounds.count": ROUNDS, "rounds.stack_size": SAME} | each for each in variants])
+    rounds = {"rounds.count": ROUNDS, "rounds.stack_size": SAME}
+    plans = read_variants(base, [rounds | changes for changes in variants])
     folders = [tmp_path / "again" / str(number) for number in range(2)]
     with pytest.raises(RuntimeError, match="the power failed"):
         fit_variants(base, plans, folders, tmp_path / "work", [Interrupting()])
@@ -193,7 +194,7 @@ def test_an_interrupted_fit_of_variants_goes_on(tiny_root: Path, tmp_path: Path)
     )
     assert starts == [1]
     assert not list((tmp_path / "work").rglob("*.ckpt"))
-    for folder, run in zip(folders, whole, strict=True):
+    for folder, run in zip(folders, uninterrupted, strict=True):
         for file in ("rounds.csv", "curves.csv"):
             assert (folder / file).read_bytes() == (run.folder / file).read_bytes()
 
@@ -203,10 +204,11 @@ def test_any_number_of_workers_gives_the_same_bytes(tiny_root: Path, tmp_path: P
     content = config(tiny_root)
     variants = CASES["several"][1]
     runs = [side_by_side(tmp_path / str(count), content, variants, **{"trainer.devices": count}) for count in (1, 2)]
-    for one, other in zip(*runs, strict=True):
+    for pair in zip(*runs, strict=True):
+        first, second = (run.folder for run in pair)
         for file in ("rounds.csv", "curves.csv"):
-            assert (one.folder / file).read_bytes() == (other.folder / file).read_bytes()
-        weights = [torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True) for run in (one, other)]
+            assert (first / file).read_bytes() == (second / file).read_bytes()
+        weights = [torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True) for run in pair]
         assert all(
             torch.equal(value, weights[1]["state_dict"][name]) for name, value in weights[0]["state_dict"].items()
         )
@@ -233,7 +235,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tiny_root: Path, tmp_path: P
     ],
 )
 @pytest.mark.quick(2)
-def test_what_cannot_be_a_slice_is_a_fit_of_its_own(
+def test_variants_that_cannot_share_a_stack_are_separate_fits(
     parts: dict[str, Any], variants: list[dict[str, Any]], tiny_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(config(tiny_root, **parts)))
@@ -265,8 +267,9 @@ def test_any_mixture_of_variants(
         }
         for rate, weight, decay in zip(rates, weights, decays, strict=False)
     ]
-    runs, mixed = side_by_side(tmp_path, content, variants), side_by_side(tmp_path / "mixed", content, variants, 24)
-    for run, other, changes in zip(runs, mixed, variants, strict=True):
-        own = alone(tmp_path, content, changes)
-        check_same_bytes(run, own)
-        check_close(other, own)
+    runs = side_by_side(tmp_path, content, variants)
+    one_stack_runs = side_by_side(tmp_path / "one_stack", content, variants, 24)
+    for run, one_stack_run, changes in zip(runs, one_stack_runs, variants, strict=True):
+        separate = alone(tmp_path, content, changes)
+        check_same_bytes(run, separate)
+        check_close(one_stack_run, separate)
