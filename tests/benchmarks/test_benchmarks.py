@@ -228,7 +228,8 @@ def test_page_of_the_record_is_written_from_its_runs(tmp_path: Path) -> None:
     assert f"{100 * run.summary['test_all_accuracy'].mean:.2f} ± " in text
     assert f"{100 * (1 - run.summary['test_all_digit_accuracy'].mean):.2f} ± " in text
     assert all(
-        phrase in text for phrase in ("data: digits", "no test-time augmentation", "| 50 ", "bfloat16", "+0.00 to +0.00")
+        phrase in text
+        for phrase in ("data: digits", "no test-time augmentation", "| 50 ", "bfloat16", "+0.00 to +0.00")
     )
     assert {path.name for path in tmp_path.glob("*.png")} == {"record_misread.png", "record_pairs.png"}
     assert record.finished(fits["record_members"], tmp_path) is None
