@@ -339,8 +339,8 @@ pairs-lit fit --config record_members
 A round sees 2,000 images of digits of 14×14 pixels, with their labels. It learns to recognise digits; the comparison
 follows from the probabilities of both. The network has six 3×3 convolutions with batch norm, dropout, and one linear
 layer. It is trained with AdamW, linear warm-up and cosine decay of the learning rate, label smoothing, and images that
-are randomly moved, bent and thickened in each epoch ([recipes](../training-recipes.md)). In evaluation, predictions are averaged
-over 13 views of each test image (test-time augmentation).
+are randomly moved, bent and thickened in each epoch ([recipes](../training-recipes.md)). In evaluation, predictions are
+averaged over 13 views of each test image (test-time augmentation).
 """
 
 CHOSEN = """## How the settings were chosen

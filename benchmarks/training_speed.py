@@ -336,6 +336,7 @@ def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list
     """Return notes on the measurement: unit, methods, machine, check of the accuracy."""
     machine = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
     repeats = f"{options.repeats} interleaved repeat" + "s" * (options.repeats != 1)
+    operations, memory = (round(peak / 1e9) for peak in (multiplied, copied))
     return [
         "**Unit.** Milliseconds per round and epoch, that is training plus the evaluation of 1,000 validation and "
         f"1,000 test pairs: median (min to max) over the epochs of {repeats} of 3 epochs (5 or 8 epochs for fast "
@@ -347,8 +348,7 @@ def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list
         "and all threads. pairs-lit has one worker per core with one thread each, which is its default. The others "
         "use all threads. *Busy* means that one other busy process runs per core.",
         f"**Machine.** {machine}, {platform.machine()}, torch {torch.__version__}. Peaks measured in this run: "
-        f"{multiplied / 1e9:.0f} GFLOP/s (matrix product), {copied / 1e9:.0f} GB/s (copy). The lower bound is the "
-        "larger of operations / peak and least memory traffic / peak.",
+        f"{operations} GFLOP/s (matrix product), {memory} GB/s (copy). The lower bound is the larger of operations / peak and least memory traffic / peak.",
         f"**Same accuracy.** *Yes* if, for every method, the test accuracies of {options.checked} rounds agree with "
         "the plain loop's within three standard errors after equally many epochs.",
     ]
