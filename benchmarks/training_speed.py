@@ -336,22 +336,29 @@ def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list
     """Return notes on the measurement: unit, methods, machine, check of the accuracy."""
     machine = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
     repeats = f"{options.repeats} interleaved repeat" + "s" * (options.repeats != 1)
-    operations, memory = (round(peak / 1e9) for peak in (multiplied, copied))
-    return [
+    unit = (
         "**Unit.** Milliseconds per round and epoch, that is training plus the evaluation of 1,000 validation and "
         f"1,000 test pairs: median (min to max) over the epochs of {repeats} of 3 epochs (5 or 8 epochs for fast "
         f"networks, 7 for ResNet-18). The first epoch of each repeat is left out. Cases with more than {MANY} rounds "
         "are measured in one repeat, torch.func with 1 and 20 rounds on the idle machine only. Data: MNIST (for "
-        "ResNet-18, 100 pairs of each kind).",
+        "ResNet-18, 100 pairs of each kind)."
+    )
+    methods = (
         "**Methods.** Each method has its own process. The plain loop and Lightning train one round at a time, so "
         "their time per round does not depend on the number of rounds. The plain loop is the faster of one thread "
         "and all threads. pairs-lit has one worker per core with one thread each, which is its default. The others "
-        "use all threads. *Busy* means that one other busy process runs per core.",
+        "use all threads. *Busy* means that one other busy process runs per core."
+    )
+    speeds = f"{multiplied / 1e9:.0f} GFLOP/s (matrix product), {copied / 1e9:.0f} GB/s (copy)"
+    setup = (
         f"**Machine.** {machine}, {platform.machine()}, torch {torch.__version__}. Peaks measured in this run: "
-        f"{operations} GFLOP/s (matrix product), {memory} GB/s (copy). The lower bound is the larger of operations / peak and least memory traffic / peak.",
+        f"{speeds}. The lower bound is the larger of operations / peak and least memory traffic / peak."
+    )
+    accuracy = (
         f"**Same accuracy.** *Yes* if, for every method, the test accuracies of {options.checked} rounds agree with "
-        "the plain loop's within three standard errors after equally many epochs.",
-    ]
+        "the plain loop's within three standard errors after equally many epochs."
+    )
+    return [unit, methods, setup, accuracy]
 
 
 def arguments() -> argparse.Namespace:
