@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from figure_style import INK, apply_style, create_figure
-from pairs_lit.analysis.figures import save
+from pairs_lit.analysis.figures import save_figure
 
 PAGE = Path(__file__).parent.parent / "docs" / "which-alpha.md"
 COLOURS = ("#E69F00", "#009E73", "#2B8CC4", "#CC79A7")
@@ -43,7 +43,9 @@ def draw(alphas: list[float], accuracies: dict[str, list[float]]) -> Figure:
 
 def main() -> None:
     """Draw the figure and write it."""
-    save(draw(*read_table(PAGE.read_text(encoding="utf-8"))), PAGE.with_suffix(".png"), "benchmarks/alpha_figure.py")
+    save_figure(
+        draw(*read_table(PAGE.read_text(encoding="utf-8"))), PAGE.with_suffix(".png"), "benchmarks/alpha_figure.py"
+    )
 
 
 if __name__ == "__main__":

@@ -27,44 +27,44 @@ NETWORKS = ("fc", "cnn_aux")
 EPOCHS = {"fc": 8, "cnn_aux": 5}
 
 
-def _loop(name: str, seeds: Sequence[int], epochs: int) -> Timing:
+def _train_plain(name: str, seeds: Sequence[int], epochs: int) -> Timing:
     torch.set_num_threads(1)
-    return baselines.plain(name, seeds[:2], epochs, "cpu")
+    return baselines.train_plain(name, seeds[:2], epochs, "cpu")
 
 
-def _functional(name: str, seeds: Sequence[int], epochs: int) -> Timing:
-    return baselines.functional(name, seeds, epochs, "cpu")
+def _train_vmap(name: str, seeds: Sequence[int], epochs: int) -> Timing:
+    return baselines.train_vmap(name, seeds, epochs, "cpu")
 
 
-def _pairs_lit(name: str, seeds: Sequence[int], epochs: int) -> Timing:
-    return baselines.pairs_lit(name, seeds, epochs, "cpu")
+def _train_pairs_lit(name: str, seeds: Sequence[int], epochs: int) -> Timing:
+    return baselines.train_pairs_lit(name, seeds, epochs, "cpu")
 
 
-def _jax(way: str, name: str, seeds: Sequence[int], epochs: int) -> Timing:
+def _train_jax(way: str, name: str, seeds: Sequence[int], epochs: int) -> Timing:
     import jax_rounds
 
     if way == "loop":
-        return jax_rounds.one_by_one(name, seeds[:2], epochs)
-    return jax_rounds.side_by_side(name, seeds, epochs)
+        return jax_rounds.train_sequentially(name, seeds[:2], epochs)
+    return jax_rounds.train_vmapped(name, seeds, epochs)
 
 
-def ways(rounds: int) -> dict[str, Callable[..., Timing]]:
+def list_methods(rounds: int) -> dict[str, Callable[..., Timing]]:
     """Return the training function of each method, by its name in the table."""
     methods: dict[str, Callable[..., Timing]] = {
-        "hand-written loop": _loop,
-        f"torch.func.vmap, {rounds} rounds": _functional,
+        "hand-written loop": _train_plain,
+        f"torch.func.vmap, {rounds} rounds": _train_vmap,
     }
     if find_spec("jax") is not None:
         methods |= {
-            "JAX, one round at a time": partial(_jax, "loop"),
-            f"JAX vmap, {rounds} rounds": partial(_jax, "vmap"),
+            "JAX, one round at a time": partial(_train_jax, "loop"),
+            f"JAX vmap, {rounds} rounds": partial(_train_jax, "vmap"),
         }
-    return methods | {f"pairs-lit, {rounds} rounds": _pairs_lit}
+    return methods | {f"pairs-lit, {rounds} rounds": _train_pairs_lit}
 
 
 def measure(rounds: int, repeats: int) -> list[list[object]]:
     """Train each network with each method and return the rows of the table."""
-    methods, context = ways(rounds), multiprocessing.get_context("spawn")
+    methods, context = list_methods(rounds), multiprocessing.get_context("spawn")
     times: dict[tuple[str, str], list[float]] = {(way, name): [] for way in methods for name in NETWORKS}
     accuracy = dict[tuple[str, str], float]()
     processes = {way: ProcessPoolExecutor(1, context) for way in methods}

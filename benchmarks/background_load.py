@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pairs_lit.workers.cluster import usable_cores
+from pairs_lit.workers.cluster import count_usable_cores
 
 
 def _spin(parent: int) -> None:
@@ -16,10 +16,10 @@ def _spin(parent: int) -> None:
 
 
 @contextmanager
-def busy(is_enabled: bool = True) -> Iterator[None]:
+def keep_cores_busy(is_enabled: bool = True) -> Iterator[None]:
     """Keep every core busy inside the ``with`` block, if enabled."""
     context = multiprocessing.get_context("spawn")
-    count = usable_cores() if is_enabled else 0
+    count = count_usable_cores() if is_enabled else 0
     spinning = [context.Process(target=_spin, args=(os.getpid(),), daemon=True) for _ in range(count)]
     for process in spinning:
         process.start()

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils.data import DataLoader, TensorDataset
 
-from networks import CONFIGS, NETWORKS, Network, correct
+from networks import CONFIGS, NETWORKS, BenchmarkNetwork, get_correct
 from pairs_lit.commands import fit as app
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.runs.tables import read_rounds
 
-EVALUATED = 200
+EVAL_BATCH_SIZE = 200
 """Pairs per batch in evaluation, for every method: the default of pairs-lit."""
 
 Tensors = tuple[Tensor, Tensor, Tensor]
@@ -48,88 +48,88 @@ class Timing:
 
 
 @dataclass
-class Clock:
+class EpochClock:
     """The times at which epochs ended."""
 
-    ends: list[float] = field(default_factory=list)
+    end_times: list[float] = field(default_factory=list)
 
-    def stamp(self, device: str) -> None:
+    def record_epoch_end(self, device: str) -> None:
         """Record the end of an epoch, after the device has finished its work."""
         if device == "cuda":
             torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
+        self.end_times.append(time.perf_counter())
 
-    def seconds(self, rounds: int) -> list[float]:
+    def compute_epoch_seconds(self, rounds: int) -> list[float]:
         """Return the time per round of each epoch but the first."""
-        return [(after - before) / rounds for before, after in zip(self.ends, self.ends[1:], strict=False)]
+        return [(after - before) / rounds for before, after in zip(self.end_times, self.end_times[1:], strict=False)]
 
 
-def data_options(network: Network) -> dict[str, Any]:
+def read_data_options(network: BenchmarkNetwork) -> dict[str, Any]:
     """Return the ``data`` section of a bundled config, with the changes of the benchmark."""
-    return dict(yaml.safe_load((CONFIGS / network.config).read_text(encoding="utf-8"))["data"]) | network.data
+    return dict(yaml.safe_load((CONFIGS / network.config).read_text(encoding="utf-8"))["data"]) | network.data_changes
 
 
 @cache
-def splits(name: str, seed: int, device: str) -> dict[str, Tensors]:
+def load_splits(name: str, seed: int, device: str) -> dict[str, Tensors]:
     """Return images (P, 2, 14, 14), digits (P, 2) and target (P,) of each split of one round."""
-    data = PairDataModule(seeds=[seed], stack_size=1, source="mnist", **data_options(NETWORKS[name]))
+    data = PairDataModule(seeds=[seed], stack_size=1, source="mnist", **read_data_options(NETWORKS[name]))
     whole = slice(0, 1)
     tensors: dict[str, Tensors] = {}
     for split in ("train", "val", "test"):
-        pairs = data.bank.ordered(split, whole)
-        parts = (data.bank.gather(pairs.index, whole), pairs.digits, pairs.target)
+        pairs = data.bank.get_pairs(split, whole)
+        parts = (data.bank.gather_images(pairs.index, whole), pairs.digits, pairs.target)
         tensors[split] = tuple(part[0].to(device) for part in parts)  # type: ignore[assignment] # three tensors
     return tensors
 
 
-def batch_size(name: str) -> int:
+def get_batch_size(name: str) -> int:
     """Return the batch size of a network's config."""
-    return int(data_options(NETWORKS[name])["batch_size"])
+    return int(read_data_options(NETWORKS[name])["batch_size"])
 
 
-def parts(tensors: Tensors, size: int, dim: int = 0) -> Iterator[Any]:
+def split_batches(tensors: Tensors, size: int, dim: int = 0) -> Iterator[Any]:
     """Yield the batches of a split."""
     return zip(*(torch.split(tensor, size, dim) for tensor in tensors), strict=True)
 
 
-def plain(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
+def train_plain(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
     """Train the rounds sequentially in a hand-written loop."""
-    runs = [_plain_round(name, seed, epochs, device) for seed in seeds]
+    runs = [_train_plain_round(name, seed, epochs, device) for seed in seeds]
     return Timing([value for run in runs for value in run.seconds], [run.accuracy[0] for run in runs])
 
 
-def _plain_round(name: str, seed: int, epochs: int, device: str) -> Timing:
-    network, data, clock, accuracy = NETWORKS[name], splits(name, seed, device), Clock(), 0.0
+def _train_plain_round(name: str, seed: int, epochs: int, device: str) -> Timing:
+    network, data, clock, accuracy = NETWORKS[name], load_splits(name, seed, device), EpochClock(), 0.0
     torch.manual_seed(seed)
     model = network.build().to(device)
-    optimizer = network.optimizer(model.parameters())
+    optimizer = network.build_optimizer(model.parameters())
     images, digits, target = data["train"]
     for _ in range(epochs):
         model.train()
-        for batch in torch.split(torch.randperm(len(target), device=device), batch_size(name)):
-            loss = network.loss(model(images[batch]), digits[batch], target[batch])
+        for batch in torch.split(torch.randperm(len(target), device=device), get_batch_size(name)):
+            loss = network.compute_loss(model(images[batch]), digits[batch], target[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call] # torch's
             optimizer.step()
         model.eval()
         with torch.no_grad():
-            _evaluated(network, model, data["val"])
-            accuracy = _evaluated(network, model, data["test"])
-        clock.stamp(device)
-    return Timing(clock.seconds(1), [accuracy])
+            _evaluate(network, model, data["val"])
+            accuracy = _evaluate(network, model, data["test"])
+        clock.record_epoch_end(device)
+    return Timing(clock.compute_epoch_seconds(1), [accuracy])
 
 
-def _evaluated(network: Network, model: nn.Module, tensors: Tensors) -> float:
+def _evaluate(network: BenchmarkNetwork, model: nn.Module, tensors: Tensors) -> float:
     loss = correct_pairs = correct_digits = 0.0
-    for images, digits, target in parts(tensors, EVALUATED):
+    for images, digits, target in split_batches(tensors, EVAL_BATCH_SIZE):
         answer, logits = model(images)
-        loss += network.loss((answer, logits), digits, target).item() * len(target)
-        correct_pairs += correct(answer, target).sum().item()
+        loss += network.compute_loss((answer, logits), digits, target).item() * len(target)
+        correct_pairs += get_correct(answer, target).sum().item()
         correct_digits += (logits.argmax(-1) == digits).sum().item()
     return correct_pairs / len(tensors[2])
 
 
-class Textbook(LightningModule):
+class TextbookModule(LightningModule):
     """One round, written as in Lightning's guides.
 
     Args:
@@ -141,14 +141,14 @@ class Textbook(LightningModule):
         super().__init__()
         self.network = NETWORKS[name]
         self.model = self.network.build()
-        self.where = device
-        self.clock = Clock()
+        self.target_device = device
+        self.clock = EpochClock()
         self.accuracy = 0.0
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401 - a batch of TensorDataset
         """Return the loss."""
         images, digits, target = batch
-        loss = self.network.loss(self.model(images), digits, target)
+        loss = self.network.compute_loss(self.model(images), digits, target)
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         return loss
 
@@ -156,29 +156,31 @@ class Textbook(LightningModule):
         """Log loss and accuracies of validation and test pairs."""
         images, digits, target = batch
         answer, logits = self.model(images)
-        self.log("loss", self.network.loss((answer, logits), digits, target))
-        self.log("accuracy", correct(answer, target).float().mean())
+        self.log("loss", self.network.compute_loss((answer, logits), digits, target))
+        self.log("accuracy", get_correct(answer, target).float().mean())
         self.log("digit_accuracy", (logits.argmax(-1) == digits).float().mean())
 
     def on_train_epoch_end(self) -> None:
         """Record the end of the epoch and the test accuracy."""
         self.accuracy = float(self.trainer.callback_metrics["accuracy/dataloader_idx_1"])
-        self.clock.stamp(self.where)
+        self.clock.record_epoch_end(self.target_device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer."""
-        return self.network.optimizer(self.model.parameters())
+        return self.network.build_optimizer(self.model.parameters())
 
 
-def lightning(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
+def train_lightning(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
     """Train the rounds sequentially with a Trainer, DataLoaders and TensorBoard."""
-    runs = [_lightning_round(name, seed, epochs, device) for seed in seeds]
-    return Timing([value for run in runs for value in run.clock.seconds(1)], [run.accuracy for run in runs])
+    runs = [_train_lightning_round(name, seed, epochs, device) for seed in seeds]
+    return Timing(
+        [value for run in runs for value in run.clock.compute_epoch_seconds(1)], [run.accuracy for run in runs]
+    )
 
 
-def _lightning_round(name: str, seed: int, epochs: int, device: str) -> Textbook:
+def _train_lightning_round(name: str, seed: int, epochs: int, device: str) -> TextbookModule:
     torch.manual_seed(seed)
-    module, data = Textbook(name, device), splits(name, seed, "cpu")
+    module, data = TextbookModule(name, device), load_splits(name, seed, "cpu")
     train, *evaluated = (TensorDataset(*data[split]) for split in ("train", "val", "test"))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
@@ -194,36 +196,36 @@ def _lightning_round(name: str, seed: int, epochs: int, device: str) -> Textbook
         )
         trainer.fit(
             module,
-            DataLoader(train, batch_size(name), shuffle=True),
-            [DataLoader(dataset, EVALUATED) for dataset in evaluated],
+            DataLoader(train, get_batch_size(name), shuffle=True),
+            [DataLoader(dataset, EVAL_BATCH_SIZE) for dataset in evaluated],
         )
     return module
 
 
-def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
+def train_vmap(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
     """Train all rounds at once with ``torch.func``: the plain network under ``vmap``."""
-    network, clock = NETWORKS[name], Clock()
+    network, clock = NETWORKS[name], EpochClock()
     models = []
     for seed in seeds:
         torch.manual_seed(seed)
         models.append(network.build().to(device))
     skeleton = models[0]
     values, buffers = stack_module_state(models)
-    optimizer = network.optimizer(values.values())
+    optimizer = network.build_optimizer(values.values())
 
     def loss(parameters: dict[str, Tensor], state: dict[str, Tensor], *batch: Tensor) -> Tensor:
         images, digits, target = batch
-        return network.loss(functional_call(skeleton, (parameters, state), (images,)), digits, target)
+        return network.compute_loss(functional_call(skeleton, (parameters, state), (images,)), digits, target)
 
     def measured(parameters: dict[str, Tensor], state: dict[str, Tensor], *batch: Tensor) -> Tensor:
         images, digits, target = batch
         answer, logits = functional_call(skeleton, (parameters, state), (images,))
-        accuracies = correct(answer, target).float().mean(), (logits.argmax(-1) == digits).float().mean()
-        return torch.stack([*accuracies, network.loss((answer, logits), digits, target)])
+        accuracies = get_correct(answer, target).float().mean(), (logits.argmax(-1) == digits).float().mean()
+        return torch.stack([*accuracies, network.compute_loss((answer, logits), digits, target)])
 
     gradients = vmap(grad(loss), randomness="different")
     evaluate = vmap(measured)
-    rounds = [splits(name, seed, device) for seed in seeds]
+    rounds = [load_splits(name, seed, device) for seed in seeds]
     data = {split: tuple(map(torch.stack, zip(*(part[split] for part in rounds), strict=True))) for split in rounds[0]}
     accuracy = torch.zeros(len(seeds))
     rows = torch.arange(len(seeds), device=device)[:, None]
@@ -231,7 +233,7 @@ def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Tim
         skeleton.train()
         size = data["train"][2].shape[1]
         order = torch.stack([torch.randperm(size, device=device) for _ in seeds])
-        for batch in torch.split(order, batch_size(name), 1):
+        for batch in torch.split(order, get_batch_size(name), 1):
             batch_gradients = gradients(values, buffers, *(part[rows, batch] for part in data["train"]))
             for key, value in values.items():
                 value.grad = batch_gradients[key]
@@ -239,25 +241,25 @@ def functional(name: str, seeds: Sequence[int], epochs: int, device: str) -> Tim
         skeleton.eval()
         with torch.no_grad():
             for split in ("val", "test"):
-                means = [evaluate(values, buffers, *part) for part in parts(data[split], EVALUATED, 1)]  # type: ignore[arg-type] # three tensors
+                means = [evaluate(values, buffers, *part) for part in split_batches(data[split], EVAL_BATCH_SIZE, 1)]  # type: ignore[arg-type] # three tensors
                 accuracy = torch.stack(means).mean(0)[:, 0].cpu()
-        clock.stamp(device)
-    return Timing(clock.seconds(len(seeds)), accuracy.tolist())
+        clock.record_epoch_end(device)
+    return Timing(clock.compute_epoch_seconds(len(seeds)), accuracy.tolist())
 
 
-class Stamps(Callback):
+class EpochTimer(Callback):
     """Callback that records when the epochs of a fit end."""
 
-    clock = Clock()
+    clock = EpochClock()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the end of the epoch, after evaluation and logging."""
-        self.clock.stamp(pl_module.device.type)
+        self.clock.record_epoch_end(pl_module.device.type)
 
 
-def pairs_lit(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
+def train_pairs_lit(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timing:
     """Train all rounds with ``pairs-lit fit``."""
-    Stamps.clock.ends.clear()
+    EpochTimer.clock.end_times.clear()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         options = {
             "config": CONFIGS / NETWORKS[name].config,
@@ -268,19 +270,21 @@ def pairs_lit(name: str, seeds: Sequence[int], epochs: int, device: str) -> Timi
             "trainer.accelerator": "gpu" if device == "cuda" else "cpu",
             "trainer.callbacks": "baselines.Stamps",
             "data.source": "mnist",
-            **{f"data.{name}": value for name, value in NETWORKS[name].data.items()},
+            **{f"data.{name}": value for name, value in NETWORKS[name].data_changes.items()},
         }
-        if NETWORKS[name].whole is not None:
-            options["model.network"] = NETWORKS[name].whole
+        if NETWORKS[name].network_path is not None:
+            options["model.network"] = NETWORKS[name].network_path
         app.run("fit", ["fit", *(f"--{option}={value}" for option, value in options.items())])
         (table,) = Path(folder).glob("lightning_logs/*/*/rounds.csv")
         accuracy = [result.test_accuracy for result in read_rounds(table)]
-    return Timing(Stamps.clock.seconds(len(seeds)), [value for value in accuracy if value is not None])
+    return Timing(
+        EpochTimer.clock.compute_epoch_seconds(len(seeds)), [value for value in accuracy if value is not None]
+    )
 
 
-CONTENDERS: dict[str, Callable[[str, Sequence[int], int, str], Timing]] = {
-    "plain": plain,
-    "lightning": lightning,
-    "functional": functional,
-    "pairs-lit": pairs_lit,
+METHODS: dict[str, Callable[[str, Sequence[int], int, str], Timing]] = {
+    "plain": train_plain,
+    "lightning": train_lightning,
+    "functional": train_vmap,
+    "pairs-lit": train_pairs_lit,
 }

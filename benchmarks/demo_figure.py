@@ -13,15 +13,15 @@ from typing import Literal
 
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
-from pairs_lit.commands.demo import HOST, free_port, serve
+from pairs_lit.commands.demo import HOST, find_free_port, serve_page
 from pairs_lit.inference.run import Run
-from pairs_lit.runs.atomic_write import write_durably
+from pairs_lit.runs.atomic_write import write_atomically
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "demo.png"
 
-VIEW: ViewportSize = {"width": 620, "height": 1240}
+VIEWPORT: ViewportSize = {"width": 620, "height": 1240}
 
-_OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+_BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 Stroke = Sequence[tuple[float, float]]
 """Points of a stroke, from (0, 0) at the top left to (1, 1) at the bottom right."""
@@ -31,12 +31,12 @@ FOUR: Stroke = [(0.42, 0.2), (0.34, 0.52), (0.68, 0.5), (0.62, 0.34), (0.62, 0.8
 
 
 @contextmanager
-def opened(port: int, browser: str, scheme: Literal["dark", "light"] = "light") -> Iterator[tuple[Page, list[str]]]:
+def open_page(port: int, browser: str, scheme: Literal["dark", "light"] = "light") -> Iterator[tuple[Page, list[str]]]:
     """Open the page in the browser. Yields the page and the list of addresses that it requests."""
     asked: list[str] = []
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=_OFFLINE)
-        page = chromium.new_page(viewport=VIEW, color_scheme=scheme)
+        chromium = playwright.chromium.launch(executable_path=browser, args=_BROWSER_FLAGS)
+        page = chromium.new_page(viewport=VIEWPORT, color_scheme=scheme)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"http://{HOST}:{port}/")
         page.wait_for_selector("#right canvas", timeout=60_000)
@@ -44,7 +44,7 @@ def opened(port: int, browser: str, scheme: Literal["dark", "light"] = "light") 
         chromium.close()
 
 
-def draw(page: Page, side: str, stroke: Stroke) -> None:
+def draw_stroke(page: Page, side: str, stroke: Stroke) -> None:
     """Draw a stroke on a canvas with the mouse."""
     box = page.locator(f"#{side} canvas").bounding_box()
     assert box is not None
@@ -65,15 +65,15 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--output", type=Path, default=OUTPUT, help="file to write (default: docs/demo.png)")
     options = parser.parse_args(args)
-    port = free_port(0)
-    served = serve(Run.load(options.run), port)
-    with opened(port, options.browser, "dark") as (page, _):
-        draw(page, "left", FOUR)
-        draw(page, "right", SEVEN)
+    port = find_free_port(0)
+    served = serve_page(Run.load(options.run), port)
+    with open_page(port, options.browser, "dark") as (page, _):
+        draw_stroke(page, "left", FOUR)
+        draw_stroke(page, "right", SEVEN)
         page.wait_for_selector("#answer svg", timeout=30_000)
         image = page.screenshot()
     served.close(verbose=False)
-    write_durably(options.output, lambda file: file.write(image))
+    write_atomically(options.output, lambda file: file.write(image))
     print(options.output)
 
 

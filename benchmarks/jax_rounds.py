@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jax import lax
 
-from baselines import EVALUATED, Clock, Timing, batch_size, splits
+from baselines import EVAL_BATCH_SIZE, EpochClock, Timing, get_batch_size, load_splits
 from networks import NETWORKS
 
 Weights = list[tuple[Any, Any]]
@@ -23,24 +23,26 @@ Predict = Callable[[Weights, Any], tuple[Any, Any]]
 """Maps weights and pairs (N, 2, 14, 14) to the logit (N,) and the digit logits (N, 2, 10)."""
 
 
-def one_by_one(name: str, seeds: Sequence[int], epochs: int) -> Timing:
+def train_sequentially(name: str, seeds: Sequence[int], epochs: int) -> Timing:
     """Train the rounds sequentially."""
     runs = [_train(name, [seed], epochs) for seed in seeds]
     return Timing([value for run in runs for value in run.seconds], [run.accuracy[0] for run in runs])
 
 
-def side_by_side(name: str, seeds: Sequence[int], epochs: int) -> Timing:
+def train_vmapped(name: str, seeds: Sequence[int], epochs: int) -> Timing:
     """Train all rounds at once under ``vmap``."""
     return _train(name, seeds, epochs)
 
 
 def _train(name: str, seeds: Sequence[int], epochs: int) -> Timing:
-    clock, size = Clock(), batch_size(name)
-    weights = _stack([_first_weights(name, seed) for seed in seeds])
-    data = {split: _stack([_arrays(name, seed)[split] for seed in seeds]) for split in ("train", "val", "test")}
-    loss = partial(_loss, _PREDICT[name], NETWORKS[name].aux_weight)
-    epoch = jax.jit(jax.vmap(partial(_epoch, loss), in_axes=(0, 0, 0, 0, 0, 0)))
-    evaluate = jax.jit(jax.vmap(partial(_evaluate, _PREDICT[name], loss)))
+    clock, size = EpochClock(), get_batch_size(name)
+    weights = _stack_trees([_build_initial_weights(name, seed) for seed in seeds])
+    data = {
+        split: _stack_trees([_load_arrays(name, seed)[split] for seed in seeds]) for split in ("train", "val", "test")
+    }
+    loss = partial(_compute_loss, _PREDICTORS[name], NETWORKS[name].aux_weight)
+    epoch = jax.jit(jax.vmap(partial(_train_epoch, loss), in_axes=(0, 0, 0, 0, 0, 0)))
+    evaluate = jax.jit(jax.vmap(partial(_evaluate, _PREDICTORS[name], loss)))
     moments, step = [jax.tree.map(jnp.zeros_like, weights) for _ in range(2)], jnp.zeros(len(seeds))
     rng, pairs = np.random.default_rng(0), data["train"][2].shape[1]
     accuracy = np.zeros(len(seeds))
@@ -52,11 +54,11 @@ def _train(name: str, seeds: Sequence[int], epochs: int) -> Timing:
                 weights, *moments, step = epoch(weights, *moments, step, data["train"], jnp.asarray(batches))
         evaluate(weights, data["val"])
         accuracy = np.asarray(evaluate(weights, data["test"]))[:, 0]
-        clock.stamp("cpu")
-    return Timing(clock.seconds(len(seeds)), accuracy.tolist())
+        clock.record_epoch_end("cpu")
+    return Timing(clock.compute_epoch_seconds(len(seeds)), accuracy.tolist())
 
 
-def _first_weights(name: str, seed: int) -> Weights:
+def _build_initial_weights(name: str, seed: int) -> Weights:
     """Return the initial weights of the plain network."""
     torch.manual_seed(seed)
     layers = [
@@ -65,15 +67,17 @@ def _first_weights(name: str, seed: int) -> Weights:
     return [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers if layer.bias is not None]
 
 
-def _arrays(name: str, seed: int) -> dict[str, tuple[Any, ...]]:
-    return {split: tuple(part.numpy() for part in parts) for split, parts in splits(name, seed, "cpu").items()}
+def _load_arrays(name: str, seed: int) -> dict[str, tuple[Any, ...]]:
+    return {split: tuple(part.numpy() for part in parts) for split, parts in load_splits(name, seed, "cpu").items()}
 
 
-def _stack(trees: Sequence[Any]) -> Any:  # noqa: ANN401 - a tree of arrays
+def _stack_trees(trees: Sequence[Any]) -> Any:  # noqa: ANN401 - a tree of arrays
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *trees)
 
 
-def _epoch(loss: Callable[..., Any], weights: Any, first: Any, second: Any, step: Any, data: Any, batches: Any) -> Any:  # noqa: ANN401
+def _train_epoch(
+    loss: Callable[..., Any], weights: Any, first: Any, second: Any, step: Any, data: Any, batches: Any
+) -> Any:  # noqa: ANN401
     def one(carry: Any, rows: Any) -> tuple[Any, None]:  # noqa: ANN401
         values, mean, square, count = carry
         gradients = jax.grad(loss)(values, *(part[rows] for part in data))
@@ -96,11 +100,11 @@ def _evaluate(predict: Predict, loss: Callable[..., Any], weights: Weights, data
         accuracies = jnp.mean((logit > 0) == target), jnp.mean(digit_logits.argmax(-1) == digits)
         return None, jnp.stack([*accuracies, loss(weights, *batch)])
 
-    batches = jax.tree.map(lambda part: part.reshape(-1, EVALUATED, *part.shape[1:]), data)
+    batches = jax.tree.map(lambda part: part.reshape(-1, EVAL_BATCH_SIZE, *part.shape[1:]), data)
     return lax.scan(one, None, batches)[1].mean(0)
 
 
-def _loss(predict: Predict, aux_weight: float, weights: Weights, images: Any, digits: Any, target: Any) -> Any:  # noqa: ANN401
+def _compute_loss(predict: Predict, aux_weight: float, weights: Weights, images: Any, digits: Any, target: Any) -> Any:  # noqa: ANN401
     logit, digit_logits = predict(weights, images)
     loss = jnp.mean(jax.nn.softplus(logit) - logit * target)
     if aux_weight:
@@ -109,30 +113,30 @@ def _loss(predict: Predict, aux_weight: float, weights: Weights, images: Any, di
     return loss
 
 
-def _fc(weights: Weights, pairs: Any) -> tuple[Any, Any]:  # noqa: ANN401
+def _apply_fc(weights: Weights, pairs: Any) -> tuple[Any, Any]:  # noqa: ANN401
     *branch, head = weights
-    return _compare(_dense(branch, pairs.reshape(*pairs.shape[:2], -1)), head)
+    return _apply_head(_apply_dense(branch, pairs.reshape(*pairs.shape[:2], -1)), head)
 
 
-def _cnn(weights: Weights, pairs: Any) -> tuple[Any, Any]:  # noqa: ANN401
+def _apply_cnn(weights: Weights, pairs: Any) -> tuple[Any, Any]:  # noqa: ANN401
     first, second, *branch, head = weights
     maps = pairs.reshape(-1, 1, *pairs.shape[2:])
     for weight, bias in (first, second):
         maps = lax.conv_general_dilated(maps, weight, (1, 1), "VALID") + bias[:, None, None]
         maps = jax.nn.relu(lax.reduce_window(maps, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID"))
-    return _compare(_dense(branch, maps.reshape(len(pairs), 2, -1)), head)
+    return _apply_head(_apply_dense(branch, maps.reshape(len(pairs), 2, -1)), head)
 
 
-def _dense(layers: Weights, values: Any) -> Any:  # noqa: ANN401
+def _apply_dense(layers: Weights, values: Any) -> Any:  # noqa: ANN401
     for weight, bias in layers[:-1]:
         values = jax.nn.relu(values @ weight.T + bias)
     weight, bias = layers[-1]
     return values @ weight.T + bias
 
 
-def _compare(embedding: Any, head: tuple[Any, Any]) -> tuple[Any, Any]:  # noqa: ANN401
+def _apply_head(embedding: Any, head: tuple[Any, Any]) -> tuple[Any, Any]:  # noqa: ANN401
     weight, bias = head
     return (jax.nn.relu(embedding).reshape(len(embedding), -1) @ weight.T + bias)[:, 0], embedding
 
 
-_PREDICT: dict[str, Predict] = {"fc": _fc, "cnn_aux": _cnn}
+_PREDICTORS: dict[str, Predict] = {"fc": _apply_fc, "cnn_aux": _apply_cnn}

@@ -40,7 +40,7 @@ class PairNetwork(nn.Module):
         return self.head((embedding.relu() if self.code_relu else embedding).flatten(1)), digits
 
 
-def dense(widths: Sequence[int], *, batch_norm: bool = False) -> list[nn.Module]:
+def build_dense_layers(widths: Sequence[int], *, batch_norm: bool = False) -> list[nn.Module]:
     """Return fully connected layers with ReLU between them."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
@@ -48,49 +48,69 @@ def dense(widths: Sequence[int], *, batch_norm: bool = False) -> list[nn.Module]
     return layers[: -2 if batch_norm else -1]
 
 
-def block(before: int, after: int, *extra: nn.Module) -> list[nn.Module]:
+def build_conv_block(before: int, after: int, *extra: nn.Module) -> list[nn.Module]:
     """Return a convolution, the extra layers, a max-pool and a ReLU."""
     return [nn.Conv2d(before, after, 3), *extra, nn.MaxPool2d(2), nn.ReLU()]
 
 
-def fc() -> nn.Module:
+def build_fc() -> nn.Module:
     """Return belhadj's FC."""
-    return PairNetwork(nn.Sequential(nn.Flatten(), *dense([196, 10, 10])), nn.Linear(20, 1), code_relu=True)
+    return PairNetwork(
+        nn.Sequential(nn.Flatten(), *build_dense_layers([196, 10, 10])), nn.Linear(20, 1), code_relu=True
+    )
 
 
-def cnn() -> nn.Module:
+def build_cnn() -> nn.Module:
     """Return belhadj's CNN."""
-    branch = nn.Sequential(*block(1, 16), *block(16, 8), nn.Flatten(), *dense([32, 10, 10]))
+    branch = nn.Sequential(
+        *build_conv_block(1, 16), *build_conv_block(16, 8), nn.Flatten(), *build_dense_layers([32, 10, 10])
+    )
     return PairNetwork(branch, nn.Linear(20, 1), code_relu=True)
 
 
-def net2() -> nn.Module:
+def build_net2() -> nn.Module:
     """Return hakobyan's Net2."""
-    branch = nn.Sequential(*block(1, 10), *block(10, 20, nn.Dropout(0.2)), nn.Flatten(), *dense([80, 80, 10]))
-    return PairNetwork(branch, nn.Sequential(*dense([20, 50, 2])))
+    branch = nn.Sequential(
+        *build_conv_block(1, 10),
+        *build_conv_block(10, 20, nn.Dropout(0.2)),
+        nn.Flatten(),
+        *build_dense_layers([80, 80, 10]),
+    )
+    return PairNetwork(branch, nn.Sequential(*build_dense_layers([20, 50, 2])))
 
 
-def model4() -> nn.Module:
+def build_model4() -> nn.Module:
     """Return pillonel's Model 4."""
-    branch = nn.Sequential(*block(1, 32, nn.BatchNorm2d(32)), *block(32, 64, nn.BatchNorm2d(64)), nn.Flatten())
-    head = nn.Sequential(*dense([512, 256, 128, 64], batch_norm=True), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 1))
+    branch = nn.Sequential(
+        *build_conv_block(1, 32, nn.BatchNorm2d(32)), *build_conv_block(32, 64, nn.BatchNorm2d(64)), nn.Flatten()
+    )
+    head = nn.Sequential(
+        *build_dense_layers([512, 256, 128, 64], batch_norm=True), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 1)
+    )
     return PairNetwork(branch, head, nn.Linear(256, 10))
 
 
-def model_a() -> nn.Module:
+def build_model_a() -> nn.Module:
     """Return grall's Model A."""
-    last = [nn.Conv2d(128, 256, 2), nn.ReLU(), nn.Flatten(), *dense([256, 128, 10])]
-    return PairNetwork(nn.Sequential(*block(1, 64), *block(64, 128), *last), nn.Sequential(*dense([20, 20, 2])))
+    last = [nn.Conv2d(128, 256, 2), nn.ReLU(), nn.Flatten(), *build_dense_layers([256, 128, 10])]
+    return PairNetwork(
+        nn.Sequential(*build_conv_block(1, 64), *build_conv_block(64, 128), *last),
+        nn.Sequential(*build_dense_layers([20, 20, 2])),
+    )
 
 
-def siamese() -> nn.Module:
+def build_siamese() -> nn.Module:
     """Return gardoni's Siamese WS,AUX,BN."""
-    convolutions = [*block(1, 32, nn.BatchNorm2d(32)), *block(32, 64, nn.BatchNorm2d(64)), nn.Flatten()]
-    branch = nn.Sequential(*convolutions, *dense([256, 200, 10]), nn.BatchNorm1d(10))
-    return PairNetwork(branch, nn.Sequential(*dense([20, 20, 20, 1])))
+    convolutions = [
+        *build_conv_block(1, 32, nn.BatchNorm2d(32)),
+        *build_conv_block(32, 64, nn.BatchNorm2d(64)),
+        nn.Flatten(),
+    ]
+    branch = nn.Sequential(*convolutions, *build_dense_layers([256, 200, 10]), nn.BatchNorm1d(10))
+    return PairNetwork(branch, nn.Sequential(*build_dense_layers([20, 20, 20, 1])))
 
 
-class Course(nn.Module):
+class CourseCNN(nn.Module):
     """The branch of belhadj's CNN, written as a class with a ``forward``."""
 
     def __init__(self) -> None:
@@ -127,7 +147,7 @@ class ResidualBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
-class Residual(nn.Module):
+class ResidualBranch(nn.Module):
     """A small residual branch with batch norm and 52,000 parameters."""
 
     def __init__(self) -> None:
@@ -155,23 +175,23 @@ class ResNet18(nn.Module):
         return self.resnet(x)  # type: ignore[no-any-return]
 
 
-def course() -> nn.Module:
+def build_course() -> nn.Module:
     """Return belhadj's CNN, written as a class."""
-    return PairNetwork(Course(), nn.Linear(20, 1), code_relu=True)
+    return PairNetwork(CourseCNN(), nn.Linear(20, 1), code_relu=True)
 
 
-def residual() -> nn.Module:
+def build_residual() -> nn.Module:
     """Return a small residual network."""
-    return PairNetwork(Residual(), nn.Linear(20, 1), code_relu=True)
+    return PairNetwork(ResidualBranch(), nn.Linear(20, 1), code_relu=True)
 
 
-def resnet18() -> nn.Module:
+def build_resnet18() -> nn.Module:
     """Return a ResNet-18."""
     return PairNetwork(ResNet18(), nn.Linear(20, 1), code_relu=True)
 
 
 @dataclass(frozen=True)
-class Network:
+class BenchmarkNetwork:
     """One row of the benchmark.
 
     Attributes:
@@ -190,18 +210,18 @@ class Network:
     config: str
     build: Callable[[], nn.Module]
     aux_weight: float
-    sgd: tuple[float, float] | None
+    sgd_settings: tuple[float, float] | None
     epochs: int
-    whole: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
+    network_path: str | None = None
+    data_changes: dict[str, Any] = field(default_factory=dict)
 
-    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    def build_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """Return the recipe's optimizer."""
-        if self.sgd is None:
+        if self.sgd_settings is None:
             return torch.optim.Adam(parameters, lr=0.001)
-        return torch.optim.SGD(parameters, lr=self.sgd[0], momentum=self.sgd[1])
+        return torch.optim.SGD(parameters, lr=self.sgd_settings[0], momentum=self.sgd_settings[1])
 
-    def loss(self, output: tuple[Tensor, Tensor], digits: Tensor, target: Tensor) -> Tensor:
+    def compute_loss(self, output: tuple[Tensor, Tensor], digits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of one batch, given the network's output and digit logits."""
         answer, digit_logits = output
         if answer.shape[1] == 1:
@@ -214,23 +234,27 @@ class Network:
         return loss
 
 
-def correct(answer: Tensor, target: Tensor) -> Tensor:
+def get_correct(answer: Tensor, target: Tensor) -> Tensor:
     """Return which predictions are correct."""
     predicted = answer.squeeze(1) > 0 if answer.shape[1] == 1 else answer.argmax(1)
     return predicted == target
 
 
-FEW_PAIRS = {"train_pairs": 100, "val_pairs": 100, "test_pairs": 100}
+RESNET18_PAIR_COUNTS = {"train_pairs": 100, "val_pairs": 100, "test_pairs": 100}
 """With 1,000 pairs, an epoch of a ResNet-18 takes ten seconds."""
 
 NETWORKS = {
-    "fc": Network("belhadj FC", "fc.yaml", fc, 0.0, None, 8),
-    "cnn_aux": Network("belhadj CNN_aux", "cnn_aux.yaml", cnn, 0.5, None, 5),
-    "net2": Network("hakobyan Net2", "reports/hakobyan/net2.yaml", net2, 1.0, (0.01, 0.0), 5),
-    "model4": Network("pillonel Model 4", "reports/pillonel/model4.yaml", model4, 1.0, None, 3),
-    "model_a": Network("grall Model A", "reports/grall/a_target_classes_ce.yaml", model_a, 1.0, (0.1, 0.0), 3),
-    "siamese": Network("gardoni WS,AUX,BN", "reports/gardoni/ws_aux_bn.yaml", siamese, 0.5, None, 3),
-    "course": Network("CNN_aux as a class", "cnn_aux.yaml", course, 0.5, None, 5, "networks.course"),
-    "residual": Network("residual class", "cnn_aux.yaml", residual, 0.5, None, 3, "networks.residual"),
-    "resnet18": Network("ResNet-18 at 32×32", "cnn_aux.yaml", resnet18, 0.5, None, 7, "networks.resnet18", FEW_PAIRS),
+    "fc": BenchmarkNetwork("belhadj FC", "fc.yaml", build_fc, 0.0, None, 8),
+    "cnn_aux": BenchmarkNetwork("belhadj CNN_aux", "cnn_aux.yaml", build_cnn, 0.5, None, 5),
+    "net2": BenchmarkNetwork("hakobyan Net2", "reports/hakobyan/net2.yaml", build_net2, 1.0, (0.01, 0.0), 5),
+    "model4": BenchmarkNetwork("pillonel Model 4", "reports/pillonel/model4.yaml", build_model4, 1.0, None, 3),
+    "model_a": BenchmarkNetwork(
+        "grall Model A", "reports/grall/a_target_classes_ce.yaml", build_model_a, 1.0, (0.1, 0.0), 3
+    ),
+    "siamese": BenchmarkNetwork("gardoni WS,AUX,BN", "reports/gardoni/ws_aux_bn.yaml", build_siamese, 0.5, None, 3),
+    "course": BenchmarkNetwork("CNN_aux as a class", "cnn_aux.yaml", build_course, 0.5, None, 5, "networks.course"),
+    "residual": BenchmarkNetwork("residual class", "cnn_aux.yaml", build_residual, 0.5, None, 3, "networks.residual"),
+    "resnet18": BenchmarkNetwork(
+        "ResNet-18 at 32×32", "cnn_aux.yaml", build_resnet18, 0.5, None, 7, "networks.resnet18", RESNET18_PAIR_COUNTS
+    ),
 }

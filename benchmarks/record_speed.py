@@ -22,18 +22,18 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from job import seconds
+from job import time_command
 from networks import CONFIGS
 from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackLoader
 from pairs_lit.nn.backbones import CNN
-from pairs_lit.runs.atomic_write import write_text_durably
+from pairs_lit.runs.atomic_write import write_text_atomically
 
 HERE = Path(__file__).parent
-SHORT, LONG = 1, 4
-PLAIN = "import record_speed, torch; torch.set_num_threads({}); record_speed.plain(range({}), {}, {})"
-WHY = """\
+SHORT_EPOCHS, LONG_EPOCHS = 1, 4
+PLAIN_LOOP_CODE = "import record_speed, torch; torch.set_num_threads({}); record_speed.plain(range({}), {}, {})"
+EXPLANATION = """\
 A convolution of 32 to 128 channels keeps a core busy by itself, so computing it for several rounds at once gains
 nothing. The rounds of a stack are therefore computed sequentially, with channels last in memory, and there is one
 worker per core. An epoch cannot be shorter than its convolutions, which the second row of the table gives.
@@ -41,19 +41,19 @@ worker per core. An epoch cannot be shorter than its convolutions, which the sec
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
 
-def content() -> dict[str, Any]:
+def read_config() -> dict[str, Any]:
     """Return the configuration of the record."""
     config: dict[str, Any] = yaml.safe_load((CONFIGS / "record.yaml").read_text(encoding="utf-8"))
     return config
 
 
-def plain(seeds: Sequence[int], epochs: int, layout: str) -> list[nn.Module]:
+def train_plain(seeds: Sequence[int], epochs: int, layout: str) -> list[nn.Module]:
     """Train the rounds sequentially in a hand-written loop."""
-    return [_plain_round(seed, epochs, LAYOUTS[layout]) for seed in seeds]
+    return [_train_plain_round(seed, epochs, LAYOUTS[layout]) for seed in seeds]
 
 
-def _plain_round(seed: int, epochs: int, layout: torch.memory_format) -> nn.Module:
-    config = content()
+def _train_plain_round(seed: int, epochs: int, layout: torch.memory_format) -> nn.Module:
+    config = read_config()
     settings = config["data"]
     augmentation = Augmentation(**settings["augment"])
     data = PairDataModule(
@@ -65,9 +65,9 @@ def _plain_round(seed: int, epochs: int, layout: torch.memory_format) -> nn.Modu
     others = [value for value in model.parameters() if value.dim() == 1]
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, **config["model"]["optimizer"]["init_args"], fused=True)
-    change, smoothing = Augmenter(augmentation, 14, data.bank.top), config["model"]["loss"]["label_smoothing"]
+    change, smoothing = Augmenter(augmentation, 14, data.bank.max_grey), config["model"]["loss"]["label_smoothing"]
     for epoch in range(epochs):
-        for batch in _batches(data, change, settings["batch_size"], epoch):
+        for batch in _build_loader(data, change, settings["batch_size"], epoch):
             images = batch.images[0].flatten(0, 1)[:, None].contiguous(memory_format=layout)
             loss = F.cross_entropy(model(images), batch.digits[0].flatten(), label_smoothing=smoothing)
             optimizer.zero_grad()
@@ -76,10 +76,10 @@ def _plain_round(seed: int, epochs: int, layout: torch.memory_format) -> nn.Modu
     return model
 
 
-def convolutions(repeats: int = 15) -> float:
+def time_convolutions(repeats: int = 15) -> float:
     """Return the seconds that the convolutions of one epoch of a round take on one thread, channels last."""
     torch.set_num_threads(1)
-    config = content()
+    config = read_config()
     model = CNN((1, 14, 14), **config["model"]["backbone"]["init_args"]).to(memory_format=torch.channels_last)
     calls: list[tuple[nn.Conv2d, Tensor]] = []
     for layer in model.modules():
@@ -88,11 +88,11 @@ def convolutions(repeats: int = 15) -> float:
     size = 2 * int(config["data"]["batch_size"])
     with torch.no_grad():
         model(torch.rand(size, 1, 14, 14).contiguous(memory_format=torch.channels_last))
-    batch: float = sum(_both_ways(layer, images, repeats) for layer, images in calls)
+    batch: float = sum(_time_forward_backward(layer, images, repeats) for layer, images in calls)
     return batch * 2000 / size
 
 
-def _both_ways(layer: nn.Conv2d, images: Tensor, repeats: int) -> float:
+def _time_forward_backward(layer: nn.Conv2d, images: Tensor, repeats: int) -> float:
     """Return the median seconds of a convolution and its gradients, without gradients of the input image."""
     taken = []
     for _ in range(repeats):
@@ -104,21 +104,21 @@ def _both_ways(layer: nn.Conv2d, images: Tensor, repeats: int) -> float:
     return median(taken)
 
 
-def _batches(data: PairDataModule, change: Augmenter, size: int, epoch: int) -> StackLoader:
-    return StackLoader(data.bank, ("train",), {0: slice(0, 1)}, size, lambda: epoch, change=change)
+def _build_loader(data: PairDataModule, change: Augmenter, size: int, epoch: int) -> StackLoader:
+    return StackLoader(data.bank, ("train",), {0: slice(0, 1)}, size, lambda: epoch, augmenter=change)
 
 
-def fitted(rounds: int, epochs: int, *more: str) -> float:
+def time_fit(rounds: int, epochs: int, *more: str) -> float:
     """Return the seconds of a fit with ``pairs-lit``."""
     with tempfile.TemporaryDirectory() as folder:
         options = [f"--rounds.count={rounds}", f"--trainer.max_epochs={epochs}", f"--trainer.default_root_dir={folder}"]
         few = ["--data.all_pairs=[]", "--data.watch_test=false", "--model.views=null", "--data.source=mnist"]
-        return seconds(["pairs-lit", "fit", "--config", str(CONFIGS / "record.yaml"), *options, *few, *more])
+        return time_command(["pairs-lit", "fit", "--config", str(CONFIGS / "record.yaml"), *options, *few, *more])
 
 
-def looped(rounds: int, epochs: int, threads: int, layout: str) -> float:
+def time_plain_loop(rounds: int, epochs: int, threads: int, layout: str) -> float:
     """Return the seconds of the plain loop."""
-    return seconds([sys.executable, "-c", PLAIN.format(threads, rounds, epochs, repr(layout))])
+    return time_command([sys.executable, "-c", PLAIN_LOOP_CODE.format(threads, rounds, epochs, repr(layout))])
 
 
 def main() -> None:
@@ -133,17 +133,19 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     measured: dict[str, list[float]] = {}
     for _ in range(options.repeats):
-        ours = (fitted(options.rounds, LONG) - fitted(options.rounds, SHORT)) / options.rounds
+        ours = (time_fit(options.rounds, LONG_EPOCHS) - time_fit(options.rounds, SHORT_EPOCHS)) / options.rounds
         measured.setdefault("pairs-lit", []).append(ours)
         for threads in sorted({1, cores}):
             noun = "thread" if threads == 1 else "threads"
             for layout in LAYOUTS:
-                long, short = (looped(options.looped, epochs, threads, layout) for epochs in (LONG, SHORT))
+                long, short = (
+                    time_plain_loop(options.looped, epochs, threads, layout) for epochs in (LONG_EPOCHS, SHORT_EPOCHS)
+                )
                 name = f"plain PyTorch, {threads} {noun}, {layout}"
                 measured.setdefault(name, []).append((long - short) / options.looped)
-    times = {name: median(epochs) / (LONG - SHORT) for name, epochs in measured.items()}
+    times = {name: median(epochs) / (LONG_EPOCHS - SHORT_EPOCHS) for name, epochs in measured.items()}
     ours, best = times["pairs-lit"], min(list(times.values())[1:])
-    alone = convolutions() / cores
+    alone = time_convolutions() / cores
     times = {"pairs-lit": ours, f"convolutions alone, {cores} at a time": alone, **times}
     rows = [[name, f"{1000 * value:.0f} ms", f"{value / ours:.2f} ×"] for name, value in times.items()]
     table = tabulate(
@@ -155,9 +157,9 @@ def main() -> None:
         f"{torch.__version__}, MNIST. The fastest plain loop takes {best / ours:.2f} times as long as pairs-lit, and "
         f"{best / alone:.2f} times as long as the convolutions alone."
     )
-    text = f"{table}\n\n{note}\n\n{WHY}"
+    text = f"{table}\n\n{note}\n\n{EXPLANATION}"
     print(text)
-    write_text_durably(HERE.parent / "docs" / "record-speed.md", f"# Speed: the record\n\n{text}")
+    write_text_atomically(HERE.parent / "docs" / "record-speed.md", f"# Speed: the record\n\n{text}")
 
 
 if __name__ == "__main__":

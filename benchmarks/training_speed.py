@@ -27,17 +27,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from tabulate import tabulate
 
-from background_load import busy
-from baselines import CONTENDERS, Timing
+from background_load import keep_cores_busy
+from baselines import METHODS, Timing
 from figure_style import INK, apply_style, create_figure
-from lower_bound import floor, peaks
+from lower_bound import compute_lower_bound, measure_peaks
 from networks import NETWORKS
-from pairs_lit.analysis.figures import save
-from pairs_lit.runs.atomic_write import write_text_durably
+from pairs_lit.analysis.figures import save_figure
+from pairs_lit.runs.atomic_write import write_text_atomically
 from pairs_lit.runs.tables import write_csv
 
 DOCS = Path(__file__).parent.parent / "docs"
-STACKED = ("functional", "pairs-lit")
+STACKED_METHODS = ("functional", "pairs-lit")
 """The methods whose time per round depends on the number of rounds."""
 TITLES = {
     "plain": "plain loop",
@@ -46,7 +46,7 @@ TITLES = {
     "pairs-lit": "pairs-lit",
 }
 COLOURS = {"plain": "#2B8CC4", "lightning": "#E69F00", "functional": "#009E73", "pairs-lit": "#D55E00"}
-MANY = 50
+MAX_REPEATED_ROUNDS = 50
 """A case with more rounds than this is measured in one repeat only."""
 
 
@@ -63,7 +63,7 @@ class Case:
     """
 
     network: str
-    contender: str
+    method: str
     rounds: int
     threads: int
     condition: str = "idle"
@@ -77,44 +77,48 @@ def measure(case: Case, device: str, epochs: int | None = None) -> Timing:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     with contextlib.redirect_stderr(open(os.devnull, "w")):  # noqa: PTH123 - silences Lightning's notices
-        return CONTENDERS[case.contender](case.network, range(case.rounds), epochs, device)
+        return METHODS[case.method](case.network, range(case.rounds), epochs, device)
 
 
-def memory(network: str, rounds: int, device: str) -> float:
+def measure_memory(network: str, rounds: int, device: str) -> float:
     """Return the peak memory, in MB, of a fresh process that trains this many rounds with pairs-lit."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as worker:
         worker.submit(measure, Case(network, "pairs-lit", rounds, 1), device, 1).result()
-        return worker.submit(_peak).result()
+        return worker.submit(_get_peak_memory).result()
 
 
-def _peak() -> float:
+def _get_peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def cases(
+def list_cases(
     network: str, rounds: Sequence[int], conditions: Sequence[str] = ("idle",), *, functional: bool = True
 ) -> list[Case]:
     """Return all measurements of a network, grouped by condition.
 
     ``torch.func`` is left out under background load, where it would take minutes.
     """
-    names = contenders(network, functional=functional)
-    selected = [replace(case, condition=condition) for condition in conditions for case in _cases(network, rounds)]
-    return [case for case in selected if case.contender in names and (case.contender, case.condition) != _TOO_SLOW]
+    names = list_methods(network, functional=functional)
+    selected = [
+        replace(case, condition=condition)
+        for condition in conditions
+        for case in _list_cases_of_condition(network, rounds)
+    ]
+    return [case for case in selected if case.method in names and (case.method, case.condition) != _SKIPPED_CASE]
 
 
-_TOO_SLOW = "functional", "busy"
+_SKIPPED_CASE = "functional", "busy"
 
 
-def contenders(network: str, *, functional: bool) -> list[str]:
+def list_methods(network: str, *, functional: bool) -> list[str]:
     """Return the methods that train a network.
 
     ``torch.func`` is left out for classes with many convolutions, where it would take hours.
     """
-    return [name for name in CONTENDERS if name != "functional" or (functional and NETWORKS[network].whole is None)]
+    return [name for name in METHODS if name != "functional" or (functional and NETWORKS[network].network_path is None)]
 
 
-def _cases(network: str, rounds: Sequence[int]) -> list[Case]:
+def _list_cases_of_condition(network: str, rounds: Sequence[int]) -> list[Case]:
     """Return the measurements of one condition.
 
     The loops train one round, the plain one with one thread and with all threads. Each worker of pairs-lit has one
@@ -129,31 +133,31 @@ def _cases(network: str, rounds: Sequence[int]) -> list[Case]:
 
 
 @contextlib.contextmanager
-def processes() -> Iterator[dict[str, ProcessPoolExecutor]]:
+def start_processes() -> Iterator[dict[str, ProcessPoolExecutor]]:
     """Start one process per method."""
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
-        yield {name: stack.enter_context(ProcessPoolExecutor(1, context)) for name in CONTENDERS}
+        yield {name: stack.enter_context(ProcessPoolExecutor(1, context)) for name in METHODS}
 
 
-def timings(
+def measure_cases(
     todo: Sequence[Case], workers: dict[str, ProcessPoolExecutor], options: argparse.Namespace
 ) -> dict[Case, list[Timing]]:
     """Measure the cases one after another in each repeat, those with very many rounds in the first repeat only."""
     runs: dict[Case, list[Timing]] = {case: [] for case in todo}
     for repeat in range(options.repeats):
         for case in todo:
-            if repeat > 0 and case.rounds > MANY:
+            if repeat > 0 and case.rounds > MAX_REPEATED_ROUNDS:
                 continue
-            with busy(case.condition == "busy"):
-                timing = workers[case.contender].submit(measure, case, options.device).result()
+            with keep_cores_busy(case.condition == "busy"):
+                timing = workers[case.method].submit(measure, case, options.device).result()
             runs[case].append(timing)
             print(f"{case}: {1e3 * median(timing.seconds):.1f} ms", flush=True)
     return runs
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One row of the table. Times are (median, min, max) in milliseconds per round and epoch.
 
     Attributes:
@@ -169,75 +173,79 @@ class Line:
     network: str
     rounds: int
     times: dict[str, tuple[float, float, float]]
-    floor: float
+    lower_bound: float
     threads: int
-    agree: bool
+    has_same_accuracy: bool
     condition: str = "idle"
 
-    def ratio(self, contender: str) -> float:
+    def compute_ratio(self, contender: str) -> float:
         """Return how many times faster pairs-lit is than another method."""
         return self.times[contender][0] / self.times["pairs-lit"][0]
 
 
-def spread(runs: Sequence[Timing]) -> tuple[float, float, float]:
+def compute_spread(runs: Sequence[Timing]) -> tuple[float, float, float]:
     """Return median, min and max over all epochs, in milliseconds."""
     values = [1e3 * value for run in runs for value in run.seconds]
     return median(values), min(values), max(values)
 
 
-def agree(one: Sequence[float], other: Sequence[float]) -> bool:
+def has_same_mean(one: Sequence[float], other: Sequence[float]) -> bool:
     """Return whether the means of two samples of test accuracies agree within three standard errors."""
     error = (stdev(one) ** 2 / len(one) + stdev(other) ** 2 / len(other)) ** 0.5
     return bool(abs(mean(one) - mean(other)) <= 3 * error)
 
 
-def lines(found: dict[Case, list[Timing]], reached: Sequence[Timing], least: float) -> list[Line]:
+def build_rows(found: dict[Case, list[Timing]], reached: Sequence[Timing], least: float) -> list[TableRow]:
     """Build the rows of one network: one for each condition and number of rounds."""
-    same = all(agree(reached[0].accuracy, other.accuracy) for other in reached[1:])
+    same = all(has_same_mean(reached[0].accuracy, other.accuracy) for other in reached[1:])
     return [
         line
         for condition in dict.fromkeys(case.condition for case in found)
-        for line in _lines({case: runs for case, runs in found.items() if case.condition == condition}, least, same)
+        for line in _build_rows_of_condition(
+            {case: runs for case, runs in found.items() if case.condition == condition}, least, same
+        )
     ]
 
 
-def _lines(found: dict[Case, list[Timing]], least: float, same: bool) -> list[Line]:
+def _build_rows_of_condition(found: dict[Case, list[Timing]], least: float, same: bool) -> list[TableRow]:
     network, condition = (getattr(next(iter(found)), name) for name in ("network", "condition"))
-    loops = {case: spread(runs) for case, runs in found.items() if case.contender == "plain"}
+    loops = {case: compute_spread(runs) for case, runs in found.items() if case.method == "plain"}
     best = min(loops, key=lambda case: loops[case][0])
-    (textbook,) = (spread(runs) for case, runs in found.items() if case.contender == "lightning")
+    (textbook,) = (compute_spread(runs) for case, runs in found.items() if case.method == "lightning")
     table = []
-    for count in sorted({case.rounds for case in found if case.contender in STACKED}):
+    for count in sorted({case.rounds for case in found if case.method in STACKED_METHODS}):
         stacked = {
-            case.contender: spread(runs)
+            case.method: compute_spread(runs)
             for case, runs in found.items()
-            if case.contender in STACKED and case.rounds == count
+            if case.method in STACKED_METHODS and case.rounds == count
         }
         times = stacked | {"plain": loops[best], "lightning": textbook}
-        table.append(Line(network, count, times, 1e3 * least, best.threads, same, condition))
+        table.append(TableRow(network, count, times, 1e3 * least, best.threads, same, condition))
     return table
 
 
-def accuracies(network: str, workers: dict[str, ProcessPoolExecutor], options: argparse.Namespace) -> list[Timing]:
+def measure_accuracies(
+    network: str, workers: dict[str, ProcessPoolExecutor], options: argparse.Namespace
+) -> list[Timing]:
     """Train the same few rounds with every method."""
     most = max(2, torch.get_num_threads())
-    names = contenders(network, functional=options.functional)
+    names = list_methods(network, functional=options.functional)
     todo = [Case(network, name, options.checked, 1 if name == "pairs-lit" else most) for name in names]
-    jobs = [workers[case.contender].submit(measure, case, options.device) for case in todo]
+    jobs = [workers[case.method].submit(measure, case, options.device) for case in todo]
     return [job.result() for job in jobs]
 
 
-def row(line: Line) -> list[object]:
+def format_row(line: TableRow) -> list[object]:
     """Return the cells of one row: medians with their ranges, then the ratios."""
-    times = [_time(line.times[name]) if name in line.times else "–" for name in TITLES]
-    ratios = [f"{line.ratio('plain'):.1f}", f"{line.ratio('lightning'):.1f}"]
-    above = f"{line.times['pairs-lit'][0] / line.floor:.1f}"
-    agreement = "yes" if line.agree else "NO"
+    times = [_format_time(line.times[name]) if name in line.times else "–" for name in TITLES]
+    ratios = [f"{line.compute_ratio('plain'):.1f}", f"{line.compute_ratio('lightning'):.1f}"]
+    above = f"{line.times['pairs-lit'][0] / line.lower_bound:.1f}"
+    agreement = "yes" if line.has_same_accuracy else "NO"
     title = NETWORKS[line.network].title
-    return [title, line.condition, line.rounds, *times, *ratios, f"{line.floor:.1f}", above, agreement]
+    return [title, line.condition, line.rounds, *times, *ratios, f"{line.lower_bound:.1f}", above, agreement]
 
 
-def _time(time: tuple[float, float, float]) -> str:
+def _format_time(time: tuple[float, float, float]) -> str:
     return f"{time[0]:.1f} ({time[1]:.1f} to {time[2]:.1f})"
 
 
@@ -257,15 +265,26 @@ COLUMNS = ["network", "machine", "rounds", "contender", "threads", "median_ms", 
 """The columns of the CSV file."""
 
 
-def csv_rows(table: Sequence[Line]) -> Iterator[tuple[object, ...]]:
+def build_csv_rows(table: Sequence[TableRow]) -> Iterator[tuple[object, ...]]:
     """Yield one row of the CSV file for each line and method."""
     for line in table:
         for name, (middle, low, high) in line.times.items():
             threads = line.threads if name == "plain" else ""
-            yield line.network, line.condition, line.rounds, name, threads, middle, low, high, line.floor, line.agree
+            yield (
+                line.network,
+                line.condition,
+                line.rounds,
+                name,
+                threads,
+                middle,
+                low,
+                high,
+                line.lower_bound,
+                line.has_same_accuracy,
+            )
 
 
-def read_lines(rows: Iterable[Mapping[str, str]]) -> list[Line]:
+def read_rows(rows: Iterable[Mapping[str, str]]) -> list[TableRow]:
     """Return the lines that :func:`csv_rows` wrote."""
     groups: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
     for cells in rows:
@@ -279,12 +298,14 @@ def read_lines(rows: Iterable[Mapping[str, str]]) -> list[Line]:
         (threads,) = (int(cells["threads"]) for cells in group if cells["contender"] == "plain")
         first = group[0]
         table.append(
-            Line(network, int(rounds), times, float(first["floor_ms"]), threads, first["agree"] == "True", condition)
+            TableRow(
+                network, int(rounds), times, float(first["floor_ms"]), threads, first["agree"] == "True", condition
+            )
         )
     return table
 
 
-def figure(table: Sequence[Line]) -> Figure:
+def draw_figure(table: Sequence[TableRow]) -> Figure:
     """Draw the time per round and epoch on the idle machine against the number of rounds, one panel per network."""
     table = [line for line in table if line.condition == "idle"] or table
     names = list(dict.fromkeys(line.network for line in table))
@@ -307,7 +328,7 @@ def figure(table: Sequence[Line]) -> Figure:
             axes.errorbar(
                 counts, middles, errors, marker="o", markersize=4, capsize=2, color=COLOURS[contender], label=title
             )
-        axes.axhline(chosen[0].floor, color=INK, linestyle=":", label="lower bound")
+        axes.axhline(chosen[0].lower_bound, color=INK, linestyle=":", label="lower bound")
         counts = sorted({line.rounds for line in chosen})
         axes.set_title(NETWORKS[name].title, size=10)
         axes.set(xscale="log", yscale="log", xlabel="rounds" if place >= len(names) - columns else "")
@@ -326,20 +347,20 @@ def figure(table: Sequence[Line]) -> Figure:
     return drawing
 
 
-def report(table: Sequence[Line], notes: Sequence[str]) -> str:
+def render_report(table: Sequence[TableRow], notes: Sequence[str]) -> str:
     """Return the table and the notes on the measurement, in Markdown."""
-    text = tabulate([row(line) for line in table], HEADER, tablefmt="github", disable_numparse=True)
+    text = tabulate([format_row(line) for line in table], HEADER, tablefmt="github", disable_numparse=True)
     return f"{text}\n\n## How this was measured\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
-def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list[str]:
+def describe_setup(options: argparse.Namespace, multiplied: float, copied: float) -> list[str]:
     """Return notes on the measurement: unit, methods, machine, check of the accuracy."""
     machine = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
     repeats = f"{options.repeats} interleaved repeat" + "s" * (options.repeats != 1)
     unit = (
         "**Unit.** Milliseconds per round and epoch, that is training plus the evaluation of 1,000 validation and "
         f"1,000 test pairs: median (min to max) over the epochs of {repeats} of 3 epochs (5 or 8 epochs for fast "
-        f"networks, 7 for ResNet-18). The first epoch of each repeat is left out. Cases with more than {MANY} rounds "
+        f"networks, 7 for ResNet-18). The first epoch of each repeat is left out. Cases with more than {MAX_REPEATED_ROUNDS} rounds "
         "are measured in one repeat, torch.func with 1 and 20 rounds on the idle machine only. Data: MNIST (for "
         "ResNet-18, 100 pairs of each kind)."
     )
@@ -361,7 +382,7 @@ def facts(options: argparse.Namespace, multiplied: float, copied: float) -> list
     return [unit, methods, setup, accuracy]
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -394,7 +415,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def render_page(table: Sequence[Line], notes: Sequence[str], name: str) -> str:
+def render_page(table: Sequence[TableRow], notes: Sequence[str], name: str) -> str:
     """Return the page in Markdown: what was measured, the figure ``<name>.png``, the table and the notes."""
     titles = list(dict.fromkeys(NETWORKS[line.network].title for line in table))
     title = titles[0] if len(titles) == 1 else "training per round"
@@ -404,23 +425,23 @@ def render_page(table: Sequence[Line], notes: Sequence[str], name: str) -> str:
         "side by side? The *lower bound* is the time that this machine's arithmetic and memory need at "
         "least.\n\n![Milliseconds per round and epoch on the idle machine against the number of rounds: median, min "
         f"and max]({name}.png)\n\n*Milliseconds per round and epoch on the idle machine. Points are medians, bars "
-        f"reach from min to max.*\n\n{report(table, notes)}"
+        f"reach from min to max.*\n\n{render_report(table, notes)}"
     )
 
 
-def write(table: Sequence[Line], notes: Sequence[str], output: Path) -> None:
+def write_files(table: Sequence[TableRow], notes: Sequence[str], output: Path) -> None:
     """Write the results measured so far.
 
     The page is written last, so that it never describes more than the CSV file and the figure hold.
     """
-    write_csv(output.with_suffix(".csv"), COLUMNS, csv_rows(table))
-    save(figure(table), output.with_suffix(".png"))
-    write_text_durably(output.with_suffix(".md"), render_page(table, notes, output.name))
+    write_csv(output.with_suffix(".csv"), COLUMNS, build_csv_rows(table))
+    save_figure(draw_figure(table), output.with_suffix(".png"))
+    write_text_atomically(output.with_suffix(".md"), render_page(table, notes, output.name))
 
 
-def memory_note(network: str, device: str) -> str:
+def describe_memory(network: str, device: str) -> str:
     """Measure how memory grows with the number of rounds, and return a note on it."""
-    few, many = (memory(network, count, device) for count in (4, 20))
+    few, many = (measure_memory(network, count, device) for count in (4, 20))
     return (
         f"**Memory of {NETWORKS[network].title}.** {many:.0f} MB for 20 rounds, {(many - few) / 16:.1f} MB for each "
         "further round."
@@ -429,23 +450,23 @@ def memory_note(network: str, device: str) -> str:
 
 def main() -> None:
     """Measure, print, and write the files after each network."""
-    options = arguments()
+    options = parse_arguments()
     if options.draw:
         with options.output.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
-            save(figure(read_lines(csv.DictReader(file))), options.output.with_suffix(".png"))
+            save_figure(draw_figure(read_rows(csv.DictReader(file))), options.output.with_suffix(".png"))
         return
-    multiplied, copied = peaks(options.device)
-    table, notes = [], facts(options, multiplied, copied)
+    multiplied, copied = measure_peaks(options.device)
+    table, notes = [], describe_setup(options, multiplied, copied)
     for network in options.networks:
-        with processes() as workers:
-            measured = timings(
-                cases(network, options.rounds, options.conditions, functional=options.functional), workers, options
+        with start_processes() as workers:
+            measured = measure_cases(
+                list_cases(network, options.rounds, options.conditions, functional=options.functional), workers, options
             )
-            reached = accuracies(network, workers, options)
-        table += lines(measured, reached, floor(network, multiplied, copied))
-        notes.append(memory_note(network, options.device))
-        write(table, notes, options.output)
-    print(f"\n{report(table, notes)}")
+            reached = measure_accuracies(network, workers, options)
+        table += build_rows(measured, reached, compute_lower_bound(network, multiplied, copied))
+        notes.append(describe_memory(network, options.device))
+        write_files(table, notes, options.output)
+    print(f"\n{render_report(table, notes)}")
 
 
 if __name__ == "__main__":

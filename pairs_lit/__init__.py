@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from pairs_lit.data.datamodule import PairDataModule as PairDataModule
     from pairs_lit.errors import PairsLitError as PairsLitError
     from pairs_lit.inference.open_run import open_run as open_run
-    from pairs_lit.inference.predictions import Applied as Applied
+    from pairs_lit.inference.predictions import ApplyResult as ApplyResult
     from pairs_lit.inference.run import Run as Run
-    from pairs_lit.inference.trained_rounds import Answers as Answers
-    from pairs_lit.inference.trained_rounds import Trained as Trained
-    from pairs_lit.inference.user_images import Picture as Picture
+    from pairs_lit.inference.trained_rounds import Predictions as Predictions
+    from pairs_lit.inference.trained_rounds import TrainedRounds as TrainedRounds
+    from pairs_lit.inference.user_images import ImageLike as ImageLike
     from pairs_lit.nn.pair_network import PairNetwork as PairNetwork
     from pairs_lit.nn.round_network import RoundNetwork as RoundNetwork
     from pairs_lit.stacking.stack import stack as stack
@@ -68,21 +68,21 @@ _MODULES = {
     "training.results": ("Results",),
     "training.round_runner": ("RoundRunner",),
 }
-_HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
+_DEFINING_MODULES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 
-_RENAMED = {"AveragedNetwork": "RoundNetwork"}
+_DEPRECATED_NAMES = {"AveragedNetwork": "RoundNetwork"}
 """Public names of the previous release, which still work but raise a DeprecationWarning."""
 
-__all__ = [*sorted(_HOMES), "__version__"]
+__all__ = [*sorted(_DEFINING_MODULES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public objects
-    if name in _RENAMED:
-        warn(f"pairs_lit.{name} is now pairs_lit.{_RENAMED[name]}.", DeprecationWarning, stacklevel=2)
-        name = _RENAMED[name]
-    if name not in _HOMES:
+    if name in _DEPRECATED_NAMES:
+        warn(f"pairs_lit.{name} is now pairs_lit.{_DEPRECATED_NAMES[name]}.", DeprecationWarning, stacklevel=2)
+        name = _DEPRECATED_NAMES[name]
+    if name not in _DEFINING_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_DEFINING_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -6,15 +6,15 @@ import traceback
 from importlib import import_module
 
 from pairs_lit import __version__
-from pairs_lit.commands import COMMANDS, OF_LIGHTNING
+from pairs_lit.commands import COMMANDS, LIGHTNING_COMMANDS
 from pairs_lit.commands.training_help import is_help, show_help
 from pairs_lit.errors import PairsLitError, Stopped, WorkerError
-from pairs_lit.system.console import any_encoding, notice
-from pairs_lit.system.libraries import ONE_AT_A_TIME, drop_missing_backend, quiet_other_packages
-from pairs_lit.system.signals import stoppable
-from pairs_lit.system.tracebacks import place_of, reason_of
-from pairs_lit.system.user_modules import import_from_here
-from pairs_lit.text import meant, printable
+from pairs_lit.system.console import print_notice, use_utf8
+from pairs_lit.system.libraries import COMMAND_LOCK, drop_missing_backend, quiet_other_packages
+from pairs_lit.system.signals import handle_signals
+from pairs_lit.system.tracebacks import format_reason, locate_error
+from pairs_lit.system.user_modules import enable_local_imports
+from pairs_lit.text import replace_control_characters, suggest_name
 
 HELP = f"""\
 usage: pairs-lit COMMAND --config FILE [--SECTION.KEY VALUE ...]
@@ -43,13 +43,13 @@ Set PAIRS_LIT_TRACEBACK=1 to show the traceback of an error.
 """
 
 
-TRACEBACK = "PAIRS_LIT_TRACEBACK"
+TRACEBACK_VARIABLE = "PAIRS_LIT_TRACEBACK"
 """The environment variable that makes errors show their traceback."""
 
-_LIGHT = ("apply", "compare", "configs", "demo", "reproduce")
+_COMMANDS_WITHOUT_TORCH = ("apply", "compare", "configs", "demo", "reproduce")
 """Commands that start without PyTorch. Those that load it later print their own notice."""
 
-_RESUMING = {
+_RESUME_COMMANDS = {
     "fit": "pairs-lit fit RUN",
     "reproduce": "the same command",
     "sweep": "the same command",
@@ -68,66 +68,66 @@ def main(args: list[str] | None = None) -> int:
         if a signal ended the command.
     """
     arguments = sys.argv[1:] if args is None else args
-    with ONE_AT_A_TIME, any_encoding():
+    with COMMAND_LOCK, use_utf8():
         if not arguments or arguments[0] in ("-h", "--help"):
             print(HELP)
         elif arguments[0] == "--version":
             print(f"pairs-lit {__version__}")
         else:
-            return _guarded(arguments)
+            return _run_safely(arguments)
         return 0
 
 
-def _guarded(arguments: list[str]) -> int:
+def _run_safely(arguments: list[str]) -> int:
     """Run a command, report an error or signal in one line, and return the exit code."""
     try:
-        with stoppable():
-            _dispatch(arguments)
+        with handle_signals():
+            _run_command(arguments)
         return 0
     except PairsLitError as error:
-        return _refused(str(error))
+        return _print_error(str(error))
     except BrokenPipeError:  # the reader of the output, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Stopped as stop:
         command = arguments[0]
-        resume_command = (command == "fit" and stop.going_on) or _RESUMING.get(command)
+        resume_command = (command == "fit" and stop.resume_command) or _RESUME_COMMANDS.get(command)
         hint = f" Progress was saved; resume with {resume_command}." if resume_command else ""
-        notice(f"stopped by {stop}.{hint}")
+        print_notice(f"stopped by {stop}.{hint}")
         return stop.code
     except WorkerError as error:
-        _refused(str(error))
+        _print_error(str(error))
         return 1
     except Exception as error:
         if isinstance(error, OSError) and (error.filename, error.errno) != (None, None):
-            return _refused(f"operating system error: {error}.")
-        _refused(f"{reason_of(error)} ({place_of(error)}; {TRACEBACK}=1 shows the traceback).")
+            return _print_error(f"operating system error: {error}.")
+        _print_error(f"{format_reason(error)} ({locate_error(error)}; {TRACEBACK_VARIABLE}=1 shows the traceback).")
         return 1  # a bug, either in the user's code or in this package
 
 
-def _refused(message: str) -> int:
+def _print_error(message: str) -> int:
     """Print an error, with its traceback if the user asks for it, and return the exit code of a user error."""
-    if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+    if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
         traceback.print_exc()
-    print("pairs-lit: error: " + "\n".join(map(printable, message.split("\n"))), file=sys.stderr)
+    print("pairs-lit: error: " + "\n".join(map(replace_control_characters, message.split("\n"))), file=sys.stderr)
     return 2
 
 
-def _dispatch(arguments: list[str]) -> None:
+def _run_command(arguments: list[str]) -> None:
     """Import the module of a command and run it."""
     command = arguments[0]
     if command not in COMMANDS:
         known = f"use one of {', '.join(COMMANDS)} (see pairs-lit --help)."
-        raise PairsLitError(f"unknown command {command!r}{meant(command, COMMANDS) or ':'} {known}")
-    if command in OF_LIGHTNING and is_help(arguments):
+        raise PairsLitError(f"unknown command {command!r}{suggest_name(command, COMMANDS) or ':'} {known}")
+    if command in LIGHTNING_COMMANDS and is_help(arguments):
         show_help(command, arguments)
         return
     drop_missing_backend()
     quiet_other_packages()
-    import_from_here()
-    if command not in _LIGHT and "lightning.pytorch" not in sys.modules:
-        notice("loading PyTorch and Lightning …")
-    if command not in OF_LIGHTNING:
+    enable_local_imports()
+    if command not in _COMMANDS_WITHOUT_TORCH and "lightning.pytorch" not in sys.modules:
+        print_notice("loading PyTorch and Lightning …")
+    if command not in LIGHTNING_COMMANDS:
         import_module(f"pairs_lit.commands.{command}").run(arguments[1:])
         return
     from pairs_lit.commands.fit import run

@@ -27,7 +27,7 @@ class Stopped(BaseException):
     def __init__(self, number: int, resume_command: str | None = None) -> None:
         super().__init__(signal.Signals(number).name)
         self.code = 128 + number
-        self.going_on = resume_command
+        self.resume_command = resume_command
 
 
 def check_positive(name: str, value: int) -> None:

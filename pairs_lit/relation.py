@@ -7,7 +7,7 @@ from pairs_lit.errors import check_choice
 if TYPE_CHECKING:  # torch takes seconds to load, and commands that only print relations do not need it
     from torch import Tensor
 
-DIGITS = 10
+NUM_DIGITS = 10
 """The number of classes K of a dataset of digits."""
 
 Relation = Literal["le", "lt", "ge", "gt"]
@@ -19,7 +19,7 @@ Each name is also that of the torch comparison method.
 _SIGNS = {"le": "≤", "lt": "<", "ge": "≥", "gt": ">"}
 
 
-def sign_of(relation: str) -> str:
+def get_sign(relation: str) -> str:
     """Return the mathematical sign of a relation, such as "≤" for "le".
 
     Raises:
@@ -29,17 +29,17 @@ def sign_of(relation: str) -> str:
     return _SIGNS[relation]
 
 
-def target_of(relation: Relation, digits: "Tensor") -> "Tensor":
+def compute_target(relation: Relation, digits: "Tensor") -> "Tensor":
     """Return 1 where the relation holds and 0 elsewhere, for digits of shape (..., 2) int64 → (...) int64."""
-    return _holds(relation, digits[..., 0], digits[..., 1]).long()
+    return _compare_digits(relation, digits[..., 0], digits[..., 1]).long()
 
 
-def _holds(relation: Relation, first: "Tensor", second: "Tensor") -> "Tensor":
+def _compare_digits(relation: Relation, first: "Tensor", second: "Tensor") -> "Tensor":
     holds: Tensor = getattr(first, relation)(second)
     return holds
 
 
-def relation_probability(relation: Relation, p: "Tensor") -> "Tensor":
+def compute_relation_probability(relation: Relation, p: "Tensor") -> "Tensor":
     """Compute P(relation) of two independent digits from the probabilities of their classes.
 
     For ``le`` this is Σ_{i≤j} p1(i)·p2(j), the engineered comparison of Model B in the report grall.
@@ -51,10 +51,10 @@ def relation_probability(relation: Relation, p: "Tensor") -> "Tensor":
     Returns:
         P(relation), (...).
     """
-    return (second_weights(relation, p[..., 0, :]) * p[..., 1, :]).sum(-1)
+    return (compute_second_weights(relation, p[..., 0, :]) * p[..., 1, :]).sum(-1)
 
 
-def second_weights(relation: Relation, first: "Tensor") -> "Tensor":
+def compute_second_weights(relation: Relation, first: "Tensor") -> "Tensor":
     """Compute P(relation) for each class that the second digit may have.
 
     The scalar product with the class probabilities of the second digit is P(relation) of the pair.
@@ -69,4 +69,4 @@ def second_weights(relation: Relation, first: "Tensor") -> "Tensor":
     import torch
 
     classes = torch.arange(first.shape[-1], device=first.device)
-    return first @ _holds(relation, classes[:, None], classes[None, :]).to(first.dtype)
+    return first @ _compare_digits(relation, classes[:, None], classes[None, :]).to(first.dtype)

@@ -23,7 +23,7 @@ class Rounds:
     variants: int = 1
 
     @property
-    def of_one_variant(self) -> "Rounds":
+    def single_variant(self) -> "Rounds":
         """The rounds of a fit that trains a single one of the variants."""
         count = len(self.seeds) // self.variants
         return Rounds(self.seeds[:count], min(self.stack_size, count))
@@ -42,19 +42,19 @@ class Rounds:
             for start in range(first, first + per_variant, size)
         ]
 
-    def of_variant(self, variant: int) -> slice:
+    def get_variant_slice(self, variant: int) -> slice:
         """Return the numbers of a variant's rounds as a slice."""
         count = len(self.seeds) // self.variants
         return slice(variant * count, (variant + 1) * count)
 
-    def of_worker(self, rank: int, world_size: int) -> Mapping[int, slice]:
+    def get_worker_stacks(self, rank: int, world_size: int) -> Mapping[int, slice]:
         """Return the stacks that a worker trains, by stack number.
 
         The worker trains the stacks rank, rank + world_size, rank + 2·world_size and so on.
         """
         return dict(list(enumerate(self.stacks))[rank::world_size])
 
-    def find(self, number: int) -> tuple[int, int]:
+    def find_stack(self, number: int) -> tuple[int, int]:
         """Return the number of the stack that contains a round, and the index of the round in this stack."""
         stack = next(stack for stack, rounds in enumerate(self.stacks) if number < rounds.stop)
         return stack, number - self.stacks[stack].start

@@ -14,36 +14,36 @@ import numpy as np
 import torch
 
 from pairs_lit.errors import PairsLitError, check_positive
-from pairs_lit.text import counted
+from pairs_lit.text import format_count
 
 SEED_LIMIT = 2**32
-MOST_ROUNDS = 10_000
+MAX_ROUNDS = 10_000
 
 
-def round_seeds(count: int, seed: int) -> list[int]:
+def list_round_seeds(count: int, seed: int) -> list[int]:
     """Return the consecutive seeds of ``count`` rounds, starting at ``seed``.
 
     Raises:
         PairsLitError: The count is below 1 or above the limit, or a seed lies outside 0 … 2**32 - 1.
     """
     check_positive("rounds.count", count)
-    if count > MOST_ROUNDS:
-        raise PairsLitError(f"rounds.count must be at most {MOST_ROUNDS}, got {count}. Split them among several runs.")
+    if count > MAX_ROUNDS:
+        raise PairsLitError(f"rounds.count must be at most {MAX_ROUNDS}, got {count}. Split them among several runs.")
     if seed < 0 or seed + count > SEED_LIMIT:
         raise PairsLitError(
-            f"rounds.seed must be between 0 and {SEED_LIMIT - count} for {counted(count, 'round')}, got {seed}."
+            f"rounds.seed must be between 0 and {SEED_LIMIT - count} for {format_count(count, 'round')}, got {seed}."
         )
     return list(range(seed, seed + count))
 
 
-def range_of(seeds: Sequence[int]) -> str:
+def format_seeds(seeds: Sequence[int]) -> str:
     """Return the seeds as short text, such as "seeds 0 to 9" or "seeds 1, 4"."""
     if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
         return f"seeds {seeds[0]} to {seeds[-1]}"
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def derive(seed: int, purpose: str, *indices: int) -> int:
+def derive_seed(seed: int, purpose: str, *indices: int) -> int:
     """Return the 63-bit seed that a round uses for one purpose, such as ``derive(7, "shuffle", epoch)``.
 
     Args:
@@ -55,16 +55,16 @@ def derive(seed: int, purpose: str, *indices: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
+def build_generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
     """Return a new torch generator, seeded with :func:`derive`."""
-    return torch.Generator().manual_seed(derive(seed, purpose, *indices))
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, *indices))
 
 
 @contextmanager
-def generators_kept(device: torch.device | None = None) -> Iterator[None]:
+def preserve_rng_state(device: torch.device | None = None) -> Iterator[None]:
     """Restore the global generators of torch, NumPy and Python (and of ``device``, if it is a GPU) on exit."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(_gpus(device)):
+    with torch.random.fork_rng(_list_gpus(device)):
         try:
             yield
         finally:
@@ -77,24 +77,24 @@ def seed_generators(seed: int, device: torch.device | None = None) -> None:
     torch.default_generator.manual_seed(seed)
     np.random.seed([seed % SEED_LIMIT, seed // SEED_LIMIT])
     random.seed(seed)
-    if _gpus(device):
+    if _list_gpus(device):
         torch.cuda.manual_seed(seed)
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+def use_seed(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Seed the same global generators that :func:`generators_kept` restores, and restore them on exit."""
-    with generators_kept(device):
+    with preserve_rng_state(device):
         seed_generators(seed, device)
         yield
 
 
-def generators_state(device: torch.device | None = None) -> list[bytes]:
+def get_rng_state(device: torch.device | None = None) -> list[bytes]:
     """Return the state of the global generators, which changes whenever a random number is drawn from any of them."""
-    states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, _gpus(device))]
+    states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, _list_gpus(device))]
     others = pickle.dumps((np.random.get_state(), random.getstate()))
     return [others, *(state.numpy().tobytes() for state in states)]
 
 
-def _gpus(device: torch.device | None) -> list[torch.device]:
+def _list_gpus(device: torch.device | None) -> list[torch.device]:
     return [device] if device is not None and device.type == "cuda" else []

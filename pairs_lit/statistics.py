@@ -38,7 +38,7 @@ class Summary:
     @property
     def half_width(self) -> float:
         """Half the width of the 95 % t interval of the mean; NaN for fewer than two values."""
-        return critical(self.n - 1) * self.std / sqrt(self.n) if self.n > 1 else NAN
+        return compute_critical_t(self.n - 1) * self.std / sqrt(self.n) if self.n > 1 else NAN
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -56,13 +56,13 @@ def summarise(values: Sequence[float]) -> Summary:
     return Summary(n, float(array.mean()), std, float(np.median(array)), float(array.min()), float(array.max()))
 
 
-LEVEL = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 """Significance level: intervals have confidence 1 − LEVEL, and a test rejects if p is below LEVEL."""
 
-POWER = 0.8
+TARGET_POWER = 0.8
 """The power at which the minimum detectable effect is computed."""
 
-Values = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -91,26 +91,28 @@ class Difference:
         return self.low <= 0 <= self.high
 
 
-def critical(freedom: float) -> float:
+def compute_critical_t(freedom: float) -> float:
     """Return the critical value of a two-sided t test at the significance level, for these degrees of freedom."""
-    return float(special.stdtrit(freedom, 1 - LEVEL / 2))
+    return float(special.stdtrit(freedom, 1 - SIGNIFICANCE_LEVEL / 2))
 
 
-def welch(first: Summary, second: Summary) -> Difference:
+def compare_by_welch(first: Summary, second: Summary) -> Difference:
     """Compare two independent samples of unequal variance by their means and standard deviations (Welch 1947).
 
     Use this for published results, of which the single rounds are unknown. If all rounds are known, use
     :func:`pairs_lit.analysis.comparison_tests.compare_rounds`.
     """
-    error, freedom = (float(value) for value in welch_error(first.std, second.std, first.n, second.n))
+    error, freedom = (float(value) for value in compute_welch_error(first.std, second.std, first.n, second.n))
     estimate, n = first.mean - second.mean, (first.n, second.n)
     if error == 0:
         return Difference("Welch", n, estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0)
-    half, p = critical(freedom) * error, float(2 * special.stdtr(freedom, -abs(estimate / error)))
+    half, p = compute_critical_t(freedom) * error, float(2 * special.stdtr(freedom, -abs(estimate / error)))
     return Difference("Welch", n, estimate, estimate - half, estimate + half, p)
 
 
-def welch_error(first_std: Values | float, second_std: Values | float, n: int, m: int) -> tuple[Values, Values]:
+def compute_welch_error(
+    first_std: FloatArray | float, second_std: FloatArray | float, n: int, m: int
+) -> tuple[FloatArray, FloatArray]:
     """Return the standard error of the difference of two means, and its degrees of freedom (Welch, Satterthwaite)."""
     parts = np.square(first_std) / n, np.square(second_std) / m
     total = np.asarray(parts[0] + parts[1], dtype=np.float64)
@@ -152,20 +154,20 @@ def compare_spreads(first: Sequence[float], second: Sequence[float]) -> SpreadRa
 
 
 @cache
-def t_detectable_errors(freedom: float) -> float:
+def compute_t_detectable_errors(freedom: float) -> float:
     """Return the true difference, in standard errors, that a two-sided t test detects with 80 % power."""
     from scipy import optimize
 
-    threshold = critical(freedom)
+    threshold = compute_critical_t(freedom)
 
     def compute_excess_power(shift: float) -> float:
         power = 1 - special.nctdtr(freedom, shift, threshold) + special.nctdtr(freedom, shift, -threshold)
-        return float(np.nan_to_num(power, nan=1.0)) - POWER  # scipy returns NaN for very large shifts
+        return float(np.nan_to_num(power, nan=1.0)) - TARGET_POWER  # scipy returns NaN for very large shifts
 
     return float(optimize.brentq(compute_excess_power, 0.0, 4 * threshold + 10))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
     """Return p values adjusted for multiple comparisons by Holm's method (1979).
 
     Rejecting the adjusted p values below the significance level keeps the chance of any false positive below it, too.

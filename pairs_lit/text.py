@@ -4,17 +4,17 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 
 
-def counted(count: int, what: str) -> str:
+def format_count(count: int, what: str) -> str:
     """Return a count with its noun, such as "1 round" or "2 rounds"."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def sentence(text: str) -> str:
+def format_sentence(text: str) -> str:
     """Return a text with a capital first letter and a full stop, or an empty string for an empty text."""
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-def meant(written: str, known: Iterable[str]) -> str:
+def suggest_name(written: str, known: Iterable[str]) -> str:
     """Return ": did you mean NAME?" for an unknown name, or an empty string if no known name is similar.
 
     Dotted names are compared by their last part, so that ``epochs`` suggests ``trainer.max_epochs``.
@@ -34,6 +34,6 @@ def meant(written: str, known: Iterable[str]) -> str:
     return f": did you mean {' or '.join(dashes + candidate for candidate in best[:3])}?" if best else ""
 
 
-def printable(text: str) -> str:
+def replace_control_characters(text: str) -> str:
     """Replace control characters by question marks, since a terminal would execute those of an untrusted file."""
     return "".join(character if character.isprintable() else "?" for character in text)

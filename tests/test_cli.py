@@ -10,7 +10,7 @@ import pytest
 from pairs_lit import __version__
 from pairs_lit.cli import COMMANDS, main
 from pairs_lit.errors import Stopped
-from pairs_lit.system.signals import check_asked, postponed, stoppable
+from pairs_lit.system.signals import defer_signals, handle_signals, raise_if_stopped
 from tests.conftest import CONFIGS
 
 COMMAND = [sys.executable, "-c", "import sys; from pairs_lit.cli import main; sys.exit(main())"]
@@ -68,23 +68,23 @@ def test_the_help_of_commands_without_sections_explains_their_options(
 
 
 def test_second_signal_stops_at_once() -> None:
-    with stoppable():
-        with postponed():
+    with handle_signals():
+        with defer_signals():
             signal.raise_signal(signal.SIGTERM)
             with pytest.raises(Stopped, match="SIGTERM"):
                 signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Stopped, match="SIGTERM"):
-            check_asked()
+            raise_if_stopped()
 
 
 def test_a_signal_waits_for_the_end_of_a_step() -> None:
-    with stoppable(), postponed():
-        check_asked()
+    with handle_signals(), defer_signals():
+        raise_if_stopped()
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(Stopped, match="SIGINT"):
-            check_asked()
-    with stoppable():
-        check_asked()
+            raise_if_stopped()
+    with handle_signals():
+        raise_if_stopped()
 
 
 def test_every_command_is_tested_for_its_help() -> None:

@@ -34,28 +34,28 @@ def test_each_round_belongs_to_one_stack_and_one_variant(count: int, stack_size:
     rounds = make_rounds(count, stack_size, variants)
     numbers = [*range(count * variants)]
     assert [number for stack in rounds.stacks for number in numbers[stack]] == numbers
-    assert [number for variant in range(variants) for number in numbers[rounds.of_variant(variant)]] == numbers
+    assert [number for variant in range(variants) for number in numbers[rounds.get_variant_slice(variant)]] == numbers
     for stack in rounds.stacks:
         assert stack.stop - stack.start <= stack_size
         in_stack = {number // count for number in numbers[stack]}
         assert len(in_stack) == 1 or stack.stop - stack.start == len(in_stack) * count
     for number in numbers:
-        stack_number, place = rounds.find(number)
+        stack_number, place = rounds.find_stack(number)
         assert numbers[rounds.stacks[stack_number]][place] == number
 
 
 @given(counts, st.integers(1, 5), st.integers(1, 6))
 def test_workers_share_the_stacks(count: int, stack_size: int, world_size: int) -> None:
     rounds = make_rounds(count, stack_size)
-    of_workers = [rounds.of_worker(rank, world_size) for rank in range(world_size)]
+    of_workers = [rounds.get_worker_stacks(rank, world_size) for rank in range(world_size)]
     assert all(stack % world_size == rank for rank, stacks in enumerate(of_workers) for stack in stacks)
     assert dict(sorted(each for stacks in of_workers for each in stacks.items())) == dict(enumerate(rounds.stacks))
 
 
 def test_rounds_of_a_single_variant() -> None:
-    assert make_rounds(3, 7, 4).of_one_variant == make_rounds(3, 3)
-    assert make_rounds(3, 2, 4).of_one_variant == make_rounds(3, 2)
-    assert make_rounds(3, 2).of_one_variant == make_rounds(3, 2)
+    assert make_rounds(3, 7, 4).single_variant == make_rounds(3, 3)
+    assert make_rounds(3, 2, 4).single_variant == make_rounds(3, 2)
+    assert make_rounds(3, 2).single_variant == make_rounds(3, 2)
 
 
 def test_module_exposes_its_rounds() -> None:

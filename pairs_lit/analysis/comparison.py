@@ -7,37 +7,43 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pairs_lit.analysis.comparison_tests import Decision, MeasuredDifference, Outcome, compare_many, decide
-from pairs_lit.analysis.comparison_text import Side, describe_difference
-from pairs_lit.analysis.effect_sizes import Estimate, interquartile_mean, superiority
-from pairs_lit.analysis.failures import Failures, failures_of
-from pairs_lit.analysis.tables import decimal, interval, p_value, table
+from pairs_lit.analysis.comparison_tests import (
+    Decision,
+    DecisionOutcome,
+    MeasuredDifference,
+    compare_many,
+    make_decisions,
+)
+from pairs_lit.analysis.comparison_text import ComparedRun, describe_difference
+from pairs_lit.analysis.effect_sizes import Estimate, estimate_interquartile_mean, estimate_superiority
+from pairs_lit.analysis.failures import Failures, find_failures
+from pairs_lit.analysis.tables import format_decimal, format_interval, format_p_value, format_table
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.metrics import BY_COLUMN, COMPARED_METRICS, Metric
+from pairs_lit.runs.metrics import COMPARABLE_METRICS, METRICS_BY_COLUMN, Metric
 from pairs_lit.runs.run import FinishedRun
-from pairs_lit.runs.run_folder import CONFIG, is_finished
-from pairs_lit.runs.run_metadata import FINGERPRINT, unlike
-from pairs_lit.runs.tables import METRIC_COLUMNS, csv_text
+from pairs_lit.runs.run_folder import CONFIG_FILE, is_finished
+from pairs_lit.runs.run_metadata import FINGERPRINT_KEY, find_differing_settings
+from pairs_lit.runs.tables import METRIC_COLUMNS, format_csv
 from pairs_lit.statistics import Summary, summarise
-from pairs_lit.system.console import notice
-from pairs_lit.text import counted, printable
+from pairs_lit.system.console import print_notice
+from pairs_lit.text import format_count, replace_control_characters
 
-Format = Literal["text", "md", "csv", "latex"]
-METRICS = tuple(metric.column for metric in COMPARED_METRICS)
+TableFormat = Literal["text", "md", "csv", "latex"]
+METRICS = tuple(metric.column for metric in COMPARABLE_METRICS)
 """The columns by which runs can be compared."""
 
-_MUST_AGREE = {"source": "data source", "relation": "relation"}
+_SETTINGS_THAT_MUST_AGREE = {"source": "data source", "relation": "relation"}
 
 
-_FEW = 3
+_MAX_PAIRS_ALL_DESCRIBED = 3
 """Up to this many pairs of runs, each pair gets a sentence."""
 
-_MOST_SAID = 5
+_MAX_SENTENCES = 5
 """If there are more pairs, only the first run's comparisons with this many other runs get a sentence."""
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairwiseTest:
     """The comparison of two runs.
 
     Attributes:
@@ -69,7 +75,7 @@ class Pair:
         return self.decision.p_holm
 
     @property
-    def reason(self) -> Outcome:
+    def reason(self) -> DecisionOutcome:
         """The reason why there is a winner or none; the sentence gives the numbers."""
         return self.decision.outcome
 
@@ -87,11 +93,11 @@ class Comparison:
 
     metric: str
     runs: Sequence[FinishedRun]
-    pairs: Sequence[Pair]
+    pairs: Sequence[PairwiseTest]
     failures: Sequence[Failures]
 
     def __str__(self) -> str:
-        return show(self, "text")
+        return format_comparison(self, "text")
 
     @property
     def winner(self) -> str | None:
@@ -108,12 +114,16 @@ class Comparison:
 
     def interquartile_mean(self, run: FinishedRun) -> Estimate:
         """Return the mean of the middle half of a run's rounds."""
-        return interquartile_mean(list(run.values(self.metric).values()))
+        return estimate_interquartile_mean(list(run.values(self.metric).values()))
 
     @property
     def sentences(self) -> list[str]:
         """The result of each pair in a sentence; with many pairs, only those of the first run and the next ones."""
-        described = self.pairs if len(self.pairs) <= _FEW else self.pairs[: min(len(self.runs) - 1, _MOST_SAID)]
+        described = (
+            self.pairs
+            if len(self.pairs) <= _MAX_PAIRS_ALL_DESCRIBED
+            else self.pairs[: min(len(self.runs) - 1, _MAX_SENTENCES)]
+        )
         left = len(self.pairs) - len(described)
         rest = [f"The table lists the other {left} comparisons."] if left else []
         return [*(pair.sentence for pair in described), *rest]
@@ -134,43 +144,45 @@ def read_runs(runs: Sequence[FinishedRun | str | Path]) -> list[FinishedRun]:
     reports both.
     """
     loaded = {run.folder: run for run in runs if isinstance(run, FinishedRun)}
-    paths = _drop_repeated([run.folder if isinstance(run, FinishedRun) else Path(run) for run in runs])
+    paths = _drop_duplicates([run.folder if isinstance(run, FinishedRun) else Path(run) for run in runs])
     unfinished = [path for path in paths if path.exists() and not is_finished(path)]
     if 0 < len(unfinished) < len(paths):
         paths = [path for path in paths if path not in unfinished]
-        names = ", ".join(printable(str(folder)) for folder in unfinished[:3])
+        names = ", ".join(replace_control_characters(str(folder)) for folder in unfinished[:3])
         more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
-        notice(f"skipped (not finished runs): {names}{more}.")
-    return labelled([loaded[path] if path in loaded else FinishedRun.load(path) for path in paths])
+        print_notice(f"skipped (not finished runs): {names}{more}.")
+    return label_uniquely([loaded[path] if path in loaded else FinishedRun.load(path) for path in paths])
 
 
-def _drop_repeated(folders: Sequence[Path]) -> list[Path]:
+def _drop_duplicates(folders: Sequence[Path]) -> list[Path]:
     """Return each folder once, with a notice for each repetition."""
     unique: dict[Path, Path] = {}
     for folder in folders:
         if folder.resolve() in unique:
-            notice(f"{printable(str(folder))} is given twice and used once: a run is not compared with itself.")
+            print_notice(
+                f"{replace_control_characters(str(folder))} is given twice and used once: a run is not compared with itself."
+            )
         unique.setdefault(folder.resolve(), folder)
     return list(unique.values())
 
 
-def labelled(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+def label_uniquely(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     """Return the runs with unique labels.
 
     A run's label is its name; runs of the same name also get the run folder's name, which holds the time. If these are
     still equal, the label is the path.
     """
     names = [run.label for run in runs]
-    for lengthen in (_name_and_time, _path):
+    for lengthen in (_format_name_and_time, _format_path):
         names = [lengthen(run) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)]
-    return [replace(run, label=printable(name)) for run, name in zip(runs, names, strict=True)]
+    return [replace(run, label=replace_control_characters(name)) for run, name in zip(runs, names, strict=True)]
 
 
-def _name_and_time(run: FinishedRun) -> str:
+def _format_name_and_time(run: FinishedRun) -> str:
     return f"{run.label}/{run.folder.resolve().name}"
 
 
-def _path(run: FinishedRun) -> str:
+def _format_path(run: FinishedRun) -> str:
     return str(run.folder.resolve())
 
 
@@ -194,10 +206,10 @@ def compare(
         raise PairsLitError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
     finished = read_runs(runs)
     check_comparable(finished, metric, allow_different=allow_different)
-    return compared(finished, metric)
+    return compare_pairs(finished, metric)
 
 
-def compared(runs: Sequence[FinishedRun], metric: str) -> Comparison:
+def compare_pairs(runs: Sequence[FinishedRun], metric: str) -> Comparison:
     """Compare every pair of runs, without checking that their data and losses are comparable.
 
     Raises:
@@ -209,62 +221,63 @@ def compared(runs: Sequence[FinishedRun], metric: str) -> Comparison:
             raise PairsLitError(
                 f"{run.label} must have at least 2 rounds with {metric} to be compared, got {len(values)}."
             )
-    failures = [failures_of(run) for run in runs]
+    failures = [find_failures(run) for run in runs]
     run_pairs = list(itertools.combinations(zip(runs, failures, scores, strict=True), 2))
     cases = [
-        (first_scores, second_scores, not unlike(first.data, second.data))
+        (first_scores, second_scores, not find_differing_settings(first.data, second.data))
         for (first, _, first_scores), (second, _, second_scores) in run_pairs
     ]
-    decisions = decide(compare_many(cases))
+    decisions = make_decisions(compare_many(cases))
     pairs = [
-        _pair(*run_pair, decision, BY_COLUMN[metric]) for run_pair, decision in zip(run_pairs, decisions, strict=True)
+        _build_pairwise_test(*run_pair, decision, METRICS_BY_COLUMN[metric])
+        for run_pair, decision in zip(run_pairs, decisions, strict=True)
     ]
     return Comparison(metric, runs, pairs, failures)
 
 
-_Measured = tuple[FinishedRun, Failures, dict[int, float]]
+_MeasuredRun = tuple[FinishedRun, Failures, dict[int, float]]
 
 
-def _pair(first: _Measured, second: _Measured, decision: Decision, metric: Metric) -> Pair:
+def _build_pairwise_test(first: _MeasuredRun, second: _MeasuredRun, decision: Decision, metric: Metric) -> PairwiseTest:
     """Build the comparison of two runs from the decision about their difference."""
     scores = [list(values.values()) for _, _, values in (first, second)]
-    p_superiority = superiority(*reversed(scores)) if metric.is_loss else superiority(*scores)
+    p_superiority = estimate_superiority(*reversed(scores)) if metric.is_loss else estimate_superiority(*scores)
     is_paired = decision.difference.is_paired
     compared_seeds = first[2].keys() & second[2].keys() if is_paired else first[2].keys() | second[2].keys()
     first_side, second_side = (
-        Side(run.label, [seed for seed in failures.at_chance if seed in compared_seeds], failures.not_finite)
+        ComparedRun(run.label, [seed for seed in failures.at_chance if seed in compared_seeds], failures.not_finite)
         for run, failures, _ in (first, second)
     )
     names = first_side.name, second_side.name
     winner = {1: names[0], -1: names[1]}.get(metric.better_sign * decision.sign)
     sentence = describe_difference(first_side, second_side, decision, metric)
-    return Pair(*names, decision, winner, p_superiority, (len(scores[0]), len(scores[1])), sentence)
+    return PairwiseTest(*names, decision, winner, p_superiority, (len(scores[0]), len(scores[1])), sentence)
 
 
 def check_comparable(runs: Sequence[FinishedRun], metric: str, *, allow_different: bool) -> None:
     """Raise PairsLitError if data sources, images, relations or compared losses differ, or a run lacks the metric."""
-    for setting, words in _MUST_AGREE.items():
+    for setting, words in _SETTINGS_THAT_MUST_AGREE.items():
         values = {run.label: run.data.get(setting) for run in runs}
         if len(set(values.values())) > 1 and not allow_different:
             listed = ", ".join(f"{label}: {value}" for label, value in values.items())
             raise PairsLitError(f"the runs differ in their {words} ({listed}). Add --allow-different to compare them.")
     for first, second in itertools.combinations(runs, 2):
-        differing = unlike(first.data, second.data)
+        differing = find_differing_settings(first.data, second.data)
         # resizing changes the fingerprint, too, but resized images may be compared
-        if FINGERPRINT in differing and "resize" not in differing and not allow_different:
-            listed = ", ".join(f"{run.label}: {str(run.data[FINGERPRINT])[:8]}…" for run in (first, second))
+        if FINGERPRINT_KEY in differing and "resize" not in differing and not allow_different:
+            listed = ", ".join(f"{run.label}: {str(run.data[FINGERPRINT_KEY])[:8]}…" for run in (first, second))
             raise PairsLitError(
                 "the runs differ in their images or labels, although their sources have the same name (SHA-256 "
                 f"{listed}). Add --allow-different to compare them."
             )
-    untrained = [run.label for run in runs if BY_COLUMN[metric].is_of_digits and run.digits_trained is False]
+    untrained = [run.label for run in runs if METRICS_BY_COLUMN[metric].is_of_digits and run.digits_trained is False]
     if untrained:
         raise PairsLitError(
             f"{untrained[0]}: its networks were not trained to classify digits, so its {metric} cannot be compared. "
             "Compare test_accuracy, or train with model.loss.digits and a model.loss.aux_weight above 0."
         )
     if not allow_different:
-        _check_losses(runs, BY_COLUMN[metric])
+        _check_same_loss(runs, METRICS_BY_COLUMN[metric])
     lacking = [run.label for run in runs if not run.values(metric)]
     if lacking:
         common = [name for name in METRIC_COLUMNS if all(run.values(name) for run in runs)]
@@ -272,11 +285,11 @@ def check_comparable(runs: Sequence[FinishedRun], metric: str, *, allow_differen
         raise PairsLitError(f"{lacking[0]} has no {metric}. {known}.")
 
 
-def _check_losses(runs: Sequence[FinishedRun], metric: Metric) -> None:
+def _check_same_loss(runs: Sequence[FinishedRun], metric: Metric) -> None:
     """Raise PairsLitError if the runs computed the compared loss in different ways."""
     if not metric.is_loss:
         return
-    kinds = {run.label: _loss_of(run, metric.loss_options) for run in runs}
+    kinds = {run.label: _get_loss_settings(run, metric.loss_options) for run in runs}
     known = {label: kind for label, kind in kinds.items() if kind is not None}
     differing = [name for name in metric.loss_options if len({kind.get(name) for kind in known.values()}) > 1]
     if differing:
@@ -284,14 +297,14 @@ def _check_losses(runs: Sequence[FinishedRun], metric: Metric) -> None:
             f"{label}: {', '.join(f'{name} {kind.get(name)}' for name in differing)}" for label, kind in known.items()
         )
         raise PairsLitError(
-            f"the runs differ in their loss ({printable(listed)}), so {metric.column} means something different in "
+            f"the runs differ in their loss ({replace_control_characters(listed)}), so {metric.column} means something different in "
             "each. Compare an accuracy, or add --allow-different."
         )
 
 
-def _loss_of(run: FinishedRun, names: Sequence[str]) -> dict[str, object] | None:
+def _get_loss_settings(run: FinishedRun, names: Sequence[str]) -> dict[str, object] | None:
     """Return a run's settings of these loss options, or None if its config.yaml is missing."""
-    if not (run.folder / CONFIG).is_file():
+    if not (run.folder / CONFIG_FILE).is_file():
         return None
     loss = run.config.get("model", {}).get("loss") or {}
     kind = {name: loss.get(name) for name in names}
@@ -299,21 +312,27 @@ def _loss_of(run: FinishedRun, names: Sequence[str]) -> dict[str, object] | None
     return kind | {"target": "bce" if kind["target"] == "ce" else kind["target"]}
 
 
-_STYLES = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
-_RUNS = ["run", "n", "mean", "std", "median", "min", "max", "95 % interval of the mean"]
-_PAIRS = ["comparison", "test", "n", "difference", "95 % interval", "median", "p", "p (Holm)"]
-_PAIRS += ["minimum detectable effect"]
-_MIDDLES = ["run", "n", "interquartile mean", "95 % interval"]
-_BETTER = ["first, second", "n", "P(superiority)", "95 % interval"]
+_TABULATE_STYLES = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
+_RUN_HEADER = ["run", "n", "mean", "std", "median", "min", "max", "95 % interval of the mean"]
+_PAIR_HEADER = ["comparison", "test", "n", "difference", "95 % interval", "median", "p", "p (Holm)"]
+_PAIR_HEADER += ["minimum detectable effect"]
+_INTERQUARTILE_HEADER = ["run", "n", "interquartile mean", "95 % interval"]
+_SUPERIORITY_HEADER = ["first, second", "n", "P(superiority)", "95 % interval"]
 _ESCAPES = {
     "md": (r"([\\`*\[\]<>|!#&~])", r"\\\1"),
     "csv": (r"\A([=+@\t-])", r"'\1"),  # a spreadsheet would take the text for a formula
 }
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
-_LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
+_LATEX_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+}
+_LATEX_ESCAPES |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 
 
-def show(comparison: Comparison, style: Format, *, statistics: bool = False) -> str:
+def format_comparison(comparison: Comparison, style: TableFormat, *, statistics: bool = False) -> str:
     """Return the tables of runs and pairs, the sentences about them, and a note on the methods.
 
     Args:
@@ -322,23 +341,29 @@ def show(comparison: Comparison, style: Format, *, statistics: bool = False) -> 
         statistics: Whether to add interquartile means and probabilities of superiority; CSV always contains them.
     """
     if style in _ESCAPES:
-        comparison = _escaped(comparison, *_ESCAPES[style])
+        comparison = _escape_names(comparison, *_ESCAPES[style])
     if style == "csv":
-        return _csv(comparison)
-    tables = [(run_rows(comparison), _RUNS), ([_pair_row(pair) for pair in comparison.pairs], _PAIRS)]
+        return _format_csv(comparison)
+    tables = [
+        (build_run_rows(comparison), _RUN_HEADER),
+        ([_build_pair_row(pair) for pair in comparison.pairs], _PAIR_HEADER),
+    ]
     if statistics:
-        tables += _more_tables(comparison)
-    parts = [table(header, rows, _STYLES[style]) for rows, header in tables if rows]
-    footnote = notes(comparison) + (f" {_STATISTICS}" if statistics else "")
+        tables += _build_statistics_tables(comparison)
+    parts = [format_table(header, rows, _TABULATE_STYLES[style]) for rows, header in tables if rows]
+    footnote = describe_method(comparison) + (f" {_STATISTICS_NOTE}" if statistics else "")
     lines = [*comparison.sentences, *comparison.failure_lines]
     if style == "latex":
-        lines, footnote = ["".join(_LATEX.get(letter, letter) for letter in line) for line in lines], f"% {footnote}"
+        lines, footnote = (
+            ["".join(_LATEX_ESCAPES.get(letter, letter) for letter in line) for line in lines],
+            f"% {footnote}",
+        )
     bullet = "- " if style == "md" else ""
     paragraphs = ["\n".join(bullet + line for line in lines)] if lines else []
     return "\n\n".join([*parts, *paragraphs, footnote])
 
 
-def _escaped(comparison: Comparison, pattern: str, replacement: str) -> Comparison:
+def _escape_names(comparison: Comparison, pattern: str, replacement: str) -> Comparison:
     """Return the comparison with the pattern escaped in run names and data settings, which are untrusted text."""
 
     def escape(value: Any) -> Any:  # noqa: ANN401 - a name or a data setting
@@ -361,53 +386,53 @@ def _escaped(comparison: Comparison, pattern: str, replacement: str) -> Comparis
     return replace(comparison, runs=runs, pairs=pairs)
 
 
-def run_rows(comparison: Comparison) -> list[list[str]]:
+def build_run_rows(comparison: Comparison) -> list[list[str]]:
     """Return the table of runs, one row per run."""
     rows = []
     for run in comparison.runs:
         summary, ends = comparison.summary(run)
         n = f"{summary.n} ({len(run.failed)} failed)" if run.failed else str(summary.n)
         statistics = (summary.mean, summary.std, summary.median, summary.min, summary.max)
-        rows.append([run.label, n, *map(decimal, statistics), interval(*ends)])
+        rows.append([run.label, n, *map(format_decimal, statistics), format_interval(*ends)])
     return rows
 
 
-def _pair_row(pair: Pair) -> list[str]:
+def _build_pair_row(pair: PairwiseTest) -> list[str]:
     difference = pair.difference
     return [
         f"{pair.first} − {pair.second}",
         "paired by seed" if difference.is_paired else "unpaired (seeds or data settings differ)",
         ", ".join(map(str, difference.n[:1] if difference.is_paired else difference.n)),
         f"{difference.estimate:+.4f}",
-        interval(difference.low, difference.high, "+"),
+        format_interval(difference.low, difference.high, "+"),
         f"{difference.median:+.4f}",
-        p_value(difference.p),
-        p_value(pair.p_holm),
-        decimal(difference.detectable),
+        format_p_value(difference.p),
+        format_p_value(pair.p_holm),
+        format_decimal(difference.min_detectable_effect),
     ]
 
 
-def _more_tables(comparison: Comparison) -> list[tuple[list[list[str]], list[str]]]:
+def _build_statistics_tables(comparison: Comparison) -> list[tuple[list[list[str]], list[str]]]:
     """Return rows and header of two tables: interquartile means by run, and probabilities of superiority by pair."""
     mean_rows, superiority_rows = [], []
     for run in comparison.runs:
         mean, n = comparison.interquartile_mean(run), str(comparison.summary(run)[0].n)
-        mean_rows.append([run.label, n, decimal(mean.value), interval(mean.low, mean.high)])
+        mean_rows.append([run.label, n, format_decimal(mean.value), format_interval(mean.low, mean.high)])
     for pair in comparison.pairs:
         estimate, n = pair.superiority, ", ".join(map(str, pair.rounds))
         ends = f"{estimate.low:.3f} to {estimate.high:.3f}"
         superiority_rows.append([f"{pair.first}, {pair.second}", n, f"{estimate.value:.3f}", ends])
-    return [(mean_rows, _MIDDLES), (superiority_rows, _BETTER)]
+    return [(mean_rows, _INTERQUARTILE_HEADER), (superiority_rows, _SUPERIORITY_HEADER)]
 
 
-_STATISTICS = (
+_STATISTICS_NOTE = (
     "Interquartile mean: the mean of the middle half of the rounds, with Tukey and McLaughlin's interval. "
     "P(superiority): the probability that a round of the first run is better than a round of the second; ties count "
     "half (Mann and Whitney's U / (n·m)). Its interval is Newcombe's, which treats the rounds as independent."
 )
 
 
-def notes(comparison: Comparison) -> str:
+def describe_method(comparison: Comparison) -> str:
     """Return the note on data and statistical methods that stands below the tables."""
     sources = sorted({str(run.data.get("source")) for run in comparison.runs})
     relations = sorted({str(run.data.get("relation")) for run in comparison.runs})
@@ -418,13 +443,13 @@ def notes(comparison: Comparison) -> str:
         text += (
             " Comparisons paired by seed use Student's paired t test and Wilcoxon's signed-rank test, unpaired ones "
             "Welch's t test and Mann and Whitney's test. The interval is that of the t test; p is the larger of the "
-            f"two p values, and p (Holm) is corrected for {counted(count, 'comparison')}. A run is called better only "
+            f"two p values, and p (Holm) is corrected for {format_count(count, 'comparison')}. A run is called better only "
             "if both tests reject at 5 % and mean difference, median difference and ranks have the same sign. Minimum "
             "detectable effect: the smallest true difference that this rule detects with 80 % power in a single "
             "comparison."
         )
     text += " Failed rounds: the loss was not finite, or the round learned nothing (at chance on its training pairs)."
-    metric = BY_COLUMN[comparison.metric]
+    metric = METRICS_BY_COLUMN[comparison.metric]
     if metric.is_loss:
         text += " A lower loss is better (target_loss excludes the auxiliary part)."
     if metric.is_best:
@@ -437,30 +462,30 @@ def notes(comparison: Comparison) -> str:
     return text
 
 
-_COLUMNS = ["run", "other", "how", "n", "n_other", "mean", "std", "median", "min", "max", "low", "high"]
-_COLUMNS += ["p", "p_holm", "detectable", "iqm", "iqm_low", "iqm_high"]
-_COLUMNS += ["superiority", "superiority_low", "superiority_high", "meaning"]
-_COLUMNS += ["p_t", "p_rank", "winner", "outcome", "failed", "at_chance", "failure_rate_below"]
+_CSV_COLUMNS = ["run", "other", "how", "n", "n_other", "mean", "std", "median", "min", "max", "low", "high"]
+_CSV_COLUMNS += ["p", "p_holm", "detectable", "iqm", "iqm_low", "iqm_high"]
+_CSV_COLUMNS += ["superiority", "superiority_low", "superiority_high", "meaning"]
+_CSV_COLUMNS += ["p_t", "p_rank", "winner", "outcome", "failed", "at_chance", "failure_rate_below"]
 
 
-def _csv(comparison: Comparison) -> str:
+def _format_csv(comparison: Comparison) -> str:
     """Return one table with a row per run, then a row per pair; the mean of a pair is its difference."""
     rows = list[dict[str, object]]()
     for run, failures in zip(comparison.runs, comparison.failures, strict=True):
         summary, (low, high) = comparison.summary(run)
-        mean_cells = _cells("iqm", comparison.interquartile_mean(run))
+        mean_cells = _build_estimate_cells("iqm", comparison.interquartile_mean(run))
         failed = {"failed": len(failures.not_finite), "at_chance": len(failures.at_chance)}
-        bound = {"failure_rate_below": failures.bound}
+        bound = {"failure_rate_below": failures.failure_rate_bound}
         rows.append({"run": run.label, **vars(summary), "low": low, "high": high, **mean_cells, **failed, **bound})
     for pair in comparison.pairs:
         difference = pair.difference
         row: dict[str, object] = {"run": pair.first, "other": pair.second, "how": difference.method}
         row |= {"n": difference.n[0], "n_other": difference.n[1], "mean": difference.estimate, "p_holm": pair.p_holm}
         row |= {name: getattr(difference, name) for name in ("median", "low", "high", "p", "p_t", "p_rank")}
-        row |= {"detectable": difference.detectable, "winner": pair.winner or "", "outcome": pair.reason}
-        rows.append(row | _cells("superiority", pair.superiority) | {"meaning": pair.sentence})
-    return csv_text(_COLUMNS, ([row.get(name, "") for name in _COLUMNS] for row in rows)).rstrip("\n")
+        row |= {"detectable": difference.min_detectable_effect, "winner": pair.winner or "", "outcome": pair.reason}
+        rows.append(row | _build_estimate_cells("superiority", pair.superiority) | {"meaning": pair.sentence})
+    return format_csv(_CSV_COLUMNS, ([row.get(name, "") for name in _CSV_COLUMNS] for row in rows)).rstrip("\n")
 
 
-def _cells(name: str, estimate: Estimate) -> dict[str, float]:
+def _build_estimate_cells(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

@@ -18,18 +18,25 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import special
 
-from pairs_lit.analysis.power import describe_limit, min_detectable_errors, smallest_p
-from pairs_lit.analysis.rank_tests import rank_sum, signed_rank
+from pairs_lit.analysis.power import compute_min_detectable_errors, compute_smallest_p, describe_limit
+from pairs_lit.analysis.rank_tests import run_rank_sum_test, run_signed_rank_test
 from pairs_lit.errors import PairsLitError
-from pairs_lit.statistics import LEVEL, Difference, Values, critical, holm, welch_error
+from pairs_lit.statistics import (
+    SIGNIFICANCE_LEVEL,
+    Difference,
+    FloatArray,
+    adjust_holm,
+    compute_critical_t,
+    compute_welch_error,
+)
 
 ScoresBySeed = Mapping[int, float]
 """The metric of each round, by seed."""
 
-Outcome = Literal["significant difference", "no significant difference", "tests disagree", "too few rounds"]
+DecisionOutcome = Literal["significant difference", "no significant difference", "tests disagree", "too few rounds"]
 
 
-class BothTests(NamedTuple):
+class CombinedTests(NamedTuple):
     """Results of the t test and the rank test for k comparisons; each field has shape (k,).
 
     Attributes:
@@ -42,46 +49,48 @@ class BothTests(NamedTuple):
         p_rank: The p value of the rank test (Wilcoxon's signed-rank test or Mann and Whitney's).
     """
 
-    mean: Values
-    error: Values
-    freedom: Values
-    median: Values
-    rank_sign: Values
-    p_t: Values
-    p_rank: Values
+    mean: FloatArray
+    standard_error: FloatArray
+    degrees_of_freedom: FloatArray
+    median: FloatArray
+    rank_sign: FloatArray
+    p_t: FloatArray
+    p_rank: FloatArray
 
     @property
-    def p(self) -> Values:
+    def p(self) -> FloatArray:
         """The larger of the two p values, which is the p value of requiring both tests to reject."""
         return np.maximum(self.p_t, self.p_rank)
 
     @property
-    def common_sign(self) -> Values:
+    def common_sign(self) -> FloatArray:
         """The sign of mean, median and ranks if all three agree, else 0."""
         signs = np.sign(np.stack([self.mean, self.median, self.rank_sign]))
-        common: Values = np.where((signs == signs[0]).all(0), signs[0], 0.0)
+        common: FloatArray = np.where((signs == signs[0]).all(0), signs[0], 0.0)
         return common
 
     @property
-    def sign(self) -> Values:
+    def sign(self) -> FloatArray:
         """The decision without correction for other comparisons: 1 or -1 if significant, else 0."""
-        significant_sign: Values = np.where(self.p < LEVEL, self.common_sign, 0.0)
+        significant_sign: FloatArray = np.where(self.p < SIGNIFICANCE_LEVEL, self.common_sign, 0.0)
         return significant_sign
 
 
-def paired_tests(rows: Values) -> BothTests:
+def run_paired_tests(rows: FloatArray) -> CombinedTests:
     """Apply both paired tests to each row of differences between rounds of the same seed; rows is (k, n), n ≥ 2."""
     n = rows.shape[1]
     is_constant = np.ptp(rows, axis=1) == 0
     with np.errstate(over="ignore", invalid="ignore"):  # the squares of losses above 1e150 overflow, then p_t is 1
         mean = np.where(is_constant, rows[:, 0], rows.mean(1))
         error = np.where(is_constant, 0.0, rows.std(1, ddof=1) / sqrt(n))
-    rank_sign, p_rank = signed_rank(rows)
+    rank_sign, p_rank = run_signed_rank_test(rows)
     freedom = np.full(len(rows), n - 1.0)
-    return BothTests(mean, error, freedom, np.median(rows, axis=1), rank_sign, _t_test_p(mean, error, freedom), p_rank)
+    return CombinedTests(
+        mean, error, freedom, np.median(rows, axis=1), rank_sign, _compute_t_test_p(mean, error, freedom), p_rank
+    )
 
 
-def unpaired_tests(first: Values, second: Values) -> BothTests:
+def run_unpaired_tests(first: FloatArray, second: FloatArray) -> CombinedTests:
     """Apply both unpaired tests to each row of (k, n) values and the same row of (k, m) values; n, m ≥ 2."""
     n, m = first.shape[1], second.shape[1]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -89,13 +98,13 @@ def unpaired_tests(first: Values, second: Values) -> BothTests:
         first_std, second_std = (
             np.where(np.ptp(rows, axis=1) > 0, rows.std(1, ddof=1), 0.0) for rows in (first, second)
         )
-        error, freedom = welch_error(first_std, second_std, n, m)
+        error, freedom = compute_welch_error(first_std, second_std, n, m)
     median = np.median(first, axis=1) - np.median(second, axis=1)
-    rank_sign, p_rank = rank_sum(first, second)
-    return BothTests(mean, error, freedom, median, rank_sign, _t_test_p(mean, error, freedom), p_rank)
+    rank_sign, p_rank = run_rank_sum_test(first, second)
+    return CombinedTests(mean, error, freedom, median, rank_sign, _compute_t_test_p(mean, error, freedom), p_rank)
 
 
-def _t_test_p(mean: Values, error: Values, freedom: Values) -> Values:
+def _compute_t_test_p(mean: FloatArray, error: FloatArray, freedom: FloatArray) -> FloatArray:
     """Return the two-sided p value of t = mean / error; if the error is 0, p is 1 for a zero mean and else 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * special.stdtr(freedom, -np.abs(mean / error))
@@ -116,7 +125,7 @@ class MeasuredDifference(Difference):
         p_rank: The p value of the rank test (Wilcoxon's signed-rank test or Mann and Whitney's).
     """
 
-    detectable: float
+    min_detectable_effect: float
     median: float
     rank_sign: int
     common_sign: int
@@ -131,7 +140,7 @@ class MeasuredDifference(Difference):
     @property
     def smallest_p(self) -> float:
         """The smallest p value that is possible with these numbers of rounds."""
-        return smallest_p(*self.n, is_paired=self.is_paired)
+        return compute_smallest_p(*self.n, is_paired=self.is_paired)
 
 
 def compare_rounds(first: ScoresBySeed, second: ScoresBySeed, *, same_data: bool) -> MeasuredDifference:
@@ -154,10 +163,10 @@ def compare_rounds(first: ScoresBySeed, second: ScoresBySeed, *, same_data: bool
 
 def compare_many(cases: Sequence[tuple[ScoresBySeed, ScoresBySeed, bool]]) -> list[MeasuredDifference]:
     """Return the result of :func:`compare_rounds` for each pair of runs."""
-    return [_compare(*case) for case in cases]
+    return [_compare_two(*case) for case in cases]
 
 
-def _compare(first: ScoresBySeed, second: ScoresBySeed, same_data: bool) -> MeasuredDifference:
+def _compare_two(first: ScoresBySeed, second: ScoresBySeed, same_data: bool) -> MeasuredDifference:
     for values in (first, second):
         if len(values) < 2:
             raise PairsLitError(f"each run must have at least 2 rounds to be compared, got {len(values)}.")
@@ -166,28 +175,30 @@ def _compare(first: ScoresBySeed, second: ScoresBySeed, same_data: bool) -> Meas
     shared = [seed for seed in first if same_data and seed in second]
     if len(shared) > 1:
         a, b = (np.array([values[seed] for seed in shared], dtype=np.float64) for values in (first, second))
-        return _tested(paired_tests(_without_noise(a - b, a, b)[None]), (len(shared),) * 2, is_paired=True)
+        return _build_difference(
+            run_paired_tests(_round_off_noise(a - b, a, b)[None]), (len(shared),) * 2, is_paired=True
+        )
     a, b = (np.array(list(values.values()), dtype=np.float64) for values in (first, second))
-    samples = [_without_noise(values, a, b)[None] for values in (a, b)]
-    return _tested(unpaired_tests(*samples), (len(a), len(b)), is_paired=False)
+    samples = [_round_off_noise(values, a, b)[None] for values in (a, b)]
+    return _build_difference(run_unpaired_tests(*samples), (len(a), len(b)), is_paired=False)
 
 
-def _without_noise(values: Values, *samples: Values) -> Values:
+def _round_off_noise(values: FloatArray, *samples: FloatArray) -> FloatArray:
     """Return the values rounded to 1e-12 of the samples' typical size, so that float noise does not break ties."""
     sizes = np.abs(np.concatenate(samples))
     typical = float(np.median(sizes[sizes > 0])) if sizes.any() else 1.0
     unit = 2.0 ** np.frexp(typical)[1]
     scaled = values / unit
     is_small = np.abs(scaled) < 1e3  # rounding very large values would overflow
-    rounded: Values = np.where(is_small, np.round(scaled, 12), scaled) * unit
+    rounded: FloatArray = np.where(is_small, np.round(scaled, 12), scaled) * unit
     return rounded
 
 
-def _tested(tests: BothTests, n: tuple[int, int], *, is_paired: bool) -> MeasuredDifference:
+def _build_difference(tests: CombinedTests, n: tuple[int, int], *, is_paired: bool) -> MeasuredDifference:
     """Build the difference from the results of a single comparison, with interval and minimum detectable effect."""
     mean, error, freedom, median, rank_sign, p_t, p_rank = (float(values[0]) for values in tests)
-    half = critical(freedom) * error if error > 0 else 0.0
-    shift = error * min_detectable_errors(*n, freedom, is_paired=is_paired)
+    half = compute_critical_t(freedom) * error if error > 0 else 0.0
+    shift = error * compute_min_detectable_errors(*n, freedom, is_paired=is_paired)
     method = "paired" if is_paired else "Welch"
     numbers = (mean, mean - half, mean + half, max(p_t, p_rank), shift)
     return MeasuredDifference(method, n, *numbers, median, int(rank_sign), int(tests.common_sign[0]), p_t, p_rank)
@@ -216,24 +227,24 @@ class Decision:
     @property
     def t_rejects(self) -> bool:
         """Whether the t test alone rejects."""
-        return self.p_t_holm < LEVEL
+        return self.p_t_holm < SIGNIFICANCE_LEVEL
 
     @property
     def rank_rejects(self) -> bool:
         """Whether the rank test alone rejects."""
-        return self.p_rank_holm < LEVEL
+        return self.p_rank_holm < SIGNIFICANCE_LEVEL
 
     @property
     def sign(self) -> int:
         """1 if the first is significantly larger, -1 if it is significantly smaller, else 0."""
-        return self.difference.common_sign if self.p_holm < LEVEL else 0
+        return self.difference.common_sign if self.p_holm < SIGNIFICANCE_LEVEL else 0
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> DecisionOutcome:
         """The result in words."""
         if self.sign:
             return "significant difference"
-        if self.smallest_p >= LEVEL:
+        if self.smallest_p >= SIGNIFICANCE_LEVEL:
             return "too few rounds"
         only_one_rejects = self.t_rejects != self.rank_rejects
         both_reject = self.t_rejects and self.rank_rejects
@@ -247,7 +258,7 @@ class Decision:
         return describe_limit(*n, self.comparisons, is_paired=is_paired, least=self.smallest_p)
 
 
-def decide(differences: Sequence[MeasuredDifference], other_p: Sequence[float] = ()) -> list[Decision]:
+def make_decisions(differences: Sequence[MeasuredDifference], other_p: Sequence[float] = ()) -> list[Decision]:
     """Decide which differences are significant, with Holm's correction for all of them together.
 
     Args:
@@ -256,7 +267,7 @@ def decide(differences: Sequence[MeasuredDifference], other_p: Sequence[float] =
     """
 
     def correct(p_values: Sequence[float], others: Sequence[float] = other_p) -> list[float]:
-        return holm([*p_values, *others])[: len(p_values)]
+        return adjust_holm([*p_values, *others])[: len(p_values)]
 
     p = correct([difference.p for difference in differences])
     p_t = correct([difference.p_t for difference in differences])

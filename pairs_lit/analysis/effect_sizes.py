@@ -7,9 +7,9 @@ from math import sqrt
 import numpy as np
 from scipy import special
 
-from pairs_lit.statistics import LEVEL, NAN, critical
+from pairs_lit.statistics import NAN, SIGNIFICANCE_LEVEL, compute_critical_t
 
-_TRIMMED = 0.25
+_TRIMMED_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Estimate:
     high: float
 
 
-def superiority(first: Sequence[float], second: Sequence[float]) -> Estimate:
+def estimate_superiority(first: Sequence[float], second: Sequence[float]) -> Estimate:
     """Estimate the probability that a value of the first sample exceeds one of the second; ties count half.
 
     The estimate is Mann and Whitney's U / (n·m). The interval is Newcombe's fifth method (Statistics in Medicine 25,
@@ -40,14 +40,14 @@ def superiority(first: Sequence[float], second: Sequence[float]) -> Estimate:
     # how many values of the second sample each value of the first exceeds, and how many it exceeds or equals
     counts = [np.searchsorted(lower, upper, side) for side in ("left", "right")]
     value = float(np.sum(counts)) / (2 * n * m)
-    return Estimate(value, 1 - _upper_end(1 - value, n, m), _upper_end(value, n, m))
+    return Estimate(value, 1 - _compute_upper_end(1 - value, n, m), _compute_upper_end(value, n, m))
 
 
-def _upper_end(value: float, n: int, m: int) -> float:
+def _compute_upper_end(value: float, n: int, m: int) -> float:
     """Return the upper end of Newcombe's interval, for which the standard error is evaluated at the end itself."""
     from scipy import optimize
 
-    critical_z = float(special.ndtri(1 - LEVEL / 2))
+    critical_z = float(special.ndtri(1 - SIGNIFICANCE_LEVEL / 2))
 
     def compute_excess(p: float) -> float:
         spread = 1 + ((n + m) / 2 - 1) * ((1 - p) / (2 - p) + p / (1 + p))
@@ -56,19 +56,19 @@ def _upper_end(value: float, n: int, m: int) -> float:
     return 1.0 if value == 1 else float(optimize.brentq(compute_excess, value + 1e-12, 1.0))
 
 
-def interquartile_mean(values: Sequence[float]) -> Estimate:
+def estimate_interquartile_mean(values: Sequence[float]) -> Estimate:
     """Return the mean of the middle half of the values, without the lowest and the highest quarter (rounded down).
 
     The interval is Tukey and McLaughlin's: a t interval with the winsorised variance. Its ends are NaN if fewer than
     two values remain.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
-    n, trimmed = len(ordered), int(_TRIMMED * len(ordered))
+    n, trimmed = len(ordered), int(_TRIMMED_SHARE * len(ordered))
     remaining = n - 2 * trimmed
     value = float(ordered[trimmed : n - trimmed].mean()) if n else NAN
     if remaining < 2:
         return Estimate(value, NAN, NAN)
     winsorised = np.clip(ordered, ordered[trimmed], ordered[n - 1 - trimmed])
     error = float(winsorised.std(ddof=1)) * sqrt((n - 1) / (remaining * (remaining - 1)))
-    half = critical(remaining - 1) * error
+    half = compute_critical_t(remaining - 1) * error
     return Estimate(value, value - half, value + half)

@@ -9,18 +9,18 @@ from scipy import special
 
 from pairs_lit.runs.metrics import Metric
 from pairs_lit.runs.run import FinishedRun
-from pairs_lit.runs.run_metadata import UNRECORDED, read_at_chance
-from pairs_lit.statistics import LEVEL
+from pairs_lit.runs.run_metadata import UNRECORDED_SETTINGS, read_at_chance
+from pairs_lit.statistics import SIGNIFICANCE_LEVEL
 
-_CONFIDENCE = f"at {100 * (1 - LEVEL):.0f} % confidence"
-_MOST_NAMED = 8
+_CONFIDENCE_TEXT = f"at {100 * (1 - SIGNIFICANCE_LEVEL):.0f} % confidence"
+_MAX_NAMED_SEEDS = 8
 
 
-def name_seeds(seeds: Sequence[int]) -> str:
+def format_seed_list(seeds: Sequence[int]) -> str:
     """Return a text such as "seed 17" or "seeds 3 and 17"; a long list ends with the number of further seeds."""
-    *names, last = map(str, seeds if len(seeds) <= _MOST_NAMED else seeds[: _MOST_NAMED - 1])
-    if len(seeds) > _MOST_NAMED:
-        names, last = [*names, last], f"{len(seeds) - _MOST_NAMED + 1} more"
+    *names, last = map(str, seeds if len(seeds) <= _MAX_NAMED_SEEDS else seeds[: _MAX_NAMED_SEEDS - 1])
+    if len(seeds) > _MAX_NAMED_SEEDS:
+        names, last = [*names, last], f"{len(seeds) - _MAX_NAMED_SEEDS + 1} more"
     return f"seeds {', '.join(names)} and {last}" if names else f"seed {last}"
 
 
@@ -35,36 +35,36 @@ class Failures:
             comparisons keep them.
     """
 
-    count: int
+    num_rounds: int
     not_finite: Sequence[int]
     at_chance: Sequence[int]
 
     @property
-    def failed(self) -> int:
+    def num_failed(self) -> int:
         """The number of failed rounds of both kinds."""
         return len({*self.not_finite, *self.at_chance})
 
     @property
-    def bound(self) -> float:
+    def failure_rate_bound(self) -> float:
         """The upper end of the failure rate's one-sided 95 % interval (Clopper and Pearson 1934)."""
-        k, n = self.failed, self.count
-        return 1.0 if k == n else float(special.betaincinv(k + 1, n - k, 1 - LEVEL))
+        k, n = self.num_failed, self.num_rounds
+        return 1.0 if k == n else float(special.betaincinv(k + 1, n - k, 1 - SIGNIFICANCE_LEVEL))
 
     def __str__(self) -> str:
         kinds = {"not finite": self.not_finite, "at chance": self.at_chance}
-        details = "; ".join(f"{name_seeds(seeds)} {kind}" for kind, seeds in kinds.items() if seeds)
-        text = f"{self.failed} of {self.count} failed" + (f" ({details})" if details else "")
-        if self.failed == self.count:
+        details = "; ".join(f"{format_seed_list(seeds)} {kind}" for kind, seeds in kinds.items() if seeds)
+        text = f"{self.num_failed} of {self.num_rounds} failed" + (f" ({details})" if details else "")
+        if self.num_failed == self.num_rounds:
             return text
-        return f"{text}: failure rate below {100 * self.bound:.1f} % {_CONFIDENCE}"
+        return f"{text}: failure rate below {100 * self.failure_rate_bound:.1f} % {_CONFIDENCE_TEXT}"
 
 
-def failures_of(run: FinishedRun) -> Failures:
+def find_failures(run: FinishedRun) -> Failures:
     """Return the failed rounds of a run."""
-    return Failures(len(run.rounds), run.failed, at_chance_seeds(run))
+    return Failures(len(run.rounds), run.failed, read_at_chance_seeds(run))
 
 
-def at_chance_seeds(run: FinishedRun) -> list[int]:
+def read_at_chance_seeds(run: FinishedRun) -> list[int]:
     """Return the seeds of the rounds that learned nothing.
 
     The fit records these seeds in ``summary.json``. Earlier releases did not; a round of theirs counts if its training,
@@ -75,12 +75,12 @@ def at_chance_seeds(run: FinishedRun) -> list[int]:
     finite = [result for result in run.rounds if result.status == "ok"]
     if recorded is not None:
         return [result.seed for result in finite if result.seed in recorded]
-    return [result.seed for result in finite if _is_at_chance(vars(result), run)]
+    return [result.seed for result in finite if _is_probably_at_chance(vars(result), run)]
 
 
-def _is_at_chance(metrics: dict[str, Any], run: FinishedRun) -> bool:
+def _is_probably_at_chance(metrics: dict[str, Any], run: FinishedRun) -> bool:
     """Return whether an accuracy in the round's row of ``rounds.csv`` is close to the majority-class accuracy."""
-    data = {**UNRECORDED, **run.data}
+    data = {**UNRECORDED_SETTINGS, **run.data}
     classes = int(data["classes"] or 10)
     # the share of the more frequent target among all ordered pairs of K classes; it is the same for every relation
     share = (classes + 1) / (2 * classes)

@@ -6,23 +6,23 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pairs_lit.runs.atomic_write import write_durably
+from pairs_lit.runs.atomic_write import write_atomically
 from pairs_lit.runs.tables import Curves
 from pairs_lit.statistics import Summary, summarise
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 """Okabe and Ito's palette, which colour-blind readers can distinguish."""
 
-_STYLES = ("-", "--", "-.", ":")
+_LINE_STYLES = ("-", "--", "-.", ":")
 
 
-def shown_name(name: str, most: int) -> str:
+def shorten_name(name: str, most: int) -> str:
     """Return the name cut to at most this many letters, with dollar signs escaped, which would begin a formula."""
     short = name if len(name) <= most else f"{name[: most - 1]}…"
     return short.replace("$", r"\$")
 
 
-def curves_figure(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figure:
+def draw_curves(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figure:
     """Draw metrics by epoch, one panel per metric and one line per run: the mean over rounds ± one standard deviation.
 
     Failed rounds are left out and counted in the label. A panel shows only the runs that have its metric, and is
@@ -36,13 +36,13 @@ def curves_figure(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figu
     figure = Figure(figsize=(5 * len(known), 3.6), layout="constrained")
     for axes, (metric, label) in zip(figure.subplots(1, len(known), squeeze=False)[0], known.items(), strict=True):
         for index, (name, curves) in enumerate(runs.items()):
-            if metric not in curves.values or curves.failed().all():
+            if metric not in curves.values or curves.find_failed_rounds().all():
                 continue
-            is_ok = ~curves.failed()
+            is_ok = ~curves.find_failed_rounds()
             values, epochs = curves.values[metric][:, is_ok], np.arange(1, curves.epochs + 1)
             mean = values.mean(1)
             std = values.std(1, ddof=1) if is_ok.sum() > 1 else np.zeros_like(mean)  # a single round gets no band
-            colour, style = COLOURS[index % len(COLOURS)], _STYLES[index % len(_STYLES)]
+            colour, style = COLOURS[index % len(COLOURS)], _LINE_STYLES[index % len(_LINE_STYLES)]
             failed = f", {(~is_ok).sum()} failed" if not is_ok.all() else ""
             axes.plot(epochs, mean, style, color=colour, label=f"{name} (n = {is_ok.sum()}{failed})", linewidth=1.4)
             axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
@@ -52,7 +52,7 @@ def curves_figure(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figu
     return figure
 
 
-def rounds_figure(values: Mapping[str, Sequence[float]], label: str) -> Figure:
+def draw_rounds(values: Mapping[str, Sequence[float]], label: str) -> Figure:
     """Draw the metric of each round as a point, one row per run, with the mean and its 95 % interval."""
     figure = Figure(figsize=(7, 1 + 0.55 * len(values)), layout="constrained")
     axes = figure.subplots()
@@ -68,7 +68,7 @@ def rounds_figure(values: Mapping[str, Sequence[float]], label: str) -> Figure:
     return figure
 
 
-def sweep_figure(summaries: Mapping[float, Summary], x_label: str, y_label: str) -> Figure:
+def draw_option_means(summaries: Mapping[float, Summary], x_label: str, y_label: str) -> Figure:
     """Draw the mean ± one standard deviation for each value of an option; the values are evenly spaced."""
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -81,7 +81,7 @@ def sweep_figure(summaries: Mapping[float, Summary], x_label: str, y_label: str)
     return figure
 
 
-def save(figure: Figure, path: Path, note: str = "") -> None:
+def save_figure(figure: Figure, path: Path, note: str = "") -> None:
     """Write a figure atomically in the format of the file's suffix; a PNG file stores the note as its description."""
     metadata = {"Description": note} if note and path.suffix == ".png" else None
-    write_durably(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata))
+    write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata))

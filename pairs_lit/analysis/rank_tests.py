@@ -8,13 +8,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from pairs_lit.statistics import Values
+from pairs_lit.statistics import FloatArray
 
-_EXACT_DIFFERENCES = 50  # also scipy's limit for samples without ties and zeros
-_EXACT_PRODUCTS = 400  # n·m, for instance two samples of 20 rounds
+_MAX_EXACT_DIFFERENCES = 50  # also scipy's limit for samples without ties and zeros
+_MAX_EXACT_PRODUCT = 400  # n·m, for instance two samples of 20 rounds
 
 
-def signed_rank(rows: Values) -> tuple[Values, Values]:
+def run_signed_rank_test(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Test whether the differences in each row lie symmetrically about 0 (Wilcoxon 1945).
 
     Zeros are ranked, then left out (Pratt 1959); ties get the mean of their ranks. With at most 50 non-zero
@@ -34,22 +34,24 @@ def signed_rank(rows: Values) -> tuple[Values, Values]:
     doubled[rows == 0] = 0
     positive, negative = (np.where(has_sign, doubled, 0).sum(1) for has_sign in (rows > 0, rows < 0))
     p = np.ones(len(rows))
-    is_exact = (rows != 0).sum(1) <= _EXACT_DIFFERENCES
+    is_exact = (rows != 0).sum(1) <= _MAX_EXACT_DIFFERENCES
     ranks = np.sort(doubled[is_exact], axis=1)
     smaller = np.minimum(positive, negative)[is_exact]
-    p[is_exact] = [_signed_rank_p(row.tobytes(), least) for row, least in zip(ranks, smaller.tolist(), strict=True)]
+    p[is_exact] = [
+        _compute_signed_rank_p(row.tobytes(), least) for row, least in zip(ranks, smaller.tolist(), strict=True)
+    ]
     if not is_exact.all():
         test = stats.wilcoxon(rows[~is_exact], zero_method="pratt", method="asymptotic", axis=1)
         p[~is_exact] = test.pvalue
     return np.sign(positive - negative).astype(np.float64), p
 
 
-def _signed_rank_p(ranks: bytes, smaller: int) -> float:
-    return min(1.0, 2 * float(_signed_rank_chances(ranks)[smaller]))
+def _compute_signed_rank_p(ranks: bytes, smaller: int) -> float:
+    return min(1.0, 2 * float(_compute_signed_rank_probabilities(ranks)[smaller]))
 
 
 @lru_cache(maxsize=128)
-def _signed_rank_chances(ranks: bytes) -> Values:
+def _compute_signed_rank_probabilities(ranks: bytes) -> FloatArray:
     """Return, for each sum, the probability that the positive ranks add up to at most this sum under random signs."""
     probabilities = np.ones(1)
     for rank in np.frombuffer(ranks, dtype=np.int64).tolist():
@@ -60,7 +62,7 @@ def _signed_rank_chances(ranks: bytes) -> Values:
     return np.cumsum(probabilities)
 
 
-def rank_sum(first: Values, second: Values) -> tuple[Values, Values]:
+def run_rank_sum_test(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Test whether the values of one sample tend to be larger than those of another (Mann and Whitney 1947).
 
     Ties get the mean of their ranks. For small samples (n·m ≤ 400, for instance 20 rounds each), p is exact: twice the
@@ -80,7 +82,7 @@ def rank_sum(first: Values, second: Values) -> tuple[Values, Values]:
     ranks = np.rint(2 * stats.rankdata(np.hstack([first, second]), axis=1)).astype(np.int64)
     sums = ranks[:, :n].sum(1)
     sign = np.sign(sums - n * (n + m + 1)).astype(np.float64)
-    if n * m > _EXACT_PRODUCTS:
+    if n * m > _MAX_EXACT_PRODUCT:
         varies = np.ptp(ranks, axis=1) > 0
         p = np.ones(len(ranks))
         p[varies] = stats.mannwhitneyu(first[varies], second[varies], axis=1, method="asymptotic").pvalue
@@ -88,16 +90,16 @@ def rank_sum(first: Values, second: Values) -> tuple[Values, Values]:
     size = min(n, m)
     smaller_sums = sums if n <= m else ranks[:, n:].sum(1)
     rows = zip(np.sort(ranks, axis=1), smaller_sums.tolist(), strict=True)
-    return sign, np.array([_rank_sum_p(row.tobytes(), size, total) for row, total in rows])
+    return sign, np.array([_compute_rank_sum_p(row.tobytes(), size, total) for row, total in rows])
 
 
-def _rank_sum_p(ranks: bytes, size: int, total: int) -> float:
-    below, above = _rank_sum_chances(ranks, size)
+def _compute_rank_sum_p(ranks: bytes, size: int, total: int) -> float:
+    below, above = _compute_rank_sum_probabilities(ranks, size)
     return min(1.0, 2 * float(min(below[total], above[total])))
 
 
 @lru_cache(maxsize=128)
-def _rank_sum_chances(ranks: bytes, size: int) -> tuple[Values, Values]:
+def _compute_rank_sum_probabilities(ranks: bytes, size: int) -> tuple[FloatArray, FloatArray]:
     """Return, for each sum, the probabilities that ``size`` random ranks add up to at most and to at least this sum."""
     values = np.frombuffer(ranks, dtype=np.int64)
     counts = np.zeros((size + 1, int(values.sum()) + 1))  # the number of subsets by size and sum

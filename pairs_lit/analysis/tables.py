@@ -5,103 +5,107 @@ from itertools import compress
 
 from tabulate import tabulate
 
-from pairs_lit.relation import sign_of
-from pairs_lit.runs.metrics import BY_COLUMN
+from pairs_lit.relation import get_sign
+from pairs_lit.runs.metrics import METRICS_BY_COLUMN
 from pairs_lit.runs.tables import Evaluation
 from pairs_lit.statistics import Summary
-from pairs_lit.text import counted, printable
+from pairs_lit.text import format_count, replace_control_characters
 
-_OF_DIGITS = frozenset(metric.column for metric in BY_COLUMN.values() if metric.is_of_digits)
+_DIGIT_COLUMNS = frozenset(metric.column for metric in METRICS_BY_COLUMN.values() if metric.is_of_digits)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], style: str = "simple") -> str:
+def format_table(header: Sequence[str], rows: Iterable[Sequence[object]], style: str = "simple") -> str:
     """Return a table in one of ``tabulate``'s formats; texts that look like numbers are not reformatted."""
     return tabulate(list(rows), header, tablefmt=style, disable_numparse=True)
 
 
-def without_digits(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
+def drop_digit_metrics(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
     """Return the summaries without digit metrics, for networks that were not trained to classify digits."""
-    return {name: summary for name, summary in summaries.items() if name not in _OF_DIGITS}
+    return {name: summary for name, summary in summaries.items() if name not in _DIGIT_COLUMNS}
 
 
-def summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") -> str:
+def format_summary_table(summaries: Mapping[str, Summary], *, style: str = "simple") -> str:
     """Return a table with one row of summary statistics per metric.
 
     Args:
         summaries: The summaries by column of ``rounds.csv``; any other name becomes the label of its row.
         style: One of ``tabulate``'s table formats.
     """
-    labels = [BY_COLUMN[name].label if name in BY_COLUMN else name for name in summaries]
-    cells = [(s.n, *map(decimal, (s.mean, s.std, s.median, s.min, s.max))) for s in summaries.values()]
+    labels = [METRICS_BY_COLUMN[name].label if name in METRICS_BY_COLUMN else name for name in summaries]
+    cells = [(s.n, *map(format_decimal, (s.mean, s.std, s.median, s.min, s.max))) for s in summaries.values()]
     rows = [(label, *row) for label, row in zip(labels, cells, strict=True)]
     header = ["", "n", "mean", "std", "median", "min", "max"]
     return tabulate(rows, header, tablefmt=style, disable_numparse=True, colalign=["left", *["right"] * 6])
 
 
-def evaluation_table(evaluation: Evaluation, *, with_digits: bool = True) -> str:
+def format_evaluation_table(evaluation: Evaluation, *, with_digits: bool = True) -> str:
     """Return a table with one row per round, the summary table, and a note on failed rounds.
 
     Args:
         evaluation: The metrics of all rounds.
         with_digits: Whether to include digit metrics; they mean nothing if the networks were not trained on digits.
     """
-    is_included = [with_digits or name not in _OF_DIGITS for name in evaluation.header]
+    is_included = [with_digits or name not in _DIGIT_COLUMNS for name in evaluation.header]
     header, *rows = (list(compress(row, is_included)) for row in (evaluation.header, *evaluation.rows))
-    cells = [[decimal(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
-    summaries = evaluation.summaries() if with_digits else without_digits(evaluation.summaries())
-    parts = [table(header, cells), summary_table(summaries), failures(evaluation.failed, len(evaluation.seeds))]
+    cells = [[format_decimal(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
+    summaries = evaluation.compute_summaries() if with_digits else drop_digit_metrics(evaluation.compute_summaries())
+    parts = [
+        format_table(header, cells),
+        format_summary_table(summaries),
+        describe_failures(evaluation.failed, len(evaluation.seeds)),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
-def failures(failed: Sequence[int], count: int) -> str:
+def describe_failures(failed: Sequence[int], count: int) -> str:
     """Return a note on the failed rounds, or an empty text if no round failed."""
     if not failed:
         return ""
     seeds = ", ".join(map(str, failed))
-    return f"{len(failed)} of {counted(count, 'round')} FAILED (loss not finite; seed {seeds}): left out of the table."
+    return f"{len(failed)} of {format_count(count, 'round')} FAILED (loss not finite; seed {seeds}): left out of the table."
 
 
-def at_chance(seeds: Sequence[int], count: int) -> str:
+def describe_rounds_at_chance(seeds: Sequence[int], count: int) -> str:
     """Return a note on the rounds that learned nothing, or an empty text if there are none."""
     if not seeds:
         return ""
     listed = ", ".join(map(str, seeds))
     return (
-        f"{len(seeds)} of {counted(count, 'round')} AT CHANCE (on the training pairs no better than the majority-class "
+        f"{len(seeds)} of {format_count(count, 'round')} AT CHANCE (on the training pairs no better than the majority-class "
         f"baseline; seed {listed}): kept in the table."
     )
 
 
-_MOST_NAMES = 12
+_MAX_NAMES = 12
 
 
-def classes(relation: str, names: Sequence[str], count: int) -> str:
+def describe_classes(relation: str, names: Sequence[str], count: int) -> str:
     """Return which class numbers a relation compares, or an empty text if the classes are the ten digits."""
     if not names and count == 10:
         return ""
-    listed = [f"{number} = {printable(name)[:40]!r}" for number, name in enumerate(names)]
-    if len(listed) > _MOST_NAMES:
-        listed = [*listed[: _MOST_NAMES - 1], "…", listed[-1]]
+    listed = [f"{number} = {replace_control_characters(name)[:40]!r}" for number, name in enumerate(names)]
+    if len(listed) > _MAX_NAMES:
+        listed = [*listed[: _MAX_NAMES - 1], "…", listed[-1]]
     numbers = ", ".join(listed) or f"0 to {count - 1}"
-    return f"relation {relation}: first {sign_of(relation)} second by class number ({count} classes): {numbers}"
+    return f"relation {relation}: first {get_sign(relation)} second by class number ({count} classes): {numbers}"
 
 
-def mean_and_std(summary: Summary) -> str:
+def format_mean_and_std(summary: Summary) -> str:
     """Return a text such as ``0.8757 ± 0.0165 (n = 10)``; a single round has no ± part."""
     spread = f" ± {summary.std:.4f}" if summary.n > 1 else ""
     return f"{summary.mean:.4f}{spread} (n = {summary.n})"
 
 
-def decimal(value: float) -> str:
+def format_decimal(value: float) -> str:
     """Return an accuracy or a loss with four decimals, or a dash for NaN."""
     return "–" if value != value else f"{value:.4f}"
 
 
-def interval(low: float, high: float, sign: str = "") -> str:
+def format_interval(low: float, high: float, sign: str = "") -> str:
     """Return an interval such as ``0.0032 to 0.0048``, or a dash for NaN; the sign ``+`` marks positive ends."""
     return "–" if low != low else f"{low:{sign}.4f} to {high:{sign}.4f}"
 
 
-def p_value(p: float) -> str:
+def format_p_value(p: float) -> str:
     """Return a p value with three decimals, or ``< 0.001``."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.commit import is_commit
 
-_LARGEST = 2**40
+_MAX_NUMBER = 2**40
 """The maximum of any number in a checkpoint; no run has more epochs, batches or seconds."""
 
 
-def check_form(part: str, saved: object, example: object, hint: str = "") -> None:
+def check_schema(part: str, saved: object, example: object, hint: str = "") -> None:
     """Raise PairsLitError if an entry of a checkpoint does not match the schema of an example.
 
     The schema consists of names, lengths, types and, for tensors, shapes and strides, but not of the numbers.
@@ -26,10 +26,10 @@ def check_form(part: str, saved: object, example: object, hint: str = "") -> Non
         example: The example.
         hint: Further advice for the message.
     """
-    check_that(part, fits(saved, example), hint)
+    check_part(part, matches_schema(saved, example), hint)
 
 
-def check_that(part: str, is_valid: bool, hint: str = "") -> None:
+def check_part(part: str, is_valid: bool, hint: str = "") -> None:
     """Raise PairsLitError if an entry of a checkpoint ("weights are", in the message) is not valid."""
     if not is_valid:
         raise PairsLitError(
@@ -38,26 +38,26 @@ def check_that(part: str, is_valid: bool, hint: str = "") -> None:
         )
 
 
-def fits(saved: object, example: object) -> bool:
+def matches_schema(saved: object, example: object) -> bool:
     """Return whether a value matches the schema of an example; values are compared no deeper than the example."""
     if isinstance(example, Tensor):
         if not isinstance(saved, Tensor) or saved.layout is not torch.strided or saved.is_meta:
             return False
-        return _layout(saved) == _layout(example)
+        return _get_layout(saved) == _get_layout(example)
     if isinstance(example, Mapping):
         if not isinstance(saved, Mapping) or saved.keys() != example.keys():
             return False
-        return _all_fit(saved.values(), example.values())
+        return _all_match(saved.values(), example.values())
     if isinstance(example, list):
-        return isinstance(saved, list) and len(saved) == len(example) and _all_fit(saved, example)
-    return type(saved) is type(example) and (not isinstance(saved, int | float) or 0 <= saved <= _LARGEST)
+        return isinstance(saved, list) and len(saved) == len(example) and _all_match(saved, example)
+    return type(saved) is type(example) and (not isinstance(saved, int | float) or 0 <= saved <= _MAX_NUMBER)
 
 
-def _all_fit(saved: Iterable[object], examples: Iterable[object]) -> bool:
-    return all(fits(*pair) for pair in zip(saved, examples, strict=True))
+def _all_match(saved: Iterable[object], examples: Iterable[object]) -> bool:
+    return all(matches_schema(*pair) for pair in zip(saved, examples, strict=True))
 
 
-def _layout(value: Tensor) -> tuple[object, ...]:
+def _get_layout(value: Tensor) -> tuple[object, ...]:
     """Return the properties of a tensor that compiled kernels rely on.
 
     With wrong strides, a kernel would read beyond the end of the tensor.
@@ -65,7 +65,7 @@ def _layout(value: Tensor) -> tuple[object, ...]:
     return tuple(value.shape), value.is_floating_point(), value.is_contiguous() or value.stride()
 
 
-class Form:
+class StateSchema:
     """The schema of a module's state, taken from the new module, which a checkpoint must match.
 
     Args:
@@ -77,21 +77,21 @@ class Form:
 
     def __init__(self, state: Mapping[str, Any]) -> None:
         suffix = nn.modules.module._EXTRA_STATE_KEY_SUFFIX  # of the extra state of a user's module
-        self._beside = {
+        self._extra_names = {
             name for name, value in state.items() if name.split(".")[-1] == suffix or not isinstance(value, Tensor)
         }
         self.example: dict[str, Tensor] = {}
-        for name, value in self.tensors(state).items():
+        for name, value in self.select_tensors(state).items():
             self.example[name] = value
             if value.layout is torch.strided:  # any other layout is rejected when a checkpoint is saved
                 self.example[name] = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
-    def tensors(self, state: Mapping[str, Any]) -> dict[str, Any]:
+    def select_tensors(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of a state, without the extra state, which a user's module must check itself."""
-        return {name: value for name, value in state.items() if name not in self._beside}
+        return {name: value for name, value in state.items() if name not in self._extra_names}
 
 
-def check_kept(state: Mapping[str, object], examples: Mapping[str, object]) -> None:
+def check_saveable(state: Mapping[str, object], examples: Mapping[str, object]) -> None:
     """Raise PairsLitError if a network's state no longer has the schema of the new network.
 
     No command could load such a checkpoint.
@@ -101,15 +101,15 @@ def check_kept(state: Mapping[str, object], examples: Mapping[str, object]) -> N
         examples: The schema, see :attr:`Form.example`.
     """
     for name in sorted(state.keys() | examples.keys()):
-        if not fits(state.get(name), examples.get(name)):
+        if not matches_schema(state.get(name), examples.get(name)):
             raise PairsLitError(
-                f"no checkpoint could be resumed: the network's {name} is {_form(state.get(name))}, but was "
-                f"{_form(examples.get(name))} when it was built. Create it in the constructor with its final shape and "
+                f"no checkpoint could be resumed: the network's {name} is {_describe_value(state.get(name))}, but was "
+                f"{_describe_value(examples.get(name))} when it was built. Create it in the constructor with its final shape and "
                 "type."
             )
 
 
-def _form(value: object) -> str:
+def _describe_value(value: object) -> str:
     """Return the type, shape and layout of a tensor for a message, or a description of another value."""
     if value is None:
         return "not there"
@@ -119,11 +119,11 @@ def _form(value: object) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{layout}"
 
 
-Group = tuple[OptimizerCallable, Sequence[nn.Parameter]]
+ParameterGroup = tuple[OptimizerCallable, Sequence[nn.Parameter]]
 """A factory of optimizers with the settings of a parameter group, and the parameters of that group."""
 
 
-def optimizer_state(saved: object, groups: Sequence[Group]) -> dict[str, Any]:
+def build_optimizer_state(saved: object, groups: Sequence[ParameterGroup]) -> dict[str, Any]:
     """Return the optimizer's state from a checkpoint, with the settings of the config.
 
     Args:
@@ -138,9 +138,9 @@ def optimizer_state(saved: object, groups: Sequence[Group]) -> dict[str, Any]:
             pass
         case _:
             state = {"no state": saved}  # matches no schema
-    examples = [example for make, parameters in groups for example in _kept(make, parameters)]
+    examples = [example for make, parameters in groups for example in _build_state_examples(make, parameters)]
     schema = {index: example for index, example in enumerate(examples) if index in state}
-    check_form("optimizer's state is", state, schema)
+    check_schema("optimizer's state is", state, schema)
     settings = [make(parameters).state_dict()["param_groups"][0] for make, parameters in groups]
     numbers = iter(range(len(examples)))
     param_groups = [
@@ -150,7 +150,7 @@ def optimizer_state(saved: object, groups: Sequence[Group]) -> dict[str, Any]:
     return {"state": state, "param_groups": param_groups}
 
 
-def _kept(make: OptimizerCallable, parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+def _build_state_examples(make: OptimizerCallable, parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
     """Return an example of the state that an optimizer keeps for each of the parameters."""
     sample = nn.Parameter(torch.zeros(2, 3))
     sample.grad = torch.zeros(2, 3)
@@ -173,4 +173,4 @@ def check_progress(saved: object, curves: Mapping[str, Tensor]) -> None:
             commits = [name for name in names if name is None or is_commit(name)]
         case _:
             commits = []
-    check_form("curves are", saved, {"curves": curves, "seconds": 0.0, "commits": commits})
+    check_schema("curves are", saved, {"curves": curves, "seconds": 0.0, "commits": commits})

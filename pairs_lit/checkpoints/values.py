@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pairs_lit.errors import PairsLitError
 
-_KEPT = (torch.Size, torch.dtype, torch.device)
+_UNCHANGED_TYPES = (torch.Size, torch.dtype, torch.device)
 """Types that need no conversion."""
-_NATIVE: dict[type, Callable[[Any], Any]] = {
+_PLAIN_CONVERTERS: dict[type, Callable[[Any], Any]] = {
     bool: bool,
     int: int.__int__,
     float: float.__float__,
@@ -25,14 +25,14 @@ _NATIVE: dict[type, Callable[[Any], Any]] = {
 }
 """Conversions from a subclass to the plain type, which do not depend on methods that the subclass overrides."""
 
-_MOST_BITS = 2000
+_MAX_BITS = 2000
 """The maximum size of an integer; larger ones could be saved but not loaded."""
 
-_DEEPEST = 100
+_MAX_DEPTH = 100
 """The maximum depth of nesting."""
 
 
-def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any value
+def to_plain_values(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any value
     """Convert a value to tensors and plain values.
 
     NumPy numbers become Python numbers, arrays become tensors, paths become strings, deques and sets become lists, and
@@ -48,54 +48,54 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:  # noqa: ANN401 - any 
         PairsLitError: A part of the value cannot be converted, or the value contains itself. The message names the
             place.
     """
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise PairsLitError(
             f"no checkpoint can hold {place[:60]}…, which is nested too deeply or contains itself. Leave it out."
         )
-    if value is None or isinstance(value, _KEPT):
+    if value is None or isinstance(value, _UNCHANGED_TYPES):
         return value
     if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
         return value.detach().as_subclass(Tensor)
     if isinstance(value, Enum):
-        return plain(value.value, place, depth + 1)
+        return to_plain_values(value.value, place, depth + 1)
     if isinstance(value, np.generic | np.ndarray):
-        return _plain_numpy(value, place)
+        return _convert_numpy(value, place)
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, Mapping):
-        return _plain_mapping(value, place, depth)
+        return _convert_mapping(value, place, depth)
     if isinstance(value, list | tuple | deque):
-        items = [plain(item, f"{place}[{index}]", depth + 1) for index, item in enumerate(value)]
+        items = [to_plain_values(item, f"{place}[{index}]", depth + 1) for index, item in enumerate(value)]
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, set | frozenset):
-        return [plain(item, place, depth + 1) for item in sorted(value, key=repr)]
-    converted = next((convert(value) for kind, convert in _NATIVE.items() if isinstance(value, kind)), None)
-    if converted is None or (isinstance(converted, int) and converted.bit_length() > _MOST_BITS):
-        raise _refusal(value, place)
+        return [to_plain_values(item, place, depth + 1) for item in sorted(value, key=repr)]
+    converted = next((convert(value) for kind, convert in _PLAIN_CONVERTERS.items() if isinstance(value, kind)), None)
+    if converted is None or (isinstance(converted, int) and converted.bit_length() > _MAX_BITS):
+        raise _build_error(value, place)
     return bytearray() if converted == b"" else converted  # empty bytes could not be loaded
 
 
-def _plain_numpy(value: Any, place: str) -> Any:  # noqa: ANN401 - a number or an array
+def _convert_numpy(value: Any, place: str) -> Any:  # noqa: ANN401 - a number or an array
     """Convert a NumPy number to a Python number, and an array to a tensor or, if it has other types, to lists."""
     if isinstance(value, np.ma.MaskedArray):
-        raise _refusal(value, place)
+        raise _build_error(value, place)
     if isinstance(value, np.ndarray) and value.ndim > 0:
         native = value.astype(value.dtype.newbyteorder("="), order="C")  # a copy, so that later changes have no effect
         try:
             return torch.from_numpy(native)
         except TypeError:
-            return plain(value.tolist(), place)
+            return to_plain_values(value.tolist(), place)
     number = value.item()
     if isinstance(number, np.generic):  # a type that Python lacks, such as a long double
-        raise _refusal(value, place)
-    return plain(number, place)
+        raise _build_error(value, place)
+    return to_plain_values(number, place)
 
 
-def _plain_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any, Any]:
+def _convert_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any, Any]:
     """Convert the keys and values of a mapping."""
     items: dict[Any, Any] = {}
     for key, item in value.items():
-        plain_key = plain(key, f"a key of {place}", depth + 1)
+        plain_key = to_plain_values(key, f"a key of {place}", depth + 1)
         try:
             is_rejected = plain_key in items
         except TypeError:  # a tuple with a list in it cannot be a key
@@ -105,14 +105,14 @@ def _plain_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any
                 f"no checkpoint can hold {place}: its key {key!r:.60} cannot be converted to a plain key that differs "
                 "from all others. Use strings or numbers as keys."
             )
-        items[plain_key] = plain(item, f"{place}[{key!r}]", depth + 1)
+        items[plain_key] = to_plain_values(item, f"{place}[{key!r}]", depth + 1)
     return OrderedDict(items) if isinstance(value, OrderedDict) else items
 
 
-def _refusal(value: object, place: str) -> PairsLitError:
+def _build_error(value: object, place: str) -> PairsLitError:
     """Build the error for a value that cannot be converted."""
     kind = type(value)
-    size = f" of more than {_MOST_BITS} bits" if isinstance(value, int) else ""
+    size = f" of more than {_MAX_BITS} bits" if isinstance(value, int) else ""
     return PairsLitError(
         f"no checkpoint can hold {place}, a {kind.__module__}.{kind.__qualname__}{size}. Leave it out, or convert it "
         "to numbers, strings, tensors, or lists and dictionaries of these."

@@ -17,5 +17,5 @@ COMMANDS = {
 }
 """One-line description of each command."""
 
-OF_LIGHTNING = ("fit", "validate", "test", "predict")
+LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 """Commands that the LightningCLI runs. The module of each other command has ``parser()`` and ``run(args)``."""

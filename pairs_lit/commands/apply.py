@@ -7,21 +7,21 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pairs_lit.commands.option_parser import OptionParser, add_run, check_figure, give
+from pairs_lit.commands.option_parser import OptionParser, add_run_argument, check_figure_path, write_or_print
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run import FinishedRun
-from pairs_lit.system.console import notice
-from pairs_lit.system.paths import user_path
+from pairs_lit.system.console import print_notice
+from pairs_lit.system.paths import expand_user_path
 
 if TYPE_CHECKING:
-    from pairs_lit.inference.predictions import Applied
+    from pairs_lit.inference.predictions import ApplyResult
     from pairs_lit.inference.run import Run
-    from pairs_lit.inference.user_images import Picture
+    from pairs_lit.inference.user_images import ImageLike
 
-_FORMATS = ("text", "csv", "json")
+_OUTPUT_FORMATS = ("text", "csv", "json")
 
 
-def parser() -> OptionParser:
+def build_parser() -> OptionParser:
     """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit apply",
@@ -31,11 +31,11 @@ def parser() -> OptionParser:
         "or light on dark) are converted to the format of the training images: for MNIST, the strokes are scaled to "
         "20×20 pixels and centred by mass in 28×28, light on dark. Draw one digit per image, with a thick pen.",
     )
-    add_run(parser)
+    add_run_argument(parser)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files: left and right image of each pair")
     parser.add_argument(
         "--pairs",
-        type=user_path,
+        type=expand_user_path,
         help="CSV file that lists the pairs instead: one row per pair, two columns with paths relative to the file",
     )
     parser.add_argument(
@@ -43,11 +43,11 @@ def parser() -> OptionParser:
         action="store_true",
         help="only convert to greyscale and resize, for images that already have the format of the training images",
     )
-    parser.add_argument("--format", default="text", choices=_FORMATS, help="output format (default: text)")
-    parser.add_argument("--output", type=user_path, help="file to write the output to (default: print it)")
+    parser.add_argument("--format", default="text", choices=_OUTPUT_FORMATS, help="output format (default: text)")
+    parser.add_argument("--output", type=expand_user_path, help="file to write the output to (default: print it)")
     parser.add_argument(
         "--show",
-        type=user_path,
+        type=expand_user_path,
         help="file (.png, .svg or .pdf) for a figure of the converted images and the predictions",
     )
     return parser
@@ -55,29 +55,29 @@ def parser() -> OptionParser:
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
-    options = parser().parse_args(args)
-    check_figure("--show", options.show)
-    pairs = _given(options.images, options.pairs)
+    options = build_parser().parse_args(args)
+    check_figure_path("--show", options.show)
+    pairs = _collect_pairs(options.images, options.pairs)
     FinishedRun.load(options.run)  # reports a wrong folder at once, before PyTorch is loaded
-    notice("loading PyTorch and Lightning …")
+    print_notice("loading PyTorch and Lightning …")
     from pairs_lit.inference.result_formats import format_result
     from pairs_lit.inference.run import Run
 
     applied = Run.load(options.run, allow_changed_code=options.allow_changed_code).apply(pairs, as_is=options.as_is)
-    give(format_result(applied, options.format), options.output)
+    write_or_print(format_result(applied, options.format), options.output)
     if options.show is not None:
-        from pairs_lit.analysis.figures import save
+        from pairs_lit.analysis.figures import save_figure
         from pairs_lit.inference.result_figure import draw_result
 
-        save(draw_result(applied), options.show)
+        save_figure(draw_result(applied), options.show)
 
 
-def apply(run: "Run", pairs: Sequence[tuple["Picture", "Picture"]], *, as_is: bool = False) -> "Applied":
+def apply(run: "Run", pairs: Sequence[tuple["ImageLike", "ImageLike"]], *, as_is: bool = False) -> "ApplyResult":
     """Predict image pairs with each round of a run, as ``pairs-lit apply`` does; see :meth:`Run.apply`."""
     return run.apply(pairs, as_is=as_is)
 
 
-def _given(images: Sequence[str], file: Path | None) -> list[tuple[str | Path, str | Path]]:
+def _collect_pairs(images: Sequence[str], file: Path | None) -> list[tuple[str | Path, str | Path]]:
     """Return the image pairs that the command line or the CSV file names."""
     if file is not None and images:
         raise PairsLitError(f"images and --pairs {file} cannot be combined. Name the images in one of the two ways.")
@@ -93,7 +93,7 @@ def _given(images: Sequence[str], file: Path | None) -> list[tuple[str | Path, s
     return list(zip(images[::2], images[1::2], strict=True))
 
 
-def _rows(text: str, file: Path) -> tuple[list[tuple[int, list[str]]], str]:
+def _split_rows(text: str, file: Path) -> tuple[list[tuple[int, list[str]]], str]:
     """Return the non-empty rows of a CSV text, each with the number of its last line, and the column separator."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     unquoted = re.sub(r'"[^"]*"', "", first)
@@ -119,12 +119,12 @@ def read_pairs(file: Path) -> list[tuple[Path, Path]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise PairsLitError(f"{file} cannot be read ({reason}). Use a CSV file with two columns of paths.") from error
-    rows, separator = _rows(text, file)
+    rows, separator = _split_rows(text, file)
     for line, row in rows:
         if len(row) != 2 or not all(map(str.strip, row)):
             content = separator.join(row)
             raise PairsLitError(f"{file}, line {line}: expected two paths, left and right, got {content!r}.")
-    pairs = [tuple(file.parent / user_path(cell.strip()) for cell in row) for _, row in rows]
+    pairs = [tuple(file.parent / expand_user_path(cell.strip()) for cell in row) for _, row in rows]
     if pairs and not any(path.suffix or path.exists() for path in pairs[0]):
         del pairs[0]
     if not pairs:

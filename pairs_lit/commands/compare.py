@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import get_args
 
-from pairs_lit.analysis.comparison import METRICS, Format, compare, show
-from pairs_lit.commands.option_parser import OptionParser, check_figure, give
-from pairs_lit.runs.metrics import BY_COLUMN
-from pairs_lit.system.paths import user_path
+from pairs_lit.analysis.comparison import METRICS, TableFormat, compare, format_comparison
+from pairs_lit.commands.option_parser import OptionParser, check_figure_path, write_or_print
+from pairs_lit.runs.metrics import METRICS_BY_COLUMN
+from pairs_lit.system.paths import expand_user_path
 
 
-def parser() -> OptionParser:
+def build_parser() -> OptionParser:
     """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit compare",
@@ -17,23 +17,23 @@ def parser() -> OptionParser:
         "interval of each run and a test of every two of them: paired by seed if they share seeds and data settings, "
         "otherwise unpaired. A run is called better only if a t test and a rank test agree. Failures are reported.",
     )
-    parser.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="folders of the runs to compare")
+    parser.add_argument("runs", nargs="+", type=expand_user_path, metavar="RUN", help="folders of the runs to compare")
     parser.add_argument(
         "--metric",
         default="test_accuracy",
         choices=METRICS,
         help="column of rounds.csv, or a loss (default: test_accuracy)",
     )
-    parser.add_argument("--format", default="text", choices=get_args(Format), help="output format (default: text)")
+    parser.add_argument("--format", default="text", choices=get_args(TableFormat), help="output format (default: text)")
     parser.add_argument(
         "--statistics",
         action="store_true",
         help="also show interquartile means and the probability of superiority",
     )
-    parser.add_argument("--output", type=user_path, help="file to write the tables to (default: print them)")
+    parser.add_argument("--output", type=expand_user_path, help="file to write the tables to (default: print them)")
     parser.add_argument(
         "--figure",
-        type=user_path,
+        type=expand_user_path,
         help="file (.png, .svg or .pdf) for a figure with one point per round",
     )
     parser.add_argument(
@@ -46,12 +46,12 @@ def parser() -> OptionParser:
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
-    options = parser().parse_args(args)
-    check_figure("--figure", options.figure)
+    options = build_parser().parse_args(args)
+    check_figure_path("--figure", options.figure)
     comparison = compare(options.runs, options.metric, allow_different=options.allow_different)
-    give(show(comparison, options.format, statistics=options.statistics), options.output)
+    write_or_print(format_comparison(comparison, options.format, statistics=options.statistics), options.output)
     if options.figure is not None:
-        from pairs_lit.analysis.figures import rounds_figure, save
+        from pairs_lit.analysis.figures import draw_rounds, save_figure
 
         values = {run.label: list(run.values(options.metric).values()) for run in comparison.runs}
-        save(rounds_figure(values, BY_COLUMN[options.metric].label), options.figure)
+        save_figure(draw_rounds(values, METRICS_BY_COLUMN[options.metric].label), options.figure)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from pairs_lit.commands.option_parser import OptionParser
-from pairs_lit.runs.shipped_configs import shipped_configs
+from pairs_lit.runs.shipped_configs import list_shipped_configs
 
 
-def parser() -> OptionParser:
+def build_parser() -> OptionParser:
     """Build the argument parser of the command, which takes no arguments."""
     return OptionParser(
         prog="pairs-lit configs",
@@ -17,8 +17,8 @@ def parser() -> OptionParser:
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
-    parser().parse_args(args)
-    configs = shipped_configs()
+    build_parser().parse_args(args)
+    configs = list_shipped_configs()
     width = max(map(len, configs), default=0)
     for name, path in configs.items():
         comment = path.read_text(encoding="utf-8").partition("\n")[0]

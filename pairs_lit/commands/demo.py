@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from pairs_lit.commands.option_parser import OptionParser, add_run
+from pairs_lit.commands.option_parser import OptionParser, add_run_argument
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run import FinishedRun
-from pairs_lit.system.console import notice
+from pairs_lit.system.console import print_notice
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -21,7 +21,7 @@ HOST = "127.0.0.1"
 """The address of the server; only this machine can open the page."""
 
 
-def parser() -> OptionParser:
+def build_parser() -> OptionParser:
     """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit demo",
@@ -29,7 +29,7 @@ def parser() -> OptionParser:
         f"The page is served to this machine only ({HOST}) and works offline. Press Ctrl-C to stop the server. "
         "Requires gradio: pip install 'pairs-lit[demo]'.",
     )
-    add_run(parser)
+    add_run_argument(parser)
     parser.add_argument("--port", type=int, default=0, help="port to serve on (default: any free port)")
     parser.add_argument("--no-browser", action="store_true", help="print the URL, open no browser")
     return parser
@@ -37,16 +37,16 @@ def parser() -> OptionParser:
 
 def run(args: Sequence[str]) -> None:
     """Run the command until a signal stops it."""
-    options = parser().parse_args(args)
+    options = build_parser().parse_args(args)
     FinishedRun.load(options.run)  # reports a wrong folder at once, before PyTorch is loaded
     if find_spec("gradio") is None:
         raise PairsLitError("pairs-lit demo needs gradio: pip install 'pairs-lit[demo]'.")
-    port = free_port(options.port)
-    notice("loading PyTorch, Lightning and gradio …")
+    port = find_free_port(options.port)
+    print_notice("loading PyTorch, Lightning and gradio …")
     from pairs_lit.inference.run import Run
 
     run = Run.load(options.run, allow_changed_code=options.allow_changed_code)
-    page = serve(run, port, open_browser=not options.no_browser)
+    page = serve_page(run, port, open_browser=not options.no_browser)
     try:
         print(f"http://{HOST}:{port} (press Ctrl-C to stop)", flush=True)
         threading.Event().wait()
@@ -54,7 +54,7 @@ def run(args: Sequence[str]) -> None:
         page.close(verbose=False)
 
 
-def free_port(requested: int) -> int:
+def find_free_port(requested: int) -> int:
     """Return the requested port if it is free, or any free port for 0.
 
     Raises:
@@ -74,7 +74,7 @@ def free_port(requested: int) -> int:
         return port
 
 
-def serve(run: "Run", port: int, *, open_browser: bool = False) -> "gr.Blocks":
+def serve_page(run: "Run", port: int, *, open_browser: bool = False) -> "gr.Blocks":
     """Serve the demo page of a run to this machine only, without telemetry, and return the page."""
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
@@ -82,9 +82,9 @@ def serve(run: "Run", port: int, *, open_browser: bool = False) -> "gr.Blocks":
     }  # gradio reads these when it is imported
     import gradio as gr
 
-    from pairs_lit.inference.demo_page import FONTS, STYLE, page_of
+    from pairs_lit.inference.demo_page import FONTS, STYLE, build_page
 
-    page = page_of(run)
+    page = build_page(run)
     page.launch(
         server_name=HOST,
         server_port=port,

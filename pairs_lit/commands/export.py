@@ -6,20 +6,20 @@ from operator import methodcaller
 from pathlib import Path
 from typing import get_args
 
-from pairs_lit.commands.option_parser import OptionParser, add_run
+from pairs_lit.commands.option_parser import OptionParser, add_run_argument
 from pairs_lit.errors import PairsLitError, check_choice
-from pairs_lit.inference.export.formats import SUFFIXES, ExportFormat, about, check_installed, exported
+from pairs_lit.inference.export.formats import SUFFIXES, ExportFormat, build_metadata, check_installed, export_network
 from pairs_lit.inference.open_run import open_run
 from pairs_lit.inference.run import Run
-from pairs_lit.inference.trained_rounds import Trained
-from pairs_lit.runs.atomic_write import write_durably
-from pairs_lit.system.paths import user_path
+from pairs_lit.inference.trained_rounds import TrainedRounds
+from pairs_lit.runs.atomic_write import write_atomically
+from pairs_lit.system.paths import expand_user_path
 
 FOLDER = "export"
 """The subfolder of the run folder that the files are written to by default."""
 
 
-def parser() -> OptionParser:
+def build_parser() -> OptionParser:
     """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit export",
@@ -27,7 +27,7 @@ def parser() -> OptionParser:
         "preprocessed pairs (N, 2, H, W) float32 to P(relation), and to digit logits if it has them. The metadata of "
         "the file describe the preprocessing, the class names, the relation, the seed and the data source.",
     )
-    add_run(parser)
+    add_run_argument(parser)
     parser.add_argument(
         "--to",
         required=True,
@@ -37,11 +37,11 @@ def parser() -> OptionParser:
         "class (.safetensors)",
     )
     parser.add_argument(
-        "--seed", type=_seeds, metavar="SEED", help="rounds to export: 3, or 3,4,7, or all (default: all)"
+        "--seed", type=_parse_seeds, metavar="SEED", help="rounds to export: 3, or 3,4,7, or all (default: all)"
     )
     parser.add_argument(
         "--output",
-        type=user_path,
+        type=expand_user_path,
         help="folder for the files seed_3.onnx and so on, or the file itself if only one round is exported "
         "(default: RUN/export)",
     )
@@ -51,13 +51,13 @@ def parser() -> OptionParser:
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
-    options = parser().parse_args(args)
+    options = build_parser().parse_args(args)
     check_installed(options.to)
     run = Run.load(options.run, allow_changed_code=options.allow_changed_code)
     export(run, options.to, options.seed, output=options.output, overwrite=options.overwrite, written=print)
 
 
-def _seeds(text: str) -> list[int] | None:
+def _parse_seeds(text: str) -> list[int] | None:
     """Parse a list of seeds; return None for "all"."""
     try:
         return None if text == "all" else [int(seed) for seed in text.split(",")]
@@ -99,19 +99,19 @@ def export(
     chosen = list(dict.fromkeys(requested))
     for seed in chosen:
         trained.check_seed(seed)
-    files = _files(run.folder / FOLDER if output is None else user_path(output), to, chosen)
+    files = _choose_paths(run.folder / FOLDER if output is None else expand_user_path(output), to, chosen)
     existing = [] if overwrite else [path for path in files if path.exists()]
     if existing:
         raise PairsLitError(f"{existing[0]} already exists. Add --overwrite, or choose another --output.")
     for seed, path in zip(chosen, files, strict=True):
-        content = _content(run, trained, to, seed)
-        write_durably(path, methodcaller("write", content))
+        content = _export_round(run, trained, to, seed)
+        write_atomically(path, methodcaller("write", content))
         if written is not None:
             written(path)
     return files
 
 
-def _files(output: Path, to: ExportFormat, seeds: Sequence[int]) -> list[Path]:
+def _choose_paths(output: Path, to: ExportFormat, seeds: Sequence[int]) -> list[Path]:
     """Return the path of each round's file."""
     suffix = SUFFIXES[to]
     if output.suffix != suffix or output.is_dir():
@@ -123,14 +123,14 @@ def _files(output: Path, to: ExportFormat, seeds: Sequence[int]) -> list[Path]:
     return [output]
 
 
-def _content(run: Run, trained: Trained, to: ExportFormat, seed: int) -> bytes:
+def _export_round(run: Run, trained: TrainedRounds, to: ExportFormat, seed: int) -> bytes:
     """Return the content of one round's file; add the seed to the message of an error."""
     network, prepare = trained.network(seed), trained.preprocessing(seed)
     model = json.dumps(run.config["model"], default=str)
     facts = {"seed": str(seed), "source": str(run.data["source"]), "model": model}
     facts |= {"note": trained.note} if trained.note else {}
-    metadata = about(prepare, str(run.data["relation"]), facts, trained.image_format, run.class_names)
+    metadata = build_metadata(prepare, str(run.data["relation"]), facts, trained.image_format, run.class_names)
     try:
-        return exported(to, network, prepare, metadata)
+        return export_network(to, network, prepare, metadata)
     except PairsLitError as error:
         raise PairsLitError(f"seed {seed}: {error}") from error

@@ -6,8 +6,8 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from pairs_lit.configuration.cli import train
-from pairs_lit.configuration.option_text import arguments_of
+from pairs_lit.configuration.cli import run_lightning_command
+from pairs_lit.configuration.option_text import build_arguments
 from pairs_lit.configuration.python_calls import python_api_context
 from pairs_lit.inference.run import Run
 
@@ -30,12 +30,12 @@ def fit(
         KeyboardInterrupt: The user interrupted the fit. Its last checkpoint can be resumed.
     """
     with python_api_context():
-        cli = train("fit", ["fit", *arguments_of(config, changes)], callbacks)
+        cli = run_lightning_command("fit", ["fit", *build_arguments(config, changes)], callbacks)
     return Run.load(str(cli.trainer.log_dir))
 
 
 def run(command: str, args: list[str]) -> None:
     """Run a command of the LightningCLI and print its results; see :func:`~pairs_lit.configuration.cli.train`."""
-    cli = train(command, args)
+    cli = run_lightning_command(command, args)
     if cli.trainer.is_global_zero:
-        print(f"\n{cli.outcome.text}")
+        print(f"\n{cli.result_writer.text}")

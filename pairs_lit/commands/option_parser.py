@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.atomic_write import write_text_durably
-from pairs_lit.system.paths import user_path
-from pairs_lit.text import meant
+from pairs_lit.runs.atomic_write import write_text_atomically
+from pairs_lit.system.paths import expand_user_path
+from pairs_lit.text import suggest_name
 
-_FIGURES = (".png", ".svg", ".pdf")
+_FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -22,13 +22,13 @@ class OptionParser(argparse.ArgumentParser):
         suggestion = ""
         if unknown is not None:
             known = [option.dest for option in self._actions] if unknown[1] else re.findall(r"\w+", unknown[3])
-            suggestion = meant(unknown[1] or unknown[2], known)
+            suggestion = suggest_name(unknown[1] or unknown[2], known)
         raise PairsLitError(f"{message}{suggestion} ({self.prog} --help lists the options).")
 
 
-def add_run(parser: OptionParser) -> None:
+def add_run_argument(parser: OptionParser) -> None:
     """Add the run folder and ``--allow-changed-code``, which all commands that load networks share."""
-    parser.add_argument("run", type=user_path, metavar="RUN", help="folder of the run")
+    parser.add_argument("run", type=expand_user_path, metavar="RUN", help="folder of the run")
     parser.add_argument(
         "--allow-changed-code",
         action="store_true",
@@ -37,15 +37,15 @@ def add_run(parser: OptionParser) -> None:
     )
 
 
-def check_figure(option: str, path: Path | None) -> None:
+def check_figure_path(option: str, path: Path | None) -> None:
     """Raise PairsLitError if the file name of a figure does not end in a supported format; accept None."""
-    if path is not None and path.suffix not in _FIGURES:
-        raise PairsLitError(f"{option} must end in one of {', '.join(_FIGURES)}, got {path}.")
+    if path is not None and path.suffix not in _FIGURE_SUFFIXES:
+        raise PairsLitError(f"{option} must end in one of {', '.join(_FIGURE_SUFFIXES)}, got {path}.")
 
 
-def give(text: str, output: Path | None) -> None:
+def write_or_print(text: str, output: Path | None) -> None:
     """Write text to the output file, or print it if there is none."""
     if output is None:
         print(text)
     else:
-        write_text_durably(output, text + "\n")
+        write_text_atomically(output, text + "\n")

@@ -9,19 +9,19 @@ from tqdm import tqdm
 
 from pairs_lit.commands.option_parser import OptionParser
 from pairs_lit.errors import PairsLitError, check_positive
-from pairs_lit.reproduction.claim_results import describe_limit_of
+from pairs_lit.reproduction.claim_results import describe_round_limit
 from pairs_lit.reproduction.claims import CLAIMS
-from pairs_lit.reproduction.fits import Conditions, Job, all_jobs
+from pairs_lit.reproduction.fits import Job, ReproductionSettings, iterate_jobs
 from pairs_lit.reproduction.published import REPORTS
-from pairs_lit.runs.commit import commit
-from pairs_lit.runs.run_folder import lock_runs, new_run_folder
-from pairs_lit.runs.shipped_configs import SHIPPED
-from pairs_lit.system.console import notice
-from pairs_lit.system.paths import user_path
-from pairs_lit.system.signals import check_announced
+from pairs_lit.runs.commit import get_commit
+from pairs_lit.runs.run_folder import create_run_folder, lock_runs_folder
+from pairs_lit.runs.shipped_configs import CONFIGS_FOLDER
+from pairs_lit.system.console import print_notice
+from pairs_lit.system.paths import expand_user_path
+from pairs_lit.system.signals import raise_if_end_announced
 
 
-def parser() -> OptionParser:
+def build_parser() -> OptionParser:
     """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit reproduce",
@@ -33,21 +33,21 @@ def parser() -> OptionParser:
     parser.add_argument("--rounds", type=int, help="number of rounds (default: as in the report)")
     parser.add_argument("--seed", type=int, help="seed of the first round (default: as in the config)")
     configs = "folder that contains reports/REPORT/ROW.yaml (default: the bundled configs)"
-    parser.add_argument("--configs", type=user_path, default=SHIPPED, help=configs)
+    parser.add_argument("--configs", type=expand_user_path, default=CONFIGS_FOLDER, help=configs)
     parser.add_argument(
         "--output",
-        type=user_path,
+        type=expand_user_path,
         default=Path("docs/results"),
         help="folder to write to (default: docs/results)",
     )
     parser.add_argument(
         "--runs",
-        type=user_path,
+        type=expand_user_path,
         default=Path(),
         help="folder of lightning_logs (default: current folder)",
     )
     parser.add_argument(
-        "--data.root", dest="root", type=user_path, help="folder of MNIST/raw (default: as in pairs-lit fit)"
+        "--data.root", dest="root", type=expand_user_path, help="folder of MNIST/raw (default: as in pairs-lit fit)"
     )
     unverified = "accept other files in MNIST's format, and note this in every table (default: report an error)"
     parser.add_argument("--data.allow_unverified", dest="allow_unverified", action="store_true", help=unverified)
@@ -57,23 +57,23 @@ def parser() -> OptionParser:
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
-    options = parser().parse_args(args)
+    options = build_parser().parse_args(args)
     unknown = [name for name in options.reports if name not in REPORTS]
     if unknown:
         raise PairsLitError(f"unknown report {unknown[0]!r}. Use one or more of {', '.join(REPORTS)}.")
     reports = [REPORTS[name] for name in options.reports or REPORTS]
     if options.rounds is not None:
         check_positive("--rounds", options.rounds)
-    conditions = Conditions(
+    conditions = ReproductionSettings(
         options.configs, options.rounds, options.seed, options.root, options.allow_unverified, options.runs
     )
-    jobs = [job for report in reports for job in all_jobs(report, conditions)]
-    if options.rounds is not None and (limit := describe_limit_of(CLAIMS, options.rounds)):
-        notice(f"{limit} (--rounds).")
+    jobs = [job for report in reports for job in iterate_jobs(report, conditions)]
+    if options.rounds is not None and (limit := describe_round_limit(CLAIMS, options.rounds)):
+        print_notice(f"{limit} (--rounds).")
     if not options.no_training:
-        with lock_runs(options.runs / "lightning_logs"):
-            train(jobs)
-    elif not any(job.finished for job in jobs):
+        with lock_runs_folder(options.runs / "lightning_logs"):
+            train_jobs(jobs)
+    elif not any(job.finished_run for job in jobs):
         names = ", ".join(report.name for report in reports)
         raise PairsLitError(f"no fit of {names} is finished. Leave out --no-training to train it.")
     from pairs_lit.reproduction.report_pages import write_pages
@@ -82,34 +82,34 @@ def run(args: Sequence[str]) -> None:
         print(path)
 
 
-def train(jobs: Sequence[Job]) -> None:
+def train_jobs(jobs: Sequence[Job]) -> None:
     """Train every unfinished job, with one progress bar over all epochs of all rounds."""
-    unfinished = [job for job in jobs if job.finished is None]
+    unfinished = [job for job in jobs if job.finished_run is None]
     if len(unfinished) < len(jobs):
-        notice(f"{len(jobs) - len(unfinished)} of {len(jobs)} fits are already finished.")
+        print_notice(f"{len(jobs) - len(unfinished)} of {len(jobs)} fits are already finished.")
     if not unfinished:
         return
-    if (commit() or "").endswith("+changes"):
-        notice("the project has uncommitted changes; the results will note this.")
+    if (get_commit() or "").endswith("+changes"):
+        print_notice("the project has uncommitted changes; the results will note this.")
     from pairs_lit.commands.fit import fit
-    from pairs_lit.training.progress import EpochsDone
-    from pairs_lit.workers.cluster import check_alone
+    from pairs_lit.training.progress import EpochCounter
+    from pairs_lit.workers.cluster import check_single_process
 
-    check_alone("reproduce")
+    check_single_process("reproduce")
     total = sum(job.rounds * job.epochs for job in unfinished)
     bar: tqdm[Any]
     with tqdm(total=total, unit="epoch", unit_scale=True, dynamic_ncols=True, disable=None) as bar:
-        for group in _together(unfinished):
+        for group in _group_jobs(unfinished):
             bar.set_description(f"{group[0].report.name} {group[0].row.name}")
             if len(group) > 1:
                 _train_sweep(group, bar)
             else:
                 (job,) = group
-                fit(job.config, job.changes | {"trainer.enable_progress_bar": False}, [EpochsDone(bar, job.rounds)])
-            check_announced()
+                fit(job.config, job.changes | {"trainer.enable_progress_bar": False}, [EpochCounter(bar, job.rounds)])
+            raise_if_end_announced()
 
 
-def _together(unfinished: Sequence[Job]) -> list[list[Job]]:
+def _group_jobs(unfinished: Sequence[Job]) -> list[list[Job]]:
     """Group the values of each sweep; an interrupted fit is resumed from its checkpoint and so forms its own group."""
     groups: dict[object, list[Job]] = {}
     for job in unfinished:
@@ -120,18 +120,18 @@ def _together(unfinished: Sequence[Job]) -> list[list[Job]]:
 
 def _train_sweep(jobs: Sequence[Job], bar: "tqdm[Any]") -> None:
     """Train the values of a sweep, in as few fits as possible."""
-    from pairs_lit.training.progress import EpochsDone
-    from pairs_lit.variants.fits import fit_variants, fits_of, read_variants
+    from pairs_lit.training.progress import EpochCounter
+    from pairs_lit.variants.fits import fit_variants, group_into_fits, read_variants
 
     base, runs = [f"--config={jobs[0].config}"], jobs[0].conditions.runs
     plans = read_variants(base, [job.changes for job in jobs])
-    for numbers in fits_of(plans):
+    for numbers in group_into_fits(plans):
         chosen, rounds = [plans[number] for number in numbers], sum(jobs[number].rounds for number in numbers)
-        folders = [new_run_folder(runs, jobs[number].name) for number in numbers]
+        folders = [create_run_folder(runs, jobs[number].name) for number in numbers]
         try:
-            fit_variants(base, chosen, folders, runs / "lightning_logs" / ".fits", [EpochsDone(bar, rounds)])
+            fit_variants(base, chosen, folders, runs / "lightning_logs" / ".fits", [EpochCounter(bar, rounds)])
         finally:
             for folder in folders:
                 with suppress(OSError):  # an interrupted fit leaves empty folders, and the next call creates new ones
                     folder.rmdir()
-        check_announced()
+        raise_if_end_announced()

@@ -10,13 +10,13 @@ import numpy as np
 import yaml
 
 from pairs_lit.commands.option_parser import OptionParser
-from pairs_lit.configuration.option_text import arguments_of, format_option
+from pairs_lit.configuration.option_text import build_arguments, format_option
 from pairs_lit.configuration.python_calls import python_api_context
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.run_folder import name_from
+from pairs_lit.runs.run_folder import to_run_name
 from pairs_lit.sweeps.report import Sweep
 from pairs_lit.sweeps.spec import read_spec
-from pairs_lit.system.paths import user_path
+from pairs_lit.system.paths import expand_user_path
 
 try:
     import optuna  # noqa: F401 - imported to report in one line that it is not installed
@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
     raise PairsLitError("pairs-lit sweep needs Optuna: pip install 'pairs-lit[sweep]'.") from error
 
 
-def parser() -> OptionParser:
+def build_parser() -> OptionParser:
     """Build the argument parser of the command."""
     parser = OptionParser(
         prog="pairs-lit sweep",
@@ -38,7 +38,9 @@ def parser() -> OptionParser:
         "processes that run the same command share the work. Any option of pairs-lit fit may follow.",
     )
     parser.add_argument("--config", action="append", required=True, help="config to vary, as in pairs-lit fit")
-    parser.add_argument("--sweep", type=user_path, required=True, help="YAML file with space, metric, rounds and so on")
+    parser.add_argument(
+        "--sweep", type=expand_user_path, required=True, help="YAML file with space, metric, rounds and so on"
+    )
     parser.add_argument("--name", help="name of the sweep (default: the names of both files)")
     parser.add_argument("--storage", help="Optuna storage URL (default: a journal file in the folder of the sweep)")
     return parser
@@ -46,8 +48,8 @@ def parser() -> OptionParser:
 
 def run(args: Sequence[str]) -> None:
     """Run the command."""
-    options, others = parser().parse_known_args(args)
-    name = options.name or f"{name_from(Path(options.config[-1]).stem)}-{name_from(options.sweep.stem)}"
+    options, others = build_parser().parse_known_args(args)
+    name = options.name or f"{to_run_name(Path(options.config[-1]).stem)}-{to_run_name(options.sweep.stem)}"
     base = [*(f"--config={config}" for config in options.config), *others]
     search = Search(base, read_spec(options.sweep), name, options.storage)
     report = search.finish(options.sweep.read_text("utf-8"))
@@ -75,15 +77,15 @@ def sweep(
         PairsLitError: A setting is invalid, or a file cannot be read or written.
         KeyboardInterrupt: The user interrupted the sweep. The same call resumes it.
     """
-    base = arguments_of(config, changes)
+    base = build_arguments(config, changes)
     with python_api_context():
         if isinstance(sweep, Mapping):
-            content = json.loads(json.dumps(dict(sweep), default=_plain))
+            content = json.loads(json.dumps(dict(sweep), default=_to_plain_value))
             return Search(base, read_spec(content), name, storage).finish(yaml.safe_dump(content))
         return Search(base, read_spec(sweep), name, storage).finish(Path(sweep).read_text("utf-8"))
 
 
-def _plain(value: object) -> object:
+def _to_plain_value(value: object) -> object:
     """Convert a Python value to what the YAML file of a sweep would contain."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()

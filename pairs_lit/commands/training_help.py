@@ -5,7 +5,7 @@ from textwrap import TextWrapper
 from typing import NamedTuple
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.text import meant
+from pairs_lit.text import suggest_name
 
 TOPICS = {
     "rounds": "number of rounds, seeds, threads",
@@ -117,7 +117,7 @@ def _get_topic(args: Sequence[str]) -> str | None:
     topic = topic or ("" if following.startswith("-") else following)
     if topic and topic not in TOPICS:
         allowed = f"use one of {', '.join(TOPICS)}."
-        raise PairsLitError(f"--help {topic}: there is no such topic{meant(topic, TOPICS) or ':'} {allowed}")
+        raise PairsLitError(f"--help {topic}: there is no such topic{suggest_name(topic, TOPICS) or ':'} {allowed}")
     return topic or None
 
 

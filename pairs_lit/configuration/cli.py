@@ -18,39 +18,39 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from pairs_lit.checkpoints.files import RECORD, read_checkpoint
+from pairs_lit.checkpoints.files import METADATA_KEY, read_checkpoint
 from pairs_lit.checkpoints.last_checkpoint import LastCheckpoint
-from pairs_lit.configuration.factory_options import with_built_arguments
-from pairs_lit.configuration.given_texts import MODE
+from pairs_lit.configuration.factory_options import wrap_factory_options
+from pairs_lit.configuration.given_texts import PARSER_MODE
 from pairs_lit.configuration.option_checks import (
     check_schedule,
     reject_global_seed,
     replace_parts_by_network,
     report_main_classes,
 )
-from pairs_lit.configuration.option_text import flatten
-from pairs_lit.configuration.parser import PairsParser, check_nulls, with_homes
-from pairs_lit.configuration.run_name import name_run
+from pairs_lit.configuration.option_text import flatten_config
+from pairs_lit.configuration.parser import PairsParser, check_nulls, expand_home_paths
+from pairs_lit.configuration.run_name import choose_run_name
 from pairs_lit.configuration.saved_config import RunConfig
 from pairs_lit.configuration.trainer_parts import TRAINER_DEFAULTS, add_checkpoint_plugin, as_list, build_loggers
-from pairs_lit.data.datamodule import PairDataModule, default_root
+from pairs_lit.data.datamodule import PairDataModule, get_default_root
 from pairs_lit.errors import PairsLitError, Stopped, check_positive
-from pairs_lit.runs.run_folder import CONFIG, LAST, check_name, run_of_job
-from pairs_lit.seeds import seeded
-from pairs_lit.system.console import notice
+from pairs_lit.runs.run_folder import CONFIG_FILE, LAST_CHECKPOINT, check_run_name, find_run_of_job
+from pairs_lit.seeds import use_seed
+from pairs_lit.system.console import print_notice
 from pairs_lit.system.libraries import silence_libraries
 from pairs_lit.system.lightning_hooks import NoProfiler
-from pairs_lit.system.paths import user_path
-from pairs_lit.system.threads import asked_threads, check_threads, computing_on
-from pairs_lit.system.user_modules import import_from_here
+from pairs_lit.system.paths import expand_user_path
+from pairs_lit.system.threads import check_threads, get_requested_threads, use_threads
+from pairs_lit.system.user_modules import enable_local_imports
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.predictions import PredictionWriter
-from pairs_lit.training.progress import Progress
+from pairs_lit.training.progress import RoundProgressBar
 from pairs_lit.training.results import Results
 from pairs_lit.training.round_runner import RoundRunner
-from pairs_lit.training.tensorboard import Tracking, quiet_writers
-from pairs_lit.training.trainer_checks import check_given, check_trainer
-from pairs_lit.workers.cluster import environment, job, outside_slurm, spread, was_requeued
+from pairs_lit.training.tensorboard import RunTracker, silence_writer_threads
+from pairs_lit.training.trainer_checks import check_trainer, check_trainer_options
+from pairs_lit.workers.cluster import choose_num_workers, detect_environment, get_slurm_job_id, hide_slurm, is_requeued
 from pairs_lit.workers.strategy import StackStrategy
 
 _CHECKPOINT_HELP = (
@@ -72,14 +72,14 @@ _PRINT_HELP = "Show how the rounds' networks are computed side by side, or why t
 class PairsCLI(LightningCLI):
     """LightningCLI for ``fit``, ``validate``, ``test`` and ``predict`` with a section ``rounds``."""
 
-    more_callbacks: Sequence[Callback] = ()
-    outcome: Results | PredictionWriter
+    extra_callbacks: Sequence[Callback] = ()
+    result_writer: Results | PredictionWriter
     """The callback that writes the results of the command."""
 
-    stack_size: object = None
+    checkpoint_stack_size: object = None
     """The stack size that the checkpoint was saved with; it may differ from today's default."""
 
-    job: str | None = None
+    job_key: str | None = None
     """Key of the Slurm job and of the fit within it, or None outside Slurm."""
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -98,7 +98,7 @@ class PairsCLI(LightningCLI):
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CHECKPOINT_HELP)
         parser.add_argument("--allow_changed_code", type=bool, default=False, help=_CHANGED_CODE_HELP)
         parser.add_argument("--print_stack", type=bool, default=False, help=_PRINT_HELP)
-        parser.set_defaults({"data.root": default_root()})
+        parser.set_defaults({"data.root": get_default_root()})
         for part in ("data", "model"):
             parser.link_arguments("rounds.seeds", f"{part}.seeds", apply_on="instantiate")
         for part in ("data", "model"):
@@ -113,19 +113,19 @@ class PairsCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the options, choose the run's name and read the checkpoint's metadata."""
-        self.given = args if isinstance(args, list) else []
-        super().parse_arguments(parser, with_built_arguments(args) if isinstance(args, list) else args)
-        config = with_homes(self.config[self.config.subcommand])
-        self.prints_stack = config.pop("print_stack")
-        self.allows_changed_code = config.pop("allow_changed_code")
-        self.replaced = replace_parts_by_network(config.model)
+        self.arguments = args if isinstance(args, list) else []
+        super().parse_arguments(parser, wrap_factory_options(args) if isinstance(args, list) else args)
+        config = expand_home_paths(self.config[self.config.subcommand])
+        self.should_print_stack = config.pop("print_stack")
+        self.can_code_change = config.pop("allow_changed_code")
+        self.replaced_parts = replace_parts_by_network(config.model)
         for section, part in {"rounds": RoundRunner, "data": PairDataModule, "model": PairModule}.items():
             check_nulls(config[section], part, section)
         check_schedule(config.model)
-        config.name = check_name(name_run(config, self.given))
-        self._go_on_with_job(config)
+        config.name = check_run_name(choose_run_name(config, self.arguments))
+        self._resume_slurm_job(config)
         if config.ckpt_path is not None:
-            self.stack_size = read_checkpoint(Path(config.ckpt_path))[RECORD].get("stack_size")
+            self.checkpoint_stack_size = read_checkpoint(Path(config.ckpt_path))[METADATA_KEY].get("stack_size")
         elif self.config.subcommand != "fit":
             command = self.config.subcommand
             raise PairsLitError(
@@ -133,26 +133,30 @@ class PairsCLI(LightningCLI):
                 "--ckpt_path RUN/checkpoints/last.ckpt."
             )
 
-    def _go_on_with_job(self, config: Namespace) -> None:
+    def _resume_slurm_job(self, config: Namespace) -> None:
         """Build the key of the fit in a Slurm job, and resume the fit if Slurm requeued the job."""
-        number = job()
+        number = get_slurm_job_id()
         if number is None:
             return
-        text = json.dumps(flatten(config.as_dict()), sort_keys=True)
-        self.job = f"{number} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        if config.ckpt_path is None and was_requeued():
-            run = run_of_job(Path(config.trainer.default_root_dir or "."), config.name, self.job)
+        text = json.dumps(flatten_config(config.as_dict()), sort_keys=True)
+        self.job_key = f"{number} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        if config.ckpt_path is None and is_requeued():
+            run = find_run_of_job(Path(config.trainer.default_root_dir or "."), config.name, self.job_key)
             if self.config.subcommand == "fit" and run is not None:
-                config.ckpt_path = str(run / LAST)
-                notice(f"this job was requeued; the fit is resumed in {run}.")
+                config.ckpt_path = str(run / LAST_CHECKPOINT)
+                print_notice(f"this job was requeued; the fit is resumed in {run}.")
 
     def before_instantiate_classes(self) -> None:
         """Set the number of threads before any data or weights are computed, and reuse the checkpoint's stack size."""
         config = self.config[self.config.subcommand]
-        if config.rounds.stack_size is not None or not isinstance(self.stack_size, int) or self.stack_size < 1:
-            self.stack_size = None
+        if (
+            config.rounds.stack_size is not None
+            or not isinstance(self.checkpoint_stack_size, int)
+            or self.checkpoint_stack_size < 1
+        ):
+            self.checkpoint_stack_size = None
         else:
-            config.model.stack_size = self.stack_size
+            config.model.stack_size = self.checkpoint_stack_size
         threads = config.rounds.threads
         if threads is not None:
             check_positive("rounds.threads", threads)
@@ -163,22 +167,22 @@ class PairsCLI(LightningCLI):
         """Build the trainer with the callbacks, loggers and workers of every run."""
         config, objects = self.config[self.subcommand], self.config_init[self.subcommand]
         runner: RoundRunner = objects.rounds
-        check_given(objects.trainer)
-        results = self.make_results(runner)
-        hyperparameters = flatten(config.as_dict())
-        tracking = Tracking(runner, results, name=config.name, hyperparameters=hyperparameters, job=self.job)
-        callbacks: list[Callback] = [results, tracking, LastCheckpoint(), *self.more_callbacks]
-        self.outcome = results
+        check_trainer_options(objects.trainer)
+        results = self.build_results(runner)
+        hyperparameters = flatten_config(config.as_dict())
+        tracking = RunTracker(runner, results, name=config.name, hyperparameters=hyperparameters, job=self.job_key)
+        callbacks: list[Callback] = [results, tracking, LastCheckpoint(), *self.extra_callbacks]
+        self.result_writer = results
         if self.subcommand == "predict":
-            self.outcome = PredictionWriter(runner, config.name)
-            callbacks.append(self.outcome)
+            self.result_writer = PredictionWriter(runner, config.name)
+            callbacks.append(self.result_writer)
         has_progress_bar = any(isinstance(callback, ProgressBar) for callback in as_list(objects.trainer.callbacks))
         if objects.trainer.enable_progress_bar is not False and not has_progress_bar:
-            callbacks.append(Progress(runner))
+            callbacks.append(RoundProgressBar(runner))
         self.trainer_defaults["callbacks"] = callbacks
         objects.trainer.logger = build_loggers(objects.trainer.logger)
         objects.trainer.profiler = objects.trainer.profiler or NoProfiler()
-        self._spread(objects)
+        self._configure_workers(objects)
         try:
             return super().instantiate_trainer(
                 plugins=add_checkpoint_plugin(as_list(objects.trainer.plugins)), **kwargs
@@ -186,41 +190,43 @@ class PairsCLI(LightningCLI):
         except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
             raise PairsLitError(f"trainer: {' '.join(str(error).split())}") from error
 
-    def make_results(self, runner: RoundRunner) -> Results:
+    def build_results(self, runner: RoundRunner) -> Results:
         """Build the callback that writes the results of the rounds."""
         return Results(runner, self.config[self.subcommand].name)
 
-    def _spread(self, objects: Namespace) -> None:
+    def _configure_workers(self, objects: Namespace) -> None:
         """Configure the worker processes: as many as the user requested, otherwise as many as can run in parallel."""
-        settings, threads = objects.trainer, objects.rounds.threads or asked_threads()
-        settings.devices, settings.num_nodes = spread(
+        settings, threads = objects.trainer, objects.rounds.threads or get_requested_threads()
+        settings.devices, settings.num_nodes = choose_num_workers(
             settings.devices,
             settings.num_nodes,
             on_cpu=settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available()),
             stacks=len(objects.model.stacks),
             threads=threads,
         )
-        run_again = partial(_again, str(self.subcommand), self.given)
-        settings.strategy = StackStrategy(cluster_environment=environment(), again=run_again)
+        run_again = partial(_rerun_as_worker, str(self.subcommand), self.arguments)
+        settings.strategy = StackStrategy(cluster_environment=detect_environment(), again=run_again)
 
     def after_instantiate_classes(self) -> None:
         """Check the trainer before any worker process or training starts, and tell it which checkpoint to load."""
-        if self.stack_size is not None:
+        if self.checkpoint_stack_size is not None:
             self.config[self.subcommand].model.stack_size = None  # config.yaml must contain the user's setting
         check_trainer(self.trainer)
         if self.subcommand == "fit":
-            report_main_classes(flatten(self.config.fit.as_dict()))
-        if self.replaced:
-            notice(f"model.network replaces these settings: {', '.join(f'model.{name}' for name in self.replaced)}.")
-        if self.prints_stack:
-            print(self.model.described())
+            report_main_classes(flatten_config(self.config.fit.as_dict()))
+        if self.replaced_parts:
+            print_notice(
+                f"model.network replaces these settings: {', '.join(f'model.{name}' for name in self.replaced_parts)}."
+            )
+        if self.should_print_stack:
+            print(self.model.describe())
             raise SystemExit(0)
         runner: RoundRunner = self.config_init[self.subcommand].rounds
         trainer: Any = self.trainer  # mypy does not know that the trainer has callbacks
         # the runner must come first, since it seeds the generators that the other callbacks may use
         trainer.callbacks.sort(key=lambda callback: callback is not runner)
         trainer.ckpt_path = self.config[self.subcommand].ckpt_path
-        self.model.code.may_change = self.allows_changed_code
+        self.model.code.is_change_allowed = self.can_code_change
         if trainer.world_size > 1:
             self.datamodule.setup("fit")  # load the data once, before the workers that share this memory are forked
 
@@ -238,14 +244,14 @@ class ParseOnlyCLI(PairsCLI):
         """Skip running the command."""
 
 
-def _again(command: str, args: list[str], rank: int, port: int) -> None:
+def _rerun_as_worker(command: str, args: list[str], rank: int, port: int) -> None:
     """Run the same command in this process, as the worker with the given rank."""
     os.environ.update(LOCAL_RANK=str(rank), MASTER_PORT=str(port))
-    import_from_here()
-    train(command, args)
+    enable_local_imports()
+    run_lightning_command(command, args)
 
 
-def train(
+def run_lightning_command(
     command: str, args: list[str], callbacks: Sequence[Callback] = (), kind: type[PairsCLI] = PairsCLI
 ) -> PairsCLI:
     """Run a command of the LightningCLI.
@@ -263,7 +269,7 @@ def train(
         PairsLitError: An option is invalid, or the command fails because of the user's settings.
         Stopped: SIGTERM arrived.
     """
-    expanded_args = _with_run(args)
+    expanded_args = _expand_run_folder(args)
     silence_libraries()
 
     class OneCommand(kind):  # type: ignore[valid-type, misc] # a class, but mypy sees a value
@@ -277,7 +283,7 @@ def train(
             return {command: LightningCLI.subcommands()[command] | {"weights_only", "ckpt_path"}}
 
     try:
-        with quiet_writers(), outside_slurm(), computing_on(asked_threads()), seeded(0):
+        with silence_writer_threads(), hide_slurm(), use_threads(get_requested_threads()), use_seed(0):
             return OneCommand(
                 PairModule,
                 PairDataModule,
@@ -285,7 +291,7 @@ def train(
                 trainer_defaults=dict(TRAINER_DEFAULTS),
                 seed_everything_default=False,
                 parser_class=PairsParser,
-                parser_kwargs={"parser_mode": MODE},
+                parser_kwargs={"parser_mode": PARSER_MODE},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
                 args=expanded_args,
@@ -296,12 +302,12 @@ def train(
         raise Stopped(SIGTERM) from error
 
 
-def _with_run(args: list[str]) -> list[str]:
+def _expand_run_folder(args: list[str]) -> list[str]:
     """Replace a run folder as the first argument of a command by its configuration and its last checkpoint."""
     command, *others = args
     if not others or others[0].startswith("-"):
         return args
-    run = user_path(others[0])
-    if not (run / CONFIG).is_file():
+    run = expand_user_path(others[0])
+    if not (run / CONFIG_FILE).is_file():
         raise PairsLitError(f"{others[0]} is not a run folder. To use a config, add --config {others[0]}.")
-    return [command, f"--config={run / CONFIG}", f"--ckpt_path={run / LAST}", *others[1:]]
+    return [command, f"--config={run / CONFIG_FILE}", f"--ckpt_path={run / LAST_CHECKPOINT}", *others[1:]]

@@ -7,25 +7,25 @@ from functools import cache
 from jsonargparse import Namespace
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.nn.architecture import INSTEAD_OF_NETWORK
-from pairs_lit.system.console import notice
+from pairs_lit.nn.architecture import PART_DEFAULTS
+from pairs_lit.system.console import print_notice
 
 
 def report_main_classes(options: Mapping[str, object]) -> None:
     """Print a notice for each class or function that the running script defines, since only it can load the run."""
-    paths = {name: match[0] for name, value in options.items() if (match := _OF_MAIN.search(str(value)))}
+    paths = {name: match[0] for name, value in options.items() if (match := _MAIN_CLASS_PATH.search(str(value)))}
     for name, path in paths.items():
         option = name.partition(".init_args")[0].removesuffix(".class_path")
-        _tell_once(
+        _print_notice_once(
             f"{option} is {path}, which this script or notebook defines, so only it can load the run again. To use "
             "pairs-lit test RUN and other commands, move it to a separate file such as my_nets.py and import it."
         )
 
 
-_OF_MAIN = re.compile(r"\b__main__\.\w+")
+_MAIN_CLASS_PATH = re.compile(r"\b__main__\.\w+")
 
 
-_tell_once = cache(notice)  # a sweep runs many fits, each of which would print the same notice
+_print_notice_once = cache(print_notice)  # a sweep runs many fits, each of which would print the same notice
 
 
 def check_schedule(model: Namespace) -> None:
@@ -45,9 +45,9 @@ def replace_parts_by_network(model: Namespace) -> list[str]:
     """Reset the settings that a whole pair network replaces, if the config names one, and return their names."""
     if model.network is None:
         return []
-    replaced = [name for name, required in INSTEAD_OF_NETWORK.items() if model[name] != required]
+    replaced = [name for name, required in PART_DEFAULTS.items() if model[name] != required]
     for name in replaced:
-        model[name] = INSTEAD_OF_NETWORK[name]
+        model[name] = PART_DEFAULTS[name]
     return replaced
 
 

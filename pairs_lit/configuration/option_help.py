@@ -5,7 +5,7 @@ from argparse import SUPPRESS, Action
 
 from jsonargparse import DefaultHelpFormatter
 
-from pairs_lit.configuration.cli import ParseOnlyCLI, train
+from pairs_lit.configuration.cli import ParseOnlyCLI, run_lightning_command
 
 _SUBCLASSES = re.compile(r", known subclasses: [^)]*")
 _SPHINX_ROLE = re.compile(r":\w+:`~?(?:\w+\.)*(\w+)`")
@@ -34,7 +34,9 @@ class _PlainFormatter(DefaultHelpFormatter):
 
 def render_options(command: str, section: str) -> str:
     """Return the help on every option of a section, ``rounds``, ``data``, ``model`` or ``trainer``, or of ``all``."""
-    parser = train("fit", ["fit", "--config=fc"], kind=ParseOnlyCLI)._parser("fit")  # the other commands have the same
+    parser = run_lightning_command("fit", ["fit", "--config=fc"], kind=ParseOnlyCLI)._parser(
+        "fit"
+    )  # the other commands have the same
     parser.formatter_class = _PlainFormatter
     parser.usage, parser.description = SUPPRESS, None
     groups = [group for group in parser.format_help().strip().split("\n\n") if not group.startswith(_LINKED)]

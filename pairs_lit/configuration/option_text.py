@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
     """Return a nested configuration as a flat mapping by dotted name.
 
     Lists and null become text. The names of config files are left out.
@@ -19,7 +19,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int 
         if name in ("config", "__path__"):
             continue
         if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
+            flat |= flatten_config(value, f"{prefix}{name}.")
         elif isinstance(value, int | float | bool):
             flat[f"{prefix}{name}"] = value
         else:  # a file name may contain bytes that are not valid text
@@ -41,13 +41,13 @@ def format_options(changes: Mapping[str, object]) -> list[str]:
     return [f"--{name}={format_option(value)}" for name, value in changes.items()]
 
 
-def arguments_of(config: str | Path | Mapping[str, Any], changes: Mapping[str, object] | None) -> list[str]:
+def build_arguments(config: str | Path | Mapping[str, Any], changes: Mapping[str, object] | None) -> list[str]:
     """Return a configuration (a file or its content) and changes to it as command-line arguments."""
     source = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else str(config)
     return [f"--config={source}", *format_options(changes or {})]
 
 
-def options_in(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+def iter_options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each option with its value, which follows either after ``=`` or as the next argument."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if argument.startswith("--"):

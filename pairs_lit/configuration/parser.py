@@ -17,13 +17,13 @@ from lightning.pytorch.plugins import LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
-from pairs_lit.configuration.factory_options import with_built
-from pairs_lit.configuration.parser_messages import inner, readable
+from pairs_lit.configuration.factory_options import wrap_factories
+from pairs_lit.configuration.parser_messages import rewrite_message, wrap_inner_message
 from pairs_lit.data.augment import Augmentation
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.yaml_text import load, not_yaml
-from pairs_lit.system.paths import is_in_home, user_path
-from pairs_lit.system.tracebacks import place_of, reason_of
+from pairs_lit.runs.yaml_text import build_yaml_error, load_yaml
+from pairs_lit.system.paths import expand_user_path, has_home_prefix
+from pairs_lit.system.tracebacks import format_reason, locate_error
 
 
 def check_empty_sections(content: Mapping[str, object], options: Collection[str], prefix: str = "") -> None:
@@ -57,18 +57,18 @@ def check_nulls(config: Namespace, part: type, section: str) -> None:
             check_nulls(value, hint, option)
 
 
-def with_homes(value: Any) -> Any:  # noqa: ANN401 - a configuration, or any value of one
+def expand_home_paths(value: Any) -> Any:  # noqa: ANN401 - a configuration, or any value of one
     """Replace ``~`` by the home folder in every text of a configuration that is a path in it."""
     match value:
         case Namespace():
             for key, entry in list(value.items()):
-                value[key] = entry if key == "config" else with_homes(entry)
+                value[key] = entry if key == "config" else expand_home_paths(entry)
         case list():
-            return [with_homes(entry) for entry in value]
+            return [expand_home_paths(entry) for entry in value]
         case dict():
-            return {key: with_homes(entry) for key, entry in value.items()}
-        case str() if is_in_home(value):
-            return str(user_path(value))
+            return {key: expand_home_paths(entry) for key, entry in value.items()}
+        case str() if has_home_prefix(value):
+            return str(expand_user_path(value))
     return value
 
 
@@ -81,8 +81,10 @@ class PairsParser(LightningArgumentParser):
         parsers = [self] if below is None else below.choices.values()
         options = [option for parser in parsers for option in parser._actions]
         if not self.exit_on_error:  # an inner parser for the settings of a class: the outer parser includes its error
-            super().error(inner(message, options), ex)
-        raise PairsLitError(f"{readable(message, options)} (pairs-lit fit --help all lists the options).") from ex
+            super().error(wrap_inner_message(message, options), ex)
+        raise PairsLitError(
+            f"{rewrite_message(message, options)} (pairs-lit fit --help all lists the options)."
+        ) from ex
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
         """Parse a configuration file."""
@@ -96,13 +98,13 @@ class PairsParser(LightningArgumentParser):
         content = content.removeprefix("\ufeff")  # some editors write a byte order mark before UTF-8 text
         name = str(kwargs.get("path") or "--config")
         try:
-            config = load(content, name)
+            config = load_yaml(content, name)
         except yaml.YAMLError as error:
-            raise not_yaml(name, error) from error
+            raise build_yaml_error(name, error) from error
         if not isinstance(config, Mapping):
             got = "nothing" if config is None else repr(config)[:60]
             raise PairsLitError(f"--config must contain sections such as data, model, trainer or rounds, got {got}.")
-        wrapped = with_built(config)
+        wrapped = wrap_factories(config)
         text = content if wrapped == config else yaml.safe_dump(wrapped)
         parsed: Namespace = super().parse_string(text, *args, **kwargs)
         check_empty_sections(config, [action.dest for action in self._actions])
@@ -111,7 +113,7 @@ class PairsParser(LightningArgumentParser):
     def instantiate_classes(self, cfg: Namespace, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
         """Build the objects of a configuration; report an error in a constructor with the name of its option."""
         errors: list[PairsLitError] = []
-        builders = [(partial(_built, option, errors), kind, True) for kind, option in _OPTIONS.items()]
+        builders = [(partial(_build_class, option, errors), kind, True) for kind, option in _OPTION_NAMES.items()]
         try:
             return cast(Namespace, self.instantiate(cfg, instantiators=builders, **kwargs))
         except ValueError:
@@ -120,7 +122,7 @@ class PairsParser(LightningArgumentParser):
             raise errors[0] from errors[0].__cause__  # jsonargparse has wrapped it in a ValueError with a long text
 
 
-_OPTIONS: dict[type, str] = {
+_OPTION_NAMES: dict[type, str] = {
     Augmentation: "data.augment",
     Callback: "trainer.callbacks",
     Logger: "trainer.logger",
@@ -131,7 +133,7 @@ _OPTIONS: dict[type, str] = {
 }
 
 
-def _built(
+def _build_class(
     option: str,
     errors: list[PairsLitError],
     kind: Callable[..., Any],
@@ -146,5 +148,5 @@ def _built(
         errors.append(error)
         raise
     except Exception as error:  # a constructor in user code may raise anything
-        errors.append(PairsLitError(f"{option}: {kind.__name__}: {reason_of(error)} ({place_of(error)})."))
+        errors.append(PairsLitError(f"{option}: {kind.__name__}: {format_reason(error)} ({locate_error(error)})."))
         raise errors[-1] from error

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from signal import SIGINT
 
 from pairs_lit.errors import Stopped
-from pairs_lit.system.console import any_encoding
-from pairs_lit.system.libraries import ONE_AT_A_TIME, quiet_other_packages
-from pairs_lit.system.signals import is_stoppable, stoppable
-from pairs_lit.system.user_modules import import_from_here
+from pairs_lit.system.console import use_utf8
+from pairs_lit.system.libraries import COMMAND_LOCK, quiet_other_packages
+from pairs_lit.system.signals import handle_signals, is_handling_signals
+from pairs_lit.system.user_modules import enable_local_imports
 
 
 @contextmanager
@@ -18,11 +18,11 @@ def python_api_context() -> Iterator[None]:
     Commands of several threads run one after the other, modules in the current folder can be imported, and Ctrl-C
     raises KeyboardInterrupt.
     """
-    with ONE_AT_A_TIME, any_encoding():
-        within_command = is_stoppable()
+    with COMMAND_LOCK, use_utf8():
+        within_command = is_handling_signals()
         try:
-            with stoppable():
-                import_from_here()
+            with handle_signals():
+                enable_local_imports()
                 quiet_other_packages()
                 yield
         except Stopped as stop:

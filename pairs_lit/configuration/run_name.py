@@ -5,15 +5,15 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from pairs_lit.configuration.factory_options import builder_of, find_named, join_options, path_of_part
-from pairs_lit.runs.run_folder import CONFIG, identity_of, name_from
+from pairs_lit.configuration.factory_options import find_part, get_builder_path, get_part_path, join_options
+from pairs_lit.runs.run_folder import CONFIG_FILE, read_run_identity, to_run_name
 from pairs_lit.runs.shipped_configs import find_config
 
-_ROLES = ("network", "backbone", "head")
-_LONGEST = 100
+_PART_NAMES = ("network", "backbone", "head")
+_MAX_LENGTH = 100
 
 
-def name_run(config: Namespace, args: Sequence[str]) -> str:
+def choose_run_name(config: Namespace, args: Sequence[str]) -> str:
     """Return the name of a run: ``--name``, else the config's ``name``, else one built from the config's file name.
 
     If an option replaces the backbone, head or network of the config, the name of the new class is appended:
@@ -27,27 +27,27 @@ def name_run(config: Namespace, args: Sequence[str]) -> str:
     is_named = any(token.partition("=")[0] == "--name" for token in tokens)
     # standard input ("-") and a config given as text do not have a file name
     last = str((config.config or ["-"])[-1] or "-")
-    if config.name is not None and (is_named or not _is_of_run(Path(last))):
+    if config.name is not None and (is_named or not _is_run_config(Path(last))):
         return str(config.name)
-    name = config.name or ("run" if last == "-" else name_from(Path(last).stem))
-    return name_from("-".join([name, *_classes(config, tokens)]))[:_LONGEST]
+    name = config.name or ("run" if last == "-" else to_run_name(Path(last).stem))
+    return to_run_name("-".join([name, *_iter_replacing_classes(config, tokens)]))[:_MAX_LENGTH]
 
 
-def _is_of_run(file: Path) -> bool:
+def _is_run_config(file: Path) -> bool:
     """Return whether the config is that of an earlier run, so that its name was not chosen for the new run."""
-    return file.name == CONFIG and identity_of(file.parent) is not None
+    return file.name == CONFIG_FILE and read_run_identity(file.parent) is not None
 
 
-def _classes(config: Namespace, tokens: Sequence[str]) -> Iterator[str]:
+def _iter_replacing_classes(config: Namespace, tokens: Sequence[str]) -> Iterator[str]:
     """Yield the names of the classes by which options replace those of the config."""
     options = {token.partition("=")[0] for token in tokens}
     configs = [token.removeprefix("--config=") for token in tokens if token.startswith("--config=")]
     if "-" in configs:  # standard input has already been read and cannot be read again
         return
     files = [f"--config={find_config(name)}" for name in configs]
-    for role in _ROLES:
+    for role in _PART_NAMES:
         option = f"--model.{role}"
-        path = path_of_part(config.model[role])
-        path_in_config = builder_of(*find_named(files, {"--config": ("model", role)}))
+        path = get_part_path(config.model[role])
+        path_in_config = get_builder_path(*find_part(files, {"--config": ("model", role)}))
         if path is not None and path != path_in_config and options & {"--model", option, f"{option}.class_path"}:
             yield path.rpartition(".")[2]

@@ -5,12 +5,12 @@ from pathlib import Path
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
-from pairs_lit.checkpoints.files import own_run
-from pairs_lit.runs.run_folder import keep_config
-from pairs_lit.system.lightning_hooks import spares_batches
+from pairs_lit.checkpoints.files import find_run
+from pairs_lit.runs.run_folder import save_config
+from pairs_lit.system.lightning_hooks import skip_batch_hooks
 
 
-@spares_batches
+@skip_batch_hooks
 class RunConfig(SaveConfigCallback):
     """Callback that writes the resolved configuration to the run folder once the checkpoint has been validated."""
 
@@ -24,5 +24,5 @@ class RunConfig(SaveConfigCallback):
         text = self.parser.dump(config, skip_unset=False, skip_validation=True)
         folder = Path(str(trainer.log_dir))
         if trainer.is_global_zero:
-            resumed_run = None if trainer.ckpt_path is None else own_run(Path(str(trainer.ckpt_path)))
-            keep_config(folder, text, trainer.current_epoch, resumed_run)
+            resumed_run = None if trainer.ckpt_path is None else find_run(Path(str(trainer.ckpt_path)))
+            save_config(folder, text, trainer.current_epoch, resumed_run)

@@ -5,12 +5,12 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 from pairs_lit.checkpoints.files import DurableCheckpointIO
 from pairs_lit.errors import PairsLitError
-from pairs_lit.workers.strategy import NAME
+from pairs_lit.workers.strategy import STRATEGY_NAME
 
 TRAINER_DEFAULTS = {
     "accelerator": "cpu",
     "devices": "auto",
-    "strategy": NAME,
+    "strategy": STRATEGY_NAME,
     "max_epochs": 25,
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pairs_lit.data.warps import enlarged
+from pairs_lit.data.warps import enlarge_images
 from pairs_lit.errors import PairsLitError
 
-_LIMITS = {"rotate": 180.0, "dilate": 1.0, "erode": 1.0}
-_FINEST = 64
-_AT_A_TIME = 2**20  # pixels of enlarged images per chunk: larger chunks miss the CPU caches and need much memory
+_MAX_AMOUNTS = {"rotate": 180.0, "dilate": 1.0, "erode": 1.0}
+_MAX_GRID = 64
+_MAX_CHUNK_PIXELS = 2**20  # pixels of enlarged images per chunk: larger chunks miss the CPU caches and need much memory
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,17 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Raise PairsLitError if an amount is out of range or nothing would change."""
-        amounts = {name: getattr(self, name) for name in _AMOUNTS}
+        amounts = {name: getattr(self, name) for name in _AMOUNT_NAMES}
         amounts |= {f"elastic[{grid}]": amount for grid, amount in self.elastic.items()}
         for name, amount in amounts.items():
-            limit = _LIMITS.get(name, float("inf"))
+            limit = _MAX_AMOUNTS.get(name, float("inf"))
             if not (isfinite(amount) and 0 <= amount <= limit):
                 allowed = "a finite number, 0 or more" if limit == float("inf") else f"from 0 to {limit:g}"
                 raise PairsLitError(f"data.augment.{name} must be {allowed}, got {amount}.")
         for grid in self.elastic:
-            if not 2 <= grid <= _FINEST:
+            if not 2 <= grid <= _MAX_GRID:
                 raise PairsLitError(
-                    f"data.augment.elastic must have grids of 2 to {_FINEST} points per side, got {grid}."
+                    f"data.augment.elastic must have grids of 2 to {_MAX_GRID} points per side, got {grid}."
                 )
         if not any(amounts.values()):
             raise PairsLitError(
@@ -78,14 +78,16 @@ class Augmentation:
             )
 
     @property
-    def warps(self) -> bool:
+    def has_warps(self) -> bool:
         """Whether any setting moves pixels; ``dilate`` and ``erode`` do not."""
         moving = (self.shift, self.rotate, self.shear, self.log_scale, self.anisotropy, *self.elastic.values())
         return any(moving)
 
 
-_EVEN = 7  # uniform random numbers per image: thickness, shifts right and down, rotation, shear, size, anisotropy
-_AMOUNTS = ("shift", "rotate", "shear", "log_scale", "anisotropy", "dilate", "erode")
+_NUM_UNIFORM = (
+    7  # uniform random numbers per image: thickness, shifts right and down, rotation, shear, size, anisotropy
+)
+_AMOUNT_NAMES = ("shift", "rotate", "shear", "log_scale", "anisotropy", "dilate", "erode")
 
 
 class Augmenter:
@@ -100,8 +102,8 @@ class Augmenter:
     def __init__(self, settings: Augmentation, size: int, top: float) -> None:
         self.settings = settings
         self._size = size
-        self._top = top
-        self._lengths = [2 * grid**2 for grid in settings.elastic]
+        self._max_grey = top
+        self._numbers_per_grid = [2 * grid**2 for grid in settings.elastic]
         self._bases: dict[int, Tensor] = {}
 
     def __call__(self, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -115,24 +117,26 @@ class Augmenter:
             (R, M, H, W), between 0 and the largest grey value.
         """
         rounds, count, *_ = images.shape
-        random_numbers = torch.stack([self._draws(count, generator) for generator in generators]).flatten(0, 1)
+        random_numbers = torch.stack([self._draw_random_numbers(count, generator) for generator in generators]).flatten(
+            0, 1
+        )
         side = images.shape[-1] * (1 if self.settings.originals else 2)
-        chunk_size = max(1, _AT_A_TIME // side**2)
+        chunk_size = max(1, _MAX_CHUNK_PIXELS // side**2)
         image_chunks = torch.split(images.flatten(0, 1), chunk_size)
         changed = []
         for chunk, numbers in zip(image_chunks, torch.split(random_numbers, chunk_size), strict=True):
-            large = chunk if self.settings.originals else enlarged(chunk)
-            large = self._warped(self._thickened(large, numbers[:, 0]), numbers)
-            changed.append(F.avg_pool2d(large[:, None], large.shape[-1] // self._size).clamp(0, self._top))
+            large = chunk if self.settings.originals else enlarge_images(chunk)
+            large = self._warp(self._change_thickness(large, numbers[:, 0]), numbers)
+            changed.append(F.avg_pool2d(large[:, None], large.shape[-1] // self._size).clamp(0, self._max_grey))
         return torch.cat(changed).view(rounds, count, self._size, self._size)
 
-    def _draws(self, count: int, generator: torch.Generator) -> Tensor:
+    def _draw_random_numbers(self, count: int, generator: torch.Generator) -> Tensor:
         """Return (count, 7 + n) random numbers of a round's next images: 7 uniform in 0 … 1, then n normal ones."""
-        uniform = torch.rand(count, _EVEN, generator=generator)
-        normal = torch.randn(count, sum(self._lengths), generator=generator)
+        uniform = torch.rand(count, _NUM_UNIFORM, generator=generator)
+        normal = torch.randn(count, sum(self._numbers_per_grid), generator=generator)
         return torch.cat([uniform, normal], 1)
 
-    def _thickened(self, images: Tensor, uniform: Tensor) -> Tensor:
+    def _change_thickness(self, images: Tensor, uniform: Tensor) -> Tensor:
         """Return the weighted means of images (N, S, S) and their 3×3 maximum (thicker) or minimum (thinner)."""
         thin, thick = self.settings.erode, self.settings.dilate
         if thin == thick == 0:
@@ -140,20 +144,20 @@ class Augmenter:
         share = ((thin + thick) * uniform - thin)[:, None, None]
         sign = torch.where(share < 0, -1.0, 1.0)
         signed = images * sign  # the minimum is the negative of the maximum of the negative image
-        return sign * torch.lerp(signed, _maximum(signed), share.abs())
+        return sign * torch.lerp(signed, _compute_local_maximum(signed), share.abs())
 
-    def _warped(self, images: Tensor, numbers: Tensor) -> Tensor:
+    def _warp(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Return the images (N, S, S) after all changes that move pixels."""
-        if not self.settings.warps:
+        if not self.settings.has_warps:
             return images
-        size, normal = images.shape[-1], numbers[:, _EVEN:]
-        displacements = [values.view(len(images), 2, -1) for values in torch.split(normal, self._lengths, 1)]
-        coefficients = torch.cat([self._affine(numbers[:, 1:_EVEN]), *displacements], 2)
-        positions = coefficients.flatten(0, 1) @ self._basis(size)
+        size, normal = images.shape[-1], numbers[:, _NUM_UNIFORM:]
+        displacements = [values.view(len(images), 2, -1) for values in torch.split(normal, self._numbers_per_grid, 1)]
+        coefficients = torch.cat([self._compute_affine_matrices(numbers[:, 1:_NUM_UNIFORM]), *displacements], 2)
+        positions = coefficients.flatten(0, 1) @ self._get_basis(size)
         grid = positions.view(-1, 2, size, size).permute(0, 2, 3, 1)
         return F.grid_sample(images[:, None], grid, mode="bicubic", padding_mode="border", align_corners=False)[:, 0]
 
-    def _affine(self, uniform: Tensor) -> Tensor:
+    def _compute_affine_matrices(self, uniform: Tensor) -> Tensor:
         """Return the matrices (N, 2, 3) that map positions in the new image, −1 … 1, to positions in the old one."""
         settings = self.settings
         limits = (
@@ -170,7 +174,7 @@ class Augmenter:
         y_row = torch.stack([sin * wide, (sin * shear + cos) * high, down], 1)
         return torch.stack([x_row, y_row], 1)
 
-    def _basis(self, size: int) -> Tensor:
+    def _get_basis(self, size: int) -> Tensor:
         """Return the matrix (3 + Σ G², S·S) that turns coefficients of a warp into positions of all pixels.
 
         The first three rows hold each pixel's x, its y and 1; they belong to the affine part of the warp. Each further
@@ -188,7 +192,7 @@ class Augmenter:
         return self._bases[size]
 
 
-def _maximum(images: Tensor) -> Tensor:
+def _compute_local_maximum(images: Tensor) -> Tensor:
     """Return the 3×3 maximum around each pixel of (N, S, S)."""
     for axis in (1, 2):
         padded = F.pad(images, (1, 1) if axis == 2 else (0, 0, 1, 1), value=-float("inf"))

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pairs_lit.data.image_reader import readable_endings
+from pairs_lit.data.image_reader import list_readable_extensions
 from pairs_lit.errors import PairsLitError
 
-_HIDDEN = (".", "__")  # .ipynb_checkpoints, __MACOSX, __pycache__
-_OF_SYSTEMS = ("thumbs.db", "desktop.ini")
+_HIDDEN_PREFIXES = (".", "__")  # .ipynb_checkpoints, __MACOSX, __pycache__
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
 
 @dataclass
@@ -27,9 +27,9 @@ class ClassFiles:
 
     images: list[Path] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
-    folders: list[str] = field(default_factory=list)
-    nested: int = 0
-    links: int = 0
+    subfolders: list[str] = field(default_factory=list)
+    num_nested: int = 0
+    num_links: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,22 @@ class _File:
         is_link: Whether this path goes through a symbolic link.
     """
 
-    name: str
+    class_name: str
     path: Path
     is_link: bool
 
     @property
-    def rank(self) -> tuple[bool, str, str]:
+    def sort_key(self) -> tuple[bool, str, str]:
         """The sort key among all paths of one file: paths through a link come last."""
         return self.is_link, str(self.path.parent), self.path.name
 
 
 def is_hidden(name: str) -> bool:
     """Return whether a name is hidden (``.git``) or made by systems and tools (``__MACOSX``, ``thumbs.db``)."""
-    return name.startswith(_HIDDEN) or name.lower() in _OF_SYSTEMS
+    return name.startswith(_HIDDEN_PREFIXES) or name.lower() in _SYSTEM_FILES
 
 
-def ending_of(name: str) -> str:
+def get_extension(name: str) -> str:
     """Return a file name's extension in lower case with its dot, or an empty text if there is none."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - faster than pathlib for many files
 
@@ -76,15 +76,17 @@ def find_class_files(folders: Mapping[str, Path]) -> dict[str, ClassFiles]:
     """
     real_folders = [Path(os.path.realpath(folder)) for folder in folders.values()]
     classes = {name: ClassFiles() for name in folders}
-    files = [file for name, top in folders.items() for file in _walk(name, top, classes[name], real_folders)]
+    files = [
+        file for name, top in folders.items() for file in _iter_image_files(name, top, classes[name], real_folders)
+    ]
     first_paths: dict[object, _File] = {}
-    for file in sorted(files, key=lambda file: file.rank):
-        first, class_files = first_paths.setdefault(_identity(file.path), file), classes[file.name]
+    for file in sorted(files, key=lambda file: file.sort_key):
+        first, class_files = first_paths.setdefault(_get_file_identity(file.path), file), classes[file.class_name]
         if first is file:
             class_files.images.append(file.path)
-            class_files.nested += file.path.parent != folders[file.name]
-        elif first.name == file.name or (file.is_link and not first.is_link):
-            class_files.links += 1
+            class_files.num_nested += file.path.parent != folders[file.class_name]
+        elif first.class_name == file.class_name or (file.is_link and not first.is_link):
+            class_files.num_links += 1
         else:
             raise PairsLitError(
                 f"data.source: a file must belong to one class only, got {first.path} and {file.path}, which are the "
@@ -95,19 +97,19 @@ def find_class_files(folders: Mapping[str, Path]) -> dict[str, ClassFiles]:
     return classes
 
 
-def _walk(name: str, top: Path, class_files: ClassFiles, real_folders: Sequence[Path]) -> Iterator[_File]:
+def _iter_image_files(name: str, top: Path, class_files: ClassFiles, real_folders: Sequence[Path]) -> Iterator[_File]:
     """Yield the image files of a class, and record its other entries in ``class_files``."""
-    pending, visited, extensions = [(top, False)], {os.path.realpath(top)}, readable_endings()
+    pending, visited, extensions = [(top, False)], {os.path.realpath(top)}, list_readable_extensions()
     while pending:
         folder, is_in_link = pending.pop()
-        for entry in _entries(folder):
-            is_link, extension = is_in_link or entry.is_symlink(), ending_of(entry.name)
+        for entry in _list_entries(folder):
+            is_link, extension = is_in_link or entry.is_symlink(), get_extension(entry.name)
             if entry.is_dir():
-                class_files.folders += [entry.name] if folder == top else []
+                class_files.subfolders += [entry.name] if folder == top else []
                 real_path = os.path.realpath(entry.path)
-                is_class_link = entry.is_symlink() and any(_overlap(Path(real_path), real) for real in real_folders)
+                is_class_link = entry.is_symlink() and any(_has_overlap(Path(real_path), real) for real in real_folders)
                 if real_path in visited or is_class_link:
-                    class_files.links += 1
+                    class_files.num_links += 1
                 else:
                     visited.add(real_path)
                     pending.append((Path(entry.path), is_link))
@@ -117,12 +119,12 @@ def _walk(name: str, top: Path, class_files: ClassFiles, real_folders: Sequence[
                 class_files.skipped[extension or "no extension"] += 1
 
 
-def _overlap(first: Path, second: Path) -> bool:
+def _has_overlap(first: Path, second: Path) -> bool:
     """Return whether one of two folders is the other one or lies inside it."""
     return first.is_relative_to(second) or second.is_relative_to(first)
 
 
-def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+def _list_entries(folder: Path) -> list["os.DirEntry[str]"]:
     """Return the entries of a folder that are not hidden."""
     try:
         with os.scandir(folder) as entries:
@@ -133,7 +135,7 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
         ) from error
 
 
-def _identity(path: Path) -> object:
+def _get_file_identity(path: Path) -> object:
     """Return a value that is equal for all paths of one file: device and inode, or the path of a broken link."""
     try:
         status = path.stat()

@@ -7,14 +7,14 @@ from decimal import Decimal
 from itertools import pairwise
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.text import meant, printable
+from pairs_lit.text import replace_control_characters, suggest_name
 
 ClassName = str | int | float
 """A class name in a config; YAML reads a name such as 10 as a number."""
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,4})?", re.IGNORECASE)
 _MINUS = "−"  # a true minus sign
-_SHOWN = 12
+_MAX_NAMES_SHOWN = 12
 
 
 def sort_names(names: Iterable[str]) -> list[str]:
@@ -23,11 +23,11 @@ def sort_names(names: Iterable[str]) -> list[str]:
     In natural order, digits within a name compare as a number: ``2`` before ``10``, ``a2`` before ``a10``.
     """
     unsorted = list(names)
-    numbers = _numbers(unsorted)
-    return sorted(unsorted, key=lambda name: numbers[name]) if numbers else sorted(unsorted, key=_natural)
+    numbers = _parse_numbers(unsorted)
+    return sorted(unsorted, key=lambda name: numbers[name]) if numbers else sorted(unsorted, key=_get_natural_sort_key)
 
 
-def _numbers(names: Sequence[str]) -> dict[str, Decimal]:
+def _parse_numbers(names: Sequence[str]) -> dict[str, Decimal]:
     """Return the value of each name, or an empty mapping unless all names are numbers with different values."""
     texts = {name: name.strip().replace(_MINUS, "-") for name in names}
     if not all(_NUMBER.fullmatch(text) for text in texts.values()):
@@ -36,7 +36,7 @@ def _numbers(names: Sequence[str]) -> dict[str, Decimal]:
     return numbers if len(set(numbers.values())) == len(names) else {}
 
 
-def _natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
+def _get_natural_sort_key(name: str) -> tuple[list[tuple[bool, int, str]], str]:
     """Return the sort key of a name for natural order."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], name
@@ -44,7 +44,7 @@ def _natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
 
 def are_in_numeric_order(names: Sequence[str]) -> bool:
     """Return whether names are ascending numbers, or hold one ascending number each (``0 - zero``, ``1 - one``)."""
-    numbers = _numbers(names)
+    numbers = _parse_numbers(names)
     if numbers:
         return list(names) == sort_names(names)
     digits = [re.findall(r"[0-9]+", name) for name in names]
@@ -67,12 +67,12 @@ def check_names(names: Sequence[ClassName]) -> None:
         )
 
 
-def _texts(requested: Sequence[ClassName], dataset_names: Sequence[str]) -> list[str]:
+def _to_texts(requested: Sequence[ClassName], dataset_names: Sequence[str]) -> list[str]:
     """Return the requested names as texts; a number becomes the dataset's name with that value.
 
     YAML reads the name 1.00 as the number 1.0, so the text of the number need not be the name.
     """
-    name_by_number = {number: name for name, number in _numbers(dataset_names).items()}
+    name_by_number = {number: name for name, number in _parse_numbers(dataset_names).items()}
     return [name if isinstance(name, str) else name_by_number.get(Decimal(str(name)), str(name)) for name in requested]
 
 
@@ -101,24 +101,24 @@ def order_classes(
             f"{' and '.join(same_name)}. Rename one."
         )
     label_by_name = dict(zip(dataset_names, labels, strict=True))
-    requested = None if class_names is None else _texts(class_names, dataset_names)
+    requested = None if class_names is None else _to_texts(class_names, dataset_names)
     if requested is None:
-        ordered = sort_names(dataset_names) if _numbers(dataset_names) else dataset_names
+        ordered = sort_names(dataset_names) if _parse_numbers(dataset_names) else dataset_names
     elif not names and not set(requested) & set(dataset_names) and len(requested) == len(dataset_names):
         return list(labels), requested
     else:
-        _check_wanted(requested, dataset_names, where)
+        _check_requested_names(requested, dataset_names, where)
         ordered = requested
     return [label_by_name[name] for name in ordered], ordered
 
 
-def _check_wanted(requested: Sequence[str], dataset_names: Sequence[str], where: str) -> None:
+def _check_requested_names(requested: Sequence[str], dataset_names: Sequence[str], where: str) -> None:
     """Raise PairsLitError unless the requested names are the dataset's names in some order."""
     unknown = [name for name in requested if name not in dataset_names]
     missing = [name for name in dataset_names if name not in requested]
     if not unknown and not missing:
         return
-    problems = [f"{name!r} is not one of them{meant(name, missing)}" for name in unknown[:1]]
+    problems = [f"{name!r} is not one of them{suggest_name(name, missing)}" for name in unknown[:1]]
     problems += [f"{name!r} is missing" for name in missing[:1] if not unknown or len(requested) < len(dataset_names)]
     raise PairsLitError(
         f"data.class_names must name the {len(dataset_names)} classes of {where} ({join_names(dataset_names)}), got "
@@ -128,11 +128,11 @@ def _check_wanted(requested: Sequence[str], dataset_names: Sequence[str], where:
 
 def join_names(names: Sequence[str], between: str = ", ") -> str:
     """Return names as one short line of text; of many names, the middle ones are left out."""
-    texts = [printable(name)[:40] for name in names]
-    return between.join(texts if len(texts) <= _SHOWN else [*texts[: _SHOWN - 1], "…", texts[-1]])
+    texts = [replace_control_characters(name)[:40] for name in names]
+    return between.join(texts if len(texts) <= _MAX_NAMES_SHOWN else [*texts[: _MAX_NAMES_SHOWN - 1], "…", texts[-1]])
 
 
-def note_order(ordered_names: Sequence[str], *, is_folder: bool) -> list[str]:
+def describe_order(ordered_names: Sequence[str], *, is_folder: bool) -> list[str]:
     """Return a notice about the order of the classes if their names do not show it, else an empty list."""
     if are_in_numeric_order(ordered_names):
         return []

@@ -13,29 +13,29 @@ from torch import Tensor
 from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.class_names import check_names
 from pairs_lit.data.labelled_images import Source
-from pairs_lit.data.loaders import PlacesLoader, PredictLoader, StackBatch, StackLoader
-from pairs_lit.data.pair_store import SPLITS, DataSettings, Normalise, PairBank, Split, check_image_size
+from pairs_lit.data.loaders import AllPairsLoader, PredictLoader, StackBatch, StackLoader
+from pairs_lit.data.pair_store import SPLITS, DataSettings, Normalise, PairStore, Split, check_image_size
 from pairs_lit.data.pairs import Swap
-from pairs_lit.data.sources import check_source, is_named, known_size, load_source
+from pairs_lit.data.sources import check_source, get_named_source_size, is_named_source, load_source
 from pairs_lit.errors import PairsLitError, check_choice, check_positive
-from pairs_lit.relation import DIGITS, Relation
+from pairs_lit.relation import NUM_DIGITS, Relation
 from pairs_lit.rounds import Rounds
-from pairs_lit.runs.run_metadata import DETERMINISTIC
-from pairs_lit.system.console import notice
-from pairs_lit.system.paths import user_path
-from pairs_lit.text import counted
+from pairs_lit.runs.run_metadata import DETERMINISTIC_KEY
+from pairs_lit.system.console import print_notice
+from pairs_lit.system.paths import expand_user_path
+from pairs_lit.text import format_count
 
-MOST_SIZE = 1024
+MAX_RESIZE = 1024
 """The largest height and width to which images can be resized."""
 
-MOST_PAIRS = 10**8
+MAX_PAIRS = 10**8
 """The largest number of pairs over all rounds and splits; they take about 4 GB."""
 
-Whole = Literal["val", "test"]
+AllPairsSplit = Literal["val", "test"]
 """A split of which all ordered pairs can be evaluated."""
 
 
-def default_root() -> str:
+def get_default_root() -> str:
     """Return the default folder of the data: the environment variable PAIRS_LIT_DATA, else ``data``."""
     return os.environ.get("PAIRS_LIT_DATA", "data")
 
@@ -120,59 +120,63 @@ class PairDataModule(LightningDataModule):
         transpose: bool = False,
         augment: Augmentation | None = None,
         watch_test: bool | Literal["end"] = True,
-        all_pairs: Sequence[Whole] = (),
+        all_pairs: Sequence[AllPairsSplit] = (),
     ) -> None:
         super().__init__()
-        self._wanted = DataSettings(
+        self._requested_settings = DataSettings(
             source, relation, train_pairs, val_pairs, test_pairs, image_size, swap, normalise, reuse, resize
         )
-        _check_sizes(self._wanted, len(seeds), batch_size=batch_size, eval_batch_size=eval_batch_size)
-        _check_source(self._wanted, root, class_names)
+        _check_sizes(self._requested_settings, len(seeds), batch_size=batch_size, eval_batch_size=eval_batch_size)
+        _check_source(self._requested_settings, root, class_names)
         check_choice("data.relation", Relation, relation)
         check_choice("data.swap", Swap, swap)
         check_choice("data.normalise", Normalise, normalise)
-        _check_measured(watch_test, all_pairs)
+        _check_evaluation_options(watch_test, all_pairs)
         self.rounds = Rounds([*seeds], stack_size or len(seeds))
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.image_size, self.normalise, self.augment = image_size, normalise, augment
         self.fit_splits: tuple[Split, ...] = SPLITS if watch_test is True else ("train", "val")
         self.final_splits: tuple[Split, ...] = ("train", "test") if watch_test == "end" else ("train",)
-        in_fit: tuple[Whole, ...] = ("val", "test") if watch_test else ("val",)
-        evaluated: dict[str, tuple[Whole, ...]] = {"fit": in_fit, "validate": ("val",), "test": ("test",)}
+        in_fit: tuple[AllPairsSplit, ...] = ("val", "test") if watch_test else ("val",)
+        evaluated: dict[str, tuple[AllPairsSplit, ...]] = {"fit": in_fit, "validate": ("val",), "test": ("test",)}
         self.whole_splits = {
             stage: [split for split in splits if split in all_pairs] for stage, splits in evaluated.items()
         }
-        self._root = user_path(default_root() if root is None else root)
+        self._root = expand_user_path(get_default_root() if root is None else root)
         self._allow_unverified, self._class_names, self._transpose = allow_unverified, class_names, transpose
 
     @cached_property
-    def bank(self) -> PairBank:
+    def bank(self) -> PairStore:
         """The images and the pairs of all rounds, loaded and drawn at the first access."""
-        if self._warps_originals and self._found.train.size == self.image_size:
+        if self._should_warp_originals and self._source.train.size == self.image_size:
             raise PairsLitError(
                 "data.augment.originals must be false if data.image_size is the size of the images, got true and "
                 f"{self.image_size} for both sizes. Remove data.augment.originals."
             )
-        bank = PairBank(self._found, self.rounds.seeds, self._wanted, originals=self._warps_originals)
+        bank = PairStore(
+            self._source, self.rounds.seeds, self._requested_settings, originals=self._should_warp_originals
+        )
         self.classes = bank.settings.classes
-        del self._found  # frees memory; the store holds all that is needed
-        if bank.scarce:
-            counts = ", ".join(bank.scarce)
-            notice(f"{bank.settings.source} has too few images, so some are drawn more than once (pairs: {counts}).")
+        del self._source  # frees memory; the store holds all that is needed
+        if bank.scarce_splits:
+            counts = ", ".join(bank.scarce_splits)
+            print_notice(
+                f"{bank.settings.source} has too few images, so some are drawn more than once (pairs: {counts})."
+            )
         return bank
 
     @property
-    def _warps_originals(self) -> bool:
+    def _should_warp_originals(self) -> bool:
         return self.augment is not None and self.augment.originals
 
     @cached_property
-    def _found(self) -> Source:
+    def _source(self) -> Source:
         """The labelled images, until the store holds them."""
         source = load_source(
-            self._wanted.source,
+            self._requested_settings.source,
             self._root,
             allow_unverified=self._allow_unverified,
-            resize=self._wanted.resize,
+            resize=self._requested_settings.resize,
             class_names=self._class_names,
             transpose=self._transpose,
         )
@@ -182,7 +186,7 @@ class PairDataModule(LightningDataModule):
     @cached_property
     def classes(self) -> int:
         """K, the number of classes; for a dataset given by class path, this loads the dataset."""
-        return DIGITS if is_named(self._wanted.source) else self._found.train.classes
+        return NUM_DIGITS if is_named_source(self._requested_settings.source) else self._source.train.classes
 
     @property
     def settings(self) -> DataSettings:
@@ -192,7 +196,7 @@ class PairDataModule(LightningDataModule):
     @property
     def reading(self) -> dict[str, bool]:
         """How the images were read; a checkpoint records unusual values."""
-        return {"transpose": self._transpose, DETERMINISTIC: self.bank.deterministic}
+        return {"transpose": self._transpose, DETERMINISTIC_KEY: self.bank.deterministic}
 
     @property
     def steps(self) -> int:
@@ -205,28 +209,28 @@ class PairDataModule(LightningDataModule):
 
     def loader(self, *splits: Split) -> StackLoader:
         """Return a loader of some splits for evaluation, without shuffling, for this worker's stacks."""
-        return StackLoader(self.bank, splits, self._own_stacks, self.eval_batch_size)
+        return StackLoader(self.bank, splits, self._worker_stacks, self.eval_batch_size)
 
-    def places_loader(self, split: Split, places: Tensor) -> PlacesLoader:
+    def all_pairs_loader(self, split: Split, places: Tensor) -> AllPairsLoader:
         """Return a loader of pairs (P, 2) of evaluation images, see :class:`PlacesLoader`, for this worker's stacks."""
-        return PlacesLoader(self.bank, (split,), self._own_stacks, self.eval_batch_size, places=places)
+        return AllPairsLoader(self.bank, (split,), self._worker_stacks, self.eval_batch_size, positions=places)
 
     @property
-    def _own_stacks(self) -> Mapping[int, slice]:
+    def _worker_stacks(self) -> Mapping[int, slice]:
         """The stacks of this worker."""
         worker = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        return self.rounds.of_worker(*worker)
+        return self.rounds.get_worker_stacks(*worker)
 
     def transfer_batch_to_device(self, batch: StackBatch, device: torch.device, dataloader_idx: int) -> StackBatch:
         """Return a batch on a device; this is faster than Lightning's search for tensors in every batch."""
-        return batch.on(device)
+        return batch.to_device(device)
 
     def train_dataloader(self) -> StackLoader:
         """Return a loader of training batches, shuffled by each round's seed and the epoch."""
-        change = None if self.augment is None else Augmenter(self.augment, self.image_size, self.bank.top)
-        return StackLoader(self.bank, ("train",), self._own_stacks, self.batch_size, self._current_epoch, change)
+        change = None if self.augment is None else Augmenter(self.augment, self.image_size, self.bank.max_grey)
+        return StackLoader(self.bank, ("train",), self._worker_stacks, self.batch_size, self._get_epoch, change)
 
-    def _current_epoch(self) -> int:
+    def _get_epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer is not None else 0
 
     def val_dataloader(self) -> StackLoader:
@@ -243,23 +247,23 @@ class PairDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> PredictLoader:
         """Return a loader of the first round's test pairs for every round."""
-        return PredictLoader(self.bank, ("test",), self._own_stacks, self.eval_batch_size)
+        return PredictLoader(self.bank, ("test",), self._worker_stacks, self.eval_batch_size)
 
 
-def data_of(trainer: Trainer) -> PairDataModule:
+def get_data_module(trainer: Trainer) -> PairDataModule:
     """Return the data module of a trainer."""
     return cast(PairDataModule, cast(Any, trainer).datamodule)
 
 
 def _check_sizes(settings: DataSettings, rounds: int, **batch_sizes: int) -> None:
     """Raise PairsLitError if a count or size is below 1, or there are too many pairs in all."""
-    counts = {f"{split}_pairs": count for split, count in settings.pairs.items()}
+    counts = {f"{split}_pairs": count for split, count in settings.pair_counts.items()}
     for name, value in (counts | batch_sizes | {"image_size": settings.image_size}).items():
         check_positive(f"data.{name}", value)
-    if rounds * sum(counts.values()) > MOST_PAIRS:
+    if rounds * sum(counts.values()) > MAX_PAIRS:
         options = ", ".join(f"data.{name} {count}" for name, count in counts.items())
         raise PairsLitError(
-            f"all rounds together must have at most {MOST_PAIRS} pairs, got {options} for {counted(rounds, 'round')}. "
+            f"all rounds together must have at most {MAX_PAIRS} pairs, got {options} for {format_count(rounds, 'round')}. "
             "Reduce them or rounds.count."
         )
 
@@ -268,26 +272,26 @@ def _check_source(settings: DataSettings, root: str | None, class_names: Sequenc
     """Raise PairsLitError if options of the source are wrong, as far as they can be checked before it is loaded."""
     source, resize = settings.source, settings.resize
     check_source(source)
-    if root == "" and not is_named(source):
+    if root == "" and not is_named_source(source):
         raise PairsLitError("data.root must be the folder that holds the data, got an empty string.")
     if resize is not None:
         check_positive("data.resize", resize)
-        if resize > MOST_SIZE:
-            raise PairsLitError(f"data.resize must be {MOST_SIZE} or less, got {resize}.")
-    if is_named(source):  # the image size of other sources is unknown until they are loaded
-        check_image_size(settings.image_size, known_size(resize))
+        if resize > MAX_RESIZE:
+            raise PairsLitError(f"data.resize must be {MAX_RESIZE} or less, got {resize}.")
+    if is_named_source(source):  # the image size of other sources is unknown until they are loaded
+        check_image_size(settings.image_size, get_named_source_size(resize))
     if class_names is not None:
         check_names(class_names)
-        if is_named(source) and len(class_names) != DIGITS:
+        if is_named_source(source) and len(class_names) != NUM_DIGITS:
             raise PairsLitError(
-                f"data.class_names must name the {DIGITS} digits of {source}, got {len(class_names)} names. Name all."
+                f"data.class_names must name the {NUM_DIGITS} digits of {source}, got {len(class_names)} names. Name all."
             )
 
 
-def _check_measured(watch_test: object, all_pairs: Sequence[Whole]) -> None:
+def _check_evaluation_options(watch_test: object, all_pairs: Sequence[AllPairsSplit]) -> None:
     """Raise PairsLitError if ``watch_test`` or ``all_pairs`` has a value that is not allowed."""
     if watch_test not in (True, False, "end"):
         raise PairsLitError(f"data.watch_test must be true, end or false, got {watch_test!r}.")
     if isinstance(all_pairs, str):
         raise PairsLitError(f"data.all_pairs must be a list such as [test] or [val, test], got {all_pairs!r}.")
-    check_choice("data.all_pairs", Whole, *all_pairs)
+    check_choice("data.all_pairs", AllPairsSplit, *all_pairs)

@@ -14,14 +14,14 @@ from typing import Any, cast
 from torchvision import datasets
 
 from pairs_lit.data.download import download_folder
-from pairs_lit.data.mnist import unpack
+from pairs_lit.data.mnist import unpack_file
 from pairs_lit.errors import PairsLitError
-from pairs_lit.system.console import notice
-from pairs_lit.system.paths import user_path
-from pairs_lit.system.tracebacks import own_place_of, reason_of
-from pairs_lit.system.user_modules import hidden_file, import_path
+from pairs_lit.system.console import print_notice
+from pairs_lit.system.paths import expand_user_path
+from pairs_lit.system.tracebacks import format_reason, locate_user_error
+from pairs_lit.system.user_modules import describe_hidden_file, import_path
 
-_HALVES = {"train": ("train", "trainval"), "test": ("test", "val", "valid")}
+_SPLIT_NAMES = {"train": ("train", "trainval"), "test": ("test", "val", "valid")}
 """Values of the argument ``split`` for the training part and the test part, in the order in which they are tried."""
 
 
@@ -50,7 +50,7 @@ class DatasetSpec:
             factory: Any = import_path(self.path)
         except Exception as error:  # importing a custom file may raise any exception
             raise PairsLitError(
-                f"data.source: {self.path}: {describe_error(error)}{hidden_file(self.path)}."
+                f"data.source: {self.path}: {describe_error(error)}{describe_hidden_file(self.path)}."
             ) from error
         if not callable(factory):
             raise PairsLitError(f"data.source: {self.path} must be a dataset class, got a {type(factory).__name__}.")
@@ -68,14 +68,14 @@ class DatasetSpec:
     @cached_property
     def _parameters(self) -> tuple[list[str], bool]:
         """The names of the factory's arguments, and whether it accepts any other names."""
-        return _parameters_of(self.factory)
+        return _list_parameters(self.factory)
 
     @cached_property
-    def _place(self) -> Path:
+    def _folder(self) -> Path:
         """The folder of the dataset's files."""
-        return user_path(str(self.arguments.get("root", self.root)))
+        return expand_user_path(str(self.arguments.get("root", self.root)))
 
-    def parts(self) -> list[object]:
+    def load_parts(self) -> list[object]:
         """Return the training part and the test part, or the whole dataset as the only part.
 
         A class with an argument ``train`` is called with true and false. A class with an argument ``split`` is called
@@ -95,12 +95,12 @@ class DatasetSpec:
         if "train" in names and "train" not in self.arguments:
             return [self._build({"train": True}), self._build({"train": False})]
         if "split" in names and "split" not in self.arguments:
-            return [self._build_half(part) for part in _HALVES]
+            return [self._build_split(part) for part in _SPLIT_NAMES]
         return [self._build({})]
 
-    def _build_half(self, part: str) -> object:
+    def _build_split(self, part: str) -> object:
         """Build one part of a dataset with an argument ``split``, by the first value that the dataset accepts."""
-        *first_names, last_name = _HALVES[part]
+        *first_names, last_name = _SPLIT_NAMES[part]
         for name in first_names:
             try:
                 return self._build({"split": name})
@@ -111,26 +111,26 @@ class DatasetSpec:
 
     def _build(self, part: Mapping[str, Any]) -> object:
         """Build a part; download its files first if they are missing and the class has an argument ``download``."""
-        root = {"root": str(self._place)} if "root" in self._parameters[0] or "root" in self.arguments else {}
+        root = {"root": str(self._folder)} if "root" in self._parameters[0] or "root" in self.arguments else {}
         arguments = {**part, **self.arguments, **root}
         if "download" not in self._parameters[0] or "download" in self.arguments:
-            return self._call(arguments)
+            return self._call_factory(arguments)
         try:
-            return self._call({**arguments, "download": False})
+            return self._call_factory({**arguments, "download": False})
         except PairsLitError as error:
-            if not _is_absence(error.__cause__):
+            if not _is_missing_files_error(error.__cause__):
                 raise
         dataset = self._build_from_packed(arguments)
         return dataset if dataset is not None else self._download(arguments)
 
-    def _call(self, arguments: Mapping[str, Any]) -> object:
+    def _call_factory(self, arguments: Mapping[str, Any]) -> object:
         """Return the result of the factory; raise its errors as PairsLitError, with the original error as cause."""
         try:
             return self.factory(**arguments)
         except PairsLitError:
             raise
         except Exception as error:  # a custom class may raise any exception
-            where = f" from {self._place}" if "root" in self._parameters[0] else ""
+            where = f" from {self._folder}" if "root" in self._parameters[0] else ""
             raise PairsLitError(f"data.source: {self.path} cannot be read{where}: {describe_error(error)}.") from error
 
     def _build_from_packed(self, arguments: Mapping[str, Any]) -> object | None:
@@ -138,49 +138,49 @@ class DatasetSpec:
 
         Return None if the dataset has another format, or files are missing.
         """
-        raw = self._place / getattr(self.factory, "__name__", "") / "raw"
+        raw = self._folder / getattr(self.factory, "__name__", "") / "raw"
         is_like_mnist = inspect.isclass(self.factory) and issubclass(self.factory, datasets.MNIST)
         if not is_like_mnist or not any(raw.glob("*.gz")):
             return None
         with tempfile.TemporaryDirectory(prefix="pairs_lit-") as temporary_root:
-            unpacked = Path(temporary_root) / raw.relative_to(self._place)
+            unpacked = Path(temporary_root) / raw.relative_to(self._folder)
             unpacked.mkdir(parents=True)
             for file in sorted(raw.iterdir(), reverse=True):  # a .gz file comes before its unpacked copy
                 name = file.name.removesuffix(".gz")
                 if file.is_file() and not (unpacked / name).exists():
-                    shutil.copyfile(unpack(file, unpacked / f"{name}.unpacked"), unpacked / name)
+                    shutil.copyfile(unpack_file(file, unpacked / f"{name}.unpacked"), unpacked / name)
             try:
-                return self._call({**arguments, "root": temporary_root, "download": False})
+                return self._call_factory({**arguments, "root": temporary_root, "download": False})
             except PairsLitError as error:
-                if _is_absence(error.__cause__):
+                if _is_missing_files_error(error.__cause__):
                     return None
-                raise PairsLitError(str(error).replace(temporary_root, str(self._place))) from error
+                raise PairsLitError(str(error).replace(temporary_root, str(self._folder))) from error
 
     def _download(self, arguments: Mapping[str, Any]) -> object:
         """Download the files and build the dataset."""
-        notice(f"downloading {self.path} to {self._place} …")
+        print_notice(f"downloading {self.path} to {self._folder} …")
         try:
-            with download_folder(self._place) as folder:
-                self._fetch(arguments, folder)
+            with download_folder(self._folder) as folder:
+                self._download_into(arguments, folder)
         except Exception as error:  # a download may raise any exception
-            reason = reason_of(error.__cause__ or error)
+            reason = format_reason(error.__cause__ or error)
             raise PairsLitError(
-                f"data.source: {self.path} is not in {self._place} and cannot be downloaded ({reason}). Set data.root "
+                f"data.source: {self.path} is not in {self._folder} and cannot be downloaded ({reason}). Set data.root "
                 "to the folder that holds it."
             ) from error
-        return self._call({**arguments, "download": False})
+        return self._call_factory({**arguments, "download": False})
 
-    def _fetch(self, arguments: Mapping[str, Any], folder: Path) -> None:
+    def _download_into(self, arguments: Mapping[str, Any], folder: Path) -> None:
         """Download into a temporary folder, and move files that are still missing to the dataset's own folder."""
         try:
-            self._call({**arguments, "download": False})
+            self._call_factory({**arguments, "download": False})
         except PairsLitError:
             pass
         else:  # another process has downloaded the files meanwhile
             return
-        self._call({**arguments, **({"root": str(folder)} if "root" in arguments else {}), "download": True})
+        self._call_factory({**arguments, **({"root": str(folder)} if "root" in arguments else {}), "download": True})
         for file in [path for path in folder.rglob("*") if path.is_file()]:
-            target = self._place / file.relative_to(folder)
+            target = self._folder / file.relative_to(folder)
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(target)
@@ -188,11 +188,11 @@ class DatasetSpec:
 
 def describe_error(error: BaseException) -> str:
     """Return the message of an error, with file and line if it was raised in custom code."""
-    location = own_place_of(error)
-    return f"{reason_of(error)} ({location})" if location else reason_of(error)
+    location = locate_user_error(error)
+    return f"{format_reason(error)} ({location})" if location else format_reason(error)
 
 
-def _is_absence(error: BaseException | None) -> bool:
+def _is_missing_files_error(error: BaseException | None) -> bool:
     """Return whether a dataset could not be built because its files are missing, so that a download may help.
 
     Damaged files are not replaced by a download; they are reported.
@@ -201,7 +201,7 @@ def _is_absence(error: BaseException | None) -> bool:
     return isinstance(error, FileNotFoundError | HTTPException) or is_lookup
 
 
-def _parameters_of(factory: Callable[..., Any]) -> tuple[list[str], bool]:
+def _list_parameters(factory: Callable[..., Any]) -> tuple[list[str], bool]:
     """Return the names of a factory's arguments, and whether it accepts any other names.
 
     A constructor with ``**kwargs`` is assumed to pass them to its base class, so the arguments of that count, too.

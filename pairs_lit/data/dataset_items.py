@@ -17,11 +17,11 @@ from pairs_lit.data.image_folder import ImageFolder
 from pairs_lit.data.image_reader import GreyReader
 from pairs_lit.data.resize import check_memory
 from pairs_lit.errors import PairsLitError
-from pairs_lit.seeds import generators_kept
-from pairs_lit.system.console import notice
-from pairs_lit.text import printable
+from pairs_lit.seeds import preserve_rng_state
+from pairs_lit.system.console import print_notice
+from pairs_lit.text import replace_control_characters
 
-_ASKED_AGAIN = 32
+_NUM_REREAD = 32
 """The number of images that are read a second time, to check that the dataset returns the same images again."""
 
 _NOTICE_SECONDS = 10.0  # between two notices of progress
@@ -39,7 +39,7 @@ class DatasetItems:
 
     images: Tensor
     labels: Tensor
-    changed: str | None = None
+    changed_item: str | None = None
 
 
 def read_items(part: object, name: str, reader: GreyReader) -> DatasetItems:
@@ -53,7 +53,7 @@ def read_items(part: object, name: str, reader: GreyReader) -> DatasetItems:
     Raises:
         PairsLitError: If the part is empty, or holds anything else than square images of one size with integer labels.
     """
-    arrays = _arrays_of(part)
+    arrays = _get_arrays(part)
     try:
         items = _read_arrays(*arrays, reader) if arrays else _read_one_by_one(part, name, reader)
     except PairsLitError as error:
@@ -65,7 +65,7 @@ def read_items(part: object, name: str, reader: GreyReader) -> DatasetItems:
     return items
 
 
-def stores_transposed(part: object) -> bool:
+def is_stored_transposed(part: object) -> bool:
     """Return whether a part returns EMNIST's images as torchvision stores them, with rows and columns exchanged."""
     while isinstance(part, Subset):
         part = part.dataset
@@ -78,7 +78,7 @@ def _has_transform(part: object) -> bool:
     return any(getattr(part, name, None) is not None for name in ("transform", "target_transform", "transforms"))
 
 
-def _arrays_of(part: object) -> tuple[Any, Any] | None:
+def _get_arrays(part: object) -> tuple[Any, Any] | None:
     """Return the arrays of images and labels that a dataset holds in memory, or None if its items must be read singly.
 
     A custom ``__getitem__`` or a transform may change the images or labels, so the arrays would be wrong.
@@ -110,28 +110,28 @@ def _read_arrays(data: Any, labels: Any, reader: GreyReader) -> DatasetItems:  #
 
 def _read_one_by_one(part: Any, name: str, reader: GreyReader) -> DatasetItems:  # noqa: ANN401 - any dataset
     """Read a dataset by its ``__getitem__``, and print the progress every :data:`_NOTICE_SECONDS`."""
-    count, last_notice = _length(part), time.monotonic()
+    count, last_notice = _get_length(part), time.monotonic()
     images, labels = torch.zeros(0, 1, 1, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
     for index in range(count):
         image, labels[index] = _read_item(part, index, reader)
         if index == 0:
-            _check_square(image, _where(part, 0))
+            _check_square(image, _describe_item(part, 0))
             check_memory(count, len(image))
             images = torch.empty(count, *image.shape, dtype=torch.uint8)
         if image.shape != images.shape[1:]:
             raise PairsLitError(
-                f"all images must have the same size, got {sides_of(images[0])} for {_where(part, 0)} and "
-                f"{sides_of(image)} for {_where(part, index)}. Set data.resize to the size that all images should have"
+                f"all images must have the same size, got {format_size(images[0])} for {_describe_item(part, 0)} and "
+                f"{format_size(image)} for {_describe_item(part, index)}. Set data.resize to the size that all images should have"
             )
         images[index] = image
         if time.monotonic() - last_notice > _NOTICE_SECONDS:
             last_notice = time.monotonic()
-            notice(f"reading {name}: {index + 1:,} of {count:,} images …")
+            print_notice(f"reading {name}: {index + 1:,} of {count:,} images …")
     changed = None if isinstance(part, ImageFolder) else _find_change(part, images, labels, reader)
     return DatasetItems(images, labels, changed)
 
 
-def _length(part: Any) -> int:  # noqa: ANN401 - any dataset
+def _get_length(part: Any) -> int:  # noqa: ANN401 - any dataset
     """Return the number of items; raise PairsLitError if the object is no dataset."""
     try:
         count, _ = len(part), type(part).__getitem__
@@ -145,18 +145,18 @@ def _length(part: Any) -> int:  # noqa: ANN401 - any dataset
 
 def _find_change(part: object, images: Tensor, labels: Tensor, reader: GreyReader) -> str | None:
     """Read some items again, and return a description of the first one that differs, or None if all are the same."""
-    indices = sorted(set(np.linspace(0, len(images) - 1, _ASKED_AGAIN).round().astype(int).tolist()))
-    with generators_kept():
+    indices = sorted(set(np.linspace(0, len(images) - 1, _NUM_REREAD).round().astype(int).tolist()))
+    with preserve_rng_state():
         for index in indices if len(images) else []:
             image, label = _read_item(part, index, reader)
             if not torch.equal(image, images[index]) or label != labels[index]:
-                return _where(part, index)
+                return _describe_item(part, index)
     return None
 
 
 def _read_item(part: Any, index: int, reader: GreyReader) -> tuple[Tensor, int]:  # noqa: ANN401 - any dataset
     """Return one image as grey bytes (H, W), and its label."""
-    where = _where(part, index)
+    where = _describe_item(part, index)
     try:
         item = part[index]
     except PairsLitError as error:
@@ -168,26 +168,26 @@ def _read_item(part: Any, index: int, reader: GreyReader) -> tuple[Tensor, int]:
     if isinstance(item[0], str | Path):  # only the dataset knows the folder of a relative path
         raise PairsLitError(f"{where}: expected a PIL image, a tensor or an array, got {type(item[0]).__name__}")
     try:
-        return reader.read(item[0]), _integer(item[1])
+        return reader.read(item[0]), _to_integer(item[1])
     except PairsLitError as error:
         raise PairsLitError(f"{where}: {error}") from error
     except (OSError, SyntaxError) as error:  # Pillow reads an image file only when its pixels are needed
         raise PairsLitError(f"{where} cannot be read ({describe_error(error)})") from error
 
 
-def _integer(label: object) -> int:
+def _to_integer(label: object) -> int:
     """Return a label (int, or a tensor or array with one integer) as int; raise PairsLitError for others."""
     value = label
     if isinstance(label, Tensor | np.ndarray | np.generic) and prod(label.shape) == 1:
         value = label.item()
     if not isinstance(value, int):
-        raise PairsLitError(f"labels must be integers, got {printable(repr(value))[:60]}")
+        raise PairsLitError(f"labels must be integers, got {replace_control_characters(repr(value))[:60]}")
     if not -(2**63) <= value < 2**63:
         raise PairsLitError(f"labels must be integers of 64 bits or fewer, got {value}")
     return value
 
 
-def _where(part: object, index: int) -> str:
+def _describe_item(part: object, index: int) -> str:
     """Return the path of an image's file if the dataset lists it, else ``image`` with the item's position."""
     samples = getattr(part, "samples", None)
     if isinstance(samples, list) and index < len(samples) and isinstance(samples[index], tuple):
@@ -195,7 +195,7 @@ def _where(part: object, index: int) -> str:
     return f"image {index}"
 
 
-def sides_of(image: Tensor) -> str:
+def format_size(image: Tensor) -> str:
     """Return the size of an image, (H, W), as text: ``H×W``."""
     return "×".join(map(str, image.shape))
 
@@ -204,6 +204,6 @@ def _check_square(image: Tensor, subject: str) -> None:
     height, width = image.shape
     if height != width:
         raise PairsLitError(
-            f"{subject} must be square, got {sides_of(image)} (height×width). Set data.resize to the size that all "
+            f"{subject} must be square, got {format_size(image)} (height×width). Set data.resize to the size that all "
             "images should have"
         )

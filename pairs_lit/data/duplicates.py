@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from pairs_lit.data.labelled_images import Source
-from pairs_lit.system.console import notice
-from pairs_lit.text import counted
+from pairs_lit.system.console import print_notice
+from pairs_lit.text import format_count
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Duplicates:
     in_several_classes: int = 0
 
 
-def find_duplicates(source: Source) -> Duplicates:
+def count_duplicates(source: Source) -> Duplicates:
     """Count the images of a source that are identical to others."""
     first, labels = source.groups, torch.cat([part.labels for part in source.parts])
     if len(torch.unique(first)) == len(first):
@@ -41,31 +41,31 @@ def find_duplicates(source: Source) -> Duplicates:
     )
 
 
-def describe(duplicates: Duplicates, source: Source) -> list[str]:
+def describe_duplicates(duplicates: Duplicates, source: Source) -> list[str]:
     """Return a warning for each kind of harmful duplicates, or an empty list if there are none."""
     leaks = [
         ("test", source.test, duplicates.test_in_train),
         ("validation", source.validation, duplicates.validation_in_train),
     ]
     lines = [
-        f"WARNING: {count} of {counted(len(images.labels), f'{part} image')} {_are(count)} byte-identical to training "
+        f"WARNING: {count} of {format_count(len(images.labels), f'{part} image')} {_get_verb(count)} byte-identical to training "
         f"images, so {part} accuracies are too high. Remove the copies from one of the two"
         for part, images, count in leaks
         if images is not None and count
     ]
     if count := duplicates.in_several_classes:
         lines.append(
-            f"WARNING: {counted(count, 'image')} {_are(count)} byte-identical to images of another class, so labels "
+            f"WARNING: {format_count(count, 'image')} {_get_verb(count)} byte-identical to images of another class, so labels "
             "contradict each other. Keep each image in one class"
         )
     return lines
 
 
-def _are(count: int) -> str:
+def _get_verb(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
 def print_notes(source: Source) -> None:
     """Print the notices from reading a source, and warnings about its identical images."""
-    for line in [*source.notes, *describe(find_duplicates(source), source)]:
-        notice(f"{source.name}: {line}.")
+    for line in [*source.notes, *describe_duplicates(count_duplicates(source), source)]:
+        print_notice(f"{source.name}: {line}.")

@@ -5,15 +5,15 @@ from torch import Tensor
 
 from pairs_lit.errors import PairsLitError
 
-LEAST_RANGE = 32
+MIN_RANGE = 32
 """The least difference between the darkest and the brightest pixel of a part, of 255.
 
 A smaller difference is typical of unscaled masks (0 and 1) and 4-bit values."""
 
-MASK_TOP = 16
+MAX_MASK_VALUE = 16
 """The largest grey value, of 255, up to which a single image is taken for an unscaled mask or 4-bit values."""
 
-FAINT_RANGE = 64
+LOW_CONTRAST_RANGE = 64
 """A part whose grey values differ by less is accepted with a notice; dark photos may be like that."""
 
 
@@ -31,7 +31,7 @@ def check_grey_range(images: Tensor, name: str) -> list[str]:
             f"data.source: {name}: images must differ from each other, got {len(images)} that are {problem}. Check the "
             "files, their transparency and their range of values."
         )
-    if are_several and high - low < LEAST_RANGE:
+    if are_several and high - low < MIN_RANGE:
         raise PairsLitError(
             f"data.source: {name}: images must use the range 0 … 255 (integers) or 0 … 1 (floats), got grey values of "
             f"only {low} to {high} of 255 in all {len(images)}. Multiply masks of 0 and 1 by 255, and values of 0 … 16 "
@@ -41,4 +41,4 @@ def check_grey_range(images: Tensor, name: str) -> list[str]:
         f"its {len(images)} images use only grey values from {low} to {high} of 255. If they were stored with another "
         "range, scale them"
     )
-    return [low_contrast] if high - low < FAINT_RANGE else []
+    return [low_contrast] if high - low < LOW_CONTRAST_RANGE else []

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from pairs_lit.data.labelled_images import Source
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.yaml_dataclasses import made
-from pairs_lit.system.tracebacks import reason_of
+from pairs_lit.runs.yaml_dataclasses import parse_dataclass
+from pairs_lit.system.tracebacks import format_reason
 
 Content = Literal["strokes", "other"]
 """Strokes on an even background (digits, letters), or anything else (clothes, photos)."""
@@ -29,19 +29,24 @@ Centring = Literal["mass", "box", "none"]
 Range = tuple[int, int, int]
 """The 0.5 % quantile, the median and the 99.5 % quantile over the training images."""
 
-INK = 0.2
+INK_THRESHOLD = 0.2
 """A pixel counts as ink if its difference from the background is more than this fraction of the image's contrast."""
 
-_MOST_IMAGES, _MOST_PIXELS = 200, 2**24  # limits of the sample that is measured, to save time
-_SIDE = 32  # larger images are average-pooled to about this side before they are measured
-_FAINTEST = 8  # images with less contrast, of 255, count as blank
-_DECIDED = 0.7  # an image is light on dark if at least this share of its differences from the background is lighter
-_NEARLY_ALL = 0.9  # a polarity holds for a dataset if at least this share of its images has it
-_MOST_FILLED, _THICKEST = 0.45, 0.5  # strokes fill no more of the image, and are no thicker relative to their box
-_CENTRED = 0.04  # the largest offset, relative to the side, of MNIST's centres of mass
-_NEAR = 0.1  # the largest offset, relative to the side, of boxes that count as centred
+_MAX_IMAGES, _MAX_PIXELS = 200, 2**24  # limits of the sample that is measured, to save time
+_TARGET_SIDE = 32  # larger images are average-pooled to about this side before they are measured
+_MIN_CONTRAST = 8  # images with less contrast, of 255, count as blank
+_MIN_POLARITY_SHARE = (
+    0.7  # an image is light on dark if at least this share of its differences from the background is lighter
+)
+_MIN_IMAGE_SHARE = 0.9  # a polarity holds for a dataset if at least this share of its images has it
+_MAX_FILLED_SHARE, _MAX_THICKNESS = (
+    0.45,
+    0.5,
+)  # strokes fill no more of the image, and are no thicker relative to their box
+_MAX_MASS_OFFSET = 0.04  # the largest offset, relative to the side, of MNIST's centres of mass
+_MAX_BOX_OFFSET = 0.1  # the largest offset, relative to the side, of boxes that count as centred
 
-Numbers = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class ImageFormat:
             raise ValueError(f"bits must be from 8 to 16, got {self.bits}")
 
     @property
-    def aspects(self) -> tuple[float, float]:
+    def aspect_ratios(self) -> tuple[float, float]:
         """The smallest and the largest ratio of height to width before resizing; both are 1 if unknown."""
         sizes = re.findall(r"(\d+)\s*[×x]\s*(\d+)", self.original_size or "") or [(1, 1)]
         ratios = [int(height) / int(width) for height, width in sizes]
@@ -118,11 +123,11 @@ def parse_format(record: object) -> ImageFormat | None:
     try:
         content: Any = json.loads(record) if isinstance(record, str) else record
         values = {field.name: content[field.name] for field in fields(ImageFormat)}
-        image_format = made(ImageFormat, values, "image format")
+        image_format = parse_dataclass(ImageFormat, values, "image format")
         image_format.check()
     except (PairsLitError, KeyError, TypeError, ValueError) as error:
         raise PairsLitError(
-            f"the record of the training images' format is damaged ({reason_of(error)}). Restore the run's files, or "
+            f"the record of the training images' format is damaged ({format_reason(error)}). Restore the run's files, or "
             "train it again."
         ) from error
     return image_format
@@ -130,13 +135,13 @@ def parse_format(record: object) -> ImageFormat | None:
 
 def measure_format(source: Source) -> ImageFormat:
     """Return the format of a source's training images, from up to 200 of them."""
-    images = _sample(source.train.images)
+    images = _sample_images(source.train.images)
     measures = measure_images(images)
-    is_visible = measures.contrast >= _FAINTEST
+    is_visible = measures.contrast >= _MIN_CONTRAST
     measures = measures.select(is_visible) if is_visible.any() else measures
-    centring = _centring_of(measures)
+    centring = _find_centring(measures)
     return ImageFormat(
-        content="strokes" if _shows_strokes(measures) else "other",
+        content="strokes" if _has_strokes(measures) else "other",
         polarity=measures.polarity,
         size=source.train.size,
         original_size=source.original_size,
@@ -145,42 +150,42 @@ def measure_format(source: Source) -> ImageFormat:
         centring=centring,
         lowest=int(images.min()),
         highest=int(images.max()),
-        background=_range(measures.background),
-        contrast=_range(measures.contrast),
-        box=_range(100 * measures.box),
-        offset=_range(100 * measures.offset(centring)),
-        unevenness=_range(measures.unevenness),
+        background=_compute_range(measures.background),
+        contrast=_compute_range(measures.contrast),
+        box=_compute_range(100 * measures.box),
+        offset=_compute_range(100 * measures.get_offset(centring)),
+        unevenness=_compute_range(measures.unevenness),
         side_by_side=round(100 * float(measures.side_by_side.mean())),
     )
 
 
-def _sample(images: Tensor) -> Tensor:
+def _sample_images(images: Tensor) -> Tensor:
     """Return a sample of the images at evenly spaced positions."""
-    count = min(len(images), _MOST_IMAGES, max(1, _MOST_PIXELS // images[0].numel()))
+    count = min(len(images), _MAX_IMAGES, max(1, _MAX_PIXELS // images[0].numel()))
     return images[torch.linspace(0, len(images) - 1, count).long()]
 
 
-def _range(values: Numbers) -> Range:
+def _compute_range(values: FloatArray) -> Range:
     """Return the rounded quantiles 0.5 %, 50 % and 99.5 %."""
     low, median, high = np.quantile(values, [0.005, 0.5, 0.995]).tolist()
     return round(low), round(median), round(high)
 
 
-def _shows_strokes(measures: "Measures") -> bool:
+def _has_strokes(measures: "Measures") -> bool:
     """Return whether most images have a clear polarity and thin ink that covers little of the image."""
     return bool(
-        np.median(np.maximum(measures.light, 1 - measures.light)) >= (1 + _DECIDED) / 2
-        and np.median(measures.filled) <= _MOST_FILLED
-        and np.quantile(measures.thickness, 0.8) <= _THICKEST
+        np.median(np.maximum(measures.light, 1 - measures.light)) >= (1 + _MIN_POLARITY_SHARE) / 2
+        and np.median(measures.filled) <= _MAX_FILLED_SHARE
+        and np.quantile(measures.thickness, 0.8) <= _MAX_THICKNESS
     )
 
 
-def _centring_of(measures: "Measures") -> Centring:
+def _find_centring(measures: "Measures") -> Centring:
     """Return which kind of centre lies near the image's centre in 90 % of the images."""
-    mass, box = (float(np.quantile(measures.offset(centring), 0.9)) for centring in ("mass", "box"))
-    if mass <= min(box, _CENTRED):
+    mass, box = (float(np.quantile(measures.get_offset(centring), 0.9)) for centring in ("mass", "box"))
+    if mass <= min(box, _MAX_MASS_OFFSET):
         return "mass"
-    return "box" if box <= _NEAR else "none"
+    return "box" if box <= _MAX_BOX_OFFSET else "none"
 
 
 @dataclass(frozen=True)
@@ -200,25 +205,25 @@ class Measures:
         side_by_side: Whether two separate shapes stand side by side.
     """
 
-    background: Numbers
-    light: Numbers
-    contrast: Numbers
-    box: Numbers
-    box_offset: Numbers
-    mass_offset: Numbers
-    unevenness: Numbers
-    filled: Numbers
-    thickness: Numbers
+    background: FloatArray
+    light: FloatArray
+    contrast: FloatArray
+    box: FloatArray
+    box_offset: FloatArray
+    mass_offset: FloatArray
+    unevenness: FloatArray
+    filled: FloatArray
+    thickness: FloatArray
     side_by_side: NDArray[np.bool_]
 
     @property
     def polarity(self) -> Polarity:
         """The polarity of at least 90 % of the images, or ``mixed``."""
-        if (self.light >= _DECIDED).mean() >= _NEARLY_ALL:
+        if (self.light >= _MIN_POLARITY_SHARE).mean() >= _MIN_IMAGE_SHARE:
             return "light on dark"
-        return "dark on light" if (self.light <= 1 - _DECIDED).mean() >= _NEARLY_ALL else "mixed"
+        return "dark on light" if (self.light <= 1 - _MIN_POLARITY_SHARE).mean() >= _MIN_IMAGE_SHARE else "mixed"
 
-    def offset(self, centring: Centring) -> Numbers:
+    def get_offset(self, centring: Centring) -> FloatArray:
         """Return the distances from the image's centre of the centre of mass (``mass``), or of the box (otherwise)."""
         return self.mass_offset if centring == "mass" else self.box_offset
 
@@ -229,7 +234,7 @@ class Measures:
 
 def measure_images(images: Tensor) -> Measures:
     """Compute the measurements of images, (n, S, S) uint8."""
-    values = _shrunk(images)
+    values = _downscale_images(images)
     side = values.shape[-1]
     border = [values[:, 0], values[:, -1], values[:, 1:-1, 0], values[:, 1:-1, -1]]
     background = np.median(np.concatenate(border, 1), 1)
@@ -240,8 +245,8 @@ def measure_images(images: Tensor) -> Measures:
     ink = np.where((light >= 0.5)[:, None, None], lighter, darker)
     contrast = ink.max((1, 2))
     relative = ink / np.maximum(contrast, 1)[:, None, None]
-    mask, core = relative > INK, relative > 0.5
-    box, box_offset = _boxes(mask)
+    mask, core = relative > INK_THRESHOLD, relative > 0.5
+    box, box_offset = _measure_boxes(mask)
     unevenness = (np.abs(differences) * ~mask).sum((1, 2)) / np.maximum((~mask).sum((1, 2)), 1)
     return Measures(
         background=background,
@@ -249,22 +254,22 @@ def measure_images(images: Tensor) -> Measures:
         contrast=contrast,
         box=box / side,
         box_offset=box_offset / side,
-        mass_offset=_mass_offsets(ink) / side,
+        mass_offset=_measure_mass_offsets(ink) / side,
         unevenness=unevenness,
         filled=core.mean((1, 2)),
-        thickness=_thickness(core) / np.maximum(box, 1),
+        thickness=_measure_thickness(core) / np.maximum(box, 1),
         side_by_side=np.array([is_side_by_side(ink_mask) for ink_mask in mask]),
     )
 
 
-def _shrunk(images: Tensor) -> Numbers:
+def _downscale_images(images: Tensor) -> FloatArray:
     """Return the images as floats; large ones are average-pooled."""
-    factor = max(1, images.shape[-1] // _SIDE)
+    factor = max(1, images.shape[-1] // _TARGET_SIDE)
     pooled = [F.avg_pool2d(part[:, None].float(), factor)[:, 0] for part in torch.split(images, 32)]
     return torch.cat(pooled).double().numpy()
 
 
-def _boxes(mask: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
+def _measure_boxes(mask: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
     """Return each bounding box's longer side, and its centre's larger distance from the image's centre, in pixels."""
     side, projections = mask.shape[-1], [np.asarray(mask.any(axis)) for axis in (2, 1)]
     first = [projection.argmax(1) for projection in projections]
@@ -274,23 +279,23 @@ def _boxes(mask: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
     return longest, np.maximum(*offsets)
 
 
-def _mass_offsets(ink: Numbers) -> Numbers:
+def _measure_mass_offsets(ink: FloatArray) -> FloatArray:
     """Return the larger distance, of both axes, between each centre of mass and the image's centre, in pixels."""
     side, total = ink.shape[-1], np.maximum(ink.sum((1, 2)), 1e-9)
     pixel_centres = np.arange(side) + 0.5
     centres = [(ink.sum(axis) * pixel_centres).sum(1) / total for axis in (2, 1)]
-    offsets: Numbers = np.maximum(*(np.abs(centre - side / 2) for centre in centres))
+    offsets: FloatArray = np.maximum(*(np.abs(centre - side / 2) for centre in centres))
     return offsets
 
 
-def _thickness(core: NDArray[np.bool_]) -> Numbers:
+def _measure_thickness(core: NDArray[np.bool_]) -> FloatArray:
     """Return the width of each mask's thickest part: twice the largest city-block distance to the outside."""
     padded = np.pad(core, ((0, 0), (1, 1), (1, 1)))
     return np.array([2.0 * ndimage.distance_transform_cdt(mask, "taxicab").max() for mask in padded])
 
 
-_GAP = 0.1  # the least gap between separate shapes, relative to the height of all ink
-_TALL = 0.6  # the least height of a tall shape, relative to the height of all ink
+_MIN_GAP = 0.1  # the least gap between separate shapes, relative to the height of all ink
+_MIN_HEIGHT = 0.6  # the least height of a tall shape, relative to the height of all ink
 
 
 def is_side_by_side(mask: NDArray[np.bool_]) -> bool:
@@ -303,10 +308,10 @@ def is_side_by_side(mask: NDArray[np.bool_]) -> bool:
     if not len(rows):
         return False
     height = rows[-1] + 1 - rows[0]
-    shapes = np.split(columns, np.flatnonzero(np.diff(columns) - 1 >= max(1, _GAP * height)) + 1)
-    return sum(bool(_height(mask[:, shape]) >= _TALL * height) for shape in shapes) > 1
+    shapes = np.split(columns, np.flatnonzero(np.diff(columns) - 1 >= max(1, _MIN_GAP * height)) + 1)
+    return sum(bool(_measure_height(mask[:, shape]) >= _MIN_HEIGHT * height) for shape in shapes) > 1
 
 
-def _height(mask: NDArray[np.bool_]) -> int:
+def _measure_height(mask: NDArray[np.bool_]) -> int:
     rows = np.flatnonzero(mask.any(1))
     return int(rows[-1] + 1 - rows[0])

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.relation import DIGITS
+from pairs_lit.relation import NUM_DIGITS
 
 
-def group_identical(images: Tensor) -> Tensor:
+def group_identical_images(images: Tensor) -> Tensor:
     """Return, for each of (n, H, W) uint8 images, the position of the first identical image, (n,) int64."""
     first: dict[bytes, int] = {}
     keys = (hashlib.blake2b(row, digest_size=16).digest() for row in images.flatten(1).numpy())
@@ -34,7 +34,7 @@ class LabelledImages:
 
     images: Tensor
     labels: Tensor
-    classes: int = DIGITS
+    classes: int = NUM_DIGITS
 
     def __post_init__(self) -> None:
         count, *sides = self.images.shape if self.images.dim() > 0 else (0,)
@@ -97,7 +97,7 @@ class Source:
         """Training, validation (if any) and test images, in this order."""
         return [part for part in (self.train, self.validation, self.test) if part is not None]
 
-    def with_parts(self, change: Callable[[LabelledImages], LabelledImages]) -> "Source":
+    def map_parts(self, change: Callable[[LabelledImages], LabelledImages]) -> "Source":
         """Return a copy of the source in which ``change`` was applied to each part."""
         validation = None if self.validation is None else change(self.validation)
         return replace(self, train=change(self.train), validation=validation, test=change(self.test))
@@ -105,9 +105,9 @@ class Source:
     @cached_property
     def groups(self) -> Tensor:
         """For each image of all parts, in order, the position of the first identical image, (n,) int64."""
-        return group_identical(torch.cat([part.images for part in self.parts]))
+        return group_identical_images(torch.cat([part.images for part in self.parts]))
 
-    def fingerprint(self) -> str:
+    def compute_fingerprint(self) -> str:
         """Return the SHA-256 of shapes, images and labels of all parts, in order."""
         digest = hashlib.sha256()
         for part in self.parts:
@@ -119,5 +119,5 @@ class Source:
 
 def transpose_images(source: Source) -> Source:
     """Return a copy of a source in which rows and columns of the images are exchanged."""
-    changed = source.with_parts(lambda part: replace(part, images=part.images.transpose(1, 2).contiguous()))
+    changed = source.map_parts(lambda part: replace(part, images=part.images.transpose(1, 2).contiguous()))
     return replace(changed, transposed=True)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from pairs_lit.data.augment import Augmenter
-from pairs_lit.data.pair_store import PairBank, Split
+from pairs_lit.data.pair_store import PairStore, Split
 from pairs_lit.data.pairs import Pairs
-from pairs_lit.seeds import generator
+from pairs_lit.seeds import build_generator
 
 
 class StackBatch(NamedTuple):
@@ -40,11 +40,11 @@ class StackBatch(NamedTuple):
         zeros = torch.zeros(images.shape[:3], dtype=torch.int64, device=images.device)
         return cls(stack, "test", 0, images, zeros, zeros[..., 0])
 
-    def on(self, device: torch.device) -> "StackBatch":
+    def to_device(self, device: torch.device) -> "StackBatch":
         """Return the batch on a device."""
-        return self if self.images.device == device else self.changed(lambda tensor: tensor.to(device))
+        return self if self.images.device == device else self.map_tensors(lambda tensor: tensor.to(device))
 
-    def changed(self, change: Callable[[Tensor], Tensor]) -> "StackBatch":
+    def map_tensors(self, change: Callable[[Tensor], Tensor]) -> "StackBatch":
         """Return a batch in which a function was applied to each tensor."""
         return self._replace(images=change(self.images), digits=change(self.digits), target=change(self.target))
 
@@ -56,38 +56,38 @@ class StackLoader:
     Attributes:
         bank: The images and pairs of all rounds.
         splits: The splits to load, in this order for each stack.
-        stacks: The rounds of each stack that this worker trains, by the stack's number (``Rounds.of_worker``).
+        stacks: The rounds of each stack that this worker trains, by the stack's number (``Rounds.get_worker_stacks``).
         batch_size: Pairs per batch; the last batch may be smaller.
         epoch: A function that returns the current epoch. Each round's pairs are shuffled by its seed and the epoch. If
             None, the pairs are not shuffled.
         change: The random augmentation of the images, or None if they stay unchanged.
     """
 
-    bank: PairBank
+    store: PairStore
     splits: Sequence[Split]
     stacks: Mapping[int, slice]
     batch_size: int
-    epoch: Callable[[], int] | None = None
-    change: Augmenter | None = None
+    get_epoch: Callable[[], int] | None = None
+    augmenter: Augmenter | None = None
 
     def __len__(self) -> int:
         """Return the number of batches in one epoch, over all stacks and splits."""
         return len(self.stacks) * sum(
-            ceil(self.bank.pairs[split].target.shape[1] / self.batch_size) for split in self.splits
+            ceil(self.store.pairs[split].target.shape[1] / self.batch_size) for split in self.splits
         )
 
     def __iter__(self) -> Iterator[StackBatch]:
         """Yield the batches of one epoch."""
         for stack, rounds in self.stacks.items():
             for split in self.splits:
-                yield from self._batches(stack, rounds, split)
+                yield from self._iter_batches(stack, rounds, split)
 
-    def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
-        pairs = self._pairs(rounds, split)
-        gather = partial(self.bank.gather, rounds=rounds)
-        if self.change is not None:
-            generators = [generator(seed, "augment", self._epoch or 0) for seed in self.bank.seeds[rounds]]
-            gather = partial(self.bank.gather_changed, rounds=rounds, change=self.change, generators=generators)
+    def _iter_batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
+        pairs = self._get_pairs(rounds, split)
+        gather = partial(self.store.gather_images, rounds=rounds)
+        if self.augmenter is not None:
+            generators = [build_generator(seed, "augment", self._epoch or 0) for seed in self.store.seeds[rounds]]
+            gather = partial(self.store.gather_augmented, rounds=rounds, change=self.augmenter, generators=generators)
         for step, start in enumerate(range(0, pairs.target.shape[1], self.batch_size)):
             batch = slice(start, start + self.batch_size)
             images = gather(pairs.index[:, batch])
@@ -95,39 +95,41 @@ class StackLoader:
 
     @property
     def _epoch(self) -> int | None:
-        return None if self.epoch is None else self.epoch()
+        return None if self.get_epoch is None else self.get_epoch()
 
-    def _pairs(self, rounds: slice, split: Split) -> Pairs:
-        return self.bank.ordered(split, rounds, self._epoch)
+    def _get_pairs(self, rounds: slice, split: Split) -> Pairs:
+        return self.store.get_pairs(split, rounds, self._epoch)
 
 
 @dataclass(frozen=True, eq=False)
-class PlacesLoader(StackLoader):
+class AllPairsLoader(StackLoader):
     """Loader of arbitrary pairs of evaluation images, the same positions for every round.
 
     It serves the evaluation of all ordered pairs (``data.all_pairs``).
 
     Attributes:
-        places: The pairs, (P, 2) int64 positions in the rows of :meth:`PairBank.images_of`.
+        places: The pairs, (P, 2) int64 positions in the rows of :meth:`PairStore.images_of`.
     """
 
-    places: Tensor = field(kw_only=True)
+    positions: Tensor = field(kw_only=True)
 
     def __len__(self) -> int:
         """Return the number of batches over all stacks and splits."""
-        return len(self.stacks) * len(self.splits) * ceil(len(self.places) / self.batch_size)
+        return len(self.stacks) * len(self.splits) * ceil(len(self.positions) / self.batch_size)
 
-    def _batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
-        images = self.bank.images_of(split, rounds)
-        for step, positions in enumerate(torch.split(self.places, self.batch_size)):
-            pairs = self.bank.related(images[:, positions])
-            yield StackBatch(stack, split, step, self.bank.gather(pairs.index, rounds), pairs.digits, pairs.target)
+    def _iter_batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
+        images = self.store.get_evaluation_images(split, rounds)
+        for step, positions in enumerate(torch.split(self.positions, self.batch_size)):
+            pairs = self.store.label_pairs(images[:, positions])
+            yield StackBatch(
+                stack, split, step, self.store.gather_images(pairs.index, rounds), pairs.digits, pairs.target
+            )
 
 
 class PredictLoader(StackLoader):
     """Loader of the first round's test pairs for every round; each round normalises their images in its own way."""
 
-    def _pairs(self, rounds: slice, split: Split) -> Pairs:
-        first, size = self.bank.ordered(split, slice(0, 1)), len(self.bank.seeds[rounds])
+    def _get_pairs(self, rounds: slice, split: Split) -> Pairs:
+        first, size = self.store.get_pairs(split, slice(0, 1)), len(self.store.seeds[rounds])
         index, digits = (values.expand(size, -1, -1) for values in (first.index, first.digits))
         return Pairs(index, digits, first.target.expand(size, -1))

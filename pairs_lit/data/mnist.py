@@ -15,8 +15,8 @@ from pathlib import Path
 from pairs_lit.data.download import download_folder
 from pairs_lit.data.labelled_images import LabelledImages, Source
 from pairs_lit.errors import PairsLitError
-from pairs_lit.system.console import notice
-from pairs_lit.text import printable
+from pairs_lit.system.console import print_notice
+from pairs_lit.text import replace_control_characters
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -43,9 +43,9 @@ def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
     Raises:
         PairsLitError: If files are damaged, or their hashes are not MNIST's.
     """
-    paths = {name: path for name in MNIST_SHA256 if (path := _find(root, name)) is not None}
+    paths = {name: path for name in MNIST_SHA256 if (path := _find_file(root, name)) is not None}
     with tempfile.TemporaryDirectory(prefix="pairs_lit-") as folder:
-        files = {name: unpack(path, Path(folder) / name) for name, path in paths.items()}
+        files = {name: unpack_file(path, Path(folder) / name) for name, path in paths.items()}
         hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
         altered = [name for name, sha256 in hashes.items() if sha256 != MNIST_SHA256[name]]
         if altered and not allow_unverified:
@@ -59,13 +59,13 @@ def load_mnist(root: Path, *, allow_unverified: bool) -> Source:
     return Source(name, train, None, test, original_size=size)
 
 
-def _folders(root: Path) -> list[Path]:
+def _list_folders(root: Path) -> list[Path]:
     """Return the folders that may hold MNIST's files; if the root is a file, its folder is the root."""
     base = root.parent if root.is_file() else root
     return [base / "MNIST" / "raw", base / "raw", base]
 
 
-def _find(root: Path, name: str) -> Path | None:
+def _find_file(root: Path, name: str) -> Path | None:
     """Return the path of one of MNIST's four files, or None if it is missing.
 
     Some archives hold each file in a folder with the file's name.
@@ -73,23 +73,23 @@ def _find(root: Path, name: str) -> Path | None:
     spellings = (name, name.replace("-idx", ".idx"))
     candidates = [f"{spelling}{extension}" for extension in ("", ".gz") for spelling in spellings]
     candidates += [f"{spelling}/{spelling}" for spelling in spellings]
-    paths = (folder / candidate for folder in _folders(root) for candidate in candidates)
+    paths = (folder / candidate for folder in _list_folders(root) for candidate in candidates)
     return next((path for path in paths if path.is_file()), None)
 
 
-def _home(root: Path) -> Path:
+def _get_download_folder(root: Path) -> Path:
     """Return the folder for downloads: the one that already holds some of the files, else ``root/MNIST/raw``."""
-    folders = _folders(root)
-    used_folders = (path.parent for name in MNIST_SHA256 if (path := _find(root, name)) is not None)
+    folders = _list_folders(root)
+    used_folders = (path.parent for name in MNIST_SHA256 if (path := _find_file(root, name)) is not None)
     return next((folder for folder in used_folders if folder in folders), folders[0])
 
 
-def _missing(root: Path) -> list[str]:
+def _list_missing(root: Path) -> list[str]:
     """Return the names of those of MNIST's files that are missing."""
-    return [name for name in MNIST_SHA256 if _find(root, name) is None]
+    return [name for name in MNIST_SHA256 if _find_file(root, name) is None]
 
 
-def unpack(file: Path, copy: Path) -> Path:
+def unpack_file(file: Path, copy: Path) -> Path:
     """Return a file unchanged, or unpacked to ``copy`` if its content is packed.
 
     The file name is not reliable, because some browsers pack or unpack a download without renaming it.
@@ -117,14 +117,14 @@ def _read_part(root: Path, files: dict[str, Path], part: str) -> LabelledImages:
         try:
             tensors.append(read(str(files[name])))
         except (AssertionError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
-            raise PairsLitError(f"{_find(root, name)} is not in MNIST's format. Replace it.") from error
+            raise PairsLitError(f"{_find_file(root, name)} is not in MNIST's format. Replace it.") from error
     try:
         images = LabelledImages(*tensors)
         if images.size != MNIST_SIZE:
             raise PairsLitError(f"images must be 28×28, got {images.size}×{images.size}.")
         return images
     except PairsLitError as error:
-        raise PairsLitError(f"{_home(root) / part}-*: {error} Replace the files.") from error
+        raise PairsLitError(f"{_get_download_folder(root) / part}-*: {error} Replace the files.") from error
 
 
 def download_missing(root: Path) -> None:
@@ -135,17 +135,17 @@ def download_missing(root: Path) -> None:
     """
     from torchvision.datasets import MNIST
 
-    if not _missing(root):
+    if not _list_missing(root):
         return
-    if not _reachable(MNIST.mirrors):
+    if not _is_reachable(MNIST.mirrors):
         raise PairsLitError(
-            f"MNIST is not in {_home(root)}{_what_is_there(root)} and its servers do not answer. Set data.root (or "
+            f"MNIST is not in {_get_download_folder(root)}{_describe_files_found(root)} and its servers do not answer. Set data.root (or "
             "PAIRS_LIT_DATA) to the folder that holds MNIST/raw, or set data.source to digits."
         )
-    notice(f"downloading MNIST to {root} …")
+    print_notice(f"downloading MNIST to {root} …")
     try:
-        _home(root).mkdir(parents=True, exist_ok=True)
-        _fetch(root)
+        _get_download_folder(root).mkdir(parents=True, exist_ok=True)
+        _download_files(root)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split())
         raise PairsLitError(
@@ -153,28 +153,28 @@ def download_missing(root: Path) -> None:
         ) from error
 
 
-def _what_is_there(root: Path) -> str:
+def _describe_files_found(root: Path) -> str:
     """Return a text about the files in MNIST's possible folders and the missing ones; empty if there are no files."""
-    names = {path.name for folder in _folders(root) if folder.is_dir() for path in folder.iterdir()}
+    names = {path.name for folder in _list_folders(root) if folder.is_dir() for path in folder.iterdir()}
     visible = sorted(name for name in names if not name.startswith("."))
     listing = ", ".join(visible[:4]) + (f" and {len(visible) - 4} more" if len(visible) > 4 else "")
-    missing = ", ".join(f"{name}[.gz]" for name in _missing(root))
-    return f" (found: {printable(listing)}; missing: {missing})" if visible else ""
+    missing = ", ".join(f"{name}[.gz]" for name in _list_missing(root))
+    return f" (found: {replace_control_characters(listing)}; missing: {missing})" if visible else ""
 
 
-def _fetch(root: Path) -> None:
+def _download_files(root: Path) -> None:
     """Download the files that are still missing."""
     from torchvision.datasets import MNIST
 
     with download_folder(root) as folder:
-        if not _missing(root):  # another process has downloaded them meanwhile
+        if not _list_missing(root):  # another process has downloaded them meanwhile
             return
         MNIST(folder, download=True)
-        for name in _missing(root):
-            (folder / "MNIST" / "raw" / name).replace(_home(root) / name)
+        for name in _list_missing(root):
+            (folder / "MNIST" / "raw" / name).replace(_get_download_folder(root) / name)
 
 
-def _reachable(mirrors: list[str]) -> bool:
+def _is_reachable(mirrors: list[str]) -> bool:
     """Return whether any mirror answers within :data:`PROBE_SECONDS`.
 
     Each mirror is probed in a thread, because resolving a host name can take longer than the timeout of a request.

@@ -10,21 +10,21 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from pairs_lit.data.augment import Augmenter
-from pairs_lit.data.duplicates import describe, find_duplicates
+from pairs_lit.data.duplicates import count_duplicates, describe_duplicates
 from pairs_lit.data.image_format import measure_format
 from pairs_lit.data.labelled_images import Source
-from pairs_lit.data.pairs import Pairs, Swap, draw, relate, side_by_side, swapped
+from pairs_lit.data.pairs import Pairs, Swap, add_swapped_pairs, compute_targets, sample_pairs, stack_rounds
 from pairs_lit.data.splits import hold_out
 from pairs_lit.errors import PairsLitError
-from pairs_lit.relation import DIGITS, Relation
-from pairs_lit.seeds import generator
-from pairs_lit.system.threads import computing_on
+from pairs_lit.relation import NUM_DIGITS, Relation
+from pairs_lit.seeds import build_generator
+from pairs_lit.system.threads import use_threads
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Normalise = Literal["raw", "unit", "standard"]
 
-MOST_UNSEEN = 10_000
+MAX_UNSEEN_IMAGES = 10_000
 """The largest number of validation images whose pairs are all evaluated, if the source has no validation part."""
 
 
@@ -53,12 +53,12 @@ class DataSettings:
     normalise: Normalise
     reuse: bool
     resize: int | None = None
-    classes: int = DIGITS
+    classes: int = NUM_DIGITS
     held_out: str | None = None
     fingerprint: str = ""
 
     @property
-    def pairs(self) -> dict[Split, int]:
+    def pair_counts(self) -> dict[Split, int]:
         """The number of pairs per round in each split, before swapped pairs are added."""
         return {"train": self.train_pairs, "val": self.val_pairs, "test": self.test_pairs}
 
@@ -73,7 +73,7 @@ def check_image_size(image_size: int, size: int) -> None:
         )
 
 
-class PairBank:
+class PairStore:
     """In-memory store of the images of a source and the pairs of R rounds, one round per seed.
 
     Args:
@@ -106,148 +106,150 @@ class PairBank:
         self.seeds = seeds
         self.class_names, size = source.class_names, source.train.size
         self.deterministic = source.deterministic
-        self.notes, self.duplicates, self._groups = source.notes, find_duplicates(source), source.groups
-        self.warnings = describe(self.duplicates, source)
+        self.notes, self.duplicates, self._groups = source.notes, count_duplicates(source), source.groups
+        self.warnings = describe_duplicates(self.duplicates, source)
         self.settings = settings = replace(
             settings,
             source=f"{source.name} (originals {size}x{size})" if originals else source.name,
             classes=source.train.classes,
             held_out=source.held_out,
-            fingerprint=source.fingerprint(),
+            fingerprint=source.compute_fingerprint(),
         )
         check_image_size(settings.image_size, size)
         self.image_format = measure_format(source)
         parts, factor = source.parts, size // settings.image_size
         self._labels = torch.cat([part.labels for part in parts])
         ends = list(accumulate(len(part.labels) for part in parts))[:-1]
-        self._own_pools = torch.arange(len(self._labels)).tensor_split(ends)
+        self._part_pools = torch.arange(len(self._labels)).tensor_split(ends)
         chunks = [chunk for part in parts for chunk in torch.split(part.images, 10_000)]  # to save memory
         self.images = torch.cat([F.avg_pool2d(chunk.float(), factor) for chunk in chunks])
         self._originals = source.train.images if originals else None
-        self.top = 1.0 if settings.normalise == "unit" else 255.0
+        self.max_grey = 1.0 if settings.normalise == "unit" else 255.0
         if settings.normalise == "unit":
             self.images /= 255
-        pairs_by_seed = {seed: self._draw(seed) for seed in dict.fromkeys(seeds)}
+        pairs_by_seed = {seed: self._sample_round(seed) for seed in dict.fromkeys(seeds)}
         rounds = [pairs_by_seed[seed] for seed in seeds]
-        self.pairs = {split: side_by_side([round_pairs[split] for round_pairs in rounds]) for split in SPLITS}
-        self.scale = self._standard() if settings.normalise == "standard" else None
-        available = {split: len(pool) // 2 for split, pool in self._pools(seeds[0]).items()}
-        self.scarce = [
+        self.pairs = {split: stack_rounds([round_pairs[split] for round_pairs in rounds]) for split in SPLITS}
+        self.scale = self._compute_scale() if settings.normalise == "standard" else None
+        available = {split: len(pool) // 2 for split, pool in self._build_pools(seeds[0]).items()}
+        self.scarce_splits = [
             f"{split} {count} of {available[split]}"
-            for split, count in settings.pairs.items()
+            for split, count in settings.pair_counts.items()
             if count > available[split]
         ]
 
-    def _draw(self, seed: int) -> dict[Split, Pairs]:
+    def _sample_round(self, seed: int) -> dict[Split, Pairs]:
         """Return the pairs of a round by split, drawn with its seed; training pairs include swapped ones."""
         settings, pairs = self.settings, dict[Split, Pairs]()
-        for split, pool in self._pools(seed).items():
+        for split, pool in self._build_pools(seed).items():
             try:
-                index = draw(pool, settings.pairs[split], generator(seed, f"{split} pairs"), reuse=settings.reuse)
+                index = sample_pairs(
+                    pool, settings.pair_counts[split], build_generator(seed, f"{split} pairs"), reuse=settings.reuse
+                )
             except PairsLitError as error:
                 raise PairsLitError(f"data.{split}_pairs: {error}") from error
-            pairs[split] = relate(index, self._labels, settings.relation)
-        return pairs | {"train": swapped(pairs["train"], settings.swap, settings.relation)}
+            pairs[split] = compute_targets(index, self._labels, settings.relation)
+        return pairs | {"train": add_swapped_pairs(pairs["train"], settings.swap, settings.relation)}
 
-    def _pools(self, seed: int) -> dict[Split, Tensor]:
+    def _build_pools(self, seed: int) -> dict[Split, Tensor]:
         """Return the positions of the images from which a round draws the pairs of each split.
 
         If the source has no validation part, each round holds out some training images for validation.
         """
-        train, *validation, test = self._own_pools
+        train, *validation, test = self._part_pools
         if validation:
             return {"train": train, "val": validation[0], "test": test}
         num_held_out = 2 * self.settings.val_pairs
         if num_held_out >= len(train) - 1:
-            raise PairsLitError(self._propose_pairs())
-        order = train[torch.randperm(len(train), generator=generator(seed, "held-out images"))]
+            raise PairsLitError(self._describe_too_many_pairs())
+        order = train[torch.randperm(len(train), generator=build_generator(seed, "held-out images"))]
         val, rest = hold_out(order, num_held_out, self._groups)
         return {"train": rest, "val": val, "test": test}
 
-    def _propose_pairs(self) -> str:
+    def _describe_too_many_pairs(self) -> str:
         """Return an error about too many validation pairs, with numbers of pairs that suit the source."""
-        images = len(self._own_pools[0])
+        images = len(self._part_pools[0])
         max_pairs = (images - 2) // 2
         if max_pairs < 1:
             return (
                 f"data.source must have 4 or more training images to share with validation, got {images}. Add images."
             )
         val = max(1, images // 6)
-        suitable = {"val": val, "train": (images - 2 * val) // 2, "test": max(1, len(self._own_pools[-1]) // 2)}
+        suitable = {"val": val, "train": (images - 2 * val) // 2, "test": max(1, len(self._part_pools[-1]) // 2)}
         options = " ".join(f"--data.{split}_pairs {count}" for split, count in suitable.items())
         return (
             f"data.val_pairs must be {max_pairs} or less, got {self.settings.val_pairs}: training and validation pairs "
             f"share {images} training images, two for each pair. Choose fewer, for instance {options}."
         )
 
-    def _standard(self) -> tuple[Tensor, Tensor]:
+    def _compute_scale(self) -> tuple[Tensor, Tensor]:
         """Return mean and std, (R, 1, 1, 1, 1) each, of the distinct images in each round's training pairs."""
         round_images = [self.images[index.unique()].double() for index in self.pairs["train"].index]
-        with computing_on(1):  # the rounding of a sum depends on the number of threads
+        with use_threads(1):  # the rounding of a sum depends on the number of threads
             mean = torch.stack([images.mean() for images in round_images])
             std = torch.stack([images.std() for images in round_images])
         return mean.float().view(-1, 1, 1, 1, 1), std.float().view(-1, 1, 1, 1, 1)
 
-    def ordered(self, split: Split, rounds: slice, epoch: int | None = None) -> Pairs:
+    def get_pairs(self, split: Split, rounds: slice, epoch: int | None = None) -> Pairs:
         """Return the pairs of some rounds; if an epoch is given, shuffled by each round's seed and the epoch."""
         pairs = self.pairs[split]
         index, digits, target = pairs.index[rounds], pairs.digits[rounds], pairs.target[rounds]
         if epoch is None:
             return Pairs(index, digits, target)
-        generators = [generator(seed, "shuffle", epoch) for seed in self.seeds[rounds]]
+        generators = [build_generator(seed, "shuffle", epoch) for seed in self.seeds[rounds]]
         order = torch.stack([torch.randperm(target.shape[1], generator=shuffler) for shuffler in generators])
         image_order = order[..., None].expand(-1, -1, 2)
         return Pairs(index.gather(1, image_order), digits.gather(1, image_order), target.gather(1, order))
 
-    def images_of(self, split: Split, rounds: slice) -> Tensor:
+    def get_evaluation_images(self, split: Split, rounds: slice) -> Tensor:
         """Return the images whose pairs are all evaluated, (R, n) positions in ``images``; n is equal for all rounds.
 
         They are all test images or all validation images. If the source has no validation part, they are up to
         :data:`MOST_UNSEEN` training images that occur in no training pair of the round: first those held out for its
         validation pairs, then those that were not drawn.
         """
-        if split != "val" or len(self._own_pools) > 2:
-            pool = self._own_pools[-1 if split == "test" else 1]
+        if split != "val" or len(self._part_pools) > 2:
+            pool = self._part_pools[-1 if split == "test" else 1]
             return pool.expand(len(self.seeds[rounds]), -1)
         unseen = []
         for seed, train_images in zip(self.seeds[rounds], self.pairs["train"].index[rounds], strict=True):
-            pools = self._pools(seed)
+            pools = self._build_pools(seed)
             not_drawn = pools["train"][~torch.isin(pools["train"], train_images)]
             num_spare = max(
                 0, len(pools["train"]) - 2 * self.settings.train_pairs
             )  # independent of the draw, so that n is equal for all rounds
-            unseen.append(torch.cat([pools["val"], not_drawn[:num_spare]])[:MOST_UNSEEN])
+            unseen.append(torch.cat([pools["val"], not_drawn[:num_spare]])[:MAX_UNSEEN_IMAGES])
         return torch.stack(unseen)
 
-    def count_of(self, split: Split) -> int:
+    def count_evaluation_images(self, split: Split) -> int:
         """Return n, the number of images whose pairs are all evaluated."""
-        return self.images_of(split, slice(0, 1)).shape[1]
+        return self.get_evaluation_images(split, slice(0, 1)).shape[1]
 
-    def related(self, index: Tensor) -> Pairs:
+    def label_pairs(self, index: Tensor) -> Pairs:
         """Return pairs with their classes and targets, from positions (..., 2) in ``images``."""
-        return relate(index, self._labels, self.settings.relation)
+        return compute_targets(index, self._labels, self.settings.relation)
 
-    def commoner(self, split: Split) -> Tensor:
+    def compute_majority_accuracy(self, split: Split) -> Tensor:
         """Return the accuracy of always predicting each round's more frequent target, (R,) float64."""
         share = self.pairs[split].target.double().mean(1)
         return torch.maximum(share, 1 - share)
 
-    def gather(self, index: Tensor, rounds: slice) -> Tensor:
+    def gather_images(self, index: Tensor, rounds: slice) -> Tensor:
         """Return the normalised images (R, B, 2, H, W) of some rounds' pairs at positions (R, B, 2) in ``images``."""
         rows = self.images.index_select(0, index.flatten())  # three times faster than images[index]
-        return self._prepared(rows.view(*index.shape, *rows.shape[1:]), rounds)
+        return self._normalise(rows.view(*index.shape, *rows.shape[1:]), rounds)
 
-    def gather_changed(
+    def gather_augmented(
         self, index: Tensor, rounds: slice, change: Augmenter, generators: Sequence[Generator]
     ) -> Tensor:
         """Return the images (R, B, 2, H, W) of training pairs, changed at random and then normalised."""
         rows = (self.images if self._originals is None else self._originals).index_select(0, index.flatten())
         if self._originals is not None:
-            rows = rows.float() * (self.top / 255)
+            rows = rows.float() * (self.max_grey / 255)
         changed = change(rows.view(len(index), -1, *rows.shape[1:]), generators)
-        return self._prepared(changed.view(*index.shape, *changed.shape[2:]), rounds)
+        return self._normalise(changed.view(*index.shape, *changed.shape[2:]), rounds)
 
-    def _prepared(self, images: Tensor, rounds: slice) -> Tensor:
+    def _normalise(self, images: Tensor, rounds: slice) -> Tensor:
         """Return images (R, …) normalised by each round's mean and standard deviation, if ``standard`` is set."""
         if self.scale is None:
             return images

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.relation import Relation, target_of
-from pairs_lit.seeds import generator
+from pairs_lit.relation import Relation, compute_target
+from pairs_lit.seeds import build_generator
 
 Swap = Literal["none", "relabel", "flip"]
 """Whether swapped pairs are added to the training pairs, and how their targets are computed."""
@@ -30,7 +30,7 @@ class Pairs:
     target: Tensor
 
 
-def draw(pool: Tensor, count: int, generator: torch.Generator, *, reuse: bool) -> Tensor:
+def sample_pairs(pool: Tensor, count: int, generator: torch.Generator, *, reuse: bool) -> Tensor:
     """Draw pairs (count, 2) int64 from a pool of images (n,) int64.
 
     As in the course's own code, the images are permuted and the first 2·count of them are paired in order, so no image
@@ -51,13 +51,13 @@ def draw(pool: Tensor, count: int, generator: torch.Generator, *, reuse: bool) -
     return pool[torch.cat(permutations)[: 2 * count]].view(count, 2)
 
 
-def relate(index: Tensor, labels: Tensor, relation: Relation) -> Pairs:
+def compute_targets(index: Tensor, labels: Tensor, relation: Relation) -> Pairs:
     """Return pairs with their classes and targets, from positions of images (..., P, 2) and all ``labels`` (n,)."""
     digits = labels[index]
-    return Pairs(index, digits, target_of(relation, digits))
+    return Pairs(index, digits, compute_target(relation, digits))
 
 
-def swapped(pairs: Pairs, swap: Swap, relation: Relation) -> Pairs:
+def add_swapped_pairs(pairs: Pairs, swap: Swap, relation: Relation) -> Pairs:
     """Return P pairs followed by the same P pairs with their images swapped; ``none`` adds nothing.
 
     ``relabel`` computes the target of a swapped pair from its classes. ``flip`` uses 1 - target, the literal rule of
@@ -67,33 +67,33 @@ def swapped(pairs: Pairs, swap: Swap, relation: Relation) -> Pairs:
     if swap == "none":
         return pairs
     digits = pairs.digits.flip(-1)
-    target = target_of(relation, digits) if swap == "relabel" else 1 - pairs.target
-    return _joined([pairs, Pairs(pairs.index.flip(-1), digits, target)], torch.cat)
+    target = compute_target(relation, digits) if swap == "relabel" else 1 - pairs.target
+    return _join_pairs([pairs, Pairs(pairs.index.flip(-1), digits, target)], torch.cat)
 
 
-SAMPLED_PAIRS = 200_000
+MAX_ORDERED_PAIRS = 200_000
 """The largest number of ordered pairs that are evaluated; larger sets are represented by a random sample."""
 
 
-def ordered_pairs(images: int) -> Tensor:
+def build_ordered_pairs(images: int) -> Tensor:
     """Return all ordered pairs of two different images out of ``images``, as (P, 2) int64 positions.
 
     If there are more than :data:`SAMPLED_PAIRS`, return a random sample of this size, drawn with replacement; it is the
     same at every call.
     """
-    if images * (images - 1) > SAMPLED_PAIRS:
-        fixed_generator = generator(0, "all pairs", images)
-        first = torch.randint(images, (SAMPLED_PAIRS,), generator=fixed_generator)
-        second = torch.randint(images - 1, (SAMPLED_PAIRS,), generator=fixed_generator)
+    if images * (images - 1) > MAX_ORDERED_PAIRS:
+        fixed_generator = build_generator(0, "all pairs", images)
+        first = torch.randint(images, (MAX_ORDERED_PAIRS,), generator=fixed_generator)
+        second = torch.randint(images - 1, (MAX_ORDERED_PAIRS,), generator=fixed_generator)
     else:
         first, second = torch.arange(images).repeat_interleave(images - 1), torch.arange(images - 1).repeat(images)
     return torch.stack([first, second + (second >= first)], 1)
 
 
-def side_by_side(rounds: list[Pairs]) -> Pairs:
+def stack_rounds(rounds: list[Pairs]) -> Pairs:
     """Return the pairs of R rounds as one object with a leading dimension R."""
-    return _joined(rounds, torch.stack)
+    return _join_pairs(rounds, torch.stack)
 
 
-def _joined(parts: list[Pairs], join: Callable[[list[Tensor]], Tensor]) -> Pairs:
+def _join_pairs(parts: list[Pairs], join: Callable[[list[Tensor]], Tensor]) -> Pairs:
     return Pairs(*(join([getattr(part, field.name) for part in parts]) for field in fields(Pairs)))

@@ -6,17 +6,17 @@ from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError
 
-MOST_BYTES = 2**33
+MAX_BYTES = 2**33
 """The largest total of grey bytes in one part of a source; as floats, they take up to four times as much memory."""
 
-_AT_A_TIME = 10_000  # images per chunk, to save memory
+_CHUNK_SIZE = 10_000  # images per chunk, to save memory
 
 
 def check_memory(count: int, size: int) -> None:
     """Raise PairsLitError if ``count`` images of ``size`` × ``size`` bytes would take more than :data:`MOST_BYTES`."""
-    if count * size**2 > MOST_BYTES:
+    if count * size**2 > MAX_BYTES:
         raise PairsLitError(
-            f"images must take at most {MOST_BYTES // 2**30} GiB, got {count:,} of {size}×{size}, which take "
+            f"images must take at most {MAX_BYTES // 2**30} GiB, got {count:,} of {size}×{size}, which take "
             f"{count * size**2 / 2**30:,.0f} GiB. Set data.resize to a smaller size"
         )
 
@@ -33,6 +33,6 @@ def resize_images(images: Tensor, size: int | None) -> Tensor:
     if size is None or images.shape[1:] == (size, size):
         return images
     check_memory(len(images), size)
-    chunks = (chunk[:, None].float() for chunk in torch.split(images, _AT_A_TIME))
+    chunks = (chunk[:, None].float() for chunk in torch.split(images, _CHUNK_SIZE))
     resized = (F.interpolate(chunk, (size, size), mode="bilinear", antialias=True)[:, 0] for chunk in chunks)
     return torch.cat([chunk.round().clamp(0, 255).to(torch.uint8) for chunk in resized])

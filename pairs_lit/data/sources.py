@@ -17,9 +17,9 @@ from pairs_lit.data.labelled_images import LabelledImages, Source, transpose_ima
 from pairs_lit.data.mnist import MNIST_SIZE, download_missing, load_mnist
 from pairs_lit.data.resize import resize_images
 from pairs_lit.errors import PairsLitError
-from pairs_lit.relation import DIGITS
-from pairs_lit.runs.yaml_text import load
-from pairs_lit.system.console import notice
+from pairs_lit.relation import NUM_DIGITS
+from pairs_lit.runs.yaml_text import load_yaml
+from pairs_lit.system.console import print_notice
 
 SourceName = Literal["auto", "mnist", "digits"]
 
@@ -27,18 +27,18 @@ SourceSpec = str | Mapping[str, Any]
 """A :data:`SourceName`, the import path of a dataset class, or ``{class_path: ..., init_args: {...}}`` as text or
 mapping."""
 
-_loaded: ContextVar[dict[str, Source] | None] = ContextVar("loaded", default=None)
+_source_cache: ContextVar[dict[str, Source] | None] = ContextVar("loaded", default=None)
 
 
 def check_source(source: SourceSpec) -> None:
     """Raise PairsLitError unless a source is a known name, or a dataset's class path with or without arguments."""
-    path, arguments = _parts(source)
-    if is_named(path) and source != path:
+    path, arguments = _split_spec(source)
+    if is_named_source(path) and source != path:
         raise PairsLitError(
             f"data.source: {path} is a name and must be given without class_path and arguments, got "
             f"{', '.join(arguments) or 'class_path'}. Write {path} alone."
         )
-    if is_named(path) or (path.count(".") > 0 and all(part.isidentifier() for part in path.split("."))):
+    if is_named_source(path) or (path.count(".") > 0 and all(part.isidentifier() for part in path.split("."))):
         return
     names = ", ".join(map(repr, get_args(SourceName)))
     raise PairsLitError(
@@ -47,24 +47,24 @@ def check_source(source: SourceSpec) -> None:
     )
 
 
-def is_named(source: SourceSpec) -> bool:
+def is_named_source(source: SourceSpec) -> bool:
     """Return whether a source is a :data:`SourceName`, so that its classes and size are known before it is loaded."""
     return source in get_args(SourceName)
 
 
-def known_size(resize: int | None) -> int:
+def get_named_source_size(resize: int | None) -> int:
     """Return the height and width of the images of any source for which :func:`is_named` is true."""
     return resize or MNIST_SIZE
 
 
-def _parts(source: SourceSpec) -> tuple[str, Mapping[str, Any]]:
+def _split_spec(source: SourceSpec) -> tuple[str, Mapping[str, Any]]:
     """Return the name or class path of a source, and its arguments."""
     spec: object = source
     if isinstance(source, str):
         if "{" not in source:
             return source, {}
         try:
-            spec = load(source, "data.source")
+            spec = load_yaml(source, "data.source")
         except yaml.YAMLError:
             spec = None
     if isinstance(spec, Mapping) and spec.keys() <= {"class_path", "init_args"}:
@@ -77,13 +77,13 @@ def _parts(source: SourceSpec) -> tuple[str, Mapping[str, Any]]:
 
 
 @contextmanager
-def loaded_once() -> Iterator[None]:
+def cache_sources() -> Iterator[None]:
     """Reuse the last loaded source within this context, for many configurations with the same source."""
-    token = _loaded.set({})
+    token = _source_cache.set({})
     try:
         yield
     finally:
-        _loaded.reset(token)
+        _source_cache.reset(token)
 
 
 def load_source(
@@ -112,17 +112,21 @@ def load_source(
     Raises:
         PairsLitError: If the source is not available, or its files are damaged (also with ``auto``).
     """
-    cache, key = _loaded.get(), repr((source, root, allow_unverified, resize, class_names, transpose))
+    cache, key = _source_cache.get(), repr((source, root, allow_unverified, resize, class_names, transpose))
     if cache is not None and key in cache:
         return cache[key]
-    if is_named(source):
+    if is_named_source(source):
         stored = _load_named(cast(SourceName, source), root, allow_unverified=allow_unverified)
-        loaded = _with_classes(_resized(transpose_images(stored) if transpose else stored, resize), class_names)
+        loaded = _apply_class_names(
+            _resize_source(transpose_images(stored) if transpose else stored, resize), class_names
+        )
         print_notes(loaded)
     else:
         from pairs_lit.data.custom_dataset import load_custom_dataset  # imports torchvision, which is slow
 
-        loaded = load_custom_dataset(*_parts(source), root, resize=resize, class_names=class_names, transpose=transpose)
+        loaded = load_custom_dataset(
+            *_split_spec(source), root, resize=resize, class_names=class_names, transpose=transpose
+        )
     if cache is not None:
         cache.clear()  # keep only the last source to save memory
         cache[key] = loaded
@@ -132,7 +136,7 @@ def load_source(
 def _load_named(name: SourceName, root: Path, *, allow_unverified: bool) -> Source:
     """Load a named source; ``auto`` falls back to the bundled digits if MNIST cannot be downloaded."""
     if name == "digits":
-        return _bundled_digits()
+        return _load_bundled_digits()
     try:
         download_missing(root)
     except PairsLitError as error:
@@ -140,31 +144,31 @@ def _load_named(name: SourceName, root: Path, *, allow_unverified: bool) -> Sour
             raise
         line = "*" * 100
         fallback = "Using scikit-learn's bundled digits instead: the results are NOT those of MNIST."
-        notice(f"WARNING\n{line}\n{error}\n{fallback}\n{line}")
-        return _bundled_digits()
+        print_notice(f"WARNING\n{line}\n{error}\n{fallback}\n{line}")
+        return _load_bundled_digits()
     return load_mnist(root, allow_unverified=allow_unverified)
 
 
-def _resized(source: Source, size: int | None) -> Source:
+def _resize_source(source: Source, size: int | None) -> Source:
     """Return a source with resized images."""
     try:
-        return source.with_parts(lambda part: replace(part, images=resize_images(part.images, size)))
+        return source.map_parts(lambda part: replace(part, images=resize_images(part.images, size)))
     except PairsLitError as error:
         raise PairsLitError(f"data.source: {source.name}: {error}.") from error
 
 
-def _with_classes(source: Source, names: Sequence[ClassName] | None) -> Source:
+def _apply_class_names(source: Source, names: Sequence[ClassName] | None) -> Source:
     """Return a source of digits with the requested class names and order of classes."""
     if names is None:
         return source
-    order, ordered_names = order_classes(range(DIGITS), {}, names, f"data.source {source.name}")
+    order, ordered_names = order_classes(range(NUM_DIGITS), {}, names, f"data.source {source.name}")
     class_numbers = torch.tensor(order).argsort()
-    class_names = ordered_names if ordered_names != [str(digit) for digit in range(DIGITS)] else []
-    renumbered = source.with_parts(lambda part: replace(part, labels=class_numbers[part.labels]))
+    class_names = ordered_names if ordered_names != [str(digit) for digit in range(NUM_DIGITS)] else []
+    renumbered = source.map_parts(lambda part: replace(part, labels=class_numbers[part.labels]))
     return replace(renumbered, class_names=class_names)
 
 
-def _bundled_digits() -> Source:
+def _load_bundled_digits() -> Source:
     """Load scikit-learn's 1,797 digits (8×8), scaled to 0 … 255 and 28×28.
 
     They are split with a fixed seed into 1,197 training, 300 validation and 300 test images.

@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pairs_lit.data.labelled_images import LabelledImages, Source, group_identical
+from pairs_lit.data.labelled_images import LabelledImages, Source, group_identical_images
 from pairs_lit.errors import PairsLitError
 
-HELD_OUT, SPLIT_SEED = 6, 0
+HOLD_OUT_DIVISOR, SPLIT_SEED = 6, 0
 """A source without a test part holds out one of every ``HELD_OUT`` images of each class, drawn with this seed."""
 
 
@@ -25,9 +25,9 @@ def hold_out_test(whole: Source, class_names: Sequence[str]) -> Source:
     """
     train = whole.train
     counts = train.labels.bincount(minlength=train.classes)
-    if counts.min() < HELD_OUT:
+    if counts.min() < HOLD_OUT_DIVISOR:
         raise PairsLitError(
-            f"data.source: {whole.name}: each class must have {HELD_OUT} or more images, because a sixth is held out "
+            f"data.source: {whole.name}: each class must have {HOLD_OUT_DIVISOR} or more images, because a sixth is held out "
             f"for the test, got {int(counts.min())} of class {class_names[int(counts.argmin())]!r}. Add images."
         )
     positions = _split_classes(train)
@@ -48,9 +48,11 @@ def _split_classes(whole: LabelledImages) -> tuple[Tensor, Tensor]:
     from sklearn.model_selection import train_test_split
 
     positions, labels = range(len(whole.labels)), whole.labels
-    parts = train_test_split(positions, test_size=1 / HELD_OUT, random_state=SPLIT_SEED, stratify=labels.numpy())
+    parts = train_test_split(
+        positions, test_size=1 / HOLD_OUT_DIVISOR, random_state=SPLIT_SEED, stratify=labels.numpy()
+    )
     train, test = map(torch.tensor, parts)
-    groups = group_identical(whole.images)
+    groups = group_identical_images(whole.images)
     if not torch.isin(groups[test], groups[train]).any():
         return train, test
     chosen = _choose_groups(torch.cat([test, train]), groups, labels, labels[test].bincount(minlength=whole.classes))

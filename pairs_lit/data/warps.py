@@ -62,7 +62,7 @@ class Warp:
         return torch.cat([inverse, -(inverse @ shift)[:, None]], 1)
 
 
-def standard_warps() -> list[Warp]:
+def build_standard_warps() -> list[Warp]:
     """Return the 13 warps of ``standard``: the identity, and each of six small changes in both directions."""
     warps = [Warp()]
     for sign in (1, -1):
@@ -78,7 +78,7 @@ def standard_warps() -> list[Warp]:
 
 
 @lru_cache(maxsize=8)
-def enlarging(size: int) -> Tensor:
+def compute_enlarging_matrix(size: int) -> Tensor:
     """Return the matrix U, (2S, S) float64, that doubles a row of pixels such that average pooling restores it.
 
     U is the limit of iterated back-projection (Irani and Peleg 1991): B(PB)⁻¹, where B interpolates bicubically and P
@@ -91,7 +91,7 @@ def enlarging(size: int) -> Tensor:
         return bicubic @ inverse
 
 
-def enlarged(images: Tensor) -> Tensor:
+def enlarge_images(images: Tensor) -> Tensor:
     """Return images at twice their height and width such that average pooling restores them; see :func:`enlarging`.
 
     The result is linear in the images.
@@ -102,12 +102,12 @@ def enlarged(images: Tensor) -> Tensor:
     Returns:
         (..., 2H, 2W).
     """
-    down, across = (enlarging(size).to(images) for size in images.shape[-2:])
+    down, across = (compute_enlarging_matrix(size).to(images) for size in images.shape[-2:])
     wide = images @ across.T
     return torch.einsum("...hw,gh->...gw", wide, down)  # a single product for all images
 
 
-def warped(images: Tensor, theta: Tensor) -> Tensor:
+def warp_images(images: Tensor, theta: Tensor) -> Tensor:
     """Return enlarged images warped by bicubic interpolation and average-pooled to half their size.
 
     The result is linear in the images, and a constant image stays constant because edge pixels are repeated outside.

@@ -10,33 +10,33 @@ import torch
 from numpy.typing import NDArray
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.conversion import Converted, Converter, bits_of
-from pairs_lit.inference.predictions import Applied, DigitPrediction, PairPrediction
-from pairs_lit.inference.trained_rounds import Trained
-from pairs_lit.inference.user_images import Grey, Picture, read_grey
+from pairs_lit.inference.conversion import ConvertedImage, Converter, get_training_bits
+from pairs_lit.inference.predictions import ApplyResult, DigitPrediction, PairPrediction
+from pairs_lit.inference.trained_rounds import TrainedRounds
+from pairs_lit.inference.user_images import GreyImage, ImageLike, read_grey
 from pairs_lit.runs.run import FinishedRun
-from pairs_lit.system.console import notice
-from pairs_lit.text import counted, printable
+from pairs_lit.system.console import print_notice
+from pairs_lit.text import format_count, replace_control_characters
 
-_MOST_NAMED = 3
+_MAX_NAMED_IMAGES = 3
 
 
 def apply_run(
-    run: FinishedRun, trained: Trained, pairs: Sequence[tuple[Picture, Picture]], *, as_is: bool = False
-) -> Applied:
+    run: FinishedRun, trained: TrainedRounds, pairs: Sequence[tuple[ImageLike, ImageLike]], *, as_is: bool = False
+) -> ApplyResult:
     """Return what each round of a run predicts for pairs of images; print a notice for images that may be unsuitable.
 
     See :meth:`pairs_lit.inference.run.Run.apply` for the arguments and errors.
     """
-    named, bits = _name_images(pairs), bits_of(trained)
+    named, bits = _name_images(pairs), get_training_bits(trained)
     greys = [[(name, read_grey(image, name, bits=bits)) for name, image in pair] for pair in named]
-    applied = apply_to_greys(run, trained, greys, as_is=as_is)
+    applied = apply_to_grey_images(run, trained, greys, as_is=as_is)
     for line in [*applied.notices, *dict.fromkeys(text for pair in applied.pairs for text in pair.warnings)]:
-        notice(line)
+        print_notice(line)
     return applied
 
 
-def _name_images(pairs: object) -> list[list[tuple[str, Picture]]]:
+def _name_images(pairs: object) -> list[list[tuple[str, ImageLike]]]:
     """Return pairs of (name, image), named by file or by position; raise PairsLitError if these are not pairs."""
     if not isinstance(pairs, Sequence) or isinstance(pairs, str) or not pairs:
         raise PairsLitError("no pair of images was given. Give a list of pairs, such as [('left.png', 'right.png')].")
@@ -44,7 +44,7 @@ def _name_images(pairs: object) -> list[list[tuple[str, Picture]]]:
     for number, pair in enumerate(pairs, 1):
         if isinstance(pair, str | Path) or not isinstance(pair, Sequence) or len(pair) != 2:
             is_list = isinstance(pair, tuple | list)
-            actual = f"has {counted(len(pair), 'image')}" if is_list else f"is a single {type(pair).__name__}"
+            actual = f"has {format_count(len(pair), 'image')}" if is_list else f"is a single {type(pair).__name__}"
             raise PairsLitError(f"pair {number} {actual}. Give two images, such as ('left.png', 'right.png').")
         names = [f"the {side} image of pair {number}" for side in ("left", "right")]
         files = [str(image) if isinstance(image, str | Path) else "" for image in pair]
@@ -52,9 +52,9 @@ def _name_images(pairs: object) -> list[list[tuple[str, Picture]]]:
     return named
 
 
-def apply_to_greys(
-    run: FinishedRun, trained: Trained, greys: Sequence[Sequence[tuple[str, Grey]]], *, as_is: bool = False
-) -> Applied:
+def apply_to_grey_images(
+    run: FinishedRun, trained: TrainedRounds, greys: Sequence[Sequence[tuple[str, GreyImage]]], *, as_is: bool = False
+) -> ApplyResult:
     """Return what :func:`apply_run` returns, for images that have been read; print nothing.
 
     Args:
@@ -63,27 +63,29 @@ def apply_to_greys(
         greys: For each pair, name and grey values of the left and of the right image.
         as_is: Only resize the images.
     """
-    converter = Converter.of_run(run, trained, as_is=as_is)
+    converter = Converter.for_run(run, trained, as_is=as_is)
     names = [(left, right) for (left, _), (right, _) in greys]
     converted = [[converter.convert(grey, name) for name, grey in pair] for pair in greys]
-    applied = predict(run, trained, names, np.asarray([[image.image for image in pair] for pair in converted]))
-    pairs = [_with_remarks(pair, both) for pair, both in zip(applied.pairs, converted, strict=True)]
-    return replace(applied, pairs=pairs, notices=[*describe_format(run, trained, as_is=as_is), *_differences(pairs)])
+    applied = predict_images(run, trained, names, np.asarray([[image.image for image in pair] for pair in converted]))
+    pairs = [_add_remarks(pair, both) for pair, both in zip(applied.pairs, converted, strict=True)]
+    return replace(
+        applied, pairs=pairs, notices=[*describe_format(run, trained, as_is=as_is), *_describe_differences(pairs)]
+    )
 
 
-def _with_remarks(pair: PairPrediction, both: Sequence[Converted]) -> PairPrediction:
+def _add_remarks(pair: PairPrediction, both: Sequence[ConvertedImage]) -> PairPrediction:
     """Return a pair with the warnings about its two images, and how they differ from the training images."""
     images = zip(pair.names, both, strict=True)
-    warnings = [f"{printable(name)} {image.warning}." for name, image in images if image.warning]
+    warnings = [f"{replace_control_characters(name)} {image.warning}." for name, image in images if image.warning]
     return replace(pair, warnings=warnings, differences=[image.difference for image in both])
 
 
-def describe_format(run: FinishedRun, trained: Trained, *, as_is: bool) -> list[str]:
+def describe_format(run: FinishedRun, trained: TrainedRounds, *, as_is: bool) -> list[str]:
     """Return sentences about the format of the run's training images; none if it is known and not transposed."""
     known = trained.image_format
     if known is None:
         return [
-            f"{printable(str(run.folder))} does not record the format of its training images, since an earlier release "
+            f"{replace_control_characters(str(run.folder))} does not record the format of its training images, since an earlier release "
             "trained it. Images are converted to MNIST's format, light on dark; retrain the run if its images differ."
         ]
     if not known.transposed:
@@ -96,26 +98,28 @@ def describe_format(run: FinishedRun, trained: Trained, *, as_is: bool) -> list[
     return [f"the run's training images are stored transposed, and were read upright; {assumption}."]
 
 
-def _differences(pairs: Sequence[PairPrediction]) -> list[str]:
+def _describe_differences(pairs: Sequence[PairPrediction]) -> list[str]:
     """Return a sentence for each kind of difference from the training images, with the images that it concerns."""
     different = {name: text for pair in pairs for name, text in zip(pair.names, pair.differences, strict=True) if text}
     sentences = []
     for text, count in Counter(different.values()).items():
-        names = [printable(name) for name, difference in different.items() if difference == text][:_MOST_NAMED]
+        names = [replace_control_characters(name) for name, difference in different.items() if difference == text][
+            :_MAX_NAMED_IMAGES
+        ]
         more = f" and {count - len(names)} more" if count > len(names) else ""
         sentences.append(f"{', '.join(names)}{more}: {text}.")
     return sentences
 
 
-def predict(
-    run: FinishedRun, trained: Trained, names: Sequence[tuple[str, str]], images: NDArray[np.float32]
-) -> Applied:
+def predict_images(
+    run: FinishedRun, trained: TrainedRounds, names: Sequence[tuple[str, str]], images: NDArray[np.float32]
+) -> ApplyResult:
     """Return what the rounds predict for converted images, (P, 2, S, S), 0 … 255.
 
     Raises:
         PairsLitError: Every round failed, in training or on these images.
     """
-    predictions = trained.answers(torch.from_numpy(images))
+    predictions = trained.predict(torch.from_numpy(images))
     is_finite = predictions.probability.isfinite().all(1).tolist()
     good = [place for place, seed in enumerate(trained.seeds) if is_finite[place] and seed not in run.failed]
     if not good:
@@ -125,16 +129,16 @@ def predict(
     if predictions.digits is not None:
         digits = list(predictions.digits[good].transpose(0, 1).double().numpy())
     pairs = [
-        PairPrediction(pair, rounds, None if classes is None else _read_digits(pair, classes, run.class_names))
+        PairPrediction(pair, rounds, None if classes is None else _predict_digits(pair, classes, run.class_names))
         for pair, rounds, classes in zip(names, probability, digits, strict=True)
     ]
     height = trained.data.image_size
     factor = images.shape[-1] // height
     seen = images.reshape(*images.shape[:2], height, factor, height, factor).mean((3, 5))
-    return Applied(run, [trained.seeds[place] for place in good], pairs, images, seen, trained.note)
+    return ApplyResult(run, [trained.seeds[place] for place in good], pairs, images, seen, trained.note)
 
 
-def _read_digits(
+def _predict_digits(
     names: tuple[str, str], classes: NDArray[np.float64], class_names: Sequence[str]
 ) -> tuple[DigitPrediction, DigitPrediction]:
     """Return the classes that the rounds predict for the two images, from the class probabilities, (R, 2, K)."""

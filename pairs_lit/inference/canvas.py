@@ -11,18 +11,18 @@ import gradio as gr
 from PIL import Image
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.user_images import Grey, read_grey
-from pairs_lit.system.tracebacks import reason_of
-from pairs_lit.text import printable
+from pairs_lit.inference.user_images import GreyImage, read_grey
+from pairs_lit.system.tracebacks import format_reason
+from pairs_lit.text import replace_control_characters
 
-Sent = str | None
+CanvasValue = str | None
 """Value of a canvas: a drawing as a PNG file in a data URL, an uploaded file, or None."""
 
-_DRAWN = "data:image/png;base64"
-_UPLOADED = "file;name="
+_DRAWING_PREFIX = "data:image/png;base64"
+_UPLOAD_PREFIX = "file;name="
 """Prefix of an uploaded file; its percent-encoded name, a comma and its bytes in base64 follow."""
 
-_MOST_MEGABYTES, _TOO_LARGE = 50, "too large"
+_MAX_MEGABYTES, _TOO_LARGE = 50, "too large"
 
 
 def read_asset(name: str) -> str:
@@ -34,16 +34,16 @@ def build_canvas(side: str) -> gr.HTML:
     """Return the canvas of one side, left or right, with its buttons."""
     template = read_asset("canvas.html").replace("${label}", side)
     script = read_asset("canvas.js").replace("TOO_LARGE", _TOO_LARGE)
-    script = script.replace("MOST_BYTES", str(_MOST_MEGABYTES * 10**6))
+    script = script.replace("MOST_BYTES", str(_MAX_MEGABYTES * 10**6))
     return gr.HTML("", label=side, html_template=template, js_on_load=script, elem_id=side, min_width=240)
 
 
 def is_upload(sent: str) -> bool:
     """Return whether a canvas sent an uploaded file."""
-    return sent.startswith(_UPLOADED)
+    return sent.startswith(_UPLOAD_PREFIX)
 
 
-def read_sent(sent: str, side: str, bits: int | None = None) -> tuple[str, Grey]:
+def read_canvas_value(sent: str, side: str, bits: int | None = None) -> tuple[str, GreyImage]:
     """Return the name and the grey values of what a canvas sent.
 
     Args:
@@ -63,21 +63,23 @@ def read_sent(sent: str, side: str, bits: int | None = None) -> tuple[str, Grey]
 def _read_drawing(sent: str) -> Image.Image:
     head, _, code = sent.partition(",")
     try:
-        if head != _DRAWN:
+        if head != _DRAWING_PREFIX:
             raise ValueError(head[:40])
         image = Image.open(io.BytesIO(base64.b64decode(code, validate=True)), formats=["PNG"])
         image.load()
         return image
     except (ValueError, OSError, SyntaxError) as error:
-        raise PairsLitError(f"the page did not send a valid drawing ({reason_of(error)}). Reload the page.") from error
+        raise PairsLitError(
+            f"the page did not send a valid drawing ({format_reason(error)}). Reload the page."
+        ) from error
 
 
-def _read_upload(sent: str, bits: int | None) -> tuple[str, Grey]:
+def _read_upload(sent: str, bits: int | None) -> tuple[str, GreyImage]:
     """Read an uploaded file with the reader of user images."""
     head, _, code = sent.partition(",")
-    name = printable(unquote(head.removeprefix(_UPLOADED)))[-80:] or "the file"
+    name = replace_control_characters(unquote(head.removeprefix(_UPLOAD_PREFIX)))[-80:] or "the file"
     if code == _TOO_LARGE:
-        raise PairsLitError(f"{name} must have at most {_MOST_MEGABYTES} MB. Upload a smaller image.")
+        raise PairsLitError(f"{name} must have at most {_MAX_MEGABYTES} MB. Upload a smaller image.")
     try:
         content = base64.b64decode(code, validate=True)
     except binascii.Error as error:

@@ -8,37 +8,37 @@ import torch
 from numpy.typing import NDArray
 
 from pairs_lit.data.image_format import ImageFormat, Measures, is_side_by_side, measure_images
-from pairs_lit.inference.strokes import MNIST, Placement, Strokes, blank_error, find_strokes
-from pairs_lit.inference.trained_rounds import Trained
-from pairs_lit.inference.user_images import Grey, resize_only
+from pairs_lit.inference.strokes import MNIST_PLACEMENT, Placement, Strokes, build_blank_error, find_strokes
+from pairs_lit.inference.trained_rounds import TrainedRounds
+from pairs_lit.inference.user_images import GreyImage, resize_only
 from pairs_lit.runs.run import FinishedRun
 
-_LEVELS = 12
+_BACKGROUND_MARGIN = 12
 """How far outside the range of the training images the background may lie, in grey levels of 255."""
 
-_FAINTER = 25
+_CONTRAST_MARGIN = 25
 """The same for the contrast."""
 
-_SHARE = 6
+_POSITION_MARGIN = 6
 """The same for the size and the position of the strokes, as a percentage of the side."""
 
-_CLEARLY = 15
+_NOTICE_MARGIN = 15
 """How far outside that range the size of the strokes must lie to be worth a notice, as a percentage of the side."""
 
-_ASPECT = 1.25
+_ASPECT_MARGIN = 1.25
 """By which factor height / width may lie outside the range of the training images."""
 
-_PARTS_KNOWN = 5
+_MIN_SIDE_BY_SIDE_PERCENT = 5
 """Percentage of training images with two shapes from which two shapes need no warning."""
 
-_BLANK = 20.0
+_MIN_CONTRAST = 20.0
 """The contrast, of 255, below which an image is blank, unless the training images are fainter."""
 
-TWO_SHAPES = "shows two separate shapes side by side, perhaps two digits, but the networks expect one per image"
+TWO_SHAPES_WARNING = "shows two separate shapes side by side, perhaps two digits, but the networks expect one per image"
 
 
 @dataclass(frozen=True)
-class Converted:
+class ConvertedImage:
     """An image in the format that the networks expect.
 
     Attributes:
@@ -52,13 +52,13 @@ class Converted:
     warning: str = ""
 
 
-def bits_of(trained: Trained) -> int | None:
+def get_training_bits(trained: TrainedRounds) -> int | None:
     """Return how many bits of 16-bit training images were in use, or None if there were no such images or no record."""
     known = trained.image_format
     return None if known is None else known.bits
 
 
-def placement_of(run: FinishedRun, trained: Trained) -> Placement:
+def get_placement(run: FinishedRun, trained: TrainedRounds) -> Placement:
     """Return where strokes are placed in images for a run: as in its training images.
 
     If the run does not record their format, strokes are placed as in MNIST, at a multiple of the size that the networks
@@ -69,9 +69,11 @@ def placement_of(run: FinishedRun, trained: Trained) -> Placement:
         box = max(1, round(known.size * known.box[1] / 100))
         return Placement(known.size, min(box, known.size), known.centring == "mass")
     seen = trained.data.image_size
-    size = seen * max(1, round(MNIST.size / seen))
+    size = seen * max(1, round(MNIST_PLACEMENT.size / seen))
     is_bundled = run.data["source"] == "digits"
-    return Placement(size, size if is_bundled else round(size * MNIST.box / MNIST.size), not is_bundled)
+    return Placement(
+        size, size if is_bundled else round(size * MNIST_PLACEMENT.box / MNIST_PLACEMENT.size), not is_bundled
+    )
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,11 @@ class Converter:
     as_is: bool
 
     @classmethod
-    def of_run(cls, run: FinishedRun, trained: Trained, *, as_is: bool = False) -> "Converter":
+    def for_run(cls, run: FinishedRun, trained: TrainedRounds, *, as_is: bool = False) -> "Converter":
         """Return the converter for a run."""
-        return cls(placement_of(run, trained), trained.image_format, as_is)
+        return cls(get_placement(run, trained), trained.image_format, as_is)
 
-    def convert(self, grey: Grey, name: str) -> Converted:
+    def convert(self, grey: GreyImage, name: str) -> ConvertedImage:
         """Convert an image.
 
         With ``as_is``, or if the training images do not show strokes, the image is only resized; the same holds if it
@@ -107,37 +109,41 @@ class Converter:
         Raises:
             PairsLitError: The image is blank.
         """
-        if np.ptp(grey) < self._least_contrast():
-            raise blank_error(name)
+        if np.ptp(grey) < self._get_min_contrast():
+            raise build_blank_error(name)
         known, resized = self.known, self._resize(grey)
         strokes = find_strokes(grey) if known is None or known.content == "strokes" else None
-        warning = TWO_SHAPES if strokes is not None and self._has_too_many(strokes) else ""
+        warning = TWO_SHAPES_WARNING if strokes is not None and self._has_too_many_shapes(strokes) else ""
         if self.as_is or (known is not None and known.content == "other"):
-            return Converted(resized, "" if known is None else self._difference(resized, grey.shape, known), warning)
-        if known is not None and is_like(resized, grey.shape, known):
-            return Converted(resized, "", warning)
+            return ConvertedImage(
+                resized, "" if known is None else self._describe_difference(resized, grey.shape, known), warning
+            )
+        if known is not None and is_like_training_images(resized, grey.shape, known):
+            return ConvertedImage(resized, "", warning)
         if strokes is None:
-            raise blank_error(name)
+            raise build_blank_error(name)
         image = strokes.place(self.placement)
         if known is None:
-            return Converted(image, "", warning)
-        return Converted(match_greys(image, known, is_dark=strokes.is_dark), _inversion(strokes, known), warning)
+            return ConvertedImage(image, "", warning)
+        return ConvertedImage(
+            match_greys(image, known, is_dark=strokes.is_dark), _describe_inversion(strokes, known), warning
+        )
 
-    def _least_contrast(self) -> float:
-        return _BLANK if self.known is None else min(_BLANK, max(1.0, self.known.contrast[0] / 2))
+    def _get_min_contrast(self) -> float:
+        return _MIN_CONTRAST if self.known is None else min(_MIN_CONTRAST, max(1.0, self.known.contrast[0] / 2))
 
-    def _resize(self, grey: Grey) -> NDArray[np.float32]:
+    def _resize(self, grey: GreyImage) -> NDArray[np.float32]:
         """Resize an image as training images are; with ``as_is``, also transpose it if those were stored transposed."""
         is_transposed = self.as_is and self.known is not None and self.known.transposed
         return resize_only(grey.T if is_transposed else grey, self.placement.size)
 
-    def _has_too_many(self, strokes: Strokes) -> bool:
-        is_usual = self.known is not None and self.known.side_by_side >= _PARTS_KNOWN
+    def _has_too_many_shapes(self, strokes: Strokes) -> bool:
+        is_usual = self.known is not None and self.known.side_by_side >= _MIN_SIDE_BY_SIDE_PERCENT
         return not is_usual and is_side_by_side(strokes.core)
 
-    def _difference(self, resized: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> str:
+    def _describe_difference(self, resized: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> str:
         """Return how an image that is only resized differs from the training images, or an empty text."""
-        phrases = differences(_measured(resized), sides, known)
+        phrases = describe_differences(_measure_image(resized), sides, known)
         if not phrases:
             return ""
         fix = (
@@ -146,7 +152,7 @@ class Converter:
         return f"{' and '.join(phrases)}: {fix}"
 
 
-def is_like(resized: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> bool:
+def is_like_training_images(resized: NDArray[np.float32], sides: Sequence[int], known: ImageFormat) -> bool:
     """Return whether polarity, grey values and the size and position of the strokes are like the training images'.
 
     Args:
@@ -154,20 +160,20 @@ def is_like(resized: NDArray[np.float32], sides: Sequence[int], known: ImageForm
         sides: Its original height and width.
         known: The format of the training images.
     """
-    measures = _measured(resized)
-    offset, unevenness = 100 * float(measures.offset(known.centring)[0]), float(measures.unevenness[0])
+    measures = _measure_image(resized)
+    offset, unevenness = 100 * float(measures.get_offset(known.centring)[0]), float(measures.unevenness[0])
     return (
         known.polarity in ("mixed", measures.polarity)
         and _has_usual_aspect(sides, known)
-        and _is_within(float(measures.background[0]), known.background, _LEVELS)
-        and _is_within(float(measures.contrast[0]), known.contrast, _FAINTER)
-        and _is_within(100 * float(measures.box[0]), known.box, _SHARE)
-        and offset <= known.offset[2] + _SHARE
+        and _is_within(float(measures.background[0]), known.background, _BACKGROUND_MARGIN)
+        and _is_within(float(measures.contrast[0]), known.contrast, _CONTRAST_MARGIN)
+        and _is_within(100 * float(measures.box[0]), known.box, _POSITION_MARGIN)
+        and offset <= known.offset[2] + _POSITION_MARGIN
         and unevenness <= 1.5 * known.unevenness[2] + 3
     )
 
 
-def _measured(resized: NDArray[np.float32]) -> Measures:
+def _measure_image(resized: NDArray[np.float32]) -> Measures:
     return measure_images(torch.from_numpy(resized.round().astype(np.uint8))[None])
 
 
@@ -177,11 +183,11 @@ def _is_within(value: float, limits: Sequence[int], margin: float) -> bool:
 
 def _has_usual_aspect(sides: Sequence[int], known: ImageFormat) -> bool:
     """Return whether height / width is similar to that of the training images."""
-    least, most = known.aspects
-    return least / _ASPECT <= sides[0] / sides[1] <= most * _ASPECT
+    least, most = known.aspect_ratios
+    return least / _ASPECT_MARGIN <= sides[0] / sides[1] <= most * _ASPECT_MARGIN
 
 
-def differences(found: Measures, sides: Sequence[int], known: ImageFormat) -> list[str]:
+def describe_differences(found: Measures, sides: Sequence[int], known: ImageFormat) -> list[str]:
     """Return phrases that describe how a resized image clearly differs from the training images.
 
     Args:
@@ -198,7 +204,7 @@ def differences(found: Measures, sides: Sequence[int], known: ImageFormat) -> li
         phrases.append(f"{sides[0]}×{sides[1]} pixels, squeezed (training images: {known.original_size or size})")
     if found_contrast < known.contrast[0] / 2:
         phrases.append(f"faint, contrast {found_contrast:.0f} of 255 (training images: {known.contrast[0]} or more)")
-    if known.content == "strokes" and not _is_within(box, known.box, _CLEARLY):
+    if known.content == "strokes" and not _is_within(box, known.box, _NOTICE_MARGIN):
         usual = f"{known.box[0]} to {known.box[2]} %"
         phrases.append(f"placed differently, strokes over {box:.0f} % of the side (training images: {usual})")
     return phrases
@@ -220,7 +226,7 @@ def match_greys(image: NDArray[np.float32], known: ImageFormat, *, is_dark: bool
     return np.clip(levels, 0, 255).astype(np.float32)
 
 
-def _inversion(strokes: Strokes, known: ImageFormat) -> str:
+def _describe_inversion(strokes: Strokes, known: ImageFormat) -> str:
     """Return a phrase about an inverted image, or an empty text if its polarity fits."""
     polarity = "dark on light" if strokes.is_dark else "light on dark"
     if known.polarity in ("mixed", polarity):

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairs_lit.analysis.tables import mean_and_std
+from pairs_lit.analysis.tables import format_mean_and_std
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.apply import apply_to_greys, describe_format, predict
-from pairs_lit.inference.canvas import Sent, build_canvas, is_upload, read_asset, read_sent
-from pairs_lit.inference.conversion import bits_of, placement_of
-from pairs_lit.inference.predictions import Applied
+from pairs_lit.inference.apply import apply_to_grey_images, describe_format, predict_images
+from pairs_lit.inference.canvas import CanvasValue, build_canvas, is_upload, read_asset, read_canvas_value
+from pairs_lit.inference.conversion import get_placement, get_training_bits
+from pairs_lit.inference.predictions import ApplyResult
 from pairs_lit.inference.run import Run
-from pairs_lit.relation import sign_of
-from pairs_lit.text import counted, printable, sentence
+from pairs_lit.relation import get_sign
+from pairs_lit.text import format_count, format_sentence, replace_control_characters
 
 FONTS = ["system-ui", "sans-serif"]
 """System fonts, since gradio's default fonts would be downloaded."""
@@ -26,19 +26,19 @@ FONTS = ["system-ui", "sans-serif"]
 STYLE = read_asset("canvas.css") + read_asset("demo_page.css")
 
 
-def page_of(run: Run) -> gr.Blocks:
+def build_page(run: Run) -> gr.Blocks:
     """Return the page: two canvases, and below them the predictions of the rounds."""
     _warm_up(run)
 
-    def answer(left: Sent, right: Sent) -> str:
+    def answer(left: CanvasValue, right: CanvasValue) -> str:
         try:
-            return answer_to(run, left, right)
+            return answer_canvases(run, left, right)
         except PairsLitError as error:
-            return f"<div class='answer'><p class='error' role='alert'>{escape(printable(str(error)))}</p></div>"
+            return f"<div class='answer'><p class='error' role='alert'>{escape(replace_control_characters(str(error)))}</p></div>"
 
     page: gr.Blocks
     with gr.Blocks(title="pairs-lit demo", analytics_enabled=False) as page:
-        gr.HTML(introduction(run), elem_id="introduction")
+        gr.HTML(render_introduction(run), elem_id="introduction")
         with gr.Row(elem_id="canvases"):
             canvases = [build_canvas(side) for side in ("left", "right")]
         prediction = gr.HTML(_HINT, elem_id="answer")
@@ -56,32 +56,34 @@ def page_of(run: Run) -> gr.Blocks:
 
 def _warm_up(run: Run) -> None:
     """Run the networks once, so that they are built in this thread, and the first drawing need not wait."""
-    size = placement_of(run, run.trained).size
-    predict(run, run.trained, [("left", "right")], np.zeros((1, 2, size, size), np.float32))
+    size = get_placement(run, run.trained).size
+    predict_images(run, run.trained, [("left", "right")], np.zeros((1, 2, size, size), np.float32))
 
 
-def introduction(run: Run) -> str:
+def render_introduction(run: Run) -> str:
     """Return the head of the page as HTML: the question, instructions, and the test accuracy of the run."""
-    n, sign = len(run.rounds) - len(run.failed), escape(sign_of(str(run.data["relation"])))
+    n, sign = len(run.rounds) - len(run.failed), escape(get_sign(str(run.data["relation"])))
     failed = f" ({len(run.failed)} more failed)" if run.failed else ""
     test = run.summary.get("test_accuracy")
-    accuracy = f"test accuracy {mean_and_std(test)}" if test is not None and test.n else "no test accuracy was measured"
+    accuracy = (
+        f"test accuracy {format_mean_and_std(test)}" if test is not None and test.n else "no test accuracy was measured"
+    )
     parts = [
         f"<h2>Is left {sign} right?</h2>",
         "<p>Draw a digit on each canvas, or upload an image for each side.</p>",
-        f"<p>{counted(n, 'round')}{failed} of {_text(run.label)}, trained on {_text(str(run.data['source']))}: "
+        f"<p>{format_count(n, 'round')}{failed} of {_escape_text(run.label)}, trained on {_escape_text(str(run.data['source']))}: "
         f"{accuracy}.</p>",
     ]
     if run.class_names:
         names = ", ".join(name[:40] for name in run.class_names)
-        parts.append(f"<p>The classes in their order: {_text(names)}.</p>")
-    warnings = [*describe_format(run, run.trained, as_is=False), *filter(None, [sentence(run.trained.note)])]
-    parts += [f"<p class='warning'>{_text(line)}</p>" for line in warnings]
+        parts.append(f"<p>The classes in their order: {_escape_text(names)}.</p>")
+    warnings = [*describe_format(run, run.trained, as_is=False), *filter(None, [format_sentence(run.trained.note)])]
+    parts += [f"<p class='warning'>{_escape_text(line)}</p>" for line in warnings]
     return f"<div class='answer'>{''.join(parts)}</div>"
 
 
-def _text(text: str) -> str:
-    return escape(printable(text))
+def _escape_text(text: str) -> str:
+    return escape(replace_control_characters(text))
 
 
 _HINT = (
@@ -89,7 +91,7 @@ _HINT = (
 )
 
 
-def answer_to(run: Run, left: Sent, right: Sent) -> str:
+def answer_canvases(run: Run, left: CanvasValue, right: CanvasValue) -> str:
     """Return the predictions for two drawings or uploaded files as HTML, or instructions while one is missing.
 
     Raises:
@@ -97,30 +99,38 @@ def answer_to(run: Run, left: Sent, right: Sent) -> str:
     """
     if not left or not right:
         return _HINT
-    bits = bits_of(run.trained)
-    applied = apply_to_greys(run, run.trained, [[read_sent(left, "left", bits), read_sent(right, "right", bits)]])
+    bits = get_training_bits(run.trained)
+    applied = apply_to_grey_images(
+        run, run.trained, [[read_canvas_value(left, "left", bits), read_canvas_value(right, "right", bits)]]
+    )
     (pair,) = applied.pairs
     images = zip(pair.names, pair.differences, (left, right), strict=True)
-    return answer_html(applied, [f"{name}: {text}." for name, text, sent in images if text and is_upload(sent)])
+    return render_result(applied, [f"{name}: {text}." for name, text, sent in images if text and is_upload(sent)])
 
 
-def answer_html(applied: Applied, notices: Sequence[str] = ()) -> str:
+def render_result(applied: ApplyResult, notices: Sequence[str] = ()) -> str:
     """Return the predictions for the first pair as self-contained HTML."""
-    pair, sign, n = applied.pairs[0], escape(sign_of(applied.relation)), len(applied.seeds)
-    warnings = "".join(f"<p class='warning' role='alert'>{_text(line)}</p>" for line in (*pair.warnings, *notices))
+    pair, sign, n = applied.pairs[0], escape(get_sign(applied.relation)), len(applied.seeds)
+    warnings = "".join(
+        f"<p class='warning' role='alert'>{_escape_text(line)}</p>" for line in (*pair.warnings, *notices)
+    )
     readings, images = pair.readings or (None, None), ""
     for image, side, reading in zip(applied.seen[0], ("left", "right"), readings, strict=True):
-        caption = "" if reading is None else f": {_text(reading.label)} ({reading.agreeing} of {counted(n, 'round')})"
-        images += _figure(image, side, caption)
+        caption = (
+            ""
+            if reading is None
+            else f": {_escape_text(reading.label)} ({reading.agreeing} of {format_count(n, 'round')})"
+        )
+        images += _render_image(image, side, caption)
     size = "×".join(map(str, applied.seen.shape[-2:]))
     return (
         f"<div class='answer' aria-live='polite'><p>Is left {sign} right? <b>{pair.answer}</b><br>"
-        f"P(left {sign} right) = {mean_and_std(pair.probability)}</p>{warnings}{_dots(applied)}"
+        f"P(left {sign} right) = {format_mean_and_std(pair.probability)}</p>{warnings}{_render_dots(applied)}"
         f"<p>What the networks see ({size} pixels), and the digits that they recognise:</p>{images}</div>"
     )
 
 
-def _figure(image: NDArray[np.float32], side: str, caption: str) -> str:
+def _render_image(image: NDArray[np.float32], side: str, caption: str) -> str:
     file = io.BytesIO()
     Image.fromarray(image.round().clip(0, 255).astype(np.uint8)).save(file, "PNG")
     content = base64.b64encode(file.getvalue()).decode()
@@ -128,43 +138,43 @@ def _figure(image: NDArray[np.float32], side: str, caption: str) -> str:
     return f"<figure>{tag}<figcaption>{side}{caption}</figcaption></figure>"
 
 
-_MOST_ROWS = 40
-_LEFT, _WIDTH, _ROW = 72, 216, 20
+_MAX_DOT_ROWS = 40
+_PLOT_LEFT, _PLOT_WIDTH, _ROW_HEIGHT = 72, 216, 20
 
 
-def _dots(applied: Applied) -> str:
+def _render_dots(applied: ApplyResult) -> str:
     """Return an SVG with P(relation) of each round as a dot in its own row, and the mean as a line.
 
     Above 40 rounds, the dots share five rows, and show their seeds as tooltips instead of labels.
     """
     pair, n = applied.pairs[0], len(applied.seeds)
-    has_rows = n <= _MOST_ROWS
+    has_rows = n <= _MAX_DOT_ROWS
     rows = n if has_rows else 5
     dots = "".join(
-        _dot(seed, p, _ROW * (place % rows), has_row=has_rows)
+        _render_dot(seed, p, _ROW_HEIGHT * (place % rows), has_row=has_rows)
         for place, (seed, p) in enumerate(zip(applied.seeds, pair.rounds, strict=True))
     )
-    bottom = _ROW * rows + 4
-    mean = _LEFT + _WIDTH * pair.probability.mean
-    ends = ((0, "0"), (0.5, f"P(left {escape(sign_of(applied.relation))} right)"), (1, "1"))
+    bottom = _ROW_HEIGHT * rows + 4
+    mean = _PLOT_LEFT + _PLOT_WIDTH * pair.probability.mean
+    ends = ((0, "0"), (0.5, f"P(left {escape(get_sign(applied.relation))} right)"), (1, "1"))
     words = "".join(
-        f"<text x='{_LEFT + _WIDTH * place}' y='{bottom + 17}' text-anchor='middle'>{text}</text>"
+        f"<text x='{_PLOT_LEFT + _PLOT_WIDTH * place}' y='{bottom + 17}' text-anchor='middle'>{text}</text>"
         for place, text in ends
     )
     legend = "line: mean" if has_rows else "line: mean; point at a dot for its seed"
     return (
         f"<svg viewBox='0 0 336 {bottom + 40}' role='img' aria-label='P of each round'>"
-        f"<path d='M{_LEFT} {bottom} h{_WIDTH} M{_LEFT + _WIDTH / 2} 0 v{bottom}' fill='none'/>"
+        f"<path d='M{_PLOT_LEFT} {bottom} h{_PLOT_WIDTH} M{_PLOT_LEFT + _PLOT_WIDTH / 2} 0 v{bottom}' fill='none'/>"
         f"<path class='mean' d='M{mean:.1f} 0 v{bottom}'/>{dots}{words}"
-        f"<text x='{_LEFT + _WIDTH / 2}' y='{bottom + 34}' text-anchor='middle'>{legend}</text></svg>"
+        f"<text x='{_PLOT_LEFT + _PLOT_WIDTH / 2}' y='{bottom + 34}' text-anchor='middle'>{legend}</text></svg>"
     )
 
 
-def _dot(seed: int, p: float, top: int, *, has_row: bool) -> str:
-    middle = top + _ROW / 2
+def _render_dot(seed: int, p: float, top: int, *, has_row: bool) -> str:
+    middle = top + _ROW_HEIGHT / 2
     words = (
-        f"<text x='{_LEFT - 12}' y='{middle + 4}' text-anchor='end'>seed {seed}</text>"
-        f"<text x='{_LEFT + _WIDTH + 12}' y='{middle + 4}'>{p:.2f}</text>"
+        f"<text x='{_PLOT_LEFT - 12}' y='{middle + 4}' text-anchor='end'>seed {seed}</text>"
+        f"<text x='{_PLOT_LEFT + _PLOT_WIDTH + 12}' y='{middle + 4}'>{p:.2f}</text>"
     )
-    dot = f"<circle cx='{_LEFT + _WIDTH * p:.1f}' cy='{middle}' r='5'><title>seed {seed}: {p:.4f}</title></circle>"
+    dot = f"<circle cx='{_PLOT_LEFT + _PLOT_WIDTH * p:.1f}' cy='{middle}' r='5'><title>seed {seed}: {p:.4f}</title></circle>"
     return dot + (words if has_row else "")

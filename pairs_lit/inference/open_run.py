@@ -5,19 +5,19 @@ from typing import cast
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from pairs_lit.checkpoints.files import IMAGE_FORMAT, RECORD, read_checkpoint
-from pairs_lit.configuration.cli import ParseOnlyCLI, train
+from pairs_lit.checkpoints.files import IMAGE_FORMAT_KEY, METADATA_KEY, read_checkpoint
+from pairs_lit.configuration.cli import ParseOnlyCLI, run_lightning_command
 from pairs_lit.configuration.python_calls import python_api_context
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.image_format import parse_format
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.trained_rounds import Trained
+from pairs_lit.inference.trained_rounds import TrainedRounds
 from pairs_lit.runs.run import FinishedRun
-from pairs_lit.runs.run_folder import CONFIG, LAST
-from pairs_lit.runs.run_metadata import UNRECORDED
+from pairs_lit.runs.run_folder import CONFIG_FILE, LAST_CHECKPOINT
+from pairs_lit.runs.run_metadata import UNRECORDED_SETTINGS
 from pairs_lit.training.module import PairModule
 
-_OPTION = "--allow-changed-code (in Python: allow_changed_code=True)"
+_ALLOW_CHANGED_CODE_OPTION = "--allow-changed-code (in Python: allow_changed_code=True)"
 
 
 class _OpeningCLI(ParseOnlyCLI):
@@ -30,7 +30,7 @@ class _OpeningCLI(ParseOnlyCLI):
         """Set the number of classes from the checkpoint; earlier releases did not record it and had ten."""
         super().before_instantiate_classes()
         config = self.config[self.subcommand]
-        classes = read_checkpoint(Path(config.ckpt_path))[RECORD].get("classes", UNRECORDED["classes"])
+        classes = read_checkpoint(Path(config.ckpt_path))[METADATA_KEY].get("classes", UNRECORDED_SETTINGS["classes"])
         if not isinstance(classes, int) or classes < 1:
             raise PairsLitError(
                 f"{config.ckpt_path} is damaged: its number of classes must be 1 or more, got {classes!r}."
@@ -44,7 +44,9 @@ class _OpeningCLI(ParseOnlyCLI):
         self.data.rounds = self.module.rounds
 
 
-def open_run(folder: str | Path, checkpoint: str | Path | None = None, *, allow_changed_code: bool = False) -> Trained:
+def open_run(
+    folder: str | Path, checkpoint: str | Path | None = None, *, allow_changed_code: bool = False
+) -> TrainedRounds:
     """Return the trained networks of a run.
 
     Args:
@@ -58,13 +60,15 @@ def open_run(folder: str | Path, checkpoint: str | Path | None = None, *, allow_
             has changed since the fit.
     """
     run = FinishedRun.load(folder).folder if checkpoint is None else Path(folder)
-    chosen = run / LAST if checkpoint is None else Path(checkpoint)
+    chosen = run / LAST_CHECKPOINT if checkpoint is None else Path(checkpoint)
     if not chosen.is_file():
-        raise PairsLitError(f"{folder} has no {LAST}, the file of the trained weights. Train it again.")
+        raise PairsLitError(f"{folder} has no {LAST_CHECKPOINT}, the file of the trained weights. Train it again.")
     with python_api_context():
-        cli = train("test", ["test", f"--config={run / CONFIG}", f"--ckpt_path={chosen}"], kind=_OpeningCLI)
+        cli = run_lightning_command(
+            "test", ["test", f"--config={run / CONFIG_FILE}", f"--ckpt_path={chosen}"], kind=_OpeningCLI
+        )
     opened = cast(_OpeningCLI, cli)
-    opened.module.code.may_change, opened.module.code.option = allow_changed_code, _OPTION
+    opened.module.code.is_change_allowed, opened.module.code.option = allow_changed_code, _ALLOW_CHANGED_CODE_OPTION
     content = read_checkpoint(chosen)
     opened.module.load_weights(content)
-    return Trained(opened.module, opened.data, parse_format(content[RECORD].get(IMAGE_FORMAT)))
+    return TrainedRounds(opened.module, opened.data, parse_format(content[METADATA_KEY].get(IMAGE_FORMAT_KEY)))

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from pairs_lit.analysis.tables import decimal, mean_and_std
+from pairs_lit.analysis.tables import format_decimal, format_mean_and_std
 from pairs_lit.data.class_names import join_names
-from pairs_lit.relation import sign_of
+from pairs_lit.relation import get_sign
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.statistics import Summary, summarise
-from pairs_lit.text import counted, printable, sentence
+from pairs_lit.text import format_count, format_sentence, replace_control_characters
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class DigitPrediction:
     @property
     def label(self) -> str:
         """The name of the class that most rounds predict."""
-        return self._name_of(self.read)
+        return self._get_class_name(self.read)
 
     @property
     def labels(self) -> list[str]:
         """The name of the class that each round predicts, (R,)."""
-        return [self._name_of(number) for number in self.rounds]
+        return [self._get_class_name(number) for number in self.rounds]
 
-    def _name_of(self, number: int) -> str:
+    def _get_class_name(self, number: int) -> str:
         return self.class_names[number] if self.class_names else str(number)
 
 
@@ -95,19 +95,19 @@ class PairPrediction:
         word, opposite = ("yes", "no") if self.holds else ("no", "yes")
         n = len(self.rounds)
         if 2 * self.agreeing > n:
-            return f"{word} ({self.agreeing} of {counted(n, 'round')})"
+            return f"{word} ({self.agreeing} of {format_count(n, 'round')})"
         disagreeing = n - self.agreeing
-        return f"{word} (mean P {_near_half(self.probability.mean)}; {disagreeing} of {n} rounds say {opposite})"
+        return f"{word} (mean P {_format_near_half(self.probability.mean)}; {disagreeing} of {n} rounds say {opposite})"
 
 
-def _near_half(mean: float) -> str:
+def _format_near_half(mean: float) -> str:
     """Return a mean with as many decimals as distinguish it from 0.5, at least two."""
     texts = (f"{mean:.{places}f}" for places in range(2, 17))
     return next((text for text in texts if float(text) != 0.5), "0.50")
 
 
 @dataclass(frozen=True)
-class Applied:
+class ApplyResult:
     """Predictions of a run for pairs of images.
 
     Attributes:
@@ -150,17 +150,17 @@ class Applied:
 
     def __str__(self) -> str:
         """Return a table of the pairs, and one of the probabilities of each round."""
-        sign, n = sign_of(self.relation), len(self.seeds)
+        sign, n = get_sign(self.relation), len(self.seeds)
         header = ["", "left", "right", f"P(left {sign} right)", "answer", "left read as", "right read as"]
         rows = []
         for number, pair in enumerate(self.pairs, 1):
             digits = [f"{digit.label} ({digit.agreeing} of {n})" for digit in pair.readings or ()] or ["–", "–"]
-            cells = [*map(printable, pair.names), mean_and_std(pair.probability), pair.answer]
+            cells = [*map(replace_control_characters, pair.names), format_mean_and_std(pair.probability), pair.answer]
             rows.append([str(number), *cells, *digits])
-        columns = [self.seeds, *([decimal(value) for value in pair.rounds] for pair in self.pairs)]
+        columns = [self.seeds, *([format_decimal(value) for value in pair.rounds] for pair in self.pairs)]
         names = ["seed", *(f"pair {number}" for number in range(1, len(self.pairs) + 1))]
-        failed, folder = self.left_out, printable(str(self.run.folder))
-        rounds = f"{counted(len(failed), 'round')} that failed (seed {', '.join(map(str, failed))})"
+        failed, folder = self.left_out, replace_control_characters(str(self.run.folder))
+        rounds = f"{format_count(len(failed), 'round')} that failed (seed {', '.join(map(str, failed))})"
         left_out = f" Left out: {rounds}." if failed else ""
         order = f"The relation compares the positions of the classes in this order: {join_names(self.class_names)}."
         parts = [
@@ -168,7 +168,7 @@ class Applied:
             order if self.class_names else "",
             f"P(left {sign} right) of each round:",
             tabulate(list(zip(*columns, strict=True)), names, disable_numparse=True, stralign="right"),
-            f"mean ± std (ddof 1) over {counted(n, 'round')} of {folder}, trained on {self.source}.{left_out}",
-            sentence(self.note),
+            f"mean ± std (ddof 1) over {format_count(n, 'round')} of {folder}, trained on {self.source}.{left_out}",
+            format_sentence(self.note),
         ]
         return "\n\n".join(filter(None, parts))

@@ -3,22 +3,22 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pairs_lit.analysis.figures import COLOURS, shown_name
-from pairs_lit.analysis.tables import mean_and_std
-from pairs_lit.inference.predictions import Applied, PairPrediction
-from pairs_lit.relation import sign_of
-from pairs_lit.text import counted, printable
+from pairs_lit.analysis.figures import COLOURS, shorten_name
+from pairs_lit.analysis.tables import format_mean_and_std
+from pairs_lit.inference.predictions import ApplyResult, PairPrediction
+from pairs_lit.relation import get_sign
+from pairs_lit.text import format_count, replace_control_characters
 
-_MOST = 40
+_MAX_PAIRS = 40
 """The largest number of pairs that are drawn; viewers cannot open a much larger figure."""
 
 
-def draw_result(applied: Applied) -> Figure:
+def draw_result(applied: ApplyResult) -> Figure:
     """Draw a row for each pair: both images as converted and as averaged, and P(relation) of each round.
 
     Of more than 40 pairs, the first 40 are drawn, and the title says so.
     """
-    count = min(len(applied.pairs), _MOST)
+    count = min(len(applied.pairs), _MAX_PAIRS)
     pairs = zip(applied.pairs[:count], applied.images, applied.seen, strict=False)
     figure = Figure(figsize=(9.2, 0.7 + 2.0 * count), layout="constrained")
     rows = figure.subplots(count, 5, squeeze=False, width_ratios=[1, 1, 1, 1, 1.6])
@@ -29,12 +29,12 @@ def draw_result(applied: Applied) -> Figure:
             if pair.readings is not None:
                 reading = pair.readings[side]
                 agreeing = f" ({reading.agreeing} of {len(applied.seeds)})"
-                row[2 * side].set_xlabel(f"read as {shown_name(reading.label, 18)}{agreeing}", fontsize=8)
-        _draw_rounds(row[4], pair, sign_of(applied.relation))
+                row[2 * side].set_xlabel(f"read as {shorten_name(reading.label, 18)}{agreeing}", fontsize=8)
+        _draw_rounds(row[4], pair, get_sign(applied.relation))
     part = f" (the first {count} of {len(applied.pairs)} pairs)" if count < len(applied.pairs) else ""
     note = f"\n{applied.note}" if applied.note else ""
     figure.suptitle(
-        f"What {counted(len(applied.seeds), 'round')} saw and predicted{part}; trained on {applied.source}{note}",
+        f"What {format_count(len(applied.seeds), 'round')} saw and predicted{part}; trained on {applied.source}{note}",
         size=10,
     )
     return figure
@@ -46,7 +46,7 @@ def _draw_image(axes: Axes, image: object, title: str) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")  # type: ignore[arg-type]
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(printable(short).replace("$", r"\$"), fontsize=8)
+    axes.set_title(replace_control_characters(short).replace("$", r"\$"), fontsize=8)
 
 
 def _draw_rounds(axes: Axes, pair: PairPrediction, sign: str) -> None:
@@ -59,4 +59,4 @@ def _draw_rounds(axes: Axes, pair: PairPrediction, sign: str) -> None:
     axes.set(xlim=(-0.03, 1.03), ylim=(-1, n), yticks=[])
     axes.set_xlabel(f"P(left {sign} right) of each round", fontsize=8)
     axes.tick_params(labelsize=8)
-    axes.set_title(f"{pair.answer}\n{mean_and_std(pair.probability)}", fontsize=8)
+    axes.set_title(f"{pair.answer}\n{format_mean_and_std(pair.probability)}", fontsize=8)

@@ -5,9 +5,9 @@ from functools import cached_property
 
 from pairs_lit.inference.apply import apply_run
 from pairs_lit.inference.open_run import open_run
-from pairs_lit.inference.predictions import Applied
-from pairs_lit.inference.trained_rounds import Trained
-from pairs_lit.inference.user_images import Picture
+from pairs_lit.inference.predictions import ApplyResult
+from pairs_lit.inference.trained_rounds import TrainedRounds
+from pairs_lit.inference.user_images import ImageLike
 from pairs_lit.nn.round_network import RoundNetwork
 from pairs_lit.runs.run import FinishedRun
 
@@ -16,7 +16,7 @@ class Run(FinishedRun):
     """A finished run: its results, and the trained networks of its rounds."""
 
     @cached_property
-    def trained(self) -> Trained:
+    def trained(self) -> TrainedRounds:
         """The trained networks of all rounds, built on first access.
 
         They need the run's data only if ``data.normalise`` is ``standard``.
@@ -32,7 +32,7 @@ class Run(FinishedRun):
         """
         return self.trained.network(seed)
 
-    def apply(self, images: Sequence[tuple[Picture, Picture]], *, as_is: bool = False) -> Applied:
+    def apply(self, images: Sequence[tuple[ImageLike, ImageLike]], *, as_is: bool = False) -> ApplyResult:
         """Return what each round predicts for pairs of your own images.
 
         Args:

@@ -14,15 +14,15 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.preprocessing import Preprocessing
 from pairs_lit.nn.pair_network import PairNetwork
 from pairs_lit.nn.round_network import RoundNetwork
-from pairs_lit.seeds import range_of
-from pairs_lit.stacking.parameter_slices import plain_state
+from pairs_lit.seeds import format_seeds
+from pairs_lit.stacking.parameter_slices import get_plain_state
 from pairs_lit.training.module import PairModule
 
-_AT_A_TIME = 500
+_PAIRS_PER_BATCH = 500
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """Predictions of R rounds for P pairs.
 
     Attributes:
@@ -34,7 +34,7 @@ class Answers:
     digits: Tensor | None
 
 
-class Trained:
+class TrainedRounds:
     """The trained rounds of a run.
 
     Args:
@@ -64,20 +64,20 @@ class Trained:
         Raises:
             PairsLitError: The run has no round of this seed.
         """
-        place = self._place(seed)
-        seeds = self.module.architectures[place].member_seeds(seed)
-        members = [self._member(place, member, member_seed) for member, member_seed in enumerate(seeds)]
+        place = self._find_index(seed)
+        seeds = self.module.architectures[place].derive_member_seeds(seed)
+        members = [self._build_member(place, member, member_seed) for member, member_seed in enumerate(seeds)]
         return RoundNetwork(members, self.module.architectures[place].relation, deepcopy(self.module.views)).eval()
 
-    def _member(self, place: int, member: int, seed: int) -> PairNetwork:
+    def _build_member(self, place: int, member: int, seed: int) -> PairNetwork:
         """Return the single network of one ensemble member of a round."""
         architecture = self.module.architectures[place]
         network = architecture.build(seed)
-        number, place_in_stack = self.module.rounds.find(place)
+        number, place_in_stack = self.module.rounds.find_stack(place)
         index = place_in_stack * architecture.members + member
         for name in network.parts(architecture.pair_shape):
             part = network.get_submodule(name)
-            part.load_state_dict(plain_state(self.module.stacks[number].get_submodule(name), part, index))
+            part.load_state_dict(get_plain_state(self.module.stacks[number].get_submodule(name), part, index))
         return network
 
     def preprocessing(self, seed: int) -> Preprocessing:
@@ -87,7 +87,7 @@ class Trained:
             PairsLitError: The run has no round of this seed, or preprocessing depends on training images that are
                 missing now.
         """
-        place, kind = self._place(seed), self.data.normalise
+        place, kind = self._find_index(seed), self.data.normalise
         if kind != "standard":
             return Preprocessing(self.data.image_size, 255.0 if kind == "unit" else 1.0, 0.0, 1.0)
         scale = self.data.bank.scale
@@ -98,30 +98,30 @@ class Trained:
     def check_seed(self, seed: int) -> None:
         """Raise PairsLitError if the run has no round of this seed."""
         if seed not in self.seeds:
-            raise PairsLitError(f"there is no round of seed {seed} in this run: it has {range_of(self.seeds)}.")
+            raise PairsLitError(f"there is no round of seed {seed} in this run: it has {format_seeds(self.seeds)}.")
 
-    def _place(self, seed: int) -> int:
+    def _find_index(self, seed: int) -> int:
         self.check_seed(seed)
         return self.seeds.index(seed)
 
     @torch.inference_mode()
-    def answers(self, images: Tensor) -> Answers:
+    def predict(self, images: Tensor) -> Predictions:
         """Return the predictions of all rounds for the same pairs.
 
         Args:
             images: Grey images, (P, 2, S, S), 0 … 255, in the format of the training images; S a multiple of the run's
                 ``data.image_size``.
         """
-        parts = [self._answered(part) for part in torch.split(images, _AT_A_TIME)]
+        parts = [self._predict_part(part) for part in torch.split(images, _PAIRS_PER_BATCH)]
         digits = [part.digits for part in parts if part.digits is not None]
-        return Answers(torch.cat([part.probability for part in parts], 1), torch.cat(digits, 1) if digits else None)
+        return Predictions(torch.cat([part.probability for part in parts], 1), torch.cat(digits, 1) if digits else None)
 
-    def _answered(self, images: Tensor) -> Answers:
+    def _predict_part(self, images: Tensor) -> Predictions:
         outputs = []
         for stack, rounds in enumerate(self.module.rounds.stacks):
             inputs = torch.stack([self.preprocessing(seed)(images) for seed in self.seeds[rounds]])
-            outputs.append(self.module.compared(StackBatch.unlabelled(stack, inputs)))
-        probability = torch.cat([output.probability() for output in outputs])
+            outputs.append(self.module.predict_batch(StackBatch.unlabelled(stack, inputs)))
+        probability = torch.cat([output.get_probability() for output in outputs])
         has_digits = self.module.trains_digits  # untrained digit logits are meaningless
         logits = [output.digit_logits for output in outputs if has_digits and output.digit_logits is not None]
-        return Answers(probability, torch.cat(logits).softmax(-1) if logits else None)
+        return Predictions(probability, torch.cat(logits).softmax(-1) if logits else None)

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError, check_choice, check_dropout, check_sizes
-from pairs_lit.nn.blocks import Activation, activation_layer, linear_layers
+from pairs_lit.nn.blocks import Activation, build_activation, build_linear_layers
 from pairs_lit.stacking.ops.stacked_layers import SwitchedOff
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image; with ``sharing: joint``, a pair is one image of two channels."""
 
-Place = Literal["maps", "hidden", "code"]
+BatchNormPlace = Literal["maps", "hidden", "code"]
 """Positions of batch norm in a convolutional network."""
 
-IdlePlace = Literal["maps", "code"]
+IdleBatchNormPlace = Literal["maps", "code"]
 """Positions at which batch norm may exist but be switched off."""
 
 GlobalPool = Literal["none", "average", "max"]
@@ -61,7 +61,9 @@ class FC(nn.Sequential):
             raise PairsLitError("FC.widths must contain at least the width of the embedding, got an empty list.")
         check_sizes("FC: widths", widths)
         check_dropout("FC: dropout", [dropout])
-        layers = linear_layers([prod(shape), *widths], batch_norm=batch_norm, dropout=dropout, activation=activation)
+        layers = build_linear_layers(
+            [prod(shape), *widths], batch_norm=batch_norm, dropout=dropout, activation=activation
+        )
         super().__init__(nn.Flatten(), *layers)
 
 
@@ -104,8 +106,8 @@ class CNN(nn.Sequential):
         pools: int | Sequence[int] = 2,
         global_pool: GlobalPool = "none",
         widths: Sequence[int] = (10, 10),
-        batch_norm: Sequence[Place] = (),
-        idle_batch_norm: Sequence[IdlePlace] = (),
+        batch_norm: Sequence[BatchNormPlace] = (),
+        idle_batch_norm: Sequence[IdleBatchNormPlace] = (),
         conv_dropout: float | Sequence[float] = 0.0,
         dropout: float = 0.0,
         activation: Activation = "relu",
@@ -114,31 +116,34 @@ class CNN(nn.Sequential):
         flat_dropout: float = 0.0,
     ) -> None:
         check_choice("CNN: global_pool", GlobalPool, global_pool)
-        check_choice("CNN: batch_norm", Place, *batch_norm)
-        check_choice("CNN: idle_batch_norm", IdlePlace, *idle_batch_norm)
+        check_choice("CNN: batch_norm", BatchNormPlace, *batch_norm)
+        check_choice("CNN: idle_batch_norm", IdleBatchNormPlace, *idle_batch_norm)
         repeated = [place for place in idle_batch_norm if place in batch_norm]
         if repeated:
             raise PairsLitError(
                 f"CNN.batch_norm and CNN.idle_batch_norm both contain {repeated[0]!r}. Remove it from one of them."
             )
         count = len(channels)
-        kernels, pools = _each("kernels", kernels, count), _each("pools", pools, count)
-        paddings = _each("paddings", paddings, count)
-        conv_dropout = _each("conv_dropout", conv_dropout, count)
+        kernels, pools = (
+            _expand_per_convolution("kernels", kernels, count),
+            _expand_per_convolution("pools", pools, count),
+        )
+        paddings = _expand_per_convolution("paddings", paddings, count)
+        conv_dropout = _expand_per_convolution("conv_dropout", conv_dropout, count)
         for name, sizes in {"channels": channels, "kernels": kernels, "pools": pools, "widths": widths}.items():
             check_sizes(f"CNN: {name}", sizes)
         _check_paddings(paddings, kernels)
         check_dropout("CNN: conv_dropout", conv_dropout)
         check_dropout("CNN: flat_dropout", [flat_dropout])
         check_dropout("CNN: dropout", [dropout])
-        pixels = _pixels(shape, kernels, paddings, pools, global_pool)
+        pixels = _count_pixels(shape, kernels, paddings, pools, global_pool)
         depths = [shape[0], *channels]
         layers: list[nn.Module] = []
         blocks = zip(pairwise(depths), kernels, paddings, pools, conv_dropout, strict=True)
         for (in_channels, out_channels), kernel, padding, pool, drop in blocks:
-            norm = _norm(nn.BatchNorm2d(out_channels), "maps", batch_norm, idle_batch_norm)
+            norm = _build_norm(nn.BatchNorm2d(out_channels), "maps", batch_norm, idle_batch_norm)
             convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, bias=conv_bias)
-            layers += _block(convolution, norm, drop, activation, pool)
+            layers += _build_block(convolution, norm, drop, activation, pool)
         if global_pool != "none":
             layers.append(nn.AdaptiveAvgPool2d(1) if global_pool == "average" else nn.AdaptiveMaxPool2d(1))
         layers.append(nn.Flatten())
@@ -146,17 +151,17 @@ class CNN(nn.Sequential):
         all_widths = [depths[-1] * pixels, *widths]
         if widths:
             hidden = "hidden" in batch_norm
-            layers += linear_layers(all_widths, batch_norm=hidden, dropout=dropout, activation=activation)
-        layers += _norm(nn.BatchNorm1d(all_widths[-1]), "code", batch_norm, idle_batch_norm)
+            layers += build_linear_layers(all_widths, batch_norm=hidden, dropout=dropout, activation=activation)
+        layers += _build_norm(nn.BatchNorm1d(all_widths[-1]), "code", batch_norm, idle_batch_norm)
         super().__init__(*layers)
 
 
-def _block(
+def _build_block(
     convolution: nn.Conv2d, norm: Sequence[nn.Module], drop: float, activation: Activation, pool: int
 ) -> list[nn.Module]:
     layers: list[nn.Module] = [convolution, *norm]
     layers += [nn.Dropout(drop)] if drop > 0 else []
-    layers.append(activation_layer(activation))
+    layers.append(build_activation(activation))
     layers += [nn.MaxPool2d(pool)] if pool > 1 else []
     return layers
 
@@ -169,7 +174,7 @@ def _check_paddings(paddings: Sequence[int], kernels: Sequence[int]) -> None:
         )
 
 
-def _pixels(
+def _count_pixels(
     shape: Shape, kernels: Sequence[int], paddings: Sequence[int], pools: Sequence[int], global_pool: GlobalPool
 ) -> int:
     """Return the number of pixels of each of the last maps.
@@ -189,7 +194,7 @@ def _pixels(
     return height * width if global_pool == "none" else 1
 
 
-def _each(name: str, value: Number | Sequence[Number], count: int) -> Sequence[Number]:
+def _expand_per_convolution(name: str, value: Number | Sequence[Number], count: int) -> Sequence[Number]:
     """Return an option of the convolutions as one value for each of them."""
     values = value if isinstance(value, Sequence) else [value] * count
     if len(values) != count:
@@ -199,7 +204,9 @@ def _each(name: str, value: Number | Sequence[Number], count: int) -> Sequence[N
     return values
 
 
-def _norm(layer: nn.Module, place: IdlePlace, active: Sequence[Place], idle: Sequence[IdlePlace]) -> list[nn.Module]:
+def _build_norm(
+    layer: nn.Module, place: IdleBatchNormPlace, active: Sequence[BatchNormPlace], idle: Sequence[IdleBatchNormPlace]
+) -> list[nn.Module]:
     """Return the batch norm of a position as a list: active, switched off, or empty."""
     if place in idle:
         return [SwitchedOff(layer)]

@@ -22,12 +22,12 @@ _ACTIVATIONS: dict[CodeActivation, Callable[[], nn.Module]] = {
 }
 
 
-def activation_layer(name: CodeActivation) -> nn.Module:
+def build_activation(name: CodeActivation) -> nn.Module:
     """Return a new activation layer; softmax runs over the F values of an embedding (..., F)."""
     return _ACTIVATIONS[name]()
 
 
-def linear_layers(
+def build_linear_layers(
     widths: Sequence[int], *, batch_norm: bool, dropout: float, activation: Activation
 ) -> list[nn.Module]:
     """Return fully connected layers.
@@ -44,6 +44,6 @@ def linear_layers(
     for before, after in pairwise(widths[:-1]):
         layers.append(nn.Linear(before, after))
         layers += [nn.BatchNorm1d(after)] if batch_norm else []
-        layers.append(activation_layer(activation))
+        layers.append(build_activation(activation))
         layers += [nn.Dropout(dropout)] if dropout > 0 else []
     return [*layers, nn.Linear(widths[-2], widths[-1])]

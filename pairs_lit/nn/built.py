@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.nn.backbones import Shape, TorchModule
-from pairs_lit.seeds import generators_kept
-from pairs_lit.system.tracebacks import place_of, reason_of
+from pairs_lit.seeds import preserve_rng_state
+from pairs_lit.system.tracebacks import format_reason, locate_error
 from pairs_lit.system.user_modules import import_path
 
-TRIED = 2
+PROBE_SIZE = 2
 """Number of zero inputs on which a module is tried; a single input would have no batch statistics."""
 
-_SHAPES = ("shape", "image_shape", "input_shape", "in_shape")
-_COLOURS = 3
+_SHAPE_PARAMETERS = ("shape", "image_shape", "input_shape", "in_shape")
+_COLOUR_CHANNELS = 3
 
 Argument = str | bool | int | float | None | list[Any] | dict[str, Any]
 """Values that a config can pass to a builder; ``str`` comes first so that no text is parsed as another type."""
@@ -56,7 +56,7 @@ class Built(nn.Module):
         for name, value in {"channels": channels, "size": size}.items():
             if value is not None:
                 check_positive(f"{builder}: {name}", value)
-        self.module = _adapted(_made(builder, shape, arguments or {}, "backbone"), shape, channels, size)
+        self.module = _adapt_module(_build_module(builder, shape, arguments or {}, "backbone"), shape, channels, size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embedding: (N, C, H, W) → (N, F)."""
@@ -78,7 +78,7 @@ class BuiltNetwork(nn.Module):
 
     def __init__(self, shape: Shape, *, builder: str, arguments: Mapping[str, Argument] | None = None) -> None:
         super().__init__()
-        self.module = _made(builder, shape, arguments or {}, "network")
+        self.module = _build_module(builder, shape, arguments or {}, "network")
 
     def forward(self, pairs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return the output, or the output and the digit logits."""
@@ -86,36 +86,36 @@ class BuiltNetwork(nn.Module):
         return output
 
 
-def _made(builder: str, shape: Shape, arguments: Mapping[str, Argument], role: str) -> nn.Module:
+def _build_module(builder: str, shape: Shape, arguments: Mapping[str, Argument], role: str) -> nn.Module:
     """Call a builder with the shape, if it takes one, and with the arguments."""
-    build = imported(builder, role)
-    keywords = {name: _meant(build, name, value) for name, value in arguments.items()}
-    module = build(shape, **keywords) if takes_shape(build, keywords) else build(**keywords)
+    build = import_builder(builder, role)
+    keywords = {name: _resolve_argument(build, name, value) for name, value in arguments.items()}
+    module = build(shape, **keywords) if has_shape_parameter(build, keywords) else build(**keywords)
     if not isinstance(module, nn.Module):
         raise PairsLitError(f"{builder} must return a torch module, got {type(module).__name__}.")
     return module
 
 
-def _meant(builder: Callable[..., Any], name: str, value: Argument) -> Any:  # noqa: ANN401 - a path may name anything
+def _resolve_argument(builder: Callable[..., Any], name: str, value: Argument) -> Any:  # noqa: ANN401 - a path may name anything
     """Return the class or function of an import path if the builder accepts one, or else the value itself."""
-    if not isinstance(value, str) or "." not in value or not _takes_callable(builder, name):
+    if not isinstance(value, str) or "." not in value or not _can_take_callable(builder, name):
         return value
     try:
-        return imported(value)
+        return import_builder(value)
     except PairsLitError:  # the text is no import path
         return value
 
 
-def _parameters(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def _get_parameters(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(builder).parameters
     except ValueError:  # a builder written in C has no signature
         return {}
 
 
-def _takes_callable(builder: Callable[..., Any], name: str) -> bool:
+def _can_take_callable(builder: Callable[..., Any], name: str) -> bool:
     """Return whether a parameter of the builder accepts a class or function, according to its annotation."""
-    parameters = _parameters(builder)
+    parameters = _get_parameters(builder)
     keywords = [parameter for parameter in parameters.values() if parameter.kind is parameter.VAR_KEYWORD]
     parameter = parameters.get(name, keywords[0] if keywords else None)
     if parameter is None or parameter.annotation in (parameter.empty, Any):
@@ -123,41 +123,41 @@ def _takes_callable(builder: Callable[..., Any], name: str) -> bool:
     return any(kind in str(parameter.annotation).lower() for kind in ("callable", "type["))
 
 
-def _adapted(module: nn.Module, shape: Shape, channels: int | None, size: int | None) -> nn.Module:
+def _adapt_module(module: nn.Module, shape: Shape, channels: int | None, size: int | None) -> nn.Module:
     """Return the module itself if it maps the image to an embedding, or else with channels repeated or resized."""
-    if channels is None and size is None and _objection(module, shape) is None:
+    if channels is None and size is None and _find_mismatch(module, shape) is None:
         return module
     plain = TorchModule(shape, module=lambda: module, channels=channels, size=size)
     if channels is not None or shape[0] != 1:
         return plain
-    objection = _objection(plain, shape)
-    colour = TorchModule(shape, module=lambda: module, channels=_COLOURS, size=size)
-    needs_colour = objection is not None and ("channel" in objection or _objection(colour, shape) is None)
+    objection = _find_mismatch(plain, shape)
+    colour = TorchModule(shape, module=lambda: module, channels=_COLOUR_CHANNELS, size=size)
+    needs_colour = objection is not None and ("channel" in objection or _find_mismatch(colour, shape) is None)
     return colour if needs_colour else plain
 
 
-def _objection(module: nn.Module, shape: Shape) -> str | None:
+def _find_mismatch(module: nn.Module, shape: Shape) -> str | None:
     """Return why a module does not map the image to an embedding, or None if it does."""
     try:
-        output = tried(module, shape)
+        output = run_on_zeros(module, shape)
     except Exception as error:  # a user's module may raise anything for an input that it cannot take
         return str(error)
     return None if isinstance(output, Tensor) and output.dim() == 2 else "the output is not (N, F)"
 
 
-def tried(module: nn.Module, shape: Sequence[int]) -> object:
+def run_on_zeros(module: nn.Module, shape: Sequence[int]) -> object:
     """Return the output of a module for zeros (N, *shape) in evaluation mode, then restore its modes."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         module.eval()
-        with torch.no_grad(), generators_kept():
-            return module(torch.zeros(TRIED, *shape))
+        with torch.no_grad(), preserve_rng_state():
+            return module(torch.zeros(PROBE_SIZE, *shape))
     finally:
         for part, training in modes:
             part.training = training
 
 
-def imported(path: str, role: str = "backbone") -> Callable[..., Any]:
+def import_builder(path: str, role: str = "backbone") -> Callable[..., Any]:
     """Import a builder.
 
     Args:
@@ -170,21 +170,23 @@ def imported(path: str, role: str = "backbone") -> Callable[..., Any]:
     try:
         builder = import_path(path)
     except Exception as error:  # a user's file may raise anything when it is imported
-        raise PairsLitError(f"model.{role}: cannot import {path}: {reason_of(error)} ({place_of(error)}).") from error
+        raise PairsLitError(
+            f"model.{role}: cannot import {path}: {format_reason(error)} ({locate_error(error)})."
+        ) from error
     if not callable(builder):
         raise PairsLitError(f"model.{role} must be a function or class that builds a module, got {path}.")
     checked: Callable[..., Any] = builder
     return checked
 
 
-def takes_shape(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
+def has_shape_parameter(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
     """Return whether a builder's first parameter is the image's shape.
 
     It is if it has no default, or if its name or annotation is that of a shape, unless ``arguments`` sets it.
     """
-    first = next(iter(_parameters(builder).values()), None)
+    first = next(iter(_get_parameters(builder).values()), None)
     if first is None or first.kind in (first.VAR_POSITIONAL, first.VAR_KEYWORD, first.KEYWORD_ONLY):
         return False
     annotation = str(first.annotation)
-    looks_like_shape = first.name in _SHAPES or "tuple" in annotation.lower() or "Shape" in annotation
+    looks_like_shape = first.name in _SHAPE_PARAMETERS or "tuple" in annotation.lower() or "Shape" in annotation
     return first.name not in arguments and (looks_like_shape or first.default is first.empty)

@@ -22,36 +22,38 @@ class CodeFiles:
         digests: Digest of each file, by the module's name: the first 16 hexadecimal digits of its SHA-256.
     """
 
-    named: list[str]
+    part_modules: list[str]
     paths: dict[str, Path]
     digests: dict[str, str]
 
     @classmethod
-    def of(cls, parts: Iterable[object]) -> "CodeFiles":
+    def find(cls, parts: Iterable[object]) -> "CodeFiles":
         """Find the files of parts: classes, functions, partial calls or import paths (``my_nets.Small``)."""
-        names = dict.fromkeys(name for part in parts for name in _modules_of(part))
-        paths = _with_imports([name for name in names if name in sys.modules])
-        digests = {name: _digest(path) for name, path in paths.items()}
+        names = dict.fromkeys(name for part in parts for name in _iterate_modules(part))
+        paths = _find_files([name for name in names if name in sys.modules])
+        digests = {name: _compute_digest(path) for name, path in paths.items()}
         return cls([name for name in names if name in paths], paths, digests)
 
-    def changed(self, before: Mapping[str, str]) -> str:
+    def format_changed(self, before: Mapping[str, str]) -> str:
         """Return the names of the changed files, such as ``my_nets.py, helpers.py``, or an empty string.
 
         Args:
             before: Earlier digests, by the module's name; modules that are missing there count as unchanged.
         """
-        return self._joined(name for name, digest in self.digests.items() if before.get(name, digest) != digest)
+        return self._join_file_names(
+            name for name, digest in self.digests.items() if before.get(name, digest) != digest
+        )
 
     @property
-    def names(self) -> str:
+    def part_file_names(self) -> str:
         """The names of the files that define the parts themselves, or an empty string if none is a user file."""
-        return self._joined(self.named)
+        return self._join_file_names(self.part_modules)
 
-    def _joined(self, names: Iterable[str]) -> str:
+    def _join_file_names(self, names: Iterable[str]) -> str:
         return ", ".join(dict.fromkeys(self.paths[name].name for name in names))
 
 
-def _modules_of(part: object) -> Iterator[str]:
+def _iterate_modules(part: object) -> Iterator[str]:
     """Yield the names of the modules that define a part or its arguments; for a text, every possible module name."""
     match part:
         case str():
@@ -61,32 +63,32 @@ def _modules_of(part: object) -> Iterator[str]:
                 yield name
         case partial():
             for component in (part.func, *part.args, part.keywords):
-                yield from _modules_of(component)
+                yield from _iterate_modules(component)
         case Mapping():
             for value in part.values():
-                yield from _modules_of(value)
+                yield from _iterate_modules(value)
         case list() | tuple():
             for item in part:
-                yield from _modules_of(item)
+                yield from _iterate_modules(item)
         case _:
             module = getattr(part, "__module__", None)
             yield from [module] if isinstance(module, str) else []
 
 
-def _with_imports(names: list[str]) -> dict[str, Path]:
+def _find_files(names: list[str]) -> dict[str, Path]:
     """Return the user files of these modules and of all modules that they import, directly or indirectly."""
     paths: dict[str, Path] = {}
     queue = list(names)
     while queue:
         name = queue.pop(0)
-        path = _file_of(sys.modules[name])
+        path = _find_user_file(sys.modules[name])
         if name not in paths and path is not None:
             paths[name] = path
-            queue += [imported for imported in _imports(path, sys.modules[name]) if imported in sys.modules]
+            queue += [imported for imported in _parse_imports(path, sys.modules[name]) if imported in sys.modules]
     return paths
 
 
-def _file_of(module: ModuleType) -> Path | None:
+def _find_user_file(module: ModuleType) -> Path | None:
     """Return a module's source file, or None if it is no user file."""
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith(".py") or not is_user_file(file):
@@ -94,7 +96,7 @@ def _file_of(module: ModuleType) -> Path | None:
     return Path(file)
 
 
-def _imports(path: Path, module: ModuleType) -> Iterator[str]:
+def _parse_imports(path: Path, module: ModuleType) -> Iterator[str]:
     """Yield every name that a file imports, at any level of its code; not every name is a module."""
     try:
         tree = ast.parse(path.read_bytes())
@@ -110,7 +112,7 @@ def _imports(path: Path, module: ModuleType) -> Iterator[str]:
             yield from (source, *(f"{source}.{alias.name}" for alias in node.names))
 
 
-def _digest(path: Path) -> str:
+def _compute_digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError:  # the file was removed after its import

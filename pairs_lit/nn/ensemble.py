@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from pairs_lit.nn.pair_output import PairOutput
-from pairs_lit.relation import Relation, relation_probability
+from pairs_lit.relation import Relation, compute_relation_probability
 
 
-def average(outputs: Iterable[PairOutput], members: int, relation: Relation) -> PairOutput:
+def average_outputs(outputs: Iterable[PairOutput], members: int, relation: Relation) -> PairOutput:
     """Return the mean prediction of R rounds; it averages probabilities, as in bagging (Breiman 1996).
 
     If a head gives digit probabilities, these are averaged and then compared; otherwise, P(relation) is averaged. The
@@ -25,25 +25,25 @@ def average(outputs: Iterable[PairOutput], members: int, relation: Relation) -> 
     total, log_sum, views = torch.zeros(()), None, 0
     for output in outputs:
         views += 1
-        total = total + _by_round(_probabilities(output), members).mean(1)
+        total = total + _split_by_round(_get_probabilities(output), members).mean(1)
         if output.digit_logits is not None:
-            log_digits = _by_round(output.digit_logits.log_softmax(-1), members).logsumexp(1)
+            log_digits = _split_by_round(output.digit_logits.log_softmax(-1), members).logsumexp(1)
             log_sum = log_digits if log_sum is None else torch.logaddexp(log_sum, log_digits)
     mean = total / views
     logits = log_sum if log_sum is None else log_sum - math.log(views * members)
     if mean.dim() == 4:  # digit probabilities (R, B, 2, K)
-        return PairOutput(relation_probability(relation, mean), "probability", logits, mean, averaged=True)
-    return PairOutput(mean, "probability", logits, averaged=True)
+        return PairOutput(compute_relation_probability(relation, mean), "probability", logits, mean, is_averaged=True)
+    return PairOutput(mean, "probability", logits, is_averaged=True)
 
 
-def _probabilities(output: PairOutput) -> Tensor:
+def _get_probabilities(output: PairOutput) -> Tensor:
     """Return the digit probabilities if there are any, or else P(relation), with NaN where a logit is not finite."""
     if output.digit_probabilities is not None:
         return output.digit_probabilities
     finite = output.output.isfinite() if output.kind != "logits" else output.output.isfinite().all(-1)
-    return output.probability().where(finite, torch.nan)  # an infinite logit has a finite probability
+    return output.get_probability().where(finite, torch.nan)  # an infinite logit has a finite probability
 
 
-def _by_round(values: Tensor, members: int) -> Tensor:
+def _split_by_round(values: Tensor, members: int) -> Tensor:
     """Return the values with one dimension for rounds and one for members: (R·M, ...) → (R, M, ...)."""
     return values.view(-1, members, *values.shape[1:])

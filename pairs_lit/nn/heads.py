@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError, check_dropout, check_sizes
-from pairs_lit.nn.blocks import Activation, linear_layers
+from pairs_lit.nn.blocks import Activation, build_linear_layers
 from pairs_lit.stacking.ops.stacked_layers import Rowwise
 
 HeadFactory = Callable[[int], nn.Module]
@@ -49,7 +49,7 @@ class MLP(nn.Sequential):
         check_sizes("MLP: hidden", hidden)
         check_dropout("MLP: dropout", [dropout])
         widths = [width, *hidden, outputs]
-        super().__init__(*linear_layers(widths, batch_norm=batch_norm, dropout=dropout, activation=activation))
+        super().__init__(*build_linear_layers(widths, batch_norm=batch_norm, dropout=dropout, activation=activation))
 
 
 class DigitHead(nn.Module):
@@ -63,7 +63,7 @@ class DigitHead(nn.Module):
         super().__init__()
         self.width, self.classes = width, width // 2
 
-    def check(self, classes: int) -> None:
+    def check_width(self, classes: int) -> None:
         """Raise PairsLitError if the embedding of each image does not have one value per class."""
         if self.width != 2 * classes:
             raise PairsLitError(

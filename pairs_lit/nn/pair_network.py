@@ -76,10 +76,10 @@ class PairNetwork(Composite):
     def forward(self, pairs: Tensor) -> Output:
         """Compare pairs of images: (N, 2, H, W) → output, or (output, digit logits), as described in the class."""
         if self.network is not None:
-            return _with_columns(self.network(pairs), pairs.dim() - 3)
+            return _add_missing_column(self.network(pairs), pairs.dim() - 3)
         assert self.head is not None
         embedding = self.embed(pairs)
-        digit_logits = self._read(embedding)
+        digit_logits = self._compute_digit_logits(embedding)
         active: Tensor = embedding if self.code_activation is None else self.code_activation(embedding)
         if digit_logits is active:  # the head may change its input in place
             active = active.clone()
@@ -99,7 +99,7 @@ class PairNetwork(Composite):
         embedding: Tensor = self.branch(pairs.reshape(*leading, count * images, 1, height, width))
         return embedding.view(*leading, count, images, -1)
 
-    def _read(self, embedding: Tensor) -> Tensor | None:
+    def _compute_digit_logits(self, embedding: Tensor) -> Tensor | None:
         """Return the digit logits of both images, (N, 2, K), or None if there are none."""
         if self.readout is not None:
             logits: Tensor = self.readout(embedding)
@@ -119,7 +119,7 @@ class PairNetwork(Composite):
         return {name: part for name, part in parts.items() if getattr(self, name) is not None}
 
 
-def _with_columns(output: Output, leading: int) -> Output:
+def _add_missing_column(output: Output, leading: int) -> Output:
     """Return the output of a whole network with a last dimension for logits: (..., N) becomes (..., N, 1).
 
     Args:

@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from pairs_lit.relation import Relation, relation_probability
+from pairs_lit.relation import Relation, compute_relation_probability
 
-Kind = Literal["logit", "logits", "probability"]
+OutputKind = Literal["logit", "logits", "probability"]
 
 Output = Tensor | tuple[Tensor, Tensor]
 """Raw result of a pair network: its output, or its output and the digit logits."""
@@ -28,23 +28,23 @@ class PairOutput:
     """
 
     output: Tensor
-    kind: Kind
+    kind: OutputKind
     digit_logits: Tensor | None
     digit_probabilities: Tensor | None = None
-    averaged: bool = False
+    is_averaged: bool = False
 
-    def has_shape_of(self, rounds: int, pairs: int) -> bool:
+    def has_shape(self, rounds: int, pairs: int) -> bool:
         """Return whether the output has the right shape for these numbers of rounds and pairs."""
         expected = (rounds, pairs, 2) if self.kind == "logits" else (rounds, pairs)
         return tuple(self.output.shape) == expected
 
-    def probability(self) -> Tensor:
+    def get_probability(self) -> Tensor:
         """Return P(relation), (R, B)."""
         if self.kind == "probability":
             return self.output
         return self.output.sigmoid() if self.kind == "logit" else self.output.softmax(-1)[..., 1]
 
-    def decision(self) -> Tensor:
+    def get_decision(self) -> Tensor:
         """Return whether the relation is predicted to hold, as booleans (R, B).
 
         It is if P is above 0.5, one logit is above 0, or the second of two logits is above the first.
@@ -54,7 +54,7 @@ class PairOutput:
         return self.output > 0 if self.kind == "logit" else self.output[..., 1] > self.output[..., 0]
 
 
-def interpret(output: Output, relation: Relation, *, is_digit_head: bool) -> PairOutput:
+def interpret_output(output: Output, relation: Relation, *, is_digit_head: bool) -> PairOutput:
     """Return the raw output of a pair network as a PairOutput.
 
     Args:
@@ -65,7 +65,7 @@ def interpret(output: Output, relation: Relation, *, is_digit_head: bool) -> Pai
     """
     values, digit_logits = (output, None) if isinstance(output, Tensor) else output
     if is_digit_head:
-        return PairOutput(relation_probability(relation, values), "probability", digit_logits, values)
+        return PairOutput(compute_relation_probability(relation, values), "probability", digit_logits, values)
     if values.shape[-1] == 1:
         return PairOutput(values.squeeze(-1), "logit", digit_logits)
     return PairOutput(values, "logits", digit_logits)

@@ -7,11 +7,11 @@ from typing import Self, cast
 
 from torch import Tensor, nn
 
-from pairs_lit.nn.architecture import Architecture, check_widths
+from pairs_lit.nn.architecture import Architecture, get_common_width
 from pairs_lit.nn.pair_network import PairNetwork
-from pairs_lit.nn.pair_output import Output, PairOutput, interpret
+from pairs_lit.nn.pair_output import Output, PairOutput, interpret_output
 from pairs_lit.relation import Relation
-from pairs_lit.stacking.ops.dropout import Clock, Streams
+from pairs_lit.stacking.ops.dropout import RandomStreams, StepPosition
 from pairs_lit.stacking.stack import stack_copies
 
 
@@ -30,12 +30,12 @@ class PairStack:
     """
 
     network: PairNetwork
-    clock: Clock
+    clock: StepPosition
     members: int
     width: int
     relation: Relation
     description: list[str]
-    kinds: list[type[nn.Module]]
+    module_classes: list[type[nn.Module]]
 
     @classmethod
     def build(cls, architecture: Architecture, seeds: Sequence[int], builders: Sequence[Architecture] = ()) -> Self:
@@ -45,7 +45,7 @@ class PairStack:
             architecture: Settings of the plain network of a round or member.
             seeds: Seeds of the R rounds. The initial weights of round r are those of plain torch after
                 ``torch.manual_seed(seeds[r])``. The seeds of further members are derived
-                (:meth:`Architecture.member_seeds`).
+                (:meth:`Architecture.derive_member_seeds`).
             builders: One architecture per round if rounds differ in settings of their parts, such as a dropout
                 probability. If empty, all rounds are built by ``architecture``.
 
@@ -55,14 +55,16 @@ class PairStack:
         """
         architectures = builders or [architecture] * len(seeds)
         pairs = zip(architectures, seeds, strict=True)
-        members = [(builder, member_seed) for builder, seed in pairs for member_seed in builder.member_seeds(seed)]
+        members = [
+            (builder, member_seed) for builder, seed in pairs for member_seed in builder.derive_member_seeds(seed)
+        ]
         networks = [builder.build(seed) for builder, seed in members]
-        width = check_widths({network.width for network in networks})
-        description = architecture.description(networks[0])
+        width = get_common_width({network.width for network in networks})
+        description = architecture.describe(networks[0])
         parts = [networks[0].get_submodule(name) for name in networks[0].parts(architecture.pair_shape)]
         kinds = [type(module) for part in parts for module in part.modules()]
-        clock = Clock()
-        streams = Streams(tuple(seed for _, seed in members), (0,) * len(members), clock)
+        clock = StepPosition()
+        streams = RandomStreams(tuple(seed for _, seed in members), (0,) * len(members), clock)
         stacked = stack_copies(networks, streams, architecture.pair_shape)
         return cls(
             cast(PairNetwork, stacked),
@@ -78,16 +80,16 @@ class PairStack:
         """Compare the pairs of R rounds: images (R, B, 2, H, W) → R·M outputs, ordered by round, then by member."""
         repeated = images.repeat_interleave(self.members, 0) if self.members > 1 else images
         output: Output = self.network(repeated)
-        return interpret(output, self.relation, is_digit_head=self.network.is_digit_head)
+        return interpret_output(output, self.relation, is_digit_head=self.network.is_digit_head)
 
 
-_ENOUGH_CONVOLUTIONAL = 10  # networks per stack; larger stacks hardly reduce the time per round
-_ENOUGH_DENSE = 20  # the same, for networks without convolutions
-_MOST_STACKS = 128  # with thousands of rounds, building more stacks would take long
-_LARGEST_WIDTH = 2560  # output channels of a convolution summed over a stack; a step's memory grows with them
+_CONVOLUTIONAL_STACK_SIZE = 10  # networks per stack; larger stacks hardly reduce the time per round
+_DENSE_STACK_SIZE = 20  # the same, for networks without convolutions
+_MAX_STACKS = 128  # with thousands of rounds, building more stacks would take long
+_MAX_STACK_CHANNELS = 2560  # output channels of a convolution summed over a stack; a step's memory grows with them
 
 
-def default_stack_size(architecture: Architecture, seeds: Sequence[int]) -> int:
+def compute_default_stack_size(architecture: Architecture, seeds: Sequence[int]) -> int:
     """Return the default number of rounds per stack.
 
     It depends only on the network and the number of rounds, not on the machine, because the last bits of all results
@@ -98,6 +100,6 @@ def default_stack_size(architecture: Architecture, seeds: Sequence[int]) -> int:
     layers = [layer for part in architecture.build(seeds[0]).backbones for layer in part.modules()]
     channels = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)]
     rounds, members = len(seeds), architecture.members
-    target_size = _ENOUGH_CONVOLUTIONAL if channels else _ENOUGH_DENSE
-    stacks = min(max(ceil(rounds * members / target_size), 2 if rounds >= 4 else 1), _MOST_STACKS)
-    return min(ceil(rounds / stacks), max(1, _LARGEST_WIDTH // (max(channels, default=1) * members)))
+    target_size = _CONVOLUTIONAL_STACK_SIZE if channels else _DENSE_STACK_SIZE
+    stacks = min(max(ceil(rounds * members / target_size), 2 if rounds >= 4 else 1), _MAX_STACKS)
+    return min(ceil(rounds / stacks), max(1, _MAX_STACK_CHANNELS // (max(channels, default=1) * members)))

@@ -6,9 +6,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pairs_lit.nn.ensemble import average
+from pairs_lit.nn.ensemble import average_outputs
 from pairs_lit.nn.pair_network import PairNetwork
-from pairs_lit.nn.pair_output import Output, PairOutput, interpret
+from pairs_lit.nn.pair_output import Output, PairOutput, interpret_output
 from pairs_lit.nn.test_time_augmentation import Views
 from pairs_lit.relation import Relation
 
@@ -35,8 +35,8 @@ class RoundNetwork(nn.Module):
         """Return P(relation), (N, 2, H, W) → (N,); with a read-out, return (P(relation), digit logits (N, 2, K))."""
         prediction = self._predict(pairs)
         if prediction.digit_logits is None:
-            return prediction.probability()
-        return prediction.probability(), prediction.digit_logits
+            return prediction.get_probability()
+        return prediction.get_probability(), prediction.digit_logits
 
     def _predict(self, pairs: Tensor) -> PairOutput:
         """Return the mean prediction over members and views."""
@@ -44,23 +44,23 @@ class RoundNetwork(nn.Module):
         networks = [cast(PairNetwork, member) for member in self.members]
         if len(networks) == 1 and self.views is None:
             return self._interpret(networks[0], networks[0](views))
-        outputs = [_by_view(network(views), count) for network in networks]
-        predictions = self._interpret(networks[0], _join(outputs))
-        mean = average([predictions], len(networks) * count, self._relation)
+        outputs = [_split_by_view(network(views), count) for network in networks]
+        predictions = self._interpret(networks[0], _join_members(outputs))
+        mean = average_outputs([predictions], len(networks) * count, self._relation)
         logits = None if mean.digit_logits is None else mean.digit_logits[0]
-        return PairOutput(mean.output[0], mean.kind, logits, averaged=True)
+        return PairOutput(mean.output[0], mean.kind, logits, is_averaged=True)
 
     def _interpret(self, network: PairNetwork, output: Output) -> PairOutput:
-        return interpret(output, self._relation, is_digit_head=network.is_digit_head)
+        return interpret_output(output, self._relation, is_digit_head=network.is_digit_head)
 
 
-def _by_view(output: Output, views: int) -> list[Tensor]:
+def _split_by_view(output: Output, views: int) -> list[Tensor]:
     """Return the output and any digit logits with a dimension for views: (V·N, ...) → (V, N, ...)."""
     parts = [output] if isinstance(output, Tensor) else list(output)
     return [part.view(views, -1, *part.shape[1:]) for part in parts]
 
 
-def _join(outputs: Sequence[Sequence[Tensor]]) -> Output:
+def _join_members(outputs: Sequence[Sequence[Tensor]]) -> Output:
     """Concatenate the outputs of M networks on V views, (V, N, ...) each, to (M·V, N, ...)."""
     parts = [torch.cat(part) for part in zip(*outputs, strict=True)]
     return parts[0] if len(parts) == 1 else (parts[0], parts[1])

@@ -5,20 +5,20 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from pairs_lit.data.warps import Warp, enlarged, enlarging, standard_warps, warped
+from pairs_lit.data.warps import Warp, build_standard_warps, compute_enlarging_matrix, enlarge_images, warp_images
 from pairs_lit.errors import PairsLitError
 
-MOST_VIEWS = 1000
+MAX_VIEWS = 1000
 """Maximum number of views."""
 
-_MOST_NUMBERS = 2**24
+_MAX_TABLE_NUMBERS = 2**24
 """Maximum number of entries in the tables of all views, such as 13 views of 33×33; beyond it, images are warped."""
 
-_AT_A_TIME = 256
+_IMAGES_PER_CHUNK = 256
 """Number of images warped at once without tables, to limit memory."""
 
 
-def warps_of(views: object) -> tuple[Warp, ...]:
+def parse_views(views: object) -> tuple[Warp, ...]:
     """Return the warps of ``model.views``, or an empty tuple without test-time augmentation.
 
     Args:
@@ -31,15 +31,15 @@ def warps_of(views: object) -> tuple[Warp, ...]:
     if views is None:
         return ()
     if views == "standard":
-        return tuple(standard_warps())
+        return tuple(build_standard_warps())
     if not isinstance(views, list | tuple) or not all(isinstance(warp, Warp) for warp in views):
         raise PairsLitError(
             "model.views must be standard, null, or a list of warps such as [{}, {rotation: 6}], "
             f"got {views!r:.100}."
         )
-    if not 1 <= len(views) <= MOST_VIEWS:
+    if not 1 <= len(views) <= MAX_VIEWS:
         raise PairsLitError(
-            f"model.views must contain 1 to {MOST_VIEWS} warps, got {len(views)}. Use null for no test-time "
+            f"model.views must contain 1 to {MAX_VIEWS} warps, got {len(views)}. Use null for no test-time "
             "augmentation."
         )
     for warp in views:
@@ -65,17 +65,19 @@ class Views(nn.Module):
     def __init__(self, warps: Sequence[Warp], size: int) -> None:
         super().__init__()
         self.count, self._warps, self._size = len(warps), tuple(warps), size
-        self._has_tables = len(warps) * size**4 <= _MOST_NUMBERS
+        self._has_tables = len(warps) * size**4 <= _MAX_TABLE_NUMBERS
         tables = torch.zeros(0)
         if self._has_tables:
             # the maps as matrices (V, H·W, H·W): their rows are the views of images with one white pixel
             pixels = torch.eye(size**2, dtype=torch.float64)
-            large = enlarged(pixels.view(-1, size, size))
-            tables = torch.stack([pixels if warp == Warp() else warped(large, warp.theta).flatten(1) for warp in warps])
+            large = enlarge_images(pixels.view(-1, size, size))
+            tables = torch.stack(
+                [pixels if warp == Warp() else warp_images(large, warp.theta).flatten(1) for warp in warps]
+            )
         # not persistent, because they follow from the configuration
         self.register_buffer("_thetas", torch.stack([warp.theta for warp in warps]).float(), persistent=False)
         self.register_buffer("_tables", tables.float(), persistent=False)
-        self.register_buffer("_enlarging", enlarging(size).float(), persistent=False)
+        self.register_buffer("_enlarging", compute_enlarging_matrix(size).float(), persistent=False)
 
     def extra_repr(self) -> str:
         """Return the number of views, for ``repr``."""
@@ -83,15 +85,15 @@ class Views(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return all views: (..., H, W) → (V, ..., H, W)."""
-        return torch.stack(list(self.each(images)))
+        return torch.stack(list(self.iterate_views(images)))
 
-    def each(self, images: Tensor) -> Iterator[Tensor]:
+    def iterate_views(self, images: Tensor) -> Iterator[Tensor]:
         """Yield the views one by one, (..., H, W) each; they are computed in at least float32."""
         precise = images if images.dtype == torch.float64 else images.float()
         for view, warp in enumerate(self._warps):
-            yield images if warp == Warp() else self._warped(precise, view).to(images.dtype)
+            yield images if warp == Warp() else self._warp(precise, view).to(images.dtype)
 
-    def _warped(self, images: Tensor, view: int) -> Tensor:
+    def _warp(self, images: Tensor, view: int) -> Tensor:
         """Return one view, by the table if there is one, or else by warping the images in parts."""
         with torch.autocast(images.device.type, enabled=False):
             if self._has_tables:
@@ -99,5 +101,5 @@ class Views(nn.Module):
             theta, larger = self._thetas[view].to(images.dtype), self._enlarging.to(images.dtype)
             flat = images.reshape(-1, self._size, self._size)
             # torch.export traces the network for any number of images, which it cannot split into parts
-            parts = [flat] if torch.compiler.is_exporting() else torch.split(flat, _AT_A_TIME)
-            return torch.cat([warped(larger @ part @ larger.T, theta) for part in parts]).view(images.shape)
+            parts = [flat] if torch.compiler.is_exporting() else torch.split(flat, _IMAGES_PER_CHUNK)
+            return torch.cat([warp_images(larger @ part @ larger.T, theta) for part in parts]).view(images.shape)

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pairs_lit.analysis.comparison_tests import Decision, MeasuredDifference, compare_rounds, decide
+from pairs_lit.analysis.comparison_tests import Decision, MeasuredDifference, compare_rounds, make_decisions
 from pairs_lit.analysis.power import describe_limit
-from pairs_lit.analysis.tables import decimal, interval, p_value, table
+from pairs_lit.analysis.tables import format_decimal, format_interval, format_p_value, format_table
 from pairs_lit.reproduction.claims import Claim, Contrast, Side
-from pairs_lit.reproduction.fit_results import seconds_a_round
-from pairs_lit.runs.metrics import BY_COLUMN, BY_TAG, Metric
+from pairs_lit.reproduction.fit_results import get_seconds_per_round
+from pairs_lit.runs.metrics import METRICS_BY_COLUMN, METRICS_BY_TAG, Metric
 from pairs_lit.runs.run import FinishedRun
-from pairs_lit.runs.run_metadata import unlike
-from pairs_lit.statistics import LEVEL, SpreadRatio, compare_spreads, holm, summarise
+from pairs_lit.runs.run_metadata import find_differing_settings
+from pairs_lit.statistics import SIGNIFICANCE_LEVEL, SpreadRatio, adjust_holm, compare_spreads, summarise
 
 Fits = Mapping[tuple[str, str, str], FinishedRun]
 """Finished fits by report, row and variant."""
@@ -41,13 +41,13 @@ correction."""
 _METHOD = (
     "Paired rounds are compared by Student's paired t test and Wilcoxon's signed-rank test, others by Welch's and Mann "
     "and Whitney's. The interval is that of the t test, and p is the larger of both p values. A difference is "
-    f"significant if both tests reject at {LEVEL:g} and mean difference, median difference and ranks have the same "
+    f"significant if both tests reject at {SIGNIFICANCE_LEVEL:g} and mean difference, median difference and ranks have the same "
     "sign. Spreads are compared by Brown and Forsythe's test."
 )
 
 
 @dataclass(frozen=True)
-class Answer:
+class ContrastResult:
     """The measured result of one contrast."""
 
     contrast: Contrast
@@ -63,29 +63,29 @@ class Answer:
         return self.measured if isinstance(self.measured, MeasuredDifference) else None
 
 
-def answer(contrast: Contrast, fits: Fits) -> Answer:
+def compute_contrast(contrast: Contrast, fits: Fits) -> ContrastResult:
     """Measure one contrast."""
-    first, second = fits[contrast.first.fit], fits[contrast.second.fit]
+    first, second = fits[contrast.first.fit_key], fits[contrast.second.fit_key]
     if contrast.kind == "time":
-        times = seconds_a_round(first), seconds_a_round(second)
+        times = get_seconds_per_round(first), get_seconds_per_round(second)
         cells = f"{times[0]:.2f} s per round", f"{times[1]:.2f} s per round"
-        return Answer(contrast, "1 measurement", *cells, f"× {times[0] / times[1]:.2f}")
-    first_values, second_values = values(contrast.first, fits), values(contrast.second, fits)
+        return ContrastResult(contrast, "1 measurement", *cells, f"× {times[0] / times[1]:.2f}")
+    first_values, second_values = get_values(contrast.first, fits), get_values(contrast.second, fits)
     left, right = (summarise(list(scores.values())) for scores in (first_values, second_values))
     cells = f"{left.mean:.4f} ± {left.std:.4f}", f"{right.mean:.4f} ± {right.std:.4f}"
     counts = f"{left.n}, {right.n}"
     if contrast.kind == "spread":
         spread = compare_spreads(list(first_values.values()), list(second_values.values()))
-        return Answer(contrast, counts, *cells, f"× {spread.ratio:.2f}", spread)
-    same_data = not unlike(first.facts.data, second.facts.data)
+        return ContrastResult(contrast, counts, *cells, f"× {spread.ratio:.2f}", spread)
+    same_data = not find_differing_settings(first.facts.data, second.facts.data)
     difference = compare_rounds(first_values, second_values, same_data=same_data)
     n = f"{difference.n[0]}, paired" if difference.is_paired else f"{counts}, unpaired"
-    return Answer(contrast, n, *cells, f"{difference.estimate:+.4f}", difference)
+    return ContrastResult(contrast, n, *cells, f"{difference.estimate:+.4f}", difference)
 
 
-def values(side: Side, fits: Fits) -> dict[int, float]:
+def get_values(side: Side, fits: Fits) -> dict[int, float]:
     """Return a side's metric by seed, of the rounds that did not fail; a shorter run gives its last epoch."""
-    fit = fits[side.fit]
+    fit = fits[side.fit_key]
     if side.epoch is None:
         return fit.values(side.metric)
     curves = fit.curves
@@ -94,7 +94,7 @@ def values(side: Side, fits: Fits) -> dict[int, float]:
     return {result.seed: by_seed[result.seed] for result in fit.rounds if result.status == "ok"}
 
 
-def page(claims: Sequence[Claim], fits: Fits, conditions: str) -> str:
+def render_page(claims: Sequence[Claim], fits: Fits, conditions: str) -> str:
     """Return the page, with a section for each claim."""
     head = [
         "# What the reports claim, and what the reproduction finds",
@@ -102,25 +102,27 @@ def page(claims: Sequence[Claim], fits: Fits, conditions: str) -> str:
         _LEGEND,
         _METHOD,
     ]
-    sections = [_section(claim, [answer(contrast, fits) for contrast in claim.contrasts]) for claim in claims]
+    sections = [
+        _render_section(claim, [compute_contrast(contrast, fits) for contrast in claim.contrasts]) for claim in claims
+    ]
     return "\n\n".join([*head, *sections]) + "\n"
 
 
-def _section(claim: Claim, answers: Sequence[Answer]) -> str:
-    findings = find(answers)
+def _render_section(claim: Claim, answers: Sequence[ContrastResult]) -> str:
+    findings = decide_contrasts(answers)
     rows = []
     for result, finding in zip(answers, findings, strict=True):
         difference = result.difference
-        tested = ["–" if finding.p is None else p_value(finding.p)]
-        tested += ["–" if difference is None else decimal(difference.detectable)]
-        ends = "–" if difference is None else interval(difference.low, difference.high, "+")
+        tested = ["–" if finding.p is None else format_p_value(finding.p)]
+        tested += ["–" if difference is None else format_decimal(difference.min_detectable_effect)]
+        ends = "–" if difference is None else format_interval(difference.low, difference.high, "+")
         rows.append([result.contrast.title, result.n, result.first, result.second, result.found, ends, *tested])
     reproduction = f"*The reproduction*:\n\n{describe_findings(answers, findings)}"
     parts = [f"## {claim.question}", f"*The reports*: {claim.said}", reproduction, claim.remark]
-    return "\n\n".join(part for part in [*parts, table(_HEADER, rows, "github")] if part)
+    return "\n\n".join(part for part in [*parts, format_table(_HEADER, rows, "github")] if part)
 
 
-def describe_limit_of(claims: Sequence[Claim], rounds: int) -> str:
+def describe_round_limit(claims: Sequence[Claim], rounds: int) -> str:
     """Return why this many rounds cannot answer some of the questions, or an empty text if they can answer all."""
     counts = [sum(contrast.kind == "mean" for contrast in claim.contrasts) for claim in claims]
     limits = {count: describe_limit(rounds, rounds, count, is_paired=True) for count in counts}
@@ -146,12 +148,12 @@ class Finding:
     limit: str = ""
 
 
-def find(answers: Sequence[Answer]) -> list[Finding]:
+def decide_contrasts(answers: Sequence[ContrastResult]) -> list[Finding]:
     """Decide on the contrasts of one question, with p values corrected for all of its tests."""
     differences = [result.difference for result in answers if result.difference is not None]
     spreads = [result.measured for result in answers if isinstance(result.measured, SpreadRatio)]
-    decisions = iter(decide(differences, [spread.p for spread in spreads]))
-    corrected = iter(holm([*(spread.p for spread in spreads), *(difference.p for difference in differences)]))
+    decisions = iter(make_decisions(differences, [spread.p for spread in spreads]))
+    corrected = iter(adjust_holm([*(spread.p for spread in spreads), *(difference.p for difference in differences)]))
     findings = []
     for result in answers:
         if result.measured is None:
@@ -164,7 +166,7 @@ def find(answers: Sequence[Answer]) -> list[Finding]:
 
 
 def _judge_spread(spread: SpreadRatio, p: float) -> Finding:
-    if p >= LEVEL or spread.sign == 0:
+    if p >= SIGNIFICANCE_LEVEL or spread.sign == 0:
         return Finding("no difference", p)
     return Finding("higher" if spread.sign > 0 else "lower", p)
 
@@ -177,14 +179,14 @@ def _judge_difference(decision: Decision) -> Finding:
     return Finding("tests disagree" if decision.outcome == "tests disagree" else "no difference", decision.p_holm)
 
 
-def describe_findings(answers: Sequence[Answer], findings: Sequence[Finding]) -> str:
+def describe_findings(answers: Sequence[ContrastResult], findings: Sequence[Finding]) -> str:
     """Return a Markdown list with a sentence for each contrast: the answer to the question, and its evidence."""
     return "\n".join(
         f"- {_describe_finding(result, finding)}" for result, finding in zip(answers, findings, strict=True)
     )
 
 
-def _describe_finding(result: Answer, finding: Finding) -> str:
+def _describe_finding(result: ContrastResult, finding: Finding) -> str:
     """Return a sentence such as ``Yes: the test accuracy of A is 0.0128 higher than that of B (n = 10)`` and a stop."""
     describe = {"mean": _describe_difference, "spread": _describe_spread, "time": _describe_time}
     text = f"{_answer_question(result.contrast, finding)}{describe[result.contrast.kind](result, finding)}."
@@ -200,11 +202,13 @@ def _answer_question(contrast: Contrast, finding: Finding) -> str:
     return "Unclear: " if finding.outcome == "tests disagree" else "Not shown: "
 
 
-def _describe_difference(result: Answer, finding: Finding) -> str:
+def _describe_difference(result: ContrastResult, finding: Finding) -> str:
     difference = result.difference
     assert difference is not None
     first, reference = _name_sides(result.contrast)
-    evidence = f"95 % interval {interval(difference.low, difference.high, '+')}, {_describe_p(finding)}, n = {result.n}"
+    evidence = (
+        f"95 % interval {format_interval(difference.low, difference.high, '+')}, {_describe_p(finding)}, n = {result.n}"
+    )
     with_difference = f"(difference {result.found}, {evidence})"
     match finding.outcome:
         case "higher" | "lower":
@@ -218,7 +222,7 @@ def _describe_difference(result: Answer, finding: Finding) -> str:
             return f"{first} does not differ significantly from {reference} {with_difference}"
 
 
-def _describe_spread(result: Answer, finding: Finding) -> str:
+def _describe_spread(result: ContrastResult, finding: Finding) -> str:
     first, second = (_get_label(side) for side in (result.contrast.first, result.contrast.second))
     ratio = result.found.removeprefix("× ")
     deviation = f"the standard deviation of the {_get_metric(result.contrast.first).words} over rounds"
@@ -228,7 +232,7 @@ def _describe_spread(result: Answer, finding: Finding) -> str:
     return f"{deviation} does not differ significantly between {first} and {second} (ratio {ratio}, {evidence})"
 
 
-def _describe_time(result: Answer, _: Finding) -> str:
+def _describe_time(result: ContrastResult, _: Finding) -> str:
     first, second = (_get_label(side) for side in (result.contrast.first, result.contrast.second))
     ratio = result.found.removeprefix("× ")
     times = f"{result.first} against {result.second}, measured once"
@@ -237,7 +241,7 @@ def _describe_time(result: Answer, _: Finding) -> str:
 
 def _describe_p(finding: Finding) -> str:
     assert finding.p is not None
-    text = p_value(finding.p)
+    text = format_p_value(finding.p)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
@@ -265,7 +269,7 @@ def _name_quantity(side: Side, other: Side) -> str:
 
 
 def _get_metric(side: Side) -> Metric:
-    return (BY_COLUMN if side.epoch is None else BY_TAG)[side.metric]
+    return (METRICS_BY_COLUMN if side.epoch is None else METRICS_BY_TAG)[side.metric]
 
 
 def _get_label(side: Side) -> str:

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pairs_lit.reproduction.published import REPORTS, Report
 from pairs_lit.runs.metrics import EPOCH_METRICS
-from pairs_lit.runs.shipped_configs import COURSE
+from pairs_lit.runs.shipped_configs import REPORTS_FOLDER
 from pairs_lit.runs.tables import METRIC_COLUMNS
-from pairs_lit.runs.yaml_dataclasses import read, refuse
+from pairs_lit.runs.yaml_dataclasses import raise_at_key, read_dataclass
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Side:
     label: str = ""  # what sentences call it, or empty for the row's name
 
     @property
-    def fit(self) -> tuple[str, str, str]:
+    def fit_key(self) -> tuple[str, str, str]:
         """The key of the fit that it belongs to: report, row and variant."""
         return self.report, self.row, self.variant
 
@@ -51,7 +51,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class _Claims:
+class _ClaimsFile:
     """Content of the claims file, in the order of the page's sections."""
 
     claims: tuple[Claim, ...]
@@ -63,7 +63,7 @@ def read_claims(file: Path, reports: Mapping[str, Report]) -> tuple[Claim, ...]:
     Raises:
         PairsLitError: Something is missing, unknown or of the wrong type; the message names file and key.
     """
-    claims = read(file, _Claims).claims
+    claims = read_dataclass(file, _ClaimsFile).claims
     for claim in claims:
         for contrast in claim.contrasts:
             place = (str(file), "claims", claim.question, "contrasts", contrast.title)
@@ -75,22 +75,24 @@ def read_claims(file: Path, reports: Mapping[str, Report]) -> tuple[Claim, ...]:
 def _check_side(side: Side, reports: Mapping[str, Report], place: tuple[str, ...]) -> None:
     """Raise PairsLitError if no fit of these reports is meant by a side."""
     if side.report not in reports:
-        refuse((*place, "report"), f"there is no report {side.report!r}, use {', '.join(reports)}")
+        raise_at_key((*place, "report"), f"there is no report {side.report!r}, use {', '.join(reports)}")
     report = reports[side.report]
     rows = {"": tuple(row.name for row in report.rows)} | {each.name: each.rows for each in report.variants}
     if side.variant not in rows:
         variants = ", ".join(filter(None, rows)) or "none"
-        refuse((*place, "variant"), f"{report.name} has no variant {side.variant!r}, use {variants}")
+        raise_at_key((*place, "variant"), f"{report.name} has no variant {side.variant!r}, use {variants}")
     if side.row not in rows[side.variant]:
-        refuse((*place, "row"), f"there is no row {side.row!r} of {report.name}, use {', '.join(rows[side.variant])}")
+        raise_at_key(
+            (*place, "row"), f"there is no row {side.row!r} of {report.name}, use {', '.join(rows[side.variant])}"
+        )
     known, kind = (
         (METRIC_COLUMNS, "column of rounds.csv") if side.epoch is None else (CURVE_METRICS, "metric of curves.csv")
     )
     if side.metric not in known:
-        refuse((*place, "metric"), f"{side.metric!r} is no {kind}, use {', '.join(known)}")
+        raise_at_key((*place, "metric"), f"{side.metric!r} is no {kind}, use {', '.join(known)}")
 
 
 CURVE_METRICS = tuple(metric.tag for metric in EPOCH_METRICS)
 """The metrics that a side can take after an epoch, as ``curves.csv`` names them."""
 
-CLAIMS = read_claims(COURSE / "claims.yaml", REPORTS)
+CLAIMS = read_claims(REPORTS_FOLDER / "claims.yaml", REPORTS)

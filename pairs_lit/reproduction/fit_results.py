@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pairs_lit.reproduction.fits import Conditions, all_jobs
+from pairs_lit.reproduction.fits import ReproductionSettings, iterate_jobs
 from pairs_lit.reproduction.published import Report, Row
 from pairs_lit.runs.run import FinishedRun
-from pairs_lit.statistics import Difference, Summary, welch
+from pairs_lit.statistics import Difference, Summary, compare_by_welch
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FitResult:
     """One finished fit and the published result of its row."""
 
     report: Report
@@ -27,28 +27,28 @@ class Outcome:
     @property
     def difference(self) -> Difference | None:
         """Reproduced minus published with Welch's interval, or None if nothing is published or n is below 2."""
-        published = self.report.sample(self.row)
-        return None if published is None or self.ours.n < 2 else welch(self.ours, published)
+        published = self.report.get_published_summary(self.row)
+        return None if published is None or self.ours.n < 2 else compare_by_welch(self.ours, published)
 
 
-def outcomes(report: Report, conditions: Conditions) -> list[Outcome]:
+def load_fit_results(report: Report, conditions: ReproductionSettings) -> list[FitResult]:
     """Return the results of the finished fits of a report; those of its table come first."""
     results = []
-    for job in all_jobs(report, conditions):
-        folder = job.finished
+    for job in iterate_jobs(report, conditions):
+        folder = job.finished_run
         if folder is not None:
             fit = FinishedRun.load(folder)
             _ = fit.facts  # read now: a damaged file must raise before any page is written
-            results.append(Outcome(report, job.row, fit, job.recipe, job.value))
+            results.append(FitResult(report, job.row, fit, job.recipe, job.value))
     return results
 
 
-def of_recipe(found: Iterable[Outcome], recipe: str) -> list[Outcome]:
+def filter_by_recipe(found: Iterable[FitResult], recipe: str) -> list[FitResult]:
     """Return the results of one recipe; the empty name stands for the recipes of the table."""
     return [outcome for outcome in found if outcome.recipe == recipe]
 
 
-def sources(fits: Iterable[FinishedRun]) -> str:
+def describe_sources(fits: Iterable[FinishedRun]) -> str:
     """Return which data, commits and versions of torch produced the results, as sentences."""
     facts = [fit.facts for fit in fits]
     data = sorted({str(fact.data["source"]) for fact in facts})
@@ -57,6 +57,6 @@ def sources(fits: Iterable[FinishedRun]) -> str:
     return f"Data: {', '.join(data)}. Commit: {', '.join(commits)}. torch {', '.join(torch)}."
 
 
-def seconds_a_round(fit: FinishedRun) -> float:
+def get_seconds_per_round(fit: FinishedRun) -> float:
     """Return the training time of a fit divided by its number of rounds."""
     return fit.facts.seconds / len(fit.rounds)

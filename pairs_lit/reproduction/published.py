@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pairs_lit.runs.shipped_configs import COURSE
-from pairs_lit.runs.yaml_dataclasses import read, refuse
+from pairs_lit.runs.shipped_configs import REPORTS_FOLDER
+from pairs_lit.runs.yaml_dataclasses import raise_at_key, read_dataclass
 from pairs_lit.statistics import Summary
 
-ALONE = "alone"
+ALONE_RECIPE = "alone"
 """Name of the recipe that trains a few rounds of a row sequentially to measure their time."""
 
 
@@ -88,18 +88,18 @@ class Report:
     variants: tuple[Variant, ...] = ()
     remark: str = ""  # why results may differ; without numbers, which come from runs only
 
-    def sample(self, row: Row) -> Summary | None:
+    def get_published_summary(self, row: Row) -> Summary | None:
         """Return the published mean, std and n of a row, or None if nothing is published."""
         return None if row.mean is None or row.std is None else Summary(self.rounds, row.mean, row.std)
 
     @property
-    def publishes(self) -> bool:
+    def has_published_values(self) -> bool:
         """Whether any of its rows has a published mean."""
-        return any(self.sample(row) is not None for row in self.rows)
+        return any(self.get_published_summary(row) is not None for row in self.rows)
 
 
 @dataclass(frozen=True)
-class _Published:
+class _PublishedFile:
     """Content of the file; its order is that of plots and pages."""
 
     reports: tuple[Report, ...]
@@ -111,7 +111,7 @@ def read_reports(file: Path) -> dict[str, Report]:
     Raises:
         PairsLitError: Something is missing, unknown or of the wrong type; the message names file and key.
     """
-    reports = read(file, _Published).reports
+    reports = read_dataclass(file, _PublishedFile).reports
     for report in reports:
         _check_names(report, (str(file), "reports", report.name))
     return {report.name: report for report in reports}
@@ -126,13 +126,18 @@ def _check_names(report: Report, place: tuple[str, ...]) -> None:
     for keys, rows in rows_by_key.items():
         for row in rows:
             if row not in known:
-                refuse((*place, *keys), f"there is no row {row!r}, use {', '.join(known)}")
-    recipes = ["", ALONE, *(sweep.name for sweep in report.sweeps), *(variant.name for variant in report.variants)]
+                raise_at_key((*place, *keys), f"there is no row {row!r}, use {', '.join(known)}")
+    recipes = [
+        "",
+        ALONE_RECIPE,
+        *(sweep.name for sweep in report.sweeps),
+        *(variant.name for variant in report.variants),
+    ]
     for name in recipes:
         if recipes.count(name) > 1:
-            refuse(place, f"two recipes have the name {name!r}, give one of its sweeps or variants another")
+            raise_at_key(place, f"two recipes have the name {name!r}, give one of its sweeps or variants another")
 
 
-REPORTS = read_reports(COURSE / "published.yaml")
-PUBLISHED = tuple(report for report in REPORTS.values() if report.publishes)
+REPORTS = read_reports(REPORTS_FOLDER / "published.yaml")
+PUBLISHED = tuple(report for report in REPORTS.values() if report.has_published_values)
 """The reports with published results; the others hold further runs."""

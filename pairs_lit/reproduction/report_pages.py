@@ -5,78 +5,96 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pairs_lit.analysis.figures import COLOURS, curves_figure, save, sweep_figure
-from pairs_lit.analysis.tables import interval, mean_and_std, table
-from pairs_lit.reproduction.claim_results import page
+from pairs_lit.analysis.figures import COLOURS, draw_curves, draw_option_means, save_figure
+from pairs_lit.analysis.tables import format_interval, format_mean_and_std, format_table
+from pairs_lit.reproduction.claim_results import render_page
 from pairs_lit.reproduction.claims import CLAIMS
-from pairs_lit.reproduction.fit_results import Outcome, of_recipe, outcomes, seconds_a_round, sources
-from pairs_lit.reproduction.fits import Conditions
-from pairs_lit.reproduction.published import ALONE, PUBLISHED, REPORTS, Report, Sweep
-from pairs_lit.runs.atomic_write import clear_leftovers, write_text_durably
+from pairs_lit.reproduction.fit_results import (
+    FitResult,
+    describe_sources,
+    filter_by_recipe,
+    get_seconds_per_round,
+    load_fit_results,
+)
+from pairs_lit.reproduction.fits import ReproductionSettings
+from pairs_lit.reproduction.published import ALONE_RECIPE, PUBLISHED, REPORTS, Report, Sweep
+from pairs_lit.runs.atomic_write import remove_temp_files, write_text_atomically
 from pairs_lit.runs.metrics import SPLIT_NAMES, Metric
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.statistics import Difference, Summary
 
-_COMPARED = ["reproduced − published", "95 % interval of the difference", "interval contains 0"]
-_CSV = ["report", "row", "title", "parameters", "column", "published_mean", "published_std", "published_n"]
-_CSV += ["n", "failed", "mean", "std", "median", "min", "max", "final_mean", "final_std", "best_mean", "best_std"]
-_CSV += ["difference", "low", "high", "p", "contains_zero", "commit", "seconds"]
+_DIFFERENCE_HEADER = ["reproduced − published", "95 % interval of the difference", "interval contains 0"]
+_CSV_HEADER = ["report", "row", "title", "parameters", "column", "published_mean", "published_std", "published_n"]
+_CSV_HEADER += [
+    "n",
+    "failed",
+    "mean",
+    "std",
+    "median",
+    "min",
+    "max",
+    "final_mean",
+    "final_std",
+    "best_mean",
+    "best_std",
+]
+_CSV_HEADER += ["difference", "low", "high", "p", "contains_zero", "commit", "seconds"]
 
 
-def write_pages(reports: Sequence[Report], conditions: Conditions, folder: Path) -> list[Path]:
+def write_pages(reports: Sequence[Report], conditions: ReproductionSettings, folder: Path) -> list[Path]:
     """Write the pages of some reports, then the forest plot and the page of claims from all finished rows.
 
     Returns:
         The Markdown pages.
     """
-    clear_leftovers(folder, below=False)  # temporary files of a process that was killed while it wrote
-    results = {name: outcomes(report, conditions) for name, report in REPORTS.items()}
+    remove_temp_files(folder, below=False)  # temporary files of a process that was killed while it wrote
+    results = {name: load_fit_results(report, conditions) for name, report in REPORTS.items()}
     pages = [_write_page(report, results[report.name], folder) for report in reports]
-    rows = [row for report in PUBLISHED for row in of_recipe(results[report.name], "")]
-    save(forest_figure(rows), folder / "forest.png", sources(row.fit for row in rows))
-    return [*pages, *_write_answers(results, folder)]
+    rows = [row for report in PUBLISHED for row in filter_by_recipe(results[report.name], "")]
+    save_figure(draw_forest(rows), folder / "forest.png", describe_sources(row.fit for row in rows))
+    return [*pages, *_write_claims_page(results, folder)]
 
 
-def _write_answers(results: Mapping[str, Sequence[Outcome]], folder: Path) -> list[Path]:
+def _write_claims_page(results: Mapping[str, Sequence[FitResult]], folder: Path) -> list[Path]:
     """Write the page of the claims that finished rows of two or more rounds can answer, if there are any."""
     fits = {
         (name, row.row.name, recipe): row.fit
         for name, rows in results.items()
         for recipe in ("", *(variant.name for variant in REPORTS[name].variants))
-        for row in of_recipe(rows, recipe)
+        for row in filter_by_recipe(rows, recipe)
         if row.ours.n > 1
     }
     ready = [
         claim
         for claim in CLAIMS
-        if all(contrast.first.fit in fits and contrast.second.fit in fits for contrast in claim.contrasts)
+        if all(contrast.first.fit_key in fits and contrast.second.fit_key in fits for contrast in claim.contrasts)
     ]
     if not ready:
         return []
     file = folder / "README.md"
-    write_text_durably(file, page(ready, fits, sources(fits.values())))
+    write_text_atomically(file, render_page(ready, fits, describe_sources(fits.values())))
     return [file]
 
 
-def _write_page(report: Report, results: Sequence[Outcome], folder: Path) -> Path:
-    rows = of_recipe(results, "")
-    write_csv(folder / f"{report.name}.csv", _CSV, map(_csv_row, rows))
+def _write_page(report: Report, results: Sequence[FitResult], folder: Path) -> Path:
+    rows = filter_by_recipe(results, "")
+    write_csv(folder / f"{report.name}.csv", _CSV_HEADER, map(_build_csv_row, rows))
     seeds = sorted({(row.fit.rounds[0].seed, row.fit.rounds[-1].seed) for row in rows})
     seed_ranges = " and ".join(f"{first} to {last}" for first, last in seeds)
     parts = [
-        f"# {report.name}: published and reproduced results" if report.publishes else "# Further runs",
-        f"Generated by `pairs-lit reproduce {report.name}`. {sources(row.fit for row in rows)} Seeds: {seed_ranges}.",
+        f"# {report.name}: published and reproduced results" if report.has_published_values else "# Further runs",
+        f"Generated by `pairs-lit reproduce {report.name}`. {describe_sources(row.fit for row in rows)} Seeds: {seed_ranges}.",
         _describe_table(report),
-        *_table(report, rows),
-        *_details(rows),
-        *_times(rows, {result.row.name: result.fit for result in of_recipe(results, ALONE)}),
-        *_variants(report, rows, results),
-        *_curves(report, rows, folder),
-        *(_sweep(report, sweep, of_recipe(results, sweep.name), folder) for sweep in report.sweeps),
+        *_render_table(report, rows),
+        *_render_spread(rows),
+        *_render_times(rows, {result.row.name: result.fit for result in filter_by_recipe(results, ALONE_RECIPE)}),
+        *_render_variants(report, rows, results),
+        *_render_curves(report, rows, folder),
+        *(_render_sweep(report, sweep, filter_by_recipe(results, sweep.name), folder) for sweep in report.sweeps),
     ]
     file = folder / f"{report.name}.md"
-    write_text_durably(file, "\n\n".join(parts) + "\n")
+    write_text_atomically(file, "\n\n".join(parts) + "\n")
     return file
 
 
@@ -95,10 +113,10 @@ _COMPARISON = (
 
 def _describe_table(report: Report) -> str:
     """Return what the columns of a report's table mean."""
-    return f"{_ACCURACIES} {_COMPARISON}" if report.publishes else _ACCURACIES
+    return f"{_ACCURACIES} {_COMPARISON}" if report.has_published_values else _ACCURACIES
 
 
-def _csv_row(outcome: Outcome) -> tuple[object, ...]:
+def _build_csv_row(outcome: FitResult) -> tuple[object, ...]:
     row, fit, ours, difference = outcome.row, outcome.fit, outcome.ours, outcome.difference
     final, best = (fit.summary[column] for column in ("test_accuracy", "best_test_accuracy"))
     return (
@@ -115,7 +133,7 @@ def _list_numbers(difference: Difference) -> tuple[object, ...]:
     return difference.estimate, difference.low, difference.high, difference.p, difference.contains_zero
 
 
-def _table(report: Report, rows: Sequence[Outcome]) -> list[str]:
+def _render_table(report: Report, rows: Sequence[FitResult]) -> list[str]:
     """Return a table of the accuracy after the last epoch, and of the best and the published one if there are any."""
     columns = {"test_accuracy": "reproduced, last epoch"}
     note = []
@@ -127,29 +145,31 @@ def _table(report: Report, rows: Sequence[Outcome]) -> list[str]:
         ]
     cells = []
     for row in rows:
-        published, fit = report.sample(row.row), row.fit
+        published, fit = report.get_published_summary(row.row), row.fit
         printed = "–" if published is None else f"{published.mean:.4f} ± {published.std:.4f} (n = {published.n})"
-        first, *others = (mean_and_std(fit.summary[column]) for column in columns)
-        reproduced = [first + _failed(fit), *others]
-        middle = [printed, *reproduced, *_compared(row)] if report.publishes else reproduced
+        first, *others = (format_mean_and_std(fit.summary[column]) for column in columns)
+        reproduced = [first + _format_failed_rounds(fit), *others]
+        middle = [printed, *reproduced, *_format_difference(row)] if report.has_published_values else reproduced
         cells.append([row.row.title, f"{fit.facts.parameters:,}", *middle, f"{fit.facts.seconds:.0f} s"])
-    header = ["published", *columns.values(), *_COMPARED] if report.publishes else [*columns.values()]
-    return [table(["row", "parameters", *header, "time"], cells, "github"), *note]
+    header = (
+        ["published", *columns.values(), *_DIFFERENCE_HEADER] if report.has_published_values else [*columns.values()]
+    )
+    return [format_table(["row", "parameters", *header, "time"], cells, "github"), *note]
 
 
-def _failed(fit: FinishedRun) -> str:
+def _format_failed_rounds(fit: FinishedRun) -> str:
     return f", {len(fit.failed)} failed" if fit.failed else ""
 
 
-def _compared(outcome: Outcome) -> list[str]:
+def _format_difference(outcome: FitResult) -> list[str]:
     difference = outcome.difference
     if difference is None:
-        return ["–"] * len(_COMPARED)
-    ends = interval(difference.low, difference.high, "+")
+        return ["–"] * len(_DIFFERENCE_HEADER)
+    ends = format_interval(difference.low, difference.high, "+")
     return [f"{difference.estimate:+.4f}", ends, "yes" if difference.contains_zero else "no"]
 
 
-def _details(rows: Sequence[Outcome]) -> list[str]:
+def _render_spread(rows: Sequence[FitResult]) -> list[str]:
     """Return a table of mean, max, median and std on training and test pairs, for rows that the report gives them."""
     cells = []
     for row in rows:
@@ -161,15 +181,15 @@ def _details(rows: Sequence[Outcome]) -> list[str]:
                 numbers = (f"{value:.4f}" for value in (spread.mean, spread.max, spread.median, spread.std))
                 cells.append([row.row.title, SPLIT_NAMES[split], f"{name} (n = {n})", *numbers])
     header = ["row", "pairs", "result", "mean accuracy", "max", "median", "std"]
-    return ["## Spread over rounds", table(header, cells, "github")] if cells else []
+    return ["## Spread over rounds", format_table(header, cells, "github")] if cells else []
 
 
-def _times(rows: Sequence[Outcome], alone: Mapping[str, FinishedRun]) -> list[str]:
+def _render_times(rows: Sequence[FitResult], alone: Mapping[str, FinishedRun]) -> list[str]:
     """Return a table of times, in total and per round, in a stack and one at a time, if the report gives times."""
     timed = [row for row in rows if row.row.minutes and row.row.name in alone]
     if not timed:
         return []
-    all_times = [(seconds_a_round(row.fit), seconds_a_round(alone[row.row.name])) for row in timed]
+    all_times = [(get_seconds_per_round(row.fit), get_seconds_per_round(alone[row.row.name])) for row in timed]
     cells = []
     for row, times in zip(timed, all_times, strict=True):
         percent = [f"{100 * time / first:.1f}" for time, first in zip(times, all_times[0], strict=True)]
@@ -186,15 +206,20 @@ def _times(rows: Sequence[Outcome], alone: Mapping[str, FinishedRun]) -> list[st
         f"rounds are trained together; one at a time, {len(alone[timed[0].row.name].rounds)} rounds are trained with "
         "stack size 1."
     )
-    return ["## Training times", table(header, cells, "github"), note]
+    return ["## Training times", format_table(header, cells, "github"), note]
 
 
-def _variants(report: Report, rows: Sequence[Outcome], results: Sequence[Outcome]) -> list[str]:
+def _render_variants(report: Report, rows: Sequence[FitResult], results: Sequence[FitResult]) -> list[str]:
     """Return a table of other recipes for rows that differ from the published ones, each row's own recipe first."""
-    variants = {variant.title: of_recipe(results, variant.name) for variant in report.variants}
+    variants = {variant.title: filter_by_recipe(results, variant.name) for variant in report.variants}
     explained = {result.row.name for variant_results in variants.values() for result in variant_results}
     cells = [
-        [row.title, recipe, mean_and_std(result.ours) + _failed(result.fit), *_compared(result)]
+        [
+            row.title,
+            recipe,
+            format_mean_and_std(result.ours) + _format_failed_rounds(result.fit),
+            *_format_difference(result),
+        ]
         for row in report.rows
         if row.name in explained
         for recipe, recipe_results in ({"baseline": rows} | variants).items()
@@ -205,27 +230,27 @@ def _variants(report: Report, rows: Sequence[Outcome], results: Sequence[Outcome
         "These recipes were chosen with knowledge of the published test accuracy, to find what may explain the "
         "difference. The baseline is the recipe of the first table, which was chosen without looking at test pairs."
     )
-    header = ["row", "recipe", "reproduced", *_COMPARED]
+    header = ["row", "recipe", "reproduced", *_DIFFERENCE_HEADER]
     heading = "## What may explain the differences"
-    return [heading, report.remark, note, table(header, cells, "github")] if cells else []
+    return [heading, report.remark, note, format_table(header, cells, "github")] if cells else []
 
 
-def _curves(report: Report, rows: Sequence[Outcome], folder: Path) -> Iterator[str]:
+def _render_curves(report: Report, rows: Sequence[FitResult], folder: Path) -> Iterator[str]:
     finished = {row.row.name: row for row in rows}
     for name, plot in report.plots.items():
         chosen = [finished[row] for row in plot.rows if row in finished]
         if not chosen:
             continue
         file = f"{report.name}_{name}.png"
-        figure = curves_figure({row.row.title: row.fit.curves.with_errors() for row in chosen}, plot.panels)
-        save(figure, folder / file, sources(row.fit for row in chosen))
+        figure = draw_curves({row.row.title: row.fit.curves.with_errors() for row in chosen}, plot.panels)
+        save_figure(figure, folder / file, describe_sources(row.fit for row in chosen))
         n = " or ".join(map(str, sorted({row.ours.n for row in chosen})))
         title = name.replace("_", " ")
         caption = f"*{title.capitalize()}: learning curves, mean ± std over n = {n} rounds.*"
         yield f"![{report.name}: {title}]({file})\n\n{caption}"
 
 
-def _sweep(report: Report, sweep: Sweep, rows: Sequence[Outcome], folder: Path) -> str:
+def _render_sweep(report: Report, sweep: Sweep, rows: Sequence[FitResult], folder: Path) -> str:
     """Return a section with the validation accuracy at each value; no test pair is used."""
     head = f"## {sweep.title.capitalize()}\n\n"
     fits = {row.value: row.fit for row in rows if row.value is not None}
@@ -235,24 +260,27 @@ def _sweep(report: Report, sweep: Sweep, rows: Sequence[Outcome], folder: Path) 
     summaries = {value: fit.summary[metric.column] for value, fit in fits.items()}
     best = max(summaries, key=lambda value: summaries[value].mean)
     file = f"{report.name}_{sweep.name}.png"
-    figure = sweep_figure(summaries, sweep.title, f"{SPLIT_NAMES[metric.split]} {metric.title}")
-    save(figure, folder / file, sources(fits.values()))
-    cells = [[f"{value:g}", mean_and_std(summaries[value]) + _failed(fit)] for value, fit in fits.items()]
+    figure = draw_option_means(summaries, sweep.title, f"{SPLIT_NAMES[metric.split]} {metric.title}")
+    save_figure(figure, folder / file, describe_sources(fits.values()))
+    cells = [
+        [f"{value:g}", format_mean_and_std(summaries[value]) + _format_failed_rounds(fit)]
+        for value, fit in fits.items()
+    ]
     options = ", ".join(f"`--{option} '{text.replace('{}', 'VALUE')}'`" for option, text in sweep.options.items())
     return (
         f"{head}The config `{sweep.row}` was trained with {options} for each VALUE of the table, and evaluated on "
         f"validation pairs after the last epoch. Highest mean: at {best:g}.\n\n"
-        f"{table([sweep.title, metric.words], cells, 'github')}\n\n![{sweep.title}]({file})\n\n"
+        f"{format_table([sweep.title, metric.words], cells, 'github')}\n\n![{sweep.title}]({file})\n\n"
         f"*Mean ± std over the n rounds that did not fail; a round fails if its loss is not finite.*"
     )
 
 
-def forest_figure(rows: Sequence[Outcome]) -> Figure:
+def draw_forest(rows: Sequence[FitResult]) -> Figure:
     """Draw the published and the reproduced mean of every row, with its 95 % interval (Student's t)."""
     figure = Figure(figsize=(9, 1.2 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
     series: dict[str, tuple[str, str, float, list[Summary | None]]] = {
-        "published (first n)": (COLOURS[1], "s", -0.12, [row.report.sample(row.row) for row in rows]),
+        "published (first n)": (COLOURS[1], "s", -0.12, [row.report.get_published_summary(row.row) for row in rows]),
         "reproduced (second n)": (COLOURS[0], "o", 0.12, [row.ours for row in rows]),
     }
     for name, (colour, marker, shift, samples) in series.items():

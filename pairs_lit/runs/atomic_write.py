@@ -10,11 +10,11 @@ from uuid import uuid4
 
 from pairs_lit.errors import PairsLitError
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+_TEMP_FILE_PATTERN = re.compile(r"\..+\.[0-9a-f]{32}")
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def translate_os_errors(path: Path) -> Iterator[None]:
     """Translate file system errors into PairsLitError with the file's name."""
     try:
         yield
@@ -24,7 +24,7 @@ def named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file under a temporary name in the same folder, flush it to disk, then rename it.
 
     Args:
@@ -35,7 +35,7 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         PairsLitError: It cannot be written; an earlier file of this name is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    with named(path):
+    with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
@@ -47,14 +47,14 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def clear_leftovers(folder: Path, *, below: bool = True) -> None:
+def remove_temp_files(folder: Path, *, below: bool = True) -> None:
     """Delete temporary files that a killed process left in a folder and, if ``below``, in its subfolders."""
-    with named(folder):
+    with translate_os_errors(folder):
         for path in folder.rglob(".*") if below else folder.glob(".*"):
-            if _TEMPORARY.fullmatch(path.name):
+            if _TEMP_FILE_PATTERN.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
 
-def write_text_durably(path: Path, text: str) -> None:
+def write_text_atomically(path: Path, text: str) -> None:
     """Write a UTF-8 text file with :func:`write_durably`; file names that are not valid text keep their bytes."""
-    write_durably(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))
+    write_atomically(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))

@@ -4,15 +4,15 @@ import re
 import subprocess
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent.parent
+PACKAGE_FOLDER = Path(__file__).parent.parent
 
 
-def commit(package: Path = PACKAGE) -> str | None:
+def get_commit(package: Path = PACKAGE_FOLDER) -> str | None:
     """Return the commit of the package's files, or None without git; ``+changes`` is appended if files differ."""
-    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+    if _run_git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
-    head = _git(package, "rev-parse", "--short=10", "HEAD")
-    changed = _git(package, "status", "--porcelain", "--untracked-files=no", ".", "../configs")
+    head = _run_git(package, "rev-parse", "--short=10", "HEAD")
+    changed = _run_git(package, "status", "--porcelain", "--untracked-files=no", ".", "../configs")
     return None if head is None else head + ("+changes" if changed else "")
 
 
@@ -21,7 +21,7 @@ def is_commit(name: object) -> bool:
     return isinstance(name, str) and re.fullmatch(r"[0-9a-f]{7,40}(\+changes)?", name) is not None
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _run_git(folder: Path, *arguments: str) -> str | None:
     try:
         process = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
     except OSError:  # git is not installed

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-PER_EPOCH = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
+EPOCH_METRIC_NAMES = ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy")
 """Metrics measured after each epoch, in the order of ``curves.csv``: total, target and digit loss, accuracy of the
 predicted relation and of the digits."""
 
-OVER_ALL_PAIRS = ("all_accuracy", "all_digit_accuracy")
+ALL_PAIRS_METRIC_NAMES = ("all_accuracy", "all_digit_accuracy")
 """Metrics optionally measured on all pairs of a split at the end of a fit: relation and digit accuracy."""
 
 _UNITS = {
@@ -72,7 +72,7 @@ class Metric:
     @property
     def is_over_all_pairs(self) -> bool:
         """Whether it is measured on all pairs of the split, not on the drawn ones."""
-        return self.name in OVER_ALL_PAIRS
+        return self.name in ALL_PAIRS_METRIC_NAMES
 
     @property
     def title(self) -> str:
@@ -93,30 +93,32 @@ class Metric:
         return f"{self.words} of any epoch (selected on test)" if self.is_best else self.words
 
 
-_ACCURACIES = ("accuracy", "digit_accuracy")
+_ACCURACY_NAMES = ("accuracy", "digit_accuracy")
 
-EPOCH_METRICS = tuple(Metric(split, name) for split in SPLIT_NAMES for name in PER_EPOCH)
+EPOCH_METRICS = tuple(Metric(split, name) for split in SPLIT_NAMES for name in EPOCH_METRIC_NAMES)
 """The metrics of ``curves.csv``."""
 
 ROUND_METRICS = (
-    *(Metric(split, name) for split in SPLIT_NAMES for name in _ACCURACIES),
+    *(Metric(split, name) for split in SPLIT_NAMES for name in _ACCURACY_NAMES),
     Metric("test", "accuracy", is_best=True),
-    *(Metric(split, name) for split in ("val", "test") for name in OVER_ALL_PAIRS),
+    *(Metric(split, name) for split in ("val", "test") for name in ALL_PAIRS_METRIC_NAMES),
 )
 """The metrics of ``rounds.csv``, in the order of its columns."""
 
-COMPARED_METRICS = (
+COMPARABLE_METRICS = (
     *ROUND_METRICS,
     *(Metric(split, name) for split in ("val", "test") for name in ("loss", "target_loss")),
 )
 """The metrics by which runs can be compared; losses are those after the last epoch, from ``curves.csv``."""
 
-SWEEP_METRICS = tuple(Metric("val", name) for name in dict.fromkeys((*_ACCURACIES, *PER_EPOCH, *OVER_ALL_PAIRS)))
+SWEEP_METRICS = tuple(
+    Metric("val", name) for name in dict.fromkeys((*_ACCURACY_NAMES, *EPOCH_METRIC_NAMES, *ALL_PAIRS_METRIC_NAMES))
+)
 """The metrics by which a sweep can rank its trials."""
 
 TOTAL_LOSSES = frozenset(Metric(split, "loss").tag for split in SPLIT_NAMES)
 """The tags of the losses that decide whether a round failed: it did if one was ever not finite."""
 
-BY_TAG = {metric.tag: metric for metric in (*ROUND_METRICS, *EPOCH_METRICS) if not metric.is_best}
-BY_COLUMN = {metric.column: metric for metric in (*ROUND_METRICS, *EPOCH_METRICS)}
+METRICS_BY_TAG = {metric.tag: metric for metric in (*ROUND_METRICS, *EPOCH_METRICS) if not metric.is_best}
+METRICS_BY_COLUMN = {metric.column: metric for metric in (*ROUND_METRICS, *EPOCH_METRICS)}
 """Every metric by column of ``rounds.csv``, or by tag of ``curves.csv``, which the best of all epochs does not have."""

@@ -7,19 +7,27 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
-from pairs_lit.runs.metrics import COMPARED_METRICS
-from pairs_lit.runs.run_folder import CONFIG, CURVES, ROUNDS
+from pairs_lit.runs.metrics import COMPARABLE_METRICS
+from pairs_lit.runs.run_folder import CONFIG_FILE, CURVES_FILE, ROUNDS_FILE
 from pairs_lit.runs.run_metadata import (
-    Facts,
+    RunMetadata,
     Settings,
     read_class_names,
-    read_data,
+    read_data_settings,
     read_digits_trained,
-    read_facts,
-    readable,
+    read_metadata,
+    translate_read_errors,
 )
-from pairs_lit.runs.tables import COLUMNS, Curves, RoundResult, read_curves, read_rounds, summaries, unknown_name
-from pairs_lit.runs.yaml_text import load_file
+from pairs_lit.runs.tables import (
+    COLUMNS,
+    Curves,
+    RoundResult,
+    build_unknown_name_error,
+    read_curves,
+    read_rounds,
+    summarise_rounds,
+)
+from pairs_lit.runs.yaml_text import load_yaml_file
 from pairs_lit.statistics import NAN, Summary
 
 
@@ -51,8 +59,8 @@ class FinishedRun:
                 a note.
         """
         folder = Path(folder)
-        with readable(folder):
-            rounds, data = read_rounds(folder / ROUNDS), read_data(folder)
+        with translate_read_errors(folder):
+            rounds, data = read_rounds(folder / ROUNDS_FILE), read_data_settings(folder)
         return cls(folder, folder.resolve().parent.name, rounds, data, allow_changed_code)
 
     def values(self, metric: str) -> dict[int, float]:
@@ -64,13 +72,13 @@ class FinishedRun:
         Raises:
             PairsLitError: There is no such metric.
         """
-        compared = {known.column: known for known in COMPARED_METRICS}
+        compared = {known.column: known for known in COMPARABLE_METRICS}
         if metric not in COLUMNS and metric not in compared:
-            raise unknown_name(metric, compared)
+            raise build_unknown_name_error(metric, compared)
         good = [vars(result) for result in self.rounds if result.status == "ok"]
         if metric in COLUMNS:
             return {row["seed"]: row[metric] for row in good if row[metric] is not None}
-        last = self.curves.last(compared[metric].tag)
+        last = self.curves.get_last_values(compared[metric].tag)
         return {row["seed"]: last[row["seed"]] for row in good if isfinite(last.get(row["seed"], NAN))}
 
     @property
@@ -81,18 +89,18 @@ class FinishedRun:
     @cached_property
     def summary(self) -> dict[str, Summary]:
         """The summary of each metric of ``rounds.csv`` over the rounds that did not fail."""
-        return summaries(self.rounds)
+        return summarise_rounds(self.rounds)
 
     @cached_property
     def curves(self) -> Curves:
         """The metrics after each epoch, read on first access."""
-        with readable(self.folder):
-            return read_curves(self.folder / CURVES)
+        with translate_read_errors(self.folder):
+            return read_curves(self.folder / CURVES_FILE)
 
     @cached_property
-    def facts(self) -> Facts:
+    def facts(self) -> RunMetadata:
         """The run's metadata: data settings, number of parameters, time, commits and the version of torch."""
-        return read_facts(self.folder)
+        return read_metadata(self.folder)
 
     @cached_property
     def digits_trained(self) -> bool | None:
@@ -107,6 +115,6 @@ class FinishedRun:
     @property
     def config(self) -> Mapping[str, Any]:
         """The content of ``config.yaml``."""
-        with readable(self.folder):
-            content: Mapping[str, Any] = load_file(self.folder / CONFIG)
+        with translate_read_errors(self.folder):
+            content: Mapping[str, Any] = load_yaml_file(self.folder / CONFIG_FILE)
             return content

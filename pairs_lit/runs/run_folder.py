@@ -10,29 +10,29 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.atomic_write import named, write_text_durably
-from pairs_lit.system.console import notice
-from pairs_lit.text import printable
+from pairs_lit.runs.atomic_write import translate_os_errors, write_text_atomically
+from pairs_lit.system.console import print_notice
+from pairs_lit.text import replace_control_characters
 
-CONFIG = "config.yaml"
-ROUNDS = "rounds.csv"
-CURVES = "curves.csv"
-SUMMARY = "summary.json"
+CONFIG_FILE = "config.yaml"
+ROUNDS_FILE = "rounds.csv"
+CURVES_FILE = "curves.csv"
+SUMMARY_FILE = "summary.json"
 """The file that is written last: a run without it is not finished."""
 
-TEST = "test.csv"
-VALIDATE = "validate.csv"
-PREDICTIONS = "predictions.csv"
-EVENTS = "events.out.tfevents"
-CHECKPOINTS = "checkpoints"
-LAST = f"{CHECKPOINTS}/last.ckpt"
-LOCK = ".lock"
+TEST_FILE = "test.csv"
+VALIDATE_FILE = "validate.csv"
+PREDICTIONS_FILE = "predictions.csv"
+EVENTS_PREFIX = "events.out.tfevents"
+CHECKPOINTS_FOLDER = "checkpoints"
+LAST_CHECKPOINT = f"{CHECKPOINTS_FOLDER}/last.ckpt"
+LOCK_FILE = ".lock"
 _MARK = ".run"
-_JOB = ".job"
+_JOB_FILE = ".job"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
-def check_name(name: str) -> str:
+def check_run_name(name: str) -> str:
     """Return a run name; raise PairsLitError for other characters than letters, digits, ``.``, ``_`` and ``-``.
 
     A name has 100 characters or fewer, and does not begin with a dot.
@@ -45,7 +45,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def name_from(text: str) -> str:
+def to_run_name(text: str) -> str:
     """Return a valid run name for a file name: drop accents, and replace other special characters by ``_``."""
     if _PLAIN_NAME.fullmatch(text):
         return text
@@ -53,9 +53,9 @@ def name_from(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", letters).strip("._")[:100] or "run"
 
 
-def new_run_folder(root: Path, name: str) -> Path:
+def create_run_folder(root: Path, name: str) -> Path:
     """Create a new run folder; raise PairsLitError if the root is not writable, or not readable in this locale."""
-    parent, n = root / "lightning_logs" / check_name(name), 0
+    parent, n = root / "lightning_logs" / check_run_name(name), 0
     time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     try:
         str(root.absolute()).encode()  # fail now, not when TensorBoard writes
@@ -67,7 +67,7 @@ def new_run_folder(root: Path, name: str) -> Path:
                 return parent / f"{time}-{n}"
     except UnicodeEncodeError as error:
         raise PairsLitError(
-            f"the name of {printable(str(root))} cannot be read in this locale. Set PYTHONUTF8=1, or a UTF-8 locale."
+            f"the name of {replace_control_characters(str(root))} cannot be read in this locale. Set PYTHONUTF8=1, or a UTF-8 locale."
         ) from error
     except OSError as error:
         raise PairsLitError(
@@ -78,10 +78,10 @@ def new_run_folder(root: Path, name: str) -> Path:
 
 def is_finished(run: Path) -> bool:
     """Return whether the folder holds a finished run."""
-    return (run / ROUNDS).is_file() and (run / SUMMARY).is_file()
+    return (run / ROUNDS_FILE).is_file() and (run / SUMMARY_FILE).is_file()
 
 
-def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) -> None:
+def save_config(run: Path, text: str, epoch: int, before: Path | None = None) -> None:
     """Write ``config.yaml`` of a run; save a different earlier one as ``config-until-epoch-N.yaml``.
 
     Args:
@@ -90,68 +90,70 @@ def keep_config(run: Path, text: str, epoch: int, before: Path | None = None) ->
         epoch: The number of completed epochs.
         before: The run folder in which these epochs were trained, if it is another one.
     """
-    source, former = (before or run) / CONFIG, run / f"config-until-epoch-{epoch}.yaml"
+    source, former = (before or run) / CONFIG_FILE, run / f"config-until-epoch-{epoch}.yaml"
     previous = source.read_text(encoding="utf-8") if source.is_file() else text
     if previous != text and not former.exists():
-        write_text_durably(former, previous)
-        notice(f"{run} resumes with another config from epoch {epoch + 1}; the previous one is saved as {former.name}.")
-    write_text_durably(run / CONFIG, text)
+        write_text_atomically(former, previous)
+        print_notice(
+            f"{run} resumes with another config from epoch {epoch + 1}; the previous one is saved as {former.name}."
+        )
+    write_text_atomically(run / CONFIG_FILE, text)
 
 
 def mark_run(run: Path) -> None:
     """Write the identity of a run folder, which its checkpoints refer to, unless it has one."""
-    if identity_of(run) is None:
-        write_text_durably(run / _MARK, f"{uuid4().hex}\n")
+    if read_run_identity(run) is None:
+        write_text_atomically(run / _MARK, f"{uuid4().hex}\n")
 
 
-def identity_of(run: Path) -> str | None:
+def read_run_identity(run: Path) -> str | None:
     """Return the identity of a run folder, or None if it has none."""
     mark = run / _MARK
     text = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else ""
     return text if re.fullmatch(r"[0-9a-f]{32}", text) else None
 
 
-def note_job(run: Path, job: str) -> None:
+def write_job_id(run: Path, job: str) -> None:
     """Write the ID of the cluster job that trains a run into its folder."""
-    write_text_durably(run / _JOB, f"{job}\n")
+    write_text_atomically(run / _JOB_FILE, f"{job}\n")
 
 
-def run_of_job(root: Path, name: str, job: str) -> Path | None:
+def find_run_of_job(root: Path, name: str, job: str) -> Path | None:
     """Return the latest run with a checkpoint that a cluster job has trained, or None if there is none."""
-    notes = sorted((root / "lightning_logs" / name).glob(f"*/{_JOB}"), reverse=True)
+    notes = sorted((root / "lightning_logs" / name).glob(f"*/{_JOB_FILE}"), reverse=True)
     runs = (note.parent for note in notes if note.read_text(encoding="utf-8", errors="replace").strip() == job)
-    return next((run for run in runs if (run / LAST).is_file()), None)
+    return next((run for run in runs if (run / LAST_CHECKPOINT).is_file()), None)
 
 
-def enclosing_run(checkpoint: Path) -> Path | None:
+def find_enclosing_run(checkpoint: Path) -> Path | None:
     """Return the parent of the folder ``checkpoints`` that contains a file, or None if there is no such folder."""
-    return next((folder.parent for folder in checkpoint.absolute().parents if folder.name == CHECKPOINTS), None)
+    return next((folder.parent for folder in checkpoint.absolute().parents if folder.name == CHECKPOINTS_FOLDER), None)
 
 
-def looks_like_a_run(folder: Path) -> bool:
+def is_unmarked_run(folder: Path) -> bool:
     """Return whether a folder without identity looks like a run of an earlier release."""
     is_run_path = re.fullmatch(r"\d{8}-\d{6}-\d+", folder.name) and folder.parent.parent.name == "lightning_logs"
-    return bool(is_run_path) and (folder / CONFIG).is_file()
+    return bool(is_run_path) and (folder / CONFIG_FILE).is_file()
 
 
 def lock_run(folder: Path) -> FileLock:
     """Lock a run folder for this process; raise PairsLitError if it is locked already, or cannot be written."""
-    return _take(folder, f"{folder} is being trained by another process. Wait for it, or stop it.")
+    return _acquire_lock(folder, f"{folder} is being trained by another process. Wait for it, or stop it.")
 
 
-def lock_runs(folder: Path) -> FileLock:
+def lock_runs_folder(folder: Path) -> FileLock:
     """Lock a folder of runs for ``reproduce``, since a second one would train the same rows."""
-    with named(folder):
+    with translate_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return _take(
+    return _acquire_lock(
         folder,
         f"another pairs-lit reproduce trains in {folder}. Wait for it, stop it, or set --runs to another folder.",
     )
 
 
-def _take(folder: Path, message: str) -> FileLock:
-    lock = FileLock(folder / LOCK, timeout=0)
-    with named(folder / LOCK):
+def _acquire_lock(folder: Path, message: str) -> FileLock:
+    lock = FileLock(folder / LOCK_FILE, timeout=0)
+    with translate_os_errors(folder / LOCK_FILE):
         try:
             lock.acquire()
         except Timeout as error:  # also an OSError, which would be taken for an error of the file system

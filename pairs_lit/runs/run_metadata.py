@@ -12,32 +12,32 @@ from typing import Any
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.commit import is_commit
-from pairs_lit.runs.run_folder import SUMMARY
-from pairs_lit.text import printable
+from pairs_lit.runs.run_folder import SUMMARY_FILE
+from pairs_lit.text import replace_control_characters
 
 Settings = dict[str, str | int | float | None]
 """The data settings of a run."""
 
-DETERMINISTIC = "deterministic"
+DETERMINISTIC_KEY = "deterministic"
 """The key that records whether a dataset returned the same images when it was read again."""
 
-UNRECORDED: Settings = {"resize": None, "classes": 10, "held_out": None}
+UNRECORDED_SETTINGS: Settings = {"resize": None, "classes": 10, "held_out": None}
 """Settings of all runs and checkpoints of the releases that did not record them."""
 
-FINGERPRINT = "fingerprint"
+FINGERPRINT_KEY = "fingerprint"
 """The data setting that identifies images and labels; earlier releases did not record it."""
 
 
-def unlike(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+def find_differing_settings(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
     """Return the names of the data settings in which two runs differ; fingerprints only count if both have one."""
-    first, second = {**UNRECORDED, **one}, {**UNRECORDED, **other}
+    first, second = {**UNRECORDED_SETTINGS, **one}, {**UNRECORDED_SETTINGS, **other}
     names = [name for name in dict.fromkeys([*first, *second]) if first.get(name) != second.get(name)]
-    both_known = bool(first.get(FINGERPRINT)) and bool(second.get(FINGERPRINT))
-    return [name for name in names if name != FINGERPRINT or both_known]
+    both_known = bool(first.get(FINGERPRINT_KEY)) and bool(second.get(FINGERPRINT_KEY))
+    return [name for name in names if name != FINGERPRINT_KEY or both_known]
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunMetadata:
     """Metadata of a run, for the pages of a reproduction.
 
     Attributes:
@@ -55,48 +55,51 @@ class Facts:
     torch: str
 
 
-def read_facts(folder: Path) -> Facts:
+def read_metadata(folder: Path) -> RunMetadata:
     """Read the metadata in a run folder's ``summary.json``; raise PairsLitError if it is damaged."""
-    settings = read_data(folder)
-    with readable(folder):
-        summary = _json(folder)
+    settings = read_data_settings(folder)
+    with translate_read_errors(folder):
+        summary = _read_summary(folder)
         seconds, commits = float(summary["times"]["seconds"]), summary["versions"]["commits"]
         if not math.isfinite(seconds):
             raise ValueError(f"the time is {seconds}")
         if not all(commit is None or is_commit(commit) for commit in commits):
             raise ValueError("a commit is not a hash")
-        _check_plain(settings["source"])
-        _check_plain(torch := summary["versions"]["torch"])
-        return Facts(settings, int(summary["parameters_per_round"]), seconds, list(map(str, commits)), torch)
+        _check_plain_text(settings["source"])
+        _check_plain_text(torch := summary["versions"]["torch"])
+        return RunMetadata(settings, int(summary["parameters_per_round"]), seconds, list(map(str, commits)), torch)
 
 
-def read_data(folder: Path) -> Settings:
+def read_data_settings(folder: Path) -> Settings:
     """Read the data settings in a run folder's ``summary.json``; raise PairsLitError if they are damaged."""
-    with readable(folder):
-        settings = _json(folder)["data"]
+    with translate_read_errors(folder):
+        settings = _read_summary(folder)["data"]
         for value in settings.values():
             if not isinstance(value, str | int | float | None) or len(str(value)) > 100:
                 raise ValueError("a data setting is not a plain value, or too long")
-        return {name: printable(value) if isinstance(value, str) else value for name, value in settings.items()}
+        return {
+            name: replace_control_characters(value) if isinstance(value, str) else value
+            for name, value in settings.items()
+        }
 
 
 def read_digits_trained(folder: Path) -> bool | None:
     """Return whether a run's networks were trained to classify digits, or None if its release did not record it."""
-    with readable(folder):
-        is_trained = _json(folder).get("digits_trained")
+    with translate_read_errors(folder):
+        is_trained = _read_summary(folder).get("digits_trained")
         return is_trained if isinstance(is_trained, bool) else None
 
 
 def read_at_chance(folder: Path) -> list[int] | None:
     """Return the seeds of the rounds that stayed at chance level, or None if ``summary.json`` does not record them."""
-    with readable(folder):
-        seeds = _json(folder).get("rounds", {}).get("at_chance")
+    with translate_read_errors(folder):
+        seeds = _read_summary(folder).get("rounds", {}).get("at_chance")
         if seeds is not None and not (isinstance(seeds, list) and all(type(seed) is int for seed in seeds)):
             raise ValueError("rounds.at_chance is not a list of seeds")
         return seeds
 
 
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 
 
 def read_class_names(folder: Path) -> list[str]:
@@ -105,38 +108,38 @@ def read_class_names(folder: Path) -> list[str]:
     Raises:
         PairsLitError: The names are not texts, or not as many as there are classes.
     """
-    with readable(folder):
-        summary = _json(folder)
-        names, count = summary.get("class_names", []), summary["data"].get("classes", UNRECORDED["classes"])
+    with translate_read_errors(folder):
+        summary = _read_summary(folder)
+        names, count = summary.get("class_names", []), summary["data"].get("classes", UNRECORDED_SETTINGS["classes"])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("class_names is not a list of texts")
         if names and len(names) != count:
             raise ValueError(f"there are {len(names)} class names for {count} classes")
-        return [printable(name)[:_LONGEST_NAME] for name in names]
+        return [replace_control_characters(name)[:_MAX_NAME_LENGTH] for name in names]
 
 
 @contextmanager
-def readable(folder: Path) -> Iterator[None]:
+def translate_read_errors(folder: Path) -> Iterator[None]:
     """Translate errors in reading a run folder into PairsLitError: a file is missing or damaged."""
     try:
         yield
     except OSError as error:
-        below = [path.parent for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{SUMMARY}")]
+        below = [path.parent for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{SUMMARY_FILE}")]
         example = max(below, default=Path("lightning_logs/cnn_aux/20260101-120000-1"))
         raise PairsLitError(
             f"{folder} is not a finished run ({Path(str(error.filename)).name} is missing). Give a run folder such as "
-            f"{printable(str(example))}."
+            f"{replace_control_characters(str(example))}."
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error) as error:
-        reason = printable(str(error))[:200]
+        reason = replace_control_characters(str(error))[:200]
         raise PairsLitError(f"{folder} holds no readable run ({reason}): its files are damaged.") from error
 
 
-def _json(folder: Path) -> Any:  # noqa: ANN401 - JSON
-    return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+def _read_summary(folder: Path) -> Any:  # noqa: ANN401 - JSON
+    return json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
 
 
-def _check_plain(text: object) -> None:
+def _check_plain_text(text: object) -> None:
     """Raise ValueError for a text that a Markdown page could not show literally."""
     if not isinstance(text, str) or not re.fullmatch(r"[\w.+ ()-]{1,100}", text):
         raise ValueError("the source or the version of torch is not a plain text")

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.atomic_write import named, write_durably, write_text_durably
-from pairs_lit.runs.metrics import BY_TAG, ROUND_METRICS, TOTAL_LOSSES
+from pairs_lit.runs.atomic_write import translate_os_errors, write_atomically, write_text_atomically
+from pairs_lit.runs.metrics import METRICS_BY_TAG, ROUND_METRICS, TOTAL_LOSSES
 from pairs_lit.statistics import Summary, summarise
-from pairs_lit.text import meant
+from pairs_lit.text import suggest_name
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class ByName(dict[str, V]):
 
     def __missing__(self, name: str) -> NoReturn:
         """Raise PairsLitError that lists the known names."""
-        raise unknown_name(name, self)
+        raise build_unknown_name_error(name, self)
 
 
-def unknown_name(name: str, known: Iterable[str]) -> PairsLitError:
+def build_unknown_name_error(name: str, known: Iterable[str]) -> PairsLitError:
     """Return the error for a name that is not among the known ones."""
     names = list(known)
-    return PairsLitError(f"there is no {name!r}{meant(name, names) or ':'} use one of {', '.join(names)}.")
+    return PairsLitError(f"there is no {name!r}{suggest_name(name, names) or ':'} use one of {', '.join(names)}.")
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,12 @@ class Curves:
         """The number of epochs E."""
         return len(next(iter(self.values.values()), ()))
 
-    def failed(self) -> NDArray[np.bool_]:
+    def find_failed_rounds(self) -> NDArray[np.bool_]:
         """Return which rounds ever had a loss that is not finite, (R,)."""
         losses = [value for name, value in self.values.items() if name in TOTAL_LOSSES]
         return np.logical_not(np.isfinite(np.concatenate(losses)).all(axis=0))
 
-    def last(self, metric: str) -> dict[int, float]:
+    def get_last_values(self, metric: str) -> dict[int, float]:
         """Return a metric after the last epoch by seed, or an empty dictionary if it was not measured."""
         values = self.values.get(metric)
         if values is None or not len(values):
@@ -109,7 +109,7 @@ class Curves:
         errors = {f"{name[:-8]}error": 1 - value for name, value in self.values.items() if name.endswith("/accuracy")}
         return Curves(self.seeds, {**self.values, **errors})
 
-    def rows(self) -> Iterable[tuple[int, int, str, float]]:
+    def iterate_rows(self) -> Iterable[tuple[int, int, str, float]]:
         """Yield (seed, epoch, metric, value) by seed, epoch and metric."""
         for r, seed in enumerate(self.seeds):
             for epoch in range(self.epochs):
@@ -132,7 +132,7 @@ class Evaluation:
     @property
     def header(self) -> list[str]:
         """The names of the columns: seed, status, and the metrics."""
-        return ["seed", "status", *(BY_TAG[tag].column for tag in self.measured)]
+        return ["seed", "status", *(METRICS_BY_TAG[tag].column for tag in self.measured)]
 
     @property
     def rows(self) -> list[list[Any]]:
@@ -146,13 +146,13 @@ class Evaluation:
         """The seeds of the rounds with a value that is not finite."""
         return [seed for seed, status, *_ in self.rows if status == "failed"]
 
-    def summaries(self) -> dict[str, Summary]:
+    def compute_summaries(self) -> dict[str, Summary]:
         """Summarise each metric over the rounds that did not fail."""
         good = [row for row in self.rows if row[1] == "ok"]
         return {name: summarise([row[place] for row in good]) for place, name in enumerate(self.header) if place > 1}
 
 
-def summaries(results: Sequence[RoundResult]) -> ByName[Summary]:
+def summarise_rounds(results: Sequence[RoundResult]) -> ByName[Summary]:
     """Summarise each metric over the rounds that did not fail; metrics without values are left out."""
     rows = [vars(result) for result in results]
     measured = [name for name in METRIC_COLUMNS if any(row[name] is not None for row in rows)]
@@ -166,32 +166,32 @@ def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:
     write_csv(path, columns, [[row[name] for name in columns] for row in rows])
 
 
-COMPRESSED_ABOVE = 8 * 2**20
+MAX_UNCOMPRESSED_BYTES = 8 * 2**20
 """The largest ``curves.csv``, in bytes, that is not compressed: 1,000 rounds of 150 epochs are a million rows."""
 
 
 def write_curves(path: Path, curves: Curves) -> None:
     """Write ``curves.csv`` with seed, epoch, metric and value, or ``curves.csv.gz`` instead if it is large."""
-    content = csv_text(["seed", "epoch", "metric", "value"], curves.rows()).encode()
-    is_large = len(content) > COMPRESSED_ABOVE
-    target, obsolete = (_packed(path), path) if is_large else (path, _packed(path))
+    content = format_csv(["seed", "epoch", "metric", "value"], curves.iterate_rows()).encode()
+    is_large = len(content) > MAX_UNCOMPRESSED_BYTES
+    target, obsolete = (_get_compressed_path(path), path) if is_large else (path, _get_compressed_path(path))
     if is_large:
         content = gzip.compress(content, compresslevel=6, mtime=0)  # without the time, equal curves give equal bytes
-    write_durably(target, lambda file: file.write(content))
-    with named(obsolete):
+    write_atomically(target, lambda file: file.write(content))
+    with translate_os_errors(obsolete):
         obsolete.unlink(missing_ok=True)
 
 
-def _packed(path: Path) -> Path:
+def _get_compressed_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.gz")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file atomically, with floats in full precision."""
-    write_text_durably(path, csv_text(header, rows))
+    write_text_atomically(path, format_csv(header, rows))
 
 
-def with_note(
+def add_note_column(
     header: Sequence[str], rows: Iterable[Sequence[object]], note: str
 ) -> tuple[list[str], list[list[object]]]:
     """Return the header and the rows of a table with a note in a new last column, or unchanged if the note is empty."""
@@ -199,7 +199,7 @@ def with_note(
     return [*header, *["note"] * len(extra)], [[*row, *extra] for row in rows]
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table as CSV, with floats in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -210,14 +210,14 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write ``summary.json``, with null for values that are not finite."""
-    write_text_durably(path, json.dumps(_without_nan(summary), indent=2) + "\n")
+    write_text_atomically(path, json.dumps(_replace_non_finite(summary), indent=2) + "\n")
 
 
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _replace_non_finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [_replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -251,7 +251,7 @@ def read_curves(path: Path) -> Curves:
     Raises:
         ValueError: It is damaged.
     """
-    files = [file for file in (path, _packed(path)) if file.is_file()]
+    files = [file for file in (path, _get_compressed_path(path)) if file.is_file()]
     newest = max(files, key=lambda file: file.stat().st_mtime_ns, default=path)  # a killed process may leave both
     try:
         with (

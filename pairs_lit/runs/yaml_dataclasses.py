@@ -9,35 +9,35 @@ from typing import Any, Literal, NoReturn, TypeVar, cast, get_args, get_origin, 
 import yaml
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.yaml_text import load
-from pairs_lit.system.tracebacks import reason_of
+from pairs_lit.runs.yaml_text import load_yaml
+from pairs_lit.system.tracebacks import format_reason
 
 T = TypeVar("T")
 
 
-READER = "reader"
+READER_KEY = "reader"
 """The key of a field's metadata for a function that parses its value, given the value and the file's name."""
 
 
-def read(file: Path, kind: type[T]) -> T:
+def read_dataclass(file: Path, kind: type[T]) -> T:
     """Read a YAML file as a dataclass of texts, numbers, choices, mappings, tuples, and other such dataclasses.
 
     Raises:
         PairsLitError: The file cannot be read, or does not fit the class; the message names file and key.
     """
     try:
-        content = load(file.read_text(encoding="utf-8"), str(file))
+        content = load_yaml(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PairsLitError(f"{file} cannot be read ({reason_of(error)}).") from error
-    return cast(T, _made(kind, content, (str(file),)))
+        raise PairsLitError(f"{file} cannot be read ({format_reason(error)}).") from error
+    return cast(T, _parse_value(kind, content, (str(file),)))
 
 
-def made(kind: type[T], content: Mapping[str, object], name: str) -> T:
+def parse_dataclass(kind: type[T], content: Mapping[str, object], name: str) -> T:
     """Return the content of a file of this name as a dataclass, like :func:`read`."""
-    return cast(T, _made(kind, dict(content), (name,)))
+    return cast(T, _parse_value(kind, dict(content), (name,)))
 
 
-def refuse(place: tuple[str, ...], reason: str) -> NoReturn:
+def raise_at_key(place: tuple[str, ...], reason: str) -> NoReturn:
     """Raise PairsLitError with the place of a value: the file, then the keys that lead to it."""
     file, *keys = place
     raise PairsLitError(f"{file}: {'.'.join(keys) or 'its top level'}: {reason}.")
@@ -51,52 +51,54 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
 }
 
 
-def _made(kind: Any, value: object, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any type that a field may have
+def _parse_value(kind: Any, value: object, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any type that a field may have
     """Return a value as an instance of a type; raise PairsLitError if it does not fit."""
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
-        return _made_dataclass(kind, _mapping(value, place), place)
+        return _parse_fields(kind, _check_mapping(value, place), place)
     if origin is tuple:
         if not isinstance(value, list):
-            refuse(place, f"expected a list, got {value!r}")
-        labels = [_label(inner[0], item, number) for number, item in enumerate(value, 1)]
-        return tuple(_made(inner[0], item, (*place, label)) for item, label in zip(value, labels, strict=True))
+            raise_at_key(place, f"expected a list, got {value!r}")
+        labels = [_get_item_label(inner[0], item, number) for number, item in enumerate(value, 1)]
+        return tuple(_parse_value(inner[0], item, (*place, label)) for item, label in zip(value, labels, strict=True))
     if origin is Mapping:
-        return {key: _made(inner[1], item, (*place, key)) for key, item in _mapping(value, place).items()}
+        return {key: _parse_value(inner[1], item, (*place, key)) for key, item in _check_mapping(value, place).items()}
     if origin is UnionType:  # X | None
-        return None if value is None else _made(inner[0], value, place)
+        return None if value is None else _parse_value(inner[0], value, place)
     if origin is Literal:
         if value not in inner:
-            refuse(place, f"expected one of {', '.join(inner)}, got {value!r}")
+            raise_at_key(place, f"expected one of {', '.join(inner)}, got {value!r}")
         return value
     allowed, expected = _SCALARS[kind]
     if type(value) not in allowed:  # not isinstance, since True is an int
-        refuse(place, f"expected {expected}, got {value!r}")
+        raise_at_key(place, f"expected {expected}, got {value!r}")
     return kind(value)
 
 
-def _made_dataclass(kind: Any, content: Mapping[str, object], place: tuple[str, ...]) -> object:  # noqa: ANN401
+def _parse_fields(kind: Any, content: Mapping[str, object], place: tuple[str, ...]) -> object:  # noqa: ANN401
     known = {field.name: field for field in fields(kind)}
     for key in content:
         if key not in known:
-            refuse((*place, key), f"there is no such key, use {', '.join(known)}")
+            raise_at_key((*place, key), f"there is no such key, use {', '.join(known)}")
     for name, field in known.items():
         if name not in content and field.default is MISSING and field.default_factory is MISSING:
-            refuse((*place, name), "is missing")
+            raise_at_key((*place, name), "is missing")
     hints = get_type_hints(kind)
-    readers = {key: field.metadata[READER] for key, field in known.items() if READER in field.metadata}
+    readers = {key: field.metadata[READER_KEY] for key, field in known.items() if READER_KEY in field.metadata}
     special = {key: readers[key](content[key], place[0]) for key in readers if key in content}
-    others = {key: _made(hints[key], value, (*place, key)) for key, value in content.items() if key not in readers}
+    others = {
+        key: _parse_value(hints[key], value, (*place, key)) for key, value in content.items() if key not in readers
+    }
     return kind(**others, **special)
 
 
-def _mapping(value: object, place: tuple[str, ...]) -> dict[str, object]:
+def _check_mapping(value: object, place: tuple[str, ...]) -> dict[str, object]:
     if not isinstance(value, dict):
-        refuse(place, f"expected keys with values, got {value!r}")
+        raise_at_key(place, f"expected keys with values, got {value!r}")
     return {str(key): item for key, item in value.items()}
 
 
-def _label(kind: Any, item: object, number: int) -> str:  # noqa: ANN401
+def _get_item_label(kind: Any, item: object, number: int) -> str:  # noqa: ANN401
     """Return the name of a list item for errors: the first field of its class if that is a text, or its number."""
     first = item.get(fields(kind)[0].name) if is_dataclass(kind) and isinstance(item, dict) else None
     return first if isinstance(first, str) else str(number)

@@ -29,7 +29,7 @@ Loader.add_implicit_resolver(
 )
 
 
-def load(text: str, name: str) -> Any:  # noqa: ANN401 - whatever the text holds
+def load_yaml(text: str, name: str) -> Any:  # noqa: ANN401 - whatever the text holds
     """Return the content of a YAML or JSON text.
 
     Args:
@@ -40,11 +40,11 @@ def load(text: str, name: str) -> Any:  # noqa: ANN401 - whatever the text holds
         PairsLitError: It has a duplicate key, or a number that YAML reads unexpectedly, such as 010.
         yaml.YAMLError: It is not YAML.
     """
-    with _composed(text, name) as (loader, node):
+    with _compose_checked(text, name) as (loader, node):
         return None if node is None else loader.construct_document(node)
 
 
-def load_file(file: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+def load_yaml_file(file: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     """Return the content of a YAML or JSON file.
 
     Raises:
@@ -52,49 +52,49 @@ def load_file(file: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         OSError: It cannot be read.
     """
     try:
-        return load(file.read_text(encoding="utf-8-sig"), str(file))
+        return load_yaml(file.read_text(encoding="utf-8-sig"), str(file))
     except yaml.YAMLError as error:
-        raise not_yaml(str(file), error) from error
+        raise build_yaml_error(str(file), error) from error
     except UnicodeDecodeError as error:
         raise PairsLitError(f"{file} is not UTF-8 text ({error.reason}). Save it in UTF-8.") from error
 
 
-def compose(text: str, name: str) -> yaml.Node | None:
+def compose_yaml(text: str, name: str) -> yaml.Node | None:
     """Return the root node of a YAML or JSON text, or None if it is empty; raise errors like :func:`load`."""
-    with _composed(text, name) as (_, node):
+    with _compose_checked(text, name) as (_, node):
         return node
 
 
 @contextmanager
-def _composed(text: str, name: str) -> Iterator[tuple[Loader, yaml.Node | None]]:
+def _compose_checked(text: str, name: str) -> Iterator[tuple[Loader, yaml.Node | None]]:
     """Yield the loader of a text and the text's root node, after checking all nodes."""
     loader = Loader(text)
     try:
         node = loader.get_single_node()
-        _check(loader, node, name)
+        _check_nodes(loader, node, name)
         yield loader, node
     finally:
         loader.dispose()
 
 
-def line_of(node: yaml.Node) -> int:
+def get_line(node: yaml.Node) -> int:
     """Return the line in which a node begins, counted from 1."""
     return int(node.start_mark.line) + 1
 
 
-def told_twice(name: str, keys: tuple[str, ...], first: int, second: int) -> PairsLitError:
+def build_duplicate_key_error(name: str, keys: tuple[str, ...], first: int, second: int) -> PairsLitError:
     """Return the error for a key that occurs in two lines of a file or of an option's text."""
     *above, key = keys
     place = f" (within {'.'.join(above)})" if above else ""
     return PairsLitError(f"{name}: {key} is given twice, in lines {first} and {second}{place}. Keep one.")
 
 
-def not_yaml(name: str, error: yaml.YAMLError) -> PairsLitError:
+def build_yaml_error(name: str, error: yaml.YAMLError) -> PairsLitError:
     """Return the error for a text that is not YAML, with line, column and reason."""
-    return PairsLitError(f"{name} is neither YAML nor JSON: {_problem_of(error)}.")
+    return PairsLitError(f"{name} is neither YAML nor JSON: {_describe_problem(error)}.")
 
 
-def _problem_of(error: yaml.YAMLError) -> str:
+def _describe_problem(error: yaml.YAMLError) -> str:
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
     mark, problem = error.problem_mark, error.problem or "it cannot be read"
@@ -111,15 +111,15 @@ _ADVICE = {
 }
 
 
-def _check(loader: Loader, root: yaml.Node | None, name: str) -> None:
-    for keys, node in _nodes(root):
+def _check_nodes(loader: Loader, root: yaml.Node | None, name: str) -> None:
+    for keys, node in _iterate_nodes(root):
         if isinstance(node, yaml.MappingNode):
             _check_keys(loader, node, name, keys)
         elif isinstance(node, yaml.ScalarNode) and node.tag == _INT:
             _check_number(node, name, keys)
 
 
-def _nodes(root: yaml.Node | None) -> Iterator[tuple[tuple[str, ...], yaml.Node]]:
+def _iterate_nodes(root: yaml.Node | None) -> Iterator[tuple[tuple[str, ...], yaml.Node]]:
     """Yield each node once, even if it has aliases, with the keys that lead to it."""
     waiting: list[tuple[tuple[str, ...], yaml.Node]] = [] if root is None else [((), root)]
     seen = set[int]()
@@ -140,14 +140,14 @@ def _check_keys(loader: Loader, node: yaml.MappingNode, name: str, keys: tuple[s
     lines = dict[object, int]()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
-            alike = {("written", key.value), ("read", _value_of(loader, key))}
+            alike = {("written", key.value), ("read", _get_key_value(loader, key))}
             before = [lines[form] for form in alike if form in lines]
             if before:
-                raise told_twice(name, (*keys, key.value), before[0], line_of(key))
-            lines |= dict.fromkeys(alike, line_of(key))
+                raise build_duplicate_key_error(name, (*keys, key.value), before[0], get_line(key))
+            lines |= dict.fromkeys(alike, get_line(key))
 
 
-def _value_of(loader: Loader, key: yaml.ScalarNode) -> object:
+def _get_key_value(loader: Loader, key: yaml.ScalarNode) -> object:
     """Return the value of a key, or its text if it cannot be parsed."""
     try:
         return loader.construct_object(key)
@@ -161,6 +161,6 @@ def _check_number(node: yaml.ScalarNode, name: str, keys: tuple[str, ...]) -> No
     base = "60" if ":" in text else "8" if re.fullmatch(r"0[0-7]+", text) and int(text, 8) != int(text) else None
     if base is not None:
         raise PairsLitError(
-            f"{name}: {'.'.join(keys)}: YAML reads {node.value}, in line {line_of(node)}, as a number to the base "
+            f"{name}: {'.'.join(keys)}: YAML reads {node.value}, in line {get_line(node)}, as a number to the base "
             f"{base}. Write it without leading zeros and colons, or in quotes if it is a text."
         )

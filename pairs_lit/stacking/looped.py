@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pairs_lit.seeds import generators_kept, generators_state, seed_generators
-from pairs_lit.stacking.ops.dropout import Streams
+from pairs_lit.seeds import get_rng_state, preserve_rng_state, seed_generators
+from pairs_lit.stacking.ops.dropout import RandomStreams
 
 Output = Tensor | tuple[Tensor, ...]
 
 
-class Loop(nn.Module):
+class LoopedCopies(nn.Module):
     """R copies of a plain module, run in a loop: (R, N, ...) → (R, N, ...).
 
     A copy may change its input in place, because each copy gets its own memory. It may also draw from the global
@@ -29,41 +29,41 @@ class Loop(nn.Module):
         draws_in_evaluation: Whether the first evaluation batch drew random numbers, or None before that batch.
     """
 
-    def __init__(self, copies: Sequence[nn.Module], streams: Streams, reason: str) -> None:
+    def __init__(self, copies: Sequence[nn.Module], streams: RandomStreams, reason: str) -> None:
         super().__init__()
         self.reason = reason
         self.copies = nn.ModuleList(copies)
         self._streams = streams
-        self.draws_in_evaluation: bool | None = None
+        self.is_random_in_evaluation: bool | None = None
 
     def forward(self, x: Tensor) -> Output:
         """Apply each copy to the inputs of its round."""
         clock = self._streams.clock
         if self.training:
-            seeds = self._streams.derived(clock.epoch, clock.step)
+            seeds = self._streams.derive_seeds(clock.epoch, clock.step)
         else:
-            seeds = self._streams.child(f"evaluation.{clock.split}").derived(clock.step)
-        with generators_kept(x.device):
+            seeds = self._streams.get_child(f"evaluation.{clock.split}").derive_seeds(clock.step)
+        with preserve_rng_state(x.device):
             calls = zip(self.copies, x, seeds, strict=True)
-            return joined([self._called(copy, inputs, seed) for copy, inputs, seed in calls], torch.stack)
+            return join_outputs([self._call_copy(copy, inputs, seed) for copy, inputs, seed in calls], torch.stack)
 
-    def _called(self, copy: nn.Module, inputs: Tensor, seed: int) -> Output:
+    def _call_copy(self, copy: nn.Module, inputs: Tensor, seed: int) -> Output:
         """Apply one copy after seeding the global generators."""
         seed_generators(seed, inputs.device)
-        is_first_evaluation = not self.training and self.draws_in_evaluation is None
-        state_before = generators_state(inputs.device) if is_first_evaluation else []
+        is_first_evaluation = not self.training and self.is_random_in_evaluation is None
+        state_before = get_rng_state(inputs.device) if is_first_evaluation else []
         output: Output = copy(inputs.clone())
         if is_first_evaluation:
-            self.draws_in_evaluation = generators_state(inputs.device) != state_before
+            self.is_random_in_evaluation = get_rng_state(inputs.device) != state_before
         return output
 
 
-def draws_in_evaluation(stack: nn.Module) -> bool:
+def is_random_in_evaluation(stack: nn.Module) -> bool:
     """Return whether any module of a stack drew random numbers in evaluation."""
-    return any(isinstance(part, Loop) and bool(part.draws_in_evaluation) for part in stack.modules())
+    return any(isinstance(part, LoopedCopies) and bool(part.is_random_in_evaluation) for part in stack.modules())
 
 
-class Apart(nn.Module):
+class LoopedRounds(nn.Module):
     """R stacks of one round each, run in a loop: (R, N, ...) → (R, N, ...), for rounds whose networks differ.
 
     The results of a round do not depend on the networks of the other rounds.
@@ -79,10 +79,10 @@ class Apart(nn.Module):
     def forward(self, x: Tensor) -> Output:
         """Apply each module to the inputs of its round."""
         calls = zip(self.rounds, torch.split(x, 1), strict=True)
-        return joined([module(inputs) for module, inputs in calls], torch.cat)
+        return join_outputs([module(inputs) for module, inputs in calls], torch.cat)
 
 
-def joined(outputs: Sequence[Output], join: Callable[[list[Tensor]], Tensor]) -> Output:
+def join_outputs(outputs: Sequence[Output], join: Callable[[list[Tensor]], Tensor]) -> Output:
     """Join the outputs of all rounds with ``join``; tuples are joined part by part."""
     if isinstance(outputs[0], Tensor):
         return join([output for output in outputs if isinstance(output, Tensor)])

@@ -6,11 +6,11 @@ from itertools import groupby
 
 from torch import Tensor, nn
 
-from pairs_lit.stacking.looped import Apart, Loop
-from pairs_lit.stacking.stacked_network import Held
+from pairs_lit.stacking.looped import LoopedCopies, LoopedRounds
+from pairs_lit.stacking.stacked_network import StackedState
 
 
-def owner(stack: nn.Module, name: str, rounds: int) -> int | None:
+def find_owner(stack: nn.Module, name: str, rounds: int) -> int | None:
     """Return the round that owns a tensor of a stack, or None if its leading dimension covers all rounds.
 
     Args:
@@ -20,14 +20,14 @@ def owner(stack: nn.Module, name: str, rounds: int) -> int | None:
     """
     part, path = stack, name.split(".")
     for depth, child in enumerate(path[:-1]):
-        if isinstance(part, Loop | Apart):
-            copies = part.copies if isinstance(part, Loop) else part.rounds
+        if isinstance(part, LoopedCopies | LoopedRounds):
+            copies = part.copies if isinstance(part, LoopedCopies) else part.rounds
             return int(path[depth + 1]) * rounds // len(copies)
         part = part.get_submodule(child)
     return None
 
 
-def renamed(stack: nn.Module, name: str, rounds: int, before: int, now: int) -> str:
+def renumber_name(stack: nn.Module, name: str, rounds: int, before: int, now: int) -> str:
     """Return the name of a round's tensor after the index of the round in its stack changes.
 
     Only tensors in loops have the round in their names; all other names stay the same.
@@ -41,33 +41,33 @@ def renamed(stack: nn.Module, name: str, rounds: int, before: int, now: int) -> 
     """
     part, path = stack, name.split(".")
     for depth, child in enumerate(path[:-1]):
-        if isinstance(part, Loop | Apart):
-            copies_per_round = len(part.copies if isinstance(part, Loop) else part.rounds) // rounds
+        if isinstance(part, LoopedCopies | LoopedRounds):
+            copies_per_round = len(part.copies if isinstance(part, LoopedCopies) else part.rounds) // rounds
             path[depth + 1] = str(int(path[depth + 1]) + (now - before) * copies_per_round)
             break
         part = part.get_submodule(child)
     return ".".join(path)
 
 
-def rows_of(value: Tensor, rounds: int, chosen: slice) -> slice:
+def get_rows(value: Tensor, rounds: int, chosen: slice) -> slice:
     """Return the rows of a tensor of ``rounds`` rounds that belong to the chosen rounds."""
     rows_per_round = len(value) // rounds
     return slice(chosen.start * rows_per_round, chosen.stop * rows_per_round)
 
 
-def plain_parameter(stack: nn.Module, name: str) -> tuple[int, type[nn.Module]]:
+def get_plain_parameter(stack: nn.Module, name: str) -> tuple[int, type[nn.Module]]:
     """Return a parameter's number of dimensions in the plain network, and the class of the layer that has it."""
     *path, parameter_name = name.split(".")
     parts = [stack]
     for child in path:
         parts.append(parts[-1].get_submodule(child))
-    stack_dimensions = 0 if any(isinstance(part, Loop) for part in parts) else 1
+    stack_dimensions = 0 if any(isinstance(part, LoopedCopies) for part in parts) else 1
     layer = parts[-1]
     dimensions = layer.get_parameter(parameter_name).dim() - stack_dimensions
-    return dimensions, layer.plain if isinstance(layer, Held) else type(layer)
+    return dimensions, layer.plain if isinstance(layer, StackedState) else type(layer)
 
 
-def plain_state(stack: nn.Module, plain: nn.Module, copy: int) -> dict[str, Tensor]:
+def get_plain_state(stack: nn.Module, plain: nn.Module, copy: int) -> dict[str, Tensor]:
     """Return the state of one copy in a stack, with the names of the plain module.
 
     Args:
@@ -75,10 +75,10 @@ def plain_state(stack: nn.Module, plain: nn.Module, copy: int) -> dict[str, Tens
         plain: A plain module of the same structure.
         copy: Index of the copy.
     """
-    if isinstance(stack, Loop):
+    if isinstance(stack, LoopedCopies):
         return dict(stack.copies[copy].state_dict())
-    if isinstance(stack, Apart):
-        return plain_state(stack.rounds[copy], plain, 0)
+    if isinstance(stack, LoopedRounds):
+        return get_plain_state(stack.rounds[copy], plain, 0)
     state = {name: value[copy].clone() for name, value in stack.state_dict().items()}
     if state.keys() == plain.state_dict().keys():
         return state
@@ -86,7 +86,7 @@ def plain_state(stack: nn.Module, plain: nn.Module, copy: int) -> dict[str, Tens
 
 
 @dataclass(frozen=True)
-class View:
+class ParameterSlice:
     """The rows of some rounds of a stack's parameter, as a parameter that shares its memory.
 
     Attributes:
@@ -103,12 +103,14 @@ class View:
     rounds: slice
     rows: slice
 
-    def take_gradient(self) -> None:
+    def copy_gradient(self) -> None:
         """Set the gradient of ``value`` to the rows of the whole parameter's gradient."""
         self.value.grad = None if self.whole.grad is None else self.whole.grad[self.rows]
 
 
-def views_of(stack: nn.Module, name: str, value: nn.Parameter, groups: Sequence[int]) -> list[tuple[int, View]]:
+def build_slices(
+    stack: nn.Module, name: str, value: nn.Parameter, groups: Sequence[int]
+) -> list[tuple[int, ParameterSlice]]:
     """Return a parameter's slices, one for each run of neighbouring rounds of the same group, with the group.
 
     Args:
@@ -117,20 +119,20 @@ def views_of(stack: nn.Module, name: str, value: nn.Parameter, groups: Sequence[
         value: The parameter.
         groups: Group of each round of the stack.
     """
-    rounds, owning_round = len(groups), owner(stack, name, len(groups))
+    rounds, owning_round = len(groups), find_owner(stack, name, len(groups))
     if owning_round is not None:
         only_round = slice(owning_round, owning_round + 1)
-        return [(groups[owning_round], View(name, value, value, only_round, slice(None)))]
+        return [(groups[owning_round], ParameterSlice(name, value, value, only_round, slice(None)))]
     slices = []
-    for group, chosen in runs(groups):
-        rows = rows_of(value, rounds, chosen)
+    for group, chosen in iterate_runs(groups):
+        rows = get_rows(value, rounds, chosen)
         is_whole = chosen == slice(0, rounds)
         part = value if is_whole else nn.Parameter(value.detach()[rows], requires_grad=value.requires_grad)
-        slices.append((group, View(name, value, part, chosen, rows)))
+        slices.append((group, ParameterSlice(name, value, part, chosen, rows)))
     return slices
 
 
-def runs(values: Sequence[int]) -> Iterator[tuple[int, slice]]:
+def iterate_runs(values: Sequence[int]) -> Iterator[tuple[int, slice]]:
     """Yield each run of equal neighbours as its value and slice: 3, 3, 5 → (3, 0:2), (5, 2:3)."""
     start = 0
     for value, run in groupby(values):

@@ -17,18 +17,24 @@ import torch
 from torch import Tensor, nn
 
 from pairs_lit.errors import PairsLitError, check_positive
-from pairs_lit.seeds import generators_kept, generators_state, seeded
+from pairs_lit.seeds import get_rng_state, preserve_rng_state, use_seed
 from pairs_lit.stacking.composite import Composite
-from pairs_lit.stacking.looped import Apart, Loop, Output
-from pairs_lit.stacking.ops.dropout import Clock, Streams
+from pairs_lit.stacking.looped import LoopedCopies, LoopedRounds, Output
+from pairs_lit.stacking.ops.dropout import RandomStreams, StepPosition
 from pairs_lit.stacking.ops.stacked_layers import Rowwise, SwitchedOff
-from pairs_lit.stacking.recording.module_state import Watch, surely_alike
-from pairs_lit.stacking.recording.traced_graph import LEAVES, OnlyMappableError, Recording, UntraceableError, is_usual
+from pairs_lit.stacking.recording.module_state import ChangeDetector, has_same_state
+from pairs_lit.stacking.recording.traced_graph import (
+    LEAF_LAYERS,
+    TracedGraph,
+    UntraceableError,
+    VmapOnlyError,
+    is_standard_layer,
+)
 from pairs_lit.stacking.recording.tracing import trace, trace_once
-from pairs_lit.stacking.stacked_network import MappedNetwork, StackedNetwork
-from pairs_lit.system.tracebacks import reason_of
+from pairs_lit.stacking.stacked_network import StackedNetwork, VmapNetwork
+from pairs_lit.system.tracebacks import format_reason
 
-_ELEMENTWISE = (
+_ELEMENTWISE_LAYERS = (
     nn.CELU,
     nn.ELU,
     nn.GELU,
@@ -48,18 +54,26 @@ _ELEMENTWISE = (
     nn.Softsign,
     nn.Tanh,
 )
-_PER_CHANNEL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_MODES = (True, False)
-_OWN_METHODS = ("train", "eval", "__call__", "get_extra_state", "set_extra_state", "state_dict", "load_state_dict")
+_PER_CHANNEL_LAYERS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_TRAINING_MODES = (True, False)
+_PROTECTED_METHODS = (
+    "train",
+    "eval",
+    "__call__",
+    "get_extra_state",
+    "set_extra_state",
+    "state_dict",
+    "load_state_dict",
+)
 """Methods that a stacked module must not override, because a stack does not call them."""
 
-_SAME = 1e-3
+_TOLERANCE = 1e-3
 """Tolerance, relative and absolute, when the outputs of a stack are compared with those of a plain module."""
 
-_TRIED = 3
+_PROBE_SIZE = 3
 """Number of inputs on which a module is tried."""
 
-_P = re.compile(r"(Dropout(?:[123]d)?\(p=)(?:0\.\d*[1-9]\d*|[\d.]+e-\d+)")
+_PROBABILITY_PATTERN = re.compile(r"(Dropout(?:[123]d)?\(p=)(?:0\.\d*[1-9]\d*|[\d.]+e-\d+)")
 """A dropout layer as torch prints it, with a probability between 0 and 1."""
 
 
@@ -87,12 +101,12 @@ def stack(factory: Callable[[], nn.Module], seeds: Sequence[int], shape: Sequenc
     check_positive("the number of seeds", len(seeds))
     copies = []
     for seed in seeds:
-        with seeded(seed):
+        with use_seed(seed):
             copies.append(factory())
-    return stack_copies(copies, Streams(tuple(seeds), (0,) * len(copies), Clock()), shape)
+    return stack_copies(copies, RandomStreams(tuple(seeds), (0,) * len(copies), StepPosition()), shape)
 
 
-def stack_copies(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> nn.Module:
+def stack_copies(copies: Sequence[nn.Module], streams: RandomStreams, shape: Sequence[int] | None) -> nn.Module:
     """Stack plain modules.
 
     Args:
@@ -104,21 +118,21 @@ def stack_copies(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[
         PairsLitError: Two of the modules share a parameter.
     """
     if isinstance(copies[0], Composite):
-        return _part_by_part(copies, streams, shape)
-    check_separate(copies)
-    if any(form(copy) != form(copies[0]) for copy in copies[1:]):
-        return _apart(copies, streams, shape)
-    if _serves_all(copies[0]):
+        return _stack_parts(copies, streams, shape)
+    check_no_shared_parameters(copies)
+    if any(get_structure(copy) != get_structure(copies[0]) for copy in copies[1:]):
+        return _loop_over_rounds(copies, streams, shape)
+    if _can_serve_all_rounds(copies[0]):
         return copies[0]
     try:
-        return _side_by_side(copies, streams, shape)
-    except OnlyMappableError as reason:
-        return _mapped(copies, shape, str(reason)) or Loop(copies, streams, str(reason))
+        return _stack_traced(copies, streams, shape)
+    except VmapOnlyError as reason:
+        return _stack_with_vmap(copies, shape, str(reason)) or LoopedCopies(copies, streams, str(reason))
     except UntraceableError as reason:
-        return Loop(copies, streams, str(reason))
+        return LoopedCopies(copies, streams, str(reason))
 
 
-def _part_by_part(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> nn.Module:
+def _stack_parts(copies: Sequence[nn.Module], streams: RandomStreams, shape: Sequence[int] | None) -> nn.Module:
     """Return the first of R composites after replacing each of its parts by a stack of R parts."""
     composite = cast(Composite, copies[0])
     for name, part in composite.parts(shape or ()).items():
@@ -128,38 +142,38 @@ def _part_by_part(copies: Sequence[nn.Module], streams: Streams, shape: Sequence
     return composite
 
 
-def _mapped(copies: Sequence[nn.Module], shape: Sequence[int] | None, reason: str) -> MappedNetwork | None:
+def _stack_with_vmap(copies: Sequence[nn.Module], shape: Sequence[int] | None, reason: str) -> VmapNetwork | None:
     """Return the copies as a module that calls ``torch.vmap``, or None if that is not correct or not faster."""
     has_convolution = any(isinstance(part, nn.modules.conv._ConvNd) for part in copies[0].modules())
-    if shape is None or has_convolution or not all(surely_alike(copies[0], other) for other in copies[1:]):
+    if shape is None or has_convolution or not all(has_same_state(copies[0], other) for other in copies[1:]):
         return None
     try:
-        if not all(_is_pure(copies[0], shape, training=mode) for mode in _MODES):
+        if not all(_is_pure(copies[0], shape, training=mode) for mode in _TRAINING_MODES):
             return None
-        mapped = MappedNetwork(copy.deepcopy(list(copies)), reason)
-        _check(mapped, copies[0], shape, len(copies), mapped)
+        mapped = VmapNetwork(copy.deepcopy(list(copies)), reason)
+        _check_outputs(mapped, copies[0], shape, len(copies), mapped)
     except Exception:  # an operation that torch.vmap does not support may raise anything
         return None
-    return MappedNetwork(copies, reason)
+    return VmapNetwork(copies, reason)
 
 
 def _is_pure(module: nn.Module, shape: Sequence[int], *, training: bool) -> bool:
     """Return whether a module draws no random numbers and keeps no state, except in buffers changed in place."""
     tried = copy.deepcopy(module).train(training)
-    watch = Watch(tried)
-    with generators_kept():
-        state_before = generators_state()
-        tried(torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0)))
-        return generators_state() == state_before and watch.changed() is None
+    watch = ChangeDetector(tried)
+    with preserve_rng_state():
+        state_before = get_rng_state()
+        tried(torch.rand(_PROBE_SIZE, *shape, generator=torch.Generator().manual_seed(0)))
+        return get_rng_state() == state_before and watch.find_change() is None
 
 
-def _apart(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> Apart:
+def _loop_over_rounds(copies: Sequence[nn.Module], streams: RandomStreams, shape: Sequence[int] | None) -> LoopedRounds:
     """Return a loop over stacks of one copy each."""
-    parts = zip(copies, streams.apart(), strict=True)
-    return Apart([stack_copies([copy], part, shape) for copy, part in parts])
+    parts = zip(copies, streams.split_copies(), strict=True)
+    return LoopedRounds([stack_copies([copy], part, shape) for copy, part in parts])
 
 
-def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence[int] | None) -> nn.Module:
+def _stack_traced(copies: Sequence[nn.Module], streams: RandomStreams, shape: Sequence[int] | None) -> nn.Module:
     """Trace the copies and return a module that computes the traced calls for all of them.
 
     Raises:
@@ -177,43 +191,45 @@ def _side_by_side(copies: Sequence[nn.Module], streams: Streams, shape: Sequence
     known = is_known(copies[0])
     wrapped = [copy if isinstance(copy, nn.Sequential) or not known else nn.Sequential(copy) for copy in copies]
     trace_first = trace_once if known else trace
-    first = [trace_first(wrapped[0], shape, training=mode) for mode in _MODES]
+    first = [trace_first(wrapped[0], shape, training=mode) for mode in _TRAINING_MODES]
     traces = [
-        first if surely_alike(wrapped[0], other) else [trace_once(other, shape, training=mode) for mode in _MODES]
+        first
+        if has_same_state(wrapped[0], other)
+        else [trace_once(other, shape, training=mode) for mode in _TRAINING_MODES]
         for other in wrapped
     ]
-    if any(_written(traced) != _written(first) for traced in traces):
-        return _apart(copies, streams, shape)
+    if any(_get_signatures(traced) != _get_signatures(first) for traced in traces):
+        return _loop_over_rounds(copies, streams, shape)
     rates = {
-        name: [traced[mode].drops[name].p for traced in traces]
+        name: [traced[mode].dropouts[name].p for traced in traces]
         for mode, graph in enumerate(first)
-        for name in graph.drops
+        for name in graph.dropouts
     }
     network = StackedNetwork(wrapped, first[0], first[1], rates, streams)
     if not known:
-        _check(network, wrapped[0], shape, len(copies), network.side_by_side)
-        _check_turns(network, wrapped[0], shape, len(copies))
+        _check_outputs(network, wrapped[0], shape, len(copies), network.run_side_by_side)
+        _check_sequential(network, wrapped[0], shape, len(copies))
     return network
 
 
-def _check_turns(network: StackedNetwork, plain: nn.Module, shape: Sequence[int], rounds: int) -> None:
+def _check_sequential(network: StackedNetwork, plain: nn.Module, shape: Sequence[int], rounds: int) -> None:
     """Prevent rounds from running sequentially if the outputs then differ from those of the plain module.
 
     They may differ if the module depends on the strides of its tensors.
     """
     if network.convolutions:
         try:
-            _check(network, plain, shape, rounds, network.in_turn)
+            _check_outputs(network, plain, shape, rounds, network.run_sequentially)
         except UntraceableError:
             network.convolutions = []
 
 
-def _written(traced: Iterable[Recording]) -> list[list[object]]:
+def _get_signatures(traced: Iterable[TracedGraph]) -> list[list[object]]:
     """Return the signature of each traced graph; copies can be stacked if their signatures are equal."""
-    return [graph.written() for graph in traced]
+    return [graph.get_signature() for graph in traced]
 
 
-def _check(
+def _check_outputs(
     network: nn.Module, plain: nn.Module, shape: Sequence[int], rounds: int, compute: Callable[[Tensor], Output]
 ) -> None:
     """Raise UntraceableError if a stack cannot take its inputs or its outputs differ from the plain module's.
@@ -227,11 +243,11 @@ def _check(
         rounds: Number of rounds of the stack.
         compute: Method of the stack that computes its outputs.
     """
-    inputs = torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0))
+    inputs = torch.rand(_PROBE_SIZE, *shape, generator=torch.Generator().manual_seed(0))
     stacked_inputs = inputs.expand(rounds, *inputs.shape)
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     try:
-        with generators_kept(), warnings.catch_warnings():
+        with preserve_rng_state(), warnings.catch_warnings():
             warnings.filterwarnings("error", ".*performance drop")  # torch.vmap warns if it would loop over the rounds
             network.train()
             compute(stacked_inputs.clone())
@@ -242,25 +258,25 @@ def _check(
                 network.eval()
                 outputs = compute(stacked_inputs.clone())
     except Exception as error:  # an operation that torch.vmap does not support may raise anything
-        reason = reason_of(error).split(". ")[0]
+        reason = format_reason(error).split(". ")[0]
         raise UntraceableError(f"cannot be computed for several rounds at once ({reason})") from error
     finally:
         network.train()
-    pairs = zip(_listed(outputs), _listed(expected), strict=True)
-    if not all(torch.allclose(stacked[0], alone, _SAME, _SAME, equal_nan=True) for stacked, alone in pairs):
+    pairs = zip(_to_list(outputs), _to_list(expected), strict=True)
+    if not all(torch.allclose(stacked[0], alone, _TOLERANCE, _TOLERANCE, equal_nan=True) for stacked, alone in pairs):
         raise UntraceableError("gives other values when several rounds are computed at once")
 
 
-def _listed(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
+def _to_list(output: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return [output] if isinstance(output, Tensor) else list(output)
 
 
-def _serves_all(module: nn.Module) -> bool:
+def _can_serve_all_rounds(module: nn.Module) -> bool:
     """Return whether one module can serve all rounds, because it has no parameters and acts on each row alone."""
     return Rowwise in type(module).__bases__ and not _is_altered(module)
 
 
-def check_separate(copies: Sequence[nn.Module]) -> None:
+def check_no_shared_parameters(copies: Sequence[nn.Module]) -> None:
     """Raise PairsLitError if plain modules of different rounds share a parameter."""
     seen: set[int] = set()
     for module in copies:
@@ -274,7 +290,7 @@ def check_separate(copies: Sequence[nn.Module]) -> None:
         seen |= set(ids.values())
 
 
-def form(module: nn.Module) -> tuple[object, ...]:
+def get_structure(module: nn.Module) -> tuple[object, ...]:
     """Return a module's structure; only copies with equal structures can be stacked.
 
     Structures may differ because a constructor chooses layers at random. Dropout probabilities are no part of the
@@ -283,7 +299,7 @@ def form(module: nn.Module) -> tuple[object, ...]:
     tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     first: dict[int, str] = {}
     state = [(name, first.setdefault(id(value), name), value.shape, value.requires_grad) for name, value in tensors]
-    return _P.sub(r"\1…", repr(module)), state, is_known(module), _serves_all(module)
+    return _PROBABILITY_PATTERN.sub(r"\1…", repr(module)), state, is_known(module), _can_serve_all_rounds(module)
 
 
 def is_known(module: nn.Module) -> bool:
@@ -298,9 +314,9 @@ def is_known(module: nn.Module) -> bool:
         return type(module).forward is nn.Sequential.forward and not tensors and all(map(is_known, module.children()))
     if isinstance(module, SwitchedOff):
         return is_known(module.layer)
-    if type(module) in LEAVES:
-        return is_usual(module)
-    return type(module) in (*_ELEMENTWISE, *_PER_CHANNEL, nn.Dropout, nn.Flatten)
+    if type(module) in LEAF_LAYERS:
+        return is_standard_layer(module)
+    return type(module) in (*_ELEMENTWISE_LAYERS, *_PER_CHANNEL_LAYERS, nn.Dropout, nn.Flatten)
 
 
 def _is_altered(module: nn.Module) -> bool:
@@ -315,6 +331,6 @@ def _is_altered(module: nn.Module) -> bool:
     for value in module.parameters(recurse=False):
         hooks += [value._backward_hooks, getattr(value, "_post_accumulate_grad_hooks", None)]
     is_from_torch = type(module).__module__.startswith("torch.nn.")
-    keeps_methods = all(getattr(type(module), name) is getattr(nn.Module, name) for name in _OWN_METHODS)
+    keeps_methods = all(getattr(type(module), name) is getattr(nn.Module, name) for name in _PROTECTED_METHODS)
     replaces_methods = not {"forward", "train", "eval"}.isdisjoint(vars(module))
     return any(hooks) or not (is_from_torch or keeps_methods) or replaces_methods

@@ -10,30 +10,30 @@ from torch.func import functional_call
 from torch.fx import Graph, Node
 
 from pairs_lit.stacking.looped import Output
-from pairs_lit.stacking.ops.dropout import StackedDropout, Streams
+from pairs_lit.stacking.ops.dropout import RandomStreams, StackedDropout
 from pairs_lit.stacking.ops.stacked_layers import (
     StackedBatchNorm1d,
     StackedBatchNorm2d,
     StackedConv2d,
     StackedLinear,
-    stacked,
+    stack_parameters,
 )
-from pairs_lit.stacking.program.fusion_pass import fuse
-from pairs_lit.stacking.program.graph_builder import Layout, Program, compiled
+from pairs_lit.stacking.program.fusion_pass import fuse_calls
+from pairs_lit.stacking.program.graph_builder import GraphBuilder, Layout, compile_graph
 from pairs_lit.stacking.program.rules import apply_rule
-from pairs_lit.stacking.program.sequential import Turns, convolutions, in_turn
-from pairs_lit.stacking.recording.traced_graph import Recording, is_usual, key_of, place_of
+from pairs_lit.stacking.program.sequential import SequentialRounds, find_convolutions, should_run_sequentially
+from pairs_lit.stacking.recording.traced_graph import TracedGraph, get_site_name, get_stream_name, is_standard_layer
 
-_STACKED: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
+_STACKED_LAYERS: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
     nn.Linear: StackedLinear,
     nn.Conv2d: StackedConv2d,
     nn.BatchNorm1d: StackedBatchNorm1d,
     nn.BatchNorm2d: StackedBatchNorm2d,
 }
-_ON_MAPS = (StackedConv2d, StackedBatchNorm2d)
+_MAP_LAYERS = (StackedConv2d, StackedBatchNorm2d)
 
 
-class Held(nn.Module):
+class StackedState(nn.Module):
     """Container for the stacked parameters, buffers and child modules of a plain module.
 
     It has no ``forward``: the graph of the StackedNetwork computes what the plain module computes.
@@ -67,79 +67,81 @@ class StackedNetwork(nn.Module):
     def __init__(
         self,
         copies: Sequence[nn.Module],
-        training: Recording,
-        evaluation: Recording,
+        training: TracedGraph,
+        evaluation: TracedGraph,
         rates: Mapping[str, Sequence[float]],
-        streams: Streams,
+        streams: RandomStreams,
     ) -> None:
         super().__init__()
         self._dropouts = nn.ModuleDict()
         self._rates = rates
         self._streams = streams
-        _fill(self, copies, {})
-        _tie(self, copies[0])
+        _stack_state(self, copies, {})
+        _tie_parameters(self, copies[0])
         graphs = {True: training, False: evaluation}
-        self._turns = {mode: Turns(graph, copies[0], rates, streams, training=mode) for mode, graph in graphs.items()}
-        self._programs = {mode: self._program(graph, copies[0]) for mode, graph in graphs.items()}
-        self.convolutions = convolutions(training, copies[0])
-        self._forward = {mode: compiled(self, program) for mode, program in self._programs.items()}
+        self._sequential = {
+            mode: SequentialRounds(graph, copies[0], rates, streams, training=mode) for mode, graph in graphs.items()
+        }
+        self._programs = {mode: self._build_program(graph, copies[0]) for mode, graph in graphs.items()}
+        self.convolutions = find_convolutions(training, copies[0])
+        self._forward = {mode: compile_graph(self, program) for mode, program in self._programs.items()}
 
     def forward(self, x: Tensor) -> Output:
         """Apply each round's network to its inputs, side by side or sequentially, whichever is faster."""
-        if in_turn(self.convolutions, x.shape[1], x.element_size()):
-            return self.in_turn(x)
-        return self.side_by_side(x)
+        if should_run_sequentially(self.convolutions, x.shape[1], x.element_size()):
+            return self.run_sequentially(x)
+        return self.run_side_by_side(x)
 
-    def side_by_side(self, x: Tensor) -> Output:
+    def run_side_by_side(self, x: Tensor) -> Output:
         """Compute each call for all rounds at once."""
         output: Output = self._forward[self.training](self, x)
         return output
 
-    def in_turn(self, x: Tensor) -> Output:
+    def run_sequentially(self, x: Tensor) -> Output:
         """Compute all calls of one round, then those of the next."""
-        return self._turns[self.training](self, x)
+        return self._sequential[self.training](self, x)
 
-    def _program(self, traced: Recording, plain: nn.Module) -> Graph:
+    def _build_program(self, traced: TracedGraph, plain: nn.Module) -> Graph:
         """Return the graph that computes all rounds; calls in ``traced`` are fused in place."""
-        fuse(traced, plain)
-        program = Program()
+        fuse_calls(traced, plain)
+        program = GraphBuilder()
         for node in traced.graph.nodes:
             if node.op == "placeholder":
-                program.add(node, program.graph.placeholder(node.name), "rows")
+                program.set_node(node, program.graph.placeholder(node.name), "rows")
             elif node.op == "get_attr":
-                program.add(node, program.graph.get_attr(str(node.target)), "rows")
+                program.set_node(node, program.graph.get_attr(str(node.target)), "rows")
             elif node.op == "call_module":
                 self._add_layer(program, node, traced)
             elif node.op == "output":
-                program.graph.output(program.argument(node.args[0]))
+                program.graph.output(program.convert_argument(node.args[0]))
             else:
                 apply_rule(program, node)
         return program.graph
 
-    def _add_layer(self, program: Program, node: Node, traced: Recording) -> None:
+    def _add_layer(self, program: GraphBuilder, node: Node, traced: TracedGraph) -> None:
         """Add a call of a layer or a dropout, with anything that was fused into it."""
         first, *fused = cast(Sequence[Any], node.args)  # fused: True, then the name of a dropout site if there is one
-        dropout = traced.dropout(node)
+        dropout = traced.get_dropout(node)
         layout: Layout = "rows"
         if dropout is not None:
-            layout = program.layout(first)
+            layout = program.get_layout(first)
             self._add_dropout(str(node.target), traced, layout)
-        elif type(self.get_submodule(str(node.target))) in _ON_MAPS:
+        elif type(self.get_submodule(str(node.target))) in _MAP_LAYERS:
             layout = "maps"
         for name in fused[1:]:
             self._add_dropout(name, traced, "maps")
             fused[1] = program.graph.get_attr(name)
-        new = program.graph.call_module(str(node.target), (program.value(first, layout), *fused))
-        program.add(node, new, layout)
+        new = program.graph.call_module(str(node.target), (program.get_value(first, layout), *fused))
+        program.set_node(node, new, layout)
 
-    def _add_dropout(self, name: str, traced: Recording, layout: Layout) -> None:
+    def _add_dropout(self, name: str, traced: TracedGraph, layout: Layout) -> None:
         """Add the stacked dropout of a dropout site."""
-        whole, streams = traced.drops[name].maps, self._streams.child(key_of(name))
+        whole, streams = traced.dropouts[name].should_drop_maps, self._streams.get_child(get_stream_name(name))
         dropout = StackedDropout(self._rates[name], streams, maps=layout == "maps", whole=whole)
-        self._dropouts[place_of(name)] = dropout
+        self._dropouts[get_site_name(name)] = dropout
 
 
-class MappedNetwork(nn.Module):
+class VmapNetwork(nn.Module):
     """R rounds of a module that cannot be traced, computed by one call of ``torch.vmap``.
 
     Args:
@@ -153,24 +155,24 @@ class MappedNetwork(nn.Module):
     def __init__(self, copies: Sequence[nn.Module], reason: str) -> None:
         super().__init__()
         self.reason = reason
-        _fill(self, copies, {})
-        _tie(self, copies[0])
-        self._one = (copies[0],)  # a tuple, so that torch does not register it as a child module
+        _stack_state(self, copies, {})
+        _tie_parameters(self, copies[0])
+        self._plain = (copies[0],)  # a tuple, so that torch does not register it as a child module
 
     def forward(self, x: Tensor) -> Output:
         """Apply each round's network to a copy of its inputs, because it may change them in place."""
-        (plain,) = self._one
+        (plain,) = self._plain
         if plain.training != self.training:
             plain.train(self.training)
         state = dict([*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)])
-        return torch.vmap(partial(_called, plain))(state, x.clone())
+        return torch.vmap(partial(_call_plain, plain))(state, x.clone())
 
 
-def _called(plain: nn.Module, state: dict[str, Tensor], x: Tensor) -> Output:
+def _call_plain(plain: nn.Module, state: dict[str, Tensor], x: Tensor) -> Output:
     return functional_call(plain, state, (x,))  # type: ignore[no-any-return]
 
 
-def _fill(network: nn.Module, copies: Sequence[nn.Module], seen: dict[int, nn.Module]) -> None:
+def _stack_state(network: nn.Module, copies: Sequence[nn.Module], seen: dict[int, nn.Module]) -> None:
     """Add the stacked parameters, buffers and child modules of R plain modules to a module.
 
     Args:
@@ -180,7 +182,7 @@ def _fill(network: nn.Module, copies: Sequence[nn.Module], seen: dict[int, nn.Mo
     """
     plain = copies[0]
     for name in plain._parameters:
-        network.register_parameter(name, stacked([copy._parameters[name] for copy in copies]))
+        network.register_parameter(name, stack_parameters([copy._parameters[name] for copy in copies]))
     state = plain.state_dict()
     for name in plain._buffers:
         values = [value for copy in copies if (value := copy._buffers[name]) is not None]
@@ -189,21 +191,23 @@ def _fill(network: nn.Module, copies: Sequence[nn.Module], seen: dict[int, nn.Mo
         if isinstance(value, Tensor):
             network.register_buffer(name, torch.stack([vars(copy)[name] for copy in copies]), persistent=False)
     for name, child in plain._modules.items():
-        network.add_module(name, _part([copy._modules[name] for copy in copies], seen) if child is not None else None)
+        network.add_module(
+            name, _stack_part([copy._modules[name] for copy in copies], seen) if child is not None else None
+        )
 
 
-def _part(copies: Sequence[Any], seen: dict[int, nn.Module]) -> nn.Module:
+def _stack_part(copies: Sequence[Any], seen: dict[int, nn.Module]) -> nn.Module:
     """Return the stack of a child module; ``seen`` holds those that already exist."""
     plain = copies[0]
     if id(plain) not in seen:
-        build = _STACKED.get(type(plain)) if is_usual(plain) else None
-        seen[id(plain)] = Held(type(plain)) if build is None else build(copies)
+        build = _STACKED_LAYERS.get(type(plain)) if is_standard_layer(plain) else None
+        seen[id(plain)] = StackedState(type(plain)) if build is None else build(copies)
         if build is None:
-            _fill(seen[id(plain)], copies, seen)
+            _stack_state(seen[id(plain)], copies, seen)
     return seen[id(plain)]
 
 
-def _tie(network: nn.Module, plain: nn.Module) -> None:
+def _tie_parameters(network: nn.Module, plain: nn.Module) -> None:
     """Tie the stacked tensors that have several names but are one parameter or buffer in the plain module."""
     first: dict[int, Tensor] = {}
     for name, value in [*plain.named_parameters(remove_duplicate=False), *plain.named_buffers(remove_duplicate=False)]:

@@ -21,34 +21,34 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.visualization import matplotlib as drawn
 from PIL import Image
 
-from pairs_lit.analysis.figures import COLOURS, save
+from pairs_lit.analysis.figures import COLOURS, save_figure
 from pairs_lit.sweeps.report import Sweep
-from pairs_lit.sweeps.search_space import Choices, Dimension, Range, key_of, shown
+from pairs_lit.sweeps.search_space import Choices, Dimension, Range, format_value, get_key
 from pairs_lit.sweeps.trial import Trial
-from pairs_lit.system.console import notice
-from pairs_lit.system.tracebacks import reason_of
-from pairs_lit.text import counted
+from pairs_lit.system.console import print_notice
+from pairs_lit.system.tracebacks import format_reason
+from pairs_lit.text import format_count
 
-FIGURES = ("values.png", "heat-map.png", "importance.png", "parallel.png")
+FIGURE_FILES = ("values.png", "heat-map.png", "importance.png", "parallel.png")
 
-_FEW = 2
+_HEAT_MAP_OPTIONS = 2
 """The number of options for which a heat map is drawn."""
 
-_ENOUGH = 4
+_MIN_IMPORTANCE_TRIALS = 4
 """The number of trials from which Optuna can estimate the importance of options."""
 
-_MOST_CELLS = 30
+_MAX_CELLS = 30
 """The largest number of rows and columns of a heat map; more values are drawn as points."""
 
-_MOST_TICKS = 30
-_MOST_LETTERS = 24
-_MOST_PANELS = 4
+_MAX_TICKS = 30
+_MAX_LETTERS = 24
+_MAX_PANELS_PER_ROW = 4
 """The largest number of panels in a row."""
 
-_MOST_LINES = 1000
+_MAX_LINES = 1000
 """The parallel plot, which has a line for each trial, shows at most this many trials: the best ones."""
 
-_MOST_BARS = 100
+_MAX_TRIALS_WITH_BARS = 100
 """Intervals are drawn for at most this many trials; more would hide the means."""
 
 
@@ -62,29 +62,29 @@ def write_figures(sweep: Sweep, copy: Callable[[Sequence[Trial]], optuna.Study])
         sweep: The finished sweep.
         copy: A function that returns an Optuna study of the given trials.
     """
-    mark = _mark_of(sweep)
-    for name, draw in _figures_of(sweep, copy):
+    mark = _compute_mark(sweep)
+    for name, draw in _list_figures(sweep, copy):
         if not _is_drawn(sweep.folder / name, mark):
-            _write(sweep.folder / name, draw, mark)
+            _write_figure(sweep.folder / name, draw, mark)
 
 
-def _figures_of(
+def _list_figures(
     sweep: Sweep, copy: Callable[[Sequence[Trial]], optuna.Study]
 ) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Yield the file name of each figure that applies, and a function that draws it."""
     trials, options = [trial for trial in sweep.trials if trial.scores], len(sweep.spec.space)
-    values, heat_map, importance, parallel = FIGURES
-    yield values, partial(values_figure, sweep, trials)
-    if options == _FEW:
-        yield heat_map, partial(two_options_figure, sweep, trials)
-    if options >= _FEW and len([trial for trial in trials if not trial.failed]) >= _ENOUGH:
-        yield importance, lambda: _importance_figure(copy(trials), sweep.spec.metric)
+    values, heat_map, importance, parallel = FIGURE_FILES
+    yield values, partial(draw_values, sweep, trials)
+    if options == _HEAT_MAP_OPTIONS:
+        yield heat_map, partial(draw_two_options, sweep, trials)
+    if options >= _HEAT_MAP_OPTIONS and len([trial for trial in trials if not trial.failed]) >= _MIN_IMPORTANCE_TRIALS:
+        yield importance, lambda: _draw_importance(copy(trials), sweep.spec.metric)
         dimensions = sweep.spec.space.values()
-        if all(isinstance(dimension, Range) or len(dimension.values) <= _MOST_TICKS for dimension in dimensions):
-            yield parallel, lambda: _parallel_figure(copy(trials[:_MOST_LINES]), sweep.spec.metric)
+        if all(isinstance(dimension, Range) or len(dimension.values) <= _MAX_TICKS for dimension in dimensions):
+            yield parallel, lambda: _draw_parallel_coordinates(copy(trials[:_MAX_LINES]), sweep.spec.metric)
 
 
-def _mark_of(sweep: Sweep) -> str:
+def _compute_mark(sweep: Sweep) -> str:
     """Return a hash of the trials, which each figure file stores in order to recognise outdated figures."""
     trials = [[trial.number, dict(trial.values), dict(trial.scores), list(trial.failed)] for trial in sweep.trials]
     text = json.dumps([sweep.folder.name, str(sweep.spec), trials, sweep.best.data], default=str)
@@ -99,37 +99,37 @@ def _is_drawn(path: Path, mark: str) -> bool:
         return False
 
 
-def _write(path: Path, draw: Callable[[], Figure], mark: str) -> None:
+def _write_figure(path: Path, draw: Callable[[], Figure], mark: str) -> None:
     """Draw and save a figure; if Optuna cannot draw it, print a notice instead."""
     from matplotlib import pyplot
 
     try:
         # ignore warnings about letters that the font lacks, and about experimental functions of Optuna
         with warnings.catch_warnings(action="ignore"), pyplot.rc_context():
-            save(draw(), path, mark)
+            save_figure(draw(), path, mark)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        notice(f"{path.name} is left out: {reason_of(error)}.")
+        print_notice(f"{path.name} is left out: {format_reason(error)}.")
     finally:
         pyplot.close("all")
 
 
-def values_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
+def draw_values(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     """Draw each trial's mean against every option, with 95 % intervals if there are few trials; mark the best trial."""
-    space, has_bars = sweep.spec.space, len(trials) <= _MOST_BARS
+    space, has_bars = sweep.spec.space, len(trials) <= _MAX_TRIALS_WITH_BARS
     label = f"{sweep.spec.metric}, mean and 95 % interval" if has_bars else f"{sweep.spec.metric}, mean"
-    columns = min(len(space), _MOST_PANELS)
+    columns = min(len(space), _MAX_PANELS_PER_ROW)
     rows = math.ceil(len(space) / columns)
     figure = Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
     panels = iter(figure.subplots(rows, columns, squeeze=False).flat)
     for (option, dimension), axes in zip(space.items(), panels, strict=False):
-        positions = _lay_out(axes, "x", dimension, [trial.values[option] for trial in trials])
-        spread = _side_by_side(positions, is_log=axes.get_xscale() == "log")
+        positions = _place_values(axes, "x", dimension, [trial.values[option] for trial in trials])
+        spread = _spread_overlaps(positions, is_log=axes.get_xscale() == "log")
         _draw_trials(axes, spread, trials, sweep.best, has_bars=has_bars)
-        axes.set(xlabel=_shorten(option, 2 * _MOST_LETTERS), ylabel=label)
+        axes.set(xlabel=_shorten(option, 2 * _MAX_LETTERS), ylabel=label)
         axes.grid(alpha=0.3)
     for axes in panels:  # unused panels of the last row
         axes.remove()
-    figure.suptitle(_title(sweep), fontsize="medium")
+    figure.suptitle(_format_title(sweep), fontsize="medium")
     return figure
 
 
@@ -143,22 +143,22 @@ def _draw_trials(axes: Axes, places: Sequence[float], trials: Sequence[Trial], b
     axes.errorbar(x[is_best], means[is_best], halves[is_best], fmt="D", color=COLOURS[3], capsize=3, zorder=3)
 
 
-def _title(sweep: Sweep) -> str:
+def _format_title(sweep: Sweep) -> str:
     """Return a title with the sweep's name, the number of rounds per trial and the data source."""
-    source = _shorten(str(sweep.best.data["source"]), 2 * _MOST_LETTERS)
-    return f"{sweep.folder.name}: {counted(sweep.spec.rounds.count, 'round')} per trial, {source}"
+    source = _shorten(str(sweep.best.data["source"]), 2 * _MAX_LETTERS)
+    return f"{sweep.folder.name}: {format_count(sweep.spec.rounds.count, 'round')} per trial, {source}"
 
 
-def _shorten(text: str, most: int = _MOST_LETTERS) -> str:
+def _shorten(text: str, most: int = _MAX_LETTERS) -> str:
     """Return the end of a long text, where class paths differ; dollar signs are escaped, else they begin a formula."""
     return (text if len(text) <= most else f"…{text[1 - most :]}").replace("$", r"\$")
 
 
-def _lay_out(axes: Axes, axis: Literal["x", "y"], dimension: Dimension, values: Sequence[object]) -> list[float]:
+def _place_values(axes: Axes, axis: Literal["x", "y"], dimension: Dimension, values: Sequence[object]) -> list[float]:
     """Set up an axis and return the values' positions: numbers at their value, other values evenly spaced in order."""
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) < len(values):
-        return _name_ticks(axes, axis, values, _in_order(dimension, values))
+        return _label_ticks(axes, axis, values, _order_by_space(dimension, values))
     if _is_log(dimension, numbers):
         axes.set(**{f"{axis}scale": "log"})
     return numbers
@@ -170,31 +170,31 @@ def _is_log(dimension: Dimension, numbers: Sequence[float]) -> bool:
     return min(numbers) > 0 and max(numbers) / min(numbers) >= 10
 
 
-def _in_order(dimension: Dimension, values: Sequence[object]) -> list[object]:
+def _order_by_space(dimension: Dimension, values: Sequence[object]) -> list[object]:
     """Return the distinct values in the order of the search space."""
-    distinct = {key_of(value): value for value in values}
+    distinct = {get_key(value): value for value in values}
     space = dimension.values if isinstance(dimension, Choices) else ()
-    return list({key: distinct[key] for key in [*map(key_of, space), *distinct] if key in distinct}.values())
+    return list({key: distinct[key] for key in [*map(get_key, space), *distinct] if key in distinct}.values())
 
 
-def _name_ticks(axes: Axes, axis: Literal["x", "y"], values: Sequence[object], names: Sequence[object]) -> list[float]:
+def _label_ticks(axes: Axes, axis: Literal["x", "y"], values: Sequence[object], names: Sequence[object]) -> list[float]:
     """Label the ticks, only some of them if there are many names, and return the position of each value."""
-    positions = {key_of(name): float(position) for position, name in enumerate(names)}
-    step = math.ceil(len(names) / _MOST_TICKS)
-    labels = [_shorten(shown(name)) for name in names[::step]]
-    is_crowded = sum(map(len, labels)) > 2 * _MOST_LETTERS
+    positions = {get_key(name): float(position) for position, name in enumerate(names)}
+    step = math.ceil(len(names) / _MAX_TICKS)
+    labels = [_shorten(format_value(name)) for name in names[::step]]
+    is_crowded = sum(map(len, labels)) > 2 * _MAX_LETTERS
     if axis == "x":
         axes.set_xticks(range(0, len(names), step), labels, rotation=90 if is_crowded else 0)
     else:
         axes.set_yticks(range(0, len(names), step), labels)
-    axes.tick_params(axis, labelsize=6 if len(labels) > _MOST_TICKS / 2 else None)
-    return [positions[key_of(value)] for value in values]
+    axes.tick_params(axis, labelsize=6 if len(labels) > _MAX_TICKS / 2 else None)
+    return [positions[get_key(value)] for value in values]
 
 
-def _side_by_side(positions: Sequence[float], *, is_log: bool) -> list[float]:
+def _spread_overlaps(positions: Sequence[float], *, is_log: bool) -> list[float]:
     """Return the positions with equal ones moved apart by a hundredth of the axis."""
     if is_log:
-        return [math.exp(position) for position in _side_by_side(list(map(math.log, positions)), is_log=False)]
+        return [math.exp(position) for position in _spread_overlaps(list(map(math.log, positions)), is_log=False)]
     step, seen, counts = (max(positions) - min(positions) or 1.0) / 100, Counter[float](), Counter(positions)
     spread = []
     for position in positions:
@@ -204,14 +204,14 @@ def _side_by_side(positions: Sequence[float], *, is_log: bool) -> list[float]:
     return spread
 
 
-def two_options_figure(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
+def draw_two_options(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     """Draw the mean of the metric over two options: a heat map for few values, coloured points for many."""
     options = [[trial.values[option] for trial in trials] for option in sweep.spec.space]
-    has_few = all(len(set(map(key_of, values))) <= _MOST_CELLS for values in options)
+    has_few = all(len(set(map(get_key, values))) <= _MAX_CELLS for values in options)
     figure = _draw_cells(sweep, trials) if has_few else _draw_points(sweep, trials)
-    first, second = (_shorten(option, 2 * _MOST_LETTERS) for option in sweep.spec.space)
+    first, second = (_shorten(option, 2 * _MAX_LETTERS) for option in sweep.spec.space)
     figure.axes[0].set(xlabel=second, ylabel=first)
-    figure.suptitle(_title(sweep), fontsize="medium")
+    figure.suptitle(_format_title(sweep), fontsize="medium")
     return figure
 
 
@@ -219,16 +219,16 @@ def _draw_cells(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     """Draw a heat map; a cell with several trials shows the best one, which comes first."""
     first, second = ([trial.values[option] for trial in trials] for option in sweep.spec.space)
     down, across = sweep.spec.space.values()
-    rows, columns = _sorted(_in_order(down, first)), _sorted(_in_order(across, second))
+    rows, columns = _sort_numbers(_order_by_space(down, first)), _sort_numbers(_order_by_space(across, second))
     means = np.full((len(rows), len(columns)), np.nan)
-    row_of, column_of = ({key_of(value): n for n, value in enumerate(values)} for values in (rows, columns))
+    row_of, column_of = ({get_key(value): n for n, value in enumerate(values)} for values in (rows, columns))
     for trial, row, column in reversed(list(zip(trials, first, second, strict=True))):
-        means[row_of[key_of(row)], column_of[key_of(column)]] = trial.summary.mean
+        means[row_of[get_key(row)], column_of[get_key(column)]] = trial.summary.mean
     figure = Figure(figsize=(min(2 + 0.9 * len(columns), 15), min(1.5 + 0.55 * len(rows), 12)), layout="constrained")
     axes = figure.subplots()
     figure.colorbar(axes.imshow(means, aspect="auto", cmap="viridis"), label=f"{sweep.spec.metric}, mean")
-    _name_ticks(axes, "x", columns, columns)
-    _name_ticks(axes, "y", rows, rows)
+    _label_ticks(axes, "x", columns, columns)
+    _label_ticks(axes, "y", rows, rows)
     return figure
 
 
@@ -237,8 +237,8 @@ def _draw_points(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     figure = Figure(figsize=(7.5, 5.5), layout="constrained")
     axes, from_worst = figure.subplots(), trials[::-1]
     (first, down), (second, across) = sweep.spec.space.items()
-    x = _lay_out(axes, "x", across, [trial.values[second] for trial in from_worst])
-    y = _lay_out(axes, "y", down, [trial.values[first] for trial in from_worst])
+    x = _place_values(axes, "x", across, [trial.values[second] for trial in from_worst])
+    y = _place_values(axes, "y", down, [trial.values[first] for trial in from_worst])
     shades = axes.scatter(x, y, c=[trial.summary.mean for trial in from_worst], cmap="viridis", s=18)
     axes.plot(x[-1:], y[-1:], "D", markersize=9, markerfacecolor="none", markeredgecolor=COLOURS[3], label="best")
     axes.legend(fontsize=8)
@@ -246,22 +246,22 @@ def _draw_points(sweep: Sweep, trials: Sequence[Trial]) -> Figure:
     return figure
 
 
-def _sorted(values: Sequence[object]) -> list[object]:
+def _sort_numbers(values: Sequence[object]) -> list[object]:
     """Return the values in ascending order if all are numbers, else in their given order."""
     numbers = [value for value in values if isinstance(value, int | float)]
     return [*(sorted(numbers) if len(numbers) == len(values) else values)]
 
 
-def _importance_figure(study: optuna.Study, metric: str) -> Figure:
+def _draw_importance(study: optuna.Study, metric: str) -> Figure:
     axes = drawn.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target_name=metric)
-    return _with_room(axes, left=0.35)
+    return _widen_margins(axes, left=0.35)
 
 
-def _parallel_figure(study: optuna.Study, metric: str) -> Figure:
-    return _with_room(drawn.plot_parallel_coordinate(study, target_name=metric), bottom=0.3)
+def _draw_parallel_coordinates(study: optuna.Study, metric: str) -> Figure:
+    return _widen_margins(drawn.plot_parallel_coordinate(study, target_name=metric), bottom=0.3)
 
 
-def _with_room(axes: Axes, *, left: float | None = None, bottom: float | None = None) -> Figure:
+def _widen_margins(axes: Axes, *, left: float | None = None, bottom: float | None = None) -> Figure:
     """Return the figure of Optuna's axes, with wider margins for the options' names."""
     figure = axes.get_figure()
     if not isinstance(figure, Figure):

@@ -16,7 +16,7 @@ DATA_OPTIONS = frozenset(
 def describe_limits(spec: Spec) -> list[str]:
     """Return why a sweep or its confirmation has too few rounds for a significant difference, or no texts."""
     is_paired = not any(option in DATA_OPTIONS for option in spec.space)
-    limit = describe_limit(spec.rounds.count, spec.rounds.count, spec.count - 1, is_paired=is_paired)
+    limit = describe_limit(spec.rounds.count, spec.rounds.count, spec.num_trials - 1, is_paired=is_paired)
     limits = [f"no trial can differ significantly from the best one: {limit} (rounds.count)."] if limit else []
     if spec.confirm is not None:
         limit = describe_limit(spec.confirm.count, spec.confirm.count, 1, is_paired=is_paired)

@@ -12,32 +12,36 @@ from optuna.distributions import (
     check_distribution_compatibility,
 )
 
-from pairs_lit.sweeps.search_space import Choices, Dimension, Range, key_of
+from pairs_lit.sweeps.search_space import Choices, Dimension, Range, get_key
 
 
-def distribution_of(dimension: Dimension) -> BaseDistribution:
+def build_distribution(dimension: Dimension) -> BaseDistribution:
     """Return the Optuna distribution of a dimension."""
     match dimension:
         case Choices(values):
-            return CategoricalDistribution(_codes(values))
+            return CategoricalDistribution(_encode_choices(values))
         case Range() if dimension.is_whole:
             return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.is_log)
     return FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
 
 
-def encode(dimension: Dimension, value: Any) -> Any:  # noqa: ANN401 - any value
+def encode_value(dimension: Dimension, value: Any) -> Any:  # noqa: ANN401 - any value
     """Return the Optuna parameter of a value; raise ValueError if the value is not one of the choices."""
     if not isinstance(dimension, Choices):
         return value
-    return _codes(dimension.values)[list(map(key_of, dimension.values)).index(key_of(value))]
+    return _encode_choices(dimension.values)[list(map(get_key, dimension.values)).index(get_key(value))]
 
 
-def decode(dimension: Dimension, parameter: Any) -> Any:  # noqa: ANN401 - any value
+def decode_parameter(dimension: Dimension, parameter: Any) -> Any:  # noqa: ANN401 - any value
     """Return the option value of an Optuna parameter."""
-    return dimension.values[_codes(dimension.values).index(parameter)] if isinstance(dimension, Choices) else parameter
+    return (
+        dimension.values[_encode_choices(dimension.values).index(parameter)]
+        if isinstance(dimension, Choices)
+        else parameter
+    )
 
 
-def _codes(values: Sequence[Any]) -> list[Any]:
+def _encode_choices(values: Sequence[Any]) -> list[Any]:
     """Return choices as Optuna can store them.
 
     Lists and mappings become JSON text. If two choices would then be equal, such as 1 and true, all become JSON text.
@@ -46,7 +50,7 @@ def _codes(values: Sequence[Any]) -> list[Any]:
     return storable if len(set(storable)) == len(storable) else [json.dumps(value) for value in values]
 
 
-def can_stand_together(first: BaseDistribution, second: BaseDistribution) -> bool:
+def are_compatible(first: BaseDistribution, second: BaseDistribution) -> bool:
     """Return whether Optuna accepts both distributions for the same parameter of a study."""
     try:
         check_distribution_compatibility(first, second)

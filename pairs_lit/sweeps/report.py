@@ -6,28 +6,28 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from pairs_lit.analysis.comparison import Comparison, compared
+from pairs_lit.analysis.comparison import Comparison, compare_pairs
 from pairs_lit.analysis.comparison_tests import Decision, MeasuredDifference
-from pairs_lit.analysis.comparison_text import Side, describe_difference
-from pairs_lit.analysis.tables import decimal, mean_and_std, p_value, table
+from pairs_lit.analysis.comparison_text import ComparedRun, describe_difference
+from pairs_lit.analysis.tables import format_decimal, format_mean_and_std, format_p_value, format_table
 from pairs_lit.inference.run import Run
-from pairs_lit.runs.atomic_write import write_text_durably
-from pairs_lit.runs.metrics import BY_COLUMN
+from pairs_lit.runs.atomic_write import write_text_atomically
+from pairs_lit.runs.metrics import METRICS_BY_COLUMN
 from pairs_lit.runs.tables import write_csv
-from pairs_lit.seeds import range_of
+from pairs_lit.seeds import format_seeds
 from pairs_lit.statistics import summarise
-from pairs_lit.sweeps.search_space import short_names, shown
+from pairs_lit.sweeps.search_space import build_short_names, format_value
 from pairs_lit.sweeps.spec import Spec
-from pairs_lit.sweeps.trial import Trial, behind, scores_of
-from pairs_lit.text import counted
+from pairs_lit.sweeps.trial import Trial, compare_with_best, get_final_scores
+from pairs_lit.text import format_count
 
-TRIALS = "trials.csv"
-REPORT = "report.md"
-BEST = "best.yaml"
+TRIALS_FILE = "trials.csv"
+REPORT_FILE = "report.md"
+BEST_FILE = "best.yaml"
 
 
 @dataclass(frozen=True)
-class Confirmed:
+class Confirmation:
     """The runs of winner and baseline on fresh seeds, which were not used to choose the winner.
 
     Attributes:
@@ -46,7 +46,7 @@ class Confirmed:
         if self.baseline is None:
             return None
         runs = [replace(self.winner, label="the selected trial"), replace(self.baseline, label="the baseline")]
-        return compared(runs, self.metric) if all(len(run.values(self.metric)) > 1 for run in runs) else None
+        return compare_pairs(runs, self.metric) if all(len(run.values(self.metric)) > 1 for run in runs) else None
 
     @property
     def decision(self) -> Decision | None:
@@ -74,7 +74,7 @@ class Sweep:
     folder: Path
     spec: Spec
     trials: Sequence[Trial]
-    confirmed: Confirmed | None
+    confirmed: Confirmation | None
     notes: Sequence[str] = ()
 
     @property
@@ -83,58 +83,67 @@ class Sweep:
         return self.trials[0]
 
     @cached_property
-    def behind(self) -> Mapping[int, Decision]:
+    def gaps_to_best(self) -> Mapping[int, Decision]:
         """The decision about each other trial minus the best one, by trial number."""
-        return behind(self.best, self.trials)
+        return compare_with_best(self.best, self.trials)
 
     @property
     def tied(self) -> list[Trial]:
         """The other trials that do not differ significantly from the best."""
-        significant = {number for number, decision in self.behind.items() if decision.sign}
+        significant = {number for number, decision in self.gaps_to_best.items() if decision.sign}
         return [trial for trial in self.trials[1:] if trial.number not in significant]
 
     @property
-    def plateau(self) -> list[Trial]:
+    def tied_with_best(self) -> list[Trial]:
         """The best trial, then those without failed rounds that do not differ significantly from it."""
         return [self.best, *(trial for trial in self.tied if not trial.failed)]
 
     def __str__(self) -> str:
-        best, spec, seeds = self.best, self.spec, self.spec.rounds.all()
-        direction = "lower" if spec.decided_by.is_loss else "higher"
+        best, spec, seeds = self.best, self.spec, self.spec.rounds.list_seeds()
+        direction = "lower" if spec.deciding_metric.is_loss else "higher"
         title = (
-            f"{counted(len(self.trials), 'trial')} ({spec.sampler}) × {counted(len(seeds), 'round')} "
-            f"({range_of(seeds)}); {spec.metric} after the last epoch, {direction} is better; "
+            f"{format_count(len(self.trials), 'trial')} ({spec.sampler}) × {format_count(len(seeds), 'round')} "
+            f"({format_seeds(seeds)}); {spec.metric} after the last epoch, {direction} is better; "
             f"data: {best.data['source']}"
         )
         bias = "It was chosen as the best trial on these seeds, so the estimate is optimistically biased."
-        selected = f"Selected: {best.label}. {spec.metric} {mean_and_std(best.summary)}. {bias}"
-        return "\n\n".join([title, *self.notes, trials_table(self), _plateau(self), selected, *_confirmation(self)])
+        selected = f"Selected: {best.label}. {spec.metric} {format_mean_and_std(best.summary)}. {bias}"
+        return "\n\n".join(
+            [
+                title,
+                *self.notes,
+                format_trials_table(self),
+                _describe_ties(self),
+                selected,
+                *_describe_confirmation(self),
+            ]
+        )
 
 
-def trials_table(sweep: Sweep) -> str:
+def format_trials_table(sweep: Sweep) -> str:
     """Return the table of trials, the best first; failures have columns only if there are any."""
     options = list(sweep.spec.space)
     has_failed = any(trial.failed for trial in sweep.trials)
     at_chance = {trial.number: len(trial.at_chance) for trial in sweep.trials}
     has_at_chance = any(at_chance.values())
     failure_header = [*(["failed"] if has_failed else []), *(["at chance"] if has_at_chance else [])]
-    header = ["trial", *short_names(options).values(), "n", "mean", "std", *failure_header]
+    header = ["trial", *build_short_names(options).values(), "n", "mean", "std", *failure_header]
     header += ["difference to best", "p (Holm)"]
     rows = []
     for trial in sweep.trials:
-        summary, decision = trial.summary, sweep.behind.get(trial.number)
-        values = [shown(trial.values[option]) for option in options]
-        statistics = [summary.n, decimal(summary.mean), decimal(summary.std)]
+        summary, decision = trial.summary, sweep.gaps_to_best.get(trial.number)
+        values = [format_value(trial.values[option]) for option in options]
+        statistics = [summary.n, format_decimal(summary.mean), format_decimal(summary.std)]
         failures = [len(trial.failed) or ""] if has_failed else []
         failures += [at_chance[trial.number] or ""] if has_at_chance else []
         difference = ["", ""]
         if decision is not None:
-            difference = [f"{decision.difference.estimate:+.4f}", p_value(decision.p_holm)]
+            difference = [f"{decision.difference.estimate:+.4f}", format_p_value(decision.p_holm)]
         rows.append([trial.number, *values, *statistics, *failures, *difference])
-    return table(header, rows)
+    return format_table(header, rows)
 
 
-def _plateau(sweep: Sweep) -> str:
+def _describe_ties(sweep: Sweep) -> str:
     """Return which trials do not differ significantly from the best."""
     others, tied = sweep.trials[1:], sweep.tied
     if not others:
@@ -145,56 +154,56 @@ def _plateau(sweep: Sweep) -> str:
     if not tied:
         return f"All other trials differ significantly from the best one ({test})."
     text = f"{len(tied)} of {len(others)} other trials do not differ significantly from the best one ({test}): "
-    return f"{text}{_list(tied)}.{_limit(sweep)}{_disagreements(sweep)}"
+    return f"{text}{_format_trials(tied)}.{_describe_limit(sweep)}{_describe_disagreements(sweep)}"
 
 
-def _list(trials: Sequence[Trial]) -> str:
+def _format_trials(trials: Sequence[Trial]) -> str:
     labels = [trial.label + (" (rounds failed)" if trial.failed else "") for trial in trials[:10]]
     return "; ".join(labels) + ("; …" if len(trials) > 10 else "")
 
 
-def _limit(sweep: Sweep) -> str:
+def _describe_limit(sweep: Sweep) -> str:
     """Return why no trial can differ significantly, or an empty text if one can."""
-    decisions = sweep.behind.values()
+    decisions = sweep.gaps_to_best.values()
     if not decisions or any(decision.outcome != "too few rounds" for decision in decisions):
         return ""
     closest = min(decisions, key=lambda decision: decision.smallest_p)
     return f" No trial can differ significantly: {closest.limit}."
 
 
-def _disagreements(sweep: Sweep) -> str:
+def _describe_disagreements(sweep: Sweep) -> str:
     """Return one line for each of the first three trials whose tests disagree, or an empty text if there are none."""
-    pairs = [(trial, sweep.behind[trial.number]) for trial in sweep.trials if trial.number in sweep.behind]
+    pairs = [(trial, sweep.gaps_to_best[trial.number]) for trial in sweep.trials if trial.number in sweep.gaps_to_best]
     disagreeing = [(trial, decision) for trial, decision in pairs if decision.outcome == "tests disagree"][:3]
-    best = Side("the best one", sweep.best.at_chance)
+    best = ComparedRun("the best one", sweep.best.at_chance)
     sentences = [
-        describe_difference(Side(trial.label, trial.at_chance), best, decision, sweep.spec.decided_by)
+        describe_difference(ComparedRun(trial.label, trial.at_chance), best, decision, sweep.spec.deciding_metric)
         for trial, decision in disagreeing
     ]
     return "".join(f"\n{sentence}" for sentence in sentences)
 
 
-def _confirmation(sweep: Sweep) -> list[str]:
+def _describe_confirmation(sweep: Sweep) -> list[str]:
     confirmed = sweep.confirmed
     if confirmed is None:
         return ["Not confirmed on fresh seeds. To do so, add confirm: {count: 20, seed: 1000} to the sweep file."]
     runs = {"selected trial": confirmed.winner, "baseline": confirmed.baseline}
     seeds = [result.seed for result in confirmed.winner.rounds]
     rows = [
-        [name, metric, summary.n, decimal(summary.mean), decimal(summary.std), len(run.failed)]
+        [name, metric, summary.n, format_decimal(summary.mean), format_decimal(summary.std), len(run.failed)]
         for name, run in runs.items()
         if run is not None
         for metric, summary in {
-            sweep.spec.metric: summarise(list(scores_of(run, sweep.spec.decided_by).values())),
-            BY_COLUMN[confirmed.metric].label: run.summary[confirmed.metric],
+            sweep.spec.metric: summarise(list(get_final_scores(run, sweep.spec.deciding_metric).values())),
+            METRICS_BY_COLUMN[confirmed.metric].label: run.summary[confirmed.metric],
         }.items()
     ]
     header = ["run", "metric", "n", "mean", "std", "failed"]
     title = f"Confirmed on {len(seeds)} fresh seeds, {seeds[0]} to {seeds[-1]}:"
-    return [f"{title}\n\n{table(header, rows)}", _difference(confirmed)]
+    return [f"{title}\n\n{format_table(header, rows)}", _describe_confirmed_difference(confirmed)]
 
 
-def _difference(confirmed: Confirmed) -> str:
+def _describe_confirmed_difference(confirmed: Confirmation) -> str:
     if confirmed.baseline is None:
         return "The config already has the best values, so there is no baseline to compare with."
     comparison = confirmed.comparison
@@ -211,13 +220,13 @@ def write_report(sweep: Sweep, best: str) -> None:
     header = ["trial", *options, "n", "failed", "mean", "std", "minus_best", "p_holm", "run", "outcome", "at_chance"]
     rows = []
     for trial in sweep.trials:
-        summary, decision = trial.summary, sweep.behind.get(trial.number)
+        summary, decision = trial.summary, sweep.gaps_to_best.get(trial.number)
         trial_values = [trial.values[option] for option in options]
-        values = [value if isinstance(value, str | int | float) else shown(value) for value in trial_values]
+        values = [value if isinstance(value, str | int | float) else format_value(value) for value in trial_values]
         statistics = [summary.n, len(trial.failed), summary.mean, summary.std]
         difference = ["", ""] if decision is None else [decision.difference.estimate, decision.p_holm]
         outcome = "" if decision is None else decision.outcome
         rows.append([trial.number, *values, *statistics, *difference, trial.folder.name, outcome, len(trial.at_chance)])
-    write_csv(sweep.folder / TRIALS, header, rows)
-    write_text_durably(sweep.folder / BEST, best)
-    write_text_durably(sweep.folder / REPORT, f"```\n{sweep}\n```\n")
+    write_csv(sweep.folder / TRIALS_FILE, header, rows)
+    write_text_atomically(sweep.folder / BEST_FILE, best)
+    write_text_atomically(sweep.folder / REPORT_FILE, f"```\n{sweep}\n```\n")

@@ -11,13 +11,13 @@ import numpy as np
 
 from pairs_lit.errors import PairsLitError
 
-Values = Mapping[str, Any]
+TrialValues = Mapping[str, Any]
 """The values of one trial, by option."""
 
-MOST_TRIALS = 10_000
+MAX_TRIALS = 10_000
 """The largest number of trials of a sweep."""
 
-_RANGE = ("low", "high", "log", "steps")
+_RANGE_KEYS = ("low", "high", "log", "steps")
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Choices:
 
     values: tuple[Any, ...]
 
-    def grid(self) -> Sequence[Any]:
+    def get_grid_values(self) -> Sequence[Any]:
         """Return all values."""
         return self.values
 
-    def drawn(self, generator: np.random.Generator) -> Any:  # noqa: ANN401 - any value
+    def sample(self, generator: np.random.Generator) -> Any:  # noqa: ANN401 - any value
         """Return a random value."""
         return self.values[int(generator.integers(len(self.values)))]
 
-    def examples(self) -> Sequence[Any]:
+    def get_example_values(self) -> Sequence[Any]:
         """Return the values that are tried out to check whether the option accepts them: all of them."""
         return self.values
 
@@ -64,22 +64,22 @@ class Range:
         """Whether the range holds only whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
-    def grid(self) -> Sequence[float]:
+    def get_grid_values(self) -> Sequence[float]:
         """Return ``steps`` evenly spaced numbers including both ends, without repetitions after rounding."""
         if self.steps is None:
             raise PairsLitError("a grid needs a list of values or a range with steps. Add steps, the number of values.")
         shares = [step / (self.steps - 1) for step in range(self.steps)] if self.steps > 1 else [0.0]
-        return list(dict.fromkeys(self._at(share) for share in shares))
+        return list(dict.fromkeys(self._get_value_at(share) for share in shares))
 
-    def drawn(self, generator: np.random.Generator) -> float:
+    def sample(self, generator: np.random.Generator) -> float:
         """Return a random number of the range."""
-        return self._at(float(generator.random()))
+        return self._get_value_at(float(generator.random()))
 
-    def examples(self) -> Sequence[float]:
+    def get_example_values(self) -> Sequence[float]:
         """Return the values that are tried out to check whether the option accepts them: both ends."""
         return self.low, self.high
 
-    def _at(self, share: float) -> float:
+    def _get_value_at(self, share: float) -> float:
         """Return the number at this share, from 0 to 1, of the way from ``low`` to ``high``."""
         if self.is_log:
             value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
@@ -93,7 +93,7 @@ class Range:
 Dimension = Choices | Range
 
 
-def read_space(content: object, place: str) -> dict[str, Dimension]:
+def parse_space(content: object, place: str) -> dict[str, Dimension]:
     """Parse the space of a sweep file.
 
     Args:
@@ -111,21 +111,21 @@ def read_space(content: object, place: str) -> dict[str, Dimension]:
     for option, value in content.items():
         where = f"{place}: {option}"
         if isinstance(value, list) and value:
-            space[str(option)] = _choices(value, where)
-        elif isinstance(value, Mapping) and {"low", "high"} <= value.keys() <= set(_RANGE):
-            space[str(option)] = _range(value, where)
+            space[str(option)] = _parse_choices(value, where)
+        elif isinstance(value, Mapping) and {"low", "high"} <= value.keys() <= set(_RANGE_KEYS):
+            space[str(option)] = _parse_range(value, where)
         else:
             allowed = "a list of values, or {low: …, high: …} with optional log and steps"
             raise PairsLitError(f"{where} must be {allowed}, got {value!r}.")
     return space
 
 
-def _choices(values: Sequence[Any], place: str) -> Choices:
+def _parse_choices(values: Sequence[Any], place: str) -> Choices:
     """Return the choices; raise PairsLitError if a value has an unsupported type or is repeated."""
     seen = dict[str, Any]()
     for value in values:
         _check_value(value, place)
-        key = key_of(value)
+        key = get_key(value)
         if key in seen:
             raise PairsLitError(f"{place} has a value twice ({seen[key]!r} and {value!r}). Keep one of them.")
         seen[key] = value
@@ -144,21 +144,21 @@ def _check_value(value: object, place: str) -> None:
         )
 
 
-def key_of(value: object) -> str:
+def get_key(value: object) -> str:
     """Return a value, or the values of a trial, as JSON text; texts are equal exactly if the values are equal."""
-    return json.dumps(_with_whole_numbers(value), sort_keys=True)
+    return json.dumps(_replace_whole_floats(value), sort_keys=True)
 
 
-def _with_whole_numbers(value: object) -> object:
+def _replace_whole_floats(value: object) -> object:
     """Return the value with whole floats as integers, because 1 and 1.0 in a file are the same value."""
     if isinstance(value, Mapping):
-        return {key: _with_whole_numbers(part) for key, part in value.items()}
+        return {key: _replace_whole_floats(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_with_whole_numbers(part) for part in value]
+        return [_replace_whole_floats(part) for part in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def describe(dimension: Dimension) -> list[Any] | dict[str, Any]:
+def serialise_dimension(dimension: Dimension) -> list[Any] | dict[str, Any]:
     """Return a dimension in the format that :func:`read_space` parses."""
     if isinstance(dimension, Choices):
         return list(dimension.values)
@@ -166,7 +166,7 @@ def describe(dimension: Dimension) -> list[Any] | dict[str, Any]:
     return ends | {"log": dimension.is_log, "steps": dimension.steps}
 
 
-def find_removed(before: Dimension, now: Dimension, *, is_grid: bool) -> list[str]:
+def find_removed_values(before: Dimension, now: Dimension, *, is_grid: bool) -> list[str]:
     """Return texts for the values that an option has lost; empty if its values were kept or extended.
 
     Args:
@@ -175,16 +175,20 @@ def find_removed(before: Dimension, now: Dimension, *, is_grid: bool) -> list[st
         is_grid: Whether to compare only the grid values, not the whole ranges.
     """
     if is_grid or (isinstance(before, Choices) and isinstance(now, Choices)):
-        present = set(map(key_of, now.grid()))
-        return [shown(value) for value in before.grid() if key_of(value) not in present]
+        present = set(map(get_key, now.get_grid_values()))
+        return [format_value(value) for value in before.get_grid_values() if get_key(value) not in present]
     if isinstance(before, Choices) or isinstance(now, Choices):
         return ["another kind of values (a list or a range)"]
     if (before.is_log, before.is_whole) != (now.is_log, now.is_whole):
         return ["another kind of range (log or whole numbers)"]
-    return [] if now.low <= before.low and before.high <= now.high else [f"{shown(before.low)} to {shown(before.high)}"]
+    return (
+        []
+        if now.low <= before.low and before.high <= now.high
+        else [f"{format_value(before.low)} to {format_value(before.high)}"]
+    )
 
 
-def _range(value: Mapping[str, Any], place: str) -> Range:
+def _parse_range(value: Mapping[str, Any], place: str) -> Range:
     low, high = value["low"], value["high"]
     if any(isinstance(end, bool) or not isinstance(end, int | float) for end in (low, high)):
         raise PairsLitError(f"{place}: low and high must be numbers, got {low!r} and {high!r}.")
@@ -206,38 +210,38 @@ def _range(value: Mapping[str, Any], place: str) -> Range:
     return dimension
 
 
-def grid(space: Mapping[str, Dimension]) -> list[Values]:
+def build_grid(space: Mapping[str, Dimension]) -> list[TrialValues]:
     """Return every combination of the options' grid values; the last option varies fastest."""
     columns = []
     for option, dimension in space.items():
         try:
-            columns.append(dimension.grid())
+            columns.append(dimension.get_grid_values())
         except PairsLitError as error:
             raise PairsLitError(f"space.{option}: {error}") from error
     count = math.prod(map(len, columns))
-    if count > MOST_TRIALS:
+    if count > MAX_TRIALS:
         raise PairsLitError(
-            f"a grid must have at most {MOST_TRIALS} combinations, got {count}. Set sampler to random or tpe."
+            f"a grid must have at most {MAX_TRIALS} combinations, got {count}. Set sampler to random or tpe."
         )
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*columns)]
 
 
-def drawn(space: Mapping[str, Dimension], count: int, seed: int) -> list[Values]:
+def sample_points(space: Mapping[str, Dimension], count: int, seed: int) -> list[TrialValues]:
     """Return random combinations; with the same seed, a larger count only adds further ones."""
     generator = np.random.default_rng(seed)
-    return [{option: dimension.drawn(generator) for option, dimension in space.items()} for _ in range(count)]
+    return [{option: dimension.sample(generator) for option, dimension in space.items()} for _ in range(count)]
 
 
-def examples(space: Mapping[str, Dimension]) -> Iterator[Values]:
+def generate_examples(space: Mapping[str, Dimension]) -> Iterator[TrialValues]:
     """Yield combinations that contain each value and each end of a range, with the first value of all other options."""
-    first = {option: dimension.examples()[0] for option, dimension in space.items()}
+    first = {option: dimension.get_example_values()[0] for option, dimension in space.items()}
     yield first
     for option, dimension in space.items():
-        for value in dimension.examples()[1:]:
+        for value in dimension.get_example_values()[1:]:
             yield {**first, option: value}
 
 
-def short_names(options: Iterable[str]) -> dict[str, str]:
+def build_short_names(options: Iterable[str]) -> dict[str, str]:
     """Return the shortest unique end of each option's name, such as ``lr`` for ``model.optimizer.init_args.lr``."""
     names = list(options)
 
@@ -252,12 +256,12 @@ def short_names(options: Iterable[str]) -> dict[str, str]:
     return {option: shorten(option) for option in names}
 
 
-_SHORT = 8
+_MAX_EXACT_LENGTH = 8
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """Return a value as written in a sweep file; long fractions are rounded to four significant digits."""
     if isinstance(value, float):
         rounded = f"{value:.4g}"
-        return rounded if float(rounded) == value or len(repr(value)) > _SHORT else repr(value)
+        return rounded if float(rounded) == value or len(repr(value)) > _MAX_EXACT_LENGTH else repr(value)
     return value if isinstance(value, str) else json.dumps(value)

@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pairs_lit.errors import PairsLitError, check_positive
-from pairs_lit.runs.metrics import BY_TAG, SWEEP_METRICS, Metric
-from pairs_lit.runs.yaml_dataclasses import READER, made, read
-from pairs_lit.seeds import round_seeds
+from pairs_lit.runs.metrics import METRICS_BY_TAG, SWEEP_METRICS, Metric
+from pairs_lit.runs.yaml_dataclasses import READER_KEY, parse_dataclass, read_dataclass
+from pairs_lit.seeds import list_round_seeds
 from pairs_lit.sweeps.search_space import (
-    MOST_TRIALS,
+    MAX_TRIALS,
     Dimension,
-    Values,
-    describe,
-    drawn,
-    find_removed,
-    grid,
-    key_of,
-    read_space,
+    TrialValues,
+    build_grid,
+    find_removed_values,
+    get_key,
+    parse_space,
+    sample_points,
+    serialise_dimension,
 )
 
 Sampler = Literal["grid", "random", "tpe"]
 
-SET_BY_SWEEP = {
+OPTIONS_SET_BY_SWEEP = {
     "rounds.count": "rounds in the sweep file sets the seeds of all trials; change it there",
     "rounds.seed": "rounds in the sweep file sets the seeds of all trials; change it there",
     "config": "it is not an option of a single trial",
@@ -35,8 +35,8 @@ SET_BY_SWEEP = {
 }
 """Options that a sweep sets itself, with the reason; its space and its command line must not contain them."""
 
-_NOT_VARIED = {
-    **SET_BY_SWEEP,
+_FIXED_OPTIONS = {
+    **OPTIONS_SET_BY_SWEEP,
     "rounds": "rounds in the sweep file sets the seeds of all trials; change it there",
     "trainer.default_root_dir": "all runs of a sweep are saved in its folder",
     "trainer.devices": "it does not change the results of a trial",
@@ -46,7 +46,7 @@ _NOT_VARIED = {
     "model": "vary one of its options, such as model.loss.aux_weight",
     "trainer": "vary one of its options, such as trainer.max_epochs",
 }
-_SLICES = 200
+_SLICES_PER_FIT = 200
 """The default number of slices per fit; larger fits are hardly faster, and smaller ones can be shared by processes."""
 
 
@@ -62,9 +62,9 @@ class Seeds:
     count: int
     seed: int = 0
 
-    def all(self) -> list[int]:
+    def list_seeds(self) -> list[int]:
         """Return the seeds of all rounds."""
-        return round_seeds(self.count, self.seed)
+        return list_round_seeds(self.count, self.seed)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Spec:
             for ``tpe``).
     """
 
-    space: Mapping[str, Dimension] = field(metadata={READER: read_space})
+    space: Mapping[str, Dimension] = field(metadata={READER_KEY: parse_space})
     metric: str = "val/accuracy"
     sampler: Sampler = "grid"
     rounds: Seeds = Seeds(10)
@@ -103,22 +103,22 @@ class Spec:
         if self.metric not in known:
             raise PairsLitError(f"metric must be one of {', '.join(known)}, got {self.metric}.")
         for option in self.space:
-            name = option if option in _NOT_VARIED or not option.startswith("rounds.") else "rounds"
-            if name in _NOT_VARIED:
-                raise PairsLitError(f"space.{option} cannot be varied: {_NOT_VARIED[name]}.")
+            name = option if option in _FIXED_OPTIONS or not option.startswith("rounds.") else "rounds"
+            if name in _FIXED_OPTIONS:
+                raise PairsLitError(f"space.{option} cannot be varied: {_FIXED_OPTIONS[name]}.")
         self._check_loss()
         self._check_counts()
-        self.points()  # raises if a grid has a range without steps or too many combinations
-        shared = set(self.rounds.all()) & set(self.confirm.all() if self.confirm else [])
+        self.list_points()  # raises if a grid has a range without steps or too many combinations
+        shared = set(self.rounds.list_seeds()) & set(self.confirm.list_seeds() if self.confirm else [])
         if shared:
             raise PairsLitError(
                 f"confirm must use other seeds than rounds, got {min(shared)} to {max(shared)} in both. Set "
-                f"confirm.seed to {max(self.rounds.all()) + 1} or more."
+                f"confirm.seed to {max(self.rounds.list_seeds()) + 1} or more."
             )
 
     def _check_loss(self) -> None:
         """Raise PairsLitError if the metric is a loss whose definition varies between trials."""
-        options = [f"model.loss.{part}" for part in self.decided_by.loss_options]
+        options = [f"model.loss.{part}" for part in self.deciding_metric.loss_options]
         varied = next((option for option in [*options, "model.loss"] if options and option in self.space), None)
         if varied is not None:
             raise PairsLitError(
@@ -130,8 +130,8 @@ class Spec:
         for name, value in {"trials": self.trials, "at_once": self.at_once}.items():
             if value is not None:
                 check_positive(name, value)
-        if (self.trials or 0) > MOST_TRIALS:
-            raise PairsLitError(f"trials must be at most {MOST_TRIALS}, got {self.trials}.")
+        if (self.trials or 0) > MAX_TRIALS:
+            raise PairsLitError(f"trials must be at most {MAX_TRIALS}, got {self.trials}.")
         if self.sampler == "grid" and self.trials is not None:
             raise PairsLitError(
                 f"trials must not be set for a grid, which tries every combination, got {self.trials}. Remove it."
@@ -144,11 +144,11 @@ class Spec:
             raise PairsLitError(f"confirm.count must be 2 or more to test a difference, got {self.confirm.count}.")
 
     @property
-    def decided_by(self) -> Metric:
+    def deciding_metric(self) -> Metric:
         """The metric that ranks the trials."""
-        return BY_TAG[self.metric]
+        return METRICS_BY_TAG[self.metric]
 
-    def points(self, begun: Sequence[Values] = ()) -> list[Values] | None:
+    def list_points(self, begun: Sequence[TrialValues] = ()) -> list[TrialValues] | None:
         """Return the values of all trials, or None if the sampler chooses them during the search.
 
         Args:
@@ -157,11 +157,11 @@ class Spec:
         if self.sampler == "tpe":
             return None
         if self.sampler == "grid":
-            return list({key_of(values): values for values in grid(self.space)}.values())
-        points = {key_of(values): values for values in begun}
-        for values in drawn(self.space, self.trials or 0, self.seed):  # a small space may repeat values
+            return list({get_key(values): values for values in build_grid(self.space)}.values())
+        points = {get_key(values): values for values in begun}
+        for values in sample_points(self.space, self.trials or 0, self.seed):  # a small space may repeat values
             if len(points) < (self.trials or 0):
-                points.setdefault(key_of(values), values)
+                points.setdefault(get_key(values), values)
         return list(points.values())
 
     @property
@@ -173,31 +173,31 @@ class Spec:
     @property
     def extent(self) -> dict[str, Any]:
         """The settings that can be extended, in the format of the sweep file: the space and the number of trials."""
-        space = {option: describe(dimension) for option, dimension in self.space.items()}
+        space = {option: serialise_dimension(dimension) for option, dimension in self.space.items()}
         return {"space": space, "trials": self.trials}
 
     def find_removed(self, before: Mapping[str, Any]) -> list[str]:
         """Return texts for what an earlier :attr:`extent` had and this one lacks; empty if it was only extended."""
-        former = read_space(before["space"], "sweep")
+        former = parse_space(before["space"], "sweep")
         removed = [f"space.{option} was varied" for option in former.keys() - self.space.keys()]
         removed += [f"space.{option} was not varied" for option in self.space.keys() - former.keys()]
         for option in former.keys() & self.space.keys():
-            lost = find_removed(former[option], self.space[option], is_grid=self.sampler == "grid")
+            lost = find_removed_values(former[option], self.space[option], is_grid=self.sampler == "grid")
             removed += [f"space.{option} held {', '.join(lost)}"] if lost else []
         if (before["trials"] or 0) > (self.trials or 0):
             removed.append(f"trials was {before['trials']}")
         return sorted(removed)
 
     @property
-    def count(self) -> int:
+    def num_trials(self) -> int:
         """The number of trials."""
-        points = self.points()
+        points = self.list_points()
         return (self.trials or 0) if points is None else len(points)
 
     @property
-    def batch(self) -> int:
+    def batch_size(self) -> int:
         """The number of trials that a process claims at a time."""
-        slices = _SLICES // 10 if self.sampler == "tpe" else _SLICES
+        slices = _SLICES_PER_FIT // 10 if self.sampler == "tpe" else _SLICES_PER_FIT
         return self.at_once or max(4 if self.sampler == "tpe" else 1, slices // self.rounds.count)
 
 
@@ -209,6 +209,6 @@ def read_spec(given: str | Path | Mapping[str, Any]) -> Spec:
     """
     name = "sweep" if isinstance(given, Mapping) else str(Path(given))
     try:
-        return made(Spec, given, name) if isinstance(given, Mapping) else read(Path(given), Spec)
+        return parse_dataclass(Spec, given, name) if isinstance(given, Mapping) else read_dataclass(Path(given), Spec)
     except PairsLitError as error:
         raise PairsLitError(str(error) if str(error).startswith(name) else f"{name}: {error}") from error

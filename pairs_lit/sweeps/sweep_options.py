@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
-from pairs_lit.configuration.option_text import options_in
+from pairs_lit.configuration.option_text import iter_options
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.yaml_text import Loader
-from pairs_lit.sweeps.spec import SET_BY_SWEEP, Spec
-from pairs_lit.system.console import notice
+from pairs_lit.sweeps.spec import OPTIONS_SET_BY_SWEEP, Spec
+from pairs_lit.system.console import print_notice
 
 
-def check_options(args: Sequence[str], spec: Spec) -> None:
+def check_sweep_options(args: Sequence[str], spec: Spec) -> None:
     """Raise PairsLitError for an option that the sweep sets itself, and print a notice for one that it varies.
 
     Args:
@@ -19,28 +19,30 @@ def check_options(args: Sequence[str], spec: Spec) -> None:
         spec: The content of the sweep file.
     """
     sweep_values = {"rounds.count": str(spec.rounds.count), "rounds.seed": str(spec.rounds.seed)}
-    for option, value in _options_in(args):
-        reason = SET_BY_SWEEP.get(option)
+    for option, value in _iterate_options(args):
+        reason = OPTIONS_SET_BY_SWEEP.get(option)
         if reason is not None and value != sweep_values.get(option):  # an equal number changes nothing
             raise PairsLitError(f"{option} cannot be given to a sweep: {reason}. Leave it out.")
         if option in spec.space and spec.confirm is None:
-            notice(f"{option} is varied: the sweep file's values are used, and the command line's value is ignored.")
+            print_notice(
+                f"{option} is varied: the sweep file's values are used, and the command line's value is ignored."
+            )
 
 
-def _options_in(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _iterate_options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield dotted name and text of each option, also of those inside a mapping such as --data '{watch_test: true}'."""
-    for option, text in options_in(args):
-        yield from _values(option.removeprefix("--"), _read(text), text)
+    for option, text in iter_options(args):
+        yield from _flatten_option(option.removeprefix("--"), _parse_mapping(text), text)
 
 
-def _values(name: str, value: object, text: str) -> Iterator[tuple[str, str]]:
+def _flatten_option(name: str, value: object, text: str) -> Iterator[tuple[str, str]]:
     yield name, text
     if isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _values(f"{name}.{key}", part, str(part))
+            yield from _flatten_option(f"{name}.{key}", part, str(part))
 
 
-def _read(text: str) -> object:
+def _parse_mapping(text: str) -> object:
     """Return the YAML mapping in the text, or None if the text is not a valid mapping."""
     if not text.lstrip().startswith("{"):
         return None

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pairs_lit.analysis.comparison_tests import Decision, ScoresBySeed, compare_many, decide
-from pairs_lit.analysis.failures import at_chance_seeds
+from pairs_lit.analysis.comparison_tests import Decision, ScoresBySeed, compare_many, make_decisions
+from pairs_lit.analysis.failures import read_at_chance_seeds
 from pairs_lit.runs.metrics import Metric
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.runs.run_folder import is_finished
-from pairs_lit.runs.run_metadata import Settings, unlike
+from pairs_lit.runs.run_metadata import Settings, find_differing_settings
 from pairs_lit.statistics import Summary, summarise
-from pairs_lit.sweeps.search_space import Values, short_names, shown
+from pairs_lit.sweeps.search_space import TrialValues, build_short_names, format_value
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Trial:
     """
 
     number: int
-    values: Values
+    values: TrialValues
     scores: ScoresBySeed
     failed: Sequence[int]
     folder: Path
@@ -43,26 +43,26 @@ class Trial:
     @cached_property
     def at_chance(self) -> list[int]:
         """The seeds of the rounds that learned nothing; empty if the run folder is not on this machine."""
-        return at_chance_seeds(FinishedRun.load(self.folder)) if is_finished(self.folder) else []
+        return read_at_chance_seeds(FinishedRun.load(self.folder)) if is_finished(self.folder) else []
 
     @property
     def label(self) -> str:
         """The option values in words, such as ``aux_weight 0.1, lr 0.001``."""
-        names = short_names(self.values)
-        return ", ".join(f"{names[option]} {shown(value)}" for option, value in self.values.items())
+        names = build_short_names(self.values)
+        return ", ".join(f"{names[option]} {format_value(value)}" for option, value in self.values.items())
 
 
-def scores_of(run: FinishedRun, metric: Metric) -> ScoresBySeed:
+def get_final_scores(run: FinishedRun, metric: Metric) -> ScoresBySeed:
     """Return the metric of each round that did not fail, by seed.
 
     It is the value after the last epoch in ``curves.csv``; a metric over all pairs is read from ``rounds.csv``.
     """
     if metric.is_over_all_pairs:
         return run.values(metric.column)
-    return {seed: value for seed, value in run.curves.last(metric.tag).items() if seed not in run.failed}
+    return {seed: value for seed, value in run.curves.get_last_values(metric.tag).items() if seed not in run.failed}
 
 
-def ranked(trials: Sequence[Trial], metric: Metric) -> list[Trial]:
+def rank_trials(trials: Sequence[Trial], metric: Metric) -> list[Trial]:
     """Return the trials sorted by their mean, the best first; trials with failed rounds always come last."""
 
     def get_sort_key(trial: Trial) -> tuple[int, float, int]:
@@ -72,12 +72,12 @@ def ranked(trials: Sequence[Trial], metric: Metric) -> list[Trial]:
     return sorted(trials, key=get_sort_key)
 
 
-def behind(best: Trial, others: Sequence[Trial]) -> Mapping[int, Decision]:
+def compare_with_best(best: Trial, others: Sequence[Trial]) -> Mapping[int, Decision]:
     """Return the decision about each trial minus the best one, by trial number.
 
     Only trials that share at least two seeds with the best trial are compared; Holm's method corrects for all of them.
     """
     tested = [trial for trial in others if trial is not best and len(trial.scores.keys() & best.scores.keys()) > 1]
-    cases = [(trial.scores, best.scores, not unlike(trial.data, best.data)) for trial in tested]
-    decisions = decide(compare_many(cases))
+    cases = [(trial.scores, best.scores, not find_differing_settings(trial.data, best.data)) for trial in tested]
+    decisions = make_decisions(compare_many(cases))
     return {trial.number: decision for trial, decision in zip(tested, decisions, strict=True)}

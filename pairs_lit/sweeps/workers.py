@@ -8,10 +8,10 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Worker:
+class ProcessLock:
     """The lock of this process, by which other processes see that it is alive.
 
     Args:
@@ -24,12 +24,12 @@ class Worker:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.name = ":".join([socket.gethostname(), _boot(), str(os.getpid()), uuid4().hex[:8]])
+        self.name = ":".join([socket.gethostname(), _get_boot_id(), str(os.getpid()), uuid4().hex[:8]])
         self.file = (folder / f"{self.name.replace(':', '_')}.lock").absolute()
         self._lock = FileLock(self.file)
         self._lock.acquire()
 
-    def leave(self, *, is_released: bool) -> None:
+    def release(self, *, is_released: bool) -> None:
         """Release the lock, and remove its file if all trials of this process are released.
 
         Otherwise the file stays: other processes see from the unlocked file that the owner of these trials has ended.
@@ -47,24 +47,24 @@ def has_ended(name: str, file: Path) -> bool | None:
         file: The process's :attr:`Worker.file`.
     """
     machine, boot, *_ = name.split(":")
-    is_here = machine == socket.gethostname() or (bool(boot) and boot == _boot())
+    is_here = machine == socket.gethostname() or (bool(boot) and boot == _get_boot_id())
     if not is_here or not file.is_file():
         return None
     try:
-        return not is_held(file)
+        return not is_locked(file)
     except PermissionError:  # the file belongs to another user
         return None
 
 
-def is_held(file: Path) -> bool:
+def is_locked(file: Path) -> bool:
     """Return whether a process holds the lock of the file."""
     with suppress(Timeout), FileLock(file, timeout=0):
         return False
     return True
 
 
-def _boot() -> str:
+def _get_boot_id() -> str:
     """Return the kernel's boot ID, which is the same in all containers of a machine, or an empty text if unknown."""
     with suppress(OSError):
-        return _BOOT.read_text(encoding="ascii").strip().replace("-", "")
+        return _BOOT_ID_FILE.read_text(encoding="ascii").strip().replace("-", "")
     return ""

@@ -8,21 +8,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-_SPELT = {"−": "-", "–": "-", "×": "x", "±": "+/-", "…": "...", "≤": "<=", "≥": ">=", "→": "->", "·": "."}
+_ASCII_SPELLINGS = {"−": "-", "–": "-", "×": "x", "±": "+/-", "…": "...", "≤": "<=", "≥": ">=", "→": "->", "·": "."}
 
 
-def _spelt(error: UnicodeError) -> tuple[str, int]:
+def _replace_unencodable(error: UnicodeError) -> tuple[str, int]:
     """Return the ASCII spelling of characters that an output stream cannot encode, and the position after them."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(_SPELT.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+    return "".join(_ASCII_SPELLINGS.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
 
 
-codecs.register_error("pairs_lit.spelt", _spelt)
+codecs.register_error("pairs_lit.spelt", _replace_unencodable)
 
 
 @contextmanager
-def any_encoding() -> Iterator[None]:
+def use_utf8() -> Iterator[None]:
     """Read files and the standard input as UTF-8, and replace characters that the output streams cannot encode.
 
     The former settings are restored at the end of the context, except that of the standard input.
@@ -43,7 +43,7 @@ def any_encoding() -> Iterator[None]:
         yield
 
 
-def notice(message: str) -> None:
+def print_notice(message: str) -> None:
     """Print a notice to the user on the error stream; the output stream is reserved for results.
 
     Of several processes started by torchrun or srun, only rank 0 prints it.

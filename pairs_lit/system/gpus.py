@@ -6,22 +6,22 @@ from contextlib import contextmanager
 
 import torch
 
-_ASK_LIBRARY = "PYTORCH_NVML_BASED_CUDA_CHECK"
+_NVML_CHECK_VARIABLE = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
 @contextmanager
-def no_search_for_gpus() -> Iterator[None]:
+def skip_gpu_searches() -> Iterator[None]:
     """Without a GPU, stop torch's optimizers from searching for one in every step.
 
     Lightning makes torch query NVIDIA's management library. Without a GPU this query is repeated at every search,
     because it fails.
     """
-    before = os.environ.get(_ASK_LIBRARY)
+    before = os.environ.get(_NVML_CHECK_VARIABLE)
     if before != "1" or torch.cuda.is_available():
         yield
         return
-    os.environ[_ASK_LIBRARY] = "0"
+    os.environ[_NVML_CHECK_VARIABLE] = "0"
     try:
         yield
     finally:
-        os.environ[_ASK_LIBRARY] = before
+        os.environ[_NVML_CHECK_VARIABLE] = before

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-ONE_AT_A_TIME = threading.RLock()
+COMMAND_LOCK = threading.RLock()
 """Lock that a running command holds, because it changes the random generators, threads and encodings of the process."""
 
 
@@ -41,7 +41,7 @@ def drop_missing_backend() -> None:
         del os.environ["MPLBACKEND"]
 
 
-_ABOUT_IMPORTS = r"\s*(Importing '[\w.]+' is not allowed|By default only one JsonargparseDeprecationWarning)"
+_IMPORT_WARNING_PATTERN = r"\s*(Importing '[\w.]+' is not allowed|By default only one JsonargparseDeprecationWarning)"
 
 
 def silence_libraries() -> None:
@@ -53,4 +53,4 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", module="lightning")
     # jsonargparse warns about a list of module names. A user's file may have one of these names, and the code that a
     # config names is trusted anyway.
-    warnings.filterwarnings("ignore", _ABOUT_IMPORTS, DeprecationWarning)
+    warnings.filterwarnings("ignore", _IMPORT_WARNING_PATTERN, DeprecationWarning)

@@ -8,7 +8,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 Kind = TypeVar("Kind", bound=type[Callback])
 
-_IN_BATCHES = (
+_BATCH_HOOKS = (
     "on_train_batch_start",
     "on_train_batch_end",
     "on_before_zero_grad",
@@ -20,9 +20,9 @@ _IN_BATCHES = (
 )
 
 
-def spares_batches(kind: Kind) -> Kind:
+def skip_batch_hooks(kind: Kind) -> Kind:
     """Set the batch hooks that a callback class does not override to None, so that Lightning does not call them."""
-    for name in _IN_BATCHES:
+    for name in _BATCH_HOOKS:
         if getattr(kind, name) is getattr(Callback, name):
             setattr(kind, name, None)
     return kind
@@ -31,8 +31,8 @@ def spares_batches(kind: Kind) -> Kind:
 class NoProfiler(PassThroughProfiler):
     """Profiler that measures nothing and, unlike Lightning's, allocates nothing in its about forty calls per step."""
 
-    _nothing = nullcontext()
+    _null_context = nullcontext()
 
     def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override] # is a generator there
         """Return a context manager that does nothing."""
-        return self._nothing
+        return self._null_context

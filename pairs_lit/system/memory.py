@@ -6,10 +6,10 @@ import sys
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in glibc's malloc.h
 
 
-_LARGEST_BLOCK, _KEPT = 2**30, 2**31 - 1
+_MAX_REUSED_BLOCK_BYTES, _MAX_KEPT_BYTES = 2**30, 2**31 - 1
 
 
-def keep_freed_memory() -> bool:
+def tune_malloc() -> bool:
     """Make the C library reuse freed blocks of up to 1 GiB and keep up to 2 GiB of free memory in this process.
 
     Each training step allocates and frees the same tens of megabytes. If they were returned to the operating system,
@@ -24,4 +24,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # another C library
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK) and mallopt(_TRIM_THRESHOLD, _KEPT))
+    return bool(mallopt(_MMAP_THRESHOLD, _MAX_REUSED_BLOCK_BYTES) and mallopt(_TRIM_THRESHOLD, _MAX_KEPT_BYTES))

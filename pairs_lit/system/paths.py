@@ -6,13 +6,13 @@ from pathlib import Path
 from pairs_lit.errors import PairsLitError
 
 
-def user_path(text: str | Path) -> Path:
+def expand_user_path(text: str | Path) -> Path:
     """Return a path with ``~``, ``~/…`` or ``~name/…`` expanded, as a shell does.
 
     Raises:
         PairsLitError: The home folder does not exist.
     """
-    if not is_in_home(str(text)):
+    if not has_home_prefix(str(text)):
         return Path(text)
     try:
         return Path(text).expanduser()
@@ -20,6 +20,6 @@ def user_path(text: str | Path) -> Path:
         raise PairsLitError(f"{text}: there is no such home folder. Give the full path.") from error
 
 
-def is_in_home(text: str) -> bool:
+def has_home_prefix(text: str) -> bool:
     """Return whether a text is ``~`` or starts with ``~/`` or ``~name/``."""
     return re.match(r"~(/|$|[\w.-]+/)", text) is not None

@@ -14,29 +14,29 @@ from typing import NoReturn
 
 from pairs_lit.errors import Stopped
 
-_ANNOUNCING: tuple[signal.Signals, ...] = () if sys.platform == "win32" else (signal.SIGUSR1,)
-_postponing = threading.Event()
-_announced = threading.Event()
-_asked: list[int] = []
+_ANNOUNCEMENT_SIGNALS: tuple[signal.Signals, ...] = () if sys.platform == "win32" else (signal.SIGUSR1,)
+_is_deferring = threading.Event()
+_has_announcement = threading.Event()
+_deferred_signals: list[int] = []
 """The first SIGINT or SIGTERM that arrived while signals were deferred; empty if none has."""
 
-_failed: queue.SimpleQueue[Exception] = queue.SimpleQueue()
+_worker_failures: queue.SimpleQueue[Exception] = queue.SimpleQueue()
 """The errors of other workers."""
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """Turn signals into :class:`~pairs_lit.errors.Stopped`; restore the former handlers at the end of the context.
 
     Only the main thread can handle signals. In any other thread, such as a notebook's worker, nothing is changed.
     """
-    if threading.current_thread() is not threading.main_thread() or is_stoppable():
+    if threading.current_thread() is not threading.main_thread() or is_handling_signals():
         yield
         return
-    _announced.clear()
-    _asked.clear()
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    before |= {number: signal.signal(number, _announce) for number in _ANNOUNCING}
+    _has_announcement.clear()
+    _deferred_signals.clear()
+    before = {number: signal.signal(number, _handle_stop_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before |= {number: signal.signal(number, _handle_announcement_signal) for number in _ANNOUNCEMENT_SIGNALS}
     try:
         yield
     finally:
@@ -44,56 +44,56 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def is_stoppable() -> bool:
+def is_handling_signals() -> bool:
     """Return whether a command is already handling signals."""
-    return signal.getsignal(signal.SIGINT) is _stop
+    return signal.getsignal(signal.SIGINT) is _handle_stop_signal
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    if _postponing.is_set() and not _asked:
-        _asked.append(number)
+def _handle_stop_signal(number: int, _frame: FrameType | None) -> None:
+    if _is_deferring.is_set() and not _deferred_signals:
+        _deferred_signals.append(number)
         return
-    _end(number)
+    _raise_stopped(number)
 
 
-def _end(number: int) -> NoReturn:
-    for handled_signal in (signal.SIGINT, signal.SIGTERM, *_ANNOUNCING):
+def _raise_stopped(number: int) -> NoReturn:
+    for handled_signal in (signal.SIGINT, signal.SIGTERM, *_ANNOUNCEMENT_SIGNALS):
         signal.signal(handled_signal, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise Stopped(number)
 
 
-def _announce(number: int, _frame: FrameType | None) -> None:
-    _announced.set()
-    if not _postponing.is_set():
-        _end(number)
+def _handle_announcement_signal(number: int, _frame: FrameType | None) -> None:
+    _has_announcement.set()
+    if not _is_deferring.is_set():
+        _raise_stopped(number)
 
 
 @contextmanager
-def postponed() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Defer signals until :func:`check_asked` or :func:`check_announced` is called, where work can be resumed from.
 
     An exception raised at an arbitrary moment may be lost in a destructor, or leave another thread's queue locked. A
     second SIGINT or SIGTERM is not deferred, but stops the command at once.
     """
-    _postponing.set()
+    _is_deferring.set()
     try:
         yield
     finally:
-        _postponing.clear()
+        _is_deferring.clear()
 
 
-def ask_to_end(failure: Exception) -> None:
+def report_worker_failure(failure: Exception) -> None:
     """Report that another worker has failed, so that the next :func:`check_asked` raises its error here."""
-    _failed.put(failure)
+    _worker_failures.put(failure)
 
 
-def forget_failures() -> None:
+def clear_worker_failures() -> None:
     """Discard the errors of workers of an earlier fit."""
-    while not _failed.empty():
-        _failed.get()
+    while not _worker_failures.empty():
+        _worker_failures.get()
 
 
-def check_asked(patience: float = 0.0) -> None:
+def raise_if_stopped(patience: float = 0.0) -> None:
     """Raise if a stop signal was deferred or another worker has failed.
 
     Args:
@@ -103,23 +103,23 @@ def check_asked(patience: float = 0.0) -> None:
         Stopped: SIGINT or SIGTERM has arrived.
         Exception: The error of another worker.
     """
-    if _asked:
-        _end(_asked[0])
+    if _deferred_signals:
+        _raise_stopped(_deferred_signals[0])
     with suppress(queue.Empty):
-        raise _failed.get(block=patience > 0, timeout=patience)
+        raise _worker_failures.get(block=patience > 0, timeout=patience)
 
 
-def announce() -> None:
+def mark_end_announced() -> None:
     """Record that the end of the job was announced to another worker."""
-    _announced.set()
+    _has_announcement.set()
 
 
-def announced() -> bool:
+def is_end_announced() -> bool:
     """Return whether the end of the job was announced, to this worker or to another one."""
-    return _announced.is_set()
+    return _has_announcement.is_set()
 
 
-def check_announced(going_on: str | None = None) -> None:
+def raise_if_end_announced(going_on: str | None = None) -> None:
     """Raise if the end of the job was announced.
 
     Args:
@@ -128,5 +128,5 @@ def check_announced(going_on: str | None = None) -> None:
     Raises:
         Stopped: The end was announced.
     """
-    if announced():
-        raise Stopped(_ANNOUNCING[0], going_on)
+    if is_end_announced():
+        raise Stopped(_ANNOUNCEMENT_SIGNALS[0], going_on)

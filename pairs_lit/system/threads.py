@@ -14,20 +14,23 @@ import torch
 
 from pairs_lit.errors import PairsLitError
 
-_CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-_UNASKED = {_CORES, _CORES // 2}  # torch's defaults: one thread per core, or half as many with hyper-threading
-_MOST = 1024  # torch crashes if the operating system cannot start that many threads
-_settled = ContextVar("settled", default=False)
+_CORE_COUNT = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+_DEFAULT_THREAD_COUNTS = {
+    _CORE_COUNT,
+    _CORE_COUNT // 2,
+}  # torch's defaults: one thread per core, or half as many with hyper-threading
+_MAX_THREADS = 1024  # torch crashes if the operating system cannot start that many threads
+_is_count_requested = ContextVar("settled", default=False)
 
 
-def asked_threads() -> int:
+def get_requested_threads() -> int:
     """Return the number of threads that the user requested, or 1 if none was requested.
 
     A number passed to ``torch.set_num_threads`` counts, unless it equals torch's default, which looks the same as no
     request. Otherwise the environment variable OMP_NUM_THREADS counts.
     """
     current = torch.get_num_threads()
-    if _settled.get() or current not in _UNASKED:
+    if _is_count_requested.get() or current not in _DEFAULT_THREAD_COUNTS:
         return current
     requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has one number per nesting level
     return int(requested) if requested.isdecimal() and int(requested) > 0 else 1
@@ -35,14 +38,14 @@ def asked_threads() -> int:
 
 def check_threads(count: int) -> None:
     """Raise PairsLitError if torch would crash with this number of threads."""
-    if count > _MOST:
+    if count > _MAX_THREADS:
         raise PairsLitError(
-            f"rounds.threads or OMP_NUM_THREADS requests {count} threads. Use at most {_CORES}, one per core."
+            f"rounds.threads or OMP_NUM_THREADS requests {count} threads. Use at most {_CORE_COUNT}, one per core."
         )
 
 
 @contextmanager
-def computing_on(count: int) -> Iterator[None]:
+def use_threads(count: int) -> Iterator[None]:
     """Compute with ``count`` threads, and restore the former number at the end of the context.
 
     A number that is set inside the context counts as requested by the user.
@@ -51,10 +54,10 @@ def computing_on(count: int) -> Iterator[None]:
         PairsLitError: Torch would crash with this number of threads.
     """
     check_threads(count)
-    before, token = torch.get_num_threads(), _settled.set(True)
+    before, token = torch.get_num_threads(), _is_count_requested.set(True)
     torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        _settled.reset(token)
+        _is_count_requested.reset(token)

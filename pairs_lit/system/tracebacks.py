@@ -5,29 +5,29 @@ import traceback
 from pathlib import Path
 
 
-def reason_of(error: BaseException) -> str:
+def format_reason(error: BaseException) -> str:
     """Format the type and message of an error as one short line."""
     text = " ".join(str(error).split())
     reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return reason.rstrip(".") if len(reason) <= 300 else f"{reason[:299]}…"
 
 
-def place_of(error: BaseException) -> str:
+def locate_error(error: BaseException) -> str:
     """Return the file and line in the user's code where an error arose, as ``my_nets.py:12``.
 
     If the error did not pass through the user's code, return the innermost location instead.
     """
     if isinstance(error, SyntaxError):
         return f"{Path(error.filename or '?').name}:{error.lineno}"
-    return own_place_of(error) or "".join(_places(error)[-1:])
+    return locate_user_error(error) or "".join(_list_locations(error)[-1:])
 
 
-def own_place_of(error: BaseException) -> str:
+def locate_user_error(error: BaseException) -> str:
     """Return the file and line in the user's code where an error arose, or an empty string if it arose elsewhere."""
-    return "".join(_places(error, only_user_code=True)[-1:])
+    return "".join(_list_locations(error, only_user_code=True)[-1:])
 
 
-def _places(error: BaseException, *, only_user_code: bool = False) -> list[str]:
+def _list_locations(error: BaseException, *, only_user_code: bool = False) -> list[str]:
     """Return the file and line of each frame of an error's traceback, the innermost last."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     selected = [frame for frame in frames if not only_user_code or is_user_file(frame.filename)]

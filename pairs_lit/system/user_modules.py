@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 
-def import_from_here() -> None:
+def enable_local_imports() -> None:
     """Add the current folder to the import path, so that the user's classes can be imported from files in it."""
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -39,35 +39,35 @@ def import_path(path: str) -> Any:  # noqa: ANN401 - anything can be imported
         return getattr(import_path(module), name)
 
 
-class _OwnModules(MetaPathFinder):
+class _LocalModuleFinder(MetaPathFinder):
     """Import finder for modules in the current folder whose name Python or an installed package uses as well."""
 
     def __init__(self) -> None:
-        self.names = set[str]()
+        self.module_names = set[str]()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the spec of such a module, or None for all other modules."""
-        return PathFinder.find_spec(fullname, [str(Path.cwd())]) if fullname in self.names else None
+        return PathFinder.find_spec(fullname, [str(Path.cwd())]) if fullname in self.module_names else None
 
 
-_OWN_MODULES = _OwnModules()
+_LOCAL_MODULE_FINDER = _LocalModuleFinder()
 
 
-def prefer_own_modules(text: str) -> None:
+def prefer_local_modules(text: str) -> None:
     """Make class paths such as ``test.Net`` in a text refer to the user's file if that file defines the name.
 
     The user's file then takes precedence over Python's module or an installed module of the same name.
     """
     for module, name in re.findall(r"(?<![\w.])([A-Za-z_]\w*)\.([A-Za-z_]\w*)", text):
-        if module not in sys.modules and _defines(_own_file(module), name):
-            _OWN_MODULES.names.add(module)
-    if _OWN_MODULES.names and _OWN_MODULES not in sys.meta_path:
-        sys.meta_path.insert(0, _OWN_MODULES)
+        if module not in sys.modules and _has_definition(_find_local_file(module), name):
+            _LOCAL_MODULE_FINDER.module_names.add(module)
+    if _LOCAL_MODULE_FINDER.module_names and _LOCAL_MODULE_FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _LOCAL_MODULE_FINDER)
 
 
-def hidden_file(path: str) -> str:
+def describe_hidden_file(path: str) -> str:
     """Return a hint, which continues an error message, if a class path does not refer to the file of this name here.
 
     The hint starts with a colon. It is empty if the class path refers to this file, or if there is no such file.
@@ -75,7 +75,7 @@ def hidden_file(path: str) -> str:
     module = path.partition(".")[0]
     if module == "__main__":
         return ": it was defined in the training script. Move it to a separate file, and import it from there"
-    local_file, imported = _own_file(module), sys.modules.get(module)
+    local_file, imported = _find_local_file(module), sys.modules.get(module)
     if local_file is None or imported is None:
         return ""
     if Path(getattr(imported, "__file__", None) or "").resolve() == local_file.resolve():
@@ -84,13 +84,13 @@ def hidden_file(path: str) -> str:
     return f": {kind} of this name was imported, not {local_file.relative_to(Path.cwd())}. Rename the file"
 
 
-def _own_file(module: str) -> Path | None:
+def _find_local_file(module: str) -> Path | None:
     """Return the file of a module or package in the current folder, or None if there is none."""
     folder = Path.cwd()
     return next((file for file in (folder / f"{module}.py", folder / module / "__init__.py") if file.is_file()), None)
 
 
-def _defines(file: Path | None, name: str) -> bool:
+def _has_definition(file: Path | None, name: str) -> bool:
     """Return whether a module's file defines or imports a name, or a package contains a module of this name."""
     if file is None:
         return False

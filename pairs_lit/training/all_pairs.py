@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from pairs_lit.data.pairs import ordered_pairs
-from pairs_lit.relation import Relation, target_of
+from pairs_lit.data.pairs import build_ordered_pairs
+from pairs_lit.relation import Relation, compute_target
 from pairs_lit.training.module import PairModule
 
-BLOCK_BYTES = 2 * 2**20
+MAX_BLOCK_BYTES = 2 * 2**20
 """The size of a block of P(relation), so that it stays in a core's cache; a block has at least one row of n."""
 
 
-def right_answers(relation: Relation, weights: Tensor, second: Tensor, labels: Tensor) -> int:
+def count_correct_pairs(relation: Relation, weights: Tensor, second: Tensor, labels: Tensor) -> int:
     """Count the ordered pairs of two different images whose prediction is correct.
 
     The prediction is that the relation holds where its probability is above 0.5.
@@ -24,9 +24,9 @@ def right_answers(relation: Relation, weights: Tensor, second: Tensor, labels: T
         labels: (n,) int64, the classes of the images.
     """
     classes = torch.arange(second.shape[1], device=labels.device)
-    holds = target_of(relation, torch.cartesian_prod(classes, labels).view(len(classes), -1, 2)).bool()
+    holds = compute_target(relation, torch.cartesian_prod(classes, labels).view(len(classes), -1, 2)).bool()
     weights, columns = weights.to(second.dtype), second.T.contiguous()
-    rows, num_correct = block_rows(len(labels), second.element_size()), 0
+    rows, num_correct = compute_block_rows(len(labels), second.element_size()), 0
     for start in range(0, len(labels), rows):
         block = slice(start, start + rows)
         is_correct = (weights[block] @ columns > 0.5) == holds[labels[block]]
@@ -34,12 +34,12 @@ def right_answers(relation: Relation, weights: Tensor, second: Tensor, labels: T
     return num_correct
 
 
-def block_rows(images: int, element_size: int) -> int:
+def compute_block_rows(images: int, element_size: int) -> int:
     """Return the number of rows in a block of at most :data:`BLOCK_BYTES`, but at least 1."""
-    return max(1, BLOCK_BYTES // (images * element_size))
+    return max(1, MAX_BLOCK_BYTES // (images * element_size))
 
 
-def places(module: PairModule, images: int) -> Tensor:
+def build_pair_positions(module: PairModule, images: int) -> Tensor:
     """Return the pairs of n images that the networks need as input to evaluate all pairs, (P, 2) positions.
 
     If predictions follow from digit probabilities, each image is needed only once; or, where the two images of a pair
@@ -47,12 +47,12 @@ def places(module: PairModule, images: int) -> Tensor:
     """
     positions = torch.arange(images)
     if not module.follows_from_digits:
-        return ordered_pairs(images)
-    if is_shared(module):
+        return build_ordered_pairs(images)
+    if has_shared_backbone(module):
         return torch.cat([positions, positions[-1:]])[: images + images % 2].view(-1, 2)
     return torch.stack([positions, positions], 1)
 
 
-def is_shared(module: PairModule) -> bool:
+def has_shared_backbone(module: PairModule) -> bool:
     """Return whether both images of a pair go through the same network."""
     return module.variant.architecture.sharing == "shared"

@@ -7,16 +7,16 @@ from itertools import islice
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.pair_store import SPLITS
 from pairs_lit.errors import PairsLitError
-from pairs_lit.text import counted
+from pairs_lit.text import format_count
 
-Objection = Callable[[int], str | None]
+BatchCheck = Callable[[int], str | None]
 """Returns why a network cannot process a batch of this many pairs, or None if it can."""
 
-_TRIED = 50
+_MAX_TRIED_SIZES = 50
 """The maximum number of batch sizes that are tried to find one that works."""
 
 
-def check_shown(
+def check_batch_sizes(
     objection: Callable[..., str | None], data: PairDataModule, *, training: bool, more: Sequence[int] = ()
 ) -> None:
     """Raise PairsLitError if the network cannot process one of the batches that the data will be split into.
@@ -38,7 +38,7 @@ def check_shown(
     check_batches(tried, [*counts.values(), *more], data.eval_batch_size, "data.eval_batch_size", "evaluated")
 
 
-def check_batches(objection: Objection, counts: Sequence[int], batch_size: int, option: str, action: str) -> None:
+def check_batches(objection: BatchCheck, counts: Sequence[int], batch_size: int, option: str, action: str) -> None:
     """Raise PairsLitError if the network cannot process one of the batches that a batch size leads to.
 
     Args:
@@ -52,28 +52,28 @@ def check_batches(objection: Objection, counts: Sequence[int], batch_size: int, 
         PairsLitError: The network cannot process a batch. The message suggests similar batch sizes that do work.
     """
     find_reason = cache(objection)
-    tried = ((size, count, find_reason(size)) for count in counts for size in _sizes(count, batch_size))
+    tried = ((size, count, find_reason(size)) for count in counts for size in _get_batch_sizes(count, batch_size))
     size, count, reason = next((result for result in tried if result[2] is not None), (0, 0, None))
     if reason is None:
         return
-    nearest = sorted(range(1, max(counts) + 1), key=lambda candidate: abs(candidate - batch_size))[:_TRIED]
+    nearest = sorted(range(1, max(counts) + 1), key=lambda candidate: abs(candidate - batch_size))[:_MAX_TRIED_SIZES]
     working = (
         candidate
         for candidate in nearest
-        if all(find_reason(size) is None for count in counts for size in _sizes(count, candidate))
+        if all(find_reason(size) is None for count in counts for size in _get_batch_sizes(count, candidate))
     )
     suggestions = [str(candidate) for candidate in sorted(islice(working, 3))]
     if not suggestions and find_reason(2) is not None:
-        raise PairsLitError(f"the network cannot be {action} on a batch of {counted(size, 'pair')}: {reason}.")
+        raise PairsLitError(f"the network cannot be {action} on a batch of {format_count(size, 'pair')}: {reason}.")
     listed = " or ".join(", ".join(suggestions).rsplit(", ", 1))
     advice = f"For instance, set {option} to {listed}." if suggestions else "Use at least 2 pairs."
     raise PairsLitError(
-        f"{option} is {batch_size}, so {counted(count, 'pair')} make a batch of {size}, on which the network cannot be "
+        f"{option} is {batch_size}, so {format_count(count, 'pair')} make a batch of {size}, on which the network cannot be "
         f"{action}: {reason}. {advice}"
     )
 
 
-def _sizes(count: int, batch_size: int) -> tuple[int, ...]:
+def _get_batch_sizes(count: int, batch_size: int) -> tuple[int, ...]:
     """Return the sizes of the last batch and of the other batches of an epoch."""
     full = min(count, batch_size)
     return count % full or full, full

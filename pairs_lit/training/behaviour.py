@@ -13,35 +13,35 @@ from torch.nn import functional as F
 
 from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.nn.pair_stack import PairStack
-from pairs_lit.seeds import generator
-from pairs_lit.stacking.looped import Loop
-from pairs_lit.stacking.parameter_slices import owner, renamed
+from pairs_lit.seeds import build_generator
+from pairs_lit.stacking.looped import LoopedCopies
+from pairs_lit.stacking.parameter_slices import find_owner, renumber_name
 from pairs_lit.training.losses import LossParts
 
-Numbers = dict[str, Tensor]
+Observation = dict[str, Tensor]
 """Values of R rounds by name, each of shape (R, ...), on the CPU."""
 
 LossFunction = Callable[[PairOutput, Tensor, Tensor], LossParts]
 
-PAIRS = 3
+NUM_PAIRS = 3
 """The number of fixed pairs; every network has already been tried on this many when it was built."""
 
-RANGES: Mapping[str, tuple[float, float]] = {"raw": (0.0, 255.0), "unit": (0.0, 1.0), "standard": (-0.42, 2.82)}
+VALUE_RANGES: Mapping[str, tuple[float, float]] = {"raw": (0.0, 255.0), "unit": (0.0, 1.0), "standard": (-0.42, 2.82)}
 """The values of black and white pixels for each ``data.normalise``; for ``standard``, those of MNIST."""
 
-_FLOOR = 1e-4
+_ABSOLUTE_TOLERANCE = 1e-4
 """The absolute tolerance: smaller differences of logits and probabilities never matter."""
 
-_RTOL = 1e-3
+_RELATIVE_TOLERANCE = 1e-3
 """The relative tolerance, as a share of a round's largest value."""
 
-_JUMPS = 0.1
+_GRADIENT_TOLERANCE = 0.1
 """An extra tolerance for gradients, as a share of each value.
 
 The gradients of ReLU and max-pool are not continuous, so rounding of an input can change them a lot.
 """
 
-_EPSILONS = 16
+_TOLERANCE_IN_EPSILONS = 16
 """The relative tolerance in units of the networks' precision; it applies if it is larger, as with bfloat16."""
 
 
@@ -62,24 +62,28 @@ class FixedPairs:
     @cached_property
     def images(self) -> Tensor:
         """The images, (PAIRS, 2, S, S) float32, smooth functions of fixed random numbers."""
-        noise = torch.rand(2 * PAIRS, 1, self.size, self.size, generator=generator(0, "fixed pairs"))
+        noise = torch.rand(2 * NUM_PAIRS, 1, self.size, self.size, generator=build_generator(0, "fixed pairs"))
         smooth = F.avg_pool2d(noise, 3, 1, 1, count_include_pad=False)
-        levels = torch.linspace(0.65, 0.35, 2 * PAIRS).view(-1, 1, 1, 1)
-        black, white = RANGES[self.normalise]
-        return ((smooth - levels) * 8).clamp(0, 1).mul(white - black).add(black).view(PAIRS, 2, self.size, self.size)
+        levels = torch.linspace(0.65, 0.35, 2 * NUM_PAIRS).view(-1, 1, 1, 1)
+        black, white = VALUE_RANGES[self.normalise]
+        return (
+            ((smooth - levels) * 8).clamp(0, 1).mul(white - black).add(black).view(NUM_PAIRS, 2, self.size, self.size)
+        )
 
     @property
     def digits(self) -> Tensor:
         """The labels of the images, (PAIRS, 2) int64."""
-        return torch.arange(2 * PAIRS).view(PAIRS, 2) % self.classes
+        return torch.arange(2 * NUM_PAIRS).view(NUM_PAIRS, 2) % self.classes
 
     @property
     def target(self) -> Tensor:
         """Whether the relation holds according to the invented labels, (PAIRS,) int64."""
-        return torch.arange(PAIRS) % 2
+        return torch.arange(NUM_PAIRS) % 2
 
 
-def observe(stack: PairStack, loss: LossFunction, rounds: int, pairs: FixedPairs, *, training: bool) -> Numbers:
+def observe_stack(
+    stack: PairStack, loss: LossFunction, rounds: int, pairs: FixedPairs, *, training: bool
+) -> Observation:
     """Return what the rounds of a stack compute for fixed pairs, and leave the stack exactly unchanged.
 
     Args:
@@ -95,27 +99,31 @@ def observe(stack: PairStack, loss: LossFunction, rounds: int, pairs: FixedPairs
         second run gives other values.
     """
     try:
-        with _undisturbed(stack, training) as probe, warnings.catch_warnings(action="ignore"), _in_full_precision():
+        with _preserve_state(stack, training) as probe, warnings.catch_warnings(action="ignore"), _use_full_precision():
             probe.network.train(training)
             probe.clock.epoch, probe.clock.step, probe.clock.split = 0, 0, "train" if training else "test"
             with torch.inference_mode(not training), torch.set_grad_enabled(training):
-                first = _numbers(probe, loss, rounds, pairs, training)
-                is_repeatable = not _is_loop(probe) or _same(first, _numbers(probe, loss, rounds, pairs, training))
+                first = _compute_observation(probe, loss, rounds, pairs, training)
+                is_repeatable = not _has_looped_modules(probe) or _are_equal(
+                    first, _compute_observation(probe, loss, rounds, pairs, training)
+                )
                 return first if is_repeatable else {}
     except Exception:  # a user's module can raise anything, for example when it is trained on so few pairs
         return {}
 
 
-def _is_loop(stack: PairStack) -> bool:
+def _has_looped_modules(stack: PairStack) -> bool:
     """Return whether a stack runs copies of the user's modules, which may hold any state or draw random numbers."""
-    return any(isinstance(part, Loop) for part in stack.network.modules())
+    return any(isinstance(part, LoopedCopies) for part in stack.network.modules())
 
 
-def _same(first: Numbers, second: Numbers) -> bool:
+def _are_equal(first: Observation, second: Observation) -> bool:
     return all(torch.equal(first[name].nan_to_num(), second[name].nan_to_num()) for name in first)
 
 
-def _numbers(stack: PairStack, loss: LossFunction, rounds: int, pairs: FixedPairs, training: bool) -> Numbers:
+def _compute_observation(
+    stack: PairStack, loss: LossFunction, rounds: int, pairs: FixedPairs, training: bool
+) -> Observation:
     """Run a stack on fixed pairs and return the values that :func:`observe` documents."""
     reference = next(stack.network.parameters(), torch.empty(0))  # for its device and type
     output: PairOutput = stack(pairs.images.to(reference).repeat(rounds, 1, 1, 1, 1))
@@ -126,18 +134,20 @@ def _numbers(stack: PairStack, loss: LossFunction, rounds: int, pairs: FixedPair
     if output.digit_logits is not None:
         tensors["digit_logits"] = output.digit_logits
     numbers = {name: value.detach().reshape(rounds, -1).float().cpu() for name, value in tensors.items()}
-    return numbers | ({"gradients": _gradients(stack.network, losses.total.sum(), rounds)} if training else {})
+    return numbers | (
+        {"gradients": _compute_gradient_norms(stack.network, losses.total.sum(), rounds)} if training else {}
+    )
 
 
-def _gradients(stack: nn.Module, total: Tensor, rounds: int) -> Tensor:
+def _compute_gradient_norms(stack: nn.Module, total: Tensor, rounds: int) -> Tensor:
     """Return the sorted gradient norms of the parameters of each round, (R, parameters) float32."""
     parameters = {name: value for name, value in stack.named_parameters() if value.requires_grad}
     gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     norms: dict[str, Tensor] = {}
     for (name, value), gradient in zip(parameters.items(), gradients, strict=True):
         dense = torch.zeros_like(value) if gradient is None else gradient
-        round_index = owner(stack, name, rounds)
-        key = name if round_index is None else renamed(stack, name, rounds, round_index, 0)
+        round_index = find_owner(stack, name, rounds)
+        key = name if round_index is None else renumber_name(stack, name, rounds, round_index, 0)
         norm = norms.setdefault(key, torch.zeros(rounds))
         if round_index is None:
             norm.copy_(dense.detach().float().reshape(rounds, -1).norm(dim=1))
@@ -147,9 +157,9 @@ def _gradients(stack: nn.Module, total: Tensor, rounds: int) -> Tensor:
 
 
 @contextmanager
-def _undisturbed(stack: PairStack, training: bool) -> Iterator[PairStack]:
+def _preserve_state(stack: PairStack, training: bool) -> Iterator[PairStack]:
     """Yield the stack and restore its modes, buffers and clock; yield a copy if its modules may hold more state."""
-    used_stack = _copied(stack, training) if _is_loop(stack) else stack
+    used_stack = _copy_stack(stack, training) if _has_looped_modules(stack) else stack
     modes = [(part, part.training) for part in stack.network.modules()]
     must_restore_buffers = training and used_stack is stack
     buffers = [(buffer, buffer.clone()) for buffer in stack.network.buffers()] if must_restore_buffers else []
@@ -157,11 +167,11 @@ def _undisturbed(stack: PairStack, training: bool) -> Iterator[PairStack]:
     try:
         yield used_stack
     finally:
-        _restore(modes, buffers)
+        _restore_state(modes, buffers)
         vars(stack.clock).update(clock)
 
 
-def _copied(stack: PairStack, training: bool) -> PairStack:
+def _copy_stack(stack: PairStack, training: bool) -> PairStack:
     """Return a copy of a stack, or the stack itself if it cannot be copied and is only evaluated."""
     try:
         return copy.deepcopy(stack)
@@ -172,7 +182,7 @@ def _copied(stack: PairStack, training: bool) -> PairStack:
 
 
 @torch.no_grad()
-def _restore(modes: list[tuple[nn.Module, bool]], buffers: list[tuple[Tensor, Tensor]]) -> None:
+def _restore_state(modes: list[tuple[nn.Module, bool]], buffers: list[tuple[Tensor, Tensor]]) -> None:
     """Restore the modes of modules and the values of buffers."""
     for part, mode in modes:
         part.training = mode
@@ -181,7 +191,7 @@ def _restore(modes: list[tuple[nn.Module, bool]], buffers: list[tuple[Tensor, Te
 
 
 @contextmanager
-def _in_full_precision() -> Iterator[None]:
+def _use_full_precision() -> Iterator[None]:
     """Switch off TF32 and bfloat16 as substitutes for float32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -192,7 +202,7 @@ def _in_full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def precision_of(module: nn.Module) -> float:
+def get_precision(module: nn.Module) -> float:
     """Return the machine epsilon of the coarsest float type among a module's parameters."""
     dtypes = [value.dtype for value in module.parameters() if value.is_floating_point()]
     return max((torch.finfo(dtype).eps for dtype in dtypes), default=torch.finfo(torch.float32).eps)
@@ -232,9 +242,9 @@ def find_difference(name: str, before: Tensor, now: Tensor | None, precision: fl
     earlier, present = (value.double().where(is_compared, 0).flatten(1) for value in (before, now))
     scale = earlier.abs().amax(1)
     gap = (earlier - present).abs().nan_to_num(torch.inf)
-    allowed = max(_RTOL, _EPSILONS * precision) * scale[:, None] + _FLOOR
+    allowed = max(_RELATIVE_TOLERANCE, _TOLERANCE_IN_EPSILONS * precision) * scale[:, None] + _ABSOLUTE_TOLERANCE
     if name == "gradients":
-        allowed = allowed + _JUMPS * earlier.abs()
+        allowed = allowed + _GRADIENT_TOLERANCE * earlier.abs()
     excess = (gap - allowed).amax(1)
     worst = int(excess.argmax())
     return Difference(worst, float(gap[worst].amax()), float(scale[worst])) if excess[worst] > 0 else None

@@ -9,12 +9,12 @@ from torch import Tensor
 from pairs_lit.training.module import PairModule
 
 
-def collected(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
+def collect_metrics(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
     """Return the metrics that all workers measured since the last call, such as ``test/accuracy``, (R,) float64."""
-    return added_up(trainer, module, module.collect())
+    return merge_worker_metrics(trainer, module, module.collect())
 
 
-def added_up(trainer: Trainer, module: PairModule, measured: dict[str, Tensor]) -> dict[str, Tensor]:
+def merge_worker_metrics(trainer: Trainer, module: PairModule, measured: dict[str, Tensor]) -> dict[str, Tensor]:
     """Merge the metrics of all workers, each of which measured the rounds of its stacks.
 
     Returns:
@@ -24,7 +24,7 @@ def added_up(trainer: Trainer, module: PairModule, measured: dict[str, Tensor]) 
         return measured
     values = torch.stack(list(measured.values()))
     worker_values = torch.zeros_like(values)
-    for rounds in module.rounds.of_worker(trainer.global_rank, trainer.world_size).values():
+    for rounds in module.rounds.get_worker_stacks(trainer.global_rank, trainer.world_size).values():
         worker_values[:, rounds] = values[:, rounds]
     # the sum is exact, since each element is non-zero on one worker only
     total = trainer.strategy.reduce(worker_values, reduce_op="sum")

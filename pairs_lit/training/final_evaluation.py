@@ -10,18 +10,18 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from pairs_lit.data.datamodule import PairDataModule, data_of
+from pairs_lit.data.datamodule import PairDataModule, get_data_module
 from pairs_lit.data.loaders import StackBatch, StackLoader
 from pairs_lit.data.pair_store import Split
-from pairs_lit.data.pairs import ordered_pairs
+from pairs_lit.data.pairs import build_ordered_pairs
 from pairs_lit.nn.pair_output import PairOutput
-from pairs_lit.relation import second_weights
-from pairs_lit.runs.metrics import OVER_ALL_PAIRS, Metric
-from pairs_lit.system.signals import check_asked
-from pairs_lit.training.all_pairs import is_shared, places, right_answers
-from pairs_lit.training.collection import added_up, collected
+from pairs_lit.relation import compute_second_weights
+from pairs_lit.runs.metrics import ALL_PAIRS_METRIC_NAMES, Metric
+from pairs_lit.system.signals import raise_if_stopped
+from pairs_lit.training.all_pairs import build_pair_positions, count_correct_pairs, has_shared_backbone
+from pairs_lit.training.collection import collect_metrics, merge_worker_metrics
 from pairs_lit.training.module import PairModule
-from pairs_lit.training.progress import Progress
+from pairs_lit.training.progress import RoundProgressBar
 
 
 @dataclass(frozen=True)
@@ -39,101 +39,105 @@ class AllPairs:
     sampled: bool
 
 
-def in_words(counts: AllPairs) -> str:
+def describe_all_pairs(counts: AllPairs) -> str:
     """Return a description such as ``all 506 ordered pairs of 23 images``."""
     ordered = f"{counts.images * (counts.images - 1):,} ordered pairs of {counts.images:,} images"
     return f"a sample of {counts.pairs:,} of the {ordered}" if counts.sampled else f"all {ordered}"
 
 
-def whole_of(module: PairModule, data: PairDataModule, split: Split) -> AllPairs:
+def count_all_pairs(module: PairModule, data: PairDataModule, split: Split) -> AllPairs:
     """Count the images and pairs that an evaluation over all pairs of a split uses."""
-    images = data.bank.count_of(split)
+    images = data.bank.count_evaluation_images(split)
     num_ordered = images * (images - 1)
-    pairs = num_ordered if module.follows_from_digits else len(ordered_pairs(images))
+    pairs = num_ordered if module.follows_from_digits else len(build_ordered_pairs(images))
     return AllPairs(images, pairs, pairs < num_ordered)
 
 
-def drawn_figures(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
+def evaluate_drawn_pairs(trainer: Trainer, module: PairModule) -> dict[str, Tensor]:
     """Evaluate the final networks on the training pairs and on the splits that were not evaluated in each epoch.
 
     With test-time augmentation, all splits are evaluated again.
     """
-    data = data_of(trainer)
+    data = get_data_module(trainer)
     # the evaluations during training are without test-time augmentation
     repeated = data.fit_splits if module.views is not None else ()
     splits = dict.fromkeys((*repeated, *data.final_splits))
-    with _evaluating(trainer, module):
-        for batch in _batches(trainer, data.loader(*splits)):
+    with _use_evaluation_mode(trainer, module):
+        for batch in _iterate_batches(trainer, data.loader(*splits)):
             module.shared_step(batch)
-    return collected(trainer, module)
+    return collect_metrics(trainer, module)
 
 
-def whole_metrics(module: PairModule) -> tuple[str, ...]:
+def list_all_pairs_metrics(module: PairModule) -> tuple[str, ...]:
     """Return the metrics of :data:`~pairs_lit.runs.metrics.OVER_ALL_PAIRS` that exist for the networks."""
-    return OVER_ALL_PAIRS if "digit_accuracy" in module.measured else OVER_ALL_PAIRS[:1]
+    return ALL_PAIRS_METRIC_NAMES if "digit_accuracy" in module.measured else ALL_PAIRS_METRIC_NAMES[:1]
 
 
-def whole_figures(trainer: Trainer, module: PairModule, splits: Sequence[Split]) -> dict[str, Tensor]:
+def evaluate_all_pairs(trainer: Trainer, module: PairModule, splits: Sequence[Split]) -> dict[str, Tensor]:
     """Compute metrics over all pairs of some splits, such as ``test/all_accuracy``, (R,) float64 each.
 
     The metrics of a round are NaN if one of its network's predictions is NaN.
     """
-    data, names, measured = data_of(trainer), whole_metrics(module), dict[str, Tensor]()
+    data, names, measured = get_data_module(trainer), list_all_pairs_metrics(module), dict[str, Tensor]()
     for split in splits:
-        images = data.bank.count_of(split)
-        loader = data.places_loader(split, places(module, images))
+        images = data.bank.count_evaluation_images(split)
+        loader = data.all_pairs_loader(split, build_pair_positions(module, images))
         # (2, R); each worker fills in the rounds of its stacks
-        values = torch.full((len(OVER_ALL_PAIRS), len(module.rounds.seeds)), torch.nan, dtype=torch.float64)
-        with _evaluating(trainer, module):
-            for stack, batches in groupby(_batches(trainer, loader), lambda batch: batch.stack):
-                outputs = ((module.compared(batch), batch) for batch in batches)
-                stack_values = _exactly(module, outputs, images) if module.follows_from_digits else _shown(outputs)
+        values = torch.full((len(ALL_PAIRS_METRIC_NAMES), len(module.rounds.seeds)), torch.nan, dtype=torch.float64)
+        with _use_evaluation_mode(trainer, module):
+            for stack, batches in groupby(_iterate_batches(trainer, loader), lambda batch: batch.stack):
+                outputs = ((module.predict_batch(batch), batch) for batch in batches)
+                stack_values = (
+                    _compute_from_digits(module, outputs, images)
+                    if module.follows_from_digits
+                    else _compute_from_predictions(outputs)
+                )
                 values[:, module.rounds.stacks[stack]] = stack_values.cpu()
         measured |= {Metric(split, name).tag: row for name, row in zip(names, values, strict=False)}
-    return added_up(trainer, module, measured)
+    return merge_worker_metrics(trainer, module, measured)
 
 
-def _exactly(module: PairModule, outputs: Iterable[tuple[PairOutput, StackBatch]], images: int) -> Tensor:
+def _compute_from_digits(module: PairModule, outputs: Iterable[tuple[PairOutput, StackBatch]], images: int) -> Tensor:
     """Compute the metrics of one stack, (2, R), from the digit probabilities of n images."""
     relation, parts = module.variant.architecture.relation, list[tuple[Tensor, ...]]()
     broken = torch.zeros(())
     for output, batch in outputs:
         p = cast(Tensor, output.digit_probabilities)
-        parts.append((second_weights(relation, p), p, batch.digits, _digits_right(output, batch)))
-        broken = broken + _broken(output)
+        parts.append((compute_second_weights(relation, p), p, batch.digits, _find_correct_digits(output, batch)))
+        broken = broken + _mark_broken_rounds(output)
     weights, p, labels, is_digit_correct = (torch.cat(part, 1) for part in zip(*parts, strict=True))
-    if is_shared(module):  # each image was passed in one position, and the other would give the same
+    if has_shared_backbone(module):  # each image was passed in one position, and the other would give the same
         weights, p, labels, is_digit_correct = (
             part.flatten(1, 2)[:, :images] for part in (weights, p, labels, is_digit_correct)
         )
     else:
         weights, p, labels = weights[:, :, 0], p[:, :, 1], labels[:, :, 0]
         is_digit_correct = is_digit_correct.flatten(1)
-    counts = [right_answers(relation, *parts_of_round) for parts_of_round in zip(weights, p, labels, strict=True)]
+    counts = [count_correct_pairs(relation, *parts_of_round) for parts_of_round in zip(weights, p, labels, strict=True)]
     accuracy = torch.tensor(counts, dtype=torch.float64) / (images * (images - 1))
     digit_accuracy = is_digit_correct.mean(1, dtype=torch.float64).cpu()
     return torch.stack([accuracy, digit_accuracy]) + broken.cpu()
 
 
-def _shown(outputs: Iterable[tuple[PairOutput, StackBatch]]) -> Tensor:
+def _compute_from_predictions(outputs: Iterable[tuple[PairOutput, StackBatch]]) -> Tensor:
     """Compute the metrics of one stack, (2, R), from its predictions for pairs."""
     total, pairs = torch.zeros(()), 0
     for output, batch in outputs:
-        is_correct = output.decision() == batch.target
-        digit_accuracy = _digits_right(output, batch).mean(2, dtype=torch.float64)
-        total = total + torch.stack([is_correct.double().sum(1), digit_accuracy.sum(1)]) + _broken(output)
+        is_correct = output.get_decision() == batch.target
+        digit_accuracy = _find_correct_digits(output, batch).mean(2, dtype=torch.float64)
+        total = total + torch.stack([is_correct.double().sum(1), digit_accuracy.sum(1)]) + _mark_broken_rounds(output)
         pairs += is_correct.shape[1]
     return total / pairs
 
 
-def _broken(output: PairOutput) -> Tensor:
+def _mark_broken_rounds(output: PairOutput) -> Tensor:
     """Return NaN for each round with a NaN among its predictions, else 0, (R,) float64."""
     parts = [output.output] if output.digit_logits is None else [output.output, output.digit_logits]
     has_nan = torch.stack([part.isnan().flatten(1).any(1) for part in parts]).any(0)
     return torch.zeros(has_nan.shape, dtype=torch.float64, device=has_nan.device).masked_fill(has_nan, torch.nan)
 
 
-def _digits_right(output: PairOutput, batch: StackBatch) -> Tensor:
+def _find_correct_digits(output: PairOutput, batch: StackBatch) -> Tensor:
     """Return which digits are predicted correctly, (R, B, 2) bool; all False without digit logits."""
     if output.digit_logits is None:
         return torch.zeros_like(batch.digits, dtype=torch.bool)
@@ -141,7 +145,7 @@ def _digits_right(output: PairOutput, batch: StackBatch) -> Tensor:
 
 
 @contextmanager
-def _evaluating(trainer: Trainer, module: PairModule) -> Iterator[None]:
+def _use_evaluation_mode(trainer: Trainer, module: PairModule) -> Iterator[None]:
     """Switch to evaluation mode and the trainer's precision, and restore the module's mode afterwards."""
     mode = module.training
     module.eval()
@@ -150,9 +154,9 @@ def _evaluating(trainer: Trainer, module: PairModule) -> Iterator[None]:
     module.train(mode)
 
 
-def _batches(trainer: Trainer, loader: StackLoader) -> Iterator[StackBatch]:
+def _iterate_batches(trainer: Trainer, loader: StackLoader) -> Iterator[StackBatch]:
     """Yield the batches converted and on the device, as Lightning would pass them to the module."""
     bar = trainer.progress_bar_callback
-    for batch in bar.over(trainer, loader) if isinstance(bar, Progress) else loader:
-        check_asked()
+    for batch in bar.track_batches(trainer, loader) if isinstance(bar, RoundProgressBar) else loader:
+        raise_if_stopped()
         yield trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))

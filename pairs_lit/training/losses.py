@@ -23,7 +23,7 @@ class LossParts(NamedTuple):
     digits: Tensor
 
 
-class Weights(NamedTuple):
+class LossWeights(NamedTuple):
     """The numbers by which the losses of rounds in one stack may differ, each a number for all or (R,) float64.
 
     Attributes:
@@ -74,14 +74,16 @@ class PairLoss:
 
     def __call__(self, comparison: PairOutput, digits: Tensor, target: Tensor) -> LossParts:
         """Compute the losses of each round, means over its pairs; digits (R, B, 2) and target (R, B) are int64."""
-        weights = Weights(self.target_weight, self.aux_weight, self.label_smoothing)
-        return self.weighed(comparison, digits, target, weights)
+        weights = LossWeights(self.target_weight, self.aux_weight, self.label_smoothing)
+        return self.compute_weighted(comparison, digits, target, weights)
 
-    def weighed(self, comparison: PairOutput, digits: Tensor, target: Tensor, weights: Weights) -> LossParts:
+    def compute_weighted(
+        self, comparison: PairOutput, digits: Tensor, target: Tensor, weights: LossWeights
+    ) -> LossParts:
         """Compute the losses of each round with the given weights in place of the loss's own."""
-        target_loss = self._target_loss(comparison, target, weights.smoothing)
-        digit_loss = self._digit_loss(comparison, digits, weights.smoothing)
-        target_weight, aux_weight = (_as(weight, target_loss) for weight in (weights.target, weights.aux))
+        target_loss = self._compute_target_loss(comparison, target, weights.smoothing)
+        digit_loss = self._compute_digit_loss(comparison, digits, weights.smoothing)
+        target_weight, aux_weight = (_broadcast_weight(weight, target_loss) for weight in (weights.target, weights.aux))
         if self.trains_target == self.trains_digits:
             total = target_weight * target_loss + aux_weight * digit_loss
         elif self.trains_target:  # a loss of weight 0 is left out, so it needs no gradient and its NaN does no harm
@@ -137,7 +139,7 @@ class PairLoss:
         """Whether the loss trains the digit logits directly."""
         return self.digits != "none" and self.aux_weight > 0
 
-    def _target_loss(self, comparison: PairOutput, target: Tensor, smoothing: float | Tensor) -> Tensor:
+    def _compute_target_loss(self, comparison: PairOutput, target: Tensor, smoothing: float | Tensor) -> Tensor:
         output = comparison.output
         if self.target == "none":
             return output.new_zeros(len(output))
@@ -149,41 +151,41 @@ class PairLoss:
             loss = -correct.clamp(EPSILON, 1 - EPSILON).log()
             if self.label_smoothing > 0:
                 opposite = -(1 - correct).clamp(EPSILON, 1 - EPSILON).log()
-                loss = _smoothed(loss, (loss + opposite) / 2, smoothing)
+                loss = _smooth_cross_entropy(loss, (loss + opposite) / 2, smoothing)
             return loss.mean(1)
         if self.target == "bce":
             loss = F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none")
             if self.label_smoothing > 0:
                 uniform = F.binary_cross_entropy_with_logits(output, torch.full_like(output, 0.5), reduction="none")
-                loss = _smoothed(loss, uniform, smoothing)
+                loss = _smooth_cross_entropy(loss, uniform, smoothing)
             return loss.mean(1)
         if self.target == "ce":
-            return self._cross_entropy(output, target, smoothing).mean(1)
+            return self._compute_cross_entropy(output, target, smoothing).mean(1)
         return (output - F.one_hot(target, 2)).square().mean((1, 2))
 
-    def _digit_loss(self, comparison: PairOutput, digits: Tensor, smoothing: float | Tensor) -> Tensor:
+    def _compute_digit_loss(self, comparison: PairOutput, digits: Tensor, smoothing: float | Tensor) -> Tensor:
         logits = comparison.digit_logits
         if self.digits == "none" or logits is None:
             return comparison.output.new_zeros(len(comparison.output))
         if self.digits == "mse":  # (R, B, 2, K) → (R, 2), mean over the pairs
-            values = logits.exp() if comparison.averaged else logits
+            values = logits.exp() if comparison.is_averaged else logits
             image_losses = (values - F.one_hot(digits, values.shape[-1])).square().mean((1, 3))
         else:
-            image_losses = self._cross_entropy(logits, digits, smoothing).mean(1)
+            image_losses = self._compute_cross_entropy(logits, digits, smoothing).mean(1)
         return image_losses.sum(-1) if self.digit_reduction == "sum" else image_losses.mean(-1)
 
-    def _cross_entropy(self, logits: Tensor, classes: Tensor, smoothing: float | Tensor) -> Tensor:
+    def _compute_cross_entropy(self, logits: Tensor, classes: Tensor, smoothing: float | Tensor) -> Tensor:
         """Compute the elementwise cross-entropy of logits (..., K) for classes (...).
 
         F.cross_entropy is not used, since its softmax over a few classes takes five times as long on the CPU.
         """
         logsumexp = logits.logsumexp(-1)
         loss = logsumexp - logits.gather(-1, classes[..., None]).squeeze(-1)
-        return _smoothed(loss, logsumexp - logits.mean(-1), smoothing) if self.label_smoothing > 0 else loss
+        return _smooth_cross_entropy(loss, logsumexp - logits.mean(-1), smoothing) if self.label_smoothing > 0 else loss
 
 
 @dataclass(frozen=True)
-class WeighedLosses:
+class WeightedLosses:
     """The losses of R rounds that differ in their weights or in their label smoothing.
 
     Args:
@@ -198,21 +200,21 @@ class WeighedLosses:
         table = torch.tensor(weights, dtype=torch.float64, device=comparison.output.device)
         members = len(comparison.output) // len(self.losses)
         columns = table.repeat_interleave(members, 0).unbind(1)
-        return self.losses[0].weighed(comparison, digits, target, Weights(*columns))
+        return self.losses[0].compute_weighted(comparison, digits, target, LossWeights(*columns))
 
 
-def side_by_side(losses: Sequence[PairLoss]) -> PairLoss | WeighedLosses:
+def combine_losses(losses: Sequence[PairLoss]) -> PairLoss | WeightedLosses:
     """Combine the losses of the rounds of one stack into one loss."""
-    return losses[0] if len(set(losses)) == 1 else WeighedLosses(losses)
+    return losses[0] if len(set(losses)) == 1 else WeightedLosses(losses)
 
 
-def _as(weight: float | Tensor, like: Tensor) -> float | Tensor:
+def _broadcast_weight(weight: float | Tensor, like: Tensor) -> float | Tensor:
     """Convert a weight to the type and shape with which it multiplies values (R, ...)."""
     if not isinstance(weight, Tensor):
         return weight
     return weight.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
 
-def _smoothed(loss: Tensor, uniform: Tensor, smoothing: float | Tensor) -> Tensor:
+def _smooth_cross_entropy(loss: Tensor, uniform: Tensor, smoothing: float | Tensor) -> Tensor:
     """Interpolate between the cross-entropy and the cross-entropy of a uniform target."""
-    return _as(1 - smoothing, loss) * loss + _as(smoothing, loss) * uniform
+    return _broadcast_weight(1 - smoothing, loss) * loss + _broadcast_weight(smoothing, loss) * uniform

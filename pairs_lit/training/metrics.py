@@ -51,13 +51,13 @@ class RoundMeans(Metric):
 
 
 @torch.no_grad()
-def measure(comparison: PairOutput, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
+def compute_metrics(comparison: PairOutput, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
     """Compute all metrics of :data:`~pairs_lit.runs.metrics.PER_EPOCH` for one batch of one stack, (M, R) float64.
 
     The accuracies of a round are NaN if its loss is not finite, since the predictions of a diverged network mean
     nothing.
     """
-    accuracy = (comparison.decision() == target).mean(1, dtype=torch.float64)
+    accuracy = (comparison.get_decision() == target).mean(1, dtype=torch.float64)
     digit_accuracy = torch.full_like(accuracy, torch.nan)
     if comparison.digit_logits is not None:
         digit_accuracy = (comparison.digit_logits.max(-1).indices == digits).mean((1, 2), dtype=torch.float64)

@@ -9,35 +9,35 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from pairs_lit.checkpoints.earlier_layout import separate_backbones
-from pairs_lit.checkpoints.files import prepare, read_checkpoint
-from pairs_lit.data.datamodule import data_of
+from pairs_lit.checkpoints.earlier_layout import convert_separate_backbones
+from pairs_lit.checkpoints.files import prepare_for_loading, read_checkpoint
+from pairs_lit.data.datamodule import get_data_module
 from pairs_lit.data.loaders import StackBatch
 from pairs_lit.data.pair_store import SPLITS, Split
 from pairs_lit.data.warps import Warp
 from pairs_lit.errors import PairsLitError, check_choice, check_positive
-from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing, check_widths
+from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sharing, get_common_width
 from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
-from pairs_lit.nn.ensemble import average
+from pairs_lit.nn.ensemble import average_outputs
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.nn.pair_output import PairOutput
-from pairs_lit.nn.pair_stack import PairStack, default_stack_size
-from pairs_lit.nn.test_time_augmentation import Views, warps_of
-from pairs_lit.relation import DIGITS, Relation
+from pairs_lit.nn.pair_stack import PairStack, compute_default_stack_size
+from pairs_lit.nn.test_time_augmentation import Views, parse_views
+from pairs_lit.relation import NUM_DIGITS, Relation
 from pairs_lit.rounds import Rounds
-from pairs_lit.runs.metrics import PER_EPOCH
-from pairs_lit.runs.run_folder import CONFIG, enclosing_run
-from pairs_lit.stacking.looped import Apart, Loop
+from pairs_lit.runs.metrics import EPOCH_METRIC_NAMES
+from pairs_lit.runs.run_folder import CONFIG_FILE, find_enclosing_run
+from pairs_lit.stacking.looped import LoopedCopies, LoopedRounds
 from pairs_lit.stacking.program.summary import describe_parts, describe_slow_parts
-from pairs_lit.system.console import notice
-from pairs_lit.system.paths import user_path
-from pairs_lit.system.tracebacks import reason_of
-from pairs_lit.text import counted
-from pairs_lit.training.code_check import CODE, CodeCheck
-from pairs_lit.training.losses import LossParts, PairLoss, side_by_side
-from pairs_lit.training.metrics import RoundMeans, measure
-from pairs_lit.training.module_record import ModuleRecord
+from pairs_lit.system.console import print_notice
+from pairs_lit.system.paths import expand_user_path
+from pairs_lit.system.tracebacks import format_reason
+from pairs_lit.text import format_count
+from pairs_lit.training.code_check import CODE_KEY, CodeCheck
+from pairs_lit.training.losses import LossParts, PairLoss, combine_losses
+from pairs_lit.training.metrics import RoundMeans, compute_metrics
+from pairs_lit.training.module_record import CheckpointMetadata
 from pairs_lit.training.optimization import Optimization, step_schedule
 from pairs_lit.training.probe import Probe
 from pairs_lit.training.recipes import Decay, Recipe, Variant
@@ -96,7 +96,7 @@ class PairModule(LightningModule):
         stack_size: int | None = None,
         image_size: int = 14,
         relation: Relation = "le",
-        classes: int = DIGITS,
+        classes: int = NUM_DIGITS,
         sharing: Sharing = "shared",
         readout: Readout = "none",
         code_activation: CodeActivation = "none",
@@ -112,7 +112,7 @@ class PairModule(LightningModule):
             backbone, head, sharing, readout, code_activation, relation, image_size, network, classes, members
         )
         check_choice("model.decay", Decay, decay)
-        self.variant = Variant(architecture, loss, Recipe(optimizer, lr_scheduler, decay), warps_of(views))
+        self.variant = Variant(architecture, loss, Recipe(optimizer, lr_scheduler, decay), parse_views(views))
         self.build(seeds, [self.variant], stack_size)
 
     def build(self, seeds: list[int], variants: Sequence[Variant], stack_size: int | None) -> None:
@@ -129,30 +129,37 @@ class PairModule(LightningModule):
         round_variants = [variant for variant in variants for _ in range(len(seeds) // len(variants))]
         self.architectures = [variant.architecture for variant in round_variants]
         self._architecture, self._loss = variants[0].architecture, variants[0].loss
-        self._architecture.check_separate(seeds[0])
+        self._architecture.check_no_shared_parts(seeds[0])
         warps = variants[0].views
         self.views = Views(warps, self._architecture.image_size) if warps else None
-        preferred_size = stack_size or default_stack_size(self._architecture, seeds)
+        preferred_size = stack_size or compute_default_stack_size(self._architecture, seeds)
         self.rounds = Rounds([*seeds], min(preferred_size, len(seeds)), len(variants))
         self.pair_stacks = [
             PairStack.build(self._architecture, seeds[rounds], self.architectures[rounds])
             for rounds in self.rounds.stacks
         ]
-        check_widths({stack.width for stack in self.pair_stacks})
+        get_common_width({stack.width for stack in self.pair_stacks})
         self.stacks = nn.ModuleList(stack.network for stack in self.pair_stacks)
         self._losses = [
-            side_by_side([variant.loss for variant in round_variants[rounds]]) for rounds in self.rounds.stacks
+            combine_losses([variant.loss for variant in round_variants[rounds]]) for rounds in self.rounds.stacks
         ]
         self.optimization = Optimization(self.stacks, self.rounds, [variant.recipe for variant in round_variants])
-        self._means = nn.ModuleDict({_key(split): RoundMeans(PER_EPOCH, len(seeds)) for split in SPLITS})
+        self._means = nn.ModuleDict(
+            {_get_metrics_key(split): RoundMeans(EPOCH_METRIC_NAMES, len(seeds)) for split in SPLITS}
+        )
         self.probe = Probe(self._architecture, seeds[0], self._loss)
-        findings = self.probe.check()
-        self.measured, self.follows_from_digits = findings.measured, findings.follows_from_digits
+        findings = self.probe.run()
+        self.measured, self.follows_from_digits = findings.metrics, findings.follows_from_digits
         self.code = CodeCheck(
-            variants, self.rounds, self.pair_stacks, self._losses, repeats=findings.repeats, draws=findings.draws
+            variants,
+            self.rounds,
+            self.pair_stacks,
+            self._losses,
+            repeats=findings.is_repeatable,
+            draws=findings.is_random_in_evaluation,
         )
         members, network = self._architecture.members, self.pair_stacks[0].description
-        self._record = ModuleRecord(self.state_dict(), self.rounds, members, network, self.code)
+        self._checkpoint_metadata = CheckpointMetadata(self.state_dict(), self.rounds, members, network, self.code)
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - torch's signature
         """Set an attribute, by a faster way than torch's for one that Lightning sets some forty times per step."""
@@ -161,13 +168,13 @@ class PairModule(LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """Describe the stacks and how each part of the network is stacked."""
         sizes = [rounds.stop - rounds.start for rounds in self.rounds.stacks]
         first_sizes = ", ".join(map(str, sizes[:5])) + (", …" if len(sizes) > len(sizes[:5]) else "")
         first = self.pair_stacks[0]
         members = f" of {first.members} members" if first.members > 1 else ""
-        rounds, stacks = counted(len(self.rounds.seeds), "round"), counted(len(sizes), "stack")
+        rounds, stacks = format_count(len(self.rounds.seeds), "round"), format_count(len(sizes), "stack")
         return f"{rounds}{members} in {stacks} of {first_sizes}\n\n{describe_parts(first.network)}"
 
     @property
@@ -184,7 +191,7 @@ class PairModule(LightningModule):
     def mean_of(self) -> str:
         """The suffix of a title that names the ensemble members and views that a prediction is averaged over."""
         members, views = self._architecture.members, 0 if self.views is None else self.views.count
-        return f" ({members} members)" * (members > 1) + f", {counted(views, 'view')}" * (views > 0)
+        return f" ({members} members)" * (members > 1) + f", {format_count(views, 'view')}" * (views > 0)
 
     @property
     def trains_digits(self) -> bool:
@@ -216,9 +223,9 @@ class PairModule(LightningModule):
                 f"{size}, {size}) for each round, got shape {tuple(images.shape)} and {images.dtype}."
             )
         batches = (StackBatch.unlabelled(stack, round_images[part]) for stack, part in enumerate(self.rounds.stacks))
-        return torch.cat([self.compared(batch).probability() for batch in batches])
+        return torch.cat([self.predict_batch(batch).get_probability() for batch in batches])
 
-    def compared(self, batch: StackBatch, *, views: bool = True) -> PairOutput:
+    def predict_batch(self, batch: StackBatch, *, views: bool = True) -> PairOutput:
         """Predict one batch with the rounds of a stack, (R, B), as means over ensemble members and views.
 
         Args:
@@ -227,13 +234,13 @@ class PairModule(LightningModule):
         """
         members, warping = self._architecture.members, self.views if views and not self.training else None
         if members == 1 and warping is None:
-            return self._answer(batch)
+            return self._predict_networks(batch)
         # one view at a time, which takes less memory
-        image_views = [batch.images] if warping is None else warping.each(batch.images)
-        outputs = (self._answer(batch._replace(images=images)) for images in image_views)
-        return average(outputs, members, self._architecture.relation)
+        image_views = [batch.images] if warping is None else warping.iterate_views(batch.images)
+        outputs = (self._predict_networks(batch._replace(images=images)) for images in image_views)
+        return average_outputs(outputs, members, self._architecture.relation)
 
-    def _answer(self, batch: StackBatch) -> PairOutput:
+    def _predict_networks(self, batch: StackBatch) -> PairOutput:
         """Predict one batch with each of the R·M networks of a stack, (R·M, B), round after round."""
         stack = self.pair_stacks[batch.stack]
         stack.clock.epoch, stack.clock.step, stack.clock.split = self.current_epoch, batch.step, batch.split
@@ -245,14 +252,14 @@ class PairModule(LightningModule):
         In training, outputs and losses are those of the R·M ensemble members, each of which is trained by itself, and
         the metrics of a round are means over its members. In evaluation, all are those of the R rounds' predictions.
         """
-        output = self._answer(batch) if self.training else self.compared(batch, views=views)
+        output = self._predict_networks(batch) if self.training else self.predict_batch(batch, views=views)
         digits, target = batch.digits, batch.target
         networks_per_round = len(output.output) // len(target)
         if networks_per_round > 1:
             digits, target = (part.repeat_interleave(networks_per_round, 0) for part in (digits, target))
         losses = self._losses[batch.stack](output, digits, target)
-        values = measure(output, losses, digits, target)
-        means = cast(RoundMeans, self._means[_key(batch.split)])
+        values = compute_metrics(output, losses, digits, target)
+        means = cast(RoundMeans, self._means[_get_metrics_key(batch.split)])
         values = values.view(len(values), -1, networks_per_round).mean(2) if networks_per_round > 1 else values
         means.update(values, self.rounds.stacks[batch.stack], target.shape[1])
         return output, losses
@@ -283,13 +290,13 @@ class PairModule(LightningModule):
 
     def predict_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Return P(relation) of the batch's pairs for each round of its stack, (R, B)."""
-        return self.compared(batch).probability()
+        return self.predict_batch(batch).get_probability()
 
     def collect(self) -> dict[str, Tensor]:
         """Return and reset the metrics, such as ``test/accuracy``, (R,) float64 each on the CPU."""
         collected: dict[str, Tensor] = {}
         for split in SPLITS:
-            means = cast(RoundMeans, self._means[_key(split)])
+            means = cast(RoundMeans, self._means[_get_metrics_key(split)])
             if means.update_count == 0:
                 continue
             values = means.compute()
@@ -298,20 +305,20 @@ class PairModule(LightningModule):
             means.reset()
         return collected
 
-    def stack_of(self, name: str) -> int | None:
+    def find_stack(self, name: str) -> int | None:
         """Return the number of the stack that an entry of the state belongs to, or None if it belongs to none."""
         attribute, _, rest = name.partition(".")
         return int(rest.split(".")[0]) if attribute == "stacks" else None
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig | torch.optim.Optimizer:
         """Build the one optimizer of all stacks, which skips the parameters of stacks that a step does not train."""
-        return self.optimization.configure()
+        return self.optimization.build()
 
     def on_train_start(self) -> None:
         """Reset the optimizer and the schedule to the config's settings, which override those of a checkpoint."""
         trainer = cast(Any, self.trainer)
         for description in describe_slow_parts(self.stacks[0]) if trainer.is_global_zero else []:
-            notice(f"{description}.")
+            print_notice(f"{description}.")
         self.optimization.restart(self.current_epoch)
         self._begin_epoch(self.current_epoch)
 
@@ -321,11 +328,11 @@ class PairModule(LightningModule):
         self._begin_epoch(self.current_epoch + 1)
 
     def _begin_epoch(self, epoch: int) -> None:
-        self.optimization.begin_epoch(epoch, cast(int, self.trainer.max_epochs), data_of(self.trainer).steps)
+        self.optimization.begin_epoch(epoch, cast(int, self.trainer.max_epochs), get_data_module(self.trainer).steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the metadata and the record of the network's code to a checkpoint."""
-        self._record.write(checkpoint, self.trainer)
+        self._checkpoint_metadata.write(checkpoint, self.trainer)
 
     @classmethod
     def load_from_checkpoint(
@@ -357,10 +364,10 @@ class PairModule(LightningModule):
             PairsLitError: An argument is missing, the checkpoint is damaged or belongs to another network, or the
                 network's code has changed since the fit.
         """
-        path = user_path(checkpoint_path)
+        path = expand_user_path(checkpoint_path)
         checkpoint = read_checkpoint(path, map_location)
-        run = enclosing_run(path)
-        if cls is PairModule and not kwargs and run is not None and (run / CONFIG).is_file():
+        run = find_enclosing_run(path)
+        if cls is PairModule and not kwargs and run is not None and (run / CONFIG_FILE).is_file():
             from pairs_lit.inference.open_run import open_run  # here, since that module imports this one
 
             opened = open_run(run, path, allow_changed_code=allow_changed_code)
@@ -371,11 +378,11 @@ class PairModule(LightningModule):
             raise
         except Exception as error:  # wrong arguments can lead to any error
             raise PairsLitError(
-                f"PairModule.load_from_checkpoint: {reason_of(error)}. Pass the arguments of the trained module, named "
+                f"PairModule.load_from_checkpoint: {format_reason(error)}. Pass the arguments of the trained module, named "
                 "as in the run's config.yaml (seeds, backbone, head …), or use "
                 "pairs_lit.Run.load(folder).network(seed), which reads that file itself."
             ) from error
-        module.code.may_change, module.code.option = allow_changed_code, "allow_changed_code=True"
+        module.code.is_change_allowed, module.code.option = allow_changed_code, "allow_changed_code=True"
         module.load_weights(checkpoint)
         return module
 
@@ -385,30 +392,30 @@ class PairModule(LightningModule):
         Raises:
             PairsLitError: The weights belong to another network or to other rounds, or the network's code has changed.
         """
-        self._modernise(checkpoint, [])
-        self._record.check(checkpoint, None, None)
+        self._convert_earlier_layout(checkpoint, [])
+        self._checkpoint_metadata.check(checkpoint, None, None)
         self.load_state_dict(checkpoint["state_dict"])
-        self._record.check_code(checkpoint, None)
+        self._checkpoint_metadata.check_code(checkpoint, None)
 
-    def _modernise(self, checkpoint: dict[str, Any], groups: Sequence[Sequence[str]]) -> None:
+    def _convert_earlier_layout(self, checkpoint: dict[str, Any], groups: Sequence[Sequence[str]]) -> None:
         """Convert a checkpoint of an earlier release to the present layout, in place."""
         branches = [stack.network.branch for stack in self.pair_stacks]
-        looped = [number for number, branch in enumerate(branches) if isinstance(branch, Loop | Apart)]
-        is_earlier = separate_backbones(checkpoint, self.state_dict().keys(), groups, looped)
-        match checkpoint.get(CODE):
+        looped = [number for number, branch in enumerate(branches) if isinstance(branch, LoopedCopies | LoopedRounds)]
+        is_earlier = convert_separate_backbones(checkpoint, self.state_dict().keys(), groups, looped)
+        match checkpoint.get(CODE_KEY):
             case {"training": dict(observed)} if is_earlier:
                 observed.pop("gradients", None)  # earlier releases computed them over both backbones together
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check a checkpoint, then load it; raise PairsLitError if it is damaged or belongs to another config."""
         stage = cast(Any, self.trainer.state.fn).value
-        groups = self.optimization.parameter_groups()
-        self._modernise(checkpoint, [[view.name for view in group] for group in self.optimization.groups])
-        self._record.check(checkpoint, data_of(self.trainer), stage)
-        prepare(checkpoint, self.trainer, groups)
+        groups = self.optimization.build_parameter_groups()
+        self._convert_earlier_layout(checkpoint, [[view.name for view in group] for group in self.optimization.groups])
+        self._checkpoint_metadata.check(checkpoint, get_data_module(self.trainer), stage)
+        prepare_for_loading(checkpoint, self.trainer, groups)
         self.load_state_dict(checkpoint["state_dict"])
-        self._record.check_code(checkpoint, stage)
+        self._checkpoint_metadata.check_code(checkpoint, stage)
 
 
-def _key(split: Split) -> str:
+def _get_metrics_key(split: Split) -> str:
     return f"on_{split}"  # a ModuleDict rejects the key "train", which is a method of every module

@@ -6,15 +6,15 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from pairs_lit.checkpoints.files import IMAGE_FORMAT, NETWORK, RECORD, sign
-from pairs_lit.checkpoints.schema import Form
-from pairs_lit.data.datamodule import PairDataModule, data_of
+from pairs_lit.checkpoints.files import IMAGE_FORMAT_KEY, METADATA_KEY, NETWORK_KEY, add_metadata
+from pairs_lit.checkpoints.schema import StateSchema
+from pairs_lit.data.datamodule import PairDataModule, get_data_module
 from pairs_lit.rounds import Rounds
-from pairs_lit.training.code_check import CODE, CodeCheck, check_weights
-from pairs_lit.workers.strategy import gathered
+from pairs_lit.training.code_check import CODE_KEY, CodeCheck, check_weights
+from pairs_lit.workers.strategy import gather_parts
 
 
-class ModuleRecord:
+class CheckpointMetadata:
     """Adds metadata to the checkpoints of a module, and checks the metadata of checkpoints that it loads.
 
     Args:
@@ -28,23 +28,25 @@ class ModuleRecord:
     def __init__(
         self, state: Mapping[str, Any], rounds: Rounds, members: int, network: Sequence[str], code: CodeCheck
     ) -> None:
-        self._form = Form(state)
+        self._schema = StateSchema(state)
         self._rounds, self._members, self._network, self._code = rounds, members, network, code
 
-    def _belongs_to(self, data: PairDataModule | None) -> dict[str, Any]:
+    def _build_metadata(self, data: PairDataModule | None) -> dict[str, Any]:
         """Return the metadata of the rounds, of the network and, if given, of the training data."""
         rounds = {"seeds": self._rounds.seeds, "members": self._members, "stack_size": self._rounds.stack_size}
         settings = {} if data is None else data.reading | asdict(data.settings)
-        return {**rounds, **settings, NETWORK: self._network}
+        return {**rounds, **settings, NETWORK_KEY: self._network}
 
     def write(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
         """Add the metadata, the image format and the record of the network's code to a checkpoint."""
-        data = data_of(trainer)
-        record = self._belongs_to(data) | {IMAGE_FORMAT: data.bank.image_format.to_text()}
-        sign(checkpoint, self._form, record, trainer)
-        stacks = self._rounds.of_worker(trainer.global_rank, trainer.world_size)
-        observed = gathered(trainer, self._code.observe(stacks, data.normalise))
-        checkpoint[CODE] = self._code.record({stack: values for part in observed for stack, values in part.items()})
+        data = get_data_module(trainer)
+        record = self._build_metadata(data) | {IMAGE_FORMAT_KEY: data.bank.image_format.to_text()}
+        add_metadata(checkpoint, self._schema, record, trainer)
+        stacks = self._rounds.get_worker_stacks(trainer.global_rank, trainer.world_size)
+        observed = gather_parts(trainer, self._code.observe_stacks(stacks, data.normalise))
+        checkpoint[CODE_KEY] = self._code.build_record(
+            {stack: values for part in observed for stack, values in part.items()}
+        )
 
     def check(self, checkpoint: Mapping[str, Any], data: PairDataModule | None, stage: str | None) -> None:
         """Raise PairsLitError if a checkpoint's weights do not belong to this module.
@@ -55,10 +57,10 @@ class ModuleRecord:
             stage: What the checkpoint is loaded for, as in :meth:`CodeCheck.check`.
         """
         self._code.has_changed = False
-        check_weights(checkpoint, self._form, self._belongs_to(data), self._code, stage)
+        check_weights(checkpoint, self._schema, self._build_metadata(data), self._code, stage)
 
     def check_code(self, checkpoint: Mapping[str, Any], stage: str | None) -> None:
         """Raise PairsLitError if the networks, with the loaded weights, do not compute what they did in the fit."""
-        if CODE in checkpoint:  # earlier releases did not record it
-            normalise = checkpoint[RECORD].get("normalise")
-            self._code.check(checkpoint[CODE], normalise, checkpoint["epoch"], stage=stage)
+        if CODE_KEY in checkpoint:  # earlier releases did not record it
+            normalise = checkpoint[METADATA_KEY].get("normalise")
+            self._code.check(checkpoint[CODE_KEY], normalise, checkpoint["epoch"], stage=stage)

@@ -9,15 +9,15 @@ from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.seeds import derive
+from pairs_lit.seeds import derive_seed
 
 PER_ELEMENT_OPTIMIZERS = (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.RMSprop, optim.Adagrad)
 """Optimizers whose update of an element depends only on the history of that element."""
 
-_OTHER_SCHEDULERS = (lr_scheduler.ReduceLROnPlateau, lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
+_COUPLING_SCHEDULERS = (lr_scheduler.ReduceLROnPlateau, lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
 
 
-_WHOLE_TENSORS = {
+_REJECTION_REASONS = {
     "Muon": "it orthogonalises whole matrices, and those of all rounds lie in one tensor",
     "Adafactor": "it scales its steps by norms of whole tensors, which hold all rounds",
     "LBFGS": "it searches along one direction for the parameters of all rounds",
@@ -33,14 +33,14 @@ def check_optimizer(optimizer: optim.Optimizer) -> None:
     """
     name = type(optimizer).__name__
     if type(optimizer) not in PER_ELEMENT_OPTIMIZERS:
-        reason = _WHOLE_TENSORS.get(name, "it is not known to update each element by itself")
+        reason = _REJECTION_REASONS.get(name, "it is not known to update each element by itself")
         allowed = ", ".join(kind.__name__ for kind in PER_ELEMENT_OPTIMIZERS)
         raise PairsLitError(f"model.optimizer is {name}, which may couple rounds ({reason}). Use one of {allowed}.")
 
 
 def check_scheduler(scheduler: object) -> None:
     """Raise PairsLitError if a scheduler monitors a metric of all rounds or counts the steps of all stacks."""
-    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, _OTHER_SCHEDULERS):
+    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, _COUPLING_SCHEDULERS):
         raise PairsLitError(
             f"model.lr_scheduler is {type(scheduler).__name__}, which would couple rounds (it monitors a metric or "
             "counts steps). Use one that steps once per epoch, such as StepLR or CosineAnnealingLR, or with each step "
@@ -49,7 +49,7 @@ def check_scheduler(scheduler: object) -> None:
 
 
 @contextmanager
-def named(option: str) -> Iterator[None]:
+def name_option_in_errors(option: str) -> Iterator[None]:
     """Turn torch's errors about the settings of an optimizer or scheduler into errors that name the option."""
     try:
         yield
@@ -60,14 +60,14 @@ def named(option: str) -> Iterator[None]:
         raise PairsLitError(f"model.{option}: {reason}.") from error
 
 
-def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
+def get_group_settings(group: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of one parameter group of an optimizer."""
     return {name: value for name, value in group.items() if name != "params"}
 
 
-def schedule_seed(epoch: int) -> int:
+def derive_schedule_seed(epoch: int) -> int:
     """Derive the seed for random numbers of a schedule, which all rounds share and so cannot depend on their seeds."""
-    return derive(0, "lr_scheduler", epoch)
+    return derive_seed(0, "lr_scheduler", epoch)
 
 
 def prefer_fused(optimizer: optim.Optimizer) -> None:

@@ -6,19 +6,19 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pairs_lit.checkpoints.files import folder_of
-from pairs_lit.data.datamodule import data_of
+from pairs_lit.checkpoints.files import choose_run_folder
+from pairs_lit.data.datamodule import get_data_module
 from pairs_lit.data.loaders import StackBatch
-from pairs_lit.runs.run_folder import PREDICTIONS
-from pairs_lit.runs.tables import with_note, write_csv
-from pairs_lit.system.lightning_hooks import spares_batches
-from pairs_lit.text import counted, sentence
+from pairs_lit.runs.run_folder import PREDICTIONS_FILE
+from pairs_lit.runs.tables import add_note_column, write_csv
+from pairs_lit.system.lightning_hooks import skip_batch_hooks
+from pairs_lit.text import format_count, format_sentence
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.round_runner import RoundRunner
-from pairs_lit.workers.strategy import gathered
+from pairs_lit.workers.strategy import gather_parts
 
 
-@spares_batches
+@skip_batch_hooks
 class PredictionWriter(Callback):
     """Writes P(relation) of every round for the test pairs of the first seed, into the checkpoint's run folder.
 
@@ -37,7 +37,7 @@ class PredictionWriter(Callback):
         self._runner = runner
         self._name = name
         self.text = ""
-        self._stacks: dict[int, list[Tensor]] = {}
+        self._probabilities: dict[int, list[Tensor]] = {}
 
     def on_predict_batch_end(  # the last two arguments are Lightning's
         self,
@@ -49,20 +49,20 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Store the probabilities of one batch of one stack, (R, B)."""
-        self._stacks.setdefault(batch.stack, []).append(outputs.cpu())
+        self._probabilities.setdefault(batch.stack, []).append(outputs.cpu())
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table."""
-        by_worker = gathered(trainer, self._stacks)
+        by_worker = gather_parts(trainer, self._probabilities)
         stacks = {stack: batches for worker_stacks in by_worker for stack, batches in worker_stacks.items()}
         if not trainer.is_global_zero:
             return
         p = torch.cat([torch.cat(stacks[stack], 1) for stack in sorted(stacks)]).double()
-        bank = data_of(trainer).bank
+        bank = get_data_module(trainer).bank
         pairs, names = bank.pairs["test"], bank.class_names
         labels = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()
         probabilities = torch.cat([p.mean(0)[:, None], p.T], 1).tolist()
-        path = folder_of(trainer, self._name) / PREDICTIONS
+        path = choose_run_folder(trainer, self._name) / PREDICTIONS_FILE
         header = [
             "pair",
             "first_digit",
@@ -75,6 +75,10 @@ class PredictionWriter(Callback):
         note = cast(PairModule, pl_module).code.note
         label_names = [[names[digit] for digit in digits] if names else [] for digits in pairs.digits[0].tolist()]
         rows = ([pair, *labels[pair], *probabilities[pair], *label_names[pair]] for pair in range(len(labels)))
-        write_csv(path, *with_note(header, rows, note))
-        parts = [f"{counted(len(p), 'round')}, {counted(p.shape[1], 'pair')}", sentence(note), f"predictions: {path}"]
+        write_csv(path, *add_note_column(header, rows, note))
+        parts = [
+            f"{format_count(len(p), 'round')}, {format_count(p.shape[1], 'pair')}",
+            format_sentence(note),
+            f"predictions: {path}",
+        ]
         self.text = "\n\n".join(filter(None, parts))

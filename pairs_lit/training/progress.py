@@ -8,17 +8,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from pairs_lit.analysis.tables import mean_and_std
+from pairs_lit.analysis.tables import format_mean_and_std
 from pairs_lit.data.loaders import StackBatch, StackLoader
 from pairs_lit.runs.metrics import Metric
 from pairs_lit.statistics import summarise
-from pairs_lit.system.lightning_hooks import spares_batches
-from pairs_lit.text import counted
+from pairs_lit.system.lightning_hooks import skip_batch_hooks
+from pairs_lit.text import format_count
 from pairs_lit.training.round_runner import RoundRunner
 
 
-@spares_batches
-class Progress(ProgressBar):
+@skip_batch_hooks
+class RoundProgressBar(ProgressBar):
     """Shows the epochs of all rounds on stderr, with the latest accuracy; shows nothing without a terminal.
 
     Args:
@@ -45,21 +45,21 @@ class Progress(ProgressBar):
         self._bar = tqdm(
             total=trainer.max_epochs,
             initial=trainer.current_epoch,
-            desc=counted(rounds, "round"),
+            desc=format_count(rounds, "round"),
             unit="epoch",
-            disable=not self._is_seen(trainer),
+            disable=not self._is_visible(trainer),
             dynamic_ncols=True,
         )
 
-    def _is_seen(self, trainer: Trainer) -> bool:
+    def _is_visible(self, trainer: Trainer) -> bool:
         on_terminal = isinstance(sys.stderr, io.TextIOBase) and sys.stderr.isatty()
         return self._enabled and on_terminal and trainer.is_global_zero
 
-    def over(self, trainer: Trainer, loader: StackLoader) -> "tqdm[StackBatch]":
+    def track_batches(self, trainer: Trainer, loader: StackLoader) -> "tqdm[StackBatch]":
         """Return this worker's batches of a final evaluation, wrapped in a progress bar."""
         splits = " and ".join(loader.splits)
         return tqdm(
-            loader, f"evaluating ({splits})", unit="batch", disable=not self._is_seen(trainer), dynamic_ncols=True
+            loader, f"evaluating ({splits})", unit="batch", disable=not self._is_visible(trainer), dynamic_ncols=True
         )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -69,7 +69,7 @@ class Progress(ProgressBar):
         candidates = (Metric("test", "accuracy"), Metric("val", "accuracy"))
         metric = next(candidate for candidate in candidates if candidate.tag in self._runner.latest)
         summary = summarise(self._runner.latest[metric.tag])
-        self._bar.set_postfix_str(f"{metric.words} {mean_and_std(summary)}", refresh=False)
+        self._bar.set_postfix_str(f"{metric.words} {format_mean_and_std(summary)}", refresh=False)
         self._bar.update()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -85,8 +85,8 @@ class Progress(ProgressBar):
             self._bar.close()
 
 
-@spares_batches
-class EpochsDone(Callback):
+@skip_batch_hooks
+class EpochCounter(Callback):
     """Advances the common progress bar of many fits by the epochs of this fit, counted for each round.
 
     Args:

@@ -13,15 +13,21 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pairs_lit.data.warps import Warp
 from pairs_lit.nn.architecture import Architecture
-from pairs_lit.seeds import seeded
-from pairs_lit.stacking.parameter_slices import plain_parameter
+from pairs_lit.seeds import use_seed
+from pairs_lit.stacking.parameter_slices import get_plain_parameter
 from pairs_lit.training.losses import PairLoss
-from pairs_lit.training.optimizers import check_optimizer, check_scheduler, named, prefer_fused, schedule_seed
+from pairs_lit.training.optimizers import (
+    check_optimizer,
+    check_scheduler,
+    derive_schedule_seed,
+    name_option_in_errors,
+    prefer_fused,
+)
 
 Decay = Literal["all", "weights"]
 """The parameters that weight decay applies to: all, or only those with two dimensions or more outside norms."""
 
-_NORMS = (nn.LayerNorm, nn.RMSNorm)
+_NORM_LAYERS = (nn.LayerNorm, nn.RMSNorm)
 """Normalisation layers whose parameters may have several dimensions."""
 
 
@@ -40,14 +46,14 @@ class Recipe:
     decay: Decay = "all"
 
     @property
-    def makers(self) -> list[OptimizerCallable]:
+    def optimizer_factories(self) -> list[OptimizerCallable]:
         """The optimizer factory of each parameter group: one for all parameters, or one with and one without decay."""
         groups: list[dict[str, float] | None] = [None] if self.decay == "all" else [{}, {"weight_decay": 0.0}]
-        return [partial(self._make, changes=changes) for changes in groups]
+        return [partial(self._build_optimizer, changes=changes) for changes in groups]
 
-    def _make(self, parameters: Iterable[Tensor], changes: dict[str, float] | None) -> Optimizer:
+    def _build_optimizer(self, parameters: Iterable[Tensor], changes: dict[str, float] | None) -> Optimizer:
         """Build the optimizer of one group; raise PairsLitError if it would couple rounds."""
-        with named("optimizer"):
+        with name_option_in_errors("optimizer"):
             # on a small parameter first, since some optimizers would raise an error about the stacked shapes
             check_optimizer(self.optimizer([nn.Parameter(torch.zeros(2, 2))]))
             # a group, unlike a list of parameters, may be empty
@@ -55,18 +61,18 @@ class Recipe:
         prefer_fused(optimizer)
         return optimizer
 
-    def group_of(self, stack: nn.Module, name: str) -> int:
+    def get_group(self, stack: nn.Module, name: str) -> int:
         """Return the index of the parameter group that a parameter of a stack belongs to."""
         if self.decay == "all":
             return 0
-        dimensions, layer = plain_parameter(stack, name)
-        return 0 if dimensions >= 2 and not issubclass(layer, _NORMS) else 1
+        dimensions, layer = get_plain_parameter(stack, name)
+        return 0 if dimensions >= 2 and not issubclass(layer, _NORM_LAYERS) else 1
 
-    def schedule(self, optimizer: Optimizer) -> LRScheduler | None:
+    def build_schedule(self, optimizer: Optimizer) -> LRScheduler | None:
         """Build the schedule of an optimizer, if any; raise PairsLitError if it would couple rounds."""
         if self.scheduler is None:
             return None
-        with named("lr_scheduler"), seeded(schedule_seed(0)):
+        with name_option_in_errors("lr_scheduler"), use_seed(derive_schedule_seed(0)):
             scheduler = self.scheduler(optimizer)
         check_scheduler(scheduler)
         return scheduler

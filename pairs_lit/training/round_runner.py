@@ -9,28 +9,28 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pairs_lit.checkpoints.schema import check_form, check_progress
-from pairs_lit.data.datamodule import data_of
+from pairs_lit.checkpoints.schema import check_progress, check_schema
+from pairs_lit.data.datamodule import get_data_module
 from pairs_lit.errors import PairsLitError, check_positive
-from pairs_lit.runs.commit import commit
+from pairs_lit.runs.commit import get_commit
 from pairs_lit.runs.metrics import TOTAL_LOSSES
 from pairs_lit.runs.tables import Curves
-from pairs_lit.seeds import derive, generators_kept, range_of, round_seeds, seed_generators
+from pairs_lit.seeds import derive_seed, format_seeds, list_round_seeds, preserve_rng_state, seed_generators
 from pairs_lit.statistics import summarise
-from pairs_lit.system.gpus import no_search_for_gpus
-from pairs_lit.system.lightning_hooks import spares_batches
-from pairs_lit.system.memory import keep_freed_memory
-from pairs_lit.system.threads import asked_threads, computing_on
-from pairs_lit.training.all_pairs import places
-from pairs_lit.training.batch_checks import check_shown
-from pairs_lit.training.collection import collected
+from pairs_lit.system.gpus import skip_gpu_searches
+from pairs_lit.system.lightning_hooks import skip_batch_hooks
+from pairs_lit.system.memory import tune_malloc
+from pairs_lit.system.threads import get_requested_threads, use_threads
+from pairs_lit.training.all_pairs import build_pair_positions
+from pairs_lit.training.batch_checks import check_batch_sizes
+from pairs_lit.training.collection import collect_metrics
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.trainer_checks import check_checkpoint_callbacks, check_trainer
 
-_FIGURES = ("mean", "low", "high")
+_SUMMARY_NAMES = ("mean", "low", "high")
 
 
-@spares_batches
+@skip_batch_hooks
 class RoundRunner(Callback):
     """Defines the rounds that train side by side, and collects their metrics.
 
@@ -60,14 +60,14 @@ class RoundRunner(Callback):
             if value is not None:
                 check_positive(f"rounds.{option}", value)
         self.threads = threads
-        self._computing = ExitStack()
-        self.seeds = round_seeds(count, seed)
+        self._process_settings = ExitStack()
+        self.seeds = list_round_seeds(count, seed)
         self.stack_size = stack_size
         self._epochs: dict[str, list[Tensor]] = {}
-        self._good = torch.tensor(True)  # (R,) from the first epoch on
+        self._has_not_failed = torch.tensor(True)  # (R,) from the first epoch on
         self._seconds = 0.0
         self._started = time.monotonic()
-        self.commits: list[str | None] = [commit()]
+        self.commits: list[str | None] = [get_commit()]
 
     @property
     def curves(self) -> Curves:
@@ -82,14 +82,14 @@ class RoundRunner(Callback):
     @property
     def latest(self) -> dict[str, list[float]]:
         """The last epoch's values of the rounds that have not failed, by metric."""
-        return {name: values[-1][self._good].tolist() for name, values in self._epochs.items()}
+        return {name: values[-1][self._has_not_failed].tolist() for name, values in self._epochs.items()}
 
-    def _keep(self, measured: Mapping[str, Tensor]) -> None:
+    def _add_epoch(self, measured: Mapping[str, Tensor]) -> None:
         """Add the metrics of an epoch; a loss that is not finite marks its round as failed for good."""
         for name, values in measured.items():
             self._epochs.setdefault(name, []).append(values)
             if name in TOTAL_LOSSES:
-                self._good = self._good & values.isfinite()
+                self._has_not_failed = self._has_not_failed & values.isfinite()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curves, the time and the commits for a checkpoint."""
@@ -98,16 +98,20 @@ class RoundRunner(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Raise PairsLitError if a checkpoint's curves do not fit its epoch, the rounds and the network's metrics."""
-        check_form("epoch is", checkpoint["epoch"], 0)
+        check_schema("epoch is", checkpoint["epoch"], 0)
         curve = torch.empty(checkpoint["epoch"] + 1, len(self.seeds), dtype=torch.float64, device="meta")
-        names = [f"{split}/{metric}" for split in data_of(trainer).fit_splits for metric in _module(pl_module).measured]
+        names = [
+            f"{split}/{metric}"
+            for split in get_data_module(trainer).fit_splits
+            for metric in _as_pair_module(pl_module).measured
+        ]
         check_progress(checkpoint["callbacks"].get(self.state_key), dict.fromkeys(names, curve))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume the curves of a checkpoint."""
         curves, self._epochs = state_dict["curves"], {}
         for epoch in range(len(next(iter(curves.values()), ()))):
-            self._keep({name: values[epoch] for name, values in curves.items()})
+            self._add_epoch({name: values[epoch] for name, values in curves.items()})
         self._seconds = state_dict["seconds"]
         self.commits = list(dict.fromkeys([*state_dict["commits"], *self.commits]))
 
@@ -118,26 +122,29 @@ class RoundRunner(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check everything that could couple rounds, before anything is written, and set up threads and generators."""
-        keep_freed_memory()
+        tune_malloc()
         check_trainer(trainer)
-        module = _module(pl_module)
-        data = data_of(trainer)
+        module = _as_pair_module(pl_module)
+        data = get_data_module(trainer)
         for name, rounds in {"PairModule": module.rounds, "PairDataModule": data.rounds}.items():
             if rounds.seeds != self.seeds:
                 raise PairsLitError(
-                    f"{name} has {range_of(rounds.seeds)}, but RoundRunner has {range_of(self.seeds)}. Set "
+                    f"{name} has {format_seeds(rounds.seeds)}, but RoundRunner has {format_seeds(self.seeds)}. Set "
                     f"{name}(seeds=runner.seeds)."
                 )
         data.rounds = module.rounds  # only the module determines the stack size
         monitorable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
-        suffixes = _FIGURES if len(self.seeds) > 1 else _FIGURES[:1]
+        suffixes = _SUMMARY_NAMES if len(self.seeds) > 1 else _SUMMARY_NAMES[:1]
         check_checkpoint_callbacks(trainer, [f"{name}/{suffix}" for name in monitorable for suffix in suffixes])
         if trainer.is_global_zero:  # the result would be the same on every rank
-            counts = [len(places(module, data.bank.count_of(split))) for split in data.whole_splits.get(stage, ())]
-            check_shown(module.probe.find_batch_error, data, training=stage == "fit", more=counts)
-        self._computing.enter_context(computing_on(self.threads or asked_threads()))
-        self._computing.enter_context(generators_kept())
-        self._computing.enter_context(no_search_for_gpus())
+            counts = [
+                len(build_pair_positions(module, data.bank.count_evaluation_images(split)))
+                for split in data.whole_splits.get(stage, ())
+            ]
+            check_batch_sizes(module.probe.find_batch_error, data, training=stage == "fit", more=counts)
+        self._process_settings.enter_context(use_threads(self.threads or get_requested_threads()))
+        self._process_settings.enter_context(preserve_rng_state())
+        self._process_settings.enter_context(skip_gpu_searches())
         self._seed_callbacks(stage, 0)
 
     def _seed_callbacks(self, stage: str, epoch: int) -> None:
@@ -145,7 +152,7 @@ class RoundRunner(Callback):
 
         The random numbers of the networks depend only on the seeds of the rounds.
         """
-        seed_generators(derive(self.seeds[0], f"callbacks {stage}", epoch))
+        seed_generators(derive_seed(self.seeds[0], f"callbacks {stage}", epoch))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Seed the generators for callbacks again, so that a resumed fit draws the same numbers."""
@@ -153,11 +160,11 @@ class RoundRunner(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Restore the threads and random generators of the process."""
-        self._computing.close()
+        self._process_settings.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore the threads and random generators of the process."""
-        self._computing.close()
+        self._process_settings.close()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start to measure the time."""
@@ -165,7 +172,7 @@ class RoundRunner(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the metrics of this epoch, and publish those not of the test set in ``trainer.callback_metrics``."""
-        self._keep(collected(trainer, _module(pl_module)))
+        self._add_epoch(collect_metrics(trainer, _as_pair_module(pl_module)))
         published = {name: value for name, value in self.scalars().items() if not name.startswith("test/")}
         # set directly, since LightningModule.log is slower
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in published.items()})
@@ -176,10 +183,10 @@ class RoundRunner(Callback):
         The names are ``val/accuracy/mean``, ``val/accuracy/low``, ``val/accuracy/high`` and so on. A single round has
         only the mean. A value is NaN if too few rounds are left to compute it.
         """
-        return figures_of(self.latest, several=len(self.seeds) > 1)
+        return summarise_metrics(self.latest, several=len(self.seeds) > 1)
 
 
-def figures_of(latest: Mapping[str, Sequence[float]], *, several: bool) -> dict[str, float]:
+def summarise_metrics(latest: Mapping[str, Sequence[float]], *, several: bool) -> dict[str, float]:
     """Summarise the values of some rounds.
 
     Args:
@@ -194,10 +201,10 @@ def figures_of(latest: Mapping[str, Sequence[float]], *, several: bool) -> dict[
     for name, values in latest.items():
         summary = summarise(values)
         statistics = (summary.mean, summary.mean - summary.std, summary.mean + summary.std)
-        by_suffix = zip(_FIGURES if several else _FIGURES[:1], statistics, strict=False)
+        by_suffix = zip(_SUMMARY_NAMES if several else _SUMMARY_NAMES[:1], statistics, strict=False)
         scalars |= {f"{name}/{suffix}": value for suffix, value in by_suffix}
     return scalars
 
 
-def _module(module: LightningModule) -> PairModule:
+def _as_pair_module(module: LightningModule) -> PairModule:
     return cast(PairModule, module)

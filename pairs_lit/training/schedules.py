@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.seeds import seeded
-from pairs_lit.training.optimizers import named, schedule_seed
+from pairs_lit.seeds import use_seed
+from pairs_lit.training.optimizers import derive_schedule_seed, name_option_in_errors
 
 
 class Stepwise(LRScheduler):
@@ -28,7 +28,7 @@ class Stepwise(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self._factors, self._place = [self._checked(0.0)], 0
+        self._factors, self._current_step = [self._compute_factor(0.0)], 0
         super().__init__(optimizer)
 
     @abstractmethod
@@ -40,7 +40,7 @@ class Stepwise(LRScheduler):
                 step lies exactly at an end of the schedule, where the factor is often 0.
         """
 
-    def _checked(self, progress: float) -> float:
+    def _compute_factor(self, progress: float) -> float:
         """Return the factor; raise PairsLitError if it is negative or not finite."""
         factor = float(self.factor(progress))
         if not 0 <= factor < math.inf:
@@ -50,7 +50,7 @@ class Stepwise(LRScheduler):
             )
         return factor
 
-    def begin(self, epoch: int, epochs: int, steps: int) -> None:
+    def begin_epoch(self, epoch: int, epochs: int, steps: int) -> None:
         """Begin an epoch, at its first step.
 
         Args:
@@ -58,21 +58,21 @@ class Stepwise(LRScheduler):
             epochs: The number of epochs of the fit.
             steps: The number of steps of a round in each epoch.
         """
-        with named("lr_scheduler"), seeded(schedule_seed(epoch)):
+        with name_option_in_errors("lr_scheduler"), use_seed(derive_schedule_seed(epoch)):
             round_steps = range(epoch * steps, (epoch + 1) * steps)
-            self._factors = [self._checked((step + 0.5) / (epochs * steps)) for step in round_steps]
-        self.at(0)
+            self._factors = [self._compute_factor((step + 0.5) / (epochs * steps)) for step in round_steps]
+        self.set_step(0)
 
-    def at(self, step: int) -> None:
+    def set_step(self, step: int) -> None:
         """Set the learning rates for a step of the present epoch."""
-        self._place = step
+        self._current_step = step
         self._last_lr = self.get_lr()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = rate
 
     def get_lr(self) -> list[Any]:
         """Return the learning rate of each parameter group of the optimizer."""
-        return [float(rate) * self._factors[self._place] for rate in self.base_lrs]
+        return [float(rate) * self._factors[self._current_step] for rate in self.base_lrs]
 
 
 class WarmupCosine(Stepwise):

@@ -9,11 +9,11 @@ from lightning.pytorch.callbacks.spike import SpikeDetection
 from lightning.pytorch.profilers import Profiler
 
 from pairs_lit.errors import PairsLitError, check_positive
-from pairs_lit.runs.run_folder import LAST
-from pairs_lit.workers.strategy import NAME, StackStrategy
+from pairs_lit.runs.run_folder import LAST_CHECKPOINT
+from pairs_lit.workers.strategy import STRATEGY_NAME, StackStrategy
 
 # callbacks that would couple rounds or end them early
-_MIXING_CALLBACKS: tuple[type[callbacks.Callback], ...] = (
+_COUPLING_CALLBACKS: tuple[type[callbacks.Callback], ...] = (
     callbacks.StochasticWeightAveraging,
     callbacks.WeightAveraging,
     callbacks.GradientAccumulationScheduler,
@@ -24,8 +24,8 @@ _MIXING_CALLBACKS: tuple[type[callbacks.Callback], ...] = (
     callbacks.Timer,
 )
 
-_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
-_GIVEN = {
+_LIMIT_OPTIONS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
+_FIXED_OPTIONS = {
     "sync_batchnorm": (False, "it would couple rounds"),
     "barebones": (False, "it would leave out tables, curves and checkpoints"),
     "enable_checkpointing": (True, "a run is resumed from its checkpoint, RUN/checkpoints/last.ckpt"),
@@ -34,19 +34,19 @@ _GIVEN = {
 """The only value that a trainer setting may have, and the reason."""
 
 
-def check_given(settings: Mapping[str, Any]) -> None:
+def check_trainer_options(settings: Mapping[str, Any]) -> None:
     """Raise PairsLitError for trainer settings that must be rejected before the trainer is built.
 
     With these settings, the trainer would start or wait for other processes, or silently ignore them.
     """
-    if settings["strategy"] not in ("auto", NAME):
+    if settings["strategy"] not in ("auto", STRATEGY_NAME):
         raise PairsLitError(
-            f"trainer.strategy must be {NAME}, got {settings['strategy']}: other strategies would couple rounds."
+            f"trainer.strategy must be {STRATEGY_NAME}, got {settings['strategy']}: other strategies would couple rounds."
         )
-    for name, (allowed, reason) in _GIVEN.items():
+    for name, (allowed, reason) in _FIXED_OPTIONS.items():
         if settings[name] not in (allowed, None):
             raise PairsLitError(f"trainer.{name} must be {allowed}, got {settings[name]}: {reason}.")
-    for name in _LIMITS:
+    for name in _LIMIT_OPTIONS:
         if settings[name] == 1:
             raise PairsLitError(f"trainer.{name} is 1, which may mean one batch or all batches. Remove it.")
     interval = settings["val_check_interval"]
@@ -57,7 +57,7 @@ def check_given(settings: Mapping[str, Any]) -> None:
     if settings["max_time"] is not None:
         raise PairsLitError("trainer.max_time would couple rounds or end them early. Remove it.")
     _check_precision(settings["precision"])
-    _check_numbers(settings["min_epochs"], settings["max_epochs"], settings["gradient_clip_val"])
+    _check_epochs_and_clipping(settings["min_epochs"], settings["max_epochs"], settings["gradient_clip_val"])
     _check_profiler(settings["profiler"])
 
 
@@ -73,7 +73,7 @@ def _check_precision(precision: object) -> None:
         )
 
 
-def _check_numbers(min_epochs: int | None, max_epochs: int | None, clip: float | None) -> None:
+def _check_epochs_and_clipping(min_epochs: int | None, max_epochs: int | None, clip: float | None) -> None:
     if min_epochs is not None:
         check_positive("trainer.min_epochs", min_epochs)
         if max_epochs is not None and min_epochs > max_epochs >= 1:
@@ -106,13 +106,13 @@ def check_checkpoint_callbacks(trainer: Trainer, metrics: Sequence[str]) -> None
                 "can be resumed from RUN/checkpoints/last.ckpt."
             )
         if isinstance(callback, callbacks.ModelCheckpoint):
-            _check_moments(callback)
+            _check_save_times(callback)
             _check_monitor(callback.monitor, metrics)
 
 
-def _check_moments(callback: callbacks.ModelCheckpoint) -> None:
+def _check_save_times(callback: callbacks.ModelCheckpoint) -> None:
     """Raise PairsLitError unless a callback saves whole checkpoints, and only at the ends of epochs."""
-    reserved = Path(LAST).stem
+    reserved = Path(LAST_CHECKPOINT).stem
     if callback.filename == reserved:
         raise PairsLitError(f"ModelCheckpoint: filename {reserved} is reserved for the run. Choose another name.")
     rejected = {
@@ -159,7 +159,7 @@ def check_trainer(trainer: Trainer) -> None:
                 "them. Remove it. Instead, choose trainer.max_epochs by the val/accuracy curves of an earlier run, or "
                 "keep the best epoch with a ModelCheckpoint that monitors val/accuracy/mean."
             )
-        if isinstance(callback, _MIXING_CALLBACKS):
+        if isinstance(callback, _COUPLING_CALLBACKS):
             name = type(callback).__name__
             raise PairsLitError(f"the callback {name} would couple rounds or end them early. Remove it.")
     if trainer.gradient_clip_val and trainer.gradient_clip_algorithm != "value":
@@ -167,14 +167,14 @@ def check_trainer(trainer: Trainer) -> None:
             f"trainer.gradient_clip_val is {trainer.gradient_clip_val}, but clipping by the norm of all rounds' "
             "gradients would couple rounds. Set trainer.gradient_clip_algorithm to value, or do not clip."
         )
-    for name, (value, allowed, reason) in _fixed_settings(trainer).items():
+    for name, (value, allowed, reason) in _list_fixed_settings(trainer).items():
         if value != allowed:
             raise PairsLitError(f"trainer.{name} must be {allowed}, got {value}. Otherwise {reason}.")
     _check_precision(trainer.precision)
     check_positive("trainer.max_epochs", trainer.max_epochs or 0)
 
 
-def _fixed_settings(trainer: Trainer) -> dict[str, tuple[object, object, str]]:
+def _list_fixed_settings(trainer: Trainer) -> dict[str, tuple[object, object, str]]:
     """Return by name: the present value, the only allowed value, and what would happen with others."""
     part = "some stacks would see fewer pairs than others"
     gaps = "the curves would have gaps"
@@ -182,12 +182,12 @@ def _fixed_settings(trainer: Trainer) -> dict[str, tuple[object, object, str]]:
         "devices": (
             1 if isinstance(trainer.strategy, StackStrategy) else trainer.num_devices,
             1,
-            f"rounds would be distributed by batch, not by seed (or set trainer.strategy to {NAME})",
+            f"rounds would be distributed by batch, not by seed (or set trainer.strategy to {STRATEGY_NAME})",
         ),
         "accumulate_grad_batches": (trainer.accumulate_grad_batches, 1, "gradients of several stacks would be added"),
         "fast_dev_run": (trainer.fast_dev_run, False, part),  # type: ignore[attr-defined] # set elsewhere
         "overfit_batches": (trainer.overfit_batches, 0.0, part),  # type: ignore[attr-defined] # set elsewhere
-        **{name: (getattr(trainer, name), 1.0, part) for name in _LIMITS},
+        **{name: (getattr(trainer, name), 1.0, part) for name in _LIMIT_OPTIONS},
         "max_steps": (trainer.max_steps, -1, part),
         "min_steps": (trainer.min_steps, None, part),
         "num_sanity_val_steps": (trainer.num_sanity_val_steps, 0, part),

@@ -15,13 +15,13 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.system.console import notice
-from pairs_lit.text import counted
+from pairs_lit.system.console import print_notice
+from pairs_lit.text import format_count
 
-_STEP_TASKS = "SLURM_STEP_NUM_TASKS"  # only srun sets this variable; SLURM_NTASKS is set in every job
+_SRUN_TASKS_VARIABLE = "SLURM_STEP_NUM_TASKS"  # only srun sets this variable; SLURM_NTASKS is set in every job
 
 
-class SlurmTasks(SLURMEnvironment):
+class SlurmTaskEnvironment(SLURMEnvironment):
     """Environment of the tasks of one ``srun``, without the checkpoints and requeueing of Lightning's environment."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class SlurmTasks(SLURMEnvironment):
 
     def world_size(self) -> int:
         """Return the number of tasks."""
-        return int(os.environ[_STEP_TASKS])
+        return int(os.environ[_SRUN_TASKS_VARIABLE])
 
     @staticmethod
     def _validate_srun_used() -> None:
@@ -38,10 +38,10 @@ class SlurmTasks(SLURMEnvironment):
 
 def _is_srun() -> bool:
     """Return whether this process is one of several tasks of an ``srun``."""
-    return int(os.environ.get(_STEP_TASKS, "1")) > 1
+    return int(os.environ.get(_SRUN_TASKS_VARIABLE, "1")) > 1
 
 
-class OneCommand(LightningEnvironment):
+class LocalEnvironment(LightningEnvironment):
     """Environment of workers that one command starts, or that the user starts with LOCAL_RANK and MASTER_PORT set.
 
     If only LOCAL_RANK is set, it is a leftover of another program, and no other workers have been started.
@@ -50,14 +50,14 @@ class OneCommand(LightningEnvironment):
     @property
     def creates_processes_externally(self) -> bool:
         """Whether the user has started all workers, rather than this command."""
-        return set(os.environ) >= _BY_HAND
+        return set(os.environ) >= _MANUAL_START_VARIABLES
 
 
-_BY_HAND = {"LOCAL_RANK", "MASTER_PORT"}
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK")
+_MANUAL_START_VARIABLES = {"LOCAL_RANK", "MASTER_PORT"}
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK")
 
 
-def environment() -> ClusterEnvironment:
+def detect_environment() -> ClusterEnvironment:
     """Return the environment for this process, which torchrun, srun, another worker or the user started.
 
     Raises:
@@ -66,41 +66,43 @@ def environment() -> ClusterEnvironment:
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     if _is_srun():
-        return SlurmTasks()
-    name = next((name for name in _RANKS if os.environ.get(name, "0") != "0"), None)
-    if name is not None and not set(os.environ) >= _BY_HAND:
+        return SlurmTaskEnvironment()
+    name = next((name for name in _RANK_VARIABLES if os.environ.get(name, "0") != "0"), None)
+    if name is not None and not set(os.environ) >= _MANUAL_START_VARIABLES:
         raise PairsLitError(
             f"{name} is {os.environ[name]}: this is one of several processes, but neither torchrun nor srun started "
             "it, so each process would train all rounds. Start pairs-lit once, or with torchrun or srun."
         )
-    return OneCommand()
+    return LocalEnvironment()
 
 
-def check_alone(command: str) -> None:
+def check_single_process(command: str) -> None:
     """Raise PairsLitError if torchrun or srun started a command that cannot be shared by several processes."""
-    if _started() not in (None, (1, 1)):
+    if _get_started_workers() not in (None, (1, 1)):
         raise PairsLitError(f"{command} was started in several processes. Start it once; its fits use all cores.")
 
 
-def _started() -> tuple[int, int] | None:
+def _get_started_workers() -> tuple[int, int] | None:
     """Return the numbers of workers per node and of nodes that torchrun or srun started, or None if neither did."""
     if TorchElasticEnvironment.detect():
         workers_per_node, workers = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-        return _evenly(workers_per_node, workers, -(-workers // workers_per_node))
+        return _divide_workers(workers_per_node, workers, -(-workers // workers_per_node))
     if _is_srun():
-        workers, nodes = int(os.environ[_STEP_TASKS]), int(os.environ.get("SLURM_NNODES", "1"))
-        return _evenly(workers // nodes, workers, nodes)
+        workers, nodes = int(os.environ[_SRUN_TASKS_VARIABLE]), int(os.environ.get("SLURM_NNODES", "1"))
+        return _divide_workers(workers // nodes, workers, nodes)
     return None
 
 
-def _evenly(workers_per_node: int, workers: int, nodes: int) -> tuple[int, int]:
+def _divide_workers(workers_per_node: int, workers: int, nodes: int) -> tuple[int, int]:
     """Return the numbers of workers per node and of nodes; raise PairsLitError if nodes have unequal numbers."""
     if workers_per_node * nodes != workers:
         raise PairsLitError(f"{workers} processes were started on {nodes} nodes. Start the same number on each node.")
     return workers_per_node, nodes
 
 
-def spread(devices: object, nodes: int | None, *, on_cpu: bool, stacks: int, threads: int) -> tuple[object, int]:
+def choose_num_workers(
+    devices: object, nodes: int | None, *, on_cpu: bool, stacks: int, threads: int
+) -> tuple[object, int]:
     """Choose the number of workers per node, and the number of nodes.
 
     Args:
@@ -117,10 +119,10 @@ def spread(devices: object, nodes: int | None, *, on_cpu: bool, stacks: int, thr
         PairsLitError: A number is not allowed, does not match the processes that were started, or needs workers that
             cannot be started here.
     """
-    started = _started()
+    started = _get_started_workers()
     if started is not None:
         workers_per_node, nodes = started
-        _check_started(workers_per_node * nodes, stacks)
+        _check_worker_count(workers_per_node * nodes, stacks)
         if str(devices) not in ("auto", "-1", str(workers_per_node)) and on_cpu:
             raise PairsLitError(
                 f"trainer.devices is {devices}, but {workers_per_node} processes per node were started. "
@@ -138,7 +140,9 @@ def spread(devices: object, nodes: int | None, *, on_cpu: bool, stacks: int, thr
     if devices in ("auto", -1, "-1") and multiprocessing.current_process().daemon:
         return 1, nodes  # a worker of a multiprocessing.Pool may not start processes
     if devices in ("auto", -1, "-1"):
-        return (min(max_workers, max(1, usable_cores() // threads)) if on_cpu else _gpus(max_workers)), nodes
+        return (
+            min(max_workers, max(1, count_usable_cores() // threads)) if on_cpu else _choose_gpus(max_workers)
+        ), nodes
     if on_cpu and not (str(devices).isdigit() and int(str(devices)) > 0):
         raise PairsLitError(f"trainer.devices must be auto or a number of workers, 1 or more, got {devices}.")
     count = int(str(devices)) if str(devices).isdigit() else 1
@@ -148,39 +152,39 @@ def spread(devices: object, nodes: int | None, *, on_cpu: bool, stacks: int, thr
             "processes. Leave trainer.devices out."
         )
     if count > max_workers:
-        stack_count, worker_count = counted(stacks, "stack"), counted(max_workers * nodes, "worker")
-        notice(f"trainer.devices is {devices}, but the rounds form {stack_count}, so {worker_count} will train.")
+        stack_count, worker_count = format_count(stacks, "stack"), format_count(max_workers * nodes, "worker")
+        print_notice(f"trainer.devices is {devices}, but the rounds form {stack_count}, so {worker_count} will train.")
         return max_workers, nodes
     return devices, nodes
 
 
-def _check_started(workers: int, stacks: int) -> None:
+def _check_worker_count(workers: int, stacks: int) -> None:
     """Raise PairsLitError if more workers were started than there are stacks."""
     if workers > stacks:
         raise PairsLitError(
-            f"{workers} processes were started, but the rounds form {counted(stacks, 'stack')}. Start at most "
+            f"{workers} processes were started, but the rounds form {format_count(stacks, 'stack')}. Start at most "
             f"{stacks}, or set a smaller rounds.stack_size to form more stacks."
         )
 
 
-def _gpus(max_workers: int) -> object:
+def _choose_gpus(max_workers: int) -> object:
     """Return the number of GPUs to use, or ``auto`` if there is no NVIDIA GPU."""
     import torch
 
     return max(1, min(max_workers, torch.cuda.device_count())) if torch.cuda.is_available() else "auto"
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """Return the number of cores that CPU affinity and the quota of the container allow this process to use."""
     if sys.platform != "linux":
         return os.cpu_count() or 1
-    return max(1, int(min(len(os.sched_getaffinity(0)), cores_within(_MEMBERSHIP, _CGROUPS))))
+    return max(1, int(min(len(os.sched_getaffinity(0)), read_core_limit(_CGROUP_MEMBERSHIP_FILE, _CGROUP_ROOT))))
 
 
-_MEMBERSHIP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+_CGROUP_MEMBERSHIP_FILE, _CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
-def cores_within(membership: Path, root: Path) -> float:
+def read_core_limit(membership: Path, root: Path) -> float:
     """Return the number of cores that its control groups allow a process to use, or infinity without a limit.
 
     Args:
@@ -194,11 +198,11 @@ def cores_within(membership: Path, root: Path) -> float:
             if not controllers or "cpu" in controllers.split(","):
                 group = root / controllers / path.lstrip("/")
                 outer_groups = [folder for folder in group.parents if folder.is_relative_to(root)]
-                limits += [_quota(folder) for folder in (group, *outer_groups)]
+                limits += [_read_quota(folder) for folder in (group, *outer_groups)]
     return min(limits)
 
 
-def _quota(folder: Path) -> float:
+def _read_quota(folder: Path) -> float:
     """Return the number of cores that a control group may use, or infinity if it has no quota."""
     try:
         if (folder / "cpu.max").is_file():
@@ -210,32 +214,32 @@ def _quota(folder: Path) -> float:
         return math.inf
 
 
-def job() -> str | None:
+def get_slurm_job_id() -> str | None:
     """Return the Slurm job ID, as ``scontrol`` expects it, or None outside Slurm."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return os.environ.get("SLURM_JOB_ID") if array is None else f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
 
 
-def was_requeued() -> bool:
+def is_requeued() -> bool:
     """Return whether this process belongs to a Slurm job that was requeued."""
-    return job() is not None and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    return get_slurm_job_id() is not None and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
-def requeue() -> None:
+def requeue_slurm_job() -> None:
     """Requeue this Slurm job, whose command will then resume in its run folder; do nothing outside Slurm."""
-    job_id = job()
+    job_id = get_slurm_job_id()
     if job_id is None:
         return
     try:
         subprocess.run(["scontrol", "requeue", job_id], check=True, capture_output=True, text=True, timeout=60)
-        notice(f"Slurm job {job_id} was requeued.")
+        print_notice(f"Slurm job {job_id} was requeued.")
     except (OSError, subprocess.SubprocessError) as error:
         reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-        notice(f"scontrol requeue {job_id} failed ({' '.join(reason.split())}). Requeue the job yourself.")
+        print_notice(f"scontrol requeue {job_id} failed ({' '.join(reason.split())}). Requeue the job yourself.")
 
 
 @contextmanager
-def outside_slurm() -> Iterator[None]:
+def hide_slurm() -> Iterator[None]:
     """Hide from Lightning that this process belongs to a Slurm job.
 
     Otherwise Lightning would resume from any ``hpc_ckpt_N.ckpt`` in the current folder, even one of another program.

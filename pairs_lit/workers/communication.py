@@ -20,26 +20,26 @@ from lightning.fabric.plugins import ClusterEnvironment
 from torch import Tensor, distributed
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.system.signals import check_asked
-from pairs_lit.system.tracebacks import reason_of
+from pairs_lit.system.signals import raise_if_stopped
+from pairs_lit.system.tracebacks import format_reason
 
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 _c10d: Any = distributed  # torch's annotations leave these classes out
 
 LOOPBACK = "127.0.0.1"
-GOING_ON = "Progress was saved; resume with pairs-lit fit RUN"
-_PATIENCE = timedelta(days=1)  # an epoch may be long, and the end of another worker is noticed at once anyway
-_MEETING = timedelta(minutes=5)
-_NEWS_SECONDS = 3.0  # how long to wait for the error of another worker after the connection to it has failed
-_PIECE = 2**22
+RESUME_HINT = "Progress was saved; resume with pairs-lit fit RUN"
+_TIMEOUT = timedelta(days=1)  # an epoch may be long, and the end of another worker is noticed at once anyway
+_MEETING_TIMEOUT = timedelta(minutes=5)
+_FAILURE_NEWS_SECONDS = 3.0  # how long to wait for the error of another worker after the connection to it has failed
+_PIECE_BYTES = 2**22
 """Number of bytes that a worker sends at a time; torch's stores accept at most twice as many."""
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 1e-4, 0.002
-_met = 0
+_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 1e-4, 0.002
+_meeting_count = 0
 
 
-def local_store(port: int, size: int, *, first: bool, listening: int | None) -> object:
+def build_local_store(port: int, size: int, *, first: bool, listening: int | None) -> object:
     """Build the store through which the workers of one command find each other; it accepts local connections only.
 
     Args:
@@ -53,24 +53,26 @@ def local_store(port: int, size: int, *, first: bool, listening: int | None) -> 
         port,
         size,
         first,
-        _MEETING,
+        _MEETING_TIMEOUT,
         wait_for_workers=False,
         master_listen_fd=listening,
         use_libuv=False,  # before torch 2.7, libuv does not accept an existing socket
     )
 
 
-def environment_store(cluster: ClusterEnvironment) -> object:
+def build_environment_store(cluster: ClusterEnvironment) -> object:
     """Build the store through which workers started by torchrun, Slurm or the user find each other."""
-    global _met
-    _met += 1  # the same processes may meet again for another fit, and need separate keys then
+    global _meeting_count
+    _meeting_count += 1  # the same processes may meet again for another fit, and need separate keys then
     address = {"MASTER_ADDR": cluster.main_address, "MASTER_PORT": str(cluster.main_port)}
-    with _set(address):
-        store, *_ = next(_c10d.rendezvous("env://", cluster.global_rank(), cluster.world_size(), timeout=_MEETING))
-    return _c10d.PrefixStore(f"pairs-lit {_met}", store)
+    with _set_variables(address):
+        store, *_ = next(
+            _c10d.rendezvous("env://", cluster.global_rank(), cluster.world_size(), timeout=_MEETING_TIMEOUT)
+        )
+    return _c10d.PrefixStore(f"pairs-lit {_meeting_count}", store)
 
 
-class Exchange:
+class WorkerGroup:
     """Group of workers that exchange tensors and objects.
 
     Args:
@@ -84,32 +86,32 @@ class Exchange:
         self._store, self._rank, self._size = store, rank, size
         store.set(f"here {rank}", "")
         _wait_until(lambda: bool(store.check([f"here {other_rank}" for other_rank in range(size)])))
-        with _talking(), _on_loopback(alone):
-            self._group = _c10d.ProcessGroupGloo(store, rank, size, _PATIENCE)
+        with _explain_failures(), _restrict_to_loopback(alone):
+            self._group = _c10d.ProcessGroupGloo(store, rank, size, _TIMEOUT)
 
-    def added_up(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """Replace a CPU tensor by its sum over all workers, and return it."""
-        with _talking():
-            self._finish(self._group.allreduce([tensor]))
+        with _explain_failures():
+            self._wait_for_completion(self._group.allreduce([tensor]))
         return tensor
 
-    def gathered(self, part: Kept) -> list[Kept]:
+    def all_gather(self, part: Value) -> list[Value]:
         """Return the parts of all workers, on every worker; parts must be picklable."""
         data = torch.frombuffer(bytearray(pickle.dumps(part)), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self._size)]
-        with _talking():
-            self._finish(self._group.allgather([sizes], [torch.tensor([len(data)])]))
+        with _explain_failures():
+            self._wait_for_completion(self._group.allgather([sizes], [torch.tensor([len(data)])]))
             longest = int(torch.cat(sizes).max())
             padded = torch.zeros(longest, dtype=torch.uint8)
             padded[: len(data)] = data
             buffers = [torch.empty_like(padded) for _ in range(self._size)]
-            self._finish(self._group.allgather([buffers], [padded]))
+            self._wait_for_completion(self._group.allgather([buffers], [padded]))
         parts: list[Any] = [
             pickle.loads(buffer[: int(size)].numpy().tobytes()) for buffer, size in zip(buffers, sizes, strict=True)
         ]
         return parts
 
-    def gathered_by_first(self, part: Kept) -> list[Kept]:
+    def gather_to_rank_zero(self, part: Value) -> list[Value]:
         """Return the parts of all workers on rank 0, and only this worker's part on all other ranks.
 
         Tensors are sent through the store in pieces. So even large ones are in memory only once, and a worker can stop
@@ -119,32 +121,32 @@ class Exchange:
         pickler = _Pickler(file)
         pickler.dump(part)
         skeleton, own_tensors = file.getvalue(), pickler.tensors
-        layouts = self.gathered((skeleton, [(tensor.shape, tensor.dtype) for tensor in own_tensors]))
-        with _talking():
+        layouts = self.all_gather((skeleton, [(tensor.shape, tensor.dtype) for tensor in own_tensors]))
+        with _explain_failures():
             if self._rank > 0:
-                self._hand_over(own_tensors)
+                self._send_tensors(own_tensors)
                 return [part]
             others = [[torch.empty(shape, dtype=dtype) for shape, dtype in layout] for _, layout in layouts[1:]]
             for rank, tensors in enumerate(others, 1):
-                self._take(rank, tensors)
+                self._receive_tensors(rank, tensors)
         received = zip(layouts[1:], others, strict=True)
         return [part, *(_Unpickler(io.BytesIO(skeleton), tensors).load() for (skeleton, _), tensors in received)]
 
-    def _hand_over(self, tensors: Sequence[Tensor]) -> None:
+    def _send_tensors(self, tensors: Sequence[Tensor]) -> None:
         """Send tensors to rank 0, each piece as soon as rank 0 has taken the piece before the last one."""
-        for key, piece in _pieces(self._rank, tensors):
-            _wait_until(lambda: not self._store.check([key]), _MEETING)  # noqa: B023 - called at once
+        for key, piece in _split_into_pieces(self._rank, tensors):
+            _wait_until(lambda: not self._store.check([key]), _MEETING_TIMEOUT)  # noqa: B023 - called at once
             self._store.set(key, piece.numpy().tobytes())
 
-    def _take(self, rank: int, tensors: Sequence[Tensor]) -> None:
+    def _receive_tensors(self, rank: int, tensors: Sequence[Tensor]) -> None:
         """Receive the values of tensors from another worker."""
-        for key, piece in _pieces(rank, tensors):
-            _wait_until(lambda: bool(self._store.check([key])), _MEETING)  # noqa: B023 - called at once
+        for key, piece in _split_into_pieces(rank, tensors):
+            _wait_until(lambda: bool(self._store.check([key])), _MEETING_TIMEOUT)  # noqa: B023 - called at once
             piece.copy_(torch.frombuffer(bytearray(self._store.get(key)), dtype=torch.uint8))
             self._store.delete_key(key)
 
     @staticmethod
-    def _finish(work: Any) -> None:  # noqa: ANN401 - torch's
+    def _wait_for_completion(work: Any) -> None:  # noqa: ANN401 - torch's
         """Wait until a collective has completed, and raise its error if it has failed."""
         _wait_until(work.is_completed)
         work.wait()
@@ -177,7 +179,7 @@ class _Unpickler(pickle.Unpickler):
         return self._tensors[pid]
 
 
-def _pieces(rank: int, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _split_into_pieces(rank: int, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Yield the bytes of a worker's tensors in pieces, each as a view with the store key to send it by.
 
     The tensors must be contiguous and on the CPU. Two keys alternate, so that a piece can be written while the one
@@ -186,45 +188,45 @@ def _pieces(rank: int, tensors: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]
     keys = cycle((f"even piece {rank}", f"odd piece {rank}"))
     for tensor in tensors:
         data = tensor.view(-1).view(torch.uint8)
-        for start in range(0, len(data), _PIECE):
-            yield next(keys), data[start : start + _PIECE]
+        for start in range(0, len(data), _PIECE_BYTES):
+            yield next(keys), data[start : start + _PIECE_BYTES]
 
 
-def _wait_until(happened: Callable[[], bool], patience: timedelta = _PATIENCE) -> None:
+def _wait_until(happened: Callable[[], bool], patience: timedelta = _TIMEOUT) -> None:
     """Wait until a condition holds; stop waiting if a signal arrives or another worker fails, which torch does not.
 
     Raises:
         RuntimeError: The condition did not hold in time.
     """
-    pause, deadline = _SHORTEST_PAUSE, time.monotonic() + patience.total_seconds()
+    pause, deadline = _MIN_PAUSE_SECONDS, time.monotonic() + patience.total_seconds()
     while not happened():
-        check_asked()
+        raise_if_stopped()
         if time.monotonic() > deadline:
             raise RuntimeError("it did not answer in time")
         time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = min(2 * pause, _MAX_PAUSE_SECONDS)
 
 
 @contextmanager
-def _talking() -> Iterator[None]:
+def _explain_failures() -> Iterator[None]:
     """Replace errors of gloo by the error of the worker that has failed, or by one line that a worker has ended."""
     try:
         yield
     except RuntimeError as error:
-        check_asked(_NEWS_SECONDS)
-        raise PairsLitError(f"another worker ended ({reason_of(error)}). {GOING_ON}.") from error
+        raise_if_stopped(_FAILURE_NEWS_SECONDS)
+        raise PairsLitError(f"another worker ended ({format_reason(error)}). {RESUME_HINT}.") from error
 
 
 @contextmanager
-def _on_loopback(alone: bool) -> Iterator[None]:
+def _restrict_to_loopback(alone: bool) -> Iterator[None]:
     """Make gloo accept connections from this machine only, if all workers are on it."""
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    with _set({"GLOO_SOCKET_IFNAME": loopback} if alone else {}):
+    with _set_variables({"GLOO_SOCKET_IFNAME": loopback} if alone else {}):
         yield
 
 
 @contextmanager
-def _set(variables: Mapping[str, str]) -> Iterator[None]:
+def _set_variables(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables, and restore the former values at the end of the context."""
     before = dict(os.environ)
     os.environ.update(variables)

@@ -23,20 +23,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.workers.communication import LOOPBACK, Exchange, environment_store, local_store
+from pairs_lit.workers.communication import LOOPBACK, WorkerGroup, build_environment_store, build_local_store
 from pairs_lit.workers.launcher import Launcher, can_fork
 
 Key = TypeVar("Key", int, str)
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
-NAME = "stacks"
+STRATEGY_NAME = "stacks"
 """The name of the strategy on the command line."""
 
 
-def gathered(trainer: Trainer, part: Kept) -> list[Kept]:
+def gather_parts(trainer: Trainer, part: Value) -> list[Value]:
     """Return the parts of all workers, on every worker; with another strategy, only this process's part."""
     strategy = trainer.strategy
-    return strategy.gathered(part) if isinstance(strategy, StackStrategy) else [part]
+    return strategy.gather_parts(part) if isinstance(strategy, StackStrategy) else [part]
 
 
 class StackStrategy(ParallelStrategy):
@@ -55,7 +55,7 @@ class StackStrategy(ParallelStrategy):
             port at which the workers meet.
     """
 
-    strategy_name = NAME
+    strategy_name = STRATEGY_NAME
 
     def __init__(
         self,
@@ -68,10 +68,10 @@ class StackStrategy(ParallelStrategy):
     ) -> None:
         super().__init__(accelerator, parallel_devices, cluster_environment, checkpoint_io, precision_plugin)
         self.num_nodes = 1
-        self._again = again
+        self._rerun_as_worker = again
         self._listener: socket.socket | None = None
         self._port: int | None = None
-        self._exchange: Exchange | None = None
+        self._worker_group: WorkerGroup | None = None
 
     @property
     def num_processes(self) -> int:
@@ -100,25 +100,25 @@ class StackStrategy(ParallelStrategy):
 
     def _configure_launcher(self) -> None:
         count = 1 if self._cluster.creates_processes_externally else self.num_processes
-        again = None if can_fork(self.root_device) else self._again
+        again = None if can_fork(self.root_device) else self._rerun_as_worker
         if count > 1 and again is None and not can_fork(self.root_device):
             raise PairsLitError(
                 f"devices is {count}, but a custom Trainer cannot start workers on this platform or device. Start the "
                 "script with torchrun, or use pairs_lit.fit."
             )
-        self._launcher = Launcher(count, self._meeting, self._become, again)
+        self._launcher = Launcher(count, self._open_meeting, self._become_worker, again)
 
     @contextmanager
-    def _meeting(self) -> Iterator[int]:
+    def _open_meeting(self) -> Iterator[int]:
         """Reserve a local port for the workers to meet at, before they start, so that no other command takes it."""
         with socket.create_server((LOOPBACK, 0)) as self._listener:
             self._port = int(self._listener.getsockname()[1])
             try:
                 yield self._port
             finally:
-                self._port = self._exchange = self._listener = None
+                self._port = self._worker_group = self._listener = None
 
-    def _become(self, rank: int) -> None:
+    def _become_worker(self, rank: int) -> None:
         """Turn this forked process into the worker of a rank."""
         os.environ["LOCAL_RANK"] = str(rank)
         self._listener = None
@@ -132,14 +132,14 @@ class StackStrategy(ParallelStrategy):
             if self._is_local:
                 listening = None if self._listener is None else self._listener.detach()
                 port, first = self._port or self._cluster.main_port, self.global_rank == 0
-                store = local_store(port, self.world_size, first=first, listening=listening)
+                store = build_local_store(port, self.world_size, first=first, listening=listening)
             else:
-                store = environment_store(self._cluster)
-            self._exchange = Exchange(store, self.global_rank, self.world_size, alone=self.num_nodes == 1)
+                store = build_environment_store(self._cluster)
+            self._worker_group = WorkerGroup(store, self.global_rank, self.world_size, alone=self.num_nodes == 1)
 
     def batch_to_device(self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0) -> Any:  # noqa: ANN401 - Lightning's
         """Move a batch to a device, without the three hooks of module and data module that Lightning looks up."""
-        return batch.on(device or self.root_device)
+        return batch.to_device(device or self.root_device)
 
     def model_to_device(self) -> None:
         """Move the module to this worker's device."""
@@ -147,39 +147,41 @@ class StackStrategy(ParallelStrategy):
 
     def barrier(self, name: str | None = None) -> None:
         """Wait for all workers."""
-        if self._exchange is not None:
-            self._exchange.added_up(torch.zeros(1))
+        if self._worker_group is not None:
+            self._worker_group.all_reduce_sum(torch.zeros(1))
 
-    def broadcast(self, obj: Kept, src: int = 0) -> Kept:
+    def broadcast(self, obj: Value, src: int = 0) -> Value:
         """Return the object of worker ``src``, on every worker."""
-        return obj if self._exchange is None else self._exchange.gathered(obj)[src]
+        return obj if self._worker_group is None else self._worker_group.all_gather(obj)[src]
 
-    def gathered(self, part: Kept) -> list[Kept]:
+    def gather_parts(self, part: Value) -> list[Value]:
         """Return the parts of all workers, on every worker."""
-        return [part] if self._exchange is None else self._exchange.gathered(part)
+        return [part] if self._worker_group is None else self._worker_group.all_gather(part)
 
     def all_gather(self, tensor: Tensor, group: Any = None, sync_grads: bool = False) -> Tensor:  # noqa: ANN401 - Lightning's
         """Return the tensors of all workers, stacked along a new first dimension."""
-        return torch.stack([gathered.to(tensor.device) for gathered in self.gathered(tensor.detach().cpu())])
+        return torch.stack(
+            [gather_parts.to(tensor.device) for gather_parts in self.gather_parts(tensor.detach().cpu())]
+        )
 
     def reduce(self, tensor: Any, group: Any = None, reduce_op: Any = "mean") -> Any:  # noqa: ANN401 - Lightning's
         """Return the sum or mean of a tensor over all workers."""
-        if self._exchange is None or not isinstance(tensor, Tensor):
+        if self._worker_group is None or not isinstance(tensor, Tensor):
             return tensor
-        total = self._exchange.added_up(tensor.cpu().clone()).to(tensor.device)
+        total = self._worker_group.all_reduce_sum(tensor.cpu().clone()).to(tensor.device)
         return total / self.world_size if reduce_op in ("mean", "avg") else total
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return the weights of all stacks on rank 0; other ranks lack current values for stacks of other workers."""
         module = cast(Any, self.lightning_module)
-        return self._whole(super().lightning_module_state_dict(), module.stack_of)
+        return self._merge_shards(super().lightning_module_state_dict(), module.find_stack)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the optimizer state for the parameters of all stacks on rank 0."""
         module, local_state = cast(Any, self.lightning_module), super().optimizer_state(optimizer)
         names = [view.name for group in module.optimization.groups for view in group]
         parameter_states = cast(dict[int, Any], local_state["state"])
-        merged = self._whole(parameter_states, lambda index: module.stack_of(names[index]))
+        merged = self._merge_shards(parameter_states, lambda index: module.find_stack(names[index]))
         return {**local_state, "state": dict(sorted(merged.items()))}
 
     def on_train_end(self) -> None:
@@ -189,14 +191,16 @@ class StackStrategy(ParallelStrategy):
             if self.is_global_zero:
                 cast(torch.nn.Module, self.lightning_module).load_state_dict(state)
 
-    def _whole(self, part: Mapping[Key, Any], stack_of: Callable[[Key], int | None]) -> dict[Key, Any]:
+    def _merge_shards(self, part: Mapping[Key, Any], stack_of: Callable[[Key], int | None]) -> dict[Key, Any]:
         """Return a mapping with the values of other workers for the keys that belong to their stacks, on rank 0."""
-        stacks = cast(Any, self.lightning_module).rounds.of_worker(self.global_rank, self.world_size)
+        stacks = cast(Any, self.lightning_module).rounds.get_worker_stacks(self.global_rank, self.world_size)
         shard = {key: value for key, value in part.items() if stack_of(key) in stacks}
         merged = dict(part)
-        for worker_shard in [shard] if self._exchange is None else self._exchange.gathered_by_first(shard):
+        for worker_shard in [shard] if self._worker_group is None else self._worker_group.gather_to_rank_zero(shard):
             merged |= worker_shard
         return merged
 
 
-StrategyRegistry.register(NAME, StackStrategy, "Whole stacks in several processes; nothing is reduced between them.")
+StrategyRegistry.register(
+    STRATEGY_NAME, StackStrategy, "Whole stacks in several processes; nothing is reduced between them."
+)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pairs_lit.analysis.comparison import check_comparable, compare, compared, read_runs
-from pairs_lit.analysis.comparison_tests import Decision, compare_rounds, decide
-from pairs_lit.analysis.comparison_text import Side, describe_difference
-from pairs_lit.analysis.failures import Failures, failures_of, name_seeds
-from pairs_lit.analysis.figures import rounds_figure
+from pairs_lit.analysis.comparison import check_comparable, compare, compare_pairs, read_runs
+from pairs_lit.analysis.comparison_tests import Decision, compare_rounds, make_decisions
+from pairs_lit.analysis.comparison_text import ComparedRun, describe_difference
+from pairs_lit.analysis.failures import Failures, find_failures, format_seed_list
+from pairs_lit.analysis.figures import draw_rounds
 from pairs_lit.cli import main
 from pairs_lit.inference.run import Run
-from pairs_lit.runs.metrics import BY_COLUMN
+from pairs_lit.runs.metrics import METRICS_BY_COLUMN
 from pairs_lit.runs.tables import RoundResult, write_rounds, write_summary
 
 DATA = {"source": "mnist", "relation": "le", "train_pairs": 1000}
@@ -46,7 +46,7 @@ GOOD, BETTER = [0.80, 0.82, 0.84, 0.83], [0.81, 0.84, 0.85, 0.86]
 
 def test_runs_that_share_seeds_and_data_are_paired_by_seed(made: Made) -> None:
     runs = read_runs([made("a", BETTER), made("b", GOOD)])
-    (pair,) = compared(runs, "test_accuracy").pairs
+    (pair,) = compare_pairs(runs, "test_accuracy").pairs
     assert (pair.first, pair.second, pair.difference.method) == ("a", "b", "paired")
     assert pair.difference.estimate == pytest.approx(0.0175)
     assert pair.difference.n == (4, 4)
@@ -54,7 +54,7 @@ def test_runs_that_share_seeds_and_data_are_paired_by_seed(made: Made) -> None:
 
 def test_only_shared_seeds_are_paired(made: Made) -> None:
     runs = read_runs([made("a", BETTER), made("b", GOOD, seed=2)])
-    (pair,) = compared(runs, "test_accuracy").pairs
+    (pair,) = compare_pairs(runs, "test_accuracy").pairs
     assert pair.difference.method == "paired"
     assert pair.difference.n == (2, 2)
     assert pair.difference.estimate == pytest.approx((0.85 - 0.80 + 0.86 - 0.82) / 2)
@@ -65,7 +65,7 @@ def test_other_seeds_or_data_settings_are_reported_as_unpaired(
     made: Made, seed: int, data: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [made("a", BETTER), made("b", GOOD, seed=seed, **data)]
-    (pair,) = compared(read_runs(folders), "test_accuracy").pairs
+    (pair,) = compare_pairs(read_runs(folders), "test_accuracy").pairs
     assert pair.difference.method == "Welch"
     assert main(["compare", *map(str, folders)]) == 0
     assert "unpaired (seeds or data settings differ)" in capsys.readouterr().out
@@ -75,7 +75,7 @@ def test_p_values_are_corrected_for_all_pairs(made: Made) -> None:
     runs = read_runs(
         [made(name, [value + shift for value in GOOD]) for name, shift in (("a", 0), ("b", 0.05), ("c", 0.1))]
     )
-    pairs = compared(runs, "test_accuracy").pairs
+    pairs = compare_pairs(runs, "test_accuracy").pairs
     assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert all(pair.p_holm == pytest.approx(min(1, 3 * pair.difference.p)) for pair in pairs)
 
@@ -178,7 +178,7 @@ def test_the_figure_has_every_round_as_a_point(made: Made, tmp_path: Path) -> No
     runs = [made("a", BETTER), made("b", GOOD)]
     assert main(["compare", *map(str, runs), "--figure", str(tmp_path / "f.svg")]) == 0
     assert (tmp_path / "f.svg").read_text().startswith("<?xml")
-    (axes,) = rounds_figure({"a": BETTER, "b": GOOD}, "test accuracy").axes
+    (axes,) = draw_rounds({"a": BETTER, "b": GOOD}, "test accuracy").axes
     points = [line for line in axes.get_lines() if line.get_label().startswith(("a", "b"))]
     assert [sorted(line.get_xdata()) for line in points] == [sorted(BETTER), sorted(GOOD)]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a\nn = 4", "b\nn = 4"]
@@ -189,11 +189,11 @@ def test_summaries_of_finished_fits_are_read(fit: Callable[..., Path]) -> None:
     (read,) = read_runs([run])
     check_comparable([read], "test_accuracy", allow_different=False)
     written = json.loads((run / "summary.json").read_text())["metrics"]["test_accuracy"]
-    assert compared([read], "test_accuracy").summary(read)[0].mean == pytest.approx(written["mean"])
+    assert compare_pairs([read], "test_accuracy").summary(read)[0].mean == pytest.approx(written["mean"])
 
 
 def said(runs: list[Path], metric: str = "test_accuracy") -> list[str]:
-    return compared(read_runs(runs), metric).sentences
+    return compare_pairs(read_runs(runs), metric).sentences
 
 
 SHIFTS = [0.040, 0.038, 0.045, 0.036, 0.043, 0.041, 0.039]
@@ -216,12 +216,12 @@ def test_similar_runs_get_the_minimum_detectable_effect(made: Made) -> None:
     base = [0.80, 0.82, 0.84, 0.83, 0.81, 0.79, 0.85]
     other = [value + shift for value, shift in zip(base, [0.01, -0.01, 0.02, -0.02, 0.0, 0.015, -0.01], strict=True)]
     runs = [made("a", other), made("b", base)]
-    (pair,) = compared(read_runs(runs), "test_accuracy").pairs
+    (pair,) = compare_pairs(read_runs(runs), "test_accuracy").pairs
     (sentence,) = said(runs)
     assert sentence.startswith(
         "a and b do not differ significantly in test accuracy: the first minus the second is 0.1 points"
     )
-    points = f"{100 * pair.difference.detectable:.1f}"
+    points = f"{100 * pair.difference.min_detectable_effect:.1f}"
     assert sentence.endswith(f"the minimum detectable effect is {points} points (80 % power).")
 
 
@@ -313,7 +313,7 @@ def test_lower_losses_are_better(fit: Callable[..., Path], capsys: pytest.Captur
     ]
     expected = {int(row["seed"]): float(row["value"]) for row in last if row["epoch"] == "3"}
     assert run.values("test_target_loss") == expected
-    result = compared(read_runs([long, short]), "test_loss")
+    result = compare_pairs(read_runs([long, short]), "test_loss")
     (pair,) = result.pairs
     assert main(["compare", str(long), str(short), "--metric", "test_loss"]) == 0
     out = capsys.readouterr().out
@@ -329,8 +329,8 @@ def test_lower_losses_are_better(fit: Callable[..., Path], capsys: pytest.Captur
 def between(first: list[float], second: list[float], metric: str) -> tuple[Decision, str]:
     """Compare two runs a and b of the same seeds."""
     result = compare_rounds(dict(enumerate(first)), dict(enumerate(second)), same_data=True)
-    (decision,) = decide([result])
-    return decision, describe_difference(Side("a"), Side("b"), decision, BY_COLUMN[metric])
+    (decision,) = make_decisions([result])
+    return decision, describe_difference(ComparedRun("a"), ComparedRun("b"), decision, METRICS_BY_COLUMN[metric])
 
 
 @pytest.mark.parametrize(("shift", "winner"), [(-0.2, "a"), (0.2, "b")])
@@ -431,20 +431,20 @@ def test_failed_rounds_are_counted_with_the_bound_that_n_allows(
 def test_the_failure_rates_bound_is_clopper_and_pearsons(failed: int, count: int, bound: float) -> None:
     result = Failures(count, list(range(failed)), [])
     expected = stats.binomtest(failed, count, alternative="less").proportion_ci(0.95, method="exact").high
-    assert result.bound == pytest.approx(bound, abs=1e-4) == pytest.approx(expected, abs=1e-4)
+    assert result.failure_rate_bound == pytest.approx(bound, abs=1e-4) == pytest.approx(expected, abs=1e-4)
 
 
 def test_failures_in_words() -> None:
     assert str(Failures(30, [], [])) == "0 of 30 failed: failure rate below 9.5 % at 95 % confidence"
     assert str(Failures(2, [3], [4])) == "2 of 2 failed (seed 3 not finite; seed 4 at chance)"
-    assert name_seeds(list(range(12))) == "seeds 0, 1, 2, 3, 4, 5, 6 and 5 more"
+    assert format_seed_list(list(range(12))) == "seeds 0, 1, 2, 3, 4, 5, 6 and 5 more"
 
 
 def test_a_run_that_recorded_no_rounds_at_chance_is_judged_by_its_accuracies(made: Made) -> None:
     run = made("a", [0.8, 0.55, 0.9, 0.45])
-    assert failures_of(Run.load(run)).at_chance == [1, 3]
+    assert find_failures(Run.load(run)).at_chance == [1, 3]
     (run / "summary.json").write_text(json.dumps({"data": DATA, "rounds": {"at_chance": []}}))
-    assert failures_of(Run.load(run)).at_chance == []
+    assert find_failures(Run.load(run)).at_chance == []
 
 
 def test_a_damaged_record_of_rounds_at_chance_is_named(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

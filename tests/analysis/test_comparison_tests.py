@@ -16,15 +16,20 @@ from pairs_lit.analysis.comparison_tests import (
     MeasuredDifference,
     compare_many,
     compare_rounds,
-    decide,
-    paired_tests,
-    unpaired_tests,
+    make_decisions,
+    run_paired_tests,
+    run_unpaired_tests,
 )
-from pairs_lit.analysis.comparison_text import Side, describe_difference
-from pairs_lit.analysis.power import describe_limit, min_detectable_errors, needed_rounds, smallest_p
-from pairs_lit.analysis.rank_tests import rank_sum, signed_rank
-from pairs_lit.runs.metrics import BY_COLUMN
-from pairs_lit.statistics import holm, t_detectable_errors
+from pairs_lit.analysis.comparison_text import ComparedRun, describe_difference
+from pairs_lit.analysis.power import (
+    compute_min_detectable_errors,
+    compute_needed_rounds,
+    compute_smallest_p,
+    describe_limit,
+)
+from pairs_lit.analysis.rank_tests import run_rank_sum_test, run_signed_rank_test
+from pairs_lit.runs.metrics import METRICS_BY_COLUMN
+from pairs_lit.statistics import adjust_holm, compute_t_detectable_errors
 
 
 def rounds(values: object, seed: int = 0) -> dict[int, float]:
@@ -36,7 +41,7 @@ def compared(first: object, second: object, *, same_data: bool = True) -> Measur
 
 
 def decided(first: object, second: object, *, same_data: bool = True) -> Decision:
-    return decide([compared(first, second, same_data=same_data)])[0]
+    return make_decisions([compared(first, second, same_data=same_data)])[0]
 
 
 # the two rank tests
@@ -45,7 +50,7 @@ def decided(first: object, second: object, *, same_data: bool = True) -> Decisio
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 13, 20, 50])
 def test_signed_ranks_without_ties_are_scipys_exact_test(n: int) -> None:
     rows = np.random.default_rng(n).normal(0.3, 1, (10, n))
-    assert signed_rank(rows)[1] == pytest.approx(stats.wilcoxon(rows, axis=1, method="exact").pvalue)
+    assert run_signed_rank_test(rows)[1] == pytest.approx(stats.wilcoxon(rows, axis=1, method="exact").pvalue)
 
 
 @pytest.mark.parametrize("n", [3, 6, 8])
@@ -55,21 +60,21 @@ def test_signed_ranks_with_ties_and_zeros_are_all_sign_changes(n: int) -> None:
     observed = ranks[row > 0].sum()
     sums = np.array([ranks[np.array(signs)].sum() for signs in itertools.product((False, True), repeat=n)])
     tails = (sums <= observed + 1e-9).mean(), (sums >= observed - 1e-9).mean()
-    assert signed_rank(row[None])[1][0] == pytest.approx(min(1, 2 * min(tails)))
-    assert signed_rank(row[None])[1][0] == pytest.approx(stats.wilcoxon(row, zero_method="pratt").pvalue)
+    assert run_signed_rank_test(row[None])[1][0] == pytest.approx(min(1, 2 * min(tails)))
+    assert run_signed_rank_test(row[None])[1][0] == pytest.approx(stats.wilcoxon(row, zero_method="pratt").pvalue)
 
 
 def test_signed_ranks_of_many_rounds_are_scipys_normal_approximation() -> None:
     rows = np.random.default_rng(0).integers(-20, 25, (3, 100)).astype(float)
     expected = stats.wilcoxon(rows, zero_method="pratt", method="asymptotic", axis=1).pvalue
-    assert signed_rank(rows)[1] == pytest.approx(expected)
+    assert run_signed_rank_test(rows)[1] == pytest.approx(expected)
 
 
 def test_few_differences_among_many_zeros_are_not_significant() -> None:
     row = np.array([[0.001] * 4 + [0.0] * 16])
     assert stats.wilcoxon(row[0], zero_method="pratt").pvalue < 0.05  # the normal approximation
-    assert signed_rank(row)[1][0] == 2 / 2**4
-    assert signed_rank(np.zeros((1, 8)))[1][0] == 1
+    assert run_signed_rank_test(row)[1][0] == 2 / 2**4
+    assert run_signed_rank_test(np.zeros((1, 8)))[1][0] == 1
 
 
 @pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 8), (20, 20), (8, 50), (50, 8)])
@@ -77,7 +82,7 @@ def test_rank_sums_without_ties_are_scipys_exact_test(n: int, m: int) -> None:
     rng = np.random.default_rng(n)
     first, second = rng.normal(0.5, 1, (5, n)), rng.normal(0, 1, (5, m))
     expected = stats.mannwhitneyu(first, second, axis=1, method="exact")
-    sign, p = rank_sum(first, second)
+    sign, p = run_rank_sum_test(first, second)
     assert p == pytest.approx(expected.pvalue)
     assert sign == pytest.approx(np.sign(expected.statistic - n * m / 2))
 
@@ -90,22 +95,22 @@ def test_rank_sums_with_ties_are_all_divisions(n: int, m: int) -> None:
     sums = np.array([sum(chosen) for chosen in itertools.combinations(ranks.tolist(), n)])
     observed = ranks[:n].sum()
     tails = (sums <= observed + 1e-9).mean(), (sums >= observed - 1e-9).mean()
-    assert rank_sum(first, second)[1][0] == pytest.approx(min(1, 2 * min(tails)))
+    assert run_rank_sum_test(first, second)[1][0] == pytest.approx(min(1, 2 * min(tails)))
 
 
 def test_rank_sums_of_many_rounds_are_scipys_normal_approximation() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, 20, (2, 3, 30)).astype(float)
     expected = stats.mannwhitneyu(first, second, axis=1, method="asymptotic").pvalue
-    assert rank_sum(first, second)[1] == pytest.approx(expected)
+    assert run_rank_sum_test(first, second)[1] == pytest.approx(expected)
     same = np.full((1, 30), 0.5)
-    assert rank_sum(same, same)[1][0] == 1
+    assert run_rank_sum_test(same, same)[1][0] == 1
 
 
 def test_small_tied_samples_are_not_significant() -> None:
     first, second = np.full((1, 3), 1.0), np.full((1, 4), 2.0)
     assert stats.mannwhitneyu(first[0], second[0]).pvalue < 0.05  # the normal approximation
-    assert rank_sum(first, second)[1][0] == pytest.approx(2 / 35)
+    assert run_rank_sum_test(first, second)[1][0] == pytest.approx(2 / 35)
 
 
 # differences
@@ -161,7 +166,7 @@ def test_differences_that_are_all_the_same(shift: float, p: float) -> None:
     base = np.array([0.5, 0.75, 0.25, 0.625, 0.125, 0.0])
     result = compared(base + shift, base)
     assert (result.low, result.estimate, result.high, result.median, result.p) == (shift, shift, shift, shift, p)
-    assert result.detectable == 0
+    assert result.min_detectable_effect == 0
     assert decided(base + shift, base).sign == (shift > 0)
     noisy = compared([0.85, 0.86, 0.87, 0.31], [0.80, 0.81, 0.82, 0.26])  # equal except for float noise
     assert noisy.low == noisy.high == pytest.approx(0.05)
@@ -231,13 +236,17 @@ def test_the_sentence_says_how_the_tests_disagree_and_which_seed_explains_it() -
         r"\+0\.4 points, p < 0\.001\), but its mean is lower \(by 1\.2 points, 95 % interval -2\.2 to 4\.6, p = "
         r"0\.465\): seed 17 ended at chance\."
     )
-    sentence = describe_difference(Side("a", [17]), Side("b"), decided(better, base), BY_COLUMN["test_accuracy"])
+    sentence = describe_difference(
+        ComparedRun("a", [17]), ComparedRun("b"), decided(better, base), METRICS_BY_COLUMN["test_accuracy"]
+    )
     assert re.fullmatch(expected, sentence)
 
 
 def test_sentence_about_losses_reverses_higher_and_lower() -> None:
     better, base = failing()
-    sentence = describe_difference(Side("a"), Side("b", [17]), decided(1 - better, 1 - base), BY_COLUMN["val_loss"])
+    sentence = describe_difference(
+        ComparedRun("a"), ComparedRun("b", [17]), decided(1 - better, 1 - base), METRICS_BY_COLUMN["val_loss"]
+    )
     assert "a is better in most rounds (median -0.0040, p < 0.001), but its mean is higher (by 0.0120" in sentence
     assert sentence.endswith("seed 17 of b ended at chance.")
 
@@ -248,7 +257,9 @@ def test_sentence_reports_a_mean_raised_by_few_rounds() -> None:
     result = decided(base, other)
     assert result.t_rejects
     assert not result.rank_rejects
-    sentence = describe_difference(Side("a"), Side("b", list(range(8))), result, BY_COLUMN["test_accuracy"])
+    sentence = describe_difference(
+        ComparedRun("a"), ComparedRun("b", list(range(8))), result, METRICS_BY_COLUMN["test_accuracy"]
+    )
     assert "a has the higher mean (by 0.6 points" in sentence
     assert "but it is not significantly better in most rounds (median" in sentence
     assert sentence.endswith("seeds 0, 1, 2, 3, 4, 5, 6 and 7 of b ended at chance.")
@@ -267,7 +278,7 @@ def test_a_median_of_zero_has_no_winner() -> None:
     assert result.t_rejects
     assert result.rank_rejects
     assert result.outcome == "tests disagree"
-    sentence = describe_difference(Side("a"), Side("b"), result, BY_COLUMN["test_accuracy"])
+    sentence = describe_difference(ComparedRun("a"), ComparedRun("b"), result, METRICS_BY_COLUMN["test_accuracy"])
     assert "a has the higher mean" in sentence
     assert "but its median is not better (median +0.0 points" in sentence
 
@@ -276,7 +287,7 @@ def test_sentence_names_failed_rounds() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(0.9, 0.01, 12), rng.normal(0.8, 0.01, 12)
     sentence = describe_difference(
-        Side("a", [], [3, 40]), Side("b"), decided(first, second), BY_COLUMN["test_accuracy"]
+        ComparedRun("a", [], [3, 40]), ComparedRun("b"), decided(first, second), METRICS_BY_COLUMN["test_accuracy"]
     )
     assert sentence.endswith("; failed rounds were left out: seeds 3 and 40 of a.")
 
@@ -287,10 +298,10 @@ def test_holm_corrects_the_larger_p_for_all_comparisons() -> None:
     result = compare_many(
         [(rounds(base + shift * rng.normal(1, 0.4, 10)), rounds(base), True) for shift in (0.01, 0.1)]
     )
-    decisions = decide(result, other_p=[0.03])
-    assert [each.p_holm for each in decisions] == holm([result[0].p, result[1].p, 0.03])[:2]
+    decisions = make_decisions(result, other_p=[0.03])
+    assert [each.p_holm for each in decisions] == adjust_holm([result[0].p, result[1].p, 0.03])[:2]
     assert [each.comparisons for each in decisions] == [3, 3]
-    assert decide([]) == []
+    assert make_decisions([]) == []
 
 
 accuracies = st.integers(0, 1000).map(lambda value: value / 1000)
@@ -346,7 +357,7 @@ def test_a_winner_lies_outside_the_interval(pairs: list[tuple[float, float]], sh
 def test_a_single_comparison_is_what_the_simulation_counts() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(0.87, 0.01, (2, 30, 10))
-    for tests, same_data in ((paired_tests(first - second), True), (unpaired_tests(first, second), False)):
+    for tests, same_data in ((run_paired_tests(first - second), True), (run_unpaired_tests(first, second), False)):
         result = [decided(*each, same_data=same_data).sign for each in zip(first, second, strict=True)]
         assert result == tests.sign.tolist()
 
@@ -361,7 +372,7 @@ def test_the_smallest_p_is_that_of_the_most_extreme_rounds() -> None:
     for n, m in ((2, 2), (3, 5), (6, 6)):
         result = compared(np.arange(n) + 10, np.arange(m), same_data=False)
         assert result.p_rank == pytest.approx(result.smallest_p) == 2 / math.comb(n + m, n)
-    assert smallest_p(1, 1, is_paired=True) == 1
+    assert compute_smallest_p(1, 1, is_paired=True) == 1
 
 
 def test_limit_names_rounds_and_comparisons() -> None:
@@ -374,13 +385,15 @@ def test_limit_names_rounds_and_comparisons() -> None:
     )
     assert describe_limit(2, 3, 1, is_paired=False).startswith("with 2 and 3 rounds the smallest possible p is 0.200")
     assert describe_limit(1, 1, 0, is_paired=True) == ""
-    assert [needed_rounds(count, is_paired=True) for count in (1, 2, 3, 100)] == [6, 7, 7, 12]
-    assert needed_rounds(1, is_paired=False) == 4
+    assert [compute_needed_rounds(count, is_paired=True) for count in (1, 2, 3, 100)] == [6, 7, 7, 12]
+    assert compute_needed_rounds(1, is_paired=False) == 4
 
 
 def test_each_comparison_has_the_limit_of_its_own_n() -> None:
     few, many = rounds(np.arange(1, 6) / 100 + 0.5), rounds(np.arange(1, 31) / 100 + 0.5)
-    result = decide(compare_many([(few, rounds(np.full(5, 0.5)), True), (many, rounds(np.full(30, 0.5)), True)]))
+    result = make_decisions(
+        compare_many([(few, rounds(np.full(5, 0.5)), True), (many, rounds(np.full(30, 0.5)), True)])
+    )
     assert [each.outcome for each in result] == ["too few rounds", "significant difference"]
     assert result[0].smallest_p == 2 / 2**5
     assert result[0].limit == "with 5 rounds and 2 comparisons the smallest possible p is 0.062; use at least 7 rounds"
@@ -388,13 +401,13 @@ def test_each_comparison_has_the_limit_of_its_own_n() -> None:
 
 @pytest.mark.parametrize("n", [2, 5])
 def test_too_few_rounds_detect_nothing(n: int) -> None:
-    assert math.isnan(compared(np.arange(n) / 10, np.zeros(n)).detectable)
-    assert math.isnan(min_detectable_errors(3, 3, 4.0, is_paired=False))
+    assert math.isnan(compared(np.arange(n) / 10, np.zeros(n)).min_detectable_effect)
+    assert math.isnan(compute_min_detectable_errors(3, 3, 4.0, is_paired=False))
 
 
 @pytest.mark.parametrize("n", [5, 10, 100])
 def test_t_test_has_80_percent_power_at_its_detectable_effect(n: int) -> None:
-    shift = t_detectable_errors(n - 1) / math.sqrt(n)
+    shift = compute_t_detectable_errors(n - 1) / math.sqrt(n)
     rng = np.random.default_rng(n)
     p = stats.ttest_1samp(rng.normal(shift, 1, (20000, n)), 0, axis=1).pvalue
     assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.01)
@@ -424,9 +437,9 @@ def power_of(n: int, m: int, *, is_paired: bool, count: int, tolerance: float) -
     freedom, error = (n - 1, 1 / math.sqrt(n)) if is_paired else (n + m - 2, math.sqrt(1 / n + 1 / m))
     if n != m:
         freedom = (1 / n + 1 / m) ** 2 / (1 / n**2 / (n - 1) + 1 / m**2 / (m - 1))  # Welch's
-    shift = error * min_detectable_errors(n, m, freedom, is_paired=is_paired)
+    shift = error * compute_min_detectable_errors(n, m, freedom, is_paired=is_paired)
     first, second = rng.normal(shift, 1, (count, n)), rng.normal(0, 1, (count, m))
-    tests = paired_tests(first) if is_paired else unpaired_tests(first, second)
+    tests = run_paired_tests(first) if is_paired else run_unpaired_tests(first, second)
     assert np.mean(tests.sign > 0) == pytest.approx(0.8, abs=tolerance)
 
 

@@ -9,7 +9,7 @@ import decision
 
 PAGE = Path(__file__).parents[2] / "docs" / "comparing.md"
 CASES = {case.title: case for case in decision.CASES}
-EQUAL = [case for case in decision.CASES if case.truth == 0 and case is not decision.CEILING]
+EQUAL = [case for case in decision.CASES if case.true_sign == 0 and case is not decision.CEILING]
 
 pytestmark = pytest.mark.slow
 
@@ -52,10 +52,14 @@ def test_the_former_rule_named_the_wrong_winner(n: int) -> None:
 def test_the_constants_of_power_are_those_of_the_benchmark(n: int, is_paired: bool) -> None:
     from pairs_lit.analysis import power
 
-    ratios = power._PAIRED[n - power._FIRST_PAIRED] if is_paired else power._UNPAIRED[n - power._FIRST_UNPAIRED]
+    ratios = (
+        power._PAIRED_RATIOS[n - power._FIRST_PAIRED_ROUNDS]
+        if is_paired
+        else power._UNPAIRED_RATIOS[n - power._FIRST_UNPAIRED_ROUNDS]
+    )
     assert decision.power_ratio(n, is_paired=is_paired, count=20_000) == pytest.approx(ratios, abs=0.01)
-    assert decision.limit_ratio() == pytest.approx(power._LIMIT, abs=1e-4)
+    assert decision.limit_ratio() == pytest.approx(power._LIMIT_RATIO, abs=1e-4)
 
 
 def test_the_page_has_the_table() -> None:
-    assert decision.table() in PAGE.read_text(encoding="utf-8")
+    assert decision.render_table() in PAGE.read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ import pytest
 
 from pairs_lit.cli import main
 from tests.conftest import Fit
-from tests.support.runs import refused
+from tests.support.runs import run_rejected
 
 
 class TestCompareOfManyRuns:
@@ -28,13 +28,15 @@ class TestCompareOfManyRuns:
     def test_no_finished_run_is_an_error(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         run = fit(config="fc_aux")
         (run / "summary.json").unlink()
-        assert "is not a finished run (summary.json is missing)" in refused(["compare", str(run)], capsys)
+        assert "is not a finished run (summary.json is missing)" in run_rejected(["compare", str(run)], capsys)
 
     def test_a_folder_of_runs_names_the_latest_one(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         run = fit(config="fc_aux")
         for folder in (run.parent, run.parent.parent):
-            assert f"{folder} is not a finished run" in (said := refused(["compare", str(folder)], capsys))
+            assert f"{folder} is not a finished run" in (said := run_rejected(["compare", str(folder)], capsys))
             assert said.endswith(f"give run folders such as {run}.")
 
     def test_a_folder_that_does_not_exist_is_an_error(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "nowhere is not a finished run" in refused(["compare", str(fit(config="fc_aux")), "nowhere"], capsys)
+        assert "nowhere is not a finished run" in run_rejected(
+            ["compare", str(fit(config="fc_aux")), "nowhere"], capsys
+        )

@@ -25,19 +25,19 @@ from pairs_figure import COUNT
 from pairs_figure import figure as pairs_figure
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.variants.fits import read_variants
-from pairs_lit.workers.cluster import usable_cores
+from pairs_lit.workers.cluster import count_usable_cores
 from tests.conftest import CONFIGS
 from tests.support.shipped import PARAMETERS
 from training_speed import COLUMNS, Case, Line, agree, cases, csv_rows, facts, figure, lines, read_lines, report, spread
 
-WHOLE = {"residual": 52_251, "resnet18": 11_181_663}
+NETWORK_PARAMETERS = {"residual": 52_251, "resnet18": 11_181_663}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_plain_network_matches_its_config(name: str) -> None:
     network = NETWORKS[name]
     built = sum(value.numel() for value in network.build().parameters())
-    assert built == WHOLE.get(name, PARAMETERS[network.config.removesuffix(".yaml")])
+    assert built == NETWORK_PARAMETERS.get(name, PARAMETERS[network.config.removesuffix(".yaml")])
     assert (CONFIGS / network.config).is_file()
 
 
@@ -94,7 +94,7 @@ def test_accuracies_agree_within_three_standard_errors() -> None:
     assert not agree(sample, [value - 0.1 for value in sample])
 
 
-def made(contender: str, rounds: int, threads: int, seconds: float) -> tuple[Case, list[Timing]]:
+def build_measurement(contender: str, rounds: int, threads: int, seconds: float) -> tuple[Case, list[Timing]]:
     return Case("fc", contender, rounds, threads), [Timing([seconds, 2 * seconds, 3 * seconds], [0.7, 0.8])]
 
 
@@ -102,11 +102,15 @@ def made(contender: str, rounds: int, threads: int, seconds: float) -> tuple[Cas
 def table() -> list[Line]:
     timings = dict(
         [
-            made("plain", 1, 1, 0.040),
-            made("plain", 1, 2, 0.020),
-            made("lightning", 1, 2, 0.100),
-            *(made(name, count, 2, 0.010 / count) for name in ("functional", "pairs-lit") for count in (1, 20)),
-            made("pairs-lit", 4, 2, 0.010),
+            build_measurement("plain", 1, 1, 0.040),
+            build_measurement("plain", 1, 2, 0.020),
+            build_measurement("lightning", 1, 2, 0.100),
+            *(
+                build_measurement(name, count, 2, 0.010 / count)
+                for name in ("functional", "pairs-lit")
+                for count in (1, 20)
+            ),
+            build_measurement("pairs-lit", 4, 2, 0.010),
         ]
     )
     same, other = Timing([], [0.7, 0.8, 0.75]), Timing([], [0.72, 0.78, 0.74])
@@ -122,7 +126,7 @@ def test_lines_take_the_faster_plain_loop_and_medians_in_milliseconds(table: lis
     assert twenty.times["pairs-lit"] == pytest.approx((1, 0.5, 1.5))
     assert twenty.ratio("plain") == pytest.approx(40)
     assert twenty.ratio("lightning") == pytest.approx(200)
-    assert one.agree
+    assert one.has_same_accuracy
     assert spread([Timing([0.001], []), Timing([0.003, 0.002], [])]) == pytest.approx((2, 1, 3))
 
 
@@ -164,10 +168,10 @@ def test_figure_has_a_curve_for_each_method_and_the_lower_bound(table: list[Line
 
 
 def test_plain_loop_is_measured_with_one_thread_and_with_all() -> None:
-    plain = [case for case in cases("fc", [1, 4]) if case.contender == "plain"]
+    plain = [case for case in cases("fc", [1, 4]) if case.method == "plain"]
     assert [case.threads for case in plain] == [1, max(2, torch.get_num_threads())]
-    assert {case.rounds for case in cases("fc", [1, 100]) if case.contender == "pairs-lit"} == {1, 100}
-    assert {case.rounds for case in cases("fc", [1, 20, 100]) if case.contender == "functional"} == {1, 20}
+    assert {case.rounds for case in cases("fc", [1, 100]) if case.method == "pairs-lit"} == {1, 100}
+    assert {case.rounds for case in cases("fc", [1, 20, 100]) if case.method == "functional"} == {1, 20}
 
 
 def test_idle_and_busy_are_measured_separately(table: list[Line]) -> None:
@@ -188,7 +192,7 @@ def test_idle_and_busy_are_measured_separately(table: list[Line]) -> None:
 def test_busy_processes_end_with_the_block() -> None:
     with busy_machine():
         spinning = multiprocessing.active_children()
-        assert len(spinning) == usable_cores()
+        assert len(spinning) == count_usable_cores()
     assert not any(process.is_alive() for process in spinning)
 
 

@@ -17,12 +17,12 @@ KINDS = {
 }
 
 
-def interleaved(first: Tensor, second: Tensor) -> Tensor:
+def interleave_rows(first: Tensor, second: Tensor) -> Tensor:
     """Return the rows of two tensors in alternation."""
     return torch.stack([first, second], 1).flatten(0, 1) if first.dim() else first
 
 
-def as_before(checkpoint: Mapping[str, Any], order: list[str]) -> dict[str, Any]:
+def convert_to_earlier_layout(checkpoint: Mapping[str, Any], order: list[str]) -> dict[str, Any]:
     """Convert a checkpoint to the earlier layout.
 
     Args:
@@ -48,10 +48,10 @@ def as_before(checkpoint: Mapping[str, Any], order: list[str]) -> dict[str, Any]
         else:
             for name in branch_names:
                 second = name.replace(".branch.", ".second_branch.")
-                weights[name] = interleaved(state[name], state[second])
+                weights[name] = interleave_rows(state[name], state[second])
                 if name in by_name:
                     pairs = zip(by_name[name].items(), by_name[second].values(), strict=True)
-                    moments[name] = {entry: interleaved(value, other) for (entry, value), other in pairs}
+                    moments[name] = {entry: interleave_rows(value, other) for (entry, value), other in pairs}
         rest = [name for name in stack_names if "branch." not in name]
         weights |= {name: state[name] for name in rest}
         moments |= {name: by_name[name] for name in rest if name in by_name}
@@ -70,12 +70,12 @@ def test_a_fit_resumes_exactly_from_an_earlier_checkpoint(backbone: str, fit: Fi
     last = run / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     order = [name for name in checkpoint["state_dict"] if "weight" in name or "bias" in name]
-    torch.save(as_before(checkpoint, order), last)
+    torch.save(convert_to_earlier_layout(checkpoint, order), last)
     assert not [name for name in torch.load(last, weights_only=True)["state_dict"] if "second" in name]
     assert main(["test", str(run)]) == 0
     assert main(["fit", str(run), "--trainer.max_epochs", "4"]) == 0
-    assert curves(run) == curves(longer)
+    assert read_tables(run) == read_tables(longer)
 
 
-def curves(run: Path) -> list[bytes]:
+def read_tables(run: Path) -> list[bytes]:
     return [(run / name).read_bytes() for name in ("rounds.csv", "curves.csv")]

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from pairs_lit.checkpoints.files import RECORD, DurableCheckpointIO, read_checkpoint
+from pairs_lit.checkpoints.files import METADATA_KEY, DurableCheckpointIO, read_checkpoint
 from pairs_lit.errors import PairsLitError
 
 RECORDED = {"seeds": [0, 1], "source": "digits", "train_pairs": 1000}
 DAMAGED = "damaged, or not a checkpoint of tensors and plain values; nothing in it was executed"
-NOT_OURS = "not a checkpoint that pairs-lit wrote"
+NOT_A_CHECKPOINT = "not a checkpoint that pairs-lit wrote"
 
 
 class Bomb:
@@ -28,19 +28,19 @@ class Bomb:
         return os.mkdir, (str(self._marker),)
 
 
-def content() -> dict[str, Any]:
+def build_content() -> dict[str, Any]:
     weights = OrderedDict(weight=torch.arange(6.0).view(2, 3), steps=torch.tensor(7))
     rest: dict[str, Any] = {"loops": {}, "callbacks": {}, "optimizer_states": [], "lr_schedulers": []}
-    return {"epoch": 3, "pytorch-lightning_version": "2.6.6", "state_dict": weights, RECORD: RECORDED} | rest
+    return {"epoch": 3, "pytorch-lightning_version": "2.6.6", "state_dict": weights, METADATA_KEY: RECORDED} | rest
 
 
-def saved(path: Path, value: object) -> Path:
+def save(path: Path, value: object) -> Path:
     torch.save(value, path)
     return path
 
 
 @contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
+def limit_file_size(size: int) -> Iterator[None]:
     """Stand in for a full disk: writing beyond ``size`` bytes fails with an OSError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -51,9 +51,9 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(saved(tmp_path / "last.ckpt", content()))
+    checkpoint = read_checkpoint(save(tmp_path / "last.ckpt", build_content()))
     assert checkpoint["epoch"] == 3
-    assert checkpoint[RECORD] == RECORDED
+    assert checkpoint[METADATA_KEY] == RECORDED
     assert torch.equal(checkpoint["state_dict"]["weight"], torch.arange(6.0).view(2, 3))
 
 
@@ -69,7 +69,7 @@ def test_a_folder_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", [0, 0.01, 0.3, 0.6, 0.9, 0.999])
 def test_a_truncated_file_is_rejected(tmp_path: Path, part: float) -> None:
-    path = saved(tmp_path / "last.ckpt", content())
+    path = save(tmp_path / "last.ckpt", build_content())
     original = path.read_bytes()
     path.write_bytes(original[: int(part * len(original))])
     with pytest.raises(PairsLitError, match=DAMAGED):
@@ -113,7 +113,7 @@ def test_code_in_a_checkpoint_is_never_executed(
     if force is not None:
         monkeypatch.setenv(force, "1")
     path, marker = tmp_path / "last.ckpt", tmp_path / "marker"
-    value = content() | {"loops": Bomb(marker)}
+    value = build_content() | {"loops": Bomb(marker)}
     if form == "pickle":
         path.write_bytes(pickle.dumps(value, protocol=2))
     else:
@@ -133,15 +133,15 @@ def test_code_in_a_checkpoint_is_never_executed(
     [
         {"state_dict": {}},
         {},
-        [RECORD],
+        [METADATA_KEY],
         torch.zeros(3),
-        content() | {"hyper_parameters": {"lr": 0.1}},
-        content() | {"pytorch-lightning_version": "1.9.5"},
-        content() | {"pytorch-lightning_version": None},
-        content() | {"optimizer_states": {}},
-        content() | {RECORD: [1]},
-        content() | {RECORD: {"seeds": torch.zeros(2)}},
-        content() | {RECORD: {"seeds": [[0, 1]]}},
+        build_content() | {"hyper_parameters": {"lr": 0.1}},
+        build_content() | {"pytorch-lightning_version": "1.9.5"},
+        build_content() | {"pytorch-lightning_version": None},
+        build_content() | {"optimizer_states": {}},
+        build_content() | {METADATA_KEY: [1]},
+        build_content() | {METADATA_KEY: {"seeds": torch.zeros(2)}},
+        build_content() | {METADATA_KEY: {"seeds": [[0, 1]]}},
     ],
     ids=[
         "no record",
@@ -158,24 +158,24 @@ def test_code_in_a_checkpoint_is_never_executed(
     ],
 )
 def test_a_checkpoint_of_another_program_is_rejected(tmp_path: Path, value: object) -> None:
-    with pytest.raises(PairsLitError, match=NOT_OURS):
-        read_checkpoint(saved(tmp_path / "last.ckpt", value))
+    with pytest.raises(PairsLitError, match=NOT_A_CHECKPOINT):
+        read_checkpoint(save(tmp_path / "last.ckpt", value))
 
 
 def test_a_saved_checkpoint_is_loaded_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    DurableCheckpointIO().save_checkpoint(content(), path)
+    DurableCheckpointIO().save_checkpoint(build_content(), path)
     loaded = DurableCheckpointIO().load_checkpoint(path)
-    assert loaded.keys() == content().keys()
-    assert loaded[RECORD] == RECORDED
-    for name, tensor in content()["state_dict"].items():
+    assert loaded.keys() == build_content().keys()
+    assert loaded[METADATA_KEY] == RECORDED
+    for name, tensor in build_content()["state_dict"].items():
         assert torch.equal(loaded["state_dict"][name], tensor)
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    DurableCheckpointIO().save_checkpoint(content(), path)
+    DurableCheckpointIO().save_checkpoint(build_content(), path)
     with pytest.raises(PairsLitError, match=r"no checkpoint can hold unpicklable, a builtins\.function"):
         DurableCheckpointIO().save_checkpoint({"unpicklable": lambda: None}, path)
     assert read_checkpoint(path)["epoch"] == 3
@@ -184,8 +184,8 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_a_short_error_and_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    DurableCheckpointIO().save_checkpoint(content(), path)
-    with files_of_at_most(2000), pytest.raises(PairsLitError, match=r"last\.ckpt cannot be written"):
-        DurableCheckpointIO().save_checkpoint(content() | {"large": torch.zeros(10000)}, path)
+    DurableCheckpointIO().save_checkpoint(build_content(), path)
+    with limit_file_size(2000), pytest.raises(PairsLitError, match=r"last\.ckpt cannot be written"):
+        DurableCheckpointIO().save_checkpoint(build_content() | {"large": torch.zeros(10000)}, path)
     assert read_checkpoint(path)["epoch"] == 3
     assert list(tmp_path.iterdir()) == [path]

@@ -8,27 +8,27 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from pairs_lit.checkpoints.schema import check_progress, fits, optimizer_state
+from pairs_lit.checkpoints.schema import build_optimizer_state, check_progress, matches_schema
 from pairs_lit.errors import PairsLitError
 
 NESTED = {"weight": torch.zeros(2, 3), "counts": [1, 2], "done": True, "name": "a", "none": None, "seconds": 1.5}
 
 
-def changed(**values: object) -> dict[str, object]:
+def change_nested(**values: object) -> dict[str, object]:
     return copy.deepcopy(NESTED) | values
 
 
 @pytest.mark.parametrize(
     "saved",
     [
-        changed(),
-        changed(weight=torch.full((2, 3), torch.nan), counts=[0, 7], done=False, name="b", seconds=0.0),
-        changed(weight=torch.ones(2, 3, dtype=torch.float64)),
+        change_nested(),
+        change_nested(weight=torch.full((2, 3), torch.nan), counts=[0, 7], done=False, name="b", seconds=0.0),
+        change_nested(weight=torch.ones(2, 3, dtype=torch.float64)),
     ],
     ids=["the same", "other numbers", "another precision"],
 )
 def test_values_do_not_matter(saved: object) -> None:
-    assert fits(saved, NESTED)
+    assert matches_schema(saved, NESTED)
 
 
 @pytest.mark.parametrize(
@@ -37,36 +37,36 @@ def test_values_do_not_matter(saved: object) -> None:
         None,
         [],
         {},
-        changed(more=1),
+        change_nested(more=1),
         {name: value for name, value in NESTED.items() if name != "none"},
-        changed(weight=torch.zeros(3, 2)),
-        changed(weight=torch.zeros(2, 3, dtype=torch.int64)),
-        changed(weight=torch.zeros(3, 2).T),
-        changed(weight=torch.zeros(1, 1).expand(2, 3)),
-        changed(weight=torch.zeros(2, 3).to_sparse()),
-        changed(weight=torch.zeros(2, 3, device="meta")),
-        changed(weight=[[0.0] * 3] * 2),
-        changed(counts=[1]),
-        changed(counts=(1, 2)),
-        changed(counts=[1, -1]),
-        changed(counts=[1, 2**60]),
-        changed(counts=[1, True]),
-        changed(done=1),
-        changed(name=b"a"),
-        changed(none=0),
-        changed(seconds=float("nan")),
-        changed(seconds=float("inf")),
+        change_nested(weight=torch.zeros(3, 2)),
+        change_nested(weight=torch.zeros(2, 3, dtype=torch.int64)),
+        change_nested(weight=torch.zeros(3, 2).T),
+        change_nested(weight=torch.zeros(1, 1).expand(2, 3)),
+        change_nested(weight=torch.zeros(2, 3).to_sparse()),
+        change_nested(weight=torch.zeros(2, 3, device="meta")),
+        change_nested(weight=[[0.0] * 3] * 2),
+        change_nested(counts=[1]),
+        change_nested(counts=(1, 2)),
+        change_nested(counts=[1, -1]),
+        change_nested(counts=[1, 2**60]),
+        change_nested(counts=[1, True]),
+        change_nested(done=1),
+        change_nested(name=b"a"),
+        change_nested(none=0),
+        change_nested(seconds=float("nan")),
+        change_nested(seconds=float("inf")),
     ],
 )
 def test_another_schema_does_not_match(saved: object) -> None:
-    assert not fits(saved, NESTED)
+    assert not matches_schema(saved, NESTED)
 
 
 def test_a_deeply_nested_value_is_compared_no_deeper_than_the_example() -> None:
     deep: list[object] = []
     for _ in range(100_000):
         deep = [deep]
-    assert not fits(changed(counts=deep), NESTED)
+    assert not matches_schema(change_nested(counts=deep), NESTED)
     while deep:  # unpacked step by step, since deleting it at once would overflow the stack
         (deep,) = deep  # type: ignore[assignment] # a list in a list
 
@@ -105,7 +105,7 @@ def test_a_restored_optimizer_takes_the_same_steps(make: Make) -> None:
     saved = [copy.deepcopy(optimizer.state_dict())]
     copies = copy.deepcopy(parameters)
     restored = make(copies)
-    restored.load_state_dict(optimizer_state(saved, [(make, copies)]))
+    restored.load_state_dict(build_optimizer_state(saved, [(make, copies)]))
     for values, stepped in ((parameters, optimizer), (copies, restored)):
         for value in values[:2]:
             value.grad = torch.ones_like(value)
@@ -116,7 +116,7 @@ def test_a_restored_optimizer_takes_the_same_steps(make: Make) -> None:
 
 def test_the_settings_are_those_of_the_config() -> None:
     parameters, optimizer = trained(partial(optim.Adam, lr=0.1))
-    restored = optimizer_state([optimizer.state_dict()], [(partial(optim.Adam, lr=0.5), parameters)])
+    restored = build_optimizer_state([optimizer.state_dict()], [(partial(optim.Adam, lr=0.5), parameters)])
     assert restored["param_groups"][0]["lr"] == 0.5
 
 
@@ -150,20 +150,20 @@ def test_a_damaged_state_never_reaches_a_kernel(damage: Callable[[dict[int, dict
     saved = copy.deepcopy(optimizer.state_dict())
     damage(saved["state"])
     with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
-        optimizer_state([saved], [(make, parameters)])
+        build_optimizer_state([saved], [(make, parameters)])
 
 
 @pytest.mark.parametrize("saved", [[], {}, None, [None], [{}], [{"state": None}], [{"state": {}}] * 2])
 def test_a_missing_state_is_rejected(saved: object) -> None:
     make = partial(optim.Adam, lr=0.1)
     with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
-        optimizer_state(saved, [(make, trained(make)[0])])
+        build_optimizer_state(saved, [(make, trained(make)[0])])
 
 
 def test_another_optimizers_state_is_rejected() -> None:
     parameters, optimizer = trained(partial(optim.Adam, lr=0.1))
     with pytest.raises(PairsLitError, match="its optimizer's state is not what this config"):
-        optimizer_state([optimizer.state_dict()], [(partial(optim.SGD, lr=0.1, momentum=0.9), parameters)])
+        build_optimizer_state([optimizer.state_dict()], [(partial(optim.SGD, lr=0.1, momentum=0.9), parameters)])
 
 
 # --- the rounds' progress ---

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from pairs_lit.checkpoints.files import read_checkpoint
-from pairs_lit.checkpoints.values import plain
+from pairs_lit.checkpoints.values import to_plain_values
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from tests.conftest import CONFIGS, Fit
 from tests.support.real_world_parts import KeepsThings
-from tests.support.runs import last, refused, tables
+from tests.support.runs import build_checkpoint_arguments, read_tables, run_rejected
 
 PARTS = "tests.support.real_world_parts"
 
@@ -22,10 +22,10 @@ class TestSavedValues:
     def test_a_schedule_of_numpy_numbers(self, fit: Fit) -> None:
         scheduler = ["--model.lr_scheduler", "torch.optim.lr_scheduler.LambdaLR"]
         run = fit(*scheduler, "--model.lr_scheduler.lr_lambda", f"{PARTS}.cosine", config="fc_aux")
-        before = tables(run)
-        assert main(["test", *last(run)]) == 0
-        assert main(["fit", *last(run)]) == 0
-        assert tables(run) == before
+        before = read_tables(run)
+        assert main(["test", *build_checkpoint_arguments(run)]) == 0
+        assert main(["fit", *build_checkpoint_arguments(run)]) == 0
+        assert read_tables(run) == before
 
     def test_the_state_of_a_callback_is_converted_to_plain_values(self, fit: Fit) -> None:
         run = fit("--trainer.callbacks", f"{PARTS}.KeepsThings", config="fc_aux")
@@ -34,14 +34,14 @@ class TestSavedValues:
         assert state == {"number": 0.5, "path": "a/b", "last": [1, 2], "seen": [1, 3], "by_kind": {"a": 2, "b": 1}}
         callback = KeepsThings()
         callback.load_state_dict(state)
-        assert main(["fit", *last(run), "--trainer.max_epochs", "3"]) == 0
+        assert main(["fit", *build_checkpoint_arguments(run), "--trainer.max_epochs", "3"]) == 0
 
     def test_values_that_cannot_be_converted_are_rejected_at_the_first_save(
         self, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1000"]
         options += ["--trainer.callbacks", f"{PARTS}.KeepsAModule"]
-        message = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
+        message = run_rejected(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
         assert re.search(
             r"no checkpoint can hold callbacks\['KeepsAModule'\]\['things'\]\[1\]\['inner'\], a torch.nn", message
         )
@@ -49,10 +49,10 @@ class TestSavedValues:
 
     def test_the_extra_state_of_a_module_is_saved_and_loaded(self, fit: Fit) -> None:
         run = fit("--model.backbone", f"{PARTS}.KeepsMore", config="fc_aux")
-        before = tables(run)
-        assert main(["test", *last(run)]) == 0
-        assert main(["fit", *last(run)]) == 0
-        assert tables(run) == before
+        before = read_tables(run)
+        assert main(["test", *build_checkpoint_arguments(run)]) == 0
+        assert main(["fit", *build_checkpoint_arguments(run)]) == 0
+        assert read_tables(run) == before
 
     @pytest.mark.parametrize(
         ("kind", "message"),
@@ -70,16 +70,16 @@ class TestSavedValues:
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1000"]
         options += ["--model.backbone", f"{PARTS}.ChangesForm", "--model.backbone.kind", kind]
-        error = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
+        error = run_rejected(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
         assert re.search("no checkpoint could be resumed: the network's .*" + message, error)
         assert not list(tmp_path.rglob("*.ckpt"))
 
     def test_an_extra_state_that_grows(self, fit: Fit) -> None:
         run = fit("--model.backbone", f"{PARTS}.GrowingExtraState", config="fc_aux")
-        before = tables(run)
-        assert main(["test", *last(run)]) == 0
-        assert main(["fit", *last(run)]) == 0
-        assert tables(run) == before
+        before = read_tables(run)
+        assert main(["test", *build_checkpoint_arguments(run)]) == 0
+        assert main(["fit", *build_checkpoint_arguments(run)]) == 0
+        assert read_tables(run) == before
 
     @pytest.mark.parametrize("name", ["hyper_parameters", "loops", "epoch"])
     def test_a_callback_must_not_change_entries_of_pairs_lit(
@@ -87,7 +87,7 @@ class TestSavedValues:
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path), "--trainer.callbacks"]
         options += [f"{PARTS}.ChangesCheckpoint", "--trainer.callbacks.name", name]
-        error = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
+        error = run_rejected(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
         assert re.search(
             "a callback's on_save_checkpoint changed (an entry of pairs-lit|the checkpoint's epoch)", error
         )
@@ -95,7 +95,7 @@ class TestSavedValues:
 
     def test_a_callback_may_add_its_own_entry(self, fit: Fit) -> None:
         run = fit("--trainer.callbacks", f"{PARTS}.ChangesCheckpoint", "--trainer.callbacks.name", "note")
-        assert main(["test", *last(run)]) == 0
+        assert main(["test", *build_checkpoint_arguments(run)]) == 0
 
     @pytest.mark.parametrize(
         "value",
@@ -111,7 +111,7 @@ class TestSavedValues:
         ],
     )
     def test_saved_values_can_be_loaded(self, value: object, tmp_path: Path) -> None:
-        torch.save(plain(value, "x"), tmp_path / "x.pt")
+        torch.save(to_plain_values(value, "x"), tmp_path / "x.pt")
         loaded = torch.load(tmp_path / "x.pt", weights_only=True)
         np.testing.assert_array_equal(loaded, value) if isinstance(value, np.ndarray) else self._same(loaded, value)
 
@@ -123,14 +123,14 @@ class TestSavedValues:
     def test_a_subclass_of_a_plain_type_is_converted_despite_its_overrides(self, kind: type) -> None:
         overrides = {f"__{name}__": lambda _: kind("9") for name in ("int", "float", "str", "bytes", "complex")}
         value = type("Overriding", (kind,), overrides)(*([b"1"] if kind is bytes else ["1"]))
-        converted = plain(value, "x")
+        converted = to_plain_values(value, "x")
         assert type(converted) is kind
         assert converted == value
 
     @pytest.mark.parametrize("key", [frozenset({1}), (1, frozenset({2})), Path("a")])
     def test_keys_that_cannot_be_converted_are_rejected(self, key: object) -> None:
         with pytest.raises(PairsLitError, match=r"no checkpoint can hold x: its key .* cannot be converted to a pl"):
-            plain({"a": 1, key: 2}, "x")
+            to_plain_values({"a": 1, key: 2}, "x")
 
     @pytest.mark.parametrize(
         ("value", "expected"),
@@ -147,13 +147,13 @@ class TestSavedValues:
         ],
     )
     def test_values_are_converted(self, value: object, expected: object) -> None:
-        converted = plain(value, "x")
+        converted = to_plain_values(value, "x")
         assert converted == expected
         assert type(converted) is type(expected)
 
     def test_a_parameter_becomes_a_tensor_and_an_array_a_copy(self) -> None:
         array = np.ones(2)
-        converted = plain({"array": array, "parameter": nn.Parameter(torch.ones(1))}, "x")
+        converted = to_plain_values({"array": array, "parameter": nn.Parameter(torch.ones(1))}, "x")
         array[:] = 0
         assert torch.equal(converted["array"], torch.ones(2, dtype=torch.float64))
         assert type(converted["parameter"]) is torch.Tensor
@@ -164,7 +164,7 @@ class TestSavedValues:
         with pytest.raises(
             PairsLitError, match=r"no checkpoint can hold x\[0\].*, which is nested too deeply or contains itself"
         ):
-            plain(loop, "x")
+            to_plain_values(loop, "x")
 
     @pytest.mark.parametrize(
         "value",
@@ -180,4 +180,4 @@ class TestSavedValues:
     )
     def test_values_that_cannot_be_converted_are_rejected(self, value: object) -> None:
         with pytest.raises(PairsLitError, match=r"no checkpoint can hold x, a .*\. Leave it out, or convert it to num"):
-            plain(value, "x")
+            to_plain_values(value, "x")

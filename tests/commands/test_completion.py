@@ -9,8 +9,8 @@ import pytest
 
 from pairs_lit.cli import main
 from pairs_lit.commands import COMMANDS
-from pairs_lit.commands.completion import completion
-from pairs_lit.runs.shipped_configs import shipped_configs
+from pairs_lit.commands.completion import build_completion_script
+from pairs_lit.runs.shipped_configs import list_shipped_configs
 
 bash = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 
@@ -18,7 +18,7 @@ bash = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not inst
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("completion") / "pairs-lit"
-    path.write_text(completion("bash"))
+    path.write_text(build_completion_script("bash"))
     return path
 
 
@@ -61,7 +61,7 @@ def test_bash_offers_every_command(script: Path) -> None:
 def test_bash_offers_shipped_configs_and_files(script: Path) -> None:
     (script.parent / "cnn_of_mine.yaml").touch()
     candidates = set(offered(script, "fit", "--config", "cnn"))
-    assert candidates == {name for name in shipped_configs() if name.startswith("cnn")} | {"cnn_of_mine.yaml"}
+    assert candidates == {name for name in list_shipped_configs() if name.startswith("cnn")} | {"cnn_of_mine.yaml"}
 
 
 def test_every_shell_gets_a_script(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +78,7 @@ def test_a_command_whose_extra_is_missing_is_completed_without_its_options(monke
     monkeypatch.setitem(sys.modules, "optuna", None)
     for name in [name for name in sys.modules if name.startswith(("pairs_lit.commands.sweep", "pairs_lit.sweeps"))]:
         monkeypatch.delitem(sys.modules, name)
-    text = completion("bash")
+    text = build_completion_script("bash")
     assert "--storage" not in text
     assert "sweep" in text
 

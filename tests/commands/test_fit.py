@@ -13,7 +13,7 @@ from filelock import FileLock
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves, read_rounds
 from tests.conftest import Fit
-from tests.support.runs import last
+from tests.support.runs import build_checkpoint_arguments
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -94,7 +94,7 @@ def test_the_terminal_shows_the_table_the_source_and_the_folder(fit: Fit, capsys
 
 
 def test_test_reproduces_the_final_metrics_exactly(run: Path) -> None:
-    assert main(["test", *last(run)]) == 0
+    assert main(["test", *build_checkpoint_arguments(run)]) == 0
     rounds = read_rounds(run / "rounds.csv")
     tested = _rows(run / "test.csv")
     assert [float(row["test_accuracy"]) for row in tested] == [result.test_accuracy for result in rounds]
@@ -104,7 +104,7 @@ def test_test_reproduces_the_final_metrics_exactly(run: Path) -> None:
 
 
 def test_validate_reproduces_the_final_metrics_exactly(run: Path) -> None:
-    assert main(["validate", *last(run)]) == 0
+    assert main(["validate", *build_checkpoint_arguments(run)]) == 0
     expected = [result.val_accuracy for result in read_rounds(run / "rounds.csv")]
     rows = _rows(run / "validate.csv")
     assert [float(row["val_accuracy"]) for row in rows] == expected
@@ -115,12 +115,12 @@ def test_evaluation_changes_no_file_of_the_run(fit: Fit) -> None:
     run = fit("--model.backbone.batch_norm", "[maps, hidden]")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     for command in ("test", "validate", "predict"):
-        assert main([command, *last(run)]) == 0
+        assert main([command, *build_checkpoint_arguments(run)]) == 0
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_predict_writes_every_rounds_probability_of_common_pairs(run: Path) -> None:
-    assert main(["predict", *last(run)]) == 0
+    assert main(["predict", *build_checkpoint_arguments(run)]) == 0
     rows = _rows(run / "predictions.csv")
     assert list(rows[0]) == ["pair", "first_digit", "second_digit", "target", "mean", "seed_0", "seed_1", "seed_2"]
     assert [int(row["pair"]) for row in rows] == list(range(30))
@@ -137,14 +137,14 @@ def test_predictions_do_not_depend_on_the_stack_size(fit: Fit) -> None:
     tables = []
     for stack_size in ("3", "2"):
         run = fit("--trainer.precision", "64-true", "--rounds.stack_size", stack_size)
-        assert main(["predict", *last(run)]) == 0
+        assert main(["predict", *build_checkpoint_arguments(run)]) == 0
         tables.append([[float(value) for value in row.values()] for row in _rows(run / "predictions.csv")])
     np.testing.assert_allclose(tables[0], tables[1], atol=1e-9)
 
 
 def test_fit_resumes_from_a_checkpoint_in_its_run_folder(fit: Fit) -> None:
     whole, part = fit("--trainer.max_epochs", "3"), fit("--trainer.max_epochs", "1")
-    assert main(["fit", *last(part), "--trainer.max_epochs", "3"]) == 0
+    assert main(["fit", *build_checkpoint_arguments(part), "--trainer.max_epochs", "3"]) == 0
     for name in ("rounds.csv", "curves.csv"):
         assert (part / name).read_bytes() == (whole / name).read_bytes()
 
@@ -176,13 +176,15 @@ def test_resuming_restores_dropout_and_scheduler(fit: Fit) -> None:
         "--model.lr_scheduler.step_size", "1",
     ]  # fmt: skip
     whole, part = fit("--trainer.max_epochs", "3", *options), fit("--trainer.max_epochs", "1", *options)
-    assert main(["fit", *last(part), "--trainer.max_epochs", "3"]) == 0
+    assert main(["fit", *build_checkpoint_arguments(part), "--trainer.max_epochs", "3"]) == 0
     assert (part / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
 
 
 def test_command_line_overrides_the_config_on_resuming(fit: Fit) -> None:
     run = fit("--trainer.max_epochs", "1")
-    assert main(["fit", *last(run), "--trainer.max_epochs", "2", "--model.optimizer.lr", "0.5"]) == 0
+    assert (
+        main(["fit", *build_checkpoint_arguments(run), "--trainer.max_epochs", "2", "--model.optimizer.lr", "0.5"]) == 0
+    )
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["trainer"]["max_epochs"] == 2
     assert config["model"]["optimizer"]["init_args"]["lr"] == 0.5
@@ -196,7 +198,20 @@ STEP = ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_s
 @pytest.mark.quick(1)
 def test_new_learning_rate_applies_to_the_remaining_epochs(fit: Fit, resumed: list[str]) -> None:
     run = fit("--trainer.max_epochs", "1")
-    assert main(["fit", *last(run), "--trainer.max_epochs", "3", "--model.optimizer.lr", "0.0", *resumed]) == 0
+    assert (
+        main(
+            [
+                "fit",
+                *build_checkpoint_arguments(run),
+                "--trainer.max_epochs",
+                "3",
+                "--model.optimizer.lr",
+                "0.0",
+                *resumed,
+            ]
+        )
+        == 0
+    )
     losses = read_curves(run / "curves.csv").values["test/loss"]
     np.testing.assert_array_equal(losses[1:], np.stack([losses[0], losses[0]]))
 
@@ -205,7 +220,7 @@ def test_new_schedule_counts_the_earlier_epochs(fit: Fit) -> None:
     options = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.01"]
     run = fit("--trainer.max_epochs", "2", *options)
     with_schedule = [*STEP, "--model.lr_scheduler.gamma", "0.0"]
-    assert main(["fit", *last(run), "--trainer.max_epochs", "3", *with_schedule]) == 0
+    assert main(["fit", *build_checkpoint_arguments(run), "--trainer.max_epochs", "3", *with_schedule]) == 0
     losses = read_curves(run / "curves.csv").values["test/loss"]
     assert (losses[1] != losses[0]).all()
     np.testing.assert_array_equal(losses[2], losses[1])
@@ -214,10 +229,10 @@ def test_new_schedule_counts_the_earlier_epochs(fit: Fit) -> None:
 def test_resuming_with_another_config_keeps_the_previous_one(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     run = fit("--trainer.max_epochs", "1")
     former = (run / "config.yaml").read_text()
-    assert main(["fit", *last(run), "--trainer.max_epochs", "2"]) == 0
+    assert main(["fit", *build_checkpoint_arguments(run), "--trainer.max_epochs", "2"]) == 0
     assert (run / "config-until-epoch-1.yaml").read_text() == former
     assert "resumes with another config from epoch 2" in capsys.readouterr().err
-    assert main(["fit", *last(run)]) == 0
+    assert main(["fit", *build_checkpoint_arguments(run)]) == 0
     assert len(list(run.glob("config-until*"))) == 1
 
 
@@ -226,7 +241,7 @@ def test_run_stopped_after_its_last_epoch_gets_its_tables(run: Path, capsys: pyt
     for name in (*tables, "summary.json"):
         (run / name).unlink()
     capsys.readouterr()
-    assert main(["fit", *last(run)]) == 0
+    assert main(["fit", *build_checkpoint_arguments(run)]) == 0
     assert {name: (run / name).read_bytes() for name in tables} == tables
     assert "test accuracy" in capsys.readouterr().out
 
@@ -234,10 +249,10 @@ def test_run_stopped_after_its_last_epoch_gets_its_tables(run: Path, capsys: pyt
 def test_run_that_another_process_trains_is_not_changed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with FileLock(run / ".lock"):
-        assert main(["fit", *last(run), "--trainer.max_epochs", "3"]) == 2
+        assert main(["fit", *build_checkpoint_arguments(run), "--trainer.max_epochs", "3"]) == 2
     assert f"{run} is being trained by another process" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    assert main(["fit", *last(run), "--trainer.max_epochs", "3"]) == 0
+    assert main(["fit", *build_checkpoint_arguments(run), "--trainer.max_epochs", "3"]) == 0
 
 
 def test_temporary_files_of_a_killed_process_are_removed(run: Path) -> None:
@@ -245,7 +260,7 @@ def test_temporary_files_of_a_killed_process_are_removed(run: Path) -> None:
     mine = run / ".mine"
     for path in (*left, mine):
         path.write_text("half")
-    assert main(["fit", *last(run)]) == 0
+    assert main(["fit", *build_checkpoint_arguments(run)]) == 0
     assert not any(path.exists() for path in left)
     assert mine.exists()
 

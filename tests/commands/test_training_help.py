@@ -5,14 +5,14 @@ import sys
 import pytest
 
 from pairs_lit.cli import main
-from pairs_lit.commands import OF_LIGHTNING
+from pairs_lit.commands import LIGHTNING_COMMANDS
 from pairs_lit.commands.training_help import TOPICS, main_options, render_first_page
-from pairs_lit.configuration.cli import ParseOnlyCLI, train
+from pairs_lit.configuration.cli import ParseOnlyCLI, run_lightning_command
 
 _PRINTED_DEFAULT = re.compile(r"\(default: ([\w.]+)\)$")
 
 
-@pytest.mark.parametrize("command", OF_LIGHTNING)
+@pytest.mark.parametrize("command", LIGHTNING_COMMANDS)
 def test_the_first_page_fits_a_screen_and_names_every_topic(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
@@ -35,10 +35,10 @@ def test_the_first_page_loads_no_torch() -> None:
 
 def test_the_main_options_exist_and_have_the_defaults_that_the_page_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PAIRS_LIT_DATA", raising=False)
-    parser = train("fit", ["fit", "--config=fc"], kind=ParseOnlyCLI)._parser("fit")
+    parser = run_lightning_command("fit", ["fit", "--config=fc"], kind=ParseOnlyCLI)._parser("fit")
     defaults = {action.dest: action.default for action in parser._actions}
     checked = 0
-    for command in OF_LIGHTNING:
+    for command in LIGHTNING_COMMANDS:
         for option in main_options(command):
             assert option.name in defaults, option
             if match := _PRINTED_DEFAULT.search(option.text):
@@ -48,7 +48,7 @@ def test_the_main_options_exist_and_have_the_defaults_that_the_page_gives(monkey
 
 
 def test_a_topic_lists_every_option_of_its_section(capsys: pytest.CaptureFixture[str]) -> None:
-    parser = train("fit", ["fit", "--config=fc"], kind=ParseOnlyCLI)._parser("fit")
+    parser = run_lightning_command("fit", ["fit", "--config=fc"], kind=ParseOnlyCLI)._parser("fit")
     assert main(["fit", "--help", "data"]) == 0
     text = capsys.readouterr().out
     sections = {name.split(".")[0] for name in re.findall(r"^  --([\w.]+)", text, flags=re.MULTILINE)}

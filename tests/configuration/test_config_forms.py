@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from pairs_lit.cli import main
-from pairs_lit.runs.run_folder import name_from
+from pairs_lit.runs.run_folder import to_run_name
 from tests.conftest import CONFIGS, Fit
-from tests.support.runs import COMMAND, refused, tables
+from tests.support.runs import COMMAND, read_tables, run_rejected
 
 
 class TestConfigForms:
@@ -23,7 +23,7 @@ class TestConfigForms:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
         assert main(["fit", "--config", text, *options]) == 0
         (run,) = tmp_path.glob("lightning_logs/run/*")
-        assert tables(run) == tables(fit(config="fc_aux"))
+        assert read_tables(run) == read_tables(fit(config="fc_aux"))
 
     @pytest.mark.slow
     def test_the_standard_input(self, tiny_options: list[str], tmp_path: Path) -> None:
@@ -48,14 +48,14 @@ class TestConfigForms:
         config = tmp_path / file
         config.write_text(self.TEXT, encoding="utf-8")
         assert fit(config=config).parent.name == name
-        assert name_from(Path(file).stem) == name
+        assert to_run_name(Path(file).stem) == name
 
     @pytest.mark.parametrize("text", ["", "just text", "[1, 2]"])
     def test_invalid_config(
         self, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
-        assert re.search("config", refused(["fit", "--config", "-"], capsys))
+        assert re.search("config", run_rejected(["fit", "--config", "-"], capsys))
 
     @pytest.mark.parametrize("module", ["pairs_lit", "pairs_lit.cli"])
     def test_python_m(self, module: str) -> None:

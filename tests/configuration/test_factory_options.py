@@ -13,13 +13,13 @@ from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.backbones import FC
-from pairs_lit.nn.built import Built, takes_shape
+from pairs_lit.nn.built import Built, has_shape_parameter
 from pairs_lit.nn.heads import MLP
-from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.looped import LoopedCopies
 from pairs_lit.training.module import PairModule
 from tests.conftest import CONFIGS, Fit
 from tests.support import real_world_parts
-from tests.support.runs import last, refused, tables
+from tests.support.runs import build_checkpoint_arguments, read_tables, run_rejected
 
 PARTS = "tests.support.real_world_parts"
 
@@ -47,7 +47,7 @@ class TestBuilders:
         plain_size = sum(value.numel() for value in torchvision.models.resnet18(num_classes=10).parameters())
         head = 21
         assert json.loads((run / "summary.json").read_text())["parameters_per_round"] == plain_size + head
-        assert main(["test", *last(run)]) == 0
+        assert main(["test", *build_checkpoint_arguments(run)]) == 0
 
     @pytest.mark.parametrize(
         "backbone",
@@ -67,7 +67,7 @@ class TestBuilders:
         config = tmp_path / "mine.yaml"
         config.write_text(yaml.safe_dump(content))
         run = fit(config=config)
-        assert tables(fit(config=run / "config.yaml")) == tables(run)
+        assert read_tables(fit(config=run / "config.yaml")) == read_tables(run)
 
     def test_command_line_overrides_arguments_of_the_file(self, fit: Fit, tmp_path: Path) -> None:
         content = yaml.safe_load((CONFIGS / "fc_aux.yaml").read_text())
@@ -113,7 +113,7 @@ class TestBuilders:
         (run,) = tmp_path.glob("lightning_logs/*/*")
         network = read_checkpoint(run / "checkpoints" / "last.ckpt")["pairs_lit"]["network"]
         assert f"(1): Noted({note})" in network
-        assert main(["test", *last(run)]) == 0
+        assert main(["test", *build_checkpoint_arguments(run)]) == 0
 
     @pytest.mark.parametrize(
         "backbone",
@@ -146,7 +146,7 @@ class TestBuilders:
             return Built(shape, builder=f"{PARTS}.sequential", arguments={"width": 4})
 
         module = PairModule(seeds=[0, 1], backbone=factory, head=MLP)
-        assert not any(isinstance(part, Loop) for part in module.modules())
+        assert not any(isinstance(part, LoopedCopies) for part in module.modules())
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -175,7 +175,7 @@ class TestBuilders:
             "--model.backbone",
             *options.split(),
         ]
-        assert re.search(message, refused(arguments, capsys))
+        assert re.search(message, run_rejected(arguments, capsys))
 
     @pytest.mark.parametrize(
         ("builder", "named", "takes"),
@@ -192,7 +192,7 @@ class TestBuilders:
     def test_detection_of_factories_that_take_the_shape(
         self, builder: Callable[..., object], named: dict[str, object], takes: bool
     ) -> None:
-        assert takes_shape(builder, named) == takes
+        assert has_shape_parameter(builder, named) == takes
 
     @pytest.mark.parametrize(
         ("path", "message"),

@@ -11,12 +11,12 @@ import pytest
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.commands.apply import read_pairs
-from pairs_lit.configuration.cli import ParseOnlyCLI, train
+from pairs_lit.configuration.cli import ParseOnlyCLI, run_lightning_command
 from pairs_lit.configuration.option_checks import report_main_classes
 from pairs_lit.configuration.python_calls import python_api_context
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.run import Run
-from pairs_lit.system.user_modules import hidden_file
+from pairs_lit.system.user_modules import describe_hidden_file
 from tests.conftest import CONFIGS, Fit
 
 NET = """
@@ -45,7 +45,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def read(option: str) -> object:
     with python_api_context():
         arguments = ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", option]
-        return train("fit", arguments, kind=ParseOnlyCLI).config.fit.model
+        return run_lightning_command("fit", arguments, kind=ParseOnlyCLI).config.fit.model
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_python_module_that_is_already_imported(role: str, here: Path) -> None:
 
 def test_installed_module_that_is_already_imported(here: Path) -> None:
     (here / "yaml.py").touch()
-    assert hidden_file("yaml.Net").startswith(": an installed module of this name was imported, not yaml.py")
-    assert hidden_file("pathlib.Path") == ""
+    assert describe_hidden_file("yaml.Net").startswith(": an installed module of this name was imported, not yaml.py")
+    assert describe_hidden_file("pathlib.Path") == ""
 
 
 def test_dataset_in_a_file_named_like_a_python_module(here: Path, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:

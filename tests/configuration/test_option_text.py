@@ -4,22 +4,22 @@ from pathlib import Path
 
 import yaml
 
-from pairs_lit.configuration.option_text import arguments_of, options_in
+from pairs_lit.configuration.option_text import build_arguments, iter_options
 from pairs_lit.nn.backbones import FC
 
 
 def test_options_are_read_with_and_without_equals_sign() -> None:
-    assert list(options_in(["fit", "--a=1", "--b", "2", "--c", "--d="])) == [
+    assert list(iter_options(["fit", "--a=1", "--b", "2", "--c", "--d="])) == [
         *(("--a", "1"), ("--b", "2"), ("--c", "--d=")),
         ("--d", ""),
     ]
-    assert list(options_in(["--last"])) == [("--last", "")]
-    assert list(options_in([])) == []
+    assert list(iter_options(["--last"])) == [("--last", "")]
+    assert list(iter_options([])) == []
 
 
 def test_a_config_and_its_changes_become_arguments() -> None:
     changes = {"rounds.count": 3, "model.backbone": FC, "data.root": Path("mnist"), "data.watch_test": False}
-    assert arguments_of("fc.yaml", changes) == [
+    assert build_arguments("fc.yaml", changes) == [
         "--config=fc.yaml",
         "--rounds.count=3",
         "--model.backbone=pairs_lit.nn.backbones.FC",
@@ -30,5 +30,5 @@ def test_a_config_and_its_changes_become_arguments() -> None:
 
 def test_config_may_be_a_mapping() -> None:
     content = {"rounds": {"count": 3}}
-    (argument,) = arguments_of(content, None)
+    (argument,) = build_arguments(content, None)
     assert yaml.safe_load(argument.removeprefix("--config=")) == content

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pairs_lit.configuration.parser_messages import in_words, readable
+from pairs_lit.configuration.parser_messages import describe_type, rewrite_message
 from pairs_lit.data.warps import Warp
-from pairs_lit.text import meant
+from pairs_lit.text import suggest_name
 
 KINDS = [
     (int, "a whole number"),
@@ -37,13 +37,13 @@ KINDS = [
 
 @pytest.mark.parametrize(("kind", "words"), KINDS, ids=[words for _, words in KINDS])
 def test_types_are_described_in_plain_language(kind: object, words: str) -> None:
-    assert in_words(kind) == words
+    assert describe_type(kind) == words
 
 
 def test_other_messages_are_joined_to_one_line() -> None:
-    assert readable("unrecognized\n  arguments: --a 3.", []) == "unrecognized arguments: --a 3"
-    assert readable('Parser key "a.b":\n  is broken', []) == "a.b: is broken"
-    long = readable("x" * 400, [])
+    assert rewrite_message("unrecognized\n  arguments: --a 3.", []) == "unrecognized arguments: --a 3"
+    assert rewrite_message('Parser key "a.b":\n  is broken', []) == "a.b: is broken"
+    long = rewrite_message("x" * 400, [])
     assert len(long) < 310
     assert " … " in long
 
@@ -64,10 +64,10 @@ OPTIONS = ["trainer.max_epochs", "trainer.min_epochs", "rounds.seed", "data.batc
     ],
 )
 def test_spelling_suggestions(written: str, suggestion: str) -> None:
-    assert meant(written, OPTIONS) == suggestion
+    assert suggest_name(written, OPTIONS) == suggestion
 
 
 @given(written=st.text())
 def test_suggestion_accepts_any_text(written: str) -> None:
-    assert meant(written, OPTIONS).count("\n") == 0
-    assert meant(written, []) == ""
+    assert suggest_name(written, OPTIONS).count("\n") == 0
+    assert suggest_name(written, []) == ""

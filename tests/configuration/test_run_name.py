@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import pairs_lit
-from pairs_lit.analysis.tables import summary_table
+from pairs_lit.analysis.tables import format_summary_table
 from pairs_lit.cli import main
-from pairs_lit.configuration.cli import ParseOnlyCLI, train
+from pairs_lit.configuration.cli import ParseOnlyCLI, run_lightning_command
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.run import Run
 from pairs_lit.nn.backbones import FC
@@ -85,11 +85,15 @@ def test_an_older_run_is_compared_as_before(fit: Fit) -> None:
 
 def test_labels_of_accuracies_contain_the_word() -> None:
     assert all("accuracy" in metric.label for metric in ROUND_METRICS)
-    assert "best test accuracy of any epoch (selected on test)" in summary_table({"best_test_accuracy": summarise([1])})
+    assert "best test accuracy of any epoch (selected on test)" in format_summary_table(
+        {"best_test_accuracy": summarise([1])}
+    )
 
 
 def name_of(*options: str) -> str:
-    config = train("fit", ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", *options], kind=ParseOnlyCLI).config.fit
+    config = run_lightning_command(
+        "fit", ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", *options], kind=ParseOnlyCLI
+    ).config.fit
     return str(config.name)
 
 

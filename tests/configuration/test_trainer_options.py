@@ -5,7 +5,7 @@ import pytest
 
 from pairs_lit.cli import main
 from tests.conftest import CONFIGS, Fit
-from tests.support.runs import last, process, refused
+from tests.support.runs import build_checkpoint_arguments, run_process, run_rejected
 
 PARTS = "tests.support.real_world_parts"
 
@@ -26,7 +26,7 @@ class TestTrainerOptions:
         self, options: str, expected: tuple[str, ...], tiny_options: list[str], tmp_path: Path
     ) -> None:
         root = ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1"]
-        done = process("fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, *root, *options.split())
+        done = run_process("fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, *root, *options.split())
         assert done.returncode == 0
         assert all(each in (done.stdout + done.stderr).decode() for each in expected)
 
@@ -63,7 +63,7 @@ class TestTrainerOptions:
     ) -> None:
         root = ["--trainer.default_root_dir", str(tmp_path)]
         arguments = ["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, *root, *options.split()]
-        error = refused(arguments, capsys)
+        error = run_rejected(arguments, capsys)
         assert re.search(message, error)
         assert "ModelCheckpoint" not in error
         assert not list(tmp_path.iterdir())
@@ -80,4 +80,4 @@ class TestTrainerOptions:
     @pytest.mark.quick(2)
     def test_callbacks_of_lightning_work(self, options: str, fit: Fit) -> None:
         run = fit(*options.split(), config="fc_aux")
-        assert main(["test", *last(run)]) == 0
+        assert main(["test", *build_checkpoint_arguments(run)]) == 0

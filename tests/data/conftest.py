@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import MNIST
 
-from tests.support.images import write_like_mnist, write_pictures
+from tests.support.images import write_images, write_like_mnist
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def _no_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("pictures"), ["1", "2", "10"])
+    return write_images(tmp_path_factory.mktemp("pictures"), ["1", "2", "10"])
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from pairs_lit.data import augment
 from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.data.warps import enlarged
+from pairs_lit.data.warps import enlarge_images
 from pairs_lit.errors import PairsLitError
-from pairs_lit.seeds import generator
+from pairs_lit.seeds import build_generator
 from tests.conftest import Fit
-from tests.support.data_modules import at_epoch, module
+from tests.support.data_modules import build_data_module, set_epoch
 
-ALL = Augmentation(
+ALL_CHANGES = Augmentation(
     shift=0.7,
     rotate=20,
     shear=0.2,
@@ -33,11 +33,11 @@ ALL = Augmentation(
 )
 
 
-def images(*shape: int) -> Tensor:
+def build_images(*shape: int) -> Tensor:
     return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def cubic(distance: float) -> float:
+def compute_cubic_weight(distance: float) -> float:
     """Return Keys' kernel with a = -0.75, which torch uses for bicubic interpolation."""
     x, a = abs(distance), -0.75
     if x <= 1:
@@ -45,19 +45,19 @@ def cubic(distance: float) -> float:
     return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
 
 
-def looked_up(image: NDArray[np.float64], x: float, y: float) -> float:
+def interpolate_pixel(image: NDArray[np.float64], x: float, y: float) -> float:
     """Return the value of an image at (x, y) by bicubic interpolation."""
     size, value = len(image), 0.0
     for row in range(floor(y) - 1, floor(y) + 3):
         for column in range(floor(x) - 1, floor(x) + 3):
             pixel = image[min(max(row, 0), size - 1), min(max(column, 0), size - 1)]  # edge pixels are repeated outside
-            value += pixel * cubic(y - row) * cubic(x - column)
+            value += pixel * compute_cubic_weight(y - row) * compute_cubic_weight(x - column)
     return value
 
 
-def changed(image: Tensor, even: Tensor, normal: Tensor, settings: Augmentation, size: int, top: float) -> Tensor:
+def augment_image(image: Tensor, even: Tensor, normal: Tensor, settings: Augmentation, size: int, top: float) -> Tensor:
     """Return one image, (H, H), changed by the given random numbers as the docstring of Augmentation describes."""
-    large = (image if settings.originals else enlarged(image)).numpy().astype(float)
+    large = (image if settings.originals else enlarge_images(image)).numpy().astype(float)
     share = -settings.erode + (settings.erode + settings.dilate) * float(even[0])
     morph = ndimage.grey_dilation if share > 0 else ndimage.grey_erosion
     large = (1 - abs(share)) * large + abs(share) * morph(large, size=(3, 3), mode="nearest")
@@ -77,7 +77,7 @@ def changed(image: Tensor, even: Tensor, normal: Tensor, settings: Augmentation,
         for column in range(len(large)):
             place = matrix @ [column - middle, row - middle] + scale * np.array([right, down])
             place += middle + scale * moves[:, row, column]
-            result[row, column] = looked_up(large, *place)
+            result[row, column] = interpolate_pixel(large, *place)
     return F.avg_pool2d(torch.from_numpy(result)[None], len(large) // size)[0].clamp(0, top)
 
 
@@ -85,15 +85,15 @@ def changed(image: Tensor, even: Tensor, normal: Tensor, settings: Augmentation,
     "name", ["all", "shift", "rotate", "shear", "log_scale", "anisotropy", "elastic", "dilate", "erode"]
 )
 def test_changed_images_agree_with_the_reference(name: str) -> None:
-    settings = ALL if name == "all" else Augmentation(**{name: getattr(ALL, name)})
-    originals, seeds = 255 * images(2, 3, 7, 7).float(), (4, 9)
+    settings = ALL_CHANGES if name == "all" else Augmentation(**{name: getattr(ALL_CHANGES, name)})
+    originals, seeds = 255 * build_images(2, 3, 7, 7).float(), (4, 9)
     actual = Augmenter(settings, 7, 255.0)(originals, [torch.Generator().manual_seed(seed) for seed in seeds])
     for r, seed in enumerate(seeds):
         draws = torch.Generator().manual_seed(seed)
         even = torch.rand(3, 7, generator=draws)
         normal = torch.randn(3, sum(2 * grid**2 for grid in settings.elastic), generator=draws)
         for n in range(3):
-            expected = changed(originals[r, n].double(), even[n], normal[n], settings, 7, 255.0)
+            expected = augment_image(originals[r, n].double(), even[n], normal[n], settings, 7, 255.0)
             torch.testing.assert_close(actual[r, n].double(), expected, rtol=1e-4, atol=2e-2)
     assert not torch.allclose(actual, originals, atol=1)
 
@@ -103,54 +103,54 @@ def test_random_numbers_in_the_middle_of_their_range_change_nothing() -> None:
         def _draws(self, count: int, generator: torch.Generator) -> Tensor:
             return torch.cat([torch.full((count, 7), 0.5), torch.zeros(count, 2 * (9 + 16))], 1)
 
-    originals = images(1, 2, 14, 14).float()
+    originals = build_images(1, 2, 14, 14).float()
     settings = Augmentation(rotate=20, shift=2, elastic={3: 1, 4: 1}, dilate=0.2, erode=0.2)
     actual = Middle(settings, 14, 1.0)(originals, [torch.Generator()])
     torch.testing.assert_close(actual, originals, rtol=0, atol=1e-5)
 
 
 def test_the_chunk_size_does_not_affect_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    originals, seeds = 255 * images(2, 9, 7, 7).float(), [4, 9]
-    whole = Augmenter(ALL, 7, 255.0)(originals, [torch.Generator().manual_seed(seed) for seed in seeds])
+    originals, seeds = 255 * build_images(2, 9, 7, 7).float(), [4, 9]
+    whole = Augmenter(ALL_CHANGES, 7, 255.0)(originals, [torch.Generator().manual_seed(seed) for seed in seeds])
     monkeypatch.setattr(augment, "_AT_A_TIME", 14 * 14 * 4)
-    chunked = Augmenter(ALL, 7, 255.0)(originals, [torch.Generator().manual_seed(seed) for seed in seeds])
+    chunked = Augmenter(ALL_CHANGES, 7, 255.0)(originals, [torch.Generator().manual_seed(seed) for seed in seeds])
     torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-3)
 
 
-def epoch_images(data: PairDataModule, epoch: int) -> Tensor:
+def collect_epoch_images(data: PairDataModule, epoch: int) -> Tensor:
     """Return the images of each round's training pairs in an epoch, (R, P, 2, H, W)."""
-    batches = list(at_epoch(data, epoch).train_dataloader())
+    batches = list(set_epoch(data, epoch).train_dataloader())
     stacks = [[batch.images for batch in batches if batch.stack == stack] for stack in range(len(data.rounds.stacks))]
     return torch.cat([torch.cat(parts, 1) for parts in stacks])
 
 
 def test_the_images_of_a_round_depend_only_on_its_seed_and_the_epoch(tiny_root: Path) -> None:
-    data = module(tiny_root, augment=ALL)
-    first, second = epoch_images(data, 0), epoch_images(data, 1)
-    torch.testing.assert_close(first, epoch_images(data, 0), rtol=0, atol=0)
+    data = build_data_module(tiny_root, augment=ALL_CHANGES)
+    first, second = collect_epoch_images(data, 0), collect_epoch_images(data, 1)
+    torch.testing.assert_close(first, collect_epoch_images(data, 0), rtol=0, atol=0)
     assert not torch.equal(first.sort(1).values, second.sort(1).values)
     for stack_size in (1, 3):
-        other = epoch_images(module(tiny_root, augment=ALL, stack_size=stack_size), 0)
+        other = collect_epoch_images(build_data_module(tiny_root, augment=ALL_CHANGES, stack_size=stack_size), 0)
         torch.testing.assert_close(first, other, rtol=0, atol=1e-3)
-    alone = epoch_images(module(tiny_root, augment=ALL, seeds=[5]), 0)
+    alone = collect_epoch_images(build_data_module(tiny_root, augment=ALL_CHANGES, seeds=[5]), 0)
     torch.testing.assert_close(first[1:2], alone, rtol=0, atol=1e-3)
     assert first.min() >= 0
     assert first.max() <= 255
 
 
 def test_training_batches_hold_changed_images_of_their_pairs(tiny_root: Path) -> None:
-    data = module(tiny_root, augment=ALL, seeds=[5], normalise="standard", swap="relabel")
-    plain = at_epoch(module(tiny_root, seeds=[5], swap="relabel"), 3).train_dataloader()
-    change, draws = Augmenter(ALL, 14, 255.0), [generator(5, "augment", 3)]
+    data = build_data_module(tiny_root, augment=ALL_CHANGES, seeds=[5], normalise="standard", swap="relabel")
+    plain = set_epoch(build_data_module(tiny_root, seeds=[5], swap="relabel"), 3).train_dataloader()
+    change, draws = Augmenter(ALL_CHANGES, 14, 255.0), [build_generator(5, "augment", 3)]
     mean, std = data.bank.scale or (0, 0)
-    for batch, before in zip(at_epoch(data, 3).train_dataloader(), plain, strict=True):
+    for batch, before in zip(set_epoch(data, 3).train_dataloader(), plain, strict=True):
         expected = (change(before.images.flatten(1, 2), draws).view(before.images.shape) - mean) / std
         torch.testing.assert_close(batch.images, expected)
         assert torch.equal(batch.target, before.target)
 
 
 def test_evaluation_uses_unchanged_images(tiny_root: Path) -> None:
-    data, plain = (at_epoch(module(tiny_root, augment=augment), 0) for augment in (ALL, None))
+    data, plain = (set_epoch(build_data_module(tiny_root, augment=augment), 0) for augment in (ALL_CHANGES, None))
     for split in ("train", "val", "test"):
         for batch, before in zip(data.loader(split), plain.loader(split), strict=True):
             torch.testing.assert_close(batch.images, before.images, rtol=0, atol=0)
@@ -158,22 +158,22 @@ def test_evaluation_uses_unchanged_images(tiny_root: Path) -> None:
 
 def test_originals_are_warped_at_their_original_size(tiny_root: Path) -> None:
     settings = Augmentation(rotate=10, originals=True)
-    data = module(tiny_root, augment=settings, seeds=[5], normalise="unit")
-    originals = data._found.train.images
-    batch = next(iter(at_epoch(data, 0).train_dataloader()))
+    data = build_data_module(tiny_root, augment=settings, seeds=[5], normalise="unit")
+    originals = data._source.train.images
+    batch = next(iter(set_epoch(data, 0).train_dataloader()))
     assert data.settings.source == "mnist (unverified) (originals 28x28)"
-    pairs = data.bank.ordered("train", slice(0, 1), 0)
-    draws = generator(5, "augment", 0)
+    pairs = data.bank.get_pairs("train", slice(0, 1), 0)
+    draws = build_generator(5, "augment", 0)
     even = torch.rand(32, 7, generator=draws)
     for place in range(3):
         index = int(pairs.index[0, :16].flatten()[place])
         plain = originals[index].double() / 255
-        expected = changed(plain, even[place], torch.zeros(0), settings, 14, 1.0)
+        expected = augment_image(plain, even[place], torch.zeros(0), settings, 14, 1.0)
         torch.testing.assert_close(batch.images[0].flatten(0, 1)[place].double(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_originals_need_images_larger_than_the_image_size(tiny_root: Path) -> None:
-    data = module(tiny_root, augment=Augmentation(rotate=1, originals=True), image_size=28)
+    data = build_data_module(tiny_root, augment=Augmentation(rotate=1, originals=True), image_size=28)
     with pytest.raises(
         PairsLitError, match=r"originals must be false if data.image_size is the size of the images, .*28"
     ):

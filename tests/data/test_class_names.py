@@ -9,8 +9,8 @@ import torch
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
-from tests.support.custom_datasets import pictures
-from tests.support.sources import OWN, own
+from tests.support.custom_datasets import build_images
+from tests.support.sources import CUSTOM_DATASETS, load_custom
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ from tests.support.sources import OWN, own
     ],
 )
 def test_class_names_belong_to_their_labels(arguments: dict[str, Any], expected: list[str]) -> None:
-    source = own("Named", **arguments)
+    source = load_custom("Named", **arguments)
     assert source.class_names == expected
-    images, labels = pictures(classes=len(expected))
+    images, labels = build_images(classes=len(expected))
     names = arguments["names"].split()
     name_by_image = {image.tobytes(): names[label] for image, label in zip(images, labels, strict=True)}
     for part in source.parts:
@@ -45,12 +45,12 @@ def test_class_names_belong_to_their_labels(arguments: dict[str, Any], expected:
 )
 def test_names_that_do_not_match_the_labels_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
-        own("Named", **arguments)
+        load_custom("Named", **arguments)
 
 
 def test_parts_that_number_their_classes_differently_are_rejected() -> None:
     with pytest.raises(PairsLitError, match=r"got 'a' for label 0 in training and 'b' in another part"):
-        own("Renumbered")
+        load_custom("Renumbered")
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_parts_that_number_their_classes_differently_are_rejected() -> None:
     ],
 )
 def test_class_names_set_the_names_and_order_of_classes(name: str, names: list[Any], expected: list[str]) -> None:
-    source = load_source(f"{OWN}.{name}", Path("nowhere"), allow_unverified=False, class_names=names)
+    source = load_source(f"{CUSTOM_DATASETS}.{name}", Path("nowhere"), allow_unverified=False, class_names=names)
     assert source.class_names == expected
-    images, labels = pictures()
+    images, labels = build_images()
     order = {"2": 2, "0": 0, "1": 1, "a": 0, "b": 1, "c": 2, "low": 0, "middle": 1, "high": 2}
     label_of = {image.tobytes(): label for image, label in zip(images, labels.tolist(), strict=True)}
     for image, label in zip(source.train.images.numpy(), source.train.labels.tolist(), strict=True):

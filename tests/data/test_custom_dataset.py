@@ -8,61 +8,61 @@ import pytest
 import torch
 
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.data.sources import loaded_once
+from pairs_lit.data.sources import cache_sources
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.run_metadata import unlike
-from tests.support.custom_datasets import pictures
-from tests.support.sources import FOLDER, OWN, load, own, refused
+from pairs_lit.runs.run_metadata import find_differing_settings
+from tests.support.custom_datasets import build_images
+from tests.support.sources import CUSTOM_DATASETS, FOLDER, check_rejected, load, load_custom
 
 
 def test_a_dataset_is_read_item_by_item() -> None:
-    images, labels = pictures()
+    images, labels = build_images()
     for name in ("Items", "Floats", "made", "listed", "tensors"):
-        source = load(f"{OWN}.{name}")
+        source = load(f"{CUSTOM_DATASETS}.{name}")
         label_by_image = {
             image.tobytes(): label
             for part in source.parts
             for image, label in zip(part.images.numpy(), part.labels.tolist(), strict=True)
         }
         assert label_by_image == {image.tobytes(): label for image, label in zip(images, labels.tolist(), strict=True)}
-        assert (source.name, source.class_names) == (f"{OWN}.{name}", [])
+        assert (source.name, source.class_names) == (f"{CUSTOM_DATASETS}.{name}", [])
 
 
 def test_labels_are_renumbered_in_ascending_order_and_keep_their_names() -> None:
-    source = load(f"{OWN}.Arrays")
+    source = load(f"{CUSTOM_DATASETS}.Arrays")
     assert source.class_names == ["ace", "two", "seven"]
-    images, labels = pictures()
+    images, labels = build_images()
     number = dict(zip((image.tobytes() for image in images), [(2, 0, 1)[label] for label in labels], strict=True))
     for part in source.parts:
         assert [number[image.tobytes()] for image in part.images.numpy()] == part.labels.tolist()
 
 
 def test_a_custom_getitem_takes_precedence_over_arrays() -> None:
-    images, labels = pictures()
+    images, labels = build_images()
     number = {(255 - image).tobytes(): 2 - label for image, label in zip(images, labels, strict=True)}
-    for part in load(f"{OWN}.Inverted").parts:
+    for part in load(f"{CUSTOM_DATASETS}.Inverted").parts:
         assert [number[image.tobytes()] for image in part.images.numpy()] == part.labels.tolist()
 
 
 def test_a_dataset_with_the_argument_split_has_two_parts(tmp_path: Path) -> None:
-    source = load(f"{OWN}.Halves", tmp_path)
+    source = load(f"{CUSTOM_DATASETS}.Halves", tmp_path)
     assert (len(source.train.labels), len(source.test.labels), source.held_out) == (60, 30, None)
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
 @pytest.mark.parametrize("pillow", [False, True])
 def test_all_16_bit_images_of_a_dataset_have_the_same_scale(bits: int, pillow: bool) -> None:
-    images, _ = pictures()
+    images, _ = build_images()
     images[0] //= 8  # a dark image must stay dark
-    source = own("Deep", bits=bits, pillow=pillow)
+    source = load_custom("Deep", bits=bits, pillow=pillow)
     actual = {image.tobytes() for part in source.parts for image in part.images.numpy()}
     assert actual == {image.tobytes() for image in images}
     assert source.bits == bits
 
 
 def test_transparent_arrays_are_laid_on_paper() -> None:
-    actual = {image.tobytes() for part in own("Glass").parts for image in part.images.numpy()}
-    assert actual == {(255 - image).tobytes() for image in pictures()[0]}
+    actual = {image.tobytes() for part in load_custom("Glass").parts for image in part.images.numpy()}
+    assert actual == {(255 - image).tobytes() for image in build_images()[0]}
 
 
 @pytest.mark.parametrize("top", [1, 15, 16, 31])
@@ -70,25 +70,25 @@ def test_too_small_a_range_of_grey_values_is_rejected(top: int) -> None:
     with pytest.raises(
         PairsLitError, match=rf"must use the range 0 … 255 .* only 0 to {top} of 255 in all 90\. Multiply"
     ):
-        own("Scaled", top=top, train=True)
+        load_custom("Scaled", top=top, train=True)
     with pytest.raises(PairsLitError, match=r"must use the range"):
-        own("Scaled", top=top)  # only the test images use the whole range
+        load_custom("Scaled", top=top)  # only the test images use the whole range
 
 
 def test_dark_images_are_accepted_with_a_notice(capsys: pytest.CaptureFixture[str]) -> None:
-    assert own("Scaled", top=50, train=True).train.classes == 3
+    assert load_custom("Scaled", top=50, train=True).train.classes == 3
     assert "its 90 images use only grey values from 0 to 50 of 255" in capsys.readouterr().err
 
 
 def test_identical_images_are_rejected() -> None:
     with pytest.raises(PairsLitError, match=r"images must differ from each other, got 90 that are all identical"):
-        own("Alike")
+        load_custom("Alike")
 
 
 @pytest.mark.parametrize("by_own_generator", [False, True])
 def test_a_dataset_that_changes_is_reported_once(by_own_generator: bool, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
-    source = own("Turning", own=by_own_generator)
+    source = load_custom("Turning", own=by_own_generator)
     state = torch.get_rng_state()
     assert not source.deterministic
     output = capsys.readouterr().err
@@ -101,7 +101,7 @@ def test_a_dataset_that_changes_is_reported_once(by_own_generator: bool, capsys:
         for _ in range(2 * 90):  # one number for each image of both parts
             torch.randint(99, ())
     assert torch.equal(torch.get_rng_state(), state)
-    assert own("Items").deterministic
+    assert load_custom("Items").deterministic
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_dataset_that_changes_is_reported_once(by_own_generator: bool, capsys:
     ],
 )
 def test_the_error_of_a_faulty_dataset_is_one_line(name: str, message: str) -> None:
-    refused(message, f"{OWN}.{name}")
+    check_rejected(message, f"{CUSTOM_DATASETS}.{name}")
 
 
 def test_slow_reading_prints_its_progress(
@@ -153,7 +153,7 @@ def test_the_fingerprint_depends_on_images_and_labels(folder: Path) -> None:
 
 
 def test_a_source_is_loaded_once_for_many_configs(folder: Path) -> None:
-    with loaded_once():
+    with cache_sources():
         first = load(FOLDER, folder)
         assert load(FOLDER, folder) is first
         assert load(FOLDER, folder, resize=7) is not first
@@ -163,6 +163,6 @@ def test_a_source_is_loaded_once_for_many_configs(folder: Path) -> None:
 def test_settings_that_earlier_runs_did_not_record_do_not_differ() -> None:
     earlier = {"source": "mnist", "relation": "le"}
     later = earlier | {"resize": None, "classes": 10, "held_out": None, "fingerprint": "a"}
-    assert unlike(earlier, later) == []
-    assert unlike(later, later | {"fingerprint": "b"}) == ["fingerprint"]
-    assert unlike(earlier, later | {"resize": 28, "relation": "lt"}) == ["resize", "relation"]
+    assert find_differing_settings(earlier, later) == []
+    assert find_differing_settings(later, later | {"fingerprint": "b"}) == ["fingerprint"]
+    assert find_differing_settings(earlier, later | {"resize": 28, "relation": "lt"}) == ["resize", "relation"]

@@ -10,58 +10,58 @@ import pytest
 import torch
 from torch import Tensor
 
-from pairs_lit.data.datamodule import PairDataModule, default_root
+from pairs_lit.data.datamodule import PairDataModule, get_default_root
 from pairs_lit.data.loaders import StackBatch, StackLoader
 from pairs_lit.data.pair_store import SPLITS, Normalise, Split
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import SourceName, load_source
 from pairs_lit.errors import PairsLitError
-from tests.support.data_modules import COUNTS, SEEDS, at_epoch, module
+from tests.support.data_modules import COUNTS, SEEDS, build_data_module, set_epoch
 from tests.support.mnist_files import TINY_TEST, TINY_TRAIN, write_idx
 
 
-def raw_images(root: Path, prefix: str) -> np.ndarray:
+def read_images(root: Path, prefix: str) -> np.ndarray:
     path = root / "MNIST" / "raw" / f"{prefix}-images-idx3-ubyte"
     return np.frombuffer(path.read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28)
 
 
-def raw_labels(root: Path, prefix: str) -> np.ndarray:
+def read_labels(root: Path, prefix: str) -> np.ndarray:
     return np.frombuffer((root / "MNIST" / "raw" / f"{prefix}-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
 
 
-def pooled(images: np.ndarray) -> np.ndarray:
+def pool_images(images: np.ndarray) -> np.ndarray:
     return images.reshape(-1, 14, 2, 14, 2).mean((2, 4)).astype(np.float32)
 
 
-def fingerprint(root: Path) -> str:
+def compute_fingerprint(root: Path) -> str:
     """Hash shapes, images and labels of both parts, by NumPy."""
     digest = hashlib.sha256()
     for prefix in ("train", "t10k"):
-        images, labels = raw_images(root, prefix), raw_labels(root, prefix).astype("<i8")
+        images, labels = read_images(root, prefix), read_labels(root, prefix).astype("<i8")
         digest.update(str(images.shape).encode() + images.tobytes() + labels.tobytes())
     return digest.hexdigest()
 
 
-def keys(images: Tensor) -> list[bytes]:
+def get_image_keys(images: Tensor) -> list[bytes]:
     """Return the bytes of each image of (..., H, W), in order."""
     return [image.tobytes() for image in images.reshape(-1, *images.shape[-2:]).numpy()]
 
 
-def pair_keys(images: Tensor) -> list[bytes]:
+def get_pair_keys(images: Tensor) -> list[bytes]:
     """Return the bytes of each pair of (P, 2, H, W), in order."""
     return [pair.tobytes() for pair in images.numpy()]
 
 
-def images_of(data: PairDataModule, split: Split, r: int) -> Tensor:
+def get_pair_images(data: PairDataModule, split: Split, r: int) -> Tensor:
     """Return (P, 2, H, W), the raw images of one round's pairs."""
     return data.bank.images[data.bank.pairs[split].index[r]]
 
 
-def used(data: PairDataModule, split: Split, r: int) -> set[int]:
+def get_used_images(data: PairDataModule, split: Split, r: int) -> set[int]:
     return set(data.bank.pairs[split].index[r].flatten().tolist())
 
 
-def whole_epoch(loader: StackLoader) -> list[tuple[Tensor, Tensor, Tensor]]:
+def collect_epoch(loader: StackLoader) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Return images, digits and targets of each stack of a loader of one split, in the order shown."""
     batches = list(loader)
     stacks = [[batch for batch in batches if batch.stack == k] for k in range(batches[-1].stack + 1)]
@@ -75,12 +75,12 @@ def whole_epoch(loader: StackLoader) -> list[tuple[Tensor, Tensor, Tensor]]:
     ]
 
 
-def of_all_rounds(loader: StackLoader) -> list[Tensor]:
+def collect_round_images(loader: StackLoader) -> list[Tensor]:
     """Return (P, 2, H, W) for each round, in the order shown."""
-    return [images for stack, _, _ in whole_epoch(loader) for images in stack]
+    return [images for stack, _, _ in collect_epoch(loader) for images in stack]
 
 
-def same_batches(first: StackLoader, second: StackLoader) -> bool:
+def have_same_batches(first: StackLoader, second: StackLoader) -> bool:
     def equal(a: StackBatch, b: StackBatch) -> bool:
         return a[:3] == b[:3] and all(torch.equal(x, y) for x, y in zip(a[3:], b[3:], strict=True))
 
@@ -93,29 +93,29 @@ def test_train_val_and_test_images_of_a_round_are_disjoint(
     tiny_root: Path, source: SourceName, counts: tuple[int, int, int]
 ) -> None:
     names = ("train_pairs", "val_pairs", "test_pairs")
-    data = module(tiny_root, source=source, seeds=list(range(20)), **dict(zip(names, counts, strict=True)))
+    data = build_data_module(tiny_root, source=source, seeds=list(range(20)), **dict(zip(names, counts, strict=True)))
     for r in range(20):
-        train, val, test = (used(data, split, r) for split in SPLITS)
+        train, val, test = (get_used_images(data, split, r) for split in SPLITS)
         assert train.isdisjoint(val)
         assert test.isdisjoint(train | val)
 
 
 def test_train_val_and_test_images_of_real_mnist_are_disjoint(mnist_root: Path) -> None:
-    data = module(mnist_root, allow_unverified=False, train_pairs=1000, val_pairs=1000, test_pairs=1000)
+    data = build_data_module(mnist_root, allow_unverified=False, train_pairs=1000, val_pairs=1000, test_pairs=1000)
     assert data.settings.source == "mnist"
     for r in range(len(SEEDS)):
-        train, val, test = (used(data, split, r) for split in SPLITS)
+        train, val, test = (get_used_images(data, split, r) for split in SPLITS)
         assert train.isdisjoint(val)
         assert test.isdisjoint(train | val)
         assert max(train | val) < 60000 <= min(test)
 
 
 def test_validation_images_are_unused_training_images(tiny_root: Path) -> None:
-    data = module(tiny_root, seeds=list(range(10)), train_pairs=180)
-    train_file = {image.tobytes() for image in pooled(raw_images(tiny_root, "train"))}
-    test_file = {image.tobytes() for image in pooled(raw_images(tiny_root, "t10k"))}
+    data = build_data_module(tiny_root, seeds=list(range(10)), train_pairs=180)
+    train_file = {image.tobytes() for image in pool_images(read_images(tiny_root, "train"))}
+    test_file = {image.tobytes() for image in pool_images(read_images(tiny_root, "t10k"))}
     for r in range(10):
-        train, val, test = (set(keys(images_of(data, split, r))) for split in SPLITS)
+        train, val, test = (set(get_image_keys(get_pair_images(data, split, r))) for split in SPLITS)
         assert train | val <= train_file
         assert test <= test_file
         assert not train & val
@@ -123,31 +123,31 @@ def test_validation_images_are_unused_training_images(tiny_root: Path) -> None:
 
 
 def test_the_bundled_digits_keep_their_own_validation_images(tiny_root: Path) -> None:
-    data = module(tiny_root, source="digits")
+    data = build_data_module(tiny_root, source="digits")
     parts = load_source("digits", tiny_root, allow_unverified=False)
     assert parts.validation is not None
     for split, part in zip(SPLITS, (parts.train, parts.validation, parts.test), strict=True):
-        allowed = {image.tobytes() for image in pooled(part.images.numpy())}
-        assert set(keys(images_of(data, split, 0))) <= allowed
+        allowed = {image.tobytes() for image in pool_images(part.images.numpy())}
+        assert set(get_image_keys(get_pair_images(data, split, 0))) <= allowed
 
 
 def test_no_image_is_drawn_twice_if_there_are_enough(tiny_root: Path) -> None:
-    data = module(tiny_root)
+    data = build_data_module(tiny_root)
     for split, r in product(SPLITS, range(3)):
-        assert len(used(data, split, r)) == 2 * COUNTS[split]
+        assert len(get_used_images(data, split, r)) == 2 * COUNTS[split]
 
 
 def test_rounds_have_different_pairs(tiny_root: Path) -> None:
-    data = module(tiny_root)
+    data = build_data_module(tiny_root)
     for split, (a, b) in product(SPLITS, pairwise(range(3))):
         assert not torch.equal(data.bank.pairs[split].index[a], data.bank.pairs[split].index[b])
-        assert used(data, split, a) != used(data, split, b)
+        assert get_used_images(data, split, a) != get_used_images(data, split, b)
 
 
 @pytest.mark.parametrize(("seeds", "stack_size"), [([9], 1), ([1, 9, 5], 1), ([5, 7, 8, 9, 3], 3), ([9, 3, 5], 9)])
 def test_the_pairs_of_a_round_depend_on_its_seed_only(tiny_root: Path, seeds: list[int], stack_size: int) -> None:
     torch.manual_seed(seeds[0])
-    first, second = module(tiny_root), module(tiny_root, seeds=seeds, stack_size=stack_size)
+    first, second = build_data_module(tiny_root), build_data_module(tiny_root, seeds=seeds, stack_size=stack_size)
     for split, seed in product(SPLITS, set(seeds) & set(SEEDS)):
         a, b = first.bank.pairs[split], second.bank.pairs[split]
         r, s = SEEDS.index(seed), seeds.index(seed)
@@ -158,12 +158,12 @@ def test_the_pairs_of_a_round_depend_on_its_seed_only(tiny_root: Path, seeds: li
 
 def test_drawing_pairs_does_not_use_the_global_generator(tiny_root: Path) -> None:
     before = torch.get_rng_state()
-    list(module(tiny_root).train_dataloader())
+    list(build_data_module(tiny_root).train_dataloader())
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_settings_record_the_loaded_source(tiny_root: Path, tmp_path: Path) -> None:
-    assert asdict(module(tiny_root, source="auto").settings) == {
+    assert asdict(build_data_module(tiny_root, source="auto").settings) == {
         "source": "mnist (unverified)",
         "relation": "le",
         **{f"{split}_pairs": count for split, count in COUNTS.items()},
@@ -174,39 +174,39 @@ def test_settings_record_the_loaded_source(tiny_root: Path, tmp_path: Path) -> N
         "resize": None,
         "classes": 10,
         "held_out": None,
-        "fingerprint": fingerprint(tiny_root),
+        "fingerprint": compute_fingerprint(tiny_root),
     }
-    assert module(tmp_path, source="auto").settings.source == "digits"
+    assert build_data_module(tmp_path, source="auto").settings.source == "digits"
 
 
 def test_test_images_do_not_affect_training(tiny_root: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_root, tmp_path / "other")
     folder = tmp_path / "other" / "MNIST" / "raw"
-    write_idx(folder / "t10k-images-idx3-ubyte", 255 - raw_images(tiny_root, "t10k"))
-    write_idx(folder / "t10k-labels-idx1-ubyte", (raw_labels(tiny_root, "t10k") + 1) % 10)
+    write_idx(folder / "t10k-images-idx3-ubyte", 255 - read_images(tiny_root, "t10k"))
+    write_idx(folder / "t10k-labels-idx1-ubyte", (read_labels(tiny_root, "t10k") + 1) % 10)
     for normalise in ("raw", "unit", "standard"):
-        first, second = (module(root, normalise=normalise) for root in (tiny_root, tmp_path / "other"))
-        assert same_batches(first.train_dataloader(), second.train_dataloader())
-        assert same_batches(first.val_dataloader(), second.val_dataloader())
-        assert not same_batches(first.test_dataloader(), second.test_dataloader())
+        first, second = (build_data_module(root, normalise=normalise) for root in (tiny_root, tmp_path / "other"))
+        assert have_same_batches(first.train_dataloader(), second.train_dataloader())
+        assert have_same_batches(first.val_dataloader(), second.val_dataloader())
+        assert not have_same_batches(first.test_dataloader(), second.test_dataloader())
 
 
 def test_images_are_the_2x2_average_pool(tiny_root: Path) -> None:
-    both = np.concatenate([raw_images(tiny_root, "train"), raw_images(tiny_root, "t10k")])
-    images = module(tiny_root).bank.images
+    both = np.concatenate([read_images(tiny_root, "train"), read_images(tiny_root, "t10k")])
+    images = build_data_module(tiny_root).bank.images
     assert (images.shape, images.dtype) == ((TINY_TRAIN + TINY_TEST, 14, 14), torch.float32)
-    np.testing.assert_array_equal(images.numpy(), pooled(both))
+    np.testing.assert_array_equal(images.numpy(), pool_images(both))
 
 
 def test_images_keep_28_pixels_on_request(tiny_root: Path) -> None:
-    both = np.concatenate([raw_images(tiny_root, "train"), raw_images(tiny_root, "t10k")])
-    data = module(tiny_root, image_size=28)
+    both = np.concatenate([read_images(tiny_root, "train"), read_images(tiny_root, "t10k")])
+    data = build_data_module(tiny_root, image_size=28)
     np.testing.assert_array_equal(data.bank.images.numpy(), both.astype(np.float32))
     assert next(iter(data.train_dataloader())).images.shape == (2, 16, 2, 28, 28)
 
 
-def shown(data: PairDataModule, split: Split) -> list[np.ndarray]:
-    return [images.numpy().astype(np.float64) for images in of_all_rounds(data.loader(split))]
+def collect_images(data: PairDataModule, split: Split) -> list[np.ndarray]:
+    return [images.numpy().astype(np.float64) for images in collect_round_images(data.loader(split))]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -214,9 +214,9 @@ def shown(data: PairDataModule, split: Split) -> list[np.ndarray]:
 def test_raw_and_unit_scale_all_splits_by_a_constant(
     tiny_root: Path, split: Split, normalise: Normalise, divisor: float
 ) -> None:
-    plain, scaled = module(tiny_root), module(tiny_root, normalise=normalise)
-    for r, images in enumerate(shown(scaled, split)):
-        np.testing.assert_allclose(images, images_of(plain, split, r).numpy() / divisor, rtol=1e-6)
+    plain, scaled = build_data_module(tiny_root), build_data_module(tiny_root, normalise=normalise)
+    for r, images in enumerate(collect_images(scaled, split)):
+        np.testing.assert_allclose(images, get_pair_images(plain, split, r).numpy() / divisor, rtol=1e-6)
 
 
 @pytest.mark.parametrize("swap", ["none", "relabel"])
@@ -226,16 +226,19 @@ def test_standard_uses_mean_and_std_of_the_rounds_own_distinct_training_images(
     tiny_root: Path, split: Split, train_pairs: int, swap: Swap
 ) -> None:
     options = {"train_pairs": train_pairs, "swap": swap}
-    plain, scaled = module(tiny_root, **options), module(tiny_root, normalise="standard", **options)
-    for r, images in enumerate(shown(scaled, split)):
-        distinct = {image.tobytes(): image for image in images_of(plain, "train", r).reshape(-1, 14, 14).numpy()}
+    plain, scaled = (
+        build_data_module(tiny_root, **options),
+        build_data_module(tiny_root, normalise="standard", **options),
+    )
+    for r, images in enumerate(collect_images(scaled, split)):
+        distinct = {image.tobytes(): image for image in get_pair_images(plain, "train", r).reshape(-1, 14, 14).numpy()}
         pixels = np.stack(list(distinct.values())).astype(np.float64)
-        expected = (images_of(plain, split, r).numpy().astype(np.float64) - pixels.mean()) / pixels.std(ddof=1)
+        expected = (get_pair_images(plain, split, r).numpy().astype(np.float64) - pixels.mean()) / pixels.std(ddof=1)
         np.testing.assert_allclose(images, expected, atol=1e-5)
 
 
 def test_standard_training_images_have_mean_zero_and_std_one(tiny_root: Path) -> None:
-    for images in shown(module(tiny_root, normalise="standard"), "train"):
+    for images in collect_images(build_data_module(tiny_root, normalise="standard"), "train"):
         assert abs(images.mean()) < 1e-5
         assert abs(images.std(ddof=1) - 1) < 1e-5
 
@@ -247,7 +250,7 @@ def test_standard_training_images_have_mean_zero_and_std_one(tiny_root: Path) ->
 def test_shapes_types_and_order_of_batches(
     tiny_root: Path, loader: str, size: int, rounds: tuple[int, ...], pairs: tuple[int, ...]
 ) -> None:
-    batches = list(getattr(module(tiny_root), f"{loader}_dataloader")())
+    batches = list(getattr(build_data_module(tiny_root), f"{loader}_dataloader")())
     expected = [(k, r, step, b) for k, r in enumerate(rounds) for step, b in enumerate(pairs)]
     assert [(b.stack, len(b.images), b.step, b.images.shape[1]) for b in batches] == expected
     for batch, (_, r, _, b) in zip(batches, expected, strict=True):
@@ -260,25 +263,25 @@ def test_shapes_types_and_order_of_batches(
 @pytest.mark.parametrize("stack_size", [1, 2, 3, 10])
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 40, 41])
 def test_an_epoch_holds_every_pair_of_every_round_once(tiny_root: Path, stack_size: int, batch_size: int) -> None:
-    data = module(tiny_root, stack_size=stack_size, batch_size=batch_size)
-    rounds = of_all_rounds(data.train_dataloader())
+    data = build_data_module(tiny_root, stack_size=stack_size, batch_size=batch_size)
+    rounds = collect_round_images(data.train_dataloader())
     assert len(rounds) == 3
     for r, images in enumerate(rounds):
-        assert Counter(pair_keys(images)) == Counter(pair_keys(images_of(data, "train", r)))
+        assert Counter(get_pair_keys(images)) == Counter(get_pair_keys(get_pair_images(data, "train", r)))
 
 
 @pytest.mark.parametrize("stack_size", [1, 2, 3, 10])
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 40, 41])
 def test_the_length_of_a_loader_is_its_number_of_batches(tiny_root: Path, stack_size: int, batch_size: int) -> None:
-    data = module(tiny_root, stack_size=stack_size, batch_size=batch_size, eval_batch_size=batch_size)
-    at_epoch(data, 0)
+    data = build_data_module(tiny_root, stack_size=stack_size, batch_size=batch_size, eval_batch_size=batch_size)
+    set_epoch(data, 0)
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader())
     for loader in loaders:
         assert len(loader) == len(list(loader))
 
 
 def test_batches_are_ordered_by_stack(tiny_root: Path) -> None:
-    data = at_epoch(module(tiny_root, stack_size=1), 0)
+    data = set_epoch(build_data_module(tiny_root, stack_size=1), 0)
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         stacks = [batch.stack for batch in loader]
         assert stacks == sorted(stacks)
@@ -288,76 +291,78 @@ def test_batches_are_ordered_by_stack(tiny_root: Path) -> None:
 @pytest.mark.parametrize("relation", ["le", "lt", "ge", "gt"])
 @pytest.mark.parametrize("swap", ["none", "relabel"])
 def test_images_digits_and_targets_of_a_batch_belong_together(tiny_root: Path, relation: str, swap: Swap) -> None:
-    data = at_epoch(module(tiny_root, relation=relation, swap=swap), 1)
+    data = set_epoch(build_data_module(tiny_root, relation=relation, swap=swap), 1)
     holds = {"le": np.less_equal, "lt": np.less, "ge": np.greater_equal, "gt": np.greater}[relation]
-    files = [(raw_images(tiny_root, prefix), raw_labels(tiny_root, prefix)) for prefix in ("train", "t10k")]
-    label = {image.tobytes(): int(n) for images, ns in files for image, n in zip(pooled(images), ns, strict=True)}
+    files = [(read_images(tiny_root, prefix), read_labels(tiny_root, prefix)) for prefix in ("train", "t10k")]
+    label = {image.tobytes(): int(n) for images, ns in files for image, n in zip(pool_images(images), ns, strict=True)}
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
         for batch in loader:
-            assert [label[key] for key in keys(batch.images)] == batch.digits.flatten().tolist()
+            assert [label[key] for key in get_image_keys(batch.images)] == batch.digits.flatten().tolist()
             first, second = batch.digits.numpy()[..., 0], batch.digits.numpy()[..., 1]
             np.testing.assert_array_equal(batch.target.numpy(), holds(first, second))
 
 
-def orders(data: PairDataModule) -> list[tuple[int, ...]]:
+def get_orders(data: PairDataModule) -> list[tuple[int, ...]]:
     """Return, for each round, the places of its training pairs in the order shown."""
-    rounds = of_all_rounds(data.train_dataloader())
-    places = [{key: i for i, key in enumerate(pair_keys(images_of(data, "train", r)))} for r in range(len(rounds))]
-    return [tuple(place[key] for key in pair_keys(images)) for place, images in zip(places, rounds, strict=True)]
+    rounds = collect_round_images(data.train_dataloader())
+    places = [
+        {key: i for i, key in enumerate(get_pair_keys(get_pair_images(data, "train", r)))} for r in range(len(rounds))
+    ]
+    return [tuple(place[key] for key in get_pair_keys(images)) for place, images in zip(places, rounds, strict=True)]
 
 
 def test_shuffles_differ_between_epochs_and_rounds(tiny_root: Path) -> None:
-    data = module(tiny_root)
-    all_orders = [order for epoch in range(4) for order in orders(at_epoch(data, epoch))]
+    data = build_data_module(tiny_root)
+    all_orders = [order for epoch in range(4) for order in get_orders(set_epoch(data, epoch))]
     assert all(sorted(order) == list(range(40)) for order in all_orders)
     assert len({tuple(range(40)), *all_orders}) == 1 + 4 * 3
 
 
 def test_shuffles_depend_on_seed_and_epoch_only(tiny_root: Path) -> None:
-    first = orders(at_epoch(module(tiny_root), 7))
+    first = get_orders(set_epoch(build_data_module(tiny_root), 7))
     torch.manual_seed(99)
-    again = at_epoch(module(tiny_root, seeds=[8, 9, 5], stack_size=1, batch_size=5), 6)
+    again = set_epoch(build_data_module(tiny_root, seeds=[8, 9, 5], stack_size=1, batch_size=5), 6)
     list(again.train_dataloader())
-    assert orders(at_epoch(again, 7))[1:] == [first[2], first[1]]
+    assert get_orders(set_epoch(again, 7))[1:] == [first[2], first[1]]
 
 
 def test_a_training_loader_uses_the_current_epoch(tiny_root: Path) -> None:
-    data = at_epoch(module(tiny_root), 0)
+    data = set_epoch(build_data_module(tiny_root), 0)
     loader = data.train_dataloader()
-    before = of_all_rounds(loader)
-    at_epoch(data, 1)
-    after, expected = of_all_rounds(loader), of_all_rounds(data.train_dataloader())
+    before = collect_round_images(loader)
+    set_epoch(data, 1)
+    after, expected = collect_round_images(loader), collect_round_images(data.train_dataloader())
     assert not torch.equal(after[0], before[0])
     assert all(torch.equal(a, b) for a, b in zip(after, expected, strict=True))
 
 
 def test_without_a_trainer_the_epoch_is_zero(tiny_root: Path) -> None:
-    alone, fitted = module(tiny_root), at_epoch(module(tiny_root), 0)
-    assert same_batches(alone.train_dataloader(), fitted.train_dataloader())
+    alone, fitted = build_data_module(tiny_root), set_epoch(build_data_module(tiny_root), 0)
+    assert have_same_batches(alone.train_dataloader(), fitted.train_dataloader())
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_evaluation_does_not_shuffle(tiny_root: Path, split: Split) -> None:
-    data = at_epoch(module(tiny_root), 3)
+    data = set_epoch(build_data_module(tiny_root), 3)
     for _ in range(2):
-        for r, images in enumerate(of_all_rounds(data.loader(split))):
-            assert torch.equal(images, images_of(data, split, r))
+        for r, images in enumerate(collect_round_images(data.loader(split))):
+            assert torch.equal(images, get_pair_images(data, split, r))
 
 
 def test_validation_in_a_fit_includes_the_test_pairs(tiny_root: Path) -> None:
-    splits = [(batch.stack, batch.split) for batch in at_epoch(module(tiny_root), 0).val_dataloader()]
+    splits = [(batch.stack, batch.split) for batch in set_epoch(build_data_module(tiny_root), 0).val_dataloader()]
     assert list(dict.fromkeys(splits)) == [(0, "val"), (0, "test"), (1, "val"), (1, "test")]
 
 
 @pytest.mark.parametrize("fn", ["validate", None])
 def test_validate_uses_only_the_validation_pairs(tiny_root: Path, fn: str | None) -> None:
-    data = module(tiny_root)
-    loader = data.val_dataloader() if fn is None else at_epoch(data, 0, fn).val_dataloader()
+    data = build_data_module(tiny_root)
+    loader = data.val_dataloader() if fn is None else set_epoch(data, 0, fn).val_dataloader()
     assert {batch.split for batch in loader} == {"val"}
 
 
 def test_test_uses_only_the_test_pairs(tiny_root: Path) -> None:
-    assert {batch.split for batch in module(tiny_root).test_dataloader()} == {"test"}
+    assert {batch.split for batch in build_data_module(tiny_root).test_dataloader()} == {"test"}
 
 
 @pytest.mark.parametrize("normalise", ["raw", "standard"])
@@ -365,11 +370,13 @@ def test_test_uses_only_the_test_pairs(tiny_root: Path) -> None:
 def test_predict_uses_the_first_rounds_test_pairs_for_all_rounds(
     tiny_root: Path, stack_size: int, normalise: Normalise
 ) -> None:
-    data = module(tiny_root, stack_size=stack_size, normalise=normalise)
-    _, digits, target = whole_epoch(module(tiny_root, seeds=SEEDS[:1], normalise=normalise).test_dataloader())[0]
-    raw = whole_epoch(module(tiny_root, seeds=SEEDS[:1], normalise="raw").test_dataloader())[0][0][0]
+    data = build_data_module(tiny_root, stack_size=stack_size, normalise=normalise)
+    _, digits, target = collect_epoch(
+        build_data_module(tiny_root, seeds=SEEDS[:1], normalise=normalise).test_dataloader()
+    )[0]
+    raw = collect_epoch(build_data_module(tiny_root, seeds=SEEDS[:1], normalise="raw").test_dataloader())[0][0][0]
     seen = 0
-    for stack_images, stack_digits, stack_target in whole_epoch(data.predict_dataloader()):
+    for stack_images, stack_digits, stack_target in collect_epoch(data.predict_dataloader()):
         for r in range(len(stack_images)):
             expected = raw
             if data.bank.scale is not None:  # each round has its own scale
@@ -384,9 +391,9 @@ def test_predict_uses_the_first_rounds_test_pairs_for_all_rounds(
 
 @pytest.mark.parametrize("swap", ["relabel", "flip"])
 def test_swap_doubles_the_training_pairs_only(tiny_root: Path, swap: Swap) -> None:
-    plain, doubled = module(tiny_root), module(tiny_root, swap=swap)
+    plain, doubled = build_data_module(tiny_root), build_data_module(tiny_root, swap=swap)
     for split in ("val", "test"):
-        assert same_batches(plain.loader(split), doubled.loader(split))
+        assert have_same_batches(plain.loader(split), doubled.loader(split))
     before, after = plain.bank.pairs["train"], doubled.bank.pairs["train"]
     assert torch.equal(after.index, torch.cat([before.index, before.index.flip(-1)], 1))
     assert torch.equal(after.digits, torch.cat([before.digits, before.digits.flip(-1)], 1))
@@ -394,7 +401,7 @@ def test_swap_doubles_the_training_pairs_only(tiny_root: Path, swap: Swap) -> No
 
 
 def test_swapped_targets_are_recomputed_or_flipped(tiny_root: Path) -> None:
-    relabel, flip = (module(tiny_root, swap=swap).bank.pairs["train"] for swap in ("relabel", "flip"))
+    relabel, flip = (build_data_module(tiny_root, swap=swap).bank.pairs["train"] for swap in ("relabel", "flip"))
     assert torch.equal(relabel.target, (relabel.digits[..., 0] <= relabel.digits[..., 1]).long())
     assert torch.equal(flip.target[:, 40:], 1 - flip.target[:, :40])
     ties = relabel.digits[:, 40:, 0] == relabel.digits[:, 40:, 1]
@@ -403,7 +410,7 @@ def test_swapped_targets_are_recomputed_or_flipped(tiny_root: Path) -> None:
 
 
 def test_reuse_is_reported_once_with_the_source(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = module(tiny_root, train_pairs=500, test_pairs=101)
+    data = build_data_module(tiny_root, train_pairs=500, test_pairs=101)
     for stage in ("fit", "validate", "test"):
         data.setup(stage)
     list(data.train_dataloader())
@@ -415,7 +422,7 @@ def test_reuse_is_reported_once_with_the_source(tiny_root: Path, capsys: pytest.
 
 
 def test_reuse_of_the_bundled_digits_is_reported(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    module(tiny_root, source="digits", val_pairs=151).setup("fit")
+    build_data_module(tiny_root, source="digits", val_pairs=151).setup("fit")
     assert "digits has too few images" in (err := capsys.readouterr().err)
     assert "(pairs: val 151 of 150)" in err
 
@@ -424,7 +431,7 @@ def test_reuse_of_the_bundled_digits_is_reported(tiny_root: Path, capsys: pytest
 def test_without_reuse_nothing_is_printed(
     tiny_root: Path, capsys: pytest.CaptureFixture[str], source: SourceName
 ) -> None:
-    module(tiny_root, source=source, train_pairs=180, test_pairs=100).setup("fit")
+    build_data_module(tiny_root, source=source, train_pairs=180, test_pairs=100).setup("fit")
     assert capsys.readouterr().err == ""
 
 
@@ -432,7 +439,7 @@ def test_without_reuse_nothing_is_printed(
 def test_too_many_pairs_without_reuse_are_rejected(tiny_root: Path, options: dict[str, int]) -> None:
     count = next(iter(options.values()))
     with pytest.raises(PairsLitError, match=rf"{count} pairs were requested, but {2 * count - 2} images"):
-        module(tiny_root, reuse=False, **options).setup("fit")
+        build_data_module(tiny_root, reuse=False, **options).setup("fit")
 
 
 @pytest.mark.parametrize("reuse", [True, False])
@@ -442,24 +449,24 @@ def test_validation_pairs_that_leave_no_training_images_are_rejected(
 ) -> None:
     message = rf"data\.val_pairs must be 199 or less, got {val_pairs}: .* share {TINY_TRAIN} training images"
     with pytest.raises(PairsLitError, match=message):
-        module(tiny_root, val_pairs=val_pairs, reuse=reuse).setup("fit")
+        build_data_module(tiny_root, val_pairs=val_pairs, reuse=reuse).setup("fit")
 
 
 def test_validation_pairs_may_leave_one_training_pair(tiny_root: Path) -> None:
-    data = module(tiny_root, val_pairs=TINY_TRAIN // 2 - 1, train_pairs=1, reuse=False)
-    assert used(data, "train", 0) | used(data, "val", 0) == set(range(TINY_TRAIN))
+    data = build_data_module(tiny_root, val_pairs=TINY_TRAIN // 2 - 1, train_pairs=1, reuse=False)
+    assert get_used_images(data, "train", 0) | get_used_images(data, "val", 0) == set(range(TINY_TRAIN))
 
 
 @pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize("name", ["train_pairs", "val_pairs", "test_pairs", "batch_size", "eval_batch_size"])
 def test_counts_below_one_are_rejected(tiny_root: Path, name: str, value: int) -> None:
     with pytest.raises(PairsLitError, match=rf"data\.{name} must be 1 or more, got {value}"):
-        module(tiny_root, **{name: value})
+        build_data_module(tiny_root, **{name: value})
 
 
 def test_unverified_files_are_rejected_by_default(tiny_root: Path) -> None:
     with pytest.raises(PairsLitError, match="train-images-idx3-ubyte is not MNIST's file"):
-        module(tiny_root, source="auto", allow_unverified=False).setup("fit")
+        build_data_module(tiny_root, source="auto", allow_unverified=False).setup("fit")
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, "data"), ("/some/where", "/some/where")])
@@ -469,7 +476,7 @@ def test_the_default_root_is_the_environment_variable(
     monkeypatch.delenv("PAIRS_LIT_DATA", raising=False)
     if value is not None:
         monkeypatch.setenv("PAIRS_LIT_DATA", value)
-    assert default_root() == expected
+    assert get_default_root() == expected
 
 
 def test_a_data_module_uses_the_default_root(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

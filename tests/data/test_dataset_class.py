@@ -14,10 +14,10 @@ from torchvision import datasets
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.sources import SourceSpec, load_source
 from pairs_lit.errors import PairsLitError
-from tests.support.custom_datasets import pictures
+from tests.support.custom_datasets import build_images
 from tests.support.images import write_like_mnist
 from tests.support.mnist_files import write_idx
-from tests.support.sources import OWN, SETS, load, refused
+from tests.support.sources import CUSTOM_DATASETS, SETS, check_rejected, load
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -29,10 +29,10 @@ def test_datasets_in_mnists_format_are_read_exactly(tmp_path: Path, name: str, p
             Path(f"{file}.gz").write_bytes(gzip.compress(file.read_bytes()))
             file.unlink()
     source = load(f"{SETS}.{name}", tmp_path)
-    images, labels = pictures(60, 10, 28)
+    images, labels = build_images(60, 10, 28)
     np.testing.assert_array_equal(source.train.images.numpy(), images)
     np.testing.assert_array_equal(source.train.labels.numpy(), labels)
-    np.testing.assert_array_equal(source.test.images.numpy(), 255 - pictures(30, 10, 28)[0])
+    np.testing.assert_array_equal(source.test.images.numpy(), 255 - build_images(30, 10, 28)[0])
     assert (source.name, source.held_out) == (name, None)
     assert source.class_names == getattr(datasets, name).classes
     assert not packed or {path.suffix for path in raw.iterdir()} == {".gz"}
@@ -43,7 +43,7 @@ def test_emnist_has_both_parts_of_its_split_and_is_upright(tmp_path: Path, capsy
     source = load({"class_path": f"{SETS}.EMNIST", "init_args": {"split": "letters"}}, tmp_path)
     assert (source.name, len(source.train.labels), len(source.test.labels)) == ("EMNIST (split letters)", 60, 30)
     assert source.class_names == list("abcdefghij")
-    images = pictures(60, 10, 28)[0]
+    images = build_images(60, 10, 28)[0]
     np.testing.assert_array_equal(source.train.images.numpy(), images.swapaxes(1, 2))  # as torchvision stores them
     assert source.transposed
     letters = {"class_path": f"{SETS}.EMNIST", "init_args": {"split": "letters"}}
@@ -57,7 +57,7 @@ def test_qmnist_is_read_with_the_class_as_its_only_label(tmp_path: Path) -> None
     raw = tmp_path / "QMNIST" / "raw"
     raw.mkdir(parents=True)
     for part, count in (("train", 60), ("test", 30)):
-        images, labels = pictures(count, 10, 28)
+        images, labels = build_images(count, 10, 28)
         write_idx(raw / f"qmnist-{part}-images-idx3-ubyte", images if part == "train" else 255 - images)
         all_labels = np.full((count, 8), 77, ">i4")
         all_labels[:, 0] = labels
@@ -65,12 +65,12 @@ def test_qmnist_is_read_with_the_class_as_its_only_label(tmp_path: Path) -> None
         (raw / f"qmnist-{part}-labels-idx2-int").write_bytes(header + all_labels.tobytes())
     source = load(f"{SETS}.QMNIST", tmp_path)
     assert source.test.labels.tolist() == [*range(10)] * 3
-    np.testing.assert_array_equal(source.train.images.numpy(), pictures(60, 10, 28)[0])
+    np.testing.assert_array_equal(source.train.images.numpy(), build_images(60, 10, 28)[0])
 
 
 def fake_svhn(self: Any, root: Path, split: str = "train", download: bool = False) -> None:  # noqa: ANN401
     count = {"train": 60, "test": 30}[datasets.utils.verify_str_arg(split, "split", ("train", "test", "extra"))]
-    images, self.labels = pictures(count, 10, 32)
+    images, self.labels = build_images(count, 10, 32)
     images = images if split == "train" else 255 - images
     self.data = np.stack([images, images // 2, images // 3], 1)
     self.transform = self.target_transform = None
@@ -79,7 +79,7 @@ def fake_svhn(self: Any, root: Path, split: str = "train", download: bool = Fals
 def test_a_dataset_with_split_and_colour_arrays_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.SVHN, "__init__", fake_svhn)
     source = load(f"{SETS}.SVHN")
-    images, _ = pictures(60, 10, 32)
+    images, _ = build_images(60, 10, 32)
     colours = np.stack([images, images // 2, images // 3], 3)
     expected = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in colours])
     np.testing.assert_array_equal(source.train.images.numpy(), expected)
@@ -94,7 +94,7 @@ def test_damaged_files_give_a_one_line_error_and_are_not_changed(fashion: Path, 
     file = root / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:-1])
     before = file.read_bytes()
-    refused(rf"FashionMNIST cannot be read from {root}: ", f"{SETS}.FashionMNIST", root)
+    check_rejected(rf"FashionMNIST cannot be read from {root}: ", f"{SETS}.FashionMNIST", root)
     assert file.read_bytes() == before
 
 
@@ -102,7 +102,7 @@ def test_a_missing_dataset_without_network_gives_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [])
-    refused(
+    check_rejected(
         rf"FashionMNIST is not in {tmp_path} and cannot be downloaded \(.*Set data\.root",
         f"{SETS}.FashionMNIST",
         tmp_path,
@@ -132,12 +132,12 @@ def test_only_missing_files_of_a_dataset_are_downloaded(
 
 
 def test_a_dataset_without_root_downloads_itself(tmp_path: Path) -> None:
-    assert load(f"{OWN}.Fetched", tmp_path).train.classes == 3
+    assert load(f"{CUSTOM_DATASETS}.Fetched", tmp_path).train.classes == 3
 
 
 def test_arguments_are_part_of_the_dataset_name() -> None:
-    source = load({"class_path": f"{OWN}.Items", "init_args": {"classes": 5}})
-    assert (source.name, source.train.classes) == (f"{OWN}.Items (classes 5)", 5)
+    source = load({"class_path": f"{CUSTOM_DATASETS}.Items", "init_args": {"classes": 5}})
+    assert (source.name, source.train.classes) == (f"{CUSTOM_DATASETS}.Items (classes 5)", 5)
 
 
 @pytest.mark.parametrize(
@@ -145,16 +145,19 @@ def test_arguments_are_part_of_the_dataset_name() -> None:
     [
         ("nowhere.Set", r"nowhere\.Set: ModuleNotFoundError: No module named 'nowhere'"),
         (
-            {"class_path": f"{OWN}.Items", "init_args": {"colour": 1}},
+            {"class_path": f"{CUSTOM_DATASETS}.Items", "init_args": {"colour": 1}},
             r"arguments of .*Items must be among classes, count, got 'colour'",
         ),
-        ({"class_path": f"{OWN}.Items", "init_args": {"classes": 1}}, r"must have 2 to 100 classes, got 1 \('0'\)"),
         (
-            {"class_path": f"{OWN}.Items", "init_args": {"classes": 101, "count": 808}},
+            {"class_path": f"{CUSTOM_DATASETS}.Items", "init_args": {"classes": 1}},
+            r"must have 2 to 100 classes, got 1 \('0'\)",
+        ),
+        (
+            {"class_path": f"{CUSTOM_DATASETS}.Items", "init_args": {"classes": 101, "count": 808}},
             r"must have 2 to 100 classes, got 101\. Merge",
         ),
         (
-            {"class_path": f"{OWN}.Items", "init_args": {"count": "x"}},
+            {"class_path": f"{CUSTOM_DATASETS}.Items", "init_args": {"count": "x"}},
             r"cannot be read: (TypeError|ValueError|.*UFunc)",
         ),
         ("torch.nn.Linear", r"torch\.nn\.Linear cannot be read: TypeError"),
@@ -162,7 +165,7 @@ def test_arguments_are_part_of_the_dataset_name() -> None:
     ],
 )
 def test_the_error_of_a_wrong_class_path_is_one_line(source: SourceSpec, message: str) -> None:
-    refused(message, source)
+    check_rejected(message, source)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 from pairs_lit.data.datamodule import PairDataModule
-from pairs_lit.data.labelled_images import group_identical
-from tests.support.images import write_pictures
-from tests.support.sources import FOLDER, OWN, load, own, refused
+from pairs_lit.data.labelled_images import group_identical_images
+from tests.support.images import write_images
+from tests.support.sources import CUSTOM_DATASETS, FOLDER, check_rejected, load, load_custom
 
 
 def test_copies_stay_on_one_side_of_a_split() -> None:
     for copies in (2, 3, 5):
-        source = own("Copies", copies=copies)
+        source = load_custom("Copies", copies=copies)
         train, test = ({image.tobytes() for image in part.images.numpy()} for part in (source.train, source.test))
         assert train.isdisjoint(test)
         assert len(train | test) == 90
@@ -27,15 +27,15 @@ def test_copies_stay_on_one_side_of_a_split() -> None:
 
 
 def test_a_class_of_identical_images_cannot_be_split(tmp_path: Path) -> None:
-    root = write_pictures(tmp_path, ["a", "b"])
+    root = write_images(tmp_path, ["a", "b"])
     for file in sorted((root / "b").iterdir())[1:]:
         shutil.copy(sorted((root / "b").iterdir())[0], file)
-    refused(r"class 'b' must have different images for training and test, got so many identical", FOLDER, root)
+    check_rejected(r"class 'b' must have different images for training and test, got so many identical", FOLDER, root)
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3])
 def test_copies_stay_on_one_side_of_each_rounds_validation(copies: int) -> None:
-    source = {"class_path": f"{OWN}.Copies", "init_args": {"copies": copies}}
+    source = {"class_path": f"{CUSTOM_DATASETS}.Copies", "init_args": {"copies": copies}}
     counts = {"train_pairs": 20, "val_pairs": 15, "test_pairs": 5}
     bank = PairDataModule(seeds=[0, 1], source=source, image_size=14, **counts).bank
     for r in range(2):
@@ -47,7 +47,7 @@ def test_copies_stay_on_one_side_of_each_rounds_validation(copies: int) -> None:
 
 
 def test_test_images_among_training_images_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = write_pictures(tmp_path / "train", ["0", "1", "2"]).parent
+    root = write_images(tmp_path / "train", ["0", "1", "2"]).parent
     for part, count in (("test", 2), ("val", 1)):
         for name in "012":
             (root / part / name).mkdir(parents=True)
@@ -69,5 +69,5 @@ def test_test_images_among_training_images_are_reported(tmp_path: Path, capsys: 
 def test_identical_images_are_found_exactly() -> None:
     images = torch.randint(2, (400, 2, 5), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     rows = [image.numpy().tobytes() for image in images]
-    assert group_identical(images).tolist() == [rows.index(row) for row in rows]
+    assert group_identical_images(images).tolist() == [rows.index(row) for row in rows]
     assert len(set(rows)) < 400

@@ -12,13 +12,13 @@ import yaml
 from PIL import Image
 
 import pairs_lit
-from pairs_lit.checkpoints.match import check_match
+from pairs_lit.checkpoints.match import check_metadata
 from pairs_lit.cli import main
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError
 from tests.conftest import CONFIGS
-from tests.support.images import write_pictures
-from tests.support.sources import COUNTS, FOLDER, OPTIONS, OWN, SETS, load
+from tests.support.images import write_images
+from tests.support.sources import COUNTS, CUSTOM_DATASETS, FOLDER, OPTIONS, SETS, load
 
 NETWORK = {"model.backbone.widths": [10, 3]}
 
@@ -33,13 +33,13 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run
     return pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | NETWORK | options)
 
 
-def summary_of(run: pairs_lit.Run) -> dict[str, Any]:
+def read_summary(run: pairs_lit.Run) -> dict[str, Any]:
     summary: dict[str, Any] = json.loads((run.folder / "summary.json").read_text())
     return summary
 
 
 def test_a_folder_of_three_classes_is_trained(run: pairs_lit.Run, folder: Path) -> None:
-    summary = summary_of(run)
+    summary = read_summary(run)
     assert {name: summary["data"][name] for name in ("source", "classes", "held_out")} == {
         "source": "ImageFolder",
         "classes": 3,
@@ -72,7 +72,7 @@ def test_the_digit_accuracy_agrees_with_the_single_round_network_on_the_files(ru
 def test_a_fit_reports_duplicates_and_class_names_below_its_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_pictures(tmp_path / "train", ["low", "middle", "high"]).parent
+    root = write_images(tmp_path / "train", ["low", "middle", "high"]).parent
     for name in ("low", "middle", "high"):
         shutil.copytree(root / "train" / name, root / "test" / name)
         (root / "test" / name / sorted(path.name for path in (root / "test" / name).iterdir())[0]).unlink()
@@ -87,7 +87,7 @@ def test_a_fit_reports_duplicates_and_class_names_below_its_table(
     assert out.index(warning) > out.index("test accuracy")
     assert "0 = 'low', 1 = 'middle', 2 = 'high'" in out
     run = pairs_lit.Run.load(next((tmp_path / "runs").rglob("summary.json")).parent)
-    summary = summary_of(run)
+    summary = read_summary(run)
     assert summary["duplicates"] == {
         "test_in_train": 33,
         "validation_in_train": 0,
@@ -96,21 +96,21 @@ def test_a_fit_reports_duplicates_and_class_names_below_its_table(
     }
     assert summary["class_names"] == ["low", "middle", "high"]
     assert summary["data_notes"] == []
-    assert main(arguments_of("test", run)) == 0
+    assert main(build_arguments("test", run)) == 0
     assert warning in capsys.readouterr().out
 
 
 def test_the_test_of_a_run_on_changing_images_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {
-        "data.source": {"class_path": f"{OWN}.Turning", "init_args": {"own": True}},
+        "data.source": {"class_path": f"{CUSTOM_DATASETS}.Turning", "init_args": {"own": True}},
         "model.backbone.widths": [10, 3],
     }
     changing = pairs_lit.fit(
         str(CONFIGS / "fc_aux.yaml"), OPTIONS | options | {"trainer.default_root_dir": str(tmp_path)}
     )
-    assert summary_of(changing)["deterministic"] is False
-    assert "returns different images each time it is read" in summary_of(changing)["data_notes"][0]
-    assert main(arguments_of("test", changing)) == 2
+    assert read_summary(changing)["deterministic"] is False
+    assert "returns different images each time it is read" in read_summary(changing)["data_notes"][0]
+    assert main(build_arguments("test", changing)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert (
         "Turning (own True) returns different images each time it is read, so those of the run cannot be read" in error
@@ -132,8 +132,8 @@ def test_the_test_of_a_run_on_changing_images_is_explained(tmp_path: Path, capsy
 def test_the_error_about_different_images_suggests_a_cause(source: str, advice: str) -> None:
     saved = {"source": source, "fingerprint": "a"}
     with pytest.raises(PairsLitError, match=advice):
-        check_match(saved, saved | {"fingerprint": "b"})
-    check_match(saved, saved | {"deterministic": False, "transpose": False})
+        check_metadata(saved, saved | {"fingerprint": "b"})
+    check_metadata(saved, saved | {"deterministic": False, "transpose": False})
 
 
 def test_the_test_of_a_run_on_transposed_images_needs_the_option(
@@ -141,8 +141,8 @@ def test_the_test_of_a_run_on_transposed_images_needs_the_option(
 ) -> None:
     options = {"data.source": "digits", "data.transpose": True, "trainer.default_root_dir": str(tmp_path)}
     run = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | options)
-    assert main(arguments_of("test", run)) == 0
-    assert main([*arguments_of("test", run), "--data.transpose", "false"]) == 2
+    assert main(build_arguments("test", run)) == 0
+    assert main([*build_arguments("test", run), "--data.transpose", "false"]) == 2
     assert "transpose is True in the checkpoint and False in the config" in capsys.readouterr().err
 
 
@@ -155,7 +155,7 @@ def test_a_run_can_be_opened_without_its_images(run: pairs_lit.Run, folder: Path
         moved.rename(folder)
 
 
-def arguments_of(command: str, run: pairs_lit.Run) -> list[str]:
+def build_arguments(command: str, run: pairs_lit.Run) -> list[str]:
     last = run.folder / "checkpoints" / "last.ckpt"
     return [command, "--config", str(run.folder / "config.yaml"), "--ckpt_path", str(last)]
 
@@ -167,18 +167,18 @@ def test_commands_reject_different_images(
     Image.new("L", (14, 14)).save(other / "1" / "0.png")
     before = sorted(path.name for path in run.folder.iterdir())
     for command in ("test", "predict", "fit"):
-        assert main([*arguments_of(command, run), "--data.root", str(other), "--trainer.max_epochs", "3"]) == 2
+        assert main([*build_arguments(command, run), "--data.root", str(other), "--trainer.max_epochs", "3"]) == 2
         message = "the checkpoint does not match the data: the SHA-256 of all images and labels of ImageFolder is"
         assert message in capsys.readouterr().err
     assert sorted(path.name for path in run.folder.iterdir()) == before
-    assert main([*arguments_of("test", run), "--data.root", str(shutil.copytree(folder, tmp_path / "same"))]) == 0
+    assert main([*build_arguments("test", run), "--data.root", str(shutil.copytree(folder, tmp_path / "same"))]) == 0
 
 
 def test_runs_on_different_images_are_compared_only_on_request(
     run: pairs_lit.Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = shutil.copytree(run.folder, tmp_path / "other" / "20260101-120000-1")
-    summary = summary_of(run)
+    summary = read_summary(run)
     summary["data"]["fingerprint"] = "0" * 64
     (other / "summary.json").write_text(json.dumps(summary))
     folders = [str(run.folder), str(other)]
@@ -203,9 +203,9 @@ def test_a_checkpoint_of_an_earlier_release_can_be_tested_and_resumed(tmp_path: 
     for name in ("resize", "classes", "held_out", "fingerprint"):
         del checkpoint["pairs_lit"][name]
     torch.save(checkpoint, last)
-    assert main(arguments_of("test", earlier)) == 0
+    assert main(build_arguments("test", earlier)) == 0
     assert pairs_lit.open_run(earlier.folder).network(0).members[0].branch[-1].out_features == 10
-    assert main([*arguments_of("fit", earlier), "--trainer.max_epochs", "3"]) == 0
+    assert main([*build_arguments("fit", earlier), "--trainer.max_epochs", "3"]) == 0
     assert pairs_lit.Run.load(earlier.folder).curves.epochs == 3
 
 
@@ -220,23 +220,23 @@ def test_a_fit_on_fashion_mnist_prints_class_names(
     assert "relation le: first ≤ second by class number (10 classes): 0 = 'T-shirt/top', 1 = 'Trouser'" in output
 
 
-FOUR = {"class_path": f"{OWN}.Items", "init_args": {"classes": 4}}
+FOUR = {"class_path": f"{CUSTOM_DATASETS}.Items", "init_args": {"classes": 4}}
 THREE = FOUR | {"init_args": {"classes": 3}}
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--data.source", f"{OWN}.Items", "--data.source.classes", "4"],
-        ["--data.source.classes=4", f"--data.source={OWN}.Items"],
-        ["--data.source.init_args.classes", "4", "--data.source.class_path", f"{OWN}.Items"],
+        ["--data.source", f"{CUSTOM_DATASETS}.Items", "--data.source.classes", "4"],
+        ["--data.source.classes=4", f"--data.source={CUSTOM_DATASETS}.Items"],
+        ["--data.source.init_args.classes", "4", "--data.source.class_path", f"{CUSTOM_DATASETS}.Items"],
         [f"--data.source={json.dumps(FOUR)}"],
         [f"--data.source={json.dumps(THREE)}", f"--data.source={json.dumps(FOUR)}"],
         [f"--data.source={json.dumps(THREE)}", "--data.source.classes", "4"],
         ["--config", json.dumps({"data": {"source": FOUR}})],
         ["--config", json.dumps({"data": {"source": THREE}}), "--data.source.classes", "4"],
         ["--config", json.dumps({"data": {"source": THREE}}), "--config", json.dumps({"data": {"source": FOUR}})],
-        ["--config", json.dumps({"data": {"source": f"{OWN}.Items"}}), "--data.source.classes", "4"],
+        ["--config", json.dumps({"data": {"source": f"{CUSTOM_DATASETS}.Items"}}), "--data.source.classes", "4"],
         ["--data", json.dumps({"source": THREE}), "--data.source.classes", "4"],
         ["--data", "own.yaml"],
         ["--config", json.dumps({"data": "own.yaml"})],
@@ -257,9 +257,9 @@ def test_a_dataset_with_arguments_can_be_given_in_any_place(
 def test_a_saved_config_with_dataset_arguments_can_be_read(tmp_path: Path) -> None:
     network = {"model.backbone.widths": [10, 4], "trainer.default_root_dir": str(tmp_path)}
     run = pairs_lit.fit(str(CONFIGS / "fc_aux.yaml"), OPTIONS | network | {"data.source": FOUR})
-    assert summary_of(run)["data"]["source"] == f"{OWN}.Items (classes 4)"
-    assert main(arguments_of("test", run)) == 0
-    assert main([*arguments_of("test", run), "--data.source.count", "100"]) == 2
+    assert read_summary(run)["data"]["source"] == f"{CUSTOM_DATASETS}.Items (classes 4)"
+    assert main(build_arguments("test", run)) == 0
+    assert main([*build_arguments("test", run), "--data.source.count", "100"]) == 2
 
 
 def test_an_argument_without_a_dataset_is_a_one_line_error(capsys: pytest.CaptureFixture[str]) -> None:

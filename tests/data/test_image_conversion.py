@@ -13,9 +13,9 @@ from pairs_lit.data.image_reader import GreyReader, to_greyscale
 from pairs_lit.data.resize import resize_images
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
-from tests.support.custom_datasets import pictures
-from tests.support.images import another_size, write_pictures
-from tests.support.sources import FOLDER, OWN, load, refused
+from tests.support.custom_datasets import build_images
+from tests.support.images import write_image_of_another_size, write_images
+from tests.support.sources import CUSTOM_DATASETS, FOLDER, check_rejected, load
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "CMYK"])
@@ -49,7 +49,7 @@ def test_numbers_of_other_types_become_bytes() -> None:
 
 @pytest.mark.parametrize("size", [5, 14, 28, 40])
 def test_resizing_agrees_with_pils_bilinear_filter(size: int) -> None:
-    images, _ = pictures(6, 3, 28)
+    images, _ = build_images(6, 3, 28)
     expected = np.stack([Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images])
     actual = resize_images(torch.from_numpy(images), size).numpy()
     assert actual.shape == (6, size, size)
@@ -77,7 +77,7 @@ def test_wrong_arrays_are_rejected(images: Any, message: str) -> None:  # noqa: 
 
 
 def test_transpose_exchanges_rows_and_columns(folder: Path) -> None:
-    for source in ("digits", f"{OWN}.Items", f"{OWN}.Arrays", FOLDER):
+    for source in ("digits", f"{CUSTOM_DATASETS}.Items", f"{CUSTOM_DATASETS}.Arrays", FOLDER):
         plain = load_source(source, folder, allow_unverified=False)
         transposed = load_source(source, folder, allow_unverified=False, transpose=True)
         assert torch.equal(transposed.train.images, plain.train.images.transpose(1, 2))
@@ -88,8 +88,8 @@ def test_transpose_exchanges_rows_and_columns(folder: Path) -> None:
 def test_the_size_before_resizing_is_recorded(folder: Path, tmp_path: Path) -> None:
     assert load(FOLDER, folder, resize=28).original_size == "14x14"
     assert load("digits", resize=14).original_size == "28x28"
-    root = write_pictures(tmp_path, ["a", "b"])
-    another_size(root)
+    root = write_images(tmp_path, ["a", "b"])
+    write_image_of_another_size(root)
     assert load(FOLDER, root, resize=28).original_size == "14x14 to 20x20"
 
 
@@ -122,10 +122,10 @@ def test_bundled_digits_can_be_resized() -> None:
 
 def test_images_that_take_too_much_memory_are_rejected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pairs_lit.data.resize.MOST_BYTES", 2**13)
-    refused(
+    check_rejected(
         r"images must take at most .*, got 300 of 20×20, .* GiB\. Set data\.resize to a smaller size",
         "digits",
         resize=20,
     )
-    refused(r"got 36 of 20×20", FOLDER, folder, resize=20)
+    check_rejected(r"got 36 of 20×20", FOLDER, folder, resize=20)
     assert load(FOLDER, folder).train.classes == 3

@@ -13,7 +13,7 @@ from PIL import Image
 from pairs_lit.data.custom_dataset import load_custom_dataset
 from pairs_lit.data.labelled_images import Source
 from pairs_lit.errors import PairsLitError
-from tests.support.images import write_pictures
+from tests.support.images import write_images
 from tests.support.sources import FOLDER
 
 NAMES = ["0", "1", "2"]
@@ -23,14 +23,14 @@ def load(root: Path, class_names: list[str | int | float] | None = None) -> Sour
     return load_custom_dataset(FOLDER, {}, root, resize=None, class_names=class_names)
 
 
-def counts(source: Source) -> list[int]:
+def count_labels(source: Source) -> list[int]:
     counter = Counter(label for part in source.parts for label in part.labels.tolist())
     return [counter[label] for label in range(source.train.classes)]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "own", NAMES)
+    return write_images(tmp_path / "own", NAMES)
 
 
 # --- links ---
@@ -83,7 +83,7 @@ def test_each_file_counts_once(link: Callable[[Path], None], root: Path, capsys:
     assert capsys.readouterr().err == ""
     link(root)
     source = load(root)
-    assert (counts(source), source.fingerprint()) == ([12, 12, 12], expected)
+    assert (count_labels(source), source.fingerprint()) == ([12, 12, 12], expected)
     assert "class 1: 1 link ignored, because the same files are counted already" in capsys.readouterr().err
 
 
@@ -92,7 +92,7 @@ def test_a_link_to_a_class_or_to_the_folder_is_ignored(
     target: str, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "3").symlink_to(target)
-    assert counts(load(root)) == [12, 12, 12]
+    assert count_labels(load(root)) == [12, 12, 12]
     assert "folder links ignored (3), because they lead to this folder itself or to another" in capsys.readouterr().err
 
 
@@ -130,7 +130,7 @@ def test_files_that_pillow_does_not_read_are_counted(root: Path, capsys: pytest.
         file.rename(file.with_suffix(".HEIC"))
     (root / "0" / "README").write_text("x")
     source = load(root)
-    assert counts(source) == [12, 12, 10]
+    assert count_labels(source) == [12, 12, 10]
     notice = "class 0: 1 of 13 files skipped (no extension); class 2: 2 of 12 files skipped (.heic)"
     assert capsys.readouterr().err.count(notice) == 1
     assert any(notice in note for note in source.notes)
@@ -149,7 +149,7 @@ def test_other_formats_and_extensions_in_capitals_count(root: Path, capsys: pyte
         extension = [".gif", ".tga", ".BMP", ".PNG"][number % 4]
         Image.open(file).save(file.with_suffix(extension))
         file.unlink() if extension != ".PNG" else file.replace(file.with_suffix(".PNG"))
-    assert counts(load(root)) == [12, 12, 12]
+    assert count_labels(load(root)) == [12, 12, 12]
     assert load(root).fingerprint() == expected
     assert capsys.readouterr().err == ""
 
@@ -177,7 +177,7 @@ def test_images_in_sub_folders_count_unless_they_are_hidden(root: Path, capsys: 
     assert load(root).fingerprint() == expected
     (root / "1" / "more").mkdir()
     Image.new("L", (14, 14), 200).save(root / "1" / "more" / "a.png")
-    assert counts(load(root)) == [12, 13, 12]
+    assert count_labels(load(root)) == [12, 13, 12]
     assert "class 1: 1 of 13 images in its sub-folders (more), which count as images of the class" in (
         capsys.readouterr().err
     )
@@ -188,7 +188,7 @@ def test_a_class_folder_of_folders_is_rejected(root: Path) -> None:
         PairsLitError, match=r"/own must hold the images of a class, got only folders \(0, 1, 2\)\. Set d"
     ):
         load(root.parent)
-    write_pictures(root.parent, ["more"])
+    write_images(root.parent, ["more"])
     with pytest.raises(
         PairsLitError, match=r"got only folders \(0, 1, 2\)\. If they are parts .*, call them train, .*, dev"
     ):
@@ -199,7 +199,7 @@ def test_images_outside_the_class_folders_are_ignored_with_a_notice(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("L", (14, 14)).save(root / "stray.png")
-    assert counts(load(root)) == [12, 12, 12]
+    assert count_labels(load(root)) == [12, 12, 12]
     assert "own: 1 image outside the class folders ignored" in capsys.readouterr().err
 
 
@@ -219,7 +219,7 @@ def test_images_outside_the_class_folders_are_ignored_with_a_notice(
 )
 def test_parts_are_recognised_in_all_spellings(train: str, validation: str, test: str, tmp_path: Path) -> None:
     for count, name in ((6, train), (2, validation), (3, test)):
-        write_pictures(tmp_path / name, NAMES, count)
+        write_images(tmp_path / name, NAMES, count)
     source = load(tmp_path)
     assert [len(part.labels) for part in source.parts] == [18, 6, 9]
     assert source.held_out is None
@@ -227,15 +227,15 @@ def test_parts_are_recognised_in_all_spellings(train: str, validation: str, test
 
 def test_two_folders_for_one_part_are_rejected(tmp_path: Path) -> None:
     for name in ("train", "val", "valid", "test"):
-        write_pictures(tmp_path / name, NAMES)
+        write_images(tmp_path / name, NAMES)
     with pytest.raises(PairsLitError, match=r"with val and valid, which are names of the same part"):
         load(tmp_path)
 
 
 def test_folders_that_belong_to_no_part_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_pictures(tmp_path / "train", NAMES, 6)
-    write_pictures(tmp_path / "test", ["0", "2"], 3)
-    write_pictures(tmp_path / "extra", NAMES, 3)
+    write_images(tmp_path / "train", NAMES, 6)
+    write_images(tmp_path / "test", ["0", "2"], 3)
+    write_images(tmp_path / "extra", NAMES, 3)
     load(tmp_path)
     output = capsys.readouterr().err
     assert "folders ignored (extra), because they are not named like parts of a dataset" in output
@@ -258,14 +258,14 @@ def test_folders_that_belong_to_no_part_are_reported(tmp_path: Path, capsys: pyt
 def test_numbers_are_sorted_by_value(
     names: list[str], expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert load(write_pictures(tmp_path, names)).class_names == expected
+    assert load(write_images(tmp_path, names)).class_names == expected
     assert capsys.readouterr().err == ""
 
 
 def test_the_order_of_other_names_is_reported_and_can_be_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_pictures(tmp_path, ["zero", "one", "two"])
+    root = write_images(tmp_path, ["zero", "one", "two"])
     assert load(root).class_names == ["one", "two", "zero"]
     notice = (
         "the class names are not numbers, so the relation compares classes in the alphabetical order of the folders: "
@@ -284,7 +284,7 @@ def test_the_order_of_other_names_is_reported_and_can_be_set(
 
 
 def test_class_names_may_be_numbers(tmp_path: Path) -> None:
-    assert load(write_pictures(tmp_path, ["1.00", "2", "-3"]), [2, 1.0, "-3"]).class_names == ["2", "1.00", "-3"]
+    assert load(write_images(tmp_path, ["1.00", "2", "-3"]), [2, 1.0, "-3"]).class_names == ["2", "1.00", "-3"]
 
 
 @pytest.mark.parametrize(
@@ -303,4 +303,4 @@ def test_class_names_that_do_not_match_are_rejected(
     names: list[str | int | float], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(PairsLitError, match=message):
-        load(write_pictures(tmp_path, ["zero", "one", "two"]), names)
+        load(write_images(tmp_path, ["zero", "one", "two"]), names)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.errors import PairsLitError
-from tests.support.images import another_size, write_pictures
-from tests.support.sources import FOLDER, load, refused
+from tests.support.images import write_image_of_another_size, write_images
+from tests.support.sources import FOLDER, check_rejected, load
 
 
 def test_classes_of_a_folder_are_sorted_by_their_numbers(folder: Path) -> None:
@@ -41,11 +41,11 @@ def test_classes_of_a_folder_are_sorted_by_their_numbers(folder: Path) -> None:
     ],
 )
 def test_natural_order(tmp_path: Path, names: list[str], expected: list[str]) -> None:
-    assert load(FOLDER, write_pictures(tmp_path, names)).class_names == expected
+    assert load(FOLDER, write_images(tmp_path, names)).class_names == expected
 
 
 def test_a_sixth_of_each_class_is_held_out_if_there_are_no_test_images(tmp_path: Path) -> None:
-    root = write_pictures(tmp_path, ["a", "b"], 60)
+    root = write_images(tmp_path, ["a", "b"], 60)
     for file in list((root / "b").iterdir())[30:]:
         file.unlink()
     first, again = load(FOLDER, root), load(FOLDER, root)
@@ -60,19 +60,19 @@ def test_a_sixth_of_each_class_is_held_out_if_there_are_no_test_images(tmp_path:
 
 
 def test_train_and_test_folders_are_the_parts(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "train", ["1", "2", "10"], 5)
-    write_pictures(tmp_path / "test", ["2", "10"], 2)
+    write_images(tmp_path / "train", ["1", "2", "10"], 5)
+    write_images(tmp_path / "test", ["2", "10"], 2)
     source = load(FOLDER, tmp_path)
     assert (len(source.train.labels), source.validation, source.held_out) == (15, None, None)
     assert sorted(source.test.labels.tolist()) == [1, 1, 2, 2]
-    write_pictures(tmp_path / "val", ["1", "2"], 3)
+    write_images(tmp_path / "val", ["1", "2"], 3)
     validation = load(FOLDER, tmp_path).validation
     assert validation is not None
     assert sorted(validation.labels.tolist()) == [0, 0, 0, 1, 1, 1]
 
 
 def test_hidden_and_system_files_are_ignored(tmp_path: Path) -> None:
-    root = write_pictures(tmp_path, ["a", "b"])
+    root = write_images(tmp_path, ["a", "b"])
     expected = load(FOLDER, root).fingerprint()
     for name in (".ipynb_checkpoints", "__MACOSX"):
         (root / name).mkdir()
@@ -82,34 +82,34 @@ def test_hidden_and_system_files_are_ignored(tmp_path: Path) -> None:
     assert load(FOLDER, root).fingerprint() == expected
 
 
-def one_class(root: Path) -> None:
+def keep_one_class(root: Path) -> None:
     shutil.rmtree(root / "b")
 
 
-def no_pictures(root: Path) -> None:
+def remove_images(root: Path) -> None:
     for file in (root / "b").iterdir():
         file.unlink()
 
 
-def too_few(root: Path) -> None:
+def keep_too_few_images(root: Path) -> None:
     for file in list((root / "b").iterdir())[5:]:
         file.unlink()
 
 
-def nothing(root: Path) -> None:
+def remove_everything(root: Path) -> None:
     shutil.rmtree(root)
     root.mkdir()
 
 
-def absent(root: Path) -> None:
+def remove_root(root: Path) -> None:
     shutil.rmtree(root)
 
 
-def corrupt(root: Path) -> None:
+def corrupt_image(root: Path) -> None:
     (root / "b" / "1.png").write_bytes(b"no image")
 
 
-def truncated(root: Path) -> None:
+def truncate_image(root: Path) -> None:
     file = root / "b" / "1.png"
     file.write_bytes(file.read_bytes()[:-60])
 
@@ -118,63 +118,66 @@ def empty_file(root: Path) -> None:
     (root / "b" / "1.png").write_bytes(b"")
 
 
-def not_square(root: Path) -> None:
+def write_wide_image(root: Path) -> None:
     for file in root.glob("*/*.png"):
         Image.open(file).resize((20, 14)).save(file)
 
 
-def train_only(root: Path) -> None:
+def keep_train_only(root: Path) -> None:
     for name in ("a", "b"):
         (root / "train").mkdir(exist_ok=True)
         (root / name).rename(root / "train" / name)
 
 
-def parts_without_classes(root: Path) -> None:
+def write_parts_without_classes(root: Path) -> None:
     (root / "a").rename(root / "train")
     (root / "b").rename(root / "test")
 
 
-def another_test_class(root: Path) -> None:
-    train_only(root)
+def add_test_class(root: Path) -> None:
+    keep_train_only(root)
     shutil.copytree(root / "train" / "a", root / "test" / "c")
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (one_class, r"ImageFolder must have 2 to 100 classes, got 1 \('a'\)"),
-        (no_pictures, r"/b must hold images of its class \(\.jpg.*, got none"),
-        (too_few, r"each class must have 6 or more images, because a sixth is held out .*, got 5 of class 'b'"),
-        (nothing, r"must be a folder with a sub-folder for each class, got .*, which has no sub-folders"),
-        (absent, r"must be a folder with a sub-folder for each class, got .*, which is not a folder"),
-        (corrupt, r"/b/1\.png cannot be read \(UnidentifiedImageError"),
-        (truncated, r"/b/1\.png cannot be read \(.*truncated"),
+        (keep_one_class, r"ImageFolder must have 2 to 100 classes, got 1 \('a'\)"),
+        (remove_images, r"/b must hold images of its class \(\.jpg.*, got none"),
+        (
+            keep_too_few_images,
+            r"each class must have 6 or more images, because a sixth is held out .*, got 5 of class 'b'",
+        ),
+        (remove_everything, r"must be a folder with a sub-folder for each class, got .*, which has no sub-folders"),
+        (remove_root, r"must be a folder with a sub-folder for each class, got .*, which is not a folder"),
+        (corrupt_image, r"/b/1\.png cannot be read \(UnidentifiedImageError"),
+        (truncate_image, r"/b/1\.png cannot be read \(.*truncated"),
         (empty_file, r"/b/1\.png cannot be read"),
         (
-            another_size,
+            write_image_of_another_size,
             r"must have the same size, got 14×14 for .*/a/0\.png and 20×20 for .*/b/1\.png\. Set data\.resize",
         ),
-        (not_square, r"/a/0\.png must be square, got 14×20 \(height×width\)\. Set data\.resize"),
-        (train_only, r"must hold train and test, .*, which holds train and no such test\. Add it"),
-        (parts_without_classes, r"must hold train and test, .*, which holds test and train and no such train"),
-        (another_test_class, r"every class must have training images, got the class .*/test/c without any\. Remove"),
+        (write_wide_image, r"/a/0\.png must be square, got 14×20 \(height×width\)\. Set data\.resize"),
+        (keep_train_only, r"must hold train and test, .*, which holds train and no such test\. Add it"),
+        (write_parts_without_classes, r"must hold train and test, .*, which holds test and train and no such train"),
+        (add_test_class, r"every class must have training images, got the class .*/test/c without any\. Remove"),
     ],
 )
 def test_the_error_of_a_faulty_folder_is_one_line(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
-    root = write_pictures(tmp_path / "own", ["a", "b"])
+    root = write_images(tmp_path / "own", ["a", "b"])
     damage(root)
-    refused(message, FOLDER, root)
+    check_rejected(message, FOLDER, root)
 
 
-@pytest.mark.parametrize("damage", [another_size, not_square])
+@pytest.mark.parametrize("damage", [write_image_of_another_size, write_wide_image])
 def test_resize_accepts_images_of_any_size(tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    root = write_pictures(tmp_path / "own", ["a", "b"])
+    root = write_images(tmp_path / "own", ["a", "b"])
     damage(root)
     assert load(FOLDER, root, resize=10).train.images.shape == (20, 10, 10)
 
 
 def test_a_folder_takes_no_other_arguments(folder: Path) -> None:
-    refused(
+    check_rejected(
         r"the only argument of .*ImageFolder must be root, got 'loader'",
         {"class_path": FOLDER, "init_args": {"loader": "x"}},
     )

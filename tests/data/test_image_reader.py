@@ -11,22 +11,22 @@ from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
 from pairs_lit.data.custom_dataset import load_custom_dataset
-from pairs_lit.data.image_reader import GreyReader, readable_endings, to_greyscale
+from pairs_lit.data.image_reader import GreyReader, list_readable_extensions, to_greyscale
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.user_images import read_grey
-from tests.support.custom_datasets import pictures
+from tests.support.custom_datasets import build_images
 
 FOLDER = "torchvision.datasets.ImageFolder"
-GREY = pictures(1, 3, 16)[0][0]
+GREY = build_images(1, 3, 16)[0][0]
 ROTATED_BY_EXIF = 6  # "turn me by 90 degrees clockwise"
 
 
-def glass(strokes: int, grey: np.ndarray = GREY) -> Image.Image:
+def build_transparent_image(strokes: int, grey: np.ndarray = GREY) -> Image.Image:
     """Return an image of one shade whose opacity shows the strokes."""
     return Image.fromarray(np.stack([np.full_like(grey, strokes)] * 3 + [grey], -1))
 
 
-def upright_by_exif(path: Path) -> None:
+def write_exif_image(path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = ROTATED_BY_EXIF
     Image.fromarray(GREY).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
@@ -50,8 +50,8 @@ WRITERS = {
     "palette.gif": lambda path: Image.fromarray(GREY).save(path),
     "bits.png": lambda path: Image.fromarray(GREY > 127).save(path),
     "LA.png": lambda path: Image.merge("LA", (Image.fromarray(255 - GREY), Image.fromarray(GREY))).save(path),
-    "glass.png": lambda path: glass(0).save(path),
-    "light.png": lambda path: glass(255).save(path),
+    "glass.png": lambda path: build_transparent_image(0).save(path),
+    "light.png": lambda path: build_transparent_image(255).save(path),
     "hole.png": write_palette_with_a_hole,
     "16 bits.png": lambda path: Image.fromarray(GREY.astype(np.uint16) * 257).save(path),
     "12 bits.png": lambda path: Image.fromarray(GREY.astype(np.uint16) * 16).save(path),
@@ -59,9 +59,9 @@ WRITERS = {
     "32 bits.tif": lambda path: Image.fromarray(GREY.astype(np.int32) * 257).save(path),
     "floats.tif": lambda path: Image.fromarray((GREY / 255).astype(np.float32)).save(path),
     "floats to 255.tif": lambda path: Image.fromarray(GREY.astype(np.float32)).save(path),
-    "turned.png": upright_by_exif,
-    "turned.webp": upright_by_exif,
-    "turned.tif": upright_by_exif,
+    "turned.png": write_exif_image,
+    "turned.webp": write_exif_image,
+    "turned.tif": write_exif_image,
     "frames.gif": write_frames,
     "frames.tif": write_frames,
     "UPPER.PNG": lambda path: Image.fromarray(GREY).save(path),
@@ -102,9 +102,14 @@ def test_a_grey_image_is_the_same_in_every_file_format(name: str, tmp_path: Path
 
 
 def test_transparent_pixels_become_paper_of_the_opposite_brightness() -> None:
-    np.testing.assert_array_equal(to_greyscale(glass(0)).numpy(), 255 - GREY)
-    np.testing.assert_array_equal(to_greyscale(glass(255)).numpy(), GREY)
-    for image in (glass(0), np.asarray(glass(0)), to_tensor(glass(0)), np.asarray(glass(0)).astype(np.int64)):
+    np.testing.assert_array_equal(to_greyscale(build_transparent_image(0)).numpy(), 255 - GREY)
+    np.testing.assert_array_equal(to_greyscale(build_transparent_image(255)).numpy(), GREY)
+    for image in (
+        build_transparent_image(0),
+        np.asarray(build_transparent_image(0)),
+        to_tensor(build_transparent_image(0)),
+        np.asarray(build_transparent_image(0)).astype(np.int64),
+    ):
         np.testing.assert_array_equal(to_greyscale(image).numpy(), 255 - GREY)
     two_channels = np.stack([np.zeros_like(GREY), GREY], -1)
     np.testing.assert_array_equal(to_greyscale(two_channels).numpy(), 255 - GREY)
@@ -151,7 +156,7 @@ def test_16_bit_images_keep_the_highest_bits_in_use(bits: int, top: int) -> None
     reader.read(values // 4)
     reader.read(values)
     assert reader.bits == bits
-    rescaled = reader.next or reader
+    rescaled = reader.rescaled_reader or reader
     np.testing.assert_array_equal(rescaled.read(values // 4).numpy(), (values // 4) >> (bits - 8))
 
 
@@ -206,6 +211,6 @@ def test_damaged_exif_does_not_hide_the_image() -> None:
 
 
 def test_only_formats_that_pillow_reads_without_other_programs_are_images() -> None:
-    extensions = readable_endings()
+    extensions = list_readable_extensions()
     assert {".png", ".jpg", ".jpe", ".jfif", ".gif", ".tga", ".ico", ".tif", ".webp", ".bmp", ".mpo"} <= extensions
     assert not {".pdf", ".eps", ".mpg", ".h5", ".heic", ".txt", ""} & extensions

@@ -17,14 +17,14 @@ from tests.support.mnist_files import (
     FILES,
     TEST,
     TRAIN,
-    empty,
-    images_in,
-    labels_in,
-    raw,
-    refused,
-    text,
+    check_rejected,
+    empty_file,
+    fail_if_called,
+    get_raw_folder,
+    read_images,
+    read_labels,
     truncate,
-    unexpected,
+    write_html,
     write_idx,
     write_mnist,
 )
@@ -43,65 +43,69 @@ def test_files_are_read_exactly(root: Path, name: SourceName) -> None:
     for digits, prefix, count in ((source.train, "train", TRAIN), (source.test, "t10k", TEST)):
         assert (digits.images.shape, digits.images.dtype) == ((count, 28, 28), torch.uint8)
         assert (digits.labels.shape, digits.labels.dtype) == ((count,), torch.int64)
-        np.testing.assert_array_equal(digits.images.numpy(), images_in(raw(root) / f"{prefix}-images-idx3-ubyte"))
-        np.testing.assert_array_equal(digits.labels.numpy(), labels_in(raw(root) / f"{prefix}-labels-idx1-ubyte"))
+        np.testing.assert_array_equal(
+            digits.images.numpy(), read_images(get_raw_folder(root) / f"{prefix}-images-idx3-ubyte")
+        )
+        np.testing.assert_array_equal(
+            digits.labels.numpy(), read_labels(get_raw_folder(root) / f"{prefix}-labels-idx1-ubyte")
+        )
 
 
 @pytest.mark.parametrize("name", ["mnist", "auto"])
 def test_the_error_of_altered_files_names_one(root: Path, name: SourceName) -> None:
     message = r"train-images-idx3-ubyte is not MNIST's file: .* set data\.allow_unverified to true"
-    refused(root, message, name, allow_unverified=False)
+    check_rejected(root, message, name, allow_unverified=False)
 
 
 @pytest.mark.parametrize("altered", FILES)
 def test_a_single_altered_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, altered: str) -> None:
-    hashes = {name: hashlib.sha256((raw(root) / name).read_bytes()).hexdigest() for name in FILES}
+    hashes = {name: hashlib.sha256((get_raw_folder(root) / name).read_bytes()).hexdigest() for name in FILES}
     monkeypatch.setattr("pairs_lit.data.mnist.MNIST_SHA256", hashes)
     assert load_source("mnist", root, allow_unverified=False).name == "mnist"
-    with (raw(root) / altered).open("ab") as file:
+    with (get_raw_folder(root) / altered).open("ab") as file:
         file.write(b"\0")
-    refused(root, rf"{altered} is not MNIST's file", allow_unverified=False)
+    check_rejected(root, rf"{altered} is not MNIST's file", allow_unverified=False)
 
 
-def only_header(path: Path) -> None:
+def keep_header(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:16])
 
 
-def wrong_magic(path: Path) -> None:
+def write_wrong_magic(path: Path) -> None:
     path.write_bytes(b"\x12\x34\x56\x78" + path.read_bytes()[4:])
 
 
-def unknown_type(path: Path) -> None:
+def write_unknown_type(path: Path) -> None:
     path.write_bytes(b"\0\0\x0a" + path.read_bytes()[3:])
 
 
-def signed_bytes(path: Path) -> None:
+def write_signed_type(path: Path) -> None:
     path.write_bytes(b"\0\0\x09" + path.read_bytes()[3:])
 
 
-def fewer(path: Path) -> None:
+def remove_some_items(path: Path) -> None:
     write_idx(path, np.zeros((7, 28, 28)) if "images" in path.name else np.zeros(7))
 
 
-def none(path: Path) -> None:
+def remove_all_items(path: Path) -> None:
     write_idx(path, np.zeros((0, 28, 28)) if "images" in path.name else np.zeros(0))
 
 
-def small(path: Path) -> None:
+def write_small_images(path: Path) -> None:
     write_idx(path, np.zeros((TRAIN if "train" in path.name else TEST, 14, 14)))
 
 
-def other_dimensions(path: Path) -> None:
+def write_other_dimensions(path: Path) -> None:
     write_idx(path, np.zeros((TRAIN, 28)))
 
 
-def not_numbers(path: Path) -> None:
+def write_non_numbers(path: Path) -> None:
     count = TRAIN if "train" in path.name else TEST
     header = struct.pack(">HBB3I", 0, 0x0D, 3, count, 28, 28)  # 0x0D: float32
     path.write_bytes(header + np.full((count, 28, 28), np.nan, ">f4").tobytes())
 
 
-def eleven_classes(path: Path) -> None:
+def write_eleven_classes(path: Path) -> None:
     write_idx(path, np.arange(TRAIN if "train" in path.name else TEST) % 11)
 
 
@@ -115,55 +119,55 @@ COUNT, SIZE = "uint8 for n labels, got", "images must be 28×28, got 14×14"
     ("kind", "damage", "message"),
     [
         ("images-idx3", truncate, FORMAT),
-        ("images-idx3", empty, FORMAT),
-        ("images-idx3", only_header, FORMAT),
-        ("images-idx3", wrong_magic, FORMAT),
-        ("images-idx3", unknown_type, FORMAT),
-        ("images-idx3", signed_bytes, FORMAT),
-        ("images-idx3", text, FORMAT),
-        ("images-idx3", not_numbers, FORMAT),
-        ("images-idx3", none, FORMAT),
-        ("images-idx3", other_dimensions, FORMAT),
-        ("images-idx3", fewer, COUNT),
-        ("images-idx3", small, SIZE),
+        ("images-idx3", empty_file, FORMAT),
+        ("images-idx3", keep_header, FORMAT),
+        ("images-idx3", write_wrong_magic, FORMAT),
+        ("images-idx3", write_unknown_type, FORMAT),
+        ("images-idx3", write_signed_type, FORMAT),
+        ("images-idx3", write_html, FORMAT),
+        ("images-idx3", write_non_numbers, FORMAT),
+        ("images-idx3", remove_all_items, FORMAT),
+        ("images-idx3", write_other_dimensions, FORMAT),
+        ("images-idx3", remove_some_items, COUNT),
+        ("images-idx3", write_small_images, SIZE),
         ("labels-idx1", truncate, FORMAT),
-        ("labels-idx1", empty, FORMAT),
-        ("labels-idx1", wrong_magic, FORMAT),
-        ("labels-idx1", signed_bytes, FORMAT),
-        ("labels-idx1", fewer, COUNT),
-        ("labels-idx1", eleven_classes, CLASSES),
+        ("labels-idx1", empty_file, FORMAT),
+        ("labels-idx1", write_wrong_magic, FORMAT),
+        ("labels-idx1", write_signed_type, FORMAT),
+        ("labels-idx1", remove_some_items, COUNT),
+        ("labels-idx1", write_eleven_classes, CLASSES),
     ],
 )
 def test_damaged_files_are_rejected_even_if_unverified_files_are_allowed(
     root: Path, name: SourceName, split: str, kind: str, damage: Callable[[Path], None], message: str
 ) -> None:
-    damage(raw(root) / f"{split}-{kind}-ubyte")
-    refused(root, f"MNIST/raw.*{split}.*{message}", name)
+    damage(get_raw_folder(root) / f"{split}-{kind}-ubyte")
+    check_rejected(root, f"MNIST/raw.*{split}.*{message}", name)
 
 
 def test_files_without_any_image_are_rejected(root: Path) -> None:
     for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
-        none(raw(root) / name)
-    refused(root, f"{FORMAT}|{CLASSES}")
+        remove_all_items(get_raw_folder(root) / name)
+    check_rejected(root, f"{FORMAT}|{CLASSES}")
 
 
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), name=st.sampled_from(FILES))
 def test_a_truncated_file_is_rejected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, name: str) -> None:
     root = write_mnist(tmp_path_factory.mktemp("cut"), 4, 4)
-    content = (raw(root) / name).read_bytes()
-    (raw(root) / name).write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    refused(root, "Replace the files|Replace it")
+    content = (get_raw_folder(root) / name).read_bytes()
+    (get_raw_folder(root) / name).write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    check_rejected(root, "Replace the files|Replace it")
 
 
 @pytest.mark.parametrize("flipped", [1, 2, 4, 128])
 @pytest.mark.parametrize("place", range(16))
 def test_an_image_file_with_a_changed_header_is_rejected(tmp_path: Path, place: int, flipped: int) -> None:
     root = write_mnist(tmp_path, 4, 4)
-    changed = bytearray((raw(root) / "train-images-idx3-ubyte").read_bytes())
+    changed = bytearray((get_raw_folder(root) / "train-images-idx3-ubyte").read_bytes())
     changed[place] ^= flipped
-    (raw(root) / "train-images-idx3-ubyte").write_bytes(changed)
-    refused(root, "Replace the files|Replace it")
+    (get_raw_folder(root) / "train-images-idx3-ubyte").write_bytes(changed)
+    check_rejected(root, "Replace the files|Replace it")
 
 
 def test_torchvisions_old_cache_is_ignored(root: Path) -> None:
@@ -172,7 +176,9 @@ def test_torchvisions_old_cache_is_ignored(root: Path) -> None:
         old = (torch.zeros(5, 28, 28, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64))
         torch.save(old, root / "MNIST" / "processed" / name)
     source = load_source("mnist", root, allow_unverified=True)
-    np.testing.assert_array_equal(source.train.images.numpy(), images_in(raw(root) / "train-images-idx3-ubyte"))
+    np.testing.assert_array_equal(
+        source.train.images.numpy(), read_images(get_raw_folder(root) / "train-images-idx3-ubyte")
+    )
 
 
 def test_real_mnist_passes_its_hashes(mnist_root: Path) -> None:
@@ -186,13 +192,13 @@ def test_real_mnist_passes_its_hashes(mnist_root: Path) -> None:
 
 
 def test_one_changed_byte_of_real_mnist_is_rejected(mnist_root: Path, tmp_path: Path) -> None:
-    shutil.copytree(raw(mnist_root), raw(tmp_path))
-    path = raw(tmp_path) / "t10k-labels-idx1-ubyte"
+    shutil.copytree(get_raw_folder(mnist_root), get_raw_folder(tmp_path))
+    path = get_raw_folder(tmp_path) / "t10k-labels-idx1-ubyte"
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"\x09")
-    refused(tmp_path, "t10k-labels-idx1-ubyte is not MNIST's file", "auto", allow_unverified=False)
+    check_rejected(tmp_path, "t10k-labels-idx1-ubyte is not MNIST's file", "auto", allow_unverified=False)
 
 
 def test_files_that_are_present_never_need_the_network(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairs_lit.data.mnist._reachable", unexpected)
+    monkeypatch.setattr("pairs_lit.data.mnist._reachable", fail_if_called)
     assert load_source("auto", root, allow_unverified=True).name == "mnist (unverified)"

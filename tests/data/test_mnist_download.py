@@ -25,13 +25,13 @@ from tests.support.mnist_files import (
     FILES,
     TEST,
     TRAIN,
-    empty,
-    files_under,
-    raw,
-    refused,
-    text,
+    check_rejected,
+    empty_file,
+    fail_if_called,
+    get_raw_folder,
+    list_files,
     truncate,
-    unexpected,
+    write_html,
     write_idx,
     write_mnist,
 )
@@ -40,7 +40,9 @@ Answer = Callable[[socket.socket], None]
 
 
 def test_mnist_without_network_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(tmp_path, r"MNIST is not in .*MNIST/raw and its servers do not answer\. Set data\.root .*PAIRS_LIT_DATA")
+    check_rejected(
+        tmp_path, r"MNIST is not in .*MNIST/raw and its servers do not answer\. Set data\.root .*PAIRS_LIT_DATA"
+    )
     assert capsys.readouterr().err == ""
 
 
@@ -97,11 +99,11 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Server
         server.close()
 
 
-def silence(connection: socket.socket) -> None:
+def send_nothing(connection: socket.socket) -> None:
     """Accept the connection and never answer, like a firewall that drops packets."""
 
 
-def nonsense(connection: socket.socket) -> None:
+def send_nonsense(connection: socket.socket) -> None:
     connection.recv(10000)
     connection.sendall(b"220 this is no web server\r\n")
     connection.shutdown(socket.SHUT_WR)
@@ -112,7 +114,7 @@ def hang_up(connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_WR)
 
 
-def respond(header: bytes, body: bytes, *, finish: bool = True) -> Answer:
+def build_response(header: bytes, body: bytes, *, finish: bool = True) -> Answer:
     def answer(connection: socket.socket) -> None:
         head = connection.recv(10000).startswith(b"HEAD")
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + header + b"\r\n\r\n" + (b"" if head else body))
@@ -126,7 +128,7 @@ def respond(header: bytes, body: bytes, *, finish: bool = True) -> Answer:
 def test_a_firewall_that_drops_packets_is_noticed_in_time(
     tmp_path: Path, serve: Callable[[Answer], Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    serve(silence)
+    serve(send_nothing)
     start = time.monotonic()
     assert load_source("auto", tmp_path, allow_unverified=False).name == "digits"
     assert time.monotonic() - start < 10
@@ -145,26 +147,26 @@ def test_a_name_lookup_that_hangs_is_noticed_in_time(tmp_path: Path, monkeypatch
     monkeypatch.setattr("pairs_lit.data.mnist.PROBE_SECONDS", 1.0)  # the test above uses the real timeout
     start = time.monotonic()
     try:
-        refused(tmp_path, "its servers do not answer")
+        check_rejected(tmp_path, "its servers do not answer")
     finally:
         over.set()
     assert time.monotonic() - start < 3
 
 
-@pytest.mark.parametrize("answer", [nonsense, hang_up])
+@pytest.mark.parametrize("answer", [send_nonsense, hang_up])
 def test_a_server_that_does_not_speak_http_is_ignored(
     tmp_path: Path, serve: Callable[[Answer], Server], answer: Answer
 ) -> None:
     serve(answer)
-    refused(tmp_path, "its servers do not answer")
+    check_rejected(tmp_path, "its servers do not answer")
 
 
 def test_one_mirror_that_answers_is_enough(
     tmp_path: Path, serve: Callable[[Answer], Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = serve(respond(b"Content-Length: 500", b"abc")).url
+    good = serve(build_response(b"Content-Length: 500", b"abc")).url
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/", good])
-    refused(tmp_path, "could not be downloaded")
+    check_rejected(tmp_path, "could not be downloaded")
 
 
 def test_a_refused_connection_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,14 +174,14 @@ def test_a_refused_connection_is_noticed_at_once(tmp_path: Path, monkeypatch: py
         port = free.getsockname()[1]
     monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
     start = time.monotonic()
-    refused(tmp_path, "its servers do not answer")
+    check_rejected(tmp_path, "its servers do not answer")
     assert time.monotonic() - start < 2
 
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Serve a folder with four small packed files as MNIST's only mirror."""
-    unpacked = raw(write_mnist(tmp_path / "original", TRAIN, TEST))
+    unpacked = get_raw_folder(write_mnist(tmp_path / "original", TRAIN, TEST))
     folder = tmp_path / "mirror"
     folder.mkdir()
     for name in FILES:
@@ -210,27 +212,27 @@ def test_a_download_leaves_only_the_four_files_under_root(
     assert source.name == "mnist (unverified)"
     assert f"downloading MNIST to {root}" in capsys.readouterr().err
     assert sorted(path.name for path in root.iterdir()) == [".lock", "MNIST"]
-    assert sorted(path.name for path in files_under(root)) == sorted(FILES)
+    assert sorted(path.name for path in list_files(root)) == sorted(FILES)
     for file in FILES:
-        assert (raw(root) / file).read_bytes() == (raw(tmp_path / "original") / file).read_bytes()
+        assert (get_raw_folder(root) / file).read_bytes() == (get_raw_folder(tmp_path / "original") / file).read_bytes()
     assert len(source.train.labels) == TRAIN
 
 
 def test_a_download_happens_once(tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_source("mnist", tmp_path / "root", allow_unverified=True)
-    monkeypatch.setattr("pairs_lit.data.mnist._reachable", unexpected)
+    monkeypatch.setattr("pairs_lit.data.mnist._reachable", fail_if_called)
     load_source("mnist", tmp_path / "root", allow_unverified=True)
 
 
 def test_a_download_adds_missing_files_and_replaces_none(tmp_path: Path, mirror: Path) -> None:
     root = write_mnist(tmp_path / "root", TRAIN, TEST)
-    existing = raw(root) / "train-labels-idx1-ubyte"
+    existing = get_raw_folder(root) / "train-labels-idx1-ubyte"
     write_idx(existing, np.zeros(TRAIN))
     before = existing.read_bytes()
-    (raw(root) / "t10k-labels-idx1-ubyte").unlink()
+    (get_raw_folder(root) / "t10k-labels-idx1-ubyte").unlink()
     load_source("mnist", root, allow_unverified=True)
     assert existing.read_bytes() == before
-    assert (raw(root) / "t10k-labels-idx1-ubyte").is_file()
+    assert (get_raw_folder(root) / "t10k-labels-idx1-ubyte").is_file()
 
 
 def test_a_download_removes_files_of_a_killed_one(tmp_path: Path, mirror: Path) -> None:
@@ -260,25 +262,25 @@ def test_simultaneous_downloads_fetch_each_file_once(
 
 
 def test_downloaded_files_are_verified(tmp_path: Path, mirror: Path) -> None:
-    refused(tmp_path / "root", "is not MNIST's file", allow_unverified=False)
+    check_rejected(tmp_path / "root", "is not MNIST's file", allow_unverified=False)
 
 
 def test_a_download_restores_the_default_timeout(tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = socket.getdefaulttimeout()
     load_source("mnist", tmp_path / "root", allow_unverified=True)
-    empty(mirror / "t10k-labels-idx1-ubyte.gz")
-    refused(tmp_path / "other", "could not be downloaded")
+    empty_file(mirror / "t10k-labels-idx1-ubyte.gz")
+    check_rejected(tmp_path / "other", "could not be downloaded")
     assert socket.getdefaulttimeout() == before
 
 
-@pytest.mark.parametrize("damage", [empty, truncate, text])
+@pytest.mark.parametrize("damage", [empty_file, truncate, write_html])
 @pytest.mark.parametrize("file", ["train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"])
 def test_a_download_that_fails_midway_leaves_no_file(
     tmp_path: Path, mirror: Path, damage: Callable[[Path], None], file: str
 ) -> None:
     damage(mirror / file)
-    refused(tmp_path / "root", r"(?s)MNIST could not be downloaded to .*root .*set data\.source to digits")
-    assert files_under(tmp_path / "root") == []
+    check_rejected(tmp_path / "root", r"(?s)MNIST could not be downloaded to .*root .*set data\.source to digits")
+    assert list_files(tmp_path / "root") == []
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [".lock", "MNIST"]
 
 
@@ -295,15 +297,15 @@ def test_auto_falls_back_with_a_warning_if_a_download_fails_midway(
     truncate(mirror / "t10k-images-idx3-ubyte.gz")
     assert load_source("auto", tmp_path / "root", allow_unverified=True).name == "digits"
     assert "could not be downloaded" in capsys.readouterr().err
-    assert files_under(tmp_path / "root") == []
+    assert list_files(tmp_path / "root") == []
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        respond(b"Content-Length: 500", b"abc"),
-        respond(b"Transfer-Encoding: chunked", b"fff\r\nabc"),
-        respond(b"Content-Length: 500", b"abc", finish=False),
+        build_response(b"Content-Length: 500", b"abc"),
+        build_response(b"Transfer-Encoding: chunked", b"fff\r\nabc"),
+        build_response(b"Content-Length: 500", b"abc", finish=False),
     ],
     ids=["cut", "chunks cut", "stalled"],
 )
@@ -313,12 +315,12 @@ def test_a_broken_connection_gives_a_one_line_error_and_leaves_no_file(
     monkeypatch.setattr("pairs_lit.data.download.STALL_SECONDS", 0.5)
     serve(answer)
     start = time.monotonic()
-    refused(tmp_path, "MNIST could not be downloaded")
+    check_rejected(tmp_path, "MNIST could not be downloaded")
     assert time.monotonic() - start < 5
-    assert files_under(tmp_path) == []
+    assert list_files(tmp_path) == []
     assert socket.getdefaulttimeout() is None
 
 
 def test_a_root_that_cannot_be_written_is_an_error(tmp_path: Path, mirror: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused(tmp_path / "file", "MNIST could not be downloaded to .*file")
+    check_rejected(tmp_path / "file", "MNIST could not be downloaded to .*file")

@@ -8,18 +8,18 @@ import pytest
 
 from tests.conftest import CONFIGS, Fit
 from tests.support.mnist_files import write_mnist
-from tests.support.runs import refused, tables
+from tests.support.runs import read_tables, run_rejected
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def packed(raw: Path, spell: Callable[[str], str] = str) -> None:
+def pack_files(raw: Path, spell: Callable[[str], str] = str) -> None:
     for name in NAMES:
         (raw / f"{spell(name)}.gz").write_bytes(gzip.compress((raw / name).read_bytes(), 1))
         (raw / name).unlink()
 
 
-def dotted(raw: Path) -> None:
+def rename_with_dots(raw: Path) -> None:
     for name in NAMES:
         (raw / name).rename(raw / name.replace("-idx", ".idx"))
 
@@ -32,7 +32,12 @@ class TestMnistsFiles:
     @pytest.mark.parametrize("place", ["", "MNIST", "MNIST/raw"])
     @pytest.mark.parametrize(
         "form",
-        [lambda raw: None, packed, dotted, lambda raw: packed(raw, lambda name: name.replace("-idx", ".idx"))],
+        [
+            lambda raw: None,
+            pack_files,
+            rename_with_dots,
+            lambda raw: pack_files(raw, lambda name: name.replace("-idx", ".idx")),
+        ],
         ids=["plain", "packed", "dotted", "packed and dotted"],
     )
     @pytest.mark.usefixtures("refuse_network")
@@ -43,9 +48,9 @@ class TestMnistsFiles:
         root = write_mnist(tmp_path / "mnist")
         form(root / "MNIST" / "raw")
         run = fit("--data.root", str(root / place), config="fc_aux")
-        assert tables(run) == tables(fit(config="fc_aux"))
+        assert read_tables(run) == read_tables(fit(config="fc_aux"))
 
-    @pytest.mark.parametrize("form", [packed, dotted])
+    @pytest.mark.parametrize("form", [pack_files, rename_with_dots])
     def test_of_real_mnist_are_verified(self, form: Callable[[Path], None], mnist_root: Path, tmp_path: Path) -> None:
         from pairs_lit.data.sources import load_source
 
@@ -62,7 +67,7 @@ class TestMnistsFiles:
     @pytest.mark.usefixtures("refuse_network")
     def test_a_damaged_packed_file_is_named(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         raw = write_mnist(tmp_path) / "MNIST" / "raw"
-        packed(raw)
+        pack_files(raw)
         file = raw / "t10k-images-idx3-ubyte.gz"
         for damaged in (file.read_bytes()[:-200], b"<html>not found</html>", b""):
             file.write_bytes(damaged)
@@ -75,7 +80,7 @@ class TestMnistsFiles:
                 "--data.source",
                 "mnist",
             ]
-            message = refused([*options, "--data.allow_unverified", "true"], capsys)
+            message = run_rejected([*options, "--data.allow_unverified", "true"], capsys)
             assert re.search(
                 r"t10k-images-idx3-ubyte.gz (is damaged and cannot be unpacked|is not in MNIST's)", message
             )
@@ -94,14 +99,14 @@ class TestMnistsFiles:
         last_one.mkdir()
         (last_one / last_one.name).write_bytes(content)
         for root in (tmp_path / "mnist", tmp_path / "mnist" / tests.name):
-            assert tables(fit("--data.root", str(root), config="fc_aux")) == tables(fit(config="fc_aux"))
+            assert read_tables(fit("--data.root", str(root), config="fc_aux")) == read_tables(fit(config="fc_aux"))
 
     @pytest.mark.usefixtures("refuse_network")
     def test_the_error_lists_found_and_missing_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "mnist.npz").write_text("")
         (tmp_path / "train-images-idx3-ubyte").write_text("")
         options = ["fit", "--config", str(CONFIGS / "fc.yaml"), "--data.root", str(tmp_path), "--data.source", "mnist"]
-        message = refused(options, capsys)
+        message = run_rejected(options, capsys)
         assert re.search(
             r"found: mnist.npz, train-images-idx3-ubyte; missing: train-labels-idx1-ubyte\[.gz\], ", message
         )

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from pairs_lit.data.labelled_images import LabelledImages
 from pairs_lit.data.sources import load_source
-from tests.support.mnist_files import files_under, unexpected
+from tests.support.mnist_files import fail_if_called, list_files
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +82,12 @@ def test_auto_without_network_uses_the_bundled_digits_with_a_loud_warning(
     assert "WARNING" in err
     assert "*" * 80 in err
     assert "bundled digits instead: the results are NOT those of MNIST" in err
-    assert files_under(tmp_path) == []
+    assert list_files(tmp_path) == []
 
 
 def test_bundled_digits_never_need_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pairs_lit.data.mnist._reachable", unexpected)
+    monkeypatch.setattr("pairs_lit.data.mnist._reachable", fail_if_called)
     assert load_source("digits", tmp_path, allow_unverified=False).name == "digits"
     assert capsys.readouterr().err == ""

@@ -23,15 +23,15 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
             cell.source = re.sub(
                 r'(?<="trainer.max_epochs": )\d+', lambda epochs: str(int(epochs[0]) // 8), cell.source
             )
-    before = _seconds_of_children()  # time used by earlier tests in this process
+    before = _get_child_seconds()  # time used by earlier tests in this process
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    assert _seconds_of_children() - before < 240  # time of the kernel and its workers
+    assert _get_child_seconds() - before < 240  # time of the kernel and its workers
     printed = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output]
     assert any("paired by seed" in text for text in printed)
     assert len(list(tmp_path.glob("lightning_logs/*/*/rounds.csv"))) >= 5
 
 
-def _seconds_of_children() -> float:
+def _get_child_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -8,7 +8,7 @@ import yaml
 from pairs_lit.cli import main
 from tests.conftest import CONFIGS, Fit
 from tests.support.mnist_files import write_mnist
-from tests.support.runs import refused
+from tests.support.runs import run_rejected
 
 BACKBONES = "pairs_lit.nn.backbones"
 HEADS = "pairs_lit.nn.heads"
@@ -155,34 +155,34 @@ def test_invalid_option_gives_one_line_and_no_run(
 ) -> None:
     config = str(CONFIGS / "cnn_aux.yaml")
     root = ["--trainer.default_root_dir", str(tmp_path)]
-    message = refused(["fit", "--config", config, *tiny_options, *root, *options.split()], capsys)
+    message = run_rejected(["fit", "--config", config, *tiny_options, *root, *options.split()], capsys)
     assert re.search((MISTAKES | MIXING)[options], message)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_config_file(capsys: pytest.CaptureFixture[str]) -> None:
     expected = "--config nowhere.yaml: there is no file nowhere.yaml in .*, and no bundled config of that name"
-    assert re.search(expected, refused(["fit", "--config", "nowhere.yaml"], capsys))
+    assert re.search(expected, run_rejected(["fit", "--config", "nowhere.yaml"], capsys))
     suggestion = r"no bundled config of that name: did you mean cnn_aux\? \(list them with pairs-lit configs"
-    assert re.search(suggestion, refused(["fit", "--config", "cnn_auxx"], capsys))
+    assert re.search(suggestion, run_rejected(["fit", "--config", "cnn_auxx"], capsys))
 
 
 def test_invalid_yaml_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("model: [")
-    assert "config" in refused(["fit", "--config", str(path)], capsys)
+    assert "config" in run_rejected(["fit", "--config", str(path)], capsys)
 
 
 def test_an_unknown_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text((CONFIGS / "cnn_aux.yaml").read_text().replace("belhadj/", f"{CONFIGS}/belhadj/") + "  speed: 3\n")
-    assert "speed" in refused(["fit", "--config", str(path)], capsys)
+    assert "speed" in run_rejected(["fit", "--config", str(path)], capsys)
 
 
 def test_a_misspelt_key_in_a_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("model: {aux_weight: 3}")
-    message = refused(["fit", "--config", str(path)], capsys)
+    message = run_rejected(["fit", "--config", str(path)], capsys)
     assert "unknown option model.aux_weight: did you mean model.loss.aux_weight? (pairs-lit" in message
 
 
@@ -201,7 +201,7 @@ def with_value(key: str, value: object, tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("section", ["nokey", "data.nokey", "model.loss.nokey"])
 def test_empty_unknown_section(section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"unknown option {section} (" in refused(with_value(section, {}, tmp_path), capsys)
+    assert f"unknown option {section} (" in run_rejected(with_value(section, {}, tmp_path), capsys)
 
 
 @pytest.mark.parametrize(
@@ -210,15 +210,15 @@ def test_empty_unknown_section(section: str, tmp_path: Path, capsys: pytest.Capt
 def test_null_for_an_option_that_does_not_allow_it(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert option in refused(with_value(option, None, tmp_path), capsys)
+    assert option in run_rejected(with_value(option, None, tmp_path), capsys)
 
 
 def test_a_missing_backbone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "model.backbone" in refused(["fit"], capsys)
+    assert "model.backbone" in run_rejected(["fit"], capsys)
 
 
 def test_long_list_of_types_is_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    message = refused(with_value("trainer", {"logger": [0]}, tmp_path), capsys)
+    message = run_rejected(with_value("trainer", {"logger": [0]}, tmp_path), capsys)
     assert (
         "trainer.logger: expected the class path of a subclass of Logger, a list such as [module.Class], true or false"
         in message
@@ -227,15 +227,15 @@ def test_long_list_of_types_is_shortened(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "unknown command 'train': use one of fit, validate, test, predict" in refused(["train"], capsys)
-    assert "unknown command 'fitt': did you mean fit? use one of fit, validate" in refused(["fitt"], capsys)
+    assert "unknown command 'train': use one of fit, validate, test, predict" in run_rejected(["train"], capsys)
+    assert "unknown command 'fitt': did you mean fit? use one of fit, validate" in run_rejected(["fitt"], capsys)
 
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])
 def test_evaluation_without_a_checkpoint(
     command: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = refused([command, "--config", str(CONFIGS / "fc.yaml"), *tiny_options], capsys)
+    message = run_rejected([command, "--config", str(CONFIGS / "fc.yaml"), *tiny_options], capsys)
     advice = f"Name a run folder, as in pairs-lit {command} RUN, or add --ckpt_path RUN"
     assert f"{command} needs a trained network. {advice}" in message
 
@@ -245,7 +245,7 @@ def test_only_local_files_are_checkpoints(
     path: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["test", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--ckpt_path", path]
-    assert "no such file" in refused(arguments, capsys)
+    assert "no such file" in run_rejected(arguments, capsys)
 
 
 @pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
@@ -271,7 +271,7 @@ def test_a_checkpoint_of_another_config(
 ) -> None:
     last = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and "events" not in path.name}
-    error = refused([command, *last, *option.split()], capsys)
+    error = run_rejected([command, *last, *option.split()], capsys)
     assert "the checkpoint does not match the config" in error
     assert re.search(message, error)
     assert {path: path.read_bytes() for path in before} == before
@@ -293,7 +293,7 @@ def test_a_checkpoint_that_is_damaged(fit: Fit, capsys: pytest.CaptureFixture[st
     last = run / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     arguments = ["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(last)]
-    assert "damaged, or not a checkpoint" in refused(arguments, capsys)
+    assert "damaged, or not a checkpoint" in run_rejected(arguments, capsys)
 
 
 def test_a_checkpoint_that_pairs_lit_did_not_write(
@@ -302,7 +302,7 @@ def test_a_checkpoint_that_pairs_lit_did_not_write(
     path = tmp_path / "foreign.ckpt"
     torch.save({"state_dict": {}}, path)
     arguments = ["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(path)]
-    assert "not a checkpoint that pairs-lit wrote" in refused(arguments, capsys)
+    assert "not a checkpoint that pairs-lit wrote" in run_rejected(arguments, capsys)
 
 
 def _fit_from(root: Path) -> list[str]:
@@ -312,7 +312,7 @@ def _fit_from(root: Path) -> list[str]:
 def test_a_truncated_mnist_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = write_mnist(tmp_path) / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
     raw.write_bytes(raw.read_bytes()[:-100])
-    message = refused([*_fit_from(tmp_path), "--data.allow_unverified", "true"], capsys)
+    message = run_rejected([*_fit_from(tmp_path), "--data.allow_unverified", "true"], capsys)
     assert re.search("t10k-images-idx3-ubyte is not in MNIST's format", message)
 
 
@@ -326,7 +326,7 @@ def test_an_altered_mnist_file(mnist_root: Path, tmp_path: Path, capsys: pytest.
     content[100] ^= 1
     labels.unlink()
     labels.write_bytes(content)
-    message = refused(_fit_from(tmp_path), capsys)
+    message = run_rejected(_fit_from(tmp_path), capsys)
     assert re.search("train-labels-idx1-ubyte is not MNIST's file", message)
 
 
@@ -334,7 +334,7 @@ def test_mnist_download_without_internet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pairs_lit.data.mnist._reachable", lambda mirrors: False)
-    assert "its servers do not answer. Set data.root" in refused(_fit_from(tmp_path), capsys)
+    assert "its servers do not answer. Set data.root" in run_rejected(_fit_from(tmp_path), capsys)
 
 
 def test_a_folder_that_cannot_be_written(
@@ -343,5 +343,5 @@ def test_a_folder_that_cannot_be_written(
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     arguments = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--trainer.default_root_dir", str(blocked)]
-    message = refused(arguments, capsys)
+    message = run_rejected(arguments, capsys)
     assert re.search("no run folder can be created in .*Set --trainer.default_root_dir", message)

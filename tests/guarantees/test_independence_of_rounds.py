@@ -16,8 +16,8 @@ from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
 from pairs_lit.nn.pair_stack import PairStack
-from pairs_lit.stacking.looped import Loop
-from pairs_lit.stacking.ops.dropout import Clock, StackedDropout, Streams, dropout_keep
+from pairs_lit.stacking.looped import LoopedCopies
+from pairs_lit.stacking.ops.dropout import RandomStreams, StackedDropout, StepPosition, compute_keep_mask
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from tests.support import reference_impl
@@ -33,14 +33,14 @@ from tests.support.round_fits import (
     TEST,
     TRAIN,
     VAL,
-    bit_equal,
-    data_module,
-    every_neighbourhood,
-    final_values,
-    fitted,
-    own_batches,
-    pair_module,
-    trained_alone,
+    build_data_module,
+    build_pair_module,
+    fit_rounds,
+    get_final_values,
+    is_bit_equal,
+    iterate_batches,
+    parametrize_neighbours,
+    train_alone,
 )
 
 RICH_FC = partial(FC, widths=(5, 10), batch_norm=True, dropout=0.4)
@@ -66,40 +66,42 @@ class LoopedBackbone(nn.Module):
 def test_fit_equals_separate_training_loops(
     tiny_root: Path, tmp_path: Path, optimizer: Callable[..., Any], backbone: Callable[..., nn.Module], sharing: str
 ) -> None:
-    module, recorder, _ = fitted(
+    module, recorder, _ = fit_rounds(
         tiny_root, tmp_path, count=3, seed=5, stack_size=2, optimizer=optimizer, backbone=backbone, sharing=sharing
     )
     design = Architecture(backbone, DEEP_MLP, sharing, "identity", "relu", "le", 14)
     for place, seed in enumerate([5, 6, 7]):
         stack, r = divmod(place, 2)
-        data = reference_impl.round_data(tiny_root, seed, TRAIN, VAL, TEST)
+        data = reference_impl.draw_round_data(tiny_root, seed, TRAIN, VAL, TEST)
         fed = [(epoch, batch) for epoch, batch in recorder.batches if batch.stack == stack]
-        expected = [(epoch, *batch) for epoch in range(2) for batch in own_batches(data, seed, epoch)]
+        expected = [(epoch, *batch) for epoch in range(2) for batch in iterate_batches(data, seed, epoch)]
         assert [len(target) for *_, target in expected] == [8, 8, 5] * 2
         for (epoch, batch), (own_epoch, step, images, digits, target) in zip(fed, expected, strict=True):
             assert (epoch, batch.step) == (own_epoch, step)
             assert torch.equal(batch.images[r], images)
             assert torch.equal(batch.digits[r], digits)
             assert torch.equal(batch.target[r], target)
-        plain = PlainNetwork(design, seed).double().beside(module.pair_stacks[stack], r)
-        trained_alone(plain, module.pair_stacks[stack], data, optimizer)
-        for value, expected_value in zip(final_values(module, seed, design), plain.state_dict().values(), strict=True):
-            reference_impl.close(value, expected_value)
+        plain = PlainNetwork(design, seed).double().use_random_numbers_of(module.pair_stacks[stack], r)
+        train_alone(plain, module.pair_stacks[stack], data, optimizer)
+        for value, expected_value in zip(
+            get_final_values(module, seed, design), plain.state_dict().values(), strict=True
+        ):
+            reference_impl.check_close(value, expected_value)
 
 
 def test_final_metrics_equal_those_of_separate_networks(tiny_root: Path, tmp_path: Path) -> None:
-    module, _, runner = fitted(tiny_root, tmp_path, count=3, seed=5, stack_size=2)
+    module, _, runner = fit_rounds(tiny_root, tmp_path, count=3, seed=5, stack_size=2)
     for place, seed in enumerate(runner.seeds):
         stack, r = divmod(place, 2)
-        data = reference_impl.round_data(tiny_root, seed, TRAIN, VAL, TEST)
-        plain = PlainNetwork(DESIGN, seed).double().beside(module.pair_stacks[stack], r)
-        trained_alone(plain, module.pair_stacks[stack], data, SGD)
+        data = reference_impl.draw_round_data(tiny_root, seed, TRAIN, VAL, TEST)
+        plain = PlainNetwork(DESIGN, seed).double().use_random_numbers_of(module.pair_stacks[stack], r)
+        train_alone(plain, module.pair_stacks[stack], data, SGD)
         plain.eval()
         for split in ("val", "test"):
             prediction = plain(data.images[split].double())
             correct = (prediction.output[:, 0] > 0) == data.target[split]
             digits_correct = prediction.digit_logits.argmax(-1) == data.digits[split]
-            losses = reference_impl.round_loss(LOSS, prediction, data.digits[split], data.target[split])
+            losses = reference_impl.compute_round_loss(LOSS, prediction, data.digits[split], data.target[split])
             values = [*losses, correct.double().mean(), digits_correct.double().mean()]
             for name, expected_value in zip(
                 ("loss", "target_loss", "digit_loss", "accuracy", "digit_accuracy"), values, strict=True
@@ -108,7 +110,7 @@ def test_final_metrics_equal_those_of_separate_networks(tiny_root: Path, tmp_pat
                 assert actual == pytest.approx(expected_value.item(), rel=1e-9, abs=1e-9)
 
 
-@every_neighbourhood
+@parametrize_neighbours
 @pytest.mark.parametrize("normalise", ["raw", "unit", "standard"])
 @pytest.mark.parametrize("swap", ["none", "relabel"])
 def test_pairs_and_shuffling_do_not_depend_on_other_rounds_or_stacks(
@@ -120,28 +122,28 @@ def test_pairs_and_shuffling_do_not_depend_on_other_rounds_or_stacks(
         r = place % size
         return [value[r] for batch in batches for value in (batch.images, batch.digits, batch.target)]
 
-    alone = data_module(tiny_root, [5], 1, normalise=normalise, swap=swap)
-    beside = data_module(tiny_root, seeds, stack_size, normalise=normalise, swap=swap)
-    assert bit_equal(fed(beside, seeds.index(5), stack_size), fed(alone, 0, 1))
+    alone = build_data_module(tiny_root, [5], 1, normalise=normalise, swap=swap)
+    beside = build_data_module(tiny_root, seeds, stack_size, normalise=normalise, swap=swap)
+    assert is_bit_equal(fed(beside, seeds.index(5), stack_size), fed(alone, 0, 1))
 
 
-@every_neighbourhood
+@parametrize_neighbours
 def test_sampled_pairs_equal_the_documented_ones(tiny_root: Path, seeds: list[int], stack_size: int) -> None:
     torch.manual_seed(len(seeds))
     bank, data = (
-        data_module(tiny_root, seeds, stack_size).bank,
-        reference_impl.round_data(tiny_root, 5, TRAIN, VAL, TEST),
+        build_data_module(tiny_root, seeds, stack_size).bank,
+        reference_impl.draw_round_data(tiny_root, 5, TRAIN, VAL, TEST),
     )
     place = seeds.index(5)
     for split in ("train", "val", "test"):
-        pairs = bank.ordered(split, slice(place, place + 1))
-        images, digits, target = bank.gather(pairs.index, slice(place, place + 1)), pairs.digits, pairs.target
+        pairs = bank.get_pairs(split, slice(place, place + 1))
+        images, digits, target = bank.gather_images(pairs.index, slice(place, place + 1)), pairs.digits, pairs.target
         assert torch.equal(images[0], data.images[split])
         assert torch.equal(digits[0], data.digits[split])
         assert torch.equal(target[0], data.target[split])
 
 
-@every_neighbourhood
+@parametrize_neighbours
 @pytest.mark.parametrize("backbone", [RICH_CNN, RICH_FC, LoopedBackbone])
 @pytest.mark.parametrize("sharing", ["shared", "separate"])
 @pytest.mark.quick(12)
@@ -150,21 +152,24 @@ def test_initial_weights_do_not_depend_on_other_rounds_or_stacks(
 ) -> None:
     design = Architecture(backbone, DEEP_MLP, sharing, "identity", "relu", "le", 14)
     torch.manual_seed(sum(seeds))
-    module = pair_module(seeds, stack_size, backbone=backbone, sharing=sharing)
-    assert bit_equal(final_values(module, 5, design), list(PlainNetwork(design, 5).state_dict().values()))
+    module = build_pair_module(seeds, stack_size, backbone=backbone, sharing=sharing)
+    assert is_bit_equal(get_final_values(module, 5, design), list(PlainNetwork(design, 5).state_dict().values()))
 
 
 def get_masks(stack: PairStack, r: int) -> list[Tensor]:
     layers = [layer for layer in stack.network.modules() if isinstance(layer, StackedDropout)]
-    return [layer.mask((6, 20), CPU)[r] for layer in layers]
+    return [layer.compute_mask((6, 20), CPU)[r] for layer in layers]
 
 
-@every_neighbourhood
+@parametrize_neighbours
 @pytest.mark.parametrize("sharing", ["shared", "separate"])
 @pytest.mark.quick(4)
 def test_dropout_masks_do_not_depend_on_other_rounds_or_stacks(seeds: list[int], stack_size: int, sharing: str) -> None:
     branches = 2 if sharing == "separate" else 1
-    alone, module = pair_module([5], 1, sharing=sharing).pair_stacks[0], pair_module(seeds, stack_size, sharing=sharing)
+    alone, module = (
+        build_pair_module([5], 1, sharing=sharing).pair_stacks[0],
+        build_pair_module(seeds, stack_size, sharing=sharing),
+    )
     number, r = divmod(seeds.index(5), stack_size)
     beside = module.pair_stacks[number]
     for epoch, step in ((0, 0), (0, 1), (1, 0), (3, 7)):
@@ -172,7 +177,7 @@ def test_dropout_masks_do_not_depend_on_other_rounds_or_stacks(seeds: list[int],
             stack.clock.epoch, stack.clock.step = epoch, step
         actual, expected = get_masks(beside, r), get_masks(alone, 0)
         assert len(expected) == 2 * branches + 1
-        assert bit_equal(actual, expected)
+        assert is_bit_equal(actual, expected)
         assert not any(torch.equal(one, other) for one, other in combinations(actual, 2))
 
 
@@ -183,14 +188,16 @@ def test_training_is_bit_identical_next_to_other_rounds_in_a_stack_of_equal_size
 ) -> None:
     finals = []
     for seeds in ([5, 6, 7], [5, 90, 3]):
-        module = pair_module(seeds, 3, backbone=backbone).to(dtype)
+        module = build_pair_module(seeds, 3, backbone=backbone).to(dtype)
         run(module, [disturbed(batch(step, dtype), seeds[1]) for step in range(3)])
-        finals.append(final_values(module, 5, Architecture(backbone, DEEP_MLP, "shared", "identity", "relu", "le", 14)))
-    assert bit_equal(*finals)
+        finals.append(
+            get_final_values(module, 5, Architecture(backbone, DEEP_MLP, "shared", "identity", "relu", "le", 14))
+        )
+    assert is_bit_equal(*finals)
 
 
 def batch(step: int, dtype: torch.dtype = torch.float64, rounds: int = 3) -> StackBatch:
-    return StackBatch(0, "train", step, *reference_impl.random_batch(rounds, 6 - step, dtype=dtype, seed=step))
+    return StackBatch(0, "train", step, *reference_impl.draw_batch(rounds, 6 - step, dtype=dtype, seed=step))
 
 
 def disturbed(batch: StackBatch, seed: int) -> StackBatch:
@@ -215,7 +222,7 @@ def run(module: PairModule, batches: list[StackBatch]) -> tuple[list[Tensor], li
 
 def disturb_with_other_work() -> None:
     torch.manual_seed(999)
-    run(pair_module([70, 71, 72], 3).double(), [batch(0), batch(1)])
+    run(build_pair_module([70, 71, 72], 3).double(), [batch(0), batch(1)])
     torch.rand(17)
 
 
@@ -223,45 +230,45 @@ def disturb_with_other_work() -> None:
 @pytest.mark.parametrize("disturb", [lambda: None, disturb_with_other_work], ids=["first", "after other work"])
 def test_initial_loss_equals_that_of_the_single_round_network(seeds: list[int], disturb: Callable[[], None]) -> None:
     disturb()
-    module = pair_module(seeds, len(seeds)).double()
+    module = build_pair_module(seeds, len(seeds)).double()
     first = batch(0, rounds=len(seeds))
     _, parts = module.shared_step(first)
     r = seeds.index(5)
-    plain = PlainNetwork(DESIGN, 5).double().beside(module.pair_stacks[0], r)
-    expected = reference_impl.round_loss(LOSS, plain(first.images[r]), first.digits[r], first.target[r])
+    plain = PlainNetwork(DESIGN, 5).double().use_random_numbers_of(module.pair_stacks[0], r)
+    expected = reference_impl.compute_round_loss(LOSS, plain(first.images[r]), first.digits[r], first.target[r])
     for part, expected_value in zip(parts, expected, strict=True):
-        reference_impl.close(part[r], expected_value)
+        reference_impl.check_close(part[r], expected_value)
 
 
 def test_fit_does_not_depend_on_earlier_fits_in_the_process(tiny_root: Path, tmp_path: Path) -> None:
-    first, recorder, _ = fitted(tiny_root, tmp_path / "a", count=2, seed=5, stack_size=2, epochs=1)
-    fitted(tiny_root, tmp_path / "b", count=3, seed=40, stack_size=1, epochs=1)
+    first, recorder, _ = fit_rounds(tiny_root, tmp_path / "a", count=2, seed=5, stack_size=2, epochs=1)
+    fit_rounds(tiny_root, tmp_path / "b", count=3, seed=40, stack_size=1, epochs=1)
     torch.manual_seed(4321)
-    again, recorder_again, _ = fitted(tiny_root, tmp_path / "c", count=2, seed=5, stack_size=2, epochs=1)
+    again, recorder_again, _ = fit_rounds(tiny_root, tmp_path / "c", count=2, seed=5, stack_size=2, epochs=1)
     for seed in (5, 6):
-        assert bit_equal(final_values(again, seed), final_values(first, seed))
+        assert is_bit_equal(get_final_values(again, seed), get_final_values(first, seed))
     for (_, one), (_, other) in zip(recorder.batches, recorder_again.batches, strict=True):
         assert torch.equal(one.images, other.images)
 
 
 def test_stack_size_changes_trained_weights_by_rounding_only(tiny_root: Path, tmp_path: Path) -> None:
-    runs = [fitted(tiny_root, tmp_path / str(size), count=3, seed=5, stack_size=size)[0] for size in (1, 2, 3)]
+    runs = [fit_rounds(tiny_root, tmp_path / str(size), count=3, seed=5, stack_size=size)[0] for size in (1, 2, 3)]
     for seed in (5, 6, 7):
-        for value, *others in zip(*(final_values(module, seed) for module in runs), strict=True):
+        for value, *others in zip(*(get_final_values(module, seed) for module in runs), strict=True):
             for other in others:
-                reference_impl.close(value, other)
+                reference_impl.check_close(value, other)
 
 
 @pytest.mark.parametrize("backbone", [RICH_CNN, LoopedBackbone])
 def test_building_and_training_do_not_change_the_global_generator(backbone: Callable[..., nn.Module]) -> None:
     before = torch.get_rng_state()
-    run(pair_module([5, 6, 7], 3, backbone=backbone).double(), [batch(0), batch(1)])
+    run(build_pair_module([5, 6, 7], 3, backbone=backbone).double(), [batch(0), batch(1)])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_whole_fit_does_not_change_the_global_generator(tiny_root: Path, tmp_path: Path) -> None:
     before = torch.get_rng_state()
-    fitted(tiny_root, tmp_path, count=2, seed=5, stack_size=1, epochs=1)
+    fit_rounds(tiny_root, tmp_path, count=2, seed=5, stack_size=1, epochs=1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -292,7 +299,7 @@ def poisoned(module: PairModule, value: float) -> PairModule:
 
 
 def poisoned_loop(module: PairModule, value: float) -> PairModule:
-    assert isinstance(module.stacks[0].branch, Loop)
+    assert isinstance(module.stacks[0].branch, LoopedCopies)
     with torch.no_grad():
         for weight in module.stacks[0].branch.copies[1].parameters():
             weight.fill_(value)
@@ -312,40 +319,42 @@ def others(values: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "loop"])
 @pytest.mark.quick(4)
 def test_broken_round_does_not_change_other_rounds(name: str, value: float, dtype: torch.dtype) -> None:
-    whole, broken = (pair_module([5, 6, 7], 3, **NETWORKS[name]).to(dtype) for _ in range(2))
+    whole, broken = (build_pair_module([5, 6, 7], 3, **NETWORKS[name]).to(dtype) for _ in range(2))
     batches = [batch(step, dtype) for step in range(2)]
     (losses, gradients), (broken_losses, broken_gradients) = run(whole, batches), run(poisoned(broken, value), batches)
     assert all(not loss[1].isfinite() for loss in broken_losses)
     assert all(loss[0].isfinite() and loss[2].isfinite() for loss in losses)
-    assert bit_equal(others(broken_losses), others(losses))
-    assert bit_equal(others(broken_gradients), others(gradients))
+    assert is_bit_equal(others(broken_losses), others(losses))
+    assert is_bit_equal(others(broken_gradients), others(gradients))
     weights = [others([*module.stacks[0].state_dict().values()]) for module in (broken, whole)]
-    assert bit_equal(*weights)
+    assert is_bit_equal(*weights)
     metrics = [module.collect() for module in (broken, whole)]
     assert metrics[0].keys() == metrics[1].keys()
-    assert bit_equal(*([value[[0, 2]] for value in each.values()] for each in metrics))
+    assert is_bit_equal(*([value[[0, 2]] for value in each.values()] for each in metrics))
     assert metrics[0]["train/accuracy"][1].isnan()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_broken_round_in_a_loop_does_not_change_other_rounds(dtype: torch.dtype) -> None:
-    whole, broken = (pair_module([5, 6, 7], 3, **NETWORKS["loop"]).to(dtype) for _ in range(2))
+    whole, broken = (build_pair_module([5, 6, 7], 3, **NETWORKS["loop"]).to(dtype) for _ in range(2))
     batches = [batch(step, dtype) for step in range(2)]
     (losses, _), (broken_losses, _) = run(whole, batches), run(poisoned_loop(broken, float("nan")), batches)
     assert all(loss[1].isnan() for loss in broken_losses)
-    assert bit_equal(others(broken_losses), others(losses))
+    assert is_bit_equal(others(broken_losses), others(losses))
     design = Architecture(LoopedBackbone, DEEP_MLP, "shared", "identity", "relu", "le", 14)
     for seed in (5, 7):
-        assert bit_equal(final_values(broken, seed, design), final_values(whole, seed, design))
+        assert is_bit_equal(get_final_values(broken, seed, design), get_final_values(whole, seed, design))
 
 
 def stacked_dropout(p: float, seeds: list[int], *, name: str = "layer") -> StackedDropout:
-    return StackedDropout([p] * len(seeds), Streams(tuple(seeds), (0,) * len(seeds), Clock(), name), maps=False)
+    return StackedDropout(
+        [p] * len(seeds), RandomStreams(tuple(seeds), (0,) * len(seeds), StepPosition(), name), maps=False
+    )
 
 
 def at(layer: StackedDropout, epoch: int, step: int, count: int = 20_000) -> Tensor:
     layer._streams.clock.epoch, layer._streams.clock.step = epoch, step
-    return layer.mask((count,), CPU)
+    return layer.compute_mask((count,), CPU)
 
 
 def correlation(one: Tensor, other: Tensor) -> float:
@@ -398,11 +407,11 @@ def test_the_hash_is_a_pure_function_and_each_round_and_prefix_stands_alone(
     keys: list[tuple[int, int]], step: int, count: int, p: float
 ) -> None:
     every = torch.tensor(keys, dtype=torch.int32)
-    keep = dropout_keep(every, step, count, p)
+    keep = compute_keep_mask(every, step, count, p)
     assert keep.shape == (len(keys), count)
-    assert torch.equal(dropout_keep(every, step, count, p), keep)
-    assert torch.equal(dropout_keep(every[-1:], step, count, p)[0], keep[-1])
-    assert torch.equal(dropout_keep(every, step, count + 5, p)[:, :count], keep)
+    assert torch.equal(compute_keep_mask(every, step, count, p), keep)
+    assert torch.equal(compute_keep_mask(every[-1:], step, count, p)[0], keep[-1])
+    assert torch.equal(compute_keep_mask(every, step, count + 5, p)[:, :count], keep)
 
 
 def test_a_higher_p_drops_what_a_lower_p_drops_and_more() -> None:
@@ -415,12 +424,12 @@ def test_a_p_of_zero_changes_nothing(training: bool) -> None:
     x = torch.randn(2, 5, 3)
     layer = stacked_dropout(0.0, [0, 1]).train(training)
     assert torch.equal(layer(x), x)
-    assert layer.mask((5, 3), CPU).all()
+    assert layer.compute_mask((5, 3), CPU).all()
 
 
 @pytest.mark.parametrize("maps", [True, False])
 def test_a_p_of_one_drops_everything_and_gives_no_nan(maps: bool) -> None:
-    layer = StackedDropout([1.0, 1.0], Streams((0, 1), (0, 0), Clock(), "layer"), maps=maps)
+    layer = StackedDropout([1.0, 1.0], RandomStreams((0, 1), (0, 0), StepPosition(), "layer"), maps=maps)
     x = torch.randn((2, 4, 3, 3, 6) if maps else (2, 5, 3), requires_grad=True)
     y = layer(x)
     y.sum().backward()
@@ -432,7 +441,7 @@ def test_a_p_of_one_drops_everything_and_gives_no_nan(maps: bool) -> None:
 def test_kept_activations_are_scaled_to_keep_their_mean() -> None:
     x = torch.ones(2, 50, 4, dtype=torch.float64)
     layer = stacked_dropout(0.25, [0, 1])
-    reference_impl.close(layer(x), layer.mask((50, 4), CPU).double() / 0.75)
+    reference_impl.check_close(layer(x), layer.compute_mask((50, 4), CPU).double() / 0.75)
 
 
 def test_masks_do_not_depend_on_earlier_epochs() -> None:

@@ -41,7 +41,7 @@ def order(tiny_root: Path) -> Order:
 def whole(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of an undisturbed fit."""
     root = tmp_path_factory.mktemp("whole")
-    assert kill_targets.ended(order(root)) == 0
+    assert kill_targets.run_command(order(root)) == 0
     (run,) = root.glob("lightning_logs/*/*")
     return run
 
@@ -67,12 +67,12 @@ def resume_or_restart(root: Path, first: list[str]) -> Path:
     checkpoints = list(root.glob("lightning_logs/*/*/checkpoints/last.ckpt"))
     if not checkpoints:
         before = set(root.glob("lightning_logs/*/*"))
-        assert kill_targets.ended(first) == 0
+        assert kill_targets.run_command(first) == 0
         (run,) = set(root.glob("lightning_logs/*/*")) - before
         return run
     (last,) = checkpoints
     run = last.parent.parent
-    assert kill_targets.ended(["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(last)]) == 0
+    assert kill_targets.run_command(["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(last)]) == 0
     return run
 
 
@@ -89,38 +89,41 @@ WRITES = 2 + EPOCHS + 3  # the run's identity, the config, one checkpoint per ep
 
 
 @pytest.mark.parametrize("write", range(WRITES))
-@pytest.mark.parametrize("stage", range(len(kill_targets.STAGES)), ids=kill_targets.STAGES)
+@pytest.mark.parametrize("stage", range(len(kill_targets.KILL_STAGES)), ids=kill_targets.KILL_STAGES)
 @pytest.mark.slow
 def test_killed_during_a_write(order: Order, whole: Path, tmp_path: Path, write: int, stage: int) -> None:
-    assert kill_targets.ended(order(tmp_path), dies_at=len(kill_targets.STAGES) * write + stage) == -signal.SIGKILL
+    assert (
+        kill_targets.run_command(order(tmp_path), dies_at=len(kill_targets.KILL_STAGES) * write + stage)
+        == -signal.SIGKILL
+    )
     check_files_are_complete(tmp_path, whole)
     check_same(resume_or_restart(tmp_path, order(tmp_path)), whole)
 
 
 @pytest.mark.slow
 def test_number_of_writes(order: Order, whole: Path, tmp_path: Path) -> None:
-    assert kill_targets.ended(order(tmp_path), dies_at=len(kill_targets.STAGES) * WRITES) == 0
+    assert kill_targets.run_command(order(tmp_path), dies_at=len(kill_targets.KILL_STAGES) * WRITES) == 0
 
 
 @pytest.mark.slow
 def test_killed_at_six_random_moments(order: Order, whole: Path, tmp_path: Path) -> None:
-    seconds = kill_targets.duration(order(tmp_path / "clock"))
+    seconds = kill_targets.measure_duration(order(tmp_path / "clock"))
     moments = random.Random(20).choices(range(1000), k=6)
     for place, moment in enumerate(moments):
         root = tmp_path / str(place)
         root.mkdir()
-        kill_targets.killed(order(root), seconds * moment / 1000)
+        kill_targets.run_and_kill(order(root), seconds * moment / 1000)
         check_files_are_complete(root, whole)
         check_same(resume_or_restart(root, order(root)), whole)
 
 
 @pytest.mark.slow
 def test_killed_repeatedly_it_still_finishes(order: Order, whole: Path, tmp_path: Path) -> None:
-    assert kill_targets.ended(order(tmp_path), dies_at=8) == -signal.SIGKILL
+    assert kill_targets.run_command(order(tmp_path), dies_at=8) == -signal.SIGKILL
     (last,) = tmp_path.glob("lightning_logs/*/*/checkpoints/last.ckpt")
     run = last.parent.parent
     again = ["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(last)]
     for _ in range(EPOCHS - 1):
-        assert kill_targets.ended(again, dies_at=5) == -signal.SIGKILL
-    assert kill_targets.ended(again) == 0
+        assert kill_targets.run_command(again, dies_at=5) == -signal.SIGKILL
+    assert kill_targets.run_command(again) == 0
     check_same(run, whole)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves, read_rounds
-from tests.support.images import drawn
+from tests.support.images import draw_seven
 
 RECORDED = Path(__file__).parent / "old_run"
 SEEDS = (0, 1)
@@ -52,7 +52,7 @@ def test_the_networks_of_its_rounds_have_the_recorded_accuracy(run: Path) -> Non
     bank = opened.trained.data.bank
     pairs = bank.pairs["test"]
     for place, (seed, recorded) in enumerate(zip(SEEDS, read_rounds(RECORDED / "rounds.csv"), strict=True)):
-        probability, digits = opened.network(seed)(bank.gather(pairs.index, slice(None))[place])
+        probability, digits = opened.network(seed)(bank.gather_images(pairs.index, slice(None))[place])
         assert ((probability > 0.5) == pairs.target[place]).double().mean() == pytest.approx(recorded.test_accuracy)
         assert (digits.argmax(-1) == pairs.digits[place]).double().mean() == pytest.approx(recorded.test_digit_accuracy)
 
@@ -72,7 +72,7 @@ def test_apply_inspect_export_and_compare_accept_it(
 ) -> None:
     paths = [str(tmp_path / "left.png"), str(tmp_path / "right.png")]
     for image in paths:
-        drawn().save(image)
+        draw_seven().save(image)
     assert main(["apply", str(run), *paths]) == 0
     assert main(["inspect", str(run)]) == 0
     assert (run / "inspect" / "report.md").is_file()

@@ -10,7 +10,7 @@ import torch
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves
 from tests.conftest import CONFIGS, Fit
-from tests.support.runs import last, predictions, refused, tables
+from tests.support.runs import build_checkpoint_arguments, read_tables, run_predict, run_rejected
 
 PARTS = "tests.support.real_world_parts"
 
@@ -31,7 +31,7 @@ class TestRunDependsOnlyOnItsSeed:
     ) -> None:
         options = [*tiny_options, "--model.backbone", f"{PARTS}.RandomWidth", "--model.readout", "none"]
         options += ["--rounds.stack_size", size]
-        message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
+        message = run_rejected(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
         assert re.search(
             r"networks of different rounds have embeddings or outputs of widths \d+, \d+, \d+\. The width must not",
             message,
@@ -40,7 +40,7 @@ class TestRunDependsOnlyOnItsSeed:
     def test_network_with_its_own_generator_prints_a_notice(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         first, second = (fit("--model.backbone", f"{PARTS}.OwnGenerator", config="fc_aux") for _ in range(2))
         assert capsys.readouterr().err.count("is not deterministic in evaluation mode") == 2
-        assert tables(first) == tables(second)
+        assert read_tables(first) == read_tables(second)
 
     @pytest.mark.slow
     def test_callback_that_draws_random_numbers_early(self, fit: Fit, tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ class TestRunDependsOnlyOnItsSeed:
         whole = fit(*options, "3", config="fc_aux")
         torch.rand(1)
         again, part = fit(*options, "3", config="fc_aux"), fit(*options, "2", config="fc_aux")
-        assert main(["fit", *last(part), "--trainer.max_epochs", "3"]) == 0
-        assert tables(whole) == tables(again) == tables(part)
+        assert main(["fit", *build_checkpoint_arguments(part), "--trainer.max_epochs", "3"]) == 0
+        assert read_tables(whole) == read_tables(again) == read_tables(part)
 
     def test_module_that_draws_and_seeds_on_import(
         self, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -66,7 +66,7 @@ class TestRunDependsOnlyOnItsSeed:
         results = []
         for _ in range(2):
             torch.manual_seed(1)
-            results.append(tables(fit("--model.backbone", "draws_at_import.Net", config="fc_aux")))
+            results.append(read_tables(fit("--model.backbone", "draws_at_import.Net", config="fc_aux")))
             assert torch.equal(torch.rand(2), expected)
             del sys.modules["draws_at_import"]
         assert results[0] == results[1]
@@ -78,8 +78,8 @@ class TestRunDependsOnlyOnItsSeed:
         first = fit(*options, config="fc_aux")
         assert capsys.readouterr().err.count("the network draws random numbers in evaluation mode too") == 1
         second = fit(*options, config="fc_aux")
-        assert tables(first) == tables(second)
-        assert predictions(first) == predictions(second)
+        assert read_tables(first) == read_tables(second)
+        assert run_predict(first) == run_predict(second)
         alone = fit(*options, "--rounds.count", "1", "--rounds.seed", "2", config="fc_aux")
         together = read_curves(first / "curves.csv").values
         for name, values in read_curves(alone / "curves.csv").values.items():
@@ -87,7 +87,7 @@ class TestRunDependsOnlyOnItsSeed:
 
     def test_test_command_reproduces_the_losses_of_the_fit(self, fit: Fit) -> None:
         run = fit("--model.backbone", f"{PARTS}.OneLayer", "--model.backbone.kind", "torch", config="fc_aux")
-        assert main(["test", *last(run)]) == 0
+        assert main(["test", *build_checkpoint_arguments(run)]) == 0
         with (run / "test.csv").open() as file:
             losses = [float(row["test_loss"]) for row in csv.DictReader(file)]
         np.testing.assert_allclose(losses, read_curves(run / "curves.csv").values["test/loss"][-1], rtol=1e-6)
@@ -98,22 +98,22 @@ class TestRunDependsOnlyOnItsSeed:
 
     def test_initial_weights_from_numpy_and_python(self, fit: Fit) -> None:
         first, second = (fit("--model.backbone", f"{PARTS}.RandomWeights", config="fc_aux") for _ in range(2))
-        assert tables(first) == tables(second)
+        assert read_tables(first) == read_tables(second)
 
     def test_random_learning_rate_schedule(self, fit: Fit) -> None:
         scheduler = ["--model.lr_scheduler", "torch.optim.lr_scheduler.LambdaLR"]
         options = [*scheduler, "--model.lr_scheduler.lr_lambda", f"{PARTS}.jumpy", "--trainer.max_epochs", "3"]
         first, second = (fit(*options, config="fc_aux") for _ in range(2))
-        assert tables(first) == tables(second)
+        assert read_tables(first) == read_tables(second)
 
     def test_callback_that_draws_random_numbers(self, fit: Fit) -> None:
         options = ("--trainer.callbacks", f"{PARTS}.NoisyImages", "--trainer.max_epochs", "3")
         first, second = (fit(*options, config="fc_aux") for _ in range(2))
-        assert tables(first) == tables(second)
+        assert read_tables(first) == read_tables(second)
         files = []
         for run in (first, second):
             torch.rand(1)
-            assert main(["test", *last(run)]) == 0
+            assert main(["test", *build_checkpoint_arguments(run)]) == 0
             files.append((run / "test.csv").read_bytes())
         assert files[0] == files[1]
 

@@ -11,7 +11,7 @@ from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves
 from tests.conftest import CONFIGS, Fit
-from tests.support.runs import contents, last, refused, tables
+from tests.support.runs import build_checkpoint_arguments, read_contents, read_tables, run_rejected
 
 CALLBACKS = "lightning.pytorch.callbacks"
 
@@ -39,10 +39,10 @@ class TestUserFilesAreNotOverwritten:
     def test_checkpoint_outside_its_run_folder_gets_a_new_run(
         self, command: str, checkpoint: str, project: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        before = contents(project)
+        before = read_contents(project)
         options = ["--trainer.default_root_dir", ".", "--ckpt_path", checkpoint]
         assert main([command, "--config", "../fc_aux.yaml", *options]) == 0
-        after = contents(project)
+        after = read_contents(project)
         assert {path: after[path] for path in before} == before
         (run,) = project.glob("lightning_logs/fc_aux/*")
         assert {path for path in after if path not in before} == {path for path in after if run in path.parents}
@@ -56,16 +56,16 @@ class TestUserFilesAreNotOverwritten:
     def test_checkpoint_in_another_run_folder_leaves_that_run_unchanged(self, fit: Fit) -> None:
         first, second = fit(config="fc_aux"), fit("--rounds.seed", "7", config="fc_aux")
         shutil.copy(first / "checkpoints" / "last.ckpt", second / "checkpoints" / "other.ckpt")
-        before = contents(second)
+        before = read_contents(second)
         config = str(first / "config.yaml")
         assert main(["test", "--config", config, "--ckpt_path", str(second / "checkpoints" / "other.ckpt")]) == 0
-        assert contents(second) == before
+        assert read_contents(second) == before
 
     def test_moved_run_is_resumed_in_place(self, fit: Fit, tmp_path: Path) -> None:
         moved = tmp_path / "the best one"
         fit(config="fc_aux").rename(moved)
-        assert main(["test", *last(moved)]) == 0
-        assert main(["fit", *last(moved), "--trainer.max_epochs", "3"]) == 0
+        assert main(["test", *build_checkpoint_arguments(moved)]) == 0
+        assert main(["fit", *build_checkpoint_arguments(moved), "--trainer.max_epochs", "3"]) == 0
         assert (moved / "test.csv").is_file()
         assert read_curves(moved / "curves.csv").epochs == 3
 
@@ -76,7 +76,7 @@ class TestUserFilesAreNotOverwritten:
         del saved["pairs_lit"]["run"]
         torch.save(saved, checkpoint)
         (run / ".run").unlink()
-        assert main(["fit", *last(run), "--trainer.max_epochs", "3"]) == 0
+        assert main(["fit", *build_checkpoint_arguments(run), "--trainer.max_epochs", "3"]) == 0
         assert read_curves(run / "curves.csv").epochs == 3
 
     def test_model_checkpoints_go_into_the_run_folder(
@@ -90,10 +90,10 @@ class TestUserFilesAreNotOverwritten:
         best = next(path for path in (run / "checkpoints").iterdir() if path.name.startswith("epoch"))
         assert main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(best)]) == 0
         assert (run / "test.csv").is_file()
-        before = tables(run)
-        assert main(["fit", *last(run), "--trainer.max_epochs", "3"]) == 0
+        before = read_tables(run)
+        assert main(["fit", *build_checkpoint_arguments(run), "--trainer.max_epochs", "3"]) == 0
         assert not (tmp_path / "checkpoints").exists()
-        assert tables(run) != before
+        assert read_tables(run) != before
 
     def test_the_monitored_metric_is_the_mean_over_rounds(self, fit: Fit) -> None:
         options = f"--trainer.callbacks {CALLBACKS}.ModelCheckpoint --trainer.callbacks.monitor val/loss/mean".split()
@@ -110,12 +110,12 @@ class TestUserFilesAreNotOverwritten:
     ) -> None:
         options = ["--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
         run = fit(*options, "--trainer.max_epochs", "4", config="fc_aux")
-        before = contents(run)
+        before = read_contents(run)
         (early,) = (run / "checkpoints").glob("epoch=1-*")
         arguments = ["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(early)]
         for rate in ("0.1", "0.2"):
             assert main([*arguments, "--model.optimizer.lr", rate]) == 0
-        assert contents(run) == before
+        assert read_contents(run) == before
         assert capsys.readouterr().err.count("is not the latest of its run, so the results go into a new") == 2
         others = sorted(set(run.parent.iterdir()) - {run})
         assert [
@@ -131,11 +131,11 @@ class TestUserFilesAreNotOverwritten:
     def test_run_with_damaged_last_checkpoint_is_resumed_from_an_earlier_one(self, fit: Fit) -> None:
         options = ["--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
         run = fit(*options, "--trainer.max_epochs", "3", config="fc_aux")
-        before = tables(run)
+        before = read_tables(run)
         (run / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
         (early,) = (run / "checkpoints").glob("epoch=1-*")
         assert main(["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(early)]) == 0
-        assert tables(run) == before
+        assert read_tables(run) == before
 
     @pytest.mark.parametrize("how", ["moved", "linked", "relative"])
     @pytest.mark.quick(1)
@@ -152,7 +152,7 @@ class TestUserFilesAreNotOverwritten:
             run = tmp_path / "link"
         else:
             run = run.relative_to(tmp_path)
-        assert main(["fit", *last(run), "--trainer.max_epochs", "4"]) == 0
+        assert main(["fit", *build_checkpoint_arguments(run), "--trainer.max_epochs", "4"]) == 0
         assert (
             len(list((run / "checkpoints").glob("epoch*.ckpt"))) == 1
         )  # the previous best checkpoint was either replaced or kept
@@ -203,5 +203,5 @@ class TestUserFilesAreNotOverwritten:
     ) -> None:
         root = ["--trainer.default_root_dir", str(tmp_path), "--trainer.callbacks", f"{CALLBACKS}.ModelCheckpoint"]
         arguments = ["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, *root, *options.split()]
-        assert re.search(message, refused(arguments, capsys))
+        assert re.search(message, run_rejected(arguments, capsys))
         assert not list(tmp_path.iterdir())

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.support.small_runs import Runs
+from tests.support.small_runs import RunCache
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(tmp_path_factory.mktemp("runs"))
+def runs(tmp_path_factory: pytest.TempPathFactory) -> RunCache:
+    return RunCache(tmp_path_factory.mktemp("runs"))

@@ -20,16 +20,16 @@ from pairs_lit.cli import main
 from pairs_lit.data.mnist import load_mnist
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.conversion import Converter, placement_of
+from pairs_lit.inference.conversion import Converter, get_placement
 from pairs_lit.inference.result_figure import draw_result
 from pairs_lit.inference.result_formats import format_result
-from pairs_lit.inference.strokes import MNIST
+from pairs_lit.inference.strokes import MNIST_PLACEMENT
 from pairs_lit.inference.user_images import read_grey, resize_only
-from tests.support.images import drawn
-from tests.support.small_runs import CASES, SMALL, fitted
+from tests.support.images import draw_seven
+from tests.support.small_runs import CASES, SMALL, fit_case
 
 Array = NDArray[np.float64]
-LIKE_MNIST = Converter(MNIST, None, as_is=False)
+LIKE_MNIST = Converter(MNIST_PLACEMENT, None, as_is=False)
 
 
 def convert_alone(picture: object, name: str = "it") -> NDArray[np.float32]:
@@ -38,13 +38,18 @@ def convert_alone(picture: object, name: str = "it") -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
-    return fitted("parts", tmp_path_factory.mktemp("run"))
+    return fit_case("parts", tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
 def image_files(tmp_path: Path) -> list[str]:
     """Return four files: a seven, one light on dark, a larger one, and one lying on its side."""
-    images = [drawn(), drawn(ink=255, paper=0), drawn(900), drawn().transpose(Image.Transpose.ROTATE_90)]
+    images = [
+        draw_seven(),
+        draw_seven(ink=255, paper=0),
+        draw_seven(900),
+        draw_seven().transpose(Image.Transpose.ROTATE_90),
+    ]
     files = [str(tmp_path / f"{number}.png") for number in range(4)]
     for image, file in zip(images, files, strict=True):
         image.save(file)
@@ -53,7 +58,7 @@ def image_files(tmp_path: Path) -> list[str]:
 
 # MNIST's format
 def test_a_drawing_is_converted_to_mnists_format() -> None:
-    image = convert_alone(drawn())
+    image = convert_alone(draw_seven())
     rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
     assert image.shape == (28, 28)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
@@ -62,7 +67,7 @@ def test_a_drawing_is_converted_to_mnists_format() -> None:
 
 
 def test_drawings_are_scaled_like_torch_with_anti_aliasing() -> None:
-    ink = 255 - np.asarray(drawn(), dtype=np.float64)
+    ink = 255 - np.asarray(draw_seven(), dtype=np.float64)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     cut = torch.from_numpy(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])[None, None]
     height, width = cut.shape[-2:]
@@ -75,15 +80,20 @@ def test_drawings_are_scaled_like_torch_with_anti_aliasing() -> None:
     expected = np.zeros((28, 28))
     top = min(top, 8)
     expected[top : top + size[0], left : left + size[1]] = small
-    np.testing.assert_allclose(convert_alone(drawn()), expected, atol=2.0)
+    np.testing.assert_allclose(convert_alone(draw_seven()), expected, atol=2.0)
 
 
 @pytest.mark.parametrize(
     "seen",
-    [drawn(ink=255, paper=0), drawn(900), drawn().resize((140, 140), Image.Resampling.BOX), drawn(ink=40, paper=190)],
+    [
+        draw_seven(ink=255, paper=0),
+        draw_seven(900),
+        draw_seven().resize((140, 140), Image.Resampling.BOX),
+        draw_seven(ink=40, paper=190),
+    ],
 )
 def test_paper_and_size_do_not_change_a_converted_drawing(seen: Image.Image) -> None:
-    assert np.abs(convert_alone(seen) - convert_alone(drawn())).mean() < 4
+    assert np.abs(convert_alone(seen) - convert_alone(draw_seven())).mean() < 4
 
 
 def with_exif(image: Image.Image, orientation: int) -> Image.Image:
@@ -95,13 +105,13 @@ def with_exif(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def test_the_exif_orientation_is_applied() -> None:
-    turned = with_exif(drawn().transpose(Image.Transpose.ROTATE_90), 6)
-    assert np.abs(convert_alone(turned) - convert_alone(drawn())).mean() < 3
+    turned = with_exif(draw_seven().transpose(Image.Transpose.ROTATE_90), 6)
+    assert np.abs(convert_alone(turned) - convert_alone(draw_seven())).mean() < 3
 
 
 @pytest.mark.parametrize("ink", [0, 255])
 def test_transparent_pixels_are_paper(ink: int) -> None:
-    mask = drawn(ink=255, paper=0)
+    mask = draw_seven(ink=255, paper=0)
     image = Image.merge("LA", (Image.new("L", mask.size, ink), mask))
     for each in (image, image.convert("RGBA")):
         np.testing.assert_allclose(convert_alone(each), convert_alone(mask), atol=2)
@@ -110,21 +120,21 @@ def test_transparent_pixels_are_paper(ink: int) -> None:
 def test_paper_with_transparent_corners_is_paper() -> None:
     mask = Image.new("L", (280, 280), 0)
     ImageDraw.Draw(mask).ellipse((5, 5, 274, 274), fill=255)
-    assert np.abs(convert_alone(Image.merge("LA", (drawn(), mask))) - convert_alone(drawn())).mean() < 3
+    assert np.abs(convert_alone(Image.merge("LA", (draw_seven(), mask))) - convert_alone(draw_seven())).mean() < 3
 
 
 def test_16_bits_are_not_cut_off(tmp_path: Path) -> None:
-    Image.fromarray(np.asarray(drawn()).astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    np.testing.assert_allclose(convert_alone(tmp_path / "deep.png"), convert_alone(drawn()), atol=0.5)
+    Image.fromarray(np.asarray(draw_seven()).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    np.testing.assert_allclose(convert_alone(tmp_path / "deep.png"), convert_alone(draw_seven()), atol=0.5)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGB", "CMYK", "YCbCr", "I", "F"])
 def test_any_kind_of_image_is_read(mode: str) -> None:
-    np.testing.assert_allclose(convert_alone(drawn().convert(mode)), convert_alone(drawn()), atol=3)
+    np.testing.assert_allclose(convert_alone(draw_seven().convert(mode)), convert_alone(draw_seven()), atol=3)
 
 
 def test_arrays_and_tensors_are_accepted() -> None:
-    array = np.asarray(drawn())
+    array = np.asarray(draw_seven())
     colour = np.stack([array] * 3, -1)
     forms = [
         array,
@@ -137,7 +147,7 @@ def test_arrays_and_tensors_are_accepted() -> None:
         torch.from_numpy(array.copy())[None],
     ]
     for each in forms:
-        np.testing.assert_array_equal(convert_alone(each), convert_alone(drawn()))
+        np.testing.assert_array_equal(convert_alone(each), convert_alone(draw_seven()))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +186,7 @@ def test_transparency_alone_and_a_single_pixel_are_blank() -> None:
 
 
 def test_an_image_too_large_to_decode_safely_is_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    drawn().save(tmp_path / "huge.png")
+    draw_seven().save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(PairsLitError, match=r"huge\.png is not a readable image \(DecompressionBombError"):
         convert_alone(tmp_path / "huge.png", "huge.png")
@@ -273,13 +283,13 @@ def test_mnists_digits_come_back_almost_unchanged(
 
 # predictions of the rounds
 def test_apply_predicts_what_the_rounds_predict(run: pairs_lit.Run, image_files: list[str]) -> None:
-    applied = run.apply([(image_files[0], image_files[1]), (Image.open(image_files[2]), np.asarray(drawn()))])
-    size = placement_of(run, run.trained).size
-    converter = Converter.of_run(run, run.trained)
+    applied = run.apply([(image_files[0], image_files[1]), (Image.open(image_files[2]), np.asarray(draw_seven()))])
+    size = get_placement(run, run.trained).size
+    converter = Converter.for_run(run, run.trained)
     images = np.stack(
         [converter.convert(read_grey(file, file), file).image for file in (*image_files[:3], image_files[0])]
     )
-    predictions = run.trained.answers(torch.from_numpy(images).view(2, 2, size, size))
+    predictions = run.trained.predict(torch.from_numpy(images).view(2, 2, size, size))
     assert predictions.digits is not None
     for place, pair in enumerate(applied.pairs):
         own = predictions.probability[:, place].double().numpy()
@@ -310,7 +320,7 @@ def test_bundled_digits_are_not_converted(tmp_path: Path) -> None:
     raw = run.apply([tuple(test.images[2 * n : 2 * n + 2]) for n in range(100)], as_is=True)
     labels = test.labels[:200].tolist()
 
-    def compute_accuracy(result: pairs_lit.Applied) -> float:
+    def compute_accuracy(result: pairs_lit.ApplyResult) -> float:
         classes = [digit.read for pair in result.pairs for digit in pair.readings or ()]
         return float(np.mean(np.array(classes) == labels))
 
@@ -333,7 +343,7 @@ def test_a_network_without_digit_outputs_predicts_the_relation(
     tmp_path: Path, image_files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert CASES["joint"][1]["model.readout"] == "none"
-    run = fitted("joint", tmp_path)
+    run = fit_case("joint", tmp_path)
     assert run.apply([(image_files[0], image_files[1])]).pairs[0].readings is None
     for style in ("text", "csv", "json"):
         assert main(["apply", str(run.folder), *image_files[:2], "--format", style]) == 0
@@ -423,7 +433,7 @@ def test_unreadable_images_are_named_in_one_line(
     run: pairs_lit.Run, image_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blank, text, half = tmp_path / "blank.png", tmp_path / "text.png", tmp_path / "half.png"
-    drawn(ink=255).save(blank)
+    draw_seven(ink=255).save(blank)
     text.write_text("no image")
     whole = Path(image_files[0]).read_bytes()
     half.write_bytes(whole[: len(whole) // 2])

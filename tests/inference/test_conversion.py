@@ -21,15 +21,15 @@ from pairs_lit.data.labelled_images import LabelledImages, Source
 from pairs_lit.data.mnist import load_mnist
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.conversion import Converter, is_like, match_greys, placement_of
+from pairs_lit.inference.conversion import Converter, get_placement, is_like_training_images, match_greys
 from pairs_lit.inference.predictions import PairPrediction
 from pairs_lit.inference.result_figure import draw_result
 from pairs_lit.inference.result_formats import format_result
 from pairs_lit.inference.strokes import Placement
-from pairs_lit.inference.trained_rounds import Answers, Trained
+from pairs_lit.inference.trained_rounds import Predictions, TrainedRounds
 from pairs_lit.inference.user_images import resize_only
-from tests.support.images import drawn
-from tests.support.small_runs import SMALL, fitted
+from tests.support.images import draw_seven
+from tests.support.small_runs import SMALL, fit_case
 
 Bytes = NDArray[np.uint8]
 
@@ -204,7 +204,7 @@ def test_files_of_other_sizes_are_resized_as_in_training(digits: Bytes) -> None:
 
 @pytest.mark.parametrize(("ink", "paper"), [(0, 255), (255, 0), (40, 190)])
 def test_a_drawing_gets_the_polarity_of_the_training_images(ink: int, paper: int, digits: Bytes) -> None:
-    drawing = np.asarray(drawn(ink=ink, paper=paper), np.float64)
+    drawing = np.asarray(draw_seven(ink=ink, paper=paper), np.float64)
     light, dark = (converter_of(images).convert(drawing, "it") for images in (digits, 255 - digits))
     assert light.image[0, 0] == 0
     assert light.image.max() > 250
@@ -217,7 +217,7 @@ def test_a_drawing_gets_the_polarity_of_the_training_images(ink: int, paper: int
 def test_with_training_images_of_both_polarities_nothing_is_inverted(digits: Bytes) -> None:
     both = np.concatenate([digits[:50], 255 - digits[50:100]])
     for ink, paper in ((0, 255), (255, 0)):
-        actual = converter_of(both).convert(np.asarray(drawn(ink=ink, paper=paper), np.float64), "it")
+        actual = converter_of(both).convert(np.asarray(draw_seven(ink=ink, paper=paper), np.float64), "it")
         assert actual.image[0, 0] == paper
         assert actual.difference == ""
 
@@ -274,7 +274,7 @@ def test_grey_values_are_those_of_the_training_images() -> None:
     known = format_of(pens())
     image = match_greys(np.array([[0, 255]], np.float32), known, is_dark=False)
     assert image.tolist() == [[230.0, 30.0]]
-    assert is_like(pens()[0].astype(np.float32), (64, 64), known)
+    assert is_like_training_images(pens()[0].astype(np.float32), (64, 64), known)
 
 
 # predictions in words
@@ -306,7 +306,7 @@ def test_answer_and_count_agree(rounds: list[float], answer: str) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
-    return fitted("parts", tmp_path_factory.mktemp("run"))
+    return fit_case("parts", tmp_path_factory.mktemp("run"))
 
 
 NAMES = ["zero, or none", 'a "one"', "two\nlines", "three\x1b[31m", "-4", "$f^5$", "<b>", "7|`*", "8" * 60, "neun"]
@@ -327,22 +327,22 @@ def test_a_fit_records_the_format_in_summary_and_checkpoint(run: pairs_lit.Run) 
     assert parse_format(content["image_format"]) == known
     assert (known.polarity, known.size) == ("light on dark", 28)
     assert "image_format" not in content["data"]
-    assert placement_of(run, run.trained) == Placement(28, 28, False)
+    assert get_placement(run, run.trained) == Placement(28, 28, False)
 
 
 def test_a_run_without_a_recorded_format_gives_a_notice(run: pairs_lit.Run, capsys: pytest.CaptureFixture[str]) -> None:
     old = replace(run)
-    vars(old)["trained"] = Trained(run.trained.module, run.trained.data)
-    applied = old.apply([(drawn(), drawn())])
+    vars(old)["trained"] = TrainedRounds(run.trained.module, run.trained.data)
+    applied = old.apply([(draw_seven(), draw_seven())])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "does not record the format of its training images, since an earlier release trained it." in lines[0]
     assert [line in lines[0] for line in applied.notices] == [True]
-    assert placement_of(old, old.trained) == Placement(28, 28, False)
+    assert get_placement(old, old.trained) == Placement(28, 28, False)
 
 
 def test_names_are_shown_in_text_csv_json_and_figure(named: pairs_lit.Run) -> None:
-    applied = named.apply([(drawn(), drawn())])
+    applied = named.apply([(draw_seven(), draw_seven())])
     (pair,) = applied.pairs
     assert pair.readings is not None
     left = pair.readings[0]
@@ -388,16 +388,16 @@ def test_names_with_control_characters_are_made_printable(run: pairs_lit.Run, tm
 
 
 def test_a_round_with_non_finite_predictions_is_left_out(run: pairs_lit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = Trained.answers
+    answers = TrainedRounds.predict
 
-    def broken(trained: Trained, images: torch.Tensor) -> Answers:
+    def broken(trained: TrainedRounds, images: torch.Tensor) -> Predictions:
         actual = answers(trained, images)
         probability = actual.probability.clone()
         probability[1] = torch.nan
         return replace(actual, probability=probability)
 
-    monkeypatch.setattr(Trained, "answers", broken)
-    applied = run.apply([(drawn(), drawn())])
+    monkeypatch.setattr(TrainedRounds, "answers", broken)
+    applied = run.apply([(draw_seven(), draw_seven())])
     assert (list(applied.seeds), applied.left_out) == ([4, 6], [5])
     assert "Left out: 1 round that failed (seed 5)." in str(applied)
     assert json.loads(format_result(applied, "json"))["failed"] == [5]
@@ -450,7 +450,7 @@ def test_training_files_are_predicted_as_well_as_in_training(
         )
         assert right > in_training - 0.06
         assert not applied.notices
-    drawings = run.apply([(drawn(), drawn(ink=255, paper=0))])
+    drawings = run.apply([(draw_seven(), draw_seven(ink=255, paper=0))])
     assert len(drawings.notices) == 1
     np.testing.assert_allclose(drawings.images[0, 0], drawings.images[0, 1], atol=6)
     assert main(["apply", str(run.folder), str(files["1"][0]), str(files["5"][0]), "--format", "csv"]) == 0

@@ -20,16 +20,16 @@ import pytest
 from PIL import Image
 
 import pairs_lit
-from pairs_lit.analysis.tables import mean_and_std
+from pairs_lit.analysis.tables import format_mean_and_std
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
-from tests.support.images import drawn
-from tests.support.small_runs import fitted
+from tests.support.images import draw_seven
+from tests.support.small_runs import fit_case
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
-    return fitted("parts", tmp_path_factory.mktemp("run"))
+    return fit_case("parts", tmp_path_factory.mktemp("run"))
 
 
 def started(run: pairs_lit.Run) -> subprocess.Popen[str]:
@@ -60,7 +60,7 @@ def sent(image: Image.Image) -> str:
 
 
 def canvas() -> Image.Image:
-    mask = drawn(ink=255, paper=0)
+    mask = draw_seven(ink=255, paper=0)
     return Image.merge("RGBA", (*[Image.new("L", mask.size, 0)] * 3, mask))
 
 
@@ -88,9 +88,9 @@ def test_the_page_and_apply_give_the_same_predictions(run: pairs_lit.Run, port: 
 
 @pytest.mark.slow
 def test_the_page_shows_what_the_networks_saw(run: pairs_lit.Run) -> None:
-    from pairs_lit.inference.demo_page import answer_to
+    from pairs_lit.inference.demo_page import answer_canvases
 
-    html = answer_to(run, sent(canvas()), sent(canvas()))
+    html = answer_canvases(run, sent(canvas()), sent(canvas()))
     codes = re.findall(r"base64,([^']+)'", html)
     images = [np.asarray(Image.open(io.BytesIO(base64.b64decode(code)))) for code in codes]
     np.testing.assert_allclose(images, run.apply([(canvas(), canvas())]).seen[0], atol=0.51)
@@ -100,18 +100,18 @@ def test_the_page_shows_what_the_networks_saw(run: pairs_lit.Run) -> None:
 
 @pytest.mark.parametrize("missing", ["", None])
 def test_an_empty_canvas_asks_for_a_digit(run: pairs_lit.Run, missing: str | None) -> None:
-    from pairs_lit.inference.demo_page import answer_to
+    from pairs_lit.inference.demo_page import answer_canvases
 
-    assert "Draw a digit on each canvas" in answer_to(run, sent(canvas()), missing)
-    assert "Draw a digit on each canvas" in answer_to(run, missing, sent(canvas()))
+    assert "Draw a digit on each canvas" in answer_canvases(run, sent(canvas()), missing)
+    assert "Draw a digit on each canvas" in answer_canvases(run, missing, sent(canvas()))
 
 
 @pytest.mark.parametrize("text", ["nothing", "data:image/png;base64,!", "data:image/png;base64,AAAA", "/etc/passwd"])
 def test_invalid_drawings_are_rejected(run: pairs_lit.Run, text: str) -> None:
-    from pairs_lit.inference.demo_page import answer_to
+    from pairs_lit.inference.demo_page import answer_canvases
 
     with pytest.raises(PairsLitError, match=r"the page did not send a valid drawing"):
-        answer_to(run, text, text)
+        answer_canvases(run, text, text)
 
 
 @pytest.mark.slow
@@ -201,9 +201,9 @@ def png(image: Image.Image) -> bytes:
 
 
 def test_the_question_is_repeated_with_the_answer_and_dots_name_their_seeds(run: pairs_lit.Run) -> None:
-    from pairs_lit.inference.demo_page import answer_to
+    from pairs_lit.inference.demo_page import answer_canvases
 
-    html = answer_to(run, sent(canvas()), sent(canvas()))
+    html = answer_canvases(run, sent(canvas()), sent(canvas()))
     pair = run.apply([(canvas(), canvas())]).pairs[0]
     assert f"Is left ≤ right? <b>{pair.answer}</b>" in html
     assert [f">seed {seed}</text>" in html for seed in run.trained.seeds] == [True] * 3
@@ -212,49 +212,49 @@ def test_the_question_is_repeated_with_the_answer_and_dots_name_their_seeds(run:
 
 
 def test_many_rounds_share_rows_and_show_their_seeds_as_tooltips(run: pairs_lit.Run) -> None:
-    from pairs_lit.inference.demo_page import answer_html
+    from pairs_lit.inference.demo_page import render_result
 
     applied = run.apply([(canvas(), canvas())])
     (pair,) = applied.pairs
     many = replace(applied, seeds=range(60), pairs=[replace(pair, rounds=[0.25] * 60)])
-    html = answer_html(many)
+    html = render_result(many)
     assert html.count("<circle") == html.count("<title>seed") == 60
     assert "point at a dot for its seed" in html
 
 
 def test_the_introduction_has_test_accuracy_and_source(run: pairs_lit.Run) -> None:
-    from pairs_lit.inference.demo_page import introduction
+    from pairs_lit.inference.demo_page import render_introduction
 
-    html = introduction(run)
+    html = render_introduction(run)
     assert "<h2>Is left ≤ right?</h2>" in html
-    assert f"trained on digits: test accuracy {mean_and_std(run.summary['test_accuracy'])}" in html
+    assert f"trained on digits: test accuracy {format_mean_and_std(run.summary['test_accuracy'])}" in html
     failed = [replace(each, status="failed" if each.seed == 4 else "ok") for each in run.rounds]
     unwatched = [replace(each, test_accuracy=None) for each in failed]
-    assert "2 rounds (1 more failed) of" in introduction(replace(run, rounds=failed))
-    assert "no test accuracy was measured" in introduction(replace(run, rounds=unwatched))
+    assert "2 rounds (1 more failed) of" in render_introduction(replace(run, rounds=failed))
+    assert "no test accuracy was measured" in render_introduction(replace(run, rounds=unwatched))
 
 
 def test_names_in_files_are_escaped(run: pairs_lit.Run) -> None:
-    from pairs_lit.inference.demo_page import answer_html, introduction
+    from pairs_lit.inference.demo_page import render_introduction, render_result
 
     named = replace(run, label="<b>x</b>")
     vars(named)["class_names"] = ["<script>", *"123456789"]
-    assert "<b>x" not in introduction(named)
-    assert "&lt;script&gt;, 1, 2" in introduction(named)
+    assert "<b>x" not in render_introduction(named)
+    assert "&lt;script&gt;, 1, 2" in render_introduction(named)
     applied = named.apply([(canvas(), canvas())])
-    assert "<script" not in answer_html(applied)
+    assert "<script" not in render_result(applied)
 
 
 def test_an_uploaded_file_is_read_like_a_file_of_apply(run: pairs_lit.Run, tmp_path: Path) -> None:
-    from pairs_lit.inference.demo_page import answer_to
+    from pairs_lit.inference.demo_page import answer_canvases
 
     exif = Image.Exif()
     exif[0x0112] = 6
-    drawn().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    draw_seven().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     content = (tmp_path / "turned.jpg").read_bytes()
-    html = answer_to(run, uploaded(content, "turned.jpg"), sent(canvas()))
+    html = answer_canvases(run, uploaded(content, "turned.jpg"), sent(canvas()))
     pair = run.apply([(tmp_path / "turned.jpg", canvas())]).pairs[0]
-    assert mean_and_std(pair.probability) in html
+    assert format_mean_and_std(pair.probability) in html
     assert "turned.jpg: dark on light (training images: light on dark)" in html
 
 
@@ -269,10 +269,10 @@ def test_an_uploaded_file_is_read_like_a_file_of_apply(run: pairs_lit.Run, tmp_p
     ],
 )
 def test_a_bad_upload_is_named(run: pairs_lit.Run, upload: str, message: str) -> None:
-    from pairs_lit.inference.demo_page import answer_to
+    from pairs_lit.inference.demo_page import answer_canvases
 
     with pytest.raises(PairsLitError, match=message):
-        answer_to(run, upload, sent(canvas()))
+        answer_canvases(run, upload, sent(canvas()))
 
 
 @pytest.mark.slow
@@ -282,12 +282,12 @@ def test_errors_are_shown_on_the_page(port: int) -> None:
 
 
 def test_two_digits_give_a_warning(run: pairs_lit.Run) -> None:
-    from pairs_lit.inference.demo_page import answer_to
+    from pairs_lit.inference.demo_page import answer_canvases
 
     both = Image.new("L", (560, 280), 255)
     for left in (0, 280):
-        both.paste(drawn(), (left, 0))
-    html = answer_to(run, uploaded(png(both), "77.png"), sent(canvas()))
+        both.paste(draw_seven(), (left, 0))
+    html = answer_canvases(run, uploaded(png(both), "77.png"), sent(canvas()))
     assert "77.png shows two separate shapes side by side" in html
 
 
@@ -343,7 +343,7 @@ def test_the_keyboard_alone_suffices(port: int) -> None:
 def test_files_can_be_uploaded_and_replaced_by_drawings(port: int, tmp_path: Path) -> None:
     from demo_figure import SEVEN, draw, opened
 
-    drawn().save(tmp_path / "seven.png")
+    draw_seven().save(tmp_path / "seven.png")
     (tmp_path / "bad.png").write_text("no image")
     with opened(port, str(CHROMIUM)) as (page, _):
         page.locator("#left input").set_input_files(tmp_path / "seven.png")

@@ -8,17 +8,17 @@ import torch
 
 import pairs_lit
 from pairs_lit.errors import PairsLitError
-from tests.support.small_runs import CASES, Runs, fitted
+from tests.support.small_runs import CASES, RunCache, fit_case
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.quick(2)
-def test_a_single_round_network_predicts_what_its_round_predicted(case: str, runs: Runs) -> None:
+def test_a_single_round_network_predicts_what_its_round_predicted(case: str, runs: RunCache) -> None:
     run = runs(case)
     bank = run.trained.data.bank
     pairs = bank.pairs["test"]
     for place, seed in enumerate(run.trained.seeds):
-        images = bank.gather(pairs.index, slice(None))[place]
+        images = bank.gather_images(pairs.index, slice(None))[place]
         outputs = run.network(seed)(images)
         probability, digits = outputs if isinstance(outputs, tuple) else (outputs, None)
         right = ((probability > 0.5) == pairs.target[place]).double().mean().item()
@@ -30,10 +30,10 @@ def test_a_single_round_network_predicts_what_its_round_predicted(case: str, run
 
 @pytest.mark.parametrize("case", ["parts", "members"])
 @pytest.mark.quick(1)
-def test_all_rounds_predict_the_same_pairs(case: str, runs: Runs) -> None:
+def test_all_rounds_predict_the_same_pairs(case: str, runs: RunCache) -> None:
     run = runs(case)
     images = torch.randint(0, 256, (7, 2, 28, 28), generator=torch.Generator().manual_seed(0))
-    answers = run.trained.answers(images)
+    answers = run.trained.predict(images)
     assert answers.digits is not None
     for place, seed in enumerate(run.trained.seeds):
         prepared = run.trained.preprocessing(seed)(images)
@@ -42,28 +42,28 @@ def test_all_rounds_predict_the_same_pairs(case: str, runs: Runs) -> None:
         torch.testing.assert_close(answers.digits[place], logits.softmax(-1), atol=1e-5, rtol=0)
 
 
-def test_the_data_of_an_opened_run_come_in_its_stacks(runs: Runs) -> None:
+def test_the_data_of_an_opened_run_come_in_its_stacks(runs: RunCache) -> None:
     trained = runs("parts").trained
     assert [stack.stop - stack.start for stack in trained.module.rounds.stacks] == [2, 1]
     shapes = [batch.images.shape[0] for batch in trained.data.predict_dataloader()]
     assert shapes == [2, 1]
 
 
-def test_a_seed_that_is_not_there_is_named(runs: Runs) -> None:
+def test_a_seed_that_is_not_there_is_named(runs: RunCache) -> None:
     run = runs("parts")
     with pytest.raises(PairsLitError, match=r"no round of seed 3 in this run: it has seeds 4 to 6\."):
         run.network(3)
 
 
 def test_a_run_without_its_weights_is_refused(tmp_path: Path) -> None:
-    run = fitted("parts", tmp_path)
+    run = fit_case("parts", tmp_path)
     (run.folder / "checkpoints/last.ckpt").unlink()
     with pytest.raises(PairsLitError, match=r"has no checkpoints/last\.ckpt, the file of the trained weights"):
         pairs_lit.open_run(run.folder)
 
 
 @pytest.fixture
-def parts(runs: Runs) -> pairs_lit.Run:
+def parts(runs: RunCache) -> pairs_lit.Run:
     return runs("parts")
 
 
@@ -73,7 +73,7 @@ def random_pairs(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.quick(1)
-def test_calling_the_module_predicts_for_all_rounds(case: str, runs: Runs) -> None:
+def test_calling_the_module_predicts_for_all_rounds(case: str, runs: RunCache) -> None:
     run = runs(case)
     module = pairs_lit.PairModule.load_from_checkpoint(run.folder / "checkpoints/last.ckpt").eval()
     shown, each = random_pairs(5), random_pairs(3, 5)

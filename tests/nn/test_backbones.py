@@ -11,8 +11,8 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.backbones import CNN
 from pairs_lit.nn.heads import SoftmaxHead
-from pairs_lit.stacking.looped import Loop
-from pairs_lit.stacking.stacked_network import MappedNetwork
+from pairs_lit.stacking.looped import LoopedCopies
+from pairs_lit.stacking.stacked_network import VmapNetwork
 from tests.support import reference_impl
 from tests.support.reference_impl import PlainNetwork
 
@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
 THIN = SETTINGS | {"channels": (3, 4, 5, 4, 6, 5)}
 
 
-def written_out(channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)) -> nn.Sequential:
+def build_layer_by_layer(channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)) -> nn.Sequential:
     """Return the network of SETTINGS, built layer by layer."""
     layers: list[nn.Module] = []
     in_channels = 1
@@ -43,7 +43,10 @@ def written_out(channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)) -> nn.Se
 
 
 def test_padded_blocks_equal_the_network_built_layer_by_layer() -> None:
-    cnn, plain = reference_impl.built(partial(CNN, SHAPE, **SETTINGS), 3), reference_impl.built(written_out, 3)
+    cnn, plain = (
+        reference_impl.build_plain(partial(CNN, SHAPE, **SETTINGS), 3),
+        reference_impl.build_plain(build_layer_by_layer, 3),
+    )
     assert repr(cnn).splitlines()[1:] == repr(plain).splitlines()[1:]
     for (name, value), (plain_name, expected) in zip(cnn.named_parameters(), plain.named_parameters(), strict=True):
         assert name == plain_name
@@ -51,11 +54,11 @@ def test_padded_blocks_equal_the_network_built_layer_by_layer() -> None:
     assert sum(value.numel() for value in cnn.parameters()) == 298_410
 
 
-def design(**settings: object) -> Architecture:
+def build_design(**settings: object) -> Architecture:
     return Architecture(partial(CNN, **THIN | settings), SoftmaxHead, "shared", "identity", "none", "le", 14)
 
 
-def gradients(module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+def compute_gradients(module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     names, values = zip(*module.named_parameters(), strict=True)
     return dict(zip(names, torch.autograd.grad(loss, values), strict=True))
 
@@ -72,20 +75,20 @@ def gradients(module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 )
 def test_stacked_padded_blocks_equal_plain_torch(settings: dict[str, Any]) -> None:
     seeds = [4, 5, 6]
-    parts = design(**settings)
+    parts = build_design(**settings)
     stack = reference_impl.build_stack(parts, seeds)
-    assert not any(isinstance(part, Loop | MappedNetwork) for part in stack.network.modules())
-    batch = reference_impl.random_batch(3, 6)
+    assert not any(isinstance(part, LoopedCopies | VmapNetwork) for part in stack.network.modules())
+    batch = reference_impl.draw_batch(3, 6)
     output = stack(batch.images)
-    stacked_gradients = gradients(stack.network, output.digit_logits.square().sum())
+    stacked_gradients = compute_gradients(stack.network, output.digit_logits.square().sum())
     for place, seed in enumerate(seeds):
-        plain = PlainNetwork(parts, seed).double().beside(stack, place)
+        plain = PlainNetwork(parts, seed).double().use_random_numbers_of(stack, place)
         expected = plain(batch.images[place])
-        reference_impl.close(output.output[place], expected.output)
-        reference_impl.close(output.digit_logits[place], expected.digit_logits)
-        plain_gradients = gradients(plain, expected.digit_logits.square().sum())
+        reference_impl.check_close(output.output[place], expected.output)
+        reference_impl.check_close(output.digit_logits[place], expected.digit_logits)
+        plain_gradients = compute_gradients(plain, expected.digit_logits.square().sum())
         for gradient, plain_gradient in zip(stacked_gradients.values(), plain_gradients.values(), strict=True):
-            reference_impl.close(gradient[place], plain_gradient)
+            reference_impl.check_close(gradient[place], plain_gradient)
     stack.network.eval()
     assert (stack(batch.images).output != output.output).all()
 

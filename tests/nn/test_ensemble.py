@@ -18,25 +18,25 @@ from pairs_lit.data.loaders import StackBatch
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.architecture import Architecture
 from pairs_lit.nn.backbones import FC
-from pairs_lit.nn.ensemble import average
+from pairs_lit.nn.ensemble import average_outputs
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
 from pairs_lit.nn.pair_output import PairOutput
-from pairs_lit.nn.pair_stack import default_stack_size
-from pairs_lit.seeds import derive
+from pairs_lit.nn.pair_stack import compute_default_stack_size
+from pairs_lit.seeds import derive_seed
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
-from pairs_lit.variants.fits import fits_of, read_variants
+from pairs_lit.variants.fits import group_into_fits, read_variants
 from tests.support import reference_impl
 from tests.support.designs import DESIGN, RICH_CNN, TINY_FC, LoopedBackbone
 from tests.support.reference_impl import OPERATORS, PlainNetwork
-from tests.support.small_runs import SMALL, small_fit
+from tests.support.small_runs import SMALL, fit_small
 from tests.support.user_parts import Branching
 
 SEEDS, MEMBERS, PAIRS = [5, 2], 3, 6
-OWN = {seed: [seed, derive(seed, "member", 1), derive(seed, "member", 2)] for seed in SEEDS}
+MEMBER_SEEDS = {seed: [seed, derive_seed(seed, "member", 1), derive_seed(seed, "member", 2)] for seed in SEEDS}
 
 
-def images(rounds: int = len(SEEDS), pairs: int = PAIRS, dtype: torch.dtype = torch.float64) -> Tensor:
+def draw_images(rounds: int = len(SEEDS), pairs: int = PAIRS, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.rand(rounds, pairs, 2, 14, 14, dtype=dtype)
 
 
@@ -55,13 +55,13 @@ def images(rounds: int = len(SEEDS), pairs: int = PAIRS, dtype: torch.dtype = to
 @pytest.mark.parametrize("training", [True, False])
 def test_each_member_equals_the_plain_network_of_its_seed(design: Architecture, training: bool) -> None:
     stack = reference_impl.build_stack(replace(design, members=MEMBERS), SEEDS, training=training)
-    batch = images()
+    batch = draw_images()
     predictions = stack(batch)
     assert len(predictions.output) == len(SEEDS) * MEMBERS
     place = 0
     for round_, seed in enumerate(SEEDS):
-        for member_seed in OWN[seed]:
-            plain = PlainNetwork(design, member_seed).double().beside(stack, place).train(training)
+        for member_seed in MEMBER_SEEDS[seed]:
+            plain = PlainNetwork(design, member_seed).double().use_random_numbers_of(stack, place).train(training)
             expected = plain(batch[round_])
             output = predictions.output[place]
             torch.testing.assert_close(output, expected.output.view_as(output))
@@ -79,11 +79,11 @@ def test_a_member_trains_like_a_separate_round() -> None:
         "loss": PairLoss(digits="ce", aux_weight=0.7),
     }
     together = PairModule(seeds=SEEDS, members=MEMBERS, **parts).double()
-    member_seeds = [member_seed for seed in SEEDS for member_seed in OWN[seed]]
+    member_seeds = [member_seed for seed in SEEDS for member_seed in MEMBER_SEEDS[seed]]
     separate = PairModule(seeds=member_seeds, stack_size=len(member_seeds), **parts).double()
     optimizers = [torch.optim.Adam(module.parameters(), 0.01) for module in (together, separate)]
     for step in range(3):
-        batch = images()
+        batch = draw_images()
         digits = torch.randint(10, (len(SEEDS), PAIRS, 2))
         target = (digits[..., 0] <= digits[..., 1]).long()
         repeated = [part.repeat_interleave(MEMBERS, 0) for part in (batch, digits, target)]
@@ -104,7 +104,7 @@ def test_a_member_trains_like_a_separate_round() -> None:
         torch.testing.assert_close(value, alone[name].view(len(SEEDS), MEMBERS).mean(1))
 
 
-def by_hand(probabilities: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
+def compute_by_hand(probabilities: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
     """Return P(first ≤ second), (R, B), from the digit probabilities (B, K) of both images, by round and member."""
     rounds = []
     for members in probabilities:
@@ -119,10 +119,10 @@ def test_digit_probabilities_are_averaged_before_they_are_compared() -> None:
     z = torch.randn(2 * MEMBERS, PAIRS, 2, 10, dtype=torch.float64) * 3
     p = PowerHead(20).digit_probabilities(z)
     output = PairOutput(torch.zeros(2 * MEMBERS, PAIRS, dtype=torch.float64), "probability", z, p)
-    mean = average([output], MEMBERS, "le")
+    mean = average_outputs([output], MEMBERS, "le")
     by_round = [[(p[r * MEMBERS + m, :, 0], p[r * MEMBERS + m, :, 1]) for m in range(MEMBERS)] for r in range(2)]
-    torch.testing.assert_close(mean.output, by_hand(by_round), atol=1e-9, rtol=0)
-    assert (mean.kind, mean.averaged) == ("probability", True)
+    torch.testing.assert_close(mean.output, compute_by_hand(by_round), atol=1e-9, rtol=0)
+    assert (mean.kind, mean.is_averaged) == ("probability", True)
     digits = torch.stack([sum(z[r * MEMBERS + m].softmax(-1) for m in range(MEMBERS)) / MEMBERS for r in range(2)])
     torch.testing.assert_close(mean.digit_logits.exp(), digits, atol=1e-9, rtol=0)
     assert torch.equal(mean.digit_logits.argmax(-1), digits.argmax(-1))
@@ -132,8 +132,8 @@ def test_digit_probabilities_are_averaged_before_they_are_compared() -> None:
 def test_logits_are_averaged_as_probabilities(kind: Literal["logit", "logits"]) -> None:
     z = torch.randn(4, PAIRS, *([2] if kind == "logits" else []), dtype=torch.float64)
     p = z.sigmoid() if kind == "logit" else z.exp()[..., 1] / z.exp().sum(-1)
-    mean = average([PairOutput(z, kind, None)], 2, "le")
-    torch.testing.assert_close(mean.probability(), torch.stack([(p[0] + p[1]) / 2, (p[2] + p[3]) / 2]))
+    mean = average_outputs([PairOutput(z, kind, None)], 2, "le")
+    torch.testing.assert_close(mean.get_probability(), torch.stack([(p[0] + p[1]) / 2, (p[2] + p[3]) / 2]))
     assert mean.digit_logits is None
     assert mean.digit_probabilities is None
 
@@ -143,7 +143,7 @@ def test_logits_are_averaged_as_probabilities(kind: Literal["logit", "logits"]) 
 def test_the_mean_is_nan_if_an_output_is_not_finite(kind: Literal["logit", "logits"], wrong: float) -> None:
     z = torch.zeros(4, PAIRS, *([2] if kind == "logits" else []))
     z[3, 0] = wrong
-    mean = average([PairOutput(z, kind, None)], 2, "le").output
+    mean = average_outputs([PairOutput(z, kind, None)], 2, "le").output
     assert mean.isnan().sum() == 1
     assert mean[1, 0].isnan()
 
@@ -151,7 +151,7 @@ def test_the_mean_is_nan_if_an_output_is_not_finite(kind: Literal["logit", "logi
 def test_mean_digit_logits_do_not_underflow() -> None:
     """The logarithm is finite even if the mean probability is too small for a float."""
     z = torch.tensor([[0.0, 500.0], [0.0, 700.0]]).view(2, 1, 1, 2).expand(2, 1, 2, 2)
-    mean = average([PairOutput(torch.zeros(2, 1), "logit", z)], 2, "le")
+    mean = average_outputs([PairOutput(torch.zeros(2, 1), "logit", z)], 2, "le")
     assert mean.digit_logits[0, 0, 0, 0].item() == pytest.approx(-500 - torch.tensor(2.0).log().item())
 
 
@@ -172,7 +172,7 @@ def test_losses_of_averaged_predictions_use_their_probabilities(
     digit_logits = torch.randn(2, PAIRS, 2, 10).double()
     target = (digits[..., 0] <= digits[..., 1]).long()
     output = PairOutput(z, "logit" if outputs == 1 else "logits", digit_logits)
-    losses = loss(average([output], 2, "le"), digits, target)
+    losses = loss(average_outputs([output], 2, "le"), digits, target)
     p = (z.sigmoid() if outputs == 1 else z.softmax(-1)[..., 1]).mean(0)
     torch.testing.assert_close(losses.target[0], expected(p, target[0].double()))
     one_hot = nn.functional.one_hot(digits[0], 10)
@@ -180,17 +180,19 @@ def test_losses_of_averaged_predictions_use_their_probabilities(
     torch.testing.assert_close(losses.digits[0], errors[:, 0].mean() + errors[:, 1].mean())
 
 
-def module(**options: Any) -> PairModule:  # noqa: ANN401 - any option
+def build_module(**options: Any) -> PairModule:  # noqa: ANN401 - any option
     return PairModule(seeds=SEEDS, **{"backbone": TINY_FC, "head": MLP, "members": MEMBERS} | options)
 
 
 def test_a_round_fails_if_one_of_its_members_fails() -> None:
-    network = module()
+    network = build_module()
     with torch.no_grad():
         for value in network.parameters():
             value[2 * MEMBERS - 1] = torch.nan
     digits = torch.randint(10, (2, PAIRS, 2))
-    batch = StackBatch(0, "train", 0, images(dtype=torch.float32), digits, (digits[..., 0] <= digits[..., 1]).long())
+    batch = StackBatch(
+        0, "train", 0, draw_images(dtype=torch.float32), digits, (digits[..., 0] <= digits[..., 1]).long()
+    )
     for mode in (True, False):
         network.train(mode).shared_step(batch)
         metrics = network.collect()
@@ -199,14 +201,14 @@ def test_a_round_fails_if_one_of_its_members_fails() -> None:
 
 
 def test_parameters_of_a_round_include_all_members() -> None:
-    one, several = module(members=1), module()
+    one, several = build_module(members=1), build_module()
     assert several.parameters_per_round == MEMBERS * one.parameters_per_round
-    assert "2 rounds of 3 members in 1 stack of 2\n" in several.described()
-    assert "2 rounds in 1 stack of 2\n" in one.described()
+    assert "2 rounds of 3 members in 1 stack of 2\n" in several.describe()
+    assert "2 rounds in 1 stack of 2\n" in one.describe()
 
 
 def test_calling_the_module_averages_members_in_both_modes() -> None:
-    network, batch = module(), images(dtype=torch.float32)
+    network, batch = build_module(), draw_images(dtype=torch.float32)
     for mode in (True, False):
         network.train(mode)
         by_member = network.pair_stacks[0](batch).probability().view(2, MEMBERS, PAIRS)
@@ -215,9 +217,9 @@ def test_calling_the_module_averages_members_in_both_modes() -> None:
 
 def test_default_stack_size_decreases_with_members() -> None:
     design = replace(DESIGN, backbone=partial(FC))
-    assert default_stack_size(design, range(40)) == 20
-    assert default_stack_size(replace(design, members=4), range(40)) == 5
-    assert default_stack_size(replace(design, members=100), range(40)) == 1
+    assert compute_default_stack_size(design, range(40)) == 20
+    assert compute_default_stack_size(replace(design, members=4), range(40)) == 5
+    assert compute_default_stack_size(replace(design, members=100), range(40)) == 1
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ def test_default_stack_size_decreases_with_members() -> None:
 )
 def test_invalid_numbers_of_members_are_rejected(count: int, message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
-        module(members=count)
+        build_module(members=count)
 
 
 OPTIONS: dict[str, object] = {**SMALL, "data.batch_size": 20, "model.members": 2}
@@ -238,20 +240,20 @@ OPTIONS: dict[str, object] = {**SMALL, "data.batch_size": 20, "model.members": 2
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> pairs_lit.Run:
-    return small_fit(OPTIONS, tmp_path_factory.mktemp("members"))
+    return fit_small(OPTIONS, tmp_path_factory.mktemp("members"))
 
 
 def test_rounds_do_not_depend_on_workers_or_stack_size(run: pairs_lit.Run, tmp_path: Path) -> None:
-    spread = small_fit(OPTIONS, tmp_path, trainer__devices=2)
+    spread = fit_small(OPTIONS, tmp_path, trainer__devices=2)
     for file in ("rounds.csv", "curves.csv"):
         assert (run.folder / file).read_bytes() == (spread.folder / file).read_bytes()
-    together = small_fit(OPTIONS, tmp_path, rounds__stack_size=3)
+    together = fit_small(OPTIONS, tmp_path, rounds__stack_size=3)
     for name, values in run.curves.values.items():
         assert together.curves.values[name] == pytest.approx(values, abs=0.04 if "accuracy" in name else 1e-3)
 
 
 def test_the_first_member_equals_the_round_without_members(run: pairs_lit.Run, tmp_path: Path) -> None:
-    alone, images_ = small_fit(OPTIONS, tmp_path, model__members=1), torch.rand(9, 2, 14, 14) * 255
+    alone, images_ = fit_small(OPTIONS, tmp_path, model__members=1), torch.rand(9, 2, 14, 14) * 255
     network = run.network(4)
     assert isinstance(network, pairs_lit.RoundNetwork)
     for output, expected in zip(network.members[0](images_), alone.network(4).members[0](images_), strict=True):
@@ -265,7 +267,7 @@ def test_checkpoints_store_members_only_if_there_are_several(run: pairs_lit.Run,
     metadata = read_checkpoint(run.folder / "checkpoints/last.ckpt")["pairs_lit"]
     assert metadata["members"] == 2
     assert metadata["network"][0] == "members: 2"
-    alone = small_fit(OPTIONS, tmp_path, model__members=1)
+    alone = fit_small(OPTIONS, tmp_path, model__members=1)
     metadata = read_checkpoint(alone.folder / "checkpoints/last.ckpt")["pairs_lit"]
     assert "members" not in metadata
     assert not any("members" in line for line in metadata["network"])
@@ -292,8 +294,8 @@ def test_evaluating_a_checkpoint_gives_the_results_of_the_fit(run: pairs_lit.Run
 
 
 def test_a_resumed_fit_gives_the_curves_of_an_uninterrupted_fit(run: pairs_lit.Run, tmp_path: Path) -> None:
-    half = small_fit(OPTIONS, tmp_path, trainer__max_epochs=1)
-    whole = small_fit(OPTIONS, tmp_path, ckpt_path=half.folder / "checkpoints/last.ckpt")
+    half = fit_small(OPTIONS, tmp_path, trainer__max_epochs=1)
+    whole = fit_small(OPTIONS, tmp_path, ckpt_path=half.folder / "checkpoints/last.ckpt")
     assert (whole.folder / "curves.csv").read_bytes() == (run.folder / "curves.csv").read_bytes()
 
 
@@ -303,4 +305,4 @@ def test_variants_with_different_members_are_trained_in_separate_fits() -> None:
     plans = read_variants(
         base, [{"model.members": 2, weight: 0.1}, {"model.members": 1}, {"model.members": 2, weight: 2}]
     )
-    assert fits_of(plans) == [[0, 2], [1]]
+    assert group_into_fits(plans) == [[0, 2], [1]]

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 import pairs_lit
 from pairs_lit.errors import PairsLitError
-from pairs_lit.nn.architecture import Architecture, code_width
+from pairs_lit.nn.architecture import Architecture, get_embedding_width
 from pairs_lit.nn.backbones import CNN, FC, TorchModule
 from pairs_lit.nn.heads import MLP, ArgmaxHead, PowerHead, SoftmaxHead
 from pairs_lit.nn.pair_network import PairNetwork
-from pairs_lit.nn.pair_output import Output, PairOutput, interpret
-from pairs_lit.nn.pair_stack import PairStack, default_stack_size
+from pairs_lit.nn.pair_output import Output, PairOutput, interpret_output
+from pairs_lit.nn.pair_stack import PairStack, compute_default_stack_size
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from tests.support import reference_impl
@@ -27,8 +27,8 @@ from tests.support.designs import (
     TINY_CNN,
     TINY_FC,
     LoopedBackbone,
-    same_values,
-    stack_batches,
+    build_stack_batches,
+    check_same_values,
 )
 from tests.support.reference_impl import OPERATORS, PlainNetwork
 
@@ -46,7 +46,7 @@ class LoopedHead(nn.Module):
         return self.last(self.drop(x)) + x.mean()
 
 
-def torch_module(shape: tuple[int, int, int]) -> nn.Module:
+def build_torch_module(shape: tuple[int, int, int]) -> nn.Module:
     channels = 3 if shape[0] == 1 else 2
     layers = lambda: nn.Sequential(nn.Conv2d(channels, 4, 3), nn.Conv2d(4, 10, 6))  # noqa: E731 - a factory
     return TorchModule(shape, module=layers, channels=channels, size=8)
@@ -58,7 +58,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "CNN": TINY_CNN,
     "rich CNN": RICH_CNN,
     "looped": LoopedBackbone,
-    "TorchModule": torch_module,
+    "TorchModule": build_torch_module,
 }
 
 
@@ -77,40 +77,40 @@ HEADS: dict[str, Callable[[int], nn.Module]] = {
 TARGET = {"one logit": "bce", "deep, one logit": "bce", "argmax": "none"}
 
 
-def loss_for(design: Architecture, head: str) -> PairLoss:
+def build_loss(design: Architecture, head: str) -> PairLoss:
     digits = "none" if design.readout == "none" else "ce"
     return PairLoss(TARGET.get(head, "ce"), digits, aux_weight=0.7)
 
 
-def against_plain(design: Architecture, loss: PairLoss, *, rounds: int = 3, training: bool = True) -> None:
+def check_against_plain(design: Architecture, loss: PairLoss, *, rounds: int = 3, training: bool = True) -> None:
     seeds = SEEDS[:rounds]
     stack = reference_impl.build_stack(design, seeds, training=training)
     stack.clock.epoch, stack.clock.step = 4, 3
-    batch = reference_impl.random_batch(rounds, PAIRS)
+    batch = reference_impl.draw_batch(rounds, PAIRS)
     output = stack(batch.images)
     losses = loss(output, batch.digits, batch.target)
     if losses.total.requires_grad:
         losses.total.sum().backward()
     for r, seed in enumerate(seeds):
-        plain = PlainNetwork(design, seed).double().beside(stack, r).train(training)
+        plain = PlainNetwork(design, seed).double().use_random_numbers_of(stack, r).train(training)
         prediction = plain(batch.images[r])
-        same_answer(output, r, prediction)
-        plain_losses = reference_impl.round_loss(loss, prediction, batch.digits[r], batch.target[r])
+        check_same_output(output, r, prediction)
+        plain_losses = reference_impl.compute_round_loss(loss, prediction, batch.digits[r], batch.target[r])
         for value, expected in zip(losses, plain_losses, strict=True):
-            reference_impl.close(value[r], expected)
+            reference_impl.check_close(value[r], expected)
         if plain_losses[0].requires_grad:
             plain_losses[0].backward()
-        same_values(plain, stack, r, reference_impl.gradients)
-        same_values(plain, stack, r, reference_impl.states)
+        check_same_values(plain, stack, r, reference_impl.get_gradients)
+        check_same_values(plain, stack, r, reference_impl.get_states)
 
 
-def same_answer(output: PairOutput, r: int, expected: reference_impl.Answer) -> None:
+def check_same_output(output: PairOutput, r: int, expected: reference_impl.PlainOutput) -> None:
     """Check that the output of round ``r`` equals that of its plain network."""
     assert output.kind == expected.kind
-    reference_impl.close(output.output[r], expected.output[:, 0] if expected.kind == "logit" else expected.output)
+    reference_impl.check_close(output.output[r], expected.output[:, 0] if expected.kind == "logit" else expected.output)
     assert (output.digit_logits is None) == (expected.digit_logits is None)
     if expected.digit_logits is not None:
-        reference_impl.close(output.digit_logits[r], expected.digit_logits)
+        reference_impl.check_close(output.digit_logits[r], expected.digit_logits)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -123,7 +123,7 @@ def test_every_backbone_sharing_and_readout_equals_plain_networks(backbone: str,
     design = replace(
         DESIGN, backbone=BACKBONES[backbone], head=DEEP_MLP, sharing=sharing, readout=readout, code_activation="relu"
     )
-    against_plain(design, loss_for(design, "one logit"))
+    check_against_plain(design, build_loss(design, "one logit"))
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -131,19 +131,19 @@ def test_every_backbone_sharing_and_readout_equals_plain_networks(backbone: str,
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_every_head_equals_plain_networks(head: str, sharing: str, rounds: int) -> None:
     design = replace(DESIGN, backbone=RICH_CNN, head=HEADS[head], sharing=sharing, readout="identity")
-    against_plain(design, loss_for(design, head), rounds=rounds)
+    check_against_plain(design, build_loss(design, head), rounds=rounds)
 
 
 @pytest.mark.parametrize("head", ["one logit", "two logits", "deep, two logits", "looped"])
 def test_every_learned_head_equals_plain_networks_on_a_joint_image(head: str) -> None:
-    against_plain(replace(DESIGN, backbone=RICH_FC, head=HEADS[head], sharing="joint"), loss_for(DESIGN, head))
+    check_against_plain(replace(DESIGN, backbone=RICH_FC, head=HEADS[head], sharing="joint"), build_loss(DESIGN, head))
 
 
 @pytest.mark.parametrize("relation", OPERATORS)
 @pytest.mark.parametrize("head", ["softmax", "power", "argmax"])
 def test_every_relation_of_digit_heads_equals_a_plain_double_loop(relation: str, head: str) -> None:
     design = replace(DESIGN, backbone=TINY_FC, head=HEADS[head], readout="linear", relation=relation)
-    against_plain(design, loss_for(design, head))
+    check_against_plain(design, build_loss(design, head))
 
 
 HEAD_OF_KIND = {"logit": MLP, "logits": partial(MLP, outputs=2), "softmax": SoftmaxHead, "power": PowerHead}
@@ -162,13 +162,13 @@ LOSSES = [
 @pytest.mark.quick(39)
 def test_every_loss_equals_plain_networks(target: str, kind: str, digits: str, reduction: str) -> None:
     design = replace(DESIGN, backbone=TINY_FC, head=HEAD_OF_KIND[kind], readout="identity")
-    against_plain(design, PairLoss(target, digits, aux_weight=0.3, target_weight=1.7, digit_reduction=reduction))
+    check_against_plain(design, PairLoss(target, digits, aux_weight=0.3, target_weight=1.7, digit_reduction=reduction))
 
 
 @pytest.mark.parametrize("activation", reference_impl.ACTIVATIONS)
 def test_digit_logits_are_computed_before_the_code_activation(activation: str) -> None:
     design = replace(DESIGN, backbone=TINY_FC, code_activation=activation, readout="identity")
-    against_plain(design, PairLoss(digits="ce"))
+    check_against_plain(design, PairLoss(digits="ce"))
 
 
 @pytest.mark.parametrize("sharing", ["shared", "separate"])
@@ -176,7 +176,7 @@ def test_an_in_place_head_does_not_change_the_digit_logits(sharing: str) -> None
     def head(width: int, *, inplace: bool) -> nn.Module:
         return nn.Sequential(nn.ReLU(inplace=inplace), nn.Linear(width, 1))
 
-    images = reference_impl.random_batch(3, PAIRS, dtype=torch.float32).images
+    images = reference_impl.draw_batch(3, PAIRS, dtype=torch.float32).images
     design = replace(DESIGN, sharing=sharing, readout="identity")
     expected, output = (
         PairStack.build(replace(design, head=partial(head, inplace=inplace)), SEEDS)(images)
@@ -189,7 +189,7 @@ def test_an_in_place_head_does_not_change_the_digit_logits(sharing: str) -> None
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_evaluation_mode_equals_plain_networks(backbone: str) -> None:
     design = replace(DESIGN, backbone=BACKBONES[backbone], head=DEEP_MLP, readout="linear")
-    against_plain(design, PairLoss(digits="mse"), training=False)
+    check_against_plain(design, PairLoss(digits="mse"), training=False)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -200,7 +200,7 @@ def test_initial_weights_are_bit_equal_to_plain_torch_after_manual_seed(backbone
     stack = PairStack.build(design, SEEDS)
     for r, seed in enumerate(SEEDS):
         plain = PlainNetwork(design, seed)
-        states = zip(plain.values_in(stack, r, reference_impl.states), plain.state_dict().values(), strict=True)
+        states = zip(plain.get_values(stack, r, reference_impl.get_states), plain.state_dict().values(), strict=True)
         assert all(torch.equal(value, expected) for value, expected in states)
 
 
@@ -239,13 +239,15 @@ def test_weights_after_training_equal_those_of_separately_trained_plain_networks
         optimizer=OPTIMIZERS[optimizer],
     ).double()
     rounds = [
-        PlainNetwork(design, seed).double().beside(module.pair_stacks[place // stack_size], place % stack_size)
+        PlainNetwork(design, seed)
+        .double()
+        .use_random_numbers_of(module.pair_stacks[place // stack_size], place % stack_size)
         for place, seed in enumerate(SEEDS)
     ]
     optimizers = [OPTIMIZERS[optimizer](network.parameters()) for network in rounds]
     stacked_optimizer = module.configure_optimizers()
     for _ in range(2):
-        for index, batch in enumerate(stack_batches(SEEDS, stack_size, [5, 3])):
+        for index, batch in enumerate(build_stack_batches(SEEDS, stack_size, [5, 3])):
             stacked_optimizer.zero_grad()
             module.training_step(batch, index).backward()
             stacked_optimizer.step()
@@ -253,13 +255,13 @@ def test_weights_after_training_equal_those_of_separately_trained_plain_networks
                 place = batch.stack * stack_size + r
                 optimizers[place].zero_grad()
                 prediction = rounds[place](batch.images[r])
-                reference_impl.round_loss(loss, prediction, batch.digits[r], batch.target[r])[0].backward()
+                reference_impl.compute_round_loss(loss, prediction, batch.digits[r], batch.target[r])[0].backward()
                 optimizers[place].step()
     for place, plain in enumerate(rounds):
-        same_values(plain, module.pair_stacks[place // stack_size], place % stack_size, reference_impl.states)
+        check_same_values(plain, module.pair_stacks[place // stack_size], place % stack_size, reference_impl.get_states)
 
 
-CONTRACT_BACKBONES = {"FC": TINY_FC, "CNN": TINY_CNN, "TorchModule": torch_module}
+CONTRACT_BACKBONES = {"FC": TINY_FC, "CNN": TINY_CNN, "TorchModule": build_torch_module}
 
 
 CONTRACT_HEADS = {
@@ -278,7 +280,7 @@ def test_contract_of_every_backbone_and_head(backbone: str, head: str) -> None:
         DESIGN, backbone=CONTRACT_BACKBONES[backbone], head=CONTRACT_HEADS[head], readout="identity", relation="gt"
     )
     stack, other = (reference_impl.build_stack(design, seeds) for seeds in ([1, 2], [3, 4]))
-    batch = reference_impl.random_batch(2, PAIRS)
+    batch = reference_impl.draw_batch(2, PAIRS)
     output = stack(batch.images)
     shape = (2, PAIRS, 2) if head == "MLP 2" else (2, PAIRS)
     assert output.output.shape == shape
@@ -298,7 +300,7 @@ def test_contract_of_every_backbone_and_head(backbone: str, head: str) -> None:
 @pytest.mark.parametrize("backbone", CONTRACT_BACKBONES)
 def test_a_target_loss_alone_reaches_every_parameter_of_branch_and_head(backbone: str) -> None:
     stack = PairStack.build(replace(DESIGN, backbone=CONTRACT_BACKBONES[backbone], readout="linear"), [1, 2])
-    batch = reference_impl.random_batch(2, PAIRS, dtype=torch.float32)
+    batch = reference_impl.draw_batch(2, PAIRS, dtype=torch.float32)
     PairLoss()(stack(batch.images), batch.digits, batch.target).total.sum().backward()
     reached = {name.split(".")[0] for name, value in stack.network.named_parameters() if value.grad is not None}
     assert reached == {"branch", "head"}
@@ -313,14 +315,14 @@ def test_probability_and_decision_follow_the_kind_of_output(kind: str) -> None:
     logits = torch.stack([torch.zeros_like(z), z], -1) if kind == "logits" else z
     output = PairOutput(logits, kind, None)
     if kind == "probability":
-        assert torch.equal(output.probability(), z)
-        assert torch.equal(output.decision(), z > 0.5)
+        assert torch.equal(output.get_probability(), z)
+        assert torch.equal(output.get_decision(), z > 0.5)
     else:
-        torch.testing.assert_close(output.probability(), 1 / (1 + (-z).exp()))
-        assert torch.equal(output.decision(), z > 0)
+        torch.testing.assert_close(output.get_probability(), 1 / (1 + (-z).exp()))
+        assert torch.equal(output.get_decision(), z > 0)
 
 
-def parameter_count(**parts: Any) -> int:  # noqa: ANN401 - the module's own arguments
+def count_parameters(**parts: Any) -> int:  # noqa: ANN401 - the module's own arguments
     return PairModule(seeds=[0, 1], stack_size=2, **parts).parameters_per_round
 
 
@@ -397,7 +399,7 @@ REPORTS: dict[str, tuple[int, dict[str, Any]]] = {
 @pytest.mark.parametrize(("expected", "parts"), REPORTS.values(), ids=REPORTS)
 @pytest.mark.quick(5)
 def test_parameter_counts_per_round_equal_those_of_the_reports(expected: int, parts: dict[str, Any]) -> None:
-    assert parameter_count(**parts) == expected
+    assert count_parameters(**parts) == expected
 
 
 @pytest.mark.parametrize(
@@ -420,7 +422,7 @@ def test_default_stack_size_is_a_fixed_function_of_network_and_rounds(
     backbone: Callable[..., nn.Module], rounds: int, expected: int
 ) -> None:
     design = replace(DESIGN, backbone=backbone)
-    assert {default_stack_size(design, range(seed, seed + rounds)) for seed in (0, 7)} == {expected}
+    assert {compute_default_stack_size(design, range(seed, seed + rounds)) for seed in (0, 7)} == {expected}
 
 
 @pytest.mark.parametrize(("stack_size", "sizes"), [(None, [3]), (1, [1, 1, 1]), (2, [2, 1]), (50, [3])])
@@ -434,7 +436,7 @@ def test_rounds_are_split_into_stacks_of_the_requested_size(stack_size: int | No
 def test_measuring_the_embedding_width_changes_no_mode_statistics_or_generator(training: bool) -> None:
     backbone = RICH_CNN((1, 14, 14)).train(training)
     before, state = torch.get_rng_state(), {name: value.clone() for name, value in backbone.state_dict().items()}
-    assert code_width(backbone, (1, 14, 14)) == 10
+    assert get_embedding_width(backbone, (1, 14, 14)) == 10
     assert backbone.training is training
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(value, state[name]) for name, value in backbone.state_dict().items())
@@ -449,7 +451,7 @@ class NormAtRest(nn.Sequential):
 
 
 def test_a_train_method_may_return_nothing() -> None:
-    module = built(backbone=lambda shape: NormAtRest(nn.Flatten(), nn.Linear(196, 10), nn.BatchNorm1d(10)))
+    module = build_module(backbone=lambda shape: NormAtRest(nn.Flatten(), nn.Linear(196, 10), nn.BatchNorm1d(10)))
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
     assert [norm.training for norm in norms] == [False, False]
 
@@ -464,7 +466,7 @@ class FixedOutput(nn.Module):
         return self.scale * torch.ones(len(x), *self._shape)
 
 
-class Raising(nn.Module):
+class RaisingModule(nn.Module):
     def __init__(self, error: type[Exception]) -> None:
         super().__init__()
         self._error = error
@@ -473,12 +475,12 @@ class Raising(nn.Module):
         raise self._error("no such\nimage")
 
 
-class Tuples(nn.Module):
+class TupleModule(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x
 
 
-def built(**changes: object) -> PairModule:
+def build_module(**changes: object) -> PairModule:
     return PairModule(**{"seeds": [0, 1], "backbone": TINY_FC, "head": MLP} | changes)
 
 
@@ -516,18 +518,18 @@ def test_an_mlp_has_one_or_two_outputs(outputs: int) -> None:
 )
 def test_a_digit_head_needs_ten_values_per_image(head: type[nn.Module], changes: dict[str, Any]) -> None:
     with pytest.raises(PairsLitError, match=rf"{head.__name__} uses the embeddings as .* needs a width of 20"):
-        built(head=head, loss=PairLoss("ce"), **changes)
+        build_module(head=head, loss=PairLoss("ce"), **changes)
 
 
 @pytest.mark.parametrize("readout", ["identity", "linear"])
 def test_joint_sharing_rejects_a_readout(readout: str) -> None:
     with pytest.raises(PairsLitError, match=rf"model\.readout must be none with sharing: joint, got {readout}"):
-        built(sharing="joint", readout=readout)
+        build_module(sharing="joint", readout=readout)
 
 
 def test_an_identity_readout_needs_embeddings_of_width_ten() -> None:
     with pytest.raises(PairsLitError, match="needs embeddings of width 10, but the backbone's have width 7"):
-        built(backbone=partial(FC, widths=(7,)), readout="identity")
+        build_module(backbone=partial(FC, widths=(7,)), readout="identity")
 
 
 @pytest.mark.parametrize(
@@ -550,21 +552,21 @@ def test_an_identity_readout_needs_embeddings_of_width_ten() -> None:
 )
 def test_incompatible_parts_are_rejected(changes: dict[str, Any], match: str) -> None:
     with pytest.raises(PairsLitError, match=match):
-        built(**changes)
+        build_module(**changes)
 
 
 @pytest.mark.parametrize(
     ("backbone", "match"),
     [
         (lambda shape: nn.Conv2d(1, 4, 3), r"must map \(N, C, H, W\) to \(N, F\)\. Conv2d gave \(2, 4, 12, 12\)"),
-        (lambda shape: Tuples(), r"must map \(N, C, H, W\) to \(N, F\)\. Tuples gave tuple"),
+        (lambda shape: TupleModule(), r"must map \(N, C, H, W\) to \(N, F\)\. Tuples gave tuple"),
         (lambda shape: nn.Linear(3, 2), r"the backbone Linear cannot take an input of shape \(1, 14, 14\): "),
         (
-            lambda shape: Raising(RuntimeError),
+            lambda shape: RaisingModule(RuntimeError),
             r"the backbone Raising cannot take an input of shape \(1, 14, 14\): RuntimeError: no such image",
         ),
-        (lambda shape: Raising(ValueError), "the backbone Raising cannot take an input of shape"),
-        (lambda shape: Raising(TypeError), "the backbone Raising cannot take an input of shape"),
+        (lambda shape: RaisingModule(ValueError), "the backbone Raising cannot take an input of shape"),
+        (lambda shape: RaisingModule(TypeError), "the backbone Raising cannot take an input of shape"),
         (lambda shape: TorchModule(shape, module=lambda: nn.Conv2d(3, 5, 3)), "the backbone TorchModule cannot take"),
     ],
 )
@@ -572,7 +574,7 @@ def test_a_backbone_that_fails_or_has_a_wrong_output_shape_is_rejected(
     backbone: Callable[..., nn.Module], match: str
 ) -> None:
     with pytest.raises(PairsLitError, match=match):
-        built(backbone=backbone)
+        build_module(backbone=backbone)
 
 
 @pytest.mark.parametrize(("channels", "size"), [(None, None), (3, None), (None, 20), (3, 20)])
@@ -594,21 +596,23 @@ PLAIN = [
 
 @pytest.mark.parametrize("design", PLAIN, ids=["shared", "separate", "joint", "digit head"])
 def test_a_stack_of_pair_networks_computes_the_same_as_one_pair_network(design: Architecture) -> None:
-    batch = reference_impl.random_batch(3, PAIRS)
+    batch = reference_impl.draw_batch(3, PAIRS)
     stacked = reference_impl.build_stack(design, SEEDS[:3], training=False)
     together = stacked.network(batch.images)
     for r, seed in enumerate(SEEDS[:3]):
         network = design.build(seed).double().eval()
         alone = network(batch.images[r])
-        for output, expected_output in zip(listed(together), listed(alone), strict=True):
-            reference_impl.close(output[r], expected_output)
+        for output, expected_output in zip(to_list(together), to_list(alone), strict=True):
+            reference_impl.check_close(output[r], expected_output)
         expected = PlainNetwork(design, seed).double().eval()(batch.images[r])
-        prediction = interpret(alone, design.relation, is_digit_head=network.is_digit_head)
-        reference_impl.close(prediction.output, expected.output[:, 0] if expected.kind == "logit" else expected.output)
+        prediction = interpret_output(alone, design.relation, is_digit_head=network.is_digit_head)
+        reference_impl.check_close(
+            prediction.output, expected.output[:, 0] if expected.kind == "logit" else expected.output
+        )
         assert prediction.kind == expected.kind
 
 
-def listed(output: Output) -> list[Tensor]:
+def to_list(output: Output) -> list[Tensor]:
     return [output] if isinstance(output, Tensor) else list(output)
 
 
@@ -618,7 +622,7 @@ def test_stack_takes_a_pair_network_built_by_hand() -> None:
 
     stacked = pairs_lit.stack(build, SEEDS, (2, 14, 14))
     assert isinstance(stacked, PairNetwork)
-    images = reference_impl.random_batch(len(SEEDS), PAIRS, dtype=torch.float32).images
+    images = reference_impl.draw_batch(len(SEEDS), PAIRS, dtype=torch.float32).images
     for r, seed in enumerate(SEEDS):
         with reference_impl.manual_seed(seed):
             plain = build()

@@ -9,16 +9,16 @@ from tests.conftest import CONFIGS, Fit
 from tests.support.shipped import BELHADJ, PARAMETERS, RUNNABLE
 
 
-def _name(path: Path) -> str:
+def _get_name(path: Path) -> str:
     return path.relative_to(CONFIGS).with_suffix("").as_posix()
 
 
 def test_every_row_of_every_report_has_a_config() -> None:
-    assert {_name(path) for path in RUNNABLE} == set(PARAMETERS)
+    assert {_get_name(path) for path in RUNNABLE} == set(PARAMETERS)
     assert sum(len(report.rows) for report in PUBLISHED) == 25
 
 
-@pytest.mark.parametrize("config", RUNNABLE, ids=_name)
+@pytest.mark.parametrize("config", RUNNABLE, ids=_get_name)
 @pytest.mark.quick(4)
 def test_every_config_trains_with_the_published_number_of_parameters(config: Path, fit: Fit) -> None:
     run = fit(config=config)
@@ -28,7 +28,7 @@ def test_every_config_trains_with_the_published_number_of_parameters(config: Pat
     assert all(result.status == "ok" for result in read_rounds(run / "rounds.csv"))
     assert read_curves(run / "curves.csv").epochs == 2
     summary = yaml.safe_load((run / "summary.json").read_text())
-    assert summary["parameters_per_round"] == PARAMETERS[_name(config)]
+    assert summary["parameters_per_round"] == PARAMETERS[_get_name(config)]
 
 
 @pytest.mark.parametrize("name", BELHADJ)

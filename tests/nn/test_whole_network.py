@@ -13,13 +13,13 @@ from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.backbones import CNN
 from pairs_lit.nn.heads import MLP
-from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.looped import LoopedCopies
 from pairs_lit.stacking.stacked_network import StackedNetwork
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from tests.conftest import CONFIGS, Fit
 from tests.support import pair_networks, reference_impl
-from tests.support.runs import refused
+from tests.support.runs import run_rejected
 
 PARTS = "tests.support.pair_networks"
 KINDS = {
@@ -30,7 +30,7 @@ KINDS = {
 }
 
 
-def options(kind: str) -> list[str]:
+def build_options(kind: str) -> list[str]:
     name, *others = KINDS[kind]
     return ["--model.network", f"{PARTS}.{name}", *others]
 
@@ -38,14 +38,14 @@ def options(kind: str) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.quick(1)
 def test_a_whole_network_can_be_trained_tested_and_resumed(kind: str, fit: Fit) -> None:
-    run = fit(*options(kind))
+    run = fit(*build_options(kind))
     config = str(run / "config.yaml")
     model = yaml.safe_load(Path(config).read_text())["model"]
     assert (model["backbone"], model["head"], model["sharing"]) == (None, None, "shared")
     last = ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
     assert main(["test", "--config", config, *last]) == 0
     assert main(["predict", "--config", config, *last]) == 0
-    longer = fit(*options(kind), "--trainer.max_epochs", "4")
+    longer = fit(*build_options(kind), "--trainer.max_epochs", "4")
     assert main(["fit", "--config", config, *last, "--trainer.max_epochs", "4"]) == 0
     assert (run / "rounds.csv").read_bytes() == (longer / "rounds.csv").read_bytes()
 
@@ -58,11 +58,11 @@ def test_a_whole_network_computes_the_same_as_its_parts(stack_size: int) -> None
         seeds=seeds, stack_size=stack_size, backbone=CNN, head=MLP, readout="identity", code_activation="relu"
     ).double()
     assert isinstance(whole.stacks[0].network, StackedNetwork)
-    batch = reference_impl.random_batch(stack_size, 6)
+    batch = reference_impl.draw_batch(stack_size, 6)
     for whole_stack, parts_stack in zip(whole.pair_stacks, parts.pair_stacks, strict=True):
         output, expected = whole_stack(batch.images), parts_stack(batch.images)
-        reference_impl.close(output.output, expected.output)
-        reference_impl.close(output.digit_logits, expected.digit_logits)
+        reference_impl.check_close(output.output, expected.output)
+        reference_impl.check_close(output.digit_logits, expected.digit_logits)
         assert output.kind == expected.kind == "logit"
 
 
@@ -70,13 +70,13 @@ def test_a_looped_network_may_have_any_output_shape() -> None:
     loss = PairLoss(target="ce", digits="none")
     module = PairModule(seeds=[0, 1], stack_size=2, network=pair_networks.TwoLogits, loss=loss).double()
     stack = module.pair_stacks[0]
-    assert isinstance(stack.network.network, Loop)
-    images = reference_impl.random_batch(2, 5).images
+    assert isinstance(stack.network.network, LoopedCopies)
+    images = reference_impl.draw_batch(2, 5).images
     output = stack(images)
     assert (output.kind, output.digit_logits) == ("logits", None)
     for place, seed in enumerate([0, 1]):
-        plain = reference_impl.built(lambda: pair_networks.TwoLogits((2, 14, 14)), seed).double()
-        reference_impl.close(output.output[place], plain(images[place]))
+        plain = reference_impl.build_plain(lambda: pair_networks.TwoLogits((2, 14, 14)), seed).double()
+        reference_impl.check_close(output.output[place], plain(images[place]))
 
 
 REJECTED = {
@@ -96,7 +96,7 @@ REJECTED = {
 def test_invalid_networks_end_in_a_one_line_error(
     options: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = refused(["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options, *options.split()], capsys)
+    message = run_rejected(["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options, *options.split()], capsys)
     assert re.search(REJECTED[options], message)
 
 
@@ -116,7 +116,7 @@ def test_networks_with_random_output_widths_are_rejected() -> None:
 def test_a_fit_prints_the_replaced_parts_and_why_the_network_is_looped(
     fit: Fit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = fit(*options("a loop"))
+    run = fit(*build_options("a loop"))
     notices = capsys.readouterr().err
     replaced = "model.backbone, model.head, model.readout, model.code_activation"
     assert f"model.network replaces these settings: {replaced}.\n" in notices
@@ -135,7 +135,7 @@ def test_a_fit_prints_the_replaced_parts_and_why_the_network_is_looped(
 def test_print_stack_prints_the_stack_without_training(
     kind: str, lines: list[str], tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options, *options(kind)]
+    arguments = ["fit", "--config", str(CONFIGS / "cnn_aux.yaml"), *tiny_options, *build_options(kind)]
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--print_stack", "true", "--trainer.default_root_dir", str(tmp_path)])
     assert end.value.code == 0

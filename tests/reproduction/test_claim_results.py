@@ -8,17 +8,17 @@ from scipy import stats
 from pairs_lit.cli import main
 from pairs_lit.inference.run import Run
 from pairs_lit.reproduction.claim_results import (
-    Answer,
-    answer,
+    ContrastResult,
+    compute_contrast,
+    decide_contrasts,
     describe_findings,
-    describe_limit_of,
-    find,
-    page,
-    values,
+    describe_round_limit,
+    get_values,
+    render_page,
 )
 from pairs_lit.reproduction.claims import CLAIMS, Claim, Contrast, Side
 from pairs_lit.reproduction.published import REPORTS
-from pairs_lit.runs.run_metadata import Facts
+from pairs_lit.runs.run_metadata import RunMetadata
 from pairs_lit.runs.tables import Curves, RoundResult, write_curves
 
 ONE, TWO = Side("a", "one"), Side("a", "two")
@@ -35,12 +35,12 @@ def made(
     ]
     lost = RoundResult(99, "failed", *[float("nan")] * 7, None)
     run = Run(folder, "a", [*rows, lost], {"source": "mnist"} | data)
-    vars(run)["facts"] = Facts(run.data, 2101, seconds, [], "")  # instead of those in its folder
+    vars(run)["facts"] = RunMetadata(run.data, 2101, seconds, [], "")  # instead of those in its folder
     return run
 
 
 def test_a_contrast_of_shared_seeds_is_paired() -> None:
-    result = answer(Contrast("x", ONE, TWO), {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE)})
+    result = compute_contrast(Contrast("x", ONE, TWO), {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE)})
     difference = np.mean(np.subtract(GOOD, WORSE))
     assert result.n == "7, paired"
     assert result.found == f"{difference:+.4f}"
@@ -51,7 +51,7 @@ def test_a_contrast_of_shared_seeds_is_paired() -> None:
 @pytest.mark.parametrize("other", [{"seed": 50}, {"swap": "flip"}])
 def test_a_contrast_of_other_seeds_or_data_is_unpaired(other: dict[str, object]) -> None:
     fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE, **other)}
-    result = answer(Contrast("x", ONE, TWO), fits)
+    result = compute_contrast(Contrast("x", ONE, TWO), fits)
     assert result.n == "7, 7, unpaired"
     assert result.difference is not None
     assert result.difference.p_t == pytest.approx(stats.ttest_ind(GOOD, WORSE, equal_var=False).pvalue)
@@ -61,9 +61,9 @@ def test_a_contrast_of_other_seeds_or_data_is_unpaired(other: dict[str, object])
 def test_spreads_are_compared_by_their_ratio() -> None:
     wide = [0.5, 0.7, 0.9, 0.6, 0.8, 0.95, 0.55]
     fits = {("a", "one", ""): made(wide), ("a", "two", ""): made(GOOD)}
-    result = answer(Contrast("x", ONE, TWO, "spread"), fits)
+    result = compute_contrast(Contrast("x", ONE, TWO, "spread"), fits)
     assert result.found == f"× {np.std(wide, ddof=1) / np.std(GOOD, ddof=1):.2f}"
-    (finding,) = find([result])
+    (finding,) = decide_contrasts([result])
     assert finding.p == pytest.approx(stats.levene(wide, GOOD, center="median").pvalue)
     ratio = result.found.removeprefix("× ")
     assert describe([result]) == (
@@ -72,16 +72,16 @@ def test_spreads_are_compared_by_their_ratio() -> None:
     )
 
 
-def describe(answers: list[Answer]) -> str:
-    return describe_findings(answers, find(answers))
+def describe(answers: list[ContrastResult]) -> str:
+    return describe_findings(answers, decide_contrasts(answers))
 
 
 def test_a_zero_spread_is_the_smaller_one() -> None:
     fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made([0.5] * 7)}
-    result = answer(Contrast("x", ONE, TWO, "spread"), fits)
+    result = compute_contrast(Contrast("x", ONE, TWO, "spread"), fits)
     assert "over rounds of one is inf times that of two (p " in describe([result])
     both = {("a", "one", ""): made([0.4] * 7), ("a", "two", ""): made([0.5] * 7)}
-    text = describe([answer(Contrast("x", ONE, TWO, "spread"), both)])
+    text = describe([compute_contrast(Contrast("x", ONE, TWO, "spread"), both)])
     assert "does not differ significantly between one and two (ratio nan, p = 1.000, n = 7, 7)" in text
 
 
@@ -90,12 +90,12 @@ def test_a_zero_spread_is_the_smaller_one() -> None:
 )
 def test_a_spread_answers_its_question(yes_if: Literal["higher", "lower", "neither"], expected: str) -> None:
     fits = {("a", "one", ""): made([0.5, 0.7, 0.9, 0.6, 0.8, 0.95, 0.55]), ("a", "two", ""): made(GOOD)}
-    assert describe([answer(Contrast("x", ONE, TWO, "spread", yes_if), fits)]).startswith(expected)
+    assert describe([compute_contrast(Contrast("x", ONE, TWO, "spread", yes_if), fits)]).startswith(expected)
 
 
 def test_times_are_compared_per_round() -> None:
     fits = {("a", "one", ""): made(GOOD, seconds=40.0), ("a", "two", ""): made(GOOD[:3], seconds=10.0)}
-    result = answer(Contrast("x", ONE, TWO, "time"), fits)
+    result = compute_contrast(Contrast("x", ONE, TWO, "time"), fits)
     assert (result.first, result.second, result.found) == ("5.00 s per round", "2.50 s per round", "× 2.00")
     assert describe([result]) == (
         "- A round of one takes 2.00 times as long as a round of two "
@@ -107,15 +107,15 @@ def test_a_side_may_be_another_metric_or_an_epoch(tmp_path: Path) -> None:
     curves = Curves([0, 1, 99], {"test/accuracy": np.array([[0.1, 0.2, np.nan], [0.3, 0.4, np.nan]])})
     write_curves(tmp_path / "curves.csv", curves)
     fits = {("a", "one", ""): made([0.5, 0.6], folder=tmp_path)}
-    assert values(Side("a", "one", "best_test_accuracy"), fits) == {0: 0.51, 1: 0.61}
-    assert values(Side("a", "one", "test/accuracy", 1), fits) == {0: 0.1, 1: 0.2}
-    assert values(Side("a", "one", "test/accuracy", 60), fits) == {0: 0.3, 1: 0.4}
+    assert get_values(Side("a", "one", "best_test_accuracy"), fits) == {0: 0.51, 1: 0.61}
+    assert get_values(Side("a", "one", "test/accuracy", 1), fits) == {0: 0.1, 1: 0.2}
+    assert get_values(Side("a", "one", "test/accuracy", 60), fits) == {0: 0.3, 1: 0.4}
 
 
 def test_sentences_follow_from_the_decision() -> None:
     fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE), ("a", "three", ""): made(GOOD[::-1])}
-    up, down = answer(Contrast("up", ONE, TWO), fits), answer(Contrast("down", TWO, ONE), fits)
-    same = answer(Contrast("same", ONE, Side("a", "three")), fits)
+    up, down = compute_contrast(Contrast("up", ONE, TWO), fits), compute_contrast(Contrast("down", TWO, ONE), fits)
+    same = compute_contrast(Contrast("same", ONE, Side("a", "three")), fits)
     amount = f"{np.mean(np.subtract(GOOD, WORSE)):.4f}"
     assert up.difference is not None
     ends = f"{up.difference.low:+.4f} to {up.difference.high:+.4f}"
@@ -152,7 +152,7 @@ def test_a_yes_or_no_question_is_answered(
 ) -> None:
     fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE), ("a", "three", ""): made(GOOD[::-1])}
     contrast = Contrast("x", Side("a", first), Side("a", second), yes_if=yes_if)
-    assert describe([answer(contrast, fits)]).startswith(f"- {expected}")
+    assert describe([compute_contrast(contrast, fits)]).startswith(f"- {expected}")
 
 
 def test_sentences_name_the_sides_and_what_was_measured(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_sentences_name_the_sides_and_what_was_measured(tmp_path: Path) -> None:
     training = Side("a", "one", "train_accuracy", label="net A as trained")
 
     def text(first: Side, second: Side) -> str:
-        return describe([answer(Contrast("x", first, second), fits)]).partition(" (95 %")[0]
+        return describe([compute_contrast(Contrast("x", first, second), fits)]).partition(" (95 %")[0]
 
     assert text(best, plain) == (
         "- The best test accuracy of net A is 0.0100 higher than its test accuracy after the last epoch"
@@ -187,11 +187,11 @@ def test_disagreeing_tests_are_described_with_mean_and_median() -> None:
     better = [value + 0.004 + 0.0001 * place for place, value in enumerate(base)]
     better[4] = 0.55
     fits = {("a", "one", ""): made(better), ("a", "two", ""): made(base)}
-    text = describe([answer(Contrast("x", ONE, TWO), fits)])
+    text = describe([compute_contrast(Contrast("x", ONE, TWO), fits)])
     assert text.startswith("- The tests disagree on whether the test accuracy of one differs from that of two: ")
     assert "the mean difference is -0.01" in text
     assert "the median difference +0.0049 (95 % interval " in text
-    text = describe([answer(Contrast("x", ONE, TWO, yes_if="higher"), fits)])
+    text = describe([compute_contrast(Contrast("x", ONE, TWO, yes_if="higher"), fits)])
     assert text.startswith("- Unclear: the tests disagree")
 
 
@@ -199,7 +199,7 @@ def test_the_page_corrects_over_the_tests_of_a_question() -> None:
     fits = {("a", "one", ""): made(GOOD), ("a", "two", ""): made(WORSE)}
     contrast = Contrast("x", ONE, TWO)
     two = Claim("Is it?", "Yes.", (contrast, contrast, Contrast("t", ONE, TWO, "time")), "Mind.")
-    text = page([two, Claim("And that?", "No.", (contrast,))], fits, "Data: m.")
+    text = render_page([two, Claim("And that?", "No.", (contrast,))], fits, "Data: m.")
     first, second = text[text.index("## Is it?") :].split("## And that?")
     assert f"{2 * 2 / 2**7:.3f}" in first
     assert f"{2 / 2**7:.3f}" in second
@@ -233,9 +233,9 @@ def test_questions_that_the_number_of_rounds_cannot_answer_are_counted() -> None
     claims = [Claim("One?", "Yes.", (contrast,)), Claim("Three?", "Yes.", (contrast,) * 3), Claim("No?", "Yes.", ())]
     limit = "with 6 rounds and 3 comparisons the smallest possible p is 0.094; use at least 7 rounds"
     expected = f"1 of 3 questions on the reports' claims cannot be answered by rounds that are paired by seed: {limit}"
-    assert describe_limit_of(claims, 6) == expected
-    assert describe_limit_of(claims, 7) == ""
-    assert describe_limit_of(CLAIMS, 10) == ""  # the smallest number of rounds that the configs train
+    assert describe_round_limit(claims, 6) == expected
+    assert describe_round_limit(claims, 7) == ""
+    assert describe_round_limit(CLAIMS, 10) == ""  # the smallest number of rounds that the configs train
 
 
 def test_the_command_warns_of_too_few_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pairs_lit.data.pair_store import SPLITS
 from pairs_lit.errors import PairsLitError
 from pairs_lit.reproduction.claims import CURVE_METRICS, Contrast, Side, read_claims
 from pairs_lit.reproduction.published import REPORTS, Sweep, Variant, read_reports
-from pairs_lit.runs.metrics import PER_EPOCH
+from pairs_lit.runs.metrics import EPOCH_METRIC_NAMES
 from pairs_lit.statistics import Summary
 from tests.conftest import CONFIGS
 
@@ -50,7 +50,7 @@ def test_a_report_is_read(tmp_path: Path) -> None:
     result = read_reports(written(tmp_path, {"reports": [report()]}))["somebody"]
     one, two = result.rows
     assert result.sample(one) == Summary(10, 0.5, 0.1)
-    assert (result.sample(two), two.minutes, result.publishes) == (None, 2.0, True)
+    assert (result.get_published_summary(two), two.minutes, result.has_published_values) == (None, 2.0, True)
     assert result.sweeps == (Sweep("rate", "one", {"a.b": "{}"}, "rate", (0.0, 0.5)),)
     assert result.variants == (Variant("wide", "wide", {"a.c": "2"}, ("two",)),)
     assert result.plots["epochs"].panels == {"test/accuracy": "accuracy"}
@@ -131,7 +131,7 @@ def test_a_metric_that_no_epoch_has_is_named(metric: str, tmp_path: Path) -> Non
 
 
 def test_the_metrics_of_an_epoch_are_those_measured_after_each_epoch() -> None:
-    assert {metric.partition("/")[2] for metric in CURVE_METRICS} == set(PER_EPOCH)
+    assert {metric.partition("/")[2] for metric in CURVE_METRICS} == set(EPOCH_METRIC_NAMES)
     assert {metric.partition("/")[0] for metric in CURVE_METRICS} == set(SPLITS)
 
 

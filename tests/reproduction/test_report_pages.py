@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 import pairs_lit
-from pairs_lit.analysis.figures import sweep_figure
+from pairs_lit.analysis.figures import draw_option_means
 from pairs_lit.cli import main
-from pairs_lit.reproduction.fit_results import of_recipe, outcomes
-from pairs_lit.reproduction.fits import Conditions, all_jobs
+from pairs_lit.reproduction.fit_results import filter_by_recipe, load_fit_results
+from pairs_lit.reproduction.fits import ReproductionSettings, iterate_jobs
 from pairs_lit.reproduction.published import PUBLISHED, REPORTS
-from pairs_lit.reproduction.report_pages import forest_figure
-from pairs_lit.runs.run_folder import lock_runs
+from pairs_lit.reproduction.report_pages import draw_forest
+from pairs_lit.runs.run_folder import lock_runs_folder
 from pairs_lit.runs.tables import read_rounds
-from pairs_lit.statistics import Summary, summarise, welch
+from pairs_lit.statistics import Summary, compare_by_welch, summarise
 from tests.conftest import CONFIGS
 from tests.support.kill_targets import Command
 
@@ -47,8 +47,8 @@ def command(reports: list[str], configs: Path, root: Path, folder: Path) -> list
     return ["reproduce", *reports, *options, "--runs", str(folder), "--output", str(folder / "results")]
 
 
-def conditions(configs: Path, root: Path, folder: Path) -> Conditions:
-    return Conditions(configs, None, None, root, True, folder)
+def conditions(configs: Path, root: Path, folder: Path) -> ReproductionSettings:
+    return ReproductionSettings(configs, None, None, root, True, folder)
 
 
 @pytest.fixture(scope="session")
@@ -90,12 +90,12 @@ def test_a_page_has_published_and_reproduced_results_side_by_side(finished: Path
 def test_the_csv_holds_the_results_of_the_runs(finished: Path, tiny_configs: Path, tiny_root: Path) -> None:
     with (finished / "results" / "hakobyan.csv").open() as file:
         rows = list(csv.DictReader(file))
-    results = outcomes(REPORTS["hakobyan"], conditions(tiny_configs, tiny_root, finished))
+    results = load_fit_results(REPORTS["hakobyan"], conditions(tiny_configs, tiny_root, finished))
     for row, outcome in zip(rows, results, strict=True):
         accuracies = [each.test_accuracy for each in read_rounds(outcome.fit.folder / "rounds.csv")]
         ours = summarise([value for value in accuracies if value is not None])
         assert float(row["mean"]) == ours.mean
-        expected = welch(Summary(3, ours.mean, ours.std), Summary(10, outcome.row.mean, outcome.row.std))
+        expected = compare_by_welch(Summary(3, ours.mean, ours.std), Summary(10, outcome.row.mean, outcome.row.std))
         assert (float(row["low"]), float(row["p"])) == (expected.low, expected.p)
         assert int(row["parameters"]) == outcome.row.parameters
 
@@ -137,10 +137,10 @@ def test_other_rounds_seeds_or_configs_are_other_fits(tiny_configs: Path, tmp_pa
     report = REPORTS["hakobyan"]
     options = [(None, None, False), (5, None, False), (None, 7, False), (None, None, True)]
     jobs = [
-        next(all_jobs(report, Conditions(tiny_configs, rounds, seed, None, unverified, tmp_path)))
+        next(iterate_jobs(report, ReproductionSettings(tiny_configs, rounds, seed, None, unverified, tmp_path)))
         for rounds, seed, unverified in options
     ]
-    jobs.append(next(all_jobs(report, Conditions(CONFIGS, None, None, None, False, tmp_path))))
+    jobs.append(next(iterate_jobs(report, ReproductionSettings(CONFIGS, None, None, None, False, tmp_path))))
     assert len({job.name for job in jobs}) == len(jobs)
     assert all(job.name.startswith("hakobyan-net1-") for job in jobs)
 
@@ -148,15 +148,15 @@ def test_other_rounds_seeds_or_configs_are_other_fits(tiny_configs: Path, tmp_pa
 def test_the_option_rounds_overrides_the_rounds_of_a_variant(tmp_path: Path) -> None:
     report = REPORTS["pillonel"]
     for requested, expected in ((None, 20), (3, 3)):
-        settings = Conditions(CONFIGS, requested, None, None, False, tmp_path)
-        variants = [job for job in all_jobs(report, settings) if job.recipe == report.variants[0].name]
+        settings = ReproductionSettings(CONFIGS, requested, None, None, False, tmp_path)
+        variants = [job for job in iterate_jobs(report, settings) if job.recipe == report.variants[0].name]
         assert [job.rounds for job in variants] == [expected, expected]
 
 
 def test_the_option_seed_shifts_the_seeds_of_every_row(tmp_path: Path) -> None:
     grall = REPORTS["grall"]
-    moved = Conditions(CONFIGS, None, 5, None, False, tmp_path)
-    seeds = {job.row.name: job.options["rounds.seed"] for job in all_jobs(grall, moved) if not job.recipe}
+    moved = ReproductionSettings(CONFIGS, None, 5, None, False, tmp_path)
+    seeds = {job.row.name: job.options["rounds.seed"] for job in iterate_jobs(grall, moved) if not job.recipe}
     assert (seeds["b_target_mse"], seeds["b_target_mse_again"]) == ("5", "1005")
 
 
@@ -165,12 +165,12 @@ def test_a_sweep_varies_one_option_and_evaluates_on_validation_pairs(
     several: Path, tiny_configs: Path, tiny_root: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(several, tmp_path, dirs_exist_ok=True)
-    jobs = list(all_jobs(REPORTS["belhadj"], conditions(tiny_configs, tiny_root, tmp_path)))
+    jobs = list(iterate_jobs(REPORTS["belhadj"], conditions(tiny_configs, tiny_root, tmp_path)))
     swept = [job for job in jobs if job.recipe == "alpha"]
     alphas = []
     for job in swept:
-        assert job.finished is not None
-        config = yaml.safe_load((job.finished / "config.yaml").read_text())
+        assert job.finished_run is not None
+        config = yaml.safe_load((job.finished_run / "config.yaml").read_text())
         alphas.append(config["model"]["loss"]["aux_weight"])
     assert alphas == list(REPORTS["belhadj"].sweeps[0].values)
     page = (tmp_path / "results" / "belhadj.md").read_text()
@@ -179,8 +179,8 @@ def test_a_sweep_varies_one_option_and_evaluates_on_validation_pairs(
     assert "Highest mean: at " in page
     assert "selects on the test set" in page
     assert (tmp_path / "results" / "belhadj_alpha.png").is_file()
-    assert swept[0].finished is not None
-    shutil.rmtree(swept[0].finished)
+    assert swept[0].finished_run is not None
+    shutil.rmtree(swept[0].finished_run)
     assert main([*command(["belhadj"], tiny_configs, tiny_root, tmp_path), "--no-training"]) == 0
     page = (tmp_path / "results" / "belhadj.md").read_text()
     assert "6 of 7 values are finished" in page
@@ -197,10 +197,10 @@ def test_other_recipes_follow_the_baseline_of_the_rows_that_they_may_explain(
     assert report.remark in section
     for variant in report.variants:
         assert section.count(f"| {variant.title} ") == len(variant.rows)
-        jobs = all_jobs(report, conditions(tiny_configs, tiny_root, several))
+        jobs = iterate_jobs(report, conditions(tiny_configs, tiny_root, several))
         for job in (job for job in jobs if job.recipe == variant.name):
-            assert job.finished is not None
-            config = yaml.safe_load((job.finished / "config.yaml").read_text())
+            assert job.finished_run is not None
+            config = yaml.safe_load((job.finished_run / "config.yaml").read_text())
             for option, value in variant.options.items():
                 section_, _, key = option.rpartition(".")
                 assert str(config[section_][key]) == value
@@ -219,7 +219,7 @@ def test_a_single_round_gives_pages_without_intervals_or_claims(
 
 
 def test_the_code_sweep_changes_the_width_of_the_code(tmp_path: Path) -> None:
-    jobs = list(all_jobs(REPORTS["further"], Conditions(CONFIGS, None, None, None, False, tmp_path)))
+    jobs = list(iterate_jobs(REPORTS["further"], ReproductionSettings(CONFIGS, None, None, None, False, tmp_path)))
     widths = [width for job in jobs if (width := job.options.get("model.backbone.init_args.widths"))]
     assert widths == [f"[128, {dimensions}]" for dimensions in range(2, 11)]
 
@@ -312,7 +312,7 @@ def test_a_second_reproduction_is_rejected_while_the_first_one_trains(
     tiny_configs: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = tmp_path / "lightning_logs"
-    with lock_runs(runs):
+    with lock_runs_folder(runs):
         assert main(command(["hakobyan"], tiny_configs, tiny_root, tmp_path)) == 2
     assert f"another pairs-lit reproduce trains in {runs}. Wait for it" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
@@ -322,7 +322,7 @@ def test_a_second_reproduction_is_rejected_while_the_first_one_trains(
 def test_an_interrupted_fit_resumes_from_its_checkpoint(tiny_configs: Path, tiny_root: Path, tmp_path: Path) -> None:
     shared = conditions(tiny_configs, tiny_root, tmp_path)
     report = REPORTS["hakobyan"]
-    job = next(all_jobs(report, shared))
+    job = next(iterate_jobs(report, shared))
     pairs_lit.fit(job.config, job.changes | {"trainer.max_epochs": 1})
     (run,) = tmp_path.glob("lightning_logs/*/*")
     for file in ("summary.json", "rounds.csv", "curves.csv"):
@@ -366,8 +366,8 @@ def test_data_other_than_mnist_is_rejected_unless_allowed(
 
 def test_the_forest_has_every_row_twice(finished: Path, tiny_configs: Path, tiny_root: Path) -> None:
     shared = conditions(tiny_configs, tiny_root, finished)
-    rows = [outcome for report in PUBLISHED for outcome in of_recipe(outcomes(report, shared), "")]
-    figure = forest_figure(rows)
+    rows = [outcome for report in PUBLISHED for outcome in filter_by_recipe(load_fit_results(report, shared), "")]
+    figure = draw_forest(rows)
     (axes,) = figure.axes
     labels = [tick.get_text() for tick in axes.get_yticklabels()]
     assert labels == [f"{row.report.name} {row.row.title} (n = {row.report.rounds}; 3)" for row in rows]
@@ -383,7 +383,7 @@ def test_the_forest_has_every_row_twice(finished: Path, tiny_configs: Path, tiny
 
 def test_a_sweeps_figure_shows_mean_and_std_at_each_value() -> None:
     results = {0.0: summarise([0.8, 0.9]), 0.5: summarise([0.9, 0.9])}
-    (axes,) = sweep_figure(results, "α", "accuracy").axes
+    (axes,) = draw_option_means(results, "α", "accuracy").axes
     assert axes.containers[0].lines[0].get_ydata() == pytest.approx([0.85, 0.9])
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.5"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("α", "accuracy")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pairs_lit.runs.commit import commit
+from pairs_lit.runs.commit import get_commit
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -26,24 +26,24 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_the_commit_is_that_of_the_packages_files(package: Path) -> None:
-    revision = commit(package)
+    revision = get_commit(package)
     assert revision is not None
     assert git(package, "rev-parse", "HEAD").startswith(revision)
 
 
 def test_changed_files_and_configs_are_marked(package: Path) -> None:
-    clean = commit(package)
+    clean = get_commit(package)
     (package / "__init__.py").write_text("1")
-    assert commit(package) == f"{clean}+changes"
+    assert get_commit(package) == f"{clean}+changes"
 
 
 def test_untracked_files_have_no_commit(package: Path, tmp_path: Path) -> None:
     other = package.parent / "site-packages" / "pairs_lit"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text("")
-    assert commit(other) is None
+    assert get_commit(other) is None
 
 
 def test_without_git_there_is_no_commit(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert commit(package) is None
+    assert get_commit(package) is None

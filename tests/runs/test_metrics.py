@@ -6,10 +6,10 @@ import pytest
 
 from pairs_lit.data.pair_store import SPLITS
 from pairs_lit.runs.metrics import (
-    BY_COLUMN,
-    BY_TAG,
-    COMPARED_METRICS,
+    COMPARABLE_METRICS,
     EPOCH_METRICS,
+    METRICS_BY_COLUMN,
+    METRICS_BY_TAG,
     ROUND_METRICS,
     SPLIT_NAMES,
     SWEEP_METRICS,
@@ -41,16 +41,16 @@ def test_the_metrics_of_curves_csv_are_those_of_earlier_releases() -> None:
 
 
 def test_runs_are_compared_by_accuracies_and_losses() -> None:
-    losses = [metric for metric in COMPARED_METRICS if metric not in ROUND_METRICS]
+    losses = [metric for metric in COMPARABLE_METRICS if metric not in ROUND_METRICS]
     assert [metric.column for metric in losses] == ["val_loss", "val_target_loss", "test_loss", "test_target_loss"]
-    assert [metric.is_loss for metric in COMPARED_METRICS] == [metric in losses for metric in COMPARED_METRICS]
+    assert [metric.is_loss for metric in COMPARABLE_METRICS] == [metric in losses for metric in COMPARABLE_METRICS]
     assert {metric.better_sign for metric in losses} == {-1}
     assert {metric.better_sign for metric in ROUND_METRICS} == {1}
 
 
 def test_a_sweep_ranks_by_validation_metrics() -> None:
     assert {metric.split for metric in SWEEP_METRICS} == {"val"}
-    assert {metric.name for metric in SWEEP_METRICS} == {metric.name for metric in BY_TAG.values()}
+    assert {metric.name for metric in SWEEP_METRICS} == {metric.name for metric in METRICS_BY_TAG.values()}
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ def test_a_sweep_ranks_by_validation_metrics() -> None:
     ],
 )
 def test_names_in_sentences(column: str, title: str, words: str, label: str | None) -> None:
-    metric = BY_COLUMN[column]
+    metric = METRICS_BY_COLUMN[column]
     assert (metric.title, metric.words, metric.label) == (title, words, label or words)
 
 
 def test_a_metric_is_found_by_either_name() -> None:
-    assert BY_TAG["val/digit_loss"] == BY_COLUMN["val_digit_loss"] == Metric("val", "digit_loss")
-    assert BY_TAG["test/accuracy"] == BY_COLUMN["test_accuracy"]
-    assert BY_COLUMN["best_test_accuracy"] == Metric("test", "accuracy", is_best=True)
-    assert not BY_TAG["test/accuracy"].is_best
+    assert METRICS_BY_TAG["val/digit_loss"] == METRICS_BY_COLUMN["val_digit_loss"] == Metric("val", "digit_loss")
+    assert METRICS_BY_TAG["test/accuracy"] == METRICS_BY_COLUMN["test_accuracy"]
+    assert METRICS_BY_COLUMN["best_test_accuracy"] == Metric("test", "accuracy", is_best=True)
+    assert not METRICS_BY_TAG["test/accuracy"].is_best
 
 
 @pytest.mark.parametrize(
@@ -86,5 +86,5 @@ def test_a_metric_is_found_by_either_name() -> None:
     ],
 )
 def test_properties_of_metrics(column: str, is_of_digits: bool, is_over_all_pairs: bool) -> None:
-    metric = BY_COLUMN[column]
+    metric = METRICS_BY_COLUMN[column]
     assert (metric.is_of_digits, metric.is_over_all_pairs) == (is_of_digits, is_over_all_pairs)

@@ -7,13 +7,13 @@ import pytest
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run_folder import (
-    LAST,
-    check_name,
-    enclosing_run,
-    identity_of,
-    looks_like_a_run,
+    LAST_CHECKPOINT,
+    check_run_name,
+    create_run_folder,
+    find_enclosing_run,
+    is_unmarked_run,
     mark_run,
-    new_run_folder,
+    read_run_identity,
 )
 
 
@@ -31,7 +31,7 @@ def _stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_folder_is_named_after_config_time_and_number(tmp_path: Path) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
-    folder = new_run_folder(tmp_path, "cnn_aux")
+    folder = create_run_folder(tmp_path, "cnn_aux")
     assert folder.is_dir()
     assert folder.parent == tmp_path / "lightning_logs" / "cnn_aux"
     assert re.fullmatch(r"\d{8}-\d{6}-1", folder.name)
@@ -41,7 +41,7 @@ def test_a_run_folder_is_named_after_config_time_and_number(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("_stopped_clock")
 def test_runs_of_the_same_second_are_numbered(tmp_path: Path) -> None:
-    names = [new_run_folder(tmp_path, "fc").name for _ in range(3)]
+    names = [create_run_folder(tmp_path, "fc").name for _ in range(3)]
     assert names == ["20250304-050607-1", "20250304-050607-2", "20250304-050607-3"]
 
 
@@ -49,20 +49,20 @@ def test_runs_of_the_same_second_are_numbered(tmp_path: Path) -> None:
 def test_an_existing_folder_is_never_reused(tmp_path: Path) -> None:
     taken = tmp_path / "lightning_logs" / "fc" / "20250304-050607-1"
     taken.mkdir(parents=True)
-    assert new_run_folder(tmp_path, "fc") != taken
+    assert create_run_folder(tmp_path, "fc") != taken
 
 
 @pytest.mark.usefixtures("_stopped_clock")
 def test_concurrent_runs_never_share_a_folder(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: new_run_folder(tmp_path, "fc"), range(64)))
+        folders = list(pool.map(lambda _: create_run_folder(tmp_path, "fc"), range(64)))
     assert len(set(folders)) == 64
     assert all(folder.is_dir() for folder in folders)
 
 
 @pytest.mark.parametrize("name", ["cnn_aux", "run-2.1", "A", "_x", "a" * 100])
 def test_plain_names_are_accepted(name: str) -> None:
-    assert check_name(name) == name
+    assert check_run_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -71,31 +71,31 @@ def test_plain_names_are_accepted(name: str) -> None:
 )
 def test_other_names_are_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(PairsLitError, match=rf"--name must have .* letters, digits.* got {re.escape(repr(name))}\."):
-        new_run_folder(tmp_path, name)
+        create_run_folder(tmp_path, name)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_root_that_is_a_file_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PairsLitError, match=r"no run folder can be created .* Set --trainer\.default_root_dir"):
-        new_run_folder(tmp_path / "file", "fc")
+        create_run_folder(tmp_path / "file", "fc")
 
 
 def test_a_file_in_place_of_the_folder_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "lightning_logs").mkdir()
     (tmp_path / "lightning_logs" / "fc").write_text("")
     with pytest.raises(PairsLitError, match=r"no run folder can be created in .*fc \(File exists\)"):
-        new_run_folder(tmp_path, "fc")
+        create_run_folder(tmp_path, "fc")
 
 
 def test_the_run_of_a_checkpoint_is_found(tmp_path: Path) -> None:
-    run = new_run_folder(tmp_path, "fc")
-    assert enclosing_run(run / LAST) == run
-    assert enclosing_run(run / "checkpoints" / "epoch=1-val" / "accuracy" / "mean=0.8.ckpt") == run
+    run = create_run_folder(tmp_path, "fc")
+    assert find_enclosing_run(run / LAST_CHECKPOINT) == run
+    assert find_enclosing_run(run / "checkpoints" / "epoch=1-val" / "accuracy" / "mean=0.8.ckpt") == run
 
 
 def test_a_checkpoint_elsewhere_has_no_run(tmp_path: Path) -> None:
-    assert enclosing_run(tmp_path / "saved" / "mine.ckpt") is None
+    assert find_enclosing_run(tmp_path / "saved" / "mine.ckpt") is None
 
 
 def test_a_relative_checkpoint_is_found_from_the_current_folder(
@@ -103,24 +103,24 @@ def test_a_relative_checkpoint_is_found_from_the_current_folder(
 ) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "run" / "checkpoints")
-    assert enclosing_run(Path("last.ckpt")) == tmp_path / "run"
+    assert find_enclosing_run(Path("last.ckpt")) == tmp_path / "run"
 
 
 def test_a_run_keeps_its_identity(tmp_path: Path) -> None:
-    assert identity_of(tmp_path) is None
+    assert read_run_identity(tmp_path) is None
     mark_run(tmp_path)
-    first = identity_of(tmp_path)
+    first = read_run_identity(tmp_path)
     mark_run(tmp_path)
     assert first is not None
-    assert identity_of(tmp_path) == first
+    assert read_run_identity(tmp_path) == first
     (tmp_path / ".run").write_text("something else")
-    assert identity_of(tmp_path) is None
+    assert read_run_identity(tmp_path) is None
 
 
 def test_a_run_without_identity_is_recognised_by_its_path(tmp_path: Path) -> None:
-    run = new_run_folder(tmp_path, "fc")
-    assert not looks_like_a_run(run)
+    run = create_run_folder(tmp_path, "fc")
+    assert not is_unmarked_run(run)
     (run / "config.yaml").write_text("")
-    assert looks_like_a_run(run)
+    assert is_unmarked_run(run)
     (tmp_path / "config.yaml").write_text("")
-    assert not looks_like_a_run(tmp_path)
+    assert not is_unmarked_run(tmp_path)

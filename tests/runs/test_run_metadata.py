@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.run_metadata import Facts, read_data, read_facts
+from pairs_lit.runs.run_metadata import RunMetadata, read_data_settings, read_metadata
 
 SUMMARY: dict[str, Any] = {
     "data": {"source": "mnist", "train_pairs": 1000, "swap": None},
@@ -26,14 +26,14 @@ def written(folder: Path, summary: object) -> Path:
 
 def test_a_summary_is_read(tmp_path: Path) -> None:
     commits = ["0123456789", "abcdef0123+changes", "None"]
-    assert read_facts(written(tmp_path, SUMMARY)) == Facts(SUMMARY["data"], 2101, 1.5, commits, "2.6.0")
-    assert read_data(tmp_path) == SUMMARY["data"]
+    assert read_metadata(written(tmp_path, SUMMARY)) == RunMetadata(SUMMARY["data"], 2101, 1.5, commits, "2.6.0")
+    assert read_data_settings(tmp_path) == SUMMARY["data"]
 
 
 def test_control_characters_are_replaced(tmp_path: Path) -> None:
     hostile = copy.deepcopy(SUMMARY)
     hostile["data"]["source"] = "\x1b[2Ja"
-    assert read_data(written(tmp_path, hostile))["source"] == "?[2Ja"
+    assert read_data_settings(written(tmp_path, hostile))["source"] == "?[2Ja"
 
 
 def with_markdown_as_a_commit(summary: dict[str, Any]) -> None:
@@ -85,16 +85,16 @@ def test_damaged_summaries_are_rejected(tmp_path: Path, damage: Callable[[dict[s
     hostile = copy.deepcopy(SUMMARY)
     damage(hostile)
     with pytest.raises(PairsLitError, match=r"holds no readable run .*: its files are damaged"):
-        read_facts(written(tmp_path, hostile))
+        read_metadata(written(tmp_path, hostile))
 
 
 @pytest.mark.parametrize("summary", [None, [], "text", 1, {"data": []}, {"data": None}])
 def test_other_json_is_rejected(tmp_path: Path, summary: object) -> None:
-    for read in (read_facts, read_data):
+    for read in (read_metadata, read_data_settings):
         with pytest.raises(PairsLitError, match="holds no readable run"):
             read(written(tmp_path, summary))
 
 
 def test_a_folder_without_a_summary_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(PairsLitError, match=r"is not a finished run \(summary\.json is missing\)"):
-        read_facts(tmp_path)
+        read_metadata(tmp_path)

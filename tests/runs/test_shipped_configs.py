@@ -12,7 +12,7 @@ import pytest
 
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
-from pairs_lit.runs.shipped_configs import SHIPPED, find_config, shipped_configs
+from pairs_lit.runs.shipped_configs import CONFIGS_FOLDER, find_config, list_shipped_configs
 from tests.conftest import CONFIGS
 from tests.support.shipped import PARAMETERS
 
@@ -42,14 +42,14 @@ def test_the_main_configs_are_belhadjs(name: str) -> None:
 
 
 def test_the_packages_configs_are_those_at_the_top() -> None:
-    assert SHIPPED.resolve() == CONFIGS.resolve()
-    assert set(shipped_configs()) == set(PARAMETERS)
+    assert CONFIGS_FOLDER.resolve() == CONFIGS.resolve()
+    assert set(list_shipped_configs()) == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", ["cnn_aux", "further/code", "reports/grall/b_classes_ce"])
 @pytest.mark.parametrize("ending", ["", ".yaml"])
 def test_a_name_is_found_from_any_folder(name: str, ending: str, elsewhere: Path) -> None:
-    assert find_config(f"{name}{ending}") == str(SHIPPED / f"{name}.yaml")
+    assert find_config(f"{name}{ending}") == str(CONFIGS_FOLDER / f"{name}.yaml")
 
 
 @pytest.mark.parametrize("own", ["cnn_aux", "cnn_aux.yaml"])
@@ -60,7 +60,7 @@ def test_a_user_file_takes_precedence(own: str, elsewhere: Path) -> None:
 
 def test_a_folder_of_that_name_is_ignored(elsewhere: Path) -> None:
     (elsewhere / "cnn_aux").mkdir()
-    assert find_config("cnn_aux") == str(shipped_configs()["cnn_aux"])
+    assert find_config("cnn_aux") == str(list_shipped_configs()["cnn_aux"])
 
 
 def test_a_file_in_the_home_folder_takes_precedence(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

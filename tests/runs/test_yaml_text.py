@@ -7,16 +7,16 @@ import pytest
 
 import pairs_lit
 from pairs_lit.cli import main
-from pairs_lit.configuration.cli import ParseOnlyCLI, train
-from pairs_lit.configuration.factory_options import with_built_arguments
+from pairs_lit.configuration.cli import ParseOnlyCLI, run_lightning_command
+from pairs_lit.configuration.factory_options import wrap_factory_options
 from pairs_lit.data.sources import check_source
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.run import Run
-from pairs_lit.reproduction.fits import Conditions, all_jobs
+from pairs_lit.reproduction.fits import ReproductionSettings, iterate_jobs
 from pairs_lit.reproduction.published import REPORTS
-from pairs_lit.runs.yaml_text import load, load_file
+from pairs_lit.runs.yaml_text import load_yaml, load_yaml_file
 from tests.conftest import CONFIGS, Fit
-from tests.support.runs import refused
+from tests.support.runs import run_rejected
 
 ADAM = "class_path: torch.optim.Adam"
 
@@ -42,7 +42,7 @@ ADAM = "class_path: torch.optim.Adam"
 )
 def test_rejected_texts(text: str, message: str) -> None:
     with pytest.raises(PairsLitError, match=f"^mine.yaml: {message}"):
-        load(text, "mine.yaml")
+        load_yaml(text, "mine.yaml")
 
 
 @pytest.mark.parametrize(
@@ -59,18 +59,18 @@ def test_rejected_texts(text: str, message: str) -> None:
     ],
 )
 def test_accepted_texts(text: str, value: object) -> None:
-    assert load(text, "mine.yaml") == value
+    assert load_yaml(text, "mine.yaml") == value
 
 
 def test_an_alias_of_itself_terminates() -> None:
-    found = load("a: &x\n  b: *x", "mine.yaml")
+    found = load_yaml("a: &x\n  b: *x", "mine.yaml")
     assert found["a"]["b"] is found["a"]
 
 
 def test_lines_in_json() -> None:
     text = json.dumps({"a": {"lr": 1, "rl": 2}}, indent=2).replace("rl", "lr")
     with pytest.raises(PairsLitError, match="lr is given twice, in lines 3 and 4"):
-        load(text, "mine.json")
+        load_yaml(text, "mine.json")
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,14 @@ def test_lines_in_json() -> None:
 def test_a_file_that_is_not_yaml(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(content)
     with pytest.raises(PairsLitError, match=message):
-        load_file(tmp_path / "mine.yaml")
+        load_yaml_file(tmp_path / "mine.yaml")
 
 
 def read(*options: str) -> object:
     """Read a command line, as every Lightning command does first."""
-    return train("fit", ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", *options], kind=ParseOnlyCLI).config.fit
+    return run_lightning_command(
+        "fit", ["fit", f"--config={CONFIGS / 'fc_aux.yaml'}", *options], kind=ParseOnlyCLI
+    ).config.fit
 
 
 TWICE = {
@@ -151,12 +153,12 @@ def test_duplicate_keys_are_rejected(
     for name, text in TWICE.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(PairsLitError, match=message):
-        with_built_arguments([option])
+        wrap_factory_options([option])
 
 
 def test_a_value_after_its_option(tmp_path: Path) -> None:
     with pytest.raises(PairsLitError, match=r"--model\.loss: aux_weight is given twice"):
-        with_built_arguments(["--model.loss", "{aux_weight: 1, aux_weight: 2}"])
+        wrap_factory_options(["--model.loss", "{aux_weight: 1, aux_weight: 2}"])
 
 
 def test_a_file_named_deep_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,10 +191,10 @@ def test_allowed_repetitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_command_line_reports_duplicate_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "twice.yaml"
     file.write_text(TWICE["config.yaml"])
-    output = refused(["fit", "--config", str(file)], capsys)
+    output = run_rejected(["fit", "--config", str(file)], capsys)
     assert "twice.yaml: lr is given twice, in lines 5 and 6" in output
     (tmp_path / "sweep.yaml").write_text("space: {model.loss.aux_weight: [0.1, 0.2]}")
-    output = refused(["sweep", "--config", str(file), "--sweep", str(tmp_path / "sweep.yaml")], capsys)
+    output = run_rejected(["sweep", "--config", str(file), "--sweep", str(tmp_path / "sweep.yaml")], capsys)
     assert "twice.yaml: lr is given twice, in lines 5 and 6" in output
 
 
@@ -204,9 +206,9 @@ def test_duplicate_keys_in_other_files(fit: Fit, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for row in REPORTS["hakobyan"].rows:
         (folder / f"{row.name}.yaml").write_text("rounds: {count: 2}\nrounds: {count: 3}")
-    conditions = Conditions(tmp_path / "configs", None, None, None, False, tmp_path)
+    conditions = ReproductionSettings(tmp_path / "configs", None, None, None, False, tmp_path)
     with pytest.raises(PairsLitError, match="rounds is given twice, in lines 1 and 2"):
-        list(all_jobs(REPORTS["hakobyan"], conditions))
+        list(iterate_jobs(REPORTS["hakobyan"], conditions))
     run = fit("--rounds.count", "2", config="fc_aux")
     config = run / "config.yaml"
     config.write_text(config.read_text() + "rounds: {count: 2}\n")

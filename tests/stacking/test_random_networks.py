@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.looped import LoopedCopies
 from pairs_lit.stacking.stacked_network import StackedNetwork
-from tests.support.stack_checks import right, round_loss, step
+from tests.support.stack_checks import build_checked_stack, compute_round_loss, run_step
 
 EXAMPLES = int(os.environ.get("PAIRS_LIT_EXAMPLES", "60"))
 MAPS, ROWS = 3, 2
@@ -203,7 +203,7 @@ class Net(nn.Module):
             self.register_parameter(f"weight_{place}", nn.Parameter(torch.rand(shape) + 0.5))
         with torch.no_grad(), torch.random.fork_rng([]):
             self.eval()
-            output = self._done(len(self.ops), op, [torch.rand(3, *shape) for shape in shapes])
+            output = self._apply(len(self.ops), op, [torch.rand(3, *shape) for shape in shapes])
             self.train()
         if output is not None and 0 < output[0].numel() < 200:
             self.ops.append(op)
@@ -215,7 +215,7 @@ class Net(nn.Module):
     def extra_repr(self) -> str:
         return "; ".join(f"{op.kind} {op.a} {op.b} {op.back}" for op in self.ops)
 
-    def _done(self, place: int, op: Op, values: list[Tensor]) -> Tensor | None:
+    def _apply(self, place: int, op: Op, values: list[Tensor]) -> Tensor | None:
         x = values[-1]
         if op.kind in LAYERS:
             return self.layers[str(place)](x)
@@ -227,7 +227,7 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         values = [x]
         for place, op in enumerate(self.ops):
-            values.append(self._done(place, op, values))
+            values.append(self._apply(place, op, values))
         return values[-1]
 
 
@@ -237,10 +237,10 @@ networks = st.lists(st.builds(Op, kinds, numbers, numbers, st.integers(0, 3)), m
 shapes = st.sampled_from([(1, 6, 6), (2, 5, 4), (3, 7, 7), (4, 3, 3), (6,), (4, 5)])
 
 
-def plain_torch_trains(network: nn.Module, shape: Shape) -> bool:
+def can_train_in_plain_torch(network: nn.Module, shape: Shape) -> bool:
     """Return whether a plain network can be trained, because it changes nothing in place that a gradient needs."""
     try:
-        step(network.double(), torch.rand(3, *shape, dtype=torch.float64), round_loss)
+        run_step(network.double(), torch.rand(3, *shape, dtype=torch.float64), compute_round_loss)
     except RuntimeError as error:
         if "inplace" not in str(error):
             raise
@@ -255,9 +255,9 @@ def test_a_stacked_random_network_trains_like_plain_copies(ops: list[Op], shape:
     def factory() -> nn.Module:
         return Net(ops, shape)
 
-    assume(plain_torch_trains(factory(), shape))
-    network = right(factory, shape)
-    if isinstance(network, Loop):
+    assume(can_train_in_plain_torch(factory(), shape))
+    network = build_checked_stack(factory, shape)
+    if isinstance(network, LoopedCopies):
         assert "changed it in place through another" in network.reason
     else:
         assert isinstance(network, StackedNetwork)

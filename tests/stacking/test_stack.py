@@ -10,8 +10,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
-from pairs_lit.seeds import derive
-from pairs_lit.stacking.looped import Apart, Loop
+from pairs_lit.seeds import derive_seed
+from pairs_lit.stacking.looped import LoopedCopies, LoopedRounds
 from pairs_lit.stacking.ops.dropout import StackedDropout
 from pairs_lit.stacking.ops.stacked_layers import SwitchedOff, to_maps, to_rows
 from pairs_lit.stacking.stack import is_known, stack
@@ -63,51 +63,51 @@ class PooledWithIndices(nn.Module):
         return self.pool(x)[0]
 
 
-def tied() -> nn.Module:
+def build_tied() -> nn.Module:
     layer = nn.Linear(4, 4)
     return nn.Sequential(layer, nn.ReLU(), layer)
 
 
-def tied_weight() -> nn.Module:
+def build_tied_weight() -> nn.Module:
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     second.weight = first.weight
     return nn.Sequential(first, nn.Tanh(), second)
 
 
-def frozen() -> nn.Module:
+def build_frozen() -> nn.Module:
     layers = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
     layers[0].requires_grad_(False)
     return layers
 
 
-def hooked() -> nn.Module:
+def build_hooked() -> nn.Module:
     layer = nn.Linear(4, 3)
-    layer.register_forward_hook(lambda module, inputs, output: 2 * output)
+    layer.register_forward_hook(lambda module, draw_inputs, output: 2 * output)
     return layer
 
 
-def one_relu_twice() -> nn.Module:
+def build_one_relu_twice() -> nn.Module:
     relu = nn.ReLU()
     return nn.Sequential(nn.Linear(4, 5), relu, nn.Linear(5, 3), relu)
 
 
-def one_relu_and_pool_twice() -> nn.Module:
+def build_one_relu_and_pool_twice() -> nn.Module:
     relu, pool = nn.ReLU(), nn.MaxPool2d(2)
     return nn.Sequential(nn.Conv2d(2, 3, 2), relu, pool, nn.Conv2d(3, 4, 2), relu, pool, nn.Flatten())
 
 
-def one_nested_activation_twice() -> nn.Module:
+def build_one_nested_activation_twice() -> nn.Module:
     shrink = nn.Sequential(nn.Tanh())
     return nn.Sequential(nn.Linear(4, 5), shrink, nn.Linear(5, 3), shrink)
 
 
-def weighty() -> nn.Module:
+def build_with_parameter() -> nn.Module:
     network = nn.Sequential(nn.Linear(5, 2))
     network.register_parameter("unused", nn.Parameter(torch.zeros(3)))
     return network
 
 
-def one_free_batch_norm_twice() -> nn.Module:
+def build_one_free_batch_norm_twice() -> nn.Module:
     norm = nn.BatchNorm1d(4, affine=False)
     return nn.Sequential(norm, nn.Linear(4, 4), norm)
 
@@ -210,7 +210,7 @@ STACKED: dict[str, Case] = {
     "identities": Case(
         lambda: nn.Sequential(nn.Identity(), nn.Conv2d(1, 2, 3), nn.Identity(), nn.Flatten(), nn.Identity()), (1, 5, 5)
     ),
-    "frozen first layer": Case(frozen, (4,)),
+    "frozen first layer": Case(build_frozen, (4,)),
     "fc": Case(lambda: FC((1, 4, 4), widths=(6, 5, 3), batch_norm=True, dropout=0.3, activation="tanh"), (1, 4, 4)),
     "cnn": Case(
         lambda: CNN(
@@ -248,13 +248,13 @@ TRACED: dict[str, Case] = {
     "residual block": Case(Residual, (4,)),
     "residual block in a sequence": Case(lambda: nn.Sequential(nn.Linear(3, 4), Residual()), (3,)),
     "prelu": Case(lambda: nn.PReLU(4), (4,)),
-    "tied layers": Case(tied, (4,)),
-    "tied weights": Case(tied_weight, (4,)),
+    "tied layers": Case(build_tied, (4,)),
+    "tied weights": Case(build_tied_weight, (4,)),
     "subclass of linear": Case(lambda: DoubledLinear(4, 3), (4,)),
     "subclass of flatten": Case(SpreadFlatten, (2, 3)),
     "subclass of flatten in a sequence": Case(lambda: nn.Sequential(SpreadFlatten(), nn.Linear(6, 2)), (2, 3)),
     "sequence with its own forward": Case(lambda: ReversedSequential(nn.Linear(4, 3), nn.Linear(5, 4)), (5,)),
-    "sequence with a direct parameter": Case(weighty, (5,)),
+    "sequence with a direct parameter": Case(build_with_parameter, (5,)),
     "switched off layer that is not known": Case(lambda: SwitchedOff(nn.LayerNorm(5)), (5,)),
     "conv reflect": Case(lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), (2, 5, 5)),
     "conv circular in a sequence": Case(
@@ -269,7 +269,7 @@ TRACED: dict[str, Case] = {
 }
 LOOPED: dict[str, Case] = {
     "weight norm": Case(lambda: weight_norm(nn.Linear(4, 3)), (4,)),
-    "linear with a forward hook": Case(hooked, (4,)),
+    "linear with a forward hook": Case(build_hooked, (4,)),
     "batch norm without momentum": Case(lambda: nn.BatchNorm2d(3, momentum=None), (3, 4, 4)),
 }
 REASONS = {
@@ -279,82 +279,84 @@ REASONS = {
 }
 # one module without parameters at several positions of a sequence
 REPEATED: dict[str, Case] = {
-    "one relu twice": Case(one_relu_twice, (4,)),
-    "one relu and pool twice": Case(one_relu_and_pool_twice, (2, 9, 9)),
-    "one nested activation twice": Case(one_nested_activation_twice, (4,)),
-    "one free batch norm twice": Case(one_free_batch_norm_twice, (4,)),
+    "one relu twice": Case(build_one_relu_twice, (4,)),
+    "one relu and pool twice": Case(build_one_relu_and_pool_twice, (2, 9, 9)),
+    "one nested activation twice": Case(build_one_nested_activation_twice, (4,)),
+    "one free batch norm twice": Case(build_one_free_batch_norm_twice, (4,)),
 }
 AS_ONE = STACKED | TRACED | REPEATED
 ALL = AS_ONE | LOOPED
-every_case = pytest.mark.parametrize("case", ALL.values(), ids=ALL)
-every_count = pytest.mark.parametrize("rounds", [1, 3], ids="R={}".format)
+parametrize_cases = pytest.mark.parametrize("case", ALL.values(), ids=ALL)
+parametrize_rounds = pytest.mark.parametrize("rounds", [1, 3], ids="R={}".format)
 
 
-def side_by_side(case: Case, rounds: int) -> tuple[nn.Module, list[nn.Module]]:
+def build_both(case: Case, rounds: int) -> tuple[nn.Module, list[nn.Module]]:
     stacked = stack(case.factory, SEEDS[:rounds], case.shape).double()
-    plain = [reference_impl.built(case.factory, seed).double() for seed in SEEDS[:rounds]]
-    if not isinstance(stacked, Loop):
+    plain = [reference_impl.build_plain(case.factory, seed).double() for seed in SEEDS[:rounds]]
+    if not isinstance(stacked, LoopedCopies):
         for place, network in enumerate(plain):
             network = plain[place] = nn.Sequential(network)
             reference_impl.use_masks(network, stacked, place)
     return stacked, plain
 
 
-def inputs(case: Case, rounds: int, images: int = 5) -> Tensor:
+def draw_inputs(case: Case, rounds: int, images: int = 5) -> Tensor:
     return torch.randn(rounds, images, *case.shape, dtype=torch.float64)
 
 
-def trained_step(stacked: nn.Module, plain: list[nn.Module], x: Tensor) -> None:
+def check_training_step(stacked: nn.Module, plain: list[nn.Module], x: Tensor) -> None:
     x, plain_inputs = x.clone().requires_grad_(), [part.clone().requires_grad_() for part in x]
     output, expected = (
         stacked(1 * x),
         torch.stack([network(1 * part) for network, part in zip(plain, plain_inputs, strict=True)]),
     )
-    reference_impl.close(output, expected)
+    reference_impl.check_close(output, expected)
     weights = torch.randn_like(expected)
     (output * weights).sum().backward()
     (expected * weights).sum().backward()
-    reference_impl.close(x.grad, torch.stack([part.grad for part in plain_inputs]))
+    reference_impl.check_close(x.grad, torch.stack([part.grad for part in plain_inputs]))
 
 
-def same(stacked: nn.Module, plain: list[nn.Module], named: reference_impl.Named) -> None:
+def check_same_values(stacked: nn.Module, plain: list[nn.Module], named: reference_impl.GetTensors) -> None:
     for place, network in enumerate(plain):
-        actual, expected = reference_impl.of_copy(stacked, place, named), named(network)
+        actual, expected = reference_impl.get_copy_tensors(stacked, place, named), named(network)
         assert len(actual) == len(expected)
         for (name, value), (plain_name, plain_value) in zip(actual.items(), expected.items(), strict=True):
             assert name.split(".")[-1] == plain_name.split(".")[-1]
-            reference_impl.close(value, plain_value)
+            reference_impl.check_close(value, plain_value)
 
 
-@every_case
-@every_count
+@parametrize_cases
+@parametrize_rounds
 @pytest.mark.quick(106)
 def test_outputs_and_gradients_equal_those_of_separate_plain_networks(case: Case, rounds: int) -> None:
-    stacked, plain = side_by_side(case, rounds)
-    trained_step(stacked, plain, inputs(case, rounds))
-    same(stacked, plain, reference_impl.gradients)
+    stacked, plain = build_both(case, rounds)
+    check_training_step(stacked, plain, draw_inputs(case, rounds))
+    check_same_values(stacked, plain, reference_impl.get_gradients)
 
 
-@every_case
-@every_count
+@parametrize_cases
+@parametrize_rounds
 @pytest.mark.quick(106)
 def test_buffers_and_evaluation_after_three_uneven_batches_equal_those_of_plain_networks(
     case: Case, rounds: int
 ) -> None:
-    stacked, plain = side_by_side(case, rounds)
+    stacked, plain = build_both(case, rounds)
     for images in (5, 4, 3):
-        trained_step(stacked, plain, 2 + 3 * inputs(case, rounds, images))
-    same(stacked, plain, reference_impl.states)
-    x = inputs(case, rounds)
-    reference_impl.close(stacked.eval()(x), torch.stack([net.eval()(part) for net, part in zip(plain, x, strict=True)]))
+        check_training_step(stacked, plain, 2 + 3 * draw_inputs(case, rounds, images))
+    check_same_values(stacked, plain, reference_impl.get_states)
+    x = draw_inputs(case, rounds)
+    reference_impl.check_close(
+        stacked.eval()(x), torch.stack([net.eval()(part) for net, part in zip(plain, x, strict=True)])
+    )
 
 
-@every_case
+@parametrize_cases
 def test_initial_weights_are_bit_equal_to_plain_torch_after_manual_seed(case: Case) -> None:
     stacked = stack(case.factory, SEEDS, case.shape)
     for place, seed in enumerate(SEEDS):
-        actual = reference_impl.of_copy(stacked, place, reference_impl.states)
-        expected = reference_impl.states(reference_impl.built(case.factory, seed))
+        actual = reference_impl.get_copy_tensors(stacked, place, reference_impl.get_states)
+        expected = reference_impl.get_states(reference_impl.build_plain(case.factory, seed))
         assert all(map(torch.equal, actual.values(), expected.values()))
         assert len(actual) == len(expected)
 
@@ -365,32 +367,32 @@ def test_the_state_dict_of_a_round_loads_into_its_plain_network(name: str) -> No
     stacked = stack(case.factory, SEEDS, case.shape)
     for place, seed in enumerate(SEEDS):
         state = {name: value[place] for name, value in stacked.state_dict().items()}
-        plain = reference_impl.built(case.factory, seed).state_dict()
+        plain = reference_impl.build_plain(case.factory, seed).state_dict()
         assert list(state) == list(plain)
         assert all(torch.equal(state[name], plain[name]) for name in plain)
-        reference_impl.built(case.factory, 99).load_state_dict(state)
+        reference_impl.build_plain(case.factory, 99).load_state_dict(state)
 
 
-@every_case
+@parametrize_cases
 def test_parameters_keep_their_requires_grad(case: Case) -> None:
     plain = [value.requires_grad for value in case.factory().parameters()]
     stacked = stack(case.factory, [0], case.shape)
     assert [value.requires_grad for value in stacked.parameters()] == plain
 
 
-def modules(cases: dict[str, Case]) -> pytest.MarkDecorator:
+def parametrize_modules(cases: dict[str, Case]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("module", [case.factory() for case in cases.values()], ids=list(cases))
 
 
 KNOWN = ("tied layers", "tied weights", "flatten from 2", "flatten then norm over sequences")
 
 
-@modules(STACKED | REPEATED | {name: TRACED[name] for name in KNOWN})
+@parametrize_modules(STACKED | REPEATED | {name: TRACED[name] for name in KNOWN})
 def test_known_layers_and_sequences_of_them_are_recognised(module: nn.Module) -> None:
     assert is_known(module)
 
 
-@modules(
+@parametrize_modules(
     {name: case for name, case in (TRACED | LOOPED).items() if name not in KNOWN}
     | {
         "dropout 2d": Case(nn.Dropout2d, ()),
@@ -415,13 +417,13 @@ def test_traceable_modules_are_stacked(case: Case) -> None:
 @pytest.mark.parametrize("name", LOOPED)
 def test_untraceable_modules_run_in_a_loop_with_a_reason(name: str) -> None:
     stacked = stack(LOOPED[name].factory, SEEDS, LOOPED[name].shape)
-    assert isinstance(stacked, Loop)
+    assert isinstance(stacked, LoopedCopies)
     assert re.search(REASONS[name], stacked.reason)
 
 
 def test_without_an_input_shape_modules_run_in_a_loop() -> None:
     stacked = stack(lambda: nn.Linear(4, 3), SEEDS)
-    assert isinstance(stacked, Loop)
+    assert isinstance(stacked, LoopedCopies)
     assert "shape of its inputs" in stacked.reason
 
 
@@ -436,7 +438,7 @@ def test_without_an_input_shape_modules_run_in_a_loop() -> None:
 def test_copies_of_different_structure_are_separate_stacks(factory: Factory) -> None:
     """Each copy is a separate stack, so its random numbers do not depend on the other copies."""
     together = stack(factory, [0, 1, 2, 3, 4], [4])
-    assert isinstance(together, Apart)
+    assert isinstance(together, LoopedRounds)
     x = torch.randn(5, 3, 4)
     for seed, alone in enumerate(together.rounds):
         torch.testing.assert_close(alone(x[seed : seed + 1]), stack(factory, [seed], [4])(x[seed : seed + 1]))
@@ -451,9 +453,9 @@ def test_looped_random_layers_use_their_round_seed_and_restore_the_global_genera
     output = stack(factory, SEEDS).double()(x)
     assert torch.equal(torch.get_rng_state(), before)
     for place, seed in enumerate(SEEDS):
-        network = reference_impl.built(factory, seed).double()
-        with reference_impl.manual_seed(derive(seed, "", 0, 0, 0)):
-            reference_impl.close(output[place], network(x[place]))
+        network = reference_impl.build_plain(factory, seed).double()
+        with reference_impl.manual_seed(derive_seed(seed, "", 0, 0, 0)):
+            reference_impl.check_close(output[place], network(x[place]))
 
 
 def test_building_a_stack_does_not_change_the_global_generator() -> None:
@@ -471,7 +473,7 @@ def test_dropout_is_inactive_in_evaluation() -> None:
 def test_dropout_masks_keep_their_shape_and_name_in_both_layouts() -> None:
     stacked = stack(lambda: nn.Sequential(nn.Identity(), nn.Conv2d(1, 2, 1), nn.Dropout(0.5)), SEEDS, (1, 3, 3))
     (dropout,) = (layer for layer in stacked.modules() if isinstance(layer, StackedDropout))
-    assert dropout.mask((4, 2, 3, 3), torch.device("cpu")).shape == (3, 4, 2, 3, 3)
+    assert dropout.compute_mask((4, 2, 3, 3), torch.device("cpu")).shape == (3, 4, 2, 3, 3)
 
 
 def test_layout_conversions_are_inverse() -> None:
@@ -486,7 +488,7 @@ def test_layout_conversions_are_inverse() -> None:
 def test_batch_norm_counts_its_training_batches_per_round(case: Case) -> None:
     stacked = stack(case.factory, SEEDS, case.shape).double()
     for _ in range(4):
-        stacked(inputs(case, 3))
+        stacked(draw_inputs(case, 3))
     assert stacked.state_dict()[next(n for n in stacked.state_dict() if "tracked" in n)].tolist() == [4, 4, 4]
 
 

@@ -12,12 +12,12 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.backbones import FC, TorchModule
 from pairs_lit.nn.heads import MLP, SoftmaxHead
 from pairs_lit.runs.tables import read_curves
-from pairs_lit.stacking.looped import Loop
+from pairs_lit.stacking.looped import LoopedCopies
 from pairs_lit.stacking.stacked_network import StackedNetwork
 from pairs_lit.training.module import PairModule
 from tests.conftest import CONFIGS, Fit
 from tests.support.real_world_parts import Altered, AlteredCall, FrozenNorm, MonteCarlo
-from tests.support.runs import last, predictions, refused, tables
+from tests.support.runs import build_checkpoint_arguments, read_tables, run_predict, run_rejected
 
 PARTS = "tests.support.real_world_parts"
 
@@ -30,8 +30,8 @@ class TestUserModules:
         options = ("--rounds.stack_size", stack_size)
         writes = fit("--model.backbone", f"{PARTS}.DividesInPlace", *options, config="fc_aux")
         leaves = fit("--model.backbone", f"{PARTS}.Divides", *options, config="fc_aux")
-        assert tables(writes) == tables(leaves)
-        assert predictions(writes) == predictions(leaves)
+        assert read_tables(writes) == read_tables(leaves)
+        assert run_predict(writes) == run_predict(leaves)
 
     @pytest.mark.parametrize(
         "options",
@@ -49,7 +49,7 @@ class TestUserModules:
     def test_in_place_changes_do_not_break_the_gradients_of_other_modules(
         self, options: list[str], sharing: str, fit: Fit
     ) -> None:
-        predictions(fit(*options, "--model.sharing", sharing, "--model.code_activation", "none", config="fc_aux"))
+        run_predict(fit(*options, "--model.sharing", sharing, "--model.code_activation", "none", config="fc_aux"))
 
     def test_stacked_and_traced_in_place_activations_agree(self, fit: Fit) -> None:
         stacked = fit("--model.head", f"{PARTS}.ReluFirst", "--model.readout", "linear", config="fc_aux")
@@ -85,7 +85,7 @@ class TestUserModules:
         self, stack_size: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = ["--model.backbone", f"{PARTS}.SharesItsLayer", "--rounds.stack_size", stack_size]
-        message = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, *options], capsys)
+        message = run_rejected(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, *options], capsys)
         assert re.search(r"SharesItsLayer has the same parameter 'layer.weight' in two rounds", message)
 
     def test_a_subclass_of_a_stateless_head_is_not_shared_by_rounds(self) -> None:
@@ -101,11 +101,11 @@ class TestUserModules:
     @pytest.mark.parametrize("kind", ["hook", "gradient hook", "forward"])
     def test_altered_modules_run_in_a_loop(self, kind: str) -> None:
         module = PairModule(seeds=[0, 1], backbone=partial(Altered, kind=kind), head=MLP)
-        assert isinstance(module.stacks[0].branch, Loop)
+        assert isinstance(module.stacks[0].branch, LoopedCopies)
 
     @pytest.mark.parametrize("backbone", [FrozenNorm, MonteCarlo, AlteredCall])
     def test_modules_that_override_methods_run_in_a_loop(self, backbone: type[nn.Module]) -> None:
-        assert isinstance(PairModule(seeds=[0, 1], backbone=backbone, head=MLP).stacks[0].branch, Loop)
+        assert isinstance(PairModule(seeds=[0, 1], backbone=backbone, head=MLP).stacks[0].branch, LoopedCopies)
 
     def test_a_stateless_head_with_a_hook_is_not_shared(self) -> None:
         def hooked(width: int) -> nn.Module:
@@ -114,7 +114,7 @@ class TestUserModules:
             return head
 
         module = PairModule(seeds=[0, 1], backbone=FC, head=hooked)
-        assert isinstance(module.stacks[0].head, Loop)
+        assert isinstance(module.stacks[0].head, LoopedCopies)
 
     def test_a_frozen_batch_norm_stays_frozen(self, fit: Fit) -> None:
         run = fit("--model.backbone", f"{PARTS}.FrozenNorm", config="fc_aux")
@@ -123,4 +123,4 @@ class TestUserModules:
 
     def test_lazy_layers_can_be_trained(self, fit: Fit) -> None:
         run = fit("--model.backbone", f"{PARTS}.LazyNorm", config="fc_aux")
-        assert main(["test", *last(run)]) == 0
+        assert main(["test", *build_checkpoint_arguments(run)]) == 0

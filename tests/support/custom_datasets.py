@@ -9,7 +9,7 @@ from PIL import Image
 COUNT = 90
 
 
-def pictures(count: int = COUNT, classes: int = 3, size: int = 14) -> tuple[np.ndarray, np.ndarray]:
+def build_images(count: int = COUNT, classes: int = 3, size: int = 14) -> tuple[np.ndarray, np.ndarray]:
     """Return images (n, S, S) uint8, one noisy pattern per class, and the numbers of their classes."""
     rng, labels = np.random.default_rng(0), np.arange(count) % classes
     patterns = np.random.default_rng(classes).integers(0, 2, (classes, size, size)) * 180
@@ -20,7 +20,7 @@ class Items:
     """Images and labels, read item by item."""
 
     def __init__(self, classes: int = 3, count: int = COUNT) -> None:
-        self.images, self.labels = pictures(count, classes)
+        self.images, self.labels = build_images(count, classes)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -35,7 +35,7 @@ class Arrays:
     classes = ["none", "ace", "none", "two", "none", "none", "none", "seven"]  # noqa: RUF012 - like torchvision
 
     def __init__(self) -> None:
-        images, labels = pictures()
+        images, labels = build_images()
         self.data, self.targets = torch.from_numpy(images), [(7, 1, 3)[label] for label in labels]
 
 
@@ -259,7 +259,7 @@ def listed() -> list[tuple[Any, Any]]:
 
 def tensors() -> torch.utils.data.TensorDataset:
     """Return a dataset that is torch's TensorDataset."""
-    images, labels = pictures()
+    images, labels = build_images()
     return torch.utils.data.TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
 
 

@@ -11,7 +11,7 @@ SEEDS = [3, 5, 9]
 COUNTS: dict[Split, int] = {"train": 40, "val": 20, "test": 30}
 
 
-def module(root: Path, **options: Any) -> PairDataModule:  # noqa: ANN401 - any option
+def build_data_module(root: Path, **options: Any) -> PairDataModule:  # noqa: ANN401 - any option
     """Build a small data module; options override the defaults."""
     defaults: dict[str, Any] = {
         "seeds": SEEDS,
@@ -26,7 +26,7 @@ def module(root: Path, **options: Any) -> PairDataModule:  # noqa: ANN401 - any 
     return PairDataModule(**defaults | options)
 
 
-def at_epoch(data: PairDataModule, epoch: int, fn: str = "fit") -> PairDataModule:
+def set_epoch(data: PairDataModule, epoch: int, fn: str = "fit") -> PairDataModule:
     """Return the data module after attaching a minimal trainer at the given epoch and stage."""
     data.trainer = SimpleNamespace(current_epoch=epoch, global_rank=0, world_size=1, state=SimpleNamespace(fn=fn))
     return data

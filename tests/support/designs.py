@@ -49,25 +49,25 @@ DESIGN = Architecture(
 )
 
 
-def same_values(plain: PlainNetwork, stack: PairStack, r: int, named: reference_impl.Named) -> None:
+def check_same_values(plain: PlainNetwork, stack: PairStack, r: int, named: reference_impl.GetTensors) -> None:
     """Check that the tensors of round ``r`` of a stack equal those of its plain network."""
-    actual, expected = plain.values_in(stack, r, named), list(named(plain).values())
+    actual, expected = plain.get_values(stack, r, named), list(named(plain).values())
     for actual_value, expected_value in zip(actual, expected, strict=True):
-        reference_impl.close(actual_value, expected_value)
+        reference_impl.check_close(actual_value, expected_value)
 
 
-def stack_batches(seeds: list[int], stack_size: int, sizes: list[int]) -> list[StackBatch]:
+def build_stack_batches(seeds: list[int], stack_size: int, sizes: list[int]) -> list[StackBatch]:
     """Return an epoch of random batches, ordered by stack."""
     batches = []
     for stack, start in enumerate(range(0, len(seeds), stack_size)):
         rounds = len(seeds[start : start + stack_size])
         for step, size in enumerate(sizes):
-            batch = reference_impl.random_batch(rounds, size, seed=100 * stack + step)
+            batch = reference_impl.draw_batch(rounds, size, seed=100 * stack + step)
             batches.append(StackBatch(stack, "train", step, *batch))
     return batches
 
 
-def two_groups(network: nn.Module) -> list[dict[str, Any]]:
+def build_two_groups(network: nn.Module) -> list[dict[str, Any]]:
     """Return two parameter groups for an optimizer: weights of layers, and all other parameters without decay."""
     weights, others = list[nn.Parameter](), list[nn.Parameter]()
     for layer in network.modules():

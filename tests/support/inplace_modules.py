@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Twin(nn.Module):
+class InPlaceBase(nn.Module):
     """Base class: two linear layers, with methods that subclasses override to change tensors before or between them.
 
     Args:
@@ -29,7 +29,7 @@ class Twin(nn.Module):
         return self.drop(F.relu(x))
 
 
-class Divides(Twin):
+class Divides(InPlaceBase):
     def image(self, x: Tensor) -> Tensor:
         if not self.writes:
             return x / 255
@@ -37,12 +37,12 @@ class Divides(Twin):
         return x
 
 
-class BeginsWithRelu(Twin):
+class BeginsWithRelu(InPlaceBase):
     def image(self, x: Tensor) -> Tensor:
         return self.relu(x) / 255
 
 
-class Blanks(Twin):
+class Blanks(InPlaceBase):
     """Sets a part of the image to 0."""
 
     def image(self, x: Tensor) -> Tensor:
@@ -52,23 +52,23 @@ class Blanks(Twin):
         return x / 255
 
 
-class Clamps(Twin):
+class Clamps(InPlaceBase):
     def image(self, x: Tensor) -> Tensor:
         x = x / 255
         return x.clamp_(0.1, 0.8) if self.writes else x.clamp(0.1, 0.8)
 
 
-class RectifiesByFunction(Twin):
+class RectifiesByFunction(InPlaceBase):
     def hidden(self, x: Tensor) -> Tensor:
         return F.relu(self.drop(x), inplace=self.writes)
 
 
-class DropsByFunction(Twin):
+class DropsByFunction(InPlaceBase):
     def hidden(self, x: Tensor) -> Tensor:
         return F.dropout(x, 0.3, training=self.training, inplace=self.writes).relu()
 
 
-class Residual(Twin):
+class Residual(InPlaceBase):
     def hidden(self, x: Tensor) -> Tensor:
         out = self.last(x)
         if not self.writes:
@@ -77,13 +77,13 @@ class Residual(Twin):
         return self.relu(out)
 
 
-class Scales(Twin):
+class Scales(InPlaceBase):
     def hidden(self, x: Tensor) -> Tensor:
         h = x * 1
         return h.mul_(0.5).add_(x).relu_() if self.writes else (h * 0.5 + x).relu()
 
 
-class WritesIntoView(Twin):
+class WritesIntoView(InPlaceBase):
     """Cannot be traced, so that copies run in a loop; without writing, it branches on a value to the same effect."""
 
     def hidden(self, x: Tensor) -> Tensor:

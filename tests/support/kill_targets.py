@@ -14,8 +14,8 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
+FORK_SERVER = multiprocessing.get_context("forkserver")
+FORK_SERVER.set_forkserver_preload(
     [
         "pairs_lit.commands.fit",
         "pairs_lit.commands.reproduce",
@@ -25,27 +25,27 @@ FORKS.set_forkserver_preload(
     ]
 )
 
-STAGES = ("before the sync", "before the rename", "after the rename")
+KILL_STAGES = ("before the sync", "before the rename", "after the rename")
 
 
-def started(arguments: list[str], dies_at: int | None = None) -> BaseProcess:
+def start_command(arguments: list[str], dies_at: int | None = None) -> BaseProcess:
     """Start ``main(arguments)``; with ``dies_at``, it kills itself at that moment of its atomic writes."""
-    process = FORKS.Process(target=_run, args=(arguments, dies_at))
+    process = FORK_SERVER.Process(target=_run_in_process, args=(arguments, dies_at))
     process.start()
     return process
 
 
-def ended(arguments: list[str], dies_at: int | None = None) -> int:
+def run_command(arguments: list[str], dies_at: int | None = None) -> int:
     """Run a command to its end and return its exit code, which is −9 if it was killed."""
-    process = started(arguments, dies_at)
+    process = start_command(arguments, dies_at)
     process.join(120)
     assert process.exitcode is not None
     return process.exitcode
 
 
-def killed(arguments: list[str], after: float) -> int:
+def run_and_kill(arguments: list[str], after: float) -> int:
     """Kill a command after some seconds, and return its exit code: −9, or 0 if it had already ended."""
-    process = started(arguments)
+    process = start_command(arguments)
     process.join(after)
     process.kill()
     process.join(120)
@@ -58,7 +58,7 @@ class Command:
 
     def __init__(self, arguments: list[str], **environment: str) -> None:
         self._texts = [Path(tempfile.mkstemp()[1]) for _ in ("out", "err")]
-        self.process = FORKS.Process(target=_write, args=(arguments, self._texts, environment))
+        self.process = FORK_SERVER.Process(target=_run_with_output, args=(arguments, self._texts, environment))
         self.process.start()
 
     def finish(self, seconds: float = 300) -> int:
@@ -88,30 +88,30 @@ class Command:
         return self._texts[1].read_text()
 
 
-def duration(arguments: list[str]) -> float:
+def measure_duration(arguments: list[str]) -> float:
     """Run a command, and return its duration in seconds."""
     start = time.monotonic()
-    assert ended(arguments) == 0
+    assert run_command(arguments) == 0
     return time.monotonic() - start
 
 
-def _run(arguments: list[str], dies_at: int | None) -> None:
+def _run_in_process(arguments: list[str], dies_at: int | None) -> None:
     import torch
 
     from pairs_lit.checkpoints import last_checkpoint as checkpoints
     from pairs_lit.cli import main
 
     torch.set_num_threads(1)
-    checkpoints.SAVE_SECONDS = 0.0  # a checkpoint at the end of every epoch
+    checkpoints.SAVE_INTERVAL_SECONDS = 0.0  # a checkpoint at the end of every epoch
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     if dies_at is not None:
-        _die(dies_at)
+        _kill_at_write(dies_at)
     raise SystemExit(main(arguments))
 
 
-def _write(arguments: list[str], texts: list[Path], environment: dict[str, str]) -> None:
+def _run_with_output(arguments: list[str], texts: list[Path], environment: dict[str, str]) -> None:
     import torch
 
     from pairs_lit.cli import main
@@ -123,7 +123,7 @@ def _write(arguments: list[str], texts: list[Path], environment: dict[str, str])
     raise SystemExit(main(arguments))
 
 
-def _die(dies_at: int) -> None:
+def _kill_at_write(dies_at: int) -> None:
     """Make this process kill itself at a moment of its atomic writes; a kill before a sync also loses half the file."""
     moment = -1
     sync, rename = os.fsync, Path.replace

@@ -15,23 +15,23 @@ TRAIN, TEST = 40, 20
 FILES = tuple(MNIST_SHA256)
 
 
-def raw(root: Path) -> Path:
+def get_raw_folder(root: Path) -> Path:
     return root / "MNIST" / "raw"
 
 
-def images_in(path: Path) -> np.ndarray:
+def read_images(path: Path) -> np.ndarray:
     return np.frombuffer(path.read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28)
 
 
-def labels_in(path: Path) -> np.ndarray:
+def read_labels(path: Path) -> np.ndarray:
     return np.frombuffer(path.read_bytes(), np.uint8, offset=8)
 
 
-def files_under(root: Path) -> list[Path]:
+def list_files(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
-def refused(root: Path, message: str, name: SourceName = "mnist", *, allow_unverified: bool = True) -> None:
+def check_rejected(root: Path, message: str, name: SourceName = "mnist", *, allow_unverified: bool = True) -> None:
     """Check that loading MNIST from ``root`` raises PairsLitError with this message."""
     with pytest.raises(PairsLitError, match=message):
         load_source(name, root, allow_unverified=allow_unverified)
@@ -41,15 +41,15 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def empty(path: Path) -> None:
+def empty_file(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def text(path: Path) -> None:
+def write_html(path: Path) -> None:
     path.write_text("<html>404 not found</html>")
 
 
-def unexpected(*_: object) -> NoReturn:
+def fail_if_called(*_: object) -> NoReturn:
     raise AssertionError("the network must not be used")
 
 

@@ -40,7 +40,7 @@ ADAM = partial(torch.optim.Adam, lr=0.01, eps=1e-4)
 NEIGHBOURS = [([5, 6, 7], 3), ([5], 1), ([5, 90, 91], 3), ([80, 5], 2), ([80, 81, 5, 83], 2), ([9, 8, 7, 6, 5], 5)]
 
 
-def data_module(root: Path, seeds: list[int], stack_size: int, **changes: Any) -> PairDataModule:  # noqa: ANN401
+def build_data_module(root: Path, seeds: list[int], stack_size: int, **changes: Any) -> PairDataModule:  # noqa: ANN401
     options: dict[str, Any] = {
         "source": "mnist",
         "root": str(root),
@@ -54,7 +54,7 @@ def data_module(root: Path, seeds: list[int], stack_size: int, **changes: Any) -
     return PairDataModule(seeds=seeds, stack_size=stack_size, **options | changes)
 
 
-def pair_module(seeds: list[int], stack_size: int, **changes: Any) -> PairModule:  # noqa: ANN401
+def build_pair_module(seeds: list[int], stack_size: int, **changes: Any) -> PairModule:  # noqa: ANN401
     parts: dict[str, Any] = {
         "backbone": DESIGN.backbone,
         "head": DESIGN.head,
@@ -66,7 +66,7 @@ def pair_module(seeds: list[int], stack_size: int, **changes: Any) -> PairModule
     return PairModule(seeds=seeds, stack_size=stack_size, **parts | changes)
 
 
-class Recorder(Callback):
+class BatchRecorder(Callback):
     """Records the batches of all training steps."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Recorder(Callback):
         self.batches.append((trainer.current_epoch, batch))
 
 
-def fitted(
+def fit_rounds(
     root: Path,
     folder: Path,
     *,
@@ -87,9 +87,9 @@ def fitted(
     stack_size: int,
     epochs: int = 2,
     **parts: Any,  # noqa: ANN401
-) -> tuple[PairModule, Recorder, RoundRunner]:
-    runner, recorder = RoundRunner(count=count, seed=seed, stack_size=stack_size), Recorder()
-    module = pair_module(runner.seeds, stack_size, **parts)
+) -> tuple[PairModule, BatchRecorder, RoundRunner]:
+    runner, recorder = RoundRunner(count=count, seed=seed, stack_size=stack_size), BatchRecorder()
+    module = build_pair_module(runner.seeds, stack_size, **parts)
     trainer = Trainer(
         max_epochs=epochs,
         precision="64-true",
@@ -102,17 +102,19 @@ def fitted(
         default_root_dir=folder,
         callbacks=[runner, recorder],
     )
-    trainer.fit(module, data_module(root, runner.seeds, stack_size))
+    trainer.fit(module, build_data_module(root, runner.seeds, stack_size))
     return module, recorder, runner
 
 
-def own_batches(data: reference_impl.RoundData, seed: int, epoch: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    order = reference_impl.shuffle(TRAIN, seed, epoch)
+def iterate_batches(
+    data: reference_impl.RoundData, seed: int, epoch: int
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    order = reference_impl.draw_shuffle(TRAIN, seed, epoch)
     for step, index in enumerate(order.split(BATCH)):
         yield step, data.images["train"][index].double(), data.digits["train"][index], data.target["train"][index]
 
 
-def trained_alone(
+def train_alone(
     plain: PlainNetwork, stack: PairStack, data: reference_impl.RoundData, optimizer: Callable[..., Any]
 ) -> None:
     plain_optimizer = optimizer(plain.parameters())
@@ -127,20 +129,20 @@ def train(
     step_on: Callable[[], object],
 ) -> None:
     for epoch in range(2):
-        for step, images, digits, target in own_batches(data, plain.seed, epoch):
+        for step, images, digits, target in iterate_batches(data, plain.seed, epoch):
             stack.clock.epoch, stack.clock.step = epoch, step
             own.zero_grad()
-            reference_impl.round_loss(LOSS, plain(images), digits, target)[0].backward()
+            reference_impl.compute_round_loss(LOSS, plain(images), digits, target)[0].backward()
             step_on()
 
 
-def final_values(module: PairModule, seed: int, design: Architecture = DESIGN) -> list[Tensor]:
+def get_final_values(module: PairModule, seed: int, design: Architecture = DESIGN) -> list[Tensor]:
     stack, place = module.rounds.find(module.rounds.seeds.index(seed))
-    return PlainNetwork(design, seed).values_in(module.pair_stacks[stack], place, reference_impl.states)
+    return PlainNetwork(design, seed).get_values(module.pair_stacks[stack], place, reference_impl.get_states)
 
 
-def bit_equal(actual: list[Tensor], expected: list[Tensor]) -> bool:
+def is_bit_equal(actual: list[Tensor], expected: list[Tensor]) -> bool:
     return len(actual) == len(expected) and all(map(torch.equal, actual, expected))
 
 
-every_neighbourhood = pytest.mark.parametrize(("seeds", "stack_size"), NEIGHBOURS)
+parametrize_neighbours = pytest.mark.parametrize(("seeds", "stack_size"), NEIGHBOURS)

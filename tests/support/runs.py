@@ -12,25 +12,25 @@ from pairs_lit.cli import main
 COMMAND = [sys.executable, "-m", "pairs_lit"]
 
 
-def tables(run: Path) -> list[bytes]:
+def read_tables(run: Path) -> list[bytes]:
     return [(run / name).read_bytes() for name in ("rounds.csv", "curves.csv")]
 
 
-def contents(folder: Path) -> dict[Path, bytes]:
+def read_contents(folder: Path) -> dict[Path, bytes]:
     """Return the content of every file below a folder."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def last(run: Path) -> list[str]:
+def build_checkpoint_arguments(run: Path) -> list[str]:
     return ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
 
 
-def predictions(run: Path) -> bytes:
-    assert main(["predict", *last(run)]) == 0
+def run_predict(run: Path) -> bytes:
+    assert main(["predict", *build_checkpoint_arguments(run)]) == 0
     return (run / "predictions.csv").read_bytes()
 
 
-def process(*arguments: str, **environment: str | None) -> "subprocess.CompletedProcess[bytes]":
+def run_process(*arguments: str, **environment: str | None) -> "subprocess.CompletedProcess[bytes]":
     """Run a command in a new process; an environment variable of None is removed."""
     variables = {key: value for key, value in (os.environ | environment).items() if value is not None}
     return subprocess.run([*COMMAND, *arguments], capture_output=True, check=False, env=variables, timeout=300)
@@ -39,7 +39,7 @@ def process(*arguments: str, **environment: str | None) -> "subprocess.Completed
 NOTICES = ("loading PyTorch", "trains as copies in a loop, which is slower")
 
 
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def run_rejected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Run a command that must fail with a short message and exit code 2; return the message."""
     capsys.readouterr()
     assert main(arguments) == 2

@@ -7,12 +7,12 @@ import yaml
 
 import pairs_lit
 from pairs_lit import Run
-from pairs_lit.variants.fits import fit_variants, fits_of, read_variants
+from pairs_lit.variants.fits import fit_variants, group_into_fits, read_variants
 
 ROUNDS = 6
 
 
-SAME = 4
+SAME_SPLIT_SIZE = 4
 """A stack size that splits a variant's rounds into stacks of 4 and 2, alone and side by side.
 
 So the results of both are byte-identical.
@@ -23,7 +23,7 @@ ADAM = {"class_path": "torch.optim.Adam"}
 FC = {"class_path": "pairs_lit.nn.backbones.FC", "init_args": {"widths": [8, 10]}}
 
 
-def config(root: Path, **model: object) -> dict[str, Any]:
+def build_config(root: Path, **model: object) -> dict[str, Any]:
     """Return the config of a tiny fit, with changes to parts of the model."""
     parts = {
         "backbone": FC,
@@ -40,8 +40,8 @@ def config(root: Path, **model: object) -> dict[str, Any]:
     }
 
 
-def side_by_side(
-    tmp_path: Path, content: dict[str, Any], variants: list[dict[str, Any]], size: int = SAME, **more: object
+def fit_side_by_side(
+    tmp_path: Path, content: dict[str, Any], variants: list[dict[str, Any]], size: int = SAME_SPLIT_SIZE, **more: object
 ) -> list[Run]:
     """Train variants side by side in one fit, and return their runs."""
     tmp_path.mkdir(exist_ok=True)
@@ -49,14 +49,18 @@ def side_by_side(
     common = {"rounds.count": ROUNDS, "rounds.stack_size": size} | more
     base = [f"--config={tmp_path / 'base.yaml'}"]
     plans = read_variants(base, [common | changes for changes in variants])
-    assert fits_of(plans) == [list(range(len(variants)))]
+    assert group_into_fits(plans) == [list(range(len(variants)))]
     folders = [tmp_path / "runs" / str(number) for number in range(len(variants))]
     fit_variants(base, plans, folders, tmp_path / "work")
     return [Run.load(folder) for folder in folders]
 
 
-def alone(tmp_path: Path, content: dict[str, Any], changes: dict[str, Any]) -> Run:
-    common = {"rounds.count": ROUNDS, "rounds.stack_size": SAME, "trainer.default_root_dir": tmp_path / "alone"}
+def fit_alone(tmp_path: Path, content: dict[str, Any], changes: dict[str, Any]) -> Run:
+    common = {
+        "rounds.count": ROUNDS,
+        "rounds.stack_size": SAME_SPLIT_SIZE,
+        "trainer.default_root_dir": tmp_path / "alone",
+    }
     return pairs_lit.fit(content, common | changes)
 
 

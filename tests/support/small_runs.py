@@ -19,7 +19,7 @@ SMALL = {
 }
 
 
-def small_fit(options: Mapping[str, object], root: Path, **changes: object) -> pairs_lit.Run:
+def fit_small(options: Mapping[str, object], root: Path, **changes: object) -> pairs_lit.Run:
     """Fit fc_aux with some options; keyword arguments are options too, with two underscores for each dot."""
     changed_options = {name.replace("__", "."): value for name, value in changes.items()}
     return pairs_lit.fit("fc_aux", {**options, "trainer.default_root_dir": root, **changed_options})
@@ -61,12 +61,12 @@ MORE: dict[str, tuple[str, dict[str, object]]] = {
 ALL = {**CASES, **MORE}
 
 
-def fitted(case: str, root: Path) -> pairs_lit.Run:
+def fit_case(case: str, root: Path) -> pairs_lit.Run:
     config, changes = ALL[case]
     return pairs_lit.fit(config, {**SMALL, "trainer.default_root_dir": root, **changes})
 
 
-class Runs:
+class RunCache:
     """Cache of runs, each of which is trained when it is first needed."""
 
     def __init__(self, root: Path) -> None:
@@ -75,5 +75,5 @@ class Runs:
 
     def __call__(self, case: str) -> pairs_lit.Run:
         if case not in self._runs:
-            self._runs[case] = fitted(case, self._root)
+            self._runs[case] = fit_case(case, self._root)
         return self._runs[case]

@@ -8,16 +8,16 @@ from pairs_lit.sweeps.trial import Trial
 ALPHA, LR = "model.loss.aux_weight", "model.optimizer.init_args.lr"
 
 
-def spec(**changes: object) -> dict[str, Any]:
+def build_spec(**changes: object) -> dict[str, Any]:
     """Return the content of a small sweep file."""
     return {"space": {ALPHA: [0.1, 1.0]}, "rounds": {"count": 2}} | changes
 
 
-def trial(number: int, *scores: float, failed: tuple[int, ...] = ()) -> Trial:
+def build_trial(number: int, *scores: float, failed: tuple[int, ...] = ()) -> Trial:
     return Trial(number, {"a": number}, dict(enumerate(scores)), failed, Path(str(number)), {"source": "mnist"})
 
 
-def tiny_changes(tiny_root: Path, folder: Path) -> dict[str, object]:
+def build_tiny_changes(tiny_root: Path, folder: Path) -> dict[str, object]:
     """Return changes that make a bundled config run on the synthetic digits."""
     return {
         "data.root": tiny_root,

@@ -10,39 +10,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.support.stack_checks import WIDTH, Base
+from tests.support.stack_checks import WIDTH, BaseModule
 
 _OUTSIDE = torch.linspace(0.5, 1.5, WIDTH)
 
 
-class Unbinds(Base):
+class Unbinds(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([self.layer(row[None])[0] for row in x.unbind(0)])
 
 
-class DrawsFromPython(Base):
+class DrawsFromPython(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) * random.random()
 
 
-class DrawsFromNumpy(Base):
+class DrawsFromNumpy(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) * float(np.random.rand())
 
 
-class DrawsFromTorch(Base):
+class DrawsFromTorch(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x + torch.randn_like(x))
 
 
-class TakesDoubles(Base):
+class TakesDoubles(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float64:
             raise ValueError("doubles only")
         return self.layer(x)
 
 
-class CountsCalls(Base):
+class CountsCalls(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.calls = 0
@@ -52,7 +52,7 @@ class CountsCalls(Base):
         return self.layer(x) / self.calls
 
 
-class KeepsHistory(Base):
+class KeepsHistory(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.history: list[Tensor] = []
@@ -62,7 +62,7 @@ class KeepsHistory(Base):
         return self.layer(x) - torch.stack(self.history).mean(0)
 
 
-class StoresOutput(Base):
+class StoresOutput(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.last: Tensor | None = None
@@ -72,7 +72,7 @@ class StoresOutput(Base):
         return self.last
 
 
-class ReplacesBuffer(Base):
+class ReplacesBuffer(BaseModule):
     mean: Tensor
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class ChangesBuffer(ReplacesBuffer):
         return self.layer(x - self.mean + 1)
 
 
-class NoGradients(Base):
+class NoGradients(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             shift = x.mean(1, keepdim=True)
@@ -115,28 +115,28 @@ class ReversalOfItself(Reversal):
         return x
 
 
-class ReversesGradients(Base):
+class ReversesGradients(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(Reversal.apply(x))
 
 
-class ReversesGradientsOfItself(Base):
+class ReversesGradientsOfItself(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(ReversalOfItself.apply(x))
 
 
-class ReachesPastGradients(Base):
+class ReachesPastGradients(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) + self.layer.weight.data.mean()
 
 
-class Autocasts(Base):
+class Autocasts(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return self.layer(x.mul(2))
 
 
-class BranchesOnValue(Base):
+class BranchesOnValue(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x)
         if h.sum() > 0:
@@ -144,7 +144,7 @@ class BranchesOnValue(Base):
         return -h
 
 
-class CatchesItsBranch(Base):
+class CatchesItsBranch(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x)
         try:
@@ -154,12 +154,12 @@ class CatchesItsBranch(Base):
         return h.tanh() if positive else -h
 
 
-class ReadsValue(Base):
+class ReadsValue(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) * x.abs().max().item()
 
 
-class HooksGradient(Base):
+class HooksGradient(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x)
         if h.requires_grad:
@@ -167,29 +167,29 @@ class HooksGradient(Base):
         return h
 
 
-class DropsAlways(Base):
+class DropsAlways(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(self.layer(x), 0.4)
 
 
-class WritesMany(Base):
+class WritesMany(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.layer(x), self.layer(x + 1)
         torch._foreach_mul_([first, second], 2.0)
         return first * second
 
 
-class IndexesByNumpy(Base):
+class IndexesByNumpy(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x)[:, np.array([0, 2])]
 
 
-class UsesTheOutside(Base):
+class UsesTheOutside(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x * _OUTSIDE)
 
 
-class KeepsTensorsInAList(Base):
+class KeepsTensorsInAList(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.scales = [torch.rand(WIDTH), torch.rand(WIDTH)]
@@ -198,14 +198,14 @@ class KeepsTensorsInAList(Base):
         return self.layer(x * self.scales[0]) + self.scales[1]
 
 
-class WritesIntoView(Base):
+class WritesIntoView(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x)
         h[:, :2].mul_(3)
         return h.tanh()
 
 
-class UsesViewOfChanged(Base):
+class UsesViewOfChanged(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x)
         view = h[:, :2]
@@ -213,13 +213,13 @@ class UsesViewOfChanged(Base):
         return view.tanh()
 
 
-class SelectsByMask(Base):
+class SelectsByMask(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x)
         return h + h[x > 0].sum()
 
 
-class OwnTrain(Base):
+class OwnTrain(BaseModule):
     def train(self, mode: bool = True) -> "OwnTrain":
         return super().train(mode)
 
@@ -236,54 +236,66 @@ class ConvolvesAndCounts(nn.Module):
         return self.conv(x[:, None]) / len(x)
 
 
-def ticking(ticks: "itertools.count[int]") -> Callable[[], nn.Module]:
-    class Ticks(Base):
+def build_ticking_class(ticks: "itertools.count[int]") -> Callable[[], nn.Module]:
+    class Ticks(BaseModule):
         def forward(self, x: Tensor) -> Tensor:
             return F.leaky_relu(self.layer(x).abs(), next(ticks))
 
     return Ticks
 
 
-class Refusal(NamedTuple):
+class UntraceableCase(NamedTuple):
     factory: Callable[[], nn.Module]
     reason: str
     line: str = ""
     """Text in the line of code that the reason names, or an empty string if it names none."""
 
 
-REFUSALS: dict[str, Refusal] = {
-    "one call for each input": Refusal(Unbinds, "does not do the same with other inputs"),
-    "something else each time": Refusal(ticking(itertools.count()), "or when it runs again"),
-    "Python's random numbers": Refusal(DrawsFromPython, "draws random numbers$"),
-    "NumPy's random numbers": Refusal(DrawsFromNumpy, "draws random numbers$"),
-    "torch's random numbers": Refusal(DrawsFromTorch, r"draws random numbers \(randn_like\)", "torch.randn_like(x)"),
-    "an error": Refusal(
+UNTRACEABLE_CASES: dict[str, UntraceableCase] = {
+    "one call for each input": UntraceableCase(Unbinds, "does not do the same with other inputs"),
+    "something else each time": UntraceableCase(build_ticking_class(itertools.count()), "or when it runs again"),
+    "Python's random numbers": UntraceableCase(DrawsFromPython, "draws random numbers$"),
+    "NumPy's random numbers": UntraceableCase(DrawsFromNumpy, "draws random numbers$"),
+    "torch's random numbers": UntraceableCase(
+        DrawsFromTorch, r"draws random numbers \(randn_like\)", "torch.randn_like(x)"
+    ),
+    "an error": UntraceableCase(
         TakesDoubles, r"raises ValueError: doubles only \(untraceable_modules.py:\d+\) when it is tried"
     ),
-    "a counter": Refusal(CountsCalls, "changes its calls"),
-    "a history": Refusal(KeepsHistory, "neither its attribute nor computed from its inputs|changes its history"),
-    "its output, stored": Refusal(StoresOutput, "changes its last"),
-    "a buffer, replaced": Refusal(ReplacesBuffer, "changes its mean"),
-    "a buffer, changed": Refusal(
+    "a counter": UntraceableCase(CountsCalls, "changes its calls"),
+    "a history": UntraceableCase(
+        KeepsHistory, "neither its attribute nor computed from its inputs|changes its history"
+    ),
+    "its output, stored": UntraceableCase(StoresOutput, "changes its last"),
+    "a buffer, replaced": UntraceableCase(ReplacesBuffer, "changes its mean"),
+    "a buffer, changed": UntraceableCase(
         ChangesBuffer, r"one of its parameters or buffers in place \(mul_\)", "self.mean.mul_"
     ),
-    "no gradients": Refusal(NoGradients, "switches gradients off", "torch.no_grad()"),
-    "an autograd function": Refusal(ReversesGradients, "a custom autograd function", "x.view_as(x)"),
-    "an autograd function without calls": Refusal(ReversesGradientsOfItself, "a custom autograd function"),
-    "data": Refusal(ReachesPastGradients, r"bypasses the gradients \(.data\)", ".data.mean()"),
-    "autocast": Refusal(Autocasts, "switches autocast on", "x.mul(2)"),
-    "a branch on a value": Refusal(BranchesOnValue, "branches on a tensor's value", "if h.sum() > 0"),
-    "a branch on a value, caught": Refusal(CatchesItsBranch, "branches on a tensor's value"),
-    "a value": Refusal(ReadsValue, r"reads a tensor's values \(item\)", "item()"),
-    "a gradient's hook": Refusal(HooksGradient, "passes a function to torch", "register_hook"),
-    "dropout in evaluation": Refusal(DropsAlways, "drops activations in evaluation, too", "F.dropout"),
-    "writing into many": Refusal(WritesMany, r"in a way that cannot be recorded \(_foreach_mul_\)", "_foreach_mul_"),
-    "an array": Refusal(IndexesByNumpy, "passes a ndarray to torch", "np.array"),
-    "a tensor of the file": Refusal(UsesTheOutside, "a tensor that is neither its attribute nor", "_OUTSIDE"),
-    "tensors in a list": Refusal(KeepsTensorsInAList, "a tensor that is neither its attribute nor", "self.scales[0]"),
-    "writing into a view": Refusal(WritesIntoView, "changed in place through another view", "return h.tanh()"),
-    "a view of what changed": Refusal(UsesViewOfChanged, "changed in place through another view", "return view.tanh()"),
-    "a selection": Refusal(SelectsByMask, "cannot be computed for several rounds at once"),
-    "an overridden method": Refusal(OwnTrain, "has hooks or overrides methods such as train or state_dict, in Own"),
-    "len() next to a convolution": Refusal(ConvolvesAndCounts, r"takes len\(\) of its inputs", "len(x)"),
+    "no gradients": UntraceableCase(NoGradients, "switches gradients off", "torch.no_grad()"),
+    "an autograd function": UntraceableCase(ReversesGradients, "a custom autograd function", "x.view_as(x)"),
+    "an autograd function without calls": UntraceableCase(ReversesGradientsOfItself, "a custom autograd function"),
+    "data": UntraceableCase(ReachesPastGradients, r"bypasses the gradients \(.data\)", ".data.mean()"),
+    "autocast": UntraceableCase(Autocasts, "switches autocast on", "x.mul(2)"),
+    "a branch on a value": UntraceableCase(BranchesOnValue, "branches on a tensor's value", "if h.sum() > 0"),
+    "a branch on a value, caught": UntraceableCase(CatchesItsBranch, "branches on a tensor's value"),
+    "a value": UntraceableCase(ReadsValue, r"reads a tensor's values \(item\)", "item()"),
+    "a gradient's hook": UntraceableCase(HooksGradient, "passes a function to torch", "register_hook"),
+    "dropout in evaluation": UntraceableCase(DropsAlways, "drops activations in evaluation, too", "F.dropout"),
+    "writing into many": UntraceableCase(
+        WritesMany, r"in a way that cannot be recorded \(_foreach_mul_\)", "_foreach_mul_"
+    ),
+    "an array": UntraceableCase(IndexesByNumpy, "passes a ndarray to torch", "np.array"),
+    "a tensor of the file": UntraceableCase(UsesTheOutside, "a tensor that is neither its attribute nor", "_OUTSIDE"),
+    "tensors in a list": UntraceableCase(
+        KeepsTensorsInAList, "a tensor that is neither its attribute nor", "self.scales[0]"
+    ),
+    "writing into a view": UntraceableCase(WritesIntoView, "changed in place through another view", "return h.tanh()"),
+    "a view of what changed": UntraceableCase(
+        UsesViewOfChanged, "changed in place through another view", "return view.tanh()"
+    ),
+    "a selection": UntraceableCase(SelectsByMask, "cannot be computed for several rounds at once"),
+    "an overridden method": UntraceableCase(
+        OwnTrain, "has hooks or overrides methods such as train or state_dict, in Own"
+    ),
+    "len() next to a convolution": UntraceableCase(ConvolvesAndCounts, r"takes len\(\) of its inputs", "len(x)"),
 }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pairs_lit.errors import PairsLitError
 
 
-def happens(kind: str) -> None:
+def fail_in_second_worker(kind: str) -> None:
     """Fail in the second worker, and do nothing in all others."""
     if os.environ.get("LOCAL_RANK") != "1":
         return
@@ -44,7 +44,7 @@ class Moody(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.isfinite().all():
-            happens(self.kind)
+            fail_in_second_worker(self.kind)
         return self.layer(x.flatten(1))
 
 
@@ -57,10 +57,10 @@ class MoodyCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.early:
-            happens(self.kind)
+            fail_in_second_worker(self.kind)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        happens(self.kind)
+        fail_in_second_worker(self.kind)
 
 
 class Announces(Callback):

@@ -22,10 +22,10 @@ from pairs_lit.workers.communication import LOOPBACK
 from tests.support import kill_targets
 from tests.support.runs import NOTICES
 
-ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
 TABLES = ("rounds.csv", "curves.csv", "test.csv", "validate.csv", "predictions.csv")
-TRAINED = TABLES[:2]
-EVALUATIONS = ("test", "validate", "predict")
+TRAINING_TABLES = TABLES[:2]
+EVALUATION_COMMANDS = ("test", "validate", "predict")
 SCRIPT = str(Path(sys.executable).parent / "pairs-lit")
 
 
@@ -42,67 +42,69 @@ SLURM = {
 }
 
 
-Order = Callable[..., list[str]]
+BuildArguments = Callable[..., list[str]]
 
 
-STATEFUL = (
+STATEFUL_OPTIONS = (
     *("--model.backbone.dropout", "0.2", "--model.backbone.batch_norm", "[maps]"),
     *("--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size", "1"),
 )
 
 
-def workers(count: int | str) -> tuple[str, str]:
+def worker_options(count: int | str) -> tuple[str, str]:
     return "--trainer.devices", str(count)
 
 
-def run_in(root: Path) -> Path:
+def find_run(root: Path) -> Path:
     (run,) = root.glob("lightning_logs/*/*")
     return run
 
 
-def going_on(run: Path, command: str = "fit") -> list[str]:
+def resume_arguments(run: Path, command: str = "fit") -> list[str]:
     return [command, "--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/last.ckpt")]
 
 
-def fitted(arguments: list[str], root: Path) -> Path:
+def run_fit(arguments: list[str], root: Path) -> Path:
     assert main(arguments) == 0
-    return run_in(root)
+    return find_run(root)
 
 
-def check_same(run: Path, other: Path, tables: Sequence[str] = TRAINED) -> None:
+def check_same(run: Path, other: Path, tables: Sequence[str] = TRAINING_TABLES) -> None:
     for table in tables:
         assert (run / table).read_bytes() == (other / table).read_bytes(), table
 
 
-def tensors(part: Any, place: str = "") -> dict[str, torch.Tensor]:  # noqa: ANN401 - anything in a checkpoint
+def collect_tensors(part: Any, place: str = "") -> dict[str, torch.Tensor]:  # noqa: ANN401 - anything in a checkpoint
     if isinstance(part, torch.Tensor):
         return {place: part}
     items = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list | tuple) else ()
-    return {name: tensor for key, item in items for name, tensor in tensors(item, f"{place}/{key}").items()}
+    return {name: tensor for key, item in items for name, tensor in collect_tensors(item, f"{place}/{key}").items()}
 
 
 def check_same_checkpoint(run: Path, other: Path) -> None:
-    ours, theirs = (tensors(read_checkpoint(folder / "checkpoints/last.ckpt")) for folder in (run, other))
+    ours, theirs = (collect_tensors(read_checkpoint(folder / "checkpoints/last.ckpt")) for folder in (run, other))
     assert list(ours) == list(theirs)
     for name, tensor in ours.items():
         assert torch.equal(tensor, theirs[name]), name
 
 
 # Commands in separate processes.
-def _command(arguments: list[str], log: Path, environment: Mapping[str, str]) -> None:
+def _run_command(arguments: list[str], log: Path, environment: Mapping[str, str]) -> None:
     os.setsid()  # so that all processes that it starts can be killed at once
     os.environ.update(environment)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.set_num_threads(1)
-    checkpoints.SAVE_SECONDS = 0.0
+    checkpoints.SAVE_INTERVAL_SECONDS = 0.0
     raise SystemExit(main(arguments))
 
 
 @contextmanager
-def started(arguments: list[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[BaseProcess]:
-    process = kill_targets.FORKS.Process(target=_command, args=(arguments, log, environment or {}))
+def start_command(
+    arguments: list[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[BaseProcess]:
+    process = kill_targets.FORK_SERVER.Process(target=_run_command, args=(arguments, log, environment or {}))
     process.start()
     try:
         yield process
@@ -114,14 +116,14 @@ def started(arguments: list[str], log: Path, environment: Mapping[str, str] | No
     check_none_left(process)
 
 
-def ended(arguments: list[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
-    with started(arguments, log, environment) as process:
+def run_command(arguments: list[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
+    with start_command(arguments, log, environment) as process:
         pass
     assert process.exitcode is not None
     return process.exitcode
 
 
-def group(process: BaseProcess) -> list[int]:
+def list_processes(process: BaseProcess) -> list[int]:
     """Return the IDs of the running processes of a command."""
     pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -135,7 +137,7 @@ def group(process: BaseProcess) -> list[int]:
 
 
 def check_none_left(process: BaseProcess, seconds: float = 5.0) -> None:
-    wait_for(lambda: not group(process), seconds)
+    wait_for(lambda: not list_processes(process), seconds)
 
 
 def wait_for(happened: Callable[[], object], seconds: float = 60.0) -> None:
@@ -149,11 +151,11 @@ def wait_for_checkpoint(root: Path) -> None:
     wait_for(lambda: list(root.glob("lightning_logs/*/*/checkpoints/last.ckpt")))
 
 
-def lines(log: Path) -> list[str]:
+def read_lines(log: Path) -> list[str]:
     return [line for line in log.read_text().splitlines() if line and not any(notice in line for notice in NOTICES)]
 
 
-def listening(pids: Sequence[int]) -> set[str]:
+def find_listening_addresses(pids: Sequence[int]) -> set[str]:
     """Return the addresses at which processes listen, in the format of the kernel."""
     sockets = set()
     for pid in pids:
@@ -169,32 +171,32 @@ def listening(pids: Sequence[int]) -> set[str]:
     return addresses
 
 
-LOCAL = {"0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF0000" + "0100007F"}
+LOOPBACK_ADDRESSES = {"0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF0000" + "0100007F"}
 """127.0.0.1 and ::1, in the format of the kernel."""
 
 
-LONG = ("--trainer.max_epochs", "100000")
+LONG_OPTIONS = ("--trainer.max_epochs", "100000")
 
 
-def environment_of(rank: int, port: int, size: int = 2) -> dict[str, str]:
+def build_srun_environment(rank: int, port: int, size: int = 2) -> dict[str, str]:
     """Return the environment variables that srun sets for one of its tasks."""
     number = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
     tasks = {"SLURM_NTASKS": str(size), "SLURM_STEP_NUM_TASKS": str(size), "SLURM_NTASKS_PER_NODE": str(size)}
     return SLURM | number | tasks | {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(port)}
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.create_server((LOOPBACK, 0)) as listener:
         return int(listener.getsockname()[1])
 
 
-MOODY = ("--model.backbone", "tests.support.worker_parts.Moody", "--model.backbone.kind")
+MOODY_OPTIONS = ("--model.backbone", "tests.support.worker_parts.Moody", "--model.backbone.kind")
 
 
-GOING_ON = "Progress was saved; resume with pairs-lit fit RUN"
+RESUME_HINT = "Progress was saved; resume with pairs-lit fit RUN"
 
 
-def as_torchrun(monkeypatch: pytest.MonkeyPatch, local: int, world: int) -> None:
+def set_torchrun_environment(monkeypatch: pytest.MonkeyPatch, local: int, world: int) -> None:
     environment = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": str(local), "WORLD_SIZE": str(world), "RANK": "0"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -11,12 +11,12 @@ import optuna
 import pytest
 from PIL import Image
 
-from pairs_lit.runs.metrics import BY_TAG
-from pairs_lit.sweeps.figures import two_options_figure, values_figure, write_figures
-from pairs_lit.sweeps.parameters import distribution_of, encode
+from pairs_lit.runs.metrics import METRICS_BY_TAG
+from pairs_lit.sweeps.figures import draw_two_options, draw_values, write_figures
+from pairs_lit.sweeps.parameters import build_distribution, encode_value
 from pairs_lit.sweeps.report import Sweep
 from pairs_lit.sweeps.spec import read_spec
-from pairs_lit.sweeps.trial import Trial, ranked
+from pairs_lit.sweeps.trial import Trial, rank_trials
 
 UNIT, RATE = {"low": 0.0, "high": 1.0}, {"low": 1e-4, "high": 0.1, "log": True}
 MOST_PIXELS = 3200
@@ -26,23 +26,23 @@ def sweep_of(space: dict[str, Any], folder: Path, trials: int | None = None) -> 
     """Return a sweep with random scores."""
     how = {"sampler": "random", "trials": trials} if trials else {}
     spec, rng = read_spec({"space": space, "rounds": {"count": 3}} | how), np.random.default_rng(0)
-    values = [(each, dict(enumerate(rng.normal(0.9, 0.02, 3)))) for each in spec.points() or []]
+    values = [(each, dict(enumerate(rng.normal(0.9, 0.02, 3)))) for each in spec.list_points() or []]
     result = [
         Trial(n, each, scores, [], Path(f"{n:04d}"), {"source": "mnist"}) for n, (each, scores) in enumerate(values)
     ]
-    return Sweep(folder, spec, ranked(result, BY_TAG["val/accuracy"]), None)
+    return Sweep(folder, spec, rank_trials(result, METRICS_BY_TAG["val/accuracy"]), None)
 
 
 def copier(sweep: Sweep) -> Callable[[Sequence[Trial]], optuna.Study]:
-    """Return a function that copies trials to an Optuna study, as ``Study.copy_of`` does."""
+    """Return a function that copies trials to an Optuna study, as ``Study.copy_trials`` does."""
     space = sweep.spec.space
-    distributions = {option: distribution_of(each) for option, each in space.items()}
+    distributions = {option: build_distribution(each) for option, each in space.items()}
 
     def copy(trials: Sequence[Trial]) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(direction="maximize")
         for trial in trials:
-            params = {option: encode(space[option], trial.values[option]) for option in space}
+            params = {option: encode_value(space[option], trial.values[option]) for option in space}
             value = trial.summary.mean
             study.add_trial(optuna.trial.create_trial(value=value, params=params, distributions=distributions))
         return study
@@ -75,13 +75,13 @@ def test_figure_size_is_limited(space: dict[str, Any], trials: int | None, names
 
 def test_continuous_options_are_points_and_few_values_are_cells(tmp_path: Path) -> None:
     sweep = sweep_of({"a": UNIT, "lr": RATE}, tmp_path, 40)
-    axes = two_options_figure(sweep, sweep.trials).axes[0]
+    axes = draw_two_options(sweep, sweep.trials).axes[0]
     (points,) = axes.collections
     assert len(np.asarray(points.get_offsets())) == 40
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
     assert axes.lines[0].get_xdata() == [sweep.best.values["lr"]]
     sweep = sweep_of({"a": [1, 2, 3], "b": ["x", "y"]}, tmp_path)
-    axes = two_options_figure(sweep, sweep.trials).axes[0]
+    axes = draw_two_options(sweep, sweep.trials).axes[0]
     cells = np.asarray(axes.images[0].get_array())
     assert cells.shape == (3, 2)
     means = {(trial.values["a"], trial.values["b"]): trial.summary.mean for trial in sweep.trials}
@@ -94,12 +94,12 @@ def test_continuous_options_are_points_and_few_values_are_cells(tmp_path: Path) 
 
 def test_similar_values_get_separate_cells(tmp_path: Path) -> None:
     sweep = sweep_of({"a": [0.12345678, 0.12345679], "b": [1, 2]}, tmp_path)
-    assert np.asarray(two_options_figure(sweep, sweep.trials).axes[0].images[0].get_array()).shape == (2, 2)
+    assert np.asarray(draw_two_options(sweep, sweep.trials).axes[0].images[0].get_array()).shape == (2, 2)
 
 
 def test_only_some_of_many_labels_are_shown_in_space_order(tmp_path: Path) -> None:
     sweep = sweep_of({"a": [f"Class{n}" for n in range(100)]}, tmp_path)
-    labels = [tick.get_text() for tick in values_figure(sweep, sweep.trials).axes[0].get_xticklabels()]
+    labels = [tick.get_text() for tick in draw_values(sweep, sweep.trials).axes[0].get_xticklabels()]
     assert labels == [f"Class{n}" for n in range(0, 100, 4)]
 
 

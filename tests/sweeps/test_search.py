@@ -17,14 +17,14 @@ from pairs_lit import PairsLitError, Run
 from pairs_lit.analysis.comparison_tests import compare_rounds
 from pairs_lit.cli import main
 from pairs_lit.data.pair_store import DataSettings
-from pairs_lit.runs.metrics import BY_TAG
+from pairs_lit.runs.metrics import METRICS_BY_TAG
 from pairs_lit.sweeps.limits import DATA_OPTIONS, describe_limits
 from pairs_lit.sweeps.report import Sweep
 from pairs_lit.sweeps.spec import read_spec
-from pairs_lit.sweeps.sweep_options import check_options
-from pairs_lit.sweeps.trial import ranked
+from pairs_lit.sweeps.sweep_options import check_sweep_options
+from pairs_lit.sweeps.trial import rank_trials
 from tests.support.kill_targets import Command
-from tests.support.sweeps import ALPHA, LR, spec, tiny_changes, trial
+from tests.support.sweeps import ALPHA, LR, build_spec, build_tiny_changes, build_trial
 
 
 def swept(base: dict[str, object], content: dict[str, Any], config: str = "fc_aux", **more: object) -> Sweep:
@@ -47,13 +47,13 @@ def test_values_are_checked_before_anything_is_trained(
     space: dict[str, Any], message: str, base: dict[str, object], tmp_path: Path
 ) -> None:
     with pytest.raises(PairsLitError, match=message):
-        swept(base, spec(space=space))
+        swept(base, build_spec(space=space))
     assert not list(tmp_path.rglob("*.csv"))
 
 
 def test_metric_missing_from_the_network_is_rejected(base: dict[str, object]) -> None:
     with pytest.raises(PairsLitError, match=r"metric must be one of val/.* for this network, got val/digit_loss"):
-        swept(base | {"model.loss.digits": "none"}, spec(space={LR: [0.1]}, metric="val/digit_loss"))
+        swept(base | {"model.loss.digits": "none"}, build_spec(space={LR: [0.1]}, metric="val/digit_loss"))
 
 
 @pytest.mark.parametrize("values", [{"model.loss.digits": "none"}, {"model.loss.aux_weight": 0}])
@@ -61,7 +61,7 @@ def test_digit_accuracy_is_rejected_for_networks_without_digit_training(
     base: dict[str, object], values: dict[str, Any]
 ) -> None:
     with pytest.raises(PairsLitError, match=r"metric must be one of val/.* for this network, got val/digit_acc"):
-        swept(base | values, spec(space={LR: [0.1]}, metric="val/digit_accuracy"))
+        swept(base | values, build_spec(space={LR: [0.1]}, metric="val/digit_accuracy"))
 
 
 @pytest.mark.parametrize(
@@ -76,18 +76,20 @@ def test_digit_accuracy_is_rejected_for_networks_without_digit_training(
 )
 def test_losses_with_varying_definition_are_rejected_as_metric(metric: str, option: str) -> None:
     with pytest.raises(PairsLitError, match=rf"metric is {metric}, whose definition depends on {option}, which .* Use"):
-        read_spec(spec(space={option: [1, 2]}, metric=metric))
+        read_spec(build_spec(space={option: [1, 2]}, metric=metric))
 
 
 def test_loss_with_fixed_definition_is_accepted_as_metric() -> None:
-    assert read_spec(spec(space={"model.loss.aux_weight": [1, 2]}, metric="val/target_loss")).decided_by.is_loss
+    assert read_spec(
+        build_spec(space={"model.loss.aux_weight": [1, 2]}, metric="val/target_loss")
+    ).deciding_metric.is_loss
 
 
 @pytest.fixture(scope="module")
 def done(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Return a small sweep with a confirmation."""
-    changes = tiny_changes(tiny_root, tmp_path_factory.mktemp("sweep"))
-    content = spec(
+    changes = build_tiny_changes(tiny_root, tmp_path_factory.mktemp("sweep"))
+    content = build_spec(
         space={ALPHA: [0.1, 1.0], "model.backbone.init_args.widths": [[8, 10], [12, 10]]},
         rounds={"count": 3, "seed": 5},
         confirm={"count": 4, "seed": 100},
@@ -185,7 +187,7 @@ def test_best_yaml_can_be_fitted_unchanged(done: Sweep, tmp_path: Path) -> None:
 
 
 def test_rerunning_a_finished_sweep_trains_nothing(base: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
-    content = spec(confirm={"count": 2, "seed": 50})
+    content = build_spec(confirm={"count": 2, "seed": 50})
     first = swept(base, content)
     before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("rounds.csv")}
     again = swept(base, content)
@@ -195,17 +197,17 @@ def test_rerunning_a_finished_sweep_trains_nothing(base: dict[str, object], caps
 
 @pytest.mark.slow
 def test_different_sweep_with_the_same_name_is_rejected(base: dict[str, object]) -> None:
-    swept(base, spec())
+    swept(base, build_spec())
     with pytest.raises(PairsLitError, match=r"the study sweep belongs to a sweep with other settings: .* give --name"):
-        swept(base, spec(space={ALPHA: [0.2]}))
+        swept(base, build_spec(space={ALPHA: [0.2]}))
     with pytest.raises(PairsLitError, match="that of another sweep"):
-        swept(base | {"data.batch_size": 20}, spec())
-    swept(base | {"trainer.devices": 2}, spec())  # may differ between machines
+        swept(base | {"data.batch_size": 20}, build_spec())
+    swept(base | {"trainer.devices": 2}, build_spec())  # may differ between machines
 
 
 @pytest.mark.slow
 def test_config_with_the_best_values_has_no_baseline(base: dict[str, object]) -> None:
-    result = swept(base, spec(space={ALPHA: [0.5]}, confirm={"count": 2, "seed": 50}))
+    result = swept(base, build_spec(space={ALPHA: [0.5]}, confirm={"count": 2, "seed": 50}))
     assert result.confirmed is not None
     assert result.confirmed.difference is None
     assert "The config already has the best values" in str(result)
@@ -213,22 +215,22 @@ def test_config_with_the_best_values_has_no_baseline(base: dict[str, object]) ->
 
 @pytest.mark.slow
 def test_failed_rounds_are_counted(base: dict[str, object]) -> None:
-    content = spec(space={LR: [1e30, 0.01]}, metric="val/loss")
+    content = build_spec(space={LR: [1e30, 0.01]}, metric="val/loss")
     result = swept(base | {"model.optimizer": "torch.optim.SGD"}, content)
     assert [each.values[LR] for each in result.trials] == [0.01, 1e30]
     assert result.trials[1].failed == [0, 1]
     assert "failed" in str(result)
     with pytest.raises(PairsLitError, match="every round of every trial failed"):
-        swept(base | {"model.optimizer": "torch.optim.SGD"}, spec(space={LR: [1e30]}), name="broken")
+        swept(base | {"model.optimizer": "torch.optim.SGD"}, build_spec(space={LR: [1e30]}), name="broken")
 
 
 @pytest.mark.slow
 def test_random_and_tpe(base: dict[str, object]) -> None:
     space = {ALPHA: {"low": 0.01, "high": 2.0, "log": True}, LR: {"low": 1e-4, "high": 0.1, "log": True}}
-    random = swept(base, spec(space=space, sampler="random", trials=5, seed=3), name="random")
-    points = read_spec(spec(space=space, sampler="random", trials=5, seed=3)).points()
+    random = swept(base, build_spec(space=space, sampler="random", trials=5, seed=3), name="random")
+    points = read_spec(build_spec(space=space, sampler="random", trials=5, seed=3)).list_points()
     assert sorted(random.trials, key=lambda each: each.number)[0].values == (points or [])[0]
-    tpe = swept(base, spec(space=space, sampler="tpe", trials=7, at_once=3), name="tpe")
+    tpe = swept(base, build_spec(space=space, sampler="tpe", trials=7, at_once=3), name="tpe")
     assert len(tpe.trials) == 7
     assert len({each.values[LR] for each in tpe.trials}) == 7
     again = swept(base | {"trainer.default_root_dir": f"{base['trainer.default_root_dir']}/other"}, tpe_spec(space))
@@ -236,13 +238,13 @@ def test_random_and_tpe(base: dict[str, object]) -> None:
 
 
 def tpe_spec(space: dict[str, Any]) -> dict[str, Any]:
-    return spec(space=space, sampler="tpe", trials=7, at_once=3)
+    return build_spec(space=space, sampler="tpe", trials=7, at_once=3)
 
 
 @pytest.mark.slow
 def test_optuna_opens_the_storage(base: dict[str, object], tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    result = swept(base, spec(), name="shared", storage=url)
+    result = swept(base, build_spec(), name="shared", storage=url)
     study = optuna.load_study(study_name="shared", storage=url)
     assert study.best_trial.number == result.best.number
     assert study.best_value == result.best.summary.mean
@@ -250,7 +252,7 @@ def test_optuna_opens_the_storage(base: dict[str, object], tmp_path: Path) -> No
     assert attributes["scores"] == {str(seed): value for seed, value in result.best.scores.items()}
     assert (attributes["n"], attributes["failed"]) == (2, [])
     with pytest.raises(PairsLitError, match="--storage nonsense://x cannot be used as the sweep's storage"):
-        swept(base, spec(), name="elsewhere", storage="nonsense://x")
+        swept(base, build_spec(), name="elsewhere", storage="nonsense://x")
 
 
 @pytest.mark.slow
@@ -258,7 +260,7 @@ def test_trials_with_user_callbacks_are_fitted_separately(base: dict[str, object
     callbacks = [
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"monitor": "val/loss/mean"}}
     ]
-    result = swept(base | {"trainer.callbacks": callbacks}, spec())
+    result = swept(base | {"trainer.callbacks": callbacks}, build_spec())
     assert len(result.trials) == 2
     for each in result.trials:
         assert len(list((each.folder / "checkpoints").glob("epoch=*.ckpt"))) == 1
@@ -279,7 +281,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("sampler", ["grid", "tpe"])
 def test_killed_sweep_resumes_from_any_moment(sampler: str, base: dict[str, object], tmp_path: Path) -> None:
     space = {ALPHA: [0.1, 0.3, 1.0], LR: [0.001, 0.01]} if sampler == "grid" else {LR: {"low": 1e-4, "high": 0.1}}
-    content = spec(space=space, sampler=sampler, at_once=2, confirm={"count": 2, "seed": 9})
+    content = build_spec(space=space, sampler=sampler, at_once=2, confirm={"count": 2, "seed": 9})
     if sampler == "tpe":
         content["trials"] = 6
     file = tmp_path / "sweep.yaml"
@@ -305,7 +307,7 @@ def test_killed_sweep_resumes_from_any_moment(sampler: str, base: dict[str, obje
 
 @pytest.mark.slow
 def test_several_processes_share_the_work(base: dict[str, object], tmp_path: Path) -> None:
-    content = spec(space={ALPHA: [0.1, 0.2, 0.3, 0.5, 1.0], LR: [0.001, 0.01]}, at_once=2)
+    content = build_spec(space={ALPHA: [0.1, 0.2, 0.3, 0.5, 1.0], LR: [0.001, 0.01]}, at_once=2)
     file = tmp_path / "sweep.yaml"
     file.write_text(yaml.safe_dump(content))
     longer = base | {"trainer.max_epochs": 10}
@@ -332,7 +334,7 @@ def test_without_optuna_the_message_says_what_to_install(
 
 
 def test_sweep_with_too_few_rounds_warns_before_training() -> None:
-    content = spec(space={ALPHA: [0.1, 0.2, 0.5, 1.0]}, rounds={"count": 6}, confirm={"count": 5, "seed": 100})
+    content = build_spec(space={ALPHA: [0.1, 0.2, 0.5, 1.0]}, rounds={"count": 6}, confirm={"count": 5, "seed": 100})
     assert describe_limits(read_spec(content)) == [
         "no trial can differ significantly from the best one: with 6 rounds and 3 comparisons the smallest possible p "
         "is 0.094; use at least 7 rounds (rounds.count).",
@@ -340,8 +342,8 @@ def test_sweep_with_too_few_rounds_warns_before_training() -> None:
         "at least 6 rounds (confirm.count).",
     ]
     assert describe_limits(read_spec(content | {"rounds": {"count": 7}, "confirm": None})) == []
-    assert describe_limits(read_spec(spec(space={ALPHA: [0.1]}))) == []
-    several = spec(space={"data.train_pairs": [50, 100, 200, 400]}, rounds={"count": 6})
+    assert describe_limits(read_spec(build_spec(space={ALPHA: [0.1]}))) == []
+    several = build_spec(space={"data.train_pairs": [50, 100, 200, 400]}, rounds={"count": 6})
     assert describe_limits(read_spec(several)) == []  # unpaired trials need fewer rounds
 
 
@@ -356,7 +358,7 @@ def test_data_options_match_the_recorded_data_settings() -> None:
 def test_the_limit_is_shown_before_the_first_fit(
     count: int, base: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    swept(base, spec(rounds={"count": count}))
+    swept(base, build_spec(rounds={"count": count}))
     err = capsys.readouterr().err
     limit = "with 2 rounds the smallest possible p is 0.500; use at least 6 rounds (rounds.count)."
     assert err.index(limit) < err.index("2 trials × 2 rounds")
@@ -366,17 +368,19 @@ def test_disagreeing_tests_count_as_tie_and_are_explained(tmp_path: Path) -> Non
     base = [0.87 + 0.001 * place for place in range(20)]
     better = [value + 0.004 + 0.0001 * place for place, value in enumerate(base)]
     better[4] = 0.55
-    trials = [trial(0, *base), trial(1, *better)]
-    result = Sweep(tmp_path, read_spec(spec(space={"a": [0, 1]})), ranked(trials, BY_TAG["val/accuracy"]), None)
-    assert [each.number for each in result.plateau] == [0, 1]
+    trials = [build_trial(0, *base), build_trial(1, *better)]
+    result = Sweep(
+        tmp_path, read_spec(build_spec(space={"a": [0, 1]})), rank_trials(trials, METRICS_BY_TAG["val/accuracy"]), None
+    )
+    assert [each.number for each in result.tied_with_best] == [0, 1]
     text = str(result)
     assert "1 of 1 other trials do not differ significantly" in text
     assert "a 1 is better in most rounds (median +0.5 points, p < 0.001), but its mean is lower" in text
 
 
 def test_failed_trials_are_not_reported_as_different(tmp_path: Path) -> None:
-    trials = [trial(0, *(0.8 + 0.01 * place for place in range(8))), trial(1, failed=tuple(range(8)))]
-    space = read_spec(spec(space={"a": [0, 1]}))
+    trials = [build_trial(0, *(0.8 + 0.01 * place for place in range(8))), build_trial(1, failed=tuple(range(8)))]
+    space = read_spec(build_spec(space={"a": [0, 1]}))
     text = str(Sweep(tmp_path, space, trials, None))
     assert "1 of 1 other trials do not differ significantly from the best one" in text
     assert "a 1 (rounds failed)" in text
@@ -384,7 +388,7 @@ def test_failed_trials_are_not_reported_as_different(tmp_path: Path) -> None:
 
 
 def test_round_options_equal_to_the_sweeps_are_accepted() -> None:
-    result = read_spec(spec(rounds={"count": 3, "seed": 5}))
-    check_options(["--rounds.count=3", "--rounds", "{seed: 5}"], result)
+    result = read_spec(build_spec(rounds={"count": 3, "seed": 5}))
+    check_sweep_options(["--rounds.count=3", "--rounds", "{seed: 5}"], result)
     with pytest.raises(PairsLitError, match=r"rounds\.count cannot be given to a sweep: rounds in the sweep file"):
-        check_options(["--rounds.count", "4"], result)
+        check_sweep_options(["--rounds.count", "4"], result)

@@ -2,14 +2,23 @@
 
 import numpy as np
 
-from pairs_lit.sweeps.search_space import Choices, Range, drawn, examples, grid, read_space, short_names, shown
+from pairs_lit.sweeps.search_space import (
+    Choices,
+    Range,
+    build_grid,
+    build_short_names,
+    format_value,
+    generate_examples,
+    parse_space,
+    sample_points,
+)
 from pairs_lit.sweeps.spec import read_spec
-from tests.support.sweeps import ALPHA, spec
+from tests.support.sweeps import ALPHA, build_spec
 
 
 def test_grid_tries_every_combination() -> None:
-    space = read_space({"a": [1, [2, 3]], "b": {"low": 1e-3, "high": 0.1, "log": True, "steps": 3}}, "sweep")
-    assert grid(space) == [
+    space = parse_space({"a": [1, [2, 3]], "b": {"low": 1e-3, "high": 0.1, "log": True, "steps": 3}}, "sweep")
+    assert build_grid(space) == [
         {"a": 1, "b": 0.001},
         {"a": 1, "b": 0.01},
         {"a": 1, "b": 0.1},
@@ -17,17 +26,17 @@ def test_grid_tries_every_combination() -> None:
         {"a": [2, 3], "b": 0.01},
         {"a": [2, 3], "b": 0.1},
     ]
-    assert Range(0, 10, steps=3).grid() == [0, 5, 10]
-    assert Range(1, 3, steps=9).grid() == [1, 2, 3]  # whole numbers without repetitions
+    assert Range(0, 10, steps=3).get_grid_values() == [0, 5, 10]
+    assert Range(1, 3, steps=9).get_grid_values() == [1, 2, 3]  # whole numbers without repetitions
 
 
 def test_random_values_lie_in_the_space_and_follow_from_the_seed() -> None:
-    space = read_space(
+    space = parse_space(
         {"a": {"low": 1e-4, "high": 1e-2, "log": True}, "b": {"low": 1, "high": 6}, "c": ["x", "y"]}, "s"
     )
-    values = drawn(space, 400, 3)
-    assert drawn(space, 10, 3) == values[:10]
-    assert drawn(space, 10, 4) != values[:10]
+    values = sample_points(space, 400, 3)
+    assert sample_points(space, 10, 3) == values[:10]
+    assert sample_points(space, 10, 4) != values[:10]
     logarithms = np.log10([each["a"] for each in values])
     assert (logarithms >= -4).all()
     assert (logarithms <= -2).all()
@@ -37,14 +46,14 @@ def test_random_values_lie_in_the_space_and_follow_from_the_seed() -> None:
 
 
 def test_values_are_shown_as_in_the_file_unless_they_are_long() -> None:
-    assert list(map(shown, [0.99991, 1e-3, 0.1, 1 / 3, 2.0, 7, "a", [1, 2], None, True])) == [
+    assert list(map(format_value, [0.99991, 1e-3, 0.1, 1 / 3, 2.0, 7, "a", [1, 2], None, True])) == [
         "0.99991", "0.001", "0.1", "0.3333", "2", "7", "a", "[1, 2]", "null", "true",
     ]  # fmt: skip
 
 
 def test_option_names_are_shortened_while_unique() -> None:
     options = ["model.backbone.init_args.dropout", "model.head.init_args.dropout", "model.loss.aux_weight"]
-    assert list(short_names([*options, "data"]).values()) == [
+    assert list(build_short_names([*options, "data"]).values()) == [
         "backbone.init_args.dropout",
         "head.init_args.dropout",
         "aux_weight",
@@ -54,9 +63,14 @@ def test_option_names_are_shortened_while_unique() -> None:
 
 def test_examples_contain_every_value_once() -> None:
     space = {"a": Choices((1, 2, 3)), "b": Range(0.0, 1.0)}
-    assert list(examples(space)) == [{"a": 1, "b": 0.0}, {"a": 2, "b": 0.0}, {"a": 3, "b": 0.0}, {"a": 1, "b": 1.0}]
+    assert list(generate_examples(space)) == [
+        {"a": 1, "b": 0.0},
+        {"a": 2, "b": 0.0},
+        {"a": 3, "b": 0.0},
+        {"a": 1, "b": 1.0},
+    ]
 
 
 def test_repeated_random_choice_is_tried_once() -> None:
-    points = read_spec(spec(space={ALPHA: [0.1, 1.0]}, sampler="random", trials=30)).points()
+    points = read_spec(build_spec(space={ALPHA: [0.1, 1.0]}, sampler="random", trials=30)).list_points()
     assert sorted(values[ALPHA] for values in points or []) == [0.1, 1.0]

@@ -9,7 +9,7 @@ import pytest
 from pairs_lit import PairsLitError
 from pairs_lit.cli import main
 from pairs_lit.sweeps.spec import read_spec
-from tests.support.sweeps import ALPHA, spec
+from tests.support.sweeps import ALPHA, build_spec
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ from tests.support.sweeps import ALPHA, spec
 )
 def test_a_sweeps_file_is_checked(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PairsLitError, match=message):
-        read_spec(spec(**changes)).points()
+        read_spec(build_spec(**changes)).list_points()
 
 
 def test_missing_file_and_duplicate_key_give_one_line_errors(

@@ -10,7 +10,7 @@ import pytest
 from pairs_lit.cli import main
 from pairs_lit.system.libraries import drop_missing_backend
 from tests.conftest import CONFIGS, Fit
-from tests.support.runs import last, process, tables
+from tests.support.runs import build_checkpoint_arguments, read_tables, run_process
 
 PARTS = "tests.support.real_world_parts"
 
@@ -23,9 +23,9 @@ class TestNotebooks:
     ) -> None:
         run = fit(config="fc_aux")
         commands = [["compare", str(run), "--figure", str(tmp_path / "figure.png")]]
-        commands += [["test", *last(run)]] if backend.startswith("module") else []
+        commands += [["test", *build_checkpoint_arguments(run)]] if backend.startswith("module") else []
         for command in commands:
-            done = process(*command, MPLBACKEND=backend)
+            done = run_process(*command, MPLBACKEND=backend)
             assert (done.returncode, done.stderr.count(b"Traceback")) == (0, 0)
 
     def test_a_backend_that_exists_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,9 @@ class TestNotebooks:
         assert codes == [0]
 
     def test_two_commands_at_once_in_one_process(self, fit: Fit, tiny_options: list[str], tmp_path: Path) -> None:
-        alone = tables(fit("--model.backbone", f"{PARTS}.OneLayer", "--model.backbone.kind", "torch", config="fc_aux"))
+        alone = read_tables(
+            fit("--model.backbone", f"{PARTS}.OneLayer", "--model.backbone.kind", "torch", config="fc_aux")
+        )
         options = ["--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, "--model.backbone", f"{PARTS}.OneLayer"]
         options += ["--model.backbone.kind", "torch", "--trainer.default_root_dir"]
         before = threading.excepthook
@@ -55,7 +57,7 @@ class TestNotebooks:
         for worker in workers:
             worker.join()
         runs = list(tmp_path.glob("[abc]/lightning_logs/*/*"))
-        assert [tables(run) for run in runs] == [alone] * 3
+        assert [read_tables(run) for run in runs] == [alone] * 3
         assert threading.excepthook is before
 
     def test_without_an_error_stream(

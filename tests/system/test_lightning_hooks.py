@@ -1,11 +1,11 @@
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pairs_lit.system.lightning_hooks import NoProfiler, spares_batches
+from pairs_lit.system.lightning_hooks import NoProfiler, skip_batch_hooks
 
 
 def test_only_empty_hooks_are_skipped() -> None:
-    @spares_batches
+    @skip_batch_hooks
     class Counts(Callback):
         def on_train_batch_end(self, *_: object) -> None: ...
 
@@ -16,7 +16,7 @@ def test_only_empty_hooks_are_skipped() -> None:
 
 
 def test_lightning_skips_hooks_that_are_none() -> None:
-    @spares_batches
+    @skip_batch_hooks
     class Spared(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
 

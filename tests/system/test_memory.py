@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pairs_lit.system.memory import keep_freed_memory
+from pairs_lit.system.memory import tune_malloc
 from tests.conftest import Fit
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux is supported")
 def test_malloc_accepts_the_settings() -> None:
-    assert keep_freed_memory() is True
+    assert tune_malloc() is True
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels count page faults differently")
@@ -34,13 +34,13 @@ def test_large_blocks_are_reused() -> None:
 
 def test_other_operating_systems_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert keep_freed_memory() is False
+    assert tune_malloc() is False
 
 
 def test_other_c_libraries_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     monkeypatch.setattr(sys, "platform", "linux")
-    assert keep_freed_memory() is False
+    assert tune_malloc() is False
 
 
 @pytest.mark.slow

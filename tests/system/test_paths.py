@@ -7,7 +7,7 @@ import yaml
 
 from pairs_lit.cli import main
 from tests.conftest import CONFIGS
-from tests.support.runs import refused
+from tests.support.runs import run_rejected
 
 
 class TestHome:
@@ -62,10 +62,10 @@ class TestHome:
         self, home: Path, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", "~nobody_of_that_name/runs"]
-        message = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
+        message = run_rejected(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
         assert "~nobody_of_that_name/runs: there is no such home folder" in message
         assert list(Path.cwd().iterdir()) == []
 
     def test_unknown_home_in_an_argument(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        message = refused(["compare", "~nobody_of_that_name/run"], capsys)
+        message = run_rejected(["compare", "~nobody_of_that_name/run"], capsys)
         assert re.search("~nobody_of_that_name/run: there is no such home folder", message)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pairs_lit.system.threads import asked_threads, computing_on
+from pairs_lit.system.threads import get_requested_threads, use_threads
 from tests.conftest import CONFIGS, Fit
-from tests.support.runs import process, refused
+from tests.support.runs import run_process, run_rejected
 
 
 class TestThreads:
@@ -47,7 +47,7 @@ class TestThreads:
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path)]
         config = str(CONFIGS / "cnn_aux.yaml")
-        assert process("fit", "--config", config, *options, OMP_NUM_THREADS=asked).returncode == 0
+        assert run_process("fit", "--config", config, *options, OMP_NUM_THREADS=asked).returncode == 0
         (run,) = tmp_path.glob("lightning_logs/*/*")
         assert self.get_threads(run) == int(asked or 1)
 
@@ -66,7 +66,7 @@ class TestThreads:
     def test_formats_of_the_environment_variable(self, text: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OMP_NUM_THREADS", text)
         monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
-        assert asked_threads() == count
+        assert get_requested_threads() == count
 
     @pytest.mark.parametrize("option", ["--rounds.threads=100000", "OMP_NUM_THREADS=100000"])
     def test_too_many_threads_are_rejected(
@@ -76,17 +76,17 @@ class TestThreads:
         if not option.startswith("--"):
             monkeypatch.setenv(*option.split("="))
             monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
-        message = refused(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
+        message = run_rejected(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
         assert re.search(r"rounds.threads or OMP_NUM_THREADS requests 100000 threads. Use at most", message)
 
     def test_number_set_inside_the_context_counts_as_requested(self) -> None:
-        with computing_on(1):
+        with use_threads(1):
             torch.set_num_threads(2)
-            assert asked_threads() == 2
+            assert get_requested_threads() == 2
 
     @pytest.mark.parametrize("asked", ["0", "-2"])
     def test_less_than_one_thread_is_rejected(
         self, asked: str, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--rounds.threads", asked]
-        assert re.search(f"rounds.threads must be 1 or more, got {asked}", refused(options, capsys))
+        assert re.search(f"rounds.threads must be 1 or more, got {asked}", run_rejected(options, capsys))

@@ -5,7 +5,7 @@ import pytest
 
 from pairs_lit.cli import main
 from tests.conftest import CONFIGS
-from tests.support.runs import refused
+from tests.support.runs import run_rejected
 
 PARTS = "tests.support.real_world_parts"
 
@@ -36,7 +36,7 @@ class TestTracebacks:
     ) -> None:
         root = ["--trainer.default_root_dir", str(tmp_path)]
         arguments = ["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, *root, *options.split()]
-        assert re.search(message, refused(arguments, capsys))
+        assert re.search(message, run_rejected(arguments, capsys))
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
@@ -59,7 +59,9 @@ class TestTracebacks:
         self, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = [*tiny_options, "--trainer.default_root_dir", str(tmp_path), "--trainer.callbacks"]
-        message = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options, f"{PARTS}.StopsEarly"], capsys)
+        message = run_rejected(
+            ["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options, f"{PARTS}.StopsEarly"], capsys
+        )
         assert "a callback set trainer.should_stop after epoch 1, which would end all rounds early" in message
         assert not list(tmp_path.rglob("summary.json"))
 
@@ -80,7 +82,7 @@ class TestTracebacks:
         (tmp_path / "slipped.py").write_text("class Net(:\n")
         monkeypatch.syspath_prepend(str(tmp_path))
         options = [*tiny_options, "--model.backbone", "slipped.Net"]
-        message = refused(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
+        message = run_rejected(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options], capsys)
         assert re.search(r"model.backbone: cannot import slipped.Net: SyntaxError: .*\(slipped.py:1\)", message)
 
     def test_error_in_user_code_during_training(

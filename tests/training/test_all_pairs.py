@@ -19,12 +19,12 @@ from pairs_lit import PairDataModule, PairModule, PairsLitError, Run
 from pairs_lit.cli import main
 from pairs_lit.data import pair_store as bank
 from pairs_lit.data import pairs
-from pairs_lit.data.pairs import ordered_pairs
+from pairs_lit.data.pairs import build_ordered_pairs
 from pairs_lit.nn.backbones import FC
 from pairs_lit.nn.heads import SoftmaxHead
-from pairs_lit.relation import Relation, second_weights
+from pairs_lit.relation import Relation, compute_second_weights
 from pairs_lit.training import all_pairs
-from pairs_lit.training.all_pairs import block_rows, places, right_answers
+from pairs_lit.training.all_pairs import build_pair_positions, compute_block_rows, count_correct_pairs
 from tests.support.mnist_files import write_mnist
 
 TRAIN, TEST = 61, 23
@@ -51,10 +51,10 @@ PARTS: dict[str, dict[str, Any]] = {
     | {"loss": {"target": "ce"}},
     "network": {"network": "tests.training.test_all_pairs.Whole", "backbone": None, "head": None},
 }
-FOLLOWS = ("softmax", "power", "argmax")
+FOLLOWING_FROM_DIGITS = ("softmax", "power", "argmax")
 
 
-class Whole(torch.nn.Module):
+class PairNet(torch.nn.Module):
     """A custom pair network."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_mnist(tmp_path_factory.mktemp("few"), TRAIN, TEST)
 
 
-def config(root: Path, kind: str, relation: Relation = "le") -> dict[str, Any]:
+def build_config(root: Path, kind: str, relation: Relation = "le") -> dict[str, Any]:
     data = {"root": str(root), "source": "mnist", "allow_unverified": True, "batch_size": 5, "eval_batch_size": 7}
     data |= {"train_pairs": 10, "val_pairs": 5, "test_pairs": 8, "normalise": "standard", "relation": relation}
     model = {"backbone": FC10} | PARTS[kind] | {"optimizer": {"class_path": "torch.optim.Adam"}}
@@ -84,17 +84,19 @@ def config(root: Path, kind: str, relation: Relation = "le") -> dict[str, Any]:
     }
 
 
-def fitted(root: Path, folder: Path, kind: str, relation: Relation = "le", **changes: object) -> Run:
+def fit_small(root: Path, folder: Path, kind: str, relation: Relation = "le", **changes: object) -> Run:
     options = {name.replace("__", "."): value for name, value in changes.items()}
-    return pairs_lit.fit(config(root, kind, relation), {"trainer.default_root_dir": folder, **options})
+    return pairs_lit.fit(build_config(root, kind, relation), {"trainer.default_root_dir": folder, **options})
 
 
-def data_of(root: Path, **settings: Any) -> PairDataModule:  # noqa: ANN401 - any settings
+def build_data(root: Path, **settings: Any) -> PairDataModule:  # noqa: ANN401 - any settings
     defaults = {"train_pairs": 10, "val_pairs": 5, "test_pairs": 8, "source": "mnist", "allow_unverified": True}
     return PairDataModule(seeds=list(SEEDS), root=str(root), **defaults | settings)
 
 
-def by_hand(run: Run, seed: int, images: Tensor, labels: Tensor, relation: Relation) -> tuple[float, float | None]:
+def compute_by_hand(
+    run: Run, seed: int, images: Tensor, labels: Tensor, relation: Relation
+) -> tuple[float, float | None]:
     """Compute the accuracy and the digit accuracy of one single-round network over every ordered pair."""
     index_pairs = list(itertools.permutations(range(len(labels)), 2))
     prepared = run.trained.preprocessing(seed)(images[index_pairs])
@@ -115,7 +117,7 @@ def by_hand(run: Run, seed: int, images: Tensor, labels: Tensor, relation: Relat
     return float(np.mean(is_correct)), float(np.mean(is_digit_correct))
 
 
-def pictures(root: Path, part: str) -> tuple[Tensor, Tensor]:
+def read_images(root: Path, part: str) -> tuple[Tensor, Tensor]:
     """Read images (n, 28, 28) of bytes and labels from MNIST's files."""
     raw = root / "MNIST" / "raw"
     images = np.frombuffer((raw / f"{part}-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 28, 28)
@@ -142,15 +144,15 @@ def pictures(root: Path, part: str) -> tuple[Tensor, Tensor]:
 def test_metrics_equal_those_of_single_round_networks(
     kind: str, relation: Relation, root: Path, tmp_path: Path
 ) -> None:
-    run = fitted(root, tmp_path, kind, relation)
-    store = data_of(root).bank
+    run = fit_small(root, tmp_path, kind, relation)
+    store = build_data(root).bank
     for number, result in enumerate(run.rounds):
-        accuracy, digits = by_hand(run, result.seed, *pictures(root, "t10k"), relation)
+        accuracy, digits = compute_by_hand(run, result.seed, *read_images(root, "t10k"), relation)
         assert result.test_all_accuracy == pytest.approx(accuracy, abs=1e-12)
         assert result.test_all_digit_accuracy == (None if digits is None else pytest.approx(digits, abs=1e-12))
-        images, labels = pictures(root, "train")
+        images, labels = read_images(root, "train")
         unseen = sorted(set(range(TRAIN)) - set(store.pairs["train"].index[number].flatten().tolist()))
-        accuracy, digits = by_hand(run, result.seed, images[unseen], labels[unseen], relation)
+        accuracy, digits = compute_by_hand(run, result.seed, images[unseen], labels[unseen], relation)
         assert result.val_all_accuracy == pytest.approx(accuracy, abs=1e-12)
         assert result.val_all_digit_accuracy == (None if digits is None else pytest.approx(digits, abs=1e-12))
 
@@ -174,13 +176,13 @@ def test_block_counts_equal_those_of_a_loop(
         holds = sum(float(exact[a, 0, i]) * float(exact[b, 1, j]) for i, j in digit_pairs if HOLDS[relation](i, j))
         undecided += abs(holds - 0.5) < (1e-6 if dtype != torch.bfloat16 else 0.02)
         expected += (holds > 0.5) == HOLDS[relation](labels[a], labels[b])
-    weights = second_weights(relation, exact[:, 0])
-    for size in (1, 300, all_pairs.BLOCK_BYTES):
+    weights = compute_second_weights(relation, exact[:, 0])
+    for size in (1, 300, all_pairs.MAX_BLOCK_BYTES):
         monkeypatch.setattr(all_pairs, "BLOCK_BYTES", size)
-        assert abs(right_answers(relation, weights, exact[:, 1], labels) - expected) <= undecided
+        assert abs(count_correct_pairs(relation, weights, exact[:, 1], labels) - expected) <= undecided
 
 
-class _Largest(TorchDispatchMode):
+class _LargestTensor(TorchDispatchMode):
     """Records the size of the largest new tensor in bytes."""
 
     num_bytes = 0
@@ -201,24 +203,24 @@ class _Largest(TorchDispatchMode):
 def test_memory_is_limited_to_a_block_and_grows_linearly_with_the_images() -> None:
     images, classes = 6000, 10
     p = torch.rand(images, 2, classes).softmax(-1)
-    with _Largest() as largest:
-        right_answers("le", second_weights("le", p[:, 0]), p[:, 1], torch.randint(classes, (images,)))
-    assert largest.num_bytes <= max(all_pairs.BLOCK_BYTES, 16 * images * classes)
-    assert images**2 / 10 > all_pairs.BLOCK_BYTES
-    assert block_rows(10_000, 4) * 10_000 * 4 <= all_pairs.BLOCK_BYTES
-    assert block_rows(10**9, 4) == 1
+    with _LargestTensor() as largest:
+        count_correct_pairs("le", compute_second_weights("le", p[:, 0]), p[:, 1], torch.randint(classes, (images,)))
+    assert largest.num_bytes <= max(all_pairs.MAX_BLOCK_BYTES, 16 * images * classes)
+    assert images**2 / 10 > all_pairs.MAX_BLOCK_BYTES
+    assert compute_block_rows(10_000, 4) * 10_000 * 4 <= all_pairs.MAX_BLOCK_BYTES
+    assert compute_block_rows(10**9, 4) == 1
 
 
 def test_ordered_pairs_are_all_pairs_of_a_few_images() -> None:
-    assert {tuple(pair) for pair in ordered_pairs(5).tolist()} == set(itertools.permutations(range(5), 2))
-    assert len(ordered_pairs(447)) == 447 * 446
-    assert len(ordered_pairs(448)) == pairs.SAMPLED_PAIRS
+    assert {tuple(pair) for pair in build_ordered_pairs(5).tolist()} == set(itertools.permutations(range(5), 2))
+    assert len(build_ordered_pairs(447)) == 447 * 446
+    assert len(build_ordered_pairs(448)) == pairs.MAX_ORDERED_PAIRS
 
 
 def test_ordered_pairs_are_a_reproducible_sample_of_pairs_of_many_images() -> None:
-    sample = ordered_pairs(10_000)
+    sample = build_ordered_pairs(10_000)
     assert sample.shape == (200_000, 2)
-    assert torch.equal(sample, ordered_pairs(10_000))
+    assert torch.equal(sample, build_ordered_pairs(10_000))
     assert (sample[:, 0] != sample[:, 1]).all()
     for place in (0, 1):  # each image about 20 times
         counts = torch.bincount(sample[:, place], minlength=10_000).double()
@@ -229,10 +231,10 @@ def test_ordered_pairs_are_a_reproducible_sample_of_pairs_of_many_images() -> No
 
 @pytest.mark.parametrize("train_pairs", [10, 25, 100])
 def test_validation_images_are_in_no_training_pair_of_the_round(root: Path, train_pairs: int) -> None:
-    store = data_of(root, train_pairs=train_pairs, swap="relabel").bank
-    val_images = store.images_of("val", slice(None))
-    assert val_images.shape == (3, store.count_of("val"))
-    assert store.count_of("val") == 10 + max(0, 51 - 2 * train_pairs)
+    store = build_data(root, train_pairs=train_pairs, swap="relabel").bank
+    val_images = store.get_evaluation_images("val", slice(None))
+    assert val_images.shape == (3, store.count_evaluation_images("val"))
+    assert store.count_evaluation_images("val") == 10 + max(0, 51 - 2 * train_pairs)
     for number, images in enumerate(val_images.tolist()):
         assert len(set(images)) == len(images)
         assert not set(images) & set(store.pairs["train"].index[number].flatten().tolist())
@@ -241,18 +243,18 @@ def test_validation_images_are_in_no_training_pair_of_the_round(root: Path, trai
     other = PairDataModule(
         seeds=[9, SEEDS[1]], root=str(root), source="mnist", allow_unverified=True, train_pairs=train_pairs, val_pairs=5
     )
-    assert torch.equal(other.bank.images_of("val", slice(1, 2)), val_images[1:2])
+    assert torch.equal(other.bank.get_evaluation_images("val", slice(1, 2)), val_images[1:2])
 
 
 def test_the_number_of_unused_validation_images_is_limited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    all_images = data_of(root).bank.images_of("val", slice(None))
+    all_images = build_data(root).bank.get_evaluation_images("val", slice(None))
     monkeypatch.setattr(bank, "MOST_UNSEEN", 15)
-    assert torch.equal(data_of(root).bank.images_of("val", slice(None)), all_images[:, :15])
+    assert torch.equal(build_data(root).bank.get_evaluation_images("val", slice(None)), all_images[:, :15])
 
 
 def test_all_images_of_a_separate_validation_split_are_used() -> None:
     store = PairDataModule(seeds=[0, 1], source="digits", train_pairs=50, val_pairs=20, test_pairs=20).bank
-    val, test = (store.images_of(split, slice(None)).tolist() for split in ("val", "test"))
+    val, test = (store.get_evaluation_images(split, slice(None)).tolist() for split in ("val", "test"))
     assert val == [list(range(1197, 1497))] * 2
     assert test == [list(range(1497, 1797))] * 2
 
@@ -261,7 +263,7 @@ def test_all_images_of_a_separate_validation_split_are_used() -> None:
 @pytest.mark.parametrize("images", [2, 5, 8])
 def test_each_image_is_needed_once_if_digit_probabilities_decide(sharing: Any, images: int) -> None:  # noqa: ANN401
     module = PairModule(seeds=[0], backbone=lambda shape: FC(shape, widths=[10]), head=SoftmaxHead, sharing=sharing)
-    positions = places(module, images)
+    positions = build_pair_positions(module, images)
     if sharing == "separate":
         assert positions.tolist() == [[image, image] for image in range(images)]
     else:
@@ -269,7 +271,7 @@ def test_each_image_is_needed_once_if_digit_probabilities_decide(sharing: Any, i
         assert len(positions) == -(-images // 2)
 
 
-def figures(run: Run) -> list[tuple[float | None, ...]]:
+def get_all_pairs_metrics(run: Run) -> list[tuple[float | None, ...]]:
     names = [f"{split}_all_{metric}" for split in ("val", "test") for metric in ("accuracy", "digit_accuracy")]
     return [tuple(vars(result)[name] for name in names) for result in run.rounds]
 
@@ -278,38 +280,42 @@ def figures(run: Run) -> list[tuple[float | None, ...]]:
 @pytest.mark.quick(1)
 def test_workers_and_stacks_change_nothing(kind: str, root: Path, tmp_path: Path) -> None:
     exact = {"trainer__precision": "64-true"}
-    run = fitted(root, tmp_path, kind, **exact)
-    two_workers = fitted(root, tmp_path, kind, trainer__devices=2, **exact)
+    run = fit_small(root, tmp_path, kind, **exact)
+    two_workers = fit_small(root, tmp_path, kind, trainer__devices=2, **exact)
     assert (run.folder / "rounds.csv").read_bytes() == (two_workers.folder / "rounds.csv").read_bytes()
-    assert figures(fitted(root, tmp_path, kind, rounds__stack_size=3, **exact)) == figures(run)
+    assert get_all_pairs_metrics(
+        fit_small(root, tmp_path, kind, rounds__stack_size=3, **exact)
+    ) == get_all_pairs_metrics(run)
     one_round = {"rounds__count": 1, "rounds__seed": SEEDS[2]}
-    assert figures(fitted(root, tmp_path, kind, **one_round, **exact)) == figures(run)[2:]
+    assert (
+        get_all_pairs_metrics(fit_small(root, tmp_path, kind, **one_round, **exact)) == get_all_pairs_metrics(run)[2:]
+    )
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_metrics_in_low_precision(precision: str, root: Path, tmp_path: Path) -> None:
-    run = fitted(root, tmp_path, "softmax", trainer__precision=precision)
+    run = fit_small(root, tmp_path, "softmax", trainer__precision=precision)
     for result in run.rounds:
-        accuracy, _ = by_hand(run, result.seed, *pictures(root, "t10k"), "le")
+        accuracy, _ = compute_by_hand(run, result.seed, *read_images(root, "t10k"), "le")
         assert result.test_all_accuracy == pytest.approx(accuracy, abs=0.03)
 
 
-def rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def last(run: Run) -> list[str]:
+def build_checkpoint_arguments(run: Run) -> list[str]:
     return ["--config", str(run.folder / "config.yaml"), "--ckpt_path", str(run.folder / "checkpoints" / "last.ckpt")]
 
 
 @pytest.fixture(scope="module")
 def watched_at_the_end(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return fitted(root, tmp_path_factory.mktemp("end"), "softmax", data__watch_test="end")
+    return fit_small(root, tmp_path_factory.mktemp("end"), "softmax", data__watch_test="end")
 
 
 def test_curves_have_no_test_metrics_if_watch_test_is_end(watched_at_the_end: Run, root: Path, tmp_path: Path) -> None:
-    run, watched_always = watched_at_the_end, fitted(root, tmp_path, "softmax")
+    run, watched_always = watched_at_the_end, fit_small(root, tmp_path, "softmax")
     assert not any(name.startswith("test/") for name in run.curves.values)
     for result, other in zip(run.rounds, watched_always.rounds, strict=True):
         assert (result.best_test_accuracy, result.best_test_epoch) == (None, None)
@@ -317,7 +323,7 @@ def test_curves_have_no_test_metrics_if_watch_test_is_end(watched_at_the_end: Ru
 
 
 def test_a_fit_without_test_pairs_has_no_test_metrics(root: Path, tmp_path: Path) -> None:
-    run = fitted(root, tmp_path, "softmax", data__watch_test=False)
+    run = fit_small(root, tmp_path, "softmax", data__watch_test=False)
     assert not any(run.values(f"test_{name}") for name in ("accuracy", "all_accuracy", "all_digit_accuracy"))
     assert len(run.values("val_all_accuracy")) == 3
     header = (run.folder / "rounds.csv").read_text().splitlines()[0]
@@ -330,28 +336,28 @@ def test_test_and_validate_reproduce_the_metrics_and_report_the_number_of_pairs(
 ) -> None:
     run = watched_at_the_end
     for command, split in (("test", "test"), ("validate", "val")):
-        assert main([command, *last(run)]) == 0
+        assert main([command, *build_checkpoint_arguments(run)]) == 0
         pairs = {"test": "all 506 ordered pairs of 23 images", "val": "all 1,640 ordered pairs of 41 images"}[split]
         assert f"All pairs: {split}, {pairs}." in capsys.readouterr().out
         for metric in ("accuracy", "all_accuracy", "all_digit_accuracy"):
             name = f"{split}_{metric}"
-            values = {int(row["seed"]): float(row[name]) for row in rows(run.folder / f"{command}.csv")}
+            values = {int(row["seed"]): float(row[name]) for row in read_rows(run.folder / f"{command}.csv")}
             assert values == run.values(name)
-    assert "test_accuracy" not in rows(run.folder / "validate.csv")[0]
+    assert "test_accuracy" not in read_rows(run.folder / "validate.csv")[0]
 
 
 def test_rerunning_a_finished_fit_writes_the_same_tables(watched_at_the_end: Run) -> None:
     before = (watched_at_the_end.folder / "rounds.csv").read_bytes()
     (watched_at_the_end.folder / "rounds.csv").unlink()
-    assert main(["fit", *last(watched_at_the_end)]) == 0
+    assert main(["fit", *build_checkpoint_arguments(watched_at_the_end)]) == 0
     assert (watched_at_the_end.folder / "rounds.csv").read_bytes() == before
 
 
 @pytest.mark.slow
 def test_a_resumed_fit_equals_an_uninterrupted_one(root: Path, tmp_path: Path) -> None:
-    resumed = fitted(root, tmp_path, "mlp", data__watch_test="end", trainer__max_epochs=1)
-    assert main(["fit", *last(resumed), "--trainer.max_epochs", "3"]) == 0
-    uninterrupted = fitted(root, tmp_path, "mlp", data__watch_test="end")
+    resumed = fit_small(root, tmp_path, "mlp", data__watch_test="end", trainer__max_epochs=1)
+    assert main(["fit", *build_checkpoint_arguments(resumed), "--trainer.max_epochs", "3"]) == 0
+    uninterrupted = fit_small(root, tmp_path, "mlp", data__watch_test="end")
     assert (resumed.folder / "rounds.csv").read_bytes() == (uninterrupted.folder / "rounds.csv").read_bytes()
 
 
@@ -370,7 +376,7 @@ def test_a_sample_of_pairs_is_reported_as_such(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(pairs, "SAMPLED_PAIRS", 300)
-    options = ["--config", str(written(root, tmp_path, "mlp")), "--trainer.default_root_dir", str(tmp_path)]
+    options = ["--config", str(write_config(root, tmp_path, "mlp")), "--trainer.default_root_dir", str(tmp_path)]
     assert main(["fit", *options]) == 0
     assert "test, a sample of 300 of the 506 ordered pairs of 23 images." in capsys.readouterr().out
     (file,) = tmp_path.glob("lightning_logs/*/*/summary.json")
@@ -378,14 +384,14 @@ def test_a_sample_of_pairs_is_reported_as_such(
     assert counts == {"images": 23, "pairs": 300, "sampled": True}
 
 
-def written(root: Path, folder: Path, kind: str) -> Path:
+def write_config(root: Path, folder: Path, kind: str) -> Path:
     path = folder / f"{kind}.yaml"
-    path.write_text(json.dumps(config(root, kind)))
+    path.write_text(json.dumps(build_config(root, kind)))
     return path
 
 
 def test_files_have_no_metrics_over_all_pairs_without_the_option(root: Path, tmp_path: Path) -> None:
-    run = fitted(root, tmp_path, "softmax", data__all_pairs=[])
+    run = fit_small(root, tmp_path, "softmax", data__all_pairs=[])
     assert "all_pairs" not in json.loads((run.folder / "summary.json").read_text())
     assert "_all_" not in (run.folder / "rounds.csv").read_text()
 
@@ -393,7 +399,7 @@ def test_files_have_no_metrics_over_all_pairs_without_the_option(root: Path, tmp
 def test_compare_tests_runs_by_all_pairs(
     watched_at_the_end: Run, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = fitted(root, tmp_path, "mlp")
+    other = fit_small(root, tmp_path, "mlp")
     capsys.readouterr()
     folders = [str(watched_at_the_end.folder), str(other.folder)]
     assert main(["compare", *folders, "--metric", "test_all_accuracy", "--allow-different"]) == 0
@@ -403,47 +409,49 @@ def test_compare_tests_runs_by_all_pairs(
         "Measured on all ordered pairs of two different images or on a sample of them, see each run's summary.json."
         in text
     )
-    plain = fitted(root, tmp_path, "mlp", data__all_pairs=[])
+    plain = fit_small(root, tmp_path, "mlp", data__all_pairs=[])
     assert main(["compare", folders[0], str(plain.folder), "--metric", "test_all_accuracy"]) == 2
     assert "has no test_all_accuracy. Use one of train_accuracy" in capsys.readouterr().err
 
 
 def test_failed_rounds_have_no_metrics_over_all_pairs(root: Path, tmp_path: Path) -> None:
     changes = {"model__optimizer": "torch.optim.SGD", "model__optimizer__init_args__lr": 1e30}
-    run = fitted(root, tmp_path, "mlp", data__watch_test="end", **changes)
+    run = fit_small(root, tmp_path, "mlp", data__watch_test="end", **changes)
     assert run.failed == list(SEEDS)
     assert not run.values("test_all_accuracy")
     assert all(np.isnan([result.test_all_accuracy, result.val_all_accuracy]).all() for result in run.rounds)
-    assert main(["test", *last(run)]) == 0
-    assert {(row["status"], row["test_all_accuracy"]) for row in rows(run.folder / "test.csv")} == {("failed", "nan")}
+    assert main(["test", *build_checkpoint_arguments(run)]) == 0
+    assert {(row["status"], row["test_all_accuracy"]) for row in read_rows(run.folder / "test.csv")} == {
+        ("failed", "nan")
+    }
 
 
 def test_loggers_get_the_final_metrics(root: Path, tmp_path: Path) -> None:
-    content = config(root, "softmax")
+    content = build_config(root, "softmax")
     logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(tmp_path / "logs")}}
     content["trainer"]["logger"] = [logger]
     run = pairs_lit.fit(content, {"trainer.default_root_dir": tmp_path, "data.watch_test": "end"})
     (file,) = (tmp_path / "logs").rglob("metrics.csv")
-    logged = rows(file)
+    logged = read_rows(file)
     mean = np.mean(list(run.values("test_all_accuracy").values()))
     assert float(logged[-1]["final/test_all_accuracy"]) == pytest.approx(mean, abs=1e-6)
     assert not any(name.startswith("test/") for name in logged[0])
 
 
-def swept(root: Path, folder: Path, **sweep: object) -> Any:  # noqa: ANN401 - a Sweep
+def run_sweep(root: Path, folder: Path, **sweep: object) -> Any:  # noqa: ANN401 - a Sweep
     content = {"space": {"model.loss.aux_weight": [0.5, 1.0]}, "rounds": {"count": 2, "seed": 4}, **sweep}
-    return pairs_lit.sweep(config(root, "softmax"), content, {"trainer.default_root_dir": folder})
+    return pairs_lit.sweep(build_config(root, "softmax"), content, {"trainer.default_root_dir": folder})
 
 
 @pytest.mark.slow
 def test_a_sweep_selects_by_all_validation_pairs_without_test_metrics(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    result = swept(root, tmp_path, metric="val/all_accuracy", confirm={"count": 2, "seed": 50})
+    result = run_sweep(root, tmp_path, metric="val/all_accuracy", confirm={"count": 2, "seed": 50})
     for trial in result.trials:
         run = Run.load(trial.folder)
         assert trial.scores == run.values("val_all_accuracy")
         assert not any("test" in name for name in run.summary)
-    separate = fitted(root, tmp_path / "separate", "softmax", rounds__count=2, model__loss__aux_weight=1.0)
+    separate = fit_small(root, tmp_path / "separate", "softmax", rounds__count=2, model__loss__aux_weight=1.0)
     (trial,) = (trial for trial in result.trials if trial.values["model.loss.aux_weight"] == 1.0)
     assert trial.scores == separate.values("val_all_accuracy")
     assert result.confirmed.metric == "test_all_accuracy"
@@ -452,7 +460,7 @@ def test_a_sweep_selects_by_all_validation_pairs_without_test_metrics(root: Path
 
 def test_a_sweep_cannot_select_by_a_missing_metric(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    content = config(root, "softmax")
+    content = build_config(root, "softmax")
     content["data"]["all_pairs"] = ["test"]
     sweep = {"space": {"model.loss.aux_weight": [0.5]}, "metric": "val/all_accuracy"}
     with pytest.raises(PairsLitError, match=r"val/all_accuracy, which is not measured\. Set data.all_pairs to \[val\]"):
@@ -498,10 +506,10 @@ def test_a_batch_that_the_network_cannot_process_is_an_early_error(root: Path, t
     with pytest.raises(
         PairsLitError, match=r"eval_batch_size is 502, so 506 pairs make a batch of 4, .* ValueError: four"
     ):
-        fitted(root, tmp_path, "network", data__eval_batch_size=502, **parts)
+        fit_small(root, tmp_path, "network", data__eval_batch_size=502, **parts)
 
 
-class NoFours(Whole):
+class NoFours(PairNet):
     """Raises an error for a batch of four pairs."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -522,15 +530,15 @@ def test_the_bundled_digits_from_the_command_line(tmp_path: Path, capsys: pytest
 
 @pytest.mark.slow
 def test_a_sample_of_pairs_approximates_all_pairs(mnist_root: Path, tmp_path: Path) -> None:
-    content = config(mnist_root, "softmax")
+    content = build_config(mnist_root, "softmax")
     content["data"] = {"root": str(mnist_root), "source": "mnist", "train_pairs": 300, "all_pairs": ["test"]}
     content["data"] |= {"val_pairs": 10, "test_pairs": 10, "normalise": "unit", "watch_test": "end"}
     content["rounds"] = {"count": 1, "seed": 0}
     exact = pairs_lit.fit(content, {"trainer.default_root_dir": tmp_path})
     (accuracy,) = exact.values("test_all_accuracy").values()
-    images, labels = pictures(mnist_root, "t10k")
+    images, labels = read_images(mnist_root, "t10k")
     is_correct = []
-    for sample in ordered_pairs(len(labels)).split(20_000):
+    for sample in build_ordered_pairs(len(labels)).split(20_000):
         with torch.no_grad():
             p, _ = exact.network(0)(exact.trained.preprocessing(0)(images[sample]))
         is_correct.append((p > 0.5) == (labels[sample][:, 0] <= labels[sample][:, 1]))

@@ -6,7 +6,7 @@ import pytest
 from pairs_lit.errors import PairsLitError
 from pairs_lit.training.batch_checks import check_batches
 from tests.conftest import CONFIGS, Fit
-from tests.support.runs import refused
+from tests.support.runs import run_rejected
 
 PARTS = "tests.support.real_world_parts"
 
@@ -31,13 +31,13 @@ class TestBatchesThatTheNetworkCannotProcess:
     ) -> None:
         root = ["--trainer.default_root_dir", str(tmp_path)]
         arguments = ["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, *root, *options.split()]
-        assert re.search(ONE_PAIR[options], refused(arguments, capsys))
+        assert re.search(ONE_PAIR[options], run_rejected(arguments, capsys))
         assert not list(tmp_path.iterdir())
 
     def test_error_for_a_bundled_config(self, tiny_options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         options = ["--data.train_pairs", "100", "--data.batch_size", "33", "--rounds.count", "1"]
         assert re.search(
-            "set data.batch_size to .*3[24]", refused(["fit", "--config", MODEL4, *tiny_options, *options], capsys)
+            "set data.batch_size to .*3[24]", run_rejected(["fit", "--config", MODEL4, *tiny_options, *options], capsys)
         )
 
     @pytest.mark.parametrize("size", ["38", "39", "41"])
@@ -73,7 +73,7 @@ class TestBatchesThatTheNetworkCannotProcess:
             "ce" if "Squeezes" in options else "bce",
         ]
         arguments = ["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *tiny_options, *root]
-        assert re.search(message, refused([*arguments, *options.format(PARTS).split()], capsys))
+        assert re.search(message, run_rejected([*arguments, *options.format(PARTS).split()], capsys))
         assert not list(tmp_path.iterdir())
 
     def test_suggestions_take_the_last_batch_into_account(self) -> None:

@@ -25,8 +25,8 @@ from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.code_files import CodeFiles
 from pairs_lit.nn.heads import MLP
 from pairs_lit.nn.pair_output import PairOutput
-from pairs_lit.training.behaviour import FixedPairs, find_difference, observe
-from pairs_lit.training.code_check import CODE, is_record, part_of_record
+from pairs_lit.training.behaviour import FixedPairs, find_difference, observe_stack
+from pairs_lit.training.code_check import CODE_KEY, extract_variant_record, is_valid_record
 from pairs_lit.training.losses import LossParts, PairLoss
 from pairs_lit.training.module import PairModule
 from pairs_lit.variants.module import VariantsModule
@@ -69,10 +69,10 @@ def activation(x):
     return torch.relu(x)
 """
 MODULES = ("changed_nets", "changed_helpers")
-FAILS = r"changed_nets\.py does not compute what it did in the fit"
+CHANGED_BEHAVIOUR = r"changed_nets\.py does not compute what it did in the fit"
 
 
-def write(nets: str = NETS, helpers: str = HELPERS) -> None:
+def write_code(nets: str = NETS, helpers: str = HELPERS) -> None:
     """Write the user's files, to be imported again as in a new process."""
     Path("changed_nets.py").write_text(nets)
     Path("changed_helpers.py").write_text(helpers)
@@ -88,7 +88,7 @@ def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         patch.chdir(root)
         patch.setattr(sys, "dont_write_bytecode", True)
         patch.syspath_prepend(str(root))
-        write()
+        write_code()
         options = (
             f"--model.backbone changed_nets.Small --model.head changed_nets.Head --data.root {tiny_root} "
             "--data.source mnist --data.allow_unverified true --data.train_pairs 60 --data.val_pairs 20 "
@@ -108,7 +108,7 @@ def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of the run, with the original code."""
-    write()
+    write_code()
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
@@ -168,7 +168,7 @@ def test_changed_code_is_rejected_by_every_command(
     if command in ("demo", "export"):
         pytest.importorskip({"demo": "gradio", "export": "safetensors"}[command])
     before = sorted(run.rglob("*"))
-    write(change.nets, change.helpers)
+    write_code(change.nets, change.helpers)
     assert main(COMMANDS[command](run)) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "changed_nets.py does not compute what it did in the fit" in line
@@ -184,7 +184,7 @@ def test_changed_code_is_rejected_by_every_command(
 def test_a_fit_cannot_be_resumed_with_code_that_differs_only_in_training(
     run: Path, capsys: pytest.CaptureFixture[str], change: Change
 ) -> None:
-    write(change.nets, change.helpers)
+    write_code(change.nets, change.helpers)
     assert main(COMMANDS["fit"](run)) == 2
     assert "in training mode" in capsys.readouterr().err
 
@@ -193,7 +193,7 @@ def test_a_fit_cannot_be_resumed_with_code_that_differs_only_in_training(
 @pytest.mark.parametrize("change", IN_TRAINING.values(), ids=IN_TRAINING.keys())
 @pytest.mark.parametrize("command", ["test", "apply"])
 def test_other_commands_accept_code_that_differs_only_in_training(run: Path, command: str, change: Change) -> None:
-    write(change.nets, change.helpers)
+    write_code(change.nets, change.helpers)
     assert main(COMMANDS[command](run)) == 0
 
 
@@ -213,7 +213,7 @@ def test_unchanged_code_is_accepted_without_a_notice(
 def test_code_with_another_spelling_is_accepted(
     run: Path, capsys: pytest.CaptureFixture[str], command: str, change: Change
 ) -> None:
-    write(change.nets, change.helpers)
+    write_code(change.nets, change.helpers)
     assert main(COMMANDS[command](run)) == 0
     message = "changed_nets.py has changed since the fit, but its networks compute the same for a few fixed images"
     assert (message in capsys.readouterr().err) == ("reshape" in change.nets)
@@ -222,7 +222,7 @@ def test_code_with_another_spelling_is_accepted(
 def test_another_release_of_torch_is_not_a_change(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     last = run / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
-    code = checkpoint[CODE]
+    code = checkpoint[CODE_KEY]
     code["environment"]["torch"], code["calls"] = "2.0.0", [["0" * 16] * 2]
     for mode in ("evaluation", "training"):
         for value in code[mode].values():
@@ -236,7 +236,7 @@ def test_failed_rounds_are_not_compared(run: Path) -> None:
     last = run / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     for mode in ("evaluation", "training"):
-        for value in checkpoint[CODE][mode].values():
+        for value in checkpoint[CODE_KEY][mode].values():
             value[1] = torch.nan
     torch.save(checkpoint, last)
     assert main(COMMANDS["test"](run)) == 0
@@ -245,14 +245,14 @@ def test_failed_rounds_are_not_compared(run: Path) -> None:
 def test_a_checkpoint_of_an_earlier_release_is_not_checked(run: Path) -> None:
     last = run / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
-    del checkpoint[CODE]
+    del checkpoint[CODE_KEY]
     torch.save(checkpoint, last)
-    write(helpers=HELPERS.replace("relu", "tanh"))
+    write_code(helpers=HELPERS.replace("relu", "tanh"))
     assert main(COMMANDS["test"](run)) == 0
 
 
 def test_error_for_a_changed_layer_names_the_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(NETS.replace("self.slope, self.p", "self.extra = nn.Identity()\n        self.slope, self.p"))
+    write_code(NETS.replace("self.slope, self.p", "self.extra = nn.Identity()\n        self.slope, self.p"))
     assert main(COMMANDS["test"](run)) == 2
     assert "if changed_nets.py changed since the fit, restore it, or continue with --allow_changed_code true" in (
         capsys.readouterr().err
@@ -262,7 +262,7 @@ def test_error_for_a_changed_layer_names_the_file(run: Path, capsys: pytest.Capt
 
 
 def test_error_for_code_that_cannot_be_stacked_names_the_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(NETS.replace("x.flatten(1)", "x.flatten(1) if x.sum() > 0 else x.flatten(1)"))
+    write_code(NETS.replace("x.flatten(1)", "x.flatten(1) if x.sum() > 0 else x.flatten(1)"))
     assert main(COMMANDS["test"](run)) == 2
     assert "if changed_nets.py changed since the fit, restore it" in capsys.readouterr().err
 
@@ -275,7 +275,7 @@ NOTE = "the network's code has changed since the fit"
 @pytest.fixture
 def tanh(run: Path) -> Path:
     """The run, after which the code was changed."""
-    write(helpers=HELPERS.replace("relu", "tanh"))
+    write_code(helpers=HELPERS.replace("relu", "tanh"))
     return run
 
 
@@ -363,16 +363,18 @@ def test_a_sweep_does_not_compare_trials_of_changed_code(run: Path, tmp_path: Pa
         return pairs_lit.sweep(config, spec, changes)
 
     search(0.5)
-    write(helpers=HELPERS.replace("relu", "tanh"))
+    write_code(helpers=HELPERS.replace("relu", "tanh"))
     assert len(search(0.5).trials) == 1
-    with pytest.raises(PairsLitError, match=rf"{FAILS}.* cannot be compared with new ones\. Restore the code, or give"):
+    with pytest.raises(
+        PairsLitError, match=rf"{CHANGED_BEHAVIOUR}.* cannot be compared with new ones\. Restore the code, or give"
+    ):
         search(0.5, 2.0)
-    write(helpers=f"{HELPERS}# as before")
+    write_code(helpers=f"{HELPERS}# as before")
     assert len(search(0.5, 2.0).trials) == 2
 
 
 def test_error_in_python_names_the_python_option(tanh: Path) -> None:
-    with pytest.raises(PairsLitError, match=FAILS):
+    with pytest.raises(PairsLitError, match=CHANGED_BEHAVIOUR):
         _ = pairs_lit.Run.load(tanh).trained
     with pytest.raises(PairsLitError, match=r"allow_changed_code=True\) continues anyway"):
         pairs_lit.open_run(tanh)
@@ -395,16 +397,16 @@ Louder.__qualname__ = "PairLoss"
 ARGUMENTS = {"seeds": [3, 4, 5], "head": MLP, "image_size": 14}
 
 
-def module(**changes: object) -> PairModule:
+def build_module(**changes: object) -> PairModule:
     return PairModule(**(ARGUMENTS | {"backbone": FC} | changes))  # type: ignore[arg-type]
 
 
-def saved(of: PairModule) -> dict[str, object]:
-    return of.code.record(of.code.observe(range(len(of.stacks)), "unit"))
+def build_record(of: PairModule) -> dict[str, object]:
+    return of.code.build_record(of.code.observe_stacks(range(len(of.stacks)), "unit"))
 
 
 def test_a_changed_loss_matters_only_where_losses_are_computed() -> None:
-    before, now = saved(module()), module(loss=Louder())
+    before, now = build_record(build_module()), build_module(loss=Louder())
     assert repr(Louder()) == repr(PairLoss())
     for stage in ("fit", "validate", "test"):
         with pytest.raises(PairsLitError, match=r"the losses of seed [345] for fixed images differ"):
@@ -414,7 +416,7 @@ def test_a_changed_loss_matters_only_where_losses_are_computed() -> None:
 
 
 def test_another_configured_loss_is_not_changed_code() -> None:
-    module(loss=PairLoss(target_weight=2.0)).code.check(saved(module()), "unit", 0, stage="fit")
+    build_module(loss=PairLoss(target_weight=2.0)).code.check(build_record(build_module()), "unit", 0, stage="fit")
 
 
 NETWORKS = {
@@ -444,11 +446,11 @@ class Looped(nn.Module):
 @pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS.keys())
 @pytest.mark.quick(3)
 def test_observing_is_reproducible_and_changes_nothing(changes: dict[str, object]) -> None:
-    observed = module(**changes)
+    observed = build_module(**changes)
     state = {name: value.clone() for name, value in observed.state_dict().items()}
     calls = [part.calls for part in observed.modules() if isinstance(part, Looped)]
     clock, rng_state = vars(observed.pair_stacks[0].clock).copy(), torch.get_rng_state()
-    first = saved(observed)
+    first = build_record(observed)
     assert torch.equal(torch.get_rng_state(), rng_state)
     assert all(torch.equal(value, state[name]) for name, value in observed.state_dict().items())
     assert all(part.training for part in observed.stacks.modules())
@@ -457,28 +459,30 @@ def test_observing_is_reproducible_and_changes_nothing(changes: dict[str, object
     assert [part.calls for part in observed.modules() if isinstance(part, Looped)] == calls
     for mode in ("evaluation", "training"):
         assert first[mode]
-        for name, value in saved(module(**changes))[mode].items():  # type: ignore[attr-defined]
+        for name, value in build_record(build_module(**changes))[mode].items():  # type: ignore[attr-defined]
             assert torch.equal(value, first[mode][name])  # type: ignore[index]
-    assert is_record(first, 3, 1)
+    assert is_valid_record(first, 3, 1)
 
 
 @pytest.mark.slow
 def test_rounds_in_stacks_of_any_size_agree() -> None:
-    module(backbone=CNN).code.check(saved(module(backbone=CNN, stack_size=1)), "unit", 0, stage="fit")
+    build_module(backbone=CNN).code.check(
+        build_record(build_module(backbone=CNN, stack_size=1)), "unit", 0, stage="fit"
+    )
 
 
 def test_the_record_of_a_variant_equals_that_of_a_separate_fit(capsys: pytest.CaptureFixture[str]) -> None:
-    separate = [module(loss=PairLoss(target_weight=weight), readout="linear") for weight in (1.0, 2.0)]
-    record = saved(VariantsModule([single.variant for single in separate], [3, 4, 5], None))
-    assert is_record(record, 6, 2)
+    separate = [build_module(loss=PairLoss(target_weight=weight), readout="linear") for weight in (1.0, 2.0)]
+    record = build_record(VariantsModule([single.variant for single in separate], [3, 4, 5], None))
+    assert is_valid_record(record, 6, 2)
     for number, single in enumerate(separate):
-        part = part_of_record(record, number, 2)
+        part = extract_variant_record(record, number, 2)
         single.code.check(part, "unit", 0, stage="fit")
         assert {name: part[name] for name in ("calls", "losses")} == {
-            name: saved(single)[name] for name in ("calls", "losses")
+            name: build_record(single)[name] for name in ("calls", "losses")
         }
     assert "since the fit" not in capsys.readouterr().err
-    other = part_of_record(record, 1, 2) | {"losses": saved(separate[0])["losses"]}
+    other = extract_variant_record(record, 1, 2) | {"losses": build_record(separate[0])["losses"]}
     with pytest.raises(PairsLitError, match="does not compute what it did"):
         separate[0].code.check(other, "unit", 0, stage="fit")
 
@@ -496,19 +500,19 @@ class Restless(nn.Module):
 
 
 def test_a_network_that_is_not_deterministic_is_not_checked() -> None:
-    record = saved(module(backbone=lambda shape: Restless()))
+    record = build_record(build_module(backbone=lambda shape: Restless()))
     assert record["evaluation"] == {}
     with pytest.raises(PairsLitError, match="its outputs could not be recorded in the fit, since each evaluation gave"):
-        module().code.check(record, "unit", 0, stage="test")
-    module(backbone=lambda shape: Restless()).code.check(record, "unit", 0, stage="fit")
+        build_module().code.check(record, "unit", 0, stage="test")
+    build_module(backbone=lambda shape: Restless()).code.check(record, "unit", 0, stage="fit")
 
 
 def test_nothing_is_observed_if_the_network_fails_on_the_fixed_pairs() -> None:
-    failing = module()
+    failing = build_module()
     loss = PairLoss()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(failing.stacks[0]), "forward", lambda self, images: 1 / 0)
-        assert observe(failing.pair_stacks[0], loss, 3, FixedPairs(7, "unit", 10), training=False) == {}  # type: ignore[arg-type]
+        assert observe_stack(failing.pair_stacks[0], loss, 3, FixedPairs(7, "unit", 10), training=False) == {}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -542,14 +546,14 @@ def test_another_number_of_outputs_is_a_difference() -> None:
 
 
 def test_code_files_include_imported_files(trained: Path) -> None:
-    write()
+    write_code()
     import changed_nets  # type: ignore[import-not-found] # written above
 
-    files = CodeFiles.of([changed_nets.Small])
+    files = CodeFiles.find([changed_nets.Small])
     assert files.names == "changed_nets.py"
     assert sorted(files.digests) == ["changed_helpers", "changed_nets"]
-    assert CodeFiles.of(["changed_nets.Small", {"a": [nn.Linear]}]).names == "changed_nets.py"
-    assert CodeFiles.of([FC, nn.Linear]).names == ""
+    assert CodeFiles.find(["changed_nets.Small", {"a": [nn.Linear]}]).names == "changed_nets.py"
+    assert CodeFiles.find([FC, nn.Linear]).names == ""
     assert files.changed(files.digests) == ""
     assert files.changed({"changed_nets": "other"}) == "changed_nets.py"
 
@@ -560,7 +564,7 @@ def test_code_files_include_imported_files(trained: Path) -> None:
 @pytest.fixture(scope="module")
 def whole() -> PairModule:
     """A module of two rounds, whose record the tests damage."""
-    return module(seeds=[0, 1])
+    return build_module(seeds=[0, 1])
 
 
 @pytest.mark.parametrize(
@@ -587,16 +591,16 @@ def whole() -> PairModule:
     ],
 )
 def test_a_damaged_record_is_rejected(whole: PairModule, place: tuple[str, ...], value: object) -> None:
-    record: dict[str, object] = {CODE: saved(whole)}
+    record: dict[str, object] = {CODE_KEY: build_record(whole)}
     inner = record
-    for name in (CODE, *place)[:-1]:
+    for name in (CODE_KEY, *place)[:-1]:
         inner = inner[name]  # type: ignore[assignment]
-    inner[(CODE, *place)[-1]] = value
+    inner[(CODE_KEY, *place)[-1]] = value
     with pytest.raises(PairsLitError, match="the checkpoint is damaged or does not fit: its record of the code is not"):
-        whole.code.check(record[CODE], "unit", 0, stage="test")
+        whole.code.check(record[CODE_KEY], "unit", 0, stage="test")
 
 
 @pytest.mark.parametrize("normalise", [None, "other", []])
 def test_an_invalid_normalisation_is_rejected(whole: PairModule, normalise: object) -> None:
     with pytest.raises(PairsLitError, match="its record of the code is not"):
-        whole.code.check(saved(whole), normalise, 0, stage="test")
+        whole.code.check(build_record(whole), normalise, 0, stage="test")

@@ -5,9 +5,9 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from pairs_lit.nn.pair_output import PairOutput
-from pairs_lit.runs.metrics import PER_EPOCH
+from pairs_lit.runs.metrics import EPOCH_METRIC_NAMES
 from pairs_lit.training.losses import LossParts
-from pairs_lit.training.metrics import RoundMeans, measure
+from pairs_lit.training.metrics import RoundMeans, compute_metrics
 from tests.support import reference_impl
 
 ROUNDS = 3
@@ -48,16 +48,16 @@ class PlainMetrics:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_means_over_uneven_batches_equal_torchmetrics_of_each_round(kind: str) -> None:
-    means, plain = RoundMeans(PER_EPOCH, ROUNDS), [PlainMetrics() for _ in range(ROUNDS)]
+    means, plain = RoundMeans(EPOCH_METRIC_NAMES, ROUNDS), [PlainMetrics() for _ in range(ROUNDS)]
     for pairs in UNEVEN:
         comparison, losses = random_comparison(kind, pairs), random_losses()
-        batch = reference_impl.random_batch(ROUNDS, pairs, 2, seed=pairs)
-        means.update(measure(comparison, losses, batch.digits, batch.target), slice(0, ROUNDS), pairs)
+        batch = reference_impl.draw_batch(ROUNDS, pairs, 2, seed=pairs)
+        means.update(compute_metrics(comparison, losses, batch.digits, batch.target), slice(0, ROUNDS), pairs)
         for r, metrics in enumerate(plain):
             metrics.update(comparison, losses, batch, r)
     actual = torch.stack(list(means.compute().values()))
     expected = torch.stack([metrics.compute() for metrics in plain], 1)
-    assert tuple(means.compute()) == PER_EPOCH
+    assert tuple(means.compute()) == EPOCH_METRIC_NAMES
     assert actual.dtype == torch.float64
     torch.testing.assert_close(actual[:3], expected[:3], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(actual[3:], expected[3:], rtol=1e-6, atol=1e-6)  # torchmetrics uses float32
@@ -122,37 +122,37 @@ def test_thresholds_are_half_for_a_probability_and_zero_for_a_logit(
     kind: str, output: list[object], holds: list[int]
 ) -> None:
     comparison = PairOutput(torch.tensor([output]), kind, None)
-    accuracy = PER_EPOCH.index("accuracy")
+    accuracy = EPOCH_METRIC_NAMES.index("accuracy")
     for truth, expected in ((holds, 1.0), ([1 - value for value in holds], 0.0)):
-        values = measure(comparison, random_losses(1), torch.zeros(1, 5, 2).long(), torch.tensor([truth]))
+        values = compute_metrics(comparison, random_losses(1), torch.zeros(1, 5, 2).long(), torch.tensor([truth]))
         assert values[accuracy].tolist() == [expected]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_a_round_whose_loss_is_not_finite_has_no_accuracies(value: float, kind: str) -> None:
-    comparison, losses, batch = random_comparison(kind, 6), random_losses(), reference_impl.random_batch(ROUNDS, 6, 2)
-    whole = measure(comparison, losses, batch.digits, batch.target)
+    comparison, losses, batch = random_comparison(kind, 6), random_losses(), reference_impl.draw_batch(ROUNDS, 6, 2)
+    whole = compute_metrics(comparison, losses, batch.digits, batch.target)
     total = losses.total.clone()
     total[1] = value
-    broken = measure(comparison, losses._replace(total=total), batch.digits, batch.target)
+    broken = compute_metrics(comparison, losses._replace(total=total), batch.digits, batch.target)
     assert broken[3:, 1].isnan().all()
     assert torch.equal(broken[:, [0, 2]], whole[:, [0, 2]])
     assert torch.equal(broken[1:3], whole[1:3])
 
 
 def test_without_digit_logits_there_is_no_digit_accuracy() -> None:
-    batch = reference_impl.random_batch(ROUNDS, 6, 2)
+    batch = reference_impl.draw_batch(ROUNDS, 6, 2)
     comparison = PairOutput(torch.randn(ROUNDS, 6), "logit", None)
-    values = measure(comparison, random_losses(), batch.digits, batch.target)
-    assert values[PER_EPOCH.index("digit_accuracy")].isnan().all()
-    assert values[PER_EPOCH.index("accuracy")].isfinite().all()
+    values = compute_metrics(comparison, random_losses(), batch.digits, batch.target)
+    assert values[EPOCH_METRIC_NAMES.index("digit_accuracy")].isnan().all()
+    assert values[EPOCH_METRIC_NAMES.index("accuracy")].isfinite().all()
 
 
 def test_measured_values_are_detached_float64() -> None:
     losses = LossParts(*torch.rand(3, ROUNDS, requires_grad=True))
-    batch = reference_impl.random_batch(ROUNDS, 6, 2)
-    values = measure(random_comparison("logit", 6), losses, batch.digits, batch.target)
-    assert values.shape == (len(PER_EPOCH), ROUNDS)
+    batch = reference_impl.draw_batch(ROUNDS, 6, 2)
+    values = compute_metrics(random_comparison("logit", 6), losses, batch.digits, batch.target)
+    assert values.shape == (len(EPOCH_METRIC_NAMES), ROUNDS)
     assert values.dtype == torch.float64
     assert not values.requires_grad

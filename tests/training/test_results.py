@@ -24,14 +24,14 @@ from pairs_lit.runs.tables import (
     RoundResult,
     read_curves,
     read_rounds,
-    summaries,
+    summarise_rounds,
     write_csv,
     write_curves,
     write_rounds,
     write_summary,
 )
 from pairs_lit.statistics import summarise
-from pairs_lit.training.results import round_results
+from pairs_lit.training.results import build_round_results
 from tests.conftest import Fit
 
 GOOD = RoundResult(
@@ -69,7 +69,7 @@ def curves(draw: st.DrawFn) -> Curves:
     return Curves(seeds, {name: draw(table) for name in names})
 
 
-def two_rounds(*test_accuracy: Sequence[float], loss: Sequence[Sequence[float]] | None = None) -> Curves:
+def build_curves(*test_accuracy: Sequence[float], loss: Sequence[Sequence[float]] | None = None) -> Curves:
     """Build curves of the seeds 5 and 6; each argument is one epoch."""
     epochs = len(test_accuracy)
     values = {
@@ -121,7 +121,7 @@ def test_metrics_over_all_pairs_are_the_last_columns(tmp_path: Path) -> None:
     assert lines[0].endswith(",best_test_accuracy,best_test_epoch,test_all_accuracy")
     assert lines[1:] == ["7,ok,0.9,,0.8,,0.7,,0.75,3,0.5", "8,failed,0.9,,0.8,,0.1,,nan,,nan"]
     assert read_rounds(tmp_path / "rounds.csv")[0] == rounds[0]
-    assert list(summaries(rounds))[-1] == "test_all_accuracy"
+    assert list(summarise_rounds(rounds))[-1] == "test_all_accuracy"
 
 
 def test_a_table_of_rounds_without_a_required_column_is_damaged(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_table_of_rounds_without_a_required_column_is_damaged(tmp_path: Path) 
 
 
 def test_a_round_whose_final_metrics_are_not_finite_has_failed() -> None:
-    rounds = round_results(two_rounds([0.5, 0.5]), TRAIN | {"test/all_accuracy": np.array([math.nan, 0.75])})
+    rounds = build_round_results(build_curves([0.5, 0.5]), TRAIN | {"test/all_accuracy": np.array([math.nan, 0.75])})
     assert [result.status for result in rounds] == ["failed", "ok"]
     assert rounds[1].test_all_accuracy == 0.75
 
@@ -237,33 +237,33 @@ def test_errors_are_one_minus_accuracies() -> None:
 
 
 def test_curves_count_their_epochs() -> None:
-    assert two_rounds([0.1, 0.2], [0.3, 0.4], [0.5, 0.6]).epochs == 3
+    assert build_curves([0.1, 0.2], [0.3, 0.4], [0.5, 0.6]).epochs == 3
     assert Curves([5], {}).epochs == 0
 
 
 def test_final_metrics_are_those_of_the_last_epoch() -> None:
-    first, second = round_results(two_rounds([0.9, 0.1], [0.2, 0.3]), TRAIN)
+    first, second = build_round_results(build_curves([0.9, 0.1], [0.2, 0.3]), TRAIN)
     assert (first.seed, first.status, second.seed, second.status) == (5, "ok", 6, "ok")
     assert (first.train_accuracy, first.val_accuracy, first.test_accuracy) == (0.98, 0.5, 0.2)
     assert (second.train_accuracy, second.val_accuracy, second.test_accuracy) == (0.99, 0.6, 0.3)
 
 
 def test_the_final_train_accuracy_is_that_of_the_final_evaluation() -> None:
-    running = two_rounds([0.5, 0.5])
+    running = build_curves([0.5, 0.5])
     both = Curves(running.seeds, {**running.values, "train/accuracy": np.array([[0.1, 0.1]])})
-    assert [result.train_accuracy for result in round_results(both, TRAIN)] == [0.98, 0.99]
+    assert [result.train_accuracy for result in build_round_results(both, TRAIN)] == [0.98, 0.99]
 
 
 def test_without_digit_logits_there_is_no_digit_accuracy() -> None:
-    result = round_results(two_rounds([0.5, 0.5]), TRAIN)[0]
+    result = build_round_results(build_curves([0.5, 0.5]), TRAIN)[0]
     assert (result.train_digit_accuracy, result.val_digit_accuracy, result.test_digit_accuracy) == (None, None, None)
 
 
 def test_digit_accuracies_are_part_of_the_results() -> None:
-    plain = two_rounds([0.5, 0.5])
+    plain = build_curves([0.5, 0.5])
     digits = {"val/digit_accuracy": np.array([[0.3, 0.4]]), "test/digit_accuracy": np.array([[0.5, 0.6]])}
     train = TRAIN | {"train/digit_accuracy": np.array([0.7, 0.8])}
-    result = round_results(Curves(plain.seeds, {**plain.values, **digits}), train)[1]
+    result = build_round_results(Curves(plain.seeds, {**plain.values, **digits}), train)[1]
     assert (result.train_digit_accuracy, result.val_digit_accuracy, result.test_digit_accuracy) == (0.8, 0.4, 0.6)
 
 
@@ -274,7 +274,7 @@ def test_digit_accuracies_are_part_of_the_results() -> None:
 def test_the_best_test_epoch_is_the_first_maximum_counted_from_one(
     accuracies: list[float], best: float, epoch: int
 ) -> None:
-    first, second = round_results(two_rounds(*([value, 0.9] for value in accuracies)), TRAIN)
+    first, second = build_round_results(build_curves(*([value, 0.9] for value in accuracies)), TRAIN)
     assert (first.best_test_accuracy, first.best_test_epoch) == (best, epoch)
     assert (second.best_test_accuracy, second.best_test_epoch) == (0.9, 1)
 
@@ -283,12 +283,12 @@ def test_the_best_test_epoch_is_the_first_maximum_counted_from_one(
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_a_loss_that_is_ever_not_finite_fails_only_its_round(broken: float, epoch: int, split: str) -> None:
-    plain = two_rounds([0.5, 0.5], [0.6, 0.6], [0.7, 0.7])
+    plain = build_curves([0.5, 0.5], [0.6, 0.6], [0.7, 0.7])
     loss = np.ones((3, 2))
     loss[epoch, 1] = broken
     measured = Curves(plain.seeds, {**plain.values, f"{split}/loss": loss})
-    assert measured.failed().tolist() == [False, True]
-    good, failed = round_results(measured, TRAIN)
+    assert measured.find_failed_rounds().tolist() == [False, True]
+    good, failed = build_round_results(measured, TRAIN)
     assert (good.status, good.best_test_accuracy, good.best_test_epoch) == ("ok", 0.7, 3)
     assert (failed.seed, failed.status, failed.best_test_epoch) == (6, "failed", None)
     assert failed.best_test_accuracy is not None
@@ -297,24 +297,24 @@ def test_a_loss_that_is_ever_not_finite_fails_only_its_round(broken: float, epoc
 
 def test_summaries_summarise_the_columns() -> None:
     rounds = [replace(GOOD, seed=seed, val_accuracy=seed / 10) for seed in range(4)]
-    by_metric = summaries(rounds)
+    by_metric = summarise_rounds(rounds)
     assert by_metric["val_accuracy"] == summarise([0.0, 0.1, 0.2, 0.3])
     assert list(by_metric) == ["train_accuracy", "val_accuracy", "test_accuracy", "best_test_accuracy"]
 
 
 def test_summaries_leave_out_failed_rounds() -> None:
-    assert summaries([GOOD, FAILED, replace(GOOD, seed=9)]) == summaries([GOOD, replace(GOOD, seed=9)])
-    assert summaries([GOOD, FAILED])["test_accuracy"].n == 1
+    assert summarise_rounds([GOOD, FAILED, replace(GOOD, seed=9)]) == summarise_rounds([GOOD, replace(GOOD, seed=9)])
+    assert summarise_rounds([GOOD, FAILED])["test_accuracy"].n == 1
 
 
 def test_summaries_of_failed_rounds_have_n_of_zero() -> None:
-    by_metric = summaries([FAILED, replace(FAILED, seed=9)])
+    by_metric = summarise_rounds([FAILED, replace(FAILED, seed=9)])
     assert by_metric["test_accuracy"].n == 0
     assert math.isnan(by_metric["test_accuracy"].mean)
 
 
 def test_summaries_leave_out_metrics_that_no_round_has_even_if_all_failed() -> None:
-    assert "test_digit_accuracy" not in summaries([FAILED])
+    assert "test_digit_accuracy" not in summarise_rounds([FAILED])
 
 
 def test_metric_columns_are_all_except_seed_status_and_epoch() -> None:
@@ -323,7 +323,7 @@ def test_metric_columns_are_all_except_seed_status_and_epoch() -> None:
     assert [name for name in names if name in METRIC_COLUMNS] == list(METRIC_COLUMNS)
 
 
-def strict(path: Path) -> Any:  # noqa: ANN401 - any JSON value
+def read_strict_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
     def reject(constant: str) -> NoReturn:
         raise AssertionError(f"{constant} is not valid JSON")
 
@@ -331,10 +331,10 @@ def strict(path: Path) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def test_summary_json_is_strict_json_with_null_for_nan_and_infinity(tmp_path: Path) -> None:
-    metrics = {name: asdict(summary) for name, summary in summaries([GOOD]).items()}
+    metrics = {name: asdict(summary) for name, summary in summarise_rounds([GOOD]).items()}
     written = {"metrics": metrics, "list": [math.nan, 1, (math.inf, "–")], "times": {"seconds": np.float64("-inf")}}
     write_summary(tmp_path / "summary.json", written)
-    read = strict(tmp_path / "summary.json")
+    read = read_strict_json(tmp_path / "summary.json")
     assert read["metrics"]["test_accuracy"] == {
         "n": 1, "mean": 0.7, "std": None, "median": 0.7, "min": 0.7, "max": 0.7
     }  # fmt: skip
@@ -347,32 +347,32 @@ def test_summary_json_is_strict_json_with_null_for_nan_and_infinity(tmp_path: Pa
 def test_summary_json_keeps_all_other_values(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
     path = tmp_path_factory.getbasetemp() / "summary.json"
     write_summary(path, {"value": value, "data": {"source": value}})
-    assert strict(path) == {"value": value, "data": {"source": value}}
+    assert read_strict_json(path) == {"value": value, "data": {"source": value}}
 
 
-def evaluation() -> Evaluation:
+def build_evaluation() -> Evaluation:
     accuracy = np.array([0.5, math.nan, 0.75])
     return Evaluation([3, 4, 5], {"test/loss": np.array([1.0, math.inf, 2.0]), "test/accuracy": accuracy})
 
 
 def test_an_evaluation_has_a_row_per_round() -> None:
-    assert evaluation().header == ["seed", "status", "test_loss", "test_accuracy"]
-    first, failed, last = evaluation().rows
+    assert build_evaluation().header == ["seed", "status", "test_loss", "test_accuracy"]
+    first, failed, last = build_evaluation().rows
     assert first == [3, "ok", 1.0, 0.5]
     assert failed[:3] == [4, "failed", math.inf]
     assert last == [5, "ok", 2.0, 0.75]
 
 
 def test_an_evaluation_names_the_failed_seeds_and_leaves_them_out() -> None:
-    assert evaluation().failed == [4]
-    assert evaluation().summaries() == {
+    assert build_evaluation().failed == [4]
+    assert build_evaluation().compute_summaries() == {
         "test_loss": summarise([1.0, 2.0]),
         "test_accuracy": summarise([0.5, 0.75]),
     }
 
 
 def test_an_evaluation_can_be_written_as_a_table(tmp_path: Path) -> None:
-    write_csv(tmp_path / "test.csv", evaluation().header, evaluation().rows)
+    write_csv(tmp_path / "test.csv", build_evaluation().header, build_evaluation().rows)
     assert (tmp_path / "test.csv").read_text().splitlines() == [
         "seed,status,test_loss,test_accuracy",
         "3,ok,1.0,0.5",

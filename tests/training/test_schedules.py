@@ -21,19 +21,19 @@ from pairs_lit.training.optimizers import check_scheduler
 from pairs_lit.training.schedules import Stepwise, WarmupCosine
 from tests.conftest import Fit
 from tests.support import reference_impl
-from tests.support.designs import two_groups
+from tests.support.designs import build_two_groups
 from tests.support.reference_impl import PlainNetwork
-from tests.support.round_fits import BATCH, DESIGN, TEST, TRAIN, VAL, final_values, fitted, train
-from tests.support.runs import last
-from tests.support.side_by_side import alone as trained_alone
-from tests.support.side_by_side import check_same_bytes, config, side_by_side
+from tests.support.round_fits import BATCH, DESIGN, TEST, TRAIN, VAL, fit_rounds, get_final_values, train
+from tests.support.runs import build_checkpoint_arguments
+from tests.support.side_by_side import build_config, check_same_bytes, fit_side_by_side
+from tests.support.side_by_side import fit_alone as trained_alone
 
 ADAMW = partial(torch.optim.AdamW, lr=0.02, eps=1e-4, weight_decay=0.1)
 WARM = "pairs_lit.training.schedules.WarmupCosine"
 OPTIONS = ("--model.lr_scheduler", WARM, "--model.lr_scheduler.warmup", "0.3")
 
 
-def written_out(progress: float, warmup: float, final: float = 0.0) -> float:
+def compute_factor(progress: float, warmup: float, final: float = 0.0) -> float:
     """Compute the factor of warm-up and cosine as a user of LambdaLR would."""
     if progress < warmup:
         return progress / warmup
@@ -51,7 +51,7 @@ class Falling(Stepwise):
         return (1 - progress) ** self.power
 
 
-class Drawn(Stepwise):
+class RandomSchedule(Stepwise):
     """A schedule that draws random numbers."""
 
     def factor(self, progress: float) -> float:
@@ -68,27 +68,27 @@ class Broken(Stepwise):
         return 1.0 if progress == 0 else [][0]
 
 
-def optimizer_of(rate: float = 0.1) -> torch.optim.Optimizer:
+def build_optimizer(rate: float = 0.1) -> torch.optim.Optimizer:
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(3))], lr=rate)
 
 
 @pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("warmup", [0.0, 0.15, 0.9])
 def test_linear_warm_up_is_followed_by_cosine_decay(warmup: float, final: float) -> None:
-    schedule = WarmupCosine(optimizer_of(), warmup, final)
+    schedule = WarmupCosine(build_optimizer(), warmup, final)
     for progress in np.linspace(0, 1, 41):
-        assert schedule.factor(progress) == pytest.approx(written_out(progress, warmup, final), abs=1e-12)
+        assert schedule.factor(progress) == pytest.approx(compute_factor(progress, warmup, final), abs=1e-12)
     assert schedule.factor(warmup) == 1.0
     assert schedule.factor(1.0) == pytest.approx(final, abs=1e-12)
 
 
 def test_learning_rates_are_those_of_the_middle_of_each_step() -> None:
-    optimizer = optimizer_of(0.5)
+    optimizer = build_optimizer(0.5)
     schedule = Falling(optimizer)
     for epoch in (1, 0, 2):
-        schedule.begin(epoch, 3, 4)
+        schedule.begin_epoch(epoch, 3, 4)
         for step in (0, 3, 1, 0):
-            schedule.at(step)
+            schedule.set_step(step)
             assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * (1 - (4 * epoch + step + 0.5) / 12))
             assert schedule.get_last_lr() == [optimizer.param_groups[0]["lr"]]
 
@@ -97,29 +97,29 @@ def test_learning_rates_are_those_of_the_middle_of_each_step() -> None:
 def test_a_fit_equals_plain_loops_with_a_schedule_per_batch(tiny_root: Path, tmp_path: Path, decay: str) -> None:
     schedule = partial(WarmupCosine, warmup=0.4)
     parts: dict[str, Any] = {"optimizer": ADAMW, "lr_scheduler": schedule, "decay": decay}
-    module, _, _ = fitted(tiny_root, tmp_path, count=3, seed=5, stack_size=2, **parts)
+    module, _, _ = fit_rounds(tiny_root, tmp_path, count=3, seed=5, stack_size=2, **parts)
     steps = 2 * math.ceil(TRAIN / BATCH)
     for place, seed in enumerate([5, 6, 7]):
         stack, r = divmod(place, 2)
-        data = reference_impl.round_data(tiny_root, seed, TRAIN, VAL, TEST)
-        plain = PlainNetwork(DESIGN, seed).double().beside(module.pair_stacks[stack], r)
-        optimizer = ADAMW(two_groups(plain) if decay == "weights" else plain.parameters())
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: written_out((step + 0.5) / steps, 0.4))
+        data = reference_impl.draw_round_data(tiny_root, seed, TRAIN, VAL, TEST)
+        plain = PlainNetwork(DESIGN, seed).double().use_random_numbers_of(module.pair_stacks[stack], r)
+        optimizer = ADAMW(build_two_groups(plain) if decay == "weights" else plain.parameters())
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: compute_factor((step + 0.5) / steps, 0.4))
 
         def take_step(optimizer: Any = optimizer, schedule: Any = scheduler) -> None:  # noqa: ANN401
             optimizer.step()
             schedule.step()
 
         train(plain, module.pair_stacks[stack], data, optimizer, take_step)
-        for value, expected in zip(final_values(module, seed), plain.state_dict().values(), strict=True):
-            reference_impl.close(value, expected)
+        for value, expected in zip(get_final_values(module, seed), plain.state_dict().values(), strict=True):
+            reference_impl.check_close(value, expected)
 
 
-def tables(run: Path) -> list[bytes]:
+def read_tables(run: Path) -> list[bytes]:
     return [(run / name).read_bytes() for name in ("rounds.csv", "curves.csv")]
 
 
-class Watching(Callback):
+class RateRecorder(Callback):
     """Records the learning rate of each step, and may raise an error in the second epoch."""
 
     def __init__(self, *, ends: bool = False) -> None:
@@ -139,43 +139,43 @@ class Watching(Callback):
             raise RuntimeError("the power failed")
 
 
-def warm(root: Path, folder: Path, **more: object) -> dict[str, Any]:
-    content = config(root, lr_scheduler={"class_path": WARM, "init_args": {"warmup": 0.3}}, **more)
+def build_warmup_config(root: Path, folder: Path, **more: object) -> dict[str, Any]:
+    content = build_config(root, lr_scheduler={"class_path": WARM, "init_args": {"warmup": 0.3}}, **more)
     content["trainer"] |= {"default_root_dir": str(folder), "devices": 1}
     content["rounds"] = {"count": 3, "stack_size": 2}
     return content
 
 
 def test_every_stack_has_the_same_learning_rates_and_so_has_a_resumed_fit(tiny_root: Path, tmp_path: Path) -> None:
-    expected, first, second = Watching(), Watching(ends=True), Watching()
-    content = warm(tiny_root, tmp_path, decay="weights", optimizer={"class_path": "torch.optim.AdamW"})
+    expected, first, second = RateRecorder(), RateRecorder(ends=True), RateRecorder()
+    content = build_warmup_config(tiny_root, tmp_path, decay="weights", optimizer={"class_path": "torch.optim.AdamW"})
     run = pairs_lit.fit(content, callbacks=[expected])
     steps = {(epoch, stack, step) for epoch in range(3) for stack in range(2) for step in range(3)}
     assert set(expected.rates) == steps
     for (epoch, _, step), rate in expected.rates.items():
-        assert rate == pytest.approx(0.001 * written_out((3 * epoch + step + 0.5) / 9, 0.3), rel=1e-12)
+        assert rate == pytest.approx(0.001 * compute_factor((3 * epoch + step + 0.5) / 9, 0.3), rel=1e-12)
     with pytest.raises(RuntimeError, match="the power failed"):
         pairs_lit.fit(content, {"name": "broken"}, callbacks=[first])
     (folder,) = tmp_path.glob("lightning_logs/broken/*")
     options = {"ckpt_path": folder / "checkpoints" / "last.ckpt"}
     resumed = pairs_lit.fit(folder / "config.yaml", options, callbacks=[second])
     assert first.rates | second.rates == expected.rates
-    assert tables(resumed.folder) == tables(run.folder)
+    assert read_tables(resumed.folder) == read_tables(run.folder)
 
 
 def test_a_fit_resumed_with_more_epochs_continues_on_the_longer_schedule(fit: Fit) -> None:
     plain = ("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.0")
     run = fit(*OPTIONS, *plain, "--trainer.max_epochs", "1")
-    watching = Watching()
+    watching = RateRecorder()
     changes = {"ckpt_path": run / "checkpoints" / "last.ckpt", "trainer.max_epochs": 3, "model.optimizer.lr": 0.01}
     pairs_lit.fit(run / "config.yaml", changes, callbacks=[watching])
     for (epoch, _, step), rate in watching.rates.items():
-        assert rate == pytest.approx(0.01 * written_out((3 * epoch + step + 0.5) / 9, 0.3), rel=1e-12)
+        assert rate == pytest.approx(0.01 * compute_factor((3 * epoch + step + 0.5) / 9, 0.3), rel=1e-12)
     assert {epoch for epoch, *_ in watching.rates} == {1, 2}
 
 
 def test_a_learning_rate_monitor_logs_the_rate_of_each_epochs_first_step(tiny_root: Path, tmp_path: Path) -> None:
-    content = warm(tiny_root, tmp_path)
+    content = build_warmup_config(tiny_root, tmp_path)
     content["trainer"]["logger"] = {
         "class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(tmp_path / "csv")}
     }  # fmt: skip
@@ -190,7 +190,7 @@ def test_a_learning_rate_monitor_logs_the_rate_of_each_epochs_first_step(tiny_ro
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CSVLogger, "log_metrics", log_and_record)
         pairs_lit.fit(content, callbacks=[monitor])
-    expected = [0.001 * written_out((3 * epoch + 0.5) / 9, 0.3) for epoch in range(3)]
+    expected = [0.001 * compute_factor((3 * epoch + 0.5) / 9, 0.3) for epoch in range(3)]
     np.testing.assert_allclose(logged, expected, rtol=1e-6)
 
 
@@ -207,13 +207,13 @@ SIDE_BY_SIDE = {
 @pytest.mark.parametrize("case", ["kinds", pytest.param("warm-up", marks=pytest.mark.slow), "decay"])
 @pytest.mark.slow
 def test_variants_side_by_side_may_differ_in_schedule_and_decay(case: str, tiny_root: Path, tmp_path: Path) -> None:
-    content = config(
+    content = build_config(
         tiny_root,
         lr_scheduler={"class_path": WARM, "init_args": {"warmup": 0.3}},
         optimizer={"class_path": "torch.optim.AdamW", "init_args": {"weight_decay": 0.3}},
     )
     variants = SIDE_BY_SIDE[case]
-    runs = side_by_side(tmp_path, content, variants)
+    runs = fit_side_by_side(tmp_path, content, variants)
     for run, changes in zip(runs, variants, strict=True):
         separate = trained_alone(tmp_path, content, changes)
         check_same_bytes(run, separate)
@@ -232,18 +232,18 @@ def test_variants_side_by_side_may_differ_in_schedule_and_decay(case: str, tiny_
 @pytest.mark.slow
 def test_custom_schedules_work_and_random_ones_are_reproducible(fit: Fit) -> None:
     falling = ("--model.lr_scheduler", f"{__name__}.Falling", "--model.lr_scheduler.power", "2")
-    assert tables(fit(*falling)) != tables(fit())
+    assert read_tables(fit(*falling)) != read_tables(fit())
     drawn = ("--model.lr_scheduler", f"{__name__}.Drawn", "--rounds.stack_size", "2")
     first = fit(*drawn)
-    assert tables(first) == tables(fit(*drawn)) == tables(fit(*drawn, "--trainer.devices", "2"))
+    assert read_tables(first) == read_tables(fit(*drawn)) == read_tables(fit(*drawn, "--trainer.devices", "2"))
 
 
 @pytest.mark.slow
 def test_workers_and_the_test_command_support_schedules(fit: Fit) -> None:
     options = (*OPTIONS, "--model.decay", "weights", "--rounds.stack_size", "1")
     run = fit(*options)
-    assert tables(run) == tables(fit(*options, "--trainer.devices", "2"))
-    assert main(["test", *last(run)]) == 0
+    assert read_tables(run) == read_tables(fit(*options, "--trainer.devices", "2"))
+    assert main(["test", *build_checkpoint_arguments(run)]) == 0
 
 
 @pytest.mark.parametrize(
@@ -258,18 +258,18 @@ def test_workers_and_the_test_command_support_schedules(fit: Fit) -> None:
 )
 def test_shares_out_of_range_are_rejected(options: dict[str, float], match: str) -> None:
     with pytest.raises(PairsLitError, match=match):
-        WarmupCosine(optimizer_of(), **options)
+        WarmupCosine(build_optimizer(), **options)
 
 
 def test_invalid_factors_are_rejected() -> None:
     with pytest.raises(PairsLitError, match=r"model.lr_scheduler: Negative.factor\(0.625\) must be .*, got -0.125\."):
-        Negative(optimizer_of()).begin(0, 1, 4)
+        Negative(build_optimizer()).begin_epoch(0, 1, 4)
     with pytest.raises(PairsLitError, match=r"model.lr_scheduler: list index out of range"):
-        Broken(optimizer_of()).begin(0, 1, 4)
+        Broken(build_optimizer()).begin_epoch(0, 1, 4)
 
 
 def test_error_for_a_schedule_that_counts_steps_suggests_another() -> None:
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer_of(), 1.0, 10)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(build_optimizer(), 1.0, 10)
     with pytest.raises(PairsLitError, match=r"OneCycleLR, which would couple .* pairs_lit.training.schedules.WarmupC"):
         check_scheduler(scheduler)
 

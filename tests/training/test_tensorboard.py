@@ -22,14 +22,14 @@ from pairs_lit.training.round_runner import RoundRunner
 from tests.conftest import CONFIGS, Fit
 
 
-def _events(run: Path) -> EventAccumulator:
+def _read_events(run: Path) -> EventAccumulator:
     accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0})
     return accumulator.Reload()
 
 
 def test_scalars_are_those_computed_from_the_curves(fit: Fit) -> None:
     run = fit("--trainer.max_epochs", "3")
-    events, curves = _events(run), read_curves(run / "curves.csv")
+    events, curves = _read_events(run), read_curves(run / "curves.csv")
     expected = {f"{name}/{part}" for name in curves.values for part in ("mean", "low", "high")}
     final = {tag for tag in events.Tags()["scalars"] if tag.startswith("final/")}
     assert set(events.Tags()["scalars"]) - final == expected
@@ -42,7 +42,7 @@ def test_scalars_are_those_computed_from_the_curves(fit: Fit) -> None:
 
 
 def test_one_round_has_no_margin(fit: Fit) -> None:
-    tags = _events(fit("--rounds.count", "1")).Tags()["scalars"]
+    tags = _read_events(fit("--rounds.count", "1")).Tags()["scalars"]
     assert "test/accuracy/mean" in tags
     assert not any(tag.endswith(("/low", "/high")) for tag in tags)
 
@@ -50,13 +50,13 @@ def test_one_round_has_no_margin(fit: Fit) -> None:
 def test_failed_rounds_are_left_out_of_the_means(fit: Fit) -> None:
     run = fit("--model.backbone", "tests.support.user_parts.BreaksForSeedOne")
     good = read_curves(run / "curves.csv").values["test/accuracy"][:, [0, 2]]
-    scalars = _events(run).Scalars("test/accuracy/mean")
+    scalars = _read_events(run).Scalars("test/accuracy/mean")
     np.testing.assert_allclose([scalar.value for scalar in scalars], good.mean(1), rtol=1e-6)
 
 
 def test_every_metric_has_a_margin_chart(fit: Fit) -> None:
     run = fit()
-    (event,) = _events(run).Tensors("custom_scalars__config__")
+    (event,) = _read_events(run).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     charts = {(m.value, m.lower, m.upper) for c in layout.category for h in c.chart for m in h.margin.series}
     names = read_curves(run / "curves.csv").values
@@ -65,7 +65,7 @@ def test_every_metric_has_a_margin_chart(fit: Fit) -> None:
 
 def test_hyperparameters_are_logged_with_the_final_metrics(fit: Fit) -> None:
     run = fit()
-    events = _events(run)
+    events = _read_events(run)
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     parameters = metadata.parse_session_start_info_plugin_data(content).hparams
     assert parameters["model.loss.aux_weight"].number_value == 0.5
@@ -77,7 +77,7 @@ def test_hyperparameters_are_logged_with_the_final_metrics(fit: Fit) -> None:
 
 
 def test_the_summary_is_logged_as_text(fit: Fit) -> None:
-    (event,) = _events(fit()).Tensors("summary/text_summary")
+    (event,) = _read_events(fit()).Tensors("summary/text_summary")
     assert b"| test accuracy" in event.tensor_proto.string_val[0]
 
 
@@ -103,7 +103,7 @@ def outside(tmp_path: Path) -> Path:
     return tmp_path / "outside"
 
 
-def scalars_of(run: Path) -> dict[str, list[float]]:
+def compute_scalars(run: Path) -> dict[str, list[float]]:
     """Compute from the curves the scalars that loggers receive, by name, with a value for each epoch."""
     scalars = {}
     for name, values in read_curves(run / "curves.csv").values.items():
@@ -117,7 +117,7 @@ def test_a_csv_logger_gets_scalars_hyperparameters_and_final_metrics(fit: Fit, o
     run = fit("--trainer.logger", f"{LOGGERS}.CSVLogger", "--trainer.logger.save_dir", str(outside))
     with next(outside.rglob("metrics.csv")).open(newline="") as file:
         *epochs, final = csv.DictReader(file)
-    for name, values in scalars_of(run).items():
+    for name, values in compute_scalars(run).items():
         assert [float(row[name]) for row in epochs] == pytest.approx(values, rel=1e-12)
     assert [row["step"] for row in [*epochs, final]] == ["1", "2", "2"]
     last = read_curves(run / "curves.csv").values["test/accuracy"][-1]
@@ -130,8 +130,8 @@ def test_a_csv_logger_gets_scalars_hyperparameters_and_final_metrics(fit: Fit, o
 def test_lightnings_tensorboard_logger_gets_the_same(fit: Fit, outside: Path) -> None:
     run = fit("--trainer.logger", f"{LOGGERS}.TensorBoardLogger", "--trainer.logger.save_dir", str(outside))
     folder = next(outside.rglob("events.*")).parent
-    theirs, ours = _events(folder), _events(run)
-    for name, values in scalars_of(run).items():
+    theirs, ours = _read_events(folder), _read_events(run)
+    for name, values in compute_scalars(run).items():
         assert [(scalar.step, scalar.value) for scalar in theirs.Scalars(name)] == [
             (scalar.step, scalar.value) for scalar in ours.Scalars(name)
         ]
@@ -140,7 +140,7 @@ def test_lightnings_tensorboard_logger_gets_the_same(fit: Fit, outside: Path) ->
     assert yaml.safe_load((folder / "hparams.yaml").read_text())["model.loss.aux_weight"] == 0.5
 
 
-def fit_apart(options: list[str], root: Path, settings: str) -> Path:
+def fit_in_subprocess(options: list[str], root: Path, settings: str) -> Path:
     """Fit in a new process, since some loggers keep threads running and warn; return the run folder."""
     root.mkdir()
     (root / "loggers.yaml").write_text(settings)
@@ -159,9 +159,9 @@ def test_mlflow_gets_the_same(tiny_options: list[str], outside: Path) -> None:
         pytest.skip("mlflow is not installed (mlflow-skinny is enough)")
     store = outside / "store"
     settings = {"class_path": f"{LOGGERS}.MLFlowLogger", "init_args": {"tracking_uri": f"file:{store}"}}
-    run = fit_apart(tiny_options, outside, yaml.safe_dump({"trainer": {"logger": [settings]}}))
+    run = fit_in_subprocess(tiny_options, outside, yaml.safe_dump({"trainer": {"logger": [settings]}}))
     (metrics,) = store.glob("*/*/metrics")
-    for name, values in scalars_of(run).items():
+    for name, values in compute_scalars(run).items():
         lines = [line.split() for line in (metrics / name).read_text().splitlines()]
         assert [int(step) for _, _, step, *_ in lines] == [1, 2]
         assert [float(value) for _, value, *_ in lines] == pytest.approx(values, rel=1e-12)
@@ -174,10 +174,10 @@ def test_weights_and_biases_gets_the_same(tiny_options: list[str], outside: Path
     if find_spec("wandb") is None:
         pytest.skip("wandb is not installed")
     settings = {"class_path": f"{LOGGERS}.WandbLogger", "init_args": {"offline": True, "save_dir": str(outside)}}
-    run = fit_apart(tiny_options, outside, yaml.safe_dump({"trainer": {"logger": [settings]}}))
+    run = fit_in_subprocess(tiny_options, outside, yaml.safe_dump({"trainer": {"logger": [settings]}}))
     (file,) = outside.glob("wandb/offline-run-*/run-*.wandb")
     content = file.read_bytes()  # a binary format of wandb, in which names and numbers are text
-    for name, values in scalars_of(run).items():
+    for name, values in compute_scalars(run).items():
         texts = re.findall(name.encode() + rb"\x82\x01.([-+.e0-9]+)", content, re.DOTALL)  # 0x82 0x01, length, number
         assert sorted({float(text) for text in texts}) == pytest.approx(sorted(set(values)), rel=1e-12)
     for name in ("final/test_accuracy", "model.loss.aux_weight", "data.source found"):
@@ -206,7 +206,7 @@ def test_a_missing_logger_is_a_short_error(
     assert not list(tmp_path.iterdir())
 
 
-class Watching(Callback):
+class MetricsRecorder(Callback):
     """Records the callback metrics after each epoch."""
 
     def __init__(self) -> None:
@@ -219,13 +219,13 @@ class Watching(Callback):
 def test_callback_metrics_contain_all_metrics_except_those_of_the_test_set(
     tiny_options: list[str], tmp_path: Path
 ) -> None:
-    watching, arguments = Watching(), [argument.removeprefix("--") for argument in tiny_options]
+    watching, arguments = MetricsRecorder(), [argument.removeprefix("--") for argument in tiny_options]
     options = dict(zip(arguments[::2], arguments[1::2], strict=True)) | {
         "trainer.default_root_dir": tmp_path,
         "trainer.devices": 1,
     }
     run = pairs_lit.fit("fc_aux", options, [watching])
-    expected = {name: values for name, values in scalars_of(run.folder).items() if not name.startswith("test/")}
+    expected = {name: values for name, values in compute_scalars(run.folder).items() if not name.startswith("test/")}
     assert "val/accuracy/mean" in expected
     for epoch, metrics in enumerate(watching.metrics):
         assert metrics == pytest.approx({name: values[epoch] for name, values in expected.items()}, rel=1e-5)

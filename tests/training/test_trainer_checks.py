@@ -68,7 +68,7 @@ def test_error_gives_the_reason_why_an_optimizer_is_rejected(name: str, reason: 
     with pytest.raises(
         PairsLitError, match=rf"model.optimizer is {name}, which may couple rounds \({reason}.*\. Use one of"
     ):
-        build_optimizer([(make, [torch.nn.Parameter(torch.zeros(2, 3, 4))]) for make in recipe.makers])
+        build_optimizer([(make, [torch.nn.Parameter(torch.zeros(2, 3, 4))]) for make in recipe.optimizer_factories])
 
 
 def test_a_subclass_of_an_allowed_optimizer_is_rejected() -> None:

@@ -14,17 +14,25 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 import pairs_lit
 from pairs_lit import Run
-from pairs_lit.variants.fits import fit_variants, fits_of, read_variants
-from tests.support.side_by_side import FC, ROUNDS, SAME, alone, check_same_bytes, config, side_by_side
+from pairs_lit.variants.fits import fit_variants, group_into_fits, read_variants
+from tests.support.side_by_side import (
+    FC,
+    ROUNDS,
+    SAME_SPLIT_SIZE,
+    build_config,
+    check_same_bytes,
+    fit_alone,
+    fit_side_by_side,
+)
 
-MIXED = 12
+ONE_STACK_SIZE = 12
 """A stack size that puts all slices into one stack, while a separate fit has a stack of 6, so rounding differs."""
 
 
 CNN = {"class_path": "pairs_lit.nn.backbones.CNN", "init_args": {"channels": [4, 4], "conv_dropout": 0.2}}
 
 
-def optimizer(name: str, **settings_: object) -> dict[str, Any]:
+def build_optimizer_config(name: str, **settings_: object) -> dict[str, Any]:
     return {"class_path": f"torch.optim.{name}", "init_args": settings_}
 
 
@@ -54,7 +62,7 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         [{"model.optimizer.init_args.weight_decay": 0}, {"model.optimizer.init_args.weight_decay": 0.1}],
     ),
     "momentum": (
-        {"optimizer": optimizer("SGD", lr=0.05)},
+        {"optimizer": build_optimizer_config("SGD", lr=0.05)},
         [{"model.optimizer.init_args.momentum": 0.0}, {"model.optimizer.init_args.momentum": 0.9}],
     ),
     "FC's dropout": (
@@ -101,7 +109,7 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     ),
 } | {
     f"{name}'s lr": (
-        {"optimizer": optimizer(name, lr=0.01)},
+        {"optimizer": build_optimizer_config(name, lr=0.01)},
         [{"model.optimizer.init_args.lr": 0.001}, {"model.optimizer.init_args.lr": 0.02}],
     )
     for name in ("SGD", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad")
@@ -117,18 +125,18 @@ QUICK = {"aux_weight", "lr", "momentum", "CNN's dropout", "schedule", "a module 
 @pytest.mark.quick(2)
 def test_runs_side_by_side_equal_separate_fits(case: str, tiny_root: Path, tmp_path: Path) -> None:
     parts, variants = CASES[case]
-    content = config(tiny_root, **parts)
-    runs = side_by_side(tmp_path, content, variants)
-    one_stack_runs = side_by_side(tmp_path / "one_stack", content, variants, MIXED)
+    content = build_config(tiny_root, **parts)
+    runs = fit_side_by_side(tmp_path, content, variants)
+    one_stack_runs = fit_side_by_side(tmp_path / "one_stack", content, variants, ONE_STACK_SIZE)
     for run, one_stack_run, changes in zip(runs, one_stack_runs, variants, strict=True):
-        separate = alone(tmp_path, content, changes)
+        separate = fit_alone(tmp_path, content, changes)
         check_same_bytes(run, separate)
         check_close(one_stack_run, separate)
     first, second = (run.curves.values["train/loss"] for run in runs)
     assert not np.array_equal(first, second)  # the varied option has an effect
 
 
-@pytest.mark.parametrize("size", [SAME, MIXED])
+@pytest.mark.parametrize("size", [SAME_SPLIT_SIZE, ONE_STACK_SIZE])
 @pytest.mark.parametrize(
     "case",
     [
@@ -139,32 +147,32 @@ def test_runs_side_by_side_equal_separate_fits(case: str, tiny_root: Path, tmp_p
 @pytest.mark.slow
 def test_the_run_of_a_variant_can_be_resumed(case: str, size: int, tiny_root: Path, tmp_path: Path) -> None:
     parts, variants = CASES[case]
-    content = config(tiny_root, **parts)
-    for run, changes in zip(side_by_side(tmp_path, content, variants, size), variants, strict=True):
+    content = build_config(tiny_root, **parts)
+    for run, changes in zip(fit_side_by_side(tmp_path, content, variants, size), variants, strict=True):
         longer = pairs_lit.fit(
             run.folder / "config.yaml",
             {"ckpt_path": run.folder / "checkpoints" / "last.ckpt", "trainer.max_epochs": 5},
         )
-        separate = alone(tmp_path, content, changes | {"trainer.max_epochs": 5})
-        (check_same_bytes if size == SAME else check_close)(longer, separate)
+        separate = fit_alone(tmp_path, content, changes | {"trainer.max_epochs": 5})
+        (check_same_bytes if size == SAME_SPLIT_SIZE else check_close)(longer, separate)
         assert longer.folder == run.folder
         assert longer.curves.epochs == 5
 
 
 def test_a_variant_that_diverges_does_not_affect_others(tiny_root: Path, tmp_path: Path) -> None:
-    content = config(tiny_root, optimizer=optimizer("SGD", lr=0.01))
+    content = build_config(tiny_root, optimizer=build_optimizer_config("SGD", lr=0.01))
     variants = [{"model.optimizer.init_args.lr": 1e30}, {"model.optimizer.init_args.lr": 0.01}]
-    broken, sound = side_by_side(tmp_path, content, variants)
+    broken, sound = fit_side_by_side(tmp_path, content, variants)
     assert broken.failed == list(range(ROUNDS))
     assert sound.failed == []
-    separate = alone(tmp_path, content, variants[1])
+    separate = fit_alone(tmp_path, content, variants[1])
     check_same_bytes(sound, separate)
-    broken, sound = side_by_side(tmp_path / "one_stack", content, variants, MIXED)
+    broken, sound = fit_side_by_side(tmp_path / "one_stack", content, variants, ONE_STACK_SIZE)
     assert broken.failed == list(range(ROUNDS))
     check_close(sound, separate)
 
 
-class Interrupting(Callback):
+class InterruptingCallback(Callback):
     """Ends a fit in its second epoch."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -174,15 +182,15 @@ class Interrupting(Callback):
 
 @pytest.mark.slow
 def test_an_interrupted_fit_of_variants_is_resumed(tiny_root: Path, tmp_path: Path) -> None:
-    content = config(tiny_root, optimizer=optimizer("SGD", lr=0.05))
+    content = build_config(tiny_root, optimizer=build_optimizer_config("SGD", lr=0.05))
     variants = CASES["momentum"][1]
-    uninterrupted = side_by_side(tmp_path, content, variants)
+    uninterrupted = fit_side_by_side(tmp_path, content, variants)
     base = [f"--config={tmp_path / 'base.yaml'}"]
-    rounds = {"rounds.count": ROUNDS, "rounds.stack_size": SAME}
+    rounds = {"rounds.count": ROUNDS, "rounds.stack_size": SAME_SPLIT_SIZE}
     plans = read_variants(base, [rounds | changes for changes in variants])
     folders = [tmp_path / "again" / str(number) for number in range(2)]
     with pytest.raises(RuntimeError, match="the power failed"):
-        fit_variants(base, plans, folders, tmp_path / "work", [Interrupting()])
+        fit_variants(base, plans, folders, tmp_path / "work", [InterruptingCallback()])
     assert not (tmp_path / "again").exists()
     starts: list[int] = []
     fit_variants(
@@ -201,9 +209,11 @@ def test_an_interrupted_fit_of_variants_is_resumed(tiny_root: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(tiny_root: Path, tmp_path: Path) -> None:
-    content = config(tiny_root)
+    content = build_config(tiny_root)
     variants = CASES["several"][1]
-    runs = [side_by_side(tmp_path / str(count), content, variants, **{"trainer.devices": count}) for count in (1, 2)]
+    runs = [
+        fit_side_by_side(tmp_path / str(count), content, variants, **{"trainer.devices": count}) for count in (1, 2)
+    ]
     for pair in zip(*runs, strict=True):
         first, second = (run.folder for run in pair)
         for file in ("rounds.csv", "curves.csv"):
@@ -238,9 +248,9 @@ def test_any_number_of_workers_gives_the_same_bytes(tiny_root: Path, tmp_path: P
 def test_variants_that_cannot_share_a_stack_are_separate_fits(
     parts: dict[str, Any], variants: list[dict[str, Any]], tiny_root: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(config(tiny_root, **parts)))
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(build_config(tiny_root, **parts)))
     plans = read_variants([f"--config={tmp_path / 'base.yaml'}"], variants)
-    assert fits_of(plans) == [[0], [1]]
+    assert group_into_fits(plans) == [[0], [1]]
 
 
 @pytest.mark.slow
@@ -258,7 +268,7 @@ def test_any_mixture_of_variants(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("mixture")
-    content = config(tiny_root)
+    content = build_config(tiny_root)
     variants = [
         {
             "model.optimizer.init_args.lr": rate,
@@ -267,9 +277,9 @@ def test_any_mixture_of_variants(
         }
         for rate, weight, decay in zip(rates, weights, decays, strict=False)
     ]
-    runs = side_by_side(tmp_path, content, variants)
-    one_stack_runs = side_by_side(tmp_path / "one_stack", content, variants, 24)
+    runs = fit_side_by_side(tmp_path, content, variants)
+    one_stack_runs = fit_side_by_side(tmp_path / "one_stack", content, variants, 24)
     for run, one_stack_run, changes in zip(runs, one_stack_runs, variants, strict=True):
-        separate = alone(tmp_path, content, changes)
+        separate = fit_alone(tmp_path, content, changes)
         check_same_bytes(run, separate)
         check_close(one_stack_run, separate)

@@ -7,7 +7,15 @@ import pytest
 
 from pairs_lit.cli import main
 from tests.conftest import CONFIGS
-from tests.support.worker_runs import EVALUATIONS, SLURM, STATEFUL, Order, fitted, going_on, workers
+from tests.support.worker_runs import (
+    EVALUATION_COMMANDS,
+    SLURM,
+    STATEFUL_OPTIONS,
+    BuildArguments,
+    resume_arguments,
+    run_fit,
+    worker_options,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +25,7 @@ def _no_launcher_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def order(tiny_root: Path) -> Order:
+def order(tiny_root: Path) -> BuildArguments:
     """A function that builds the arguments of a small fit of three stacks, the last with a single round."""
 
     def arguments(root: Path, *options: str, config: str = "fc_aux") -> list[str]:
@@ -32,19 +40,19 @@ def order(tiny_root: Path) -> Order:
 
 
 @pytest.fixture(scope="session")
-def alone(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(order: BuildArguments, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a fit in one process."""
     root = tmp_path_factory.mktemp("alone")
-    return fitted(order(root, *workers(1)), root)
+    return run_fit(order(root, *worker_options(1)), root)
 
 
 @pytest.fixture(scope="session")
-def stateful(order: Order, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stateful(order: BuildArguments, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a fit with dropout, batch norm and a schedule, with the tables of the evaluation commands."""
     root = tmp_path_factory.mktemp("stateful")
-    run = fitted(order(root, *STATEFUL, *workers(1), config="cnn_aux"), root)
-    for command in EVALUATIONS:
-        assert main(going_on(run, command)) == 0
+    run = run_fit(order(root, *STATEFUL_OPTIONS, *worker_options(1), config="cnn_aux"), root)
+    for command in EVALUATION_COMMANDS:
+        assert main(resume_arguments(run, command)) == 0
     return run
 
 

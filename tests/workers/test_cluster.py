@@ -7,78 +7,85 @@ import pytest
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.workers import cluster as clusters
-from tests.support.worker_runs import ON_LINUX, Order, as_torchrun, check_same, environment_of, fitted
+from tests.support.worker_runs import (
+    BuildArguments,
+    build_srun_environment,
+    check_same,
+    needs_linux,
+    run_fit,
+    set_torchrun_environment,
+)
 
-pytestmark = ON_LINUX
+pytestmark = needs_linux
 
 
-def chosen(devices: object, *, stacks: int = 4, nodes: int = 1, on_cpu: bool = True, threads: int = 1) -> object:
-    return clusters.spread(devices, nodes, on_cpu=on_cpu, stacks=stacks, threads=threads)
+def choose(devices: object, *, stacks: int = 4, nodes: int = 1, on_cpu: bool = True, threads: int = 1) -> object:
+    return clusters.choose_num_workers(devices, nodes, on_cpu=on_cpu, stacks=stacks, threads=threads)
 
 
 @pytest.mark.parametrize("nodes", [None, 0, -1])
 def test_invalid_number_of_nodes_is_rejected(nodes: int | None) -> None:
     with pytest.raises(PairsLitError, match=r"num_nodes must be 1 or more, got .*\."):
-        clusters.spread("auto", nodes, on_cpu=True, stacks=2, threads=1)
+        clusters.choose_num_workers("auto", nodes, on_cpu=True, stacks=2, threads=1)
 
 
 def test_each_worker_needs_one_core_per_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "usable_cores", lambda: 6)
-    assert chosen("auto", stacks=10) == (6, 1)
-    assert chosen("auto", stacks=10, threads=2) == (3, 1)
-    assert chosen("auto", stacks=10, threads=7) == (1, 1)
-    assert chosen("auto", stacks=4) == (4, 1)
-    assert chosen(-1, stacks=4) == chosen("-1", stacks=4) == (4, 1)
-    assert chosen(3) == (3, 1)
-    assert chosen("3") == ("3", 1)
+    assert choose("auto", stacks=10) == (6, 1)
+    assert choose("auto", stacks=10, threads=2) == (3, 1)
+    assert choose("auto", stacks=10, threads=7) == (1, 1)
+    assert choose("auto", stacks=4) == (4, 1)
+    assert choose(-1, stacks=4) == choose("-1", stacks=4) == (4, 1)
+    assert choose(3) == (3, 1)
+    assert choose("3") == ("3", 1)
 
 
 def test_no_more_workers_than_stacks_are_started(capsys: pytest.CaptureFixture[str]) -> None:
-    assert chosen(9, stacks=4) == (4, 1)
+    assert choose(9, stacks=4) == (4, 1)
     assert "trainer.devices is 9, but the rounds form 4 stacks, so 4 workers will train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("devices", [0, "0", -2, "some", [0], "1.5"])
 def test_invalid_number_of_devices_is_rejected(devices: object) -> None:
     with pytest.raises(PairsLitError, match="must be auto or a number of workers, 1 or more, got"):
-        chosen(devices)
+        choose(devices)
 
 
 def test_worker_of_a_multiprocessing_pool_starts_no_workers(
-    order: Order, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    order: BuildArguments, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clusters, "usable_cores", lambda: 6)
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
-    assert chosen("auto") == (1, 1)
-    assert chosen(1) == (1, 1)
+    assert choose("auto") == (1, 1)
+    assert choose(1) == (1, 1)
     with pytest.raises(PairsLitError, match=r"trainer\.devices is 2, but this is a worker of a multiprocessing\.Pool"):
-        chosen(2)
-    check_same(fitted(order(tmp_path), tmp_path), alone)
+        choose(2)
+    check_same(run_fit(order(tmp_path), tmp_path), alone)
 
 
 def test_torchrun_determines_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    as_torchrun(monkeypatch, 2, 4)
-    assert chosen("auto") == (2, 2)
-    assert chosen(2) == (2, 2)
+    set_torchrun_environment(monkeypatch, 2, 4)
+    assert choose("auto") == (2, 2)
+    assert choose(2) == (2, 2)
     with pytest.raises(PairsLitError, match=r"trainer\.devices is 3, but 2 processes per node were started\. Leave"):
-        chosen(3)
+        choose(3)
     with pytest.raises(PairsLitError, match=r"4 processes were started, but the rounds form 3 stacks\. Start at most"):
-        chosen("auto", stacks=3)
-    as_torchrun(monkeypatch, 2, 3)
+        choose("auto", stacks=3)
+    set_torchrun_environment(monkeypatch, 2, 3)
     with pytest.raises(PairsLitError, match=r"3 processes were started on 2 nodes\. Start the same number"):
-        chosen("auto")
+        choose("auto")
 
 
 def test_srun_determines_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (environment_of(0, 1, size=4) | {"SLURM_NNODES": "2"}).items():
+    for name, value in (build_srun_environment(0, 1, size=4) | {"SLURM_NNODES": "2"}).items():
         monkeypatch.setenv(name, value)
-    assert chosen("auto") == (2, 2)
+    assert choose("auto") == (2, 2)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
     with pytest.raises(PairsLitError, match=r"3 processes were started on 2 nodes\. Start the same number"):
-        chosen("auto")
+        choose("auto")
 
 
-def control_group(root: Path, path: str, **files: str) -> None:
+def write_control_group(root: Path, path: str, **files: str) -> None:
     folder = root / path
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -103,13 +110,13 @@ def test_quota_of_control_groups_limits_the_cores(
 ) -> None:
     (tmp_path / "cgroup").write_text(membership)
     for path, files in groups.items():
-        control_group(tmp_path / "groups", path, **files)
-    assert clusters.cores_within(tmp_path / "cgroup", tmp_path / "groups") == cores
+        write_control_group(tmp_path / "groups", path, **files)
+    assert clusters.read_core_limit(tmp_path / "cgroup", tmp_path / "groups") == cores
 
 
 def test_cpu_affinity_and_quota_limit_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(clusters, "_MEMBERSHIP", tmp_path / "nothing")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(5)))
-    assert clusters.usable_cores() == 5
+    assert clusters.count_usable_cores() == 5
     monkeypatch.setattr(clusters, "cores_within", lambda membership, root: 0.5)
-    assert clusters.usable_cores() == 1
+    assert clusters.count_usable_cores() == 1

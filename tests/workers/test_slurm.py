@@ -17,77 +17,81 @@ from tests.conftest import CONFIGS, Fit
 from tests.support.kill_targets import Command
 from tests.support.runs import COMMAND
 from tests.support.worker_runs import (
-    ON_LINUX,
-    Order,
+    BuildArguments,
+    build_srun_environment,
     check_same,
-    ended,
-    environment_of,
-    free_port,
-    lines,
-    run_in,
-    started,
-    workers,
+    find_free_port,
+    find_run,
+    needs_linux,
+    read_lines,
+    run_command,
+    start_command,
+    worker_options,
 )
 
-pytestmark = ON_LINUX
+pytestmark = needs_linux
 ANNOUNCED = "[{class_path: tests.support.worker_parts.Announces, init_args: {rank: %d}}]"
 REQUEUED = {"SLURM_RESTART_COUNT": "1"}
 
 
 @pytest.mark.slow
 def test_job_that_ends_is_requeued_and_resumes_in_its_run_folder(
-    order: Order, alone: Path, tmp_path: Path, slurm: dict[str, str]
+    order: BuildArguments, alone: Path, tmp_path: Path, slurm: dict[str, str]
 ) -> None:
     said, told = tmp_path / "said", tmp_path / "told"
-    arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
-    assert ended(arguments, said, slurm) == 128 + signal.SIGUSR1
+    arguments = order(tmp_path, *worker_options(2), "--trainer.callbacks", ANNOUNCED % 0)
+    assert run_command(arguments, said, slurm) == 128 + signal.SIGUSR1
     assert told.read_text() == "requeue 4711\n"
-    assert [re.split("[;.] ", line)[0] for line in lines(said)] == [
+    assert [re.split("[;.] ", line)[0] for line in read_lines(said)] == [
         "pairs-lit: Slurm job 4711 was requeued.",
         "pairs-lit: stopped by SIGUSR1",
     ]
-    run = run_in(tmp_path)
+    run = find_run(tmp_path)
     (tmp_path / "hpc_ckpt_1.ckpt").write_bytes(b"not ours")
     before = {path: path.read_bytes() for path in run.rglob("*.*") if path.is_file()}
     others = {"another job": slurm | {"SLURM_JOB_ID": "4712"} | REQUEUED, "a first start": slurm}
     for environment in others.values():  # each creates a new run folder
-        assert ended(arguments, said, environment) == 128 + signal.SIGUSR1 or environment is not slurm
-    assert ended([*arguments, "--rounds.seed", "7"], said, slurm | REQUEUED) == 0
+        assert run_command(arguments, said, environment) == 128 + signal.SIGUSR1 or environment is not slurm
+    assert run_command([*arguments, "--rounds.seed", "7"], said, slurm | REQUEUED) == 0
     assert {path: path.read_bytes() for path in before} == before
     assert len(list(tmp_path.glob("lightning_logs/*/*"))) == 4
     said.unlink()
-    assert ended(arguments, said, slurm | REQUEUED) == 0
+    assert run_command(arguments, said, slurm | REQUEUED) == 0
     assert "this job was requeued; the fit is resumed in" in said.read_text()
     assert len(list(tmp_path.glob("lightning_logs/*/*"))) == 4
 
 
 def test_requeued_job_gives_the_tables_of_an_uninterrupted_fit(
-    order: Order, alone: Path, tmp_path: Path, slurm: dict[str, str]
+    order: BuildArguments, alone: Path, tmp_path: Path, slurm: dict[str, str]
 ) -> None:
-    arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
-    assert ended(arguments, tmp_path / "said", slurm) == 128 + signal.SIGUSR1
-    assert read_checkpoint(run_in(tmp_path) / "checkpoints/last.ckpt")["epoch"] == 1
-    assert ended(arguments, tmp_path / "said", slurm | REQUEUED) == 0
-    check_same(run_in(tmp_path), alone)
+    arguments = order(tmp_path, *worker_options(2), "--trainer.callbacks", ANNOUNCED % 0)
+    assert run_command(arguments, tmp_path / "said", slurm) == 128 + signal.SIGUSR1
+    assert read_checkpoint(find_run(tmp_path) / "checkpoints/last.ckpt")["epoch"] == 1
+    assert run_command(arguments, tmp_path / "said", slurm | REQUEUED) == 0
+    check_same(find_run(tmp_path), alone)
 
 
-def test_task_of_an_array_job_is_requeued_by_its_array_id(order: Order, tmp_path: Path, slurm: dict[str, str]) -> None:
+def test_task_of_an_array_job_is_requeued_by_its_array_id(
+    order: BuildArguments, tmp_path: Path, slurm: dict[str, str]
+) -> None:
     array = {"SLURM_ARRAY_JOB_ID": "90", "SLURM_ARRAY_TASK_ID": "3"}
-    arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
-    assert ended(arguments, tmp_path / "said", slurm | array) == 128 + signal.SIGUSR1
+    arguments = order(tmp_path, *worker_options(2), "--trainer.callbacks", ANNOUNCED % 0)
+    assert run_command(arguments, tmp_path / "said", slurm | array) == 128 + signal.SIGUSR1
     assert (tmp_path / "told").read_text() == "requeue 90_3\n"
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["fails", "is missing"])
 @pytest.mark.quick(1)
-def test_failure_of_scontrol_is_reported(order: Order, tmp_path: Path, slurm: dict[str, str], missing: bool) -> None:
+def test_failure_of_scontrol_is_reported(
+    order: BuildArguments, tmp_path: Path, slurm: dict[str, str], missing: bool
+) -> None:
     tool = tmp_path / "tools" / "scontrol"
     tool.write_text("#!/bin/sh\necho 'slurm_requeue error:\nJob is pending' >&2\nexit 1\n")
     if missing:
         tool.unlink()
-    arguments = order(tmp_path, *workers(2), "--trainer.callbacks", ANNOUNCED % 0)
-    assert ended(arguments, tmp_path / "said", slurm) == 128 + signal.SIGUSR1
-    first, second = lines(tmp_path / "said")
+    arguments = order(tmp_path, *worker_options(2), "--trainer.callbacks", ANNOUNCED % 0)
+    assert run_command(arguments, tmp_path / "said", slurm) == 128 + signal.SIGUSR1
+    first, second = read_lines(tmp_path / "said")
     reason = "No such file" if missing else "slurm_requeue error: Job is pending"
     assert "scontrol requeue 4711 failed (" in first
     assert reason in first
@@ -96,17 +100,17 @@ def test_failure_of_scontrol_is_reported(order: Order, tmp_path: Path, slurm: di
 
 
 def test_any_srun_task_may_receive_the_signal_and_only_one_requeues(
-    order: Order, tmp_path: Path, slurm: dict[str, str]
+    order: BuildArguments, tmp_path: Path, slurm: dict[str, str]
 ) -> None:
-    port, arguments = free_port(), order(tmp_path, "--trainer.callbacks", ANNOUNCED % 1)
+    port, arguments = find_free_port(), order(tmp_path, "--trainer.callbacks", ANNOUNCED % 1)
     with (
-        started(arguments, tmp_path / "first", slurm | environment_of(0, port)) as first,
-        started(arguments, tmp_path / "second", slurm | environment_of(1, port)) as second,
+        start_command(arguments, tmp_path / "first", slurm | build_srun_environment(0, port)) as first,
+        start_command(arguments, tmp_path / "second", slurm | build_srun_environment(1, port)) as second,
     ):
         pass
     assert (first.exitcode, second.exitcode) == (138, 138)
     assert (tmp_path / "told").read_text() == "requeue 4711\n"
-    assert lines(tmp_path / "second") == []
+    assert read_lines(tmp_path / "second") == []
 
 
 PARTS = "tests.support.real_world_parts"

@@ -7,26 +7,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pairs_lit.analysis.tables import summary_table
+from pairs_lit.analysis.tables import format_summary_table
 from pairs_lit.runs.tables import Curves
-from pairs_lit.statistics import Summary, critical, summarise
+from pairs_lit.statistics import Summary, compute_critical_t, summarise
 
-Numbers = NDArray[np.float64]
-Counts = NDArray[np.int64]
-Truths = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
-BINS = 15
+NUM_BINS = 15
 """The number of calibration bins, which have equal width between 0 and 1."""
 
-FEW_PAIRS = 5
+MIN_PAIRS = 5
 """The accuracy of fewer pairs than this is marked as uncertain."""
 
-MOST_COMPARED = 1000
+MAX_COMPARED_ROUNDS = 1000
 """At most this many rounds, the first ones, are compared with each other."""
 
 
 @dataclass(frozen=True)
-class Said:
+class PairPredictions:
     """Predictions of R rounds for P shared pairs.
 
     Attributes:
@@ -40,23 +40,23 @@ class Said:
     """
 
     seeds: Sequence[int]
-    classes: int
-    digits: Counts
-    target: Truths
-    probability: Numbers
-    decision: Truths
-    read: Counts | None
+    num_classes: int
+    digits: IntArray
+    target: BoolArray
+    probability: FloatArray
+    decision: BoolArray
+    read_classes: IntArray | None
 
     @property
-    def right(self) -> Truths:
+    def correct(self) -> BoolArray:
         """Which predictions are correct, (R, P)."""
-        correct: Truths = self.decision == self.target
+        correct: BoolArray = self.decision == self.target
         return correct
 
     @property
     def accuracy(self) -> Summary:
         """The accuracy on these pairs, summarised over the rounds."""
-        return summarise(self.right.mean(1).tolist())
+        return summarise(self.correct.mean(1).tolist())
 
 
 @dataclass(frozen=True)
@@ -73,35 +73,37 @@ class HardPair:
             digits.
     """
 
-    place: int
+    index: int
     digits: tuple[int, int]
     holds: bool
-    right: Truths
-    probability: Numbers
-    read: Counts | None
+    correct: BoolArray
+    probability: FloatArray
+    read_counts: IntArray | None
 
     @property
-    def wrong(self) -> int:
+    def num_wrong(self) -> int:
         """The number of rounds that get the pair wrong."""
-        return int((~self.right).sum())
+        return int((~self.correct).sum())
 
 
-def hardest(said: Said, count: int) -> list[HardPair]:
+def find_hardest_pairs(said: PairPredictions, count: int) -> list[HardPair]:
     """Return the at most ``count`` pairs that most rounds get wrong, the hardest first.
 
     Pairs with equally many wrong rounds are sorted by the mean probability of the wrong answer. Pairs that all rounds
     get right are not returned.
     """
-    wrong = (~said.right).sum(0)
+    wrong = (~said.correct).sum(0)
     wrong_probability = np.where(said.target, 1 - said.probability, said.probability).mean(0)
     order = np.lexsort((-wrong_probability, -wrong))[:count]
     pairs = []
     for index in order[wrong[order] > 0].tolist():
         first, second = said.digits[index].tolist()
         read = None
-        if said.read is not None:
-            read = np.stack([np.bincount(said.read[:, index, image], minlength=said.classes) for image in (0, 1)])
-        holds, correct = bool(said.target[index]), said.right[:, index]
+        if said.read_classes is not None:
+            read = np.stack(
+                [np.bincount(said.read_classes[:, index, image], minlength=said.num_classes) for image in (0, 1)]
+            )
+        holds, correct = bool(said.target[index]), said.correct[:, index]
         pairs.append(HardPair(index, (first, second), holds, correct, said.probability[:, index], read))
     return pairs
 
@@ -115,28 +117,28 @@ class Confusion:
         accuracy: The share of digits read correctly, summarised over the rounds.
     """
 
-    counts: Counts
+    counts: IntArray
     accuracy: Summary
 
     @property
-    def shares(self) -> Numbers:
+    def shares(self) -> FloatArray:
         """The share of each true class that is read as each class, (K, K); NaN for classes without images."""
         total = self.counts.sum(1, keepdims=True)
         return np.where(total > 0, self.counts / np.maximum(total, 1), np.nan)
 
 
-def confusion(said: Said) -> Confusion | None:
+def compute_confusion(said: PairPredictions) -> Confusion | None:
     """Return the confusion matrix of the digits read, or None if the network does not read digits."""
-    if said.read is None:
+    if said.read_classes is None:
         return None
-    true = np.broadcast_to(said.digits, said.read.shape)
-    cells = (true * said.classes + said.read).ravel()
-    counts = np.bincount(cells, minlength=said.classes**2).reshape(said.classes, said.classes)
-    return Confusion(counts, summarise((said.read == true).mean((1, 2)).tolist()))
+    true = np.broadcast_to(said.digits, said.read_classes.shape)
+    cells = (true * said.num_classes + said.read_classes).ravel()
+    counts = np.bincount(cells, minlength=said.num_classes**2).reshape(said.num_classes, said.num_classes)
+    return Confusion(counts, summarise((said.read_classes == true).mean((1, 2)).tolist()))
 
 
 @dataclass(frozen=True)
-class Distance:
+class DistanceAccuracy:
     """The accuracy on the pairs whose classes have one distance.
 
     Attributes:
@@ -150,19 +152,19 @@ class Distance:
     accuracy: Summary
 
 
-def by_distance(said: Said) -> list[Distance]:
+def compute_accuracy_by_distance(said: PairPredictions) -> list[DistanceAccuracy]:
     """Return the accuracy for each absolute difference of the two classes."""
     distances = np.abs(said.digits[:, 0] - said.digits[:, 1])
     points = []
     for distance in np.unique(distances).tolist():
         is_chosen = distances == distance
-        accuracies = said.right[:, is_chosen].mean(1).tolist()
-        points.append(Distance(distance, int(is_chosen.sum()), summarise(accuracies)))
+        accuracies = said.correct[:, is_chosen].mean(1).tolist()
+        points.append(DistanceAccuracy(distance, int(is_chosen.sum()), summarise(accuracies)))
     return points
 
 
 @dataclass(frozen=True)
-class ClassPairs:
+class ClassPairAccuracy:
     """The accuracy by the classes of both images.
 
     Attributes:
@@ -170,17 +172,17 @@ class ClassPairs:
         accuracy: The share of correct predictions over all rounds, (K, K); NaN where there are no pairs.
     """
 
-    pairs: Counts
-    accuracy: Numbers
+    pairs: IntArray
+    accuracy: FloatArray
 
 
-def by_classes(said: Said) -> ClassPairs:
+def compute_accuracy_by_classes(said: PairPredictions) -> ClassPairAccuracy:
     """Return the accuracy by the classes of both images."""
-    cells, size = said.digits[:, 0] * said.classes + said.digits[:, 1], said.classes**2
+    cells, size = said.digits[:, 0] * said.num_classes + said.digits[:, 1], said.num_classes**2
     pairs = np.bincount(cells, minlength=size)
-    correct = np.bincount(cells, weights=said.right.mean(0), minlength=size)
+    correct = np.bincount(cells, weights=said.correct.mean(0), minlength=size)
     accuracy = np.where(pairs > 0, correct / np.maximum(pairs, 1), np.nan)
-    return ClassPairs(pairs.reshape(said.classes, -1), accuracy.reshape(said.classes, -1))
+    return ClassPairAccuracy(pairs.reshape(said.num_classes, -1), accuracy.reshape(said.num_classes, -1))
 
 
 @dataclass(frozen=True)
@@ -199,14 +201,14 @@ class Calibration:
             which the relation holds, summarised over the rounds.
     """
 
-    counts: Counts
-    probability: Numbers
-    share: Numbers
+    counts: IntArray
+    probability: FloatArray
+    share: FloatArray
     error: Summary
     relation_error: Summary
 
     @property
-    def pooled(self) -> tuple[Numbers, Numbers, Counts]:
+    def pooled(self) -> tuple[FloatArray, FloatArray, IntArray]:
         """Mean P(relation), share of pairs and number of predictions in each bin over all rounds, (bins,) each."""
         counts = self.counts.sum(0)
         weights = np.where(counts > 0, counts, np.nan)
@@ -214,7 +216,7 @@ class Calibration:
         return means[0], means[1], counts
 
     @property
-    def half_widths(self) -> Numbers:
+    def half_widths(self) -> FloatArray:
         """Half the width of the 95 % interval of each pooled share over rounds, (bins,); NaN for a single round.
 
         A bin's share is a ratio of two sums over rounds, so the standard error is that of a ratio estimator, with R − 1
@@ -225,20 +227,23 @@ class Calibration:
             return np.full(counts.shape, np.nan)
         residuals = np.nan_to_num(self.share) * self.counts - share * self.counts
         errors = np.sqrt(rounds / (rounds - 1) * (residuals**2).sum(0)) / np.where(counts > 0, counts, np.nan)
-        half: Numbers = critical(rounds - 1) * errors
+        half: FloatArray = compute_critical_t(rounds - 1) * errors
         return half
 
 
-def calibration(said: Said) -> Calibration:
+def compute_calibration(said: PairPredictions) -> Calibration:
     """Return the reliability bins and the expected calibration errors."""
     holds = np.broadcast_to(said.target, said.decision.shape)
-    counts, probability, share = binned(said.probability, holds)
+    counts, probability, share = bin_probabilities(said.probability, holds)
     confidence = np.maximum(said.probability, 1 - said.probability)
-    errors = [expected_error(*binned(confidence, said.right)), expected_error(counts, probability, share)]
+    errors = [
+        compute_expected_error(*bin_probabilities(confidence, said.correct)),
+        compute_expected_error(counts, probability, share),
+    ]
     return Calibration(counts, probability, share, *(summarise(round_errors.tolist()) for round_errors in errors))
 
 
-def binned(probability: Numbers, true: Truths) -> tuple[Counts, Numbers, Numbers]:
+def bin_probabilities(probability: FloatArray, true: BoolArray) -> tuple[IntArray, FloatArray, FloatArray]:
     """Sort probabilities into bins.
 
     Args:
@@ -250,19 +255,19 @@ def binned(probability: Numbers, true: Truths) -> tuple[Counts, Numbers, Numbers
         and share are NaN for empty bins.
     """
     rounds = len(probability)
-    bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-    cells = (bins + BINS * np.arange(rounds)[:, None]).ravel()
+    bins = np.minimum((probability * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    cells = (bins + NUM_BINS * np.arange(rounds)[:, None]).ravel()
     counts, *sums = (
-        np.bincount(cells, weights, minlength=rounds * BINS).reshape(rounds, BINS)
+        np.bincount(cells, weights, minlength=rounds * NUM_BINS).reshape(rounds, NUM_BINS)
         for weights in (None, probability.ravel(), true.ravel().astype(np.float64))
     )
     divisors = np.where(counts > 0, counts, np.nan)
     return counts.astype(np.int64), sums[0] / divisors, sums[1] / divisors
 
 
-def expected_error(counts: Counts, probability: Numbers, share: Numbers) -> Numbers:
+def compute_expected_error(counts: IntArray, probability: FloatArray, share: FloatArray) -> FloatArray:
     """Return the expected calibration error of each round, (R,): the bins' mean gap, weighted by counts."""
-    error: Numbers = np.nansum(np.abs(probability - share) * counts, 1) / counts.sum(1)
+    error: FloatArray = np.nansum(np.abs(probability - share) * counts, 1) / counts.sum(1)
     return error
 
 
@@ -279,15 +284,15 @@ class Agreement:
             are left out.
     """
 
-    rounds: int
-    shares: Numbers
+    num_rounds: int
+    shares: FloatArray
     share: Summary
     kappa: Summary
 
 
-def agreement(said: Said) -> Agreement | None:
+def compute_agreement(said: PairPredictions) -> Agreement | None:
     """Return the agreement of every two rounds, or None if there is only one round."""
-    rounds = min(len(said.seeds), MOST_COMPARED)
+    rounds = min(len(said.seeds), MAX_COMPARED_ROUNDS)
     if rounds < 2:
         return None
     yes = said.decision[:rounds].astype(np.float64)
@@ -332,41 +337,41 @@ class Inspection:
     relation: str
     pair_seed: int
     failed: Sequence[int]
-    said: Said
+    predictions: PairPredictions
     hardest: Sequence[HardPair]
-    images: Numbers
+    images: FloatArray
     curves: Curves
     confusion: Confusion | None
-    distances: Sequence[Distance]
-    class_pairs: ClassPairs
+    distances: Sequence[DistanceAccuracy]
+    class_pairs: ClassPairAccuracy
     calibration: Calibration
     agreement: Agreement | None
     note: str = ""
     class_names: Sequence[str] = ()
 
     def __str__(self) -> str:
-        return f"{self.label}: {self.basis}\n\n{summary_table(self.summaries())}"
+        return f"{self.label}: {self.basis}\n\n{format_summary_table(self.summaries())}"
 
     @property
     def names(self) -> list[str]:
         """The name of each of the K classes; a class without a name is called by its number."""
-        return list(self.class_names) or [str(number) for number in range(self.said.classes)]
+        return list(self.class_names) or [str(number) for number in range(self.predictions.num_classes)]
 
     @property
     def rounds(self) -> str:
         """The numbers of inspected and of failed rounds in words."""
-        n, failed = len(self.said.seeds), len(self.failed)
+        n, failed = len(self.predictions.seeds), len(self.failed)
         return f"{n} round{'s' if n > 1 else ''}" + (f" ({failed} more failed)" if failed else "")
 
     @property
     def basis(self) -> str:
         """The rounds, pairs and data behind the results, in words."""
         note = f"; {self.note}" if self.note else ""
-        return f"{self.rounds}, {len(self.said.target)} test pairs of seed {self.pair_seed}, data: {self.source}{note}"
+        return f"{self.rounds}, {len(self.predictions.target)} test pairs of seed {self.pair_seed}, data: {self.source}{note}"
 
     def summaries(self) -> dict[str, Summary]:
         """Return the main metrics by name, summarised over the rounds or over pairs of rounds."""
-        summaries = {"accuracy on these pairs": self.said.accuracy}
+        summaries = {"accuracy on these pairs": self.predictions.accuracy}
         if self.confusion is not None:
             summaries["digit accuracy on these pairs"] = self.confusion.accuracy
         summaries["calibration error of the predictions"] = self.calibration.error

@@ -14,21 +14,21 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.preprocessing import Preprocessing
 from pairs_lit.nn.pair_output import Output
 from pairs_lit.nn.round_network import RoundNetwork
-from pairs_lit.system.tracebacks import own_place_of
-from pairs_lit.text import counted
+from pairs_lit.system.tracebacks import locate_user_error
+from pairs_lit.text import format_count
 
-PAIRS = "pairs"
+INPUT_NAME = "pairs"
 """The name of the input."""
 
-_TRIED = (3, 1, 4, 40)
+_TRIAL_SIZES = (3, 1, 4, 40)
 """Numbers of pairs: a network is traced with the first, and the exported network is checked with all of them."""
 
-_CLOSE = 1e-4
+_TOLERANCE = 1e-4
 """The largest allowed difference between runtimes, relative to the largest output; it is usually about 1e-6."""
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_exporters() -> Iterator[None]:
     """Silence exporters, which print hundreds of lines about their internals."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -39,13 +39,13 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def trials(prepare: Preprocessing) -> list[Tensor]:
+def build_trial_inputs(prepare: Preprocessing) -> list[Tensor]:
     """Return preprocessed random pairs, (N, 2, H, W) for several N, to check exported networks with."""
     generator, size = torch.Generator().manual_seed(0), prepare.image_size
-    return [prepare(torch.randint(256, (pairs, 2, size, size), generator=generator)) for pairs in _TRIED]
+    return [prepare(torch.randint(256, (pairs, 2, size, size), generator=generator)) for pairs in _TRIAL_SIZES]
 
 
-def recorded(network: RoundNetwork, prepare: Preprocessing) -> ExportedProgram:
+def export_program(network: RoundNetwork, prepare: Preprocessing) -> ExportedProgram:
     """Export a network with ``torch.export``, and check that the program gives the same outputs.
 
     Args:
@@ -55,38 +55,38 @@ def recorded(network: RoundNetwork, prepare: Preprocessing) -> ExportedProgram:
     Raises:
         PairsLitError: ``torch.export`` cannot trace it, or the outputs differ.
     """
-    inputs = trials(prepare)
-    with quiet(), torch.no_grad():
-        program = _program(network, inputs[0])
+    inputs = build_trial_inputs(prepare)
+    with silence_exporters(), torch.no_grad():
+        program = _run_torch_export(network, inputs[0])
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it contains paths of this machine
-    check(network, program.module(), inputs)
+    check_predictions(network, program.module(), inputs)
     return program
 
 
-def _program(network: RoundNetwork, example: Tensor) -> ExportedProgram:
+def _run_torch_export(network: RoundNetwork, example: Tensor) -> ExportedProgram:
     failures = []
     for strict in (False, True):  # only strict mode supports len() of a tensor; the other supports more of Python
         try:
-            return torch.export.export(network, (example,), dynamic_shapes={PAIRS: {0: Dim("N")}}, strict=strict)
+            return torch.export.export(network, (example,), dynamic_shapes={INPUT_NAME: {0: Dim("N")}}, strict=strict)
         except Exception as error:  # torch.export and user modules raise errors of any class
             failures.append(error)
-    failure = next((error for error in failures if own_place_of(error)), failures[-1])
-    place = own_place_of(failure)
+    failure = next((error for error in failures if locate_user_error(error)), failures[-1])
+    place = locate_user_error(failure)
     raise PairsLitError(
-        f"torch.export cannot trace the network ({_first_line(failure)}{f'; {place}' if place else ''}): its forward "
+        f"torch.export cannot trace the network ({_format_first_line(failure)}{f'; {place}' if place else ''}): its forward "
         "depends on values of tensors, or uses unsupported operations. Use --to state_dict, which always works: its "
         "weights load into the network's class."
     ) from failure
 
 
-def _first_line(error: Exception) -> str:
+def _format_first_line(error: Exception) -> str:
     """Return the class and the first line of an error, since exporters add pages of text."""
     text = str(error).strip().split("\n")[0].rstrip(". ")
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
-def check(network: RoundNetwork, exported: Callable[[Tensor], object], trials: Sequence[Tensor]) -> None:
+def check_predictions(network: RoundNetwork, exported: Callable[[Tensor], object], trials: Sequence[Tensor]) -> None:
     """Raise PairsLitError if the outputs of the exported network differ from the network's.
 
     Args:
@@ -99,10 +99,10 @@ def check(network: RoundNetwork, exported: Callable[[Tensor], object], trials: S
             with torch.no_grad():
                 is_close, reason = _is_close(network(pairs), exported(pairs)), "other outputs"
         except Exception as error:  # whatever the exported program's runtime raises
-            is_close, reason = False, _first_line(error)
+            is_close, reason = False, _format_first_line(error)
         if not is_close:
             raise PairsLitError(
-                f"the exported network gives {reason} for {counted(len(pairs), 'pair')}: the network draws random "
+                f"the exported network gives {reason} for {format_count(len(pairs), 'pair')}: the network draws random "
                 "numbers, or uses operations that cannot be exported. Use --to state_dict, which always works: its "
                 "weights load into the network's class."
             )
@@ -112,11 +112,11 @@ def _is_close(output: Output, exported: object) -> bool:
     expected, actual = (value if isinstance(value, tuple | list) else (value,) for value in (output, exported))
     return len(expected) == len(actual) and all(
         first.shape == second.shape
-        and torch.allclose(first, second, rtol=0, atol=_CLOSE * _scale(first), equal_nan=True)
+        and torch.allclose(first, second, rtol=0, atol=_TOLERANCE * _compute_scale(first), equal_nan=True)
         for first, second in zip(expected, actual, strict=True)
     )
 
 
-def _scale(values: Tensor) -> float:
+def _compute_scale(values: Tensor) -> float:
     """Return the largest absolute value, but at least 1, since rounding errors grow with the values."""
     return max(1.0, float(values.nan_to_num(posinf=0, neginf=0).abs().max()))

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from pairs_lit.seeds import derive
+from pairs_lit.seeds import derive_seed
 
-_WORD = 2**32
+_WORD_RANGE = 2**32
 
 
 @dataclass
-class Clock:
+class StepPosition:
     """Current position of a stack in training or evaluation.
 
     The random numbers of a stack depend on this position and on the seeds of its rounds.
@@ -29,7 +29,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Streams:
+class RandomStreams:
     """Random number streams of one part of a stacked network, one stream per copy.
 
     Attributes:
@@ -41,45 +41,45 @@ class Streams:
 
     seeds: tuple[int, ...]
     copies: tuple[int, ...]
-    clock: Clock
+    clock: StepPosition
     name: str = ""
 
-    def child(self, name: str) -> "Streams":
+    def get_child(self, name: str) -> "RandomStreams":
         """Return the streams of a submodule of this part."""
         return replace(self, name=f"{self.name}.{name}")
 
-    def apart(self) -> "list[Streams]":
+    def split_copies(self) -> "list[RandomStreams]":
         """Return one set of streams per copy, each for that copy alone."""
         pairs = zip(self.seeds, self.copies, strict=True)
         return [replace(self, seeds=(seed,), copies=(copy,)) for seed, copy in pairs]
 
-    def derived(self, *indices: int) -> list[int]:
+    def derive_seeds(self, *indices: int) -> list[int]:
         """Return one seed per copy, derived from its round's seed, the name of the part and the indices."""
         pairs = zip(self.seeds, self.copies, strict=True)
-        return [derive(seed, self.name, copy, *indices) for seed, copy in pairs]
+        return [derive_seed(seed, self.name, copy, *indices) for seed, copy in pairs]
 
 
-def _int32(value: int) -> int:
-    return value - _WORD if value >= _WORD // 2 else value
+def _to_int32(value: int) -> int:
+    return value - _WORD_RANGE if value >= _WORD_RANGE // 2 else value
 
 
-def _scrambled(x: Tensor, middle: Tensor | int = 0) -> Tensor:
+def _scramble_bits(x: Tensor, middle: Tensor | int = 0) -> Tensor:
     """Hash int32 numbers by C. Wellons' lowbias32, a 32-bit hash with full avalanche.
 
     ``middle`` is mixed in half-way. The masks turn the arithmetic shifts of int32 into logical ones.
     """
     x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
     x = x ^ middle
-    x = (x ^ ((x >> 15) & 0x1FFFF)) * _int32(0x846CA68B)
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * _to_int32(0x846CA68B)
     return x ^ ((x >> 16) & 0xFFFF)
 
 
-def step_words(keys: Tensor, step: int) -> Tensor:
+def compute_step_words(keys: Tensor, step: int) -> Tensor:
     """Return the (R, 2) int32 words from which, with an activation's index, a step computes its keep mask."""
-    return _scrambled(keys ^ _int32(step * 0x9E3779B9 % _WORD))
+    return _scramble_bits(keys ^ _to_int32(step * 0x9E3779B9 % _WORD_RANGE))
 
 
-def dropout_keep(keys: Tensor, step: int, count: int, p: float | Tensor) -> Tensor:
+def compute_keep_mask(keys: Tensor, step: int, count: int, p: float | Tensor) -> Tensor:
     """Compute which of ``count`` activations each round keeps in one step; the result depends on the arguments alone.
 
     Args:
@@ -92,9 +92,9 @@ def dropout_keep(keys: Tensor, step: int, count: int, p: float | Tensor) -> Tens
         (R, count) bool: True for the activations that are kept.
     """
     limit = (p * 2**31).long() if isinstance(p, Tensor) else int(p * 2**31)
-    words = step_words(keys, step)
+    words = compute_step_words(keys, step)
     counter = torch.arange(count, dtype=torch.int32, device=keys.device)
-    bits = _scrambled(counter ^ words[:, :1], words[:, 1:])
+    bits = _scramble_bits(counter ^ words[:, :1], words[:, 1:])
     return (bits & 0x7FFFFFFF) >= limit
 
 
@@ -108,58 +108,63 @@ class StackedDropout(nn.Module):
         whole: Whether whole maps, (n, c) of (N, C, ...), are dropped, as by ``nn.Dropout2d``.
     """
 
-    def __init__(self, rates: Sequence[float], streams: Streams, *, maps: bool, whole: bool = False) -> None:
+    def __init__(self, rates: Sequence[float], streams: RandomStreams, *, maps: bool, whole: bool = False) -> None:
         super().__init__()
         self.rates = tuple(rates)
         self._streams = streams
-        self._maps = maps
-        self._whole = whole
+        self._is_maps_layout = maps
+        self._should_drop_maps = whole
         self._keys: tuple[int, Tensor] | None = None
 
     def extra_repr(self) -> str:
         """Return the dropout probabilities, as ``repr`` shows them."""
         return f"p={', '.join(map(str, dict.fromkeys(self.rates)))}"
 
-    def keys(self, device: torch.device) -> Tensor:
+    def get_keys(self, device: torch.device) -> Tensor:
         """Return the (R, 2) int32 keys of the current epoch; they are derived once per epoch and cached."""
         epoch = self._streams.clock.epoch
         if self._keys is None or self._keys[0] != epoch:
-            words = [[_int32(seed % _WORD), _int32(seed // _WORD)] for seed in self._streams.derived(epoch)]
+            words = [
+                [_to_int32(seed % _WORD_RANGE), _to_int32(seed // _WORD_RANGE)]
+                for seed in self._streams.derive_seeds(epoch)
+            ]
             self._keys = epoch, torch.tensor(words, dtype=torch.int32)
         return self._keys[1].to(device)
 
     @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         """Whether the layer is training and drops anything."""
         return self.training and max(self.rates) > 0
 
-    def words(self, device: torch.device) -> Tensor:
+    def get_step_words(self, device: torch.device) -> Tensor:
         """Return the :func:`step_words` of the current step."""
-        return step_words(self.keys(device), self._streams.clock.step)
+        return compute_step_words(self.get_keys(device), self._streams.clock.step)
 
-    def mask(self, shape: Sequence[int], device: torch.device) -> Tensor:
+    def compute_mask(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Return the keep mask of the current step, (R, N, ...) bool, for one plain layer's output shape (N, ...)."""
-        mask_shape = [size if dimension < 2 or not self._whole else 1 for dimension, size in enumerate(shape)]
+        mask_shape = [
+            size if dimension < 2 or not self._should_drop_maps else 1 for dimension, size in enumerate(shape)
+        ]
         count = torch.Size(mask_shape).numel()
         p: float | Tensor = self.rates[0]
         if len(set(self.rates)) > 1:
             p = torch.tensor(self.rates, dtype=torch.float64, device=device)[:, None]
-        keep = dropout_keep(self.keys(device), self._streams.clock.step, count, p)
+        keep = compute_keep_mask(self.get_keys(device), self._streams.clock.step, count, p)
         return keep.view(-1, *mask_shape).expand(-1, *shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop activations while training, and scale the kept ones by 1 / (1 − p)."""
-        if not self.active:
+        if not self.is_active:
             return x
-        if self._maps:
-            keep = self.mask((x.shape[-1], *x.shape[1:-1]), x.device).permute(0, 2, 3, 4, 1)
+        if self._is_maps_layout:
+            keep = self.compute_mask((x.shape[-1], *x.shape[1:-1]), x.device).permute(0, 2, 3, 4, 1)
         else:
-            keep = self.mask(x.shape[1:], x.device)
+            keep = self.compute_mask(x.shape[1:], x.device)
         if max(self.rates) == 1:  # copies are stacked only if all or none of them drop everything
             return x * 0
-        return x * keep / kept_shares(self.rates, x)
+        return x * keep / compute_keep_probabilities(self.rates, x)
 
 
-def kept_shares(rates: Sequence[float], x: Tensor) -> Tensor:
+def compute_keep_probabilities(rates: Sequence[float], x: Tensor) -> Tensor:
     """Return 1 − p of each round, shaped so that the values (R, ...) of R rounds can be divided by it."""
     return torch.tensor([1 - p for p in rates], dtype=x.dtype, device=x.device).view(-1, *[1] * (x.dim() - 1))

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pairs_lit.stacking.ops.dropout import kept_shares
+from pairs_lit.stacking.ops.dropout import compute_keep_probabilities
 
-_FEW_CHANNELS = 16
-_AT_ONCE = 4  # the kernels process maps in blocks of four
+_MAX_CHANNELS = 16
+_MAPS_PER_BLOCK = 4  # the kernels process maps in blocks of four
 
 
-class Dropped(NamedTuple):
+class FusedDropout(NamedTuple):
     """Dropout between convolution and pool, as the compiled kernels need it.
 
     Attributes:
@@ -23,7 +23,7 @@ class Dropped(NamedTuple):
     words: Tensor
 
 
-def convolve_pool_relu(x: Tensor, weight: Tensor, bias: Tensor, dropped: Dropped | None = None) -> Tensor:
+def convolve_pool_relu(x: Tensor, weight: Tensor, bias: Tensor, dropped: FusedDropout | None = None) -> Tensor:
     """Apply a 3×3 convolution, dropout, a 2×2 max-pool and ReLU in one pass of compiled kernels.
 
     Args:
@@ -39,15 +39,15 @@ def convolve_pool_relu(x: Tensor, weight: Tensor, bias: Tensor, dropped: Dropped
     return output
 
 
-def is_small(x: Tensor, weight: Tensor) -> bool:
+def should_fuse_convolution(x: Tensor, weight: Tensor) -> bool:
     """Return whether :func:`convolve_pool_relu` supports these maps and kernels and is faster than a matrix product.
 
     With many channels, the matrix product is faster.
     """
     outputs, channels = weight.shape[1:3]
-    has_full_block = outputs >= _AT_ONCE and (channels >= _AT_ONCE or not x.requires_grad)
+    has_full_block = outputs >= _MAPS_PER_BLOCK and (channels >= _MAPS_PER_BLOCK or not x.requires_grad)
     is_supported = x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
-    return is_supported and has_full_block and channels <= _FEW_CHANNELS
+    return is_supported and has_full_block and channels <= _MAX_CHANNELS
 
 
 class _ConvolutionPoolReLU(torch.autograd.Function):
@@ -59,7 +59,7 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        dropped: Dropped | None,
+        dropped: FusedDropout | None,
     ) -> Tensor:
         from pairs_lit.stacking.ops import kernels
 
@@ -69,7 +69,7 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
         winners = torch.empty_like(pooled, dtype=torch.int32)
         rates, words = ((0.0,) * b, torch.zeros(b, 2, dtype=torch.int32)) if dropped is None else dropped
         rate_tensor = torch.tensor(rates, dtype=torch.float64)
-        kernels.run(kernels.convolve_pool, x, weight, bias, words, rate_tensor, pooled, winners)
+        kernels.run_kernel(kernels.convolve_pool, x, weight, bias, words, rate_tensor, pooled, winners)
         ctx.save_for_backward(x, weight, winners)
         ctx.rates = rates
         return pooled
@@ -83,13 +83,13 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
         grad = grads[0].contiguous()
         if max(ctx.rates) > 0:
             # The mask is not needed: a positive maximum of a pool is an activation that dropout has kept.
-            grad = grad / kept_shares(ctx.rates, grad)
+            grad = grad / compute_keep_probabilities(ctx.rates, grad)
         weights, biases = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
         if not ctx.needs_input_grad[0]:
-            kernels.run(kernels.weight_gradient, x, grad, winners, weights, biases)
+            kernels.run_kernel(kernels.compute_weight_gradients, x, grad, winners, weights, biases)
             return None, weights, biases, None
         maps = torch.empty_like(x)
-        kernels.run(kernels.all_gradients, x, weight, grad, winners, maps, weights, biases)
+        kernels.run_kernel(kernels.compute_all_gradients, x, weight, grad, winners, maps, weights, biases)
         return maps, weights, biases, None
 
 
@@ -111,20 +111,22 @@ def normalise_pool_relu(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> 
     return pooled, mean, variance
 
 
-def normalised_pool_relu(x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def normalise_by_statistics_pool_relu(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
     """Normalise each map by a given mean and variance, (B,) each, then apply a 2×2 max-pool and ReLU.
 
     This operation has no gradients; it is for evaluation.
     """
     from pairs_lit.stacking.ops import kernels
 
-    pooled, winners = _empty(x)
-    moments, affine = _columns(mean, variance), _columns(weight, bias)
-    kernels.run(kernels.normalise_pool, x.contiguous(), moments, affine, _scalar(eps), pooled, winners)
+    pooled, winners = _allocate_pooled(x)
+    moments, affine = _stack_columns(mean, variance), _stack_columns(weight, bias)
+    kernels.run_kernel(kernels.normalise_pool, x.contiguous(), moments, affine, _to_scalar(eps), pooled, winners)
     return pooled
 
 
-def can_fuse(x: Tensor, weight: Tensor) -> bool:
+def can_fuse_normalisation(x: Tensor, weight: Tensor) -> bool:
     """Return whether the kernels for batch norm, max-pool and ReLU support these maps and weights."""
     return x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
 
@@ -142,10 +144,10 @@ class _NormPoolReLU(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         from pairs_lit.stacking.ops import kernels
 
-        x, affine = x.contiguous(), _columns(weight, bias)
+        x, affine = x.contiguous(), _stack_columns(weight, bias)
         moments = torch.empty_like(affine)
-        pooled, winners = _empty(x)
-        kernels.run(kernels.measure_normalise_pool, x, moments, affine, _scalar(eps), pooled, winners)
+        pooled, winners = _allocate_pooled(x)
+        kernels.run_kernel(kernels.measure_normalise_pool, x, moments, affine, _to_scalar(eps), pooled, winners)
         ctx.save_for_backward(x, moments, affine, winners)
         ctx.eps = eps
         ctx.mark_non_differentiable(moments)
@@ -158,22 +160,24 @@ class _NormPoolReLU(torch.autograd.Function):
 
         x, moments, affine, winners = ctx.saved_tensors
         map_grads, affine_grads, grad = torch.empty_like(x), torch.empty_like(affine), grads[0].contiguous()
-        weight, eps = affine[:, 0].contiguous(), _scalar(ctx.eps)
-        kernels.run(kernels.normalise_gradients, x, moments, weight, eps, grad, winners, map_grads, affine_grads)
+        weight, eps = affine[:, 0].contiguous(), _to_scalar(ctx.eps)
+        kernels.run_kernel(
+            kernels.compute_normalisation_gradients, x, moments, weight, eps, grad, winners, map_grads, affine_grads
+        )
         weight_grads, bias_grads = affine_grads.to(x.dtype).unbind(1)
         return map_grads, weight_grads, bias_grads, None
 
 
-def _empty(x: Tensor) -> tuple[Tensor, Tensor]:
+def _allocate_pooled(x: Tensor) -> tuple[Tensor, Tensor]:
     """Allocate the pooled maps and the positions of their maxima for maps (B, H, W, N)."""
     b, h, w, n = x.shape
     pooled = x.new_empty(b, h // 2, w // 2, n)
     return pooled, torch.empty_like(pooled, dtype=torch.int32)
 
 
-def _columns(first: Tensor, second: Tensor) -> Tensor:
+def _stack_columns(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack([first, second], 1).double()
 
 
-def _scalar(value: float) -> Tensor:
+def _to_scalar(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)

@@ -25,37 +25,44 @@ from torch import Tensor
 Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}  # without nnan and ninf, since NaN and infinity must be passed on
+_FASTMATH_FLAGS = {
+    "reassoc",
+    "contract",
+    "nsz",
+    "arcp",
+}  # without nnan and ninf, since NaN and infinity must be passed on
 
 
-def _compiled(function: Function, *, keep: bool = True) -> Function:
+def _compile(function: Function, *, keep: bool = True) -> Function:
     """Compile a function at its first call and, if possible, cache it on disk for other processes."""
     try:
-        compiled = numba.njit(function, cache=keep, nogil=True, fastmath=_FAST, error_model="numpy")
+        compiled = numba.njit(function, cache=keep, nogil=True, fastmath=_FASTMATH_FLAGS, error_model="numpy")
     except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
         if not keep:
             raise
-        return _compiled(function, keep=False)
+        return _compile(function, keep=False)
     return cast(Function, compiled)
 
 
-def _inlined(function: Function) -> Function:
+def _compile_inline(function: Function) -> Function:
     """Compile a function inline, as part of each of its callers.
 
     A function compiled on its own would have different machine code in the process that compiles it and in processes
     that load it from disk, where it has been optimised within its caller. The results of the first fit after an
     installation would then differ in their last bits from those of later fits.
     """
-    return cast(Function, numba.njit(function, inline="always", nogil=True, fastmath=_FAST, error_model="numpy"))
+    return cast(
+        Function, numba.njit(function, inline="always", nogil=True, fastmath=_FASTMATH_FLAGS, error_model="numpy")
+    )
 
 
-def run(kernel: Callable[..., None], *tensors: Tensor) -> None:
+def run_kernel(kernel: Callable[..., None], *tensors: Tensor) -> None:
     """Run a kernel on one thread; further cores are used by further workers, each of which trains whole stacks."""
     kernel(*[tensor.detach().numpy() for tensor in tensors])
 
 
-@_inlined
-def _add_rows(first: Array, second: Array, x: Array, kernel: Array, y: int) -> None:
+@_compile_inline
+def _add_convolved_rows(first: Array, second: Array, x: Array, kernel: Array, y: int) -> None:
     """Add the rows y and y + 1 of the convolution of one map to two rows (columns · N)."""
     w, n = x.shape[1] * x.shape[2], x.shape[2]
     a, b, c = kernel[0, 0], kernel[0, 1], kernel[0, 2]
@@ -73,7 +80,7 @@ def _add_rows(first: Array, second: Array, x: Array, kernel: Array, y: int) -> N
         )
 
 
-@_inlined
+@_compile_inline
 def _pool_rows(first: Array, second: Array, pooled: Array, winners: Array) -> None:
     """Pool two rows 2×2 with ReLU, and store which of the four values was the largest, or −1 where ReLU gives 0."""
     columns, n = pooled.shape
@@ -91,8 +98,8 @@ def _pool_rows(first: Array, second: Array, pooled: Array, winners: Array) -> No
             best[k] = 0 if value <= 0 else value
 
 
-@_inlined
-def _drop_row(row: Array, word: Array, p: float, number: int, step: int, n: int) -> None:
+@_compile_inline
+def _apply_dropout_to_row(row: Array, word: Array, p: float, number: int, step: int, n: int) -> None:
     """Apply dropout to a row (columns · N), whose activation of column x and image k has index number + x + k · step.
 
     The hash is that of :func:`pairs_lit.stacking.ops.dropout.dropout_keep`, computed with unsigned integers.
@@ -110,8 +117,8 @@ def _drop_row(row: Array, word: Array, p: float, number: int, step: int, n: int)
             part[k] *= (bits >= limit) / kept
 
 
-@_inlined
-def _convolved_map(
+@_compile_inline
+def _compute_pooled_map(
     x: Array, kernels: Array, bias: float, words: Array, p: float, out: int, outputs: int, pooled: Array, winners: Array
 ) -> None:
     """Compute the pooled output map with index ``out`` of one stack, which has ``outputs`` output maps."""
@@ -121,15 +128,15 @@ def _convolved_map(
     for y in range(height):
         rows[:] = bias
         for channel in range(x.shape[0]):
-            _add_rows(rows[0], rows[1], x[channel], kernels[channel], 2 * y)
+            _add_convolved_rows(rows[0], rows[1], x[channel], kernels[channel], 2 * y)
         if p > 0:
             for row in range(2):
                 number = (out * full_height + 2 * y + row) * full_width
-                _drop_row(rows[row], words, p, number, outputs * full_height * full_width, n)
+                _apply_dropout_to_row(rows[row], words, p, number, outputs * full_height * full_width, n)
         _pool_rows(rows[0], rows[1], pooled[y], winners[y])
 
 
-@_compiled
+@_compile
 def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, pooled: Array, winners: Array) -> None:
     """Apply a 3×3 convolution, dropout, a 2×2 max-pool and ReLU.
 
@@ -145,11 +152,11 @@ def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, 
     b, o = bias.shape
     for item in range(b * o):
         r, out = item // o, item % o
-        _convolved_map(x[r], weight[r, out], bias[r, out], words[r], p[r], out, o, pooled[r, out], winners[r, out])
+        _compute_pooled_map(x[r], weight[r, out], bias[r, out], words[r], p[r], out, o, pooled[r, out], winners[r, out])
 
 
-@_inlined
-def _spread(grad: Array, winners: Array, scattered: Array, border: int) -> None:
+@_compile_inline
+def _scatter_gradient(grad: Array, winners: Array, scattered: Array, border: int) -> None:
     """Write the gradient of a pooled map to the positions of the maxima, inside a border of zeros."""
     height, width, n = grad.shape
     if border > 0:
@@ -163,8 +170,8 @@ def _spread(grad: Array, winners: Array, scattered: Array, border: int) -> None:
                     target[k] = g[k] if where[k] == corner else 0
 
 
-@_inlined
-def _kernel_row(x: Array, scattered: Array, border: int, ky: int, gradient: Array) -> None:
+@_compile_inline
+def _compute_kernel_gradient_row(x: Array, scattered: Array, border: int, ky: int, gradient: Array) -> None:
     """Compute row ky of the gradient (4, 3, 3) of four kernels from one input map and four scattered gradients."""
     h, w, n = scattered.shape[1], scattered.shape[2], scattered.shape[3]
     long, full, wide = (w - 2 * border) * n, w * n, x.shape[1] * n
@@ -196,16 +203,16 @@ def _kernel_row(x: Array, scattered: Array, border: int, ky: int, gradient: Arra
     gradient[3, ky, 0], gradient[3, ky, 1], gradient[3, ky, 2] = d0, d1, d2
 
 
-@_inlined
-def _kernel_gradient(x: Array, scattered: Array, border: int, gradient: Array) -> None:
+@_compile_inline
+def _compute_kernel_gradient(x: Array, scattered: Array, border: int, gradient: Array) -> None:
     """Compute the gradient (4, C, 3, 3) of the kernels of four output maps."""
     for channel in range(x.shape[0]):
         for ky in range(3):
-            _kernel_row(x[channel], scattered, border, ky, gradient[:, channel])
+            _compute_kernel_gradient_row(x[channel], scattered, border, ky, gradient[:, channel])
 
 
-@_inlined
-def _weight_gradient(x: Array, grad: Array, winners: Array, kernels: Array, biases: Array) -> None:
+@_compile_inline
+def _compute_weight_gradients(x: Array, grad: Array, winners: Array, kernels: Array, biases: Array) -> None:
     """Compute the gradients of one stack's kernels and biases, for four output maps at a time.
 
     The last block of four overlaps the one before if the number of output maps is not a multiple of four.
@@ -215,13 +222,13 @@ def _weight_gradient(x: Array, grad: Array, winners: Array, kernels: Array, bias
     for group in range((o + 3) // 4):
         first = min(4 * group, o - 4)
         for out in range(4):
-            _spread(grad[first + out], winners[first + out], scattered[out], 0)
+            _scatter_gradient(grad[first + out], winners[first + out], scattered[out], 0)
             biases[first + out] = scattered[out].sum()
-        _kernel_gradient(x, scattered, 0, kernels[first : first + 4])
+        _compute_kernel_gradient(x, scattered, 0, kernels[first : first + 4])
 
 
-@_inlined
-def _add_taps(rows: Array, g: Array, kernels: Array, ky: int) -> None:
+@_compile_inline
+def _add_map_gradient_row(rows: Array, g: Array, kernels: Array, ky: int) -> None:
     """Add the contribution of one row g of a scattered gradient, through kernel row ky, to rows of four input maps.
 
     ``rows`` is (4, columns · N).
@@ -240,8 +247,8 @@ def _add_taps(rows: Array, g: Array, kernels: Array, ky: int) -> None:
         d[k] += d0 * p[k] + d1 * q[k] + d2 * r[k]
 
 
-@_inlined
-def _map_gradient(scattered: Array, weight: Array, maps: Array) -> None:
+@_compile_inline
+def _compute_map_gradient(scattered: Array, weight: Array, maps: Array) -> None:
     """Compute the gradient of four input maps (4, H, W, N)."""
     _, h, w, n = maps.shape
     o, full = len(scattered), scattered.shape[2] * n
@@ -250,13 +257,13 @@ def _map_gradient(scattered: Array, weight: Array, maps: Array) -> None:
         rows[:] = 0
         for out in range(o):
             for ky in range(max(0, y - h + 3), min(3, y + 1)):
-                _add_taps(rows, scattered[out, y - ky + 2].reshape(full), weight[out], ky)
+                _add_map_gradient_row(rows, scattered[out, y - ky + 2].reshape(full), weight[out], ky)
         for channel in range(4):
             maps[channel, y] = rows[channel].reshape(w, n)
 
 
-@_inlined
-def _all_gradients(
+@_compile_inline
+def _compute_all_gradients(
     x: Array, weight: Array, grad: Array, winners: Array, maps: Array, kernels: Array, biases: Array
 ) -> None:
     """Compute the gradients of one stack's maps, kernels and biases."""
@@ -264,18 +271,18 @@ def _all_gradients(
     c, h, w, n = x.shape
     scattered = np.empty((o, h + 2, w + 2, n), x.dtype)
     for out in range(o):
-        _spread(grad[out], winners[out], scattered[out], 2)
+        _scatter_gradient(grad[out], winners[out], scattered[out], 2)
         biases[out] = scattered[out].sum()
     for group in range((o + 3) // 4):
         first = min(4 * group, o - 4)
-        _kernel_gradient(x, scattered[first : first + 4], 2, kernels[first : first + 4])
+        _compute_kernel_gradient(x, scattered[first : first + 4], 2, kernels[first : first + 4])
     for group in range((c + 3) // 4):
         first = min(4 * group, c - 4)
-        _map_gradient(scattered, weight[:, first : first + 4], maps[first : first + 4])
+        _compute_map_gradient(scattered, weight[:, first : first + 4], maps[first : first + 4])
 
 
-@_compiled
-def weight_gradient(x: Array, grad: Array, winners: Array, kernels: Array, biases: Array) -> None:
+@_compile
+def compute_weight_gradients(x: Array, grad: Array, winners: Array, kernels: Array, biases: Array) -> None:
     """Compute the gradients of :func:`convolve_pool` with respect to its kernels and biases, but not its maps.
 
     Args:
@@ -286,11 +293,11 @@ def weight_gradient(x: Array, grad: Array, winners: Array, kernels: Array, biase
         biases: Output: gradient of the biases (B, O).
     """
     for r in range(len(x)):
-        _weight_gradient(x[r], grad[r], winners[r], kernels[r], biases[r])
+        _compute_weight_gradients(x[r], grad[r], winners[r], kernels[r], biases[r])
 
 
-@_compiled
-def all_gradients(
+@_compile
+def compute_all_gradients(
     x: Array, weight: Array, grad: Array, winners: Array, maps: Array, kernels: Array, biases: Array
 ) -> None:
     """Compute all gradients of :func:`convolve_pool`.
@@ -305,11 +312,11 @@ def all_gradients(
         biases: Output: gradient of the biases (B, O).
     """
     for r in range(len(x)):
-        _all_gradients(x[r], weight[r], grad[r], winners[r], maps[r], kernels[r], biases[r])
+        _compute_all_gradients(x[r], weight[r], grad[r], winners[r], maps[r], kernels[r], biases[r])
 
 
-@_inlined
-def _moments(x: Array) -> tuple[float, float]:
+@_compile_inline
+def _compute_moments(x: Array) -> tuple[float, float]:
     """Return the mean and the biased variance (divided by the count) of one map."""
     h, w, n = x.shape
     total = squares = 0.0
@@ -324,8 +331,8 @@ def _moments(x: Array) -> tuple[float, float]:
     return mean, squares / x.size
 
 
-@_inlined
-def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, winners: Array) -> None:
+@_compile_inline
+def _scale_and_pool_map(x: Array, scale: float, shift: float, pooled: Array, winners: Array) -> None:
     """Scale and shift one map, then apply the 2×2 max-pool and ReLU."""
     height, width, n = pooled.shape
     rows = np.empty((2, 2 * width * n), x.dtype)
@@ -337,14 +344,14 @@ def _normalised_map(x: Array, scale: float, shift: float, pooled: Array, winners
         _pool_rows(rows[0], rows[1], pooled[y], winners[y])
 
 
-@_inlined
-def _normalised(x: Array, moments: Array, affine: Array, eps: float, pooled: Array, winners: Array) -> None:
+@_compile_inline
+def _normalise_and_pool_map(x: Array, moments: Array, affine: Array, eps: float, pooled: Array, winners: Array) -> None:
     """Normalise one map by the moments, then apply the 2×2 max-pool and ReLU."""
     scale = affine[0] / np.sqrt(moments[1] + eps)
-    _normalised_map(x, x.dtype.type(scale), x.dtype.type(affine[1] - moments[0] * scale), pooled, winners)
+    _scale_and_pool_map(x, x.dtype.type(scale), x.dtype.type(affine[1] - moments[0] * scale), pooled, winners)
 
 
-@_compiled
+@_compile
 def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, winners: Array) -> None:
     """Apply batch norm by each map's own moments, a 2×2 max-pool and ReLU.
 
@@ -357,22 +364,22 @@ def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, 
         winners: Output: which of the four values was the largest, or −1 where the result is 0; int32, shaped as pooled.
     """
     for item in range(len(x)):
-        moments[item, 0], moments[item, 1] = _moments(x[item])
-        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], winners[item])
+        moments[item, 0], moments[item, 1] = _compute_moments(x[item])
+        _normalise_and_pool_map(x[item], moments[item], affine[item], eps.item(), pooled[item], winners[item])
 
 
-@_compiled
+@_compile
 def normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, winners: Array) -> None:
     """Apply batch norm by given moments, a 2×2 max-pool and ReLU.
 
     The arguments are those of :func:`measure_normalise_pool`, but ``moments`` is an input.
     """
     for item in range(len(x)):
-        _normalised(x[item], moments[item], affine[item], eps.item(), pooled[item], winners[item])
+        _normalise_and_pool_map(x[item], moments[item], affine[item], eps.item(), pooled[item], winners[item])
 
 
-@_inlined
-def _normalised_gradient(
+@_compile_inline
+def _compute_normalisation_gradient(
     x: Array, moments: Array, weight: float, eps: float, grad: Array, winners: Array, maps: Array, affine: Array
 ) -> None:
     """Compute the gradients of one map that was normalised by its own moments, and of its weight and bias."""
@@ -380,7 +387,7 @@ def _normalised_gradient(
     deviation = np.sqrt(moments[1] + eps)
     if grad.shape[0] * grad.shape[1] * 4 < h * w:
         maps[:] = 0
-    _spread(grad, winners, maps, 0)
+    _scatter_gradient(grad, winners, maps, 0)
     mean, total, product = x.dtype.type(moments[0]), 0.0, 0.0
     for y in range(h):
         g, row, sums, products = maps[y].reshape(w * n), x[y].reshape(w * n), x.dtype.type(0), x.dtype.type(0)
@@ -397,8 +404,8 @@ def _normalised_gradient(
             g[k] = scale * (g[k] - even - steep * (row[k] - mean))
 
 
-@_compiled
-def normalise_gradients(
+@_compile
+def compute_normalisation_gradients(
     x: Array, moments: Array, weight: Array, eps: Array, grad: Array, winners: Array, maps: Array, affine: Array
 ) -> None:
     """Compute the gradients of :func:`measure_normalise_pool`.
@@ -414,4 +421,6 @@ def normalise_gradients(
         affine: Output: gradients of weight and bias, (B, 2) float64.
     """
     for i in range(len(x)):
-        _normalised_gradient(x[i], moments[i], weight[i], eps.item(), grad[i], winners[i], maps[i], affine[i])
+        _compute_normalisation_gradient(
+            x[i], moments[i], weight[i], eps.item(), grad[i], winners[i], maps[i], affine[i]
+        )

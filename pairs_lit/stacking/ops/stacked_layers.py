@@ -20,12 +20,12 @@ from torch.nn import functional as F
 from pairs_lit.stacking.ops.convolution import Geometry, convolve
 from pairs_lit.stacking.ops.dropout import StackedDropout
 from pairs_lit.stacking.ops.fused_ops import (
-    Dropped,
-    can_fuse,
+    FusedDropout,
+    can_fuse_normalisation,
     convolve_pool_relu,
-    is_small,
+    normalise_by_statistics_pool_relu,
     normalise_pool_relu,
-    normalised_pool_relu,
+    should_fuse_convolution,
 )
 
 
@@ -38,7 +38,7 @@ class Rowwise(nn.Module):
     """
 
 
-def pooled(pool: Callable[..., Tensor], x: Tensor, *options: int) -> Tensor:
+def pool_maps(pool: Callable[..., Tensor], x: Tensor, *options: int) -> Tensor:
     """Pool maps (R, C, H, W, N).
 
     The R·C maps are passed to torch as a batch, and the images as its channels, which are last in memory. Torch then
@@ -58,7 +58,7 @@ def to_rows(x: Tensor) -> Tensor:
     return x.permute(0, 4, 1, 2, 3)
 
 
-class _Stacked(nn.Module):
+class _StackedLayer(nn.Module):
     """Base class of stacked layers, which are printed with the settings of the plain layer.
 
     Args:
@@ -67,21 +67,21 @@ class _Stacked(nn.Module):
 
     def __init__(self, copies: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.plain = copies[0].extra_repr()
+        self.plain_settings = copies[0].extra_repr()
 
     def extra_repr(self) -> str:
         """Return the plain layer's settings, as ``repr`` shows them."""
-        return self.plain
+        return self.plain_settings
 
 
-def stacked(values: Sequence[Tensor | None]) -> nn.Parameter | None:
+def stack_parameters(values: Sequence[Tensor | None]) -> nn.Parameter | None:
     """Return R parameters as one parameter with a leading dimension R, or None if the layers do not have it."""
     present = [value.detach() for value in values if value is not None]
     requires_grad = any(value is not None and value.requires_grad for value in values)
     return nn.Parameter(torch.stack(present), requires_grad=requires_grad) if present else None
 
 
-class StackedLinear(_Stacked):
+class StackedLinear(_StackedLayer):
     """R linear layers as one batched matrix product: (R, N, ..., in) → (R, N, ..., out).
 
     Args:
@@ -90,8 +90,8 @@ class StackedLinear(_Stacked):
 
     def __init__(self, copies: Sequence[nn.Linear]) -> None:
         super().__init__(copies)
-        self.weight = cast(nn.Parameter, stacked([copy.weight for copy in copies]))
-        self.bias = stacked([copy.bias for copy in copies])
+        self.weight = cast(nn.Parameter, stack_parameters([copy.weight for copy in copies]))
+        self.bias = stack_parameters([copy.bias for copy in copies])
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each round's layer to that round's rows."""
@@ -103,7 +103,7 @@ class StackedLinear(_Stacked):
         return output.view(*x.shape[:-1], -1)
 
 
-class StackedConv2d(_Stacked):
+class StackedConv2d(_StackedLayer):
     """R 2-D convolutions in the layout maps.
 
     Args:
@@ -112,9 +112,9 @@ class StackedConv2d(_Stacked):
 
     def __init__(self, copies: Sequence[nn.Conv2d]) -> None:
         super().__init__(copies)
-        self.weight = cast(nn.Parameter, stacked([copy.weight for copy in copies]))
-        self.bias = stacked([copy.bias for copy in copies])
-        self._geometry = Geometry.of(copies[0])
+        self.weight = cast(nn.Parameter, stack_parameters([copy.weight for copy in copies]))
+        self.bias = stack_parameters([copy.bias for copy in copies])
+        self._geometry = Geometry.from_layer(copies[0])
         self._groups = copies[0].groups
 
     def forward(self, x: Tensor, halve: bool = False, dropout: StackedDropout | None = None) -> Tensor:
@@ -127,14 +127,14 @@ class StackedConv2d(_Stacked):
             dropout: The dropout between convolution and pool, or None for no dropout.
         """
         if not halve:
-            return self._convolved(x)
-        if self.bias is not None and is_small(x, self.weight):
-            dropped = None if dropout is None else Dropped(dropout.rates, dropout.words(x.device))
+            return self._convolve(x)
+        if self.bias is not None and should_fuse_convolution(x, self.weight):
+            dropped = None if dropout is None else FusedDropout(dropout.rates, dropout.get_step_words(x.device))
             return convolve_pool_relu(x, self.weight, self.bias, dropped)
-        maps = self._convolved(x)
-        return pooled(F.max_pool2d, maps if dropout is None else dropout(maps), 2).relu()
+        maps = self._convolve(x)
+        return pool_maps(F.max_pool2d, maps if dropout is None else dropout(maps), 2).relu()
 
-    def _convolved(self, x: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor) -> Tensor:
         size = (len(x) * self._groups, -1)
         maps, weight = x.reshape(*size, *x.shape[2:]), self.weight.view(*size, *self.weight.shape[2:])
         bias = None if self.bias is None else self.bias.view(size)
@@ -142,7 +142,7 @@ class StackedConv2d(_Stacked):
         return output.view(len(x), -1, *output.shape[2:])
 
 
-class StackedBatchNorm2d(_Stacked):
+class StackedBatchNorm2d(_StackedLayer):
     """R batch norms in the layout maps, with separate statistics for each round and channel.
 
     Args:
@@ -155,8 +155,8 @@ class StackedBatchNorm2d(_Stacked):
 
     def __init__(self, copies: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> None:
         super().__init__(copies)
-        self.weight = stacked([copy.weight for copy in copies])
-        self.bias = stacked([copy.bias for copy in copies])
+        self.weight = stack_parameters([copy.weight for copy in copies])
+        self.bias = stack_parameters([copy.bias for copy in copies])
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             values = [value for copy in copies if (value := copy.get_buffer(name)) is not None]
             self.register_buffer(name, torch.stack(values) if values else None)
@@ -171,23 +171,25 @@ class StackedBatchNorm2d(_Stacked):
                 with weight, bias and running statistics.
         """
         if not halve:
-            return self._every(x)
+            return self._normalise_layout(x)
         weight, bias = cast(Tensor, self.weight).flatten(), cast(Tensor, self.bias).flatten()
         mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
         maps = x.flatten(0, 1)
-        if not can_fuse(x, weight) or (torch.is_grad_enabled() and not self.training):
-            return pooled(F.max_pool2d, self._every(x), 2).relu()
+        if not can_fuse_normalisation(x, weight) or (torch.is_grad_enabled() and not self.training):
+            return pool_maps(F.max_pool2d, self._normalise_layout(x), 2).relu()
         if self.training:
             pooled_maps, batch_mean, batch_variance = normalise_pool_relu(maps, weight, bias, self._eps)
-            self._track(mean, variance, batch_mean, batch_variance, maps[0].numel())
+            self._update_running_statistics(mean, variance, batch_mean, batch_variance, maps[0].numel())
         else:
-            pooled_maps = normalised_pool_relu(maps, mean.flatten(), variance.flatten(), weight, bias, self._eps)
+            pooled_maps = normalise_by_statistics_pool_relu(
+                maps, mean.flatten(), variance.flatten(), weight, bias, self._eps
+            )
         return pooled_maps.view(*x.shape[:2], *pooled_maps.shape[1:])
 
-    def _every(self, x: Tensor) -> Tensor:
-        return self._normalised(x.reshape(1, x.shape[:2].numel(), -1)).view(x.shape)
+    def _normalise_layout(self, x: Tensor) -> Tensor:
+        return self._normalise(x.reshape(1, x.shape[:2].numel(), -1)).view(x.shape)
 
-    def _normalised(self, x: Tensor) -> Tensor:
+    def _normalise(self, x: Tensor) -> Tensor:
         """Normalise (N, R·C, ...) over N and the dimensions after the channels."""
         has_running_statistics = self.num_batches_tracked is not None
         if self.training and self.num_batches_tracked is not None:
@@ -200,7 +202,9 @@ class StackedBatchNorm2d(_Stacked):
         use_batch_statistics = self.training or not has_running_statistics
         return F.batch_norm(x, mean, var, weight, bias, use_batch_statistics, momentum, self._eps)
 
-    def _track(self, mean: Tensor, variance: Tensor, batch_mean: Tensor, batch_variance: Tensor, count: int) -> None:
+    def _update_running_statistics(
+        self, mean: Tensor, variance: Tensor, batch_mean: Tensor, batch_variance: Tensor, count: int
+    ) -> None:
         """Move the running statistics towards those of the batch; the running variance is divided by count − 1."""
         cast(Tensor, self.num_batches_tracked).add_(1)
         momentum = cast(float, self._momentum)
@@ -211,9 +215,9 @@ class StackedBatchNorm2d(_Stacked):
 class StackedBatchNorm1d(StackedBatchNorm2d):
     """R batch norms of vectors or sequences, in the layout rows: (R, N, F) or (R, N, F, L)."""
 
-    def _every(self, x: Tensor) -> Tensor:
+    def _normalise_layout(self, x: Tensor) -> Tensor:
         rows = x.transpose(0, 1)
-        return self._normalised(rows.flatten(1, 2)).view(rows.shape).transpose(0, 1)
+        return self._normalise(rows.flatten(1, 2)).view(rows.shape).transpose(0, 1)
 
 
 class SwitchedOff(nn.Module):

@@ -10,38 +10,43 @@ from typing import Any
 from torch import nn
 from torch.fx import Node
 
-from pairs_lit.stacking.program.rules import options
-from pairs_lit.stacking.recording.traced_graph import Recording, name_of
+from pairs_lit.stacking.program.rules import bind_arguments
+from pairs_lit.stacking.recording.traced_graph import TracedGraph, get_call_name
 
-_POOL = {"max_pool2d"}
-_RELU = {"relu", "relu_"}
+_POOL_NAMES = {"max_pool2d"}
+_RELU_NAMES = {"relu", "relu_"}
 
 
-def fuse(traced: Recording, plain: nn.Module) -> None:
+def fuse_calls(traced: TracedGraph, plain: nn.Module) -> None:
     """Fuse calls in the traced graph of a plain module, in place."""
     graph = traced.graph
     for node in list(graph.nodes):
-        if _is_call(node, _RELU):
-            _pool_first(node)
+        if _is_call(node, _RELU_NAMES):
+            _move_pool_before_relu(node)
     for node in list(graph.nodes):
-        if node.op == "call_module" and traced.dropout(node) is None:
-            _join(traced, node, plain.get_submodule(str(node.target)))
+        if node.op == "call_module" and traced.get_dropout(node) is None:
+            _fuse_layer(traced, node, plain.get_submodule(str(node.target)))
 
 
 def _is_call(node: Node | None, names: set[str]) -> bool:
-    return node is not None and node.op == "call_function" and callable(node.target) and name_of(node.target) in names
+    return (
+        node is not None
+        and node.op == "call_function"
+        and callable(node.target)
+        and get_call_name(node.target) in names
+    )
 
 
-def _next(node: Node) -> Node | None:
+def _get_only_user(node: Node) -> Node | None:
     """Return the only call that uses a value, or None if there are several or none."""
     users = list(node.users)
     return users[0] if len(users) == 1 else None
 
 
-def _pool_first(relu: Node) -> None:
+def _move_pool_before_relu(relu: Node) -> None:
     """Move a max-pool that follows a ReLU before it."""
-    pool = _next(relu)
-    if pool is None or not _is_call(pool, _POOL) or pool.meta["shape"] is None:
+    pool = _get_only_user(relu)
+    if pool is None or not _is_call(pool, _POOL_NAMES) or pool.meta["shape"] is None:
         return
     before = relu.args[0]
     pool.replace_all_uses_with(relu)
@@ -51,19 +56,19 @@ def _pool_first(relu: Node) -> None:
     relu.meta["shape"] = pool.meta["shape"]
 
 
-def _join(traced: Recording, first: Node, layer: nn.Module) -> None:
+def _fuse_layer(traced: TracedGraph, first: Node, layer: nn.Module) -> None:
     """Fuse the call of a layer with the dropout, max-pool and ReLU that follow it, if a kernel supports them.
 
     The call then has further arguments: True, and the name of the dropout site if there is one.
     """
-    if not _is_usual(layer):
+    if not _has_supported_settings(layer):
         return
-    after = _next(first) if isinstance(layer, nn.Conv2d) else None
-    site = None if after is None else traced.dropout(after)
-    dropout = after if site is not None and site.p < 1 and not site.maps else None
-    pool = _next(dropout or first)
-    relu = _next(pool) if pool is not None and _is_half(pool) else None
-    if pool is None or relu is None or not _is_call(relu, _RELU):
+    after = _get_only_user(first) if isinstance(layer, nn.Conv2d) else None
+    site = None if after is None else traced.get_dropout(after)
+    dropout = after if site is not None and site.p < 1 and not site.should_drop_maps else None
+    pool = _get_only_user(dropout or first)
+    relu = _get_only_user(pool) if pool is not None and _is_pool_2x2(pool) else None
+    if pool is None or relu is None or not _is_call(relu, _RELU_NAMES):
         return
     first.args = (*first.args, True, *([] if dropout is None else [str(dropout.target)]))
     first.meta["shape"] = relu.meta["shape"]
@@ -73,14 +78,14 @@ def _join(traced: Recording, first: Node, layer: nn.Module) -> None:
             traced.graph.erase_node(node)
 
 
-def _is_usual(layer: nn.Module) -> bool:
+def _has_supported_settings(layer: nn.Module) -> bool:
     """Return whether the fused kernels support the settings of a layer."""
     if isinstance(layer, nn.Conv2d):
         return repr(layer) == repr(nn.Conv2d(layer.in_channels, layer.out_channels, 3, device="meta"))
     return isinstance(layer, nn.BatchNorm2d) and layer.affine and layer.track_running_stats
 
 
-def _pooling(
+def _max_pool_signature(
     input: Node,  # noqa: A002 - torch's name
     kernel_size: Any,  # noqa: ANN401
     stride: Any = None,  # noqa: ANN401
@@ -92,9 +97,9 @@ def _pooling(
     """Define the signature of torch's max-pool; never called."""
 
 
-def _is_half(node: Node) -> bool:
+def _is_pool_2x2(node: Node) -> bool:
     """Return whether a call is a max-pool 2×2 with default settings."""
-    arguments = options(node, _pooling) if _is_call(node, _POOL) else None
+    arguments = bind_arguments(node, _max_pool_signature) if _is_call(node, _POOL_NAMES) else None
     if arguments is None:
         return False
     kernel_size = arguments["kernel_size"]

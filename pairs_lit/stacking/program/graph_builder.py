@@ -16,22 +16,22 @@ from torch.fx.node import map_arg
 from pairs_lit.stacking.ops.stacked_layers import to_maps, to_rows
 
 Layout = Literal["rows", "maps"]
-ON_MAPS = 4
+MAPS_DIMENSIONS = 4
 """Number of dimensions, in one round, of values (N, C, H, W) that can have the layout of maps."""
 
 
-def dimensions(node: Node) -> int:
+def count_dimensions(node: Node) -> int:
     """Return the number of dimensions of a traced tensor in one round."""
     return len(node.meta["shape"] or ())
 
 
-def called_of(node: Node) -> Callable[..., Any]:
+def get_function(node: Node) -> Callable[..., Any]:
     """Return the function that a node calls."""
     return cast(Callable[..., Any], node.target)
 
 
 @dataclass
-class Program:
+class GraphBuilder:
     """Builder of a graph for R rounds, which follows the nodes of a traced graph.
 
     Attributes:
@@ -43,11 +43,11 @@ class Program:
     graph: Graph = field(default_factory=Graph)
     layouts: dict[Node, dict[Layout, Node]] = field(default_factory=dict)
 
-    def layout(self, traced: Node) -> Layout:
+    def get_layout(self, traced: Node) -> Layout:
         """Return the layout in which the value of a traced node is computed."""
         return next(iter(self.layouts[traced]))
 
-    def value(self, traced: Node, layout: Layout) -> Node:
+    def get_value(self, traced: Node, layout: Layout) -> Node:
         """Return the new node of a traced node in this layout; convert it if necessary."""
         nodes = self.layouts[traced]
         if layout not in nodes:
@@ -55,30 +55,30 @@ class Program:
             nodes[layout] = self.graph.call_function(to_maps if layout == "maps" else to_rows, (source,))
         return nodes[layout]
 
-    def argument(self, value: Any) -> Any:  # noqa: ANN401 - any argument
+    def convert_argument(self, value: Any) -> Any:  # noqa: ANN401 - any argument
         """Return a traced argument with each traced node in it replaced by its new node, as rows."""
-        return map_arg(value, lambda node: self.value(node, "rows"))
+        return map_arg(value, lambda node: self.get_value(node, "rows"))
 
-    def add(self, traced: Node, new: Node, layout: Layout) -> None:
+    def set_node(self, traced: Node, new: Node, layout: Layout) -> None:
         """Set the new node of a traced node."""
         self.layouts[traced] = {layout: new}
         new.meta.update(shape=traced.meta["shape"], layout=layout)
 
-    def call(self, traced: Node, function: Callable[..., Any], args: Sequence[Any], layout: Layout) -> None:
+    def add_call(self, traced: Node, function: Callable[..., Any], args: Sequence[Any], layout: Layout) -> None:
         """Add a call of a function as the new node of a traced node."""
-        self.add(traced, self.graph.call_function(function, tuple(args)), layout)
+        self.set_node(traced, self.graph.call_function(function, tuple(args)), layout)
 
 
-def compiled(network: nn.Module, graph: Graph) -> Callable[..., Any]:
+def compile_graph(network: nn.Module, graph: Graph) -> Callable[..., Any]:
     """Return a graph as a function whose first argument is the network with its parameters."""
     return type(GraphModule(network, graph)).forward
 
 
-def vectorised(traced: Node) -> Callable[..., Any]:
+def build_vmap_function(traced: Node) -> Callable[..., Any]:
     """Return a function that computes a traced call for the rows of R rounds, by ``torch.vmap``."""
-    function, writes = called_of(traced), traced.meta["writes"]
-    args_dims = tuple(_mapped(argument) for argument in traced.args)
-    kwargs_dims = {name: _mapped(argument) for name, argument in traced.kwargs.items()}
+    function, writes = get_function(traced), traced.meta["writes"]
+    args_dims = tuple(_get_vmap_dims(argument) for argument in traced.args)
+    kwargs_dims = {name: _get_vmap_dims(argument) for name, argument in traced.kwargs.items()}
 
     def compute_round(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - any result
         if not writes:
@@ -94,12 +94,14 @@ def vectorised(traced: Node) -> Callable[..., Any]:
     return compute_rounds
 
 
-def _mapped(argument: Any) -> Any:  # noqa: ANN401 - any argument
+def _get_vmap_dims(argument: Any) -> Any:  # noqa: ANN401 - any argument
     """Return the dimension over which ``torch.vmap`` maps each value of an argument: 0 if stacked, or else None."""
     if isinstance(argument, Node):
         return 0 if argument.meta["stacked"] else None
     if isinstance(argument, tuple | list):
-        return list(map(_mapped, argument)) if isinstance(argument, list) else tuple(map(_mapped, argument))
+        return (
+            list(map(_get_vmap_dims, argument)) if isinstance(argument, list) else tuple(map(_get_vmap_dims, argument))
+        )
     if isinstance(argument, dict):
-        return {name: _mapped(value) for name, value in argument.items()}
+        return {name: _get_vmap_dims(value) for name, value in argument.items()}
     return None

@@ -6,16 +6,16 @@ from torch import nn
 from torch.fx import Graph, Node
 
 from pairs_lit.stacking.composite import Composite
-from pairs_lit.stacking.looped import Apart, Loop
-from pairs_lit.stacking.program.sequential import fewest_in_turn
-from pairs_lit.stacking.stacked_network import MappedNetwork, StackedNetwork
+from pairs_lit.stacking.looped import LoopedCopies, LoopedRounds
+from pairs_lit.stacking.program.sequential import find_sequential_threshold
+from pairs_lit.stacking.stacked_network import StackedNetwork, VmapNetwork
 
-_HIDDEN = ("placeholder", "output", "get_attr")
+_HIDDEN_OPERATIONS = ("placeholder", "output", "get_attr")
 
 
 def describe_parts(stack: Composite) -> str:
     """Return a description of each part of a stack."""
-    return "\n\n".join(f"{name}\n{described(stack.get_submodule(name))}" for name in stack.parts(()))
+    return "\n\n".join(f"{name}\n{describe_part(stack.get_submodule(name))}" for name in stack.parts(()))
 
 
 def describe_slow_parts(stack: nn.Module) -> list[str]:
@@ -23,47 +23,49 @@ def describe_slow_parts(stack: nn.Module) -> list[str]:
     looped = [
         f"{type(part.copies[0]).__name__} trains as copies in a loop, which is slower: it {part.reason}"
         for part in stack.modules()
-        if isinstance(part, Loop)
+        if isinstance(part, LoopedCopies)
     ]
-    mapped = [part for part in stack.modules() if isinstance(part, MappedNetwork)]
+    mapped = [part for part in stack.modules() if isinstance(part, VmapNetwork)]
     return looped + [f"a part is computed by torch.vmap, which is slower: it {part.reason}" for part in mapped]
 
 
-def described(part: nn.Module) -> str:
+def describe_part(part: nn.Module) -> str:
     """Return a description of a stacked part: a table of its calls, or the reason why it is not stacked."""
-    if isinstance(part, Loop):
+    if isinstance(part, LoopedCopies):
         return f"{len(part.copies)} copies in a loop: {type(part.copies[0]).__name__} {part.reason}."
-    if isinstance(part, MappedNetwork):
+    if isinstance(part, VmapNetwork):
         return f"One call by torch.vmap: the network {part.reason}."
-    if isinstance(part, Apart):
-        return f"The rounds' networks differ, so each round is a separate stack. First:\n{described(part.rounds[0])}"
+    if isinstance(part, LoopedRounds):
+        return (
+            f"The rounds' networks differ, so each round is a separate stack. First:\n{describe_part(part.rounds[0])}"
+        )
     if isinstance(part, StackedNetwork):
-        return f"{_table(part, part._programs[True])}{_turns(part)}"
+        return f"{_format_table(part, part._programs[True])}{_describe_sequential(part)}"
     return f"One {part} serves all rounds."
 
 
-def _turns(network: StackedNetwork) -> str:
+def _describe_sequential(network: StackedNetwork) -> str:
     """Return a sentence that tells when rounds run sequentially in float32, or an empty string if they never do."""
-    fewest = fewest_in_turn(network.convolutions, torch.float32.itemsize)
+    fewest = find_sequential_threshold(network.convolutions, torch.float32.itemsize)
     if fewest is None:
         return ""
     return f"\nWith {fewest} or more inputs, the rounds run sequentially, because one convolution keeps a core busy."
 
 
-def _table(network: StackedNetwork, program: Graph) -> str:
+def _format_table(network: StackedNetwork, program: Graph) -> str:
     """Return a table of a program's calls."""
     rows = []
     for node in program.nodes:
-        if node.op not in _HIDDEN:
+        if node.op not in _HIDDEN_OPERATIONS:
             shape = node.meta.get("shape")
             output = "" if shape is None else f"({', '.join(map(str, shape))})"
-            rows.append((_call(network, node), node.meta.get("layout", ""), output))
+            rows.append((_format_call(network, node), node.meta.get("layout", ""), output))
     if not rows:
         return "It returns its inputs unchanged."
     return tabulate(rows, ["call in training", "layout", "output shape per round"])
 
 
-def _call(network: StackedNetwork, node: Node) -> str:
+def _format_call(network: StackedNetwork, node: Node) -> str:
     """Return the text of a call, followed by anything that is fused into it."""
     if node.op == "call_function":
         return str(getattr(node.target, "__name__", node.target)).strip("_").replace("_", " ")

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pairs_lit.seeds import generator, seeded
-from pairs_lit.stacking.recording.traced_graph import name_of
-from pairs_lit.stacking.recording.tracing import ASKED
+from pairs_lit.seeds import build_generator, use_seed
+from pairs_lit.stacking.recording.traced_graph import get_call_name
+from pairs_lit.stacking.recording.tracing import METADATA_QUERIES
 
-_INPUTS = 3
+_INPUT_COUNT = 3
 
 
-def digest_of_calls(modules: Sequence[tuple[nn.Module, Sequence[int]]], *, training: bool) -> str:
+def compute_call_digest(modules: Sequence[tuple[nn.Module, Sequence[int]]], *, training: bool) -> str:
     """Return a digest of the torch calls that modules make, with the constants and tensor shapes of these calls.
 
     Comments, variable names and the order of definitions do not change the digest. Another release of torch may.
@@ -26,24 +26,30 @@ def digest_of_calls(modules: Sequence[tuple[nn.Module, Sequence[int]]], *, train
             their state.
         training: Whether to run them in training mode.
     """
-    lines = [line for module, shape in modules for line in _calls(module.train(training), shape)]
+    lines = [line for module, shape in modules for line in _list_calls(module.train(training), shape)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _calls(module: nn.Module, shape: Sequence[int]) -> list[str]:
+def _list_calls(module: nn.Module, shape: Sequence[int]) -> list[str]:
     """Return one line per trained parameter and per call, and a last line if ``forward`` raises an error."""
-    log = _Log()
+    log = _CallLog()
     log.lines += [f"trains {name}" for name, value in module.named_parameters() if value.requires_grad]
-    inputs = torch.rand(_INPUTS, *shape, generator=generator(0, "calls"))
+    inputs = torch.rand(_INPUT_COUNT, *shape, generator=build_generator(0, "calls"))
     try:
-        with seeded(0), torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings(action="ignore"), log:
+        with (
+            use_seed(0),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            warnings.catch_warnings(action="ignore"),
+            log,
+        ):
             module(inputs)
     except Exception as error:  # user code may raise anything, for example in training on only three inputs
         log.lines.append(f"raises {type(error).__name__}")
     return log.lines
 
 
-class _Log(TorchFunctionMode):
+class _CallLog(TorchFunctionMode):
     """Torch function mode that logs the calls of torch."""
 
     def __init__(self) -> None:
@@ -58,23 +64,23 @@ class _Log(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - torch's signature
         """Run a call, and log it unless it only queries a tensor's metadata, such as its shape."""
-        name = name_of(func)
-        if name not in ASKED:
-            self.lines.append(f"{name}{_text(args)}{_text(kwargs or {})}")
+        name = get_call_name(func)
+        if name not in METADATA_QUERIES:
+            self.lines.append(f"{name}{_format_argument(args)}{_format_argument(kwargs or {})}")
         return func(*args, **(kwargs or {}))
 
 
-def _text(value: object) -> str:
+def _format_argument(value: object) -> str:
     """Format an argument as text that does not differ between processes."""
     match value:
         case Tensor():
             return f"{value.dtype}{list(value.shape)}"
         case tuple() | list():
-            return f"({', '.join(map(_text, value))})"
+            return f"({', '.join(map(_format_argument, value))})"
         case dict():
-            return f"({', '.join(f'{key}={_text(item)}' for key, item in value.items())})"
+            return f"({', '.join(f'{key}={_format_argument(item)}' for key, item in value.items())})"
         case slice():
-            return f"slice{_text((value.start, value.stop, value.step))}"
+            return f"slice{_format_argument((value.start, value.stop, value.step))}"
         case bool() | int() | float() | complex() | str() | None | torch.dtype() | torch.device():
             return repr(value)
     return type(value).__name__

@@ -5,24 +5,24 @@ from types import FunctionType, MethodType
 
 from torch import Tensor, nn
 
-_OF_TORCH = {"_parameters", "_buffers", "_modules", "forward"}
+_TORCH_ATTRIBUTES = {"_parameters", "_buffers", "_modules", "forward"}
 """Attributes that are not compared: tensors and submodules are looked at separately, and a trace replaces forward."""
 
-_DEEPEST = 8
+_MAX_DEPTH = 8
 """Nesting depth up to which an object that cannot be pickled is compared by its contents."""
 
 
-def state_of(module: nn.Module) -> dict[str, object]:
+def collect_state(module: nn.Module) -> dict[str, object]:
     """Return the attributes of a module and its submodules by dotted name, without modules and values of tensors.
 
     The values are frozen, so that they can be compared later.
     """
     parts = module.named_modules()
     attributes = ((f"{path}.{name}".lstrip("."), value) for path, part in parts for name, value in vars(part).items())
-    return {name: _frozen(value) for name, value in attributes if name.rpartition(".")[2] not in _OF_TORCH}
+    return {name: _freeze(value) for name, value in attributes if name.rpartition(".")[2] not in _TORCH_ATTRIBUTES}
 
 
-def tensors_of(module: nn.Module) -> dict[str, Tensor | None]:
+def collect_tensors(module: nn.Module) -> dict[str, Tensor | None]:
     """Return the parameters, buffers and other tensor attributes of a module by dotted name."""
     return {
         f"{path}.{name}".lstrip("."): value
@@ -32,34 +32,34 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor | None]:
     }
 
 
-def _frozen(value: object, depth: int = 0) -> object:
+def _freeze(value: object, depth: int = 0) -> object:
     """Return an object that equals a later one only if the value has not changed in between."""
     if isinstance(value, Tensor):
         return value.shape, value.dtype
     try:
         return pickle.dumps(value)
     except Exception:  # user objects may raise anything; a lambda, for example, cannot be pickled
-        return (type(value), _parts(value, depth + 1)) if depth < _DEEPEST else id(value)
+        return (type(value), _freeze_parts(value, depth + 1)) if depth < _MAX_DEPTH else id(value)
 
 
-def _parts(value: object, depth: int) -> object:
+def _freeze_parts(value: object, depth: int) -> object:
     """Freeze the parts of an object that cannot be pickled as a whole."""
     match value:
         case dict():
-            return [(_frozen(key, depth), _frozen(item, depth)) for key, item in value.items()]
+            return [(_freeze(key, depth), _freeze(item, depth)) for key, item in value.items()]
         case list() | tuple() | set():
-            return [_frozen(item, depth) for item in value]
+            return [_freeze(item, depth) for item in value]
         case FunctionType():
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
-            return value.__code__, _frozen([*cells, value.__defaults__, value.__kwdefaults__], depth)
+            return value.__code__, _freeze([*cells, value.__defaults__, value.__kwdefaults__], depth)
         case MethodType():
-            return _frozen(value.__func__, depth), _frozen(value.__self__, depth)
+            return _freeze(value.__func__, depth), _freeze(value.__self__, depth)
         case nn.Module() | type():
             return id(value)
-    return id(value), _frozen(getattr(value, "__dict__", None), depth)
+    return id(value), _freeze(getattr(value, "__dict__", None), depth)
 
 
-class Watch:
+class ChangeDetector:
     """Detector of changes in a module since the detector was created, apart from the values of its tensors.
 
     Args:
@@ -68,21 +68,21 @@ class Watch:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._state, self._tensors = state_of(module), tensors_of(module)
+        self._state, self._tensors = collect_state(module), collect_tensors(module)
 
-    def changed(self) -> str | None:
+    def find_change(self) -> str | None:
         """Return the dotted name of an attribute that has changed, or None if nothing has changed."""
-        state, tensors = state_of(self._module), tensors_of(self._module)
+        state, tensors = collect_state(self._module), collect_tensors(self._module)
         for name in {**state, **tensors, **self._state, **self._tensors}:
             if state.get(name) != self._state.get(name) or tensors.get(name) is not self._tensors.get(name):
                 return name
         return None
 
 
-def surely_alike(one: nn.Module, other: nn.Module) -> bool:
+def has_same_state(one: nn.Module, other: nn.Module) -> bool:
     """Return whether two modules differ in nothing but the values of their tensors, and so compute alike.
 
     The result may be False for equal modules, if they hold objects that cannot be compared.
     """
     kinds = [[type(part) for part in module.modules()] for module in (one, other)]
-    return kinds[0] == kinds[1] and state_of(one) == state_of(other)
+    return kinds[0] == kinds[1] and collect_state(one) == collect_state(other)

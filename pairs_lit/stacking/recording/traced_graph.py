@@ -7,10 +7,10 @@ from typing import Any, cast
 from torch import nn
 from torch.fx import Graph, Node
 
-LEAVES = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
+LEAF_LAYERS = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
 """The layers that a trace may record as one call of a module."""
 
-DROPOUTS = "_dropouts"
+DROPOUTS_MODULE = "_dropouts"
 """The name of the submodule that holds the dropout layers of a stacked network, each by the name of its site."""
 
 
@@ -18,12 +18,12 @@ class UntraceableError(Exception):
     """A trace cannot represent what a module does; the message is the reason, a clause without its subject."""
 
 
-class OnlyMappableError(UntraceableError):
+class VmapOnlyError(UntraceableError):
     """A trace cannot represent the module, but ``torch.vmap`` can, as it runs the module's own code each time."""
 
 
 @dataclass(frozen=True)
-class Drop:
+class DropoutSite:
     """A place in a module where activations are dropped in training.
 
     Attributes:
@@ -32,19 +32,19 @@ class Drop:
     """
 
     p: float
-    maps: bool
+    should_drop_maps: bool
 
     @property
-    def form(self) -> tuple[float | None, bool]:
+    def shared_settings(self) -> tuple[float | None, bool]:
         """The settings that all copies must share.
 
         A probability between 0 and 1 may differ between copies, so it is None here; 0 and 1 may not.
         """
-        return (None if 0 < self.p < 1 else self.p), self.maps
+        return (None if 0 < self.p < 1 else self.p), self.should_drop_maps
 
 
 @dataclass
-class Recording:
+class TracedGraph:
     """Trace of a plain module in training or in evaluation.
 
     Attributes:
@@ -57,37 +57,37 @@ class Recording:
     """
 
     graph: Graph
-    drops: dict[str, Drop]
-    asks_dtype: bool
+    dropouts: dict[str, DropoutSite]
+    is_dtype_dependent: bool
 
-    def dropout(self, node: Node) -> Drop | None:
+    def get_dropout(self, node: Node) -> DropoutSite | None:
         """Return the dropout site of a node, or None if the node is not a dropout."""
-        return self.drops.get(str(node.target)) if node.op == "call_module" else None
+        return self.dropouts.get(str(node.target)) if node.op == "call_module" else None
 
-    def written(self) -> list[object]:
+    def get_signature(self) -> list[object]:
         """Return a description that is equal for traces that differ in nothing but their dropout probabilities."""
         calls = [(node.op, node.name, node.target, repr(node.args), repr(node.kwargs)) for node in self.graph.nodes]
-        return [*calls, {name: drop.form for name, drop in self.drops.items()}]
+        return [*calls, {name: drop.shared_settings for name, drop in self.dropouts.items()}]
 
 
-def place_of(name: str) -> str:
+def get_site_name(name: str) -> str:
     """Return the name of a dropout site without the prefix of the submodule that holds all dropout layers."""
-    return name.removeprefix(f"{DROPOUTS}.")
+    return name.removeprefix(f"{DROPOUTS_MODULE}.")
 
 
-def key_of(name: str) -> str:
+def get_stream_name(name: str) -> str:
     """Return the name from which the random numbers of a dropout site are derived."""
-    return place_of(name).replace("/", ".")
+    return get_site_name(name).replace("/", ".")
 
 
-def name_of(function: Callable[..., Any] | str) -> str:
+def get_call_name(function: Callable[..., Any] | str) -> str:
     """Return the name of a torch function; for the getter of a tensor attribute, the name of the attribute."""
     name = str(getattr(function, "__name__", function))
     is_getter = name == "__get__" and not isinstance(function, str)
     return str(getattr(cast(Any, function).__self__, "__name__", name)) if is_getter else name
 
 
-def is_usual(layer: nn.Module) -> bool:
+def is_standard_layer(layer: nn.Module) -> bool:
     """Return whether a leaf layer is unmodified and its stacked counterpart supports its settings.
 
     A modified layer has hooks, additional parameters or a replaced ``forward``. The unsupported settings are padding

@@ -18,26 +18,26 @@ from torchmetrics.classification import BinaryCalibrationError
 import pairs_lit
 from pairs_lit.analysis.inspection import numbers as inspection
 from pairs_lit.analysis.inspection.figures import (
-    accuracy_by_classes,
-    accuracy_by_distance,
-    agreement_of_rounds,
-    digit_confusion,
-    hardest_pairs,
-    inspection_figures,
-    learning_curves,
-    readings,
-    reliability,
+    draw_accuracy_by_classes,
+    draw_accuracy_by_distance,
+    draw_agreement,
+    draw_confusion,
+    draw_hardest_pairs,
+    draw_inspection,
+    draw_learning_curves,
+    draw_reliability,
+    format_readings,
 )
 from pairs_lit.analysis.inspection.numbers import (
     Inspection,
-    Said,
-    agreement,
-    by_classes,
-    by_distance,
-    calibration,
-    confusion,
+    PairPredictions,
+    compute_accuracy_by_classes,
+    compute_accuracy_by_distance,
+    compute_agreement,
+    compute_calibration,
+    compute_confusion,
 )
-from pairs_lit.analysis.inspection.page import page
+from pairs_lit.analysis.inspection.page import render_page
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.tables import Curves
@@ -46,7 +46,7 @@ from tests.support.small_runs import SMALL
 ROUNDS, PAIRS, K = 6, 400, 7
 
 
-def said(rounds: int = ROUNDS, pairs: int = PAIRS, *, reads: bool = True) -> Said:
+def said(rounds: int = ROUNDS, pairs: int = PAIRS, *, reads: bool = True) -> PairPredictions:
     """Return random predictions for K classes that are correct more often than not."""
     rng = np.random.default_rng(rounds)
     digits = rng.integers(0, K, (pairs, 2))
@@ -55,7 +55,7 @@ def said(rounds: int = ROUNDS, pairs: int = PAIRS, *, reads: bool = True) -> Sai
     probability = np.where(target, 1 - probability, probability)
     read = np.where(rng.random((rounds, pairs, 2)) < 0.7, digits, rng.integers(0, K, (rounds, pairs, 2)))
     seeds = list(range(3, 3 + rounds))
-    return Said(seeds, K, digits, target, probability, probability > 0.5, read if reads else None)
+    return PairPredictions(seeds, K, digits, target, probability, probability > 0.5, read if reads else None)
 
 
 def test_the_hardest_pairs_are_those_that_most_rounds_get_wrong() -> None:
@@ -64,7 +64,7 @@ def test_the_hardest_pairs_are_those_that_most_rounds_get_wrong() -> None:
         sum(bool(d) != bool(t) for d in column)
         for column, t in zip(predictions.decision.T, predictions.target, strict=True)
     ]
-    result = inspection.hardest(predictions, 10)
+    result = inspection.find_hardest_pairs(predictions, 10)
     assert [pair.wrong for pair in result] == sorted(wrong, reverse=True)[:10]
     for pair in result:
         assert pair.wrong == wrong[pair.place]
@@ -72,7 +72,7 @@ def test_the_hardest_pairs_are_those_that_most_rounds_get_wrong() -> None:
         assert pair.holds == predictions.target[pair.place]
         np.testing.assert_array_equal(pair.probability, predictions.probability[:, pair.place])
         for image in (0, 1):
-            readings_of = predictions.read[:, pair.place, image].tolist()
+            readings_of = predictions.read_classes[:, pair.place, image].tolist()
             assert [readings_of.count(digit) for digit in range(K)] == pair.read[image].tolist()
         assert pair.right.tolist() == (predictions.decision[:, pair.place] == predictions.target[pair.place]).tolist()
     trust = [np.mean(pair.probability if not pair.holds else 1 - pair.probability) for pair in result]
@@ -83,33 +83,35 @@ def test_the_hardest_pairs_are_those_that_most_rounds_get_wrong() -> None:
 def test_pairs_that_all_get_right_are_not_hard() -> None:
     predictions = said()
     perfect = replace(predictions, decision=np.broadcast_to(predictions.target, predictions.decision.shape))
-    assert inspection.hardest(perfect, 5) == []
+    assert inspection.find_hardest_pairs(perfect, 5) == []
 
 
 def test_the_confusion_is_sklearns() -> None:
     predictions = said()
-    result = confusion(predictions)
+    result = compute_confusion(predictions)
     assert result is not None
-    true = np.broadcast_to(predictions.digits, predictions.read.shape).ravel()
-    np.testing.assert_array_equal(result.counts, confusion_matrix(true, predictions.read.ravel(), labels=range(K)))
-    shares = confusion_matrix(true, predictions.read.ravel(), labels=range(K), normalize="true")
+    true = np.broadcast_to(predictions.digits, predictions.read_classes.shape).ravel()
+    np.testing.assert_array_equal(
+        result.counts, confusion_matrix(true, predictions.read_classes.ravel(), labels=range(K))
+    )
+    shares = confusion_matrix(true, predictions.read_classes.ravel(), labels=range(K), normalize="true")
     np.testing.assert_allclose(result.shares, shares)
-    own = [float((read == predictions.digits).mean()) for read in predictions.read]
+    own = [float((read == predictions.digits).mean()) for read in predictions.read_classes]
     assert (result.accuracy.n, result.accuracy.mean) == (ROUNDS, pytest.approx(np.mean(own)))
     assert result.accuracy.std == pytest.approx(np.std(own, ddof=1))
-    assert confusion(said(reads=False)) is None
+    assert compute_confusion(said(reads=False)) is None
 
 
 def test_a_class_without_images_has_no_shares() -> None:
     predictions = replace(said(), classes=K + 1)
-    result = confusion(predictions)
+    result = compute_confusion(predictions)
     assert np.isnan(result.shares[K]).all()
     assert result.counts.shape == (K + 1, K + 1)
 
 
 def test_accuracy_by_distance_is_counted_pair_by_pair() -> None:
     predictions = said()
-    result = by_distance(predictions)
+    result = compute_accuracy_by_distance(predictions)
     assert [row.distance for row in result] == list(range(K))
     assert sum(row.pairs for row in result) == PAIRS
     for row in result:
@@ -122,7 +124,7 @@ def test_accuracy_by_distance_is_counted_pair_by_pair() -> None:
 
 def test_accuracy_by_classes_is_counted_pair_by_pair() -> None:
     predictions = said(pairs=60)  # few pairs leave some cells empty
-    result = by_classes(predictions)
+    result = compute_accuracy_by_classes(predictions)
     right = predictions.decision == predictions.target
     for first in range(K):
         for second in range(K):
@@ -135,10 +137,10 @@ def test_accuracy_by_classes_is_counted_pair_by_pair() -> None:
 
 def test_calibration_errors_are_those_of_torchmetrics() -> None:
     predictions = said()
-    result = calibration(predictions)
-    metric = BinaryCalibrationError(n_bins=inspection.BINS, norm="l1")
+    result = compute_calibration(predictions)
+    metric = BinaryCalibrationError(n_bins=inspection.NUM_BINS, norm="l1")
     answers, relation = [], []
-    for p, right in zip(torch.from_numpy(predictions.probability), torch.from_numpy(predictions.right), strict=True):
+    for p, right in zip(torch.from_numpy(predictions.probability), torch.from_numpy(predictions.correct), strict=True):
         answers.append(float(metric(torch.maximum(p, 1 - p), right.long())))
         relation.append(float(metric(p, torch.from_numpy(predictions.target).long())))
     for summary, expected in ((result.error, answers), (result.relation_error, relation)):
@@ -149,29 +151,29 @@ def test_calibration_errors_are_those_of_torchmetrics() -> None:
 
 def test_bins_match_a_hand_worked_case_with_both_ends() -> None:
     probability = np.array([[0.0, 0.05, 0.5, 1.0]])  # bins 0, 0, 7, 14
-    counts, mean, share = inspection.binned(probability, np.array([[False, True, True, True]]))
+    counts, mean, share = inspection.bin_probabilities(probability, np.array([[False, True, True, True]]))
     assert counts[0].nonzero()[0].tolist() == [0, 7, 14]
     assert mean[0, [0, 7, 14]] == pytest.approx([0.025, 0.5, 1.0])
     assert share[0, [0, 7, 14]] == pytest.approx([0.5, 1.0, 1.0])
     assert np.isnan(share[0, 1])
-    error = inspection.expected_error(counts, mean, share)
+    error = inspection.compute_expected_error(counts, mean, share)
     assert error == pytest.approx([(2 * 0.475 + 1 * 0.5 + 1 * 0) / 4])
 
 
 def test_the_interval_of_a_bin_is_that_of_a_ratio_over_rounds() -> None:
-    result = calibration(said())
+    result = compute_calibration(said())
     _, share, counts = result.pooled
     for place in np.flatnonzero(counts > 0):
         n, hits = result.counts[:, place], np.nan_to_num(result.share[:, place]) * result.counts[:, place]
         assert share[place] == pytest.approx(hits.sum() / n.sum())
         error = np.std(hits - share[place] * n, ddof=1) * np.sqrt(ROUNDS) / n.sum()  # the residuals' mean is 0
         assert result.half_widths[place] == pytest.approx(stats.t.ppf(0.975, ROUNDS - 1) * error)
-    assert np.isnan(calibration(said(1)).half_widths).all()
+    assert np.isnan(compute_calibration(said(1)).half_widths).all()
 
 
 def test_agreement_and_kappa_are_those_of_every_two_rounds() -> None:
     predictions = said()
-    result = agreement(predictions)
+    result = compute_agreement(predictions)
     assert result is not None
     alike, kappas = [], []
     for one in range(ROUNDS):
@@ -186,18 +188,18 @@ def test_agreement_and_kappa_are_those_of_every_two_rounds() -> None:
 
 def test_rounds_that_always_say_yes_agree_without_kappa() -> None:
     predictions = said(3)
-    result = agreement(replace(predictions, decision=np.ones_like(predictions.decision)))
+    result = compute_agreement(replace(predictions, decision=np.ones_like(predictions.decision)))
     assert (result.share.mean, result.kappa.n) == (1.0, 0)
-    assert agreement(said(1)) is None
+    assert compute_agreement(said(1)) is None
 
 
 def test_only_the_first_of_very_many_rounds_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "MOST_COMPARED", 4)
     predictions = said()
-    result = agreement(predictions)
-    assert (result.rounds, result.share.n) == (4, 6)
+    result = compute_agreement(predictions)
+    assert (result.num_rounds, result.share.n) == (4, 6)
     first = replace(predictions, seeds=predictions.seeds[:4], decision=predictions.decision[:4])
-    assert result.share == agreement(first).share
+    assert result.share == compute_agreement(first).share
 
 
 # --- figures
@@ -208,8 +210,8 @@ def cells(axes: object) -> list[str]:
 
 
 def test_the_confusion_is_drawn_with_its_errors_in_colour() -> None:
-    result = confusion(said())
-    axes, _ = digit_confusion(result).axes
+    result = compute_confusion(said())
+    axes, _ = draw_confusion(result).axes
     drawn = np.ma.filled(axes.images[0].get_array(), np.nan)
     expected = 100 * result.shares
     np.fill_diagonal(expected, np.nan)
@@ -219,8 +221,8 @@ def test_the_confusion_is_drawn_with_its_errors_in_colour() -> None:
 
 
 def test_accuracy_by_distance_is_drawn_with_interval_and_pairs() -> None:
-    result = by_distance(said())
-    (axes,) = accuracy_by_distance(result).axes
+    result = compute_accuracy_by_distance(said())
+    (axes,) = draw_accuracy_by_distance(result).axes
     (container,) = axes.containers
     np.testing.assert_allclose(container.lines[0].get_ydata(), [row.accuracy.mean for row in result])
     bars = [segment[:, 1] for segment in container.lines[2][0].get_segments()]
@@ -230,8 +232,8 @@ def test_accuracy_by_distance_is_drawn_with_interval_and_pairs() -> None:
 
 
 def test_accuracy_by_classes_marks_cells_of_few_pairs() -> None:
-    result = by_classes(said(pairs=150))
-    axes, _ = accuracy_by_classes(result).axes
+    result = compute_accuracy_by_classes(said(pairs=150))
+    axes, _ = draw_accuracy_by_classes(result).axes
     np.testing.assert_allclose(np.ma.filled(axes.images[0].get_array(), np.nan), 100 * result.accuracy)
     few = {(round(patch.get_y() + 0.5), round(patch.get_x() + 0.5)) for patch in axes.patches}
     assert few == set(map(tuple, np.argwhere((result.pairs > 0) & (result.pairs < 5)).tolist()))
@@ -240,8 +242,8 @@ def test_accuracy_by_classes_marks_cells_of_few_pairs() -> None:
 
 
 def test_the_reliability_diagram_is_drawn_from_the_bins() -> None:
-    result = calibration(said())
-    top, bottom = reliability(result, "ge").axes
+    result = compute_calibration(said())
+    top, bottom = draw_reliability(result, "ge").axes
     probability, share, counts = result.pooled
     some = counts > 0
     line = top.containers[0].lines[0]
@@ -253,18 +255,18 @@ def test_the_reliability_diagram_is_drawn_from_the_bins() -> None:
 
 def test_agreement_is_a_heat_map_of_few_rounds_and_a_histogram_of_many() -> None:
     few, many = said(), said(25)
-    axes, _ = agreement_of_rounds(agreement(few), few.seeds).axes
+    axes, _ = draw_agreement(compute_agreement(few), few.seeds).axes
     drawn = np.ma.filled(axes.images[0].get_array(), np.nan)
     np.testing.assert_allclose(drawn[0, 1], 100 * np.mean(few.decision[0] == few.decision[1]))
     assert [tick.get_text() for tick in axes.get_xticklabels()] == list(map(str, few.seeds))
-    (axes,) = agreement_of_rounds(agreement(many), many.seeds).axes
+    (axes,) = draw_agreement(compute_agreement(many), many.seeds).axes
     assert sum(bar.get_height() for bar in axes.patches) == 25 * 24 / 2
 
 
 def test_hard_pairs_are_drawn_with_their_predictions() -> None:
-    result = inspection.hardest(said(), 5)
+    result = inspection.find_hardest_pairs(said(), 5)
     images = np.random.default_rng(0).random((5, 2, 14, 14))
-    figure = hardest_pairs(result, images, "le")
+    figure = draw_hardest_pairs(result, images, "le")
     assert len(figure.axes) == 10
     for pair, both, above, below in zip(result, images, figure.axes[::2], figure.axes[1::2], strict=True):
         shown = above.images[0].get_array()
@@ -273,15 +275,15 @@ def test_hard_pairs_are_drawn_with_their_predictions() -> None:
         first, second = pair.digits
         truth = "yes" if first <= second else "no"
         assert above.get_title() == f"{first} ≤ {second}: {truth}; wrong in {pair.wrong} of {ROUNDS}"
-        assert above.get_xlabel() == f"{readings(pair.read[0])}  |  {readings(pair.read[1])}"
+        assert above.get_xlabel() == f"{format_readings(pair.read[0])}  |  {format_readings(pair.read[1])}"
         right, wrong = [line.get_xdata() for line in below.get_lines() if line.get_marker() == "o"]
         assert sorted([*right, *wrong]) == sorted(pair.probability)
         assert len(wrong) == pair.wrong
 
 
 def test_readings_begin_with_the_most_frequent() -> None:
-    assert readings(np.array([0, 2, 5, 0])) == "2 (5×), 1 (2×)"
-    assert readings(np.array([1, 2, 5, 0])) == "2 (5×), 1 (2×) …"
+    assert format_readings(np.array([0, 2, 5, 0])) == "2 (5×), 1 (2×)"
+    assert format_readings(np.array([1, 2, 5, 0])) == "2 (5×), 1 (2×) …"
 
 
 def test_learning_curves_show_each_round_their_mean_and_those_that_failed() -> None:
@@ -289,7 +291,7 @@ def test_learning_curves_show_each_round_their_mean_and_those_that_failed() -> N
     curves = Curves(
         [0, 1, 2, 3], {f"{split}/accuracy": accuracy for split in ("train", "val")} | {"val/loss": accuracy}
     )
-    axes = learning_curves(curves, [2, 3]).axes
+    axes = draw_learning_curves(curves, [2, 3]).axes
     assert [each.get_title() for each in axes] == ["training", "validation", "", ""]
     lines = axes[0].get_lines()
     np.testing.assert_allclose(np.stack([line.get_ydata() for line in lines[:2]], 1), accuracy[:, :2])
@@ -350,24 +352,24 @@ def test_predictions_match_those_of_the_networks(runs: Callable[[str], pairs_lit
     result = pairs_lit.inspect_run(run, pairs=4)
     bank = run.trained.data.bank
     pairs = bank.pairs["test"]
-    np.testing.assert_array_equal(result.said.digits, pairs.digits[0])
-    np.testing.assert_array_equal(result.said.target, pairs.target[0])
-    assert result.said.classes == 10
-    for place, seed in enumerate(result.said.seeds):
+    np.testing.assert_array_equal(result.predictions.digits, pairs.digits[0])
+    np.testing.assert_array_equal(result.predictions.target, pairs.target[0])
+    assert result.predictions.num_classes == 10
+    for place, seed in enumerate(result.predictions.seeds):
         where = run.trained.seeds.index(seed)
-        images = bank.gather(pairs.index[:1].expand(len(run.trained.seeds), -1, -1), slice(None))[where]
+        images = bank.gather_images(pairs.index[:1].expand(len(run.trained.seeds), -1, -1), slice(None))[where]
         answer = run.network(seed)(images)
         p, digits = answer if isinstance(answer, tuple) else (answer, None)
-        np.testing.assert_allclose(result.said.probability[place], p.detach(), atol=1e-5)
-        if result.said.read is not None:
-            np.testing.assert_array_equal(result.said.read[place], digits.argmax(-1))
-    first = result.said.seeds[0]
+        np.testing.assert_allclose(result.predictions.probability[place], p.detach(), atol=1e-5)
+        if result.predictions.read_classes is not None:
+            np.testing.assert_array_equal(result.predictions.read_classes[place], digits.argmax(-1))
+    first = result.predictions.seeds[0]
     if first == result.pair_seed:  # these are this round's own test pairs
-        assert result.said.right[0].mean() == pytest.approx(run.values("test_accuracy")[first])
+        assert result.predictions.correct[0].mean() == pytest.approx(run.values("test_accuracy")[first])
     left_out = set() if result.confusion else {"digit-confusion"}
-    left_out |= {"agreement"} if len(result.said.seeds) == 1 else set()
-    assert figures_beside(run) == set(inspection_figures(result)) == {*FIGURES} - left_out
-    assert str(result.said.accuracy.n) in (run.folder / "inspect/report.md").read_text()
+    left_out |= {"agreement"} if len(result.predictions.seeds) == 1 else set()
+    assert figures_beside(run) == set(draw_inspection(result)) == {*FIGURES} - left_out
+    assert str(result.predictions.accuracy.n) in (run.folder / "inspect/report.md").read_text()
 
 
 FIGURES = (
@@ -387,7 +389,7 @@ def test_a_round_that_failed_is_named_and_left_out(runs: Callable[[str], pairs_l
     result = pairs_lit.inspect_run(run)
     assert str(result).startswith("x: 2 rounds (1 more failed), 30 test pairs of seed 0, data: digits\n\n")
     assert "accuracy on these pairs" in str(result)
-    assert (result.failed, result.said.seeds) == ([1], [0, 2])
+    assert (result.failed, result.predictions.seeds) == ([1], [0, 2])
     assert result.basis == "2 rounds (1 more failed), 30 test pairs of seed 0, data: digits"
     text = (run.folder / "inspect/report.md").read_text()
     assert "**1 of 3 rounds FAILED** (seed 1) and appear only in" in text
@@ -511,9 +513,9 @@ def test_missing_data_give_one_line_errors(
 def test_untrusted_names_are_escaped(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = replace(runs("joint, one round, gt"), label="a$b$<script>|*x*")
     result = pairs_lit.inspect_run(run, write=False)
-    text = page(result, [])
+    text = render_page(result, [])
     assert "# Inspection of a$b$\\<script\\>\\|\\*x\\*" in text
-    titles = {figure.get_suptitle().split(":")[0] for figure in inspection_figures(result).values()}
+    titles = {figure.get_suptitle().split(":")[0] for figure in draw_inspection(result).values()}
     assert titles == {r"a\$b\$<script>|*x*"}
 
 
@@ -523,13 +525,16 @@ def test_many_classes_are_drawn_without_numbers() -> None:
     target = digits[:, 0] <= digits[:, 1]
     p = rng.random((2, 300))
     read = np.broadcast_to(digits, (2, 300, 2))
-    predictions = Said([0, 1], 47, digits, target, p, p > 0.5, read)
+    predictions = PairPredictions([0, 1], 47, digits, target, p, p > 0.5, read)
     with warnings.catch_warnings(action="error"):
-        for figure in (digit_confusion(confusion(predictions)), accuracy_by_classes(by_classes(predictions))):
+        for figure in (
+            draw_confusion(compute_confusion(predictions)),
+            draw_accuracy_by_classes(compute_accuracy_by_classes(predictions)),
+        ):
             assert not figure.axes[0].texts
             assert figure.axes[0].images[0].get_array().shape == (47, 47)
             figure.draw_without_rendering()
-        accuracy_by_distance(by_distance(predictions)).draw_without_rendering()
+        draw_accuracy_by_distance(compute_accuracy_by_distance(predictions)).draw_without_rendering()
 
 
 NAMED = ["T-shirt", "$x^2$", "a|b", "an extremely long name", "ü", "Sandal", "7"]
@@ -537,20 +542,23 @@ NAMED = ["T-shirt", "$x^2$", "a|b", "an extremely long name", "ü", "Sandal", "7
 
 def test_classes_are_called_by_their_names_in_figures() -> None:
     predictions = said()
-    result = inspection.hardest(predictions, 3)
-    figures = [digit_confusion(confusion(predictions), NAMED), accuracy_by_classes(by_classes(predictions), NAMED)]
+    result = inspection.find_hardest_pairs(predictions, 3)
+    figures = [
+        draw_confusion(compute_confusion(predictions), NAMED),
+        draw_accuracy_by_classes(compute_accuracy_by_classes(predictions), NAMED),
+    ]
     for figure in figures:
         for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
             texts = [tick.get_text() for tick in axis.get_ticklabels()]
             assert texts == ["T-shirt", r"\$x^2\$", "a|b", "an extremely …", "ü", "Sandal", "7"]
-    figure = hardest_pairs(result, np.zeros((3, 2, 14, 14)), "le", ["zero", *"123456"])
+    figure = draw_hardest_pairs(result, np.zeros((3, 2, 14, 14)), "le", ["zero", *"123456"])
     for pair, above in zip(result, figure.axes[::2], strict=True):
         first, second = (["zero", *"123456"][digit] for digit in pair.digits)
         assert above.get_title().startswith(f"{first} ≤ {second}: ")
-    assert readings(np.array([0, 2, 5]), names=["a", "b", "c"]) == "c (5×), b (2×)"
+    assert format_readings(np.array([0, 2, 5]), names=["a", "b", "c"]) == "c (5×), b (2×)"
     assert (
         "distance in the order of the classes"
-        in accuracy_by_distance(by_distance(predictions), has_names=True).axes[0].get_xlabel()
+        in draw_accuracy_by_distance(compute_accuracy_by_distance(predictions), has_names=True).axes[0].get_xlabel()
     )
     for figure in figures:
         figure.draw_without_rendering()
@@ -558,7 +566,7 @@ def test_classes_are_called_by_their_names_in_figures() -> None:
 
 def test_the_page_calls_classes_by_their_names(runs: Callable[[str], pairs_lit.Run]) -> None:
     result = pairs_lit.inspect_run(runs("aux, standard"), write=False)
-    text = page(replace(result, class_names=["a|b", *"bcdefghij"]), [])
+    text = render_page(replace(result, class_names=["a|b", *"bcdefghij"]), [])
     assert "in this order: a\\|b, b, c" in text
     first, second = (["a\\|b", *"bcdefghij"][digit] for digit in result.hardest[0].digits)
     assert re.search(rf"\| {result.hardest[0].place} +\| {re.escape(first)} ≤ {re.escape(second)} ", text)

@@ -26,7 +26,7 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.export import formats
 from tests.support.pair_networks import Siamese
 from tests.support.real_world_parts import Altered
-from tests.support.small_runs import ALL, SMALL, Runs
+from tests.support.small_runs import ALL, SMALL, RunCache
 from tests.support.user_parts import TwoPaths
 
 
@@ -56,7 +56,9 @@ EXPORTED = [
 
 @pytest.mark.parametrize("case", EXPORTED)
 @pytest.mark.quick(1)
-def test_onnx_predicts_what_the_round_predicts_for_any_number_of_pairs(case: str, runs: Runs, tmp_path: Path) -> None:
+def test_onnx_predicts_what_the_round_predicts_for_any_number_of_pairs(
+    case: str, runs: RunCache, tmp_path: Path
+) -> None:
     (path,) = pairs_lit.export(runs(case), "onnx", 5, output=tmp_path)
     session = InferenceSession(path)
     for count in (1, 7, 100):
@@ -70,7 +72,7 @@ def test_onnx_predicts_what_the_round_predicts_for_any_number_of_pairs(case: str
 @pytest.mark.parametrize("case", EXPORTED)
 @pytest.mark.quick(1)
 def test_a_program_predicts_what_the_round_predicts_for_any_number_of_pairs(
-    case: str, runs: Runs, tmp_path: Path
+    case: str, runs: RunCache, tmp_path: Path
 ) -> None:
     (path,) = pairs_lit.export(runs(case), "torch", 5, output=tmp_path)
     program = torch.export.load(path).module()
@@ -82,7 +84,7 @@ def test_a_program_predicts_what_the_round_predicts_for_any_number_of_pairs(
 
 @pytest.mark.parametrize("case", [case for case in ALL if case != "resnet18"])
 @pytest.mark.quick(3)
-def test_weights_are_those_of_the_single_round_network(case: str, runs: Runs, tmp_path: Path) -> None:
+def test_weights_are_those_of_the_single_round_network(case: str, runs: RunCache, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     network, found = runs(case).network(5), load_file(path)
     expected = {name_in_file(name, network): value for name, value in network.state_dict().items()}
@@ -113,7 +115,7 @@ AUTHORS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "case", [pytest.param(case, marks=pytest.mark.slow) if case == "resnet18" else case for case in AUTHORS]
 )
 @pytest.mark.quick(1)
-def test_weights_load_into_the_class_of_the_network(case: str, runs: Runs, tmp_path: Path) -> None:
+def test_weights_load_into_the_class_of_the_network(case: str, runs: RunCache, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs(case), "state_dict", 5, output=tmp_path)
     prefix, make = AUTHORS[case]
     plain = make().eval()
@@ -129,7 +131,7 @@ def test_weights_load_into_the_class_of_the_network(case: str, runs: Runs, tmp_p
 
 
 @pytest.mark.slow
-def test_a_program_and_its_metadata_are_read_without_this_package(runs: Runs, tmp_path: Path) -> None:
+def test_a_program_and_its_metadata_are_read_without_this_package(runs: RunCache, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs("whole network"), "torch", 5, output=tmp_path)
     pairs, expected = answers(runs("whole network"), 5)
     torch.save(pairs, tmp_path / "pairs.pt")
@@ -152,15 +154,15 @@ print(json.dumps([said, json.loads(facts["pairs_lit.json"])]))
 
 @pytest.mark.parametrize("to", ["onnx", "torch", "state_dict"])
 @pytest.mark.quick(1)
-def test_metadata_describe_preprocessing_and_origin(to: str, runs: Runs, tmp_path: Path) -> None:
+def test_metadata_describe_preprocessing_and_origin(to: str, runs: RunCache, tmp_path: Path) -> None:
     trained = runs("separate")
     (path,) = pairs_lit.export(trained, to, 6, output=tmp_path)
     if to == "onnx":
         facts = {each.key: each.value for each in onnx.load(path).metadata_props}
     elif to == "torch":
-        extra = {formats.METADATA: ""}
+        extra = {formats.METADATA_FILE: ""}
         torch.export.load(path, extra_files=extra)
-        facts = json.loads(extra[formats.METADATA])
+        facts = json.loads(extra[formats.METADATA_FILE])
     else:
         with safe_open(path, "pt") as file:
             facts = file.metadata()
@@ -180,18 +182,18 @@ def test_metadata_describe_preprocessing_and_origin(to: str, runs: Runs, tmp_pat
     assert "resize to 28x28; average-pool grey images (0 ... 255, light on dark)" in facts["preparing"]
 
 
-def test_metadata_of_a_run_without_a_recorded_format_have_an_unknown_polarity(runs: Runs) -> None:
-    facts = formats.about(runs("joint").trained.preprocessing(5), "le", {}, None, ["a", "b"])
+def test_metadata_of_a_run_without_a_recorded_format_have_an_unknown_polarity(runs: RunCache) -> None:
+    facts = formats.build_metadata(runs("joint").trained.preprocessing(5), "le", {}, None, ["a", "b"])
     assert facts["polarity"] == "unknown"
     assert "as far as is known" in facts["preparing"]
     assert json.loads(facts["class_names"]) == ["a", "b"]
 
 
-def test_metadata_record_polarity_and_transposition(runs: Runs) -> None:
+def test_metadata_record_polarity_and_transposition(runs: RunCache) -> None:
     known = runs("joint").trained.image_format
     assert known is not None
     dark = replace(known, polarity="dark on light", transposed=True)
-    facts = formats.about(runs("joint").trained.preprocessing(5), "le", {}, dark)
+    facts = formats.build_metadata(runs("joint").trained.preprocessing(5), "le", {}, dark)
     assert (facts["polarity"], facts["transposed"]) == ("dark on light", "true")
     assert facts["preparing"].startswith("exchange rows and columns")
     assert "dark on light" in facts["preparing"]
@@ -199,14 +201,16 @@ def test_metadata_record_polarity_and_transposition(runs: Runs) -> None:
 
 @pytest.mark.parametrize("to", ["onnx", "torch"])
 @pytest.mark.quick(1)
-def test_no_file_contains_paths_of_this_machine(to: str, runs: Runs, tmp_path: Path) -> None:
+def test_no_file_contains_paths_of_this_machine(to: str, runs: RunCache, tmp_path: Path) -> None:
     (path,) = pairs_lit.export(runs("parts"), to, 5, output=tmp_path)
     assert str(Path(pairs_lit.__file__).parent).encode() not in path.read_bytes()
     assert str(Path(torch.__file__).parent).encode() not in path.read_bytes()
 
 
 @pytest.mark.slow
-def test_all_rounds_are_written_into_the_run_folder_and_listed(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+def test_all_rounds_are_written_into_the_run_folder_and_listed(
+    runs: RunCache, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = runs("joint").folder
     assert main(["export", "--to", "onnx", str(folder)]) == 0
     files = [folder / "export" / f"seed_{seed}.onnx" for seed in (4, 5, 6)]
@@ -224,7 +228,7 @@ def test_all_rounds_are_written_into_the_run_folder_and_listed(runs: Runs, capfd
     assert pairs_lit.Run.load(folder).rounds
 
 
-def test_the_file_of_one_round_can_be_chosen(runs: Runs, tmp_path: Path) -> None:
+def test_the_file_of_one_round_can_be_chosen(runs: RunCache, tmp_path: Path) -> None:
     path = tmp_path / "new" / "mine.safetensors"
     assert pairs_lit.export(runs("joint").folder, "state_dict", [4], output=path) == [path]
     assert list(path.parent.iterdir()) == [path]
@@ -240,7 +244,7 @@ def test_the_file_of_one_round_can_be_chosen(runs: Runs, tmp_path: Path) -> None
     ],
 )
 def test_contradictory_arguments_are_rejected(
-    options: list[str], message: str, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str], message: str, runs: RunCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = str(runs("joint").folder)
@@ -249,7 +253,7 @@ def test_contradictory_arguments_are_rejected(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_format_is_rejected(runs: Runs) -> None:
+def test_an_unknown_format_is_rejected(runs: RunCache) -> None:
     with pytest.raises(PairsLitError, match=r"to must be one of 'onnx', 'torch', 'state_dict', got 'pickle'"):
         pairs_lit.export(runs("joint"), "pickle")  # type: ignore[arg-type]
 
@@ -264,7 +268,7 @@ def test_an_unknown_format_is_rejected(runs: Runs) -> None:
 )
 @pytest.mark.quick(1)
 def test_a_network_that_cannot_be_exported_is_reported_and_leaves_no_file(
-    to: str, case: str, message: str, runs: Runs, tmp_path: Path
+    to: str, case: str, message: str, runs: RunCache, tmp_path: Path
 ) -> None:
     with pytest.raises(PairsLitError, match=message) as caught:
         pairs_lit.export(runs(case), to, 5, output=tmp_path / "out")
@@ -272,7 +276,7 @@ def test_a_network_that_cannot_be_exported_is_reported_and_leaves_no_file(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_library_is_named(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(runs: RunCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else name)
     with pytest.raises(PairsLitError, match=r"--to onnx needs onnxruntime\. Run: pip install 'pairs-lit\[export\]'"):
         pairs_lit.export(runs("joint"), "onnx")
@@ -285,7 +289,7 @@ def predictions_equal_the_export(folder: Path, tmp_path: Path) -> int:
         rows = list(csv.DictReader(file))
     trained = pairs_lit.Run.load(folder).trained
     bank = trained.data.bank
-    images = bank.gather(bank.pairs["test"].index[:1], slice(0, 1))[0]  # the first seed's, as predict shows them
+    images = bank.gather_images(bank.pairs["test"].index[:1], slice(0, 1))[0]  # the first seed's, as predict shows them
     for path, seed in zip(pairs_lit.export(folder, "onnx", output=tmp_path / "out"), trained.seeds, strict=True):
         outputs, *_ = InferenceSession(path).run(None, {"pairs": images.numpy()})
         np.testing.assert_allclose(outputs, [float(row[f"seed_{seed}"]) for row in rows], atol=1e-5, rtol=0)

@@ -18,11 +18,11 @@ from pairs_lit.stacking.ops import convolution, kernels
 from pairs_lit.stacking.ops.convolution import Geometry, convolve
 from pairs_lit.stacking.ops.dropout import StackedDropout
 from pairs_lit.stacking.ops.fused_ops import (
-    Dropped,
+    FusedDropout,
     convolve_pool_relu,
-    is_small,
+    normalise_by_statistics_pool_relu,
     normalise_pool_relu,
-    normalised_pool_relu,
+    should_fuse_convolution,
 )
 from pairs_lit.stacking.stack import stack
 from tests.support import reference_impl
@@ -32,7 +32,7 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 SHAPES = [(1, 4, 14, 14, 6), (1, 16, 6, 6, 9), (4, 5, 6, 7, 3), (5, 4, 7, 6, 1), (16, 8, 5, 5, 17), (6, 11, 4, 4, 2)]
 
 
-def inputs(shape: tuple[int, ...], rounds: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+def build_inputs(shape: tuple[int, ...], rounds: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
     channels, outputs, height, width, images = shape
     x = torch.randn(rounds, channels, height, width, images, dtype=dtype)
     weight = torch.randn(rounds, outputs, channels, 3, 3, dtype=dtype)
@@ -40,14 +40,14 @@ def inputs(shape: tuple[int, ...], rounds: int = 3, dtype: torch.dtype = torch.f
     return x, weight, bias
 
 
-def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def compute_plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Compute convolution, pool and ReLU by torch, one round after the other."""
     rounds = zip(x, weight, bias, strict=True)
     outputs = [F.max_pool2d(F.conv2d(maps.permute(3, 0, 1, 2), w, b), 2).relu() for maps, w, b in rounds]
     return torch.stack([output.permute(1, 2, 3, 0) for output in outputs])
 
 
-def with_gradients(function: Callable[..., Tensor], *arguments: Tensor) -> Gradients:
+def compute_with_gradients(function: Callable[..., Tensor], *arguments: Tensor) -> Gradients:
     leaves = [argument.clone().requires_grad_() for argument in arguments]
     output = function(*leaves)
     torch.manual_seed(7)
@@ -57,20 +57,22 @@ def with_gradients(function: Callable[..., Tensor], *arguments: Tensor) -> Gradi
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0] > 1], ids=str)
 def test_kernels_give_the_values_and_gradients_of_plain_torch(shape: tuple[int, ...]) -> None:
-    arguments = inputs(shape)
+    arguments = build_inputs(shape)
     for ours, theirs in zip(
-        with_gradients(convolve_pool_relu, *arguments), with_gradients(plain, *arguments), strict=True
+        compute_with_gradients(convolve_pool_relu, *arguments),
+        compute_with_gradients(compute_plain, *arguments),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("function", [convolve_pool_relu, plain])
+@pytest.mark.parametrize("function", [convolve_pool_relu, compute_plain])
 def test_kernels_skip_the_gradient_of_maps_that_need_none(
     shape: tuple[int, ...], function: Callable[..., Tensor]
 ) -> None:
-    x, *parameters = inputs(shape)
-    expected = with_gradients(plain, x, *parameters)
+    x, *parameters = build_inputs(shape)
+    expected = compute_with_gradients(compute_plain, x, *parameters)
     leaves = [parameter.clone().requires_grad_() for parameter in parameters]
     output = function(x, *leaves)
     torch.manual_seed(7)
@@ -80,18 +82,20 @@ def test_kernels_skip_the_gradient_of_maps_that_need_none(
 
 
 def test_kernels_are_accurate_in_single_precision() -> None:
-    single = inputs((4, 8, 8, 8, 16), dtype=torch.float32)
+    single = build_inputs((4, 8, 8, 8, 16), dtype=torch.float32)
     output = convolve_pool_relu(*single)
     assert output.dtype == torch.float32
-    torch.testing.assert_close(output.double(), plain(*(value.double() for value in single)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        output.double(), compute_plain(*(value.double() for value in single)), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_round_is_bit_identical_with_and_without_other_rounds() -> None:
-    five_rounds = inputs((4, 6, 6, 6, 5), rounds=5)
+    five_rounds = build_inputs((4, 6, 6, 6, 5), rounds=5)
     one_round = tuple(value[3:4] for value in five_rounds)
     for alone, together in zip(
-        with_gradients(convolve_pool_relu, *one_round)[:1],
-        with_gradients(convolve_pool_relu, *five_rounds)[:1],
+        compute_with_gradients(convolve_pool_relu, *one_round)[:1],
+        compute_with_gradients(convolve_pool_relu, *five_rounds)[:1],
         strict=True,
     ):
         assert torch.equal(alone[0], together[3])
@@ -99,22 +103,22 @@ def test_round_is_bit_identical_with_and_without_other_rounds() -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_nan_and_infinity_appear_only_in_their_round(value: float) -> None:
-    x, weight, bias = inputs((4, 6, 6, 6, 5))
+    x, weight, bias = build_inputs((4, 6, 6, 6, 5))
     weight[1, 2, 0, 1, 1] = value
-    ours, theirs = convolve_pool_relu(x, weight, bias), plain(x, weight, bias)
+    ours, theirs = convolve_pool_relu(x, weight, bias), compute_plain(x, weight, bias)
     assert torch.equal(ours.isfinite(), theirs.isfinite())
     assert ours[[0, 2]].isfinite().all()
     assert not ours[1].isfinite().all()
 
 
 def test_non_contiguous_maps_kernels_and_gradients() -> None:
-    x, weight, bias = inputs((4, 4, 6, 6, 5))
+    x, weight, bias = build_inputs((4, 4, 6, 6, 5))
     transposed = x.transpose(2, 3), weight.transpose(3, 4), bias
-    torch.testing.assert_close(convolve_pool_relu(*transposed), plain(*transposed), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(convolve_pool_relu(*transposed), compute_plain(*transposed), rtol=1e-9, atol=1e-9)
     leaf = weight.clone().requires_grad_()
     convolve_pool_relu(x, leaf, bias).transpose(0, 1).square().sum().backward()
     other = weight.clone().requires_grad_()
-    plain(x, other, bias).square().sum().backward()
+    compute_plain(x, other, bias).square().sum().backward()
     torch.testing.assert_close(leaf.grad, other.grad, rtol=1e-9, atol=1e-9)
 
 
@@ -134,20 +138,22 @@ def test_supported_shapes_and_dtypes_of_the_kernels(
     channels: int, outputs: int, dtype: torch.dtype, needs_gradient: bool, expected: bool
 ) -> None:
     x = torch.zeros(1, channels, 6, 6, 2, dtype=dtype, requires_grad=needs_gradient)
-    assert is_small(x, torch.zeros(1, outputs, channels, 3, 3, dtype=dtype)) is expected
+    assert should_fuse_convolution(x, torch.zeros(1, outputs, channels, 3, 3, dtype=dtype)) is expected
 
 
 def test_other_devices_use_the_matrix_product() -> None:
-    assert not is_small(torch.zeros(1, 4, 6, 6, 2, device="meta"), torch.zeros(1, 4, 4, 3, 3, device="meta"))
+    assert not should_fuse_convolution(
+        torch.zeros(1, 4, 6, 6, 2, device="meta"), torch.zeros(1, 4, 4, 3, 3, device="meta")
+    )
 
 
-BLOCKS: dict[str, Callable[[], list[nn.Module]]] = {
+FUSED_BLOCKS: dict[str, Callable[[], list[nn.Module]]] = {
     "pool, relu": lambda: [nn.Conv2d(4, 5, 3), nn.MaxPool2d(2), nn.ReLU()],
     "relu, pool": lambda: [nn.Conv2d(4, 5, 3), nn.ReLU(), nn.MaxPool2d(2)],
     "dropout between": lambda: [nn.Conv2d(4, 5, 3), nn.Dropout(0.4), nn.MaxPool2d(2), nn.ReLU()],
     "no dropout between": lambda: [nn.Conv2d(4, 5, 3), nn.Dropout(0.0), nn.ReLU(), nn.MaxPool2d(2)],
 }
-OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
+UNFUSED_BLOCKS: dict[str, Callable[[], list[nn.Module]]] = {
     "kernel": lambda: [nn.Conv2d(4, 5, 2), nn.MaxPool2d(2), nn.ReLU()],
     "stride": lambda: [nn.Conv2d(4, 5, 3, stride=2), nn.MaxPool2d(2), nn.ReLU()],
     "padding": lambda: [nn.Conv2d(4, 5, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()],
@@ -163,12 +169,14 @@ OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*BLOCKS, *OTHERS])
+@pytest.mark.parametrize("name", [*FUSED_BLOCKS, *UNFUSED_BLOCKS])
 def test_only_supported_blocks_are_fused_and_all_blocks_are_correct(name: str) -> None:
-    build = (BLOCKS | OTHERS)[name]
+    build = (FUSED_BLOCKS | UNFUSED_BLOCKS)[name]
     stacked = stack(lambda: nn.Sequential(*build()), [3, 5], [4, 8, 9]).double().eval()
-    assert ("0" in reference_impl.fused(stacked)) is (name in BLOCKS)
-    assert ("0" in reference_impl.fused(stacked, training=False)) is (name in BLOCKS or name == "all dropped")
+    assert ("0" in reference_impl.list_fused_layers(stacked)) is (name in FUSED_BLOCKS)
+    assert ("0" in reference_impl.list_fused_layers(stacked, training=False)) is (
+        name in FUSED_BLOCKS or name == "all dropped"
+    )
     x = torch.randn(2, 6, 4, 8, 9, dtype=torch.float64)
     for place, seed in enumerate((3, 5)):
         torch.manual_seed(seed)
@@ -184,7 +192,7 @@ def test_fused_dropout_uses_the_mask_of_its_layer(height: int, width: int, outpu
     stacked = stack(lambda: copy.deepcopy(nn.Sequential(*plain)), [3, 5, 8], [4, height, width]).double()
     (dropout,) = (layer for layer in stacked.modules() if isinstance(layer, StackedDropout))
     x = torch.randn(3, 6, 4, height, width, dtype=torch.float64, requires_grad=True)
-    keep = dropout.mask((6, outputs, height - 2, width - 2), x.device)
+    keep = dropout.compute_mask((6, outputs, height - 2, width - 2), x.device)
     assert 0.5 < keep.double().mean() < 0.7
     convolution = plain[0].double()
     rounds = [F.max_pool2d(convolution(x[r]) * keep[r] / 0.6, 2).relu() for r in range(3)]
@@ -200,10 +208,10 @@ def test_fused_block_keeps_the_parameter_names_and_works_without_kernels() -> No
         return nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))  # too few outputs for the compiled kernels
 
     few = stack(factory, [1, 2], [2, 7, 7])
-    assert reference_impl.fused(few) == ["0"]
+    assert reference_impl.list_fused_layers(few) == ["0"]
     assert set(few.state_dict()) == {"0.weight", "0.bias"}
     x = torch.randn(2, 4, 2, 7, 7)
-    torch.testing.assert_close(few(x)[1], reference_impl.built(factory, 2)(x[1]))
+    torch.testing.assert_close(few(x)[1], reference_impl.build_plain(factory, 2)(x[1]))
 
 
 @pytest.mark.parametrize("padding", ["same", "valid", 1, (2, 0)])
@@ -214,7 +222,7 @@ def test_matrix_products_equal_plain_torch_with_any_padding(
     layer = nn.Conv2d(2, 3, kernel, padding=padding).double()
     x = torch.randn(5, 2, 6, 7, dtype=torch.float64)
     maps = x.permute(1, 2, 3, 0)[None]
-    output = convolve(maps, layer.weight[None], layer.bias[None], Geometry.of(layer))
+    output = convolve(maps, layer.weight[None], layer.bias[None], Geometry.from_layer(layer))
     torch.testing.assert_close(output[0].permute(3, 0, 1, 2), layer(x), rtol=1e-9, atol=1e-9)
 
 
@@ -228,8 +236,8 @@ def test_convolution_round_by_round_equals_plain_torch(
     maps = torch.randn(2, 3, 7, 8, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.stack([layer.weight for layer in layers])
     bias = torch.stack([layer.bias for layer in layers]) if biased else None
-    output = convolution.convolve(maps, weight, bias, Geometry.of(layers[0]))
-    assert convolution._EachConvolution.__name__ in str(output.grad_fn)
+    output = convolution.convolve(maps, weight, bias, Geometry.from_layer(layers[0]))
+    assert convolution._SequentialConvolution.__name__ in str(output.grad_fn)
     plain = torch.stack([layer(x.permute(3, 0, 1, 2)) for layer, x in zip(layers, maps, strict=True)])
     rows = output.permute(0, 4, 1, 2, 3)
     torch.testing.assert_close(rows, plain, rtol=1e-9, atol=1e-9)
@@ -243,14 +251,14 @@ def test_convolution_round_by_round_equals_plain_torch(
 def test_kernel_that_cannot_be_cached_on_disk_is_compiled_in_memory() -> None:
     names: dict[str, Callable[[int], int]] = {}
     exec("def double(x): return 2 * x", names)  # a function without a file, so it cannot be cached
-    assert kernels._compiled(names["double"])(3) == 6
+    assert kernels._compile(names["double"])(3) == 6
 
 
-def all_kernels() -> list[torch.Tensor]:
+def run_all_kernels() -> list[torch.Tensor]:
     """Run every kernel, and return all results."""
     x, weight, bias = torch.rand(2, 16, 8, 8, 32), torch.rand(2, 8, 16, 3, 3) - 0.5, torch.rand(2, 8) - 0.5
     leaves = [part.requires_grad_() for part in (x, weight, bias)]
-    dropped = Dropped((0.2, 0.2), torch.tensor([[1, 2], [3, 4]], dtype=torch.int32))
+    dropped = FusedDropout((0.2, 0.2), torch.tensor([[1, 2], [3, 4]], dtype=torch.int32))
     results = []
     for drop in (None, dropped):
         output = convolve_pool_relu(x, weight, bias, drop)
@@ -261,7 +269,7 @@ def all_kernels() -> list[torch.Tensor]:
     leaves = [part.requires_grad_() for part in (maps, scale, shift)]
     output, mean, variance = normalise_pool_relu(maps, scale, shift, 1e-5)
     results += [output, mean, variance, *torch.autograd.grad((output**2).sum(), leaves)]
-    return [*results, normalised_pool_relu(maps, mean, variance, scale, shift, 1e-5)]
+    return [*results, normalise_by_statistics_pool_relu(maps, mean, variance, scale, shift, 1e-5)]
 
 
 def test_helper_functions_of_the_kernels_are_inlined() -> None:
@@ -294,7 +302,7 @@ def test_convolutions_use_the_precision_of_autocast(channels: int) -> None:
     ours = [part.clone().requires_grad_() for part in (x, weight, bias)]
     plain = [part.clone().requires_grad_() for part in (x, weight, bias)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        actual = convolve(ours[0], ours[1], ours[2], Geometry.of(layer))
+        actual = convolve(ours[0], ours[1], ours[2], Geometry.from_layer(layer))
         maps = plain[0].permute(0, 4, 1, 2, 3)
         rounds = [F.conv2d(*parts, padding=1) for parts in zip(maps, plain[1], plain[2], strict=True)]
     expected = torch.stack(rounds).permute(0, 2, 3, 4, 1)

@@ -8,20 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.stacking.ops.fused_ops import can_fuse, normalise_pool_relu, normalised_pool_relu
+from pairs_lit.stacking.ops.fused_ops import (
+    can_fuse_normalisation,
+    normalise_by_statistics_pool_relu,
+    normalise_pool_relu,
+)
 from pairs_lit.stacking.stack import stack
-from tests.support.reference_impl import fused
+from tests.support.reference_impl import list_fused_layers
 
 SHAPES = [(3, 6, 6, 5), (1, 2, 2, 1), (4, 7, 5, 9), (2, 12, 12, 33)]  # maps, height, width, images
 EPS = 1e-5
 
 
-def inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+def build_inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     x = 3 * torch.randn(shape, dtype=dtype) + 5
     return x, torch.randn(shape[0], dtype=dtype), torch.randn(shape[0], dtype=dtype)
 
 
-def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def compute_plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Compute batch norm, pool and ReLU by torch, one map after the other, each as one channel of N images."""
     outputs = []
     for maps, w, b in zip(x, weight, bias, strict=True):
@@ -33,9 +37,9 @@ def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_and_gradients_equal_plain_torch(shape: tuple[int, ...]) -> None:
-    leaves = [value.requires_grad_() for value in inputs(shape)]
+    leaves = [value.requires_grad_() for value in build_inputs(shape)]
     ours, mean, variance = normalise_pool_relu(*leaves, EPS)
-    theirs = plain(*leaves)
+    theirs = compute_plain(*leaves)
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(mean, leaves[0].flatten(1).mean(1))
     torch.testing.assert_close(variance, leaves[0].flatten(1).var(1, correction=0))
@@ -46,26 +50,26 @@ def test_values_and_gradients_equal_plain_torch(shape: tuple[int, ...]) -> None:
 
 
 def test_large_mean_is_as_accurate_as_in_torch() -> None:
-    x, weight, bias = inputs((3, 12, 12, 200), torch.float32)
+    x, weight, bias = build_inputs((3, 12, 12, 200), torch.float32)
     far = x + 1000
     ours, _, variance = normalise_pool_relu(far, weight, bias, EPS)
-    exact = plain(far.double(), weight.double(), bias.double())
+    exact = compute_plain(far.double(), weight.double(), bias.double())
     torch.testing.assert_close(ours.double(), exact, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(variance.double(), far.double().flatten(1).var(1, correction=0), rtol=1e-5, atol=0)
 
 
 def test_normalisation_by_given_moments() -> None:
-    x, weight, bias = inputs((3, 6, 7, 5))
+    x, weight, bias = build_inputs((3, 6, 7, 5))
     mean, variance = torch.randn(3, dtype=x.dtype), torch.rand(3, dtype=x.dtype) + 0.1
     images = x.permute(3, 0, 1, 2)
     expected = F.max_pool2d(F.batch_norm(images, mean, variance, weight, bias, eps=EPS), 2).relu().permute(1, 2, 3, 0)
-    actual = normalised_pool_relu(x, mean, variance, weight, bias, EPS)
+    actual = normalise_by_statistics_pool_relu(x, mean, variance, weight, bias, EPS)
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_nan_and_infinity_appear_only_in_their_map(value: float) -> None:
-    x, weight, bias = inputs((3, 4, 4, 6))
+    x, weight, bias = build_inputs((3, 4, 4, 6))
     x[1, 2, 2, 3] = value
     pooled, mean, variance = normalise_pool_relu(x, weight, bias, EPS)
     for result in (pooled, mean, variance):
@@ -75,16 +79,16 @@ def test_nan_and_infinity_appear_only_in_their_map(value: float) -> None:
 
 
 def test_map_is_bit_identical_with_and_without_other_maps() -> None:
-    x, weight, bias = inputs((5, 6, 6, 7), torch.float32)
+    x, weight, bias = build_inputs((5, 6, 6, 7), torch.float32)
     five_maps, *_ = normalise_pool_relu(x, weight, bias, EPS)
     one_map, *_ = normalise_pool_relu(x[[3]], weight[[3]], bias[[3]], EPS)
     assert torch.equal(five_maps[3], one_map[0])
 
 
 def test_non_contiguous_maps_and_gradients() -> None:
-    x, weight, bias = inputs((3, 6, 6, 5))
+    x, weight, bias = build_inputs((3, 6, 6, 5))
     transposed = x.transpose(1, 2).requires_grad_()
-    outputs = normalise_pool_relu(transposed, weight, bias, EPS)[0], plain(transposed, weight, bias)
+    outputs = normalise_pool_relu(transposed, weight, bias, EPS)[0], compute_plain(transposed, weight, bias)
     (ours,), (theirs,) = (torch.autograd.grad(y.transpose(1, 2).square().sum(), transposed) for y in outputs)
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
@@ -103,15 +107,15 @@ def test_supported_dtypes_and_devices_of_the_kernels(
     dtype: torch.dtype, weights: torch.dtype, device: str, expected: bool
 ) -> None:
     x = torch.zeros(1, 2, 2, 1, dtype=dtype, device=device)
-    assert can_fuse(x, torch.zeros(1, dtype=weights)) is expected
+    assert can_fuse_normalisation(x, torch.zeros(1, dtype=weights)) is expected
 
 
-ORDERS: dict[str, Callable[[], list[nn.Module]]] = {
+FUSED_BLOCKS: dict[str, Callable[[], list[nn.Module]]] = {
     "pool, relu": lambda: [nn.BatchNorm2d(4, momentum=0.3), nn.MaxPool2d(2), nn.ReLU()],
     "relu, pool": lambda: [nn.BatchNorm2d(4, eps=0.1), nn.ReLU(), nn.MaxPool2d(2)],
     "no dropout between": lambda: [nn.BatchNorm2d(4), nn.Dropout(0.0), nn.MaxPool2d(2), nn.ReLU()],
 }
-OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
+UNFUSED_BLOCKS: dict[str, Callable[[], list[nn.Module]]] = {
     "no weights": lambda: [nn.BatchNorm2d(4, affine=False), nn.MaxPool2d(2), nn.ReLU()],
     "no running statistics": lambda: [nn.BatchNorm2d(4, track_running_stats=False), nn.MaxPool2d(2), nn.ReLU()],
     "larger pool": lambda: [nn.BatchNorm2d(4), nn.MaxPool2d(3), nn.ReLU()],
@@ -120,13 +124,13 @@ OTHERS: dict[str, Callable[[], list[nn.Module]]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*ORDERS, *OTHERS])
+@pytest.mark.parametrize("name", [*FUSED_BLOCKS, *UNFUSED_BLOCKS])
 @pytest.mark.parametrize("sides", [(6, 8), (7, 5)])
 def test_stack_trains_and_evaluates_like_the_plain_layers(name: str, sides: tuple[int, int]) -> None:
-    build = (ORDERS | OTHERS)[name]
+    build = (FUSED_BLOCKS | UNFUSED_BLOCKS)[name]
     stacked = stack(lambda: nn.Sequential(*build()), [3, 5], [4, *sides]).double()
     oracles = [nn.Sequential(*build()).double() for _ in range(2)]
-    assert [fused(stacked, training=mode) for mode in (True, False)] == [["0"] * (name in ORDERS)] * 2
+    assert [list_fused_layers(stacked, training=mode) for mode in (True, False)] == [["0"] * (name in FUSED_BLOCKS)] * 2
     torch.manual_seed(1)
     for module in (*stacked.modules(), *(layer for oracle in oracles for layer in oracle)):
         if (weight := getattr(module, "weight", None)) is not None:
@@ -134,7 +138,7 @@ def test_stack_trains_and_evaluates_like_the_plain_layers(name: str, sides: tupl
     for _ in range(3):
         x = torch.randn(2, 9, 4, *sides, dtype=torch.float64)
         torch.testing.assert_close(stacked(x), torch.stack([oracle(y) for oracle, y in zip(oracles, x, strict=True)]))
-    _same_state(stacked, oracles)
+    _check_same_state(stacked, oracles)
     stacked.eval()
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
@@ -142,10 +146,10 @@ def test_stack_trains_and_evaluates_like_the_plain_layers(name: str, sides: tupl
                 oracle.eval()
             expected = torch.stack([oracle(y) for oracle, y in zip(oracles, x, strict=True)])
             torch.testing.assert_close(stacked(x), expected, rtol=1e-9, atol=1e-9)
-    _same_state(stacked, oracles)
+    _check_same_state(stacked, oracles)
 
 
-def _same_state(stacked: nn.Module, oracles: list[Any]) -> None:
+def _check_same_state(stacked: nn.Module, oracles: list[Any]) -> None:
     for key, value in stacked.state_dict().items():
         expected = torch.stack([oracle.state_dict()[key] for oracle in oracles])
         torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.stacking.program.sequential import Convolution, fewest_in_turn, in_turn
-from pairs_lit.stacking.program.summary import described
+from pairs_lit.stacking.program.sequential import ConvolutionCost, find_sequential_threshold, should_run_sequentially
+from pairs_lit.stacking.program.summary import describe_part
 from pairs_lit.stacking.stack import stack
 from pairs_lit.stacking.stacked_network import StackedNetwork
 
@@ -49,46 +49,48 @@ class NeedsOrder(Wide):
         return self.out(maps.view_as(maps.flatten(1))[:, : 32 * 49])  # type: ignore[no-any-return]
 
 
-def pooled() -> nn.Module:
+def build_pooled() -> nn.Module:
     """Return a network whose wide convolution is fused with batch norm, max-pool and ReLU."""
     layers = [nn.Conv2d(1, 64, 3), nn.BatchNorm2d(64), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(64 * 36, 10))
 
 
-def stacked(factory: Callable[[], nn.Module], rounds: int = 3) -> StackedNetwork:
+def build_stacked(factory: Callable[[], nn.Module], rounds: int = 3) -> StackedNetwork:
     network = stack(factory, range(rounds), SHAPE)
     assert isinstance(network, StackedNetwork)
     return network
 
 
 def test_costs_of_convolutions_are_counted() -> None:
-    first, second = stacked(Wide).convolutions
-    assert first == Convolution(columns=9 * 196, weights=9 * 32, products=9 * 196 * 32, pooled=False)
-    assert second == Convolution(columns=9 * 32 * 196, weights=9 * 32 * 32, products=9 * 32 * 196 * 32, pooled=False)
-    assert [cost.pooled for cost in stacked(pooled).convolutions] == [True]
+    first, second = build_stacked(Wide).convolutions
+    assert first == ConvolutionCost(columns=9 * 196, weights=9 * 32, products=9 * 196 * 32, pooled=False)
+    assert second == ConvolutionCost(
+        columns=9 * 32 * 196, weights=9 * 32 * 32, products=9 * 32 * 196 * 32, pooled=False
+    )
+    assert [cost.pooled for cost in build_stacked(build_pooled).convolutions] == [True]
 
 
 @pytest.mark.parametrize(
-    ("factory", "inputs"), [(Wide, 10), (pooled, None)]
+    ("factory", "inputs"), [(Wide, 10), (build_pooled, None)]
 )  # 2 MiB of cache hold 9.3 inputs of 9 · 32 · 196 float32
 def test_rounds_run_sequentially_if_columns_exceed_the_cache(
     factory: Callable[[], nn.Module], inputs: int | None
 ) -> None:
-    network = stacked(factory)
+    network = build_stacked(factory)
     costs = network.convolutions
-    assert fewest_in_turn(costs, 4) == inputs
+    assert find_sequential_threshold(costs, 4) == inputs
     sentence = f"With {inputs} or more inputs, the rounds run sequentially"
-    assert (sentence in described(network)) == (inputs is not None)
-    assert in_turn(costs, 10, 4) == (inputs is not None)
-    assert not in_turn(costs, 9, 4)
-    assert in_turn(costs, 5, 8) == (inputs is not None)  # half as many inputs in float64
+    assert (sentence in describe_part(network)) == (inputs is not None)
+    assert should_run_sequentially(costs, 10, 4) == (inputs is not None)
+    assert not should_run_sequentially(costs, 9, 4)
+    assert should_run_sequentially(costs, 5, 8) == (inputs is not None)  # half as many inputs in float64
 
 
 def test_convolutions_with_many_weights_always_run_sequentially() -> None:
-    light, heavy = Convolution(100, 2**19, 10, False), Convolution(1, 2**19 + 1, 11, False)
-    assert fewest_in_turn([light, heavy], 4) == 1
-    assert not in_turn([light, heavy._replace(products=10)], 1, 4)
-    assert not in_turn([], 10**9, 4)
+    light, heavy = ConvolutionCost(100, 2**19, 10, False), ConvolutionCost(1, 2**19 + 1, 11, False)
+    assert find_sequential_threshold([light, heavy], 4) == 1
+    assert not should_run_sequentially([light, heavy._replace(products=10)], 1, 4)
+    assert not should_run_sequentially([], 10**9, 4)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -96,11 +98,11 @@ def test_convolutions_with_many_weights_always_run_sequentially() -> None:
 def test_running_sequentially_and_side_by_side_agree_up_to_rounding(
     factory: Callable[[], nn.Module], training: bool
 ) -> None:
-    network = stacked(factory).double().train(training)
+    network = build_stacked(factory).double().train(training)
     x = torch.rand(3, 5, *SHAPE, dtype=torch.float64)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     results = []
-    for compute in (network.side_by_side, network.in_turn):
+    for compute in (network.run_side_by_side, network.run_sequentially):
         network.load_state_dict(before)
         output = compute(x)
         assert isinstance(output, Tensor)
@@ -111,7 +113,7 @@ def test_running_sequentially_and_side_by_side_agree_up_to_rounding(
 
 
 def test_a_sequential_round_is_bit_identical_with_any_other_rounds() -> None:
-    together, alone = stacked(Wide), stack(Wide, [1], SHAPE)
+    together, alone = build_stacked(Wide), stack(Wide, [1], SHAPE)
     x = torch.rand(3, 20, *SHAPE)
     output, expected = together(x)[1], alone(x[1:2])[0]
     assert torch.equal(output, expected)
@@ -122,6 +124,6 @@ def test_a_sequential_round_is_bit_identical_with_any_other_rounds() -> None:
 
 
 def test_modules_that_depend_on_strides_run_side_by_side() -> None:
-    network = stacked(NeedsOrder)
+    network = build_stacked(NeedsOrder)
     assert network.convolutions == []
-    assert fewest_in_turn(network.convolutions, 4) is None
+    assert find_sequential_threshold(network.convolutions, 4) is None

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.seeds import generators_state, seeded
-from pairs_lit.stacking.looped import Apart, Loop
+from pairs_lit.seeds import get_rng_state, use_seed
+from pairs_lit.stacking.looped import LoopedCopies, LoopedRounds
 from pairs_lit.stacking.program import rules
-from pairs_lit.stacking.recording.symbolic_sizes import Count
+from pairs_lit.stacking.recording.symbolic_sizes import SymbolicSize
 from pairs_lit.stacking.recording.traced_graph import UntraceableError
 from pairs_lit.stacking.stack import stack
-from pairs_lit.stacking.stacked_network import MappedNetwork, StackedNetwork
+from pairs_lit.stacking.stacked_network import StackedNetwork, VmapNetwork
 from tests.support import untraceable_modules
-from tests.support.stack_checks import SEEDS, WIDTH, Base, right
+from tests.support.stack_checks import SEEDS, WIDTH, BaseModule, build_checked_stack
 from tests.support.untraceable_modules import (
-    REFUSALS,
+    UNTRACEABLE_CASES,
     CountsCalls,
     DrawsFromTorch,
     DropsAlways,
@@ -33,11 +33,11 @@ from tests.support.untraceable_modules import (
 )
 
 
-@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize("name", UNTRACEABLE_CASES)
 def test_untraceable_module_is_a_loop_with_a_reason(name: str) -> None:
-    factory, reason, line = REFUSALS[name]
-    network = right(factory)
-    assert isinstance(network, Loop)
+    factory, reason, line = UNTRACEABLE_CASES[name]
+    network = build_checked_stack(factory)
+    assert isinstance(network, LoopedCopies)
     assert re.search(reason, network.reason)
     place = re.search(r" at untraceable_modules.py:(\d+)", network.reason)
     if line:
@@ -45,28 +45,28 @@ def test_untraceable_module_is_a_loop_with_a_reason(name: str) -> None:
 
 
 def test_stack_with_wrong_values_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Adds(Base):
+    class Adds(BaseModule):
         def forward(self, x: Tensor) -> Tensor:
             return self.layer(x) + x
 
-    assert isinstance(right(Adds), StackedNetwork)
-    monkeypatch.setitem(rules._OPERATORS, "add", torch.sub)
-    network = right(Adds)
-    assert isinstance(network, Loop)
+    assert isinstance(build_checked_stack(Adds), StackedNetwork)
+    monkeypatch.setitem(rules._ALL_OPERATORS, "add", torch.sub)
+    network = build_checked_stack(Adds)
+    assert isinstance(network, LoopedCopies)
     assert network.reason == "gives other values when several rounds are computed at once"
 
 
-class BranchesOnCount(Base):
+class BranchesOnCount(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) if x.shape[0] > 3 else -self.layer(x)
 
 
-class TakesLength(Base):
+class TakesLength(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) / len(x)
 
 
-class BranchesAndShifts(Base):
+class BranchesAndShifts(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.shift = torch.rand(WIDTH)
@@ -75,7 +75,7 @@ class BranchesAndShifts(Base):
         return self.layer(x) + self.shift if x.size(0) > 3 else self.shift - x
 
 
-class BranchesThenNorms(Base):
+class BranchesThenNorms(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(WIDTH)
@@ -85,13 +85,13 @@ class BranchesThenNorms(Base):
         return h if x.size(0) > 3 else -h
 
 
-class BranchesThenDraws(Base):
+class BranchesThenDraws(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x) if x.shape[0] > 3 else x
         return F.dropout(h, 0.4, self.training)
 
 
-class BranchesOnBoth(Base):
+class BranchesOnBoth(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x) if x.shape[0] > 3 else x
         return h if h.sum() > 0 else -h
@@ -99,17 +99,17 @@ class BranchesOnBoth(Base):
 
 @pytest.mark.parametrize("factory", [BranchesOnCount, TakesLength, BranchesAndShifts, BranchesThenNorms])
 def test_module_that_depends_on_the_number_of_inputs_is_mapped(factory: Callable[[], nn.Module]) -> None:
-    network = right(factory)
-    assert isinstance(network, MappedNetwork)
+    network = build_checked_stack(factory)
+    assert isinstance(network, VmapNetwork)
     assert "number of inputs" in network.reason or "len()" in network.reason
 
 
 @pytest.mark.parametrize("factory", [BranchesThenDraws, BranchesOnBoth])
 def test_module_that_cannot_be_mapped_either_is_a_loop(factory: Callable[[], nn.Module]) -> None:
-    assert isinstance(right(factory), Loop)
+    assert isinstance(build_checked_stack(factory), LoopedCopies)
 
 
-class OwnTensor(Base):
+class OwnTensor(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.shift = torch.rand(WIDTH)
@@ -118,7 +118,7 @@ class OwnTensor(Base):
         return self.layer(x) + self.shift
 
 
-class DrawnNumber(Base):
+class DrawnNumber(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.scale, self.depth = random.random(), int(torch.randint(1, 4, ()))
@@ -129,7 +129,7 @@ class DrawnNumber(Base):
         return x
 
 
-class DrawnActivation(Base):
+class DrawnActivation(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.activation = random.choice([torch.tanh, torch.relu])
@@ -138,7 +138,7 @@ class DrawnActivation(Base):
         return self.activation(self.layer(x))
 
 
-class DrawnLambda(Base):
+class DrawnLambda(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         scale = random.random()
@@ -148,7 +148,7 @@ class DrawnLambda(Base):
         return self.activation(self.layer(x))
 
 
-class SameLambda(Base):
+class SameLambda(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.activation = lambda x: x * 3
@@ -157,7 +157,7 @@ class SameLambda(Base):
         return self.activation(self.layer(x))
 
 
-class DrawnForEvaluation(Base):
+class DrawnForEvaluation(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.temperature = random.random()
@@ -166,7 +166,7 @@ class DrawnForEvaluation(Base):
         return self.layer(x) if self.training else self.layer(x) / self.temperature
 
 
-class TrainsOnAView(Base):
+class TrainsOnAView(BaseModule):
     """Changes a view of the inputs, and does not use the inputs otherwise."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -177,18 +177,18 @@ class TrainsOnAView(Base):
     ("factory", "kind"),
     [
         (OwnTensor, StackedNetwork),
-        (DrawnNumber, Apart),
-        (DrawnActivation, Apart),
-        (DrawnLambda, Apart),
+        (DrawnNumber, LoopedRounds),
+        (DrawnActivation, LoopedRounds),
+        (DrawnLambda, LoopedRounds),
         (SameLambda, StackedNetwork),
-        (DrawnForEvaluation, Apart),
+        (DrawnForEvaluation, LoopedRounds),
         (TrainsOnAView, StackedNetwork),
     ],
 )
 def test_differences_between_rounds_are_kept_in_the_stack(
     factory: Callable[[], nn.Module], kind: type[nn.Module]
 ) -> None:
-    assert isinstance(right(factory), kind)
+    assert isinstance(build_checked_stack(factory), kind)
 
 
 class Sizes(nn.Module):
@@ -208,7 +208,7 @@ class Sizes(nn.Module):
 
 @pytest.mark.parametrize("width", [1, 2, 13, 17, 19, 23, 26, 34])
 def test_size_that_equals_a_traced_number_of_inputs(width: int) -> None:
-    assert not isinstance(right(lambda: Sizes(width), (width,)), Loop)
+    assert not isinstance(build_checked_stack(lambda: Sizes(width), (width,)), LoopedCopies)
 
 
 BINARY = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.truediv, operator.pow)
@@ -218,8 +218,8 @@ steps = st.tuples(st.sampled_from((*BINARY, *COMPARING)), numbers, st.booleans()
 DECIDING = (bool, float, lambda n: n == 5, lambda n: n != 5, lambda n: 7 % n, lambda n: n in (1, 2))
 
 
-def formula(n: int, factor: int, offset: int) -> Count:
-    return Count.of(factor * n + offset, factor, offset)
+def build_formula(n: int, factor: int, offset: int) -> SymbolicSize:
+    return SymbolicSize.build(factor * n + offset, factor, offset)
 
 
 @given(
@@ -232,9 +232,9 @@ def formula(n: int, factor: int, offset: int) -> Count:
 def test_symbolic_size_is_correct_for_any_number_of_inputs_or_raises(
     calls: list[tuple[Callable[[Any, Any], Any], int, bool, bool]], n: int, other: int
 ) -> None:
-    count, plain = Count.of(n, 1), {n: n, other: other}
+    count, plain = SymbolicSize.build(n, 1), {n: n, other: other}
     for call, number, swapped, with_count in calls:
-        operand: Any = formula(n, number, 1) if with_count else number
+        operand: Any = build_formula(n, number, 1) if with_count else number
         try:
             count = call(operand, count) if swapped else call(count, operand)
         except (UntraceableError, ZeroDivisionError):
@@ -264,9 +264,9 @@ def test_symbolic_size_is_correct_for_any_number_of_inputs_or_raises(
         lambda n: n in (1, 2),
     ],
 )
-def test_symbolic_size_rejects_decisions(call: Callable[[Count], object]) -> None:
+def test_symbolic_size_rejects_decisions(call: Callable[[SymbolicSize], object]) -> None:
     with pytest.raises(UntraceableError, match="depends on the number of inputs"):
-        call(Count.of(13, 1))
+        call(SymbolicSize.build(13, 1))
 
 
 @pytest.mark.parametrize("factory", [CountsCalls, KeepsHistory, ReplacesBuffer, DrawsFromTorch, DropsAlways, OwnTensor])
@@ -277,13 +277,13 @@ def test_building_a_stack_changes_neither_modules_nor_generators(factory: Callab
         modules.append(factory())
         return modules[-1]
 
-    before = generators_state()
+    before = get_rng_state()
     network = stack(collecting_factory, SEEDS, (WIDTH,))
-    assert generators_state() == before
+    assert get_rng_state() == before
     assert torch.is_grad_enabled()
     assert network.training
     for module, seed in zip(modules, SEEDS, strict=True):
-        with seeded(seed):
+        with use_seed(seed):
             fresh = factory()
         assert module.training
         assert vars(module).keys() == vars(fresh).keys()
@@ -296,6 +296,6 @@ def test_building_a_stack_changes_neither_modules_nor_generators(factory: Callab
 
 def test_tracing_does_not_change_module_classes() -> None:
     before = {kind: dict(vars(kind)) for kind in (nn.Module, nn.Linear, nn.Conv2d, nn.Dropout, Tensor)}
-    right(DropsAlways)
-    right(OwnTensor)
+    build_checked_stack(DropsAlways)
+    build_checked_stack(OwnTensor)
     assert before == {kind: dict(vars(kind)) for kind in before}

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from pairs_lit.stacking.stack import stack
 from pairs_lit.stacking.stacked_network import StackedNetwork
-from tests.support.stack_checks import SEEDS, WIDTH, Base, right
+from tests.support.stack_checks import SEEDS, WIDTH, BaseModule, build_checked_stack
 from tests.support.untraceable_modules import ReplacesBuffer
 
 
-class ReplacesAttribute(Base):
+class ReplacesAttribute(BaseModule):
     """Replaces a running mean, which is neither parameter nor buffer, by a tensor of the same shape."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class ReplacesAttribute(Base):
         return self.layer(x) - self.mean
 
 
-class CountsInADictionary(Base):
+class CountsInADictionary(BaseModule):
     """Changes an object that cannot be pickled, because it holds a lambda; the change could be missed."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class CountsInADictionary(Base):
         return self.layer(x) / self.seen["calls"]
 
 
-class CountsInALocalObject(Base):
+class CountsInALocalObject(BaseModule):
     def __init__(self) -> None:
         super().__init__()
 
@@ -57,7 +57,7 @@ class CountsInALocalObject(Base):
         return self.layer(x) * self.schedule()
 
 
-class FreezesNorm(Base):
+class FreezesNorm(BaseModule):
     """Calls ``eval()`` on a submodule in ``forward``; the stack could use batch statistics and track them."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class FreezesNorm(Base):
         return self.norm(self.layer(x))
 
 
-class BuiltWithFrozenNorm(Base):
+class BuiltWithFrozenNorm(BaseModule):
     """Puts a submodule into evaluation mode in the constructor; the stack could train it."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class BuiltWithFrozenNorm(Base):
         return self.norm(self.layer(x))
 
 
-class HooksAccumulation(Base):
+class HooksAccumulation(BaseModule):
     def __init__(self) -> None:
         super().__init__()
         self.layer.weight.register_post_accumulate_grad_hook(_halve)
@@ -93,14 +93,14 @@ def _halve(parameter: Tensor) -> None:
     parameter.grad.mul_(0.5)
 
 
-class AsksWhetherOdd(Base):
+class AsksWhetherOdd(BaseModule):
     """Branches on ``n & 1``, which is wrongly constant if all traced numbers of inputs are odd."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) if x.shape[0] & 1 else -self.layer(x)
 
 
-class DropsAMaskOfOnes(Base):
+class DropsAMaskOfOnes(BaseModule):
     """Applies dropout to a tensor that is the same in all rounds; only training would show it."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class DropsAMaskOfOnes(Base):
         return self.layer(x * mask)
 
 
-class SelectsInTraining(Base):
+class SelectsInTraining(BaseModule):
     """Uses an operation that cannot be mapped over rounds in training only, so it could fail at the first batch."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class MappedAndReplaces(ReplacesBuffer):
         return h - self.mean
 
 
-class MappedAndDraws(Base):
+class MappedAndDraws(BaseModule):
     """Draws a random number; with ``torch.vmap``, all rounds would get the same one from the global generator."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class DrawnDivisor(nn.Module):
         return nn.AvgPool2d(3, divisor_override=int(torch.randint(1, 9, ())))
 
 
-class Autocasts(Base):
+class Autocasts(BaseModule):
     """Uses autocast around a leaf layer only, inside which no call is intercepted."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,21 +154,21 @@ class Autocasts(Base):
             return self.layer(x)
 
 
-class ConvertsToFloat(Base):
+class ConvertsToFloat(BaseModule):
     """Passes a dtype that equals that of the traced inputs, so that float64 inputs could escape the rounding."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x).to(torch.float32).double()
 
 
-class AsksForGradients(Base):
+class AsksForGradients(BaseModule):
     """Branches on ``requires_grad``, which may differ between traced and real inputs."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) if x.requires_grad else self.layer(x) * 2
 
 
-TRAPS = [
+PITFALLS = [
     ReplacesAttribute,
     CountsInADictionary,
     CountsInALocalObject,
@@ -188,12 +188,12 @@ TRAPS = [
 ]
 
 
-@pytest.mark.parametrize("factory", TRAPS)
+@pytest.mark.parametrize("factory", PITFALLS)
 def test_pitfall_is_detected(factory: Callable[[], nn.Module]) -> None:
-    right(factory, (2, 6, 6) if factory in (DrawnPool, DrawnDivisor) else (WIDTH,))
+    build_checked_stack(factory, (2, 6, 6) if factory in (DrawnPool, DrawnDivisor) else (WIDTH,))
 
 
-class HoldsAParameterList(Base):
+class HoldsAParameterList(BaseModule):
     """``nn.ParameterList`` and ``nn.ParameterDict`` override ``__call__``."""
 
     def __init__(self) -> None:
@@ -204,14 +204,14 @@ class HoldsAParameterList(Base):
         return self.layer(x) * self.scales[0]
 
 
-class CallsByKeyword(Base):
+class CallsByKeyword(BaseModule):
     """Passes the argument of a layer by its name ``input``, which the replaced ``forward`` must accept."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(input=x)
 
 
-class AddsItself(Base):
+class AddsItself(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         h = self.layer(x)
         h += h
