@@ -115,7 +115,8 @@ def describe(threads: int) -> str:
     return (
         f"The first four rows time {ROUNDS} [rounds](concepts.md) of `cnn_aux` × {EPOCHS} epochs on MNIST, from the "
         f"shell prompt to the table; the ratio is plain loop / `pairs-lit fit`. The time of the plain loop ({threads} "
-        f"threads) is extrapolated from {LOOP_ROUNDS} rounds. On the busy machine, one other busy process runs per core. "
+        f"threads) is extrapolated from {LOOP_ROUNDS} rounds. On the busy machine, one other busy process runs "
+        "per core. "
         "In the rows of two workers, the ratio is the gain over one worker; in the rows of a first step, it is "
         "relative to `import lightning`. `python benchmarks/job.py` writes this page.\n"
     )

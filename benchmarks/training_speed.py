@@ -360,7 +360,8 @@ def describe_setup(options: argparse.Namespace, multiplied: float, copied: float
     unit = (
         "**Unit.** Milliseconds per round and epoch, that is training plus the evaluation of 1,000 validation and "
         f"1,000 test pairs: median (min to max) over the epochs of {repeats} of 3 epochs (5 or 8 epochs for fast "
-        f"networks, 7 for ResNet-18). The first epoch of each repeat is left out. Cases with more than {MAX_REPEATED_ROUNDS} rounds "
+        "networks, 7 for ResNet-18). The first epoch of each repeat is left out. Cases with more than "
+        f"{MAX_REPEATED_ROUNDS} rounds "
         "are measured in one repeat, torch.func with 1 and 20 rounds on the idle machine only. Data: MNIST (for "
         "ResNet-18, 100 pairs of each kind)."
     )

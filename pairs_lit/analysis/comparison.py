@@ -160,7 +160,8 @@ def _drop_duplicates(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         if folder.resolve() in unique:
             print_notice(
-                f"{replace_control_characters(str(folder))} is given twice and used once: a run is not compared with itself."
+                f"{replace_control_characters(str(folder))} is given twice and used once: a run is not compared "
+                "with itself."
             )
         unique.setdefault(folder.resolve(), folder)
     return list(unique.values())
@@ -297,7 +298,8 @@ def _check_same_loss(runs: Sequence[FinishedRun], metric: Metric) -> None:
             f"{label}: {', '.join(f'{name} {kind.get(name)}' for name in differing)}" for label, kind in known.items()
         )
         raise PairsLitError(
-            f"the runs differ in their loss ({replace_control_characters(listed)}), so {metric.column} means something different in "
+            f"the runs differ in their loss ({replace_control_characters(listed)}), so {metric.column} means "
+            "something different in "
             "each. Compare an accuracy, or add --allow-different."
         )
 
@@ -443,7 +445,8 @@ def describe_method(comparison: Comparison) -> str:
         text += (
             " Comparisons paired by seed use Student's paired t test and Wilcoxon's signed-rank test, unpaired ones "
             "Welch's t test and Mann and Whitney's test. The interval is that of the t test; p is the larger of the "
-            f"two p values, and p (Holm) is corrected for {format_count(count, 'comparison')}. A run is called better only "
+            f"two p values, and p (Holm) is corrected for {format_count(count, 'comparison')}. A run is called "
+            "better only "
             "if both tests reject at 5 % and mean difference, median difference and ranks have the same sign. Minimum "
             "detectable effect: the smallest true difference that this rule detects with 80 % power in a single "
             "comparison."

@@ -65,9 +65,15 @@ def describe_difference(first: ComparedRun, second: ComparedRun, decision: Decis
     elif decision.outcome == "tests disagree":
         sentence = _describe_disagreement(first, second, decision, unit)
     elif difference.low == difference.high == difference.median == difference.rank_sign == 0:
-        sentence = f"{_describe_no_difference(first, second, unit)}: all compared rounds are equal ({_format_round_count(difference)})"
+        sentence = (
+            f"{_describe_no_difference(first, second, unit)}: all compared rounds are equal "
+            f"({_format_round_count(difference)})"
+        )
     else:
-        estimate = f"the first minus the second is {unit.format_amount(difference.estimate)} {_format_evidence(unit, 1, decision)}"
+        estimate = (
+            f"the first minus the second is {unit.format_amount(difference.estimate)} "
+            f"{_format_evidence(unit, 1, decision)}"
+        )
         sentence = f"{_describe_no_difference(first, second, unit)}: {estimate}; {_describe_power(unit, decision)}"
     return f"{sentence}{_describe_left_out(first, second)}."
 
@@ -90,7 +96,10 @@ def _describe_winner(first: ComparedRun, second: ComparedRun, decision: Decision
     better, worse = (first, second) if is_first else (second, first)
     lead = f"{better.name} is better than {worse.name} "
     lead += f"(lower {unit.metric.words}) by" if unit.metric.is_loss else f"in {unit.metric.words} by"
-    return f"{lead} {unit.format_amount(abs(decision.difference.estimate))} {_format_evidence(unit, decision.sign, decision)}"
+    return (
+        f"{lead} {unit.format_amount(abs(decision.difference.estimate))} "
+        f"{_format_evidence(unit, decision.sign, decision)}"
+    )
 
 
 def _format_evidence(unit: _NumberFormat, sign: int, decision: Decision) -> str:
@@ -161,7 +170,10 @@ def _describe_ranks_against_mean(unit: _NumberFormat, sign: int, decision: Decis
 def _describe_mean_against_ranks(unit: _NumberFormat, sign: int, decision: Decision) -> str:
     has_rank_difference = decision.rank_rejects
     contrast = "its median is not better" if has_rank_difference else "it is not significantly better in most rounds"
-    return f"has the {unit.better_word} mean {_format_mean(unit, decision)}, but {contrast} {_format_median(unit, sign, decision)}"
+    return (
+        f"has the {unit.better_word} mean {_format_mean(unit, decision)}, but {contrast} "
+        f"{_format_median(unit, sign, decision)}"
+    )
 
 
 def _format_median(unit: _NumberFormat, sign: int, decision: Decision) -> str:

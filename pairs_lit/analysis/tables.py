@@ -62,7 +62,10 @@ def describe_failures(failed: Sequence[int], count: int) -> str:
     if not failed:
         return ""
     seeds = ", ".join(map(str, failed))
-    return f"{len(failed)} of {format_count(count, 'round')} FAILED (loss not finite; seed {seeds}): left out of the table."
+    return (
+        f"{len(failed)} of {format_count(count, 'round')} FAILED (loss not finite; seed {seeds}): left out of the "
+        "table."
+    )
 
 
 def describe_rounds_at_chance(seeds: Sequence[int], count: int) -> str:
@@ -71,7 +74,8 @@ def describe_rounds_at_chance(seeds: Sequence[int], count: int) -> str:
         return ""
     listed = ", ".join(map(str, seeds))
     return (
-        f"{len(seeds)} of {format_count(count, 'round')} AT CHANCE (on the training pairs no better than the majority-class "
+        f"{len(seeds)} of {format_count(count, 'round')} AT CHANCE (on the training pairs no better than the "
+        "majority-class "
         f"baseline; seed {listed}): kept in the table."
     )
 

@@ -104,7 +104,8 @@ def check_saveable(state: Mapping[str, object], examples: Mapping[str, object]) 
         if not matches_schema(state.get(name), examples.get(name)):
             raise PairsLitError(
                 f"no checkpoint could be resumed: the network's {name} is {_describe_value(state.get(name))}, but was "
-                f"{_describe_value(examples.get(name))} when it was built. Create it in the constructor with its final shape and "
+                f"{_describe_value(examples.get(name))} when it was built. Create it in the constructor with its "
+                "final shape and "
                 "type."
             )
 

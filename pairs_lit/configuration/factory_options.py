@@ -170,7 +170,8 @@ def _merge_source_options(tokens: list[str]) -> list[str]:
     path, arguments = find_part(tokens, {"--config": ("data", "source"), "--data": ("source",), _SOURCE_OPTION: ()})
     if path is None:
         raise PairsLitError(
-            f"{nested[0]} needs the class of the dataset. Add, for example, {_SOURCE_OPTION} torchvision.datasets.EMNIST."
+            f"{nested[0]} needs the class of the dataset. Add, for example, {_SOURCE_OPTION} "
+            "torchvision.datasets.EMNIST."
         )
     arguments = dict(arguments)
     for token in nested:

@@ -263,7 +263,8 @@ def _check_sizes(settings: DataSettings, rounds: int, **batch_sizes: int) -> Non
     if rounds * sum(counts.values()) > MAX_PAIRS:
         options = ", ".join(f"data.{name} {count}" for name, count in counts.items())
         raise PairsLitError(
-            f"all rounds together must have at most {MAX_PAIRS} pairs, got {options} for {format_count(rounds, 'round')}. "
+            f"all rounds together must have at most {MAX_PAIRS} pairs, got {options} for "
+            f"{format_count(rounds, 'round')}. "
             "Reduce them or rounds.count."
         )
 
@@ -284,7 +285,8 @@ def _check_source(settings: DataSettings, root: str | None, class_names: Sequenc
         check_names(class_names)
         if is_named_source(source) and len(class_names) != NUM_DIGITS:
             raise PairsLitError(
-                f"data.class_names must name the {NUM_DIGITS} digits of {source}, got {len(class_names)} names. Name all."
+                f"data.class_names must name the {NUM_DIGITS} digits of {source}, got {len(class_names)} names. "
+                "Name all."
             )
 
 

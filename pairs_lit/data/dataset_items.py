@@ -121,7 +121,8 @@ def _read_one_by_one(part: Any, name: str, reader: GreyReader) -> DatasetItems: 
         if image.shape != images.shape[1:]:
             raise PairsLitError(
                 f"all images must have the same size, got {format_size(images[0])} for {_describe_item(part, 0)} and "
-                f"{format_size(image)} for {_describe_item(part, index)}. Set data.resize to the size that all images should have"
+                f"{format_size(image)} for {_describe_item(part, index)}. Set data.resize to the size that all "
+                "images should have"
             )
         images[index] = image
         if time.monotonic() - last_notice > _NOTICE_SECONDS:

@@ -48,14 +48,16 @@ def describe_duplicates(duplicates: Duplicates, source: Source) -> list[str]:
         ("validation", source.validation, duplicates.validation_in_train),
     ]
     lines = [
-        f"WARNING: {count} of {format_count(len(images.labels), f'{part} image')} {_get_verb(count)} byte-identical to training "
+        f"WARNING: {count} of {format_count(len(images.labels), f'{part} image')} {_get_verb(count)} "
+        "byte-identical to training "
         f"images, so {part} accuracies are too high. Remove the copies from one of the two"
         for part, images, count in leaks
         if images is not None and count
     ]
     if count := duplicates.in_several_classes:
         lines.append(
-            f"WARNING: {format_count(count, 'image')} {_get_verb(count)} byte-identical to images of another class, so labels "
+            f"WARNING: {format_count(count, 'image')} {_get_verb(count)} byte-identical to images of another "
+            "class, so labels "
             "contradict each other. Keep each image in one class"
         )
     return lines

@@ -127,7 +127,8 @@ def parse_format(record: object) -> ImageFormat | None:
         image_format.check()
     except (PairsLitError, KeyError, TypeError, ValueError) as error:
         raise PairsLitError(
-            f"the record of the training images' format is damaged ({format_reason(error)}). Restore the run's files, or "
+            f"the record of the training images' format is damaged ({format_reason(error)}). Restore the run's "
+            "files, or "
             "train it again."
         ) from error
     return image_format

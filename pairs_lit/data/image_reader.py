@@ -211,7 +211,8 @@ def _get_deep_values(image: Image.Image) -> GreyValues:
     smallest, largest = float(values.min()), float(values.max())
     if not 0 <= smallest <= largest <= _MAX_VALUE:  # also catches not-a-number
         raise PairsLitError(
-            f"an image of mode {image.mode} must hold values from 0 to {_MAX_VALUE}, got {smallest:g} to {largest:g}. Save "
+            f"an image of mode {image.mode} must hold values from 0 to {_MAX_VALUE}, got {smallest:g} to "
+            f"{largest:g}. Save "
             "it with 8 or 16 bits"
         )
     deep = values.astype(np.float32 if is_float else np.uint16)

@@ -139,7 +139,8 @@ def download_missing(root: Path) -> None:
         return
     if not _is_reachable(MNIST.mirrors):
         raise PairsLitError(
-            f"MNIST is not in {_get_download_folder(root)}{_describe_files_found(root)} and its servers do not answer. Set data.root (or "
+            f"MNIST is not in {_get_download_folder(root)}{_describe_files_found(root)} and its servers do not "
+            "answer. Set data.root (or "
             "PAIRS_LIT_DATA) to the folder that holds MNIST/raw, or set data.source to digits."
         )
     print_notice(f"downloading MNIST to {root} …")

@@ -27,7 +27,8 @@ def hold_out_test(whole: Source, class_names: Sequence[str]) -> Source:
     counts = train.labels.bincount(minlength=train.classes)
     if counts.min() < HOLD_OUT_DIVISOR:
         raise PairsLitError(
-            f"data.source: {whole.name}: each class must have {HOLD_OUT_DIVISOR} or more images, because a sixth is held out "
+            f"data.source: {whole.name}: each class must have {HOLD_OUT_DIVISOR} or more images, because a sixth "
+            "is held out "
             f"for the test, got {int(counts.min())} of class {class_names[int(counts.argmin())]!r}. Add images."
         )
     positions = _split_classes(train)

@@ -85,7 +85,8 @@ def describe_format(run: FinishedRun, trained: TrainedRounds, *, as_is: bool) ->
     known = trained.image_format
     if known is None:
         return [
-            f"{replace_control_characters(str(run.folder))} does not record the format of its training images, since an earlier release "
+            f"{replace_control_characters(str(run.folder))} does not record the format of its training images, "
+            "since an earlier release "
             "trained it. Images are converted to MNIST's format, light on dark; retrain the run if its images differ."
         ]
     if not known.transposed:

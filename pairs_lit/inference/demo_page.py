@@ -34,7 +34,10 @@ def build_page(run: Run) -> gr.Blocks:
         try:
             return answer_canvases(run, left, right)
         except PairsLitError as error:
-            return f"<div class='answer'><p class='error' role='alert'>{escape(replace_control_characters(str(error)))}</p></div>"
+            return (
+                "<div class='answer'><p class='error' "
+                f"role='alert'>{escape(replace_control_characters(str(error)))}</p></div>"
+            )
 
     page: gr.Blocks
     with gr.Blocks(title="pairs-lit demo", analytics_enabled=False) as page:
@@ -71,7 +74,8 @@ def render_introduction(run: Run) -> str:
     parts = [
         f"<h2>Is left {sign} right?</h2>",
         "<p>Draw a digit on each canvas, or upload an image for each side.</p>",
-        f"<p>{format_count(n, 'round')}{failed} of {_escape_text(run.label)}, trained on {_escape_text(str(run.data['source']))}: "
+        f"<p>{format_count(n, 'round')}{failed} of {_escape_text(run.label)}, trained on "
+        f"{_escape_text(str(run.data['source']))}: "
         f"{accuracy}.</p>",
     ]
     if run.class_names:
@@ -176,5 +180,8 @@ def _render_dot(seed: int, p: float, top: int, *, has_row: bool) -> str:
         f"<text x='{_PLOT_LEFT - 12}' y='{middle + 4}' text-anchor='end'>seed {seed}</text>"
         f"<text x='{_PLOT_LEFT + _PLOT_WIDTH + 12}' y='{middle + 4}'>{p:.2f}</text>"
     )
-    dot = f"<circle cx='{_PLOT_LEFT + _PLOT_WIDTH * p:.1f}' cy='{middle}' r='5'><title>seed {seed}: {p:.4f}</title></circle>"
+    dot = (
+        f"<circle cx='{_PLOT_LEFT + _PLOT_WIDTH * p:.1f}' cy='{middle}' r='5'><title>seed {seed}: "
+        f"{p:.4f}</title></circle>"
+    )
     return dot + (words if has_row else "")

@@ -252,7 +252,8 @@ def _build_part(factory: Callable[[FactoryInput], nn.Module], argument: FactoryI
         may_take_no_shape = role != "head" and isinstance(error, TypeError) and "unexpected keyword" not in str(error)
         hint = " If it takes no image shape, set its arguments by name." if may_take_no_shape else ""
         raise PairsLitError(
-            f"model.{role} cannot be built for an input of {argument}: {format_reason(error)} ({locate_error(error)}).{hint}"
+            f"model.{role} cannot be built for an input of {argument}: {format_reason(error)} "
+            f"({locate_error(error)}).{hint}"
         ) from error
     module = built.module if isinstance(built, Built | BuiltNetwork) else built
     frozen = next((part for part in module.modules() if not part.training), None)

@@ -41,7 +41,8 @@ correction."""
 _METHOD = (
     "Paired rounds are compared by Student's paired t test and Wilcoxon's signed-rank test, others by Welch's and Mann "
     "and Whitney's. The interval is that of the t test, and p is the larger of both p values. A difference is "
-    f"significant if both tests reject at {SIGNIFICANCE_LEVEL:g} and mean difference, median difference and ranks have the same "
+    f"significant if both tests reject at {SIGNIFICANCE_LEVEL:g} and mean difference, median difference and ranks "
+    "have the same "
     "sign. Spreads are compared by Brown and Forsythe's test."
 )
 

@@ -67,7 +67,8 @@ def create_run_folder(root: Path, name: str) -> Path:
                 return parent / f"{time}-{n}"
     except UnicodeEncodeError as error:
         raise PairsLitError(
-            f"the name of {replace_control_characters(str(root))} cannot be read in this locale. Set PYTHONUTF8=1, or a UTF-8 locale."
+            f"the name of {replace_control_characters(str(root))} cannot be read in this locale. Set "
+            "PYTHONUTF8=1, or a UTF-8 locale."
         ) from error
     except OSError as error:
         raise PairsLitError(

@@ -181,7 +181,8 @@ class Study:
         changed += self._spec.find_removed(extents[-1]) if extents and not changed else []
         if changed:
             raise PairsLitError(
-                f"the study {self._name} belongs to a sweep with other settings: {_format_changes(changed)}. Only values and "
+                f"the study {self._name} belongs to a sweep with other settings: {_format_changes(changed)}. Only "
+                "values and "
                 "trials can be added to a sweep. Undo the change, or give --name for a new sweep."
             )
         extent = json.loads(json.dumps(self._spec.extent))

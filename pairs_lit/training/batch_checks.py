@@ -68,7 +68,8 @@ def check_batches(objection: BatchCheck, counts: Sequence[int], batch_size: int,
     listed = " or ".join(", ".join(suggestions).rsplit(", ", 1))
     advice = f"For instance, set {option} to {listed}." if suggestions else "Use at least 2 pairs."
     raise PairsLitError(
-        f"{option} is {batch_size}, so {format_count(count, 'pair')} make a batch of {size}, on which the network cannot be "
+        f"{option} is {batch_size}, so {format_count(count, 'pair')} make a batch of {size}, on which the network "
+        "cannot be "
         f"{action}: {reason}. {advice}"
     )
 

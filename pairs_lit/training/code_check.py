@@ -201,7 +201,8 @@ class CodeCheck:
             self.report_change(change, record["files"], epoch, stage)
         elif record["environment"] == now["environment"] and record["calls"] != now["calls"]:
             print_notice(
-                f"{self.code_location} has changed since the fit, but its networks compute the same for a few fixed images."
+                f"{self.code_location} has changed since the fit, but its networks compute the same for a few "
+                "fixed images."
             )
 
     def _find_change(self, saved: Mapping[str, Any], now: Mapping[str, Any], stage: str | None) -> str | None:

@@ -378,7 +378,8 @@ class PairModule(LightningModule):
             raise
         except Exception as error:  # wrong arguments can lead to any error
             raise PairsLitError(
-                f"PairModule.load_from_checkpoint: {format_reason(error)}. Pass the arguments of the trained module, named "
+                f"PairModule.load_from_checkpoint: {format_reason(error)}. Pass the arguments of the trained "
+                "module, named "
                 "as in the run's config.yaml (seeds, backbone, head …), or use "
                 "pairs_lit.Run.load(folder).network(seed), which reads that file itself."
             ) from error

@@ -59,7 +59,8 @@ class Probe:
             first, second = (stack(self._build_images(_NUM_PAIRS)) for _ in range(2))
         if not first.has_shape(1, _NUM_PAIRS):
             raise PairsLitError(
-                f"a head must return 1 or 2 logits per pair, got shape {tuple(first.output.shape[1:])} for {_NUM_PAIRS} "
+                f"a head must return 1 or 2 logits per pair, got shape {tuple(first.output.shape[1:])} for "
+                f"{_NUM_PAIRS} "
                 "pairs of images."
             )
         self._loss.check(first)

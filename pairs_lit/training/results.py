@@ -151,7 +151,8 @@ class Results(Callback):
         bank, seeds = get_data_module(trainer).bank, self._runner.seeds
         settings = bank.settings
         title = (
-            f"{format_count(len(seeds), 'round')} ({format_seeds(seeds)}), {format_count(self._runner.epochs, 'epoch')}, "
+            f"{format_count(len(seeds), 'round')} ({format_seeds(seeds)}), "
+            f"{format_count(self._runner.epochs, 'epoch')}, "
             f"{module.parameters_per_round:,} parameters per round{module.mean_of}; data: {settings.source}, "
             f"{format_count(settings.train_pairs, 'training pair')}, relation {settings.relation}"
         )

@@ -41,7 +41,8 @@ def check_trainer_options(settings: Mapping[str, Any]) -> None:
     """
     if settings["strategy"] not in ("auto", STRATEGY_NAME):
         raise PairsLitError(
-            f"trainer.strategy must be {STRATEGY_NAME}, got {settings['strategy']}: other strategies would couple rounds."
+            f"trainer.strategy must be {STRATEGY_NAME}, got {settings['strategy']}: other strategies would couple "
+            "rounds."
         )
     for name, (allowed, reason) in _FIXED_OPTIONS.items():
         if settings[name] not in (allowed, None):

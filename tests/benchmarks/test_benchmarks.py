@@ -17,18 +17,31 @@ import pairs_lit
 import record
 import record_speed
 import sweep
-from background_load import busy as busy_machine
-from baselines import CONTENDERS, Clock, Timing, batch_size, splits
-from lower_bound import floor, work
+from background_load import keep_cores_busy as busy_machine
+from baselines import METHODS, EpochClock, Timing, get_batch_size, load_splits
+from lower_bound import compute_lower_bound, count_work
 from networks import NETWORKS
-from pairs_figure import COUNT
-from pairs_figure import figure as pairs_figure
+from pairs_figure import PAIR_COUNT
+from pairs_figure import draw_pairs
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.variants.fits import read_variants
 from pairs_lit.workers.cluster import count_usable_cores
 from tests.conftest import CONFIGS
 from tests.support.shipped import PARAMETERS
-from training_speed import COLUMNS, Case, Line, agree, cases, csv_rows, facts, figure, lines, read_lines, report, spread
+from training_speed import (COLUMNS, Case, TableRow, build_csv_rows, build_rows, compute_spread, describe_setup, draw_figure, has_same_mean, list_cases, read_rows, render_report)
+    COLUMNS,
+    Case,
+    TableRow,
+    has_same_mean,
+    list_cases,
+    build_csv_rows,
+    describe_setup,
+    figure,
+    lines,
+    read_rows,
+    render_report,
+    spread,
+)
 
 NETWORK_PARAMETERS = {"residual": 52_251, "resnet18": 11_181_663}
 
@@ -46,17 +59,17 @@ def test_loss_and_optimizer_of_each_network_work(name: str) -> None:
     network = NETWORKS[name]
     model = network.build()
     digits = torch.randint(0, 10, (6, 2))
-    loss = network.loss(model(torch.rand(6, 2, 14, 14)), digits, (digits[:, 0] <= digits[:, 1]).long())
+    loss = network.compute_loss(model(torch.rand(6, 2, 14, 14)), digits, (digits[:, 0] <= digits[:, 1]).long())
     loss.backward()
-    network.optimizer(model.parameters()).step()
+    network.build_optimizer(model.parameters()).step()
     assert loss.isfinite()
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")  # the DataLoaders of the plain Trainer
-@pytest.mark.parametrize("contender", CONTENDERS)
+@pytest.mark.parametrize("contender", METHODS)
 @pytest.mark.quick(1)
 def test_every_method_trains_on_the_pairs_of_each_round(mnist_root: Path, contender: str) -> None:
-    timing = CONTENDERS[contender]("fc", [0, 1], 3, "cpu")
+    timing = METHODS[contender]("fc", [0, 1], 3, "cpu")
     assert len(timing.accuracy) == 2
     assert all(value > 0.6 for value in timing.accuracy)  # the majority class has 0.55
     assert len(timing.seconds) == (4 if contender in ("plain", "lightning") else 2)
@@ -64,10 +77,10 @@ def test_every_method_trains_on_the_pairs_of_each_round(mnist_root: Path, conten
 
 
 def test_methods_use_pairs_and_batch_size_of_the_config(mnist_root: Path) -> None:
-    siamese, fc = splits("siamese", 3, "cpu"), splits("fc", 3, "cpu")
+    siamese, fc = load_splits("siamese", 3, "cpu"), load_splits("fc", 3, "cpu")
     assert siamese["train"][0].shape == (2000, 2, 14, 14)  # with the swapped pairs
     assert fc["train"][0].shape == (1000, 2, 14, 14)
-    assert (batch_size("siamese"), batch_size("fc")) == (100, 32)
+    assert (get_batch_size("siamese"), get_batch_size("fc")) == (100, 32)
     assert torch.equal(siamese["test"][2], fc["test"][2])
 
 
@@ -76,22 +89,22 @@ def test_counted_work_matches_a_count_by_hand(mnist_root: Path) -> None:
     branch, head = 2 * (196 * 10 + 10 * 10), 2 * 20
     forward = images * branch + pairs * head
     backward = forward + images * 2 * 10 * 10 + pairs * 2 * 20  # weights, then inputs of later layers
-    operations, traffic = work("fc")
+    operations, traffic = count_work("fc")
     assert operations == pytest.approx(forward + backward + 2 * forward, rel=0.02)
     assert traffic > 4 * images * 2 * 196
-    assert floor("fc", operations, traffic * 2) == pytest.approx(1)
-    assert floor("fc", operations * 2, traffic) == pytest.approx(1)
+    assert compute_lower_bound("fc", operations, traffic * 2) == pytest.approx(1)
+    assert compute_lower_bound("fc", operations * 2, traffic) == pytest.approx(1)
 
 
 def test_clock_skips_the_first_epoch_and_divides_by_rounds() -> None:
-    assert Clock([10.0, 12.0, 16.0]).seconds(4) == [0.5, 1.0]
+    assert EpochClock([10.0, 12.0, 16.0]).seconds(4) == [0.5, 1.0]
 
 
 def test_accuracies_agree_within_three_standard_errors() -> None:
     rng = np.random.default_rng(0)
     sample = rng.normal(0.8, 0.02, 20).tolist()
-    assert agree(sample, rng.normal(0.8, 0.02, 20).tolist())
-    assert not agree(sample, [value - 0.1 for value in sample])
+    assert has_same_mean(sample, rng.normal(0.8, 0.02, 20).tolist())
+    assert not has_same_mean(sample, [value - 0.1 for value in sample])
 
 
 def build_measurement(contender: str, rounds: int, threads: int, seconds: float) -> tuple[Case, list[Timing]]:
@@ -99,7 +112,7 @@ def build_measurement(contender: str, rounds: int, threads: int, seconds: float)
 
 
 @pytest.fixture
-def table() -> list[Line]:
+def table() -> list[TableRow]:
     timings = dict(
         [
             build_measurement("plain", 1, 1, 0.040),
@@ -114,39 +127,39 @@ def table() -> list[Line]:
         ]
     )
     same, other = Timing([], [0.7, 0.8, 0.75]), Timing([], [0.72, 0.78, 0.74])
-    return lines(timings, [same, other, other, other], 0.0005)
+    return build_rows(timings, [same, other, other, other], 0.0005)
 
 
-def test_lines_take_the_faster_plain_loop_and_medians_in_milliseconds(table: list[Line]) -> None:
+def test_lines_take_the_faster_plain_loop_and_medians_in_milliseconds(table: list[TableRow]) -> None:
     one, four, twenty = table
     assert (one.rounds, four.rounds, twenty.rounds) == (1, 4, 20)
     assert "functional" not in four.times
     assert one.threads == 2
     assert one.times["plain"] == pytest.approx((40, 20, 60))
     assert twenty.times["pairs-lit"] == pytest.approx((1, 0.5, 1.5))
-    assert twenty.ratio("plain") == pytest.approx(40)
-    assert twenty.ratio("lightning") == pytest.approx(200)
+    assert twenty.compute_ratio("plain") == pytest.approx(40)
+    assert twenty.compute_ratio("lightning") == pytest.approx(200)
     assert one.has_same_accuracy
-    assert spread([Timing([0.001], []), Timing([0.003, 0.002], [])]) == pytest.approx((2, 1, 3))
+    assert compute_spread([Timing([0.001], []), Timing([0.003, 0.002], [])]) == pytest.approx((2, 1, 3))
 
 
-def test_report_states_ratios_ranges_and_conditions(table: list[Line]) -> None:
+def test_report_states_ratios_ranges_and_conditions(table: list[TableRow]) -> None:
     options = argparse.Namespace(device="cpu", repeats=2, checked=8)
-    text = report(table, facts(options, 150e9, 20e9))
+    text = render_report(table, describe_setup(options, 150e9, 20e9))
     assert "1.0 (0.5 to 1.5)" in text
     assert "| 40.0 " in text
     assert "| 200.0 " in text
     assert "150 GFLOP/s" in text
     assert "2 interleaved repeats" in text
-    assert len(list(csv_rows(table))) == 11
+    assert len(list(build_csv_rows(table))) == 11
 
 
-def test_lines_are_read_from_the_csv_file_as_they_were_written(table: list[Line]) -> None:
-    written = [dict(zip(COLUMNS, map(str, cells), strict=True)) for cells in csv_rows(table)]
-    assert read_lines(written) == table
+def test_lines_are_read_from_the_csv_file_as_they_were_written(table: list[TableRow]) -> None:
+    written = [dict(zip(COLUMNS, map(str, cells), strict=True)) for cells in build_csv_rows(table)]
+    assert read_rows(written) == table
 
 
-@pytest.mark.parametrize("code", [job.PLAIN, record_speed.PLAIN, sweep.PLAIN])
+@pytest.mark.parametrize("code", [job.PLAIN_LOOP_CODE, record_speed.PLAIN_LOOP_CODE, sweep.PLAIN_LOOP_CODE])
 def test_code_for_other_processes_names_existing_functions(code: str) -> None:
     ((module, function),) = re.findall(r"(\w+)\.(\w+)\(['{r]", code.replace("torch.set_num_threads", ""))
     assert callable(getattr(importlib.import_module(module), function))
@@ -159,8 +172,8 @@ def test_figure_of_alpha_has_a_line_for_each_number_of_pairs() -> None:
     assert all(len(values) == len(alphas) == 8 for values in accuracies.values())
 
 
-def test_figure_has_a_curve_for_each_method_and_the_lower_bound(table: list[Line]) -> None:
-    drawing = figure(table)
+def test_figure_has_a_curve_for_each_method_and_the_lower_bound(table: list[TableRow]) -> None:
+    drawing = draw_figure(table)
     (axes,), (legend,) = drawing.axes, drawing.legends
     labels = [text.get_text() for text in legend.get_texts()]
     assert set(labels) == {"plain loop", "textbook Lightning", "torch.func", "pairs-lit", "lower bound"}
@@ -168,19 +181,19 @@ def test_figure_has_a_curve_for_each_method_and_the_lower_bound(table: list[Line
 
 
 def test_plain_loop_is_measured_with_one_thread_and_with_all() -> None:
-    plain = [case for case in cases("fc", [1, 4]) if case.method == "plain"]
+    plain = [case for case in list_cases("fc", [1, 4]) if case.method == "plain"]
     assert [case.threads for case in plain] == [1, max(2, torch.get_num_threads())]
-    assert {case.rounds for case in cases("fc", [1, 100]) if case.method == "pairs-lit"} == {1, 100}
-    assert {case.rounds for case in cases("fc", [1, 20, 100]) if case.method == "functional"} == {1, 20}
+    assert {case.rounds for case in list_cases("fc", [1, 100]) if case.method == "pairs-lit"} == {1, 100}
+    assert {case.rounds for case in list_cases("fc", [1, 20, 100]) if case.method == "functional"} == {1, 20}
 
 
-def test_idle_and_busy_are_measured_separately(table: list[Line]) -> None:
-    both = cases("fc", [1, 20], ["idle", "busy"])
+def test_idle_and_busy_are_measured_separately(table: list[TableRow]) -> None:
+    both = list_cases("fc", [1, 20], ["idle", "busy"])
     assert [case.condition for case in both] == ["idle"] * 7 + ["busy"] * 5
-    slow = {replace(case, condition="busy"): [Timing([1.0, 2.0], [0.7, 0.8])] for case in cases("fc", [1])}
-    quick = {case: [Timing([0.1, 0.2], [0.7, 0.8])] for case in cases("fc", [1])}
+    slow = {replace(case, condition="busy"): [Timing([1.0, 2.0], [0.7, 0.8])] for case in list_cases("fc", [1])}
+    quick = {case: [Timing([0.1, 0.2], [0.7, 0.8])] for case in list_cases("fc", [1])}
     same = Timing([], [0.7, 0.8, 0.75])
-    idle, busy = lines(slow | quick, [same, same], 0.001)[::-1]
+    idle, busy = build_rows(slow | quick, [same, same], 0.001)[::-1]
     assert (idle.condition, idle.times["plain"][0], busy.condition, busy.times["plain"][0]) == (
         "idle",
         pytest.approx(150),
@@ -197,9 +210,9 @@ def test_busy_processes_end_with_the_block() -> None:
 
 
 def test_figure_of_pairs_shows_each_answer_and_the_data() -> None:
-    drawn = pairs_figure(PairDataModule(seeds=[0], stack_size=1, source="digits"))
+    drawn = draw_pairs(PairDataModule(seeds=[0], stack_size=1, source="digits"))
     answers = [axes.get_xlabel() for axes in drawn.axes]
-    assert len(answers) == COUNT
+    assert len(answers) == PAIR_COUNT
     for answer in answers:
         left, _, right, word = answer.replace(":", "").split()
         assert word == ("yes" if int(left) <= int(right) else "no")
@@ -226,8 +239,8 @@ def test_page_of_the_record_is_written_from_its_runs(tmp_path: Path) -> None:
         pairs_lit.fit(
             fit.config, {**few, **fit.changes, **options} | ({"data.train_pairs": 50} if "250" in name else {})
         )
-    text = record.page(tmp_path, tmp_path / "record.md")
-    run = record.finished(fits["record"], tmp_path)
+    text = record.render_page(tmp_path, tmp_path / "record.md")
+    run = record.find_finished_run(fits["record"], tmp_path)
     assert run is not None
     assert f"{100 * run.summary['test_all_accuracy'].mean:.2f} ± " in text
     assert f"{100 * (1 - run.summary['test_all_digit_accuracy'].mean):.2f} ± " in text
@@ -236,7 +249,7 @@ def test_page_of_the_record_is_written_from_its_runs(tmp_path: Path) -> None:
         for phrase in ("data: digits", "no test-time augmentation", "| 50 ", "bfloat16", "+0.00 to +0.00")
     )
     assert {path.name for path in tmp_path.glob("*.png")} == {"record_misread.png", "record_pairs.png"}
-    assert record.finished(fits["record_members"], tmp_path) is None
+    assert record.find_finished_run(fits["record_members"], tmp_path) is None
 
 
 def test_fits_of_the_record_have_unique_names_and_separate_seeds() -> None:

@@ -78,7 +78,7 @@ def test_class_names_of_the_digits() -> None:
         for names in (None, words, [*range(9, -1, -1)])
     )
     assert (list(plain.class_names), list(named.class_names)) == ([], words)
-    assert named.fingerprint() == plain.fingerprint()
+    assert named.compute_fingerprint() == plain.compute_fingerprint()
     assert torch.equal(backwards.train.labels, 9 - plain.train.labels)
 
 

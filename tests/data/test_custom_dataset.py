@@ -149,7 +149,7 @@ def test_the_fingerprint_depends_on_images_and_labels(folder: Path) -> None:
     for part in (source.train, source.test):
         images, labels = part.images.numpy(), part.labels.numpy()
         digest.update(str(images.shape).encode() + images.tobytes() + labels.astype("<i8").tobytes())
-    assert source.fingerprint() == digest.hexdigest()
+    assert source.compute_fingerprint() == digest.hexdigest()
 
 
 def test_a_source_is_loaded_once_for_many_configs(folder: Path) -> None:

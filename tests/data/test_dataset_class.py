@@ -48,7 +48,7 @@ def test_emnist_has_both_parts_of_its_split_and_is_upright(tmp_path: Path, capsy
     assert source.transposed
     letters = {"class_path": f"{SETS}.EMNIST", "init_args": {"split": "letters"}}
     again = load_source(letters, tmp_path, allow_unverified=False, transpose=True)
-    assert again.fingerprint() == source.fingerprint()
+    assert again.compute_fingerprint() == source.compute_fingerprint()
     assert "EMNIST is always read upright, so data.transpose has no effect" in capsys.readouterr().err
     assert source.train.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
 
@@ -124,7 +124,10 @@ def test_only_missing_files_of_a_dataset_are_downloaded(
     raw.mkdir(parents=True)
     (raw / "t10k-labels-idx1-ubyte").write_bytes((fashion / "FashionMNIST/raw/t10k-labels-idx1-ubyte").read_bytes())
     (raw / "t10k-labels-idx1-ubyte").chmod(0o444)
-    assert load(f"{SETS}.FashionMNIST", tmp_path).fingerprint() == load(f"{SETS}.FashionMNIST", fashion).fingerprint()
+    assert (
+        load(f"{SETS}.FashionMNIST", tmp_path).compute_fingerprint()
+        == load(f"{SETS}.FashionMNIST", fashion).compute_fingerprint()
+    )
     assert len(folders) == 1
     assert not Path(folders[0]).is_relative_to(raw)
     assert not (tmp_path / ".download").exists()

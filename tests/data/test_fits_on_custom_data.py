@@ -45,7 +45,7 @@ def test_a_folder_of_three_classes_is_trained(run: pairs_lit.Run, folder: Path) 
         "classes": 3,
         "held_out": "a sixth of each class (seed 0)",
     }
-    assert summary["data"]["fingerprint"] == load(FOLDER, folder).fingerprint()
+    assert summary["data"]["fingerprint"] == load(FOLDER, folder).compute_fingerprint()
     assert summary["class_names"] == ["1", "2", "10"]
     assert yaml.safe_load((run.folder / "config.yaml").read_text())["data"]["source"] == FOLDER
     assert run.network(0).members[0].branch[-1].out_features == 3

@@ -79,11 +79,11 @@ def hard_link(root: Path) -> None:
     ],
 )
 def test_each_file_counts_once(link: Callable[[Path], None], root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = load(root).fingerprint()
+    expected = load(root).compute_fingerprint()
     assert capsys.readouterr().err == ""
     link(root)
     source = load(root)
-    assert (count_labels(source), source.fingerprint()) == ([12, 12, 12], expected)
+    assert (count_labels(source), source.compute_fingerprint()) == ([12, 12, 12], expected)
     assert "class 1: 1 link ignored, because the same files are counted already" in capsys.readouterr().err
 
 
@@ -97,7 +97,7 @@ def test_a_link_to_a_class_or_to_the_folder_is_ignored(
 
 
 def test_links_to_other_places_are_read(root: Path, tmp_path: Path) -> None:
-    expected = load(root).fingerprint()
+    expected = load(root).compute_fingerprint()
     linked = tmp_path / "linked"
     linked.mkdir()
     (linked / "0").symlink_to(root / "0")
@@ -105,7 +105,7 @@ def test_links_to_other_places_are_read(root: Path, tmp_path: Path) -> None:
         (linked / name).mkdir()
         for file in (root / name).iterdir():
             (linked / name / file.name).symlink_to(file)
-    assert load(linked).fingerprint() == expected
+    assert load(linked).compute_fingerprint() == expected
 
 
 def test_a_file_in_two_classes_is_rejected(root: Path) -> None:
@@ -144,23 +144,23 @@ def test_a_class_with_only_such_files_is_rejected(root: Path) -> None:
 
 
 def test_other_formats_and_extensions_in_capitals_count(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = load(root).fingerprint()
+    expected = load(root).compute_fingerprint()
     for number, file in enumerate(sorted((root / "1").iterdir())):
         extension = [".gif", ".tga", ".BMP", ".PNG"][number % 4]
         Image.open(file).save(file.with_suffix(extension))
         file.unlink() if extension != ".PNG" else file.replace(file.with_suffix(".PNG"))
     assert count_labels(load(root)) == [12, 12, 12]
-    assert load(root).fingerprint() == expected
+    assert load(root).compute_fingerprint() == expected
     assert capsys.readouterr().err == ""
 
 
 def test_only_the_first_of_several_frames_is_read_with_a_notice(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = sorted((root / "1").iterdir())[0]
-    expected = load(root).fingerprint()
+    expected = load(root).compute_fingerprint()
     image = Image.open(file)
     image.save(file.with_suffix(".gif"), save_all=True, append_images=[Image.new("L", image.size)])
     file.unlink()
-    assert load(root).fingerprint() == expected
+    assert load(root).compute_fingerprint() == expected
     assert "own: 1 file with several frames, of which only the first is read" in capsys.readouterr().err
 
 
@@ -172,9 +172,9 @@ def test_the_error_of_a_file_with_a_wrong_extension_is_one_line(root: Path) -> N
 
 
 def test_images_in_sub_folders_count_unless_they_are_hidden(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = load(root).fingerprint()
+    expected = load(root).compute_fingerprint()
     shutil.copytree(root / "1", root / "1" / ".ipynb_checkpoints")
-    assert load(root).fingerprint() == expected
+    assert load(root).compute_fingerprint() == expected
     (root / "1" / "more").mkdir()
     Image.new("L", (14, 14), 200).save(root / "1" / "more" / "a.png")
     assert count_labels(load(root)) == [12, 13, 12]

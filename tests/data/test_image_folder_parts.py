@@ -53,7 +53,7 @@ def test_a_sixth_of_each_class_is_held_out_if_there_are_no_test_images(tmp_path:
     assert Counter(first.train.labels.tolist()) == {0: 50, 1: 25}
     assert first.validation is None
     assert first.held_out == "a sixth of each class (seed 0)"
-    assert first.fingerprint() == again.fingerprint()
+    assert first.compute_fingerprint() == again.compute_fingerprint()
     train, test = ({image.tobytes() for image in part.images.numpy()} for part in (first.train, first.test))
     assert train.isdisjoint(test)
     assert len(train | test) == 90
@@ -73,13 +73,13 @@ def test_train_and_test_folders_are_the_parts(tmp_path: Path) -> None:
 
 def test_hidden_and_system_files_are_ignored(tmp_path: Path) -> None:
     root = write_images(tmp_path, ["a", "b"])
-    expected = load(FOLDER, root).fingerprint()
+    expected = load(FOLDER, root).compute_fingerprint()
     for name in (".ipynb_checkpoints", "__MACOSX"):
         (root / name).mkdir()
     (root / "a" / ".DS_Store").write_bytes(b"x")
     (root / "a" / "._0.png").write_bytes(b"x")
     (root / "notes.txt").write_text("x")
-    assert load(FOLDER, root).fingerprint() == expected
+    assert load(FOLDER, root).compute_fingerprint() == expected
 
 
 def keep_one_class(root: Path) -> None:

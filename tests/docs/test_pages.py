@@ -11,9 +11,9 @@ from sklearn.datasets import load_digits
 
 import pairs_lit
 from pairs_lit.cli import COMMANDS, main
-from pairs_lit.commands.demo import parser as parser_of_demo
-from pairs_lit.commands.reproduce import parser as parser_of_reproduce
-from tests.support.images import write_like_mnist, write_pictures
+from pairs_lit.commands.demo import build_parser as parser_of_demo
+from pairs_lit.commands.reproduce import build_parser as parser_of_reproduce
+from tests.support.images import write_images, write_like_mnist
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -81,7 +81,7 @@ def prepare(runs: Path, folder: Path) -> None:
     (folder / "configs").symlink_to(ROOT / "configs")
     write_like_mnist(folder / "data", "FashionMNIST")
     write_like_mnist(folder / "data", "EMNIST", "emnist-digits-", "test")
-    write_pictures(folder / "images", ["1", "2", "10"], count=40, size=40)
+    write_images(folder / "images", ["1", "2", "10"], count=40, size=40)
     (folder / "my_data.py").write_text(MY_DATA)
     digits = load_digits().images
     for name, place in (("left", 3), ("right", 7)):

@@ -10,7 +10,7 @@ import yaml
 
 from pairs_lit import __version__
 from pairs_lit.cli import COMMANDS
-from pairs_lit.nn.architecture import code_width
+from pairs_lit.nn.architecture import get_embedding_width
 from pairs_lit.runs.tables import RoundResult
 from pairs_lit.stacking.stack import stack
 from pairs_lit.stacking.stacked_network import StackedNetwork
@@ -56,7 +56,7 @@ def networks_of(text: str, name: str) -> Any:  # noqa: ANN401 - any class
 
 def test_backbone_example_can_be_stacked() -> None:
     network = networks_of(README, "Small")
-    assert code_width(network(width=32), (1, 14, 14)) == 10
+    assert get_embedding_width(network(width=32), (1, 14, 14)) == 10
     assert isinstance(stack(network, [0, 1], [1, 14, 14]), StackedNetwork)
 
 

@@ -294,13 +294,13 @@ def test_two_digits_give_a_warning(run: pairs_lit.Run) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 def test_drawings_on_both_canvases_give_a_prediction(port: int) -> None:
-    from demo_figure import SEVEN, draw, opened
+    from demo_figure import SEVEN, draw_stroke, open_page
 
-    with opened(port, str(CHROMIUM)) as (page, urls):
+    with open_page(port, str(CHROMIUM)) as (page, urls):
         answer = page.locator("#answer")
         assert "Draw a digit on each canvas" in answer.inner_text()
-        draw(page, "left", SEVEN)
-        draw(page, "right", SEVEN)
+        draw_stroke(page, "left", SEVEN)
+        draw_stroke(page, "right", SEVEN)
         page.wait_for_selector("#answer svg", timeout=30_000)
         assert re.search(r"P\(left ≤ right\) = \d\.\d{4} ± \d\.\d{4} \(n = 3\)", answer.inner_text())
         assert page.locator("#answer img").count() == 2
@@ -312,9 +312,9 @@ def test_drawings_on_both_canvases_give_a_prediction(port: int) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 def test_the_keyboard_alone_suffices(port: int) -> None:
-    from demo_figure import opened
+    from demo_figure import open_page
 
-    with opened(port, str(CHROMIUM)) as (page, _):
+    with open_page(port, str(CHROMIUM)) as (page, _):
         seen = []
         page.locator("#left canvas").focus()
         for side in ("left", "right"):
@@ -341,15 +341,15 @@ def test_the_keyboard_alone_suffices(port: int) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 def test_files_can_be_uploaded_and_replaced_by_drawings(port: int, tmp_path: Path) -> None:
-    from demo_figure import SEVEN, draw, opened
+    from demo_figure import SEVEN, draw_stroke, open_page
 
     draw_seven().save(tmp_path / "seven.png")
     (tmp_path / "bad.png").write_text("no image")
-    with opened(port, str(CHROMIUM)) as (page, _):
+    with open_page(port, str(CHROMIUM)) as (page, _):
         page.locator("#left input").set_input_files(tmp_path / "seven.png")
         page.locator("#right input").set_input_files(tmp_path / "bad.png")
         page.get_by_text("bad.png is not a readable image").wait_for(timeout=30_000)
-        draw(page, "right", SEVEN)
+        draw_stroke(page, "right", SEVEN)
         page.wait_for_selector("#answer svg", timeout=30_000)
         assert page.locator("#right input").input_value() == ""
         page.locator("#left button").click()
@@ -361,9 +361,9 @@ def test_files_can_be_uploaded_and_replaced_by_drawings(port: int, tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 def test_nothing_overlaps_or_leaves_the_page_on_a_telephone(port: int) -> None:
-    from demo_figure import opened
+    from demo_figure import open_page
 
-    with opened(port, str(CHROMIUM)) as (page, _):
+    with open_page(port, str(CHROMIUM)) as (page, _):
         page.set_viewport_size({"width": 390, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         boxes = [page.locator(each).bounding_box() for each in ("#left input", "#right input")]

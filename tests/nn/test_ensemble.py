@@ -211,7 +211,7 @@ def test_calling_the_module_averages_members_in_both_modes() -> None:
     network, batch = build_module(), draw_images(dtype=torch.float32)
     for mode in (True, False):
         network.train(mode)
-        by_member = network.pair_stacks[0](batch).probability().view(2, MEMBERS, PAIRS)
+        by_member = network.pair_stacks[0](batch).get_probability().view(2, MEMBERS, PAIRS)
         torch.testing.assert_close(network(batch), by_member.mean(1))
 
 

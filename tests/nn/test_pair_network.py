@@ -285,7 +285,7 @@ def test_contract_of_every_backbone_and_head(backbone: str, head: str) -> None:
     shape = (2, PAIRS, 2) if head == "MLP 2" else (2, PAIRS)
     assert output.output.shape == shape
     assert output.digit_logits.shape == (2, PAIRS, 2, 10)
-    assert output.probability().shape == output.decision().shape == (2, PAIRS)
+    assert output.get_probability().shape == output.get_decision().shape == (2, PAIRS)
     target = {"MLP 1": "bce", "ArgmaxHead": "none"}.get(head, "ce")
     PairLoss(target, "ce")(output, batch.digits, batch.target).total.sum().backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in stack.network.parameters())

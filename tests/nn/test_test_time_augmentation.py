@@ -135,11 +135,11 @@ def test_predictions_are_means_over_views_and_members(members: int, head: Any) -
     else:
         products = [digits[:, :, 0, i] * digits[:, :, 1, j] for i in range(10) for j in range(i, 10)]
         expected = torch.stack(products).sum(0)
-    torch.testing.assert_close(prediction.probability(), expected)
+    torch.testing.assert_close(prediction.get_probability(), expected)
     torch.testing.assert_close(network(pairs), expected)
     single = network.predict_batch(batch, views=False)
     plain = network.pair_stacks[0](pairs)
-    torch.testing.assert_close(single.probability(), average_outputs([plain], members, "le").get_probability())
+    torch.testing.assert_close(single.get_probability(), average_outputs([plain], members, "le").get_probability())
     assert network.train().predict_batch(batch).is_averaged == (members > 1)
 
 

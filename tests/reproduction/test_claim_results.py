@@ -221,7 +221,7 @@ def test_every_claim_names_rows_that_exist() -> None:
         for variant in report.variants
         for row in variant.rows
     }
-    sides = {side.fit for claim in CLAIMS for each in claim.contrasts for side in (each.first, each.second)}
+    sides = {side.fit_key for claim in CLAIMS for each in claim.contrasts for side in (each.first, each.second)}
     assert sides <= {(*row, "") for row in rows} | variants
     assert {(report, row) for report, row, _ in variants} <= rows
     remarks = [claim.remark for claim in CLAIMS] + [report.remark for report in REPORTS.values()]

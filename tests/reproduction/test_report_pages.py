@@ -329,7 +329,7 @@ def test_an_interrupted_fit_resumes_from_its_checkpoint(tiny_configs: Path, tiny
         (run / file).unlink()
     assert job.checkpoint == run / "checkpoints" / "last.ckpt"
     assert main(command(["hakobyan"], tiny_configs, tiny_root, tmp_path)) == 0
-    assert job.finished == run
+    assert job.finished_run == run
     undisturbed = tmp_path / "undisturbed"
     assert main(command(["hakobyan"], tiny_configs, tiny_root, undisturbed)) == 0
     (other,) = undisturbed.glob("lightning_logs/hakobyan-net1-*/*")

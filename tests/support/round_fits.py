@@ -137,7 +137,7 @@ def train(
 
 
 def get_final_values(module: PairModule, seed: int, design: Architecture = DESIGN) -> list[Tensor]:
-    stack, place = module.rounds.find(module.rounds.seeds.index(seed))
+    stack, place = module.rounds.find_stack(module.rounds.seeds.index(seed))
     return PlainNetwork(design, seed).get_values(module.pair_stacks[stack], place, reference_impl.get_states)
 
 

@@ -350,7 +350,7 @@ def test_fit_error_names_the_trials_and_rerunning_resumes(
 ) -> None:
     epochs, base = [], base | {"trainer.max_epochs": 3}
 
-    class Failing(sweep_module._Epochs):
+    class Failing(sweep_module._EpochCounter):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
             epochs.append(trainer.current_epoch)
             if len(epochs) == 2:

@@ -550,12 +550,12 @@ def test_code_files_include_imported_files(trained: Path) -> None:
     import changed_nets  # type: ignore[import-not-found] # written above
 
     files = CodeFiles.find([changed_nets.Small])
-    assert files.names == "changed_nets.py"
+    assert files.part_file_names == "changed_nets.py"
     assert sorted(files.digests) == ["changed_helpers", "changed_nets"]
-    assert CodeFiles.find(["changed_nets.Small", {"a": [nn.Linear]}]).names == "changed_nets.py"
-    assert CodeFiles.find([FC, nn.Linear]).names == ""
-    assert files.changed(files.digests) == ""
-    assert files.changed({"changed_nets": "other"}) == "changed_nets.py"
+    assert CodeFiles.find(["changed_nets.Small", {"a": [nn.Linear]}]).part_file_names == "changed_nets.py"
+    assert CodeFiles.find([FC, nn.Linear]).part_file_names == ""
+    assert files.format_changed(files.digests) == ""
+    assert files.format_changed({"changed_nets": "other"}) == "changed_nets.py"
 
 
 # --- damaged records ---

@@ -78,7 +78,7 @@ def _build_parts(rank: int) -> dict[str, Any]:
 
 
 def _gather_in_pieces(rank: int, size: int, port: int, answers: Any) -> None:  # noqa: ANN401 - a queue
-    exchange_module._PIECE = 50  # so small that a tensor is sent in several pieces
+    exchange_module._PIECE_BYTES = 50  # so small that a tensor is sent in several pieces
     store = build_local_store(port, size, first=rank == 0, listening=None)
     gathered = WorkerGroup(store, rank, size, alone=True).gather_to_rank_zero(_build_parts(rank))
     expected = [_build_parts(other) for other in range(size)] if rank == 0 else [_build_parts(rank)]
@@ -116,7 +116,7 @@ def _send_nothing(port: int, met: Any) -> None:  # noqa: ANN401 - an event
 
 
 def _wait_for_tensor(port: int, patience: float) -> None:
-    exchange_module._MEETING = timedelta(seconds=patience)
+    exchange_module._MEETING_TIMEOUT = timedelta(seconds=patience)
     exchange = WorkerGroup(build_local_store(port, 2, first=True, listening=None), 0, 2, alone=True)
     if patience > 1:
         threading.Timer(0.5, report_worker_failure, [PairsLitError("told to end")]).start()

@@ -367,7 +367,10 @@ class Inspection:
     def basis(self) -> str:
         """The rounds, pairs and data behind the results, in words."""
         note = f"; {self.note}" if self.note else ""
-        return f"{self.rounds}, {len(self.predictions.target)} test pairs of seed {self.pair_seed}, data: {self.source}{note}"
+        return (
+            f"{self.rounds}, {len(self.predictions.target)} test pairs of seed {self.pair_seed}, data: "
+            f"{self.source}{note}"
+        )
 
     def summaries(self) -> dict[str, Summary]:
         """Return the main metrics by name, summarised over the rounds or over pairs of rounds."""

@@ -57,7 +57,8 @@ def _escape_markdown(text: str) -> str:
 def _render_introduction(run: Inspection) -> str:
     relation = f"first {get_sign(run.relation)} second"
     text = (
-        f"Made by `pairs-lit inspect`: {_escape_markdown(run.basis)}; relation: {relation}. All rounds predict the same pairs, "
+        f"Made by `pairs-lit inspect`: {_escape_markdown(run.basis)}; relation: {relation}. All rounds predict "
+        "the same pairs, "
         f"the test pairs of seed {run.pair_seed}, as in `pairs-lit predict`, without further training. `rounds.csv` "
         "measures each round on its own test pairs, so accuracies there differ."
     )
@@ -82,7 +83,8 @@ def _render_figure(name: str, figures: Collection[str]) -> list[str]:
 def _render_learning_curves(run: Inspection, figures: Collection[str]) -> list[str]:
     failed = len(run.failed)
     text = (
-        f"Accuracy and loss by epoch, as in `curves.csv`: a thin line for each round ({_format_round_count(run)}) and a thick "
+        f"Accuracy and loss by epoch, as in `curves.csv`: a thin line for each round ({_format_round_count(run)}) "
+        "and a thick "
         "line for the mean. Training values are averages over the epoch, during which the network changes. The other "
         "values are measured after the epoch, on each round's own pairs."
     )
@@ -96,12 +98,14 @@ def _render_hardest_pairs(run: Inspection, figures: Collection[str]) -> list[str
     if not run.hardest:
         return [
             title,
-            f"All {len(run.predictions.target)} pairs are predicted correctly by every round ({_format_round_count(run)}).",
+            f"All {len(run.predictions.target)} pairs are predicted correctly by every round "
+            f"({_format_round_count(run)}).",
         ]
     wrong, n = (~run.predictions.correct).sum(0), len(run.predictions.seeds)
     wrong_in_most = int((wrong > n / 2).sum())
     text = (
-        f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are predicted correctly by every round ({_format_round_count(run)}), "
+        f"Of {len(wrong)} pairs, {int((wrong == 0).sum())} are predicted correctly by every round "
+        f"({_format_round_count(run)}), "
         f"{wrong_in_most} wrongly by more than half of the rounds, and {int((wrong == n).sum())} wrongly by every "
         f"round. Below are the {len(run.hardest)} pairs that most rounds get wrong, as the network sees them."
     )
@@ -158,7 +162,8 @@ def _render_accuracy_by_distance(run: Inspection) -> list[str]:
     distance = "in the order of the classes" if run.class_names else "of the two classes"
     header = ["distance", "pairs", "mean accuracy", "std", "95 % interval"]
     text = (
-        f"Accuracy by the distance {distance}: the mean over {_format_round_count(run)}, with Student's {100 * (1 - SIGNIFICANCE_LEVEL):.0f} % "
+        f"Accuracy by the distance {distance}: the mean over {_format_round_count(run)}, with Student's "
+        f"{100 * (1 - SIGNIFICANCE_LEVEL):.0f} % "
         "interval of the mean over rounds. The interval covers how other rounds would do on these same pairs. Other "
         "pairs may differ more, above all where a point has few pairs."
     )
@@ -170,7 +175,8 @@ def _render_accuracy_by_classes(run: Inspection) -> list[str]:
     counts = run.class_pairs.pairs[run.class_pairs.pairs > 0]
     text = (
         "Rows: class of the first image; columns: class of the second. Each cell shows the accuracy in % over "
-        f"{_format_round_count(run)} and the number of pairs ({counts.min()} to {counts.max()}). Cells with fewer than {MIN_PAIRS} "
+        f"{_format_round_count(run)} and the number of pairs ({counts.min()} to {counts.max()}). Cells with fewer "
+        f"than {MIN_PAIRS} "
         "pairs are hatched, cells without pairs are grey."
     )
     return ["## Accuracy by classes", "![accuracy by classes](accuracy-by-classes.png)", text]
@@ -181,13 +187,16 @@ def _render_calibration(run: Inspection) -> list[str]:
     relation = f"P(first {get_sign(run.relation)} second)"
     text = (
         "If the rounds predict with probability p that the relation holds, for what share of these pairs does it hold? "
-        f"{int(calibration.counts.sum())} predictions of {_format_round_count(run)} are sorted into {NUM_BINS} bins of equal width. "
+        f"{int(calibration.counts.sum())} predictions of {_format_round_count(run)} are sorted into {NUM_BINS} "
+        "bins of equal width. "
         "Each point is drawn at the mean P of its bin, with the 95 % interval over rounds. The lower panel shows how "
         "the predictions spread over the bins.\n\n"
-        f"The expected calibration error of a round is the mean gap of the {NUM_BINS} bins, weighted by their predictions. "
+        f"The expected calibration error of a round is the mean gap of the {NUM_BINS} bins, weighted by their "
+        "predictions. "
         "It compares the confidence of the predictions, max(P, 1 − P), with the share of correct ones "
         f"({format_mean_and_std(calibration.error)}), and {relation} with the share of pairs for which it holds "
-        f"({format_mean_and_std(calibration.relation_error)}). In a finite sample, even perfectly calibrated predictions have "
+        f"({format_mean_and_std(calibration.relation_error)}). In a finite sample, even perfectly calibrated "
+        "predictions have "
         "an error above 0."
     )
     return ["## Calibration", "![calibration](calibration.png)", text]
@@ -200,7 +209,8 @@ def _render_agreement(run: Inspection, figures: Collection[str]) -> list[str]:
     n, share, kappa = agreement.num_rounds, agreement.share, agreement.kappa
     rounds = f"the first {MAX_COMPARED_ROUNDS} rounds" if n < len(run.predictions.seeds) else f"all {n} rounds"
     text = (
-        f"Two rounds predict the same for {100 * share.mean:.1f} % of the {len(run.predictions.target)} pairs on average "
+        f"Two rounds predict the same for {100 * share.mean:.1f} % of the {len(run.predictions.target)} pairs on "
+        "average "
         f"({share.n} pairs of rounds among {rounds}; from {100 * share.min:.1f} to {100 * share.max:.1f} %)."
     )
     if kappa.n:

@@ -74,7 +74,8 @@ def _run_torch_export(network: RoundNetwork, example: Tensor) -> ExportedProgram
     failure = next((error for error in failures if locate_user_error(error)), failures[-1])
     place = locate_user_error(failure)
     raise PairsLitError(
-        f"torch.export cannot trace the network ({_format_first_line(failure)}{f'; {place}' if place else ''}): its forward "
+        f"torch.export cannot trace the network ({_format_first_line(failure)}{f'; {place}' if place else ''}): "
+        "its forward "
         "depends on values of tensors, or uses unsupported operations. Use --to state_dict, which always works: its "
         "weights load into the network's class."
     ) from failure

@@ -65,19 +65,19 @@ def test_the_hardest_pairs_are_those_that_most_rounds_get_wrong() -> None:
         for column, t in zip(predictions.decision.T, predictions.target, strict=True)
     ]
     result = inspection.find_hardest_pairs(predictions, 10)
-    assert [pair.wrong for pair in result] == sorted(wrong, reverse=True)[:10]
+    assert [pair.num_wrong for pair in result] == sorted(wrong, reverse=True)[:10]
     for pair in result:
-        assert pair.wrong == wrong[pair.place]
-        assert pair.digits == tuple(predictions.digits[pair.place])
-        assert pair.holds == predictions.target[pair.place]
-        np.testing.assert_array_equal(pair.probability, predictions.probability[:, pair.place])
+        assert pair.num_wrong == wrong[pair.index]
+        assert pair.digits == tuple(predictions.digits[pair.index])
+        assert pair.holds == predictions.target[pair.index]
+        np.testing.assert_array_equal(pair.probability, predictions.probability[:, pair.index])
         for image in (0, 1):
-            readings_of = predictions.read_classes[:, pair.place, image].tolist()
-            assert [readings_of.count(digit) for digit in range(K)] == pair.read[image].tolist()
-        assert pair.right.tolist() == (predictions.decision[:, pair.place] == predictions.target[pair.place]).tolist()
+            readings_of = predictions.read_classes[:, pair.index, image].tolist()
+            assert [readings_of.count(digit) for digit in range(K)] == pair.read_counts[image].tolist()
+        assert pair.correct.tolist() == (predictions.decision[:, pair.index] == predictions.target[pair.index]).tolist()
     trust = [np.mean(pair.probability if not pair.holds else 1 - pair.probability) for pair in result]
     for one, two in zip(range(9), range(1, 10), strict=True):
-        assert result[one].wrong > result[two].wrong or trust[one] >= trust[two]
+        assert result[one].num_wrong > result[two].num_wrong or trust[one] >= trust[two]
 
 
 def test_pairs_that_all_get_right_are_not_hard() -> None:
@@ -103,7 +103,7 @@ def test_the_confusion_is_sklearns() -> None:
 
 
 def test_a_class_without_images_has_no_shares() -> None:
-    predictions = replace(said(), classes=K + 1)
+    predictions = replace(said(), num_classes=K + 1)
     result = compute_confusion(predictions)
     assert np.isnan(result.shares[K]).all()
     assert result.counts.shape == (K + 1, K + 1)
@@ -274,11 +274,13 @@ def test_hard_pairs_are_drawn_with_their_predictions() -> None:
         np.testing.assert_allclose(shown[:, -14:], both[1])
         first, second = pair.digits
         truth = "yes" if first <= second else "no"
-        assert above.get_title() == f"{first} ≤ {second}: {truth}; wrong in {pair.wrong} of {ROUNDS}"
-        assert above.get_xlabel() == f"{format_readings(pair.read[0])}  |  {format_readings(pair.read[1])}"
+        assert above.get_title() == f"{first} ≤ {second}: {truth}; wrong in {pair.num_wrong} of {ROUNDS}"
+        assert (
+            above.get_xlabel() == f"{format_readings(pair.read_counts[0])}  |  {format_readings(pair.read_counts[1])}"
+        )
         right, wrong = [line.get_xdata() for line in below.get_lines() if line.get_marker() == "o"]
         assert sorted([*right, *wrong]) == sorted(pair.probability)
-        assert len(wrong) == pair.wrong
+        assert len(wrong) == pair.num_wrong
 
 
 def test_readings_begin_with_the_most_frequent() -> None:
@@ -413,7 +415,7 @@ def test_images_are_those_that_the_source_has(runs: Callable[[str], pairs_lit.Ru
         bank = run.trained.data.bank
         grey = bank.images * (255 if case == "digit head, ge" else 1)
         for pair, both in zip(result.hardest, result.images, strict=True):
-            expected = grey[bank.pairs["test"].index[0, pair.place]] / 255
+            expected = grey[bank.pairs["test"].index[0, pair.index]] / 255
             np.testing.assert_allclose(both, expected, atol=1e-6)
         assert result.images.max() > 0.5
 
@@ -569,7 +571,7 @@ def test_the_page_calls_classes_by_their_names(runs: Callable[[str], pairs_lit.R
     text = render_page(replace(result, class_names=["a|b", *"bcdefghij"]), [])
     assert "in this order: a\\|b, b, c" in text
     first, second = (["a\\|b", *"bcdefghij"][digit] for digit in result.hardest[0].digits)
-    assert re.search(rf"\| {result.hardest[0].place} +\| {re.escape(first)} ≤ {re.escape(second)} ", text)
+    assert re.search(rf"\| {result.hardest[0].index} +\| {re.escape(first)} ≤ {re.escape(second)} ", text)
     if result.confusion is not None:
         assert re.search(r"\| true \\ read +\| a\\\|b +\| b +\| c ", text)
     assert "Accuracy by the distance in the order of the classes" in text
