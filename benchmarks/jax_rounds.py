@@ -76,7 +76,13 @@ def _stack_trees(trees: Sequence[Any]) -> Any:  # noqa: ANN401 - a tree of array
 
 
 def _train_epoch(
-    loss: Callable[..., Any], weights: Any, first: Any, second: Any, step: Any, data: Any, batches: Any
+    loss: Callable[..., Any],
+    weights: Any,  # noqa: ANN401 - a tree of JAX's arrays, as all that follow
+    first: Any,  # noqa: ANN401
+    second: Any,  # noqa: ANN401
+    step: Any,  # noqa: ANN401
+    data: Any,  # noqa: ANN401
+    batches: Any,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401
     def one(carry: Any, rows: Any) -> tuple[Any, None]:  # noqa: ANN401
         values, mean, square, count = carry

@@ -21,26 +21,25 @@ from background_load import keep_cores_busy as busy_machine
 from baselines import METHODS, EpochClock, Timing, get_batch_size, load_splits
 from lower_bound import compute_lower_bound, count_work
 from networks import NETWORKS
-from pairs_figure import PAIR_COUNT
-from pairs_figure import draw_pairs
+from pairs_figure import PAIR_COUNT, draw_pairs
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.variants.fits import read_variants
 from pairs_lit.workers.cluster import count_usable_cores
 from tests.conftest import CONFIGS
 from tests.support.shipped import PARAMETERS
-from training_speed import (COLUMNS, Case, TableRow, build_csv_rows, build_rows, compute_spread, describe_setup, draw_figure, has_same_mean, list_cases, read_rows, render_report)
+from training_speed import (
     COLUMNS,
     Case,
     TableRow,
+    build_csv_rows,
+    build_rows,
+    compute_spread,
+    describe_setup,
+    draw_figure,
     has_same_mean,
     list_cases,
-    build_csv_rows,
-    describe_setup,
-    figure,
-    lines,
     read_rows,
     render_report,
-    spread,
 )
 
 NETWORK_PARAMETERS = {"residual": 52_251, "resnet18": 11_181_663}
