@@ -285,7 +285,7 @@ def build_csv_rows(table: Sequence[TableRow]) -> Iterator[tuple[object, ...]]:
 
 
 def read_rows(rows: Iterable[Mapping[str, str]]) -> list[TableRow]:
-    """Return the lines that :func:`csv_rows` wrote."""
+    """Return the lines that :func:`build_csv_rows` wrote."""
     groups: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
     for cells in rows:
         groups.setdefault((cells["network"], cells["machine"], cells["rounds"]), []).append(cells)

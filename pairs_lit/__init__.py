@@ -54,10 +54,10 @@ _MODULES = {
     "data.datamodule": ("PairDataModule",),
     "errors": ("PairsLitError",),
     "inference.open_run": ("open_run",),
-    "inference.predictions": ("Applied",),
+    "inference.predictions": ("ApplyResult",),
     "inference.run": ("Run",),
-    "inference.trained_rounds": ("Answers", "Trained"),
-    "inference.user_images": ("Picture",),
+    "inference.trained_rounds": ("Predictions", "TrainedRounds"),
+    "inference.user_images": ("ImageLike",),
     "nn.pair_network": ("PairNetwork",),
     "nn.round_network": ("RoundNetwork",),
     "stacking.stack": ("stack",),
@@ -70,7 +70,13 @@ _MODULES = {
 }
 _DEFINING_MODULES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 
-_DEPRECATED_NAMES = {"AveragedNetwork": "RoundNetwork"}
+_DEPRECATED_NAMES = {
+    "Answers": "Predictions",
+    "Applied": "ApplyResult",
+    "AveragedNetwork": "RoundNetwork",
+    "Picture": "ImageLike",
+    "Trained": "TrainedRounds",
+}
 """Public names of the previous release, which still work but raise a DeprecationWarning."""
 
 __all__ = [*sorted(_DEFINING_MODULES), "__version__"]

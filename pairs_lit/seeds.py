@@ -1,6 +1,6 @@
 """Seeds and random generators: every random number of a round is derived from the round's seed and a purpose.
 
-``derive(seed, "shuffle", epoch)`` returns the same number whenever it is called, so no generator state has to be passed
+``derive_seed(seed, "shuffle", epoch)`` returns the same number whenever it is called, so no generator state has to be passed
 from one epoch, round or process to the next.
 """
 
@@ -44,7 +44,7 @@ def format_seeds(seeds: Sequence[int]) -> str:
 
 
 def derive_seed(seed: int, purpose: str, *indices: int) -> int:
-    """Return the 63-bit seed that a round uses for one purpose, such as ``derive(7, "shuffle", epoch)``.
+    """Return the 63-bit seed that a round uses for one purpose, such as ``derive_seed(7, "shuffle", epoch)``.
 
     Args:
         seed: The seed of the round.
@@ -56,7 +56,7 @@ def derive_seed(seed: int, purpose: str, *indices: int) -> int:
 
 
 def build_generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
-    """Return a new torch generator, seeded with :func:`derive`."""
+    """Return a new torch generator, seeded with :func:`derive_seed`."""
     return torch.Generator().manual_seed(derive_seed(seed, purpose, *indices))
 
 
@@ -73,7 +73,7 @@ def preserve_rng_state(device: torch.device | None = None) -> Iterator[None]:
 
 
 def seed_generators(seed: int, device: torch.device | None = None) -> None:
-    """Seed the same global generators that :func:`generators_kept` restores."""
+    """Seed the same global generators that :func:`preserve_rng_state` restores."""
     torch.default_generator.manual_seed(seed)
     np.random.seed([seed % SEED_LIMIT, seed // SEED_LIMIT])
     random.seed(seed)
@@ -83,7 +83,7 @@ def seed_generators(seed: int, device: torch.device | None = None) -> None:
 
 @contextmanager
 def use_seed(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed the same global generators that :func:`generators_kept` restores, and restore them on exit."""
+    """Seed the same global generators that :func:`preserve_rng_state` restores, and restore them on exit."""
     with preserve_rng_state(device):
         seed_generators(seed, device)
         yield

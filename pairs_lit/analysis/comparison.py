@@ -26,6 +26,7 @@ from pairs_lit.runs.run_metadata import FINGERPRINT_KEY, find_differing_settings
 from pairs_lit.runs.tables import METRIC_COLUMNS, format_csv
 from pairs_lit.statistics import Summary, summarise
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.deprecation import renamed_names
 from pairs_lit.text import format_count, replace_control_characters
 
 TableFormat = Literal["text", "md", "csv", "latex"]
@@ -492,3 +493,6 @@ def _format_csv(comparison: Comparison) -> str:
 
 def _build_estimate_cells(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+__getattr__ = renamed_names(__name__, {"Pair": "PairwiseTest"})

@@ -29,6 +29,7 @@ from pairs_lit.statistics import (
     compute_critical_t,
     compute_welch_error,
 )
+from pairs_lit.system.deprecation import RenamedAttribute
 
 ScoresBySeed = Mapping[int, float]
 """The metric of each round, by seed."""
@@ -131,6 +132,8 @@ class MeasuredDifference(Difference):
     common_sign: int
     p_t: float
     p_rank: float
+
+    detectable = RenamedAttribute("min_detectable_effect")
 
     @property
     def is_paired(self) -> bool:

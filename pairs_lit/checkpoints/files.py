@@ -168,7 +168,7 @@ def find_writable_run(trainer: Trainer) -> Path | None:
 
 
 def choose_run_folder(trainer: Trainer, name: str) -> Path:
-    """Return :func:`own_folder` or else a new run folder, with a notice if the trainer has a checkpoint."""
+    """Return :func:`find_writable_run` or else a new run folder, with a notice if the trainer has a checkpoint."""
     run = find_writable_run(trainer)
     if run is not None:
         return run

@@ -98,7 +98,7 @@ def check_saveable(state: Mapping[str, object], examples: Mapping[str, object]) 
 
     Args:
         state: The state that is about to be saved.
-        examples: The schema, see :attr:`Form.example`.
+        examples: The schema, see :attr:`StateSchema.example`.
     """
     for name in sorted(state.keys() | examples.keys()):
         if not matches_schema(state.get(name), examples.get(name)):

@@ -18,4 +18,4 @@ COMMANDS = {
 """One-line description of each command."""
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
-"""Commands that the LightningCLI runs. The module of each other command has ``parser()`` and ``run(args)``."""
+"""Commands that the LightningCLI runs. The module of each other command has ``build_parser()`` and ``run(args)``."""

@@ -70,7 +70,7 @@ def _list_parser_options(command: str) -> Sequence[argparse.Action]:
     options: Sequence[argparse.Action] = []
     with suppress(PairsLitError):
         if command not in LIGHTNING_COMMANDS:
-            options = import_module(f"pairs_lit.commands.{command}").parser()._actions
+            options = import_module(f"pairs_lit.commands.{command}").build_parser()._actions
     return options
 
 

@@ -212,7 +212,7 @@ class PairDataModule(LightningDataModule):
         return StackLoader(self.bank, splits, self._worker_stacks, self.eval_batch_size)
 
     def all_pairs_loader(self, split: Split, places: Tensor) -> AllPairsLoader:
-        """Return a loader of pairs (P, 2) of evaluation images, see :class:`PlacesLoader`, for this worker's stacks."""
+        """Return a loader of pairs (P, 2) of evaluation images for this worker's stacks."""
         return AllPairsLoader(self.bank, (split,), self._worker_stacks, self.eval_batch_size, positions=places)
 
     @property

@@ -21,7 +21,7 @@ def check_grey_range(images: Tensor, name: str) -> list[str]:
     """Return a notice if a part's images (n, H, W) have little contrast, else an empty list.
 
     Raises:
-        PairsLitError: If all images are identical, or their grey values differ by less than :data:`LEAST_RANGE`.
+        PairsLitError: If all images are identical, or their grey values differ by less than :data:`MIN_RANGE`.
     """
     darkest, brightest = images.amin(0), images.amax(0)
     low, high, are_several = int(darkest.min()), int(brightest.max()), len(images) > 1

@@ -18,7 +18,7 @@ _PART_BY_NAME = {
     **dict.fromkeys(["val", "valid", "validate", "validation", "dev", "development"], "val"),
     **dict.fromkeys(["test", "tests", "testing"], "test"),
 }
-"""The part of the dataset for each normalised folder name; see :func:`_part_of` for the normalisation."""
+"""The part of the dataset for each normalised folder name; see :func:`_parse_part` for the normalisation."""
 
 _PART_NAME_EXAMPLES = "train, training, trainingSet, train_set; test, testing, test-set; val, valid, validation, dev"
 _STILL_FORMATS = ("JPEG", "MPO", "ICO", "ICNS", "CUR")

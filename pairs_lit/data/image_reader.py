@@ -86,7 +86,8 @@ class GreyReader:
     """Reader of all images of a dataset, with one scale for 16-bit images and one for files that hold floats.
 
     The right scale depends on the largest value, which is known only when all images have been read. If it differs
-    from the assumed scale, :attr:`next` is a new reader with the right scale, and the images must be read again.
+    from the assumed scale, :attr:`rescaled_reader` is a new reader with the right scale, and the images must be read
+    again.
 
     Args:
         size: The height and width to which images are resized; if None, they keep their size.

@@ -108,7 +108,7 @@ class AllPairsLoader(StackLoader):
     It serves the evaluation of all ordered pairs (``data.all_pairs``).
 
     Attributes:
-        places: The pairs, (P, 2) int64 positions in the rows of :meth:`PairStore.images_of`.
+        places: The pairs, (P, 2) int64 positions in the rows of :meth:`PairStore.get_evaluation_images`.
     """
 
     positions: Tensor = field(kw_only=True)

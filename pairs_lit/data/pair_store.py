@@ -33,7 +33,7 @@ class DataSettings:
     """Settings that determine the pairs of each round; recorded in every checkpoint and run.
 
     ``classes``, ``held_out`` and ``fingerprint`` are properties of the loaded source. Earlier releases did not record
-    these three and ``resize``, see :data:`pairs_lit.runs.run_metadata.UNRECORDED`.
+    these three and ``resize``, see :data:`pairs_lit.runs.run_metadata.UNRECORDED_SETTINGS`.
 
     Attributes:
         resize: The height and width to which images were resized, or None if they were not.
@@ -80,7 +80,7 @@ class PairStore:
         source: The source of the images.
         seeds: The seeds of the rounds.
         settings: The settings that determine the pairs of each round.
-        originals: Whether to keep the training images at their original size, too, for :meth:`gather_changed`.
+        originals: Whether to keep the training images at their original size, too, for :meth:`gather_augmented`.
 
     Attributes:
         class_names: The names of the classes, in their order; empty if they are called by their numbers.
@@ -205,8 +205,8 @@ class PairStore:
         """Return the images whose pairs are all evaluated, (R, n) positions in ``images``; n is equal for all rounds.
 
         They are all test images or all validation images. If the source has no validation part, they are up to
-        :data:`MOST_UNSEEN` training images that occur in no training pair of the round: first those held out for its
-        validation pairs, then those that were not drawn.
+        :data:`MAX_UNSEEN_IMAGES` training images that occur in no training pair of the round: first those held out for
+        its validation pairs, then those that were not drawn.
         """
         if split != "val" or len(self._part_pools) > 2:
             pool = self._part_pools[-1 if split == "test" else 1]

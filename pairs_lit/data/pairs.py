@@ -78,8 +78,8 @@ MAX_ORDERED_PAIRS = 200_000
 def build_ordered_pairs(images: int) -> Tensor:
     """Return all ordered pairs of two different images out of ``images``, as (P, 2) int64 positions.
 
-    If there are more than :data:`SAMPLED_PAIRS`, return a random sample of this size, drawn with replacement; it is the
-    same at every call.
+    If there are more than :data:`MAX_ORDERED_PAIRS`, return a random sample of this size, drawn with replacement; it is
+    the same at every call.
     """
     if images * (images - 1) > MAX_ORDERED_PAIRS:
         fixed_generator = build_generator(0, "all pairs", images)

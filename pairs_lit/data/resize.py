@@ -13,7 +13,7 @@ _CHUNK_SIZE = 10_000  # images per chunk, to save memory
 
 
 def check_memory(count: int, size: int) -> None:
-    """Raise PairsLitError if ``count`` images of ``size`` × ``size`` bytes would take more than :data:`MOST_BYTES`."""
+    """Raise PairsLitError if ``count`` images of ``size`` × ``size`` bytes would take more than :data:`MAX_BYTES`."""
     if count * size**2 > MAX_BYTES:
         raise PairsLitError(
             f"images must take at most {MAX_BYTES // 2**30} GiB, got {count:,} of {size}×{size}, which take "
@@ -28,7 +28,7 @@ def resize_images(images: Tensor, size: int | None) -> Tensor:
     unchanged.
 
     Raises:
-        PairsLitError: If the resized images would take more than :data:`MOST_BYTES`.
+        PairsLitError: If the resized images would take more than :data:`MAX_BYTES`.
     """
     if size is None or images.shape[1:] == (size, size):
         return images

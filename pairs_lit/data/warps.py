@@ -92,9 +92,9 @@ def compute_enlarging_matrix(size: int) -> Tensor:
 
 
 def enlarge_images(images: Tensor) -> Tensor:
-    """Return images at twice their height and width such that average pooling restores them; see :func:`enlarging`.
+    """Return images at twice their height and width such that average pooling restores them.
 
-    The result is linear in the images.
+    The result is linear in the images; see :func:`compute_enlarging_matrix`.
 
     Args:
         images: (..., H, W), floats.

@@ -12,6 +12,7 @@ from pairs_lit.data.class_names import join_names
 from pairs_lit.relation import get_sign
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.statistics import Summary, summarise
+from pairs_lit.system.deprecation import renamed_names
 from pairs_lit.text import format_count, format_sentence, replace_control_characters
 
 
@@ -172,3 +173,6 @@ class ApplyResult:
             format_sentence(self.note),
         ]
         return "\n\n".join(filter(None, parts))
+
+
+__getattr__ = renamed_names(__name__, {"Applied": "ApplyResult"})

@@ -16,6 +16,7 @@ from pairs_lit.nn.pair_network import PairNetwork
 from pairs_lit.nn.round_network import RoundNetwork
 from pairs_lit.seeds import format_seeds
 from pairs_lit.stacking.parameter_slices import get_plain_state
+from pairs_lit.system.deprecation import RenamedAttribute, renamed_names
 from pairs_lit.training.module import PairModule
 
 _PAIRS_PER_BATCH = 500
@@ -42,6 +43,8 @@ class TrainedRounds:
         data: The run's data, which are loaded only if preprocessing depends on them.
         image_format: The format of the training images, or None if the checkpoint does not record it.
     """
+
+    answers = RenamedAttribute("predict")
 
     def __init__(self, module: PairModule, data: PairDataModule, image_format: ImageFormat | None = None) -> None:
         self.module = module.eval()
@@ -125,3 +128,6 @@ class TrainedRounds:
         has_digits = self.module.trains_digits  # untrained digit logits are meaningless
         logits = [output.digit_logits for output in outputs if has_digits and output.digit_logits is not None]
         return Predictions(probability, torch.cat(logits).softmax(-1) if logits else None)
+
+
+__getattr__ = renamed_names(__name__, {"Answers": "Predictions", "Trained": "TrainedRounds"})

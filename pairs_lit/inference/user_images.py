@@ -13,6 +13,7 @@ from pairs_lit.data.grey_range import MAX_MASK_VALUE
 from pairs_lit.data.image_reader import to_greyscale
 from pairs_lit.data.resize import resize_images
 from pairs_lit.errors import PairsLitError
+from pairs_lit.system.deprecation import renamed_names
 from pairs_lit.system.paths import expand_user_path
 from pairs_lit.system.tracebacks import format_reason
 
@@ -62,3 +63,6 @@ def resize_only(grey: GreyImage, size: int) -> NDArray[np.float32]:
     """Resize an image to (size, size) exactly as training images are resized."""
     levels = torch.from_numpy(grey.round().clip(0, 255).astype(np.uint8))
     return resize_images(levels[None], size)[0].numpy().astype(np.float32)
+
+
+__getattr__ = renamed_names(__name__, {"Picture": "ImageLike"})

@@ -19,7 +19,7 @@ class PairNetwork(Composite):
     A backbone maps each image to an embedding, and the head maps both embeddings to the output. The output is one
     logit of the relation, (N, 1); two logits, of "does not hold" and "holds", (N, 2); or, from a
     :class:`~pairs_lit.nn.heads.DigitHead`, the digit probabilities, (N, 2, K), which
-    :func:`~pairs_lit.nn.pair_output.interpret` compares. The digit logits are (N, 2, K).
+    :func:`~pairs_lit.nn.pair_output.interpret_output` compares. The digit logits are (N, 2, K).
 
     :func:`pairs_lit.stack` replaces each part by a stack of R modules. The same network then maps the images of R
     rounds, (R, N, 2, H, W) → (R, N, ...).

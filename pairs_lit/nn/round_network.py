@@ -17,8 +17,8 @@ class RoundNetwork(nn.Module):
     """Network of a round: preprocessed pairs (N, 2, H, W) → P(relation), (N,), or (P(relation), digit logits).
 
     :class:`~pairs_lit.inference.preprocessing.Preprocessing` prepares the pairs. The digit logits are (N, 2, K). With
-    several members or views, :func:`~pairs_lit.nn.ensemble.average` averages the predictions, and the digit logits are
-    the logarithms of mean probabilities.
+    several ensemble members or views, :func:`~pairs_lit.nn.ensemble.average_outputs` averages the predictions, and the
+    digit logits are the logarithms of mean probabilities.
 
     Args:
         members: Pair networks of the round's ensemble members, or the round's only network.

@@ -25,7 +25,7 @@ def parse_views(views: object) -> tuple[Warp, ...]:
         views: ``standard``, a list of warps, or None.
 
     Raises:
-        PairsLitError: The value has another type, the list is empty or has more than :data:`MOST_VIEWS` entries, or a
+        PairsLitError: The value has another type, the list is empty or has more than :data:`MAX_VIEWS` entries, or a
             number of a warp is out of range.
     """
     if views is None:

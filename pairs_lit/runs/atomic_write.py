@@ -56,5 +56,5 @@ def remove_temp_files(folder: Path, *, below: bool = True) -> None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a UTF-8 text file with :func:`write_durably`; file names that are not valid text keep their bytes."""
+    """Write a UTF-8 text file with :func:`write_atomically`; file names that are not valid text keep their bytes."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))

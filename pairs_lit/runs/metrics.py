@@ -31,7 +31,7 @@ class Metric:
 
     Attributes:
         split: ``train``, ``val`` or ``test``.
-        name: One of :data:`PER_EPOCH` or of :data:`OVER_ALL_PAIRS`.
+        name: One of :data:`EPOCH_METRIC_NAMES` or of :data:`ALL_PAIRS_METRIC_NAMES`.
         is_best: Whether it is the best value of all epochs, not that of the last one.
     """
 

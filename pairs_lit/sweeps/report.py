@@ -19,6 +19,7 @@ from pairs_lit.statistics import summarise
 from pairs_lit.sweeps.search_space import build_short_names, format_value
 from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Trial, compare_with_best, get_final_scores
+from pairs_lit.system.deprecation import RenamedAttribute
 from pairs_lit.text import format_count
 
 TRIALS_FILE = "trials.csv"
@@ -76,6 +77,9 @@ class Sweep:
     trials: Sequence[Trial]
     confirmed: Confirmation | None
     notes: Sequence[str] = ()
+
+    behind = RenamedAttribute("gaps_to_best")
+    plateau = RenamedAttribute("tied_with_best")
 
     @property
     def best(self) -> Trial:

@@ -159,7 +159,7 @@ def _replace_whole_floats(value: object) -> object:
 
 
 def serialise_dimension(dimension: Dimension) -> list[Any] | dict[str, Any]:
-    """Return a dimension in the format that :func:`read_space` parses."""
+    """Return a dimension in the format that :func:`parse_space` parses."""
     if isinstance(dimension, Choices):
         return list(dimension.values)
     ends: dict[str, Any] = {"low": dimension.low, "high": dimension.high}

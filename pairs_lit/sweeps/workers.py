@@ -43,8 +43,8 @@ def has_ended(name: str, file: Path) -> bool | None:
     """Return whether another process has ended, or None if this machine cannot tell.
 
     Args:
-        name: The process's :attr:`Worker.name`.
-        file: The process's :attr:`Worker.file`.
+        name: The process's :attr:`ProcessLock.name`.
+        file: The process's :attr:`ProcessLock.file`.
     """
     machine, boot, *_ = name.split(":")
     is_here = machine == socket.gethostname() or (bool(boot) and boot == _get_boot_id())

@@ -70,7 +70,7 @@ def _handle_announcement_signal(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Defer signals until :func:`check_asked` or :func:`check_announced` is called, where work can be resumed from.
+    """Defer signals to the next safe point: a call of :func:`raise_if_stopped` or :func:`raise_if_end_announced`.
 
     An exception raised at an arbitrary moment may be lost in a destructor, or leave another thread's queue locked. A
     second SIGINT or SIGTERM is not deferred, but stops the command at once.
@@ -83,7 +83,7 @@ def defer_signals() -> Iterator[None]:
 
 
 def report_worker_failure(failure: Exception) -> None:
-    """Report that another worker has failed, so that the next :func:`check_asked` raises its error here."""
+    """Report that another worker has failed, so that the next :func:`raise_if_stopped` raises its error here."""
     _worker_failures.put(failure)
 
 

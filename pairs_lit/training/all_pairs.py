@@ -19,7 +19,7 @@ def count_correct_pairs(relation: Relation, weights: Tensor, second: Tensor, lab
     Args:
         relation: The relation.
         weights: (n, K), the weights of each image as the first of a pair, see
-            :func:`pairs_lit.relation.second_weights`.
+            :func:`pairs_lit.relation.compute_second_weights`.
         second: (n, K), the digit probabilities of each image as the second of a pair, of any float type.
         labels: (n,) int64, the classes of the images.
     """
@@ -35,7 +35,7 @@ def count_correct_pairs(relation: Relation, weights: Tensor, second: Tensor, lab
 
 
 def compute_block_rows(images: int, element_size: int) -> int:
-    """Return the number of rows in a block of at most :data:`BLOCK_BYTES`, but at least 1."""
+    """Return the number of rows in a block of at most :data:`MAX_BLOCK_BYTES`, but at least 1."""
     return max(1, MAX_BLOCK_BYTES // (images * element_size))
 
 

@@ -51,7 +51,7 @@ class FixedPairs:
 
     Attributes:
         size: The height and width of the images.
-        normalise: How the images of the rounds are normalised, a key of :data:`RANGES`.
+        normalise: How the images of the rounds are normalised, a key of :data:`VALUE_RANGES`.
         classes: K, the number of classes.
     """
 
@@ -124,7 +124,7 @@ def _are_equal(first: Observation, second: Observation) -> bool:
 def _compute_observation(
     stack: PairStack, loss: LossFunction, rounds: int, pairs: FixedPairs, training: bool
 ) -> Observation:
-    """Run a stack on fixed pairs and return the values that :func:`observe` documents."""
+    """Run a stack on fixed pairs and return the values that :func:`observe_stack` documents."""
     reference = next(stack.network.parameters(), torch.empty(0))  # for its device and type
     output: PairOutput = stack(pairs.images.to(reference).repeat(rounds, 1, 1, 1, 1))
     networks = len(output.output)
@@ -232,7 +232,7 @@ def find_difference(name: str, before: Tensor, now: Tensor | None, precision: fl
         name: The name of the observed value.
         before: The earlier values, (R, ...).
         now: The present values, or None if there are none.
-        precision: The coarser of the two precisions, see :func:`precision_of`.
+        precision: The coarser of the two precisions, see :func:`get_precision`.
     """
     if now is None or now.shape != before.shape:
         return Difference(0, float("inf"), float("nan"))

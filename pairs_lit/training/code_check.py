@@ -170,7 +170,7 @@ class CodeCheck:
         return {name: observe_stack(stack, loss, count, pairs, training=mode) for name, mode in _MODES.items()}
 
     def build_record(self, observed: Mapping[int, Mapping[str, Observation]]) -> dict[str, Any]:
-        """Build the record for a checkpoint from what :meth:`observe` returned for all stacks."""
+        """Build the record for a checkpoint from what :meth:`observe_stacks` returned for all stacks."""
         numbers = {mode: _join_observations([observed[number][mode] for number in sorted(observed)]) for mode in _MODES}
         return {
             **numbers,

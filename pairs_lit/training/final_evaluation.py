@@ -69,7 +69,7 @@ def evaluate_drawn_pairs(trainer: Trainer, module: PairModule) -> dict[str, Tens
 
 
 def list_all_pairs_metrics(module: PairModule) -> tuple[str, ...]:
-    """Return the metrics of :data:`~pairs_lit.runs.metrics.OVER_ALL_PAIRS` that exist for the networks."""
+    """Return the metrics of :data:`~pairs_lit.runs.metrics.ALL_PAIRS_METRIC_NAMES` that exist for the networks."""
     return ALL_PAIRS_METRIC_NAMES if "digit_accuracy" in module.measured else ALL_PAIRS_METRIC_NAMES[:1]
 
 

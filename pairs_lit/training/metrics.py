@@ -52,7 +52,7 @@ class RoundMeans(Metric):
 
 @torch.no_grad()
 def compute_metrics(comparison: PairOutput, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
-    """Compute all metrics of :data:`~pairs_lit.runs.metrics.PER_EPOCH` for one batch of one stack, (M, R) float64.
+    """Compute all metrics of :data:`~pairs_lit.runs.metrics.EPOCH_METRIC_NAMES` for a batch of a stack, (M, R) float64.
 
     The accuracies of a round are NaN if its loss is not finite, since the predictions of a diverged network mean
     nothing.

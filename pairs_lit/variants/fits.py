@@ -219,7 +219,7 @@ def fit_variants(
 
     Args:
         base: The command-line arguments of the base configuration.
-        plans: The variants, a group of :func:`fits_of`.
+        plans: The variants, a group of :func:`group_into_fits`.
         folders: The run folders of the variants.
         work: The folder for temporary files, from which an interrupted fit is resumed.
         callbacks: Additional callbacks for the trainer.

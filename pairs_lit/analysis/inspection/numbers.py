@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pairs_lit.analysis.tables import format_summary_table
 from pairs_lit.runs.tables import Curves
 from pairs_lit.statistics import Summary, compute_critical_t, summarise
+from pairs_lit.system.deprecation import RenamedAttribute
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -187,7 +188,7 @@ def compute_accuracy_by_classes(said: PairPredictions) -> ClassPairAccuracy:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Reliability of P(relation) in :data:`BINS` bins, and expected calibration errors.
+    """Reliability of P(relation) in :data:`NUM_BINS` bins, and expected calibration errors.
 
     A bin includes its lower end but not its upper end; only the last bin includes 1.
 
@@ -348,6 +349,8 @@ class Inspection:
     agreement: Agreement | None
     note: str = ""
     class_names: Sequence[str] = ()
+
+    said = RenamedAttribute("predictions")
 
     def __str__(self) -> str:
         return f"{self.label}: {self.basis}\n\n{format_summary_table(self.summaries())}"

@@ -111,7 +111,7 @@ def export_network(
         to: The format.
         network: The network, in evaluation mode.
         prepare: How its images are preprocessed.
-        metadata: The metadata from :func:`about`.
+        metadata: The metadata from :func:`build_metadata`.
 
     Raises:
         PairsLitError: The network cannot be exported to this format.

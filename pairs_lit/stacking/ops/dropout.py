@@ -137,7 +137,7 @@ class StackedDropout(nn.Module):
         return self.training and max(self.rates) > 0
 
     def get_step_words(self, device: torch.device) -> Tensor:
-        """Return the :func:`step_words` of the current step."""
+        """Return the :func:`compute_step_words` of the current step."""
         return compute_step_words(self.get_keys(device), self._streams.clock.step)
 
     def compute_mask(self, shape: Sequence[int], device: torch.device) -> Tensor:

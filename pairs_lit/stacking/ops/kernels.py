@@ -102,7 +102,7 @@ def _pool_rows(first: Array, second: Array, pooled: Array, winners: Array) -> No
 def _apply_dropout_to_row(row: Array, word: Array, p: float, number: int, step: int, n: int) -> None:
     """Apply dropout to a row (columns · N), whose activation of column x and image k has index number + x + k · step.
 
-    The hash is that of :func:`pairs_lit.stacking.ops.dropout.dropout_keep`, computed with unsigned integers.
+    The hash is that of :func:`pairs_lit.stacking.ops.dropout.compute_keep_mask`, computed with unsigned integers.
     """
     first, second = np.uint32(word[0]), np.uint32(word[1])
     limit, kept = np.uint32(p * 2**31), row.dtype.type(1 - p)

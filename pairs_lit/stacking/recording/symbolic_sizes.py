@@ -11,7 +11,7 @@ class SymbolicSize(int):
     """An integer that is known to be factor · N + offset, where N is the number of inputs.
 
     Sums, differences and multiples of it are symbolic sizes, too. Any other operation, such as a comparison with a
-    number, raises :class:`OnlyMappableError`, because its result would hold for the present N only.
+    number, raises :class:`VmapOnlyError`, because its result would hold for the present N only.
 
     Attributes:
         factor: The factor of N.
