@@ -1,6 +1,6 @@
 """Seeds and random generators: every random number of a round is derived from the round's seed and a purpose.
 
-``derive_seed(seed, "shuffle", epoch)`` returns the same number whenever it is called, so no generator state has to be passed
+``derive_seed(seed, "shuffle", epoch)`` returns the same number whenever it is called, so no generator state has to be
 from one epoch, round or process to the next.
 """
 

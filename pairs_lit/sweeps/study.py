@@ -23,10 +23,10 @@ from pairs_lit.runs.run_folder import LOCK_FILE
 from pairs_lit.seeds import derive_seed
 from pairs_lit.sweeps.journal import open_journal
 from pairs_lit.sweeps.parameters import are_compatible, build_distribution, decode_parameter, encode_value
+from pairs_lit.sweeps.process_locks import ProcessLock, has_ended, is_locked
 from pairs_lit.sweeps.search_space import TrialValues, get_key
 from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Trial
-from pairs_lit.sweeps.workers import ProcessLock, has_ended, is_locked
 from pairs_lit.system.console import print_notice
 from pairs_lit.system.tracebacks import format_reason
 from pairs_lit.text import format_count

@@ -34,7 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
-    monkeypatch.setattr("pairs_lit.system.user_modules._OWN_MODULES.names", set())
+    monkeypatch.setattr("pairs_lit.system.user_modules._LOCAL_MODULE_FINDER.module_names", set())
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

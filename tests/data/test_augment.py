@@ -112,7 +112,7 @@ def test_random_numbers_in_the_middle_of_their_range_change_nothing() -> None:
 def test_the_chunk_size_does_not_affect_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     originals, seeds = 255 * build_images(2, 9, 7, 7).float(), [4, 9]
     whole = Augmenter(ALL_CHANGES, 7, 255.0)(originals, [torch.Generator().manual_seed(seed) for seed in seeds])
-    monkeypatch.setattr(augment, "_AT_A_TIME", 14 * 14 * 4)
+    monkeypatch.setattr(augment, "_MAX_CHUNK_PIXELS", 14 * 14 * 4)
     chunked = Augmenter(ALL_CHANGES, 7, 255.0)(originals, [torch.Generator().manual_seed(seed) for seed in seeds])
     torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-3)
 

@@ -121,7 +121,7 @@ def test_bundled_digits_can_be_resized() -> None:
 
 
 def test_images_that_take_too_much_memory_are_rejected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairs_lit.data.resize.MOST_BYTES", 2**13)
+    monkeypatch.setattr("pairs_lit.data.resize.MAX_BYTES", 2**13)
     check_rejected(
         r"images must take at most .*, got 300 of 20×20, .* GiB\. Set data\.resize to a smaller size",
         "digits",

@@ -200,5 +200,5 @@ def test_one_changed_byte_of_real_mnist_is_rejected(mnist_root: Path, tmp_path: 
 
 
 def test_files_that_are_present_never_need_the_network(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairs_lit.data.mnist._reachable", fail_if_called)
+    monkeypatch.setattr("pairs_lit.data.mnist._is_reachable", fail_if_called)
     assert load_source("auto", root, allow_unverified=True).name == "mnist (unverified)"

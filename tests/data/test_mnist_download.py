@@ -220,7 +220,7 @@ def test_a_download_leaves_only_the_four_files_under_root(
 
 def test_a_download_happens_once(tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_source("mnist", tmp_path / "root", allow_unverified=True)
-    monkeypatch.setattr("pairs_lit.data.mnist._reachable", fail_if_called)
+    monkeypatch.setattr("pairs_lit.data.mnist._is_reachable", fail_if_called)
     load_source("mnist", tmp_path / "root", allow_unverified=True)
 
 

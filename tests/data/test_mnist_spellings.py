@@ -27,7 +27,7 @@ def rename_with_dots(raw: Path) -> None:
 class TestMnistsFiles:
     @pytest.fixture
     def refuse_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pairs_lit.data.mnist._reachable", lambda mirrors: False)
+        monkeypatch.setattr("pairs_lit.data.mnist._is_reachable", lambda mirrors: False)
 
     @pytest.mark.parametrize("place", ["", "MNIST", "MNIST/raw"])
     @pytest.mark.parametrize(

@@ -88,6 +88,6 @@ def test_auto_without_network_uses_the_bundled_digits_with_a_loud_warning(
 def test_bundled_digits_never_need_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pairs_lit.data.mnist._reachable", fail_if_called)
+    monkeypatch.setattr("pairs_lit.data.mnist._is_reachable", fail_if_called)
     assert load_source("digits", tmp_path, allow_unverified=False).name == "digits"
     assert capsys.readouterr().err == ""

@@ -333,7 +333,7 @@ def test_an_altered_mnist_file(mnist_root: Path, tmp_path: Path, capsys: pytest.
 def test_mnist_download_without_internet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pairs_lit.data.mnist._reachable", lambda mirrors: False)
+    monkeypatch.setattr("pairs_lit.data.mnist._is_reachable", lambda mirrors: False)
     assert "its servers do not answer. Set data.root" in run_rejected(_fit_from(tmp_path), capsys)
 
 

@@ -19,7 +19,7 @@ Order = Callable[[Path], list[str]]
 
 @pytest.fixture(autouse=True)
 def _checkpoint_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairs_lit.checkpoints.last_checkpoint.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("pairs_lit.checkpoints.last_checkpoint.SAVE_INTERVAL_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -396,7 +396,7 @@ def test_a_round_with_non_finite_predictions_is_left_out(run: pairs_lit.Run, mon
         probability[1] = torch.nan
         return replace(actual, probability=probability)
 
-    monkeypatch.setattr(TrainedRounds, "answers", broken)
+    monkeypatch.setattr(TrainedRounds, "predict", broken)
     applied = run.apply([(draw_seven(), draw_seven())])
     assert (list(applied.seeds), applied.left_out) == ([4, 6], [5])
     assert "Left out: 1 round that failed (seed 5)." in str(applied)

@@ -165,7 +165,7 @@ def test_a_file_named_deep_in_another(tmp_path: Path, monkeypatch: pytest.Monkey
     """The parser finds what the check of the command line does not find."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "deep.yaml").write_text("{aux_weight: 1, aux_weight: 2}")
-    monkeypatch.setattr("pairs_lit.configuration.factory_options.check_texts", lambda tokens: None)
+    monkeypatch.setattr("pairs_lit.configuration.factory_options.check_duplicate_options", lambda tokens: None)
     with pytest.raises(PairsLitError, match="aux_weight is given twice"):
         read("--model.loss=deep.yaml")
 

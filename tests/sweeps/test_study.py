@@ -13,9 +13,9 @@ from lightning.pytorch import LightningModule, Trainer
 import pairs_lit
 from pairs_lit import PairsLitError
 from pairs_lit.cli import main
+from pairs_lit.sweeps import process_locks
 from pairs_lit.sweeps import search as sweep_module
 from pairs_lit.sweeps import study as study_module
-from pairs_lit.sweeps import workers
 from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.study import ClaimedTrial, Study
 from pairs_lit.sweeps.sweep_options import check_sweep_options
@@ -105,20 +105,20 @@ def test_trials_of_another_machine_are_claimed_after_the_timeout(
 ) -> None:
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("socket.gethostname", lambda: "elsewhere")
-        elsewhere.setattr(workers, "_boot", lambda: "another")
+        elsewhere.setattr(process_locks, "_get_boot_id", lambda: "another")
         far = opened(tmp_path, build_spec(), storage)
         assert len(far.claim_trials()) == 2
         far._worker.release(is_released=False)  # as if it had been killed
     with opened(tmp_path, build_spec(), storage) as study:
         assert study.claim_trials() == []
-        monkeypatch.setattr(study_module, "_SILENT_SECONDS", 0.0)
+        monkeypatch.setattr(study_module, "_HEARTBEAT_TIMEOUT", 0.0)
         assert len(study.claim_trials()) == 2
 
 
 def test_trials_of_a_dead_container_process_are_claimed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_boot", lambda: "same")
+    monkeypatch.setattr(process_locks, "_get_boot_id", lambda: "same")
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("socket.gethostname", lambda: "container")
         far = opened(tmp_path, build_spec())
@@ -356,7 +356,7 @@ def test_fit_error_names_the_trials_and_rerunning_resumes(
             if len(epochs) == 2:
                 raise error
 
-    monkeypatch.setattr(sweep_module, "_Epochs", Failing)
+    monkeypatch.setattr(sweep_module, "_EpochCounter", Failing)
     with pytest.raises(type(error)):
         pairs_lit.sweep("fc_aux", build_spec(), base)
     assert f'an error ended the fit of 2 trials ({{"{ALPHA}": 0.1}}; {{"{ALPHA}": 1.0}})' in capsys.readouterr().err
@@ -425,12 +425,12 @@ def test_the_command_line_rejects_what_a_sweep_sets_itself(tmp_path: Path, capsy
 def test_a_network_that_cannot_be_built_leaves_the_other_trials_alone(
     base: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_module, "_FEW", 1)  # only examples are read before the first fit
+    monkeypatch.setattr(sweep_module, "_MAX_TRIALS_CHECKED_FIRST", 1)  # only examples are read before the first fit
     widths, dropout = "model.backbone.init_args.widths", "model.backbone.init_args.dropout"
     space = {widths: [[8, 10], [12, 10]], dropout: [0.0, 1.5]}
     with pytest.raises(PairsLitError, match=r"dropout 1\.5: .*must contain only values of 0 or more and below 1"):
         pairs_lit.sweep("fc_aux", build_spec(space=space), base)
-    monkeypatch.setattr(sweep_module, "examples", lambda space: [{widths: [8, 10], dropout: 0.0}])
+    monkeypatch.setattr(sweep_module, "generate_examples", lambda space: [{widths: [8, 10], dropout: 0.0}])
     result = pairs_lit.sweep("fc_aux", build_spec(space=space), base)
     assert len(result.trials) == 2
     assert "Trial 1 could not be trained: " in str(result)

@@ -23,7 +23,7 @@ class TestThreads:
         return int(json.loads((run / "summary.json").read_text())["threads"])
 
     def test_default_is_one_thread(self, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {1, 2})
+        monkeypatch.setattr("pairs_lit.system.threads._DEFAULT_THREAD_COUNTS", {1, 2})
         before = torch.get_num_threads()
         torch.set_num_threads(2)
         try:
@@ -65,7 +65,7 @@ class TestThreads:
     @pytest.mark.parametrize(("text", "count"), [(" 3", 3), ("3,1", 3), ("", 1), ("0", 1), ("many", 1)])
     def test_formats_of_the_environment_variable(self, text: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OMP_NUM_THREADS", text)
-        monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
+        monkeypatch.setattr("pairs_lit.system.threads._DEFAULT_THREAD_COUNTS", {torch.get_num_threads()})
         assert get_requested_threads() == count
 
     @pytest.mark.parametrize("option", ["--rounds.threads=100000", "OMP_NUM_THREADS=100000"])
@@ -75,7 +75,7 @@ class TestThreads:
         options = [*tiny_options, *([option] if option.startswith("--") else [])]
         if not option.startswith("--"):
             monkeypatch.setenv(*option.split("="))
-            monkeypatch.setattr("pairs_lit.system.threads._UNASKED", {torch.get_num_threads()})
+            monkeypatch.setattr("pairs_lit.system.threads._DEFAULT_THREAD_COUNTS", {torch.get_num_threads()})
         message = run_rejected(["fit", "--config", str(CONFIGS / "fc.yaml"), *options], capsys)
         assert re.search(r"rounds.threads or OMP_NUM_THREADS requests 100000 threads. Use at most", message)
 

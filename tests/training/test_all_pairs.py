@@ -49,7 +49,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "separate": {"head": {"class_path": "pairs_lit.nn.heads.MLP"}, "sharing": "separate", **AUXILIARY},
     "joint": {"head": {"class_path": "pairs_lit.nn.heads.MLP", "init_args": {"outputs": 2}}, "sharing": "joint"}
     | {"loss": {"target": "ce"}},
-    "network": {"network": "tests.training.test_all_pairs.Whole", "backbone": None, "head": None},
+    "network": {"network": "tests.training.test_all_pairs.PairNet", "backbone": None, "head": None},
 }
 FOLLOWING_FROM_DIGITS = ("softmax", "power", "argmax")
 
@@ -178,7 +178,7 @@ def test_block_counts_equal_those_of_a_loop(
         expected += (holds > 0.5) == HOLDS[relation](labels[a], labels[b])
     weights = compute_second_weights(relation, exact[:, 0])
     for size in (1, 300, all_pairs.MAX_BLOCK_BYTES):
-        monkeypatch.setattr(all_pairs, "BLOCK_BYTES", size)
+        monkeypatch.setattr(all_pairs, "MAX_BLOCK_BYTES", size)
         assert abs(count_correct_pairs(relation, weights, exact[:, 1], labels) - expected) <= undecided
 
 
@@ -248,7 +248,7 @@ def test_validation_images_are_in_no_training_pair_of_the_round(root: Path, trai
 
 def test_the_number_of_unused_validation_images_is_limited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     all_images = build_data(root).bank.get_evaluation_images("val", slice(None))
-    monkeypatch.setattr(bank, "MOST_UNSEEN", 15)
+    monkeypatch.setattr(bank, "MAX_UNSEEN_IMAGES", 15)
     assert torch.equal(build_data(root).bank.get_evaluation_images("val", slice(None)), all_images[:, :15])
 
 
@@ -375,7 +375,7 @@ def test_the_summary_contains_the_number_of_pairs(watched_at_the_end: Run) -> No
 def test_a_sample_of_pairs_is_reported_as_such(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pairs, "SAMPLED_PAIRS", 300)
+    monkeypatch.setattr(pairs, "MAX_ORDERED_PAIRS", 300)
     options = ["--config", str(write_config(root, tmp_path, "mlp")), "--trainer.default_root_dir", str(tmp_path)]
     assert main(["fit", *options]) == 0
     assert "test, a sample of 300 of the 506 ordered pairs of 23 images." in capsys.readouterr().out

@@ -164,7 +164,7 @@ def test_curves_with_values_that_are_not_finite_are_read_back(tmp_path: Path) ->
 
 @pytest.fixture
 def _large_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "COMPRESSED_ABOVE", 100)
+    monkeypatch.setattr(tables, "MAX_UNCOMPRESSED_BYTES", 100)
 
 
 @pytest.mark.usefixtures("_large_at_once")
@@ -217,7 +217,7 @@ def test_a_run_with_compressed_curves_can_be_resumed_and_read(
 ) -> None:
     uninterrupted = Run.load(fit("--trainer.max_epochs", "3"))
     run = fit("--trainer.max_epochs", "1")
-    monkeypatch.setattr(tables, "COMPRESSED_ABOVE", 100)
+    monkeypatch.setattr(tables, "MAX_UNCOMPRESSED_BYTES", 100)
     options = ["--ckpt_path", str(run / "checkpoints/last.ckpt"), "--trainer.max_epochs", "3"]
     assert main(["fit", "--config", str(run / "config.yaml"), *options]) == 0
     assert [file.name for file in run.glob("curves*")] == ["curves.csv.gz"]

@@ -30,7 +30,7 @@ def test_invalid_number_of_nodes_is_rejected(nodes: int | None) -> None:
 
 
 def test_each_worker_needs_one_core_per_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "usable_cores", lambda: 6)
+    monkeypatch.setattr(clusters, "count_usable_cores", lambda: 6)
     assert choose("auto", stacks=10) == (6, 1)
     assert choose("auto", stacks=10, threads=2) == (3, 1)
     assert choose("auto", stacks=10, threads=7) == (1, 1)
@@ -54,7 +54,7 @@ def test_invalid_number_of_devices_is_rejected(devices: object) -> None:
 def test_worker_of_a_multiprocessing_pool_starts_no_workers(
     order: BuildArguments, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clusters, "usable_cores", lambda: 6)
+    monkeypatch.setattr(clusters, "count_usable_cores", lambda: 6)
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
     assert choose("auto") == (1, 1)
     assert choose(1) == (1, 1)
@@ -115,8 +115,8 @@ def test_quota_of_control_groups_limits_the_cores(
 
 
 def test_cpu_affinity_and_quota_limit_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(clusters, "_MEMBERSHIP", tmp_path / "nothing")
+    monkeypatch.setattr(clusters, "_CGROUP_MEMBERSHIP_FILE", tmp_path / "nothing")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(5)))
     assert clusters.count_usable_cores() == 5
-    monkeypatch.setattr(clusters, "cores_within", lambda membership, root: 0.5)
+    monkeypatch.setattr(clusters, "read_core_limit", lambda membership, root: 0.5)
     assert clusters.count_usable_cores() == 1

@@ -209,7 +209,7 @@ def test_full_disk_is_reported_once(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(checkpoints, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_INTERVAL_SECONDS", 0.0)
     with monkeypatch.context() as broken:
         sync, saved = os.fsync, []
 

@@ -194,7 +194,7 @@ def test_rounds_that_always_say_yes_agree_without_kappa() -> None:
 
 
 def test_only_the_first_of_very_many_rounds_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "MOST_COMPARED", 4)
+    monkeypatch.setattr(inspection, "MAX_COMPARED_ROUNDS", 4)
     predictions = said()
     result = compute_agreement(predictions)
     assert (result.num_rounds, result.share.n) == (4, 6)

@@ -231,7 +231,7 @@ def test_matrix_products_equal_plain_torch_with_any_padding(
 def test_convolution_round_by_round_equals_plain_torch(
     options: dict[str, Any], biased: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convolution, "CACHED", 0)
+    monkeypatch.setattr(convolution, "MAX_CACHED_BYTES", 0)
     layers = [nn.Conv2d(3, 4, 3, bias=biased, **options).double() for _ in range(2)]
     maps = torch.randn(2, 3, 7, 8, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.stack([layer.weight for layer in layers])
