@@ -50,7 +50,7 @@ class Case:
 
     Attributes:
         title: Row title in the table. Its length seeds the simulation, so a new title changes the numbers.
-        truth: Sign of the difference of the true means, first minus second.
+        true_sign: Sign of the difference of the true means, first minus second.
         draw: Function that draws n rounds of each network.
     """
 
@@ -136,7 +136,7 @@ class SimulationResult:
     """Rates of three rules in one case: the decision, Student's t test, Wilcoxon's test with the sign of the mean.
 
     Attributes:
-        seen: Rates of the decision over the samples that show the failures.
+        decision_if_failures_visible: Rates of the decision over the samples that show the failures.
     """
 
     case: Case

@@ -199,11 +199,11 @@ class BenchmarkNetwork:
         config: Bundled config, which sets data and batch size.
         build: Function that builds the plain network.
         aux_weight: Weight of the sum of both digit losses.
-        sgd: Learning rate and momentum of SGD, or None for Adam with learning rate 0.001.
+        sgd_settings: Learning rate and momentum of SGD, or None for Adam with learning rate 0.001.
         epochs: Epochs per measurement. Fast networks have more, because a short disturbance, or writing a checkpoint,
             would count too much in a few short epochs.
-        whole: Import path for ``model.network``, or None to use the parts of the config.
-        data: Options that override the config's ``data`` section.
+        network_path: Import path for ``model.network``, or None to use the parts of the config.
+        data_changes: Options that override the config's ``data`` section.
     """
 
     title: str

@@ -46,7 +46,7 @@ class Fit:
 
     Attributes:
         name: The run's name.
-        said: How it differs from the record, in words.
+        description: How it differs from the record, in words.
         rounds: The number of rounds.
         changes: The options that differ from the configuration.
         config: The name of the configuration.

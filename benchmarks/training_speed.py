@@ -56,7 +56,7 @@ class Case:
 
     Attributes:
         network: Key of NETWORKS.
-        contender: Key of CONTENDERS.
+        method: Key of CONTENDERS.
         rounds: Number of rounds trained.
         threads: Number of torch threads. pairs-lit starts one worker per core in addition.
         condition: ``idle`` or ``busy``.
@@ -164,9 +164,9 @@ class TableRow:
         network: Key of NETWORKS.
         rounds: Number of rounds trained side by side.
         times: Time of each method.
-        floor: Lower bound for this machine, in milliseconds.
+        lower_bound: Lower bound for this machine, in milliseconds.
         threads: Number of threads with which the plain loop was fastest.
-        agree: Whether the plain and the stacked rounds reached the same test accuracy up to noise.
+        has_same_accuracy: Whether the plain and the stacked rounds reached the same test accuracy up to noise.
         condition: ``idle`` or ``busy``.
     """
 

@@ -91,10 +91,10 @@ def test_the_command_line_gives_the_same(run: Run, changes: dict[str, object]) -
 )
 @pytest.mark.quick(3)
 def test_changes_keep_their_values(name: str, value: object, at: list[str], changes: dict[str, object]) -> None:
-    found: Any = pairs_lit.fit(CONFIGS / "fc_aux.yaml", changes | {name: value}).config
+    content: Any = pairs_lit.fit(CONFIGS / "fc_aux.yaml", changes | {name: value}).config
     for key in at:
-        found = found[key]
-    assert found == (f"{__name__}.Wide" if value is Wide else value)
+        content = content[key]
+    assert content == (f"{__name__}.Wide" if value is Wide else value)
 
 
 def test_several_fits_from_threads(run: Run, changes: dict[str, object]) -> None:

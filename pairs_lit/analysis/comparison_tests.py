@@ -42,8 +42,8 @@ class CombinedTests(NamedTuple):
 
     Attributes:
         mean: The difference of the means, first minus second.
-        error: The standard error of the difference.
-        freedom: The degrees of freedom of the t test.
+        standard_error: The standard error of the difference.
+        degrees_of_freedom: The degrees of freedom of the t test.
         median: The median of the differences if paired, the difference of the medians if unpaired.
         rank_sign: 1 if the first sample has the higher ranks, -1 if the second has, 0 if they are equal.
         p_t: The p value of the t test (Student's paired test or Welch's).
@@ -117,8 +117,8 @@ class MeasuredDifference(Difference):
     """The difference of two runs, first minus second, with both tests; ``p`` is the larger of the two p values.
 
     Attributes:
-        detectable: The minimum detectable effect: the smallest true difference that this many rounds with this spread
-            detect with 80 % power in a single comparison.
+        min_detectable_effect: The smallest true difference that this many rounds with this spread detect with 80 %
+            power in a single comparison.
         median: The median of the differences if paired, the difference of the medians if unpaired.
         rank_sign: 1 if the first run has the higher ranks, -1 if the second has, 0 if they are equal.
         common_sign: The sign of mean, median and ranks if all three agree, else 0.

@@ -29,7 +29,7 @@ class Failures:
     """The failed rounds of a run.
 
     Attributes:
-        count: The number of all rounds, failed ones included.
+        num_rounds: The number of all rounds, failed ones included.
         not_finite: The seeds of the rounds whose loss was not finite; comparisons leave them out.
         at_chance: The seeds of the rounds that are no better on their training pairs than the majority-class baseline;
             comparisons keep them.

@@ -20,9 +20,9 @@ class ClassFiles:
     Attributes:
         images: The image files, sorted by folder and name.
         skipped: The number of other files, by extension.
-        folders: The names of the sub-folders.
-        nested: The number of image files in sub-folders.
-        links: The number of links that were ignored because they lead to a file or folder that already counts.
+        subfolders: The names of the sub-folders.
+        num_nested: The number of image files in sub-folders.
+        num_links: The number of links that were ignored because they lead to a file or folder that already counts.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -37,7 +37,7 @@ class _File:
     """An image file of a class.
 
     Attributes:
-        name: The name of the class.
+        class_name: The name of the class.
         path: The path by which the file was found.
         is_link: Whether this path goes through a symbolic link.
     """

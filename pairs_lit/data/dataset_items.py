@@ -34,7 +34,7 @@ class DatasetItems:
     Attributes:
         images: (n, S, S) uint8.
         labels: (n,) int64 of any value.
-        changed: The description of an item that differed when it was read again, or None if all were the same.
+        changed_item: The description of an item that differed when it was read again, or None if all were the same.
     """
 
     images: Tensor

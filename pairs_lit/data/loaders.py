@@ -54,13 +54,13 @@ class StackLoader:
     """Loader of batches stack by stack; each batch is gathered from memory without a Python loop over pairs.
 
     Attributes:
-        bank: The images and pairs of all rounds.
+        store: The images and pairs of all rounds.
         splits: The splits to load, in this order for each stack.
         stacks: The rounds of each stack that this worker trains, by the stack's number (``Rounds.get_worker_stacks``).
         batch_size: Pairs per batch; the last batch may be smaller.
-        epoch: A function that returns the current epoch. Each round's pairs are shuffled by its seed and the epoch. If
-            None, the pairs are not shuffled.
-        change: The random augmentation of the images, or None if they stay unchanged.
+        get_epoch: A function that returns the current epoch. Each round's pairs are shuffled by its seed and the
+            epoch. If None, the pairs are not shuffled.
+        augmenter: The random augmentation of the images, or None if they stay unchanged.
     """
 
     store: PairStore
@@ -108,7 +108,7 @@ class AllPairsLoader(StackLoader):
     It serves the evaluation of all ordered pairs (``data.all_pairs``).
 
     Attributes:
-        places: The pairs, (P, 2) int64 positions in the rows of :meth:`PairStore.get_evaluation_images`.
+        positions: The pairs, (P, 2) int64 positions in the rows of :meth:`PairStore.get_evaluation_images`.
     """
 
     positions: Tensor = field(kw_only=True)

@@ -93,8 +93,8 @@ class PairStore:
         pairs: The pairs of the R rounds, by split.
         scale: With ``standard``, mean and standard deviation of each round's training images, (R, 1, 1, 1, 1) each;
             else None.
-        scarce: Descriptions of the splits that have too few images, so that some are drawn more than once.
-        top: The largest grey value of ``images``.
+        scarce_splits: Descriptions of the splits that have too few images, so that some are drawn more than once.
+        max_grey: The largest grey value of ``images``.
 
     Raises:
         PairsLitError: If the source has too few images.

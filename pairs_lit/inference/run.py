@@ -33,7 +33,7 @@ class Run(FinishedRun):
         return self.trained.network(seed)
 
     def apply(self, images: Sequence[tuple[ImageLike, ImageLike]], *, as_is: bool = False) -> ApplyResult:
-        """Return what each round predicts for pairs of your own images.
+        """Return what each round predicts for pairs of your images.
 
         Args:
             images: Two images each: files, images of Pillow, arrays or tensors, (H, W), (H, W, C) or (C, H, W), with

@@ -44,7 +44,7 @@ class Placement:
     Attributes:
         size: H = W of the image.
         box: The longer side of a digit in it.
-        by_mass: Whether its centre of mass is put into the middle, not that of its box.
+        is_centred_by_mass: Whether its centre of mass is put into the middle, not that of its box.
     """
 
     size: int = 28
@@ -177,8 +177,8 @@ def _remove_specks_and_frames(core: NDArray[np.bool_]) -> NDArray[np.bool_]:
     inner = along < 0.2
     if not (inner & (sizes > 0.002 * core.size)).any():
         inner[:] = True
-    kept = inner & (sizes > _MIN_PATCH_SIZE * sizes[inner].max())
-    return np.isin(labels, 1 + np.flatnonzero(kept))
+    is_stroke = inner & (sizes > _MIN_PATCH_SIZE * sizes[inner].max())
+    return np.isin(labels, 1 + np.flatnonzero(is_stroke))
 
 
 def _resize_grey(grey: GreyImage, height: int, width: int) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ class CodeFiles:
     """User files that define the parts of a network, or that these files import.
 
     Attributes:
-        named: Names of the modules that define the parts themselves.
+        part_modules: Names of the modules that define the parts themselves.
         paths: File of each module, by the module's name; includes imported modules that are user files.
         digests: Digest of each file, by the module's name: the first 16 hexadecimal digits of its SHA-256.
     """

@@ -23,7 +23,7 @@ class PairOutput:
         digit_logits: Digit logits (R, B, 2, K), or None without a read-out.
         digit_probabilities: Digit probabilities (R, B, 2, K) from which the output was computed
             (:func:`pairs_lit.relation.compute_relation_probability`), or None if the head does not give any.
-        averaged: Whether this is a mean over networks or views. The output is then a probability, and the digit
+        is_averaged: Whether this is a mean over networks or views. The output is then a probability, and the digit
             logits are the logarithms of mean probabilities.
     """
 

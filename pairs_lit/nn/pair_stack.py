@@ -26,7 +26,7 @@ class PairStack:
         width: Width of the embeddings, or of the output of whole networks.
         relation: Relation by which digit probabilities are compared.
         description: Description of the plain network of one round, with one line per setting or layer.
-        kinds: Classes of the modules in the plain network of one round.
+        module_classes: Classes of the modules in the plain network of one round.
     """
 
     network: PairNetwork

@@ -26,7 +26,7 @@ class LoopedCopies(nn.Module):
 
     Attributes:
         reason: As in the arguments.
-        draws_in_evaluation: Whether the first evaluation batch drew random numbers, or None before that batch.
+        is_random_in_evaluation: Whether the first evaluation batch drew random numbers, or None before that batch.
     """
 
     def __init__(self, copies: Sequence[nn.Module], streams: RandomStreams, reason: str) -> None:

@@ -290,7 +290,7 @@ class Study:
         return [ClaimedTrial(trial.number, _get_values(trial)) for trial in trials]
 
     def _claim_proposed_trials(self) -> list[ClaimedTrial]:
-        """Let the sampler propose some of the missing trials, and claim them."""
+        """Ask the sampler to propose some of the missing trials, and claim them."""
         missing = self._spec.num_trials - self._num_trials if self._wanted_keys is None else 0
         if missing < 1:
             return []

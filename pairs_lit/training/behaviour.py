@@ -108,7 +108,7 @@ def observe_stack(
                     first, _compute_observation(probe, loss, rounds, pairs, training)
                 )
                 return first if is_repeatable else {}
-    except Exception:  # a user's module can raise anything, for example when it is trained on so few pairs
+    except Exception:  # a user's module can raise anything, for example for want of pairs
         return {}
 
 

@@ -81,7 +81,7 @@ class CodeCheck:
         draws: Whether the networks draw random numbers in evaluation mode.
 
     Attributes:
-        may_change: Whether to continue although the code has changed.
+        is_change_allowed: Whether to continue although the code has changed.
         option: The option that sets ``may_change``, for messages.
         has_changed: Whether the code has changed since the fit that wrote the loaded checkpoint.
         changes: The numbers of the epochs after which a fit was resumed with changed code.

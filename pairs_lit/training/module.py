@@ -47,7 +47,7 @@ class PairModule(LightningModule):
     """All rounds of one network: stacks of seeded networks, trained side by side by one optimizer.
 
     Rounds are independent. Each step trains one stack on one batch, in which every round has its own pairs. The losses
-    of the rounds are summed, so the gradient of each round is that of its own loss, and the optimizer updates each
+    of the rounds are summed, so the gradient of each round is that of its loss alone, and the optimizer updates each
     element by itself.
 
     Args:

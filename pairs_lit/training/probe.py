@@ -24,9 +24,9 @@ class ProbeResult:
     """The results of a probe of a network.
 
     Attributes:
-        measured: The names of the metrics that exist for the network.
-        draws: Whether the network draws random numbers in evaluation mode.
-        repeats: Whether the network gives the same outputs when it is evaluated again.
+        metrics: The names of the metrics that exist for the network.
+        is_random_in_evaluation: Whether the network draws random numbers in evaluation mode.
+        is_repeatable: Whether the network gives the same outputs when it is evaluated again.
         follows_from_digits: Whether the network's output follows from digit probabilities alone.
     """
 

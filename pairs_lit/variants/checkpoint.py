@@ -22,7 +22,7 @@ class _VariantStack:
     Attributes:
         stack: The number of the shared stack.
         rounds: The number of rounds in the shared stack.
-        chosen: The rounds of the variant among them.
+        variant_rounds: The rounds of the variant among them.
     """
 
     stack: int

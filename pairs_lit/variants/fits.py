@@ -42,8 +42,8 @@ class VariantPlan:
         config: The whole configuration, as the text of ``config.yaml``.
         options: The whole configuration, as options by dotted name.
         variant: The network, loss and recipe of the variant.
-        measured: The names of the variant's metrics; those of digits only if recognising digits is trained.
-        guests: Whether the user configured callbacks or loggers, for which the variant needs a fit of its own.
+        metrics: The names of the variant's metrics; those of digits only if recognising digits is trained.
+        has_user_callbacks: Whether the user configured callbacks or loggers, so that the variant needs a separate fit.
     """
 
     changes: Mapping[str, object]

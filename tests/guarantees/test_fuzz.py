@@ -194,10 +194,10 @@ def run(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytes
 def check_end(code: int, lines: list[str], runs: Path, changes: list[Change]) -> None:
     """Check that the fit left a complete run with the requested config, or one line of error and no run."""
     unknown = [key for key, _ in changes if key.endswith("nokey")]
-    found = list(runs.glob("lightning_logs/*/*"))
+    run_folders = list(runs.glob("lightning_logs/*/*"))
     if code == 0:
         assert not unknown
-        (folder,) = found
+        (folder,) = run_folders
         assert read_rounds(folder / "rounds.csv")
         check_obeyed(yaml.safe_load((folder / "config.yaml").read_text()), dict(changes))
         return
@@ -206,7 +206,7 @@ def check_end(code: int, lines: list[str], runs: Path, changes: list[Change]) ->
     assert len(errors) == 1, lines
     assert lines[-1] == errors[0], lines
     assert len(errors[0]) < LONGEST_MESSAGE, lines
-    assert not found
+    assert not run_folders
     if len(changes) == 1:
         key = changes[0][0].removesuffix(".class_path").replace(".init_args", "")
         *_, section, last = ["", *key.split(".")]
@@ -266,15 +266,15 @@ def edited_case(run: Run, edits: list[tuple[int, int, str]]) -> None:
     epochs = re.search(r"max_epochs\W*(\d+)", edited(edits))
     assume(epochs is None or int(epochs[1]) <= 99)
     code, lines, runs = run(edited(edits))
-    found = list(runs.glob("lightning_logs/*/*"))
+    run_folders = list(runs.glob("lightning_logs/*/*"))
     if code == 0:
-        assert read_rounds(found[0] / "rounds.csv")
+        assert read_rounds(run_folders[0] / "rounds.csv")
         return
     assert code == 2
     assert lines[-1].startswith("pairs-lit: error: ")
     assert len(lines[-1]) < LONGEST_MESSAGE
     assert len([line for line in lines if "error" in line]) == 1
-    assert not found
+    assert not run_folders
 
 
 @given(edits=EDITS)

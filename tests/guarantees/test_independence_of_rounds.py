@@ -123,8 +123,8 @@ def test_pairs_and_shuffling_do_not_depend_on_other_rounds_or_stacks(
         return [value[r] for batch in batches for value in (batch.images, batch.digits, batch.target)]
 
     alone = build_data_module(tiny_root, [5], 1, normalise=normalise, swap=swap)
-    beside = build_data_module(tiny_root, seeds, stack_size, normalise=normalise, swap=swap)
-    assert is_bit_equal(fed(beside, seeds.index(5), stack_size), fed(alone, 0, 1))
+    together = build_data_module(tiny_root, seeds, stack_size, normalise=normalise, swap=swap)
+    assert is_bit_equal(fed(together, seeds.index(5), stack_size), fed(alone, 0, 1))
 
 
 @parametrize_neighbours
@@ -171,11 +171,11 @@ def test_dropout_masks_do_not_depend_on_other_rounds_or_stacks(seeds: list[int],
         build_pair_module(seeds, stack_size, sharing=sharing),
     )
     number, r = divmod(seeds.index(5), stack_size)
-    beside = module.pair_stacks[number]
+    stack_of_round = module.pair_stacks[number]
     for epoch, step in ((0, 0), (0, 1), (1, 0), (3, 7)):
-        for stack in (alone, beside):
+        for stack in (alone, stack_of_round):
             stack.clock.epoch, stack.clock.step = epoch, step
-        actual, expected = get_masks(beside, r), get_masks(alone, 0)
+        actual, expected = get_masks(stack_of_round, r), get_masks(alone, 0)
         assert len(expected) == 2 * branches + 1
         assert is_bit_equal(actual, expected)
         assert not any(torch.equal(one, other) for one, other in combinations(actual, 2))

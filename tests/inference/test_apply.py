@@ -245,7 +245,7 @@ def on_a_table(image: Array) -> Array:
 
 
 VARIANTS: dict[str, tuple[Callable[[Array], Array], float]] = {
-    "as it is": (lambda image: image, 0.01),
+    "unchanged": (lambda image: image, 0.01),
     "dark on light": (lambda image: 255 - image, 0.01),
     "coloured paper": (lambda image: 200 - 0.7 * image, 0.01),
     "larger": (lambda image: 255 - larger(image, 10), 0.03),

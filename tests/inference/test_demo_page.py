@@ -39,9 +39,9 @@ def started(run: pairs_lit.Run) -> subprocess.Popen[str]:
 
 def port_of(process: subprocess.Popen[str]) -> int:
     assert process.stdout is not None
-    found = re.match(r"http://127\.0\.0\.1:(\d+) \(press Ctrl-C to stop\)", process.stdout.readline())
-    assert found is not None
-    return int(found[1])
+    match = re.match(r"http://127\.0\.0\.1:(\d+) \(press Ctrl-C to stop\)", process.stdout.readline())
+    assert match is not None
+    return int(match[1])
 
 
 @pytest.fixture(scope="module")

@@ -63,8 +63,8 @@ def test_accepted_texts(text: str, value: object) -> None:
 
 
 def test_an_alias_of_itself_terminates() -> None:
-    found = load_yaml("a: &x\n  b: *x", "mine.yaml")
-    assert found["a"]["b"] is found["a"]
+    content = load_yaml("a: &x\n  b: *x", "mine.yaml")
+    assert content["a"]["b"] is content["a"]
 
 
 def test_lines_in_json() -> None:
@@ -178,14 +178,14 @@ def test_allowed_repetitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "rounds: {seed: 3}\nrounds.count: 4\n"
     )
     merged = "model: {optimizer: {class_path: torch.optim.Adam, init_args: {<<: &a {lr: 0.5}, lr: 0.25}}}"
-    found = read("--config=one.yaml", f"--config={merged}", "--rounds.count=5", "--rounds.count=6")
-    assert (found.model.loss.aux_weight, found.model.decay, found.rounds.seed, found.rounds.count) == (  # type: ignore[attr-defined]
+    config = read("--config=one.yaml", f"--config={merged}", "--rounds.count=5", "--rounds.count=6")
+    assert (config.model.loss.aux_weight, config.model.decay, config.rounds.seed, config.rounds.count) == (  # type: ignore[attr-defined]
         0.1,
         "weights",
         3,
         6,
     )
-    assert found.model.optimizer.init_args.lr == 0.25  # type: ignore[attr-defined]
+    assert config.model.optimizer.init_args.lr == 0.25  # type: ignore[attr-defined]
 
 
 def test_the_command_line_reports_duplicate_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,10 +124,10 @@ def test_search_neither_reads_nor_writes_test_metrics(done: Sweep) -> None:
 
 def test_trial_run_supports_test_and_predict(done: Sweep) -> None:
     folder = done.best.folder
-    given = ["--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]
-    assert main(["test", *given]) == 0
-    assert main(["predict", *given]) == 0
-    assert main(["validate", *given]) == 0
+    arguments = ["--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]
+    assert main(["test", *arguments]) == 0
+    assert main(["predict", *arguments]) == 0
+    assert main(["validate", *arguments]) == 0
     with (folder / "validate.csv").open() as lines:
         again = {int(row["seed"]): float(row["val_accuracy"]) for row in csv.DictReader(lines)}
     assert again == pytest.approx(done.best.scores)

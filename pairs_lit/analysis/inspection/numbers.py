@@ -32,12 +32,12 @@ class PairPredictions:
 
     Attributes:
         seeds: The seeds of the R rounds, without failed rounds.
-        classes: K, the number of classes.
+        num_classes: K, the number of classes.
         digits: The true classes of both images, (P, 2).
         target: Whether the relation holds, (P,).
         probability: The predicted P(relation), (R, P).
         decision: Whether a round predicts that the relation holds, (R, P).
-        read: The classes that a round reads, (R, P, 2), or None if the network does not read digits.
+        read_classes: The classes that a round reads, (R, P, 2), or None if the network does not read digits.
     """
 
     seeds: Sequence[int]
@@ -65,13 +65,13 @@ class HardPair:
     """A pair that many rounds get wrong.
 
     Attributes:
-        place: The index of the pair, from 0, as in ``predictions.csv``.
+        index: The index of the pair, from 0, as in ``predictions.csv``.
         digits: The true classes of both images.
         holds: Whether the relation holds.
-        right: Which rounds predict correctly, (R,).
+        correct: Which rounds predict correctly, (R,).
         probability: P(relation) of each round, (R,).
-        read: For each image, the number of rounds that read each class, (2, K), or None if the network does not read
-            digits.
+        read_counts: For each image, the number of rounds that read each class, (2, K), or None if the network does not
+            read digits.
     """
 
     index: int
@@ -277,7 +277,7 @@ class Agreement:
     """Agreement of the predictions of every two rounds.
 
     Attributes:
-        rounds: The number of rounds that were compared with each other.
+        num_rounds: The number of rounds that were compared with each other.
         shares: For every two rounds, the share of pairs for which they predict the same, (rounds, rounds).
         share: This share, summarised over all pairs of different rounds.
         kappa: Cohen's kappa, summarised over the pairs of rounds: 1 for equal predictions, 0 for the agreement expected
@@ -318,7 +318,7 @@ class Inspection:
         relation: The relation, such as ``le``.
         pair_seed: The seed whose test pairs were given to all rounds.
         failed: The seeds of failed rounds, which appear in the learning curves only.
-        said: The predictions of the other rounds for these pairs.
+        predictions: The predictions of the other rounds for these pairs.
         hardest: The pairs that most rounds get wrong.
         images: The images of the hardest pairs as the source provides them, at the network's input size, (H, 2, S, S),
             from 0 (black) to 1 (white).

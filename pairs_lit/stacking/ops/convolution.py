@@ -22,8 +22,8 @@ class Geometry(NamedTuple):
         kernel: Kernel size.
         stride: Stride.
         dilation: Dilation.
-        before: Zero padding above and left.
-        after: Zero padding below and right.
+        padding_before: Zero padding above and left.
+        padding_after: Zero padding below and right.
     """
 
     kernel: tuple[int, int]

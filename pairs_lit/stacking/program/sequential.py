@@ -157,7 +157,7 @@ class _SequentialDropout(nn.Module):
     """The dropout of R rounds that run one after the other, for activations (N, ...) of one round.
 
     Attributes:
-        place: Index of the round that runs now.
+        round_index: Index of the round that runs now.
     """
 
     def __init__(self, rates: Sequence[float], streams: RandomStreams, *, whole: bool) -> None:

@@ -28,7 +28,7 @@ class DropoutSite:
 
     Attributes:
         p: The probability of dropping an activation.
-        maps: Whether whole maps are dropped.
+        should_drop_maps: Whether whole maps are dropped.
     """
 
     p: float
@@ -52,8 +52,8 @@ class TracedGraph:
             ``meta`` of a node holds the symbolic ``shape`` of its tensor, or None for other values; the ``sizes`` that
             the tensor had during the trace; whether it is ``stacked``, that is, differs between rounds; and whether
             the call ``writes`` into its first argument.
-        drops: The dropout sites, by the names that the graph uses.
-        asks_dtype: Whether the module queries the dtype of a tensor or passes a dtype to torch.
+        dropouts: The dropout sites, by the names that the graph uses.
+        is_dtype_dependent: Whether the module queries the dtype of a tensor or passes a dtype to torch.
     """
 
     graph: Graph

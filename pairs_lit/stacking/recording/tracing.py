@@ -132,7 +132,7 @@ class _ProbeInput:
     Attributes:
         count: The number of inputs.
         dtype: The dtype of the inputs and of the module's parameters, or None for their present one.
-        gradients: Whether the inputs require gradients.
+        needs_gradients: Whether the inputs require gradients.
     """
 
     count: int

@@ -96,9 +96,9 @@ def test_the_confusion_is_sklearns() -> None:
     )
     shares = confusion_matrix(true, predictions.read_classes.ravel(), labels=range(K), normalize="true")
     np.testing.assert_allclose(result.shares, shares)
-    own = [float((read == predictions.digits).mean()) for read in predictions.read_classes]
-    assert (result.accuracy.n, result.accuracy.mean) == (ROUNDS, pytest.approx(np.mean(own)))
-    assert result.accuracy.std == pytest.approx(np.std(own, ddof=1))
+    round_accuracies = [float((read == predictions.digits).mean()) for read in predictions.read_classes]
+    assert (result.accuracy.n, result.accuracy.mean) == (ROUNDS, pytest.approx(np.mean(round_accuracies)))
+    assert result.accuracy.std == pytest.approx(np.std(round_accuracies, ddof=1))
     assert compute_confusion(said(reads=False)) is None
 
 
@@ -115,8 +115,8 @@ def test_accuracy_by_distance_is_counted_pair_by_pair() -> None:
     assert [row.distance for row in result] == list(range(K))
     assert sum(row.pairs for row in result) == PAIRS
     for row in result:
-        own = [abs(int(a) - int(b)) == row.distance for a, b in predictions.digits]
-        values = [np.mean((decision == predictions.target)[own]) for decision in predictions.decision]
+        is_distance = [abs(int(a) - int(b)) == row.distance for a, b in predictions.digits]
+        values = [np.mean((decision == predictions.target)[is_distance]) for decision in predictions.decision]
         assert row.accuracy.mean == pytest.approx(np.mean(values))
         expected = stats.t.interval(0.95, ROUNDS - 1, np.mean(values), stats.sem(values))
         assert row.accuracy.interval == pytest.approx(expected)
@@ -128,9 +128,9 @@ def test_accuracy_by_classes_is_counted_pair_by_pair() -> None:
     right = predictions.decision == predictions.target
     for first in range(K):
         for second in range(K):
-            own = (predictions.digits == (first, second)).all(1)
-            assert result.pairs[first, second] == own.sum()
-            expected = right[:, own].mean() if own.any() else np.nan
+            is_class_pair = (predictions.digits == (first, second)).all(1)
+            assert result.pairs[first, second] == is_class_pair.sum()
+            expected = right[:, is_class_pair].mean() if is_class_pair.any() else np.nan
             np.testing.assert_allclose(result.accuracy[first, second], expected)
     assert (result.pairs == 0).any()
 
@@ -452,13 +452,13 @@ def test_second_call_overwrites_only_its_own_files(
 
 def test_user_file_is_not_overwritten(runs: Callable[[str], pairs_lit.Run]) -> None:
     run = runs("aux, standard")
-    own = run.folder / "inspect/report.md"
-    own.parent.mkdir()
-    own.write_text("my notes")
+    report = run.folder / "inspect/report.md"
+    report.parent.mkdir()
+    report.write_text("my notes")
     with pytest.raises(PairsLitError, match=r"report\.md exists, but pairs-lit inspect did not write it\. Move it"):
         pairs_lit.inspect_run(run)
-    assert [path.name for path in own.parent.iterdir()] == ["report.md"]
-    assert own.read_text() == "my notes"
+    assert [path.name for path in report.parent.iterdir()] == ["report.md"]
+    assert report.read_text() == "my notes"
 
 
 @pytest.mark.slow

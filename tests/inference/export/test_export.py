@@ -142,8 +142,8 @@ sys.modules["tests"] = None
 facts = {"pairs_lit.json": ""}
 program = torch.export.load(sys.argv[1], extra_files=facts).module()
 with torch.no_grad():
-    said = [each.tolist() for each in program(torch.load(sys.argv[2]))]
-print(json.dumps([said, json.loads(facts["pairs_lit.json"])]))
+    outputs = [value.tolist() for value in program(torch.load(sys.argv[2]))]
+print(json.dumps([outputs, json.loads(facts["pairs_lit.json"])]))
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(path), str(tmp_path / "pairs.pt")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
