@@ -268,7 +268,7 @@ def train_pairs_lit(name: str, seeds: Sequence[int], epochs: int, device: str) -
             "trainer.max_epochs": epochs,
             "trainer.default_root_dir": folder,
             "trainer.accelerator": "gpu" if device == "cuda" else "cpu",
-            "trainer.callbacks": "baselines.Stamps",
+            "trainer.callbacks": "baselines.EpochTimer",
             "data.source": "mnist",
             **{f"data.{name}": value for name, value in NETWORKS[name].data_changes.items()},
         }

@@ -35,7 +35,9 @@ ROUNDS, EPOCHS, START_REPEATS = 10, 150, 5
 LOOP_ROUNDS = 2
 """Rounds that the plain loop trains. All rounds take equally long, so the time of ten is extrapolated from two."""
 
-PLAIN_LOOP_CODE = "import baselines, torch; torch.set_num_threads({}); baselines.plain('cnn_aux', range({}), {}, 'cpu')"
+PLAIN_LOOP_CODE = (
+    "import baselines, torch; torch.set_num_threads({}); baselines.train_plain('cnn_aux', range({}), {}, 'cpu')"
+)
 
 
 class FirstStepTimer(Callback):
@@ -76,7 +78,7 @@ def time_first_step(config: str, workers: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         moment = Path(folder) / "moment"
         start = time.time()
-        options = ["--trainer.devices", workers, "--trainer.callbacks", "job.FirstStep"]
+        options = ["--trainer.devices", workers, "--trainer.callbacks", "job.FirstStepTimer"]
         time_command([*build_fit_command(config, folder), *options], {"FIRST_STEP": str(moment)})
         return float(moment.read_text(encoding="utf-8")) - start
 

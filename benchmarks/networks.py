@@ -252,9 +252,20 @@ NETWORKS = {
         "grall Model A", "reports/grall/a_target_classes_ce.yaml", build_model_a, 1.0, (0.1, 0.0), 3
     ),
     "siamese": BenchmarkNetwork("gardoni WS,AUX,BN", "reports/gardoni/ws_aux_bn.yaml", build_siamese, 0.5, None, 3),
-    "course": BenchmarkNetwork("CNN_aux as a class", "cnn_aux.yaml", build_course, 0.5, None, 5, "networks.course"),
-    "residual": BenchmarkNetwork("residual class", "cnn_aux.yaml", build_residual, 0.5, None, 3, "networks.residual"),
+    "course": BenchmarkNetwork(
+        "CNN_aux as a class", "cnn_aux.yaml", build_course, 0.5, None, 5, "networks.build_course"
+    ),
+    "residual": BenchmarkNetwork(
+        "residual class", "cnn_aux.yaml", build_residual, 0.5, None, 3, "networks.build_residual"
+    ),
     "resnet18": BenchmarkNetwork(
-        "ResNet-18 at 32×32", "cnn_aux.yaml", build_resnet18, 0.5, None, 7, "networks.resnet18", RESNET18_PAIR_COUNTS
+        "ResNet-18 at 32×32",
+        "cnn_aux.yaml",
+        build_resnet18,
+        0.5,
+        None,
+        7,
+        "networks.build_resnet18",
+        RESNET18_PAIR_COUNTS,
     ),
 }

@@ -32,7 +32,7 @@ from pairs_lit.runs.atomic_write import write_text_atomically
 
 HERE = Path(__file__).parent
 SHORT_EPOCHS, LONG_EPOCHS = 1, 4
-PLAIN_LOOP_CODE = "import record_speed, torch; torch.set_num_threads({}); record_speed.plain(range({}), {}, {})"
+PLAIN_LOOP_CODE = "import record_speed, torch; torch.set_num_threads({}); record_speed.train_plain(range({}), {}, {})"
 EXPLANATION = """\
 A convolution of 32 to 128 channels keeps a core busy by itself, so computing it for several rounds at once gains
 nothing. The rounds of a stack are therefore computed sequentially, with channels last in memory, and there is one

@@ -26,7 +26,9 @@ VALUES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0]
 SEEDS = 10
 ALPHA = "model.loss.aux_weight"
 NETWORKS = {"fc": "fc_aux.yaml", "cnn_aux": "cnn_aux.yaml", "net2": "reports/hakobyan/net2.yaml"}
-PLAIN_LOOP_CODE = "import baselines, torch; torch.set_num_threads({}); baselines.plain('{}', range({}), {}, 'cpu')"
+PLAIN_LOOP_CODE = (
+    "import baselines, torch; torch.set_num_threads({}); baselines.train_plain('{}', range({}), {}, 'cpu')"
+)
 
 
 def build_command(name: str, config: str, folder: str, epochs: int, *more: str) -> list[str]:

@@ -275,7 +275,7 @@ def run_lightning_command(
     class OneCommand(kind):  # type: ignore[valid-type, misc] # a class, but mypy sees a value
         """CLI without the parsers of the other commands, each of which takes a fifth of a second to build."""
 
-        more_callbacks = callbacks
+        extra_callbacks = callbacks
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:

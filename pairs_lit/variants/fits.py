@@ -116,8 +116,8 @@ def _read_plans(
     """
 
     class Reading(_VariantReader):
-        asked = changes
-        varied = base
+        variant_changes = changes
+        base_arguments = base
 
     if not changes:
         return []
@@ -228,7 +228,7 @@ def fit_variants(
     runs = [RunTarget(folder, plan.config, plan.options, plan.variant) for folder, plan in pairs]
 
     class Fitting(_VariantsCLI):
-        places = runs
+        targets = runs
 
     configs = json.dumps([plan.config for plan in plans])
     fit_folder = work / hashlib.sha256(configs.encode()).hexdigest()[:16]
@@ -257,7 +257,7 @@ class _VariantsCLI(PairsCLI):
         parts = self.config_init.fit
         parts.rounds = RoundRunner(**config.rounds.as_dict())
         parts.model = VariantsModule(
-            [place.variant for place in self.targets], parts.rounds.seeds, config.model.stack_size
+            [target.variant for target in self.targets], parts.rounds.seeds, config.model.stack_size
         )
         parts.data.rounds, parts.rounds.seeds = parts.model.rounds, parts.model.rounds.seeds
         self.datamodule, self.model = parts.data, parts.model

@@ -34,7 +34,7 @@ class TestCompareOfManyRuns:
         run = fit(config="fc_aux")
         for folder in (run.parent, run.parent.parent):
             assert f"{folder} is not a finished run" in (said := run_rejected(["compare", str(folder)], capsys))
-            assert said.endswith(f"give run folders such as {run}.")
+            assert said.endswith(f"Give a run folder such as {run}.")
 
     def test_a_folder_that_does_not_exist_is_an_error(self, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         assert "nowhere is not a finished run" in run_rejected(

@@ -96,7 +96,7 @@ def test_counted_work_matches_a_count_by_hand(mnist_root: Path) -> None:
 
 
 def test_clock_skips_the_first_epoch_and_divides_by_rounds() -> None:
-    assert EpochClock([10.0, 12.0, 16.0]).seconds(4) == [0.5, 1.0]
+    assert EpochClock([10.0, 12.0, 16.0]).compute_epoch_seconds(4) == [0.5, 1.0]
 
 
 def test_accuracies_agree_within_three_standard_errors() -> None:

@@ -100,7 +100,7 @@ def test_changed_images_agree_with_the_reference(name: str) -> None:
 
 def test_random_numbers_in_the_middle_of_their_range_change_nothing() -> None:
     class Middle(Augmenter):
-        def _draws(self, count: int, generator: torch.Generator) -> Tensor:
+        def _draw_random_numbers(self, count: int, generator: torch.Generator) -> Tensor:
             return torch.cat([torch.full((count, 7), 0.5), torch.zeros(count, 2 * (9 + 16))], 1)
 
     originals = build_images(1, 2, 14, 14).float()

@@ -563,10 +563,10 @@ def test_incompatible_parts_are_rejected(changes: dict[str, Any], match: str) ->
         (lambda shape: nn.Linear(3, 2), r"the backbone Linear cannot take an input of shape \(1, 14, 14\): "),
         (
             lambda shape: RaisingModule(RuntimeError),
-            r"the backbone Raising cannot take an input of shape \(1, 14, 14\): RuntimeError: no such image",
+            r"the backbone RaisingModule cannot take an input of shape \(1, 14, 14\): RuntimeError: no such image",
         ),
-        (lambda shape: RaisingModule(ValueError), "the backbone Raising cannot take an input of shape"),
-        (lambda shape: RaisingModule(TypeError), "the backbone Raising cannot take an input of shape"),
+        (lambda shape: RaisingModule(ValueError), "the backbone RaisingModule cannot take an input of shape"),
+        (lambda shape: RaisingModule(TypeError), "the backbone RaisingModule cannot take an input of shape"),
         (lambda shape: TorchModule(shape, module=lambda: nn.Conv2d(3, 5, 3)), "the backbone TorchModule cannot take"),
     ],
 )

@@ -12,7 +12,7 @@ from tests.support.stack_checks import UseStackMasks, compute_loss, compute_roun
 SEEDS = [3, 11]
 
 
-@pytest.mark.parametrize("method", ["side_by_side", "in_turn"])
+@pytest.mark.parametrize("method", ["run_side_by_side", "run_sequentially"])
 @pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.quick(14)
 def test_a_stacked_network_trains_like_plain_copies(case: Case, method: str) -> None:

@@ -203,7 +203,7 @@ class Net(nn.Module):
             self.register_parameter(f"weight_{place}", nn.Parameter(torch.rand(shape) + 0.5))
         with torch.no_grad(), torch.random.fork_rng([]):
             self.eval()
-            output = self._apply(len(self.ops), op, [torch.rand(3, *shape) for shape in shapes])
+            output = self._apply_op(len(self.ops), op, [torch.rand(3, *shape) for shape in shapes])
             self.train()
         if output is not None and 0 < output[0].numel() < 200:
             self.ops.append(op)
@@ -215,7 +215,7 @@ class Net(nn.Module):
     def extra_repr(self) -> str:
         return "; ".join(f"{op.kind} {op.a} {op.b} {op.back}" for op in self.ops)
 
-    def _apply(self, place: int, op: Op, values: list[Tensor]) -> Tensor | None:
+    def _apply_op(self, place: int, op: Op, values: list[Tensor]) -> Tensor | None:
         x = values[-1]
         if op.kind in LAYERS:
             return self.layers[str(place)](x)
@@ -227,7 +227,7 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         values = [x]
         for place, op in enumerate(self.ops):
-            values.append(self._apply(place, op, values))
+            values.append(self._apply_op(place, op, values))
         return values[-1]
 
 

@@ -84,7 +84,7 @@ class MaskedDropout(nn.Module):
     def __init__(self, p: float, stacked: StackedDropout, copy: int) -> None:
         super().__init__()
         self._p = p
-        self._mask = stacked.mask  # a bound method, so that torch does not register a child module
+        self._mask = stacked.compute_mask  # a bound method, so that torch does not register a child module
         self._copy = copy
 
     def forward(self, x: Tensor) -> Tensor:

@@ -151,7 +151,14 @@ class _SequentialConvolution(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # noqa: ANN401 - torch's context
         weight, *images = ctx.saved_tensors
-        options = (weight.shape[1:2], *ctx.geometry.options, False, [0, 0], 1, [*ctx.needs_input_grad[:2], ctx.biased])
+        options = (
+            weight.shape[1:2],
+            *ctx.geometry.conv_arguments,
+            False,
+            [0, 0],
+            1,
+            [*ctx.needs_input_grad[:2], ctx.biased],
+        )
         gradients = [
             torch.ops.aten.convolution_backward(_move_images_first(grad), round_images, kernels, *options)
             for grad, round_images, kernels in zip(grads[0], images, weight, strict=True)
