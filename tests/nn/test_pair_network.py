@@ -559,7 +559,7 @@ def test_incompatible_parts_are_rejected(changes: dict[str, Any], match: str) ->
     ("backbone", "match"),
     [
         (lambda shape: nn.Conv2d(1, 4, 3), r"must map \(N, C, H, W\) to \(N, F\)\. Conv2d gave \(2, 4, 12, 12\)"),
-        (lambda shape: TupleModule(), r"must map \(N, C, H, W\) to \(N, F\)\. Tuples gave tuple"),
+        (lambda shape: TupleModule(), r"must map \(N, C, H, W\) to \(N, F\)\. TupleModule gave tuple"),
         (lambda shape: nn.Linear(3, 2), r"the backbone Linear cannot take an input of shape \(1, 14, 14\): "),
         (
             lambda shape: RaisingModule(RuntimeError),
