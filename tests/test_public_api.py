@@ -1,9 +1,11 @@
 """Public Python API: ``pairs_lit.fit``, ``compare``, ``Run.load`` and the exported names."""
 
+import re
 import signal
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from torch import nn
 
 import pairs_lit
 from pairs_lit import Run
+from pairs_lit.analysis.comparison_tests import MeasuredDifference
+from pairs_lit.analysis.inspection.numbers import HardPair
 from pairs_lit.runs.tables import read_curves
+from pairs_lit.system.deprecation import RenamedAttribute
 from tests.conftest import CONFIGS
 from tests.support import real_world_parts
 
@@ -157,12 +162,66 @@ def test_curves_are_those_of_the_table(run: Run) -> None:
     assert read_curves(run.folder / "curves.csv").seeds == run.curves.seeds == [0, 1, 2]
 
 
-def test_former_names_work_with_a_warning() -> None:
+def test_a_former_module_works_with_a_warning() -> None:
     from pairs_lit.data.custom_dataset import load_custom_dataset
 
-    with pytest.warns(DeprecationWarning, match=r"AveragedNetwork is now pairs_lit\.RoundNetwork"):
-        assert pairs_lit.AveragedNetwork is pairs_lit.RoundNetwork
     sys.modules.pop("pairs_lit.data.own", None)
     with pytest.warns(DeprecationWarning, match=r"is now pairs_lit\.data\.custom_dataset\.load_custom_dataset"):
         from pairs_lit.data.own import load_own
     assert load_own is load_custom_dataset
+
+
+FORMER_NAMES = {
+    "pairs_lit.Answers": "pairs_lit.Predictions",
+    "pairs_lit.Applied": "pairs_lit.ApplyResult",
+    "pairs_lit.AveragedNetwork": "pairs_lit.RoundNetwork",
+    "pairs_lit.Picture": "pairs_lit.ImageLike",
+    "pairs_lit.Trained": "pairs_lit.TrainedRounds",
+    "pairs_lit.analysis.comparison.Pair": "pairs_lit.analysis.comparison.PairwiseTest",
+    "pairs_lit.inference.predictions.Applied": "pairs_lit.inference.predictions.ApplyResult",
+    "pairs_lit.inference.trained_rounds.Answers": "pairs_lit.inference.trained_rounds.Predictions",
+    "pairs_lit.inference.trained_rounds.Trained": "pairs_lit.inference.trained_rounds.TrainedRounds",
+    "pairs_lit.inference.user_images.Picture": "pairs_lit.inference.user_images.ImageLike",
+}
+
+
+@pytest.mark.parametrize("former", FORMER_NAMES)
+def test_a_former_name_works_with_a_warning(former: str) -> None:
+    present = FORMER_NAMES[former]
+    (module, old), new = former.rsplit(".", 1), present.rsplit(".", 1)[1]
+    with pytest.warns(DeprecationWarning, match=rf"{re.escape(former)} is now {re.escape(present)}\."):
+        found = getattr(import_module(module), old)
+    assert found is getattr(import_module(module), new)
+
+
+@pytest.mark.parametrize("module", ["pairs_lit", "pairs_lit.analysis.comparison"])
+def test_a_name_that_never_existed_is_an_error(module: str) -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        import_module(module).Nothing  # noqa: B018 - reading it is the test
+
+
+def test_a_former_attribute_works_with_a_warning() -> None:
+    class Result:
+        answers = RenamedAttribute("predict")
+
+        def predict(self) -> int:
+            return 3
+
+    with pytest.warns(DeprecationWarning, match=r"Result\.answers is now Result\.predict\."):
+        assert Result().answers() == 3
+
+
+@pytest.mark.parametrize(
+    ("cls", "former"),
+    [
+        (MeasuredDifference, "detectable"),
+        (pairs_lit.Inspection, "said"),
+        (pairs_lit.Sweep, "behind"),
+        (pairs_lit.Sweep, "plateau"),
+        (pairs_lit.TrainedRounds, "answers"),
+        *((HardPair, name) for name in ("place", "right", "read", "wrong")),
+    ],
+)
+def test_former_attributes_name_present_ones(cls: type, former: str) -> None:
+    present = vars(cls)[former].new
+    assert present in vars(cls) or present in cls.__dataclass_fields__

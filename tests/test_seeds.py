@@ -43,7 +43,7 @@ def test_derived_seeds_never_change(address: tuple[int, str, int], value: int) -
 
 @pytest.mark.slow
 def test_derived_seeds_are_the_same_in_another_process() -> None:
-    code = "from pairs_lit.seeds import derive; print(derive(123, 'shuffle', 4, 5))"
+    code = "from pairs_lit.seeds import derive_seed; print(derive_seed(123, 'shuffle', 4, 5))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(printed) == derive_seed(123, "shuffle", 4, 5)
 

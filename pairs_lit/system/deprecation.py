@@ -14,17 +14,17 @@ class RenamedAttribute:
     """
 
     def __init__(self, new: str) -> None:
-        self._new = new
+        self.new = new
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Remember the class and the former name."""
         self._old = f"{owner.__name__}.{name}"
-        self._present = f"{owner.__name__}.{self._new}"
+        self._present = f"{owner.__name__}.{self.new}"
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:  # noqa: ANN401 - the attribute's own type
         """Return the attribute of the present name, with a warning."""
         warn(f"{self._old} is now {self._present}.", DeprecationWarning, stacklevel=2)
-        return getattr(owner if instance is None else instance, self._new)
+        return getattr(owner if instance is None else instance, self.new)
 
 
 def renamed_names(module: str, present_names: Mapping[str, str]) -> Callable[[str], object]:

@@ -48,7 +48,7 @@ class TestTrainerOptions:
             ("--trainer.profiler lightning.pytorch.profilers.SimpleProfiler --trainer.profiler.filename x", "dirpath"),
             (f"--trainer.callbacks {CALLBACKS}.Timer", "the callback Timer would couple rounds or end them early"),
             (f"--trainer.callbacks {CALLBACKS}.spike.SpikeDetection", "callback SpikeDetection would couple rounds"),
-            (f"--model.head {PARTS}.GivesTwo", "a head must return one tensor; GivesTwo returned something else"),
+            (f"--model.head {PARTS}.GivesTwo", "the head GivesTwo must return one tensor, but returned something else"),
             ("--trainer.sync_batchnorm true", "trainer.sync_batchnorm must be False, got True"),
             ("--trainer.model_registry mine", "trainer.model_registry must be None, got mine"),
             ("--trainer.enable_checkpointing false", "trainer.enable_checkpointing must be True, .*last.ckpt"),

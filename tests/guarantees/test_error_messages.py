@@ -71,7 +71,7 @@ MISTAKES = {
     "--trainer.max_epochs many": "trainer.max_epochs: expected a whole number or null, got many",
     "--data.train_pairs 201 --data.reuse false": "201 pairs were requested, but 360 images make only 180 pairs",
     "--data.val_pairs 200": "data.val_pairs must be 199 or less, got 200: .* share 400 training images",
-    "--data.allow_unverified false": "is not MNIST's file .* Delete it",
+    "--data.allow_unverified false": "is not MNIST's file.* Delete it",
     "--model.loss.aux_weight -1": "model.loss.aux_weight must be a finite number, 0 or more, got -1.0",
     "--model.loss.target ce": "model.loss.target is ce, which needs logits or probability from the head",
     "--model.loss.target none --model.loss.digits none": "nothing would be trained",

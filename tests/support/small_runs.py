@@ -54,7 +54,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 RESNET = {"model.backbone": "torchvision.models.resnet18", "model.backbone.num_classes": 10, "model.backbone.size": 32}
 MORE: dict[str, tuple[str, dict[str, object]]] = {
     "resnet18": ("fc_aux", {**RESNET, "trainer.max_epochs": 1}),
-    "a class of the user's": ("fc_aux", {"model.backbone": "tests.support.user_parts.TwoPaths"}),
+    "a user class": ("fc_aux", {"model.backbone": "tests.support.user_parts.TwoPaths"}),
     "branching": ("fc_aux", {"model.backbone": "tests.support.user_parts.Branching"}),
     "random": ("fc_aux", {"model.backbone": "tests.support.real_world_parts.MonteCarlo"}),
 }

@@ -200,7 +200,7 @@ def test_different_sweep_with_the_same_name_is_rejected(base: dict[str, object])
     swept(base, build_spec())
     with pytest.raises(PairsLitError, match=r"the study sweep belongs to a sweep with other settings: .* give --name"):
         swept(base, build_spec(space={ALPHA: [0.2]}))
-    with pytest.raises(PairsLitError, match="that of another sweep"):
+    with pytest.raises(PairsLitError, match="belongs to a sweep with other settings"):
         swept(base | {"data.batch_size": 20}, build_spec())
     swept(base | {"trainer.devices": 2}, build_spec())  # may differ between machines
 

@@ -21,8 +21,8 @@ def test_large_blocks_are_reused() -> None:
     """The check needs a new process, because other tests may have fragmented the heap of this one."""
     code = (
         "import resource, torch\n"
-        "from pairs_lit.system.memory import keep_freed_memory\n"
-        "keep_freed_memory()\n"
+        "from pairs_lit.system.memory import tune_malloc\n"
+        "tune_malloc()\n"
         "for _ in range(10): torch.ones(4_000_000)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for _ in range(10): torch.ones(4_000_000)\n"

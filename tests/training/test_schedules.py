@@ -233,7 +233,7 @@ def test_variants_side_by_side_may_differ_in_schedule_and_decay(case: str, tiny_
 def test_custom_schedules_work_and_random_ones_are_reproducible(fit: Fit) -> None:
     falling = ("--model.lr_scheduler", f"{__name__}.Falling", "--model.lr_scheduler.power", "2")
     assert read_tables(fit(*falling)) != read_tables(fit())
-    drawn = ("--model.lr_scheduler", f"{__name__}.Drawn", "--rounds.stack_size", "2")
+    drawn = ("--model.lr_scheduler", f"{__name__}.RandomSchedule", "--rounds.stack_size", "2")
     first = fit(*drawn)
     assert read_tables(first) == read_tables(fit(*drawn)) == read_tables(fit(*drawn, "--trainer.devices", "2"))
 

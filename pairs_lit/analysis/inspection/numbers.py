@@ -81,6 +81,11 @@ class HardPair:
     probability: FloatArray
     read_counts: IntArray | None
 
+    place = RenamedAttribute("index")
+    right = RenamedAttribute("correct")
+    read = RenamedAttribute("read_counts")
+    wrong = RenamedAttribute("num_wrong")
+
     @property
     def num_wrong(self) -> int:
         """The number of rounds that get the pair wrong."""

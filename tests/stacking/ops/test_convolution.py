@@ -283,9 +283,9 @@ def test_helper_functions_of_the_kernels_are_inlined() -> None:
 def test_compiled_and_loaded_kernels_give_identical_bits(tmp_path: Path) -> None:
     code = (
         "import hashlib, torch\n"
-        "from tests.stacking.ops.test_convolution import all_kernels\n"
+        "from tests.stacking.ops.test_convolution import run_all_kernels\n"
         "torch.manual_seed(0)\n"
-        "print([hashlib.md5(part.detach().numpy().tobytes()).hexdigest() for part in all_kernels()])\n"
+        "print([hashlib.md5(part.detach().numpy().tobytes()).hexdigest() for part in run_all_kernels()])\n"
     )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     outputs = [subprocess.check_output([sys.executable, "-c", code], env=environment) for _ in range(2)]
