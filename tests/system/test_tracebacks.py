@@ -27,7 +27,7 @@ class TestTracebacks:
             ("--trainer.profiler nonsense", "trainer: .*profiler.*it can only be one of"),
             ("--trainer.plugins lightning.pytorch.plugins.MixedPrecision --trainer.plugins.precision x "
              "--trainer.plugins.device cpu", "trainer.plugins: "),
-            ("--trainer.plugins lightning.pytorch.plugins.TorchCheckpointIO", "a checkpoint plugin, got TorchCheckpointIO"),
+            ("--trainer.plugins lightning.pytorch.plugins.TorchCheckpointIO", "a checkpoint plugin, got TorchC"),
         ],
     )  # fmt: skip
     @pytest.mark.quick(4)
