@@ -73,7 +73,7 @@ def read_claims(file: Path, reports: Mapping[str, Report]) -> tuple[Claim, ...]:
 
 
 def _check_side(side: Side, reports: Mapping[str, Report], place: tuple[str, ...]) -> None:
-    """Raise PairsLitError if no fit of these reports is meant by a side."""
+    """Raise PairsLitError if a side names no fit of these reports."""
     if side.report not in reports:
         raise_at_key((*place, "report"), f"there is no report {side.report!r}, use {', '.join(reports)}")
     report = reports[side.report]

@@ -41,7 +41,7 @@ class Metric:
 
     @property
     def tag(self) -> str:
-        """Its name in ``curves.csv``, TensorBoard and a sweep's file: ``val/accuracy``."""
+        """The name of the metric in ``curves.csv``, TensorBoard and a sweep's file: ``val/accuracy``."""
         return f"{self.split}/{self.name}"
 
     @property
