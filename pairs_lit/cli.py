@@ -36,7 +36,7 @@ examples:
   pairs-lit sweep --config cnn_aux --sweep sweep.yaml
   tensorboard --logdir lightning_logs
 
-pairs-lit COMMAND --help lists all options of a command.
+pairs-lit COMMAND --help explains a command and its options.
 FILE is a path or a bundled config's name (pairs-lit configs lists them); RUN is the folder of a run.
 The environment variable PAIRS_LIT_DATA (or --data.root) names the folder that holds MNIST.
 Set PAIRS_LIT_TRACEBACK=1 to show the traceback of an error.
