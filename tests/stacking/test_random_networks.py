@@ -248,6 +248,14 @@ def can_train_in_plain_torch(network: nn.Module, shape: Shape) -> bool:
     return True
 
 
+LOOPED_FOR = (
+    "changed in place through another view",
+    # torch allows this for inputs without gradients only, and the probe's inputs have gradients
+    "is a view and is being modified inplace. This view is the output of a function that returns multiple views",
+)
+"""Why random networks may be trained in a loop."""
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ops=networks, shape=shapes)
@@ -258,6 +266,6 @@ def test_a_stacked_random_network_trains_like_plain_copies(ops: list[Op], shape:
     assume(can_train_in_plain_torch(factory(), shape))
     network = build_checked_stack(factory, shape)
     if isinstance(network, LoopedCopies):
-        assert "changed in place through another view" in network.reason
+        assert any(reason in network.reason for reason in LOOPED_FOR)
     else:
         assert isinstance(network, StackedNetwork)
