@@ -18,7 +18,7 @@ def _replace_unencodable(error: UnicodeError) -> tuple[str, int]:
     return "".join(_ASCII_SPELLINGS.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
 
 
-codecs.register_error("pairs_lit.spelt", _replace_unencodable)
+codecs.register_error("pairs_lit.ascii", _replace_unencodable)
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def use_utf8() -> Iterator[None]:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stack.callback(stream.reconfigure, errors=stream.errors)
-                stream.reconfigure(errors="pairs_lit.spelt")
+                stream.reconfigure(errors="pairs_lit.ascii")
         if locale.getencoding().lower() != "utf-8":  # libraries open files in the encoding of the locale
             if isinstance(sys.stdin, io.TextIOWrapper):
                 sys.stdin.reconfigure(encoding="utf-8")
