@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pairs_lit.workers.cluster import count_usable_cores
+from pairs_lit.system.cores import count_usable_cores
 
 
 def _spin(parent: int) -> None:

@@ -7,7 +7,6 @@ neither start-up nor final evaluation counts. MNIST is read from ``PAIRS_LIT_DAT
 """
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.loaders import StackLoader
 from pairs_lit.nn.backbones import CNN
 from pairs_lit.runs.atomic_write import write_text_atomically
+from pairs_lit.system.cores import count_cores
 
 HERE = Path(__file__).parent
 SHORT_EPOCHS, LONG_EPOCHS = 1, 4
@@ -130,7 +130,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=1, help="interleaved repeats (default: 1)")
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
+    cores = count_cores()
     measured: dict[str, list[float]] = {}
     for _ in range(options.repeats):
         ours = (time_fit(options.rounds, LONG_EPOCHS) - time_fit(options.rounds, SHORT_EPOCHS)) / options.rounds

@@ -7,7 +7,6 @@ few rounds, because all its rounds take equally long. MNIST is read from ``PAIRS
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from tabulate import tabulate
 from job import time_command
 from networks import CONFIGS
 from pairs_lit.runs.atomic_write import write_text_atomically
+from pairs_lit.system.memory import get_peak_memory
 
 HERE = Path(__file__).parent
 VALUES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0]
@@ -72,7 +72,7 @@ def measure_large_sweep(config: str) -> tuple[float, float]:
     """Return the seconds and the peak memory, in MB, of 100 values × 10 seeds in one command."""
     values = [round(0.02 * number, 4) for number in range(1, 101)]
     taken = time_sweep(config, 2, values, 10)
-    return taken, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return taken, get_peak_memory(of_children=True)
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ import logging
 import multiprocessing
 import os
 import platform
-import resource
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +34,7 @@ from networks import NETWORKS
 from pairs_lit.analysis.figures import save_figure
 from pairs_lit.runs.atomic_write import write_text_atomically
 from pairs_lit.runs.tables import write_csv
+from pairs_lit.system.memory import get_peak_memory
 
 DOCS = Path(__file__).parent.parent / "docs"
 STACKED_METHODS = ("functional", "pairs-lit")
@@ -84,11 +84,7 @@ def measure_memory(network: str, rounds: int, device: str) -> float:
     """Return the peak memory, in MB, of a fresh process that trains this many rounds with pairs-lit."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as worker:
         worker.submit(measure, Case(network, "pairs-lit", rounds, 1), device, 1).result()
-        return worker.submit(_get_peak_memory).result()
-
-
-def _get_peak_memory() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return worker.submit(get_peak_memory).result()
 
 
 def list_cases(

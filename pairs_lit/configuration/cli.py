@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from signal import SIGTERM
@@ -42,7 +42,7 @@ from pairs_lit.system.libraries import silence_libraries
 from pairs_lit.system.lightning_hooks import NoProfiler
 from pairs_lit.system.paths import expand_user_path
 from pairs_lit.system.threads import check_threads, get_requested_threads, use_threads
-from pairs_lit.system.user_modules import enable_local_imports
+from pairs_lit.system.user_modules import define_main_objects, enable_local_imports, find_main_objects
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.predictions import PredictionWriter
 from pairs_lit.training.progress import RoundProgressBar
@@ -50,7 +50,15 @@ from pairs_lit.training.results import Results
 from pairs_lit.training.round_runner import RoundRunner
 from pairs_lit.training.tensorboard import RunTracker, silence_writer_threads
 from pairs_lit.training.trainer_checks import check_trainer, check_trainer_options
-from pairs_lit.workers.cluster import choose_num_workers, detect_environment, get_slurm_job_id, hide_slurm, is_requeued
+from pairs_lit.workers.cluster import (
+    LocalEnvironment,
+    choose_num_workers,
+    detect_environment,
+    get_slurm_job_id,
+    hide_slurm,
+    is_requeued,
+)
+from pairs_lit.workers.pipes import PipeChannel
 from pairs_lit.workers.strategy import StackStrategy
 
 _CHECKPOINT_HELP = (
@@ -72,12 +80,18 @@ _PRINT_HELP = "Show how the rounds' networks are computed side by side, or why t
 class PairsCLI(LightningCLI):
     """LightningCLI for ``fit``, ``validate``, ``test`` and ``predict`` with a section ``rounds``."""
 
+    command_class: "type[PairsCLI]"
+    """The class that :func:`run_lightning_command` was called with."""
+
     extra_callbacks: Sequence[Callback] = ()
     result_writer: Results | PredictionWriter
     """The callback that writes the results of the command."""
 
     checkpoint_stack_size: object = None
     """The stack size that the checkpoint was saved with; it may differ from today's default."""
+
+    channel: PipeChannel | None = None
+    """The channel to the other workers if this process is a worker that another one started, or else None."""
 
     job_key: str | None = None
     """Key of the Slurm job and of the fit within it, or None outside Slurm."""
@@ -204,8 +218,20 @@ class PairsCLI(LightningCLI):
             stacks=len(objects.model.stacks),
             threads=threads,
         )
-        run_again = partial(_rerun_as_worker, str(self.subcommand), self.arguments)
-        settings.strategy = StackStrategy(cluster_environment=detect_environment(), again=run_again)
+        settings.strategy = StackStrategy(
+            cluster_environment=LocalEnvironment() if self.channel is not None else detect_environment(),
+            start_method=objects.rounds.start_method,
+            rerun=self._build_rerun(),
+            channel=self.channel,
+        )
+
+    def _build_rerun(self) -> Callable[[PipeChannel], None]:
+        """Return a function that runs this command as a worker, in a new process that has the user's classes."""
+        objects = find_main_objects(map(str, flatten_config(self.config[self.subcommand].as_dict()).values()))
+        return partial(
+            _rerun_as_worker, str(self.subcommand), self.arguments, self.extra_callbacks, self.command_class, objects,
+            torch.get_num_threads(),
+        )  # fmt: skip
 
     def after_instantiate_classes(self) -> None:
         """Check the trainer before any worker process or training starts, and tell it which checkpoint to load."""
@@ -244,15 +270,39 @@ class ParseOnlyCLI(PairsCLI):
         """Skip running the command."""
 
 
-def _rerun_as_worker(command: str, args: list[str], rank: int, port: int) -> None:
-    """Run the same command in this process, as the worker with the given rank."""
-    os.environ.update(LOCAL_RANK=str(rank), MASTER_PORT=str(port))
+def _rerun_as_worker(
+    command: str,
+    args: list[str],
+    callbacks: Sequence[Callback],
+    kind: type[PairsCLI],
+    main_objects: Mapping[str, object],
+    threads: int,
+    channel: PipeChannel,
+) -> None:
+    """Run the same command in this process, as a worker.
+
+    Args:
+        command: As in :func:`run_lightning_command`, as are the next three arguments.
+        args: The arguments of the command line.
+        callbacks: Additional callbacks for the trainer.
+        kind: The class of the CLI.
+        main_objects: The classes and functions of the user's script or notebook that the configuration names.
+        threads: The number of threads that worker 0 has.
+        channel: The channel to the other workers.
+    """
+    os.environ["LOCAL_RANK"] = str(channel.rank)
     enable_local_imports()
-    run_lightning_command(command, args)
+    define_main_objects(main_objects)
+    with use_threads(threads):
+        run_lightning_command(command, args, callbacks, kind, channel)
 
 
 def run_lightning_command(
-    command: str, args: list[str], callbacks: Sequence[Callback] = (), kind: type[PairsCLI] = PairsCLI
+    command: str,
+    args: list[str],
+    callbacks: Sequence[Callback] = (),
+    kind: type[PairsCLI] = PairsCLI,
+    worker_channel: PipeChannel | None = None,
 ) -> PairsCLI:
     """Run a command of the LightningCLI.
 
@@ -261,6 +311,7 @@ def run_lightning_command(
         args: The arguments of the command line; the first one is the command.
         callbacks: Additional callbacks for the trainer.
         kind: The class of the CLI.
+        worker_channel: The channel to the other workers if another worker started this process, or else None.
 
     Returns:
         The CLI, with the trainer and the results of the command.
@@ -275,7 +326,8 @@ def run_lightning_command(
     class OneCommand(kind):  # type: ignore[valid-type, misc] # a class, but mypy sees a value
         """CLI without the parsers of the other commands, each of which takes a fifth of a second to build."""
 
-        extra_callbacks = callbacks
+        command_class, extra_callbacks = kind, callbacks
+        channel = worker_channel
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:

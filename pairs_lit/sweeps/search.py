@@ -51,6 +51,7 @@ _MAX_TRIALS_CHECKED_FIRST = 200
 _MACHINE_OPTIONS = (
     "data.root",
     "rounds.threads",
+    "rounds.start_method",
     "trainer.accelerator",
     "trainer.default_root_dir",
     "trainer.devices",

@@ -1,7 +1,12 @@
-"""Settings of the C library's memory allocator."""
+"""Memory: settings of the C library's allocator, and the peak use of a process."""
 
 import ctypes
+import math
 import sys
+from contextlib import suppress
+
+if sys.platform != "win32":
+    import resource
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in glibc's malloc.h
 
@@ -18,10 +23,17 @@ def tune_malloc() -> bool:
     Returns:
         Whether the C library accepted the settings. Except on Linux with glibc, nothing is changed.
     """
-    if sys.platform != "linux":
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, _MAX_REUSED_BLOCK_BYTES) and mallopt(_TRIM_THRESHOLD, _MAX_KEPT_BYTES))
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another C library
+            mallopt = ctypes.CDLL(None).mallopt
+            return bool(mallopt(_MMAP_THRESHOLD, _MAX_REUSED_BLOCK_BYTES) and mallopt(_TRIM_THRESHOLD, _MAX_KEPT_BYTES))
+    return False
+
+
+def get_peak_memory(*, of_children: bool = False) -> float:
+    """Return the peak memory in MiB of this process, or of the largest child that has ended; NaN on Windows."""
+    if sys.platform == "win32":
+        return math.nan
+    else:  # noqa: RET505 - mypy skips a branch of another platform, but not the code after it
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN if of_children else resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere

@@ -1,8 +1,10 @@
 """Signal handling: SIGINT and SIGTERM stop a command; SIGUSR1 announces the end of a Slurm job.
 
-A fit stops between two steps after SIGINT or SIGTERM, and saves and stops at the end of an epoch after SIGUSR1.
+A fit stops between two steps after SIGINT or SIGTERM, and saves and stops at the end of an epoch after SIGUSR1. Windows
+has no SIGUSR1, and only Ctrl+C sends SIGINT there; a process that is ended in another way gets no signal.
 """
 
+import os
 import queue
 import signal
 import sys
@@ -14,7 +16,12 @@ from typing import NoReturn
 
 from pairs_lit.errors import Stopped
 
-_ANNOUNCEMENT_SIGNALS: tuple[signal.Signals, ...] = () if sys.platform == "win32" else (signal.SIGUSR1,)
+if sys.platform == "win32":
+    _ANNOUNCEMENT_SIGNALS: tuple[signal.Signals, ...] = ()
+else:
+    _ANNOUNCEMENT_SIGNALS = (signal.SIGUSR1,)
+
+_HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, *_ANNOUNCEMENT_SIGNALS)
 _is_deferring = threading.Event()
 _has_announcement = threading.Event()
 _deferred_signals: list[int] = []
@@ -57,7 +64,7 @@ def _handle_stop_signal(number: int, _frame: FrameType | None) -> None:
 
 
 def _raise_stopped(number: int) -> NoReturn:
-    for handled_signal in (signal.SIGINT, signal.SIGTERM, *_ANNOUNCEMENT_SIGNALS):
+    for handled_signal in _HANDLED_SIGNALS:
         signal.signal(handled_signal, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise Stopped(number)
 
@@ -66,6 +73,31 @@ def _handle_announcement_signal(number: int, _frame: FrameType | None) -> None:
     _has_announcement.set()
     if not _is_deferring.is_set():
         _raise_stopped(number)
+
+
+@contextmanager
+def block_signals() -> Iterator[None]:
+    """Block signals while a worker starts: until it has set its handlers, it would use those of this process.
+
+    On Windows, where a new process does not take over handlers, nothing is blocked.
+    """
+    if sys.platform == "win32":
+        yield
+    else:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED_SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def handle_signals_in_worker() -> None:
+    """Ignore signals in a worker, which worker 0 ends, except SIGTERM, which ends it at once."""
+    for number in _HANDLED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED_SIGNALS)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ processes a fit with two threads takes many times as long as a fit with one.
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,8 +12,9 @@ from contextvars import ContextVar
 import torch
 
 from pairs_lit.errors import PairsLitError
+from pairs_lit.system.cores import count_cores
 
-_CORE_COUNT = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+_CORE_COUNT = count_cores()
 _DEFAULT_THREAD_COUNTS = {
     _CORE_COUNT,
     _CORE_COUNT // 2,

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -37,6 +37,20 @@ def import_path(path: str) -> Any:  # noqa: ANN401 - anything can be imported
         if error.name != module or "." not in module:
             raise
         return getattr(import_path(module), name)
+
+
+def find_main_objects(texts: Iterable[str]) -> dict[str, object]:
+    """Return the classes and functions of the user's script or notebook that texts name as ``__main__.name``."""
+    main = sys.modules["__main__"]
+    names = {name for text in texts for name in re.findall(r"__main__\.(\w+)", text)}
+    return {name: value for name, value in vars(main).items() if name in names}
+
+
+def define_main_objects(objects: Mapping[str, object]) -> None:
+    """Define names in this process's main module, unless it defines them itself."""
+    main = vars(sys.modules["__main__"])
+    for name, value in objects.items():
+        main.setdefault(name, value)
 
 
 class _LocalModuleFinder(MetaPathFinder):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pairs_lit.checkpoints.schema import check_progress, check_schema
 from pairs_lit.data.datamodule import get_data_module
-from pairs_lit.errors import PairsLitError, check_positive
+from pairs_lit.errors import PairsLitError, check_choice, check_positive
 from pairs_lit.runs.commit import get_commit
 from pairs_lit.runs.metrics import TOTAL_LOSSES
 from pairs_lit.runs.tables import Curves
@@ -20,6 +20,7 @@ from pairs_lit.statistics import summarise
 from pairs_lit.system.gpus import skip_gpu_searches
 from pairs_lit.system.lightning_hooks import skip_batch_hooks
 from pairs_lit.system.memory import tune_malloc
+from pairs_lit.system.processes import StartMethod
 from pairs_lit.system.threads import get_requested_threads, use_threads
 from pairs_lit.training.all_pairs import build_pair_positions
 from pairs_lit.training.batch_checks import check_batch_sizes
@@ -44,6 +45,9 @@ class RoundRunner(Callback):
             fixed function of the network and the number of rounds. It affects only speed and the last bits of floats.
         threads: The number of threads. null (the default): the environment variable OMP_NUM_THREADS, or 1 without it.
             More threads rarely help, and slow down a busy machine. It affects only speed and the last bits of floats.
+        start_method: How worker processes start. ``fork``: as copies of this process, at once and with its images in
+            shared memory; ``spawn``: as new processes, which run the command again and take some seconds to start.
+            null (the default): fork on Linux unless a GPU is used, otherwise spawn. It does not affect results.
 
     Attributes:
         seeds: The seeds of the rounds.
@@ -54,12 +58,21 @@ class RoundRunner(Callback):
     """
 
     def __init__(
-        self, *, count: int = 10, seed: int = 0, stack_size: int | None = None, threads: int | None = None
+        self,
+        *,
+        count: int = 10,
+        seed: int = 0,
+        stack_size: int | None = None,
+        threads: int | None = None,
+        start_method: StartMethod | None = None,
     ) -> None:
         for option, value in {"stack_size": stack_size, "threads": threads}.items():
             if value is not None:
                 check_positive(f"rounds.{option}", value)
+        if start_method is not None:
+            check_choice("rounds.start_method", StartMethod, start_method)
         self.threads = threads
+        self.start_method = start_method
         self._process_settings = ExitStack()
         self.seeds = list_round_seeds(count, seed)
         self.stack_size = stack_size

@@ -1,13 +1,10 @@
 """Cluster environments: who started this process, how many workers to use, and how to requeue a Slurm job."""
 
-import math
 import multiprocessing
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -16,6 +13,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.cores import count_usable_cores
 from pairs_lit.text import format_count
 
 _SRUN_TASKS_VARIABLE = "SLURM_STEP_NUM_TASKS"  # only srun sets this variable; SLURM_NTASKS is set in every job
@@ -172,46 +170,6 @@ def _choose_gpus(max_workers: int) -> object:
     import torch
 
     return max(1, min(max_workers, torch.cuda.device_count())) if torch.cuda.is_available() else "auto"
-
-
-def count_usable_cores() -> int:
-    """Return the number of cores that CPU affinity and the quota of the container allow this process to use."""
-    if sys.platform != "linux":
-        return os.cpu_count() or 1
-    return max(1, int(min(len(os.sched_getaffinity(0)), read_core_limit(_CGROUP_MEMBERSHIP_FILE, _CGROUP_ROOT))))
-
-
-_CGROUP_MEMBERSHIP_FILE, _CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-
-
-def read_core_limit(membership: Path, root: Path) -> float:
-    """Return the number of cores that its control groups allow a process to use, or infinity without a limit.
-
-    Args:
-        membership: The file that lists the groups of the process, in Linux's format.
-        root: The folder that contains the groups.
-    """
-    limits = [math.inf]
-    with suppress(FileNotFoundError):  # a system without control groups
-        for line in membership.read_text(encoding="utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers or "cpu" in controllers.split(","):
-                group = root / controllers / path.lstrip("/")
-                outer_groups = [folder for folder in group.parents if folder.is_relative_to(root)]
-                limits += [_read_quota(folder) for folder in (group, *outer_groups)]
-    return min(limits)
-
-
-def _read_quota(folder: Path) -> float:
-    """Return the number of cores that a control group may use, or infinity if it has no quota."""
-    try:
-        if (folder / "cpu.max").is_file():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return float(quota) / float(period) if float(quota) > 0 else math.inf
-    except (OSError, ValueError):  # the files do not exist, or contain "max"
-        return math.inf
 
 
 def get_slurm_job_id() -> str | None:

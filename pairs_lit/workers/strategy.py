@@ -2,13 +2,11 @@
 
 Worker w of W trains the stacks w, w + W, w + 2 W and so on, with separate batches and optimizer steps. The workers do
 not communicate within an epoch. Metrics are summed at the end of an epoch, and weights are gathered when a checkpoint
-is saved, both over ``torch.distributed`` (gloo).
+is saved.
 """
 
 import os
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import torch
@@ -23,8 +21,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.workers.communication import LOOPBACK, WorkerGroup, build_environment_store, build_local_store
-from pairs_lit.workers.launcher import Launcher, can_fork
+from pairs_lit.system.processes import StartMethod, can_fork
+from pairs_lit.workers.communication import WorkerGroup
+from pairs_lit.workers.launcher import Launcher
+from pairs_lit.workers.network import NetworkChannel, build_environment_store, build_local_store
+from pairs_lit.workers.pipes import PipeChannel
 
 Key = TypeVar("Key", int, str)
 Value = TypeVar("Value")
@@ -42,8 +43,8 @@ def gather_parts(trainer: Trainer, part: Value) -> list[Value]:
 class StackStrategy(ParallelStrategy):
     """Strategy that trains whole stacks in one or several processes.
 
-    If workers compute on the CPU of one Linux machine, they are forked from this process and share its images.
-    Otherwise each worker is a new process that runs the command again. Torchrun or Slurm may also start all workers.
+    The other workers of a command are forked from this process, and share its images, or are new processes that run
+    the command again. Torchrun or Slurm may also start all workers.
 
     Args:
         accelerator: Lightning's accelerator. This and the next four arguments are those of any parallel strategy.
@@ -51,8 +52,14 @@ class StackStrategy(ParallelStrategy):
         cluster_environment: The environment that tells each process its rank.
         checkpoint_io: The plugin that writes checkpoints.
         precision_plugin: The plugin that sets the precision of the computation.
-        again: Runs the command again as a worker if workers cannot be forked; called with the worker's rank and the
-            port at which the workers meet.
+        start_method: How workers start. By default they are forked on Linux if no GPU is in use, because CUDA does not
+            survive a fork, and otherwise spawned.
+        rerun: Runs the command again in a new process, as the worker with the given channel; must be picklable by
+            cloudpickle. None for a Trainer built by hand, whose workers can only be forked.
+        channel: The channel of this worker, if it is a new process that another worker started.
+
+    Raises:
+        PairsLitError: Workers cannot be started in this way.
     """
 
     strategy_name = STRATEGY_NAME
@@ -64,13 +71,15 @@ class StackStrategy(ParallelStrategy):
         cluster_environment: ClusterEnvironment | None = None,
         checkpoint_io: CheckpointIO | None = None,
         precision_plugin: Precision | None = None,
-        again: Callable[[int, int], None] | None = None,
+        start_method: StartMethod | None = None,
+        rerun: Callable[[PipeChannel], None] | None = None,
+        channel: PipeChannel | None = None,
     ) -> None:
         super().__init__(accelerator, parallel_devices, cluster_environment, checkpoint_io, precision_plugin)
         self.num_nodes = 1
-        self._rerun_as_worker = again
-        self._listener: socket.socket | None = None
-        self._port: int | None = None
+        self._start_method = start_method
+        self._rerun_as_worker = rerun
+        self._channel = channel
         self._worker_group: WorkerGroup | None = None
 
     @property
@@ -87,11 +96,6 @@ class StackStrategy(ParallelStrategy):
     def _cluster(self) -> ClusterEnvironment:
         return cast(ClusterEnvironment, self.cluster_environment)
 
-    @property
-    def _is_local(self) -> bool:
-        """Whether all workers belong to one command on this machine."""
-        return self.num_nodes == 1 and isinstance(self._cluster, LightningEnvironment)
-
     def set_world_ranks(self) -> None:
         """Set the global rank of this worker, counted node by node, and the number of workers."""
         self._cluster.set_global_rank(self.node_rank * self.num_processes + self.local_rank)
@@ -99,43 +103,48 @@ class StackStrategy(ParallelStrategy):
         rank_zero_only.rank = self.global_rank  # type: ignore[attr-defined] # as Lightning's strategies do
 
     def _configure_launcher(self) -> None:
-        count = 1 if self._cluster.creates_processes_externally else self.num_processes
-        again = None if can_fork(self.root_device) else self._rerun_as_worker
-        if count > 1 and again is None and not can_fork(self.root_device):
+        has_all_workers = self._cluster.creates_processes_externally or self._channel is not None
+        count, method = 1 if has_all_workers else self.num_processes, self._choose_start_method()
+        if count > 1 and method == "spawn" and self._rerun_as_worker is None:
             raise PairsLitError(
-                f"devices is {count}, but a custom Trainer cannot start workers on this platform or device. Start the "
-                "script with torchrun, or use pairs_lit.fit."
+                f"devices is {count}, but the workers of a custom Trainer cannot be new processes. Set devices=1, or "
+                "use pairs_lit.fit."
             )
-        self._launcher = Launcher(count, self._open_meeting, self._become_worker, again)
+        rerun = self._rerun_as_worker if method == "spawn" else None
+        self._launcher = Launcher(count, method, self._set_channel, rerun)
 
-    @contextmanager
-    def _open_meeting(self) -> Iterator[int]:
-        """Reserve a local port for the workers to meet at, before they start, so that no other command takes it."""
-        with socket.create_server((LOOPBACK, 0)) as self._listener:
-            self._port = int(self._listener.getsockname()[1])
-            try:
-                yield self._port
-            finally:
-                self._port = self._worker_group = self._listener = None
+    def _choose_start_method(self) -> StartMethod:
+        """Return how workers start; raise PairsLitError if they cannot start as requested."""
+        is_safe = can_fork() and self.root_device.type == "cpu" and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call] # torch's
+        if self._start_method == "fork" and not is_safe:
+            reason = "a GPU is in use" if can_fork() else "this operating system cannot fork a process safely"
+            raise PairsLitError(f"rounds.start_method must be spawn or null, got fork, but {reason}. Leave it out.")
+        return self._start_method or ("fork" if is_safe else "spawn")
 
-    def _become_worker(self, rank: int) -> None:
-        """Turn this forked process into the worker of a rank."""
-        os.environ["LOCAL_RANK"] = str(rank)
-        self._listener = None
-        self.set_world_ranks()
+    def _set_channel(self, channel: PipeChannel | None) -> None:
+        """Set the channel of this process, and its rank if it is a forked worker; None: there are no other workers."""
+        self._channel, self._worker_group = channel, None
+        if channel is not None and channel.rank > 0:
+            os.environ["LOCAL_RANK"] = str(channel.rank)
+            self.set_world_ranks()
 
     def setup_environment(self) -> None:
         """Connect to the other workers."""
         super().setup_environment()
         self.set_world_ranks()
         if self.world_size > 1:
-            if self._is_local:
-                listening = None if self._listener is None else self._listener.detach()
-                port, first = self._port or self._cluster.main_port, self.global_rank == 0
-                store = build_local_store(port, self.world_size, first=first, listening=listening)
-            else:
-                store = build_environment_store(self._cluster)
-            self._worker_group = WorkerGroup(store, self.global_rank, self.world_size, alone=self.num_nodes == 1)
+            self._worker_group = WorkerGroup(self._channel or self._open_network_channel())
+
+    def _open_network_channel(self) -> NetworkChannel:
+        """Connect to workers that torchrun, Slurm or the user started."""
+        rank, size = self.global_rank, self.world_size
+        is_local = self.num_nodes == 1 and isinstance(self._cluster, LightningEnvironment)
+        store = (
+            build_local_store(self._cluster.main_port, size, first=rank == 0)
+            if is_local
+            else build_environment_store(self._cluster)
+        )
+        return NetworkChannel(store, rank, size, alone=self.num_nodes == 1)
 
     def batch_to_device(self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0) -> Any:  # noqa: ANN401 - Lightning's
         """Move a batch to a device, without the three hooks of module and data module that Lightning looks up."""

@@ -23,8 +23,8 @@ from lower_bound import compute_lower_bound, count_work
 from networks import NETWORKS
 from pairs_figure import PAIR_COUNT, draw_pairs
 from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.system.cores import count_usable_cores
 from pairs_lit.variants.fits import read_variants
-from pairs_lit.workers.cluster import count_usable_cores
 from tests.conftest import CONFIGS
 from tests.support.shipped import PARAMETERS
 from training_speed import (
