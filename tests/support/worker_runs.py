@@ -18,7 +18,7 @@ import torch
 from pairs_lit.checkpoints import last_checkpoint as checkpoints
 from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.cli import main
-from pairs_lit.workers.communication import LOOPBACK
+from pairs_lit.workers.network import LOOPBACK
 from tests.support import kill_targets
 from tests.support.runs import NOTICES
 
@@ -125,13 +125,18 @@ def run_command(arguments: list[str], log: Path, environment: Mapping[str, str] 
 
 def list_processes(process: BaseProcess) -> list[int]:
     """Return the IDs of the running processes of a command."""
+    return list_group(process.pid or 0)
+
+
+def list_group(leader: int) -> list[int]:
+    """Return the IDs of the running processes of a process group."""
     pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:  # the process has just ended
             continue
-        if int(fields[2]) == process.pid and fields[0] not in "ZX":
+        if int(fields[2]) == leader and fields[0] not in "ZX":
             pids.append(int(stat.parent.name))
     return sorted(pids)
 
@@ -169,10 +174,6 @@ def find_listening_addresses(pids: Sequence[int]) -> set[str]:
             if fields[3] == "0A" and fields[9] in sockets:
                 addresses.add(fields[1].partition(":")[0])
     return addresses
-
-
-LOOPBACK_ADDRESSES = {"0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF0000" + "0100007F"}
-"""127.0.0.1 and ::1, in the format of the kernel."""
 
 
 LONG_OPTIONS = ("--trainer.max_epochs", "100000")

@@ -2,28 +2,39 @@
 
 import json
 import multiprocessing
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import nbclient
+import nbformat
 import pytest
+from lightning.pytorch import Callback
 
+import pairs_lit
 from pairs_lit.cli import main
-from pairs_lit.errors import Stopped
-from pairs_lit.workers.communication import LOOPBACK
+from pairs_lit.errors import PairsLitError, Stopped
 from pairs_lit.workers.launcher import Launcher
+from pairs_lit.workers.network import LOOPBACK
 from tests.support.worker_runs import (
+    EVALUATION_COMMANDS,
+    LONG_OPTIONS,
     MOODY_OPTIONS,
     SCRIPT,
+    STATEFUL_OPTIONS,
+    TABLES,
     BuildArguments,
     build_srun_environment,
+    check_none_left,
     check_same,
+    check_same_checkpoint,
     find_free_port,
     find_run,
     needs_linux,
@@ -33,10 +44,12 @@ from tests.support.worker_runs import (
     run_fit,
     set_torchrun_environment,
     start_command,
+    wait_for_checkpoint,
     worker_options,
 )
 
 pytestmark = needs_linux
+SPAWN = ("--rounds.start_method", "spawn")
 
 
 @pytest.mark.slow
@@ -87,38 +100,155 @@ def test_two_nodes_give_the_same_tables(order: BuildArguments, alone: Path, tmp_
 
 
 @pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.slow
-def test_workers_that_rerun_the_command_give_the_same_tables(
-    order: BuildArguments, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
-    check_same(run_fit(order(tmp_path, *worker_options(count)), tmp_path), alone)
+@pytest.mark.quick(1)
+def test_spawned_workers_give_the_same_tables(order: BuildArguments, alone: Path, tmp_path: Path, count: int) -> None:
+    check_same(run_fit(order(tmp_path, *worker_options(count), *SPAWN), tmp_path), alone)
 
 
 @pytest.mark.slow
-def test_error_in_a_worker_that_reruns_the_command_is_one_line(
-    order: BuildArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_workers_are_spawned_where_processes_cannot_be_forked(
+    order: BuildArguments, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
-    assert main(order(tmp_path, *worker_options(2), *MOODY_OPTIONS, "raise")) == 1
+    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda: False)
+    monkeypatch.setattr(multiprocessing.get_context("fork"), "Process", None)
+    check_same(run_fit(order(tmp_path, *worker_options(2)), tmp_path), alone)
+
+
+def test_fork_is_rejected_where_it_is_not_safe(
+    order: BuildArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda: False)
+    assert main(order(tmp_path, *worker_options(2), "--rounds.start_method", "fork")) == 2
+    assert "rounds.start_method must be spawn or null, got fork, but this operating" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_spawned_workers_resume_and_evaluate_as_one_process_does(
+    order: BuildArguments, alone: Path, stateful: Path, tmp_path: Path
+) -> None:
+    run = run_fit(order(tmp_path, *worker_options(2), *SPAWN, "--trainer.max_epochs", "2"), tmp_path)
+    assert main([*resume_arguments(run), "--trainer.max_epochs", "3"]) == 0
+    check_same(run, alone)
+    both = order(tmp_path / "b", *STATEFUL_OPTIONS, *worker_options(2), *SPAWN, config="cnn_aux")
+    second = run_fit(both, tmp_path / "b")
+    for command in EVALUATION_COMMANDS:
+        assert main(resume_arguments(second, command)) == 0
+    check_same(second, stateful, TABLES)
+    check_same_checkpoint(second, stateful)
+
+
+@pytest.mark.slow
+def test_error_in_a_spawned_worker_is_one_line(
+    order: BuildArguments, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(order(tmp_path, *worker_options(2), *SPAWN, *MOODY_OPTIONS, "raise")) == 1
     *_, line = capfd.readouterr().err.splitlines()  # preceded by the notice that this network trains as copies
     assert re.fullmatch(
         r"pairs-lit: error: ArithmeticError: the second worker has no idea \(worker_parts\.py:\d+\)", line
     )
-    assert main(order(tmp_path, *worker_options(2), *MOODY_OPTIONS, "segfault")) == 2
+    assert main(order(tmp_path, *worker_options(2), *SPAWN, *MOODY_OPTIONS, "segfault")) == 2
     assert "was killed by SIGSEGV" in capfd.readouterr().err
 
 
 @pytest.mark.slow
-def test_script_without_main_guard_gets_a_hint(order: BuildArguments, tmp_path: Path) -> None:
-    arguments = [argument.removeprefix("--") for argument in order(tmp_path / "runs", *worker_options(2))[3:]]
+def test_spawned_workers_end_if_rank_0_is_killed(order: BuildArguments, tmp_path: Path) -> None:
+    arguments = order(tmp_path, *LONG_OPTIONS, *worker_options(3), *SPAWN)
+    with start_command(arguments, tmp_path / "said") as process:
+        wait_for_checkpoint(tmp_path)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        check_none_left(process, seconds=3)
+    assert read_lines(tmp_path / "said") == []
+
+
+SCRIPT_WITH_CLASSES = """
+import json
+import sys
+from pathlib import Path
+
+import pairs_lit
+from lightning.pytorch import Callback
+from pairs_lit.nn.backbones import FC
+
+
+class Network(FC):
+    pass
+
+
+class CountEpochs(Callback):
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        with open(f"{self.folder}/worker{trainer.global_rank}", "a", encoding="utf-8") as file:
+            file.write(".")
+
+
+def train(folder, changes):
+    changes = {**changes, "trainer.default_root_dir": folder, "model.backbone": Network}
+    return pairs_lit.fit("fc_aux", changes, [CountEpochs(folder)])
+"""
+
+
+def build_changes(order: BuildArguments, *options: str) -> dict[str, str]:
+    _, _, _, *arguments = [argument.removeprefix("--") for argument in order(Path("unused"), *options)]
+    return dict(zip(arguments[::2], arguments[1::2], strict=True))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.quick(2)
+def test_script_with_main_guard_trains_its_classes_with_its_callbacks(
+    order: BuildArguments, alone: Path, tmp_path: Path, method: str
+) -> None:
+    changes = build_changes(order, *worker_options(2), "--rounds.start_method", method)
     script = tmp_path / "script.py"
-    script.write_text(
-        "import pairs_lit\n"
-        "import pairs_lit.workers.strategy\n"
-        "pairs_lit.workers.strategy.can_fork = lambda device: False\n"
-        f"pairs_lit.fit('fc_aux', {dict(zip(arguments[::2], arguments[1::2], strict=True))!r})\n"
-    )
+    script.write_text(f"{SCRIPT_WITH_CLASSES}\nif __name__ == '__main__':\n    train({str(tmp_path)!r}, {changes!r})\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    check_same(find_run(tmp_path), alone)
+    assert [(tmp_path / f"worker{rank}").read_text() for rank in range(2)] == ["...", "..."]
+
+
+@pytest.mark.slow
+def test_notebook_trains_its_classes_with_spawned_workers(order: BuildArguments, alone: Path, tmp_path: Path) -> None:
+    changes = build_changes(order, *worker_options(2), *SPAWN)
+    cells = [SCRIPT_WITH_CLASSES, f"train({str(tmp_path)!r}, {changes!r})"]
+    notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
+    nbclient.execute(notebook, timeout=120)
+    check_same(find_run(tmp_path), alone)
+    assert [(tmp_path / f"worker{rank}").read_text() for rank in range(2)] == ["...", "..."]
+
+
+@pytest.mark.slow
+def test_sweep_with_spawned_workers_gives_the_same_tables(order: BuildArguments, tmp_path: Path) -> None:
+    spec = tmp_path / "sweep.yaml"
+    spec.write_text("values:\n  model.loss.aux_weight: [0.0, 0.5]\n")
+    tables = []
+    for name, method in {"forked": "fork", "spawned": "spawn"}.items():
+        _, *options = order(tmp_path, *worker_options(2), "--rounds.start_method", method)
+        folder = tmp_path / name
+        assert main(["sweep", *options, "--sweep", str(spec), "--output", str(folder), "--confirm", "0"]) == 0
+        tables.append([path.read_bytes() for path in sorted(folder.glob("0*/rounds.csv"))])
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 2
+
+
+@pytest.mark.slow
+def test_object_that_cannot_be_sent_to_a_new_process_is_named(order: BuildArguments, tmp_path: Path) -> None:
+    class Locked(Callback):
+        lock = threading.Lock()
+
+    changes = build_changes(order, *worker_options(2), *SPAWN) | {"trainer.default_root_dir": str(tmp_path)}
+    with pytest.raises(PairsLitError, match=r"workers cannot be started as new processes, because an object cannot be"):
+        pairs_lit.fit("fc_aux", changes, [Locked()])
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_script_without_main_guard_gets_a_hint(order: BuildArguments, tmp_path: Path) -> None:
+    changes = build_changes(order, *worker_options(2), *SPAWN) | {"trainer.default_root_dir": str(tmp_path / "runs")}
+    script = tmp_path / "script.py"
+    script.write_text(f"import pairs_lit\npairs_lit.fit('fc_aux', {changes!r})\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert 'does the script call pairs_lit.fit outside if __name__ == "__main__"?' in done.stderr.splitlines()[-1]
@@ -162,7 +292,8 @@ def test_reproduce_rejects_several_processes(
 
 def test_signal_between_two_worker_starts_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     forks: Any = multiprocessing.get_context("fork").Process
-    start, started_workers = forks.start, []
+    start = forks.start
+    started_workers: list[BaseProcess] = []
 
     def start_once(self: BaseProcess) -> None:
         if started_workers:
@@ -171,7 +302,7 @@ def test_signal_between_two_worker_starts_leaves_no_process(monkeypatch: pytest.
         started_workers.append(self)
 
     monkeypatch.setattr(forks, "start", start_once)
-    launcher = Launcher(3, lambda: nullcontext(0), lambda _: time.sleep(60), None)
+    launcher = Launcher(3, "fork", lambda channel: time.sleep(60 * (channel is not None)), None)
     with pytest.raises(Stopped):
         launcher.launch(lambda: None)
     (worker,) = started_workers

@@ -183,8 +183,11 @@ def test_custom_trainer_ends_with_the_weights_of_all_workers(
         trainer.test(module, data, verbose=False)
         weights.append(module.state_dict())
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda device: False)
-    with pytest.raises(PairsLitError, match="devices is 2, but a custom Trainer cannot start workers"):
+    monkeypatch.setattr("pairs_lit.workers.strategy.can_fork", lambda: False)
+    with pytest.raises(
+        PairsLitError,
+        match=r"devices is 2, but the workers of a custom Trainer cannot be new processes\. Set devices=1",
+    ):
         build_custom_trainer(tmp_path, tiny_root, 2)
 
 
