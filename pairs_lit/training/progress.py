@@ -98,6 +98,10 @@ class EpochCounter(Callback):
         self._bar = bar
         self._rounds = rounds
 
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        """Become a callback that does nothing in a worker that is a new process; worker 0 shows the bar."""
+        return Callback, ()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epochs that an earlier call has trained."""
         self._bar.update(self._rounds * trainer.current_epoch)
