@@ -186,6 +186,9 @@ class Search:
                     finished = Sweep(self.folder, self._spec, trials, confirmed, tuple(study.describe_history()))
                     if study.is_latest:
                         self._write_results(finished, study)
+                bar.update(
+                    max(0, (bar.total or 0) - bar.n)
+                )  # fits that were not needed; a notebook would show an error
             return finished
 
     def _list_products(self, text: str) -> list[str]:

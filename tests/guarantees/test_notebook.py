@@ -9,21 +9,20 @@ from tests.support.notebooks import count_bars, execute_cells, join_stream, list
 
 CELLS = {
     "fit": """
-import sys, pairs_lit
+import pairs_lit
 options = {"data.source": "digits", "data.train_pairs": 60, "data.val_pairs": 20, "data.test_pairs": 30,
-           "trainer.max_epochs": 2, "trainer.devices": 2, "rounds.stack_size": 2, "data.evaluate_all_pairs": True}
+           "trainer.max_epochs": 2, "trainer.devices": 2, "rounds.stack_size": 2, "data.all_pairs": ["test"]}
 run = pairs_lit.fit("fc_aux", {**options, "rounds.count": 4})
 """,
     "run": "run",
     "summary": 'run.summary["test_accuracy"]',
-    "plot without pyplot": 'assert "matplotlib.pyplot" not in sys.modules\nrun.plot()',
+    "plot before pyplot is used": "run.plot()",
     "hidden bar": """
 other = pairs_lit.fit("fc", {**options, "rounds.count": 4, "trainer.enable_progress_bar": False})
 """,
     "comparison": "comparison = pairs_lit.compare([run, other])\ncomparison",
-    "plot with pyplot": "import matplotlib.pyplot\ncomparison.plot()",
+    "plot after pyplot is used": "from matplotlib import pyplot\npyplot.close(pyplot.figure())\ncomparison.plot()",
     "sweep": """
-del options["data.evaluate_all_pairs"]
 space = {"model.loss.aux_weight": [0.5, 2]}
 pairs_lit.sweep("fc_aux", {"space": space, "rounds": {"count": 2}, "confirm": {"count": 2, "seed": 9}}, options)
 """,
@@ -61,13 +60,13 @@ def test_a_result_is_displayed_as_html_with_mean_std_and_n(outputs: Outputs, cel
     assert "n" in texts or any("(n = 4)" in text for text in texts)
 
 
-@pytest.mark.parametrize("cell", ["plot without pyplot", "plot with pyplot"])
+@pytest.mark.parametrize("cell", ["plot before pyplot is used", "plot after pyplot is used"])
 def test_a_figure_is_displayed_once(outputs: Outputs, cell: str) -> None:
     (data,) = list_displayed(outputs[cell])
     assert "image/png" in data
 
 
-def test_the_path_of_a_run_is_relative(outputs: Outputs, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_path_of_a_run_is_relative(outputs: Outputs) -> None:
     (data,) = list_displayed(outputs["run"])
     folder = read_html("".join(data["text/html"]))[-1].removeprefix("run: ")
     assert Path(folder).parts[:2] == ("lightning_logs", "fc_aux")
