@@ -186,9 +186,8 @@ class Search:
                     finished = Sweep(self.folder, self._spec, trials, confirmed, tuple(study.describe_history()))
                     if study.is_latest:
                         self._write_results(finished, study)
-                bar.update(
-                    max(0, (bar.total or 0) - bar.n)
-                )  # fits that were not needed; a notebook would show an error
+                # fits that were not needed count as done, since a notebook shows a bar that is not full as an error
+                bar.update(max(0, (bar.total or 0) - bar.n))
             return finished
 
     def _list_products(self, text: str) -> list[str]:
