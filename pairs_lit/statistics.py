@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import sqrt
+from math import isnan, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,18 @@ class Summary:
     def interval(self) -> tuple[float, float]:
         """The 95 % t interval of the mean; NaN for fewer than two values."""
         return self.mean - self.half_width, self.mean + self.half_width
+
+    def _repr_html_(self) -> str:
+        """Return the statistics in one line, which notebooks display."""
+        others = {"median": self.median, "min": self.min, "max": self.max}
+        known = [f"{name} {value:.4f}" for name, value in others.items() if not isnan(value)]
+        return "; ".join([format_mean_and_std(self), *known])
+
+
+def format_mean_and_std(summary: Summary) -> str:
+    """Return a text such as ``0.8757 ± 0.0165 (n = 10)``; a single round has no ± part."""
+    spread = f" ± {summary.std:.4f}" if summary.n > 1 else ""
+    return f"{summary.mean:.4f}{spread} (n = {summary.n})"
 
 
 def summarise(values: Sequence[float]) -> Summary:

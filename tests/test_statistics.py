@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import describe
 
-from pairs_lit.statistics import summarise
+from pairs_lit.statistics import Summary, summarise
 
 samples = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40)
 
@@ -48,3 +48,15 @@ def test_no_value_has_only_its_count() -> None:
 
 def test_equal_values_have_std_zero() -> None:
     assert summarise([0.5, 0.5, 0.5]).std == 0
+
+
+@pytest.mark.parametrize(
+    ("summary", "html"),
+    [
+        (summarise([0.5, 0.7]), "0.6000 ± 0.1414 (n = 2); median 0.6000; min 0.5000; max 0.7000"),
+        (summarise([0.5]), "0.5000 (n = 1); median 0.5000; min 0.5000; max 0.5000"),
+        (Summary(10, 0.5, 0.1), "0.5000 ± 0.1000 (n = 10)"),
+    ],
+)
+def test_a_notebook_shows_mean_std_and_n(summary: Summary, html: str) -> None:
+    assert summary._repr_html_() == html

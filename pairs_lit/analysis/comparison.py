@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pairs_lit.analysis.comparison_tests import (
     Decision,
@@ -17,7 +17,8 @@ from pairs_lit.analysis.comparison_tests import (
 from pairs_lit.analysis.comparison_text import ComparedRun, describe_difference
 from pairs_lit.analysis.effect_sizes import Estimate, estimate_interquartile_mean, estimate_superiority
 from pairs_lit.analysis.failures import Failures, find_failures
-from pairs_lit.analysis.tables import format_decimal, format_interval, format_p_value, format_table
+from pairs_lit.analysis.html_tables import format_html
+from pairs_lit.analysis.tables import Table, format_decimal, format_interval, format_p_value, format_table
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.metrics import COMPARABLE_METRICS, METRICS_BY_COLUMN, Metric
 from pairs_lit.runs.run import FinishedRun
@@ -28,6 +29,9 @@ from pairs_lit.statistics import Summary, summarise
 from pairs_lit.system.console import print_notice
 from pairs_lit.system.deprecation import renamed_names
 from pairs_lit.text import format_count, replace_control_characters
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TableFormat = Literal["text", "md", "csv", "latex"]
 METRICS = tuple(metric.column for metric in COMPARABLE_METRICS)
@@ -83,7 +87,7 @@ class PairwiseTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of several runs; printing it shows its tables.
+    """The comparison of several runs; printing it shows its tables, as does a notebook.
 
     Attributes:
         metric: The column by which the runs are compared.
@@ -99,6 +103,18 @@ class Comparison:
 
     def __str__(self) -> str:
         return format_comparison(self, "text")
+
+    def _repr_html_(self) -> str:
+        """Return the tables and sentences as HTML, which notebooks display."""
+        lines = "\n".join([*self.sentences, *self.failure_lines])
+        return format_html([*_build_tables(self), lines, describe_method(self)])
+
+    def plot(self) -> "Figure":
+        """Draw the metric of each round as a point, one row per run, with the mean and its 95 % interval."""
+        from pairs_lit.analysis.figures import draw_rounds  # matplotlib takes long to import
+
+        values = {run.label: list(run.values(self.metric).values()) for run in self.runs}
+        return draw_rounds(values, METRICS_BY_COLUMN[self.metric].label)
 
     @property
     def winner(self) -> str | None:
@@ -347,13 +363,8 @@ def format_comparison(comparison: Comparison, style: TableFormat, *, statistics:
         comparison = _escape_names(comparison, *_ESCAPES[style])
     if style == "csv":
         return _format_csv(comparison)
-    tables = [
-        (build_run_rows(comparison), _RUN_HEADER),
-        ([_build_pair_row(pair) for pair in comparison.pairs], _PAIR_HEADER),
-    ]
-    if statistics:
-        tables += _build_statistics_tables(comparison)
-    parts = [format_table(header, rows, _TABULATE_STYLES[style]) for rows, header in tables if rows]
+    tables = _build_tables(comparison) + (_build_statistics_tables(comparison) if statistics else [])
+    parts = [format_table(table.header, table.rows, _TABULATE_STYLES[style]) for table in tables if table.rows]
     footnote = describe_method(comparison) + (f" {_STATISTICS_NOTE}" if statistics else "")
     lines = [*comparison.sentences, *comparison.failure_lines]
     if style == "latex":
@@ -389,6 +400,12 @@ def _escape_names(comparison: Comparison, pattern: str, replacement: str) -> Com
     return replace(comparison, runs=runs, pairs=pairs)
 
 
+def _build_tables(comparison: Comparison) -> list[Table]:
+    """Return the tables of runs and of pairs of runs."""
+    pair_rows = [_build_pair_row(pair) for pair in comparison.pairs]
+    return [Table(_RUN_HEADER, build_run_rows(comparison)), Table(_PAIR_HEADER, pair_rows)]
+
+
 def build_run_rows(comparison: Comparison) -> list[list[str]]:
     """Return the table of runs, one row per run."""
     rows = []
@@ -415,8 +432,8 @@ def _build_pair_row(pair: PairwiseTest) -> list[str]:
     ]
 
 
-def _build_statistics_tables(comparison: Comparison) -> list[tuple[list[list[str]], list[str]]]:
-    """Return rows and header of two tables: interquartile means by run, and probabilities of superiority by pair."""
+def _build_statistics_tables(comparison: Comparison) -> list[Table]:
+    """Return two tables: interquartile means by run, and probabilities of superiority by pair."""
     mean_rows, superiority_rows = [], []
     for run in comparison.runs:
         mean, n = comparison.interquartile_mean(run), str(comparison.summary(run)[0].n)
@@ -425,7 +442,7 @@ def _build_statistics_tables(comparison: Comparison) -> list[tuple[list[list[str
         estimate, n = pair.superiority, ", ".join(map(str, pair.rounds))
         ends = f"{estimate.low:.3f} to {estimate.high:.3f}"
         superiority_rows.append([f"{pair.first}, {pair.second}", n, f"{estimate.value:.3f}", ends])
-    return [(mean_rows, _INTERQUARTILE_HEADER), (superiority_rows, _SUPERIORITY_HEADER)]
+    return [Table(_INTERQUARTILE_HEADER, mean_rows), Table(_SUPERIORITY_HEADER, superiority_rows)]
 
 
 _STATISTICS_NOTE = (

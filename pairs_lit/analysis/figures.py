@@ -1,5 +1,6 @@
 """Matplotlib figures of runs and sweeps."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,15 @@ def shorten_name(name: str, most: int) -> str:
     return short.replace("$", r"\$")
 
 
+class DisplayedFigure(Figure):
+    """A figure that a notebook displays even if pyplot, which would register a display of figures, is not imported."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def draw_curves(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figure:
     """Draw metrics by epoch, one panel per metric and one line per run: the mean over rounds ± one standard deviation.
 
@@ -33,7 +43,7 @@ def draw_curves(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figure
         panels: The axis label with its unit, by metric (such as ``test/accuracy``).
     """
     known = {metric: label for metric, label in panels.items() if any(metric in run.values for run in runs.values())}
-    figure = Figure(figsize=(5 * len(known), 3.6), layout="constrained")
+    figure = DisplayedFigure(figsize=(5 * len(known), 3.6), layout="constrained")
     for axes, (metric, label) in zip(figure.subplots(1, len(known), squeeze=False)[0], known.items(), strict=True):
         for index, (name, curves) in enumerate(runs.items()):
             if metric not in curves.values or curves.find_failed_rounds().all():
@@ -44,17 +54,21 @@ def draw_curves(runs: Mapping[str, Curves], panels: Mapping[str, str]) -> Figure
             std = values.std(1, ddof=1) if is_ok.sum() > 1 else np.zeros_like(mean)  # a single round gets no band
             colour, style = COLOURS[index % len(COLOURS)], _LINE_STYLES[index % len(_LINE_STYLES)]
             failed = f", {(~is_ok).sum()} failed" if not is_ok.all() else ""
-            axes.plot(epochs, mean, style, color=colour, label=f"{name} (n = {is_ok.sum()}{failed})", linewidth=1.4)
+            marker = "o" if curves.epochs == 1 else ""  # a line of one point would be invisible
+            indent = " " if name.startswith("_") else ""  # matplotlib leaves names with _ out of the legend
+            label_of_run = f"{indent}{name} (n = {is_ok.sum()}{failed})"
+            axes.plot(epochs, mean, style, color=colour, label=label_of_run, linewidth=1.4, marker=marker)
             axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        if axes.get_lines():
+            axes.legend(fontsize=8)
     return figure
 
 
 def draw_rounds(values: Mapping[str, Sequence[float]], label: str) -> Figure:
     """Draw the metric of each round as a point, one row per run, with the mean and its 95 % interval."""
-    figure = Figure(figsize=(7, 1 + 0.55 * len(values)), layout="constrained")
+    figure = DisplayedFigure(figsize=(7, 1 + 0.55 * len(values)), layout="constrained")
     axes = figure.subplots()
     escaped = {name.replace("$", r"\$"): points for name, points in values.items()}  # $ would begin a formula
     for row, (name, points) in enumerate(escaped.items()):

@@ -1,7 +1,9 @@
 """Formatting of tables, numbers and notes for terminal output and reports."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import compress
+from typing import Literal
 
 from tabulate import tabulate
 
@@ -12,6 +14,24 @@ from pairs_lit.statistics import Summary
 from pairs_lit.text import format_count, replace_control_characters
 
 _DIGIT_COLUMNS = frozenset(metric.column for metric in METRICS_BY_COLUMN.values() if metric.is_of_digits)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of results, to be formatted as text or HTML.
+
+    Attributes:
+        header: The names of the columns.
+        rows: The cells of each row.
+        alignment: The alignment of all cells in the table as text.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    alignment: Literal["left", "right"] = "left"
+
+    def __str__(self) -> str:
+        return tabulate(self.rows, self.header, disable_numparse=True, stralign=self.alignment)
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[object]], style: str = "simple") -> str:
@@ -31,11 +51,17 @@ def format_summary_table(summaries: Mapping[str, Summary], *, style: str = "simp
         summaries: The summaries by column of ``rounds.csv``; any other name becomes the label of its row.
         style: One of ``tabulate``'s table formats.
     """
+    table = build_summary_table(summaries)
+    alignments = ["left", *["right"] * 6]
+    return tabulate(table.rows, table.header, tablefmt=style, disable_numparse=True, colalign=alignments)
+
+
+def build_summary_table(summaries: Mapping[str, Summary]) -> Table:
+    """Return the table of :func:`format_summary_table` before it is formatted."""
     labels = [METRICS_BY_COLUMN[name].label if name in METRICS_BY_COLUMN else name for name in summaries]
     cells = [(s.n, *map(format_decimal, (s.mean, s.std, s.median, s.min, s.max))) for s in summaries.values()]
     rows = [(label, *row) for label, row in zip(labels, cells, strict=True)]
-    header = ["", "n", "mean", "std", "median", "min", "max"]
-    return tabulate(rows, header, tablefmt=style, disable_numparse=True, colalign=["left", *["right"] * 6])
+    return Table(["", "n", "mean", "std", "median", "min", "max"], rows)
 
 
 def format_evaluation_table(evaluation: Evaluation, *, with_digits: bool = True) -> str:
@@ -92,12 +118,6 @@ def describe_classes(relation: str, names: Sequence[str], count: int) -> str:
         listed = [*listed[: _MAX_NAMES - 1], "…", listed[-1]]
     numbers = ", ".join(listed) or f"0 to {count - 1}"
     return f"relation {relation}: first {get_sign(relation)} second by class number ({count} classes): {numbers}"
-
-
-def format_mean_and_std(summary: Summary) -> str:
-    """Return a text such as ``0.8757 ± 0.0165 (n = 10)``; a single round has no ± part."""
-    spread = f" ± {summary.std:.4f}" if summary.n > 1 else ""
-    return f"{summary.mean:.4f}{spread} (n = {summary.n})"
 
 
 def format_decimal(value: float) -> str:

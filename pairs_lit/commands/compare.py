@@ -5,7 +5,6 @@ from typing import get_args
 
 from pairs_lit.analysis.comparison import METRICS, TableFormat, compare, format_comparison
 from pairs_lit.commands.option_parser import OptionParser, check_figure_path, write_or_print
-from pairs_lit.runs.metrics import METRICS_BY_COLUMN
 from pairs_lit.system.paths import expand_user_path
 
 
@@ -51,7 +50,6 @@ def run(args: Sequence[str]) -> None:
     comparison = compare(options.runs, options.metric, allow_different=options.allow_different)
     write_or_print(format_comparison(comparison, options.format, statistics=options.statistics), options.output)
     if options.figure is not None:
-        from pairs_lit.analysis.figures import draw_rounds, save_figure
+        from pairs_lit.analysis.figures import save_figure
 
-        values = {run.label: list(run.values(options.metric).values()) for run in comparison.runs}
-        save_figure(draw_rounds(values, METRICS_BY_COLUMN[options.metric].label), options.figure)
+        save_figure(comparison.plot(), options.figure)

@@ -1,6 +1,7 @@
 """``pairs-lit sweep``: hyperparameter search over many seeds, with the best trials confirmed on fresh seeds."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
@@ -19,7 +20,10 @@ from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.system.paths import expand_user_path
 
 try:
-    import optuna  # noqa: F401 - imported to report in one line that it is not installed
+    with warnings.catch_warnings():
+        # in a notebook without ipywidgets, Optuna's import warns that its own bars would be text
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import optuna  # noqa: F401 - imported to report in one line that it is not installed
 
     from pairs_lit.sweeps.search import Search
 except ModuleNotFoundError as error:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairs_lit.analysis.tables import format_mean_and_std
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.apply import apply_to_grey_images, describe_format, predict_images
 from pairs_lit.inference.canvas import CanvasValue, build_canvas, is_upload, read_asset, read_canvas_value
@@ -18,6 +17,7 @@ from pairs_lit.inference.conversion import get_placement, get_training_bits
 from pairs_lit.inference.predictions import ApplyResult
 from pairs_lit.inference.run import Run
 from pairs_lit.relation import get_sign
+from pairs_lit.statistics import format_mean_and_std
 from pairs_lit.text import format_count, format_sentence, replace_control_characters
 
 FONTS = ["system-ui", "sans-serif"]

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tabulate import tabulate
 
-from pairs_lit.analysis.tables import format_decimal, format_mean_and_std
+from pairs_lit.analysis.html_tables import format_html
+from pairs_lit.analysis.tables import Table, format_decimal
 from pairs_lit.data.class_names import join_names
 from pairs_lit.relation import get_sign
 from pairs_lit.runs.run import FinishedRun
-from pairs_lit.statistics import Summary, summarise
+from pairs_lit.statistics import Summary, format_mean_and_std, summarise
 from pairs_lit.system.deprecation import renamed_names
 from pairs_lit.text import format_count, format_sentence, replace_control_characters
 
@@ -151,6 +151,14 @@ class ApplyResult:
 
     def __str__(self) -> str:
         """Return a table of the pairs, and one of the probabilities of each round."""
+        return "\n\n".join(filter(None, map(str, self._build_blocks())))
+
+    def _repr_html_(self) -> str:
+        """Return the tables as HTML, which notebooks display."""
+        return format_html(self._build_blocks())
+
+    def _build_blocks(self) -> list[Table | str]:
+        """Return the tables and paragraphs of the output; texts may be empty."""
         sign, n = get_sign(self.relation), len(self.seeds)
         header = ["", "left", "right", f"P(left {sign} right)", "answer", "left read as", "right read as"]
         rows = []
@@ -164,15 +172,14 @@ class ApplyResult:
         rounds = f"{format_count(len(failed), 'round')} that failed (seed {', '.join(map(str, failed))})"
         left_out = f" Left out: {rounds}." if failed else ""
         order = f"The relation compares the positions of the classes in this order: {join_names(self.class_names)}."
-        parts = [
-            tabulate(rows, header, disable_numparse=True),
+        return [
+            Table(header, rows),
             order if self.class_names else "",
             f"P(left {sign} right) of each round:",
-            tabulate(list(zip(*columns, strict=True)), names, disable_numparse=True, stralign="right"),
+            Table(names, list(zip(*columns, strict=True)), alignment="right"),
             f"mean ± std (ddof 1) over {format_count(n, 'round')} of {folder}, trained on {self.source}.{left_out}",
             format_sentence(self.note),
         ]
-        return "\n\n".join(filter(None, parts))
 
 
 __getattr__ = renamed_names(__name__, {"Applied": "ApplyResult"})

@@ -4,9 +4,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pairs_lit.analysis.figures import COLOURS, shorten_name
-from pairs_lit.analysis.tables import format_mean_and_std
 from pairs_lit.inference.predictions import ApplyResult, PairPrediction
 from pairs_lit.relation import get_sign
+from pairs_lit.statistics import format_mean_and_std
 from pairs_lit.text import format_count, replace_control_characters
 
 _MAX_PAIRS = 40

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pairs_lit.analysis.figures import COLOURS, draw_curves, draw_option_means, save_figure
-from pairs_lit.analysis.tables import format_interval, format_mean_and_std, format_table
+from pairs_lit.analysis.tables import format_interval, format_table
 from pairs_lit.reproduction.claim_results import render_page
 from pairs_lit.reproduction.claims import CLAIMS
 from pairs_lit.reproduction.fit_results import (
@@ -22,7 +22,7 @@ from pairs_lit.runs.atomic_write import remove_temp_files, write_text_atomically
 from pairs_lit.runs.metrics import SPLIT_NAMES, Metric
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.runs.tables import write_csv
-from pairs_lit.statistics import Difference, Summary
+from pairs_lit.statistics import Difference, Summary, format_mean_and_std
 
 _DIFFERENCE_HEADER = ["reproduced − published", "95 % interval of the difference", "interval contains 0"]
 _CSV_HEADER = ["report", "row", "title", "parameters", "column", "published_mean", "published_std", "published_n"]

@@ -161,9 +161,14 @@ def summarise_rounds(results: Sequence[RoundResult]) -> ByName[Summary]:
 
 def write_rounds(path: Path, results: Sequence[RoundResult]) -> None:
     """Write ``rounds.csv``: one row for each round, with an empty field for a value that was not measured."""
+    write_csv(path, *build_round_rows(results))
+
+
+def build_round_rows(results: Sequence[RoundResult]) -> tuple[list[str], list[list[Any]]]:
+    """Return the columns of ``rounds.csv`` and a row for each round, with None for a value that was not measured."""
     rows = [vars(result) for result in results]
     columns = [name for name in COLUMNS if name not in _OPTIONAL_COLUMNS or any(row[name] is not None for row in rows)]
-    write_csv(path, columns, [[row[name] for name in columns] for row in rows])
+    return columns, [[row[name] for name in columns] for row in rows]
 
 
 MAX_UNCOMPRESSED_BYTES = 8 * 2**20

@@ -9,13 +9,14 @@ from pathlib import Path
 from pairs_lit.analysis.comparison import Comparison, compare_pairs
 from pairs_lit.analysis.comparison_tests import Decision, MeasuredDifference
 from pairs_lit.analysis.comparison_text import ComparedRun, describe_difference
-from pairs_lit.analysis.tables import format_decimal, format_mean_and_std, format_p_value, format_table
+from pairs_lit.analysis.html_tables import format_html
+from pairs_lit.analysis.tables import Table, format_decimal, format_p_value
 from pairs_lit.inference.run import Run
 from pairs_lit.runs.atomic_write import write_text_atomically
 from pairs_lit.runs.metrics import METRICS_BY_COLUMN
 from pairs_lit.runs.tables import write_csv
 from pairs_lit.seeds import format_seeds
-from pairs_lit.statistics import summarise
+from pairs_lit.statistics import format_mean_and_std, summarise
 from pairs_lit.sweeps.search_space import build_short_names, format_value
 from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Trial, compare_with_best, get_final_scores
@@ -62,7 +63,7 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep; printing it shows its report.
+    """A finished sweep; printing it shows its report, as does a notebook.
 
     Attributes:
         folder: The sweep's folder.
@@ -103,6 +104,14 @@ class Sweep:
         return [self.best, *(trial for trial in self.tied if not trial.failed)]
 
     def __str__(self) -> str:
+        return "\n\n".join(map(str, self._build_blocks()))
+
+    def _repr_html_(self) -> str:
+        """Return the report as HTML, which notebooks display."""
+        return format_html(self._build_blocks())
+
+    def _build_blocks(self) -> list[Table | str]:
+        """Return the tables and paragraphs of the report."""
         best, spec, seeds = self.best, self.spec, self.spec.rounds.list_seeds()
         direction = "lower" if spec.deciding_metric.is_loss else "higher"
         title = (
@@ -112,19 +121,11 @@ class Sweep:
         )
         bias = "It was chosen as the best trial on these seeds, so the estimate is optimistically biased."
         selected = f"Selected: {best.label}. {spec.metric} {format_mean_and_std(best.summary)}. {bias}"
-        return "\n\n".join(
-            [
-                title,
-                *self.notes,
-                format_trials_table(self),
-                _describe_ties(self),
-                selected,
-                *_describe_confirmation(self),
-            ]
-        )
+        trials = build_trials_table(self)
+        return [title, *self.notes, trials, _describe_ties(self), selected, *_describe_confirmation(self)]
 
 
-def format_trials_table(sweep: Sweep) -> str:
+def build_trials_table(sweep: Sweep) -> Table:
     """Return the table of trials, the best first; failures have columns only if there are any."""
     options = list(sweep.spec.space)
     has_failed = any(trial.failed for trial in sweep.trials)
@@ -144,7 +145,7 @@ def format_trials_table(sweep: Sweep) -> str:
         if decision is not None:
             difference = [f"{decision.difference.estimate:+.4f}", format_p_value(decision.p_holm)]
         rows.append([trial.number, *values, *statistics, *failures, *difference])
-    return format_table(header, rows)
+    return Table(header, rows)
 
 
 def _describe_ties(sweep: Sweep) -> str:
@@ -187,7 +188,8 @@ def _describe_disagreements(sweep: Sweep) -> str:
     return "".join(f"\n{sentence}" for sentence in sentences)
 
 
-def _describe_confirmation(sweep: Sweep) -> list[str]:
+def _describe_confirmation(sweep: Sweep) -> list[Table | str]:
+    """Return the table of the confirmation with a title, and the result in a sentence."""
     confirmed = sweep.confirmed
     if confirmed is None:
         return ["Not confirmed on fresh seeds. To do so, add confirm: {count: 20, seed: 1000} to the sweep file."]
@@ -204,7 +206,7 @@ def _describe_confirmation(sweep: Sweep) -> list[str]:
     ]
     header = ["run", "metric", "n", "mean", "std", "failed"]
     title = f"Confirmed on {len(seeds)} fresh seeds, {seeds[0]} to {seeds[-1]}:"
-    return [f"{title}\n\n{format_table(header, rows)}", _describe_confirmed_difference(confirmed)]
+    return [title, Table(header, rows), _describe_confirmed_difference(confirmed)]
 
 
 def _describe_confirmed_difference(confirmed: Confirmation) -> str:

@@ -28,7 +28,7 @@ from pairs_lit.system.signals import raise_if_end_announced
 from pairs_lit.system.tracebacks import format_reason, locate_user_error
 from pairs_lit.text import format_count
 from pairs_lit.training.code_check import ChangedCodeError
-from pairs_lit.training.progress import EpochCounter
+from pairs_lit.training.progress import EpochCounter, can_show_bar, choose_bar_class
 from pairs_lit.variants.fits import (
     VariantPlan,
     fit_variants,
@@ -187,6 +187,8 @@ class Search:
                     finished = Sweep(self.folder, self._spec, trials, confirmed, tuple(study.describe_history()))
                     if study.is_latest:
                         self._write_results(finished, study)
+                # fits that were not needed count as done, since a notebook shows a bar that is not full as an error
+                bar.update(max(0, (bar.total or 0) - bar.n))
             return finished
 
     def _list_products(self, text: str) -> list[str]:
@@ -222,14 +224,14 @@ class Search:
         epochs_per_trial = self._spec.rounds.count * epochs
         total = self._spec.num_trials * epochs_per_trial + confirm * epochs
         done = len(study.list_finished_trials()) * epochs_per_trial
-        is_hidden = self._baseline_plan.options["trainer.enable_progress_bar"] is False or None
-        return tqdm(
+        is_enabled = self._baseline_plan.options["trainer.enable_progress_bar"] is not False
+        return choose_bar_class()(
             total=total,
             initial=done,
             unit="epoch",
             unit_scale=True,
             dynamic_ncols=True,
-            disable=is_hidden,
+            disable=not (is_enabled and can_show_bar()),
             desc=self._name,
         )
 

@@ -2,24 +2,39 @@
 
 import io
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from pairs_lit.analysis.tables import format_mean_and_std
 from pairs_lit.data.loaders import StackBatch, StackLoader
 from pairs_lit.runs.metrics import Metric
-from pairs_lit.statistics import summarise
+from pairs_lit.statistics import format_mean_and_std, summarise
 from pairs_lit.system.lightning_hooks import skip_batch_hooks
+from pairs_lit.system.notebook import is_in_notebook
 from pairs_lit.text import format_count
 from pairs_lit.training.round_runner import RoundRunner
 
 
+def choose_bar_class() -> "type[tqdm[Any]]":
+    """Return tqdm's widget in a notebook where ipywidgets is installed, otherwise its text bar."""
+    if is_in_notebook() and find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as notebook_bar  # without ipywidgets, it would warn and fail
+
+        return notebook_bar
+    return tqdm
+
+
+def can_show_bar() -> bool:
+    """Return whether the user would see a bar on stderr: on a terminal or in a notebook."""
+    return is_in_notebook() or (isinstance(sys.stderr, io.TextIOBase) and sys.stderr.isatty())
+
+
 @skip_batch_hooks
 class RoundProgressBar(ProgressBar):
-    """Shows the epochs of all rounds on stderr, with the latest accuracy; shows nothing without a terminal.
+    """Shows the epochs of all rounds with the latest accuracy, on a terminal's stderr or in a notebook.
 
     Args:
         runner: The callback that collects the metrics.
@@ -42,7 +57,7 @@ class RoundProgressBar(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar at the first epoch that this fit trains."""
         rounds = len(self._runner.seeds)
-        self._bar = tqdm(
+        self._bar = choose_bar_class()(
             total=trainer.max_epochs,
             initial=trainer.current_epoch,
             desc=format_count(rounds, "round"),
@@ -52,15 +67,15 @@ class RoundProgressBar(ProgressBar):
         )
 
     def _is_visible(self, trainer: Trainer) -> bool:
-        on_terminal = isinstance(sys.stderr, io.TextIOBase) and sys.stderr.isatty()
-        return self._enabled and on_terminal and trainer.is_global_zero
+        return self._enabled and can_show_bar() and trainer.is_global_zero
 
     def track_batches(self, trainer: Trainer, loader: StackLoader) -> "tqdm[StackBatch]":
-        """Return this worker's batches of a final evaluation, wrapped in a progress bar."""
-        splits = " and ".join(loader.splits)
-        return tqdm(
-            loader, f"evaluating ({splits})", unit="batch", disable=not self._is_visible(trainer), dynamic_ncols=True
-        )
+        """Return this worker's batches of a final evaluation, wrapped in a progress bar on terminals.
+
+        A notebook shows one bar for each fit, that of the epochs.
+        """
+        splits, is_hidden = " and ".join(loader.splits), is_in_notebook() or not self._is_visible(trainer)
+        return tqdm(loader, f"evaluating ({splits})", unit="batch", disable=is_hidden, dynamic_ncols=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Advance by one epoch."""
@@ -104,8 +119,12 @@ class EpochCounter(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epochs that an earlier call has trained."""
-        self._bar.update(self._rounds * trainer.current_epoch)
+        self._advance(trainer, self._rounds * trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add one epoch of each round."""
-        self._bar.update(self._rounds)
+        self._advance(trainer, self._rounds)
+
+    def _advance(self, trainer: Trainer, epochs: int) -> None:
+        if trainer.is_global_zero:  # a forked worker has a copy of the bar, which would be a second one in a notebook
+            self._bar.update(epochs)

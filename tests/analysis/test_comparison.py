@@ -18,6 +18,7 @@ from pairs_lit.cli import main
 from pairs_lit.inference.run import Run
 from pairs_lit.runs.metrics import METRICS_BY_COLUMN
 from pairs_lit.runs.tables import RoundResult, write_rounds, write_summary
+from tests.support.notebooks import read_html
 
 DATA = {"source": "mnist", "relation": "le", "train_pairs": 1000}
 Made = Callable[..., Path]
@@ -182,6 +183,28 @@ def test_the_figure_has_every_round_as_a_point(made: Made, tmp_path: Path) -> No
     points = [line for line in axes.get_lines() if line.get_label().startswith(("a", "b"))]
     assert [sorted(line.get_xdata()) for line in points] == [sorted(BETTER), sorted(GOOD)]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a\nn = 4", "b\nn = 4"]
+
+
+def test_a_comparison_draws_its_metric(made: Made) -> None:
+    (axes,) = compare([made("a", BETTER), made("b", GOOD)], "best_test_accuracy").plot().axes
+    points = [line for line in axes.get_lines() if line.get_label().startswith(("a", "b"))]
+    assert [max(line.get_xdata()) for line in points] == pytest.approx([0.87, 0.85])
+    assert axes.get_xlabel().startswith("test accuracy of any epoch") or "best test accuracy" in axes.get_xlabel()
+
+
+def test_a_notebook_shows_tables_and_sentences(made: Made) -> None:
+    comparison = compare([made("a", BETTER, failed=1), made("b<i>&", GOOD)])
+    texts = read_html(comparison._repr_html_())
+    assert texts[:2] == ["run", "n"]
+    place = texts.index("a")
+    assert texts[place + 1 : place + 3] == ["4 (1 failed)", "0.8400 ± 0.0216"]
+    assert "a − b<i>&" in texts
+    assert set(comparison.sentences) | set(comparison.failure_lines) <= set(texts)
+    assert texts[-1].startswith("test_accuracy; data: mnist; relation: le.")
+
+
+def test_a_single_run_is_shown_without_a_table_of_pairs(made: Made) -> None:
+    assert "comparison" not in read_html(compare([made("a", GOOD)])._repr_html_())
 
 
 def test_summaries_of_finished_fits_are_read(fit: Callable[..., Path]) -> None:

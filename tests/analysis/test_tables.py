@@ -10,11 +10,10 @@ from pairs_lit.analysis.tables import (
     describe_failures,
     describe_rounds_at_chance,
     format_evaluation_table,
-    format_mean_and_std,
     format_summary_table,
 )
 from pairs_lit.runs.tables import Evaluation
-from pairs_lit.statistics import Summary, summarise
+from pairs_lit.statistics import Summary, format_mean_and_std, summarise
 
 accuracies = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 

@@ -25,7 +25,9 @@ from pairs_lit.inference.result_figure import draw_result
 from pairs_lit.inference.result_formats import format_result
 from pairs_lit.inference.strokes import MNIST_PLACEMENT
 from pairs_lit.inference.user_images import read_grey, resize_only
+from pairs_lit.statistics import format_mean_and_std
 from tests.support.images import draw_seven
+from tests.support.notebooks import read_html
 from tests.support.small_runs import CASES, SMALL, fit_case
 
 Array = NDArray[np.float64]
@@ -377,6 +379,16 @@ def test_the_table_has_every_pair_and_round(
     assert all(f"{value:.4f}" in out for value in pair.rounds)
     assert "P(left ≤ right)" in out
     assert "trained on digits" in out
+
+
+def test_a_notebook_shows_both_tables(run: pairs_lit.Run, image_files: list[str]) -> None:
+    applied = run.apply([(image_files[0], image_files[1])])
+    (pair,) = applied.pairs
+    nasty = replace(applied, pairs=[replace(pair, names=("<b>", "a&b"))])
+    texts = read_html(nasty._repr_html_())
+    place = texts.index("<b>")
+    assert texts[place + 1 : place + 4] == ["a&b", format_mean_and_std(pair.probability), pair.answer]
+    assert texts[texts.index("pair 1") + 1 :][:2] == [str(applied.seeds[0]), f"{pair.rounds[0]:.4f}"]
 
 
 def test_csv_and_json_agree(run: pairs_lit.Run, image_files: list[str], tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 import pairs_lit
-from pairs_lit.analysis.tables import format_mean_and_std
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError
+from pairs_lit.statistics import format_mean_and_std
 from tests.support.images import draw_seven
 from tests.support.small_runs import fit_case
 

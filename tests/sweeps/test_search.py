@@ -24,6 +24,7 @@ from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.sweep_options import check_sweep_options
 from pairs_lit.sweeps.trial import rank_trials
 from tests.support.kill_targets import Command
+from tests.support.notebooks import read_html
 from tests.support.sweeps import ALPHA, LR, build_spec, build_tiny_changes, build_trial
 
 
@@ -385,6 +386,16 @@ def test_failed_trials_are_not_reported_as_different(tmp_path: Path) -> None:
     assert "1 of 1 other trials do not differ significantly from the best one" in text
     assert "a 1 (rounds failed)" in text
     assert "There is no other trial" in str(Sweep(tmp_path, space, trials[:1], None))
+
+
+def test_a_notebook_shows_the_report(tmp_path: Path) -> None:
+    trials = [build_trial(0, 0.8, 0.9), build_trial(1, 0.7, 0.6)]
+    result = Sweep(tmp_path, read_spec(build_spec(space={"a": [0, 1]})), trials, None, ["<b>a note</b>"])
+    texts = read_html(result._repr_html_())
+    assert texts[1] == "<b>a note</b>"
+    assert texts[texts.index("mean ± std") - 2 :][:2] == ["a", "n"]
+    assert "0.8500 ± 0.0707" in texts
+    assert [text for text in texts if text.startswith("Selected: a 0.")]
 
 
 def test_round_options_equal_to_the_sweeps_are_accepted() -> None:

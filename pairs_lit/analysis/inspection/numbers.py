@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pairs_lit.analysis.tables import format_summary_table
+from pairs_lit.analysis.html_tables import format_html
+from pairs_lit.analysis.tables import build_summary_table, format_summary_table
 from pairs_lit.runs.tables import Curves
 from pairs_lit.statistics import Summary, compute_critical_t, summarise
 from pairs_lit.system.deprecation import RenamedAttribute
@@ -359,6 +360,10 @@ class Inspection:
 
     def __str__(self) -> str:
         return f"{self.label}: {self.basis}\n\n{format_summary_table(self.summaries())}"
+
+    def _repr_html_(self) -> str:
+        """Return the summary table as HTML, which notebooks display."""
+        return format_html([f"{self.label}: {self.basis}", build_summary_table(self.summaries())])
 
     @property
     def names(self) -> list[str]:

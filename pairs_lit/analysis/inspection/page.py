@@ -8,12 +8,11 @@ from pairs_lit.analysis.inspection.numbers import MAX_COMPARED_ROUNDS, MIN_PAIRS
 from pairs_lit.analysis.tables import (
     format_decimal,
     format_interval,
-    format_mean_and_std,
     format_summary_table,
     format_table,
 )
 from pairs_lit.relation import get_sign
-from pairs_lit.statistics import SIGNIFICANCE_LEVEL
+from pairs_lit.statistics import SIGNIFICANCE_LEVEL, format_mean_and_std
 from pairs_lit.text import format_count, replace_control_characters
 
 MARK = "Made by pairs-lit inspect"
