@@ -72,4 +72,4 @@ for present in (True, False):
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=False)
-    assert done.stdout.splitlines() == ["[]", "['install --quiet \"pairs-lit[sweep]\"']"], done.stderr
+    assert done.stdout.splitlines() == ["[]", "['install --quiet \"..[sweep]\"']"], done.stderr
