@@ -74,8 +74,8 @@ CHANGED_BEHAVIOUR = r"changed_nets\.py does not compute what it did in the fit"
 
 def write_code(nets: str = NETS, helpers: str = HELPERS) -> None:
     """Write the user's files, to be imported again as in a new process."""
-    Path("changed_nets.py").write_text(nets)
-    Path("changed_helpers.py").write_text(helpers)
+    Path("changed_nets.py").write_text(nets, encoding="utf-8")
+    Path("changed_helpers.py").write_text(helpers, encoding="utf-8")
     for name in MODULES:
         sys.modules.pop(name, None)
 
