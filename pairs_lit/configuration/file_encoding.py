@@ -17,7 +17,7 @@ def _read_text(path: ParserPath) -> str:
 
 @contextmanager
 def read_files_as_utf8() -> Iterator[None]:
-    """Let jsonargparse read files as UTF-8, with or without a byte order mark, in this context.
+    """Make jsonargparse read files as UTF-8, with or without a byte order mark, in this context.
 
     Otherwise it would use the encoding of the locale, which a program cannot change on Windows.
     """

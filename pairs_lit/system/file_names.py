@@ -28,27 +28,25 @@ def describe_name_problem(name: str) -> str:
     forbidden = _FORBIDDEN_CHARACTER.search(name)
     if forbidden is not None:
         return f"which contains {forbidden[0]!r}"
-    if name.endswith((".", " ")):
+    if name.endswith((".", " ")) and name not in (".", ".."):
         return "whose last character Windows drops"
     return "which Windows takes for a device" if is_device_name(name) else ""
 
 
 def check_output_path(option: str, path: Path | None) -> None:
-    """Raise PairsLitError if Windows does not accept the name of an output file or of a new folder; accept None.
+    """Raise PairsLitError if Windows does not accept the name of an output file or a new folder; accept None.
 
-    The check is the same on all systems. Windows itself reports no error: it discards what is written to ``nul.csv``,
-    and hides what is written to ``a:b.csv`` in the file ``a``.
+    Folders that exist are accepted. The check is the same on all systems. Windows itself reports no error: it discards
+    what is written to ``nul.csv``, and hides what is written to ``a:b.csv`` in the file ``a``.
     """
     if path is None:
         return
-    for place in (path, *path.parents):
-        if is_device_name(place.name) or not place.exists():
-            problem = describe_name_problem(place.name)
-            if problem:
-                raise PairsLitError(
-                    f"{option} must be a name that every system accepts, got {place.name!r}, {problem}. Use another "
-                    "name."
-                )
+    for name in [place.name for place in (path, *path.parents) if not place.is_dir()]:
+        problem = describe_name_problem(name)
+        if problem:
+            raise PairsLitError(
+                f"{option} must be a name that every system accepts, got {name!r}, {problem}. Use another name."
+            )
 
 
 def fold_name(name: str) -> str:
