@@ -134,7 +134,7 @@ def mark_run(run: Path) -> None:
 def read_run_identity(run: Path) -> str | None:
     """Return the identity of a run folder, or None if it has none."""
     mark = run / _MARK
-    text = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else ""
+    text = mark.read_text(encoding="utf-8-sig", errors="replace").strip() if mark.is_file() else ""
     return text if re.fullmatch(r"[0-9a-f]{32}", text) else None
 
 
