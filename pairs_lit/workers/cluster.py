@@ -206,9 +206,11 @@ def _read_quota(folder: Path) -> float:
     """Return the number of cores that a control group may use, or infinity if it has no quota."""
     try:
         if (folder / "cpu.max").is_file():
-            quota, period = (folder / "cpu.max").read_text().split()
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
         else:
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = (
+                (folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period")
+            )
         return float(quota) / float(period) if float(quota) > 0 else math.inf
     except (OSError, ValueError):  # the files do not exist, or contain "max"
         return math.inf
