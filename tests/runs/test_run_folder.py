@@ -137,6 +137,7 @@ def test_a_file_in_place_of_the_folder_gives_one_line(tmp_path: Path) -> None:
 def test_the_run_of_a_checkpoint_is_found(tmp_path: Path) -> None:
     run = create_run_folder(tmp_path, "fc")
     assert find_enclosing_run(run / LAST_CHECKPOINT) == run
+    assert find_enclosing_run(run / "Checkpoints" / "last.ckpt") == run
     assert find_enclosing_run(run / "checkpoints" / "epoch=1-val" / "accuracy" / "mean=0.8.ckpt") == run
 
 

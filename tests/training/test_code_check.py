@@ -556,6 +556,9 @@ def test_code_files_include_imported_files(trained: Path) -> None:
     assert CodeFiles.find([FC, nn.Linear]).part_file_names == ""
     assert files.format_changed(files.digests) == ""
     assert files.format_changed({"changed_nets": "other"}) == "changed_nets.py"
+    source = files.paths["changed_nets"]
+    source.write_bytes(source.read_bytes().replace(b"\n", b"\r\n"))  # as git may do on Windows
+    assert CodeFiles.find([changed_nets.Small]).digests == files.digests
 
 
 # --- damaged records ---
