@@ -107,6 +107,7 @@ def test_a_new_run_is_not_written_to_a_folder_of_windows(
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_moved_sweep_finds_its_trials(base: dict[str, object], tmp_path: Path) -> None:
     first = pairs_lit.sweep("fc_aux", build_spec(), base | {"trainer.default_root_dir": tmp_path / "first"})
     moved = tmp_path / "moved" / "lightning_logs" / "sweep"
@@ -179,6 +180,7 @@ def test_no_command_changes_a_file_that_it_has_open(rule: OpenFileRule, fit: Fit
     assert rule.broken == []
 
 
+@pytest.mark.slow
 def test_no_sweep_changes_a_file_that_it_has_open(rule: OpenFileRule, base: dict[str, object]) -> None:
     callbacks = [{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"save_top_k": -1}}]
     changes = base | {"trainer.callbacks": callbacks}
