@@ -41,7 +41,8 @@ def time_sweep(config: str, epochs: int, values: Sequence[float], seeds: int) ->
     """Return the seconds of one sweep."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "sweep.yaml"
-        file.write_text(yaml.safe_dump({"space": {ALPHA: list(values)}, "rounds": {"count": seeds}, "at_once": 100}))
+        content = {"space": {ALPHA: list(values)}, "rounds": {"count": seeds}, "at_once": 100}
+        file.write_text(yaml.safe_dump(content), encoding="utf-8")
         return time_command(build_command("sweep", config, folder, epochs, f"--sweep={file}"))
 
 

@@ -76,7 +76,7 @@ def measure(case: Case, device: str, epochs: int | None = None) -> Timing:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    with contextlib.redirect_stderr(open(os.devnull, "w")):  # noqa: PTH123 - silences Lightning's notices
+    with contextlib.redirect_stderr(open(os.devnull, "w", encoding="utf-8")):  # noqa: PTH123 - silences Lightning's notices
         return METHODS[case.method](case.network, range(case.rounds), epochs, device)
 
 

@@ -97,5 +97,6 @@ def draw_option_means(summaries: Mapping[float, Summary], x_label: str, y_label:
 
 def save_figure(figure: Figure, path: Path, note: str = "") -> None:
     """Write a figure atomically in the format of the file's suffix; a PNG file stores the note as its description."""
-    metadata = {"Description": note} if note and path.suffix == ".png" else None
-    write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata))
+    kind = path.suffix[1:].lower()
+    metadata = {"Description": note} if note and kind == "png" else None
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=150, metadata=metadata))

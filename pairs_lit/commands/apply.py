@@ -7,11 +7,17 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pairs_lit.commands.option_parser import OptionParser, add_run_argument, check_figure_path, write_or_print
+from pairs_lit.commands.option_parser import (
+    OptionParser,
+    add_run_argument,
+    check_figure_path,
+    check_output_paths,
+    write_or_print,
+)
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.system.console import print_notice
-from pairs_lit.system.paths import expand_user_path
+from pairs_lit.system.paths import expand_patterns, expand_user_path
 
 if TYPE_CHECKING:
     from pairs_lit.inference.predictions import ApplyResult
@@ -32,7 +38,8 @@ def build_parser() -> OptionParser:
         "20×20 pixels and centred by mass in 28×28, light on dark. Draw one digit per image, with a thick pen.",
     )
     add_run_argument(parser)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files: left and right image of each pair")
+    images = "image files, or patterns such as drawings/*: left and right image of each pair"
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help=images)
     parser.add_argument(
         "--pairs",
         type=expand_user_path,
@@ -57,7 +64,8 @@ def run(args: Sequence[str]) -> None:
     """Run the command."""
     options = build_parser().parse_args(args)
     check_figure_path("--show", options.show)
-    pairs = _collect_pairs(options.images, options.pairs)
+    check_output_paths({"--output": options.output, "--show": options.show})
+    pairs = _collect_pairs(expand_patterns(options.images), options.pairs)
     FinishedRun.load(options.run)  # reports a wrong folder at once, before PyTorch is loaded
     print_notice("loading PyTorch and Lightning …")
     from pairs_lit.inference.result_formats import format_result

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from pairs_lit.analysis.comparison import METRICS, TableFormat, compare, format_comparison
-from pairs_lit.commands.option_parser import OptionParser, check_figure_path, write_or_print
-from pairs_lit.system.paths import expand_user_path
+from pairs_lit.commands.option_parser import OptionParser, check_figure_path, check_output_paths, write_or_print
+from pairs_lit.system.paths import expand_patterns, expand_user_path
 
 
 def build_parser() -> OptionParser:
@@ -16,7 +16,8 @@ def build_parser() -> OptionParser:
         "interval of each run and a test of every two of them: paired by seed if they share seeds and data settings, "
         "otherwise unpaired. A run is called better only if a t test and a rank test agree. Failures are reported.",
     )
-    parser.add_argument("runs", nargs="+", type=expand_user_path, metavar="RUN", help="folders of the runs to compare")
+    runs = "folders of the runs to compare, or patterns such as lightning_logs/fc/*"
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=runs)
     parser.add_argument(
         "--metric",
         default="test_accuracy",
@@ -47,7 +48,9 @@ def run(args: Sequence[str]) -> None:
     """Run the command."""
     options = build_parser().parse_args(args)
     check_figure_path("--figure", options.figure)
-    comparison = compare(options.runs, options.metric, allow_different=options.allow_different)
+    check_output_paths({"--output": options.output, "--figure": options.figure})
+    runs = list(map(expand_user_path, expand_patterns(options.runs)))
+    comparison = compare(runs, options.metric, allow_different=options.allow_different)
     write_or_print(format_comparison(comparison, options.format, statistics=options.statistics), options.output)
     if options.figure is not None:
         from pairs_lit.analysis.figures import save_figure

@@ -13,6 +13,7 @@ from pairs_lit.inference.open_run import open_run
 from pairs_lit.inference.run import Run
 from pairs_lit.inference.trained_rounds import TrainedRounds
 from pairs_lit.runs.atomic_write import write_atomically
+from pairs_lit.system.file_names import check_output_path
 from pairs_lit.system.paths import expand_user_path
 
 FOLDER = "export"
@@ -99,7 +100,9 @@ def export(
     chosen = list(dict.fromkeys(requested))
     for seed in chosen:
         trained.check_seed(seed)
-    files = _choose_paths(run.folder / FOLDER if output is None else expand_user_path(output), to, chosen)
+    target = run.folder / FOLDER if output is None else expand_user_path(output)
+    check_output_path("--output", target)
+    files = _choose_paths(target, to, chosen)
     existing = [] if overwrite else [path for path in files if path.exists()]
     if existing:
         raise PairsLitError(f"{existing[0]} already exists. Add --overwrite, or choose another --output.")

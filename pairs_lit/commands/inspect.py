@@ -17,6 +17,7 @@ from pairs_lit.inference.inspection import build_inspection
 from pairs_lit.inference.run import Run
 from pairs_lit.runs.atomic_write import remove_temp_files, translate_os_errors, write_atomically, write_text_atomically
 from pairs_lit.runs.run_folder import EVENTS_PREFIX
+from pairs_lit.system.files import delete_file
 
 FOLDER = "inspect"
 """The subfolder of a run folder that the report is written to."""
@@ -94,7 +95,7 @@ def write_inspection(inspection: Inspection) -> None:
         save_figure(figure, paths[name], f"{MARK}: {inspection.label}, {inspection.basis}")
     for name in paths.keys() - figures.keys():
         with translate_os_errors(paths[name]):
-            paths[name].unlink(missing_ok=True)
+            delete_file(paths[name])
     _write_tensorboard_figures(inspection, figures)
     write_text_atomically(folder / PAGE, render_page(inspection, figures))
     remove_temp_files(folder, below=False)
@@ -116,4 +117,4 @@ def _write_tensorboard_figures(inspection: Inspection, figures: Mapping[str, Fig
     for path in previous:
         if path.name != written.name:
             with translate_os_errors(path):
-                path.unlink(missing_ok=True)
+                delete_file(path)

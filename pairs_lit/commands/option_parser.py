@@ -2,11 +2,13 @@
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.atomic_write import write_text_atomically
+from pairs_lit.system.file_names import check_output_path, fold_name
 from pairs_lit.system.paths import expand_user_path
 from pairs_lit.text import suggest_name
 
@@ -39,8 +41,22 @@ def add_run_argument(parser: OptionParser) -> None:
 
 def check_figure_path(option: str, path: Path | None) -> None:
     """Raise PairsLitError if the file name of a figure does not end in a supported format; accept None."""
-    if path is not None and path.suffix not in _FIGURE_SUFFIXES:
+    if path is not None and path.suffix.lower() not in _FIGURE_SUFFIXES:
         raise PairsLitError(f"{option} must end in one of {', '.join(_FIGURE_SUFFIXES)}, got {path}.")
+
+
+def check_output_paths(paths: Mapping[str, Path | None]) -> None:
+    """Raise PairsLitError if an output file has a name that some system rejects, or two options name the same file.
+
+    Args:
+        paths: The file of each option, or None if the option was not given.
+    """
+    options: dict[str, str] = {}
+    for option, path in paths.items():
+        check_output_path(option, path)
+        first = option if path is None else options.setdefault(fold_name(str(path.absolute())), option)
+        if first != option:
+            raise PairsLitError(f"{first} and {option} must be different files, got {path} for both.")
 
 
 def write_or_print(text: str, output: Path | None) -> None:

@@ -17,6 +17,7 @@ from pairs_lit.runs.commit import get_commit
 from pairs_lit.runs.run_folder import create_run_folder, lock_runs_folder
 from pairs_lit.runs.shipped_configs import CONFIGS_FOLDER
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.file_names import check_output_path
 from pairs_lit.system.paths import expand_user_path
 from pairs_lit.system.signals import raise_if_end_announced
 
@@ -61,6 +62,8 @@ def run(args: Sequence[str]) -> None:
     unknown = [name for name in options.reports if name not in REPORTS]
     if unknown:
         raise PairsLitError(f"unknown report {unknown[0]!r}. Use one or more of {', '.join(REPORTS)}.")
+    check_output_path("--output", options.output)
+    check_output_path("--runs", options.runs)
     reports = [REPORTS[name] for name in options.reports or REPORTS]
     if options.rounds is not None:
         check_positive("--rounds", options.rounds)

@@ -53,10 +53,11 @@ def build_parser() -> OptionParser:
 def run(args: Sequence[str]) -> None:
     """Run the command."""
     options, others = build_parser().parse_known_args(args)
-    name = options.name or f"{to_run_name(Path(options.config[-1]).stem)}-{to_run_name(options.sweep.stem)}"
+    stems = to_run_name(Path(options.config[-1]).stem), to_run_name(options.sweep.stem)
+    name = options.name or to_run_name("-".join(stems))
     base = [*(f"--config={config}" for config in options.config), *others]
     search = Search(base, read_spec(options.sweep), name, options.storage)
-    report = search.finish(options.sweep.read_text("utf-8"))
+    report = search.finish(options.sweep.read_text(encoding="utf-8-sig"))
     print(f"\n{report}\n\nsweep: {report.folder}")
 
 
@@ -86,7 +87,7 @@ def sweep(
         if isinstance(sweep, Mapping):
             content = json.loads(json.dumps(dict(sweep), default=_to_plain_value))
             return Search(base, read_spec(content), name, storage).finish(yaml.safe_dump(content))
-        return Search(base, read_spec(sweep), name, storage).finish(Path(sweep).read_text("utf-8"))
+        return Search(base, read_spec(sweep), name, storage).finish(Path(sweep).read_text(encoding="utf-8-sig"))
 
 
 def _to_plain_value(value: object) -> object:

@@ -18,6 +18,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from pairs_lit.configuration.factory_options import wrap_factories
+from pairs_lit.configuration.file_encoding import read_files_as_utf8
 from pairs_lit.configuration.parser_messages import rewrite_message, wrap_inner_message
 from pairs_lit.data.augment import Augmentation
 from pairs_lit.errors import PairsLitError
@@ -85,6 +86,11 @@ class PairsParser(LightningArgumentParser):
         raise PairsLitError(
             f"{rewrite_message(message, options)} (pairs-lit fit --help all lists the options)."
         ) from ex
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override] # noqa: ANN401 - jsonargparse's own
+        """Parse command-line arguments; the files that they name are read as UTF-8."""
+        with read_files_as_utf8():
+            return super().parse_args(*args, **kwargs)
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
         """Parse a configuration file."""

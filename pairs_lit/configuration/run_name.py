@@ -6,11 +6,10 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from pairs_lit.configuration.factory_options import find_part, get_builder_path, get_part_path, join_options
-from pairs_lit.runs.run_folder import CONFIG_FILE, read_run_identity, to_run_name
+from pairs_lit.runs.run_folder import CONFIG_FILE, is_unmarked_run, read_run_identity, to_run_name
 from pairs_lit.runs.shipped_configs import find_config
 
 _PART_NAMES = ("network", "backbone", "head")
-_MAX_LENGTH = 100
 
 
 def choose_run_name(config: Namespace, args: Sequence[str]) -> str:
@@ -30,12 +29,13 @@ def choose_run_name(config: Namespace, args: Sequence[str]) -> str:
     if config.name is not None and (is_named or not _is_run_config(Path(last))):
         return str(config.name)
     name = config.name or ("run" if last == "-" else to_run_name(Path(last).stem))
-    return to_run_name("-".join([name, *_iter_replacing_classes(config, tokens)]))[:_MAX_LENGTH]
+    return to_run_name("-".join([name, *_iter_replacing_classes(config, tokens)]))
 
 
 def _is_run_config(file: Path) -> bool:
     """Return whether the config is that of an earlier run, so that its name was not chosen for the new run."""
-    return file.name == CONFIG_FILE and read_run_identity(file.parent) is not None
+    is_in_run = read_run_identity(file.parent) is not None or is_unmarked_run(file.parent)
+    return file.name == CONFIG_FILE and is_in_run
 
 
 def _iter_replacing_classes(config: Namespace, tokens: Sequence[str]) -> Iterator[str]:

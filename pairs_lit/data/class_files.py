@@ -49,7 +49,7 @@ class _File:
     @property
     def sort_key(self) -> tuple[bool, str, str]:
         """The sort key among all paths of one file: paths through a link come last."""
-        return self.is_link, str(self.path.parent), self.path.name
+        return self.is_link, *get_path_sort_key(self.path)
 
 
 def is_hidden(name: str) -> bool:
@@ -60,6 +60,11 @@ def is_hidden(name: str) -> bool:
 def get_extension(name: str) -> str:
     """Return a file name's extension in lower case with its dot, or an empty text if there is none."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - faster than pathlib for many files
+
+
+def get_path_sort_key(path: Path) -> tuple[str, str]:
+    """Return the sort key of an image file: its folder, then its name, in the same order on every system."""
+    return path.parent.as_posix(), path.name
 
 
 def find_class_files(folders: Mapping[str, Path]) -> dict[str, ClassFiles]:
@@ -93,7 +98,7 @@ def find_class_files(folders: Mapping[str, Path]) -> dict[str, ClassFiles]:
                 "same file. Remove one of the two."
             )
     for class_files in classes.values():
-        class_files.images.sort(key=lambda path: (str(path.parent), path.name))
+        class_files.images.sort(key=get_path_sort_key)
     return classes
 
 

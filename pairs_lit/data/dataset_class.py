@@ -17,6 +17,7 @@ from pairs_lit.data.download import download_folder
 from pairs_lit.data.mnist import unpack_file
 from pairs_lit.errors import PairsLitError
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.files import replace_file
 from pairs_lit.system.paths import expand_user_path
 from pairs_lit.system.tracebacks import format_reason, locate_user_error
 from pairs_lit.system.user_modules import describe_hidden_file, import_path
@@ -183,7 +184,7 @@ class DatasetSpec:
             target = self._folder / file.relative_to(folder)
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(target)
+                replace_file(file, target)
 
 
 def describe_error(error: BaseException) -> str:

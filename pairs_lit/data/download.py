@@ -1,12 +1,13 @@
 """Downloads into a temporary folder, one process at a time, so that partial files are never taken for complete ones."""
 
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
+
+from pairs_lit.system.files import try_delete_folder
 
 STALL_SECONDS = 20.0
 
@@ -22,11 +23,11 @@ def download_folder(root: Path) -> Iterator[Path]:
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):  # also protects the timeout, which all threads share
         previous_timeout = socket.getdefaulttimeout()
-        shutil.rmtree(folder, ignore_errors=True)  # left by a killed process
+        try_delete_folder(folder)  # left by a killed process
         folder.mkdir()
         socket.setdefaulttimeout(STALL_SECONDS)
         try:
             yield folder
         finally:
             socket.setdefaulttimeout(previous_timeout)
-            shutil.rmtree(folder, ignore_errors=True)
+            try_delete_folder(folder)

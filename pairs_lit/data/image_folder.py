@@ -11,6 +11,7 @@ from pairs_lit.data.class_files import ClassFiles, find_class_files, get_extensi
 from pairs_lit.data.class_names import join_names, sort_names
 from pairs_lit.data.image_reader import list_readable_extensions, open_image
 from pairs_lit.errors import PairsLitError
+from pairs_lit.system.file_names import group_case_variants
 from pairs_lit.text import format_count
 
 _PART_BY_NAME = {
@@ -93,6 +94,7 @@ class ImageFolder:
         missing = [name for name in self.classes if name not in self._files]
         without_folder = f"classes without a folder ({join_names(missing)})" if missing else ""
         animated = format_count(len(self._animated), "file") if self._animated else ""
+        alike = ", ".join(" and ".join(names) for names in group_case_variants(self._files))
         return _format_notes(
             self._root,
             (_format_by_class(skipped), ", because Pillow does not read them"),
@@ -102,6 +104,7 @@ class ImageFolder:
             (without_folder, ", so this part has no images of them"),
             _describe_stray_images(self._root),
             (animated, " with several frames, of which only the first is read"),
+            (alike, " differ in case only, so a copy of this folder on Windows or macOS would merge these classes"),
         )
 
 

@@ -16,6 +16,7 @@ from pairs_lit.data.download import download_folder
 from pairs_lit.data.labelled_images import LabelledImages, Source
 from pairs_lit.errors import PairsLitError
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.files import replace_file
 from pairs_lit.text import replace_control_characters
 
 MNIST_SHA256 = {
@@ -172,7 +173,7 @@ def _download_files(root: Path) -> None:
             return
         MNIST(folder, download=True)
         for name in _list_missing(root):
-            (folder / "MNIST" / "raw" / name).replace(_get_download_folder(root) / name)
+            replace_file(folder / "MNIST" / "raw" / name, _get_download_folder(root) / name)
 
 
 def _is_reachable(mirrors: list[str]) -> bool:

@@ -85,6 +85,6 @@ def _read_upload(sent: str, bits: int | None) -> tuple[str, GreyImage]:
     except binascii.Error as error:
         raise PairsLitError(f"{name} did not arrive completely. Upload it again.") from error
     with tempfile.TemporaryDirectory(prefix="pairs_lit-") as folder:
-        file = Path(folder) / f"upload{Path(name).suffix}"
+        file = Path(folder) / "upload"
         file.write_bytes(content)
         return name, read_grey(file, name, bits=bits)

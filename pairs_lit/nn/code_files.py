@@ -114,6 +114,7 @@ def _parse_imports(path: Path, module: ModuleType) -> Iterator[str]:
 
 def _compute_digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        content = path.read_bytes().replace(b"\r\n", b"\n")  # git may change line ends on Windows
+        return hashlib.sha256(content).hexdigest()[:16]
     except OSError:  # the file was removed after its import
         return ""

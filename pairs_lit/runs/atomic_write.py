@@ -9,8 +9,11 @@ from typing import IO
 from uuid import uuid4
 
 from pairs_lit.errors import PairsLitError
+from pairs_lit.system.files import delete_file, explain_write_error, replace_file, try_delete_file
 
 _TEMP_FILE_PATTERN = re.compile(r"\..+\.[0-9a-f]{32}")
+_MAX_PREFIX_LENGTH = 40
+"""How much of a file's name its temporary name contains, so that a long name does not become too long."""
 
 
 @contextmanager
@@ -19,9 +22,8 @@ def translate_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PairsLitError(
-            f"{path} cannot be written ({error.strerror or error}). Free some space or change the permissions."
-        ) from error
+        reason, fix = explain_write_error(error, path)
+        raise PairsLitError(f"{path} cannot be written ({reason}). {fix}") from error
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -34,7 +36,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         PairsLitError: It cannot be written; an earlier file of this name is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary = path.with_name(f".{path.name[:_MAX_PREFIX_LENGTH]}.{uuid4().hex}")
     with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -42,9 +44,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            replace_file(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            try_delete_file(temporary)
 
 
 def remove_temp_files(folder: Path, *, below: bool = True) -> None:
@@ -52,7 +54,7 @@ def remove_temp_files(folder: Path, *, below: bool = True) -> None:
     with translate_os_errors(folder):
         for path in folder.rglob(".*") if below else folder.glob(".*"):
             if _TEMP_FILE_PATTERN.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+                delete_file(path)
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -23,7 +23,8 @@ def is_commit(name: object) -> bool:
 
 def _run_git(folder: Path, *arguments: str) -> str | None:
     try:
-        process = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        command = ["git", "-C", str(folder), *arguments]
+        process = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except OSError:  # git is not installed
         return None
     return process.stdout.strip() if process.returncode == 0 else None

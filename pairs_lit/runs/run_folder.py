@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.atomic_write import translate_os_errors, write_text_atomically
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.file_names import avoid_device_name, check_output_path, find_case_variant, is_device_name
+from pairs_lit.system.files import explain_write_error
 from pairs_lit.text import replace_control_characters
 
 CONFIG_FILE = "config.yaml"
@@ -29,36 +31,57 @@ LAST_CHECKPOINT = f"{CHECKPOINTS_FOLDER}/last.ckpt"
 LOCK_FILE = ".lock"
 _MARK = ".run"
 _JOB_FILE = ".job"
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_MAX_NAME_LENGTH = 100
+_PLAIN_NAME = re.compile(rf"(?!\.)[A-Za-z0-9._-]{{1,{_MAX_NAME_LENGTH}}}(?<!\.)")
 
 
 def check_run_name(name: str) -> str:
     """Return a run name; raise PairsLitError for other characters than letters, digits, ``.``, ``_`` and ``-``.
 
-    A name has 100 characters or fewer, and does not begin with a dot.
+    A name has 100 characters or fewer, neither begins nor ends with a dot, and is no device of Windows such as ``aux``.
     """
     if not _PLAIN_NAME.fullmatch(name):
         raise PairsLitError(
-            f"--name must have 1 to 100 letters, digits, '.', '_' and '-', and not begin with '.', got {name!r}. By "
-            "default it is the config file's name."
+            f"--name must have 1 to {_MAX_NAME_LENGTH} letters, digits, '.', '_' and '-', and not begin or end with "
+            f"'.', got {name!r}. By default it is the config file's name."
+        )
+    if is_device_name(name):
+        raise PairsLitError(
+            f"--name must not be the name of a device on Windows, got {name!r}. Use another one, such as "
+            f"{avoid_device_name(name)}."
         )
     return name
 
 
 def to_run_name(text: str) -> str:
     """Return a valid run name for a file name: drop accents, and replace other special characters by ``_``."""
-    if _PLAIN_NAME.fullmatch(text):
-        return text
-    letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", letters).strip("._")[:100] or "run"
+    if not _PLAIN_NAME.fullmatch(text):
+        letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+        text = re.sub(r"[^A-Za-z0-9.-]+", "_", letters).strip("._")
+    return avoid_device_name(text)[:_MAX_NAME_LENGTH].rstrip(".") or "run"
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise PairsLitError if a folder of another run or sweep has the name of this new one in another case.
+
+    Windows and macOS would take both for the same folder.
+    """
+    variant = find_case_variant(folder)
+    if variant is not None:
+        raise PairsLitError(
+            f"--name must differ from other names in more than upper and lower case, got {folder.name} next to "
+            f"{variant}. Set --name to {variant.name}, or to another name."
+        )
 
 
 def create_run_folder(root: Path, name: str) -> Path:
     """Create a new run folder; raise PairsLitError if the root is not writable, or not readable in this locale."""
+    check_output_path("--trainer.default_root_dir", root)
     parent, n = root / "lightning_logs" / check_run_name(name), 0
     time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     try:
         str(root.absolute()).encode()  # fail now, not when TensorBoard writes
+        check_new_folder(parent)
         parent.mkdir(parents=True, exist_ok=True)
         while True:
             n += 1
@@ -71,9 +94,10 @@ def create_run_folder(root: Path, name: str) -> Path:
             "PYTHONUTF8=1, or a UTF-8 locale."
         ) from error
     except OSError as error:
+        reason, _ = explain_write_error(error, parent)
         raise PairsLitError(
-            f"no run folder can be created in {parent} ({error.strerror}). Set --trainer.default_root_dir to a folder "
-            "that you can write to."
+            f"no run folder can be created in {parent} ({reason}). Set --trainer.default_root_dir to another folder, "
+            "which you can write to."
         ) from error
 
 
@@ -92,7 +116,7 @@ def save_config(run: Path, text: str, epoch: int, before: Path | None = None) ->
         before: The run folder in which these epochs were trained, if it is another one.
     """
     source, former = (before or run) / CONFIG_FILE, run / f"config-until-epoch-{epoch}.yaml"
-    previous = source.read_text(encoding="utf-8") if source.is_file() else text
+    previous = source.read_text(encoding="utf-8-sig") if source.is_file() else text
     if previous != text and not former.exists():
         write_text_atomically(former, previous)
         print_notice(
@@ -110,7 +134,7 @@ def mark_run(run: Path) -> None:
 def read_run_identity(run: Path) -> str | None:
     """Return the identity of a run folder, or None if it has none."""
     mark = run / _MARK
-    text = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else ""
+    text = mark.read_text(encoding="utf-8-sig", errors="replace").strip() if mark.is_file() else ""
     return text if re.fullmatch(r"[0-9a-f]{32}", text) else None
 
 
@@ -128,7 +152,8 @@ def find_run_of_job(root: Path, name: str, job: str) -> Path | None:
 
 def find_enclosing_run(checkpoint: Path) -> Path | None:
     """Return the parent of the folder ``checkpoints`` that contains a file, or None if there is no such folder."""
-    return next((folder.parent for folder in checkpoint.absolute().parents if folder.name == CHECKPOINTS_FOLDER), None)
+    folders = checkpoint.absolute().parents
+    return next((folder.parent for folder in folders if folder.name.lower() == CHECKPOINTS_FOLDER), None)
 
 
 def is_unmarked_run(folder: Path) -> bool:

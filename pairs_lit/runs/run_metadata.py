@@ -136,7 +136,7 @@ def translate_read_errors(folder: Path) -> Iterator[None]:
 
 
 def _read_summary(folder: Path) -> Any:  # noqa: ANN401 - JSON
-    return json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+    return json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8-sig"))
 
 
 def _check_plain_text(text: object) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run_folder import CONFIG_FILE
-from pairs_lit.system.paths import expand_user_path
+from pairs_lit.system.paths import expand_user_path, is_windows_path
 from pairs_lit.text import suggest_name
 
 _PACKAGE = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ def find_config(given: str) -> str:
     Raises:
         PairsLitError: There is neither such a file nor a bundled config of this name.
     """
-    if given in ("", "-") or any(mark in given for mark in ":{[\n"):
+    if given in ("", "-") or (any(mark in given for mark in ":{[\n") and not is_windows_path(given)):
         return given
     name = given.removesuffix(".yaml")
     files = dict.fromkeys([given, f"{name}.yaml"])
@@ -41,7 +41,7 @@ def find_config(given: str) -> str:
         existing = [given]
     if existing:
         return existing[0]
-    shipped = list_shipped_configs()
+    shipped, name = list_shipped_configs(), name.replace("\\", "/")
     if name not in shipped:
         raise PairsLitError(
             f"--config {given}: there is no file {' or '.join(files)} in {Path.cwd()}, and no bundled config of that "

@@ -18,6 +18,7 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.atomic_write import translate_os_errors, write_atomically, write_text_atomically
 from pairs_lit.runs.metrics import METRICS_BY_TAG, ROUND_METRICS, TOTAL_LOSSES
 from pairs_lit.statistics import Summary, summarise
+from pairs_lit.system.files import delete_file
 from pairs_lit.text import suggest_name
 
 
@@ -184,7 +185,7 @@ def write_curves(path: Path, curves: Curves) -> None:
         content = gzip.compress(content, compresslevel=6, mtime=0)  # without the time, equal curves give equal bytes
     write_atomically(target, lambda file: file.write(content))
     with translate_os_errors(obsolete):
-        obsolete.unlink(missing_ok=True)
+        delete_file(obsolete)
 
 
 def _get_compressed_path(path: Path) -> Path:
@@ -233,7 +234,7 @@ def read_rounds(path: Path) -> list[RoundResult]:
         ValueError: It is not a file that :func:`write_rounds` has written.
     """
     results = []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet may add a byte order mark
         for fields_in_file in csv.DictReader(file):
             row = {**dict.fromkeys(_OPTIONAL_COLUMNS, ""), **fields_in_file}
             numbers = {name: float(row[name]) if row[name] else None for name in METRIC_COLUMNS}
@@ -260,9 +261,9 @@ def read_curves(path: Path) -> Curves:
     newest = max(files, key=lambda file: file.stat().st_mtime_ns, default=path)  # a killed process may leave both
     try:
         with (
-            gzip.open(newest, "rt", newline="", encoding="utf-8")
+            gzip.open(newest, "rt", newline="", encoding="utf-8-sig")
             if newest.suffix == ".gz"
-            else newest.open(newline="", encoding="utf-8")
+            else newest.open(newline="", encoding="utf-8-sig")
         ) as file:
             rows = [(int(row["seed"]), row["metric"], float(row["value"])) for row in csv.DictReader(file)]
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

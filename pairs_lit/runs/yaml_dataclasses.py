@@ -26,7 +26,7 @@ def read_dataclass(file: Path, kind: type[T]) -> T:
         PairsLitError: The file cannot be read, or does not fit the class; the message names file and key.
     """
     try:
-        content = load_yaml(file.read_text(encoding="utf-8"), str(file))
+        content = load_yaml(file.read_text(encoding="utf-8-sig"), str(file))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PairsLitError(f"{file} cannot be read ({format_reason(error)}).") from error
     return cast(T, _parse_value(kind, content, (str(file),)))

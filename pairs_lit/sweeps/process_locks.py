@@ -1,12 +1,15 @@
 """Locks that show which processes of a sweep are alive: each process holds its own lock file until it ends."""
 
 import os
+import re
 import socket
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
+
+from pairs_lit.system.files import try_delete_file
 
 _BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 
@@ -25,7 +28,7 @@ class ProcessLock:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.name = ":".join([socket.gethostname(), _get_boot_id(), str(os.getpid()), uuid4().hex[:8]])
-        self.file = (folder / f"{self.name.replace(':', '_')}.lock").absolute()
+        self.file = (folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', self.name)}.lock").absolute()
         self._lock = FileLock(self.file)
         self._lock.acquire()
 
@@ -34,9 +37,11 @@ class ProcessLock:
 
         Otherwise the file stays: other processes see from the unlocked file that the owner of these trials has ended.
         """
-        self._lock.release()
         if is_released:
-            self.file.unlink(missing_ok=True)
+            self._lock.release()
+            try_delete_file(self.file)
+        else:
+            _release_and_keep(self._lock)
 
 
 def has_ended(name: str, file: Path) -> bool | None:
@@ -58,9 +63,19 @@ def has_ended(name: str, file: Path) -> bool | None:
 
 def is_locked(file: Path) -> bool:
     """Return whether a process holds the lock of the file."""
-    with suppress(Timeout), FileLock(file, timeout=0):
-        return False
-    return True
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    _release_and_keep(lock)
+    return False
+
+
+def _release_and_keep(lock: BaseFileLock) -> None:
+    """Release a lock and keep its file, which filelock deletes on Windows."""
+    lock.release()
+    Path(lock.lock_file).touch()
 
 
 def _get_boot_id() -> str:

@@ -13,8 +13,16 @@ from tqdm import tqdm
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.open_run import open_run
 from pairs_lit.inference.run import Run
+from pairs_lit.runs.atomic_write import translate_os_errors
 from pairs_lit.runs.metrics import Metric
-from pairs_lit.runs.run_folder import CONFIG_FILE, LAST_CHECKPOINT, SUMMARY_FILE, check_run_name, is_finished
+from pairs_lit.runs.run_folder import (
+    CONFIG_FILE,
+    LAST_CHECKPOINT,
+    SUMMARY_FILE,
+    check_new_folder,
+    check_run_name,
+    is_finished,
+)
 from pairs_lit.sweeps.figures import FIGURE_FILES, write_figures
 from pairs_lit.sweeps.limits import describe_limits
 from pairs_lit.sweeps.report import BEST_FILE, REPORT_FILE, TRIALS_FILE, Confirmation, Sweep, write_report
@@ -24,6 +32,7 @@ from pairs_lit.sweeps.study import FITS_FOLDER, ClaimedTrial, Study
 from pairs_lit.sweeps.sweep_options import check_sweep_options
 from pairs_lit.sweeps.trial import Trial, get_final_scores, rank_trials
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.files import delete_file
 from pairs_lit.system.signals import raise_if_end_announced
 from pairs_lit.system.tracebacks import format_reason, locate_user_error
 from pairs_lit.text import format_count
@@ -100,6 +109,7 @@ class Search:
         self._notify_of_whole_ranges()
         root = self._baseline_plan.options["trainer.default_root_dir"]
         self.folder = Path("." if root == "None" else str(root)) / "lightning_logs" / name
+        check_new_folder(self.folder)
         self._show_plan([self._plans_by_key[get_key(values)] for values in points] if checked is points else None)
 
     def _build_plans(self, *points: TrialValues) -> list[VariantPlan]:
@@ -194,7 +204,7 @@ class Search:
     def _list_products(self, text: str) -> list[str]:
         """Return name patterns of the files that a sweep writes; an identical copy of the sweep file does not count."""
         copy = self.folder / _SPEC_FILE
-        is_same = copy.is_file() and copy.read_bytes() == text.encode("utf-8", "surrogateescape")
+        is_same = copy.is_file() and copy.read_text(encoding="utf-8-sig", errors="surrogateescape") == text
         return [*_PRODUCT_PATTERNS, *([] if is_same else [_SPEC_FILE])]
 
     def _show_progress(self, study: Study) -> None:
@@ -286,7 +296,8 @@ class Search:
             return
         self._check_code(study)
         for folder in folders:  # a finished run with other values must not be mistaken for the new one
-            (folder / SUMMARY_FILE).unlink(missing_ok=True)
+            with translate_os_errors(folder / SUMMARY_FILE):
+                delete_file(folder / SUMMARY_FILE)
         slices = len(plans) * int(plans[0].options["rounds.count"])
         fit_variants(self._base, plans, folders, self.folder / FITS_FOLDER, [_EpochCounter(bar, slices, study)])
         raise_if_end_announced()
@@ -369,4 +380,4 @@ def _report_failed_trials(trials: Sequence[ClaimedTrial]) -> Iterator[None]:
 def _is_trained(plan: VariantPlan, folder: Path) -> bool:
     """Return whether a folder holds the finished run of a plan."""
     config = folder / CONFIG_FILE
-    return is_finished(folder) and config.is_file() and config.read_text(encoding="utf-8") == plan.config
+    return is_finished(folder) and config.is_file() and config.read_text(encoding="utf-8-sig") == plan.config

@@ -1,7 +1,6 @@
 """Shared Optuna study of a sweep: its trials, the processes that own them, and their results."""
 
 import json
-import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,8 @@ from pairs_lit.sweeps.search_space import TrialValues, get_key
 from pairs_lit.sweeps.spec import Spec
 from pairs_lit.sweeps.trial import Trial
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.files import try_delete_file, try_delete_folder
+from pairs_lit.system.paths import parse_stored_path
 from pairs_lit.system.tracebacks import format_reason
 from pairs_lit.text import format_count
 
@@ -368,7 +369,7 @@ class Study:
 
     def list_finished_trials(self) -> list[Trial]:
         """Return the finished trials, one for each set of values."""
-        return [_build_trial(trial) for trial in self._find_finished_trials().values()]
+        return [_build_trial(trial, self._folder) for trial in self._find_finished_trials().values()]
 
     def _find_finished_trials(self) -> dict[str, FrozenTrial]:
         trials = dict[str, FrozenTrial]()
@@ -452,17 +453,18 @@ class Study:
         """Remove lock files of ended processes and, if no process is at work, the files that only running ones need."""
         working = self._folder / _WORKING_FOLDER
         needed = {
-            Path(trial.user_attrs.get(_OWNER_FILE_KEY, "")).name for trial in self._get_trials(TrialState.RUNNING)
+            parse_stored_path(trial.user_attrs.get(_OWNER_FILE_KEY, "")).name
+            for trial in self._get_trials(TrialState.RUNNING)
         }
         for file in set(working.glob("*.lock")) - {working / _FINISHING_LOCK}:
             if file.name not in needed and not is_locked(file):
-                file.unlink(missing_ok=True)
+                try_delete_file(file)
         if {path.name for path in working.glob("*")} - {_FINISHING_LOCK}:
             return
-        (working / _FINISHING_LOCK).unlink(missing_ok=True)
+        try_delete_file(working / _FINISHING_LOCK)
         _remove_if_empty(working)
         if self.is_over:
-            shutil.rmtree(self._folder / FITS_FOLDER, ignore_errors=True)
+            try_delete_folder(self._folder / FITS_FOLDER)
 
 
 def _get_study_id(study: optuna.Study) -> str | None:
@@ -479,11 +481,17 @@ def _get_trial_key(trial: FrozenTrial) -> str:
     return get_key(_get_values(trial))
 
 
-def _build_trial(trial: FrozenTrial) -> Trial:
+def _build_trial(trial: FrozenTrial, sweep: Path) -> Trial:
     attributes = trial.user_attrs
     scores = {int(seed): value for seed, value in attributes["scores"].items()}
-    folder = Path(attributes["run"])
+    folder = _locate_run(attributes["run"], sweep)
     return Trial(trial.number, _get_values(trial), scores, attributes["failed"], folder, attributes["data"])
+
+
+def _locate_run(stored: str, sweep: Path) -> Path:
+    """Return the run folder of a trial; if the sweep's folder was moved, possibly from another system, it is there."""
+    folder = Path(stored)
+    return folder if folder.is_dir() else sweep / parse_stored_path(stored).name
 
 
 def _describe_changes(before: object, now: Mapping[str, object]) -> list[str]:

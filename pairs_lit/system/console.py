@@ -8,7 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-_ASCII_SPELLINGS = {"−": "-", "–": "-", "×": "x", "±": "+/-", "…": "...", "≤": "<=", "≥": ">=", "→": "->", "·": "."}
+_ASCII_SPELLINGS = {
+    **{"−": "-", "–": "-", "×": "x", "±": "+/-", "∓": "-/+"},
+    **{"…": "...", "≤": "<=", "≥": ">=", "→": "->", "·": "."},
+}
 
 
 def _replace_unencodable(error: UnicodeError) -> tuple[str, int]:
@@ -25,7 +28,9 @@ codecs.register_error("pairs_lit.ascii", _replace_unencodable)
 def use_utf8() -> Iterator[None]:
     """Read files and the standard input as UTF-8, and replace characters that the output streams cannot encode.
 
-    The former settings are restored at the end of the context, except that of the standard input.
+    On Linux and macOS, this includes files that libraries open without an encoding. On Windows, Python does not let a
+    program change their encoding. The former settings are restored at the end of the context, except that of the
+    standard input.
     """
     with ExitStack() as stack:
         for stream in (sys.stdout, sys.stderr):

@@ -1,5 +1,6 @@
 """One-line reasons and source locations of errors that other code raises, such as the user's."""
 
+import os
 import sysconfig
 import traceback
 from pathlib import Path
@@ -40,4 +41,5 @@ def is_user_file(filename: str) -> bool:
         *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
         str(Path(__file__).parent.parent),
     )
-    return not filename.startswith(other_folders)
+    # Windows ignores case, and a frame's file name may have another case than the folder
+    return not os.path.normcase(filename).startswith(tuple(map(os.path.normcase, other_folders)))

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from filelock import BaseFileLock
@@ -20,6 +20,7 @@ from pairs_lit.runs.atomic_write import remove_temp_files, translate_os_errors
 from pairs_lit.runs.metrics import METRICS_BY_TAG
 from pairs_lit.runs.run_folder import CHECKPOINTS_FOLDER, EVENTS_PREFIX, lock_run, mark_run, write_job_id
 from pairs_lit.system.lightning_hooks import skip_batch_hooks
+from pairs_lit.system.paths import parse_stored_path
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.results import Results
 from pairs_lit.training.round_runner import RoundRunner
@@ -142,8 +143,8 @@ class RunTracker(Callback):
         for callback in self._user_checkpoints:
             state = checkpoint["callbacks"].get(callback.state_key)
             if callback.dirpath is not None and isinstance(state, dict) and isinstance(state.get("dirpath"), str):
-                checkpoint["callbacks"][callback.state_key] = _replace_path_prefix(
-                    state, state["dirpath"], str(callback.dirpath)
+                checkpoint["callbacks"][callback.state_key] = _move_paths(
+                    state, parse_stored_path(state["dirpath"]), Path(callback.dirpath)
                 )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -202,13 +203,10 @@ class RunTracker(Callback):
         return dict(self._hyperparameters) | {"data.source found": source, "parameters per round": count}
 
 
-def _replace_path_prefix(value: Any, before: str, now: str) -> Any:  # noqa: ANN401 - any state
-    """Return a state in which all paths below one folder are moved below another."""
+def _move_paths(value: Any, before: PurePath, now: Path) -> Any:  # noqa: ANN401 - any state
+    """Return a state in which all paths below one folder, of any system, are moved below another."""
     if isinstance(value, dict):
-        return {
-            _replace_path_prefix(key, before, now): _replace_path_prefix(item, before, now)
-            for key, item in value.items()
-        }
-    if isinstance(value, str) and value.startswith(before):
-        return now + value.removeprefix(before)
+        return {_move_paths(key, before, now): _move_paths(item, before, now) for key, item in value.items()}
+    if isinstance(value, str) and value.startswith(str(before)) and type(before)(value).is_relative_to(before):
+        return str(now / type(before)(value).relative_to(before).as_posix())
     return value

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from pairs_lit.runs.metrics import Metric
 from pairs_lit.runs.run_folder import CHECKPOINTS_FOLDER, LAST_CHECKPOINT
 from pairs_lit.stacking.looped import LoopedRounds
 from pairs_lit.stacking.stack import get_structure
+from pairs_lit.system.files import replace_file, try_delete_folder
 from pairs_lit.training.final_evaluation import list_all_pairs_metrics
 from pairs_lit.training.recipes import Recipe, Variant
 from pairs_lit.training.results import Results
@@ -239,8 +239,8 @@ def fit_variants(
     if plans[0].has_user_callbacks:
         for path in fit_folder.glob(f"lightning_logs/*/*/{CHECKPOINTS_FOLDER}/*"):  # written by the user's callbacks
             if path.name != Path(LAST_CHECKPOINT).name:
-                shutil.move(path, folders[0] / CHECKPOINTS_FOLDER / path.name)
-    shutil.rmtree(fit_folder, ignore_errors=True)
+                replace_file(path, folders[0] / CHECKPOINTS_FOLDER / path.name)
+    try_delete_folder(fit_folder)
     with suppress(OSError):  # it is not empty while other fits are running
         work.rmdir()
 

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 
 from pairs_lit.analysis.tables import drop_digit_metrics, format_summary_table
 from pairs_lit.checkpoints.files import DurableCheckpointIO, read_checkpoint
-from pairs_lit.runs.atomic_write import remove_temp_files, write_text_atomically
+from pairs_lit.runs.atomic_write import remove_temp_files, translate_os_errors, write_text_atomically
 from pairs_lit.runs.run_folder import (
     CONFIG_FILE,
     EVENTS_PREFIX,
@@ -19,6 +19,7 @@ from pairs_lit.runs.run_folder import (
     read_run_identity,
 )
 from pairs_lit.runs.tables import Curves, RoundResult, summarise_rounds, write_summary
+from pairs_lit.system.files import delete_file
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.recipes import Variant
 from pairs_lit.training.results import Results, write_tables
@@ -80,7 +81,8 @@ def _create_run_folder(place: RunTarget) -> None:
     place.folder.mkdir(parents=True, exist_ok=True)
     remove_temp_files(place.folder)
     for events in place.folder.glob(f"{EVENTS_PREFIX}*"):
-        events.unlink()
+        with translate_os_errors(events):
+            delete_file(events)
     mark_run(place.folder)
     write_text_atomically(place.folder / CONFIG_FILE, place.config)
 

@@ -114,6 +114,12 @@ def test_missing_metric_is_rejected_with_the_available_ones(made: Made, capsys: 
         (["nowhere", "--metric", "test_acuracy"], "'test_target_loss'): did you mean test_accuracy? ("),
         (["nowhere", "--metrik", "test_loss"], "unrecognized arguments: --metrik test_loss: did you mean --metric? ("),
         (["nowhere", "--figure", "a.gif"], "must end in one of .png"),
+        (["nowhere", "--figure", "a:b.png"], "--figure must be a name that every system accepts, got 'a:b.png', which"),
+        (["nowhere", "--output", "nul"], "--output must be a name that every system accepts, got 'nul', which Windows"),
+        (
+            ["nowhere", "--output", "a.png", "--figure", "A.PNG"],
+            "--output and --figure must be different files, got A.PNG",
+        ),
     ],
 )
 def test_user_errors_give_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from pairs_lit.statistics import summarise
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from tests.conftest import CONFIGS, Fit
+from tests.support.runs import run_rejected
 
 OLD_COLUMNS = ("train_digit_accuracy", "val_digit_accuracy", "test_digit_accuracy")
 
@@ -137,3 +138,25 @@ def test_name_of_a_fit_from_the_config_of_a_run(fit: Fit, capsys: pytest.Capture
     output = str(pairs_lit.compare([run, again]))
     assert "fc_aux-Branching " in output
     assert "fc_aux-Branching-FC " in output
+
+
+def test_a_config_named_like_a_device_of_windows(fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "aux.yaml"
+    config.write_text((CONFIGS / "fc_aux.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    assert fit(config=config).parent.name == "aux_"
+    assert "must not be the name of a device on Windows, got 'aux'" in run_rejected(
+        ["fit", "--config", str(config), "--name", "aux"], capsys
+    )
+
+
+@pytest.mark.parametrize("name", ["aux", "net."])
+def test_a_run_of_an_earlier_release_may_have_any_name(name: str, fit: Fit) -> None:
+    run = fit(config="fc_aux")
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    (run / "config.yaml").write_text(text.replace("name: fc_aux", f"name: {name}"), encoding="utf-8")
+    folder = run.parent.with_name(name)
+    folder.mkdir()
+    run = run.rename(folder / run.name)
+    assert Run.load(run).label == name
+    assert main(["test", str(run)]) == 0
+    assert (run / "test.csv").is_file()

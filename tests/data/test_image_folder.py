@@ -164,6 +164,13 @@ def test_only_the_first_of_several_frames_is_read_with_a_notice(root: Path, caps
     assert "own: 1 file with several frames, of which only the first is read" in capsys.readouterr().err
 
 
+def test_classes_that_differ_in_case_only_are_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, other in (("0", "a"), ("1", "A")):
+        (root / name).rename(root / other)
+    assert count_labels(load(root)) == [12, 12, 12]
+    assert "own: A and a differ in case only, so a copy of this folder on Windows" in capsys.readouterr().err
+
+
 def test_the_error_of_a_file_with_a_wrong_extension_is_one_line(root: Path) -> None:
     (root / "1" / "page.jpg").write_text("<html>not found</html>")
     with pytest.raises(PairsLitError, match=r"/1/page\.jpg cannot be read \(UnidentifiedImageError") as caught:

@@ -26,7 +26,7 @@ MIB = 2**20
 
 def resident() -> float:
     """Return the memory of this process in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize() / MIB
 
 

@@ -23,7 +23,7 @@ def test_every_row_of_every_report_has_a_config() -> None:
 def test_every_config_trains_with_the_published_number_of_parameters(config: Path, fit: Fit) -> None:
     run = fit(config=config)
     assert run.parent.name == config.stem
-    seed = yaml.safe_load(config.read_text())["rounds"].get("seed", 0)
+    seed = yaml.safe_load(config.read_text(encoding="utf-8"))["rounds"].get("seed", 0)
     assert [result.seed for result in read_rounds(run / "rounds.csv")] == [seed, seed + 1, seed + 2]
     assert all(result.status == "ok" for result in read_rounds(run / "rounds.csv"))
     assert read_curves(run / "curves.csv").epochs == 2

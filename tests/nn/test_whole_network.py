@@ -40,7 +40,7 @@ def build_options(kind: str) -> list[str]:
 def test_a_whole_network_can_be_trained_tested_and_resumed(kind: str, fit: Fit) -> None:
     run = fit(*build_options(kind))
     config = str(run / "config.yaml")
-    model = yaml.safe_load(Path(config).read_text())["model"]
+    model = yaml.safe_load(Path(config).read_text(encoding="utf-8"))["model"]
     assert (model["backbone"], model["head"], model["sharing"]) == (None, None, "shared")
     last = ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
     assert main(["test", "--config", config, *last]) == 0

@@ -14,6 +14,7 @@ from pairs_lit.runs.run_folder import (
     is_unmarked_run,
     mark_run,
     read_run_identity,
+    to_run_name,
 )
 
 
@@ -67,11 +68,56 @@ def test_plain_names_are_accepted(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../up", "a/b", "/abs", "a\\b", ".hidden", "a b", "a\n", "é", "a\0", "~", "$HOME", "a" * 101],
+    ["", ".", "..", "../up", "a/b", "/a", "a\\b", ".b", "b.", "a b", "a\n", "é", "a\0", "~", "$HOME", "a:b", "a" * 101],
 )
 def test_other_names_are_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(PairsLitError, match=rf"--name must have .* letters, digits.* got {re.escape(repr(name))}\."):
         create_run_folder(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "other"), [("aux", "aux_"), ("NUL", "NUL_"), ("com1.v2", "com1_.v2")])
+def test_devices_of_windows_are_rejected(name: str, other: str, tmp_path: Path) -> None:
+    message = rf"--name must not be the name of a device on Windows, got '{name}'\. Use another one, such as {other}\."
+    with pytest.raises(PairsLitError, match=message):
+        create_run_folder(tmp_path, name)
+    assert check_run_name(other) == other
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("cnn_aux", "cnn_aux"),
+        ("aux", "aux_"),
+        ("Con.v2", "Con_.v2"),
+        ("net.", "net"),
+        (".net", "net"),
+        ("für α: 2?", "fur_2"),
+        ("漢字", "run"),
+        ("x" * 99 + ".y", "x" * 99),
+        ("a" * 300, "a" * 100),
+    ],
+)
+def test_a_file_name_becomes_a_run_name(text: str, name: str) -> None:
+    assert to_run_name(text) == check_run_name(name) == name
+
+
+def test_names_that_differ_in_case_only_are_rejected(tmp_path: Path) -> None:
+    create_run_folder(tmp_path, "Net")
+    with pytest.raises(
+        PairsLitError, match=r"more than upper and lower case, got net next to .*Net\. Set --name to Net"
+    ):
+        create_run_folder(tmp_path, "net")
+    assert create_run_folder(tmp_path, "Net").parent.name == "Net"
+    (tmp_path / "lightning_logs" / "net").mkdir()  # by an earlier release
+    assert create_run_folder(tmp_path, "net").parent.name == "net"
+
+
+def test_a_new_root_that_windows_does_not_accept_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PairsLitError, match=r"--trainer\.default_root_dir must be a name that every system accepts"):
+        create_run_folder(Path("C:\\runs"), "fc")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,6 +137,7 @@ def test_a_file_in_place_of_the_folder_gives_one_line(tmp_path: Path) -> None:
 def test_the_run_of_a_checkpoint_is_found(tmp_path: Path) -> None:
     run = create_run_folder(tmp_path, "fc")
     assert find_enclosing_run(run / LAST_CHECKPOINT) == run
+    assert find_enclosing_run(run / "Checkpoints" / "last.ckpt") == run
     assert find_enclosing_run(run / "checkpoints" / "epoch=1-val" / "accuracy" / "mean=0.8.ckpt") == run
 
 

@@ -52,6 +52,20 @@ def test_a_name_is_found_from_any_folder(name: str, ending: str, elsewhere: Path
     assert find_config(f"{name}{ending}") == str(CONFIGS_FOLDER / f"{name}.yaml")
 
 
+def test_a_name_may_contain_backslashes(elsewhere: Path) -> None:
+    assert find_config("reports\\grall\\b_classes_ce") == find_config("reports/grall/b_classes_ce")
+
+
+@pytest.mark.parametrize("given", ["C:\\configs\\net", "c:/configs/net", "\\\\server\\configs\\net"])
+def test_a_path_with_a_drive_is_a_path(given: str, elsewhere: Path) -> None:
+    with pytest.raises(PairsLitError, match=r"--config .*net: there is no file .*net or .*net\.yaml in"):
+        find_config(given)
+    (elsewhere / f"{given}.yaml").parent.mkdir(parents=True, exist_ok=True)
+    (elsewhere / f"{given}.yaml").write_text("rounds: {count: 2}\n")
+    if not given.startswith("\\"):  # on Linux, these are relative paths
+        assert find_config(given) == f"{given}.yaml"
+
+
 @pytest.mark.parametrize("own", ["cnn_aux", "cnn_aux.yaml"])
 def test_a_user_file_takes_precedence(own: str, elsewhere: Path) -> None:
     (elsewhere / own).write_text("rounds: {count: 2}\n")

@@ -46,7 +46,7 @@ def empty_file(path: Path) -> None:
 
 
 def write_html(path: Path) -> None:
-    path.write_text("<html>404 not found</html>")
+    path.write_text("<html>404 not found</html>", encoding="utf-8")
 
 
 def fail_if_called(*_: object) -> NoReturn:

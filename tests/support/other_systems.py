@@ -5,7 +5,6 @@ packages are imported first, because they adapt to the real system. Spawned work
 """
 
 import multiprocessing.popen_fork
-import multiprocessing.popen_spawn_posix
 import multiprocessing.resource_tracker
 import os
 import signal
@@ -20,6 +19,7 @@ from lightning.pytorch.trainer.connectors import signal_connector
 
 for package in (
     *("filelock", "fsspec", "jsonargparse", "lightning.pytorch.cli", "matplotlib.pyplot", "numba", "optuna"),
+    "multiprocessing.popen_spawn_posix",
     *("scipy.stats", "sklearn.datasets", "sqlalchemy.dialects.sqlite", "torch._dynamo", "torch.utils.tensorboard"),
     *("torchmetrics", "torchvision"),
 ):

@@ -157,7 +157,11 @@ def wait_for_checkpoint(root: Path) -> None:
 
 
 def read_lines(log: Path) -> list[str]:
-    return [line for line in log.read_text().splitlines() if line and not any(notice in line for notice in NOTICES)]
+    return [
+        line
+        for line in log.read_text(encoding="utf-8").splitlines()
+        if line and not any(notice in line for notice in NOTICES)
+    ]
 
 
 def find_listening_addresses(pids: Sequence[int]) -> set[str]:
@@ -169,7 +173,7 @@ def find_listening_addresses(pids: Sequence[int]) -> set[str]:
                 sockets |= set(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
     addresses = set()
     for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/net/{table}").read_text(encoding="utf-8").splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and fields[9] in sockets:
                 addresses.add(fields[1].partition(":")[0])

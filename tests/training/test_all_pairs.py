@@ -301,7 +301,7 @@ def test_metrics_in_low_precision(precision: str, root: Path, tmp_path: Path) ->
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

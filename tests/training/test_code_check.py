@@ -74,8 +74,8 @@ CHANGED_BEHAVIOUR = r"changed_nets\.py does not compute what it did in the fit"
 
 def write_code(nets: str = NETS, helpers: str = HELPERS) -> None:
     """Write the user's files, to be imported again as in a new process."""
-    Path("changed_nets.py").write_text(nets)
-    Path("changed_helpers.py").write_text(helpers)
+    Path("changed_nets.py").write_text(nets, encoding="utf-8")
+    Path("changed_helpers.py").write_text(helpers, encoding="utf-8")
     for name in MODULES:
         sys.modules.pop(name, None)
 
@@ -556,6 +556,9 @@ def test_code_files_include_imported_files(trained: Path) -> None:
     assert CodeFiles.find([FC, nn.Linear]).part_file_names == ""
     assert files.format_changed(files.digests) == ""
     assert files.format_changed({"changed_nets": "other"}) == "changed_nets.py"
+    source = files.paths["changed_nets"]
+    source.write_bytes(source.read_bytes().replace(b"\n", b"\r\n"))  # as git may do on Windows
+    assert CodeFiles.find([changed_nets.Small]).digests == files.digests
 
 
 # --- damaged records ---

@@ -18,7 +18,9 @@ from tensorboard.plugins.hparams import metadata
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import read_curves
+from pairs_lit.system.paths import parse_stored_path
 from pairs_lit.training.round_runner import RoundRunner
+from pairs_lit.training.tensorboard import _move_paths
 from tests.conftest import CONFIGS, Fit
 
 
@@ -238,3 +240,21 @@ def test_error_for_early_stopping_suggests_alternatives(capsys: pytest.CaptureFi
     error = capsys.readouterr().err
     assert "EarlyStopping would couple rounds: the end of each would depend on all of them. Remove it. Inst" in error
     assert "ModelCheckpoint that monitors val/accuracy/mean" in error
+
+
+@pytest.mark.parametrize(("before", "separator"), [("C:\\runs\\checkpoints", "\\"), ("/runs/checkpoints", "/")])
+def test_paths_of_a_moved_run_are_adapted(before: str, separator: str) -> None:
+    now = Path("/here/checkpoints")
+    state = {
+        "dirpath": before,
+        "best_k_models": {separator.join([before, "val", "epoch=1.ckpt"]): 0.5},
+        "last": "",
+        "other": f"{before}-2",
+    }
+    moved = {
+        "dirpath": str(now),
+        "best_k_models": {str(now / "val" / "epoch=1.ckpt"): 0.5},
+        "last": "",
+        "other": f"{before}-2",
+    }
+    assert _move_paths(state, parse_stored_path(before), now) == moved

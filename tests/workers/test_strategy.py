@@ -230,5 +230,5 @@ def test_workers_share_the_images(order: BuildArguments, mnist_root: Path, tmp_p
 
 
 def _read_megabytes(pid: int, field: str) -> float:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
     return sum(map(int, re.findall(rf"{field}:\s+(\d+) kB", text))) / 1024
