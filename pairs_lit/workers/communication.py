@@ -73,7 +73,7 @@ def build_environment_store(cluster: ClusterEnvironment) -> object:
 
 
 class WorkerGroup:
-    """Group of workers that exchange tensors and objects.
+    """Group of workers that exchange tensors and objects, after :meth:`connect`.
 
     Args:
         store: The store through which the workers find each other.
@@ -83,16 +83,33 @@ class WorkerGroup:
     """
 
     def __init__(self, store: Any, rank: int, size: int, *, alone: bool) -> None:  # noqa: ANN401 - torch's
-        self._store, self._rank, self._size = store, rank, size
-        store.set(f"here {rank}", "")
-        _wait_until(lambda: bool(store.check([f"here {other_rank}" for other_rank in range(size)])))
-        with _explain_failures(), _restrict_to_loopback(alone):
-            self._group = _c10d.ProcessGroupGloo(store, rank, size, _TIMEOUT)
+        self._store, self._rank, self._size, self._alone = store, rank, size, alone
+        self._group: Any = None
+        self._work: Any = None  # the last collective; no frame may keep it, since it keeps the connections open
+
+    def connect(self) -> None:
+        """Wait for the other workers, and connect to them.
+
+        Raises:
+            PairsLitError: Another worker has ended.
+        """
+        self._store.set(f"here {self._rank}", "")
+        _wait_until(lambda: bool(self._store.check([f"here {rank}" for rank in range(self._size)])))
+        with _explain_failures(), _restrict_to_loopback(self._alone):
+            self._group = _c10d.ProcessGroupGloo(self._store, self._rank, self._size, _TIMEOUT)
+
+    def close(self) -> None:
+        """Close all connections and listening sockets, even if the traceback of an error still refers to this group.
+
+        The other workers must have ended, because torch waits for a collective that has begun.
+        """
+        self._store = self._group = self._work = None
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """Replace a CPU tensor by its sum over all workers, and return it."""
         with _explain_failures():
-            self._wait_for_completion(self._group.allreduce([tensor]))
+            self._work = self._group.allreduce([tensor])
+            self._wait_for_completion()
         return tensor
 
     def all_gather(self, part: Value) -> list[Value]:
@@ -100,12 +117,14 @@ class WorkerGroup:
         data = torch.frombuffer(bytearray(pickle.dumps(part)), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self._size)]
         with _explain_failures():
-            self._wait_for_completion(self._group.allgather([sizes], [torch.tensor([len(data)])]))
+            self._work = self._group.allgather([sizes], [torch.tensor([len(data)])])
+            self._wait_for_completion()
             longest = int(torch.cat(sizes).max())
             padded = torch.zeros(longest, dtype=torch.uint8)
             padded[: len(data)] = data
             buffers = [torch.empty_like(padded) for _ in range(self._size)]
-            self._wait_for_completion(self._group.allgather([buffers], [padded]))
+            self._work = self._group.allgather([buffers], [padded])
+            self._wait_for_completion()
         parts: list[Any] = [
             pickle.loads(buffer[: int(size)].numpy().tobytes()) for buffer, size in zip(buffers, sizes, strict=True)
         ]
@@ -145,11 +164,10 @@ class WorkerGroup:
             piece.copy_(torch.frombuffer(bytearray(self._store.get(key)), dtype=torch.uint8))
             self._store.delete_key(key)
 
-    @staticmethod
-    def _wait_for_completion(work: Any) -> None:  # noqa: ANN401 - torch's
-        """Wait until a collective has completed, and raise its error if it has failed."""
-        _wait_until(work.is_completed)
-        work.wait()
+    def _wait_for_completion(self) -> None:
+        """Wait until the collective has completed, and raise its error if it has failed."""
+        _wait_until(lambda: bool(self._work.is_completed()))
+        self._work.wait()
 
 
 class _Pickler(pickle.Pickler):

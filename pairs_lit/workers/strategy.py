@@ -116,6 +116,8 @@ class StackStrategy(ParallelStrategy):
             try:
                 yield self._port
             finally:
+                if self._worker_group is not None and self._is_local:  # the workers of other nodes may still run
+                    self._worker_group.close()
                 self._port = self._worker_group = self._listener = None
 
     def _become_worker(self, rank: int) -> None:
@@ -129,13 +131,17 @@ class StackStrategy(ParallelStrategy):
         super().setup_environment()
         self.set_world_ranks()
         if self.world_size > 1:
-            if self._is_local:
-                listening = None if self._listener is None else self._listener.detach()
-                port, first = self._port or self._cluster.main_port, self.global_rank == 0
-                store = build_local_store(port, self.world_size, first=first, listening=listening)
-            else:
-                store = build_environment_store(self._cluster)
-            self._worker_group = WorkerGroup(store, self.global_rank, self.world_size, alone=self.num_nodes == 1)
+            size, alone = self.world_size, self.num_nodes == 1
+            self._worker_group = WorkerGroup(self._build_store(), self.global_rank, size, alone=alone)
+            self._worker_group.connect()
+
+    def _build_store(self) -> object:
+        """Build the store through which the workers find each other."""
+        if not self._is_local:
+            return build_environment_store(self._cluster)
+        listening = None if self._listener is None else self._listener.detach()
+        port, first = self._port or self._cluster.main_port, self.global_rank == 0
+        return build_local_store(port, self.world_size, first=first, listening=listening)
 
     def batch_to_device(self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0) -> Any:  # noqa: ANN401 - Lightning's
         """Move a batch to a device, without the three hooks of module and data module that Lightning looks up."""

@@ -23,6 +23,7 @@ pytestmark = needs_linux
 def _run_member(rank: int, size: int, port: int, answers: Any) -> None:  # noqa: ANN401 - a queue
     store = build_local_store(port, size, first=rank == 0, listening=None)
     exchange = WorkerGroup(store, rank, size, alone=True)
+    exchange.connect()
     strategy = StackStrategy(parallel_devices=[torch.device("cpu")] * size)
     strategy._worker_group = exchange
     strategy.set_world_ranks = lambda: None  # type: ignore[method-assign]
@@ -80,7 +81,9 @@ def _build_parts(rank: int) -> dict[str, Any]:
 def _gather_in_pieces(rank: int, size: int, port: int, answers: Any) -> None:  # noqa: ANN401 - a queue
     exchange_module._PIECE_BYTES = 50  # so small that a tensor is sent in several pieces
     store = build_local_store(port, size, first=rank == 0, listening=None)
-    gathered = WorkerGroup(store, rank, size, alone=True).gather_to_rank_zero(_build_parts(rank))
+    exchange = WorkerGroup(store, rank, size, alone=True)
+    exchange.connect()
+    gathered = exchange.gather_to_rank_zero(_build_parts(rank))
     expected = [_build_parts(other) for other in range(size)] if rank == 0 else [_build_parts(rank)]
     answers.put((rank, _is_equal(gathered, expected)))
 
@@ -110,6 +113,7 @@ def test_rank_0_receives_every_tensor_in_pieces(size: int) -> None:
 
 def _send_nothing(port: int, met: Any) -> None:  # noqa: ANN401 - an event
     exchange = WorkerGroup(build_local_store(port, 2, first=False, listening=None), 1, 2, alone=True)
+    exchange.connect()
     met.set()
     exchange.all_gather((b"", [(torch.Size([2**24]), torch.float32)]))  # announces a tensor, but never sends it
     time.sleep(60)
@@ -118,6 +122,7 @@ def _send_nothing(port: int, met: Any) -> None:  # noqa: ANN401 - an event
 def _wait_for_tensor(port: int, patience: float) -> None:
     exchange_module._MEETING_TIMEOUT = timedelta(seconds=patience)
     exchange = WorkerGroup(build_local_store(port, 2, first=True, listening=None), 0, 2, alone=True)
+    exchange.connect()
     if patience > 1:
         threading.Timer(0.5, report_worker_failure, [PairsLitError("told to end")]).start()
     try:
@@ -149,6 +154,6 @@ def test_waiting_for_a_missing_worker_raises_its_error() -> None:
     report_worker_failure(PairsLitError("worker 1 is gone"))
     try:
         with pytest.raises(PairsLitError, match="worker 1 is gone"):
-            WorkerGroup(store, 0, 2, alone=True)
+            WorkerGroup(store, 0, 2, alone=True).connect()
     finally:
         clear_worker_failures()
