@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -99,7 +100,8 @@ def _find_user_file(module: ModuleType) -> Path | None:
 def _parse_imports(path: Path, module: ModuleType) -> Iterator[str]:
     """Yield every name that a file imports, at any level of its code; not every name is a module."""
     try:
-        tree = ast.parse(path.read_bytes())
+        with warnings.catch_warnings(action="ignore"):  # Python has warned of the syntax when it imported the file
+            tree = ast.parse(path.read_bytes())
     except (OSError, ValueError, SyntaxError):  # the file was removed or changed after its import
         return
     for node in ast.walk(tree):

@@ -1,5 +1,8 @@
 import csv
 import re
+import subprocess
+import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -159,6 +162,40 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert 'pip install -q -e ".[dev]"\n' in script
     assert "\npytest\n" in script
+
+
+def list_declared_pythons() -> list[str]:
+    """Return the versions that the classifiers name, such as 3.11; the first is the one that runs all tests."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [classifier.removeprefix("Programming Language :: Python :: ") for classifier in project["classifiers"]]
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/reliability.md", "pyproject.toml"])
+def test_documented_pythons_are_those_of_the_classifiers(file: str) -> None:
+    first, *others = list_declared_pythons()
+    words = " ".join((ROOT / file).read_text(encoding="utf-8").split())
+    assert f"tested with {first}, fast tests also with {' and '.join(others)}" in words
+
+
+def write_interpreter(file: Path, script: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the interpreters are shell scripts")
+def test_ci_finds_the_newest_interpreter_of_each_version_and_names_missing_versions(tmp_path: Path) -> None:
+    newest = tmp_path / "pyenv/versions/3.98.1/bin/python"
+    write_interpreter(newest, "echo 3 98 1")
+    write_interpreter(tmp_path / "bin/python3.98", "echo 3 98 0")
+    write_interpreter(tmp_path / "bin/python3.97", "echo not installed >&2; exit 127")  # as a shim of pyenv
+    environment = {"PATH": str(tmp_path / "bin"), "PYENV_ROOT": str(tmp_path / "pyenv")}
+    command = [sys.executable, ROOT / ".ci" / "pythons.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
+    assert done.stdout == f"3.98 {newest}\n"
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    missing = [version for version in list_declared_pythons() if version != running]
+    assert [line.split()[1] for line in done.stderr.splitlines()] == missing
 
 
 def test_every_dependency_has_a_minimum_and_a_reason() -> None:

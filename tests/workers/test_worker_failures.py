@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import pairs_lit
 from pairs_lit.checkpoints import last_checkpoint as checkpoints
 from pairs_lit.checkpoints.files import read_checkpoint
 from pairs_lit.cli import main
+from pairs_lit.errors import WorkerError
+from tests.conftest import CONFIGS
+from tests.support.worker_parts import MoodyCallback
 from tests.support.worker_runs import (
     EVALUATION_COMMANDS,
     LONG_OPTIONS,
@@ -197,6 +201,26 @@ def test_fit_leaves_no_socket_and_no_process(order: BuildArguments, tmp_path: Pa
     assert main(order(tmp_path, *worker_options(2), "--trainer.callbacks", early)) == 1
     assert not find_listening_addresses([os.getpid()])
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_failed_fit_closes_its_pipes_while_its_error_is_kept(
+    order: BuildArguments, tmp_path: Path, early: bool
+) -> None:
+    """A notebook keeps the last error, whose traceback refers to the objects of the fit."""
+    options = dict(zip(*[iter(argument.removeprefix("--") for argument in order(tmp_path)[3:])] * 2, strict=True))
+    before = count_sockets()
+    with pytest.raises(WorkerError, match="the second worker has no idea") as failure:
+        pairs_lit.fit(CONFIGS / "fc_aux.yaml", options | {"trainer.devices": "2"}, [MoodyCallback(early=early)])
+    assert failure.tb is not None
+    assert count_sockets() == before
+
+
+def count_sockets() -> int:
+    """Return the number of sockets that this process has open; a pipe between two workers is one."""
+    return sum(
+        link.is_symlink() and link.readlink().name.startswith("socket:") for link in Path("/proc/self/fd").iterdir()
+    )
 
 
 @pytest.mark.slow
