@@ -179,7 +179,7 @@ def test_documented_pythons_are_those_of_the_classifiers(file: str) -> None:
 
 def write_interpreter(file: Path, script: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     file.chmod(0o755)
 
 

@@ -566,7 +566,7 @@ def test_imports_are_found_in_a_file_with_an_invalid_escape_sequence() -> None:
     write_code()
     import changed_nets
 
-    Path("changed_nets.py").write_text(f'DIGITS = "\\d+"\n{NETS}')  # Python 3.12 and later warn of it
+    Path("changed_nets.py").write_text(f'DIGITS = "\\d+"\n{NETS}', encoding="utf-8")  # Python 3.12 and later warn of it
     assert sorted(CodeFiles.find([changed_nets.Small]).digests) == ["changed_helpers", "changed_nets"]
 
 
