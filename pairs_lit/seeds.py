@@ -64,10 +64,13 @@ def build_generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
 def preserve_rng_state(device: torch.device | None = None) -> Iterator[None]:
     """Restore the global generators of torch, NumPy and Python (and of ``device``, if it is a GPU) on exit."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(_list_gpus(device)):
+    metal = torch.mps.get_rng_state() if _is_metal(device) else None
+    with torch.random.fork_rng(_list_cuda_gpus(device)):
         try:
             yield
         finally:
+            if metal is not None:
+                torch.mps.set_rng_state(metal)
             random.setstate(python)
             np.random.set_state(numpy)
 
@@ -77,8 +80,10 @@ def seed_generators(seed: int, device: torch.device | None = None) -> None:
     torch.default_generator.manual_seed(seed)
     np.random.seed([seed % SEED_LIMIT, seed // SEED_LIMIT])
     random.seed(seed)
-    if _list_gpus(device):
+    if _list_cuda_gpus(device):
         torch.cuda.manual_seed(seed)
+    if _is_metal(device):
+        torch.mps.manual_seed(seed)
 
 
 @contextmanager
@@ -91,10 +96,16 @@ def use_seed(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 def get_rng_state(device: torch.device | None = None) -> list[bytes]:
     """Return the state of the global generators, which changes whenever a random number is drawn from any of them."""
-    states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, _list_gpus(device))]
+    states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, _list_cuda_gpus(device))]
+    states += [torch.mps.get_rng_state()] if _is_metal(device) else []
     others = pickle.dumps((np.random.get_state(), random.getstate()))
     return [others, *(state.numpy().tobytes() for state in states)]
 
 
-def _list_gpus(device: torch.device | None) -> list[torch.device]:
+def _list_cuda_gpus(device: torch.device | None) -> list[torch.device]:
     return [device] if device is not None and device.type == "cuda" else []
+
+
+def _is_metal(device: torch.device | None) -> bool:
+    """Return whether a device is the GPU of a Mac, which ``torch.random.fork_rng`` does not support."""
+    return device is not None and device.type == "mps"

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.seeds import SEED_LIMIT, build_generator, derive_seed, format_seeds, list_round_seeds, use_seed
+from pairs_lit.seeds import (
+    SEED_LIMIT,
+    build_generator,
+    derive_seed,
+    format_seeds,
+    get_rng_state,
+    list_round_seeds,
+    use_seed,
+)
 
 KNOWN = {(0, "shuffle", 0): 2891171048443675967, (123, "shuffle", 4, 5): 6010138115804956676}
 purposes = st.sampled_from(["shuffle", "train pairs", "val pairs", "test pairs", "held-out images"])
@@ -103,3 +111,16 @@ def test_seeded_restores_the_global_generator_after_an_exception() -> None:
 )
 def test_seeds_as_short_text(seeds: Sequence[int], words: str) -> None:
     assert format_seeds(seeds) == words
+
+
+def test_the_generator_of_a_mac_gpu_is_seeded_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [torch.tensor([7], dtype=torch.uint8)]
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: states[-1])
+    monkeypatch.setattr(torch.mps, "set_rng_state", states.append)
+    monkeypatch.setattr(torch.mps, "manual_seed", lambda seed: states.append(torch.tensor([seed], dtype=torch.uint8)))
+    device = torch.device("mps")
+    before = get_rng_state(device)
+    with use_seed(5, device):
+        assert get_rng_state(device)[-1] == bytes([5])
+    assert [state.item() for state in states] == [7, 5, 7]
+    assert get_rng_state(device) == before

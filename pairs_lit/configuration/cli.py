@@ -35,9 +35,11 @@ from pairs_lit.configuration.saved_config import RunConfig
 from pairs_lit.configuration.trainer_parts import TRAINER_DEFAULTS, add_checkpoint_plugin, as_list, build_loggers
 from pairs_lit.data.datamodule import PairDataModule, get_default_root
 from pairs_lit.errors import PairsLitError, Stopped, check_positive
+from pairs_lit.nn.gpu_stack_size import GpuResources, use_gpu_resources
 from pairs_lit.runs.run_folder import CONFIG_FILE, LAST_CHECKPOINT, check_run_name, find_run_of_job
 from pairs_lit.seeds import use_seed
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.gpus import find_device_type, list_gpus, measure_free_memory
 from pairs_lit.system.libraries import silence_libraries
 from pairs_lit.system.lightning_hooks import NoProfiler
 from pairs_lit.system.paths import expand_user_path
@@ -53,6 +55,7 @@ from pairs_lit.training.trainer_checks import check_trainer, check_trainer_optio
 from pairs_lit.workers.cluster import (
     LocalEnvironment,
     choose_num_workers,
+    count_started_workers,
     detect_environment,
     get_slurm_job_id,
     hide_slurm,
@@ -92,6 +95,9 @@ class PairsCLI(LightningCLI):
 
     channel: PipeChannel | None = None
     """The channel to the other workers if this process is a worker that another one started, or else None."""
+
+    gpu_resources: GpuResources | None = None
+    """What the default stack size depends on, or None if it is that of a CPU or of a checkpoint."""
 
     job_key: str | None = None
     """Key of the Slurm job and of the fit within it, or None outside Slurm."""
@@ -177,6 +183,26 @@ class PairsCLI(LightningCLI):
             check_threads(threads)
             torch.set_num_threads(threads)
 
+    def instantiate_classes(self) -> None:
+        """Build all objects, with default stack sizes for the devices that will train."""
+        self.gpu_resources = self._find_gpu_resources()
+        with use_gpu_resources(self.gpu_resources):
+            self.build_objects()
+
+    def build_objects(self) -> None:
+        """Build the module, the data and the trainer."""
+        super().instantiate_classes()
+
+    def _find_gpu_resources(self) -> GpuResources | None:
+        """Return what the default stack size depends on, or None on a CPU or for the rounds of a checkpoint."""
+        config = self.config[self.subcommand]
+        device_type = find_device_type(config.trainer.accelerator)
+        if config.ckpt_path is not None or device_type not in ("cuda", "mps"):
+            return None
+        gpus = list_gpus(device_type, config.trainer.devices)
+        pairs = max(config.data.batch_size, config.data.eval_batch_size)
+        return GpuResources(min(map(measure_free_memory, gpus)), count_started_workers() or len(gpus), pairs)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """Build the trainer with the callbacks, loggers and workers of every run."""
         config, objects = self.config[self.subcommand], self.config_init[self.subcommand]
@@ -214,7 +240,7 @@ class PairsCLI(LightningCLI):
         settings.devices, settings.num_nodes = choose_num_workers(
             settings.devices,
             settings.num_nodes,
-            on_cpu=settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available()),
+            on_cpu=find_device_type(settings.accelerator) == "cpu",
             stacks=len(objects.model.stacks),
             threads=threads,
         )
@@ -228,9 +254,11 @@ class PairsCLI(LightningCLI):
     def _build_rerun(self) -> Callable[[PipeChannel], None]:
         """Return a function that runs this command as a worker, in a new process that has the user's classes."""
         objects = find_main_objects(map(str, flatten_config(self.config[self.subcommand].as_dict()).values()))
+        # by the time that other workers start, their GPUs may have less free memory
+        size = [] if self.gpu_resources is None else [f"--rounds.stack_size={self.model.stack_size}"]
         return partial(
-            _rerun_as_worker, str(self.subcommand), self.arguments, self.extra_callbacks, self.command_class, objects,
-            torch.get_num_threads(),
+            _rerun_as_worker, str(self.subcommand), [*self.arguments, *size], self.extra_callbacks, self.command_class,
+            objects, torch.get_num_threads(),
         )  # fmt: skip
 
     def after_instantiate_classes(self) -> None:

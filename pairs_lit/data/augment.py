@@ -1,6 +1,6 @@
 """Random augmentation of training images, resampled every epoch, for all rounds in one batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, pi
 
@@ -10,10 +10,13 @@ from torch.nn import functional as F
 
 from pairs_lit.data.warps import enlarge_images
 from pairs_lit.errors import PairsLitError
+from pairs_lit.system.device_constants import DeviceConstants
 
 _MAX_AMOUNTS = {"rotate": 180.0, "dilate": 1.0, "erode": 1.0}
 _MAX_GRID = 64
+_MAX_COPIED_NUMBERS = 2**25  # random numbers per copy to a GPU, 128 MiB; usually, one copy holds those of an epoch
 _MAX_CHUNK_PIXELS = 2**20  # pixels of enlarged images per chunk: larger chunks miss the CPU caches and need much memory
+_MAX_GPU_CHUNK_PIXELS = 2**26  # the same on a GPU, where only memory matters: 256 MiB
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ class Augmenter:
         self._size = size
         self._max_grey = top
         self._numbers_per_grid = [2 * grid**2 for grid in settings.elastic]
-        self._bases: dict[int, Tensor] = {}
+        self._bases: dict[tuple[int, torch.device], Tensor] = {}
+        self._limits = DeviceConstants(self._compute_limits())
 
     def __call__(self, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Return randomly changed images of R rounds.
@@ -116,12 +120,14 @@ class Augmenter:
         Returns:
             (R, M, H, W), between 0 and the largest grey value.
         """
+        return self.change_images(images, self.draw_numbers(images.shape[1], generators))
+
+    def change_images(self, images: Tensor, random_numbers: Tensor) -> Tensor:
+        """Return the images of R rounds, changed by the numbers that :meth:`draw_numbers` returned for them."""
         rounds, count, *_ = images.shape
-        random_numbers = torch.stack([self._draw_random_numbers(count, generator) for generator in generators]).flatten(
-            0, 1
-        )
         side = images.shape[-1] * (1 if self.settings.originals else 2)
-        chunk_size = max(1, _MAX_CHUNK_PIXELS // side**2)
+        max_pixels = _MAX_CHUNK_PIXELS if images.device.type == "cpu" else _MAX_GPU_CHUNK_PIXELS
+        chunk_size = max(1, max_pixels // side**2)
         image_chunks = torch.split(images.flatten(0, 1), chunk_size)
         changed = []
         for chunk, numbers in zip(image_chunks, torch.split(random_numbers, chunk_size), strict=True):
@@ -129,6 +135,39 @@ class Augmenter:
             large = self._warp(self._change_thickness(large, numbers[:, 0]), numbers)
             changed.append(F.avg_pool2d(large[:, None], large.shape[-1] // self._size).clamp(0, self._max_grey))
         return torch.cat(changed).view(rounds, count, self._size, self._size)
+
+    def draw_numbers(self, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Return the random numbers for the next M images of each round, (R·M, 7 + n) on the CPU."""
+        return torch.cat([self._draw_random_numbers(count, generator) for generator in generators])
+
+    def draw_batches(
+        self, counts: Iterable[int], generators: Sequence[torch.Generator], device: torch.device
+    ) -> Iterator[Tensor]:
+        """Yield the random numbers of each batch of an epoch, on a device.
+
+        They are drawn on the CPU, so that they do not depend on the device. A GPU gets those of many batches at once.
+
+        Args:
+            counts: The number of images of a round in each batch.
+            generators: One random generator per round.
+            device: The device.
+        """
+        for block in self._iterate_blocks(counts, 1 if device.type == "cpu" else _MAX_COPIED_NUMBERS, len(generators)):
+            parts = [self.draw_numbers(count, generators) for count in block]
+            numbers = parts[0] if len(parts) == 1 else torch.cat(parts)
+            yield from torch.split(numbers.to(device), [len(part) for part in parts])
+
+    def _iterate_blocks(self, counts: Iterable[int], limit: int, rounds: int) -> Iterator[list[int]]:
+        """Divide batches into blocks that end as soon as they have ``limit`` random numbers."""
+        per_image = rounds * (_NUM_UNIFORM + sum(self._numbers_per_grid))
+        block: list[int] = []
+        for count in counts:
+            block.append(count)
+            if sum(block) * per_image >= limit:
+                yield block
+                block = []
+        if block:
+            yield block
 
     def _draw_random_numbers(self, count: int, generator: torch.Generator) -> Tensor:
         """Return (count, 7 + n) random numbers of a round's next images: 7 uniform in 0 … 1, then n normal ones."""
@@ -153,34 +192,33 @@ class Augmenter:
         size, normal = images.shape[-1], numbers[:, _NUM_UNIFORM:]
         displacements = [values.view(len(images), 2, -1) for values in torch.split(normal, self._numbers_per_grid, 1)]
         coefficients = torch.cat([self._compute_affine_matrices(numbers[:, 1:_NUM_UNIFORM]), *displacements], 2)
-        positions = coefficients.flatten(0, 1) @ self._get_basis(size)
+        positions = coefficients.flatten(0, 1) @ self._get_basis(size, images.device)
         grid = positions.view(-1, 2, size, size).permute(0, 2, 3, 1)
         return F.grid_sample(images[:, None], grid, mode="bicubic", padding_mode="border", align_corners=False)[:, 0]
 
     def _compute_affine_matrices(self, uniform: Tensor) -> Tensor:
         """Return the matrices (N, 2, 3) that map positions in the new image, −1 … 1, to positions in the old one."""
-        settings = self.settings
-        limits = (
-            *(settings.shift * 2 / self._size,) * 2,
-            settings.rotate * pi / 180,
-            settings.shear,
-            settings.log_scale,
-            settings.anisotropy,
-        )
-        right, down, angle, shear, log_scale, flatness = ((2 * uniform - 1) * uniform.new_tensor(limits)).unbind(1)
+        limits = self._limits.copy_to(uniform.device, uniform.dtype)
+        right, down, angle, shear, log_scale, flatness = ((2 * uniform - 1) * limits).unbind(1)
         wide, high = (log_scale + flatness).exp(), (log_scale - flatness).exp()
         cos, sin = angle.cos(), angle.sin()
         x_row = torch.stack([cos * wide, (cos * shear - sin) * high, right], 1)
         y_row = torch.stack([sin * wide, (sin * shear + cos) * high, down], 1)
         return torch.stack([x_row, y_row], 1)
 
-    def _get_basis(self, size: int) -> Tensor:
+    def _compute_limits(self) -> list[float]:
+        """Return the largest shift right and down, rotation, shear, logarithm of the scale and anisotropy."""
+        settings = self.settings
+        shift = settings.shift * 2 / self._size
+        return [shift, shift, settings.rotate * pi / 180, settings.shear, settings.log_scale, settings.anisotropy]
+
+    def _get_basis(self, size: int, device: torch.device) -> Tensor:
         """Return the matrix (3 + Σ G², S·S) that turns coefficients of a warp into positions of all pixels.
 
         The first three rows hold each pixel's x, its y and 1; they belong to the affine part of the warp. Each further
         row holds how far one point of an elastic grid moves each pixel when its random number is 1.
         """
-        if size not in self._bases:
+        if (size, device) not in self._bases:
             line = (2 * torch.arange(size) + 1) / size - 1  # centres of pixels; the image spans −1 … 1
             down, across = torch.meshgrid(line, line, indexing="ij")
             parts = [torch.stack([across.flatten(), down.flatten(), torch.ones(size**2)])]
@@ -188,8 +226,8 @@ class Augmenter:
                 points = torch.eye(grid**2).view(grid**2, 1, grid, grid)
                 weights = F.interpolate(points, size=(size, size), mode="bicubic", align_corners=True)
                 parts.append(weights.view(grid**2, size**2) * (amount * 2 / self._size))
-            self._bases[size] = torch.cat(parts)
-        return self._bases[size]
+            self._bases[size, device] = torch.cat(parts).to(device)
+        return self._bases[size, device]
 
 
 def _compute_local_maximum(images: Tensor) -> Tensor:

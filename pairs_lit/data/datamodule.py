@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.class_names import check_names
+from pairs_lit.data.gpu_store import move_to_gpu
 from pairs_lit.data.labelled_images import Source
 from pairs_lit.data.loaders import AllPairsLoader, PredictLoader, StackBatch, StackLoader
 from pairs_lit.data.pair_store import SPLITS, DataSettings, Normalise, PairStore, Split, check_image_size
@@ -143,6 +144,7 @@ class PairDataModule(LightningDataModule):
             stage: [split for split in splits if split in all_pairs] for stage, splits in evaluated.items()
         }
         self._root = expand_user_path(get_default_root() if root is None else root)
+        self._gpu_store: PairStore | None = None
         self._allow_unverified, self._class_names, self._transpose = allow_unverified, class_names, transpose
 
     @cached_property
@@ -207,13 +209,27 @@ class PairDataModule(LightningDataModule):
         """Load the source and draw the pairs of all rounds, unless this has been done already."""
         _ = self.bank
 
+    @property
+    def _store(self) -> PairStore:
+        """The store that batches are gathered from: on the trainer's GPU if it fits there, otherwise on the CPU."""
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        if device.type == "cpu":
+            return self.bank
+        if self._gpu_store is None or self._gpu_store.images.device != device:
+            self._gpu_store = move_to_gpu(self.bank, device, augments=self.augment is not None)
+        return self._gpu_store
+
+    def teardown(self, stage: str) -> None:
+        """Release the GPU's memory."""
+        self._gpu_store = None
+
     def loader(self, *splits: Split) -> StackLoader:
         """Return a loader of some splits for evaluation, without shuffling, for this worker's stacks."""
-        return StackLoader(self.bank, splits, self._worker_stacks, self.eval_batch_size)
+        return StackLoader(self._store, splits, self._worker_stacks, self.eval_batch_size)
 
     def all_pairs_loader(self, split: Split, places: Tensor) -> AllPairsLoader:
         """Return a loader of pairs (P, 2) of evaluation images for this worker's stacks."""
-        return AllPairsLoader(self.bank, (split,), self._worker_stacks, self.eval_batch_size, positions=places)
+        return AllPairsLoader(self._store, (split,), self._worker_stacks, self.eval_batch_size, positions=places)
 
     @property
     def _worker_stacks(self) -> Mapping[int, slice]:
@@ -228,7 +244,7 @@ class PairDataModule(LightningDataModule):
     def train_dataloader(self) -> StackLoader:
         """Return a loader of training batches, shuffled by each round's seed and the epoch."""
         change = None if self.augment is None else Augmenter(self.augment, self.image_size, self.bank.max_grey)
-        return StackLoader(self.bank, ("train",), self._worker_stacks, self.batch_size, self._get_epoch, change)
+        return StackLoader(self._store, ("train",), self._worker_stacks, self.batch_size, self._get_epoch, change)
 
     def _get_epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer is not None else 0
@@ -247,7 +263,7 @@ class PairDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> PredictLoader:
         """Return a loader of the first round's test pairs for every round."""
-        return PredictLoader(self.bank, ("test",), self._worker_stacks, self.eval_batch_size)
+        return PredictLoader(self._store, ("test",), self._worker_stacks, self.eval_batch_size)
 
 
 def get_data_module(trainer: Trainer) -> PairDataModule:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from math import ceil
 from typing import NamedTuple
 
@@ -84,14 +83,21 @@ class StackLoader:
 
     def _iter_batches(self, stack: int, rounds: slice, split: Split) -> Iterator[StackBatch]:
         pairs = self._get_pairs(rounds, split)
-        gather = partial(self.store.gather_images, rounds=rounds)
-        if self.augmenter is not None:
-            generators = [build_generator(seed, "augment", self._epoch or 0) for seed in self.store.seeds[rounds]]
-            gather = partial(self.store.gather_augmented, rounds=rounds, change=self.augmenter, generators=generators)
-        for step, start in enumerate(range(0, pairs.target.shape[1], self.batch_size)):
-            batch = slice(start, start + self.batch_size)
-            images = gather(pairs.index[:, batch])
+        indices = torch.split(pairs.index, self.batch_size, 1)
+        for step, images in enumerate(self._iter_images(indices, rounds)):
+            batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
             yield StackBatch(stack, split, step, images, pairs.digits[:, batch], pairs.target[:, batch])
+
+    def _iter_images(self, indices: Sequence[Tensor], rounds: slice) -> Iterator[Tensor]:
+        """Yield the images of each batch, from the positions (R, B, 2) of its pairs."""
+        if self.augmenter is None:
+            yield from (self.store.gather_images(index, rounds) for index in indices)
+            return
+        generators = [build_generator(seed, "augment", self._epoch or 0) for seed in self.store.seeds[rounds]]
+        counts = [2 * index.shape[1] for index in indices]
+        numbers = self.augmenter.draw_batches(counts, generators, self.store.images.device)
+        for index, batch_numbers in zip(indices, numbers, strict=True):
+            yield self.store.gather_augmented(index, rounds, self.augmenter, batch_numbers)
 
     @property
     def _epoch(self) -> int | None:

@@ -1,12 +1,13 @@
 """In-memory store of a source's images and of the pairs of all rounds."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional as F
 
 from pairs_lit.data.augment import Augmenter
@@ -130,6 +131,7 @@ class PairStore:
         pairs_by_seed = {seed: self._sample_round(seed) for seed in dict.fromkeys(seeds)}
         rounds = [pairs_by_seed[seed] for seed in seeds]
         self.pairs = {split: stack_rounds([round_pairs[split] for round_pairs in rounds]) for split in SPLITS}
+        self._train_index = self.pairs["train"].index
         self.scale = self._compute_scale() if settings.normalise == "standard" else None
         available = {split: len(pool) // 2 for split, pool in self._build_pools(seeds[0]).items()}
         self.scarce_splits = [
@@ -137,6 +139,30 @@ class PairStore:
             for split, count in settings.pair_counts.items()
             if count > available[split]
         ]
+
+    @property
+    def tensor_bytes(self) -> int:
+        """The size of the images and pairs."""
+        return sum(tensor.nbytes for tensor in self._list_tensors())
+
+    def _list_tensors(self) -> list[Tensor]:
+        """Return the tensors from which batches are gathered."""
+        pairs = [tensor for part in self.pairs.values() for tensor in (part.index, part.digits, part.target)]
+        return [self.images, self._labels, *pairs, *([] if self._originals is None else [self._originals])]
+
+    def to(self, device: torch.device) -> "PairStore":
+        """Return a store of the same pairs that gathers batches on a device.
+
+        Random numbers are still drawn on the CPU, so that they do not depend on the device.
+        """
+        moved = copy(self)
+        moved.images, moved._labels = self.images.to(device), self._labels.to(device)
+        moved._originals = None if self._originals is None else self._originals.to(device)
+        moved.pairs = {
+            split: pairs.map_tensors(lambda tensor: tensor.to(device)) for split, pairs in self.pairs.items()
+        }
+        moved.scale = None if self.scale is None else (self.scale[0].to(device), self.scale[1].to(device))
+        return moved
 
     def _sample_round(self, seed: int) -> dict[Split, Pairs]:
         """Return the pairs of a round by split, drawn with its seed; training pairs include swapped ones."""
@@ -198,6 +224,7 @@ class PairStore:
             return Pairs(index, digits, target)
         generators = [build_generator(seed, "shuffle", epoch) for seed in self.seeds[rounds]]
         order = torch.stack([torch.randperm(target.shape[1], generator=shuffler) for shuffler in generators])
+        order = order.to(target.device)
         image_order = order[..., None].expand(-1, -1, 2)
         return Pairs(index.gather(1, image_order), digits.gather(1, image_order), target.gather(1, order))
 
@@ -210,16 +237,16 @@ class PairStore:
         """
         if split != "val" or len(self._part_pools) > 2:
             pool = self._part_pools[-1 if split == "test" else 1]
-            return pool.expand(len(self.seeds[rounds]), -1)
+            return pool.expand(len(self.seeds[rounds]), -1).to(self.images.device)
         unseen = []
-        for seed, train_images in zip(self.seeds[rounds], self.pairs["train"].index[rounds], strict=True):
+        for seed, train_images in zip(self.seeds[rounds], self._train_index[rounds], strict=True):
             pools = self._build_pools(seed)
             not_drawn = pools["train"][~torch.isin(pools["train"], train_images)]
             num_spare = max(
                 0, len(pools["train"]) - 2 * self.settings.train_pairs
             )  # independent of the draw, so that n is equal for all rounds
             unseen.append(torch.cat([pools["val"], not_drawn[:num_spare]])[:MAX_UNSEEN_IMAGES])
-        return torch.stack(unseen)
+        return torch.stack(unseen).to(self.images.device)
 
     def count_evaluation_images(self, split: Split) -> int:
         """Return n, the number of images whose pairs are all evaluated."""
@@ -239,14 +266,12 @@ class PairStore:
         rows = self.images.index_select(0, index.flatten())  # three times faster than images[index]
         return self._normalise(rows.view(*index.shape, *rows.shape[1:]), rounds)
 
-    def gather_augmented(
-        self, index: Tensor, rounds: slice, change: Augmenter, generators: Sequence[Generator]
-    ) -> Tensor:
-        """Return the images (R, B, 2, H, W) of training pairs, changed at random and then normalised."""
+    def gather_augmented(self, index: Tensor, rounds: slice, change: Augmenter, numbers: Tensor) -> Tensor:
+        """Return the images (R, B, 2, H, W) of training pairs, changed by random numbers and then normalised."""
         rows = (self.images if self._originals is None else self._originals).index_select(0, index.flatten())
         if self._originals is not None:
             rows = rows.float() * (self.max_grey / 255)
-        changed = change(rows.view(len(index), -1, *rows.shape[1:]), generators)
+        changed = change.change_images(rows.view(len(index), -1, *rows.shape[1:]), numbers)
         return self._normalise(changed.view(*index.shape, *changed.shape[2:]), rounds)
 
     def _normalise(self, images: Tensor, rounds: slice) -> Tensor:

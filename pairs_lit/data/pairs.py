@@ -29,6 +29,10 @@ class Pairs:
     digits: Tensor
     target: Tensor
 
+    def map_tensors(self, change: Callable[[Tensor], Tensor]) -> "Pairs":
+        """Return pairs in which a function was applied to each tensor."""
+        return Pairs(change(self.index), change(self.digits), change(self.target))
+
 
 def sample_pairs(pool: Tensor, count: int, generator: torch.Generator, *, reuse: bool) -> Tensor:
     """Draw pairs (count, 2) int64 from a pool of images (n,) int64.

@@ -91,6 +91,13 @@ def compute_enlarging_matrix(size: int) -> Tensor:
         return bicubic @ inverse
 
 
+@lru_cache(maxsize=8)
+def _convert_enlarging_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the enlarging matrix in another type, which not every device could convert, and on a device."""
+    with torch.inference_mode(False):
+        return compute_enlarging_matrix(size).to(dtype).to(device)
+
+
 def enlarge_images(images: Tensor) -> Tensor:
     """Return images at twice their height and width such that average pooling restores them.
 
@@ -102,7 +109,7 @@ def enlarge_images(images: Tensor) -> Tensor:
     Returns:
         (..., 2H, 2W).
     """
-    down, across = (compute_enlarging_matrix(size).to(images) for size in images.shape[-2:])
+    down, across = (_convert_enlarging_matrix(size, images.dtype, images.device) for size in images.shape[-2:])
     wide = images @ across.T
     return torch.einsum("...hw,gh->...gw", wide, down)  # a single product for all images
 

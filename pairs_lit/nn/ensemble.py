@@ -22,13 +22,16 @@ def average_outputs(outputs: Iterable[PairOutput], members: int, relation: Relat
         members: M, the number of predictions of each round in one output: its members, or its members × views.
         relation: Relation by which digit probabilities are compared.
     """
-    total, log_sum, views = torch.zeros(()), None, 0
+    total: Tensor | None = None
+    log_sum, views = None, 0
     for output in outputs:
         views += 1
-        total = total + _split_by_round(_get_probabilities(output), members).mean(1)
+        probabilities = _split_by_round(_get_probabilities(output), members).mean(1)
+        total = probabilities if total is None else total + probabilities
         if output.digit_logits is not None:
             log_digits = _split_by_round(output.digit_logits.log_softmax(-1), members).logsumexp(1)
             log_sum = log_digits if log_sum is None else torch.logaddexp(log_sum, log_digits)
+    assert total is not None
     mean = total / views
     logits = log_sum if log_sum is None else log_sum - math.log(views * members)
     if mean.dim() == 4:  # digit probabilities (R, B, 2, K)

@@ -1,6 +1,7 @@
 """Test-time augmentation: a trained network averages its predictions over several warped views of an image."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +96,7 @@ class Views(nn.Module):
 
     def _warp(self, images: Tensor, view: int) -> Tensor:
         """Return one view, by the table if there is one, or else by warping the images in parts."""
-        with torch.autocast(images.device.type, enabled=False):
+        with _disable_autocast(images.device.type):
             if self._has_tables:
                 return (images.flatten(-2) @ self._tables[view].to(images.dtype)).view(images.shape)
             theta, larger = self._thetas[view].to(images.dtype), self._enlarging.to(images.dtype)
@@ -103,3 +104,8 @@ class Views(nn.Module):
             # torch.export traces the network for any number of images, which it cannot split into parts
             parts = [flat] if torch.compiler.is_exporting() else torch.split(flat, _IMAGES_PER_CHUNK)
             return torch.cat([warp_images(larger @ part @ larger.T, theta) for part in parts]).view(images.shape)
+
+
+def _disable_autocast(device: str) -> AbstractContextManager[object]:
+    """Return a context in which nothing is computed in a lower precision; some devices have no such mode."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -87,8 +87,8 @@ class StackedNetwork(nn.Module):
         self._forward = {mode: compile_graph(self, program) for mode, program in self._programs.items()}
 
     def forward(self, x: Tensor) -> Output:
-        """Apply each round's network to its inputs, side by side or sequentially, whichever is faster."""
-        if should_run_sequentially(self.convolutions, x.shape[1], x.element_size()):
+        """Apply each round's network to its inputs, side by side or (only on a CPU) sequentially if that is faster."""
+        if x.device.type == "cpu" and should_run_sequentially(self.convolutions, x.shape[1], x.element_size()):
             return self.run_sequentially(x)
         return self.run_side_by_side(x)
 

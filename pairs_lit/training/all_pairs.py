@@ -11,8 +11,8 @@ MAX_BLOCK_BYTES = 2 * 2**20
 """The size of a block of P(relation), so that it stays in a core's cache; a block has at least one row of n."""
 
 
-def count_correct_pairs(relation: Relation, weights: Tensor, second: Tensor, labels: Tensor) -> int:
-    """Count the ordered pairs of two different images whose prediction is correct.
+def count_correct_pairs(relation: Relation, weights: Tensor, second: Tensor, labels: Tensor) -> Tensor:
+    """Count the ordered pairs of two different images whose prediction is correct, as an int64 on the device.
 
     The prediction is that the relation holds where its probability is above 0.5.
 
@@ -26,11 +26,12 @@ def count_correct_pairs(relation: Relation, weights: Tensor, second: Tensor, lab
     classes = torch.arange(second.shape[1], device=labels.device)
     holds = compute_target(relation, torch.cartesian_prod(classes, labels).view(len(classes), -1, 2)).bool()
     weights, columns = weights.to(second.dtype), second.T.contiguous()
-    rows, num_correct = compute_block_rows(len(labels), second.element_size()), 0
+    rows = compute_block_rows(len(labels), second.element_size())
+    num_correct = torch.zeros((), dtype=torch.int64, device=labels.device)
     for start in range(0, len(labels), rows):
         block = slice(start, start + rows)
         is_correct = (weights[block] @ columns > 0.5) == holds[labels[block]]
-        num_correct += int(is_correct.count_nonzero() - is_correct[:, block].diagonal().count_nonzero())
+        num_correct += is_correct.count_nonzero() - is_correct[:, block].diagonal().count_nonzero()
     return num_correct
 
 

@@ -92,19 +92,19 @@ def evaluate_all_pairs(trainer: Trainer, module: PairModule, splits: Sequence[Sp
                     if module.follows_from_digits
                     else _compute_from_predictions(outputs)
                 )
-                values[:, module.rounds.stacks[stack]] = stack_values.cpu()
+                values[:, module.rounds.stacks[stack]] = stack_values
         measured |= {Metric(split, name).tag: row for name, row in zip(names, values, strict=False)}
     return merge_worker_metrics(trainer, module, measured)
 
 
 def _compute_from_digits(module: PairModule, outputs: Iterable[tuple[PairOutput, StackBatch]], images: int) -> Tensor:
-    """Compute the metrics of one stack, (2, R), from the digit probabilities of n images."""
+    """Compute the metrics of one stack, (2, R) on the CPU, from the digit probabilities of n images."""
     relation, parts = module.variant.architecture.relation, list[tuple[Tensor, ...]]()
-    broken = torch.zeros(())
+    broken = list[Tensor]()
     for output, batch in outputs:
         p = cast(Tensor, output.digit_probabilities)
         parts.append((compute_second_weights(relation, p), p, batch.digits, _find_correct_digits(output, batch)))
-        broken = broken + _mark_broken_rounds(output)
+        broken.append(_find_broken_rounds(output))
     weights, p, labels, is_digit_correct = (torch.cat(part, 1) for part in zip(*parts, strict=True))
     if has_shared_backbone(module):  # each image was passed in one position, and the other would give the same
         weights, p, labels, is_digit_correct = (
@@ -114,27 +114,27 @@ def _compute_from_digits(module: PairModule, outputs: Iterable[tuple[PairOutput,
         weights, p, labels = weights[:, :, 0], p[:, :, 1], labels[:, :, 0]
         is_digit_correct = is_digit_correct.flatten(1)
     counts = [count_correct_pairs(relation, *parts_of_round) for parts_of_round in zip(weights, p, labels, strict=True)]
-    accuracy = torch.tensor(counts, dtype=torch.float64) / (images * (images - 1))
-    digit_accuracy = is_digit_correct.mean(1, dtype=torch.float64).cpu()
-    return torch.stack([accuracy, digit_accuracy]) + broken.cpu()
+    accuracy = torch.stack(counts).cpu().double() / (images * (images - 1))
+    digit_accuracy = is_digit_correct.sum(1).cpu().double() / is_digit_correct.shape[1]
+    return torch.stack([accuracy, digit_accuracy]).masked_fill(torch.stack(broken).any(0).cpu(), torch.nan)
 
 
 def _compute_from_predictions(outputs: Iterable[tuple[PairOutput, StackBatch]]) -> Tensor:
-    """Compute the metrics of one stack, (2, R), from its predictions for pairs."""
-    total, pairs = torch.zeros(()), 0
+    """Compute the metrics of one stack, (2, R) on the CPU, from its predictions for pairs."""
+    totals, broken, pairs = list[Tensor](), list[Tensor](), 0
     for output, batch in outputs:
         is_correct = output.get_decision() == batch.target
-        digit_accuracy = _find_correct_digits(output, batch).mean(2, dtype=torch.float64)
-        total = total + torch.stack([is_correct.double().sum(1), digit_accuracy.sum(1)]) + _mark_broken_rounds(output)
+        totals.append(torch.stack([is_correct.sum(1), _find_correct_digits(output, batch).sum((1, 2))]))
+        broken.append(_find_broken_rounds(output))
         pairs += is_correct.shape[1]
-    return total / pairs
+    total = torch.stack(totals).sum(0).cpu().double() / torch.tensor([[1.0], [2.0]], dtype=torch.float64)
+    return (total / pairs).masked_fill(torch.stack(broken).any(0).cpu(), torch.nan)
 
 
-def _mark_broken_rounds(output: PairOutput) -> Tensor:
-    """Return NaN for each round with a NaN among its predictions, else 0, (R,) float64."""
+def _find_broken_rounds(output: PairOutput) -> Tensor:
+    """Return which rounds have a NaN among their predictions, (R,) bool."""
     parts = [output.output] if output.digit_logits is None else [output.output, output.digit_logits]
-    has_nan = torch.stack([part.isnan().flatten(1).any(1) for part in parts]).any(0)
-    return torch.zeros(has_nan.shape, dtype=torch.float64, device=has_nan.device).masked_fill(has_nan, torch.nan)
+    return torch.stack([part.isnan().flatten(1).any(1) for part in parts]).any(0)
 
 
 def _find_correct_digits(output: PairOutput, batch: StackBatch) -> Tensor:

@@ -1,7 +1,7 @@
 """The loss of each round: the weighted sum of a target loss and a digit loss, which are logged separately."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,9 +10,13 @@ from torch.nn import functional as F
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.nn.pair_output import PairOutput
+from pairs_lit.system.device_constants import DeviceConstants
 
 EPSILON = 1e-6
 """Probabilities are clamped to [EPSILON, 1 − EPSILON] before a logarithm."""
+
+Weight = float | DeviceConstants
+"""One number for all rounds, or one for each."""
 
 
 class LossParts(NamedTuple):
@@ -24,17 +28,19 @@ class LossParts(NamedTuple):
 
 
 class LossWeights(NamedTuple):
-    """The numbers by which the losses of rounds in one stack may differ, each a number for all or (R,) float64.
+    """The numbers by which the losses of rounds in one stack may differ, each one for all rounds or one per round.
 
     Attributes:
         target: Weight of the target loss.
         aux: Weight of the digit loss.
         smoothing: Label smoothing.
+        certainty: 1 − smoothing.
     """
 
-    target: float | Tensor
-    aux: float | Tensor
-    smoothing: float | Tensor
+    target: Weight
+    aux: Weight
+    smoothing: Weight
+    certainty: Weight
 
 
 @dataclass(frozen=True)
@@ -74,15 +80,15 @@ class PairLoss:
 
     def __call__(self, comparison: PairOutput, digits: Tensor, target: Tensor) -> LossParts:
         """Compute the losses of each round, means over its pairs; digits (R, B, 2) and target (R, B) are int64."""
-        weights = LossWeights(self.target_weight, self.aux_weight, self.label_smoothing)
+        weights = LossWeights(self.target_weight, self.aux_weight, self.label_smoothing, 1 - self.label_smoothing)
         return self.compute_weighted(comparison, digits, target, weights)
 
     def compute_weighted(
         self, comparison: PairOutput, digits: Tensor, target: Tensor, weights: LossWeights
     ) -> LossParts:
         """Compute the losses of each round with the given weights in place of the loss's own."""
-        target_loss = self._compute_target_loss(comparison, target, weights.smoothing)
-        digit_loss = self._compute_digit_loss(comparison, digits, weights.smoothing)
+        target_loss = self._compute_target_loss(comparison, target, weights)
+        digit_loss = self._compute_digit_loss(comparison, digits, weights)
         target_weight, aux_weight = (_broadcast_weight(weight, target_loss) for weight in (weights.target, weights.aux))
         if self.trains_target == self.trains_digits:
             total = target_weight * target_loss + aux_weight * digit_loss
@@ -139,7 +145,7 @@ class PairLoss:
         """Whether the loss trains the digit logits directly."""
         return self.digits != "none" and self.aux_weight > 0
 
-    def _compute_target_loss(self, comparison: PairOutput, target: Tensor, smoothing: float | Tensor) -> Tensor:
+    def _compute_target_loss(self, comparison: PairOutput, target: Tensor, weights: LossWeights) -> Tensor:
         output = comparison.output
         if self.target == "none":
             return output.new_zeros(len(output))
@@ -151,19 +157,19 @@ class PairLoss:
             loss = -correct.clamp(EPSILON, 1 - EPSILON).log()
             if self.label_smoothing > 0:
                 opposite = -(1 - correct).clamp(EPSILON, 1 - EPSILON).log()
-                loss = _smooth_cross_entropy(loss, (loss + opposite) / 2, smoothing)
+                loss = _smooth_cross_entropy(loss, (loss + opposite) / 2, weights)
             return loss.mean(1)
         if self.target == "bce":
             loss = F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none")
             if self.label_smoothing > 0:
                 uniform = F.binary_cross_entropy_with_logits(output, torch.full_like(output, 0.5), reduction="none")
-                loss = _smooth_cross_entropy(loss, uniform, smoothing)
+                loss = _smooth_cross_entropy(loss, uniform, weights)
             return loss.mean(1)
         if self.target == "ce":
-            return self._compute_cross_entropy(output, target, smoothing).mean(1)
+            return self._compute_cross_entropy(output, target, weights).mean(1)
         return (output - F.one_hot(target, 2)).square().mean((1, 2))
 
-    def _compute_digit_loss(self, comparison: PairOutput, digits: Tensor, smoothing: float | Tensor) -> Tensor:
+    def _compute_digit_loss(self, comparison: PairOutput, digits: Tensor, weights: LossWeights) -> Tensor:
         logits = comparison.digit_logits
         if self.digits == "none" or logits is None:
             return comparison.output.new_zeros(len(comparison.output))
@@ -171,17 +177,17 @@ class PairLoss:
             values = logits.exp() if comparison.is_averaged else logits
             image_losses = (values - F.one_hot(digits, values.shape[-1])).square().mean((1, 3))
         else:
-            image_losses = self._compute_cross_entropy(logits, digits, smoothing).mean(1)
+            image_losses = self._compute_cross_entropy(logits, digits, weights).mean(1)
         return image_losses.sum(-1) if self.digit_reduction == "sum" else image_losses.mean(-1)
 
-    def _compute_cross_entropy(self, logits: Tensor, classes: Tensor, smoothing: float | Tensor) -> Tensor:
+    def _compute_cross_entropy(self, logits: Tensor, classes: Tensor, weights: LossWeights) -> Tensor:
         """Compute the elementwise cross-entropy of logits (..., K) for classes (...).
 
         F.cross_entropy is not used, since its softmax over a few classes takes five times as long on the CPU.
         """
         logsumexp = logits.logsumexp(-1)
         loss = logsumexp - logits.gather(-1, classes[..., None]).squeeze(-1)
-        return _smooth_cross_entropy(loss, logsumexp - logits.mean(-1), smoothing) if self.label_smoothing > 0 else loss
+        return _smooth_cross_entropy(loss, logsumexp - logits.mean(-1), weights) if self.label_smoothing > 0 else loss
 
 
 @dataclass(frozen=True)
@@ -193,14 +199,23 @@ class WeightedLosses:
     """
 
     losses: Sequence[PairLoss]
+    _weights: dict[int, LossWeights] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, comparison: PairOutput, digits: Tensor, target: Tensor) -> LossParts:
         """Compute the losses of each round, or of each of its ensemble members, as :class:`PairLoss` does."""
-        weights = [(loss.target_weight, loss.aux_weight, loss.label_smoothing) for loss in self.losses]
-        table = torch.tensor(weights, dtype=torch.float64, device=comparison.output.device)
         members = len(comparison.output) // len(self.losses)
-        columns = table.repeat_interleave(members, 0).unbind(1)
-        return self.losses[0].compute_weighted(comparison, digits, target, LossWeights(*columns))
+        if members not in self._weights:
+            self._weights[members] = self._build_weights(members)
+        return self.losses[0].compute_weighted(comparison, digits, target, self._weights[members])
+
+    def _build_weights(self, members: int) -> LossWeights:
+        """Return the weights of R rounds with this many members each."""
+        rows = [
+            (loss.target_weight, loss.aux_weight, loss.label_smoothing, 1 - loss.label_smoothing)
+            for loss in self.losses
+            for _ in range(members)
+        ]
+        return LossWeights(*map(DeviceConstants, zip(*rows, strict=True)))
 
 
 def combine_losses(losses: Sequence[PairLoss]) -> PairLoss | WeightedLosses:
@@ -208,13 +223,11 @@ def combine_losses(losses: Sequence[PairLoss]) -> PairLoss | WeightedLosses:
     return losses[0] if len(set(losses)) == 1 else WeightedLosses(losses)
 
 
-def _broadcast_weight(weight: float | Tensor, like: Tensor) -> float | Tensor:
+def _broadcast_weight(weight: Weight, like: Tensor) -> float | Tensor:
     """Convert a weight to the type and shape with which it multiplies values (R, ...)."""
-    if not isinstance(weight, Tensor):
-        return weight
-    return weight.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+    return weight.shape_like(like) if isinstance(weight, DeviceConstants) else weight
 
 
-def _smooth_cross_entropy(loss: Tensor, uniform: Tensor, smoothing: float | Tensor) -> Tensor:
+def _smooth_cross_entropy(loss: Tensor, uniform: Tensor, weights: LossWeights) -> Tensor:
     """Interpolate between the cross-entropy and the cross-entropy of a uniform target."""
-    return _broadcast_weight(1 - smoothing, loss) * loss + _broadcast_weight(smoothing, loss) * uniform
+    return _broadcast_weight(weights.certainty, loss) * loss + _broadcast_weight(weights.smoothing, loss) * uniform

@@ -1,5 +1,7 @@
 """Metrics of each round, as means over the pairs of an epoch."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -11,16 +13,21 @@ from pairs_lit.training.losses import LossParts
 class RoundMeans(Metric):
     """Means of named values for each of the R rounds of all stacks, weighted by the size of each batch.
 
-    Batches are only stored during an epoch and summed at its end, in float64.
+    During an epoch, batches are only stored, on the device. They are converted and summed at its end, on the CPU in
+    float64, which not every GPU supports.
+
+    Args:
+        names: The names of the M values.
+        rounds: R, the number of rounds.
+        convert: Computes the M values of a batch, (M, N) float64, from what was stored and from the number of pairs.
     """
 
     full_state_update = False
     values: list[Tensor]
 
-    def __init__(self, names: tuple[str, ...], rounds: int) -> None:
+    def __init__(self, names: tuple[str, ...], rounds: int, convert: Callable[[Tensor, int], Tensor]) -> None:
         super().__init__()
-        self._names = names
-        self._rounds = rounds
+        self._names, self._rounds, self._convert = names, rounds, convert
         self._parts: list[tuple[slice, int]] = []
         self.add_state("values", [], dist_reduce_fx=None)
 
@@ -28,8 +35,8 @@ class RoundMeans(Metric):
         """Store the values of one batch of one stack.
 
         Args:
-            values: (M, R), the M values of the R rounds of the stack.
-            rounds: The positions of these rounds among all rounds.
+            values: (M, N), of the N networks of the stack, which are as many as its rounds or a multiple.
+            rounds: The positions of the stack's rounds among all rounds.
             pairs: The number of pairs in the batch.
         """
         self.values.append(values)
@@ -40,9 +47,14 @@ class RoundMeans(Metric):
         total = torch.zeros(len(self._names), self._rounds, dtype=torch.float64)
         weight = torch.zeros(self._rounds, dtype=torch.float64)
         for values, (rounds, pairs) in zip(self.values, self._parts, strict=True):
-            total[:, rounds] += values.cpu() * pairs
+            total[:, rounds] += self._average_members(values.cpu(), rounds, pairs) * pairs
             weight[rounds] += pairs
         return dict(zip(self._names, total / weight, strict=True))
+
+    def _average_members(self, values: Tensor, rounds: slice, pairs: int) -> Tensor:
+        """Return the values of a batch as means over the networks of each round, (M, rounds) float64."""
+        converted, count = self._convert(values, pairs), rounds.stop - rounds.start
+        return converted if converted.shape[1] == count else converted.view(len(converted), count, -1).mean(2)
 
     def reset(self) -> None:
         """Discard all batches."""
@@ -50,17 +62,44 @@ class RoundMeans(Metric):
         self._parts = []
 
 
+def copy_values_to_cpu(metrics: Sequence[RoundMeans]) -> None:
+    """Copy the stored batches of all metrics from a GPU to the CPU, in a single transfer."""
+    batches = [values for metric in metrics for values in metric.values]
+    if not batches or batches[0].device.type == "cpu":
+        return
+    flat = torch.cat([values.flatten() for values in batches]).cpu()
+    parts = torch.split(flat, [values.numel() for values in batches])
+    copies = iter([part.view(values.shape) for part, values in zip(parts, batches, strict=True)])
+    for metric in metrics:
+        metric.values = [next(copies) for _ in metric.values]
+
+
 @torch.no_grad()
-def compute_metrics(comparison: PairOutput, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
-    """Compute all metrics of :data:`~pairs_lit.runs.metrics.EPOCH_METRIC_NAMES` for a batch of a stack, (M, R) float64.
+def measure_batch(comparison: PairOutput, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
+    """Return the losses of a batch and the numbers of correct decisions and digits, (M, N), without leaving the device.
+
+    :func:`compute_metrics` turns them into :data:`~pairs_lit.runs.metrics.EPOCH_METRIC_NAMES`. They are float32, or
+    float64 if the losses are. In float32, numbers are exact up to 16 million.
+    """
+    values = torch.stack(losses)
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    num_correct = (comparison.get_decision() == target).sum(1).to(values.dtype)
+    num_correct_digits = torch.full_like(num_correct, torch.nan)
+    if comparison.digit_logits is not None:
+        num_correct_digits = (comparison.digit_logits.max(-1).indices == digits).sum((1, 2)).to(values.dtype)
+    return torch.cat([values, torch.stack([num_correct, num_correct_digits])])
+
+
+def compute_metrics(measured: Tensor, pairs: int) -> Tensor:
+    """Compute all metrics of :data:`~pairs_lit.runs.metrics.EPOCH_METRIC_NAMES` for a batch of a stack, (M, N) float64.
 
     The accuracies of a round are NaN if its loss is not finite, since the predictions of a diverged network mean
     nothing.
+
+    Args:
+        measured: The result of :func:`measure_batch`, on the CPU.
+        pairs: The number of pairs in the batch.
     """
-    accuracy = (comparison.get_decision() == target).mean(1, dtype=torch.float64)
-    digit_accuracy = torch.full_like(accuracy, torch.nan)
-    if comparison.digit_logits is not None:
-        digit_accuracy = (comparison.digit_logits.max(-1).indices == digits).mean((1, 2), dtype=torch.float64)
-    broken = ~losses.total.isfinite()
-    accuracies = torch.stack([accuracy, digit_accuracy]).masked_fill(broken, torch.nan)
-    return torch.cat([torch.stack(losses).double(), accuracies])
+    losses, counts = torch.split(measured.double(), [len(LossParts._fields), 2])
+    accuracies = counts / torch.tensor([[pairs], [2 * pairs]], dtype=torch.float64)
+    return torch.cat([losses, accuracies.masked_fill(~losses[0].isfinite(), torch.nan)])

@@ -20,9 +20,10 @@ from pairs_lit.nn.architecture import Architecture, NetworkFactory, Readout, Sha
 from pairs_lit.nn.backbones import BackboneFactory
 from pairs_lit.nn.blocks import CodeActivation
 from pairs_lit.nn.ensemble import average_outputs
+from pairs_lit.nn.gpu_stack_size import choose_stack_size
 from pairs_lit.nn.heads import HeadFactory
 from pairs_lit.nn.pair_output import PairOutput
-from pairs_lit.nn.pair_stack import PairStack, compute_default_stack_size
+from pairs_lit.nn.pair_stack import PairStack
 from pairs_lit.nn.test_time_augmentation import Views, parse_views
 from pairs_lit.relation import NUM_DIGITS, Relation
 from pairs_lit.rounds import Rounds
@@ -36,7 +37,7 @@ from pairs_lit.system.tracebacks import format_reason
 from pairs_lit.text import format_count
 from pairs_lit.training.code_check import CODE_KEY, CodeCheck
 from pairs_lit.training.losses import LossParts, PairLoss, combine_losses
-from pairs_lit.training.metrics import RoundMeans, compute_metrics
+from pairs_lit.training.metrics import RoundMeans, compute_metrics, copy_values_to_cpu, measure_batch
 from pairs_lit.training.module_record import CheckpointMetadata
 from pairs_lit.training.optimization import Optimization, step_schedule
 from pairs_lit.training.probe import Probe
@@ -59,7 +60,8 @@ class PairModule(LightningModule):
             arguments.
         head: Turns the concatenated embeddings (N, W) into the prediction; built from W.
         stack_size: Rounds per stack (on the command line: from ``rounds``). null (the default): a fixed function of
-            the network and the number of rounds.
+            the network and the number of rounds, which suits CPUs. Only ``pairs-lit`` and ``pairs_lit.fit`` choose
+            larger stacks for a GPU.
         image_size: H = W (on the command line: from ``data``).
         relation: The relation that probability heads compute (on the command line: from ``data``).
         classes: K, the number of image classes (on the command line: from ``data``).
@@ -132,7 +134,7 @@ class PairModule(LightningModule):
         self._architecture.check_no_shared_parts(seeds[0])
         warps = variants[0].views
         self.views = Views(warps, self._architecture.image_size) if warps else None
-        preferred_size = stack_size or compute_default_stack_size(self._architecture, seeds)
+        preferred_size = stack_size or choose_stack_size(self._architecture, seeds)
         self.rounds = Rounds([*seeds], min(preferred_size, len(seeds)), len(variants))
         self.pair_stacks = [
             PairStack.build(self._architecture, seeds[rounds], self.architectures[rounds])
@@ -145,7 +147,7 @@ class PairModule(LightningModule):
         ]
         self.optimization = Optimization(self.stacks, self.rounds, [variant.recipe for variant in round_variants])
         self._means = nn.ModuleDict(
-            {_get_metrics_key(split): RoundMeans(EPOCH_METRIC_NAMES, len(seeds)) for split in SPLITS}
+            {_get_metrics_key(split): RoundMeans(EPOCH_METRIC_NAMES, len(seeds), compute_metrics) for split in SPLITS}
         )
         self.probe = Probe(self._architecture, seeds[0], self._loss)
         findings = self.probe.run()
@@ -258,10 +260,8 @@ class PairModule(LightningModule):
         if networks_per_round > 1:
             digits, target = (part.repeat_interleave(networks_per_round, 0) for part in (digits, target))
         losses = self._losses[batch.stack](output, digits, target)
-        values = compute_metrics(output, losses, digits, target)
         means = cast(RoundMeans, self._means[_get_metrics_key(batch.split)])
-        values = values.view(len(values), -1, networks_per_round).mean(2) if networks_per_round > 1 else values
-        means.update(values, self.rounds.stacks[batch.stack], target.shape[1])
+        means.update(measure_batch(output, losses, digits, target), self.rounds.stacks[batch.stack], target.shape[1])
         return output, losses
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
@@ -295,6 +295,7 @@ class PairModule(LightningModule):
     def collect(self) -> dict[str, Tensor]:
         """Return and reset the metrics, such as ``test/accuracy``, (R,) float64 each on the CPU."""
         collected: dict[str, Tensor] = {}
+        copy_values_to_cpu([cast(RoundMeans, means) for means in self._means.values()])
         for split in SPLITS:
             means = cast(RoundMeans, self._means[_get_metrics_key(split)])
             if means.update_count == 0:

@@ -78,5 +78,6 @@ def prefer_fused(optimizer: optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         is_undecided = [group.get(choice, False) for choice in ("fused", "foreach")] == [None, None]
         devices = {parameter.device.type for parameter in group["params"]}
-        if is_undecided and not group["differentiable"] and devices <= {"cpu", "cuda"}:
+        supported = {"cpu"} if isinstance(optimizer, optim.Adagrad) else {"cpu", "cuda"}  # not in every torch release
+        if is_undecided and not group["differentiable"] and devices <= supported:
             group["fused"] = True

@@ -48,16 +48,16 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Store the probabilities of one batch of one stack, (R, B)."""
-        self._probabilities.setdefault(batch.stack, []).append(outputs.cpu())
+        """Store the probabilities of one batch of one stack, (R, B), on their device."""
+        self._probabilities.setdefault(batch.stack, []).append(outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table."""
-        by_worker = gather_parts(trainer, self._probabilities)
-        stacks = {stack: batches for worker_stacks in by_worker for stack, batches in worker_stacks.items()}
+        measured = {stack: torch.cat(batches, 1).cpu() for stack, batches in self._probabilities.items()}
+        stacks = {stack: values for part in gather_parts(trainer, measured) for stack, values in part.items()}
         if not trainer.is_global_zero:
             return
-        p = torch.cat([torch.cat(stacks[stack], 1) for stack in sorted(stacks)]).double()
+        p = torch.cat([stacks[stack] for stack in sorted(stacks)]).double()
         bank = get_data_module(trainer).bank
         pairs, names = bank.pairs["test"], bank.class_names
         labels = torch.cat([pairs.digits[0], pairs.target[0, :, None]], 1).tolist()

@@ -26,7 +26,7 @@ from pairs_lit.training.all_pairs import build_pair_positions
 from pairs_lit.training.batch_checks import check_batch_sizes
 from pairs_lit.training.collection import collect_metrics
 from pairs_lit.training.module import PairModule
-from pairs_lit.training.trainer_checks import check_checkpoint_callbacks, check_trainer
+from pairs_lit.training.trainer_checks import check_checkpoint_callbacks, check_equal_stacks, check_trainer
 
 _SUMMARY_NAMES = ("mean", "low", "high")
 
@@ -42,7 +42,8 @@ class RoundRunner(Callback):
         count: The number of rounds.
         seed: The seed of the first round.
         stack_size: The number of rounds that train as one stack. null (the default): the value of the checkpoint, or a
-            fixed function of the network and the number of rounds. It affects only speed and the last bits of floats.
+            fixed function of the network and the number of rounds; on a GPU, as many rounds as fit its memory. It
+            affects only speed and the last bits of floats.
         threads: The number of threads. null (the default): the environment variable OMP_NUM_THREADS, or 1 without it.
             More threads rarely help, and slow down a busy machine. It affects only speed and the last bits of floats.
         start_method: How worker processes start. ``fork``: as copies of this process, at once and with its images in
@@ -145,6 +146,7 @@ class RoundRunner(Callback):
                     f"{name} has {format_seeds(rounds.seeds)}, but RoundRunner has {format_seeds(self.seeds)}. Set "
                     f"{name}(seeds=runner.seeds)."
                 )
+        check_equal_stacks(trainer, module.stack_size)
         data.rounds = module.rounds  # only the module determines the stack size
         monitorable = [f"{split}/{name}" for split in ("val", "train") for name in module.measured]
         suffixes = _SUMMARY_NAMES if len(self.seeds) > 1 else _SUMMARY_NAMES[:1]

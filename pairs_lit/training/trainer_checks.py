@@ -10,7 +10,7 @@ from lightning.pytorch.profilers import Profiler
 
 from pairs_lit.errors import PairsLitError, check_positive
 from pairs_lit.runs.run_folder import LAST_CHECKPOINT
-from pairs_lit.workers.strategy import STRATEGY_NAME, StackStrategy
+from pairs_lit.workers.strategy import STRATEGY_NAME, StackStrategy, gather_parts
 
 # callbacks that would couple rounds or end them early
 _COUPLING_CALLBACKS: tuple[type[callbacks.Callback], ...] = (
@@ -146,6 +146,18 @@ def _check_monitor(monitor: str | None, allowed: Sequence[str]) -> None:
         f"{', '.join(name for name in allowed if name.endswith('/mean'))} (with several rounds also low and high: "
         "mean ∓ std)."
     )
+
+
+def check_equal_stacks(trainer: Trainer, stack_size: int) -> None:
+    """Raise PairsLitError if workers on GPUs have chosen different stack sizes and would train different rounds."""
+    if trainer.strategy.root_device.type == "cpu":  # the default does not depend on memory
+        return
+    sizes = sorted(set(gather_parts(trainer, stack_size)))
+    if len(sizes) > 1:
+        raise PairsLitError(
+            f"rounds.stack_size must be equal in all workers, got {', '.join(map(str, sizes))}: their GPUs differ in "
+            f"free memory. Set rounds.stack_size to {sizes[0]}."
+        )
 
 
 def check_trainer(trainer: Trainer) -> None:

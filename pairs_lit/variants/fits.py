@@ -250,7 +250,7 @@ class _VariantsCLI(PairsCLI):
 
     targets: Sequence[RunTarget]
 
-    def instantiate_classes(self) -> None:
+    def build_objects(self) -> None:
         """Build the module, the data and the trainer of all variants."""
         config, one_round = self.config.fit, _limit_to_one_round(self.config)
         self.config_init = self.parser.instantiate_classes(one_round)

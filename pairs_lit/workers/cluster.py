@@ -80,6 +80,12 @@ def check_single_process(command: str) -> None:
         raise PairsLitError(f"{command} was started in several processes. Start it once; its fits use all cores.")
 
 
+def count_started_workers() -> int | None:
+    """Return the number of workers that torchrun or srun started, on all nodes, or None if neither did."""
+    started = _get_started_workers()
+    return None if started is None else started[0] * started[1]
+
+
 def _get_started_workers() -> tuple[int, int] | None:
     """Return the numbers of workers per node and of nodes that torchrun or srun started, or None if neither did."""
     if TorchElasticEnvironment.detect():

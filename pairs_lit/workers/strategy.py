@@ -180,6 +180,11 @@ class StackStrategy(ParallelStrategy):
         total = self._worker_group.all_reduce_sum(tensor.cpu().clone()).to(tensor.device)
         return total / self.world_size if reduce_op in ("mean", "avg") else total
 
+    def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:  # noqa: A002 - Lightning's
+        """Return whether all workers, or any, decided so; the CPU counts them and need not wait for a GPU."""
+        count = self.reduce(torch.tensor(int(decision)), reduce_op="sum")
+        return bool(count == self.world_size if all else count)
+
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return the weights of all stacks on rank 0; other ranks lack current values for stacks of other workers."""
         module = cast(Any, self.lightning_module)

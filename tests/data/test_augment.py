@@ -20,6 +20,7 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.seeds import build_generator
 from tests.conftest import Fit
 from tests.support.data_modules import build_data_module, set_epoch
+from tests.support.meta_device import META, DeviceWatch
 
 ALL_CHANGES = Augmentation(
     shift=0.7,
@@ -208,3 +209,26 @@ def test_a_run_with_augmentation_can_be_repeated_from_its_config(fit: Fit) -> No
     assert (first / "rounds.csv").read_bytes() == (again / "rounds.csv").read_bytes()
     plain = fit()
     assert (first / "curves.csv").read_bytes() != (plain / "curves.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("limit", "copies"), [(1, 3), (24 * 3 * 7 + 1, 2), (10**9, 1)], ids=["each", "two", "all"])
+def test_a_gpu_gets_the_random_numbers_of_many_batches_in_one_copy(
+    limit: int, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(augment, "_MAX_COPIED_NUMBERS", limit)
+    change, counts = Augmenter(Augmentation(shift=1.0), 7, 255.0), [24, 24, 8]
+    with DeviceWatch() as watch:
+        moved = list(change.draw_batches(counts, _build_generators(), META))
+    assert [part.shape for part in moved] == [(3 * count, 7) for count in counts]
+    assert len(watch.to_device) == copies
+
+
+def test_random_numbers_of_an_epoch_are_those_drawn_batch_by_batch() -> None:
+    change, counts, generators = Augmenter(ALL_CHANGES, 7, 255.0), [24, 24, 8], _build_generators()
+    numbers = change.draw_batches(counts, _build_generators(), torch.device("cpu"))
+    for count, batch in zip(counts, numbers, strict=True):
+        assert torch.equal(batch, change.draw_numbers(count, generators))
+
+
+def _build_generators() -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]

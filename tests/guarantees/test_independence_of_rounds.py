@@ -17,7 +17,13 @@ from pairs_lit.nn.backbones import CNN, FC
 from pairs_lit.nn.heads import MLP, PowerHead, SoftmaxHead
 from pairs_lit.nn.pair_stack import PairStack
 from pairs_lit.stacking.looped import LoopedCopies
-from pairs_lit.stacking.ops.dropout import RandomStreams, StackedDropout, StepPosition, compute_keep_mask
+from pairs_lit.stacking.ops.dropout import (
+    RandomStreams,
+    StackedDropout,
+    StepPosition,
+    compute_drop_limit,
+    compute_keep_mask,
+)
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
 from tests.support import reference_impl
@@ -406,12 +412,12 @@ words = st.integers(-(2**31), 2**31 - 1)
 def test_the_hash_is_a_pure_function_and_each_round_and_prefix_stands_alone(
     keys: list[tuple[int, int]], step: int, count: int, p: float
 ) -> None:
-    every = torch.tensor(keys, dtype=torch.int32)
-    keep = compute_keep_mask(every, step, count, p)
+    every, limit = torch.tensor(keys, dtype=torch.int32), compute_drop_limit(p)
+    keep = compute_keep_mask(every, step, count, limit)
     assert keep.shape == (len(keys), count)
-    assert torch.equal(compute_keep_mask(every, step, count, p), keep)
-    assert torch.equal(compute_keep_mask(every[-1:], step, count, p)[0], keep[-1])
-    assert torch.equal(compute_keep_mask(every, step, count + 5, p)[:, :count], keep)
+    assert torch.equal(compute_keep_mask(every, step, count, limit), keep)
+    assert torch.equal(compute_keep_mask(every[-1:], step, count, limit)[0], keep[-1])
+    assert torch.equal(compute_keep_mask(every, step, count + 5, limit)[:, :count], keep)
 
 
 def test_a_higher_p_drops_what_a_lower_p_drops_and_more() -> None:

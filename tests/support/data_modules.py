@@ -4,6 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.pair_store import Split
 
@@ -28,5 +30,11 @@ def build_data_module(root: Path, **options: Any) -> PairDataModule:  # noqa: AN
 
 def set_epoch(data: PairDataModule, epoch: int, fn: str = "fit") -> PairDataModule:
     """Return the data module after attaching a minimal trainer at the given epoch and stage."""
-    data.trainer = SimpleNamespace(current_epoch=epoch, global_rank=0, world_size=1, state=SimpleNamespace(fn=fn))
+    data.trainer = SimpleNamespace(
+        current_epoch=epoch,
+        global_rank=0,
+        world_size=1,
+        state=SimpleNamespace(fn=fn),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
     return data

@@ -7,7 +7,7 @@ from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 from pairs_lit.nn.pair_output import PairOutput
 from pairs_lit.runs.metrics import EPOCH_METRIC_NAMES
 from pairs_lit.training.losses import LossParts
-from pairs_lit.training.metrics import RoundMeans, compute_metrics
+from pairs_lit.training.metrics import RoundMeans, compute_metrics, measure_batch
 from tests.support import reference_impl
 
 ROUNDS = 3
@@ -24,6 +24,14 @@ def random_comparison(kind: str, pairs: int, rounds: int = ROUNDS) -> PairOutput
 
 def random_losses(rounds: int = ROUNDS) -> LossParts:
     return LossParts(*torch.rand(3, rounds, dtype=torch.float64))
+
+
+def keep_values(values: Tensor, pairs: int) -> Tensor:
+    return values.double()
+
+
+def measure(comparison: PairOutput, losses: LossParts, digits: Tensor, target: Tensor) -> Tensor:
+    return compute_metrics(measure_batch(comparison, losses, digits, target), target.shape[1])
 
 
 class PlainMetrics:
@@ -48,11 +56,11 @@ class PlainMetrics:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_means_over_uneven_batches_equal_torchmetrics_of_each_round(kind: str) -> None:
-    means, plain = RoundMeans(EPOCH_METRIC_NAMES, ROUNDS), [PlainMetrics() for _ in range(ROUNDS)]
+    means, plain = RoundMeans(EPOCH_METRIC_NAMES, ROUNDS, compute_metrics), [PlainMetrics() for _ in range(ROUNDS)]
     for pairs in UNEVEN:
         comparison, losses = random_comparison(kind, pairs), random_losses()
         batch = reference_impl.draw_batch(ROUNDS, pairs, 2, seed=pairs)
-        means.update(compute_metrics(comparison, losses, batch.digits, batch.target), slice(0, ROUNDS), pairs)
+        means.update(measure_batch(comparison, losses, batch.digits, batch.target), slice(0, ROUNDS), pairs)
         for r, metrics in enumerate(plain):
             metrics.update(comparison, losses, batch, r)
     actual = torch.stack(list(means.compute().values()))
@@ -64,7 +72,7 @@ def test_means_over_uneven_batches_equal_torchmetrics_of_each_round(kind: str) -
 
 
 def test_each_stack_updates_only_its_rounds() -> None:
-    means = RoundMeans(("a", "b"), 5)
+    means = RoundMeans(("a", "b"), 5, keep_values)
     means.update(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), slice(0, 2), 4)
     means.update(torch.tensor([[5.0], [6.0]]), slice(4, 5), 2)
     means.update(torch.tensor([[8.0], [9.0]]), slice(4, 5), 1)
@@ -78,7 +86,7 @@ def test_each_stack_updates_only_its_rounds() -> None:
 
 
 def test_reset_discards_all_batches() -> None:
-    means = RoundMeans(("a",), 2)
+    means = RoundMeans(("a",), 2, keep_values)
     means.update(torch.tensor([[7.0, torch.nan]]), slice(0, 2), 3)
     assert means.compute()["a"][0] == 7
     means.reset()
@@ -88,7 +96,7 @@ def test_reset_discards_all_batches() -> None:
 
 
 def test_metrics_can_be_updated_after_an_evaluation_in_inference_mode() -> None:
-    means = RoundMeans(("a",), 2)
+    means = RoundMeans(("a",), 2, keep_values)
     with torch.inference_mode():
         means.update(torch.tensor([[7.0, 8.0]]), slice(0, 2), 3)
         means.compute()
@@ -98,14 +106,14 @@ def test_metrics_can_be_updated_after_an_evaluation_in_inference_mode() -> None:
 
 
 def test_sums_of_many_batches_do_not_lose_digits() -> None:
-    means = RoundMeans(("a",), 1)
+    means = RoundMeans(("a",), 1, keep_values)
     for _ in range(2000):
         means.update(torch.tensor([[0.1]], dtype=torch.float64), slice(0, 1), 1000)
     assert abs(means.compute()["a"].item() - 0.1) < 1e-12
 
 
 def test_precision_of_the_network_does_not_change_the_accumulator() -> None:
-    means = RoundMeans(("a",), 1).float().half()
+    means = RoundMeans(("a",), 1, keep_values).float().half()
     means.update(torch.tensor([[1.0]]), slice(0, 1), 1)
     assert means.compute()["a"].dtype == torch.float64
 
@@ -124,7 +132,7 @@ def test_thresholds_are_half_for_a_probability_and_zero_for_a_logit(
     comparison = PairOutput(torch.tensor([output]), kind, None)
     accuracy = EPOCH_METRIC_NAMES.index("accuracy")
     for truth, expected in ((holds, 1.0), ([1 - value for value in holds], 0.0)):
-        values = compute_metrics(comparison, random_losses(1), torch.zeros(1, 5, 2).long(), torch.tensor([truth]))
+        values = measure(comparison, random_losses(1), torch.zeros(1, 5, 2).long(), torch.tensor([truth]))
         assert values[accuracy].tolist() == [expected]
 
 
@@ -132,10 +140,10 @@ def test_thresholds_are_half_for_a_probability_and_zero_for_a_logit(
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_a_round_whose_loss_is_not_finite_has_no_accuracies(value: float, kind: str) -> None:
     comparison, losses, batch = random_comparison(kind, 6), random_losses(), reference_impl.draw_batch(ROUNDS, 6, 2)
-    whole = compute_metrics(comparison, losses, batch.digits, batch.target)
+    whole = measure(comparison, losses, batch.digits, batch.target)
     total = losses.total.clone()
     total[1] = value
-    broken = compute_metrics(comparison, losses._replace(total=total), batch.digits, batch.target)
+    broken = measure(comparison, losses._replace(total=total), batch.digits, batch.target)
     assert broken[3:, 1].isnan().all()
     assert torch.equal(broken[:, [0, 2]], whole[:, [0, 2]])
     assert torch.equal(broken[1:3], whole[1:3])
@@ -144,7 +152,7 @@ def test_only_a_round_whose_loss_is_not_finite_has_no_accuracies(value: float, k
 def test_without_digit_logits_there_is_no_digit_accuracy() -> None:
     batch = reference_impl.draw_batch(ROUNDS, 6, 2)
     comparison = PairOutput(torch.randn(ROUNDS, 6), "logit", None)
-    values = compute_metrics(comparison, random_losses(), batch.digits, batch.target)
+    values = measure(comparison, random_losses(), batch.digits, batch.target)
     assert values[EPOCH_METRIC_NAMES.index("digit_accuracy")].isnan().all()
     assert values[EPOCH_METRIC_NAMES.index("accuracy")].isfinite().all()
 
@@ -152,7 +160,7 @@ def test_without_digit_logits_there_is_no_digit_accuracy() -> None:
 def test_measured_values_are_detached_float64() -> None:
     losses = LossParts(*torch.rand(3, ROUNDS, requires_grad=True))
     batch = reference_impl.draw_batch(ROUNDS, 6, 2)
-    values = compute_metrics(random_comparison("logit", 6), losses, batch.digits, batch.target)
+    values = measure(random_comparison("logit", 6), losses, batch.digits, batch.target)
     assert values.shape == (len(EPOCH_METRIC_NAMES), ROUNDS)
     assert values.dtype == torch.float64
     assert not values.requires_grad

@@ -1,12 +1,15 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning.pytorch import Trainer, callbacks
 
 from pairs_lit.errors import PairsLitError
+from pairs_lit.training import trainer_checks
 from pairs_lit.training.optimization import build_optimizer
-from pairs_lit.training.optimizers import PER_ELEMENT_OPTIMIZERS, check_optimizer, check_scheduler
+from pairs_lit.training.optimizers import PER_ELEMENT_OPTIMIZERS, check_optimizer, check_scheduler, prefer_fused
 from pairs_lit.training.recipes import Recipe
-from pairs_lit.training.trainer_checks import check_trainer
+from pairs_lit.training.trainer_checks import check_equal_stacks, check_trainer
 
 QUIET = {
     "accelerator": "cpu",
@@ -111,3 +114,22 @@ def test_half_precision_with_a_common_scaler_is_rejected(monkeypatch: pytest.Mon
     monkeypatch.setattr(Trainer, "precision", "16-mixed")
     with pytest.raises(PairsLitError, match=r"trainer.precision is 16-mixed"):
         check_trainer(trainer)
+
+
+def test_workers_on_gpus_must_form_the_same_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_checks, "gather_parts", lambda trainer, size: [size, 10])
+    cpu, gpu = (SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(name))) for name in ("cpu", "cuda"))
+    check_equal_stacks(gpu, 10)
+    check_equal_stacks(cpu, 5)
+    with pytest.raises(PairsLitError, match=r"rounds\.stack_size must be equal in all workers, got 5, 10: their GPUs"):
+        check_equal_stacks(gpu, 5)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_fused_kernels_are_used_where_every_torch_release_has_them(device: str) -> None:
+    for kind in PER_ELEMENT_OPTIMIZERS:
+        optimizer = kind(_parameters(), lr=0.1)
+        can_fuse = "fused" in optimizer.param_groups[0] and (device == "cpu" or kind is not torch.optim.Adagrad)
+        optimizer.param_groups[0]["params"] = [SimpleNamespace(device=torch.device(device))]
+        prefer_fused(optimizer)
+        assert bool(optimizer.param_groups[0].get("fused")) is can_fuse

@@ -3,7 +3,7 @@
 Maps are (B, C, H, W, N). Because the N images are innermost, each row of a window is one contiguous block of memory.
 The column matrix (im2col) is therefore filled by long copies, and the long side of the product is positions × images.
 If the column matrix does not fit in a core's cache, torch's own convolution is faster, even though it is called once
-per round and its inputs and outputs must be transposed.
+per round and its inputs and outputs must be transposed. On a GPU, all rounds are always one product.
 """
 
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
     """
     device = x.device.type
     # Autocast alone would lower the precision of the forward products only, not of those in the backward pass.
-    if torch.is_autocast_enabled(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if geometry.padding_before == geometry.padding_after and _is_large(x, weight, geometry):
@@ -124,7 +124,12 @@ def can_fill_core(column_bytes: int, weights: int) -> bool:
 
 
 def _is_large(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
-    """Return whether the columns or weights of one round are so large that torch's convolution is the faster way."""
+    """Return whether the columns or weights of one round are so large that torch's convolution is the faster way.
+
+    It never is on a GPU, where a call for each round would cost more than it saves.
+    """
+    if x.device.type != "cpu":
+        return False
     sides = [
         side + before + after
         for side, before, after in zip(x.shape[2:4], geometry.padding_before, geometry.padding_after, strict=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pairs_lit.seeds import derive_seed
+from pairs_lit.system.device_constants import DeviceConstants
 
 _WORD_RANGE = 2**32
 
@@ -79,19 +80,23 @@ def compute_step_words(keys: Tensor, step: int) -> Tensor:
     return _scramble_bits(keys ^ _to_int32(step * 0x9E3779B9 % _WORD_RANGE))
 
 
-def compute_keep_mask(keys: Tensor, step: int, count: int, p: float | Tensor) -> Tensor:
+def compute_drop_limit(p: float) -> int:
+    """Return the limit below which a 31-bit hash drops an activation, for the probability of dropping it."""
+    return int(p * 2**31)
+
+
+def compute_keep_mask(keys: Tensor, step: int, count: int, limit: int | Tensor) -> Tensor:
     """Compute which of ``count`` activations each round keeps in one step; the result depends on the arguments alone.
 
     Args:
         keys: (R, 2) int32, derived from each round's seed, the layer and the epoch.
         step: The index of the batch within the epoch.
         count: The number of activations of one round in this batch.
-        p: The probability of dropping an activation: one for all rounds, or (R, 1) float64 with one per round.
+        limit: The :func:`compute_drop_limit` of all rounds, or (R, 1) int64 with one per round.
 
     Returns:
         (R, count) bool: True for the activations that are kept.
     """
-    limit = (p * 2**31).long() if isinstance(p, Tensor) else int(p * 2**31)
     words = compute_step_words(keys, step)
     counter = torch.arange(count, dtype=torch.int32, device=keys.device)
     bits = _scramble_bits(counter ^ words[:, :1], words[:, 1:])
@@ -114,22 +119,24 @@ class StackedDropout(nn.Module):
         self._streams = streams
         self._is_maps_layout = maps
         self._should_drop_maps = whole
-        self._keys: tuple[int, Tensor] | None = None
+        self._keys: tuple[int, torch.device, Tensor] | None = None
+        self._limits = DeviceConstants([compute_drop_limit(p) for p in rates])
+        self._keep_probabilities = DeviceConstants([1 - p for p in rates])
 
     def extra_repr(self) -> str:
         """Return the dropout probabilities, as ``repr`` shows them."""
         return f"p={', '.join(map(str, dict.fromkeys(self.rates)))}"
 
     def get_keys(self, device: torch.device) -> Tensor:
-        """Return the (R, 2) int32 keys of the current epoch; they are derived once per epoch and cached."""
+        """Return the (R, 2) int32 keys of the current epoch; they are derived and copied once per epoch and cached."""
         epoch = self._streams.clock.epoch
-        if self._keys is None or self._keys[0] != epoch:
+        if self._keys is None or self._keys[:2] != (epoch, device):
             words = [
                 [_to_int32(seed % _WORD_RANGE), _to_int32(seed // _WORD_RANGE)]
                 for seed in self._streams.derive_seeds(epoch)
             ]
-            self._keys = epoch, torch.tensor(words, dtype=torch.int32)
-        return self._keys[1].to(device)
+            self._keys = epoch, device, torch.tensor(words, dtype=torch.int32).to(device)
+        return self._keys[2]
 
     @property
     def is_active(self) -> bool:
@@ -146,10 +153,10 @@ class StackedDropout(nn.Module):
             size if dimension < 2 or not self._should_drop_maps else 1 for dimension, size in enumerate(shape)
         ]
         count = torch.Size(mask_shape).numel()
-        p: float | Tensor = self.rates[0]
+        limit: int | Tensor = compute_drop_limit(self.rates[0])
         if len(set(self.rates)) > 1:
-            p = torch.tensor(self.rates, dtype=torch.float64, device=device)[:, None]
-        keep = compute_keep_mask(self.get_keys(device), self._streams.clock.step, count, p)
+            limit = self._limits.copy_to(device, torch.int64)[:, None]
+        keep = compute_keep_mask(self.get_keys(device), self._streams.clock.step, count, limit)
         return keep.view(-1, *mask_shape).expand(-1, *shape)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,9 +169,4 @@ class StackedDropout(nn.Module):
             keep = self.compute_mask(x.shape[1:], x.device)
         if max(self.rates) == 1:  # copies are stacked only if all or none of them drop everything
             return x * 0
-        return x * keep / compute_keep_probabilities(self.rates, x)
-
-
-def compute_keep_probabilities(rates: Sequence[float], x: Tensor) -> Tensor:
-    """Return 1 − p of each round, shaped so that the values (R, ...) of R rounds can be divided by it."""
-    return torch.tensor([1 - p for p in rates], dtype=x.dtype, device=x.device).view(-1, *[1] * (x.dim() - 1))
+        return x * keep / self._keep_probabilities.shape_like(x)

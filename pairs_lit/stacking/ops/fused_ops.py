@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pairs_lit.stacking.ops.dropout import compute_keep_probabilities
+from pairs_lit.system.device_constants import DeviceConstants
 
 _MAX_CHANNELS = 16
 _MAPS_PER_BLOCK = 4  # the kernels process maps in blocks of four
@@ -83,7 +83,7 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
         grad = grads[0].contiguous()
         if max(ctx.rates) > 0:
             # The mask is not needed: a positive maximum of a pool is an activation that dropout has kept.
-            grad = grad / compute_keep_probabilities(ctx.rates, grad)
+            grad = grad / DeviceConstants([1 - p for p in ctx.rates]).shape_like(grad)
         weights, biases = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
         if not ctx.needs_input_grad[0]:
             kernels.run_kernel(kernels.compute_weight_gradients, x, grad, winners, weights, biases)

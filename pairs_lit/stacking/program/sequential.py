@@ -3,7 +3,7 @@
 A large convolution, whose matrix of columns does not fit into a core's cache, keeps the core busy by itself. Computing
 it for several rounds at once does not save time, but converting the layout of its maps costs time. If such convolutions
 do most of a network's work, and they are not fused with a max-pool, the networks of the rounds run one after the other,
-in the memory format in which torch's convolutions are fastest.
+in the memory format in which torch's convolutions are fastest. On a GPU, rounds never run sequentially.
 """
 
 from collections.abc import Callable, Mapping, Sequence

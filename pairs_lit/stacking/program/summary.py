@@ -49,7 +49,8 @@ def _describe_sequential(network: StackedNetwork) -> str:
     fewest = find_sequential_threshold(network.convolutions, torch.float32.itemsize)
     if fewest is None:
         return ""
-    return f"\nWith {fewest} or more inputs, the rounds run sequentially, because one convolution keeps a core busy."
+    reason = "because one convolution keeps a core busy"
+    return f"\nWith {fewest} or more inputs on a CPU, the rounds run sequentially, {reason}."
 
 
 def _format_table(network: StackedNetwork, program: Graph) -> str:

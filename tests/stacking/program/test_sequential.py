@@ -79,7 +79,7 @@ def test_rounds_run_sequentially_if_columns_exceed_the_cache(
     network = build_stacked(factory)
     costs = network.convolutions
     assert find_sequential_threshold(costs, 4) == inputs
-    sentence = f"With {inputs} or more inputs, the rounds run sequentially"
+    sentence = f"With {inputs} or more inputs on a CPU, the rounds run sequentially"
     assert (sentence in describe_part(network)) == (inputs is not None)
     assert should_run_sequentially(costs, 10, 4) == (inputs is not None)
     assert not should_run_sequentially(costs, 9, 4)
