@@ -75,6 +75,8 @@ def test_a_sweep_file_and_a_list_of_pairs_of_windows(fit: Fit, tmp_path: Path) -
 @pytest.fixture
 def windows_run(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose config.yaml and checkpoint contain absolute paths of Windows."""
+    if sys.platform == "win32":
+        pytest.skip("the paths would be written to there")
     run = fit(CHECKPOINT, config="fc_aux")
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     config["data"]["root"], config["trainer"]["default_root_dir"] = "C:\\Users\\me\\data", "C:\\Users\\me\\runs"
