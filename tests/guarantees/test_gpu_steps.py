@@ -57,6 +57,7 @@ def test_an_epoch_stays_on_the_device_until_its_metrics_are_copied_once(config: 
 
 
 @pytest.mark.parametrize("config", CONFIGURATIONS, ids=_get_name)
+@pytest.mark.quick(3)
 def test_neither_operators_nor_copies_grow_with_the_rounds(config: Path, tmp_path: Path) -> None:
     few, many = (_watch(config, tmp_path, rounds__count=count, rounds__stack_size=count) for count in (2, 9))
     assert few.calls == many.calls
@@ -64,6 +65,7 @@ def test_neither_operators_nor_copies_grow_with_the_rounds(config: Path, tmp_pat
 
 
 @pytest.mark.parametrize("config", CONFIGURATIONS, ids=_get_name)
+@pytest.mark.quick(3)
 def test_copies_to_the_device_do_not_grow_with_the_steps(config: Path, tmp_path: Path) -> None:
     few, many = (_watch(config, tmp_path, data__batch_size=size) for size in (20, 5))
     assert sum(many.calls.values()) > 1.5 * sum(few.calls.values())
