@@ -7,11 +7,13 @@ packages are imported first, because they adapt to the real system. Spawned work
 import multiprocessing.popen_fork
 import multiprocessing.resource_tracker
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import groupby
+from types import SimpleNamespace
 from typing import Any
 
 import torch.distributed
@@ -48,6 +50,8 @@ def imitate_windows() -> None:
         delattr(signal, name)
     for name in _MISSING_ON_WINDOWS:
         delattr(os, name)
+    finder: Any = shutil
+    finder._winapi = SimpleNamespace(NeedCurrentDirectoryForExePath=lambda name: False)  # for shutil.which
     modules: Any = sys.modules
     modules["fcntl"] = modules["resource"] = None
     del torch.distributed.ProcessGroupGloo
