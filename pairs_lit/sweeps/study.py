@@ -13,7 +13,7 @@ from uuid import uuid4
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pairs_lit.errors import PairsLitError
@@ -104,6 +104,7 @@ class Study:
         self._folder, self._name, self._spec, self._storage, self._products = folder, name, spec, storage, products
         self._distributions = {option: build_distribution(dimension) for option, dimension in spec.space.items()}
         self._last_heartbeat = 0.0
+        self._database: RDBStorage | None = None
         if storage is None and not (folder / JOURNAL_FILE).exists():
             self._check_folder(None)
         with translate_os_errors(folder):
@@ -116,6 +117,7 @@ class Study:
                 self._extent = self._join_sweep(options)
                 self._wanted_keys = self._add_missing_trials()
             except BaseException:
+                self._close_database()
                 self._worker.release(is_released=True)
                 _remove_if_empty(folder / _WORKING_FOLDER)
                 raise
@@ -123,7 +125,7 @@ class Study:
     def _open_study(self) -> optuna.Study:
         """Create or load Optuna's study; raise PairsLitError if the folder belongs to another study."""
         with self._translate_storage_errors():
-            storage = optuna.storages.get_storage(self._storage) if self._storage else self._build_journal_storage()
+            storage = self._open_database(self._storage) if self._storage else self._build_journal_storage()
             is_new = self._name not in optuna.get_all_study_names(storage)
         self._check_folder(None if is_new else _get_study_id(optuna.load_study(study_name=self._name, storage=storage)))
         with self._translate_storage_errors():
@@ -139,6 +141,16 @@ class Study:
             study.set_user_attr(_ID_KEY, uuid4().hex)
         write_text_atomically(self._folder / _ID_FILE, f"{_get_study_id(study)}\n")
         return study
+
+    def _open_database(self, url: str) -> BaseStorage:
+        """Return the storage at a URL, with the cache that Optuna adds itself if it is given the URL."""
+        self._database = RDBStorage(url)
+        return optuna.storages.get_storage(self._database)
+
+    def _close_database(self) -> None:
+        """Close the connections to the database, which Optuna itself would leave open."""
+        if self._database is not None:
+            self._database.engine.dispose()
 
     def _build_journal_storage(self) -> BaseStorage:
         return JournalStorage(open_journal(self._folder / JOURNAL_FILE, self._lock))
@@ -443,6 +455,8 @@ class Study:
             with suppress(OSError), self._lock:
                 self._worker.release(is_released=True)
                 self._remove_unused_files()
+        finally:
+            self._close_database()
 
     def _release_trials(self) -> None:
         for trial in self._get_trials(TrialState.RUNNING):

@@ -109,6 +109,7 @@ def test_trials_of_another_machine_are_claimed_after_the_timeout(
         far = opened(tmp_path, build_spec(), storage)
         assert len(far.claim_trials()) == 2
         far._worker.release(is_released=False)  # as if it had been killed
+        far._close_database()
     with opened(tmp_path, build_spec(), storage) as study:
         assert study.claim_trials() == []
         monkeypatch.setattr(study_module, "_HEARTBEAT_TIMEOUT", 0.0)
@@ -286,6 +287,24 @@ def test_foreign_files_are_not_touched(tmp_path: Path) -> None:
     with pytest.raises(PairsLitError, match=r"must be empty or hold this sweep, got a folder with report.md"):
         opened(tmp_path, build_spec())
     assert [path.name for path in folder.iterdir()] == ["report.md"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux lists the open files of a process")
+def test_the_database_is_closed_at_the_end_and_after_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "study.db"
+
+    def is_open() -> bool:
+        return file in [link.resolve() for link in Path("/proc/self/fd").iterdir()]
+
+    with opened(tmp_path, build_spec(), f"sqlite:///{file}"):
+        assert is_open()
+    assert not is_open()
+    (tmp_path / "other" / "s").mkdir(parents=True)
+    (tmp_path / "other" / "s" / "report.md").write_text("mine")
+    with pytest.raises(PairsLitError, match="must be empty or hold this sweep") as error:
+        opened(tmp_path / "other", build_spec(), f"sqlite:///{file}")
+    assert error.tb is not None  # its traceback keeps the study
+    assert not is_open()
 
 
 def test_another_study_does_not_write_into_the_folder(tmp_path: Path) -> None:
