@@ -122,7 +122,7 @@ class StackStrategy(ParallelStrategy):
         return self._start_method or ("fork" if is_safe else "spawn")
 
     def _set_channel(self, channel: PipeChannel | None) -> None:
-        """Set the channel of this process, and its rank if it is a forked worker; None: there are no other workers."""
+        """Set the channel of this process, or None if there are no other workers, and its rank if it is forked."""
         self._channel, self._worker_group = channel, None
         if channel is not None and channel.rank > 0:
             os.environ["LOCAL_RANK"] = str(channel.rank)

@@ -36,7 +36,7 @@ _MISSING_ON_WINDOWS = (
 
 
 def imitate_windows() -> None:
-    """Take away what Windows lacks: POSIX signals, fork, CPU affinity, fcntl, and gloo in many builds of torch."""
+    """Remove what Windows lacks: POSIX signals, fork, CPU affinity, fcntl, and gloo in many builds of torch."""
     present = {name for name in dir(signal) if name.startswith("SIG") and name[3:].isalnum()}
     windows_signals = {getattr(signal, name) for name in _WINDOWS_SIGNALS}
     _SIGNALS.valid_signals = lambda: windows_signals
@@ -58,7 +58,7 @@ def imitate_windows() -> None:
 
 
 def imitate_macos() -> None:
-    """Take away what macOS lacks: CPU affinity, and fork, which is unsafe there."""
+    """Remove what macOS lacks: CPU affinity, and fork, which is unsafe there."""
     for name in ("sched_getaffinity", "sched_setaffinity", "fork"):
         delattr(os, name)
 
