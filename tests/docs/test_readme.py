@@ -158,6 +158,11 @@ def test_pre_commit_hooks_match_ci() -> None:
     assert all(f"\n{hook['entry']}\n" in script for hook in local["hooks"])
 
 
+def test_ci_checks_the_types_for_each_operating_system() -> None:
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert {"mypy", "mypy --platform win32", "mypy --platform darwin"} <= set(lines)
+
+
 def test_ci_runs_the_commands_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert 'pip install -q -e ".[dev]"\n' in script
