@@ -84,7 +84,7 @@ def test_error_in_another_worker_is_reported_in_one_line(
     assert run_command(order(tmp_path, *LONG_OPTIONS, *worker_options(2), *options), tmp_path / "said") == code
     (line,) = read_lines(tmp_path / "said")
     assert re.fullmatch(f"pairs-lit: error: {message}", line)
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 60  # far less than the limits of torch; a busy machine needs many seconds
 
 
 @pytest.mark.parametrize("evaluation", EVALUATION_COMMANDS)
