@@ -1,6 +1,6 @@
 """Steps on a GPU: all tensors stay there, in types that every GPU has, and one transfer brings back an epoch's metrics.
 
-Torch's meta device stands in for the GPU, so these tests need none.
+Torch's meta device takes the place of the GPU, so these tests need none.
 """
 
 from pathlib import Path
@@ -74,11 +74,18 @@ def test_copies_to_the_device_do_not_grow_with_the_steps(config: Path, tmp_path:
 
 
 class FinalEvaluation(Callback):
-    """Evaluates the drawn pairs and all pairs, as at the end of a fit."""
+    """Evaluates drawn pairs and all pairs, as at the end of a fit, and watches this and the test before it."""
+
+    def __init__(self) -> None:
+        self.watch = DeviceWatch()
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.watch.__enter__()
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         evaluate_drawn_pairs(trainer, pl_module)
         evaluate_all_pairs(trainer, pl_module, ["val", "test"])
+        self.watch.__exit__(None, None, None)
 
 
 EVALUATED: dict[str, dict[str, object]] = {
@@ -91,9 +98,11 @@ EVALUATED: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("name", EVALUATED)
 def test_evaluations_stay_on_the_device(name: str, tmp_path: Path) -> None:
-    runner, module, data = build_parts(CONFIGS / f"{name}.yaml", **SMALL | EVALUATED[name])
-    with DeviceWatch() as watch:
-        build_trainer(tmp_path, [runner, FinalEvaluation()]).test(module, data, verbose=False)
-    assert sum(shape.numel() for shape in watch.to_cpu) > 0
-    assert not watch.float64
-    assert not watch.synchronising
+    options = SMALL | {"data__eval_batch_size": 100_000} | EVALUATED[name]  # few batches of all pairs
+    runner, module, data = build_parts(CONFIGS / f"{name}.yaml", **options)
+    evaluation = FinalEvaluation()
+    with DeviceWatch():
+        build_trainer(tmp_path, [runner, evaluation]).test(module, data, verbose=False)
+    assert evaluation.watch.to_cpu
+    assert not evaluation.watch.float64
+    assert not evaluation.watch.synchronising

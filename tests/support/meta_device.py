@@ -1,7 +1,7 @@
 """A stand-in for a GPU: torch's meta device, on which tensors have shapes but no values, with a watch over epochs."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from torch import Tensor
+from torch._C import DispatchKey
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -52,8 +54,15 @@ class DeviceWatch(TorchDispatchMode):
         self.is_in_step = self.is_updating = False
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: OpOverload[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> object:
+        if func.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd):  # such as ``to`` in inference mode
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
         name, inputs = str(func).removeprefix("aten."), _list_tensors((args, kwargs))
         if name.startswith("_local_scalar_dense") and inputs[0].is_meta:
             self.synchronising.append(name)
