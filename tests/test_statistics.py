@@ -19,7 +19,9 @@ def test_summary_is_numpys_with_the_samples_std(values: list[float]) -> None:
     assert astuple(summary) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:Precision loss", "ignore:overflow")  # skewness and kurtosis, which are not used here
+@pytest.mark.filterwarnings(
+    "ignore:Precision loss", "ignore:overflow"
+)  # skewness and kurtosis, which are not used here
 @given(values=samples)
 def test_summary_agrees_with_scipy(values: list[float]) -> None:
     summary, expected = summarise(values), describe(values)

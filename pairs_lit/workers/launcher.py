@@ -166,7 +166,9 @@ class Launcher(_Launcher):
             process.kill()
 
 
-_GUARD_HINT = ' (does the script call pairs_lit.fit outside if __name__ == "__main__"?)'
+_GUARD_HINT = (
+    '(does the script call pairs_lit.fit outside if __name__ == "__main__"?). Put the call under this condition'
+)
 """Hint if a worker exits with 1 and sends no error: it failed when it imported the user's script."""
 
 
@@ -177,8 +179,8 @@ def _receive_failure(rank: int, process: BaseProcess, receiver: Connection) -> E
             error: Exception = receiver.recv()
             return error
     code = process.exitcode or 0
-    hint = _GUARD_HINT if code == 1 else ""
-    return PairsLitError(f"worker {rank} (process {process.pid}) {describe_exit(code)}{hint}. {RESUME_HINT}.")
+    hint = f" {_GUARD_HINT}" if code == 1 else f". {RESUME_HINT}"
+    return PairsLitError(f"worker {rank} (process {process.pid}) {describe_exit(code)}{hint}.")
 
 
 def _worker_main(

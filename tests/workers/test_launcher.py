@@ -251,7 +251,7 @@ def test_script_without_main_guard_gets_a_hint(order: BuildArguments, tmp_path: 
     script.write_text(f"import pairs_lit\npairs_lit.fit('fc_aux', {changes!r})\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 1
-    assert 'does the script call pairs_lit.fit outside if __name__ == "__main__"?' in done.stderr.splitlines()[-1]
+    assert 'does the script call pairs_lit.fit outside if __name__ == "__main__"?). Put' in done.stderr.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
 
 
