@@ -166,9 +166,7 @@ class Launcher(_Launcher):
             process.kill()
 
 
-_GUARD_HINT = (
-    '(does the script call pairs_lit.fit outside if __name__ == "__main__"?). Put the call under this condition'
-)
+_GUARD_HINT = '(does the script call pairs_lit.fit outside if __name__ == "__main__"?). Put it under this condition'
 """Hint if a worker exits with 1 and sends no error: it failed when it imported the user's script."""
 
 
