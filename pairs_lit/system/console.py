@@ -51,7 +51,9 @@ def use_utf8() -> Iterator[None]:
 def print_notice(message: str) -> None:
     """Print a notice to the user on the error stream; the output stream is reserved for results.
 
-    Of several processes started by torchrun or srun, only rank 0 prints it.
+    Of several processes started by torchrun, by srun or by hand, only rank 0 prints it.
     """
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+    is_started_by_hand = {"LOCAL_RANK", "MASTER_PORT"} <= set(os.environ)
+    local_rank = os.environ["LOCAL_RANK"] if is_started_by_hand else "0"
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", local_rank)) == "0":
         print(f"pairs-lit: {message}", file=sys.stderr, flush=True)

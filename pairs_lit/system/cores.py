@@ -8,11 +8,14 @@ from pathlib import Path
 
 
 def count_cores() -> int:
-    """Return the number of cores that this process may run on; elsewhere than on Linux, that of the machine."""
+    """Return the number of cores that this process may run on or, outside Linux, the number of cores of the machine.
+
+    On Windows it is at most 60, because a process can wait for about that many others.
+    """
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     else:  # noqa: RET505 - mypy skips a branch of another platform, but not the code after it
-        return os.cpu_count() or 1
+        return min(os.cpu_count() or 1, 60 if sys.platform == "win32" else 2**16)
 
 
 def count_usable_cores() -> int:

@@ -36,8 +36,9 @@ def describe_name_problem(name: str) -> str:
 def check_output_path(option: str, path: Path | None) -> None:
     """Raise PairsLitError if Windows does not accept the name of an output file or a new folder; accept None.
 
-    Folders that exist are accepted. The check is the same on all systems. Windows itself reports no error: it discards
-    what is written to ``nul.csv``, and hides what is written to ``a:b.csv`` in the file ``a``.
+    Folders that exist are accepted. The check is the same on all systems, except that Windows reads one letter before a
+    colon as a drive. Windows itself reports no error: it discards what is written to ``nul.csv``, and hides what is
+    written to ``run:b.csv`` in the file ``run``.
     """
     if path is None:
         return

@@ -4,8 +4,8 @@ Linux and macOS replace and delete an open file at once; programs that have it o
 raises PermissionError while any program has it open: a virus scanner or search index for a moment, a spreadsheet or
 TensorBoard for as long as it shows the file. On Windows only, the functions therefore try again for two seconds.
 
-No system flushes the folder of a new file to disk here, which Windows does not support: after a power failure, the
-former file may be back, but no half-written one.
+The folder of a new file is not flushed to disk, since Windows cannot do this. After a power failure, the former file
+may be back, but never a half-written one.
 """
 
 import errno
@@ -25,7 +25,7 @@ _MAX_WINDOWS_PATH = 260
 """The number of characters from which Windows rejects a path, unless long paths are enabled."""
 
 _MAX_ADDED_CHARACTERS = 50
-"""How much longer than its final path a temporary file may be, or than its folder a file."""
+"""The number of characters by which the path of a temporary file or of a file in a folder may be longer."""
 
 
 def replace_file(source: Path, target: Path) -> None:

@@ -79,7 +79,7 @@ def _handle_announcement_signal(number: int, _frame: FrameType | None) -> None:
 def block_signals() -> Iterator[None]:
     """Block signals while a worker starts: until it has set its handlers, it would use those of this process.
 
-    On Windows, where a new process does not take over handlers, nothing is blocked.
+    Windows cannot block signals: there, Ctrl+C also interrupts workers that are still starting.
     """
     if sys.platform == "win32":
         yield
@@ -151,14 +151,14 @@ def is_end_announced() -> bool:
     return _has_announcement.is_set()
 
 
-def raise_if_end_announced(going_on: str | None = None) -> None:
+def raise_if_end_announced(resume_command: str | None = None) -> None:
     """Raise if the end of the job was announced.
 
     Args:
-        going_on: The command that resumes the work from here, or None if it is unknown.
+        resume_command: The command that resumes the work from here, or None if it is unknown.
 
     Raises:
         Stopped: The end was announced.
     """
     if is_end_announced():
-        raise Stopped(_ANNOUNCEMENT_SIGNALS[0], going_on)
+        raise Stopped(_ANNOUNCEMENT_SIGNALS[0], resume_command)

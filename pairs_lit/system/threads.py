@@ -5,6 +5,7 @@ processes a fit with two threads takes many times as long as a fit with one.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,19 +16,22 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.system.cores import count_cores
 
 _CORE_COUNT = count_cores()
-_DEFAULT_THREAD_COUNTS = {
-    _CORE_COUNT,
-    _CORE_COUNT // 2,
-}  # torch's defaults: one thread per core, or half as many with hyper-threading
+_DEFAULT_THREAD_COUNTS = {_CORE_COUNT, _CORE_COUNT // 2}
+"""Torch's defaults: one thread per core, or half as many with hyper-threading; on other systems also others."""
+
+if sys.platform != "linux":  # the number of fast cores on a Mac
+    _DEFAULT_THREAD_COUNTS.add(torch.get_num_threads())
+
 _MAX_THREADS = 1024  # torch crashes if the operating system cannot start that many threads
-_is_count_requested = ContextVar("settled", default=False)
+_is_count_requested = ContextVar("is_count_requested", default=False)
 
 
 def get_requested_threads() -> int:
     """Return the number of threads that the user requested, or 1 if none was requested.
 
     A number passed to ``torch.set_num_threads`` counts, unless it equals torch's default, which looks the same as no
-    request. Otherwise the environment variable OMP_NUM_THREADS counts.
+    request; outside Linux, it must be set after the import of this package. Otherwise the environment variable
+    OMP_NUM_THREADS counts.
     """
     current = torch.get_num_threads()
     if _is_count_requested.get() or current not in _DEFAULT_THREAD_COUNTS:

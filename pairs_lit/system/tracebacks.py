@@ -1,6 +1,7 @@
 """One-line reasons and source locations of errors that other code raises, such as the user's."""
 
 import os
+import site
 import sysconfig
 import traceback
 from pathlib import Path
@@ -37,9 +38,11 @@ def _list_locations(error: BaseException, *, only_user_code: bool = False) -> li
 
 def is_user_file(filename: str) -> bool:
     """Return whether a Python file belongs to neither Python, nor an installed package, nor this package."""
-    other_folders = (
+    other_folders = {
         *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+        site.getusersitepackages(),
         str(Path(__file__).parent.parent),
-    )
+    }
     # Windows ignores case, and a frame's file name may have another case than the folder
-    return not os.path.normcase(filename).startswith(tuple(map(os.path.normcase, other_folders)))
+    parents = {os.path.normcase(folder) for folder in Path(filename).parents}
+    return parents.isdisjoint(map(os.path.normcase, other_folders))

@@ -4,11 +4,13 @@ import contextvars
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -44,7 +46,7 @@ class NewWorker:
         except Exception as error:  # objects of users may raise anything
             raise PairsLitError(
                 f"workers cannot be started as new processes, because an object cannot be sent to them "
-                f"({format_reason(error)}). Set trainer.devices to 1, or leave out this callback."
+                f"({format_reason(error)}). Set trainer.devices to 1, or make the object picklable by cloudpickle."
             ) from error
 
     def __call__(self, channel: PipeChannel) -> None:
@@ -79,6 +81,11 @@ class Launcher(_Launcher):
         self._set_channel = set_channel
         self._rerun_as_worker = rerun
         self._other_workers: list[BaseProcess] = []
+
+    @property
+    def _guard_hint(self) -> str:
+        """A hint for a worker that fails before it can run, or an empty text if it does not import a user's script."""
+        return f" {_GUARD_HINT}" if self._method == "spawn" and _is_user_script() else ""
 
     @property
     def is_interactive_compatible(self) -> bool:
@@ -134,7 +141,7 @@ class Launcher(_Launcher):
         pipes.append(pipe)
         receivers.append(receiver)
         process = context.Process(target=_worker_main, args=(rank, os.getpid(), run, worker_pipe, sender))
-        with block_signals(), allow_fork_with_threads():
+        with block_signals(), allow_fork_with_threads(), _explain_failed_start(rank, self._guard_hint):
             process.start()
             self._other_workers.append(process)
         worker_pipe.close()  # so that this process, and workers forked later, do not keep the worker's ends open
@@ -150,7 +157,8 @@ class Launcher(_Launcher):
                 rank, process = running.pop(sentinel)
                 process.join()
                 if process.exitcode != 0:
-                    report_worker_failure(_receive_failure(rank, process, receivers[rank - 1]))
+                    failure = _receive_failure(rank, process, receivers[rank - 1], self._guard_hint)
+                    report_worker_failure(failure)
 
     def kill(self, signum: Any) -> None:  # noqa: ANN401 - Lightning's
         """End the other workers: ask them to stop with SIGTERM, or kill them with any other signal."""
@@ -166,18 +174,33 @@ class Launcher(_Launcher):
             process.kill()
 
 
+@contextmanager
+def _explain_failed_start(rank: int, guard_hint: str) -> Iterator[None]:
+    """Replace the error of a process that could not be started, or ended while it was being started."""
+    try:
+        yield
+    except OSError as error:
+        raise PairsLitError(f"worker {rank} could not be started ({format_reason(error)}){guard_hint}.") from error
+
+
 _GUARD_HINT = '(does the script call pairs_lit.fit outside if __name__ == "__main__"?). Put it under this condition'
-"""Hint if a worker exits with 1 and sends no error: it failed when it imported the user's script."""
+"""Hint if a worker that imports the user's script exits with 1 and sends no error, or cannot be started."""
 
 
-def _receive_failure(rank: int, process: BaseProcess, receiver: Connection) -> Exception:
+def _is_user_script() -> bool:
+    """Return whether this process runs a script of the user, which a new process imports."""
+    file = getattr(sys.modules["__main__"], "__file__", None)  # a notebook has none
+    return file is not None and sys.modules["__main__"].__spec__ is None and Path(file).stem != "pairs-lit"
+
+
+def _receive_failure(rank: int, process: BaseProcess, receiver: Connection, guard_hint: str) -> Exception:
     """Return the error that a worker has sent, or one that states its exit code or the signal that killed it."""
-    with suppress(EOFError):  # the worker was killed before it could send its error
+    with suppress(EOFError, OSError):  # the worker was killed before it could send its error; OSError: on Windows
         if receiver.poll():
             error: Exception = receiver.recv()
             return error
     code = process.exitcode or 0
-    hint = f" {_GUARD_HINT}" if code == 1 else f". {RESUME_HINT}"
+    hint = guard_hint if code == 1 and guard_hint else f". {RESUME_HINT}"
     return PairsLitError(f"worker {rank} (process {process.pid}) {describe_exit(code)}{hint}.")
 
 
@@ -187,9 +210,10 @@ def _worker_main(
     """Run as a non-zero rank: without output, and no longer than the parent process, which is rank 0."""
     end_with_parent(parent)
     handle_signals_in_worker()
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
+    silence = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process lives
+    os.dup2(silence.fileno(), 1)
+    os.dup2(silence.fileno(), 2)
+    sys.stdout = sys.stderr = silence  # a notebook's streams do not write to these descriptors
     errors: list[BaseException] = []
     # OpenMP's threads do not survive a fork, and the main thread would wait for them forever. A new thread does not.
     task = (_capture_error, run, PipeChannel(rank, [pipe]), errors)

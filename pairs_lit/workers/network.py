@@ -17,6 +17,7 @@ import torch
 from lightning.fabric.plugins import ClusterEnvironment
 from torch import Tensor, distributed
 
+from pairs_lit.errors import PairsLitError
 from pairs_lit.workers.communication import EPOCH_TIMEOUT, PIECE_TIMEOUT, explain_failures, wait_until
 
 _c10d: Any = distributed  # torch's annotations leave these classes out
@@ -66,9 +67,17 @@ class NetworkChannel:
 
     Attributes:
         rank: As in the arguments.
+
+    Raises:
+        PairsLitError: This build of torch lacks gloo, or another worker has ended.
     """
 
     def __init__(self, store: Any, rank: int, size: int, *, alone: bool) -> None:  # noqa: ANN401 - torch's
+        if not distributed.is_gloo_available():
+            raise PairsLitError(
+                "workers that torchrun, srun or the user starts need gloo, which this build of torch lacks. Start "
+                "pairs-lit once; it starts its workers itself."
+            )
         self.rank = rank
         self._store, self._size = store, size
         self._piece_keys = defaultdict[int, Iterator[str]](lambda: cycle(("even piece", "odd piece")))
@@ -127,8 +136,8 @@ def _poll(holds: Callable[[], object]) -> Callable[[float], bool]:
 @contextmanager
 def _restrict_to_loopback(alone: bool) -> Iterator[None]:
     """Make gloo accept connections from this machine only, if all workers are on it."""
-    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    with _set_variables({"GLOO_SOCKET_IFNAME": loopback} if alone else {}):
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+    with _set_variables({"GLOO_SOCKET_IFNAME": loopback} if alone and loopback is not None else {}):
         yield
 
 

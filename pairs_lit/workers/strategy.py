@@ -169,9 +169,7 @@ class StackStrategy(ParallelStrategy):
 
     def all_gather(self, tensor: Tensor, group: Any = None, sync_grads: bool = False) -> Tensor:  # noqa: ANN401 - Lightning's
         """Return the tensors of all workers, stacked along a new first dimension."""
-        return torch.stack(
-            [gather_parts.to(tensor.device) for gather_parts in self.gather_parts(tensor.detach().cpu())]
-        )
+        return torch.stack([part.to(tensor.device) for part in self.gather_parts(tensor.detach().cpu())])
 
     def reduce(self, tensor: Any, group: Any = None, reduce_op: Any = "mean") -> Any:  # noqa: ANN401 - Lightning's
         """Return the sum or mean of a tensor over all workers."""

@@ -70,7 +70,7 @@ def test_pair_network_example_can_be_stacked() -> None:
 
 
 def test_readme_has_the_install_and_test_commands() -> None:
-    assert "pip install . && pairs-lit fit --config configs/cnn_aux.yaml\n" in README
+    assert "pip install .\npairs-lit fit --config configs/cnn_aux.yaml\n" in README
     assert 'pip install -e ".[dev]" && pytest\n' in README
 
 

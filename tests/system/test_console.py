@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pairs_lit.system.console import use_utf8
+from pairs_lit.system.console import print_notice, use_utf8
 from tests.conftest import CONFIGS, ROOT, Fit
 from tests.support.runs import run_process, run_rejected
 
@@ -124,3 +124,25 @@ sys.exit(main(sys.argv[1:]))
         ascii_ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
         done = run_script(script, "fit", "--config", str(tmp_path / "mine.yaml"), *options, **ascii_)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "prints"),
+    [
+        ({}, True),
+        ({"RANK": "1"}, False),
+        ({"SLURM_PROCID": "1"}, False),
+        ({"LOCAL_RANK": "1", "MASTER_PORT": "29500"}, False),
+        ({"LOCAL_RANK": "0", "MASTER_PORT": "29500"}, True),
+        ({"LOCAL_RANK": "1"}, True),  # left by another program
+    ],
+)
+def test_only_rank_0_prints_notices(
+    environment: dict[str, str], prints: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    print_notice("training")
+    assert bool(capsys.readouterr().err) == prints

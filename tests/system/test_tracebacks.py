@@ -1,10 +1,14 @@
+import os
 import re
+import site
 from pathlib import Path
 
 import pytest
+import torch
 
 from pairs_lit.cli import main
-from tests.conftest import CONFIGS
+from pairs_lit.system.tracebacks import is_user_file
+from tests.conftest import CONFIGS, ROOT
 from tests.support.runs import run_rejected
 
 PARTS = "tests.support.real_world_parts"
@@ -93,3 +97,18 @@ class TestTracebacks:
         assert main(["fit", "--config", str(CONFIGS / "fc_aux.yaml"), *options]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert re.search(r"error: KeyError: 'val_loss' \(real_world_parts.py:\d+; PAIRS_LIT_TRACEBACK=1 shows", line)
+
+
+@pytest.mark.parametrize(
+    ("file", "is_users"),
+    [
+        (ROOT / "pairs_lit" / "cli.py", False),
+        (ROOT / "pairs_lit_nets" / "net.py", True),  # a neighbour whose name begins with the package's
+        (Path(os.path.__file__), False),
+        (Path(torch.__file__), False),
+        (Path(site.getusersitepackages()) / "other" / "code.py", False),
+        (Path("my_nets.py"), True),
+    ],
+)
+def test_files_of_the_user_are_those_of_no_package(file: Path, is_users: bool) -> None:
+    assert is_user_file(str(file)) == is_users

@@ -194,3 +194,9 @@ def test_waiting_for_a_missing_worker_raises_its_error() -> None:
             NetworkChannel(store, 0, 2, alone=True)
     finally:
         clear_worker_failures()
+
+
+def test_channel_over_the_network_needs_gloo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.distributed.is_gloo_available", lambda: False)
+    with pytest.raises(PairsLitError, match=r"need gloo, which this build of torch lacks\. Start pairs-lit once"):
+        NetworkChannel(None, 0, 2, alone=True)

@@ -21,7 +21,7 @@ from lightning.pytorch import Callback
 import pairs_lit
 from pairs_lit.cli import main
 from pairs_lit.errors import PairsLitError, Stopped
-from pairs_lit.workers.launcher import Launcher
+from pairs_lit.workers.launcher import Launcher, _receive_failure
 from pairs_lit.workers.network import LOOPBACK
 from tests.support.worker_runs import (
     EVALUATION_COMMANDS,
@@ -308,3 +308,28 @@ def test_signal_between_two_worker_starts_leaves_no_process(monkeypatch: pytest.
     (worker,) = started_workers
     worker.join(5)
     assert worker.exitcode == -signal.SIGKILL
+
+
+def test_worker_that_cannot_be_started_is_reported_and_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    forks: Any = multiprocessing.get_context("fork").Process
+
+    def fail(self: BaseProcess) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(forks, "start", fail)
+    launcher = Launcher(2, "fork", lambda channel: None, None)
+    with pytest.raises(PairsLitError, match=r"worker 1 could not be started \(BlockingIOError: .*unavailable\)\."):
+        launcher.launch(lambda: None)
+    assert not multiprocessing.active_children()
+
+
+def test_end_of_a_killed_worker_is_reported_where_its_broken_pipe_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    class BrokenReceiver:
+        def poll(self) -> bool:
+            raise BrokenPipeError(109, "The pipe has been ended")  # as on Windows
+
+    process = multiprocessing.get_context("fork").Process(target=os.kill, args=(0, 0))
+    monkeypatch.setattr(type(process), "exitcode", -signal.SIGKILL)
+    receiver: Any = BrokenReceiver()
+    failure = _receive_failure(1, process, receiver, "")
+    assert re.search(r"worker 1 \(process None\) was killed by SIGKILL \(out of memory\?\)\. Progress", str(failure))
