@@ -3,15 +3,13 @@
 import os
 import re
 import socket
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from pairs_lit.system.files import try_delete_file
-
-_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+from pairs_lit.system.processes import get_boot_id
 
 
 class ProcessLock:
@@ -27,7 +25,7 @@ class ProcessLock:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.name = ":".join([socket.gethostname(), _get_boot_id(), str(os.getpid()), uuid4().hex[:8]])
+        self.name = ":".join([socket.gethostname(), get_boot_id(), str(os.getpid()), uuid4().hex[:8]])
         self.file = (folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', self.name)}.lock").absolute()
         self._lock = FileLock(self.file)
         self._lock.acquire()
@@ -52,7 +50,7 @@ def has_ended(name: str, file: Path) -> bool | None:
         file: The process's :attr:`ProcessLock.file`.
     """
     machine, boot, *_ = name.split(":")
-    is_here = machine == socket.gethostname() or (bool(boot) and boot == _get_boot_id())
+    is_here = machine == socket.gethostname() or (bool(boot) and boot == get_boot_id())
     if not is_here or not file.is_file():
         return None
     try:
@@ -76,10 +74,3 @@ def _release_and_keep(lock: BaseFileLock) -> None:
     """Release a lock and keep its file, which filelock deletes on Windows."""
     lock.release()
     Path(lock.lock_file).touch()
-
-
-def _get_boot_id() -> str:
-    """Return the kernel's boot ID, which is the same in all containers of a machine, or an empty text if unknown."""
-    with suppress(OSError):
-        return _BOOT_ID_FILE.read_text(encoding="ascii").strip().replace("-", "")
-    return ""

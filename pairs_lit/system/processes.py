@@ -8,12 +8,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Literal
 
 StartMethod = Literal["fork", "spawn"]
 """How a process starts: as a copy of this one, or as a new one that imports everything again."""
 
+_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 _PR_SET_PDEATHSIG = 1  # PR_SET_PDEATHSIG in Linux's sys/prctl.h
 
 
@@ -68,3 +70,10 @@ def describe_exit(code: int) -> str:
         return f"exited with code {code}"
     name = signal.Signals(-code).name
     return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def get_boot_id() -> str:
+    """Return the kernel's boot ID, which is the same in all containers of a machine, or an empty text outside Linux."""
+    with suppress(OSError):
+        return _BOOT_ID_FILE.read_text(encoding="ascii").strip().replace("-", "")
+    return ""

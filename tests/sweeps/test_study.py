@@ -105,7 +105,7 @@ def test_trials_of_another_machine_are_claimed_after_the_timeout(
 ) -> None:
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("socket.gethostname", lambda: "elsewhere")
-        elsewhere.setattr(process_locks, "_get_boot_id", lambda: "another")
+        elsewhere.setattr(process_locks, "get_boot_id", lambda: "another")
         far = opened(tmp_path, build_spec(), storage)
         assert len(far.claim_trials()) == 2
         far._worker.release(is_released=False)  # as if it had been killed
@@ -119,7 +119,7 @@ def test_trials_of_another_machine_are_claimed_after_the_timeout(
 def test_trials_of_a_dead_container_process_are_claimed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process_locks, "_get_boot_id", lambda: "same")
+    monkeypatch.setattr(process_locks, "get_boot_id", lambda: "same")
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("socket.gethostname", lambda: "container")
         far = opened(tmp_path, build_spec())
