@@ -157,9 +157,17 @@ def _describe_ties(sweep: Sweep) -> str:
     pairing = "paired by seed" if len(data) == 1 else "paired by seed, or unpaired if the data differ"
     test = f"{pairing}; Holm's correction; level 5 %"
     if not tied:
-        return f"All other trials differ significantly from the best one ({test})."
-    text = f"{len(tied)} of {len(others)} other trials do not differ significantly from the best one ({test}): "
+        subject = "The other trial differs" if len(others) == 1 else "All other trials differ"
+        return f"{subject} significantly from the best one ({test})."
+    text = f"{_count_ties(len(tied), len(others))} not differ significantly from the best one ({test}): "
     return f"{text}{_format_trials(tied)}.{_describe_limit(sweep)}{_describe_disagreements(sweep)}"
+
+
+def _count_ties(tied: int, others: int) -> str:
+    """Return how many of the other trials are tied with the best, as a subject with "does" or "do"."""
+    if others == 1:
+        return "The other trial does"
+    return f"{tied} of {others} other trials {'does' if tied == 1 else 'do'}"
 
 
 def _format_trials(trials: Sequence[Trial]) -> str:

@@ -19,7 +19,7 @@ from pairs_lit.cli import main
 from pairs_lit.data.pair_store import DataSettings
 from pairs_lit.runs.metrics import METRICS_BY_TAG
 from pairs_lit.sweeps.limits import DATA_OPTIONS, describe_limits
-from pairs_lit.sweeps.report import Sweep
+from pairs_lit.sweeps.report import Sweep, _count_ties
 from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.sweep_options import check_sweep_options
 from pairs_lit.sweeps.trial import rank_trials
@@ -375,15 +375,23 @@ def test_disagreeing_tests_count_as_tie_and_are_explained(tmp_path: Path) -> Non
     )
     assert [each.number for each in result.tied_with_best] == [0, 1]
     text = str(result)
-    assert "1 of 1 other trials do not differ significantly" in text
+    assert "The other trial does not differ significantly" in text
     assert "a 1 is better in most rounds (median +0.5 points, p < 0.001), but its mean is lower" in text
+
+
+@pytest.mark.parametrize(
+    ("tied", "others", "subject"),
+    [(1, 1, "The other trial does"), (1, 2, "1 of 2 other trials does"), (2, 2, "2 of 2 other trials do")],
+)
+def test_number_of_tied_trials_is_a_subject_with_its_verb(tied: int, others: int, subject: str) -> None:
+    assert _count_ties(tied, others) == subject
 
 
 def test_failed_trials_are_not_reported_as_different(tmp_path: Path) -> None:
     trials = [build_trial(0, *(0.8 + 0.01 * place for place in range(8))), build_trial(1, failed=tuple(range(8)))]
     space = read_spec(build_spec(space={"a": [0, 1]}))
     text = str(Sweep(tmp_path, space, trials, None))
-    assert "1 of 1 other trials do not differ significantly from the best one" in text
+    assert "The other trial does not differ significantly from the best one" in text
     assert "a 1 (rounds failed)" in text
     assert "There is no other trial" in str(Sweep(tmp_path, space, trials[:1], None))
 
