@@ -44,6 +44,7 @@ from pairs_lit.system.libraries import silence_libraries
 from pairs_lit.system.lightning_hooks import NoProfiler
 from pairs_lit.system.paths import expand_user_path
 from pairs_lit.system.threads import check_threads, get_requested_threads, use_threads
+from pairs_lit.system.torch_settings import TorchSettings
 from pairs_lit.system.user_modules import define_main_objects, enable_local_imports, find_main_objects
 from pairs_lit.training.module import PairModule
 from pairs_lit.training.predictions import PredictionWriter
@@ -258,7 +259,7 @@ class PairsCLI(LightningCLI):
         size = [] if self.gpu_resources is None else [f"--rounds.stack_size={self.model.stack_size}"]
         return partial(
             _rerun_as_worker, str(self.subcommand), [*self.arguments, *size], self.extra_callbacks, self.command_class,
-            objects, torch.get_num_threads(),
+            objects, TorchSettings.capture(),
         )  # fmt: skip
 
     def after_instantiate_classes(self) -> None:
@@ -304,7 +305,7 @@ def _rerun_as_worker(
     callbacks: Sequence[Callback],
     kind: type[PairsCLI],
     main_objects: Mapping[str, object],
-    threads: int,
+    settings: TorchSettings,
     channel: PipeChannel,
 ) -> None:
     """Run the same command in this process, as a worker.
@@ -315,13 +316,14 @@ def _rerun_as_worker(
         callbacks: Additional callbacks for the trainer.
         kind: The class of the CLI.
         main_objects: The classes and functions of the user's script or notebook that the configuration names.
-        threads: The number of threads that worker 0 has.
+        settings: The settings of torch that worker 0 has.
         channel: The channel to the other workers.
     """
     os.environ["LOCAL_RANK"] = str(channel.rank)
     enable_local_imports()
     define_main_objects(main_objects)
-    with use_threads(threads):
+    settings.apply()
+    with use_threads(settings.threads):
         run_lightning_command(command, args, callbacks, kind, channel)
 
 
