@@ -183,11 +183,14 @@ class PairLoss:
     def _compute_cross_entropy(self, logits: Tensor, classes: Tensor, weights: LossWeights) -> Tensor:
         """Compute the elementwise cross-entropy of logits (..., K) for classes (...).
 
-        F.cross_entropy is not used, since its softmax over a few classes takes five times as long on the CPU.
+        The classes are moved before the images, because torch's softmax over the last dimension is much slower on the
+        CPU if there are few classes.
         """
-        logsumexp = logits.logsumexp(-1)
-        loss = logsumexp - logits.gather(-1, classes[..., None]).squeeze(-1)
-        return _smooth_cross_entropy(loss, logsumexp - logits.mean(-1), weights) if self.label_smoothing > 0 else loss
+        first = logits.movedim(-1, 1)
+        loss = F.cross_entropy(first, classes, reduction="none")
+        if self.label_smoothing == 0:
+            return loss
+        return _smooth_cross_entropy(loss, -F.log_softmax(first, 1).mean(1), weights)
 
 
 @dataclass(frozen=True)

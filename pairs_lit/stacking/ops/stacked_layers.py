@@ -27,6 +27,7 @@ from pairs_lit.stacking.ops.fused_ops import (
     normalise_pool_relu,
     should_fuse_convolution,
 )
+from pairs_lit.stacking.ops.linear import apply_linear
 
 
 class Rowwise(nn.Module):
@@ -95,12 +96,7 @@ class StackedLinear(_StackedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each round's layer to that round's rows."""
-        rows = x.flatten(1, -2)
-        if self.bias is None:
-            output = torch.bmm(rows, self.weight.transpose(1, 2))
-        else:
-            output = torch.baddbmm(self.bias[:, None], rows, self.weight.transpose(1, 2))
-        return output.view(*x.shape[:-1], -1)
+        return apply_linear(x, self.weight, self.bias)
 
 
 class StackedConv2d(_StackedLayer):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from pairs_lit.stacking.ops.linear import apply_linear
 from pairs_lit.stacking.ops.stacked_layers import pool_maps
 from pairs_lit.stacking.program.graph_builder import (
     MAPS_DIMENSIONS,
@@ -310,14 +311,9 @@ def _apply_linear(program: GraphBuilder, traced: Node) -> bool:
     if [count_dimensions(value) for value in values[1:]] != [2, 1] or count_dimensions(values[0]) < 2:
         return False
     program.add_call(
-        traced, _wrap_with_name(_compute_linear, traced), [program.get_value(value, "rows") for value in values], "rows"
+        traced, _wrap_with_name(apply_linear, traced), [program.get_value(value, "rows") for value in values], "rows"
     )
     return True
-
-
-def _compute_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return the outputs of R linear layers: x (R, N, ..., I), weight (R, O, I), bias (R, O) → (R, N, ..., O)."""
-    return torch.baddbmm(bias[:, None], x.flatten(1, -2), weight.transpose(1, 2)).view(*x.shape[:-1], -1)
 
 
 _POOL_NAMES = "avg_pool2d max_pool2d adaptive_avg_pool2d adaptive_max_pool2d lp_pool2d"
