@@ -14,6 +14,8 @@ from scipy import special
 
 NAN = float("nan")
 
+FloatArray = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -68,13 +70,18 @@ def summarise(values: Sequence[float]) -> Summary:
     return Summary(n, float(array.mean()), std, float(np.median(array)), float(array.min()), float(array.max()))
 
 
+def summarise_rows(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the mean and the standard deviation (ddof 1) of each row of values (M, n); NaN if n is too small."""
+    undefined = np.full(len(values), NAN)
+    n = values.shape[-1] if len(values) else 0
+    return values.mean(1) if n > 0 else undefined, values.std(1, ddof=1) if n > 1 else undefined
+
+
 SIGNIFICANCE_LEVEL = 0.05
 """Significance level: intervals have confidence 1 − LEVEL, and a test rejects if p is below LEVEL."""
 
 TARGET_POWER = 0.8
 """The power at which the minimum detectable effect is computed."""
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

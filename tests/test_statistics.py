@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import describe
 
-from pairs_lit.statistics import Summary, summarise
+from pairs_lit.statistics import Summary, summarise, summarise_rows
 
 samples = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40)
 
@@ -28,6 +28,16 @@ def test_summary_agrees_with_scipy(values: list[float]) -> None:
     assert (summary.n, summary.min, summary.max) == (expected.nobs, *expected.minmax)
     assert summary.mean == pytest.approx(expected.mean, rel=1e-9, abs=1e-9)
     assert summary.std == pytest.approx(math.sqrt(expected.variance), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 9])
+def test_summaries_of_rows_are_those_of_each_row(count: int) -> None:
+    values = np.random.default_rng(0).normal(size=(3, count))
+    mean, std = summarise_rows(values)
+    each = [summarise(row.tolist()) for row in values]
+    np.testing.assert_allclose(mean, [row.mean for row in each], rtol=1e-15)
+    np.testing.assert_allclose(std, [row.std for row in each], rtol=1e-15)
+    assert [part.shape for part in summarise_rows(np.empty(0))] == [(0,), (0,)]
 
 
 def test_a_case_worked_by_hand() -> None:

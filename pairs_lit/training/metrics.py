@@ -19,7 +19,8 @@ class RoundMeans(Metric):
     Args:
         names: The names of the M values.
         rounds: R, the number of rounds.
-        convert: Computes the M values of a batch, (M, N) float64, from what was stored and from the number of pairs.
+        convert: Computes the M values of batches, (..., M, N) float64, from what was stored, (..., M, N), and from the
+            number of pairs of each.
     """
 
     full_state_update = False
@@ -46,15 +47,25 @@ class RoundMeans(Metric):
         """Compute the mean of each value, (R,) float64, with NaN for a round without pairs."""
         total = torch.zeros(len(self._names), self._rounds, dtype=torch.float64)
         weight = torch.zeros(self._rounds, dtype=torch.float64)
-        for values, (rounds, pairs) in zip(self.values, self._parts, strict=True):
-            total[:, rounds] += self._average_members(values.cpu(), rounds, pairs) * pairs
-            weight[rounds] += pairs
+        for (first, last, pairs), batches in self._group_batches().items():
+            means = self._average_members(torch.stack(batches).cpu(), last - first, pairs)
+            total[:, first:last] += means.sum(0) * pairs
+            weight[first:last] += pairs * len(batches)
         return dict(zip(self._names, total / weight, strict=True))
 
-    def _average_members(self, values: Tensor, rounds: slice, pairs: int) -> Tensor:
-        """Return the values of a batch as means over the networks of each round, (M, rounds) float64."""
-        converted, count = self._convert(values, pairs), rounds.stop - rounds.start
-        return converted if converted.shape[1] == count else converted.view(len(converted), count, -1).mean(2)
+    def _group_batches(self) -> dict[tuple[int, int, int], list[Tensor]]:
+        """Return the batches of the same rounds and number of pairs, which are computed together."""
+        groups: dict[tuple[int, int, int], list[Tensor]] = {}
+        for values, (rounds, pairs) in zip(self.values, self._parts, strict=True):
+            groups.setdefault((rounds.start, rounds.stop, pairs), []).append(values)
+        return groups
+
+    def _average_members(self, values: Tensor, rounds: int, pairs: int) -> Tensor:
+        """Return the values of some batches as means over the networks of each round, (batches, M, rounds) float64."""
+        converted = self._convert(values, pairs)
+        return (
+            converted if converted.shape[-1] == rounds else converted.view(*converted.shape[:-1], rounds, -1).mean(-1)
+        )
 
     def reset(self) -> None:
         """Discard all batches."""
@@ -91,15 +102,19 @@ def measure_batch(comparison: PairOutput, losses: LossParts, digits: Tensor, tar
 
 
 def compute_metrics(measured: Tensor, pairs: int) -> Tensor:
-    """Compute all metrics of :data:`~pairs_lit.runs.metrics.EPOCH_METRIC_NAMES` for a batch of a stack, (M, N) float64.
+    """Compute all metrics of :data:`~pairs_lit.runs.metrics.EPOCH_METRIC_NAMES` for batches of a stack, in float64.
 
     The accuracies of a round are NaN if its loss is not finite, since the predictions of a diverged network mean
     nothing.
 
     Args:
-        measured: The result of :func:`measure_batch`, on the CPU.
-        pairs: The number of pairs in the batch.
+        measured: The results of :func:`measure_batch`, (..., M, N), on the CPU.
+        pairs: The number of pairs in each batch.
+
+    Returns:
+        The metrics, (..., M, N) float64.
     """
-    losses, counts = torch.split(measured.double(), [len(LossParts._fields), 2])
+    losses, counts = torch.split(measured.double(), [len(LossParts._fields), 2], -2)
     accuracies = counts / torch.tensor([[pairs], [2 * pairs]], dtype=torch.float64)
-    return torch.cat([losses, accuracies.masked_fill(~losses[0].isfinite(), torch.nan)])
+    has_failed = ~losses[..., :1, :].isfinite()
+    return torch.cat([losses, accuracies.masked_fill(has_failed, torch.nan)], -2)

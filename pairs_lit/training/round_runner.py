@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
@@ -16,7 +17,7 @@ from pairs_lit.runs.commit import get_commit
 from pairs_lit.runs.metrics import TOTAL_LOSSES
 from pairs_lit.runs.tables import Curves
 from pairs_lit.seeds import derive_seed, format_seeds, list_round_seeds, preserve_rng_state, seed_generators
-from pairs_lit.statistics import summarise
+from pairs_lit.statistics import summarise_rows
 from pairs_lit.system.gpus import skip_gpu_searches
 from pairs_lit.system.lightning_hooks import skip_batch_hooks
 from pairs_lit.system.memory import tune_malloc
@@ -212,13 +213,14 @@ def summarise_metrics(latest: Mapping[str, Sequence[float]], *, several: bool) -
         ``val/accuracy/mean``, ``val/accuracy/low`` and ``val/accuracy/high`` (mean, mean − std and mean + std) and so
         on, or only the means if the fit has a single round.
     """
-    scalars: dict[str, float] = {}
-    for name, values in latest.items():
-        summary = summarise(values)
-        statistics = (summary.mean, summary.mean - summary.std, summary.mean + summary.std)
-        by_suffix = zip(_SUMMARY_NAMES if several else _SUMMARY_NAMES[:1], statistics, strict=False)
-        scalars |= {f"{name}/{suffix}": value for suffix, value in by_suffix}
-    return scalars
+    mean, std = summarise_rows(np.array([*latest.values()], dtype=np.float64))
+    statistics = zip(mean.tolist(), (mean - std).tolist(), (mean + std).tolist(), strict=True)
+    suffixes = _SUMMARY_NAMES if several else _SUMMARY_NAMES[:1]
+    return {
+        f"{name}/{suffix}": value
+        for name, values in zip(latest, statistics, strict=True)
+        for suffix, value in zip(suffixes, values, strict=False)
+    }
 
 
 def _as_pair_module(module: LightningModule) -> PairModule:
