@@ -35,9 +35,10 @@ from pairs_lit.system.console import print_notice
 from pairs_lit.system.paths import expand_user_path
 from pairs_lit.system.tracebacks import format_reason
 from pairs_lit.text import format_count
+from pairs_lit.training.batch_losses import BatchLosses
 from pairs_lit.training.code_check import CODE_KEY, CodeCheck
-from pairs_lit.training.losses import LossParts, PairLoss, combine_losses
-from pairs_lit.training.metrics import RoundMeans, compute_metrics, copy_values_to_cpu, measure_batch
+from pairs_lit.training.losses import LossParts, PairLoss
+from pairs_lit.training.metrics import RoundMeans, compute_metrics, copy_values_to_cpu
 from pairs_lit.training.module_record import CheckpointMetadata
 from pairs_lit.training.optimization import Optimization, step_schedule
 from pairs_lit.training.probe import Probe
@@ -143,7 +144,7 @@ class PairModule(LightningModule):
         get_common_width({stack.width for stack in self.pair_stacks})
         self.stacks = nn.ModuleList(stack.network for stack in self.pair_stacks)
         self._losses = [
-            combine_losses([variant.loss for variant in round_variants[rounds]]) for rounds in self.rounds.stacks
+            BatchLosses([variant.loss for variant in round_variants[rounds]]) for rounds in self.rounds.stacks
         ]
         self.optimization = Optimization(self.stacks, self.rounds, [variant.recipe for variant in round_variants])
         self._means = nn.ModuleDict(
@@ -156,7 +157,7 @@ class PairModule(LightningModule):
             variants,
             self.rounds,
             self.pair_stacks,
-            self._losses,
+            [losses.combined for losses in self._losses],
             repeats=findings.is_repeatable,
             draws=findings.is_random_in_evaluation,
         )
@@ -259,9 +260,9 @@ class PairModule(LightningModule):
         networks_per_round = len(output.output) // len(target)
         if networks_per_round > 1:
             digits, target = (part.repeat_interleave(networks_per_round, 0) for part in (digits, target))
-        losses = self._losses[batch.stack](output, digits, target)
+        losses, measured = self._losses[batch.stack](output, digits, target)
         means = cast(RoundMeans, self._means[_get_metrics_key(batch.split)])
-        means.update(measure_batch(output, losses, digits, target), self.rounds.stacks[batch.stack], target.shape[1])
+        means.update(measured, self.rounds.stacks[batch.stack], target.shape[1])
         return output, losses
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pairs_lit.stacking.ops.compilation import can_use_kernels, run_kernel
 from pairs_lit.system.device_constants import DeviceConstants
 
 _MAX_CHANNELS = 16
@@ -46,8 +47,7 @@ def should_fuse_convolution(x: Tensor, weight: Tensor) -> bool:
     """
     outputs, channels = weight.shape[1:3]
     has_full_block = outputs >= _MAPS_PER_BLOCK and (channels >= _MAPS_PER_BLOCK or not x.requires_grad)
-    is_supported = x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
-    return is_supported and has_full_block and channels <= _MAX_CHANNELS
+    return has_full_block and channels <= _MAX_CHANNELS and can_use_kernels(x, weight)
 
 
 class _ConvolutionPoolReLU(torch.autograd.Function):
@@ -69,7 +69,7 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
         winners = torch.empty_like(pooled, dtype=torch.int32)
         rates, words = ((0.0,) * b, torch.zeros(b, 2, dtype=torch.int32)) if dropped is None else dropped
         rate_tensor = torch.tensor(rates, dtype=torch.float64)
-        kernels.run_kernel(kernels.convolve_pool, x, weight, bias, words, rate_tensor, pooled, winners)
+        run_kernel(kernels.convolve_pool, x, weight, bias, words, rate_tensor, pooled, winners)
         ctx.save_for_backward(x, weight, winners)
         ctx.rates = rates
         return pooled
@@ -86,10 +86,10 @@ class _ConvolutionPoolReLU(torch.autograd.Function):
             grad = grad / DeviceConstants([1 - p for p in ctx.rates]).shape_like(grad)
         weights, biases = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
         if not ctx.needs_input_grad[0]:
-            kernels.run_kernel(kernels.compute_weight_gradients, x, grad, winners, weights, biases)
+            run_kernel(kernels.compute_weight_gradients, x, grad, winners, weights, biases)
             return None, weights, biases, None
         maps = torch.empty_like(x)
-        kernels.run_kernel(kernels.compute_all_gradients, x, weight, grad, winners, maps, weights, biases)
+        run_kernel(kernels.compute_all_gradients, x, weight, grad, winners, maps, weights, biases)
         return maps, weights, biases, None
 
 
@@ -122,13 +122,8 @@ def normalise_by_statistics_pool_relu(
 
     pooled, winners = _allocate_pooled(x)
     moments, affine = _stack_columns(mean, variance), _stack_columns(weight, bias)
-    kernels.run_kernel(kernels.normalise_pool, x.contiguous(), moments, affine, _to_scalar(eps), pooled, winners)
+    run_kernel(kernels.normalise_pool, x.contiguous(), moments, affine, _to_scalar(eps), pooled, winners)
     return pooled
-
-
-def can_fuse_normalisation(x: Tensor, weight: Tensor) -> bool:
-    """Return whether the kernels for batch norm, max-pool and ReLU support these maps and weights."""
-    return x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
 
 
 class _NormPoolReLU(torch.autograd.Function):
@@ -147,7 +142,7 @@ class _NormPoolReLU(torch.autograd.Function):
         x, affine = x.contiguous(), _stack_columns(weight, bias)
         moments = torch.empty_like(affine)
         pooled, winners = _allocate_pooled(x)
-        kernels.run_kernel(kernels.measure_normalise_pool, x, moments, affine, _to_scalar(eps), pooled, winners)
+        run_kernel(kernels.measure_normalise_pool, x, moments, affine, _to_scalar(eps), pooled, winners)
         ctx.save_for_backward(x, moments, affine, winners)
         ctx.eps = eps
         ctx.mark_non_differentiable(moments)
@@ -161,7 +156,7 @@ class _NormPoolReLU(torch.autograd.Function):
         x, moments, affine, winners = ctx.saved_tensors
         map_grads, affine_grads, grad = torch.empty_like(x), torch.empty_like(affine), grads[0].contiguous()
         weight, eps = affine[:, 0].contiguous(), _to_scalar(ctx.eps)
-        kernels.run_kernel(
+        run_kernel(
             kernels.compute_normalisation_gradients, x, moments, weight, eps, grad, winners, map_grads, affine_grads
         )
         weight_grads, bias_grads = affine_grads.to(x.dtype).unbind(1)

@@ -11,57 +11,16 @@ and ReLU.
 Arrays are C-contiguous (B, C, H, W, N), with the images last; the B stacks of maps are processed one after the other.
 NaN and infinity are passed on, so that a round that diverges is noticed.
 
-All kernels are in this one file because Numba recompiles a cached kernel only if the kernel's own file changes.
+A kernel and the functions that it calls are in one file, because Numba recompiles a cached kernel only if the kernel's
+own file changes.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
-Array = NDArray[Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-_FASTMATH_FLAGS = {
-    "reassoc",
-    "contract",
-    "nsz",
-    "arcp",
-}  # without nnan and ninf, since NaN and infinity must be passed on
+from pairs_lit.stacking.ops.compilation import Array, compile_inline, compile_kernel
 
 
-def _compile(function: Function, *, keep: bool = True) -> Function:
-    """Compile a function at its first call and, if possible, cache it on disk for other processes."""
-    try:
-        compiled = numba.njit(function, cache=keep, nogil=True, fastmath=_FASTMATH_FLAGS, error_model="numpy")
-    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
-        if not keep:
-            raise
-        return _compile(function, keep=False)
-    return cast(Function, compiled)
-
-
-def _compile_inline(function: Function) -> Function:
-    """Compile a function inline, as part of each of its callers.
-
-    A function compiled on its own would have different machine code in the process that compiles it and in processes
-    that load it from disk, where it has been optimised within its caller. The results of the first fit after an
-    installation would then differ in their last bits from those of later fits.
-    """
-    return cast(
-        Function, numba.njit(function, inline="always", nogil=True, fastmath=_FASTMATH_FLAGS, error_model="numpy")
-    )
-
-
-def run_kernel(kernel: Callable[..., None], *tensors: Tensor) -> None:
-    """Run a kernel on one thread; further cores are used by further workers, each of which trains whole stacks."""
-    kernel(*[tensor.detach().numpy() for tensor in tensors])
-
-
-@_compile_inline
+@compile_inline
 def _add_convolved_rows(first: Array, second: Array, x: Array, kernel: Array, y: int) -> None:
     """Add the rows y and y + 1 of the convolution of one map to two rows (columns · N)."""
     w, n = x.shape[1] * x.shape[2], x.shape[2]
@@ -80,7 +39,7 @@ def _add_convolved_rows(first: Array, second: Array, x: Array, kernel: Array, y:
         )
 
 
-@_compile_inline
+@compile_inline
 def _pool_rows(first: Array, second: Array, pooled: Array, winners: Array) -> None:
     """Pool two rows 2×2 with ReLU, and store which of the four values was the largest, or −1 where ReLU gives 0."""
     columns, n = pooled.shape
@@ -98,7 +57,7 @@ def _pool_rows(first: Array, second: Array, pooled: Array, winners: Array) -> No
             best[k] = 0 if value <= 0 else value
 
 
-@_compile_inline
+@compile_inline
 def _apply_dropout_to_row(row: Array, word: Array, p: float, number: int, step: int, n: int) -> None:
     """Apply dropout to a row (columns · N), whose activation of column x and image k has index number + x + k · step.
 
@@ -117,7 +76,7 @@ def _apply_dropout_to_row(row: Array, word: Array, p: float, number: int, step: 
             part[k] *= (bits >= limit) / kept
 
 
-@_compile_inline
+@compile_inline
 def _compute_pooled_map(
     x: Array, kernels: Array, bias: float, words: Array, p: float, out: int, outputs: int, pooled: Array, winners: Array
 ) -> None:
@@ -136,7 +95,7 @@ def _compute_pooled_map(
         _pool_rows(rows[0], rows[1], pooled[y], winners[y])
 
 
-@_compile
+@compile_kernel
 def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, pooled: Array, winners: Array) -> None:
     """Apply a 3×3 convolution, dropout, a 2×2 max-pool and ReLU.
 
@@ -155,7 +114,7 @@ def convolve_pool(x: Array, weight: Array, bias: Array, words: Array, p: Array, 
         _compute_pooled_map(x[r], weight[r, out], bias[r, out], words[r], p[r], out, o, pooled[r, out], winners[r, out])
 
 
-@_compile_inline
+@compile_inline
 def _scatter_gradient(grad: Array, winners: Array, scattered: Array, border: int) -> None:
     """Write the gradient of a pooled map to the positions of the maxima, inside a border of zeros."""
     height, width, n = grad.shape
@@ -170,7 +129,7 @@ def _scatter_gradient(grad: Array, winners: Array, scattered: Array, border: int
                     target[k] = g[k] if where[k] == corner else 0
 
 
-@_compile_inline
+@compile_inline
 def _compute_kernel_gradient_row(x: Array, scattered: Array, border: int, ky: int, gradient: Array) -> None:
     """Compute row ky of the gradient (4, 3, 3) of four kernels from one input map and four scattered gradients."""
     h, w, n = scattered.shape[1], scattered.shape[2], scattered.shape[3]
@@ -203,7 +162,7 @@ def _compute_kernel_gradient_row(x: Array, scattered: Array, border: int, ky: in
     gradient[3, ky, 0], gradient[3, ky, 1], gradient[3, ky, 2] = d0, d1, d2
 
 
-@_compile_inline
+@compile_inline
 def _compute_kernel_gradient(x: Array, scattered: Array, border: int, gradient: Array) -> None:
     """Compute the gradient (4, C, 3, 3) of the kernels of four output maps."""
     for channel in range(x.shape[0]):
@@ -211,7 +170,7 @@ def _compute_kernel_gradient(x: Array, scattered: Array, border: int, gradient: 
             _compute_kernel_gradient_row(x[channel], scattered, border, ky, gradient[:, channel])
 
 
-@_compile_inline
+@compile_inline
 def _compute_weight_gradients(x: Array, grad: Array, winners: Array, kernels: Array, biases: Array) -> None:
     """Compute the gradients of one stack's kernels and biases, for four output maps at a time.
 
@@ -227,7 +186,7 @@ def _compute_weight_gradients(x: Array, grad: Array, winners: Array, kernels: Ar
         _compute_kernel_gradient(x, scattered, 0, kernels[first : first + 4])
 
 
-@_compile_inline
+@compile_inline
 def _add_map_gradient_row(rows: Array, g: Array, kernels: Array, ky: int) -> None:
     """Add the contribution of one row g of a scattered gradient, through kernel row ky, to rows of four input maps.
 
@@ -247,7 +206,7 @@ def _add_map_gradient_row(rows: Array, g: Array, kernels: Array, ky: int) -> Non
         d[k] += d0 * p[k] + d1 * q[k] + d2 * r[k]
 
 
-@_compile_inline
+@compile_inline
 def _compute_map_gradient(scattered: Array, weight: Array, maps: Array) -> None:
     """Compute the gradient of four input maps (4, H, W, N)."""
     _, h, w, n = maps.shape
@@ -262,7 +221,7 @@ def _compute_map_gradient(scattered: Array, weight: Array, maps: Array) -> None:
             maps[channel, y] = rows[channel].reshape(w, n)
 
 
-@_compile_inline
+@compile_inline
 def _compute_all_gradients(
     x: Array, weight: Array, grad: Array, winners: Array, maps: Array, kernels: Array, biases: Array
 ) -> None:
@@ -281,7 +240,7 @@ def _compute_all_gradients(
         _compute_map_gradient(scattered, weight[:, first : first + 4], maps[first : first + 4])
 
 
-@_compile
+@compile_kernel
 def compute_weight_gradients(x: Array, grad: Array, winners: Array, kernels: Array, biases: Array) -> None:
     """Compute the gradients of :func:`convolve_pool` with respect to its kernels and biases, but not its maps.
 
@@ -296,7 +255,7 @@ def compute_weight_gradients(x: Array, grad: Array, winners: Array, kernels: Arr
         _compute_weight_gradients(x[r], grad[r], winners[r], kernels[r], biases[r])
 
 
-@_compile
+@compile_kernel
 def compute_all_gradients(
     x: Array, weight: Array, grad: Array, winners: Array, maps: Array, kernels: Array, biases: Array
 ) -> None:
@@ -315,7 +274,7 @@ def compute_all_gradients(
         _compute_all_gradients(x[r], weight[r], grad[r], winners[r], maps[r], kernels[r], biases[r])
 
 
-@_compile_inline
+@compile_inline
 def _compute_moments(x: Array) -> tuple[float, float]:
     """Return the mean and the biased variance (divided by the count) of one map."""
     h, w, n = x.shape
@@ -331,7 +290,7 @@ def _compute_moments(x: Array) -> tuple[float, float]:
     return mean, squares / x.size
 
 
-@_compile_inline
+@compile_inline
 def _scale_and_pool_map(x: Array, scale: float, shift: float, pooled: Array, winners: Array) -> None:
     """Scale and shift one map, then apply the 2×2 max-pool and ReLU."""
     height, width, n = pooled.shape
@@ -344,14 +303,14 @@ def _scale_and_pool_map(x: Array, scale: float, shift: float, pooled: Array, win
         _pool_rows(rows[0], rows[1], pooled[y], winners[y])
 
 
-@_compile_inline
+@compile_inline
 def _normalise_and_pool_map(x: Array, moments: Array, affine: Array, eps: float, pooled: Array, winners: Array) -> None:
     """Normalise one map by the moments, then apply the 2×2 max-pool and ReLU."""
     scale = affine[0] / np.sqrt(moments[1] + eps)
     _scale_and_pool_map(x, x.dtype.type(scale), x.dtype.type(affine[1] - moments[0] * scale), pooled, winners)
 
 
-@_compile
+@compile_kernel
 def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, winners: Array) -> None:
     """Apply batch norm by each map's own moments, a 2×2 max-pool and ReLU.
 
@@ -368,7 +327,7 @@ def measure_normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, 
         _normalise_and_pool_map(x[item], moments[item], affine[item], eps.item(), pooled[item], winners[item])
 
 
-@_compile
+@compile_kernel
 def normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: Array, winners: Array) -> None:
     """Apply batch norm by given moments, a 2×2 max-pool and ReLU.
 
@@ -378,7 +337,7 @@ def normalise_pool(x: Array, moments: Array, affine: Array, eps: Array, pooled: 
         _normalise_and_pool_map(x[item], moments[item], affine[item], eps.item(), pooled[item], winners[item])
 
 
-@_compile_inline
+@compile_inline
 def _compute_normalisation_gradient(
     x: Array, moments: Array, weight: float, eps: float, grad: Array, winners: Array, maps: Array, affine: Array
 ) -> None:
@@ -404,7 +363,7 @@ def _compute_normalisation_gradient(
             g[k] = scale * (g[k] - even - steep * (row[k] - mean))
 
 
-@_compile
+@compile_kernel
 def compute_normalisation_gradients(
     x: Array, moments: Array, weight: Array, eps: Array, grad: Array, winners: Array, maps: Array, affine: Array
 ) -> None:

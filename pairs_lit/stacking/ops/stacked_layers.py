@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pairs_lit.stacking.ops.compilation import can_use_kernels
 from pairs_lit.stacking.ops.convolution import Geometry, convolve
 from pairs_lit.stacking.ops.dropout import StackedDropout
 from pairs_lit.stacking.ops.fused_ops import (
     FusedDropout,
-    can_fuse_normalisation,
     convolve_pool_relu,
     normalise_by_statistics_pool_relu,
     normalise_pool_relu,
@@ -171,7 +171,7 @@ class StackedBatchNorm2d(_StackedLayer):
         weight, bias = cast(Tensor, self.weight).flatten(), cast(Tensor, self.bias).flatten()
         mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
         maps = x.flatten(0, 1)
-        if not can_fuse_normalisation(x, weight) or (torch.is_grad_enabled() and not self.training):
+        if not can_use_kernels(x, weight) or (torch.is_grad_enabled() and not self.training):
             return pool_maps(F.max_pool2d, self._normalise_layout(x), 2).relu()
         if self.training:
             pooled_maps, batch_mean, batch_variance = normalise_pool_relu(maps, weight, bias, self._eps)

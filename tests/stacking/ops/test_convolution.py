@@ -1,27 +1,19 @@
 """Tests of stacked convolutions: matrix products and compiled kernels against plain torch."""
 
 import copy
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from numba.core.dispatcher import Dispatcher
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairs_lit.stacking.ops import convolution, kernels
+from pairs_lit.stacking.ops import convolution
 from pairs_lit.stacking.ops.convolution import Geometry, convolve
 from pairs_lit.stacking.ops.dropout import StackedDropout
 from pairs_lit.stacking.ops.fused_ops import (
-    FusedDropout,
     convolve_pool_relu,
-    normalise_by_statistics_pool_relu,
-    normalise_pool_relu,
     should_fuse_convolution,
 )
 from pairs_lit.stacking.stack import stack
@@ -246,51 +238,6 @@ def test_convolution_round_by_round_equals_plain_torch(
     gradients = [torch.autograd.grad(output, leaves, grad) for output in (rows, plain)]
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
-
-
-def test_kernel_that_cannot_be_cached_on_disk_is_compiled_in_memory() -> None:
-    names: dict[str, Callable[[int], int]] = {}
-    exec("def double(x): return 2 * x", names)  # a function without a file, so it cannot be cached
-    assert kernels._compile(names["double"])(3) == 6
-
-
-def run_all_kernels() -> list[torch.Tensor]:
-    """Run every kernel, and return all results."""
-    x, weight, bias = torch.rand(2, 16, 8, 8, 32), torch.rand(2, 8, 16, 3, 3) - 0.5, torch.rand(2, 8) - 0.5
-    leaves = [part.requires_grad_() for part in (x, weight, bias)]
-    dropped = FusedDropout((0.2, 0.2), torch.tensor([[1, 2], [3, 4]], dtype=torch.int32))
-    results = []
-    for drop in (None, dropped):
-        output = convolve_pool_relu(x, weight, bias, drop)
-        results += [output, *torch.autograd.grad((output**2).sum(), leaves)]
-    output = convolve_pool_relu(x.detach(), weight, bias)
-    results += torch.autograd.grad((output**2).sum(), [weight, bias])
-    maps, scale, shift = torch.rand(3, 6, 6, 64), torch.rand(3) - 0.5, torch.rand(3) - 0.5
-    leaves = [part.requires_grad_() for part in (maps, scale, shift)]
-    output, mean, variance = normalise_pool_relu(maps, scale, shift, 1e-5)
-    results += [output, mean, variance, *torch.autograd.grad((output**2).sum(), leaves)]
-    return [*results, normalise_by_statistics_pool_relu(maps, mean, variance, scale, shift, 1e-5)]
-
-
-def test_helper_functions_of_the_kernels_are_inlined() -> None:
-    members = vars(kernels).items()
-    helpers = [value for name, value in members if name.startswith("_") and isinstance(value, Dispatcher)]
-    assert len(helpers) > 10
-    assert [helper.py_func.__name__ for helper in helpers if helper.targetoptions.get("inline") != "always"] == []
-
-
-@pytest.mark.slow
-def test_compiled_and_loaded_kernels_give_identical_bits(tmp_path: Path) -> None:
-    code = (
-        "import hashlib, torch\n"
-        "from tests.stacking.ops.test_convolution import run_all_kernels\n"
-        "torch.manual_seed(0)\n"
-        "print([hashlib.md5(part.detach().numpy().tobytes()).hexdigest() for part in run_all_kernels()])\n"
-    )
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    outputs = [subprocess.check_output([sys.executable, "-c", code], env=environment) for _ in range(2)]
-    assert list(tmp_path.rglob("*.nbc"))
-    assert len(set(outputs)) == 1
 
 
 @pytest.mark.parametrize("channels", [4, 200])  # computed as one matrix product, and round by round

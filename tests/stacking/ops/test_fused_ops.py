@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pairs_lit.stacking.ops.compilation import KERNELS_VARIABLE, can_use_kernels
 from pairs_lit.stacking.ops.fused_ops import (
-    can_fuse_normalisation,
     normalise_by_statistics_pool_relu,
     normalise_pool_relu,
 )
@@ -107,7 +107,12 @@ def test_supported_dtypes_and_devices_of_the_kernels(
     dtype: torch.dtype, weights: torch.dtype, device: str, expected: bool
 ) -> None:
     x = torch.zeros(1, 2, 2, 1, dtype=dtype, device=device)
-    assert can_fuse_normalisation(x, torch.zeros(1, dtype=weights)) is expected
+    assert can_use_kernels(x, torch.zeros(1, dtype=weights)) is expected
+
+
+def test_an_environment_variable_turns_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KERNELS_VARIABLE, "0")
+    assert not can_use_kernels(torch.zeros(1))
 
 
 FUSED_BLOCKS: dict[str, Callable[[], list[nn.Module]]] = {
