@@ -88,7 +88,8 @@ class StackedNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Output:
         """Apply each round's network to its inputs, side by side or (only on a CPU) sequentially if that is faster."""
-        if x.device.type == "cpu" and should_run_sequentially(self.convolutions, x.shape[1], x.element_size()):
+        may_run_sequentially = self.convolutions and x.device.type == "cpu"
+        if may_run_sequentially and should_run_sequentially(self.convolutions, x.shape[1], x.element_size()):
             return self.run_sequentially(x)
         return self.run_side_by_side(x)
 

@@ -1,5 +1,7 @@
 """Reduction of Lightning's overhead per batch, which costs as much time as the arithmetic of a small network."""
 
+import inspect
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -7,6 +9,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 
 Kind = TypeVar("Kind", bound=type[Callback])
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _BATCH_HOOKS = (
     "on_train_batch_start",
@@ -26,6 +29,12 @@ def skip_batch_hooks(kind: Kind) -> Kind:
         if getattr(kind, name) is getattr(Callback, name):
             setattr(kind, name, None)
     return kind
+
+
+def keep_signature(method: Method) -> Method:
+    """Store the signature of a step method, which Lightning otherwise computes for each batch."""
+    method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined] # read by inspect
+    return method
 
 
 class NoProfiler(PassThroughProfiler):

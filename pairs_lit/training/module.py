@@ -32,6 +32,7 @@ from pairs_lit.runs.run_folder import CONFIG_FILE, find_enclosing_run
 from pairs_lit.stacking.looped import LoopedCopies, LoopedRounds
 from pairs_lit.stacking.program.summary import describe_parts, describe_slow_parts
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.lightning_hooks import keep_signature
 from pairs_lit.system.paths import expand_user_path
 from pairs_lit.system.tracebacks import format_reason
 from pairs_lit.text import format_count
@@ -265,6 +266,7 @@ class PairModule(LightningModule):
         means.update(measured, self.rounds.stacks[batch.stack], target.shape[1])
         return output, losses
 
+    @keep_signature
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Train one stack on one batch; the losses are summed, so no round or member changes another's gradient."""
         _, losses = self.shared_step(batch)
@@ -278,6 +280,7 @@ class PairModule(LightningModule):
         """Pass the gradients on to the parameter slices that different recipes train."""
         self.optimization.share_gradients()
 
+    @keep_signature
     def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
         """Evaluate one batch of validation pairs or, during a fit, of test pairs.
 
@@ -285,10 +288,12 @@ class PairModule(LightningModule):
         """
         self.shared_step(batch, views=self.trainer.state.fn != "fit")
 
+    @keep_signature
     def test_step(self, batch: StackBatch, batch_idx: int) -> None:
         """Evaluate one batch of test pairs."""
         self.shared_step(batch)
 
+    @keep_signature
     def predict_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Return P(relation) of the batch's pairs for each round of its stack, (R, B)."""
         return self.predict_batch(batch).get_probability()
