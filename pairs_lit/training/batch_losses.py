@@ -43,18 +43,20 @@ class BatchLosses:
         if not self._can_use_kernel(comparison):
             losses = self.combined(comparison, digits, target)
             return losses, measure_batch(comparison, losses, digits, target)
-        logits, members = comparison.digit_logits, len(target) // len(self._settings)
+        output, logits, members = comparison.output, comparison.digit_logits, len(target) // len(self._settings)
+        if comparison.kind == "logits":  # the cross-entropy of two logits is the binary one of their difference
+            output = output[..., 1] - output[..., 0]
         if logits is None:
-            logits = comparison.output.new_empty(*digits.shape, 0)
+            logits = output.new_empty(*digits.shape, 0)
         settings = self._settings.repeat_interleave(members, 0) if members > 1 else self._settings
-        total, measured = _KernelLosses.apply(comparison.output, logits, digits, target, settings, self._first)
+        total, measured = _KernelLosses.apply(output, logits, digits, target, settings, self._first)
         return LossParts(total, measured[1], measured[2]), measured
 
     def _can_use_kernel(self, comparison: PairOutput) -> bool:
         """Return whether the compiled kernel supports the losses and the predictions."""
-        has_supported_form = self._first.target == "bce" and self._first.digits in ("ce", "none")
+        has_supported_target = (self._first.target, comparison.kind) in (("bce", "logit"), ("ce", "logits"))
         values = [comparison.output, *([] if comparison.digit_logits is None else [comparison.digit_logits])]
-        return has_supported_form and comparison.kind == "logit" and can_use_kernels(*values)
+        return has_supported_target and self._first.digits in ("ce", "none") and can_use_kernels(*values)
 
 
 def _list_settings(loss: PairLoss) -> list[float]:

@@ -45,7 +45,8 @@ def compute(
     """Compute losses, measures and gradients by the kernel or by torch, which the environment variable chooses."""
     monkeypatch.setenv(KERNELS_VARIABLE, "1" if kernel else "0")
     batch = reference_impl.draw_batch(len(output), PAIRS, 2)
-    parts, measured = losses(PairOutput(output, "logit", logits), batch.digits, batch.target)
+    comparison = PairOutput(output, "logit" if output.dim() == 2 else "logits", logits)
+    parts, measured = losses(comparison, batch.digits, batch.target)
     assert ("_KernelLosses" in str(parts.total.grad_fn)) is kernel
     leaves = [output] if logits is None else [output, logits]
     direction = torch.arange(1, len(output) + 1, dtype=output.dtype)
@@ -59,6 +60,19 @@ def test_kernel_computes_what_torch_computes(
 ) -> None:
     rounds = chosen if len(chosen) == ROUNDS else chosen * ROUNDS
     output, logits = draw_values(ROUNDS * members)
+    ours, torchs = (
+        compute(BatchLosses(rounds), output, logits, kernel=kernel, monkeypatch=monkeypatch) for kernel in (True, False)
+    )
+    torch.testing.assert_close(ours, torchs, atol=1e-12, rtol=1e-12)
+
+
+@losses
+def test_kernel_computes_the_cross_entropy_of_two_logits(
+    chosen: list[PairLoss], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = [replace(loss, target="ce") for loss in (chosen if len(chosen) == ROUNDS else chosen * ROUNDS)]
+    first, logits = draw_values()
+    output = torch.stack([first.detach(), first.detach().flip(0)], -1).requires_grad_()
     ours, torchs = (
         compute(BatchLosses(rounds), output, logits, kernel=kernel, monkeypatch=monkeypatch) for kernel in (True, False)
     )
@@ -134,8 +148,8 @@ def test_a_class_without_a_logit_is_an_error(digit: int, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("loss", "kind"),
-    [(PairLoss(target="ce"), "logits"), (PairLoss(), "probability"), (PairLoss(digits="mse"), "logit")],
-    ids=["two logits", "probability", "squared digit error"],
+    [(PairLoss(target="mse"), "logits"), (PairLoss(), "probability"), (PairLoss(digits="mse"), "logit")],
+    ids=["squared error", "probability", "squared digit error"],
 )
 def test_other_losses_are_left_to_torch(loss: PairLoss, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
