@@ -103,7 +103,7 @@ class Converter:
         looks like the training images. Otherwise its strokes are found and placed like theirs.
 
         Args:
-            grey: (H, W), 0 … 255, dark on light or light on dark.
+            grey: The image, dark on light or light on dark.
             name: The image's name in errors.
 
         Raises:
