@@ -28,7 +28,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 PAGE = Path(__file__).parent.parent / "docs" / "growth.md"
 PHOTO_SIZE = (4000, 3000)
 NUM_PHOTOS, NUM_FILES = 4, 64
-"""Photos that are drawn, and files that contain them; as each file has a name of its own, each is decoded."""
+"""Photos that are drawn, and files that contain them; each file is decoded."""
 
 
 def build_fit(folder: Path, config: str = "fc_aux", **changes: int) -> list[str]:
@@ -122,7 +122,7 @@ class Cost:
 
 
 def measure(name: str, number: int, folder: Path) -> Cost:
-    """Return the cost of one point of a curve, measured by a process of its own.
+    """Return the cost of one point of a curve, measured by a separate process.
 
     Args:
         name: The curve.

@@ -22,12 +22,14 @@ from pairs_lit.data.mnist import load_mnist
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference import apply as apply_module
+from pairs_lit.inference import conversion
 from pairs_lit.inference.conversion import Converter, get_placement
 from pairs_lit.inference.result_figure import draw_result
 from pairs_lit.inference.result_formats import format_result
 from pairs_lit.inference.strokes import MNIST_PLACEMENT
 from pairs_lit.inference.user_images import read_grey, resize_only
 from pairs_lit.statistics import format_mean_and_std
+from pairs_lit.system.threads import use_threads
 from tests.support.images import draw_seven
 from tests.support.notebooks import read_html
 from tests.support.small_runs import CASES, SMALL, fit_case
@@ -344,6 +346,18 @@ def test_unreadable_images_are_reported_before_blank_ones(run: pairs_lit.Run, im
         run.apply([(blank, image_files[0]), (image_files[1], "gone.png")])
     with pytest.raises(PairsLitError, match=r"^the left image of pair 1 is blank"):
         run.apply([(blank, white), (image_files[1], image_files[0])])
+
+
+def test_images_are_converted_with_one_thread(
+    run: pairs_lit.Run, image_files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = list[int]()
+    monkeypatch.setattr(
+        conversion, "resize_only", lambda *args: (threads.append(torch.get_num_threads()), resize_only(*args))[1]
+    )
+    with use_threads(2):
+        run.apply([(image_files[0], image_files[1])])
+        assert (threads, torch.get_num_threads()) == ([1, 1], 2)
 
 
 def test_large_images_are_not_kept(run: pairs_lit.Run, tmp_path: Path) -> None:
