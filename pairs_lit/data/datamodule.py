@@ -14,7 +14,7 @@ from pairs_lit.data.augment import Augmentation, Augmenter
 from pairs_lit.data.class_names import check_names
 from pairs_lit.data.gpu_store import move_to_gpu
 from pairs_lit.data.labelled_images import Source
-from pairs_lit.data.loaders import AllPairsLoader, PredictLoader, StackBatch, StackLoader
+from pairs_lit.data.loaders import AllPairsLoader, PredictLoader, StackBatch, StackLoader, bound_batch_size
 from pairs_lit.data.pair_store import SPLITS, DataSettings, Normalise, PairStore, Split, check_image_size
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import check_source, get_named_source_size, is_named_source, load_source
@@ -68,7 +68,8 @@ class PairDataModule(LightningDataModule):
         val_pairs: Validation pairs per round.
         test_pairs: Test pairs per round.
         batch_size: Training pairs per batch.
-        eval_batch_size: Pairs per batch in evaluation; it affects metrics only by float rounding.
+        eval_batch_size: Pairs per batch in evaluation; it affects metrics only by float rounding. Of images larger than
+            28×28, a batch has fewer pairs, so that it has no more pixels.
         image_size: Height and width of the network's input. Images are average-pooled to this size, so it must divide
             their size: 1, 2, 4, 7, 14 or 28 for the digits of 28 pixels.
         swap: ``relabel`` adds every training pair with its images swapped and the target recomputed from the classes;
@@ -225,11 +226,16 @@ class PairDataModule(LightningDataModule):
 
     def loader(self, *splits: Split) -> StackLoader:
         """Return a loader of some splits for evaluation, without shuffling, for this worker's stacks."""
-        return StackLoader(self._store, splits, self._worker_stacks, self.eval_batch_size)
+        return StackLoader(self._store, splits, self._worker_stacks, self._bounded_batch_size)
 
     def all_pairs_loader(self, split: Split, places: Tensor) -> AllPairsLoader:
         """Return a loader of pairs (P, 2) of evaluation images for this worker's stacks."""
-        return AllPairsLoader(self._store, (split,), self._worker_stacks, self.eval_batch_size, positions=places)
+        return AllPairsLoader(self._store, (split,), self._worker_stacks, self._bounded_batch_size, positions=places)
+
+    @property
+    def _bounded_batch_size(self) -> int:
+        """The number of pairs that are evaluated at a time."""
+        return bound_batch_size(self.eval_batch_size, self.image_size)
 
     @property
     def _worker_stacks(self) -> Mapping[int, slice]:
@@ -263,7 +269,7 @@ class PairDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> PredictLoader:
         """Return a loader of the first round's test pairs for every round."""
-        return PredictLoader(self._store, ("test",), self._worker_stacks, self.eval_batch_size)
+        return PredictLoader(self._store, ("test",), self._worker_stacks, self._bounded_batch_size)
 
 
 def get_data_module(trainer: Trainer) -> PairDataModule:

@@ -37,6 +37,7 @@ _MAX_VALUES = (255, 1023, 4095, 16383, 65535)
 
 _MAX_VALUE = _MAX_VALUES[-1]
 _CHUNK_SIZE = 10_000  # images per chunk, to save memory
+_BLEND_PIXELS = 2**18  # pixels that are blended at a time, in float64, to save memory
 _CHANNEL_COUNTS = (1, 2, 3, 4)
 _CHANNEL_COUNTS_WITH_OPACITY = (2, 4)
 
@@ -229,7 +230,7 @@ def lay_on_paper(grey: GreyValues, opacity: NDArray[Any]) -> GreyValues:
     because some programs leave it at 0.
 
     Args:
-        grey: (H, W), of any type of :data:`Values`.
+        grey: (H, W), of any type of :data:`GreyValues`.
         opacity: (H, W), 0 … 255.
     """
     if opacity.min() == opacity.max():
@@ -239,6 +240,13 @@ def lay_on_paper(grey: GreyValues, opacity: NDArray[Any]) -> GreyValues:
         return np.full_like(grey, top)
     holds_paper = len(opaque) > grey.size / 2 and np.ptp(np.percentile(opaque, [5, 95])) > 64 / 255 * top
     paper = float(np.median(opaque)) if holds_paper else top * float(opaque.mean() < 128 / 255 * top)
+    rows = max(1, _BLEND_PIXELS // grey.shape[1])
+    starts = range(0, len(grey), rows)
+    return np.concatenate([_blend(grey[at : at + rows], opacity[at : at + rows], paper) for at in starts])
+
+
+def _blend(grey: GreyValues, opacity: NDArray[Any], paper: float) -> GreyValues:
+    """Return grey values (H, W) blended with a background of this brightness, by their opacity, 0 … 255."""
     blended = grey * (opacity / 255) + paper * (1 - opacity / 255)
     return (blended if grey.dtype.kind == "f" else np.rint(blended)).astype(grey.dtype)
 

@@ -48,6 +48,23 @@ class StackBatch(NamedTuple):
         return self._replace(images=change(self.images), digits=change(self.digits), target=change(self.target))
 
 
+_FULL_BATCH_SIZE = 28
+"""The largest height and width of images that are evaluated in batches of the requested size: MNIST's."""
+
+
+def bound_batch_size(batch_size: int, image_size: int) -> int:
+    """Return how many pairs are evaluated at a time, which bounds the memory of an evaluation.
+
+    For images larger than MNIST's, a batch has as many pixels as one of ``batch_size`` pairs of MNIST's images, but at
+    least one pair.
+
+    Args:
+        batch_size: The requested number of pairs.
+        image_size: The height and width of the images.
+    """
+    return max(1, batch_size * _FULL_BATCH_SIZE**2 // max(image_size, _FULL_BATCH_SIZE) ** 2)
+
+
 @dataclass(frozen=True, eq=False)
 class StackLoader:
     """Loader of batches stack by stack; each batch is gathered from memory without a Python loop over pairs.

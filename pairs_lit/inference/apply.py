@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.conversion import ConvertedImage, Converter, get_training_bits
 from pairs_lit.inference.predictions import ApplyResult, DigitPrediction, PairPrediction
 from pairs_lit.inference.trained_rounds import TrainedRounds
-from pairs_lit.inference.user_images import GreyImage, ImageLike, read_grey
+from pairs_lit.inference.user_images import ImageLike, read_grey
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.system.console import print_notice
 from pairs_lit.text import format_count, replace_control_characters
@@ -28,9 +29,10 @@ def apply_run(
 
     See :meth:`pairs_lit.inference.run.Run.apply` for the arguments and errors.
     """
-    named, bits = _name_images(pairs), get_training_bits(trained)
-    greys = [[(name, read_grey(image, name, bits=bits)) for name, image in pair] for pair in named]
-    applied = apply_to_grey_images(run, trained, greys, as_is=as_is)
+    named, converter = _name_images(pairs), Converter.for_run(run, trained, as_is=as_is)
+    converted = _convert_pairs(named, converter, get_training_bits(trained))
+    names = [(left, right) for (left, _), (right, _) in named]
+    applied = apply_to_converted_images(run, trained, names, converted, as_is=as_is)
     for line in [*applied.notices, *dict.fromkeys(text for pair in applied.pairs for text in pair.warnings)]:
         print_notice(line)
     return applied
@@ -52,20 +54,50 @@ def _name_images(pairs: object) -> list[list[tuple[str, ImageLike]]]:
     return named
 
 
-def apply_to_grey_images(
-    run: FinishedRun, trained: TrainedRounds, greys: Sequence[Sequence[tuple[str, GreyImage]]], *, as_is: bool = False
+def _convert_pairs(
+    named: Sequence[Sequence[tuple[str, ImageLike]]], converter: Converter, bits: int | None
+) -> list[list[ConvertedImage]]:
+    """Read and convert the images of pairs, one at a time and each file once, so that only small images are kept.
+
+    Raises:
+        PairsLitError: An image cannot be read (which is reported first, wherever it is), or is blank.
+    """
+    converted, blank = dict[object, ConvertedImage](), list[PairsLitError]()
+    for name, image in chain.from_iterable(named):
+        if (key := _get_image_key(name, image)) in converted:
+            continue
+        grey = read_grey(image, name, bits=bits)
+        try:
+            converted[key] = converter.convert(grey, name)
+        except PairsLitError as error:
+            blank.append(error)
+    if blank:
+        raise blank[0]
+    return [[converted[_get_image_key(name, image)] for name, image in pair] for pair in named]
+
+
+def _get_image_key(name: str, image: ImageLike) -> tuple[str, bool]:
+    """Return what identifies an image in a call: a file's path, or the position of an image that is not a file."""
+    return name, isinstance(image, str | Path)
+
+
+def apply_to_converted_images(
+    run: FinishedRun,
+    trained: TrainedRounds,
+    names: Sequence[tuple[str, str]],
+    converted: Sequence[Sequence[ConvertedImage]],
+    *,
+    as_is: bool = False,
 ) -> ApplyResult:
-    """Return what :func:`apply_run` returns, for images that have been read; print nothing.
+    """Return what :func:`apply_run` returns, for images that have been converted; print nothing.
 
     Args:
         run: The run.
         trained: Its trained rounds.
-        greys: For each pair, name and grey values of the left and of the right image.
-        as_is: Only resize the images.
+        names: For each pair, the names of the left and of the right image.
+        converted: For each pair, both images.
+        as_is: Whether the images were only resized.
     """
-    converter = Converter.for_run(run, trained, as_is=as_is)
-    names = [(left, right) for (left, _), (right, _) in greys]
-    converted = [[converter.convert(grey, name) for name, grey in pair] for pair in greys]
     applied = predict_images(run, trained, names, np.asarray([[image.image for image in pair] for pair in converted]))
     pairs = [_add_remarks(pair, both) for pair, both in zip(applied.pairs, converted, strict=True)]
     return replace(

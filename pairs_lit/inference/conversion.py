@@ -12,6 +12,7 @@ from pairs_lit.inference.strokes import MNIST_PLACEMENT, Placement, Strokes, bui
 from pairs_lit.inference.trained_rounds import TrainedRounds
 from pairs_lit.inference.user_images import GreyImage, resize_only
 from pairs_lit.runs.run import FinishedRun
+from pairs_lit.system.threads import use_threads
 
 _BACKGROUND_MARGIN = 12
 """How far outside the range of the training images the background may lie, in grey levels of 255."""
@@ -96,6 +97,7 @@ class Converter:
         """Return the converter for a run."""
         return cls(get_placement(run, trained), trained.image_format, as_is)
 
+    @use_threads(1)  # a second thread would only spin between small operations, which doubles the time
     def convert(self, grey: GreyImage, name: str) -> ConvertedImage:
         """Convert an image.
 
@@ -103,7 +105,7 @@ class Converter:
         looks like the training images. Otherwise its strokes are found and placed like theirs.
 
         Args:
-            grey: (H, W), 0 … 255, dark on light or light on dark.
+            grey: The image, dark on light or light on dark.
             name: The image's name in errors.
 
         Raises:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pairs_lit.errors import PairsLitError
-from pairs_lit.inference.apply import apply_to_grey_images, describe_format, predict_images
+from pairs_lit.inference.apply import apply_to_converted_images, describe_format, predict_images
 from pairs_lit.inference.canvas import CanvasValue, build_canvas, is_upload, read_asset, read_canvas_value
-from pairs_lit.inference.conversion import get_placement, get_training_bits
+from pairs_lit.inference.conversion import Converter, get_placement, get_training_bits
 from pairs_lit.inference.predictions import ApplyResult
 from pairs_lit.inference.run import Run
 from pairs_lit.relation import get_sign
@@ -103,13 +103,13 @@ def answer_canvases(run: Run, left: CanvasValue, right: CanvasValue) -> str:
     """
     if not left or not right:
         return _HINT
-    bits = get_training_bits(run.trained)
-    applied = apply_to_grey_images(
-        run, run.trained, [[read_canvas_value(left, "left", bits), read_canvas_value(right, "right", bits)]]
-    )
+    bits, converter = get_training_bits(run.trained), Converter.for_run(run, run.trained)
+    named = [read_canvas_value(left, "left", bits), read_canvas_value(right, "right", bits)]
+    images = [converter.convert(grey, name) for name, grey in named]
+    applied = apply_to_converted_images(run, run.trained, [(named[0][0], named[1][0])], [images])
     (pair,) = applied.pairs
-    images = zip(pair.names, pair.differences, (left, right), strict=True)
-    return render_result(applied, [f"{name}: {text}." for name, text, sent in images if text and is_upload(sent)])
+    sides = zip(pair.names, pair.differences, (left, right), strict=True)
+    return render_result(applied, [f"{name}: {text}." for name, text, sent in sides if text and is_upload(sent)])
 
 
 def render_result(applied: ApplyResult, notices: Sequence[str] = ()) -> str:

@@ -15,6 +15,9 @@ from scipy import ndimage
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.user_images import GreyImage
 
+GreyValues = NDArray[np.float64]
+"""Grey values, (H, W), 0 … 255."""
+
 _MAX_SIDE = 512
 """The longest side, in pixels, of images that are searched for strokes; larger images are scaled down first."""
 
@@ -70,7 +73,7 @@ class Strokes:
         is_dark: Whether the strokes are darker than the paper.
     """
 
-    ink: GreyImage
+    ink: GreyValues
     core: NDArray[np.bool_]
     is_dark: bool
 
@@ -97,7 +100,7 @@ class Strokes:
 
 
 def find_strokes(grey: GreyImage) -> Strokes | None:
-    """Return the strokes in an image, (H, W), 0 … 255, or None if it is blank."""
+    """Return the strokes in an image, or None if it is blank."""
     shrink = max(1.0, max(grey.shape) / _MAX_SIDE)
     small = _resize_grey(grey, *(max(1, round(side / shrink)) for side in grey.shape)).astype(np.float64)
     window = max(3, max(small.shape) // 3)
@@ -107,7 +110,7 @@ def find_strokes(grey: GreyImage) -> Strokes | None:
     return None if masks is None else Strokes(np.where(masks[0], ink, 0.0), masks[1], is_dark)
 
 
-def _compute_ink(grey: GreyImage, window: int, *, is_dark: bool) -> GreyImage:
+def _compute_ink(grey: GreyValues, window: int, *, is_dark: bool) -> GreyValues:
     """Return the difference between each pixel and the paper around it, clipped to 0 … 255."""
     if is_dark:
         paper = 255 - _estimate_paper(255 - grey, window)
@@ -115,18 +118,18 @@ def _compute_ink(grey: GreyImage, window: int, *, is_dark: bool) -> GreyImage:
     return np.clip(grey - _estimate_paper(grey, window), 0, 255)
 
 
-def _estimate_paper(grey: GreyImage, window: int) -> GreyImage | float:
+def _estimate_paper(grey: GreyValues, window: int) -> GreyValues | float:
     """Return the brightness of dark paper under light strokes: a number, or one per pixel in photos.
 
     In photos, which may be lit unevenly, it is a morphological opening with a window that is wider than strokes.
     """
     if max(grey.shape) <= _MAX_EVENLY_LIT_SIDE:
         return float(np.percentile(grey, 5))
-    opened: GreyImage = ndimage.grey_opening(ndimage.gaussian_filter(grey, max(grey.shape) / 128), window)
+    opened: GreyValues = ndimage.grey_opening(ndimage.gaussian_filter(grey, max(grey.shape) / 128), window)
     return opened
 
 
-def _is_dark_on_light(grey: GreyImage, window: int) -> bool:
+def _is_dark_on_light(grey: GreyValues, window: int) -> bool:
     """Return whether strokes are darker than paper.
 
     Strokes are the few pixels that differ most from their surroundings, so the differences are skewed towards them,
@@ -134,14 +137,15 @@ def _is_dark_on_light(grey: GreyImage, window: int) -> bool:
     it is mostly paper.
     """
     differences = grey - ndimage.uniform_filter(grey, window)
-    skewness = (differences**3).mean() / max((differences**2).mean() ** 1.5, 1e-9)
+    squares = differences**2
+    skewness = (differences * squares).mean() / max(squares.mean() ** 1.5, 1e-9)  # ten times as fast as a cube
     if abs(skewness) > _MIN_SKEWNESS:
         return bool(skewness < 0)
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     return bool(border.mean() > grey.mean())
 
 
-def _compute_otsu_threshold(values: GreyImage) -> float:
+def _compute_otsu_threshold(values: GreyValues) -> float:
     """Return the threshold that separates values best into two classes (Otsu 1979)."""
     counts, edges = np.histogram(values, 256)
     centres, below = (edges[:-1] + edges[1:]) / 2, counts.cumsum()
@@ -151,7 +155,7 @@ def _compute_otsu_threshold(values: GreyImage) -> float:
     return float(edges[1:][np.nanargmax(between[:-1])])
 
 
-def _find_stroke_masks(ink: GreyImage) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+def _find_stroke_masks(ink: GreyValues) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
     """Return masks of the strokes with and without their soft edges, or None if there are no strokes."""
     if np.ptp(ink) < _MIN_CONTRAST:
         return None
@@ -163,7 +167,7 @@ def _find_stroke_masks(ink: GreyImage) -> tuple[NDArray[np.bool_], NDArray[np.bo
     if contrast < max(_MIN_CONTRAST, _MIN_CONTRAST_TO_NOISE * noise):
         return None
     strokes = _remove_specks_and_frames(core)
-    distance: GreyImage = ndimage.distance_transform_edt(~strokes)
+    distance: GreyValues = ndimage.distance_transform_edt(~strokes)
     near = distance <= max(2.0, max(ink.shape) / 50)
     return near & (ink > level + max(3 * noise, _MIN_EDGE_DARKNESS * contrast)), strokes
 
@@ -181,7 +185,7 @@ def _remove_specks_and_frames(core: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.isin(labels, 1 + np.flatnonzero(is_stroke))
 
 
-def _resize_grey(grey: GreyImage, height: int, width: int) -> NDArray[np.float32]:
+def _resize_grey(grey: GreyImage | GreyValues, height: int, width: int) -> NDArray[np.float32]:
     """Resize with anti-aliasing; an image of this size is returned unchanged."""
     image = Image.fromarray(grey.astype(np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.data.image_format import ImageFormat
-from pairs_lit.data.loaders import StackBatch
+from pairs_lit.data.loaders import StackBatch, bound_batch_size
 from pairs_lit.errors import PairsLitError
 from pairs_lit.inference.preprocessing import Preprocessing
 from pairs_lit.nn.pair_network import PairNetwork
@@ -115,7 +115,8 @@ class TrainedRounds:
             images: Grey images, (P, 2, S, S), 0 … 255, in the format of the training images; S a multiple of the run's
                 ``data.image_size``.
         """
-        parts = [self._predict_part(part) for part in torch.split(images, _PAIRS_PER_BATCH)]
+        batches = torch.split(images, bound_batch_size(_PAIRS_PER_BATCH, self.data.image_size))
+        parts = [self._predict_part(batch) for batch in batches]
         digits = [part.digits for part in parts if part.digits is not None]
         return Predictions(torch.cat([part.probability for part in parts], 1), torch.cat(digits, 1) if digits else None)
 

@@ -17,15 +17,15 @@ from pairs_lit.system.deprecation import renamed_names
 from pairs_lit.system.paths import expand_user_path
 from pairs_lit.system.tracebacks import format_reason
 
-GreyImage = NDArray[np.float64]
-"""Grey values, (H, W), 0 … 255."""
+GreyImage = NDArray[np.uint8]
+"""Grey bytes, (H, W)."""
 
 ImageLike = str | Path | Image.Image | NDArray[Any] | Tensor
 """A file, a Pillow image, or numbers: (H, W), (H, W, 1 … 4) or (1 … 4, H, W); integers 0 … 255 or floats 0 … 1."""
 
 
 def read_grey(image: ImageLike, name: str, *, bits: int | None = None) -> GreyImage:
-    """Read an image as grey values with the reader of training images, :mod:`pairs_lit.data.image_reader`.
+    """Read an image as grey bytes with the reader of training images, :mod:`pairs_lit.data.image_reader`.
 
     Args:
         image: A file, an image, an array or a tensor.
@@ -39,7 +39,7 @@ def read_grey(image: ImageLike, name: str, *, bits: int | None = None) -> GreyIm
     if isinstance(readable, Path) and readable.is_dir():
         raise PairsLitError(f"{name} must be an image, got a folder. Give the images in it, two for each pair.")
     try:
-        grey = to_greyscale(readable, bits=bits).numpy()
+        grey: GreyImage = to_greyscale(readable, bits=bits).numpy()
     except PairsLitError as error:
         raise PairsLitError(f"{name}: {error}.") from error
     except FileNotFoundError as error:
@@ -56,13 +56,12 @@ def read_grey(image: ImageLike, name: str, *, bits: int | None = None) -> GreyIm
             f"{name} must use the range 0 … 255 (whole numbers) or 0 … 1 (decimals), got grey values of at most "
             f"{grey.max()} of 255. Scale it: multiply a mask of 0 and 1 by 255, values of 0 … 16 by 255 / 16."
         )
-    return grey.astype(np.float64)
+    return grey
 
 
 def resize_only(grey: GreyImage, size: int) -> NDArray[np.float32]:
     """Resize an image to (size, size) exactly as training images are resized."""
-    levels = torch.from_numpy(grey.round().clip(0, 255).astype(np.uint8))
-    return resize_images(levels[None], size)[0].numpy().astype(np.float32)
+    return resize_images(torch.from_numpy(grey)[None], size)[0].numpy().astype(np.float32)
 
 
 __getattr__ = renamed_names(__name__, {"Picture": "ImageLike"})

@@ -5,6 +5,7 @@ from functools import cache, partial
 from itertools import islice
 
 from pairs_lit.data.datamodule import PairDataModule
+from pairs_lit.data.loaders import bound_batch_size
 from pairs_lit.data.pair_store import SPLITS
 from pairs_lit.errors import PairsLitError
 from pairs_lit.text import format_count
@@ -35,24 +36,34 @@ def check_batch_sizes(
         tried = partial(objection, training=True)
         check_batches(tried, [counts["train"]], data.batch_size, "data.batch_size", "trained")
     tried = partial(objection, training=False)
-    check_batches(tried, [*counts.values(), *more], data.eval_batch_size, "data.eval_batch_size", "evaluated")
+    bound = partial(bound_batch_size, image_size=data.image_size)
+    check_batches(tried, [*counts.values(), *more], data.eval_batch_size, "data.eval_batch_size", "evaluated", bound)
 
 
-def check_batches(objection: BatchCheck, counts: Sequence[int], batch_size: int, option: str, action: str) -> None:
+def check_batches(
+    objection: BatchCheck,
+    counts: Sequence[int],
+    batch_size: int,
+    option: str,
+    action: str,
+    bound: Callable[[int], int] = int,
+) -> None:
     """Raise PairsLitError if the network cannot process one of the batches that a batch size leads to.
 
     Args:
         objection: Tries the network on a batch.
         counts: The number of pairs of a round in each split that is divided into such batches.
-        batch_size: Pairs per batch.
-        option: The option that sets the batch size.
+        batch_size: The value of the option that sets the pairs per batch.
+        option: The name of that option.
         action: What the network is used for, ``trained`` or ``evaluated``.
+        bound: Returns the pairs per batch for a value of the option; by default, that value.
 
     Raises:
         PairsLitError: The network cannot process a batch. The message suggests similar batch sizes that do work.
     """
     find_reason = cache(objection)
-    tried = ((size, count, find_reason(size)) for count in counts for size in _get_batch_sizes(count, batch_size))
+    sizes = ((size, count) for count in counts for size in _get_batch_sizes(count, bound(batch_size)))
+    tried = ((size, count, find_reason(size)) for size, count in sizes)
     size, count, reason = next((result for result in tried if result[2] is not None), (0, 0, None))
     if reason is None:
         return
@@ -60,7 +71,7 @@ def check_batches(objection: BatchCheck, counts: Sequence[int], batch_size: int,
     working = (
         candidate
         for candidate in nearest
-        if all(find_reason(size) is None for count in counts for size in _get_batch_sizes(count, candidate))
+        if all(find_reason(size) is None for count in counts for size in _get_batch_sizes(count, bound(candidate)))
     )
     suggestions = [str(candidate) for candidate in sorted(islice(working, 3))]
     if not suggestions and find_reason(2) is not None:

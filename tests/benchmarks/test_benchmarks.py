@@ -4,14 +4,18 @@ import argparse
 import importlib
 import multiprocessing
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import alpha_figure
+import growth
 import job
 import pairs_lit
 import record
@@ -258,6 +262,38 @@ def test_fits_of_the_record_have_unique_names_and_separate_seeds() -> None:
     shown = {seed for fit in record.FITS if fit not in record.TUNING for seed in range(fit.seed, fit.seed + fit.rounds)}
     assert not tuned & shown
     assert all(fit.changes["data.watch_test"] is False for fit in record.TUNING)
+
+
+@pytest.mark.slow
+def test_growth_measures_one_point_of_each_curve() -> None:
+    command = [sys.executable, growth.__file__, "--quick"]
+    table = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.split("\n\n")[0]
+    rows = re.findall(r"^\| (.+?) +\| (\d+) +\| ([\d.]+) s +\| ([\d,]+) MiB +\|$", table, re.MULTILINE)
+    assert [title for title, *_ in rows] == [curve.title for curve in growth.CURVES.values()]
+    assert all(100 < int(memory.replace(",", "")) < 2000 for *_, memory in rows)
+
+
+@pytest.mark.slow
+def test_a_point_of_growth_that_fails_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)--point rounds 0 .*failed.*rounds.count must be"):
+        growth.measure("rounds", 0, tmp_path)
+
+
+def test_points_of_growth_hold_as_much_as_they_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(growth, "PHOTO_SIZE", (400, 300))
+    (tmp_path / "lightning_logs" / "fc_aux" / "1").mkdir(parents=True)
+    growth.build_trials(300, tmp_path)
+    growth.build_pictures(2000, tmp_path)
+    assert (
+        len(
+            set(yaml.safe_load((tmp_path / "sweep.yaml").read_text(encoding="utf-8"))["space"]["model.loss.aux_weight"])
+        )
+        == 300
+    )
+    rows = (tmp_path / "pairs.csv").read_text(encoding="utf-8").splitlines()
+    files = {name for row in rows for name in row.split(",")}
+    assert (len(rows), len(files)) == (2000, growth.NUM_FILES)
+    assert len({(tmp_path / name).stat().st_ino for name in files}) == growth.NUM_PHOTOS
 
 
 @pytest.mark.slow

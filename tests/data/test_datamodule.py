@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pairs_lit.data.datamodule import PairDataModule, get_default_root
-from pairs_lit.data.loaders import StackBatch, StackLoader
+from pairs_lit.data.loaders import StackBatch, StackLoader, bound_batch_size
 from pairs_lit.data.pair_store import SPLITS, Normalise, Split
 from pairs_lit.data.pairs import Swap
 from pairs_lit.data.sources import SourceName, load_source
@@ -278,6 +278,20 @@ def test_the_length_of_a_loader_is_its_number_of_batches(tiny_root: Path, stack_
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader())
     for loader in loaders:
         assert len(loader) == len(list(loader))
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1, 200), (14, 200), (28, 200), (32, 153), (64, 38), (3000, 1)])
+def test_evaluation_batches_of_large_images_have_no_more_pixels(size: int, expected: int) -> None:
+    assert bound_batch_size(200, size) == expected
+    assert expected == 1 or expected * size**2 <= 200 * 28**2
+
+
+def test_only_evaluation_batches_of_large_images_are_smaller(tiny_root: Path) -> None:
+    data = set_epoch(build_data_module(tiny_root, resize=56, image_size=56), 0)
+    loaders = [data.train_dataloader(), data.val_dataloader(), data.predict_dataloader(), data.loader("train")]
+    loaders.append(data.all_pairs_loader("val", torch.tensor([[0, 1]] * 5)))
+    assert [next(iter(loader)).images.shape[1] for loader in loaders] == [16, 2, 2, 2, 2]
+    assert all(len(loader) == len(list(loader)) for loader in loaders)
 
 
 def test_batches_are_ordered_by_stack(tiny_root: Path) -> None:

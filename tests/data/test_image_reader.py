@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
+from pairs_lit.data import image_reader
 from pairs_lit.data.custom_dataset import load_custom_dataset
 from pairs_lit.data.image_reader import GreyReader, list_readable_extensions, to_greyscale
 from pairs_lit.errors import PairsLitError
@@ -116,6 +117,20 @@ def test_transparent_pixels_become_paper_of_the_opposite_brightness() -> None:
     np.testing.assert_array_equal(
         GreyReader().read_arrays(np.stack([two_channels] * 3)).numpy(), np.stack([255 - GREY] * 3)
     )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("pixels", [1, 50, 2**18])
+def test_a_blend_does_not_depend_on_its_parts(dtype: type, pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    grey, opacity = rng.integers(0, 200, (19, 7)).astype(dtype), rng.integers(0, 100, (19, 7))
+    opacity[:2] = 255  # the only opaque pixels, on average darker than half of the largest value
+    grey[:2] = 5
+    top = 255 if dtype is not np.float32 else 255.0
+    expected = grey * (opacity / 255) + top * (1 - opacity / 255)
+    monkeypatch.setattr(image_reader, "_BLEND_PIXELS", pixels)
+    expected = expected.astype(dtype) if dtype is np.float32 else np.rint(expected).astype(dtype)
+    np.testing.assert_array_equal(image_reader.lay_on_paper(grey, opacity), expected)
 
 
 @pytest.mark.parametrize("opacity", [0, 3, 255])

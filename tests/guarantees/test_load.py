@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.tensorboard import SummaryWriter
 
+import growth
 from pairs_lit.cli import main
 from pairs_lit.runs.tables import RoundResult, read_rounds, write_rounds
 from tests.conftest import CONFIGS
@@ -111,6 +112,14 @@ def test_a_thousand_rounds_finish_within_the_stated_memory(mnist_root: Path, tmp
     peak = int(done.stdout.rsplit("peak", 1)[1])
     print(f"peak {peak} MiB")
     assert peak < 2000  # MiB: docs/reliability.md
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("curve", "number"), [("rounds", 1000), ("trials", 300), ("pictures", 2000)])
+def test_memory_hardly_grows(curve: str, number: int, tmp_path: Path) -> None:
+    cost = growth.measure(curve, number, tmp_path)
+    print(f"{number} {curve}: {cost.seconds:.0f} s, {cost.mebibytes:.0f} MiB")
+    assert cost.mebibytes < 1536  # MiB, of which imports and the networks' compilation take 1,000
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,15 @@ from pairs_lit.cli import main
 from pairs_lit.data.mnist import load_mnist
 from pairs_lit.data.sources import load_source
 from pairs_lit.errors import PairsLitError
+from pairs_lit.inference import apply as apply_module
+from pairs_lit.inference import conversion
 from pairs_lit.inference.conversion import Converter, get_placement
 from pairs_lit.inference.result_figure import draw_result
 from pairs_lit.inference.result_formats import format_result
 from pairs_lit.inference.strokes import MNIST_PLACEMENT
 from pairs_lit.inference.user_images import read_grey, resize_only
 from pairs_lit.statistics import format_mean_and_std
+from pairs_lit.system.threads import use_threads
 from tests.support.images import draw_seven
 from tests.support.notebooks import read_html
 from tests.support.small_runs import CASES, SMALL, fit_case
@@ -267,7 +271,8 @@ def test_converted_mnist_digits_are_still_recognised(
 ) -> None:
     images, labels, known = digits
     change, allowed = VARIANTS[name]
-    seen = np.stack([LIKE_MNIST.convert(change(image).round(), name).image for image in images]).reshape(TEST, -1)
+    seen = np.stack([LIKE_MNIST.convert(change(image).round().astype(np.uint8), name).image for image in images])
+    seen = seen.reshape(TEST, -1)
     before, after = known.score(images.reshape(TEST, -1), labels), known.score(seen, labels)
     assert after >= before - allowed
 
@@ -310,6 +315,59 @@ def test_apply_predicts_what_the_rounds_predict(run: pairs_lit.Run, image_files:
     assert (applied.relation, applied.source, list(applied.seeds)) == ("le", "digits", [4, 5, 6])
     averaged = torch.nn.functional.avg_pool2d(torch.from_numpy(applied.images), 2).numpy()
     np.testing.assert_allclose(applied.seen, averaged, atol=1e-3)
+
+
+def test_each_file_is_read_once(run: pairs_lit.Run, image_files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    named, drawing = list[str](), np.asarray(draw_seven())
+    pairs = [(image_files[0], Path(image_files[1])), (image_files[1], image_files[0]), (drawing, drawing)]
+    singly = [run.apply([pair]) for pair in pairs]
+    monkeypatch.setattr(
+        apply_module, "read_grey", lambda image, name, **bits: (named.append(name), read_grey(image, name, **bits))[1]
+    )
+    applied = run.apply(pairs)
+    assert named == [*image_files[:2], "the left image of pair 3", "the right image of pair 3"]
+    np.testing.assert_array_equal(applied.images, np.concatenate([each.images for each in singly]))
+    for pair, each in zip(applied.pairs, singly, strict=True):
+        np.testing.assert_allclose(pair.rounds, each.pairs[0].rounds, atol=1e-6)
+
+
+def test_a_file_may_be_named_like_an_image_without_a_file(
+    run: pairs_lit.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_seven().transpose(Image.Transpose.ROTATE_90).save("the left image of pair 1", "PNG")
+    images = run.apply([(draw_seven(), "the left image of pair 1")]).images[0]
+    assert not np.array_equal(images[0], images[1])
+
+
+def test_unreadable_images_are_reported_before_blank_ones(run: pairs_lit.Run, image_files: list[str]) -> None:
+    blank, white = Image.new("L", (50, 50), 255), np.full((40, 40), 255, np.uint8)
+    with pytest.raises(PairsLitError, match=r"^gone\.png does not exist"):
+        run.apply([(blank, image_files[0]), (image_files[1], "gone.png")])
+    with pytest.raises(PairsLitError, match=r"^the left image of pair 1 is blank"):
+        run.apply([(blank, white), (image_files[1], image_files[0])])
+
+
+def test_images_are_converted_with_one_thread(
+    run: pairs_lit.Run, image_files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = list[int]()
+    monkeypatch.setattr(
+        conversion, "resize_only", lambda *args: (threads.append(torch.get_num_threads()), resize_only(*args))[1]
+    )
+    with use_threads(2):
+        run.apply([(image_files[0], image_files[1])])
+        assert (threads, torch.get_num_threads()) == ([1, 1], 2)
+
+
+def test_large_images_are_not_kept(run: pairs_lit.Run, tmp_path: Path) -> None:
+    for number in range(16):
+        draw_seven(1000).rotate(number, fillcolor=255).save(tmp_path / f"{number}.png")
+    tracemalloc.start()
+    run.apply([(str(tmp_path / f"{number}.png"), str(tmp_path / f"{15 - number}.png")) for number in range(16)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24 * 2**20  # one image of a million pixels and its float values; sixteen take 16 or 128 MiB
 
 
 @pytest.mark.slow

@@ -186,7 +186,7 @@ def test_training_images_are_not_changed(make: Callable[[Bytes], Bytes], as_is: 
     images = make(digits)[:40]
     converter = converter_of(make(digits), as_is=as_is)
     for image in images:
-        actual = converter.convert(image.astype(np.float64), "it")
+        actual = converter.convert(image, "it")
         np.testing.assert_array_equal(actual.image, image)
         assert (actual.difference, actual.warning) == ("", "")
 
@@ -199,12 +199,12 @@ def test_files_of_other_sizes_are_resized_as_in_training(digits: Bytes) -> None:
     converter = Converter(Placement(28, 28, False), known, False)
     for image in large[:20]:
         expected = resize_images(torch.from_numpy(image)[None], 28)[0].numpy()
-        np.testing.assert_array_equal(converter.convert(image.astype(np.float64), "it").image, expected)
+        np.testing.assert_array_equal(converter.convert(image, "it").image, expected)
 
 
 @pytest.mark.parametrize(("ink", "paper"), [(0, 255), (255, 0), (40, 190)])
 def test_a_drawing_gets_the_polarity_of_the_training_images(ink: int, paper: int, digits: Bytes) -> None:
-    drawing = np.asarray(draw_seven(ink=ink, paper=paper), np.float64)
+    drawing = np.array(draw_seven(ink=ink, paper=paper))
     light, dark = (converter_of(images).convert(drawing, "it") for images in (digits, 255 - digits))
     assert light.image[0, 0] == 0
     assert light.image.max() > 250
@@ -217,14 +217,14 @@ def test_a_drawing_gets_the_polarity_of_the_training_images(ink: int, paper: int
 def test_with_training_images_of_both_polarities_nothing_is_inverted(digits: Bytes) -> None:
     both = np.concatenate([digits[:50], 255 - digits[50:100]])
     for ink, paper in ((0, 255), (255, 0)):
-        actual = converter_of(both).convert(np.asarray(draw_seven(ink=ink, paper=paper), np.float64), "it")
+        actual = converter_of(both).convert(np.array(draw_seven(ink=ink, paper=paper)), "it")
         assert actual.image[0, 0] == paper
         assert actual.difference == ""
 
 
 @pytest.mark.parametrize("make", [clothes, photos])
 def test_images_without_strokes_are_only_resized(make: Callable[[], Bytes]) -> None:
-    image = photos(1)[0].repeat(2, 0).repeat(2, 1).astype(np.float64)
+    image = photos(1)[0].repeat(2, 0).repeat(2, 1)
     actual = converter_of(make()).convert(image, "it").image
     np.testing.assert_array_equal(actual, resize_only(image, 28))
 
@@ -239,14 +239,14 @@ def test_images_without_strokes_are_only_resized(make: Callable[[], Bytes]) -> N
     ],
 )
 def test_clear_differences_are_described(
-    change: Callable[[NDArray[np.float64]], NDArray[np.float64]], message: str, digits: Bytes
+    change: Callable[[Bytes], NDArray[np.generic]], message: str, digits: Bytes
 ) -> None:
-    actual = converter_of(digits, as_is=True).convert(change(digits[0].astype(np.float64)), "it")
+    actual = converter_of(digits, as_is=True).convert(change(digits[0]).astype(np.uint8), "it")
     assert message in actual.difference
 
 
 def test_images_stored_transposed_are_read_upright_with_as_is_only(digits: Bytes) -> None:
-    image = digits[3].astype(np.float64)
+    image = digits[3]
     assert (image != image.T).any()
     for as_is, expected in ((True, image.T), (False, image)):
         actual = converter_of(digits, as_is=as_is, transposed=True).convert(image, "it")
@@ -257,17 +257,17 @@ def test_images_stored_transposed_are_read_upright_with_as_is_only(digits: Bytes
 @pytest.mark.parametrize("make", [lambda digits: digits, lambda _: clothes()])
 def test_a_blank_image_is_rejected(make: Callable[[Bytes], Bytes], as_is: bool, digits: Bytes) -> None:
     with pytest.raises(PairsLitError, match=r"^it is blank"):
-        converter_of(make(digits), as_is=as_is).convert(np.full((30, 30), 255.0), "it")
+        converter_of(make(digits), as_is=as_is).convert(np.full((30, 30), 255, np.uint8), "it")
 
 
 def test_two_digits_give_a_warning_unless_training_images_have_them(digits: Bytes) -> None:
     both = np.pad(np.concatenate([digits[0], np.zeros((28, 12), np.uint8), digits[1]], 1), 8)
-    assert "perhaps two digits" in converter_of(digits).convert(both.astype(np.float64), "it").warning
+    assert "perhaps two digits" in converter_of(digits).convert(both, "it").warning
     pairs = np.stack([np.pad(each[:, 4:24], ((0, 0), (0, 30))) for each in digits])
     pairs[:, :, 30:] = digits[::-1][:, :, 4:24]
     usual = np.stack([np.pad(each, ((11, 11), (0, 0))) for each in pairs])
     assert format_of(usual).side_by_side > 50
-    assert converter_of(usual).convert(usual[0].astype(np.float64), "it").warning == ""
+    assert converter_of(usual).convert(usual[0], "it").warning == ""
 
 
 def test_grey_values_are_those_of_the_training_images() -> None:

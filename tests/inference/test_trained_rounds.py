@@ -8,7 +8,8 @@ import torch
 
 import pairs_lit
 from pairs_lit.errors import PairsLitError
-from tests.support.small_runs import CASES, RunCache, fit_case
+from pairs_lit.inference import trained_rounds
+from tests.support.small_runs import CASES, SMALL, RunCache, fit_case
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -40,6 +41,20 @@ def test_all_rounds_predict_the_same_pairs(case: str, runs: RunCache) -> None:
         probability, logits = run.network(seed)(prepared)
         torch.testing.assert_close(answers.probability[place], probability, atol=1e-5, rtol=0)
         torch.testing.assert_close(answers.digits[place], logits.softmax(-1), atol=1e-5, rtol=0)
+
+
+def test_large_images_are_predicted_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = {"data.resize": 56, "data.image_size": 56, "trainer.default_root_dir": tmp_path}
+    run = pairs_lit.fit("cnn_aux", {**SMALL, **large})
+    images = torch.randint(0, 256, (5, 2, 56, 56), generator=torch.Generator().manual_seed(0))
+    expected, sizes = run.trained.predict(images), list[int]()
+    predict = run.trained.module.predict_batch
+    monkeypatch.setattr(trained_rounds, "_PAIRS_PER_BATCH", 8)
+    monkeypatch.setattr(
+        run.trained.module, "predict_batch", lambda batch: (sizes.append(batch.images.shape[1]), predict(batch))[1]
+    )
+    torch.testing.assert_close(run.trained.predict(images).probability, expected.probability, atol=1e-6, rtol=0)
+    assert sizes == [2, 2, 2, 2, 1, 1]  # two stacks
 
 
 def test_the_data_of_an_opened_run_come_in_its_stacks(runs: RunCache) -> None:

@@ -1,8 +1,10 @@
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pairs_lit.data.loaders import bound_batch_size
 from pairs_lit.errors import PairsLitError
 from pairs_lit.training.batch_checks import check_batches
 from tests.conftest import CONFIGS, Fit
@@ -80,6 +82,12 @@ class TestBatchesThatTheNetworkCannotProcess:
         """Of the sizes 10 to 20, only 12, 16, 17 and 18 leave a last batch of 10 pairs or more."""
         with pytest.raises(PairsLitError, match=r"set data.batch_size to 16, 17 or 18\."):
             check_batches(lambda size: None if 10 <= size <= 20 else "no", [46], 20, "data.batch_size", "trained")
+
+    def test_smaller_batches_of_large_images_are_tried(self) -> None:
+        """Of images of 56×56, 28 to 31 make batches of 7 pairs, 32 to 35 of 8, so that three pairs are left."""
+        bound = partial(bound_batch_size, image_size=56)
+        with pytest.raises(PairsLitError, match=r"is 44, so 35 pairs make a batch of 2, .*size to 29, 30 or 31\."):
+            check_batches(lambda size: None if size > 4 else "no", [35], 44, "data.eval_batch_size", "evaluated", bound)
 
     def test_batch_norm_without_running_statistics(self, fit: Fit) -> None:
         fit("--model.backbone", f"{PARTS}.BatchStatistics", config="fc_aux")
