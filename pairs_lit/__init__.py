@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
+from pairs_lit.system.imports import pause_garbage_collection
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -88,7 +90,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public objects
         name = _DEPRECATED_NAMES[name]
     if name not in _DEFINING_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_DEFINING_MODULES[name]), name)
+    with pause_garbage_collection():
+        return getattr(import_module(_DEFINING_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,7 @@ from pairs_lit.commands import COMMANDS, LIGHTNING_COMMANDS
 from pairs_lit.commands.training_help import is_help, show_help
 from pairs_lit.errors import PairsLitError, Stopped, WorkerError
 from pairs_lit.system.console import print_notice, use_utf8
+from pairs_lit.system.imports import load_libraries
 from pairs_lit.system.libraries import COMMAND_LOCK, drop_missing_backend, quiet_other_packages
 from pairs_lit.system.signals import handle_signals
 from pairs_lit.system.tracebacks import format_reason, locate_error
@@ -127,12 +128,10 @@ def _run_command(arguments: list[str]) -> None:
     enable_local_imports()
     if command not in _COMMANDS_WITHOUT_TORCH and "lightning.pytorch" not in sys.modules:
         print_notice("loading PyTorch and Lightning …")
-    if command not in LIGHTNING_COMMANDS:
-        import_module(f"pairs_lit.commands.{command}").run(arguments[1:])
-        return
-    from pairs_lit.commands.fit import run
-
-    run(command, arguments)
+    is_lightning = command in LIGHTNING_COMMANDS
+    with load_libraries():
+        module = import_module(f"pairs_lit.commands.{'fit' if is_lightning else command}")
+    module.run(*([command, arguments] if is_lightning else [arguments[1:]]))
 
 
 if __name__ == "__main__":

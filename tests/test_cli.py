@@ -26,12 +26,6 @@ def test_help_lists_all_commands_in_under_half_a_second() -> None:
     assert min(seconds) < 0.5
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from pairs_lit.cli import main; main(['--help']); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False"
-
-
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help_goes_to_the_output_stream(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0

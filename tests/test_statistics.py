@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import describe
+from scipy import integrate
+from scipy.stats import chi2, describe, norm
 
-from pairs_lit.statistics import Summary, summarise, summarise_rows
+from pairs_lit.statistics import (
+    Summary,
+    compute_critical_t,
+    compute_t_detectable_errors,
+    summarise,
+    summarise_rows,
+)
 
 samples = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40)
 
@@ -72,3 +79,17 @@ def test_equal_values_have_std_zero() -> None:
 )
 def test_a_notebook_shows_mean_std_and_n(summary: Summary, html: str) -> None:
     assert summary._repr_html_() == html
+
+
+@pytest.mark.parametrize("freedom", [1.0, 1.05, 1.1, 1.2, 2.0, 3.3, 9.0, 200.0])
+def test_the_detectable_difference_has_80_percent_power(freedom: float) -> None:
+    """For some of these, scipy's distribution of t is NaN near the result; here, the normal power is integrated."""
+    shift, critical = compute_t_detectable_errors(freedom), compute_critical_t(freedom)
+
+    def compute_density(variance: float) -> float:
+        bound = critical * math.sqrt(variance / freedom)
+        return float((norm.sf(bound - shift) + norm.cdf(-bound - shift)) * chi2.pdf(variance, freedom))
+
+    points = chi2.ppf([0.001, 0.01, 0.1, 0.5, 0.9], freedom)
+    power, _ = integrate.quad(compute_density, 0, chi2.isf(1e-12, freedom), limit=500, points=points)
+    assert power == pytest.approx(0.8, abs=1e-6)

@@ -7,6 +7,7 @@ five pairs of rounds significant although no exact test of five pairs can reach 
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pairs_lit.statistics import FloatArray
 
@@ -27,10 +28,7 @@ def run_signed_rank_test(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
     Returns:
         For each row, the sign of the statistic (sum of positive minus sum of negative ranks) and the two-sided p value.
     """
-    from scipy import stats
-
-    # tied ranks are multiples of one half, so doubled ranks are integers
-    doubled = np.rint(2 * stats.rankdata(np.abs(rows), axis=1)).astype(np.int64)
+    doubled = compute_doubled_ranks(np.abs(rows))
     doubled[rows == 0] = 0
     positive, negative = (np.where(has_sign, doubled, 0).sum(1) for has_sign in (rows > 0, rows < 0))
     p = np.ones(len(rows))
@@ -41,9 +39,20 @@ def run_signed_rank_test(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         _compute_signed_rank_p(row.tobytes(), least) for row, least in zip(ranks, smaller.tolist(), strict=True)
     ]
     if not is_exact.all():
+        from scipy import stats  # takes half a second to import
+
         test = stats.wilcoxon(rows[~is_exact], zero_method="pratt", method="asymptotic", axis=1)
         p[~is_exact] = test.pvalue
     return np.sign(positive - negative).astype(np.float64), p
+
+
+def compute_doubled_ranks(rows: FloatArray) -> NDArray[np.int64]:
+    """Return twice the rank of each value in its row; tied values get the mean of their ranks, a multiple of 1/2."""
+    doubled = np.empty(rows.shape, dtype=np.int64)
+    for row, ranks in zip(rows, doubled, strict=True):
+        ordered = np.sort(row)
+        ranks[:] = np.searchsorted(ordered, row, "left") + np.searchsorted(ordered, row, "right") + 1
+    return doubled
 
 
 def _compute_signed_rank_p(ranks: bytes, smaller: int) -> float:
@@ -76,13 +85,13 @@ def run_rank_sum_test(first: FloatArray, second: FloatArray) -> tuple[FloatArray
     Returns:
         For each row, the sign of the statistic (1 if the first sample tends to be larger) and the two-sided p value.
     """
-    from scipy import stats
-
     n, m = first.shape[1], second.shape[1]
-    ranks = np.rint(2 * stats.rankdata(np.hstack([first, second]), axis=1)).astype(np.int64)
+    ranks = compute_doubled_ranks(np.hstack([first, second]))
     sums = ranks[:, :n].sum(1)
     sign = np.sign(sums - n * (n + m + 1)).astype(np.float64)
     if n * m > _MAX_EXACT_PRODUCT:
+        from scipy import stats  # takes half a second to import
+
         varies = np.ptp(ranks, axis=1) > 0
         p = np.ones(len(ranks))
         p[varies] = stats.mannwhitneyu(first[varies], second[varies], axis=1, method="asymptotic").pvalue

@@ -17,6 +17,7 @@ from pairs_lit.commands.option_parser import (
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.imports import load_libraries
 from pairs_lit.system.paths import expand_patterns, expand_user_path
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ def run(args: Sequence[str]) -> None:
     pairs = _collect_pairs(expand_patterns(options.images), options.pairs)
     FinishedRun.load(options.run)  # reports a wrong folder at once, before PyTorch is loaded
     print_notice("loading PyTorch and Lightning …")
-    from pairs_lit.inference.result_formats import format_result
-    from pairs_lit.inference.run import Run
+    with load_libraries():
+        from pairs_lit.inference.result_formats import format_result
+        from pairs_lit.inference.run import Run
 
     applied = Run.load(options.run, allow_changed_code=options.allow_changed_code).apply(pairs, as_is=options.as_is)
     write_or_print(format_result(applied, options.format), options.output)

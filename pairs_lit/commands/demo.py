@@ -11,6 +11,7 @@ from pairs_lit.commands.option_parser import OptionParser, add_run_argument
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.run import FinishedRun
 from pairs_lit.system.console import print_notice
+from pairs_lit.system.imports import load_libraries
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -43,7 +44,8 @@ def run(args: Sequence[str]) -> None:
         raise PairsLitError("pairs-lit demo needs gradio: pip install 'pairs-lit[demo]'.")
     port = find_free_port(options.port)
     print_notice("loading PyTorch, Lightning and gradio …")
-    from pairs_lit.inference.run import Run
+    with load_libraries():
+        from pairs_lit.inference.run import Run
 
     run = Run.load(options.run, allow_changed_code=options.allow_changed_code)
     page = serve_page(run, port, open_browser=not options.no_browser)

@@ -5,6 +5,7 @@ from textwrap import TextWrapper
 from typing import NamedTuple
 
 from pairs_lit.errors import PairsLitError
+from pairs_lit.system.imports import load_libraries
 from pairs_lit.text import suggest_name
 
 TOPICS = {
@@ -105,7 +106,8 @@ def show_help(command: str, args: Sequence[str]) -> None:
     if topic is None:
         print(render_first_page(command))
         return
-    from pairs_lit.configuration.option_help import render_options  # loads PyTorch
+    with load_libraries():
+        from pairs_lit.configuration.option_help import render_options  # loads PyTorch
 
     print(render_options(command, topic))
 

@@ -188,7 +188,7 @@ class PairStore:
         num_held_out = 2 * self.settings.val_pairs
         if num_held_out >= len(train) - 1:
             raise PairsLitError(self._describe_too_many_pairs())
-        order = train[torch.randperm(len(train), generator=build_generator(seed, "held-out images"))]
+        order = torch.randperm(len(train), generator=build_generator(seed, "held-out images"))  # train is 0, 1, 2, …
         val, rest = hold_out(order, num_held_out, self._groups)
         return {"train": rest, "val": val, "test": test}
 
@@ -210,11 +210,15 @@ class PairStore:
 
     def _compute_scale(self) -> tuple[Tensor, Tensor]:
         """Return mean and std, (R, 1, 1, 1, 1) each, of the distinct images in each round's training pairs."""
-        round_images = [self.images[index.unique()].double() for index in self.pairs["train"].index]
         with use_threads(1):  # the rounding of a sum depends on the number of threads
-            mean = torch.stack([images.mean() for images in round_images])
-            std = torch.stack([images.std() for images in round_images])
-        return mean.float().view(-1, 1, 1, 1, 1), std.float().view(-1, 1, 1, 1, 1)
+            scales = torch.stack([self._measure_scale(index.unique()) for index in self.pairs["train"].index])
+        mean, std = scales.float().T.contiguous()
+        return mean.view(-1, 1, 1, 1, 1), std.view(-1, 1, 1, 1, 1)
+
+    def _measure_scale(self, index: Tensor) -> Tensor:
+        """Return mean and std, (2,) float64, of the images at some positions."""
+        images = self.images.index_select(0, index).double()  # one round at a time: those of all would fill the memory
+        return torch.stack([images.mean(), images.std()])
 
     def get_pairs(self, split: Split, rounds: slice, epoch: int | None = None) -> Pairs:
         """Return the pairs of some rounds; if an epoch is given, shuffled by each round's seed and the epoch."""

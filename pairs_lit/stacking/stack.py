@@ -22,7 +22,7 @@ from pairs_lit.stacking.composite import Composite
 from pairs_lit.stacking.looped import LoopedCopies, LoopedRounds, Output
 from pairs_lit.stacking.ops.dropout import RandomStreams, StepPosition
 from pairs_lit.stacking.ops.stacked_layers import Rowwise, SwitchedOff
-from pairs_lit.stacking.recording.module_state import ChangeDetector, has_same_state
+from pairs_lit.stacking.recording.module_state import ChangeDetector, get_comparable_state
 from pairs_lit.stacking.recording.traced_graph import (
     LEAF_LAYERS,
     TracedGraph,
@@ -120,7 +120,7 @@ def stack_copies(copies: Sequence[nn.Module], streams: RandomStreams, shape: Seq
     if isinstance(copies[0], Composite):
         return _stack_parts(copies, streams, shape)
     check_no_shared_parameters(copies)
-    if any(get_structure(copy) != get_structure(copies[0]) for copy in copies[1:]):
+    if not _are_equal(map(get_structure, copies)):
         return _loop_over_rounds(copies, streams, shape)
     if _can_serve_all_rounds(copies[0]):
         return copies[0]
@@ -130,6 +130,12 @@ def stack_copies(copies: Sequence[nn.Module], streams: RandomStreams, shape: Seq
         return _stack_with_vmap(copies, shape, str(reason)) or LoopedCopies(copies, streams, str(reason))
     except UntraceableError as reason:
         return LoopedCopies(copies, streams, str(reason))
+
+
+def _are_equal(values: Iterable[object]) -> bool:
+    iterator = iter(values)
+    first = next(iterator)
+    return all(value == first for value in iterator)
 
 
 def _stack_parts(copies: Sequence[nn.Module], streams: RandomStreams, shape: Sequence[int] | None) -> nn.Module:
@@ -145,7 +151,7 @@ def _stack_parts(copies: Sequence[nn.Module], streams: RandomStreams, shape: Seq
 def _stack_with_vmap(copies: Sequence[nn.Module], shape: Sequence[int] | None, reason: str) -> VmapNetwork | None:
     """Return the copies as a module that calls ``torch.vmap``, or None if that is not correct or not faster."""
     has_convolution = any(isinstance(part, nn.modules.conv._ConvNd) for part in copies[0].modules())
-    if shape is None or has_convolution or not all(has_same_state(copies[0], other) for other in copies[1:]):
+    if shape is None or has_convolution or not _are_equal(map(get_comparable_state, copies)):
         return None
     try:
         if not all(_is_pure(copies[0], shape, training=mode) for mode in _TRAINING_MODES):
@@ -192,13 +198,15 @@ def _stack_traced(copies: Sequence[nn.Module], streams: RandomStreams, shape: Se
     wrapped = [copy if isinstance(copy, nn.Sequential) or not known else nn.Sequential(copy) for copy in copies]
     trace_first = trace_once if known else trace
     first = [trace_first(wrapped[0], shape, training=mode) for mode in _TRAINING_MODES]
+    first_state = get_comparable_state(wrapped[0])
     traces = [
         first
-        if has_same_state(wrapped[0], other)
+        if get_comparable_state(other) == first_state
         else [trace_once(other, shape, training=mode) for mode in _TRAINING_MODES]
         for other in wrapped
     ]
-    if any(_get_signatures(traced) != _get_signatures(first) for traced in traces):
+    retraced = [traced for traced in traces if traced is not first]
+    if not _are_equal(map(_get_signatures, [first, *retraced])):
         return _loop_over_rounds(copies, streams, shape)
     rates = {
         name: [traced[mode].dropouts[name].p for traced in traces]

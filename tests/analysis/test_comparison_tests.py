@@ -27,7 +27,7 @@ from pairs_lit.analysis.power import (
     compute_smallest_p,
     describe_limit,
 )
-from pairs_lit.analysis.rank_tests import run_rank_sum_test, run_signed_rank_test
+from pairs_lit.analysis.rank_tests import compute_doubled_ranks, run_rank_sum_test, run_signed_rank_test
 from pairs_lit.runs.metrics import METRICS_BY_COLUMN
 from pairs_lit.statistics import adjust_holm, compute_t_detectable_errors
 
@@ -45,6 +45,14 @@ def decided(first: object, second: object, *, same_data: bool = True) -> Decisio
 
 
 # the two rank tests
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (1, 1), (5, 7), (3, 400)])
+def test_ranks_are_scipys(shape: tuple[int, int]) -> None:
+    rows = np.random.default_rng(0).integers(0, 9, shape) / 10
+    ranks = compute_doubled_ranks(rows)
+    assert ranks.dtype == np.int64
+    assert np.array_equal(ranks, 2 * stats.rankdata(rows, axis=1))
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 13, 20, 50])

@@ -1,6 +1,4 @@
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -25,12 +23,6 @@ def test_the_first_page_fits_a_screen_and_names_every_topic(command: str, capsys
 
 def test_the_first_page_of_fit_shows_how_to_print_a_complete_configuration() -> None:
     assert "pairs-lit fit --config cnn_aux --print_config" in render_first_page("fit")
-
-
-def test_the_first_page_loads_no_torch() -> None:
-    code = "import sys; from pairs_lit.cli import main; main(['fit', '--help']); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_the_main_options_exist_and_have_the_defaults_that_the_page_gives(monkeypatch: pytest.MonkeyPatch) -> None:

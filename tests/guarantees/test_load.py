@@ -18,7 +18,10 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.tensorboard import SummaryWriter
 
 import growth
+from pairs_lit import PairDataModule, PairModule
 from pairs_lit.cli import main
+from pairs_lit.nn.backbones import FC
+from pairs_lit.nn.heads import MLP
 from pairs_lit.runs.tables import RoundResult, read_rounds, write_rounds
 from tests.conftest import CONFIGS
 
@@ -114,6 +117,15 @@ def test_a_thousand_rounds_finish_within_the_stated_memory(mnist_root: Path, tmp
     assert peak < 2000  # MiB: docs/reliability.md
 
 
+def prepare(rounds: int, root: Path) -> float:
+    """Build the networks of some rounds and draw their pairs, and return the seconds of CPU time."""
+    start = time.process_time()
+    data = PairDataModule(seeds=list(range(rounds)), root=str(root), source="mnist")
+    data.setup("fit")
+    PairModule(seeds=list(range(rounds)), backbone=FC, head=MLP)
+    return time.process_time() - start
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("curve", "number"), [("rounds", 1000), ("trials", 300), ("pictures", 2000)])
 def test_memory_hardly_grows(curve: str, number: int, tmp_path: Path) -> None:
@@ -123,7 +135,16 @@ def test_memory_hardly_grows(curve: str, number: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_rounds_begin_without_delay(tiny_options: list[str], tmp_path: Path) -> None:
+def test_a_round_is_prepared_in_milliseconds(mnist_root: Path) -> None:
+    prepare(2, mnist_root)  # the first time, libraries load their kernels
+    few, many = (min(prepare(rounds, mnist_root) for _ in range(3)) for rounds in (10, 410))
+    milliseconds = (many - few) / 400 * 1000
+    print(f"{milliseconds:.2f} ms of CPU time per round")
+    assert milliseconds < 6  # twice those of an idle machine
+
+
+@pytest.mark.slow
+def test_ten_thousand_rounds_finish(tiny_options: list[str], tmp_path: Path) -> None:
     arguments = ["fit", "--config", str(CONFIGS / "fc.yaml"), *tiny_options, "--rounds.count", "10000"]
     arguments += ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1"]
     arguments += ["--data.train_pairs", "4", "--data.val_pairs", "2", "--data.test_pairs", "2"]

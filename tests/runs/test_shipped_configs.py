@@ -141,12 +141,6 @@ def test_configs_takes_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unrecognized arguments: cnn (pairs-lit configs --help lists the options)" in capsys.readouterr().err
 
 
-def test_configs_imports_nothing_heavy() -> None:
-    code = "import sys; from pairs_lit.cli import main; main(['configs']); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False"
-
-
 def test_reproduce_finds_the_shipped_configs(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "hakobyan", "--no-training"]) == 2
     assert "no fit of hakobyan is finished. Leave out --no-training" in capsys.readouterr().err

@@ -1,12 +1,16 @@
 """Snapshots of a module's state, to detect changes while it runs and differences between two modules."""
 
 import pickle
-from types import FunctionType, MethodType
+from collections import OrderedDict
+from types import FunctionType, MethodType, NoneType
 
 from torch import Tensor, nn
 
 _TORCH_ATTRIBUTES = {"_parameters", "_buffers", "_modules", "forward"}
 """Attributes that are not compared: tensors and submodules are looked at separately, and a trace replaces forward."""
+
+_IMMUTABLE_TYPES = (bool, int, str, NoneType)
+_CONTAINER_TYPES = (dict, OrderedDict, list, tuple, set)
 
 _MAX_DEPTH = 8
 """Nesting depth up to which an object that cannot be pickled is compared by its contents."""
@@ -36,6 +40,10 @@ def _freeze(value: object, depth: int = 0) -> object:
     """Return an object that equals a later one only if the value has not changed in between."""
     if isinstance(value, Tensor):
         return value.shape, value.dtype
+    if type(value) in _IMMUTABLE_TYPES:  # pickling takes ten times as long, and most attributes are of these types
+        return type(value), value
+    if type(value) in _CONTAINER_TYPES and not value:
+        return type(value)
     try:
         return pickle.dumps(value)
     except Exception:  # user objects may raise anything; a lambda, for example, cannot be pickled
@@ -79,10 +87,9 @@ class ChangeDetector:
         return None
 
 
-def has_same_state(one: nn.Module, other: nn.Module) -> bool:
-    """Return whether two modules differ in nothing but the values of their tensors, and so compute alike.
+def get_comparable_state(module: nn.Module) -> tuple[object, ...]:
+    """Return a value that is equal for modules that differ in nothing but the values of their tensors.
 
-    The result may be False for equal modules, if they hold objects that cannot be compared.
+    The values of two such modules may differ, if they hold objects that cannot be compared.
     """
-    kinds = [[type(part) for part in module.modules()] for module in (one, other)]
-    return kinds[0] == kinds[1] and collect_state(one) == collect_state(other)
+    return [type(part) for part in module.modules()], collect_state(module)
