@@ -38,14 +38,9 @@ from pairs_lit.system.tracebacks import format_reason, locate_user_error
 from pairs_lit.text import format_count
 from pairs_lit.training.code_check import ChangedCodeError
 from pairs_lit.training.progress import EpochCounter, can_show_bar, choose_bar_class
-from pairs_lit.variants.fits import (
-    VariantPlan,
-    fit_variants,
-    group_into_fits,
-    read_variants,
-    share_recipes,
-    try_variants,
-)
+from pairs_lit.variants.fits import fit_variants, group_into_fits
+from pairs_lit.variants.plans import VariantPlan, share_recipes
+from pairs_lit.variants.reading import VariantReader
 from pairs_lit.workers.cluster import check_single_process
 
 _SPEC_FILE = "sweep.yaml"
@@ -98,6 +93,7 @@ class Search:
         check_sweep_options([arg for arg in base if not arg.startswith("--config=")], spec)
         self._base, self._spec, self._name = base, spec, check_run_name(name)
         self._storage = storage
+        self._reader = VariantReader(base)
         points = spec.list_points() or []
         checked = points if 0 < len(points) <= _MAX_TRIALS_CHECKED_FIRST else list(generate_examples(spec.space))
         self._baseline_plan, *plans = self._build_plans({}, *checked)
@@ -114,7 +110,7 @@ class Search:
 
     def _build_plans(self, *points: TrialValues) -> list[VariantPlan]:
         """Return the plan of each trial; raise PairsLitError with the values of a trial that cannot be trained."""
-        plans = try_variants(self._base, list(map(self._build_changes, points)))
+        plans = self._reader.try_variants(list(map(self._build_changes, points)))
         failed = [(values, plan) for values, plan in zip(points, plans, strict=True) if isinstance(plan, Exception)]
         if failed:
             values, error = failed[0]
@@ -139,7 +135,7 @@ class Search:
     def _check_confirmation(self) -> None:
         """Raise PairsLitError if the runs on fresh seeds would not measure the test accuracy that compares them."""
         if self._spec.confirm is not None:
-            (plan,) = read_variants(self._base, [self._build_confirmation_changes({})])
+            (plan,) = self._reader.read_variants([self._build_confirmation_changes({})])
             if plan.options["data.watch_test"] is False:
                 raise PairsLitError(
                     "data.watch_test must be true or end in the config, got false: the confirmed runs are compared on "
@@ -224,7 +220,7 @@ class Search:
         return trials
 
     def _write_results(self, sweep: Sweep, study: Study) -> None:
-        (best,) = read_variants(self._base, [sweep.best.values])
+        (best,) = self._reader.read_variants([sweep.best.values])
         write_report(sweep, best.config)
         write_figures(sweep, study.copy_trials)
 
@@ -278,7 +274,7 @@ class Search:
     def _drop_untrainable(self, taken: Sequence[ClaimedTrial], study: Study) -> list[ClaimedTrial]:
         """Return the trials that can be trained; for the others, report the reason to the study and the user."""
         new = [trial for trial in taken if get_key(trial.values) not in self._plans_by_key]
-        plans = try_variants(self._base, [self._build_changes(trial.values) for trial in new])
+        plans = self._reader.try_variants([self._build_changes(trial.values) for trial in new])
         given_up = set[int]()
         for trial, plan in zip(new, plans, strict=True):
             if isinstance(plan, VariantPlan):
@@ -328,8 +324,8 @@ class Search:
         """Train the winner and the baseline on fresh seeds, or return None if the sweep file has no ``confirm``."""
         if self._spec.confirm is None:
             return None
-        winner, baseline = read_variants(
-            self._base, [self._build_confirmation_changes(best.values), self._build_confirmation_changes({})]
+        winner, baseline = self._reader.read_variants(
+            [self._build_confirmation_changes(best.values), self._build_confirmation_changes({})]
         )
         plans = [winner] if winner.options == baseline.options else [winner, baseline]
         folders = [self.folder / name for name in _CONFIRMED_FOLDERS]
