@@ -25,6 +25,7 @@ from pairs_lit.runs.run_folder import (
 )
 from pairs_lit.sweeps.figures import FIGURE_FILES, write_figures
 from pairs_lit.sweeps.limits import describe_limits
+from pairs_lit.sweeps.records import has_all_results
 from pairs_lit.sweeps.report import BEST_FILE, REPORT_FILE, TRIALS_FILE, Confirmation, Sweep, write_report
 from pairs_lit.sweeps.search_space import Range, TrialValues, generate_examples, get_key
 from pairs_lit.sweeps.spec import Spec
@@ -96,6 +97,9 @@ class Search:
         self._reader = VariantReader(base)
         points = spec.list_points() or []
         checked = points if 0 < len(points) <= _MAX_TRIALS_CHECKED_FIRST else list(generate_examples(spec.space))
+        is_complete = self._has_all_results()
+        if is_complete:  # the values were checked before they were trained
+            checked = checked[:1]
         self._baseline_plan, *plans = self._build_plans({}, *checked)
         self._plans_by_key = dict(zip(map(get_key, checked), plans, strict=True))
         self._is_code_checked = False
@@ -103,10 +107,26 @@ class Search:
         self._check_confirmation()
         _check_distinct_fits(checked, plans)
         self._notify_of_whole_ranges()
-        root = self._baseline_plan.options["trainer.default_root_dir"]
-        self.folder = Path("." if root == "None" else str(root)) / "lightning_logs" / name
+        self.folder = self._find_folder(self._baseline_plan)
         check_new_folder(self.folder)
-        self._show_plan([self._plans_by_key[get_key(values)] for values in points] if checked is points else None)
+        for limit in describe_limits(spec):
+            print_notice(limit)
+        if not is_complete:
+            self._show_plan([self._plans_by_key[get_key(values)] for values in points] if checked is points else None)
+
+    def _has_all_results(self) -> bool:
+        """Return whether the sweep has the result of every trial, so that nothing is left to be trained or checked."""
+        (plan,) = self._reader.try_variants([self._build_changes({})])
+        if not isinstance(plan, VariantPlan):  # the error is reported together with those of the trials
+            return False
+        return has_all_results(
+            self._find_folder(plan), self._name, self._spec, _get_result_options(plan), self._storage
+        )
+
+    def _find_folder(self, baseline: VariantPlan) -> Path:
+        """Return the folder of the sweep."""
+        root = baseline.options["trainer.default_root_dir"]
+        return Path("." if root == "None" else str(root)) / "lightning_logs" / self._name
 
     def _build_plans(self, *points: TrialValues) -> list[VariantPlan]:
         """Return the plan of each trial; raise PairsLitError with the values of a trial that cannot be trained."""
@@ -159,8 +179,6 @@ class Search:
     def _show_plan(self, plans: Sequence[VariantPlan] | None) -> None:
         """Print a notice on the number of trials and fits; the plans are None if the values are not known yet."""
         spec = self._spec
-        for limit in describe_limits(spec):
-            print_notice(limit)
         size = f"{format_count(spec.num_trials, 'trial')} × {format_count(spec.rounds.count, 'round')}"
         if plans is None:
             print_notice(f"{size}, {format_count(spec.batch_size, 'trial')} at a time.")
@@ -169,11 +187,6 @@ class Search:
         fits = sum(len(group_into_fits(batch)) for batch in batches)
         print_notice(f"{size}: {fits} fit{'s' if fits > 1 else ''}.")
 
-    @property
-    def _result_options(self) -> dict[str, object]:
-        """The baseline's options that influence the results; the space replaces some of them in each trial."""
-        return {name: value for name, value in self._baseline_plan.options.items() if name not in _MACHINE_OPTIONS}
-
     def finish(self, text: str) -> Sweep:
         """Run the remaining trials, and write the report and a copy of the sweep file.
 
@@ -181,7 +194,12 @@ class Search:
             text: The text of the sweep file.
         """
         with Study(
-            self.folder, self._name, self._spec, self._result_options, self._list_products(text), self._storage
+            self.folder,
+            self._name,
+            self._spec,
+            _get_result_options(self._baseline_plan),
+            self._list_products(text),
+            self._storage,
         ) as study:
             study.write_file(_SPEC_FILE, text)
             self._show_progress(study)
@@ -338,6 +356,11 @@ class Search:
         has_full_metric = decided_by.is_over_all_pairs and bool(runs[0].values(full_metric))
         metric = full_metric if has_full_metric else sampled_metric
         return Confirmation(metric, runs[0], runs[1] if len(runs) > 1 else None)
+
+
+def _get_result_options(baseline: VariantPlan) -> dict[str, object]:
+    """Return the baseline's options that influence the results; the space replaces some of them in each trial."""
+    return {name: value for name, value in baseline.options.items() if name not in _MACHINE_OPTIONS}
 
 
 def _get_network_key(values: TrialValues) -> str:
