@@ -116,10 +116,21 @@ def describe_or_error(plan: VariantPlan | Exception) -> list[object]:
         return [type(error), str(error)]
 
 
-@pytest.mark.quick(10)
+@pytest.mark.quick(12)
 @pytest.mark.parametrize("kind", CHANGES)
+def test_reading_numbers_is_reading_the_whole_configuration(kind: str) -> None:
+    check_readings("fc_aux", kind)
+
+
+@pytest.mark.quick(2)
+@pytest.mark.parametrize("kind", ["weight", "data", "several"])
 @pytest.mark.parametrize("config", list_shipped_configs())
-def test_reading_numbers_is_reading_the_whole_configuration(config: str, kind: str) -> None:
+def test_every_config_is_read_alike(config: str, kind: str) -> None:
+    check_readings(config, kind)
+
+
+def check_readings(config: str, kind: str) -> None:
+    """Compare the plans of a reader with those that parsing the whole configuration gives."""
     reader = get_reader(config, "numbers")
     reader._cli._parsed.clear()
     for changes, plan in zip(CHANGES[kind], reader.try_variants(CHANGES[kind]), strict=True):
