@@ -14,6 +14,9 @@ from optuna.distributions import (
 
 from pairs_lit.sweeps.search_space import Choices, Dimension, Range, get_key
 
+_MAX_STORED_CHOICES = 200
+"""Optuna would store more choices with each trial, so that a study would grow with the square of its trials."""
+
 
 def build_distribution(dimension: Dimension) -> BaseDistribution:
     """Return the Optuna distribution of a dimension."""
@@ -59,6 +62,11 @@ def _encode_choices(values: Sequence[Any]) -> list[Any]:
     """
     storable = [value if isinstance(value, str | int | float | None) else json.dumps(value) for value in values]
     return storable if len(set(storable)) == len(storable) else [json.dumps(value) for value in values]
+
+
+def has_few_choices(distribution: BaseDistribution) -> bool:
+    """Return whether the distribution is small enough to be stored with each trial."""
+    return not isinstance(distribution, CategoricalDistribution) or len(distribution.choices) <= _MAX_STORED_CHOICES
 
 
 def are_compatible(first: BaseDistribution, second: BaseDistribution) -> bool:

@@ -24,6 +24,7 @@ ID_FILE = ".study"
 # keys of the study's user attributes
 SETTINGS_KEY = "sweep"
 EXTENTS_KEY = "extents"
+ID_KEY = "id"
 # key of the trials' user attributes
 VALUES_KEY = "values"
 
@@ -43,6 +44,12 @@ def build_extent(spec: Spec) -> dict[str, Any]:
     """Return the settings that can be extended, as a study stores them."""
     extent: dict[str, Any] = json.loads(json.dumps(spec.extent))
     return extent
+
+
+def get_study_id(study: optuna.Study) -> str | None:
+    """Return the ID that the sweep gave to a study, or None if it has none."""
+    study_id = study.user_attrs.get(ID_KEY)
+    return study_id if isinstance(study_id, str) else None
 
 
 def get_values(trial: FrozenTrial) -> TrialValues:

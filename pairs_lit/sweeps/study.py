@@ -19,12 +19,13 @@ from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.atomic_write import remove_temp_files, translate_os_errors, write_text_atomically
 from pairs_lit.runs.run_folder import LOCK_FILE
 from pairs_lit.seeds import derive_seed
-from pairs_lit.sweeps.parameters import ParameterCodec, are_compatible, build_distribution
+from pairs_lit.sweeps.parameters import ParameterCodec, are_compatible, build_distribution, has_few_choices
 from pairs_lit.sweeps.process_locks import ProcessLock, has_ended, is_locked
 from pairs_lit.sweeps.records import (
     EXTENTS_KEY,
     FINISHED_STATES,
     ID_FILE,
+    ID_KEY,
     SETTINGS_KEY,
     VALUES_KEY,
     build_extent,
@@ -32,6 +33,7 @@ from pairs_lit.sweeps.records import (
     build_trial,
     describe_changes,
     format_changes,
+    get_study_id,
     get_trial_key,
     get_values,
 )
@@ -55,7 +57,6 @@ _HEARTBEAT_INTERVAL = 20.0
 _OWNER_TIMEOUT = 10.0  # a running trial that has had no owner for this time counts as abandoned
 
 # keys of the study's user attributes
-_ID_KEY = "id"
 _LAST_SEEN_KEY = "seen"
 # keys of the trials' user attributes
 _EXTENT_KEY = "extent"
@@ -111,6 +112,7 @@ class Study:
         self._folder, self._name, self._spec, self._storage, self._products = folder, name, spec, storage, products
         self._distributions = {option: build_distribution(dimension) for option, dimension in spec.space.items()}
         self._codecs = {option: ParameterCodec(dimension) for option, dimension in spec.space.items()}
+        self._keys = dict[int, str]()
         self._last_heartbeat = 0.0
         self._sweep_storage: SweepStorage | None = None
         if storage is None and not (folder / JOURNAL_FILE).exists():
@@ -136,7 +138,7 @@ class Study:
             self._sweep_storage = SweepStorage(self._folder, self._lock, self._storage)
             storage = self._sweep_storage.optuna
             is_new = self._name not in optuna.get_all_study_names(storage)
-        self._check_folder(None if is_new else _get_study_id(optuna.load_study(study_name=self._name, storage=storage)))
+        self._check_folder(None if is_new else get_study_id(optuna.load_study(study_name=self._name, storage=storage)))
         with self._translate_storage_errors():
             study = optuna.create_study(
                 storage=storage,
@@ -146,9 +148,9 @@ class Study:
                 sampler=optuna.samplers.RandomSampler(0),
             )
             study.set_metric_names([self._spec.metric])
-        if _get_study_id(study) is None:
-            study.set_user_attr(_ID_KEY, uuid4().hex)
-        write_text_atomically(self._folder / ID_FILE, f"{_get_study_id(study)}\n")
+        if get_study_id(study) is None:
+            study.set_user_attr(ID_KEY, uuid4().hex)
+        write_text_atomically(self._folder / ID_FILE, f"{get_study_id(study)}\n")
         return study
 
     def _close_storage(self) -> None:
@@ -217,8 +219,8 @@ class Study:
         """
         trials = self._get_trials()
         points = self._spec.list_points([get_values(trial) for trial in trials])
-        existing = {get_trial_key(trial) for trial in trials if trial.state != TrialState.FAIL}
-        failed = {get_trial_key(trial): get_values(trial) for trial in trials if trial.state == TrialState.FAIL}
+        existing = {self._get_key(trial) for trial in trials if trial.state != TrialState.FAIL}
+        failed = {self._get_key(trial): get_values(trial) for trial in trials if trial.state == TrialState.FAIL}
         required = failed if points is None else {get_key(values): values for values in points}
         self._add_waiting_trials([values for key, values in required.items() if key not in existing])
         return None if points is None else set(required)
@@ -226,14 +228,15 @@ class Study:
     def _add_waiting_trials(self, points: Sequence[TrialValues]) -> None:
         """Add waiting trials for these values.
 
-        Optuna rejects a parameter whose distribution is incompatible with that of earlier trials. Such a parameter is
-        left out; the trial's values are always stored in its user attributes.
+        Optuna rejects a parameter whose distribution is incompatible with that of earlier trials, and stores all
+        choices with each trial. Such a parameter, or one with many choices, is left out; the trial's values are always
+        stored in its user attributes.
         """
         stored = self._get_stored_distributions()
         compatible = {
             option: distribution
             for option, distribution in self._distributions.items()
-            if option not in stored or are_compatible(stored[option], distribution)
+            if has_few_choices(distribution) and (option not in stored or are_compatible(stored[option], distribution))
         }
         for values in points:
             parameters = {option: self._codecs[option].encode(values[option]) for option in compatible}
@@ -267,9 +270,15 @@ class Study:
             [trial for trial in abandoned if trial.user_attrs.get(_BATCH_KEY) == batch], batch
         )
 
+    def _get_key(self, trial: FrozenTrial) -> str:
+        """Return a key that trials with the same values share, computed once, since a trial's values never change."""
+        if trial.number not in self._keys:
+            self._keys[trial.number] = get_trial_key(trial)
+        return self._keys[trial.number]
+
     def _is_in_space(self, trial: FrozenTrial) -> bool:
         """Return whether a trial belongs to this process's space, which another process may have extended meanwhile."""
-        return self._wanted_keys is None or get_trial_key(trial) in self._wanted_keys
+        return self._wanted_keys is None or self._get_key(trial) in self._wanted_keys
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         """Return whether a running trial was released, or its process has ended."""
@@ -318,8 +327,8 @@ class Study:
     def _num_trials(self) -> int:
         """The number of trials; a failed trial that was added again counts once."""
         trials = self._get_trials()
-        not_failed = [get_trial_key(trial) for trial in trials if trial.state != TrialState.FAIL]
-        return len(not_failed) + len({get_trial_key(trial) for trial in trials} - set(not_failed))
+        not_failed = [self._get_key(trial) for trial in trials if trial.state != TrialState.FAIL]
+        return len(not_failed) + len({self._get_key(trial) for trial in trials} - set(not_failed))
 
     def _propose_values(self, count: int) -> list[TrialValues]:
         """Return values that Optuna's TPE sampler proposes, given all trials so far in the present space."""
@@ -390,7 +399,7 @@ class Study:
     def _find_finished_trials(self) -> dict[str, FrozenTrial]:
         trials = dict[str, FrozenTrial]()
         for trial in filter(self._is_in_space, self._get_trials(*FINISHED_STATES)):
-            trials.setdefault(get_trial_key(trial), trial)
+            trials.setdefault(self._get_key(trial), trial)
         return trials
 
     def describe_history(self) -> list[str]:
@@ -398,7 +407,7 @@ class Study:
         done, failed = self._find_finished_trials(), self._get_trials(TrialState.FAIL)
         new = sum(trial.user_attrs[_EXTENT_KEY] == self._extent for trial in done.values())
         extended = f"The sweep was extended: {format_count(len(done) - new, 'trial')} from before, {new or 'none'} new."
-        last = {get_trial_key(trial): trial for trial in failed if get_trial_key(trial) not in done}.values()
+        last = {self._get_key(trial): trial for trial in failed if self._get_key(trial) not in done}.values()
         reasons = [f"Trial {trial.number} could not be trained: {trial.user_attrs[_REASON_KEY]}" for trial in last]
         return [*([extended] if self._extent else []), *reasons]
 
@@ -408,10 +417,10 @@ class Study:
         unfinished = self._get_trials(TrialState.RUNNING, TrialState.WAITING)
         if self._wanted_keys is None:
             return self._num_trials >= self._spec.num_trials and not unfinished
-        failed = {get_trial_key(trial) for trial in self._get_trials(TrialState.FAIL)} - set(
-            map(get_trial_key, unfinished)
+        failed = {self._get_key(trial) for trial in self._get_trials(TrialState.FAIL)} - set(
+            map(self._get_key, unfinished)
         )
-        return self._wanted_keys <= {get_trial_key(trial) for trial in self._get_trials(*FINISHED_STATES)} | failed
+        return self._wanted_keys <= {self._get_key(trial) for trial in self._get_trials(*FINISHED_STATES)} | failed
 
     @property
     def is_latest(self) -> bool:
@@ -483,11 +492,6 @@ class Study:
         _remove_if_empty(working)
         if self.is_over:
             try_delete_folder(self._folder / FITS_FOLDER)
-
-
-def _get_study_id(study: optuna.Study) -> str | None:
-    study_id = study.user_attrs.get(_ID_KEY)
-    return study_id if isinstance(study_id, str) else None
 
 
 def _remove_if_empty(folder: Path) -> None:
