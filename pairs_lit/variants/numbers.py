@@ -1,6 +1,6 @@
 """Variants that differ from an earlier one only in numbers: only these numbers are parsed and checked again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
@@ -13,21 +13,26 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from pairs_lit.configuration.factory_options import is_wrapped
 from pairs_lit.configuration.option_text import format_option, format_options
 from pairs_lit.configuration.parser import PairsParser
+from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.runs.yaml_text import Loader
 from pairs_lit.training.recipes import Recipe, Variant
 from pairs_lit.variants.plans import VariantPlan
 
-Number = int | float | bool | Sequence["Number"]
-"""A value that cannot name a class, a file or a section: a finite number, a truth value, or a list of these."""
-
 _LOSS_PREFIX = "model.loss."
 _RECIPE_PREFIXES = ("model.optimizer.init_args.", "model.lr_scheduler.init_args.")
+_COUNTS = ("batch_size", "eval_batch_size", "train_pairs", "val_pairs", "test_pairs")
+_COUNT_OPTIONS = [f"data.{name}" for name in _COUNTS]
+"""Options of the data on which the network does not depend."""
+
 _NUMBER_TAGS = [f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool")]
 _WRAPPED_PARTS = ("backbone", "network")
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a :data:`Number`."""
+    """Return whether a value is a finite number, a truth value, or a list of these.
+
+    Such a value cannot name a class, a file or a section.
+    """
     if isinstance(value, list | tuple):
         return bool(value) and all(map(is_number, value))
     return isinstance(value, int | float) and isfinite(value)
@@ -114,7 +119,7 @@ def _iterate_numbers(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str,
 
 
 class TrainingParser:
-    """Builds the loss and the recipe of a variant without its network and its data."""
+    """Checks a variant and builds its loss and its recipe, without its network and its images."""
 
     def __init__(self) -> None:
         self._parser = PairsParser()
@@ -124,7 +129,7 @@ class TrainingParser:
     def change_variant(
         self, variant: Variant, config: Namespace, changed: Mapping[str, str | int | float | bool]
     ) -> Variant | None:
-        """Return the variant with another loss or recipe, or None if its network or data must be checked again.
+        """Return the variant with another loss or recipe, or None if its network or images must be checked again.
 
         Args:
             variant: The earlier variant.
@@ -134,8 +139,10 @@ class TrainingParser:
         Raises:
             PairsLitError: A number is not allowed.
         """
-        if not all(map(_is_of_training, changed)):
+        if not all(map(_needs_no_network, changed)):
             return None
+        if any(name in _COUNT_OPTIONS for name in changed):
+            PairDataModule(seeds=[0], **{**config.data.as_dict(), "augment": None})
         weights: dict[str, Any] = {
             name.removeprefix(_LOSS_PREFIX): value for name, value in changed.items() if name.startswith(_LOSS_PREFIX)
         }
@@ -154,7 +161,7 @@ class TrainingParser:
         return Recipe(factories.optimizer, factories.lr_scheduler, recipe.decay)
 
 
-def _is_of_training(option: str) -> bool:
-    """Return whether an option concerns neither the network, the data nor the user's callbacks and loggers."""
+def _needs_no_network(option: str) -> bool:
+    """Return whether an option can be checked without building the network, the images or the user's callbacks."""
     is_of_trainer = option.startswith("trainer.") and option.count(".") == 1
-    return is_of_trainer or option.startswith((_LOSS_PREFIX, *_RECIPE_PREFIXES))
+    return is_of_trainer or option in _COUNT_OPTIONS or option.startswith((_LOSS_PREFIX, *_RECIPE_PREFIXES))

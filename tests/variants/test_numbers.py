@@ -53,6 +53,10 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     ],
     "members": [{"model.members": value} for value in (1, 2, 0)],
     "data": [{"data.batch_size": value} for value in (10, 20, 0, 2.5)],
+    "evaluated pairs": [{"data.eval_batch_size": value, "data.test_pairs": 3} for value in (7, 8, 0, 10**9)],
+    "too many pairs": [{"data.train_pairs": value} for value in (10, 10**8, 10**9)],
+    "class names": [{"data.class_names": value} for value in ([*range(10)], [*range(9, -1, -1)], [1, 2])],
+    "augmented": [{"data.augment": {"rotation": 5}, "data.batch_size": value} for value in (10, 20, 0)],
     "pairs": [{"data.train_pairs": value, "data.reuse": value > 20} for value in (10, 30, -1)],
     "linked": [{"data.image_size": value} for value in (14, 7, 28, 13)],
     "linked text": [{"data.relation": value, "data.batch_size": 10} for value in ("le", "gt", "eq")],
@@ -172,10 +176,11 @@ def test_numbers_do_not_parse_the_whole_configuration_again(
 
 def test_training_settings_do_not_build_the_network_again(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = VariantReader(["--config=fc_aux", "--data.source=digits"])
-    reader.read_variants([{ALPHA: 0.1, LR: 0.1}])
+    reader.read_variants([{ALPHA: 0.1, LR: 0.1, "data.batch_size": 10}])
     monkeypatch.setattr(_ReadingCLI, "_instantiate", None)
     monkeypatch.setattr(_ReadingCLI, "_dump", None)
-    (plan,) = reader.read_variants([{ALPHA: 0.2, LR: 0.2}])
+    (plan,) = reader.read_variants([{ALPHA: 0.2, LR: 0.2, "data.batch_size": 20}])
+    assert plan.options["data.batch_size"] == 20
     assert plan.variant.loss.aux_weight == plan.options[ALPHA] == 0.2
     assert plan.variant.recipe.optimizer([nn.Parameter(torch.zeros(1))]).defaults["lr"] == plan.options[LR] == 0.2
 
