@@ -124,7 +124,8 @@ def _group_jobs(unfinished: Sequence[Job]) -> list[list[Job]]:
 def _train_sweep(jobs: Sequence[Job], bar: "tqdm[Any]") -> None:
     """Train the values of a sweep, in as few fits as possible."""
     from pairs_lit.training.progress import EpochCounter
-    from pairs_lit.variants.fits import fit_variants, group_into_fits, read_variants
+    from pairs_lit.variants.fits import fit_variants, group_into_fits
+    from pairs_lit.variants.reading import read_variants
 
     base, runs = [f"--config={jobs[0].config}"], jobs[0].conditions.runs
     plans = read_variants(base, [job.changes for job in jobs])

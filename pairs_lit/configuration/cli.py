@@ -4,7 +4,8 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from signal import SIGTERM
@@ -133,10 +134,14 @@ class PairsCLI(LightningCLI):
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the options, choose the run's name and read the checkpoint's metadata."""
+        """Parse and complete the options."""
         self.arguments = args if isinstance(args, list) else []
         super().parse_arguments(parser, wrap_factory_options(args) if isinstance(args, list) else args)
-        config = expand_home_paths(self.config[self.config.subcommand])
+        self.complete_config(self.config[self.config.subcommand])
+
+    def complete_config(self, config: Namespace) -> None:
+        """Check a parsed configuration beyond its types, choose the run's name and read the checkpoint's metadata."""
+        expand_home_paths(config)
         self.should_print_stack = config.pop("print_stack")
         self.can_code_change = config.pop("allow_changed_code")
         self.replaced_parts = replace_parts_by_network(config.model)
@@ -364,20 +369,32 @@ def run_lightning_command(
             """Hide ``weights_only``, since only weights are ever loaded, and Lightning's own ``ckpt_path``."""
             return {command: LightningCLI.subcommands()[command] | {"weights_only", "ckpt_path"}}
 
+    with command_context():
+        return OneCommand(
+            PairModule,
+            PairDataModule,
+            save_config_callback=RunConfig,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            seed_everything_default=False,
+            parser_class=PairsParser,
+            parser_kwargs={"parser_mode": PARSER_MODE},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=expanded_args,
+        )
+
+
+@contextmanager
+def command_context() -> Iterator[None]:
+    """Set up threads, seeds and the environment for a command of the LightningCLI, and translate its errors.
+
+    Raises:
+        PairsLitError: The command fails because of the user's settings.
+        Stopped: SIGTERM arrived.
+    """
     try:
         with silence_writer_threads(), hide_slurm(), use_threads(get_requested_threads()), use_seed(0):
-            return OneCommand(
-                PairModule,
-                PairDataModule,
-                save_config_callback=RunConfig,
-                trainer_defaults=dict(TRAINER_DEFAULTS),
-                seed_everything_default=False,
-                parser_class=PairsParser,
-                parser_kwargs={"parser_mode": PARSER_MODE},
-                auto_configure_optimizers=False,
-                load_from_checkpoint_support=False,
-                args=expanded_args,
-            )
+            yield
     except MisconfigurationException as error:
         raise PairsLitError(" ".join(str(error).split())) from error
     except SIGTERMException as error:  # Lightning also handles SIGTERM, and may react before this package does

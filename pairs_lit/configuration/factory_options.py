@@ -224,10 +224,19 @@ def get_part_path(part: object) -> str | None:
     return get_builder_path(path, arguments)
 
 
+def is_wrapped(part: object) -> bool:
+    """Return whether a model part in a parsed config is a factory wrapped by :func:`wrap_factory_options`."""
+    path, _ = _split_spec(part.as_dict() if isinstance(part, Namespace) else part)
+    return _is_wrapper(path)
+
+
+def _is_wrapper(path: str | None) -> bool:
+    return any(path == _get_wrapper_path(role) for role in _WRAPPER_CLASSES)
+
+
 def get_builder_path(path: str | None, arguments: Mapping[str, Any]) -> str | None:
     """Return the import path of the factory if the path is that of a class which wraps one, else the path itself."""
-    is_built = path is not None and any(path == _get_wrapper_path(role) for role in _WRAPPER_CLASSES)
-    return str(arguments.get("builder")) if is_built else path
+    return str(arguments.get("builder")) if _is_wrapper(path) else path
 
 
 def find_part(tokens: Sequence[str], within: Mapping[str, Sequence[str]]) -> tuple[str | None, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Lightning's argument parser with readable one-line errors."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import partial
 from types import NoneType
@@ -91,6 +91,13 @@ class PairsParser(LightningArgumentParser):
         """Parse command-line arguments; the files that they name are read as UTF-8."""
         with read_files_as_utf8():
             return super().parse_args(*args, **kwargs)
+
+    def parse_changes(self, config: Namespace, args: Sequence[str]) -> Namespace:
+        """Parse further options of a configuration that has been parsed and checked.
+
+        The other options are not checked again, which would take most of the time.
+        """
+        return self.parse_args(args, namespace=config, defaults=False, _skip_validation=True)
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - jsonargparse's own
         """Parse a configuration file."""

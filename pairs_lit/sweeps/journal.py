@@ -1,6 +1,9 @@
 """Optuna journal storage that survives killed processes: its lock is released, and half-written lines are removed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import BaseFileLock
 from optuna.storages.journal import JournalFileBackend
@@ -34,9 +37,38 @@ class JournalLock(BaseJournalFileLock):
         self._lock.release()
 
 
-def open_journal(path: Path, lock: BaseFileLock) -> JournalFileBackend:
-    """Return the journal backend for :class:`optuna.storages.JournalStorage`."""
-    return JournalFileBackend(str(path), lock_obj=JournalLock(path, lock))
+class SweepJournal(JournalFileBackend):
+    """Journal backend for :class:`optuna.storages.JournalStorage` that can write several records at once.
+
+    Args:
+        path: The journal file.
+        lock: The file lock that all writers share.
+    """
+
+    def __init__(self, path: Path, lock: BaseFileLock) -> None:
+        super().__init__(str(path), lock_obj=JournalLock(path, lock))
+        self._batch: list[dict[str, Any]] | None = None
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write records, or keep them for the end of the batch."""
+        if self._batch is None:
+            super().append_logs(logs)
+        else:
+            self._batch += logs
+
+    @contextmanager
+    def write_together(self) -> Iterator[None]:
+        """Write all records of the block at its end, since each write waits for the disk; none if an error is raised.
+
+        Until then, the storage does not see them.
+        """
+        records = self._batch = list[dict[str, Any]]()
+        try:
+            yield
+        finally:
+            self._batch = None
+        if records:
+            self.append_logs(records)
 
 
 def _cut_unfinished_line(path: Path) -> None:

@@ -14,6 +14,9 @@ from optuna.distributions import (
 
 from pairs_lit.sweeps.search_space import Choices, Dimension, Range, get_key
 
+_MAX_STORED_CHOICES = 200
+"""Optuna would store more choices with each trial, so that a study would grow with the square of its trials."""
+
 
 def build_distribution(dimension: Dimension) -> BaseDistribution:
     """Return the Optuna distribution of a dimension."""
@@ -25,20 +28,31 @@ def build_distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
 
 
-def encode_value(dimension: Dimension, value: Any) -> Any:  # noqa: ANN401 - any value
-    """Return the Optuna parameter of a value; raise ValueError if the value is not one of the choices."""
-    if not isinstance(dimension, Choices):
-        return value
-    return _encode_choices(dimension.values)[list(map(get_key, dimension.values)).index(get_key(value))]
+class ParameterCodec:
+    """Conversion between the values of one option and their Optuna parameters.
 
+    Args:
+        dimension: The values of the option.
+    """
 
-def decode_parameter(dimension: Dimension, parameter: Any) -> Any:  # noqa: ANN401 - any value
-    """Return the option value of an Optuna parameter."""
-    return (
-        dimension.values[_encode_choices(dimension.values).index(parameter)]
-        if isinstance(dimension, Choices)
-        else parameter
-    )
+    def __init__(self, dimension: Dimension) -> None:
+        values = dimension.values if isinstance(dimension, Choices) else ()
+        self._is_range = isinstance(dimension, Range)
+        self._values, self._parameters = values, _encode_choices(values)
+        self._places = {get_key(value): place for place, value in enumerate(values)}
+
+    def encode(self, value: Any) -> Any:  # noqa: ANN401 - any value
+        """Return the Optuna parameter of a value; raise ValueError if the value is not one of the choices."""
+        if self._is_range:
+            return value
+        place = self._places.get(get_key(value))
+        if place is None:
+            raise ValueError(f"{value!r} is not one of the choices")
+        return self._parameters[place]
+
+    def decode(self, parameter: Any) -> Any:  # noqa: ANN401 - any value
+        """Return the option value of an Optuna parameter."""
+        return parameter if self._is_range else self._values[self._parameters.index(parameter)]
 
 
 def _encode_choices(values: Sequence[Any]) -> list[Any]:
@@ -48,6 +62,11 @@ def _encode_choices(values: Sequence[Any]) -> list[Any]:
     """
     storable = [value if isinstance(value, str | int | float | None) else json.dumps(value) for value in values]
     return storable if len(set(storable)) == len(storable) else [json.dumps(value) for value in values]
+
+
+def has_few_choices(distribution: BaseDistribution) -> bool:
+    """Return whether the distribution is small enough to be stored with each trial."""
+    return not isinstance(distribution, CategoricalDistribution) or len(distribution.choices) <= _MAX_STORED_CHOICES
 
 
 def are_compatible(first: BaseDistribution, second: BaseDistribution) -> bool:

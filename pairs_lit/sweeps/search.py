@@ -25,6 +25,7 @@ from pairs_lit.runs.run_folder import (
 )
 from pairs_lit.sweeps.figures import FIGURE_FILES, write_figures
 from pairs_lit.sweeps.limits import describe_limits
+from pairs_lit.sweeps.records import has_all_results
 from pairs_lit.sweeps.report import BEST_FILE, REPORT_FILE, TRIALS_FILE, Confirmation, Sweep, write_report
 from pairs_lit.sweeps.search_space import Range, TrialValues, generate_examples, get_key
 from pairs_lit.sweeps.spec import Spec
@@ -38,14 +39,9 @@ from pairs_lit.system.tracebacks import format_reason, locate_user_error
 from pairs_lit.text import format_count
 from pairs_lit.training.code_check import ChangedCodeError
 from pairs_lit.training.progress import EpochCounter, can_show_bar, choose_bar_class
-from pairs_lit.variants.fits import (
-    VariantPlan,
-    fit_variants,
-    group_into_fits,
-    read_variants,
-    share_recipes,
-    try_variants,
-)
+from pairs_lit.variants.fits import fit_variants, group_into_fits
+from pairs_lit.variants.plans import VariantPlan, share_recipes
+from pairs_lit.variants.reading import VariantReader
 from pairs_lit.workers.cluster import check_single_process
 
 _SPEC_FILE = "sweep.yaml"
@@ -98,8 +94,12 @@ class Search:
         check_sweep_options([arg for arg in base if not arg.startswith("--config=")], spec)
         self._base, self._spec, self._name = base, spec, check_run_name(name)
         self._storage = storage
+        self._reader = VariantReader(base)
         points = spec.list_points() or []
         checked = points if 0 < len(points) <= _MAX_TRIALS_CHECKED_FIRST else list(generate_examples(spec.space))
+        is_complete = self._has_all_results()
+        if is_complete:  # the values were checked before they were trained
+            checked = checked[:1]
         self._baseline_plan, *plans = self._build_plans({}, *checked)
         self._plans_by_key = dict(zip(map(get_key, checked), plans, strict=True))
         self._is_code_checked = False
@@ -107,14 +107,30 @@ class Search:
         self._check_confirmation()
         _check_distinct_fits(checked, plans)
         self._notify_of_whole_ranges()
-        root = self._baseline_plan.options["trainer.default_root_dir"]
-        self.folder = Path("." if root == "None" else str(root)) / "lightning_logs" / name
+        self.folder = self._find_folder(self._baseline_plan)
         check_new_folder(self.folder)
-        self._show_plan([self._plans_by_key[get_key(values)] for values in points] if checked is points else None)
+        for limit in describe_limits(spec):
+            print_notice(limit)
+        if not is_complete:
+            self._show_plan([self._plans_by_key[get_key(values)] for values in points] if checked is points else None)
+
+    def _has_all_results(self) -> bool:
+        """Return whether the sweep has the result of every trial, so that nothing is left to be trained or checked."""
+        (plan,) = self._reader.try_variants([self._build_changes({})])
+        if not isinstance(plan, VariantPlan):  # the error is reported together with those of the trials
+            return False
+        return has_all_results(
+            self._find_folder(plan), self._name, self._spec, _get_result_options(plan), self._storage
+        )
+
+    def _find_folder(self, baseline: VariantPlan) -> Path:
+        """Return the folder of the sweep."""
+        root = baseline.options["trainer.default_root_dir"]
+        return Path("." if root == "None" else str(root)) / "lightning_logs" / self._name
 
     def _build_plans(self, *points: TrialValues) -> list[VariantPlan]:
         """Return the plan of each trial; raise PairsLitError with the values of a trial that cannot be trained."""
-        plans = try_variants(self._base, list(map(self._build_changes, points)))
+        plans = self._reader.try_variants(list(map(self._build_changes, points)))
         failed = [(values, plan) for values, plan in zip(points, plans, strict=True) if isinstance(plan, Exception)]
         if failed:
             values, error = failed[0]
@@ -139,7 +155,7 @@ class Search:
     def _check_confirmation(self) -> None:
         """Raise PairsLitError if the runs on fresh seeds would not measure the test accuracy that compares them."""
         if self._spec.confirm is not None:
-            (plan,) = read_variants(self._base, [self._build_confirmation_changes({})])
+            (plan,) = self._reader.read_variants([self._build_confirmation_changes({})])
             if plan.options["data.watch_test"] is False:
                 raise PairsLitError(
                     "data.watch_test must be true or end in the config, got false: the confirmed runs are compared on "
@@ -163,8 +179,6 @@ class Search:
     def _show_plan(self, plans: Sequence[VariantPlan] | None) -> None:
         """Print a notice on the number of trials and fits; the plans are None if the values are not known yet."""
         spec = self._spec
-        for limit in describe_limits(spec):
-            print_notice(limit)
         size = f"{format_count(spec.num_trials, 'trial')} × {format_count(spec.rounds.count, 'round')}"
         if plans is None:
             print_notice(f"{size}, {format_count(spec.batch_size, 'trial')} at a time.")
@@ -173,11 +187,6 @@ class Search:
         fits = sum(len(group_into_fits(batch)) for batch in batches)
         print_notice(f"{size}: {fits} fit{'s' if fits > 1 else ''}.")
 
-    @property
-    def _result_options(self) -> dict[str, object]:
-        """The baseline's options that influence the results; the space replaces some of them in each trial."""
-        return {name: value for name, value in self._baseline_plan.options.items() if name not in _MACHINE_OPTIONS}
-
     def finish(self, text: str) -> Sweep:
         """Run the remaining trials, and write the report and a copy of the sweep file.
 
@@ -185,7 +194,12 @@ class Search:
             text: The text of the sweep file.
         """
         with Study(
-            self.folder, self._name, self._spec, self._result_options, self._list_products(text), self._storage
+            self.folder,
+            self._name,
+            self._spec,
+            _get_result_options(self._baseline_plan),
+            self._list_products(text),
+            self._storage,
         ) as study:
             study.write_file(_SPEC_FILE, text)
             self._show_progress(study)
@@ -224,7 +238,7 @@ class Search:
         return trials
 
     def _write_results(self, sweep: Sweep, study: Study) -> None:
-        (best,) = read_variants(self._base, [sweep.best.values])
+        (best,) = self._reader.read_variants([sweep.best.values])
         write_report(sweep, best.config)
         write_figures(sweep, study.copy_trials)
 
@@ -278,7 +292,7 @@ class Search:
     def _drop_untrainable(self, taken: Sequence[ClaimedTrial], study: Study) -> list[ClaimedTrial]:
         """Return the trials that can be trained; for the others, report the reason to the study and the user."""
         new = [trial for trial in taken if get_key(trial.values) not in self._plans_by_key]
-        plans = try_variants(self._base, [self._build_changes(trial.values) for trial in new])
+        plans = self._reader.try_variants([self._build_changes(trial.values) for trial in new])
         given_up = set[int]()
         for trial, plan in zip(new, plans, strict=True):
             if isinstance(plan, VariantPlan):
@@ -328,8 +342,8 @@ class Search:
         """Train the winner and the baseline on fresh seeds, or return None if the sweep file has no ``confirm``."""
         if self._spec.confirm is None:
             return None
-        winner, baseline = read_variants(
-            self._base, [self._build_confirmation_changes(best.values), self._build_confirmation_changes({})]
+        winner, baseline = self._reader.read_variants(
+            [self._build_confirmation_changes(best.values), self._build_confirmation_changes({})]
         )
         plans = [winner] if winner.options == baseline.options else [winner, baseline]
         folders = [self.folder / name for name in _CONFIRMED_FOLDERS]
@@ -342,6 +356,11 @@ class Search:
         has_full_metric = decided_by.is_over_all_pairs and bool(runs[0].values(full_metric))
         metric = full_metric if has_full_metric else sampled_metric
         return Confirmation(metric, runs[0], runs[1] if len(runs) > 1 else None)
+
+
+def _get_result_options(baseline: VariantPlan) -> dict[str, object]:
+    """Return the baseline's options that influence the results; the space replaces some of them in each trial."""
+    return {name: value for name, value in baseline.options.items() if name not in _MACHINE_OPTIONS}
 
 
 def _get_network_key(values: TrialValues) -> str:

@@ -1,10 +1,10 @@
 """Shared Optuna study of a sweep: its trials, the processes that own them, and their results."""
 
-import json
+import itertools
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,33 @@ from uuid import uuid4
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pairs_lit.errors import PairsLitError
 from pairs_lit.runs.atomic_write import remove_temp_files, translate_os_errors, write_text_atomically
 from pairs_lit.runs.run_folder import LOCK_FILE
 from pairs_lit.seeds import derive_seed
-from pairs_lit.sweeps.journal import open_journal
-from pairs_lit.sweeps.parameters import are_compatible, build_distribution, decode_parameter, encode_value
+from pairs_lit.sweeps.parameters import ParameterCodec, are_compatible, build_distribution, has_few_choices
 from pairs_lit.sweeps.process_locks import ProcessLock, has_ended, is_locked
+from pairs_lit.sweeps.records import (
+    EXTENTS_KEY,
+    FINISHED_STATES,
+    ID_FILE,
+    ID_KEY,
+    SETTINGS_KEY,
+    VALUES_KEY,
+    build_extent,
+    build_settings,
+    build_trial,
+    describe_changes,
+    format_changes,
+    get_study_id,
+    get_trial_key,
+    get_values,
+)
 from pairs_lit.sweeps.search_space import TrialValues, get_key
 from pairs_lit.sweeps.spec import Spec
+from pairs_lit.sweeps.storage import JOURNAL_FILE, SweepStorage
 from pairs_lit.sweeps.trial import Trial
 from pairs_lit.system.console import print_notice
 from pairs_lit.system.files import try_delete_file, try_delete_folder
@@ -32,25 +47,18 @@ from pairs_lit.system.paths import parse_stored_path
 from pairs_lit.system.tracebacks import format_reason
 from pairs_lit.text import format_count
 
-JOURNAL_FILE = "study.log"
 FITS_FOLDER = ".fits"
 """The folder of the checkpoints from which interrupted fits are resumed."""
 
 _WORKING_FOLDER = ".working"  # the folder of the lock files
 _FINISHING_LOCK = "finishing.lock"
-_ID_FILE = ".study"  # the file that holds the ID of the study to which the folder belongs
 _HEARTBEAT_TIMEOUT = 300.0  # a process on another machine counts as dead after this time without a heartbeat
 _HEARTBEAT_INTERVAL = 20.0
 _OWNER_TIMEOUT = 10.0  # a running trial that has had no owner for this time counts as abandoned
-_FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 
 # keys of the study's user attributes
-_SETTINGS_KEY = "sweep"
-_EXTENTS_KEY = "extents"
-_ID_KEY = "id"
 _LAST_SEEN_KEY = "seen"
 # keys of the trials' user attributes
-_VALUES_KEY = "values"
 _EXTENT_KEY = "extent"
 _BATCH_KEY = "batch"
 _OWNER_FILE_KEY = "owner_file"
@@ -103,8 +111,10 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._folder, self._name, self._spec, self._storage, self._products = folder, name, spec, storage, products
         self._distributions = {option: build_distribution(dimension) for option, dimension in spec.space.items()}
+        self._codecs = {option: ParameterCodec(dimension) for option, dimension in spec.space.items()}
+        self._keys = dict[int, str]()
         self._last_heartbeat = 0.0
-        self._database: RDBStorage | None = None
+        self._sweep_storage: SweepStorage | None = None
         if storage is None and not (folder / JOURNAL_FILE).exists():
             self._check_folder(None)
         with translate_os_errors(folder):
@@ -117,7 +127,7 @@ class Study:
                 self._extent = self._join_sweep(options)
                 self._wanted_keys = self._add_missing_trials()
             except BaseException:
-                self._close_database()
+                self._close_storage()
                 self._worker.release(is_released=True)
                 _remove_if_empty(folder / _WORKING_FOLDER)
                 raise
@@ -125,9 +135,10 @@ class Study:
     def _open_study(self) -> optuna.Study:
         """Create or load Optuna's study; raise PairsLitError if the folder belongs to another study."""
         with self._translate_storage_errors():
-            storage = self._open_database(self._storage) if self._storage else self._build_journal_storage()
+            self._sweep_storage = SweepStorage(self._folder, self._lock, self._storage)
+            storage = self._sweep_storage.optuna
             is_new = self._name not in optuna.get_all_study_names(storage)
-        self._check_folder(None if is_new else _get_study_id(optuna.load_study(study_name=self._name, storage=storage)))
+        self._check_folder(None if is_new else get_study_id(optuna.load_study(study_name=self._name, storage=storage)))
         with self._translate_storage_errors():
             study = optuna.create_study(
                 storage=storage,
@@ -137,23 +148,18 @@ class Study:
                 sampler=optuna.samplers.RandomSampler(0),
             )
             study.set_metric_names([self._spec.metric])
-        if _get_study_id(study) is None:
-            study.set_user_attr(_ID_KEY, uuid4().hex)
-        write_text_atomically(self._folder / _ID_FILE, f"{_get_study_id(study)}\n")
+        if get_study_id(study) is None:
+            study.set_user_attr(ID_KEY, uuid4().hex)
+        write_text_atomically(self._folder / ID_FILE, f"{get_study_id(study)}\n")
         return study
 
-    def _open_database(self, url: str) -> BaseStorage:
-        """Return the storage at a URL, with the cache that Optuna adds itself if it is given the URL."""
-        self._database = RDBStorage(url)
-        return optuna.storages.get_storage(self._database)
+    def _close_storage(self) -> None:
+        if self._sweep_storage is not None:
+            self._sweep_storage.close()
 
-    def _close_database(self) -> None:
-        """Close the connections to the database, which Optuna itself would leave open."""
-        if self._database is not None:
-            self._database.engine.dispose()
-
-    def _build_journal_storage(self) -> BaseStorage:
-        return JournalStorage(open_journal(self._folder / JOURNAL_FILE, self._lock))
+    def _write_together(self) -> AbstractContextManager[None]:
+        """Write all attributes of trials that a block sets at once."""
+        return nullcontext() if self._sweep_storage is None else self._sweep_storage.write_together()
 
     @contextmanager
     def _translate_storage_errors(self) -> Iterator[None]:
@@ -171,7 +177,7 @@ class Study:
         Args:
             study: The study's ID, or None for a new study.
         """
-        mark = self._folder / _ID_FILE
+        mark = self._folder / ID_FILE
         if study is not None and mark.is_file() and mark.read_text(encoding="utf-8").strip() == study:
             return
         names = sorted(path.name for pattern in self._products for path in self._folder.glob(pattern))
@@ -188,21 +194,21 @@ class Study:
         Raises:
             PairsLitError: The study belongs to a sweep with other settings, or values or trials were removed.
         """
-        now = json.loads(json.dumps({**options, **self._spec.settings}))
-        extents = self._study.user_attrs.get(_EXTENTS_KEY, [])
-        changed = _describe_changes(self._study.user_attrs.get(_SETTINGS_KEY, now), now)
+        now = build_settings(options, self._spec)
+        extents = self._study.user_attrs.get(EXTENTS_KEY, [])
+        changed = describe_changes(self._study.user_attrs.get(SETTINGS_KEY, now), now)
         changed += self._spec.find_removed(extents[-1]) if extents and not changed else []
         if changed:
             raise PairsLitError(
-                f"the study {self._name} belongs to a sweep with other settings: {_format_changes(changed)}. Only "
+                f"the study {self._name} belongs to a sweep with other settings: {format_changes(changed)}. Only "
                 "values and "
                 "trials can be added to a sweep. Undo the change, or give --name for a new sweep."
             )
-        extent = json.loads(json.dumps(self._spec.extent))
+        extent = build_extent(self._spec)
         if not extents or extents[-1] != extent:
             extents = [*extents, extent]
-            self._study.set_user_attr(_SETTINGS_KEY, now)
-            self._study.set_user_attr(_EXTENTS_KEY, extents)
+            self._study.set_user_attr(SETTINGS_KEY, now)
+            self._study.set_user_attr(EXTENTS_KEY, extents)
         return len(extents) - 1
 
     def _add_missing_trials(self) -> set[str] | None:
@@ -212,9 +218,9 @@ class Study:
             The keys of all trials of this sweep, or None if the sampler chooses the values during the search.
         """
         trials = self._get_trials()
-        points = self._spec.list_points([_get_values(trial) for trial in trials])
-        existing = {_get_trial_key(trial) for trial in trials if trial.state != TrialState.FAIL}
-        failed = {_get_trial_key(trial): _get_values(trial) for trial in trials if trial.state == TrialState.FAIL}
+        points = self._spec.list_points([get_values(trial) for trial in trials])
+        existing = {self._get_key(trial) for trial in trials if trial.state != TrialState.FAIL}
+        failed = {self._get_key(trial): get_values(trial) for trial in trials if trial.state == TrialState.FAIL}
         required = failed if points is None else {get_key(values): values for values in points}
         self._add_waiting_trials([values for key, values in required.items() if key not in existing])
         return None if points is None else set(required)
@@ -222,18 +228,19 @@ class Study:
     def _add_waiting_trials(self, points: Sequence[TrialValues]) -> None:
         """Add waiting trials for these values.
 
-        Optuna rejects a parameter whose distribution is incompatible with that of earlier trials. Such a parameter is
-        left out; the trial's values are always stored in its user attributes.
+        Optuna rejects a parameter whose distribution is incompatible with that of earlier trials, and stores all
+        choices with each trial. Such a parameter, or one with many choices, is left out; the trial's values are always
+        stored in its user attributes.
         """
-        space, stored = self._spec.space, self._get_stored_distributions()
+        stored = self._get_stored_distributions()
         compatible = {
             option: distribution
             for option, distribution in self._distributions.items()
-            if option not in stored or are_compatible(stored[option], distribution)
+            if has_few_choices(distribution) and (option not in stored or are_compatible(stored[option], distribution))
         }
         for values in points:
-            parameters = {option: encode_value(space[option], values[option]) for option in compatible}
-            attributes = {_VALUES_KEY: dict(values), _EXTENT_KEY: self._extent}
+            parameters = {option: self._codecs[option].encode(values[option]) for option in compatible}
+            attributes = {VALUES_KEY: dict(values), _EXTENT_KEY: self._extent}
             trial = create_trial(
                 state=TrialState.WAITING, params=parameters, distributions=compatible, user_attrs=attributes
             )
@@ -263,9 +270,15 @@ class Study:
             [trial for trial in abandoned if trial.user_attrs.get(_BATCH_KEY) == batch], batch
         )
 
+    def _get_key(self, trial: FrozenTrial) -> str:
+        """Return a key that trials with the same values share, computed once, since a trial's values never change."""
+        if trial.number not in self._keys:
+            self._keys[trial.number] = get_trial_key(trial)
+        return self._keys[trial.number]
+
     def _is_in_space(self, trial: FrozenTrial) -> bool:
         """Return whether a trial belongs to this process's space, which another process may have extended meanwhile."""
-        return self._wanted_keys is None or _get_trial_key(trial) in self._wanted_keys
+        return self._wanted_keys is None or self._get_key(trial) in self._wanted_keys
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         """Return whether a running trial was released, or its process has ended."""
@@ -296,11 +309,11 @@ class Study:
     def _assign_to_process(self, trials: Sequence[FrozenTrial], batch: str | None) -> list[ClaimedTrial]:
         """Record this process as the owner of the trials, which form one batch."""
         batch = batch or uuid4().hex
-        for trial in trials:
-            attributes = {_BATCH_KEY: batch, _OWNER_FILE_KEY: str(self._worker.file), _OWNER_KEY: self._worker.name}
-            for name, value in attributes.items():
+        attributes = {_BATCH_KEY: batch, _OWNER_FILE_KEY: str(self._worker.file), _OWNER_KEY: self._worker.name}
+        with self._write_together():
+            for trial, (name, value) in itertools.product(trials, attributes.items()):
                 self._study._storage.set_trial_user_attr(trial._trial_id, name, value)
-        return [ClaimedTrial(trial.number, _get_values(trial)) for trial in trials]
+        return [ClaimedTrial(trial.number, get_values(trial)) for trial in trials]
 
     def _claim_proposed_trials(self) -> list[ClaimedTrial]:
         """Ask the sampler to propose some of the missing trials, and claim them."""
@@ -314,12 +327,11 @@ class Study:
     def _num_trials(self) -> int:
         """The number of trials; a failed trial that was added again counts once."""
         trials = self._get_trials()
-        not_failed = [_get_trial_key(trial) for trial in trials if trial.state != TrialState.FAIL]
-        return len(not_failed) + len({_get_trial_key(trial) for trial in trials} - set(not_failed))
+        not_failed = [self._get_key(trial) for trial in trials if trial.state != TrialState.FAIL]
+        return len(not_failed) + len({self._get_key(trial) for trial in trials} - set(not_failed))
 
     def _propose_values(self, count: int) -> list[TrialValues]:
         """Return values that Optuna's TPE sampler proposes, given all trials so far in the present space."""
-        space = self._spec.space
         with warnings.catch_warnings(
             action="ignore"
         ):  # Optuna warns that two of the sampler's options are experimental
@@ -328,7 +340,7 @@ class Study:
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=True)
             copy = self._build_memory_copy(self._get_trials(), sampler)
             proposals = [copy.ask(self._distributions).params for _ in range(count)]
-        return [{option: decode_parameter(space[option], params[option]) for option in space} for params in proposals]
+        return [{option: self._codecs[option].decode(params[option]) for option in params} for params in proposals]
 
     def _build_memory_copy(self, trials: Sequence[FrozenTrial], sampler: optuna.samplers.BaseSampler) -> optuna.Study:
         """Return an in-memory study of the trials that lie in the present space, with its distributions."""
@@ -339,8 +351,8 @@ class Study:
         return copy
 
     def _convert_to_present_space(self, trial: FrozenTrial) -> FrozenTrial:
-        values, space = _get_values(trial), self._spec.space
-        parameters = {option: encode_value(space[option], values[option]) for option in space}
+        values = get_values(trial)
+        parameters = {option: codec.encode(values[option]) for option, codec in self._codecs.items()}
         state = TrialState.RUNNING if trial.state == TrialState.WAITING else trial.state
         distributions = dict(self._distributions)
         return create_trial(state=state, value=trial.value, params=parameters, distributions=distributions)
@@ -375,18 +387,19 @@ class Study:
         trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
         if storage.get_trial(trial_id).state.is_finished():  # another process took it over and finished it
             return
-        for name, content in attributes.items():
-            storage.set_trial_user_attr(trial_id, name, None if content != content else content)
+        with self._write_together():
+            for name, content in attributes.items():
+                storage.set_trial_user_attr(trial_id, name, None if content != content else content)
         self._study.tell(number, value, state=state, skip_if_finished=True)
 
     def list_finished_trials(self) -> list[Trial]:
         """Return the finished trials, one for each set of values."""
-        return [_build_trial(trial, self._folder) for trial in self._find_finished_trials().values()]
+        return [build_trial(trial, self._folder) for trial in self._find_finished_trials().values()]
 
     def _find_finished_trials(self) -> dict[str, FrozenTrial]:
         trials = dict[str, FrozenTrial]()
-        for trial in filter(self._is_in_space, self._get_trials(*_FINISHED_STATES)):
-            trials.setdefault(_get_trial_key(trial), trial)
+        for trial in filter(self._is_in_space, self._get_trials(*FINISHED_STATES)):
+            trials.setdefault(self._get_key(trial), trial)
         return trials
 
     def describe_history(self) -> list[str]:
@@ -394,7 +407,7 @@ class Study:
         done, failed = self._find_finished_trials(), self._get_trials(TrialState.FAIL)
         new = sum(trial.user_attrs[_EXTENT_KEY] == self._extent for trial in done.values())
         extended = f"The sweep was extended: {format_count(len(done) - new, 'trial')} from before, {new or 'none'} new."
-        last = {_get_trial_key(trial): trial for trial in failed if _get_trial_key(trial) not in done}.values()
+        last = {self._get_key(trial): trial for trial in failed if self._get_key(trial) not in done}.values()
         reasons = [f"Trial {trial.number} could not be trained: {trial.user_attrs[_REASON_KEY]}" for trial in last]
         return [*([extended] if self._extent else []), *reasons]
 
@@ -404,15 +417,15 @@ class Study:
         unfinished = self._get_trials(TrialState.RUNNING, TrialState.WAITING)
         if self._wanted_keys is None:
             return self._num_trials >= self._spec.num_trials and not unfinished
-        failed = {_get_trial_key(trial) for trial in self._get_trials(TrialState.FAIL)} - set(
-            map(_get_trial_key, unfinished)
+        failed = {self._get_key(trial) for trial in self._get_trials(TrialState.FAIL)} - set(
+            map(self._get_key, unfinished)
         )
-        return self._wanted_keys <= {_get_trial_key(trial) for trial in self._get_trials(*_FINISHED_STATES)} | failed
+        return self._wanted_keys <= {self._get_key(trial) for trial in self._get_trials(*FINISHED_STATES)} | failed
 
     @property
     def is_latest(self) -> bool:
         """Whether no other process has extended the sweep since this one began."""
-        return len(self._study.user_attrs[_EXTENTS_KEY]) == self._extent + 1
+        return len(self._study.user_attrs[EXTENTS_KEY]) == self._extent + 1
 
     def copy_trials(self, trials: Sequence[Trial]) -> optuna.Study:
         """Return an in-memory Optuna study of these finished trials, from which Optuna can draw figures."""
@@ -456,7 +469,7 @@ class Study:
                 self._worker.release(is_released=True)
                 self._remove_unused_files()
         finally:
-            self._close_database()
+            self._close_storage()
 
     def _release_trials(self) -> None:
         for trial in self._get_trials(TrialState.RUNNING):
@@ -479,45 +492,6 @@ class Study:
         _remove_if_empty(working)
         if self.is_over:
             try_delete_folder(self._folder / FITS_FOLDER)
-
-
-def _get_study_id(study: optuna.Study) -> str | None:
-    study_id = study.user_attrs.get(_ID_KEY)
-    return study_id if isinstance(study_id, str) else None
-
-
-def _get_values(trial: FrozenTrial) -> TrialValues:
-    values: TrialValues = trial.user_attrs[_VALUES_KEY]
-    return values
-
-
-def _get_trial_key(trial: FrozenTrial) -> str:
-    return get_key(_get_values(trial))
-
-
-def _build_trial(trial: FrozenTrial, sweep: Path) -> Trial:
-    attributes = trial.user_attrs
-    scores = {int(seed): value for seed, value in attributes["scores"].items()}
-    folder = _locate_run(attributes["run"], sweep)
-    return Trial(trial.number, _get_values(trial), scores, attributes["failed"], folder, attributes["data"])
-
-
-def _locate_run(stored: str, sweep: Path) -> Path:
-    """Return the run folder of a trial; if the sweep's folder was moved, possibly from another system, it is there."""
-    folder = Path(stored)
-    return folder if folder.is_dir() else sweep / parse_stored_path(stored).name
-
-
-def _describe_changes(before: object, now: Mapping[str, object]) -> list[str]:
-    """Return a text for each setting that differs."""
-    if not isinstance(before, dict):
-        return ["it was started by an earlier release, which did not record its settings"]
-    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    return [f"{name} was {before.get(name, 'missing')} and is {now.get(name, 'missing')}" for name in names]
-
-
-def _format_changes(changes: Sequence[str]) -> str:
-    return "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -144,7 +144,10 @@ class CodeCheck:
     @cached_property
     def _call_digests(self) -> list[list[str]]:
         """The digests of the torch calls of each variant's first network, in each mode."""
-        return [_compute_call_digests(variant.architecture, self._rounds.seeds[0]) for variant in self._variants]
+        architectures = [variant.architecture for variant in self._variants]
+        distinct = {id(architecture): architecture for architecture in architectures}  # most variants share theirs
+        digests = {key: _compute_call_digests(each, self._rounds.seeds[0]) for key, each in distinct.items()}
+        return [digests[id(architecture)] for architecture in architectures]
 
     @property
     def _environment(self) -> dict[str, str]:

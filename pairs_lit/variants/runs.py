@@ -61,11 +61,14 @@ class VariantRunWriter(Results):
         """Write the run folder of each variant; ``folder`` holds the common checkpoint of all variants."""
         seeds, all_curves = module.rounds.single_variant.seeds, self._runner.curves
         splitter = CheckpointSplitter(module, read_checkpoint(folder / LAST_CHECKPOINT))
+        architectures = [place.variant.architecture for place in self._targets]
+        distinct = {id(architecture): architecture for architecture in architectures}  # most variants share theirs
+        networks = {key: each.describe(each.build(seeds[0])) for key, each in distinct.items()}
         for number, place in enumerate(self._targets):
             rounds = module.rounds.get_variant_slice(number)
             _create_run_folder(place)
-            architecture, recipe = place.variant.architecture, module.optimization.recipes.index(place.variant.recipe)
-            network = architecture.describe(architecture.build(seeds[0]))
+            recipe = module.optimization.recipes.index(place.variant.recipe)
+            network = networks[id(place.variant.architecture)]
             checkpoint = splitter.build_checkpoint(number, recipe, network, read_run_identity(place.folder))
             DurableCheckpointIO().save_checkpoint(checkpoint, place.folder / LAST_CHECKPOINT)
             del checkpoint  # frees its memory before the next one is built

@@ -28,7 +28,7 @@ from networks import NETWORKS
 from pairs_figure import PAIR_COUNT, draw_pairs
 from pairs_lit.data.datamodule import PairDataModule
 from pairs_lit.system.cores import count_usable_cores
-from pairs_lit.variants.fits import read_variants
+from pairs_lit.variants.reading import read_variants
 from tests.conftest import CONFIGS
 from tests.support.shipped import PARAMETERS
 from training_speed import (

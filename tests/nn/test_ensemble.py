@@ -25,7 +25,8 @@ from pairs_lit.nn.pair_stack import compute_default_stack_size
 from pairs_lit.seeds import derive_seed
 from pairs_lit.training.losses import PairLoss
 from pairs_lit.training.module import PairModule
-from pairs_lit.variants.fits import group_into_fits, read_variants
+from pairs_lit.variants.fits import group_into_fits
+from pairs_lit.variants.reading import read_variants
 from tests.support import reference_impl
 from tests.support.designs import DESIGN, RICH_CNN, TINY_FC, LoopedBackbone
 from tests.support.reference_impl import OPERATORS, PlainNetwork

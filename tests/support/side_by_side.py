@@ -7,7 +7,8 @@ import yaml
 
 import pairs_lit
 from pairs_lit import Run
-from pairs_lit.variants.fits import fit_variants, group_into_fits, read_variants
+from pairs_lit.variants.fits import fit_variants, group_into_fits
+from pairs_lit.variants.reading import read_variants
 
 ROUNDS = 6
 

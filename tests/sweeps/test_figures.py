@@ -13,7 +13,7 @@ from PIL import Image
 
 from pairs_lit.runs.metrics import METRICS_BY_TAG
 from pairs_lit.sweeps.figures import draw_two_options, draw_values, write_figures
-from pairs_lit.sweeps.parameters import build_distribution, encode_value
+from pairs_lit.sweeps.parameters import ParameterCodec, build_distribution
 from pairs_lit.sweeps.report import Sweep
 from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.trial import Trial, rank_trials
@@ -42,7 +42,7 @@ def copier(sweep: Sweep) -> Callable[[Sequence[Trial]], optuna.Study]:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(direction="maximize")
         for trial in trials:
-            params = {option: encode_value(space[option], trial.values[option]) for option in space}
+            params = {option: ParameterCodec(space[option]).encode(trial.values[option]) for option in space}
             value = trial.summary.mean
             study.add_trial(optuna.trial.create_trial(value=value, params=params, distributions=distributions))
         return study

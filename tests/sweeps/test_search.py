@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from pairs_lit.sweeps.report import Sweep, _count_ties
 from pairs_lit.sweeps.spec import read_spec
 from pairs_lit.sweeps.sweep_options import check_sweep_options
 from pairs_lit.sweeps.trial import rank_trials
+from pairs_lit.variants.plans import VariantPlan
+from pairs_lit.variants.reading import VariantReader
 from tests.support.kill_targets import Command
 from tests.support.notebooks import read_html
 from tests.support.sweeps import ALPHA, LR, build_spec, build_tiny_changes, build_trial
@@ -194,6 +197,27 @@ def test_rerunning_a_finished_sweep_trains_nothing(base: dict[str, object], caps
     again = swept(base, content)
     assert {path: path.stat().st_mtime_ns for path in again.folder.rglob("rounds.csv")} == before
     assert str(again) == str(first)
+
+
+def test_rerunning_a_finished_sweep_reads_no_trials(
+    base: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = build_spec(space={ALPHA: [0.1, 0.3, 0.5, 1.0]})
+    first = swept(base, content)
+    read: list[object] = []
+    original = VariantReader.try_variants
+
+    def count(self: VariantReader, changes: Sequence[Mapping[str, object]]) -> list[VariantPlan | Exception]:
+        read.extend(each[ALPHA] for each in changes if ALPHA in each)
+        return original(self, changes)
+
+    monkeypatch.setattr(VariantReader, "try_variants", count)
+    capsys.readouterr()
+    assert str(swept(base, content)) == str(first)
+    assert set(read) == {0.1, first.best.values[ALPHA]}  # the first one for notices, the best one for best.yaml
+    assert "4 of 4 trials already finished" in capsys.readouterr().err
+    with pytest.raises(PairsLitError, match=r"model.loss.aux_weight must be a finite number, 0 or more, got -1.0"):
+        swept(base, build_spec(space={ALPHA: [0.1, 0.3, 0.5, 1.0, -1.0]}))
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def test_trials_of_another_machine_are_claimed_after_the_timeout(
         far = opened(tmp_path, build_spec(), storage)
         assert len(far.claim_trials()) == 2
         far._worker.release(is_released=False)  # as if it had been killed
-        far._close_database()
+        far._close_storage()
     with opened(tmp_path, build_spec(), storage) as study:
         assert study.claim_trials() == []
         monkeypatch.setattr(study_module, "_HEARTBEAT_TIMEOUT", 0.0)

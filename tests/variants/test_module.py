@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 import pairs_lit
 from pairs_lit import Run
-from pairs_lit.variants.fits import fit_variants, group_into_fits, read_variants
+from pairs_lit.variants.fits import fit_variants, group_into_fits
+from pairs_lit.variants.reading import read_variants
 from tests.support.side_by_side import (
     FC,
     ROUNDS,
