@@ -10,7 +10,7 @@ from pairs_lit.system.imports import load_libraries, pause_garbage_collection
 
 COUNT = """
 import gc, sys
-full, frozen = [], gc.get_freeze_count()  # Python 3.12 exempts some objects of its own
+full, frozen = [], gc.get_freeze_count()  # Python 3.12 itself exempts some objects
 gc.callbacks.append(lambda phase, info: full.append(info) if info["generation"] == 2 else None)
 """
 
